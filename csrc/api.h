@@ -1,0 +1,37 @@
+/* api: the table of wasmtime entry points the core calls.
+ *
+ * The core is compiled without wasmtime's headers and linked without its library: at import Python hands over the address of
+ * every function it found in wasmtime's own shared library. That way the core always talks to the one copy of wasmtime that the
+ * `wasmtime` package has loaded, whatever its file is called.
+ *
+ * States: empty, then complete. pl_api_set fills one entry; every other function of the core may be called only once
+ * pl_api_missing() answers NULL. Filling is done once, under the import lock; afterwards the table is read-only, so readers need no
+ * lock and no ordering of their own.
+ *
+ *     for (size_t i = 0; pl_api_name(i); i++) pl_api_set(i, dlsym(wasmtime, pl_api_name(i)));
+ *     assert(pl_api_missing() == NULL);
+ */
+#ifndef PL_API_H
+#define PL_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Opaque wasmtime objects. Pointers to them are made by wasmtime and only passed through. */
+typedef struct pl_context pl_context; /* wasmtime_context_t */
+typedef struct pl_module pl_module;   /* wasmtime_module_t */
+typedef struct pl_error pl_error;     /* wasmtime_error_t: owned by whoever receives it */
+typedef struct pl_trap pl_trap;       /* wasm_trap_t: owned by whoever receives it */
+typedef struct pl_caller pl_caller;   /* wasmtime_caller_t: valid during one host call */
+typedef struct pl_type pl_type;       /* wasm_functype_t and the like */
+
+/* The name of entry `index`, or NULL past the last one. Never blocks. */
+const char *pl_api_name(size_t index);
+
+/* Fills entry `index` with the address of the function called pl_api_name(index). Answers 0, or -1 if there is no such entry. */
+int pl_api_set(size_t index, void *address);
+
+/* The name of the first entry that is still empty, or NULL when the table is complete. */
+const char *pl_api_missing(void);
+
+#endif

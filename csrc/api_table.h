@@ -1,0 +1,46 @@
+/* api_table: the entries behind api.h. Internal to the core: cffi does not see it. */
+#ifndef PL_API_TABLE_H
+#define PL_API_TABLE_H
+
+#include "call.h"
+#include "hostfn.h"
+#include "object.h"
+
+#include <stdbool.h>
+
+/* X(result, name without the wasmtime_ prefix, parameters). The order is the index of pl_api_name. */
+#define PL_API_ENTRIES(X)                                                                                              \
+    X(pl_error *, func_call_unchecked, (pl_context *, const pl_func *, pl_value *, size_t, pl_trap **))               \
+    X(void, func_new_unchecked,                                                                                        \
+      (pl_context *, const pl_type *, pl_trap *(*)(void *, pl_caller *, pl_value *, size_t), void *, void (*)(void *), \
+       pl_func *))                                                                                                     \
+    X(pl_trap *, trap_new, (const char *, size_t))                                                                     \
+    X(pl_error *, instance_new,                                                                                        \
+      (pl_context *, const pl_module *, const pl_extern *, size_t, pl_instance *, pl_trap **))                         \
+    X(bool, instance_export_get, (pl_context *, const pl_instance *, const char *, size_t, pl_extern *))               \
+    X(pl_error *, global_new, (pl_context *, const pl_type *, const pl_cell *, pl_global *))                           \
+    X(void, global_get, (pl_context *, const pl_global *, pl_cell *))                                                  \
+    X(pl_error *, global_set, (pl_context *, const pl_global *, const pl_cell *))                                      \
+    X(pl_error *, table_new, (pl_context *, const pl_type *, const pl_cell *, pl_table *))                             \
+    X(bool, table_get, (pl_context *, const pl_table *, uint64_t, pl_cell *))                                          \
+    X(pl_error *, table_set, (pl_context *, const pl_table *, uint64_t, const pl_cell *))                              \
+    X(uint64_t, table_size, (pl_context *, const pl_table *))                                                          \
+    X(pl_error *, table_grow, (pl_context *, const pl_table *, uint64_t, const pl_cell *, uint64_t *))                 \
+    X(pl_error *, memory_new, (pl_context *, const pl_type *, pl_memory *))                                            \
+    X(uint8_t *, memory_data, (pl_context *, const pl_memory *))                                                       \
+    X(size_t, memory_data_size, (pl_context *, const pl_memory *))                                                     \
+    X(pl_error *, memory_grow, (pl_context *, const pl_memory *, uint64_t, uint64_t *))                                \
+    X(uint8_t *, sharedmemory_data, (const pl_shared_memory *))                                                        \
+    X(size_t, sharedmemory_data_size, (const pl_shared_memory *))                                                      \
+    X(pl_error *, sharedmemory_grow, (const pl_shared_memory *, uint64_t, uint64_t *))
+
+struct pl_api {
+#define PL_API_FIELD(result, name, parameters) result(*name) parameters;
+    PL_API_ENTRIES(PL_API_FIELD)
+#undef PL_API_FIELD
+};
+
+/* Read-only once complete: see api.h. */
+extern struct pl_api pl_wasmtime;
+
+#endif

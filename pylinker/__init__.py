@@ -1,0 +1,88 @@
+"""pylinker, a dynamic linker for WebAssembly: what ``ld.so`` is to native programs.
+
+    program = pylinker.Program("app.wasm", library_path=["lib"])
+    status = program.run()
+
+    foo = pylinker.CDLL("libfoo.so", library_path=["lib"])
+    foo.add(1, 2)
+
+``docs/design.md`` tells how it works.
+"""
+
+import logging
+
+from pylinker._version import __version__
+from pylinker.api.function import Function
+from pylinker.api.library import Library
+from pylinker.api.program import CDLL, ModuleSummary, Program, Statistics
+from pylinker.errors import (
+    AlreadyRunError,
+    ClosedError,
+    InitializationError,
+    InternalError,
+    LibraryNotFoundError,
+    LimitError,
+    LinkError,
+    MemoryAccessError,
+    NotDynamicError,
+    ParseError,
+    SignatureMismatchError,
+    SymbolNotFoundError,
+    UndefinedSymbol,
+    UndefinedSymbolError,
+    UnsupportedError,
+)
+from pylinker.linker import (
+    RTLD_DEFAULT,
+    RTLD_GLOBAL,
+    RTLD_LAZY,
+    RTLD_LOCAL,
+    RTLD_NEXT,
+    RTLD_NODELETE,
+    RTLD_NOLOAD,
+    RTLD_NOW,
+    Limits,
+    SymbolInfo,
+)
+from pylinker.runtime.memory import Memory
+from pylinker.runtime.wasi import CAPTURE, DEVNULL
+
+__all__ = [
+    "CAPTURE",
+    "CDLL",
+    "DEVNULL",
+    "RTLD_DEFAULT",
+    "RTLD_GLOBAL",
+    "RTLD_LAZY",
+    "RTLD_LOCAL",
+    "RTLD_NEXT",
+    "RTLD_NODELETE",
+    "RTLD_NOLOAD",
+    "RTLD_NOW",
+    "AlreadyRunError",
+    "ClosedError",
+    "Function",
+    "InitializationError",
+    "InternalError",
+    "Library",
+    "LibraryNotFoundError",
+    "LimitError",
+    "Limits",
+    "LinkError",
+    "Memory",
+    "MemoryAccessError",
+    "ModuleSummary",
+    "NotDynamicError",
+    "ParseError",
+    "Program",
+    "SignatureMismatchError",
+    "Statistics",
+    "SymbolInfo",
+    "SymbolNotFoundError",
+    "UndefinedSymbol",
+    "UndefinedSymbolError",
+    "UnsupportedError",
+    "__version__",
+]
+
+logging.getLogger("pylinker").addHandler(logging.NullHandler())

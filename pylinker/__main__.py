@@ -1,0 +1,6 @@
+"""``python -m pylinker`` is the command ``pylinker``."""
+
+from pylinker.cli import main
+
+if __name__ == "__main__":
+    main()

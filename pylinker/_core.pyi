@@ -1,0 +1,6 @@
+"""The compiled C core, as far as its types can be told; :mod:`pylinker._native` is the only user."""
+
+from typing import Any
+
+ffi: Any
+lib: Any

@@ -1,0 +1,1 @@
+"""What an application developer touches: programs, libraries, functions."""

@@ -1,0 +1,133 @@
+"""A guest function as a Python callable."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pylinker import _native
+from pylinker.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pylinker._native import Func, Values
+    from pylinker.api.library import Library
+    from pylinker.linker import Definition
+    from pylinker.wasm import FuncType
+
+__all__ = ["Function"]
+
+_STACK_BYTES = 4096
+"""Strings of one call go on the guest's stack up to this size: a page of what is at least 64 KiB in every toolchain."""
+
+
+def _put_i32(value: Values, argument: Any) -> None:
+    number = operator.index(argument)
+    value.i32 = number - (1 << 32) if 1 << 31 <= number < 1 << 32 else number
+
+
+def _put_i64(value: Values, argument: Any) -> None:
+    number = operator.index(argument)
+    value.i64 = number - (1 << 64) if 1 << 63 <= number < 1 << 64 else number
+
+
+def _put_f32(value: Values, argument: Any) -> None:
+    value.f32 = argument
+
+
+def _put_f64(value: Values, argument: Any) -> None:
+    value.f64 = argument
+
+
+def _put_v128(value: Values, argument: Any) -> None:
+    if not isinstance(argument, bytes) or len(argument) != 16:
+        raise TypeError("a v128 is given as 16 bytes")
+    value.v128 = list(argument)
+
+
+_PUT: dict[str, Callable[[Values, Any], None]] = {
+    "i32": _put_i32,
+    "i64": _put_i64,
+    "f32": _put_f32,
+    "f64": _put_f64,
+    "v128": _put_v128,
+}
+
+_GET: dict[str, Callable[[Values], Any]] = {
+    "i32": lambda value: value.i32,
+    "i64": lambda value: value.i64,
+    "f32": lambda value: value.f32,
+    "f64": lambda value: value.f64,
+    "v128": lambda value: bytes(value.v128),
+}
+
+
+class Function:
+    """A function of a library: call it with one argument for each parameter.
+
+    i32 and i64 take an ``int`` (signed or unsigned, OverflowError beyond) and give a signed one; f32 and f64 take a number; v128 is 16
+    ``bytes``. ``str`` (as UTF-8) and ``bytes`` for an i32 become a C string in guest memory, with a NUL at its end, for the time of the
+    call. No result is None, several are a tuple.
+
+    Raises TypeError for a wrong number or kind of arguments, ``wasmtime.Trap`` if the guest traps, UndefinedSymbolError if it called a
+    function that nobody defines, ``wasmtime.ExitTrap`` if it exits. Blocks as long as the guest runs. Attributes: ``name``, ``type``
+    (:class:`pylinker.wasm.FuncType`).
+    """
+
+    __slots__ = ("_count", "_definition", "_func", "_get", "_library", "_put", "name", "type")
+
+    def __init__(self, library: Library, name: str, type_: FuncType, definition: Definition, func: Func) -> None:
+        self.name = name
+        self.type = type_
+        self._library = library
+        self._definition = definition
+        self._func = func
+        try:
+            self._put = tuple(_PUT[each] for each in type_.params)
+            self._get = tuple(_GET[each] for each in type_.results)
+        except KeyError as error:
+            raise UnsupportedError(
+                f"{library.name}: {name} is {type_}: values of type {error.args[0]} cannot be passed from Python",
+                module=library.name,
+                symbol=name,
+            ) from None
+        self._count = max(len(self._put), len(self._get), 1)
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name} {self.type} of {self._library.name}>"
+
+    @property
+    def slot(self) -> int:
+        """The function's slot in the table: its value as a C function pointer, the same for every module."""
+        return self._library._slot(self._definition)  # noqa: SLF001
+
+    def __call__(self, *arguments: Any) -> Any:
+        if len(arguments) != len(self._put):
+            raise TypeError(f"{self.name}{self.type} takes {len(self._put)} arguments, not {len(arguments)}")
+        raw = _native.values(self._count)
+        texts: list[tuple[int, bytes]] = []
+        for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
+            if put is _put_i32 and isinstance(argument, (str, bytes)):
+                texts.append((index, (argument.encode() if isinstance(argument, str) else argument) + b"\0"))
+                continue
+            try:
+                put(raw[index], argument)
+            except TypeError as error:
+                raise TypeError(f"{self.name}{self.type}, argument {index + 1}: {error}") from None
+            except OverflowError:
+                raise OverflowError(
+                    f"{self.name}{self.type}, argument {index + 1}: {argument} does not fit into {self.type.params[index]}"
+                ) from None
+        with self._library._entered() as linker:  # noqa: SLF001
+            if texts:
+                with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
+                    for (index, _), address in zip(texts, addresses, strict=True):
+                        _put_i32(raw[index], address)
+                    linker.group.call_raw(self._func, raw, self._count)
+            else:
+                linker.group.call_raw(self._func, raw, self._count)
+        if len(self._get) == 1:
+            return self._get[0](raw[0])
+        if not self._get:
+            return None
+        return tuple(get(raw[index]) for index, get in enumerate(self._get))

@@ -1,0 +1,134 @@
+"""An open library: its functions as attributes, its data by address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from pylinker.api.function import Function
+from pylinker.errors import ClosedError, SymbolNotFoundError
+from pylinker.linker import reachable
+from pylinker.wasm import FuncType, Kind
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from pylinker.api.program import Program
+    from pylinker.linker import Definition, Linker, LoadedModule
+
+__all__ = ["Library"]
+
+
+class Library:
+    """A handle of a library in a program, as ``dlopen`` gives it.
+
+    ``library.name(...)`` and ``library["name"]`` are the function called ``name``, looked up in the library and then in what it needs.
+    Each open handle counts: the library is unloaded when the last one is closed and nothing else uses it. ``with`` closes at the end.
+    """
+
+    def __init__(self, program: Program, module: LoadedModule | None) -> None:
+        self._program = program
+        self._module = module
+        self._open = True
+        self._functions: dict[str, Function] = {}
+
+    def __repr__(self) -> str:
+        return f"<Library {self.name!r}{'' if self._open else ' (closed)'}>"
+
+    @property
+    def name(self) -> str:
+        """The name the library was asked for; for the program as a whole, its own."""
+        return self._module.name if self._module else self._program.name
+
+    @property
+    def path(self) -> str | None:
+        """The library's file on the host, links resolved, or None."""
+        return self._module.path if self._module else None
+
+    def __getitem__(self, name: str) -> Function:
+        """Return the function called ``name``; SymbolNotFoundError (a KeyError) if there is none."""
+        function = self._functions.get(name)
+        if function is None or not self._open:
+            with self._entered() as linker:
+                function = self._functions[name] = self._function(linker, name)
+        return function
+
+    def __getattr__(self, name: str) -> Function:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        with self._entered() as linker:
+            return isinstance(name, str) and linker.state.lookup(name, self._scope(linker)) is not None
+
+    def __dir__(self) -> Iterable[str]:
+        own = self._module.info.exports if self._module else {}
+        return [*super().__dir__(), *(name for name in own if self._module and self._module.find(name))]
+
+    def _function(self, linker: Linker, name: str) -> Function:
+        definition = self._definition(linker, name)
+        type_ = definition.type
+        if not isinstance(type_, FuncType):
+            raise SymbolNotFoundError(
+                f"{self.name}: {name} is no function but {definition.export.kind.label} {type_}; address_of({name!r}) is its address",
+                module=self.name,
+                symbol=name,
+            )
+        func = linker.group.function(definition.module, definition.export.name)
+        return Function(self, name, type_, definition, func)
+
+    def _scope(self, linker: Linker) -> Iterable[LoadedModule]:
+        return linker.state.global_scope if self._module is None or self._module.is_main else reachable(self._module)
+
+    def _definition(self, linker: Linker, name: str) -> Definition:
+        definition = linker.state.lookup(name, self._scope(linker))
+        if definition is None:
+            raise SymbolNotFoundError(f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name)
+        return definition
+
+    def address_of(self, name: str) -> int:
+        """Return where a symbol is: the address of data in bytes, or the table slot of a function.
+
+        Raises SymbolNotFoundError if nothing in the library's scope defines it.
+        """
+        with self._entered() as linker:
+            value = linker.value_of(self._definition(linker, name))
+            if value is None:
+                raise SymbolNotFoundError(f"{self.name}: {name} has no address", module=self.name, symbol=name)
+            return value
+
+    def _slot(self, definition: Definition) -> int:
+        with self._entered() as linker:
+            slot = linker.value_of(definition)
+            assert slot is not None
+            assert definition.export.kind is Kind.FUNC
+            return slot
+
+    def _entered(self) -> AbstractContextManager[Linker]:
+        if not self._open:
+            raise ClosedError(f"library {self.name} is closed", module=self.name)
+        return self._program._entered()  # noqa: SLF001
+
+    def close(self) -> None:
+        """Close this handle (``dlclose``); a second time does nothing.
+
+        Raises Trap if a destructor of the library traps; the handle is closed all the same.
+        """
+        if not self._open:
+            return
+        self._open = False
+        self._functions.clear()
+        if self._module is not None and not self._program.closed:
+            with self._program._entered() as linker:  # noqa: SLF001
+                if self._module is not linker.main:
+                    linker.dlclose(self._module)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,377 @@
+"""A program: a main module, its libraries, and the process they run in."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import wasmtime
+
+from pylinker.api.library import Library
+from pylinker.errors import AlreadyRunError, ClosedError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
+from pylinker.runtime.code import CodeCache, default_cache_directory
+from pylinker.runtime.store import GuestStore
+from pylinker.runtime.wasi import Wasi, WasiProcess
+from pylinker.wasm import FuncType
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from pylinker.runtime.memory import Memory
+    from pylinker.runtime.wasi import Input, Output
+
+__all__ = ["CDLL", "ModuleSummary", "Program", "Statistics"]
+
+_StrPath = str | os.PathLike[str]
+
+_caches: dict[Path | None, CodeCache] = {}
+_caches_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ModuleSummary:
+    """A loaded module: bases and sizes in bytes of memory and slots of the table; ``references`` counts open handles."""
+
+    name: str
+    path: str | None
+    memory_base: int
+    memory_size: int
+    table_base: int
+    table_size: int
+    needed: tuple[str, ...]
+    references: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A snapshot of a program's size."""
+
+    modules: int
+    """Modules loaded."""
+    symbols: int
+    """Exports of all modules."""
+    scope: tuple[str, ...]
+    """Names of the modules in the global scope, in order."""
+    memory_pages: int
+    """Pages of 64 KiB that the guest's memory has."""
+    memory_used: int
+    """Bytes given to modules that were loaded while the program ran."""
+    table_slots: int
+    """Slots that the function table has."""
+    table_used: int
+    """Slots given to modules and function pointers."""
+    resolver_entries: int
+    """Calls that had to be resolved: one for each bound import at most."""
+
+
+class Program:
+    """A program of WebAssembly modules, linked and ready to run.
+
+    ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
+    and ``preload`` (libraries that come right after it in the scope), and the libraries are constructed; :meth:`run` then starts it.
+
+    ``args`` are the arguments after the program's name, ``env`` the environment, ``dirs`` maps directories of the guest to directories
+    of the host. ``stdin`` is None (this process's), bytes, or a path; ``stdout`` and ``stderr`` are None (this process's), ``CAPTURE``,
+    ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
+    defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out). ``limits`` bounds what the program may
+    take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
+
+    Raises LinkError children, OSError for a main module that cannot be read. Safe to use from several threads, which take turns.
+    """
+
+    def __init__(
+        self,
+        main: _StrPath | bytes | None = None,
+        *,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        dirs: Mapping[str, _StrPath] | None = None,
+        library_path: Sequence[_StrPath] = (),
+        preload: Sequence[_StrPath] = (),
+        stdin: Input = None,
+        stdout: Output = None,
+        stderr: Output = None,
+        bind_now: bool = False,
+        stack_size: int = 1 << 20,
+        limits: Limits | None = None,
+        cache: bool | _StrPath = True,
+        name: str | None = None,
+    ) -> None:
+        if isinstance(library_path, (str, bytes, os.PathLike)):
+            raise TypeError("library_path is a list of directories, not one")
+        limits = limits or Limits()
+        if not 0 < stack_size <= limits.memory:
+            raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
+        self._lock = threading.RLock()
+        self._linker: Linker | None = None
+        self._ran = False
+        file = _main_file(main, name, limits)
+        self.name = name or (file.name if file else "program")
+        guest_dirs = {guest: os.fspath(host) for guest, host in (dirs or {}).items()}
+        environment = dict(env or {})
+        self._process = WasiProcess(
+            arguments=[self.name, *args],
+            environment=environment,
+            directories=guest_dirs,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
+        code_cache = _cache(cache)
+        store = GuestStore(memory=limits.memory, table=limits.table)
+        self._store = store
+        linker = Linker(
+            store=store,
+            wasi=Wasi(store, self._process, code_cache),
+            cache=code_cache,
+            locator=Locator(
+                library_path,
+                default_path=[os.path.dirname(file.path)] if file and file.path else [],  # noqa: PTH120
+                guest_dirs=guest_dirs,
+                guest_library_path=environment.get("LD_LIBRARY_PATH", ""),
+                path_length=limits.path_length,
+            ),
+            limits=limits,
+            bind_now=bind_now,
+        )
+        try:
+            start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
+        except BaseException:
+            self._process.close()
+            raise
+        self._linker = linker
+
+    def __repr__(self) -> str:
+        return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
+
+    @contextmanager
+    def _entered(self) -> Iterator[Linker]:
+        """Take the program for the calling thread, and check that it is open."""
+        with self._lock:
+            if self._linker is None:
+                raise ClosedError(f"program {self.name} is closed", module=self.name)
+            yield self._linker
+
+    def run(self) -> int:
+        """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
+
+        Raises ``wasmtime.Trap`` if it traps, UndefinedSymbolError if it called a function that nobody defines (``__cause__`` is the
+        trap), AlreadyRunError the second time.
+        """
+        with self._entered() as linker:
+            main = linker.main
+            if main is None or not main.lifecycle_function("_start", FuncType((), ())):
+                raise UndefinedSymbolError(
+                    [UndefinedSymbol(self.name, "_start", "function")], note="it is a library: call its functions instead"
+                )
+            if self._ran:
+                raise AlreadyRunError(f"{self.name} has run already: a program starts once", module=self.name)
+            self._ran = True
+            status = 0
+            try:
+                linker.group.call(linker.group.function(main, "_start"))
+            except wasmtime.ExitTrap as exit_:
+                status = exit_.code
+            try:
+                linker.finalize()
+            except wasmtime.ExitTrap as exit_:
+                status = exit_.code
+            return status & 0xFF
+
+    @property
+    def stdout(self) -> bytes:
+        """What the guest wrote to its standard output so far; ValueError unless created with ``stdout=CAPTURE``."""
+        return self._process.captured("stdout")
+
+    @property
+    def stderr(self) -> bytes:
+        """What the guest wrote to its standard error so far; ValueError unless created with ``stderr=CAPTURE``."""
+        return self._process.captured("stderr")
+
+    def dlopen(self, name: _StrPath, mode: int = 0) -> Library:
+        """Open a library: load it and what it needs, unless it is there already.
+
+        ``name`` with a slash is a path, else the library is searched for. ``mode`` combines ``RTLD_LAZY`` or ``RTLD_NOW``, ``RTLD_GLOBAL``,
+        ``RTLD_NOLOAD``, ``RTLD_NODELETE``. Raises LinkError children, after which nothing has changed; ExitTrap if a constructor exits.
+        """
+        with self._entered() as linker:
+            return Library(self, linker.dlopen(os.fspath(name), mode, trusted=True))
+
+    def dlsym(self, handle: Library | int, name: str) -> int:
+        """Return the address of a data symbol or the table slot of a function.
+
+        ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes after the main module in it). Raises
+        SymbolNotFoundError.
+        """
+        if isinstance(handle, Library):
+            return handle.address_of(name)
+        with self._entered() as linker:
+            if handle == RTLD_DEFAULT:
+                scope = linker.state.global_scope
+            elif handle == RTLD_NEXT:
+                scope = linker.state.global_scope[1:] if linker.main else linker.state.global_scope
+            else:
+                raise ValueError(f"handle {handle!r}: give a Library, RTLD_DEFAULT or RTLD_NEXT")
+            value = linker.dlsym(scope, name)
+            if value is None:
+                raise SymbolNotFoundError(f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name)
+            return value
+
+    def dladdr(self, address: int | None = None, *, slot: int | None = None) -> SymbolInfo | None:
+        """Tell which module and symbol an address (bytes) or a table slot belongs to, or None."""
+        if (address is None) == (slot is None):
+            raise TypeError("dladdr takes either an address or slot=...")
+        with self._entered() as linker:
+            return linker.symbol_at(address=address, slot=slot)
+
+    @property
+    def main(self) -> Library:
+        """The program as a library: its global scope, the main module first."""
+        with self._entered() as linker:
+            return Library(self, linker.main)
+
+    @property
+    def memory(self) -> Memory:
+        """The guest's memory."""
+        with self._entered() as linker:
+            return linker.memory
+
+    @property
+    def libraries(self) -> tuple[ModuleSummary, ...]:
+        """All modules in the order they were loaded, the main module first."""
+        with self._entered() as linker:
+            return tuple(
+                ModuleSummary(
+                    name=module.name,
+                    path=module.path,
+                    memory_base=module.memory_base,
+                    memory_size=module.memory_size,
+                    table_base=module.table_base,
+                    table_size=module.table_size,
+                    needed=tuple(each.name for each in module.needed),
+                    references=module.handles,
+                )
+                for module in linker.state.modules
+            )
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of the program's size."""
+        with self._entered() as linker:
+            state, group = linker.state, linker.group
+            return Statistics(
+                modules=len(state.modules),
+                symbols=state.definitions(),
+                scope=tuple(module.name for module in state.global_scope),
+                memory_pages=group.memory_size >> 16,
+                memory_used=state.memory.used,
+                table_slots=group.table_size,
+                table_used=state.table.used,
+                resolver_entries=sum(group.resolver_entries(module) for module in state.modules),
+            )
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._linker is None
+
+    def close(self) -> None:
+        """End the program: its functions and memory cannot be used any more. A second time does nothing.
+
+        Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
+        """
+        with self._lock:
+            self._linker = None
+            self._process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+class CDLL(Library):
+    """A library used by itself, as ``ctypes.CDLL`` uses a native one: in a program of its own, without a main module.
+
+    ``name`` with a slash is a path, else it is searched for in ``library_path``. Takes the keywords of :class:`Program`, which is
+    ``.program``; libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and closes the program.
+    """
+
+    def __init__(
+        self,
+        name: _StrPath,
+        *,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        dirs: Mapping[str, _StrPath] | None = None,
+        library_path: Sequence[_StrPath] = (),
+        preload: Sequence[_StrPath] = (),
+        stdin: Input = None,
+        stdout: Output = None,
+        stderr: Output = None,
+        bind_now: bool = False,
+        stack_size: int = 1 << 20,
+        limits: Limits | None = None,
+        cache: bool | _StrPath = True,
+    ) -> None:
+        program = Program(
+            None,
+            args=args,
+            env=env,
+            dirs=dirs,
+            library_path=library_path,
+            preload=[*preload, name],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            bind_now=bind_now,
+            stack_size=stack_size,
+            limits=limits,
+            cache=cache,
+            name=os.path.basename(os.fspath(name)),  # noqa: PTH119
+        )
+        with program._entered() as linker:
+            module = linker.dlopen(os.fspath(name), trusted=True)
+        super().__init__(program, module)
+
+    @property
+    def program(self) -> Program:
+        """The program around the library."""
+        return self._program
+
+    def close(self) -> None:
+        """Run the destructors of all libraries and close the program. A second time does nothing."""
+        if self._open and not self._program.closed:
+            with self._program._entered() as linker:  # noqa: SLF001
+                try:
+                    linker.finalize()
+                finally:
+                    self._program.close()
+        super().close()
+
+
+def _main_file(main: _StrPath | bytes | None, name: str | None, limits: Limits) -> MainFile | None:
+    if main is None:
+        return None
+    if isinstance(main, (bytes, bytearray)):
+        return MainFile(name or "main", None, bytes(main))
+    path = os.path.realpath(main)
+    shown = os.path.basename(os.fspath(main))  # noqa: PTH119
+    return MainFile(shown, path, read_file(shown, path, limits.library_size))
+
+
+def _cache(choice: bool | _StrPath) -> CodeCache:  # noqa: FBT001
+    """Return the process's cache for a directory; modules kept in memory are shared by all programs."""
+    directory = default_cache_directory() if choice is True else None if choice is False else Path(choice)
+    with _caches_lock:
+        if directory not in _caches:
+            _caches[directory] = CodeCache(directory)
+        return _caches[directory]

@@ -1,0 +1,82 @@
+"""The command group: options that all commands share, and the one place where an error becomes a line and an exit status.
+
+==================================  ===========================================================
+status                              meaning
+==================================  ===========================================================
+the program's own                   ``run``: the program ended by itself
+1                                   ``ldd``: something is missing
+2                                   wrong usage
+70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
+127                                 a module or symbol is missing, malformed or does not fit
+130 (128 + SIGINT)                  Ctrl-C
+134 (128 + SIGABRT)                 a trap in guest code
+==================================  ===========================================================
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import version
+from typing import NoReturn
+
+import click
+import wasmtime
+
+from pylinker._version import __version__
+from pylinker.cli.demo import demo
+from pylinker.cli.inspect import inspect
+from pylinker.cli.ldd import ldd
+from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
+from pylinker.cli.run import run
+from pylinker.errors import LinkError
+
+__all__ = ["main"]
+
+BROKEN_INVARIANT = 70
+LINK_ERROR = 127
+INTERRUPTED = 130
+TRAPPED = 134
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message=f"pylinker %(version)s (wasmtime {version('wasmtime')})")
+@traceback_option
+def app() -> None:
+    """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
+
+
+for command in (run, ldd, inspect, demo):
+    app.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status."""
+    settings = Settings()
+    try:
+        status = app.main(prog_name="pylinker", obj=settings, standalone_mode=False) or 0
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  # the outermost frame: what nobody expected is reported as such
+        message, status = explain(error)
+        if settings.traceback:
+            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(message, err=True)
+    sys.exit(status)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return what to say about an error, and the exit status."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message(), error.exit_code  # the help itself
+    if isinstance(error, click.ClickException):
+        message, status = error.format_message(), error.exit_code
+    elif isinstance(error, LinkError):
+        message, status = str(error), LINK_ERROR
+    elif isinstance(error, wasmtime.Trap):
+        message, status = trap_line(error), TRAPPED
+    elif isinstance(error, OSError):
+        message, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), LINK_ERROR
+    else:
+        message, status = f"{type(error).__name__}: {error} (please report this, with --traceback)", BROKEN_INVARIANT
+    return f"pylinker: {one_line(message)}", status

@@ -1,0 +1,109 @@
+"""How the commands print: plain text in a pipe, colours on a terminal unless ``NO_COLOR`` is set, names made safe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import click
+import wasmtime
+from rich.console import Console
+from rich.table import Table
+
+from pylinker.wasm import ExternType, FuncType, GlobalType, Limits, MemoryType, TableType
+
+__all__ = [
+    "Settings",
+    "console",
+    "describe",
+    "one_line",
+    "print_json",
+    "printable",
+    "table",
+    "traceback_option",
+    "trap_line",
+]
+
+UNLIMITED_WIDTH = 1 << 16  # no file tells how wide it is, and a cut name is useless to the next command in a pipe
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+@dataclass
+class Settings:
+    """What the options shared by all commands said; the ``obj`` of click's context."""
+
+    traceback: bool = False
+
+
+def traceback_option(command: Command) -> Command:
+    """Add ``--traceback``, which works before and after the name of the command."""
+
+    def remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's signature
+        if value:
+            ctx.ensure_object(Settings).traceback = True
+
+    option = click.option(
+        "--traceback", is_flag=True, expose_value=False, callback=remember, help="Show where in pylinker an error came from."
+    )
+    return option(command)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every character that could upset a terminal escaped: names come from files nobody vouched for."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def one_line(message: str) -> str:
+    """Return a message of several lines, a heading and its details, as one printable line."""
+    first, *details = [line.strip() for line in message.splitlines() if line.strip()] or [""]
+    return printable(f"{first.rstrip(':')}: {'; '.join(details)}" if details else first)
+
+
+def trap_line(trap: wasmtime.Trap) -> str:
+    """Return what happened and where, from a trap's message of many lines."""
+    *_, cause = trap.message.strip().splitlines()
+    where = [f"{frame.module_name or '?'}!{frame.func_name or frame.func_index}" for frame in trap.frames[:1]]
+    return " in ".join([cause.strip(), *where])
+
+
+def console() -> Console:
+    """Return a console on stdout that prints what it is given: no markup, no guessing at numbers and paths."""
+    width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    """Return an empty table with the given ``columns``; those in ``numbers`` are aligned to the right."""
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return result
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def describe(extern: ExternType) -> str:
+    """Return a type as text, for example ``(i32) -> ()``, ``mut i32``, ``funcref 1..8``, ``2.. pages shared``."""
+    if isinstance(extern, FuncType):
+        return str(extern)
+    if isinstance(extern, GlobalType):
+        return f"mut {extern.value}" if extern.mutable else extern.value
+    if isinstance(extern, TableType):
+        return f"{extern.element} {limits(extern.limits)}"
+    if isinstance(extern, MemoryType):
+        pages = "pages" if extern.page_size_log2 == 16 else f"pages of {1 << extern.page_size_log2} bytes"
+        return f"{limits(extern.limits)} {pages}"
+    return str(extern.type)
+
+
+def limits(value: Limits) -> str:
+    """Return limits as ``minimum..maximum`` with their properties."""
+    text = f"{value.minimum}.." + ("" if value.maximum is None else str(value.maximum))
+    return text + (" 64-bit" if value.is64 else "") + (" shared" if value.shared else "")

@@ -1,0 +1,112 @@
+"""``pylinker run``: load a program with its shared libraries and run it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from pylinker import Function, Program
+from pylinker.cli.output import traceback_option
+
+__all__ = ["run"]
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("main", metavar="MAIN")
+@click.argument("args", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("-L", "library_path", metavar="DIR", multiple=True, help="Search DIR for libraries.")
+@click.option("--dir", "dirs", metavar="HOST[::GUEST]", multiple=True, help="Let the program use a directory of the host.")
+@click.option("--env", metavar="NAME[=VALUE]", multiple=True, help="Set an environment variable, or pass the host's on.")
+@click.option("--preload", metavar="LIB", multiple=True, help="Load LIB first; its symbols win.")
+@click.option("--bind-now", is_flag=True, help="Bind every function at load; what is undefined is an error then.")
+@click.option("--invoke", metavar="NAME", help="Call the function NAME with ARGS instead of running the program.")
+@click.option("--stack-size", metavar="BYTES", type=click.IntRange(min=1), help="Size of the program's stack.")
+@traceback_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    main: str,
+    args: tuple[str, ...],
+    library_path: tuple[str, ...],
+    dirs: tuple[str, ...],
+    env: tuple[str, ...],
+    preload: tuple[str, ...],
+    bind_now: bool,
+    invoke: str | None,
+    stack_size: int | None,
+) -> None:
+    r"""Run the program MAIN with its shared libraries.
+
+    Options stand before MAIN; everything after it goes to the program. The exit status is the program's own.
+
+    \b
+    pylinker run -L lib --dir data::/data app.wasm --verbose /data/in.txt
+    pylinker run -L lib --invoke add libcalc.so 1 2
+    """
+    with interruptible():
+        program = Program(
+            main,
+            args=() if invoke else args,
+            env=dict(map(variable, env)),
+            dirs=dict(map(directory, dirs)),
+            library_path=library_path,
+            preload=preload,
+            bind_now=bind_now,
+            **({} if stack_size is None else {"stack_size": stack_size}),
+        )
+        with program:
+            if invoke is None:
+                ctx.exit(program.run())
+            function = program.main[invoke]
+            result = function(*numbers(function, args))
+    if result is not None:
+        for each in result if isinstance(result, tuple) else (result,):
+            click.echo(each)
+
+
+def variable(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``, or of ``NAME`` with the host's value."""
+    name, equals, value = text.partition("=")
+    if not name:
+        raise click.BadParameter(f"{text!r} has no name", param_hint="--env")
+    if not equals and (value := os.environ.get(name, "\0")) == "\0":
+        raise click.BadParameter(f"{name} is not set here", param_hint="--env")
+    return name, value
+
+
+def directory(text: str) -> tuple[str, str]:
+    """Return guest and host path of ``HOST[::GUEST]``."""
+    host, _, guest = text.partition("::")
+    if not Path(host).is_dir():
+        raise click.BadParameter(f"{host!r} is not a directory", param_hint="--dir")
+    return guest or host, host
+
+
+def numbers(function: Function, args: Sequence[str]) -> list[int | float]:
+    """Return the ``args`` as what the function's parameters want."""
+    parameters = function.type.params
+    if len(args) != len(parameters):
+        raise click.UsageError(f"{function.name} is {function.type}: it takes {len(parameters)} arguments, not {len(args)}")
+    try:
+        return [int(text, 0) if kind in {"i32", "i64"} else float(text) for text, kind in zip(args, parameters, strict=True)]
+    except ValueError as error:
+        raise click.UsageError(f"{function.name} is {function.type}: {error}") from None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process as it ends a native program (status 130 in a shell).
+
+    While guest code runs, Python's own handler would wait for it to return.
+    """
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,160 @@
+"""What can go wrong, and whose fault it is.
+
+Every error a file, a guest or a caller can provoke is a :class:`LinkError`: it carries the module and the symbol it is about
+and also inherits the builtin a Python programmer would catch (``ValueError``, ``LookupError``, ...). A trap in guest code is
+``wasmtime.Trap``, unchanged. :class:`InternalError` is not a ``LinkError``: it says that pylinker broke one of its own
+invariants, which is a bug to report and never the guest's doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "AlreadyRunError",
+    "ClosedError",
+    "InitializationError",
+    "InternalError",
+    "LibraryNotFoundError",
+    "LimitError",
+    "LinkError",
+    "MemoryAccessError",
+    "NotDynamicError",
+    "ParseError",
+    "SignatureMismatchError",
+    "SymbolNotFoundError",
+    "UndefinedSymbol",
+    "UndefinedSymbolError",
+    "UnsupportedError",
+]
+
+
+class LinkError(Exception):
+    """Base of all errors about modules, symbols and their use.
+
+    Attributes: ``message`` (str), ``module`` (str or None, the name of the module it is about), ``symbol`` (str or None).
+    """
+
+    def __init__(self, message: str, *, module: str | None = None, symbol: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.module = module
+        self.symbol = symbol
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ParseError(LinkError, ValueError):
+    """The bytes are not a valid WebAssembly module.
+
+    Attributes: ``section`` (str or None) and ``offset`` (int or None, bytes from the start of the file).
+    """
+
+    def __init__(self, message: str, *, module: str | None = None, section: str | None = None, offset: int | None = None) -> None:
+        where = ", ".join(part for part in (section and f"section {section}", offset is not None and f"offset {offset:#x}") if part)
+        text = f"{module or 'module'}: {message}" + (f" ({where})" if where else "")
+        super().__init__(text, module=module)
+        self.section = section
+        self.offset = offset
+
+
+class NotDynamicError(LinkError, ValueError):
+    """A valid module, but not one that can play this part (no ``dylink.0`` section, no table to share, ...)."""
+
+
+class LibraryNotFoundError(LinkError, FileNotFoundError):
+    """A library was not found.
+
+    ``searched`` lists every path that was tried, in order, each with the reason it was not taken.
+    """
+
+    def __init__(self, name: str, *, searched: Sequence[tuple[str, str]] = (), requester: str | None = None) -> None:
+        lines = [f"library {name!r} not found" + (f", needed by {requester}" if requester else "")]
+        lines += [f"  {path}: {reason}" for path, reason in searched]
+        if not searched:
+            lines.append("  no directory to search: give library_path=[...] (on the command line: -L DIR)")
+        super().__init__("\n".join(lines), module=name)
+        self.requester = requester
+        self.searched = tuple(searched)
+
+
+class UndefinedSymbol(NamedTuple):
+    """One symbol nobody provides: the ``module`` that wants it, its ``symbol`` name and its ``kind``.
+
+    ``kind`` is ``"function"``, ``"data"`` (``GOT.mem``), ``"function pointer"`` (``GOT.func``), ``"global"``, ``"table"``,
+    ``"memory"`` or ``"tag"``.
+    """
+
+    module: str
+    symbol: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol} ({self.kind}, wanted by {self.module})"
+
+
+class UndefinedSymbolError(LinkError, LookupError):
+    """One or more symbols have no definition. ``undefined`` lists all of them (:class:`UndefinedSymbol`)."""
+
+    def __init__(self, undefined: Sequence[UndefinedSymbol], *, note: str = "") -> None:
+        first = undefined[0]
+        if len(undefined) == 1:
+            message = f"{first.module}: undefined symbol: {first.symbol} ({first.kind})"
+        else:
+            message = f"{len(undefined)} undefined symbols:\n" + "\n".join(f"  {each}" for each in undefined)
+        super().__init__(message + (f"; {note}" if note else ""), module=first.module, symbol=first.symbol)
+        self.undefined = tuple(undefined)
+
+
+class SymbolNotFoundError(LinkError, AttributeError, KeyError):
+    """A symbol asked for by name (``lib.name``, ``lib["name"]``, ``dlsym``) is not defined in the scope searched."""
+
+
+class SignatureMismatchError(LinkError, TypeError):
+    """A definition exists under the wanted name, but its type is another.
+
+    Attributes: ``wanted`` and ``found`` (the types, as text), ``provider`` (name of the module that defines it).
+    """
+
+    def __init__(self, *, module: str, symbol: str, wanted: str, provider: str, found: str) -> None:
+        super().__init__(
+            f"{module}: symbol {symbol}: wanted {wanted}, but {provider} defines it as {found}",
+            module=module,
+            symbol=symbol,
+        )
+        self.wanted = wanted
+        self.provider = provider
+        self.found = found
+
+
+class LimitError(LinkError, MemoryError):
+    """A module asks for more memory, table slots, or modules than the program may have."""
+
+
+class InitializationError(LinkError, RuntimeError):
+    """A module's relocation or constructor trapped; ``__cause__`` is the trap. The load was undone."""
+
+
+class UnsupportedError(LinkError, NotImplementedError):
+    """The module uses a feature that pylinker or wasmtime does not support; the message names it."""
+
+
+class MemoryAccessError(LinkError, IndexError):
+    """An address range lies outside the guest's memory."""
+
+
+class ClosedError(LinkError, ValueError):
+    """The program or library was closed by its user before this call."""
+
+
+class AlreadyRunError(LinkError, RuntimeError):
+    """``run()`` was called twice: a WASI command starts once."""
+
+
+class InternalError(RuntimeError):
+    """pylinker broke one of its own invariants. Please report it: no guest and no file should be able to cause this."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"internal error: {message}")

@@ -1,0 +1,40 @@
+"""The linker: what is loaded, where it lies, and which definition each symbol means."""
+
+from pylinker.linker.dlfcn import (
+    RTLD_DEFAULT,
+    RTLD_GLOBAL,
+    RTLD_LAZY,
+    RTLD_LOCAL,
+    RTLD_NEXT,
+    RTLD_NODELETE,
+    RTLD_NOLOAD,
+    RTLD_NOW,
+)
+from pylinker.linker.limits import Limits
+from pylinker.linker.linker import Linker, SymbolInfo, reachable
+from pylinker.linker.locator import Located, Locator
+from pylinker.linker.module import Definition, LoadedModule
+from pylinker.linker.plan import read_file
+from pylinker.linker.start import MainFile, start
+
+__all__ = [
+    "RTLD_DEFAULT",
+    "RTLD_GLOBAL",
+    "RTLD_LAZY",
+    "RTLD_LOCAL",
+    "RTLD_NEXT",
+    "RTLD_NODELETE",
+    "RTLD_NOLOAD",
+    "RTLD_NOW",
+    "Definition",
+    "Limits",
+    "Linker",
+    "LoadedModule",
+    "Located",
+    "Locator",
+    "MainFile",
+    "SymbolInfo",
+    "reachable",
+    "read_file",
+    "start",
+]

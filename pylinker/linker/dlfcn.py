@@ -1,0 +1,181 @@
+"""What the linker provides to guests: the functions of ``<dlfcn.h>``, and the registration of destructors.
+
+Each module that imports one of them gets a function of its own, since the answer depends on who asks: ``RTLD_NEXT``, the runtime
+path, and whose destructor it is. Nothing a guest passes is trusted: pointers are checked, names are limited.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from pylinker.errors import InternalError, LinkError, MemoryAccessError, SymbolNotFoundError
+from pylinker.linker.module import AtExit
+from pylinker.wasm import FuncType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pylinker._native import Values
+    from pylinker.linker.linker import Linker
+    from pylinker.linker.module import LoadedModule
+
+__all__ = [
+    "PROVIDED",
+    "RTLD_DEFAULT",
+    "RTLD_GLOBAL",
+    "RTLD_LAZY",
+    "RTLD_LOCAL",
+    "RTLD_NEXT",
+    "RTLD_NODELETE",
+    "RTLD_NOLOAD",
+    "RTLD_NOW",
+    "GuestCalls",
+]
+
+logger = logging.getLogger("pylinker.dlfcn")
+
+# The values of wasi-libc's <dlfcn.h>, which are musl's but for RTLD_LOCAL: 0 there. Local is what is not global.
+RTLD_LAZY: Final = 1
+RTLD_NOW: Final = 2
+RTLD_NOLOAD: Final = 4
+RTLD_LOCAL: Final = 8
+RTLD_GLOBAL: Final = 256
+RTLD_NODELETE: Final = 4096
+RTLD_DEFAULT: Final = 0
+RTLD_NEXT: Final = -1
+
+MODES: Final = RTLD_LAZY | RTLD_NOW | RTLD_NOLOAD | RTLD_LOCAL | RTLD_GLOBAL | RTLD_NODELETE
+
+_I, _II, _III = ("i32",), ("i32", "i32"), ("i32", "i32", "i32")
+
+PROVIDED: Mapping[str, FuncType] = {
+    "dlopen": FuncType(_II, _I),
+    "dlsym": FuncType(_II, _I),
+    "dlclose": FuncType(_I, _I),
+    "dlerror": FuncType((), _I),
+    "__cxa_atexit": FuncType(_III, _I),
+    "atexit": FuncType(_I, _I),
+}
+"""What is provided under ``env``, by name, with the types of the C declarations."""
+
+_ERROR_CAPACITY = 1024
+
+
+class GuestCalls:
+    """Makes the functions behind imports, and keeps what ``dlerror`` answers.
+
+    The linker owns this object and is known here only weakly: host functions outlive nothing.
+    """
+
+    def __init__(self, linker: Linker) -> None:
+        self._linker = weakref.ref(linker)
+        self._error: str | None = None
+        self._error_address = 0
+
+    def function_for(self, module: LoadedModule, name: str) -> Callable[[Values], None]:
+        """Return the function that ``module`` gets for the import ``name`` (or ``"resolve"``, for its trampolines)."""
+        method: Callable[[LoadedModule, Values], None] = getattr(self, f"_{name.strip('_')}")
+        known = weakref.ref(module)
+
+        def call(raw: Values) -> None:
+            caller = known()
+            if caller is None:
+                raise InternalError(f"{name} was called by a module that is gone")
+            method(caller, raw)
+
+        return call
+
+    @property
+    def linker(self) -> Linker:
+        """The linker these calls belong to."""
+        linker = self._linker()
+        if linker is None:
+            raise InternalError("a guest runs without its linker")
+        return linker
+
+    def _resolve(self, caller: LoadedModule, raw: Values) -> None:
+        self.linker.resolve_trampoline(caller, raw[0].i32)
+
+    def _dlopen(self, caller: LoadedModule, raw: Values) -> None:
+        name, mode = _u32(raw[0].i32), _u32(raw[1].i32)
+
+        def act() -> int:
+            linker = self.linker
+            if name == 0:
+                return linker.main_handle
+            path = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
+            return linker.dlopen(path, mode, requester=caller).number
+
+        raw[0].i32 = self._guarded(act)
+
+    def _dlsym(self, caller: LoadedModule, raw: Values) -> None:
+        handle, name = raw[0].i32, _u32(raw[1].i32)
+
+        def act() -> int:
+            linker = self.linker
+            symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
+            scope: Iterable[LoadedModule]
+            if handle == RTLD_DEFAULT:
+                scope = linker.state.scope_of(caller)
+            elif handle == RTLD_NEXT:
+                scope = linker.scope_after(caller)
+            else:
+                scope = linker.scope_of_handle(_u32(handle))
+            value = linker.dlsym(scope, symbol)
+            if value is None:
+                raise SymbolNotFoundError(f"undefined symbol: {symbol}", symbol=symbol)
+            return value
+
+        raw[0].i32 = _i32(self._guarded(act))
+
+    def _dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+        handle = _u32(raw[0].i32)
+
+        def act() -> int:
+            self.linker.dlclose_handle(handle)
+            return 0
+
+        raw[0].i32 = self._guarded(act, failure=-1)
+
+    def _dlerror(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+        text, self._error = self._error, None
+        if text is None:
+            raw[0].i32 = 0
+            return
+        linker = self.linker
+        if not self._error_address:
+            self._error_address = linker.state.memory.allocate(_ERROR_CAPACITY, 1, module="dlerror")
+        # The first line only: the rest lists paths of the host, which are none of the guest's business.
+        encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: _ERROR_CAPACITY - 1]
+        linker.memory.write(self._error_address, encoded.replace(b"\0", b"?") + b"\0")
+        raw[0].i32 = _i32(self._error_address)
+
+    def _cxa_atexit(self, caller: LoadedModule, raw: Values) -> None:
+        self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), _u32(raw[1].i32)))
+        raw[0].i32 = 0
+
+    def _atexit(self, caller: LoadedModule, raw: Values) -> None:
+        self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), None))
+        raw[0].i32 = 0
+
+    def _guarded(self, act: Callable[[], int], failure: int = 0) -> int:
+        """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
+        try:
+            return act()
+        except MemoryAccessError:
+            self._error = "bad address"
+        except LinkError as error:
+            logger.debug("dlerror: %s", error)
+            self._error = str(error)
+        return failure
+
+
+def _u32(value: int) -> int:
+    return value & 0xFFFFFFFF
+
+
+def _i32(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value

@@ -1,0 +1,412 @@
+"""InstanceGroup: one instance of every module, in one store, with one function table, over the program's memory.
+
+A group carries operations out (:meth:`InstanceGroup.apply`); it decides nothing. What differs between groups is here: instances,
+table contents, stack, thread-local blocks. One thread at a time uses a group.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import wasmtime
+
+from pylinker.errors import InitializationError, InternalError, LinkError, NotDynamicError, UnsupportedError
+from pylinker.linker.module import (
+    Cell,
+    Constant,
+    Direct,
+    GroupObject,
+    HostCall,
+    OwnTag,
+    Plt,
+    ThreadLocalCell,
+    WasiCall,
+)
+from pylinker.linker.operation import AllocateFunctionTable, LoadModules, ResolveFunction, UnloadModule
+from pylinker.runtime.failures import summary
+from pylinker.wasm import FuncType, GlobalType, Kind, Limits, MemoryType, trampoline_module
+
+if TYPE_CHECKING:
+    from pylinker._native import Extern, Func, HostFunction, Instance, Values
+    from pylinker.linker.module import Definition, ImportSource, LoadedModule
+    from pylinker.linker.operation import DlOperation
+    from pylinker.runtime.code import CodeCache
+    from pylinker.runtime.store import GuestStore
+    from pylinker.runtime.wasi import Wasi
+    from pylinker.wasm import TagType
+
+__all__ = ["HostCalls", "InstanceGroup"]
+
+logger = logging.getLogger("pylinker.linker")
+
+_NOTHING = FuncType((), ())
+_RESOLVE = FuncType(("i32",), ())
+_STACK_POINTER = GlobalType("i32", mutable=True)
+
+HostCalls = Callable[["LoadedModule", str], Callable[["Values"], None]]
+"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module."""
+
+
+class _ModuleInstance:
+    """One module in this group."""
+
+    __slots__ = ("exports", "host_functions", "instance", "resolver", "tls_base", "trampolines")
+
+    def __init__(self) -> None:
+        self.instance: Instance = None
+        self.trampolines: Instance = None
+        self.resolver: HostFunction | None = None
+        self.host_functions: list[HostFunction] = []
+        self.exports: dict[str, Extern] = {}
+        self.tls_base = 0
+
+
+class InstanceGroup:
+    """The instances of one thread.
+
+    ``memory``, ``table`` and ``stack_pointer`` are made by the linker, or taken from the main module once it is instantiated.
+    ``host_calls`` connects what the linker provides to the guest.
+    """
+
+    def __init__(self, store: GuestStore, wasi: Wasi, cache: CodeCache, host_calls: HostCalls) -> None:
+        self.store = store
+        self._wasi = wasi
+        self._cache = cache
+        self._host_calls = host_calls
+        self._memory: Extern | None = None
+        self._memory_type: MemoryType | None = None
+        self._table: Extern | None = None
+        self._stack_pointer: Extern | None = None
+        self._instances: dict[LoadedModule, _ModuleInstance] = {}
+        self._cells: dict[tuple[str, int], Extern] = {}
+        self._tags: dict[tuple[str, TagType], Extern] = {}
+
+    def __repr__(self) -> str:
+        return f"<InstanceGroup of {len(self._instances)} modules>"
+
+    # What all instances share
+
+    def make_memory(self, type_: MemoryType) -> None:
+        """Make the memory, for a program whose modules import it."""
+        self._memory = self.store.new_memory(type_)
+        self._memory_type = type_
+
+    def make_table(self, limits: Limits) -> None:
+        """Make the function table, for a program whose modules import it."""
+        self._table = self.store.new_table(limits)
+
+    def make_stack_pointer(self, value: int) -> None:
+        """Make the stack pointer, for a program whose modules import it."""
+        self._stack_pointer = self.store.new_global(value, mutable=True)
+
+    def adopt(self, main: LoadedModule) -> None:
+        """Take memory, table and stack pointer from an instantiated main module where it defines and exports them."""
+        exports = main.info.exports
+        if self._memory is None:
+            export = exports.get("memory")
+            if export is not None and export.kind is Kind.MEMORY:
+                type_ = main.info.export_type(export)
+                assert isinstance(type_, MemoryType)
+                self._memory = self.export(main, "memory")
+                self._memory_type = type_
+        if self._table is None:
+            export = exports.get("__indirect_function_table")
+            if export is not None and export.kind is Kind.TABLE:
+                self._table = self.export(main, export.name)
+        if self._stack_pointer is None:
+            export = exports.get("__stack_pointer")
+            if export is not None and main.info.export_type(export) == _STACK_POINTER:
+                self._stack_pointer = self.export(main, export.name)
+
+    @property
+    def memory(self) -> Extern:
+        """The program's memory; NotDynamicError if the main module keeps it to itself."""
+        return self._shared(self._memory, "memory", "-Wl,--export-memory")
+
+    @property
+    def table(self) -> Extern:
+        """The function table; NotDynamicError if the main module keeps it to itself."""
+        return self._shared(self._table, "function table", "-Wl,--export-table -Wl,--growable-table")
+
+    def _shared(self, extern: Extern | None, what: str, flags: str) -> Extern:
+        if extern is None:
+            raise NotDynamicError(f"the main module does not export its {what}, so libraries cannot use it; link it with {flags}")
+        return extern
+
+    @property
+    def table_size(self) -> int:
+        """Slots of the table, 0 if there is none."""
+        return self.store.table_size(self._table) if self._table is not None else 0
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of the memory, 0 if there is none."""
+        return self.store.memory_size(self._memory) if self._memory is not None else 0
+
+    @property
+    def has_table(self) -> bool:
+        """Whether there is a table that libraries can use."""
+        return self._table is not None
+
+    @property
+    def stack_top(self) -> int | None:
+        """The stack pointer, or None if there is none to be seen."""
+        return self.store.global_get(self._stack_pointer) if self._stack_pointer is not None else None
+
+    @stack_top.setter
+    def stack_top(self, value: int | None) -> None:
+        if self._stack_pointer is not None and value is not None:
+            self.store.global_set(self._stack_pointer, value)
+
+    # Carrying out operations
+
+    def apply(self, operation: DlOperation) -> None:
+        """Carry an operation out. On failure the caller undoes the rest of a load with :meth:`forget`."""
+        logger.debug("%r", operation)
+        if isinstance(operation, LoadModules):
+            self._grow_table(operation.table_size)
+            for module in operation.modules:
+                self._instantiate(module)
+            for patch in operation.patches:
+                self._set_slot(patch.slot, patch.definition)
+        elif isinstance(operation, ResolveFunction):
+            self._grow_table(operation.table_size)
+            self._set_slot(operation.patch.slot, operation.patch.definition)
+        elif isinstance(operation, AllocateFunctionTable):
+            self._grow_table(operation.table_size)
+        else:
+            assert isinstance(operation, UnloadModule)
+            self.forget(operation.module)
+
+    def _grow_table(self, size: int) -> None:
+        if self._table is None:
+            return
+        missing = size - self.store.table_size(self._table)
+        if missing > 0:
+            try:
+                self.store.table_grow(self._table, missing)
+            except wasmtime.WasmtimeError as error:
+                raise NotDynamicError(
+                    f"the main module's table cannot grow to {size} slots: link it with -Wl,--growable-table ({error})"
+                ) from error
+
+    def _set_slot(self, slot: int, definition: Definition) -> None:
+        self.store.table_set(self.table, slot, self.function(definition.module, definition.export.name))
+
+    def _instantiate(self, module: LoadedModule) -> None:
+        record = _ModuleInstance()
+        self._instances[module] = record
+        if module.plt:
+            data = trampoline_module([(entry.name, entry.type) for entry in module.plt])
+            code = self._cache.load(data, name=f"trampolines of {module.name}")
+            record.resolver = self.store.new_host_function(_RESOLVE, self._host_calls(module, "resolve"))
+            record.trampolines = self.store.instantiate(code, [record.resolver.extern])
+        externs = [self._extern(module, record, source) for source in module.sources]
+        try:
+            assert module.code is not None
+            record.instance = self.store.instantiate(module.code, externs)
+        except wasmtime.ExitTrap:
+            raise
+        except wasmtime.Trap as error:
+            raise InitializationError(f"{module.name}: trap while it was instantiated: {summary(error)}", module=module.name) from error
+        except wasmtime.WasmtimeError as error:
+            text = " ".join(str(error).split())
+            raise LinkError(f"{module.name}: cannot be instantiated: {text}", module=module.name) from error
+        if module.is_main:
+            self.adopt(module)
+        self._start_thread_locals(module)
+        logger.debug("instantiated %r", module)
+
+    def _extern(self, module: LoadedModule, record: _ModuleInstance, source: ImportSource) -> Extern:
+        if isinstance(source, Direct):
+            return self.export(source.definition.module, source.definition.export.name)
+        if isinstance(source, Plt):
+            trampoline = self.store.export(record.trampolines, f"t{source.index}")
+            assert trampoline is not None
+            return trampoline
+        if isinstance(source, Cell):
+            key = (source.name, source.value)
+            if key not in self._cells:
+                self._cells[key] = self.store.new_global(source.value, mutable=True)
+            return self._cells[key]
+        if isinstance(source, ThreadLocalCell):
+            base = self._instances[source.module].tls_base if source.module in self._instances else 0
+            if not base:
+                raise UnsupportedError(
+                    f"{module.name}: thread-local data of {source.module.name} is used before it exists", module=module.name
+                )
+            return self.store.new_global(base + source.offset, mutable=True)
+        if isinstance(source, WasiCall):
+            memory = module.info.exports.get("memory")
+            if memory is not None and memory.kind is Kind.MEMORY:
+                return self._wasi.direct(source.name)
+            shared = bool(self._memory_type and self._memory_type.limits.shared)
+            # The most general type of that kind: one shim serves all programs.
+            type_ = MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared))
+            return self._wasi.through_shim(source.name, self.memory, type_)
+        if isinstance(source, HostCall):
+            host = self.store.new_host_function(source.type, self._host_calls(module, source.name))
+            record.host_functions.append(host)
+            return host.extern
+        if isinstance(source, GroupObject):
+            return self._group_object(module, source.what)
+        if isinstance(source, Constant):
+            return self.store.new_global(source.value, mutable=False)
+        assert isinstance(source, OwnTag)
+        tag = (source.name, source.type)
+        if tag not in self._tags:
+            self._tags[tag] = self.store.new_tag(source.type)
+        return self._tags[tag]
+
+    def _group_object(self, module: LoadedModule, what: str) -> Extern:
+        if what == "memory":
+            return self.memory
+        if what == "table":
+            return self.table
+        if self._stack_pointer is None:
+            raise NotDynamicError(
+                f"{module.name} needs the stack, but the main module does not export it; link it with -Wl,--export=__stack_pointer",
+                module=module.name,
+            )
+        return self._stack_pointer
+
+    def forget(self, module: LoadedModule) -> None:
+        """Empty a module's slots and drop its instance (wasmtime frees it with the store)."""
+        record = self._instances.pop(module, None)
+        if record is None:
+            return
+        if self._table is not None:
+            size = self.store.table_size(self._table)
+            for slot in (*range(module.table_base, module.table_base + module.table_size), *module.slots.values()):
+                if slot < size:
+                    self.store.table_set(self._table, slot, None)
+        for host in (record.resolver, *record.host_functions):
+            if host is not None:
+                self.store.keep(host)
+                host.release()
+
+    # Life of a module
+
+    def relocate(self, module: LoadedModule) -> None:
+        """Apply a module's relocations. Runs guest code of the module."""
+        for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
+            self._run(module, name)
+
+    def _start_thread_locals(self, module: LoadedModule) -> None:
+        """Learn where the thread-local block of this group is.
+
+        The start function of a threaded module points ``__tls_base`` of the first instance at the initial copy of the block; that
+        one is this group's. (LLVM, WriterImpl: the static copy serves the main thread.)
+        """
+        exports = module.info.exports
+        base = exports.get("__tls_base")
+        if base is None or base.kind is not Kind.GLOBAL or module.info.export_type(base) != _STACK_POINTER:
+            return
+        self._instances[module].tls_base = self.store.global_get(self.export(module, "__tls_base"))
+
+    def construct(self, module: LoadedModule) -> None:
+        """Run a module's constructors."""
+        if not self._run(module, "_initialize"):
+            self._run(module, "__wasm_call_ctors")
+
+    def _run(self, module: LoadedModule, name: str) -> bool:
+        if not module.lifecycle_function(name, _NOTHING):
+            return False
+        logger.debug("calling %s of %s", name, module.name)
+        try:
+            self.call(self.function(module, name))
+        except wasmtime.Trap as error:
+            raise InitializationError(f"{module.name}: {name} trapped: {summary(error)}", module=module.name, symbol=name) from error
+        return True
+
+    # Access
+
+    def instance_of(self, module: LoadedModule) -> _ModuleInstance:
+        """Return the group's record of a module."""
+        try:
+            return self._instances[module]
+        except KeyError:
+            raise InternalError(f"{module.name} has no instance in this group") from None
+
+    def has(self, module: LoadedModule) -> bool:
+        """Whether a module is instantiated in this group."""
+        record = self._instances.get(module)
+        return record is not None and record.instance is not None
+
+    def place_host_function(self, slot: int, type_: FuncType, function: Callable[[Values], None]) -> None:
+        """Make a host function that lives as long as the store, and put it into a table slot."""
+        host = self.store.new_host_function(type_, function)
+        self.store.keep(host)
+        self.store.table_set(self.table, slot, self.store.func_of(host.extern))
+
+    def export(self, module: LoadedModule, name: str) -> Extern:
+        """Return an export of a module's instance."""
+        record = self.instance_of(module)
+        extern = record.exports.get(name)
+        if extern is None:
+            extern = self.store.export(record.instance, name)
+            if extern is None:
+                raise InternalError(f"{module.name} has lost its export {name}")
+            record.exports[name] = extern
+        return extern
+
+    def function(self, module: LoadedModule, name: str) -> Func:
+        """Return an exported function of a module's instance."""
+        return self.store.func_of(self.export(module, name))
+
+    def tls_base(self, module: LoadedModule) -> int:
+        """Return the address of the module's thread-local block in this group, 0 if it has none."""
+        return self.instance_of(module).tls_base
+
+    def bind(self, module: LoadedModule, index: int, definition: Definition) -> None:
+        """Let PLT entry ``index`` of a module lead straight to a definition."""
+        record = self.instance_of(module)
+        table = self.store.export(record.trampolines, "plt")
+        assert table is not None
+        self.store.table_set(table, index, self.function(definition.module, definition.export.name))
+        logger.debug("binding %s: %s -> %r", module.name, module.plt[index].name, definition)
+
+    def unbind(self, module: LoadedModule, index: int) -> None:
+        """Put the lazy stub back into PLT entry ``index``."""
+        record = self.instance_of(module)
+        table = self.store.export(record.trampolines, "plt")
+        stub = self.store.export(record.trampolines, f"s{index}")
+        assert table is not None
+        assert stub is not None
+        self.store.table_set(table, index, self.store.func_of(stub))
+
+    def resolver_entries(self, module: LoadedModule) -> int:
+        """Return how often calls of this module had to be resolved."""
+        resolver = self.instance_of(module).resolver
+        return resolver.entries if resolver else 0
+
+    def call(self, func: Func, *arguments: int) -> int:
+        """Call a function of i32 parameters; like :meth:`call_raw`."""
+        top = self.stack_top
+        try:
+            return self.store.call_plain(func, *arguments)
+        except BaseException:
+            self.stack_top = top
+            raise
+
+    def call_raw(self, func: Func, raw: Values, count: int) -> None:
+        """Call a function with raw values. A trap or an exit leaves the stack pointer as it was before the call."""
+        top = self.stack_top
+        try:
+            self.store.call(func, raw, count)
+        except BaseException:
+            self.stack_top = top
+            raise
+
+    def call_slot(self, slot: int, *arguments: int) -> None:
+        """Call a function pointer of the guest's; a null or foreign one, or one of another type, raises Trap as it would there."""
+        func = self.store.table_get(self.table, slot)
+        wanted = FuncType(("i32",) * len(arguments), ())
+        if func is None:
+            raise wasmtime.Trap(f"call of function pointer {slot}: the slot is empty")
+        found = self.store.function_type(func)
+        if found.params != wanted.params:
+            raise wasmtime.Trap(f"call of function pointer {slot} as {wanted}: it is {found}")
+        self.call(func, *arguments)

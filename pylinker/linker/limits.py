@@ -1,0 +1,31 @@
+"""What one program may take from its host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Upper bounds for one program; going over one is a LimitError (in guest code: a failed ``memory.grow``)."""
+
+    memory: int = 1 << 32
+    """Bytes of guest memory."""
+    table: int = 1_000_000
+    """Slots of the function table."""
+    modules: int = 1_000
+    """Modules loaded at one time."""
+    library_size: int = 256 << 20
+    """Bytes of one module's file."""
+    path_length: int = 4096
+    """Bytes of a library's name or path."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Limits({field.name}={value!r}): give a positive number")
+        if self.memory > 1 << 32:
+            raise ValueError(f"Limits(memory={self.memory}): guest addresses have 32 bits, so at most {1 << 32}")

@@ -1,0 +1,158 @@
+"""Where a library's file is, and why not elsewhere.
+
+The order is ``ld.so``'s: a name with a slash is a path; any other name is looked for in ``library_path``, in the guest's own
+``LD_LIBRARY_PATH``, in the runtime path of the module that needs it (``$ORIGIN`` is the directory of that module), and in the
+default directories.
+
+Names come from three kinds of hands. The host's are trusted. Those in a module (``needed``, the runtime path) and those a guest
+passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid only below a directory the host has opened for it, and
+whatever is found must lie, links resolved, in one of the directories the host named.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from pylinker.errors import LibraryNotFoundError
+
+__all__ = ["Located", "Locator", "StrPath"]
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+
+_PATH_MAX = 4096
+_NAME_MAX = 255
+
+
+class Located(NamedTuple):
+    """A library that was found: the ``name`` it was asked for and the ``path`` of its file on the host, links resolved."""
+
+    name: str
+    path: str
+
+
+class Locator:
+    """Finds libraries.
+
+    ``library_path`` and ``default_path`` are host directories; ``guest_dirs`` maps the guest's directories to the host's;
+    ``guest_library_path`` is the guest's ``LD_LIBRARY_PATH`` (guest paths, separated by colons). ``path_length`` bounds a name in
+    bytes. Safe to use from many threads.
+    """
+
+    def __init__(
+        self,
+        library_path: Sequence[StrPath] = (),
+        *,
+        default_path: Sequence[StrPath] = (),
+        guest_dirs: Mapping[str, str] | None = None,
+        guest_library_path: str = "",
+        path_length: int = _PATH_MAX,
+    ) -> None:
+        self._library_path = [os.fspath(each) for each in library_path]
+        self._default_path = [os.fspath(each) for each in default_path]
+        self._guest_dirs = {posixpath.normpath(guest): os.fspath(host) for guest, host in (guest_dirs or {}).items()}
+        self._guest_library_path = [each for each in guest_library_path.split(":") if each]
+        self._path_length = path_length
+        granted = [*self._library_path, *self._default_path, *self._guest_dirs.values()]
+        self._granted = tuple(dict.fromkeys(os.path.realpath(each) for each in granted))
+
+    def find(
+        self,
+        name: str,
+        *,
+        origin: str | None = None,
+        runtime_path: Sequence[str] = (),
+        requester: str | None = None,
+        trusted: bool = False,
+    ) -> Located:
+        """Return where the library called ``name`` is.
+
+        ``origin`` is the directory of the module that asks, ``runtime_path`` its runtime path and ``requester`` its name; ``trusted``
+        says that the host itself wrote ``name``. Raises LibraryNotFoundError, which lists every path that was tried.
+        """
+        problem = self._name_problem(name)
+        if problem:
+            raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
+        searched: list[tuple[str, str]] = []
+        for path, reason in self._candidates(name, origin, runtime_path, trusted=trusted):
+            problem = reason or self._file_problem(path, trusted=trusted and os.sep in name)
+            if problem is None:
+                return Located(name, os.path.realpath(path))
+            searched.append((path, problem))
+        raise LibraryNotFoundError(name, searched=searched, requester=requester)
+
+    def _candidates(self, name: str, origin: str | None, runtime_path: Sequence[str], *, trusted: bool) -> Iterator[tuple[str, str | None]]:
+        """Yield each place to look: a host path, and a reason if it is ruled out before looking."""
+        if trusted and os.sep in name:
+            yield name, None
+            return
+        if "/" in name:
+            yield self._from_guest(name) or (name, "not in a directory that was opened for the guest")
+            return
+        for directory in self._library_path:
+            yield os.path.join(directory, name), None
+        for guest in self._guest_library_path:
+            found = self._from_guest(posixpath.join(guest, name))
+            yield found or (posixpath.join(guest, name), "not in a directory that was opened for the guest")
+        for entry in runtime_path:
+            yield self._from_runtime_path(entry, name, origin)
+        for directory in self._default_path:
+            yield os.path.join(directory, name), None
+
+    def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> tuple[str, str | None]:
+        shown = posixpath.join(entry, name)
+        if "\0" in entry or len(entry.encode()) > self._path_length:
+            return _shown(shown), "not a valid path"
+        for variable in ("$ORIGIN", "${ORIGIN}"):
+            if entry == variable or entry.startswith(variable + "/"):
+                if origin is None:
+                    return shown, "$ORIGIN is unknown: the module was not loaded from a file"
+                return os.path.join(origin + entry[len(variable) :], name), None
+        found = self._from_guest(shown) if posixpath.isabs(entry) else None
+        return found or (shown, "not in a directory that was opened for the guest")
+
+    def _from_guest(self, path: str) -> tuple[str, str | None] | None:
+        """Return the host path behind a path of the guest, or None if no directory of the guest holds it."""
+        options = [path] if posixpath.isabs(path) else [path, "/" + path]
+        for option in map(posixpath.normpath, options):
+            for guest in sorted(self._guest_dirs, key=len, reverse=True):
+                prefix = "" if guest == "." else guest.rstrip("/") + "/"
+                if option.startswith(prefix) and not option.startswith("../") and posixpath.isabs(option) == (guest != "."):
+                    return os.path.join(self._guest_dirs[guest], option[len(prefix) :]), None
+        return None
+
+    def _name_problem(self, name: str) -> str | None:
+        if not name:
+            return "an empty name"
+        if "\0" in name:
+            return "the name contains a NUL byte"
+        try:
+            encoded = name.encode()
+        except UnicodeEncodeError:
+            return "the name is not valid Unicode"
+        if len(encoded) > self._path_length or any(len(part) > _NAME_MAX for part in encoded.split(b"/")):
+            return "the name is too long"
+        return None
+
+    def _file_problem(self, path: str, *, trusted: bool) -> str | None:
+        real = os.path.realpath(path)
+        # Before anything else: a guest must not learn what exists elsewhere.
+        if not trusted and not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._granted):
+            return "leads out of the directories that were granted"
+        try:
+            with open(real, "rb"):  # noqa: PTH123
+                return None
+        except IsADirectoryError:
+            return "is a directory"
+        except FileNotFoundError:
+            return "no such file"
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+
+
+def _shown(name: str) -> str:
+    """Return a hostile name in a form fit for a message."""
+    text = name.encode("unicode_escape").decode() if not name.isprintable() else name
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,335 @@
+"""A loaded module: what the linker decided about it, for all instance groups alike.
+
+Nothing here belongs to one store. Bases, slots and import sources are decided once, when the module is loaded, and every group
+instantiates from the same record, so a symbol cannot mean two things in two groups.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from pylinker.errors import ParseError
+from pylinker.wasm import Kind, SymbolFlags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pylinker.runtime.code import Code
+    from pylinker.wasm import Export, ExternType, FuncType, ModuleInfo, TagType
+
+__all__ = [
+    "AtExit",
+    "Cell",
+    "Constant",
+    "Definition",
+    "Direct",
+    "GroupObject",
+    "HostCall",
+    "ImportSource",
+    "LoadedModule",
+    "OwnTag",
+    "Plt",
+    "PltEntry",
+    "ThreadLocalCell",
+    "WasiCall",
+]
+
+# Exports that belong to the module itself and are no symbols: every module may have its own, so they never satisfy an import of
+# another (tool-conventions, DynamicLinking.md, and what wasm-ld exports in practice).
+_PRIVATE = frozenset(
+    {
+        "_initialize",
+        "_start",
+        "__indirect_function_table",
+        "__memory_base",
+        "__stack_pointer",
+        "__table_base",
+        "__tls_align",
+        "__tls_base",
+        "__tls_size",
+        "__wasi_init_tp",
+        "__wasix_init_tls",
+        "__wasm_apply_data_relocs",
+        "__wasm_apply_global_relocs",
+        "__wasm_apply_tls_relocs",
+        "__wasm_call_ctors",
+        "__wasm_call_dtors",
+        "__wasm_init_memory",
+        "__wasm_init_tls",
+        "memory",
+        "wasi_thread_start",
+    }
+)
+
+
+class Definition(NamedTuple):
+    """What a symbol means: an export of a module."""
+
+    module: LoadedModule
+    export: Export
+
+    @property
+    def type(self) -> ExternType:
+        """The type of the definition."""
+        return self.module.info.export_type(self.export)
+
+    def __repr__(self) -> str:
+        return f"{self.export.name}@{self.module.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupObject:
+    """The group's ``memory``, ``table`` or ``stack_pointer``."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An immutable i32 global: ``__memory_base``, ``__table_base``."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An entry of the GOT: a mutable i32 global that holds an address or a table slot."""
+
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadLocalCell:
+    """A GOT entry for thread-local data: ``offset`` bytes from the module's ``__tls_base``, another address in each group."""
+
+    module: LoadedModule
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """An export of a module that is instantiated by then."""
+
+    definition: Definition
+
+
+@dataclass(frozen=True, slots=True)
+class Plt:
+    """A trampoline: entry ``index`` of the importing module's PLT."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class WasiCall:
+    """A function of WASI preview 1."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostCall:
+    """A function the linker itself provides, told which module calls: ``dlopen``, ``__cxa_atexit``, ..."""
+
+    name: str
+    type: FuncType
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTag:
+    """An exception tag that no module defines: one for each name in a group."""
+
+    name: str
+    type: TagType
+
+
+ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | OwnTag
+
+
+@dataclass(slots=True)
+class PltEntry:
+    """A function import bound at its first call.
+
+    ``definition`` is what it was found to mean, at load or at the first call; ``bound`` says whether the slot was patched.
+    """
+
+    module: str
+    name: str
+    type: FuncType
+    definition: Definition | None = None
+    bound: bool = False
+
+
+class AtExit(NamedTuple):
+    """A destructor the module registered: a table slot, and its argument (None: the function takes none)."""
+
+    slot: int
+    argument: int | None
+
+
+class LoadedModule:
+    """One module of the program.
+
+    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info`` and ``code``, ``number`` (order of loading),
+    ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``sources``
+    (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope).
+    Under the linker's lock: ``handles`` (open ``dlopen``\\ s), ``permanent``, ``bound`` (modules whose definitions it uses),
+    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_slot_of",
+        "at_exit",
+        "bound",
+        "code",
+        "handles",
+        "info",
+        "initialized",
+        "is_main",
+        "local_scope",
+        "memory_base",
+        "memory_reserved",
+        "memory_size",
+        "name",
+        "needed",
+        "number",
+        "path",
+        "permanent",
+        "plt",
+        "slots",
+        "sources",
+        "table_base",
+        "table_size",
+    )
+
+    def __init__(self, name: str, path: str | None, info: ModuleInfo, code: Code | None, number: int, *, is_main: bool = False) -> None:
+        self.name = name
+        self.path = path
+        self.info = info
+        self.code = code
+        self.number = number
+        self.is_main = is_main
+        self.memory_base = 0
+        self.memory_size = self.info.dylink.memory_size if self.info.dylink else 0
+        self.memory_reserved = False
+        self.table_base = 0
+        self.table_size = self.info.dylink.table_size if self.info.dylink else 0
+        self.needed: list[LoadedModule] = []
+        self.sources: list[ImportSource] = []
+        self.plt: list[PltEntry] = []
+        self.local_scope: Sequence[LoadedModule] = ()
+        self.handles = 0
+        self.permanent = False
+        self.bound: set[LoadedModule] = set()
+        self.slots: dict[int, int] = {}
+        self.at_exit: list[AtExit] = []
+        self.initialized = 0
+        self._slot_of: dict[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
+
+    @property
+    def origin(self) -> str | None:
+        """The directory of the module's file: what ``$ORIGIN`` stands for."""
+        return os.path.dirname(self.path) if self.path else None  # noqa: PTH120
+
+    @property
+    def is_position_independent(self) -> bool:
+        """Whether the module lies where the linker puts it (a dylink.0 module) and not at addresses of its own choice."""
+        return self.info.is_dynamic
+
+    def find(self, name: str) -> Definition | None:
+        """Return the module's own definition of a symbol, or None."""
+        export = self.info.exports.get(name)
+        if export is None or name in _PRIVATE:
+            return None
+        if export.index < self.info.imported_count(export.kind) and self._is_alias(export):
+            return None
+        if export.kind is Kind.GLOBAL and self.data_value(export) is None:
+            return None
+        return Definition(self, export)
+
+    def _is_alias(self, export: Export) -> bool:
+        """Whether an exported import is itself a symbol to be resolved: then it defines nothing (it would find itself)."""
+        index = -1
+        for each in self.info.imports:
+            index += each.kind is export.kind
+            if index == export.index and each.kind is export.kind:
+                return each.module in ("env", "GOT.mem", "GOT.func")
+        return False
+
+    def data_value(self, export: Export) -> int | None:
+        """Return the address of a data symbol (for thread-local data, the offset from ``__tls_base``), or None if it is none.
+
+        "Exported data symbols are immutable i32 globals whose value is the offset from __memory_base" (DynamicLinking.md); an
+        ordinary module exports addresses.
+        """
+        if self.info.export_type(export) != ("i32", False):
+            return None
+        init = self.info.global_init(export.index)
+        if init is None:
+            return None
+        relative = True
+
+        def value_of(index: int) -> int | None:
+            nonlocal relative
+            if index >= len(self._global_imports()):
+                return None
+            relative = False
+            return {"__memory_base": self.memory_base, "__table_base": self.table_base}.get(self._global_imports()[index])
+
+        value = init.evaluate(value_of)
+        if value is None:
+            return None
+        flags = self.info.dylink.export_flags.get(export.name, 0) if self.info.dylink else SymbolFlags.ABSOLUTE
+        if relative and not flags & (SymbolFlags.TLS | SymbolFlags.ABSOLUTE):
+            value += self.memory_base
+        return value & 0xFFFFFFFF
+
+    def is_thread_local(self, export: Export) -> bool:
+        """Whether a data symbol is thread-local (flag ``tls`` of the dylink.0 section)."""
+        return bool(self.info.dylink and self.info.dylink.export_flags.get(export.name, 0) & SymbolFlags.TLS)
+
+    def _global_imports(self) -> list[str]:
+        return [each.name for each in self.info.imports if each.kind is Kind.GLOBAL]
+
+    def slot_of(self, function: int) -> int | None:
+        """Return the table slot that the function with this index already has, or None.
+
+        A function has one slot in the whole program: the module's own element segment counts, so that a pointer taken inside the
+        module equals one taken by another.
+        """
+        if self._slot_of is None:
+            self._slot_of = {}
+            names = self._global_imports()
+            bases = {"__table_base": self.table_base, "__memory_base": self.memory_base}
+            for index, (offset, position) in self.info.element_slots.items():
+                base = offset.evaluate(lambda each: bases.get(names[each]) if each < len(names) else None)
+                if base is not None:
+                    self._slot_of[index] = base + position
+        own = self._slot_of.get(function)
+        return self.slots.get(function) if own is None else own
+
+    def function_at(self, slot: int) -> int | None:
+        """Return the index of the function in one of the module's slots, or None."""
+        self.slot_of(-1)
+        for table in (self._slot_of or {}, self.slots):
+            for function, own in table.items():
+                if own == slot:
+                    return function
+        return None
+
+    def lifecycle_function(self, name: str, type_: FuncType) -> bool:
+        """Whether the module exports this function of its own life (a constructor, ``_start``, ...); its type must be right."""
+        export = self.info.exports.get(name)
+        if export is None:
+            return False
+        found = self.info.export_type(export)
+        if found != type_:
+            raise ParseError(f"exports {name} as {export.kind.label} {found}; it must be a function {type_}", module=self.name)
+        return True

@@ -1,0 +1,428 @@
+"""From "load these" to a LoadModules operation: locate, order, place, resolve. Nothing of this runs guest code or touches a store.
+
+A plan changes nothing that :meth:`LoadPlan.undo` does not put back: the linker calls it on any failure, up to and including a trap
+in the last constructor.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pylinker.errors import (
+    LibraryNotFoundError,
+    LimitError,
+    NotDynamicError,
+    SignatureMismatchError,
+    UndefinedSymbol,
+    UndefinedSymbolError,
+    UnsupportedError,
+)
+from pylinker.linker.dlfcn import PROVIDED
+from pylinker.linker.module import (
+    Cell,
+    Constant,
+    Definition,
+    Direct,
+    GroupObject,
+    HostCall,
+    ImportSource,
+    LoadedModule,
+    OwnTag,
+    Plt,
+    PltEntry,
+    ThreadLocalCell,
+    WasiCall,
+)
+from pylinker.linker.operation import LoadModules, SlotPatch
+from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TableType, TagType
+
+if TYPE_CHECKING:
+    from pylinker.linker.locator import Locator
+    from pylinker.linker.state import LinkerState
+    from pylinker.runtime.code import CodeCache
+
+__all__ = ["LoadPlan", "Request"]
+
+logger = logging.getLogger("pylinker.linker")
+
+_WASI = "wasi_snapshot_preview1"
+_TAGS = {"__cpp_exception", "__c_longjmp"}
+
+
+class Request:
+    """A library somebody asks for: its ``name``, who asks, and whether the host wrote the name itself."""
+
+    __slots__ = ("name", "requester", "trusted")
+
+    def __init__(self, name: str, requester: LoadedModule | None = None, *, trusted: bool = False) -> None:
+        self.name = name
+        self.requester = requester
+        self.trusted = trusted
+
+
+class LoadPlan:
+    """One load: the modules it brings, in which order, and what each of their imports means.
+
+    Attributes: ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first).
+    """
+
+    def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache) -> None:
+        self._state = state
+        self._locator = locator
+        self._cache = cache
+        self._names: dict[str, LoadedModule] = {}
+        self._paths: dict[str, LoadedModule] = {}
+        self._added: list[LoadedModule] = []
+        self._given: list[tuple[LoadedModule, int]] = []
+        self.scope: list[LoadedModule] = []
+        self.new: list[LoadedModule] = []
+
+    # 1. Find
+
+    def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
+        """Find the roots and everything they need, breadth-first; returns the roots. Raises LinkError children."""
+        found = [root if isinstance(root, LoadedModule) else self._find(root) for root in roots]
+        for root in found:
+            if not self._is_known(root):
+                self._names.setdefault(root.name, root)
+                self._added.append(root)
+        queue = deque(dict.fromkeys(found))
+        seen = set(queue)
+        while queue:
+            module = queue.popleft()
+            self.scope.append(module)
+            if not self._is_known(module) and module.info.dylink is not None:
+                names = dict.fromkeys(module.info.dylink.needed)
+                module.needed = [self._find(Request(name, module)) for name in names]
+            for each in module.needed:
+                if each not in seen:
+                    seen.add(each)
+                    queue.append(each)
+        self._order(found)
+        return found
+
+    def _is_known(self, module: LoadedModule) -> bool:
+        return module in self._known
+
+    @property
+    def _known(self) -> set[LoadedModule]:
+        return self._state.known
+
+    def find_loaded(self, request: Request) -> LoadedModule | None:
+        """Return the module a request means if it is loaded already (or about to be), by name only."""
+        return self._names.get(request.name) or self._state.by_name(request.name)
+
+    def _find(self, request: Request) -> LoadedModule:
+        module = self.find_loaded(request)
+        if module is not None:
+            return module
+        requester = request.requester
+        dylink = requester.info.dylink if requester else None
+        located = self._locator.find(
+            request.name,
+            origin=requester.origin if requester else None,
+            runtime_path=dylink.runtime_path if dylink else (),
+            requester=requester.name if requester else None,
+            trusted=request.trusted,
+        )
+        module = self._paths.get(located.path) or self._state.by_path(located.path)
+        if module is None:
+            name = os.path.basename(request.name) if request.trusted else request.name  # noqa: PTH119
+            module = self._read(name, located.path)
+            self._paths[located.path] = module
+            self._names[module.name] = module
+            self._added.append(module)
+        self._names.setdefault(request.name, module)
+        return module
+
+    def _read(self, name: str, path: str) -> LoadedModule:
+        data = read_file(name, path, self._state.limits.library_size)
+        code = self._cache.load(data, name=name)
+        module = LoadedModule(name, path, code.info, code, self._state.next_number())
+        if not module.info.is_dynamic:
+            raise NotDynamicError(
+                f"{name} ({path}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
+            )
+        count = len(self._state.modules) + len(self._added)
+        if count >= self._state.limits.modules:
+            raise LimitError(f"{name}: the limit of {self._state.limits.modules} modules is reached", module=name)
+        return module
+
+    def _order(self, roots: Sequence[LoadedModule]) -> None:
+        """Fill ``new``: dependencies first; in a cycle, the module reached first comes last, as with ``ld.so``."""
+        done: set[LoadedModule] = set()
+        added = set(self._added)
+        for root in roots:
+            if root in done:
+                continue
+            done.add(root)
+            stack: list[tuple[LoadedModule, Iterator[LoadedModule]]] = [(root, iter(root.needed))]
+            while stack:  # not recursive: a chain of libraries may be longer than Python's stack
+                module, rest = stack[-1]
+                following = next((each for each in rest if each not in done), None)
+                if following is None:
+                    stack.pop()
+                    if module in added:
+                        self.new.append(module)
+                else:
+                    done.add(following)
+                    stack.append((following, iter(following.needed)))
+
+    # 2. Place
+
+    def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
+        """Give a module its memory (unless the caller chose ``memory_base``) and its table slots."""
+        dylink = module.info.dylink
+        if dylink is None:
+            return
+        if memory_base is not None:
+            module.memory_base = memory_base
+        else:
+            module.memory_base = self._state.memory.allocate(dylink.memory_size, dylink.memory_alignment, module=module.name)
+        try:
+            module.table_base = self._state.table.allocate(dylink.table_size, dylink.table_alignment, module=module.name)
+        except BaseException:
+            if memory_base is None:
+                self._state.memory.release(module.memory_base, dylink.memory_size)
+            raise
+        module.memory_reserved = memory_base is None
+
+    # 3. Resolve
+
+    def resolve(self, *, bind_now: bool) -> LoadModules:
+        """Decide what every import of the new modules means, and return the operation that carries the load out.
+
+        Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError, UnsupportedError, LimitError.
+        """
+        undefined: list[UndefinedSymbol] = []
+        patches: list[SlotPatch] = []
+        ready = set(self._known)
+        for module in self.new:
+            resolver = _Resolver(self, module, ready, undefined, patches, bind_now=bind_now)
+            module.sources = [resolver.source(each) for each in module.info.imports]
+            ready.add(module)
+        if undefined:
+            raise UndefinedSymbolError(undefined)
+        return LoadModules(tuple(self.new), self._table_size(), tuple(patches))
+
+    def _table_size(self) -> int:
+        """Return how large the table must be: for what was given out, and for what the modules say they import."""
+        wanted = self._state.table.size
+        for module in self.new:
+            for each in module.info.imports:
+                if isinstance(each.type, TableType) and each.type.limits.minimum > wanted:
+                    wanted = each.type.limits.minimum
+                    if wanted > self._state.limits.table:
+                        raise LimitError(
+                            f"{module.name}: imports a table of {wanted} slots; the limit is {self._state.limits.table}",
+                            module=module.name,
+                        )
+        return wanted
+
+    def scope_of(self, module: LoadedModule) -> Iterator[LoadedModule]:
+        """Iterate over where a new module's symbols are looked up."""
+        yield from self._state.global_scope
+        known = set(self._state.global_scope)
+        yield from (each for each in self.scope if each not in known)
+
+    def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
+        """Return the table slot of a function, giving it one if it has none yet."""
+        module, export = definition
+        slot = module.slot_of(export.index)
+        if slot is None:
+            slot = self._state.table.allocate(1, 1, module=module.name)
+            module.slots[export.index] = slot
+            self._given.append((module, export.index))
+            patches.append(SlotPatch(slot, definition))
+        return slot
+
+    def undo(self) -> None:
+        """Give back memory and slots."""
+        for module, function in self._given:
+            slot = module.slots.pop(function, None)
+            if slot is not None:
+                self._state.table.release(slot, 1)
+        self._given.clear()
+        for module in self._added:
+            self._state.release(module)
+
+
+class _Resolver:
+    """Decides the imports of one module."""
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        module: LoadedModule,
+        ready: set[LoadedModule],
+        undefined: list[UndefinedSymbol],
+        patches: list[SlotPatch],
+        *,
+        bind_now: bool,
+    ) -> None:
+        self._plan = plan
+        self._module = module
+        self._ready = ready
+        self._undefined = undefined
+        self._patches = patches
+        self._bind_now = bind_now
+        self._scope = list(plan.scope_of(module))
+        self._plt: dict[tuple[str, str, FuncType], int] = {}
+
+    def source(self, wanted: Import) -> ImportSource:
+        """Return what one import means."""
+        if wanted.kind is Kind.FUNC:
+            assert isinstance(wanted.type, FuncType)
+            return self._function(wanted, wanted.type)
+        if wanted.kind is Kind.GLOBAL:
+            assert isinstance(wanted.type, GlobalType)
+            return self._global(wanted, wanted.type)
+        if wanted.kind is Kind.MEMORY:
+            assert isinstance(wanted.type, MemoryType)
+            if wanted.type.limits.is64:
+                raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
+            if wanted.module == "env" and wanted.name == "memory":
+                return GroupObject("memory")
+        if wanted.kind is Kind.TABLE:
+            assert isinstance(wanted.type, TableType)
+            if wanted.module == "env" and wanted.name == "__indirect_function_table":
+                return GroupObject("table")
+        if wanted.kind is Kind.TAG:
+            assert isinstance(wanted.type, TagType)
+            return self._tag(wanted, wanted.type)
+        return self._missing(wanted, wanted.kind.label)
+
+    def _lookup(self, name: str) -> Definition | None:
+        return self._plan._state.lookup(name, self._scope)  # noqa: SLF001
+
+    def _use(self, definition: Definition) -> None:
+        if definition.module is not self._module:
+            self._module.bound.add(definition.module)
+
+    def _is_weak(self, wanted: Import) -> bool:
+        dylink = self._module.info.dylink
+        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+
+    def _is_destructor_call(self, name: str) -> bool:
+        """Whether a library registers a destructor with this function: that is the linker's to run, whoever defines it."""
+        return name in ("__cxa_atexit", "atexit") and not self._module.is_main and self._module.find(name) is None
+
+    def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
+        if wanted.module == _WASI and wanted.name in WASI_PREVIEW1:
+            self._same(wanted, type_, WASI_PREVIEW1[wanted.name], "WASI preview 1")
+            return WasiCall(wanted.name)
+        definition = None
+        if wanted.module == "env":
+            provided = PROVIDED.get(wanted.name)
+            definition = None if self._is_destructor_call(wanted.name) else self._lookup(wanted.name)
+            if definition is None and provided is not None:
+                self._same(wanted, type_, provided, "pylinker")
+                return HostCall(wanted.name, provided)
+        if definition is None:
+            if self._bind_now and not self._is_weak(wanted):
+                return self._missing(wanted, "function")
+        else:
+            self._same(wanted, type_, definition.type, definition.module.name)
+            self._use(definition)
+            if definition.module in self._ready:
+                return Direct(definition)
+        key = (wanted.module, wanted.name, type_)
+        if key not in self._plt:
+            self._plt[key] = len(self._module.plt)
+            self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
+        return Plt(self._plt[key])
+
+    def _global(self, wanted: Import, type_: GlobalType) -> ImportSource:
+        if wanted.module == "GOT.mem":
+            return self._data_cell(wanted, type_)
+        if wanted.module == "GOT.func":
+            return self._function_cell(wanted, type_)
+        if wanted.module == "env":
+            if wanted.name == "__stack_pointer":
+                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+                return GroupObject("stack_pointer")
+            constants = {"__memory_base": self._module.memory_base, "__table_base": self._module.table_base}
+            if wanted.name in constants:
+                self._same(wanted, type_, GlobalType("i32", mutable=False), "pylinker")
+                return Constant(constants[wanted.name])
+            definition = self._lookup(wanted.name)
+            if definition is not None and definition.module in self._ready:
+                self._same(wanted, type_, definition.type, definition.module.name)
+                self._use(definition)
+                return Direct(definition)
+        return self._missing(wanted, "global")
+
+    def _data_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+        definition = self._lookup(wanted.name)
+        if definition is None:
+            value = self._plan._state.linker_symbols.get(wanted.name)  # noqa: SLF001
+            if value is not None:
+                return Cell(wanted.name, value)
+            if self._is_weak(wanted):
+                return Cell(wanted.name, 0)
+            return self._missing(wanted, "data")
+        value = definition.module.data_value(definition.export) if definition.export.kind is Kind.GLOBAL else None
+        if value is None:
+            raise self._mismatch(wanted, "data", definition)
+        self._use(definition)
+        if definition.module.is_thread_local(definition.export):
+            return ThreadLocalCell(definition.module, value)
+        return Cell(wanted.name, value)
+
+    def _function_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+        definition = self._lookup(wanted.name)
+        if definition is None:
+            if self._is_weak(wanted):
+                return Cell(wanted.name, 0)
+            return self._missing(wanted, "function pointer")
+        if definition.export.kind is not Kind.FUNC:
+            raise self._mismatch(wanted, "function", definition)
+        self._use(definition)
+        return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
+
+    def _tag(self, wanted: Import, type_: TagType) -> ImportSource:
+        definition = self._lookup(wanted.name) if wanted.module == "env" else None
+        if definition is not None:
+            self._same(wanted, type_, definition.type, definition.module.name)
+            if definition.module in self._ready:
+                self._use(definition)
+                return Direct(definition)
+        if wanted.module == "env" and wanted.name in _TAGS:
+            return OwnTag(wanted.name, type_)
+        return self._missing(wanted, "tag")
+
+    def _missing(self, wanted: Import, kind: str) -> ImportSource:
+        name = wanted.name if wanted.module in ("env", "GOT.mem", "GOT.func") else f"{wanted.module}.{wanted.name}"
+        self._undefined.append(UndefinedSymbol(self._module.name, name, kind))
+        return Constant(0)
+
+    def _same(self, wanted: Import, type_: object, found: object, provider: str) -> None:
+        if type_ != found or type(type_) is not type(found):
+            raise SignatureMismatchError(
+                module=self._module.name, symbol=wanted.name, wanted=str(type_), provider=provider, found=str(found)
+            )
+
+    def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
+        found = "function" if definition.export.kind is Kind.FUNC else "data"
+        return SignatureMismatchError(
+            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=found
+        )
+
+
+def read_file(name: str, path: str, limit: int) -> bytes:
+    """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            data = file.read(limit + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise LibraryNotFoundError(name, searched=[(path, reason)]) from error
+    if len(data) > limit:
+        raise LimitError(f"{name}: {path} has more than {limit} bytes", module=name)
+    return data

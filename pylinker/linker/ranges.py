@@ -1,0 +1,75 @@
+"""Ranges of an address space, given out and taken back: bytes of guest memory, slots of the function table.
+
+An address space here only ever grows, and it has other users (the guest's ``malloc``, its own ``table.grow``): the allocator owns
+exactly what it was told to own with :meth:`RangeAllocator.extend`.
+"""
+
+from __future__ import annotations
+
+import bisect
+
+from pylinker.errors import InternalError
+
+__all__ = ["RangeAllocator", "align_up"]
+
+
+def align_up(value: int, alignment: int) -> int:
+    """Return the first multiple of ``alignment`` (any positive number) that is not below ``value``."""
+    return -(-value // alignment) * alignment
+
+
+class RangeAllocator:
+    """First fit over a sorted list of free ranges; neighbours are merged when they come back.
+
+    Attributes: ``used`` (units given out). Not thread-safe: the holder of the linker state's write lock uses it.
+    """
+
+    __slots__ = ("_free", "used")
+
+    def __init__(self) -> None:
+        self._free: list[tuple[int, int]] = []
+        self.used = 0
+
+    def __repr__(self) -> str:
+        return f"<RangeAllocator used={self.used} free={self.free}>"
+
+    @property
+    def free(self) -> int:
+        """Units owned and not given out."""
+        return sum(stop - start for start, stop in self._free)
+
+    def extend(self, start: int, stop: int) -> None:
+        """Take over the range ``[start, stop)``."""
+        self._insert(start, stop)
+
+    def allocate(self, size: int, alignment: int) -> int | None:
+        """Give out ``size`` (> 0) units at a multiple of ``alignment``, or None if no free range fits."""
+        for index, (start, stop) in enumerate(self._free):
+            base = align_up(start, alignment)
+            if base + size <= stop:
+                self._free[index : index + 1] = [part for part in ((start, base), (base + size, stop)) if part[0] < part[1]]
+                self.used += size
+                return base
+        return None
+
+    def release(self, start: int, size: int) -> None:
+        """Take back what :meth:`allocate` gave out."""
+        self._insert(start, start + size)
+        self.used -= size
+
+    def _insert(self, start: int, stop: int) -> None:
+        if start >= stop:
+            return
+        index = bisect.bisect_left(self._free, (start, stop))
+        before = self._free[index - 1] if index else None
+        after = self._free[index] if index < len(self._free) else None
+        if (before and before[1] > start) or (after and after[0] < stop):
+            raise InternalError(f"range {start:#x}..{stop:#x} is free already")
+        if before and before[1] == start:
+            index -= 1
+            start = before[0]
+            del self._free[index]
+        if after and after[0] == stop:
+            stop = after[1]
+            del self._free[index]
+        self._free.insert(index, (start, stop))

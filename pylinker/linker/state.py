@@ -1,0 +1,205 @@
+"""LinkerState: the shared tables of one program. Metadata only; it is the same for all instance groups."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+from pylinker.errors import LimitError
+from pylinker.linker.limits import Limits
+from pylinker.linker.module import Definition, LoadedModule
+from pylinker.linker.ranges import RangeAllocator, align_up
+
+__all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
+
+_PAGE = 1 << 16
+
+
+class MemoryAllocator:
+    """Places for libraries in guest memory.
+
+    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow); what is given out is zero.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._ranges = RangeAllocator()
+        self._limit = limit
+        self.grow: Callable[[int], int | None] = lambda _pages: None
+        self.zero: Callable[[int, int], None] = lambda _start, _size: None
+
+    @property
+    def used(self) -> int:
+        """Bytes given out."""
+        return self._ranges.used
+
+    def allocate(self, size: int, alignment: int, *, module: str) -> int:
+        """Return the address of ``size`` zeroed bytes at a multiple of ``alignment``; LimitError if there is no room."""
+        if not size:
+            return 0
+        base = self._ranges.allocate(size, alignment)
+        if base is None:
+            # A page boundary suits any alignment up to a page; more needs room to slide.
+            fresh = self.reserve(size + (alignment if alignment > _PAGE else 0), module=module)
+            base = self._ranges.allocate(size, alignment)
+            assert base is not None
+            self.zero(base, max(0, min(size, fresh - base)))  # what the guest's memory has just grown by is zero
+        else:
+            self.zero(base, size)
+        return base
+
+    def reserve(self, size: int, *, module: str) -> int:
+        """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins. LimitError if it cannot."""
+        pages = align_up(size, _PAGE) // _PAGE
+        start = self.grow(pages) if pages * _PAGE <= self._limit else None
+        if start is None:
+            raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
+        self._ranges.extend(start, start + pages * _PAGE)
+        return start
+
+    def release(self, start: int, size: int) -> None:
+        """Take back what :meth:`allocate` gave out."""
+        if size:
+            self._ranges.release(start, size)
+
+
+class SlotAllocator:
+    """Slots of the function table. ``size`` is how large the table must be for all that was given out."""
+
+    def __init__(self, limit: int) -> None:
+        self._ranges = RangeAllocator()
+        self._limit = limit
+        self.size = 1  # slot 0 is the null pointer
+
+    @property
+    def used(self) -> int:
+        """Slots given out."""
+        return self._ranges.used
+
+    def note_size(self, size: int) -> None:
+        """Learn that the table has ``size`` slots: those the linker did not ask for belong to the guest."""
+        self.size = max(self.size, size)
+
+    def allocate(self, count: int, alignment: int, *, module: str) -> int:
+        """Return the first of ``count`` slots at a multiple of ``alignment``; LimitError if the table would be too large."""
+        if not count:
+            return 0
+        base = self._ranges.allocate(count, alignment)
+        if base is None:
+            start = align_up(self.size, alignment)
+            if start + count > self._limit:
+                raise LimitError(
+                    f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}",
+                    module=module,
+                )
+            self._ranges.extend(self.size, start + count)
+            self.size = start + count
+            base = self._ranges.allocate(count, alignment)
+            assert base is not None
+        return base
+
+    def release(self, start: int, count: int) -> None:
+        """Take back what :meth:`allocate` gave out."""
+        if count:
+            self._ranges.release(start, count)
+
+
+class LinkerState:
+    """Modules, scopes, names, memory and table of one program.
+
+    Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL),
+    ``memory`` and ``table`` (allocators), ``limits``. Not thread-safe by itself.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.modules: list[LoadedModule] = []
+        self.global_scope: list[LoadedModule] = []
+        self.memory = MemoryAllocator(limits.memory)
+        self.table = SlotAllocator(limits.table)
+        self.known: set[LoadedModule] = set()
+        self.linker_symbols: dict[str, int] = {}
+        self._by_name: dict[str, LoadedModule] = {}
+        self._by_path: dict[str, LoadedModule] = {}
+        self._numbers = itertools.count(1)
+
+    def __repr__(self) -> str:
+        return f"<LinkerState of {len(self.modules)} modules>"
+
+    def next_number(self) -> int:
+        """Return the number of the next module; numbers are never reused, so that a stale handle is known as one."""
+        return next(self._numbers)
+
+    def by_name(self, name: str) -> LoadedModule | None:
+        """Return the module that was loaded under this name."""
+        return self._by_name.get(name)
+
+    def by_path(self, path: str) -> LoadedModule | None:
+        """Return the module that was loaded from this file."""
+        return self._by_path.get(path)
+
+    def by_number(self, number: int) -> LoadedModule | None:
+        """Return the module with this number, which is also its handle in the guest."""
+        return next((module for module in self.modules if module.number == number), None)
+
+    def add(self, modules: Iterable[LoadedModule]) -> None:
+        """Make modules known; the first one under a name keeps it."""
+        for module in modules:
+            self.modules.append(module)
+            self.known.add(module)
+            self._by_name.setdefault(module.name, module)
+            if module.path:
+                self._by_path.setdefault(module.path, module)
+
+    def add_to_global_scope(self, modules: Iterable[LoadedModule]) -> list[LoadedModule]:
+        """Append modules to the global scope, each once; returns those that were not in it."""
+        known = set(self.global_scope)
+        added = [module for module in dict.fromkeys(modules) if module not in known]
+        self.global_scope += added
+        return added
+
+    def hide(self, modules: Iterable[LoadedModule]) -> None:
+        """Take modules out of names and scopes: nothing that is looked up from now on finds them."""
+        gone = set(modules)
+        self.global_scope = [module for module in self.global_scope if module not in gone]
+        for index in (self._by_name, self._by_path):
+            for key in [key for key, module in index.items() if module in gone]:
+                del index[key]
+
+    def remove(self, modules: Iterable[LoadedModule]) -> None:
+        """Forget modules: names, scopes, and what they held of memory and table."""
+        gone = set(modules)
+        self.known -= gone
+        self.modules = [module for module in self.modules if module not in gone]
+        self.hide(gone)
+        for module in gone:
+            self.release(module)
+
+    def release(self, module: LoadedModule) -> None:
+        """Take back a module's memory and table slots."""
+        if module.memory_reserved:
+            self.memory.release(module.memory_base, module.memory_size)
+            self.table.release(module.table_base, module.table_size)
+            module.memory_reserved = False
+        for slot in module.slots.values():
+            self.table.release(slot, 1)
+        module.slots.clear()
+
+    def scope_of(self, module: LoadedModule | None) -> Iterator[LoadedModule]:
+        """Iterate over where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it."""
+        yield from self.global_scope
+        if module is not None:
+            known = set(self.global_scope)
+            yield from (each for each in module.local_scope if each not in known)
+
+    @staticmethod
+    def lookup(name: str, scope: Iterable[LoadedModule]) -> Definition | None:
+        """Return the first definition in scope order; weak or strong makes no difference, as with ``ld.so``."""
+        for module in scope:
+            found = module.find(name)
+            if found is not None:
+                return found
+        return None
+
+    def definitions(self) -> int:
+        """Return the number of exports of all modules."""
+        return sum(len(module.info.exports) for module in self.modules)

@@ -1,0 +1,194 @@
+"""Compiled modules, and the two caches in front of the compiler.
+
+Compiling is what costs when a program is linked, so a module is compiled once per machine: the result is kept in memory (a few,
+least recently used go first) and on disk. An entry on disk is machine code that will run unchecked, hence:
+
+* the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
+  configuration, the platform);
+* the entry repeats that key and carries the SHA-256 of its contents: a damaged, truncated, renamed or older entry is compiled anew;
+* a directory or file that another user owns or may write is not read (POSIX);
+* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import os
+import stat
+import sys
+import tempfile
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import wasmtime
+
+from pylinker.errors import ParseError
+from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.teardown import outlives_interpreter
+from pylinker.wasm import ModuleInfo, parse_module
+
+__all__ = ["Code", "CodeCache", "default_cache_directory"]
+
+logger = logging.getLogger("pylinker.cache")
+
+_MAGIC = b"pylinker code 1\n"
+_DIGEST = hashlib.sha256().digest_size
+_HEADER = len(_MAGIC) + 2 * _DIGEST
+
+
+class Code:
+    """A module that was parsed and compiled: ``info`` (what the linker reads) and ``address`` (what wasmtime instantiates)."""
+
+    __slots__ = ("_module", "address", "info", "size")
+
+    def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int) -> None:
+        self.info = info
+        self.size = size
+        self._module = module
+        outlives_interpreter(module)
+        self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
+
+    def __repr__(self) -> str:
+        return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
+
+
+def default_cache_directory() -> Path | None:
+    """Return where compiled modules are kept: ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory.
+
+    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None.
+    """
+    chosen = os.environ.get("PYLINKER_CACHE")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pylinker"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pylinker"
+
+
+class CodeCache:
+    """Parses and compiles wasm bytes, or remembers the result.
+
+    ``directory`` is the cache on disk, None for none; ``entries`` bounds the modules kept in memory and ``capacity`` the bytes kept
+    on disk. Problems with the disk are logged, never raised: the cache only saves time. Safe to use from many threads.
+    """
+
+    def __init__(self, directory: Path | None, *, entries: int = 128, capacity: int = 1 << 30) -> None:
+        self.directory = directory
+        self.entries = entries
+        self.capacity = capacity
+        self._lock = threading.Lock()
+        self._memory: OrderedDict[bytes, Code] = OrderedDict()
+
+    def load(self, data: bytes, *, name: str) -> Code:
+        """Return the code of ``data``. Raises ParseError if it is not a valid module; may take seconds for a large one."""
+        key = hashlib.sha256(FINGERPRINT + data).digest()
+        with self._lock:
+            known = self._memory.get(key)
+            if known is not None:
+                self._memory.move_to_end(key)
+                return known
+        info = parse_module(data, name=name)
+        module = self._read(key) or self._compile(key, data, name)
+        code = Code(info, module, len(data))
+        with self._lock:
+            self._memory[key] = code
+            while len(self._memory) > self.entries:
+                self._memory.popitem(last=False)
+        return code
+
+    def _compile(self, key: bytes, data: bytes, name: str) -> wasmtime.Module:
+        try:
+            module = wasmtime.Module(engine(), data)
+        except wasmtime.WasmtimeError as error:
+            raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
+        self._write(key, module)
+        return module
+
+    def _path(self, key: bytes) -> Path | None:
+        return self.directory / f"{key.hex()}.code" if self.directory else None
+
+    def _read(self, key: bytes) -> wasmtime.Module | None:
+        path = self._path(key)
+        if path is None:
+            return None
+        try:
+            if not _is_private(path.parent.stat()):
+                logger.warning("cache directory %s is not used: others may write it", path.parent)
+                return None
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, opened without following links
+                if not _is_private(os.fstat(handle)):
+                    logger.warning("cache entry %s is not used: others may write it", path)
+                    return None
+                entry = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("cache entry %s: %s", path, error)
+            return None
+        payload = memoryview(entry)[_HEADER:]
+        if entry[:_HEADER] != _MAGIC + key + hashlib.sha256(payload).digest():
+            logger.warning("cache entry %s is damaged and compiled anew", path)
+            return None
+        try:
+            module = wasmtime.Module.deserialize(engine(), bytes(payload))
+        except wasmtime.WasmtimeError as error:
+            logger.warning("cache entry %s is compiled anew: %s", path, _one_line(error))
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the time of the last use: what _prune goes by
+        return module
+
+    def _write(self, key: bytes, module: wasmtime.Module) -> None:
+        path = self._path(key)
+        if path is None:
+            return
+        payload = module.serialize()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(path.parent.stat()):
+                return
+            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+            try:
+                with open(handle, "wb") as file:  # noqa: PTH123 - the descriptor of mkstemp
+                    file.write(_MAGIC + key + hashlib.sha256(payload).digest())
+                    file.write(payload)
+                os.replace(temporary, path)  # noqa: PTH105
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)  # noqa: PTH108
+                raise
+            self._prune(path.parent)
+        except OSError as error:
+            logger.warning("cache entry %s was not written: %s", path, error)
+
+    def _prune(self, directory: Path) -> None:
+        """Remove the entries that were not used for longest until the rest fits into ``capacity``."""
+        found: list[tuple[float, int, str]] = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self.capacity:
+                break
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108
+                total -= size
+
+
+def _is_private(status: os.stat_result) -> bool:
+    if sys.platform == "win32":
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,44 @@
+"""wasmtime's traps and errors, from the addresses the C core hands out to the exceptions of wasmtime-py."""
+
+from __future__ import annotations
+
+import ctypes
+
+import wasmtime
+from wasmtime import _bindings
+
+from pylinker._native import Failure
+from pylinker.errors import InternalError
+
+__all__ = ["GuestExit", "exception_of", "summary"]
+
+
+class GuestExit(wasmtime.ExitTrap):
+    """The guest called ``proc_exit``; ``code`` is what it passed, unsigned.
+
+    wasmtime's own ``proc_exit`` refuses codes from 126 on; a process may exit with any.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exited with status {code}")
+        self.code = code
+
+
+def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError:
+    """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap`` or ``WasmtimeError``."""
+    if failure.trap:
+        trap = ctypes.cast(failure.trap, ctypes.POINTER(_bindings.wasm_trap_t))
+        return wasmtime.Trap._from_ptr(trap)  # noqa: SLF001
+    if failure.error:
+        error = ctypes.cast(failure.error, ctypes.POINTER(_bindings.wasmtime_error_t))
+        return wasmtime.WasmtimeError._from_ptr(error)  # noqa: SLF001
+    raise InternalError("a failure with neither trap nor error")
+
+
+def summary(error: BaseException) -> str:
+    """Return what a trap or error is about in one line, without the backtrace that wasmtime puts in front."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for index, line in enumerate(lines):
+        if line == "Caused by:" and index + 1 < len(lines):
+            return lines[-1].split(": ", 1)[1] if lines[-1][:1].isdigit() else lines[-1]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,91 @@
+"""The guest's memory, as a host sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pylinker.errors import MemoryAccessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pylinker._native import Extern
+    from pylinker.runtime.store import GuestStore
+
+__all__ = ["Memory"]
+
+_ZEROS = bytes(1 << 20)
+
+
+class Memory:
+    """Bounds-checked access to guest memory; addresses and sizes are in bytes.
+
+    Every call sees the memory as large as it is at that moment. Not synchronized with a guest that runs at the same time.
+    """
+
+    __slots__ = ("_extern", "_store")
+
+    def __init__(self, store: GuestStore, extern: Callable[[], Extern]) -> None:
+        self._store = store
+        self._extern = extern
+
+    def __repr__(self) -> str:
+        return f"<Memory of {self.size} bytes>"
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def size(self) -> int:
+        """Size in bytes: a whole number of 64 KiB pages."""
+        return self._store.memory_size(self._extern())
+
+    def view(self) -> memoryview:
+        """Return all of the memory as a writable view of bytes, for ``numpy.frombuffer`` and the like.
+
+        The view keeps the memory alive, but not its size: after the guest has grown its memory, ask for a new one.
+        """
+        return self._store.memory_view(self._extern())
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
+        view = self.view()
+        self._check(view, address, size)
+        return bytes(view[address : address + size])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy ``data`` into the guest. Raises MemoryAccessError, before writing anything, if it does not fit."""
+        view = self.view()
+        source = memoryview(data).cast("B")
+        self._check(view, address, len(source))
+        view[address : address + len(source)] = source
+
+    def cstring(self, address: int, limit: int | None = None) -> bytes:
+        """Return the bytes from ``address`` up to, not including, the next NUL byte.
+
+        Raises MemoryAccessError if there is none within ``limit`` bytes (if given) or the memory.
+        """
+        view = self.view()
+        self._check(view, address, 0)
+        stop = len(view) if limit is None else min(len(view), address + limit)
+        start = address
+        while start < stop:
+            chunk = bytes(view[start : min(stop, start + 4096)])
+            end = chunk.find(0)
+            if end >= 0:
+                return bytes(view[address : start + end])
+            start += len(chunk)
+        raise MemoryAccessError(f"no NUL byte after address {address:#x} within {stop - address} bytes")
+
+    def zero(self, address: int, size: int) -> None:
+        """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
+        view = self.view()
+        self._check(view, address, size)
+        for start in range(address, address + size, len(_ZEROS)):
+            stop = min(start + len(_ZEROS), address + size)
+            view[start:stop] = _ZEROS[: stop - start]
+
+    @staticmethod
+    def _check(view: memoryview, address: int, size: int) -> None:
+        if address < 0 or size < 0 or address + size > len(view):
+            raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {len(view)} bytes")

@@ -1,0 +1,216 @@
+"""A store of wasmtime, with the raw operations that linking needs.
+
+Objects of the guest are externs of :mod:`pylinker._native`. A host function keeps what it raised in ``pending``, and the call
+that brought the guest here raises it again: one store runs on one thread at a time, so there is no other call it could belong to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import wasmtime
+from wasmtime import _bindings
+
+from pylinker import _native
+from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Values
+from pylinker.errors import UnsupportedError
+from pylinker.runtime.code import Code
+from pylinker.runtime.engine import engine
+from pylinker.runtime.failures import exception_of
+from pylinker.runtime.teardown import outlives_interpreter
+from pylinker.wasm import FuncType, Limits, MemoryType, TagType
+
+__all__ = ["PAGE_SIZE", "GuestStore"]
+
+PAGE_SIZE = 1 << 16
+"""Bytes in a page of guest memory."""
+
+# wasmtime's own defaults (10,000 instances and tables) are meant for stores that live for one request. An instance cannot be
+# freed before its store, and every library brings one table, so a program that opens and closes libraries would hit them.
+_UNBOUNDED = (1 << 62) - 1
+
+_VALUE_TYPES: dict[str, Callable[[], wasmtime.ValType]] = {
+    "i32": wasmtime.ValType.i32,
+    "i64": wasmtime.ValType.i64,
+    "f32": wasmtime.ValType.f32,
+    "f64": wasmtime.ValType.f64,
+}
+
+
+def _address(pointer: Any) -> int:
+    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+
+@functools.cache
+def _function_type(type_: FuncType) -> wasmtime.FuncType:
+    try:
+        return wasmtime.FuncType([_VALUE_TYPES[each]() for each in type_.params], [_VALUE_TYPES[each]() for each in type_.results])
+    except KeyError as error:
+        raise UnsupportedError(f"host function of type {type_}: value type {error.args[0]} is not supported") from None
+
+
+@functools.lru_cache(maxsize=2)
+def _i32_global_type(*, mutable: bool) -> wasmtime.GlobalType:
+    return wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
+
+
+def _limits(limits: Limits) -> wasmtime.Limits:
+    return wasmtime.Limits(limits.minimum, limits.maximum)
+
+
+class GuestStore:
+    """One store: its memory, tables, globals and instances live until it is garbage.
+
+    ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One thread at a time may use it.
+    """
+
+    def __init__(self, *, memory: int = -1, table: int = -1) -> None:
+        self._store = wasmtime.Store(engine())
+        outlives_interpreter(self._store)
+        self._store.set_limits(memory_size=memory, table_elements=table, instances=_UNBOUNDED, tables=_UNBOUNDED, memories=_UNBOUNDED)
+        self.context = _native.context_at(_address(self._store._context()))  # noqa: SLF001
+        self.pending: BaseException | None = None
+        self.depth = 0
+        self._kept: list[object] = []
+
+    @property
+    def wasmtime_store(self) -> wasmtime.Store:
+        """The store as wasmtime-py knows it."""
+        return self._store
+
+    def keep(self, owner: object) -> None:
+        """Keep an object alive as long as the store."""
+        self._kept.append(owner)
+
+    # Making things
+
+    def new_memory(self, type_: MemoryType) -> Extern:
+        """Make a memory, shared if the type says so."""
+        limits = _limits(type_.limits)
+        if type_.limits.shared:
+            shared = wasmtime.SharedMemory(engine(), wasmtime.MemoryType(limits, shared=True))
+            self.keep(shared)
+            outlives_interpreter(shared)
+            return _native.extern_of_shared_memory(_address(shared.ptr()))
+        memory_type = wasmtime.MemoryType(limits)
+        return self._checked(_native.memory_new, _address(memory_type.ptr()))
+
+    def new_table(self, limits: Limits) -> Extern:
+        """Make a table of funcref, all slots null."""
+        table_type = wasmtime.TableType(wasmtime.ValType.funcref(), _limits(limits))
+        return self._checked(_native.table_new, _address(table_type.ptr()))
+
+    def new_global(self, value: int, *, mutable: bool) -> Extern:
+        """Make an i32 global."""
+        return self._checked(_native.global_new, _address(_i32_global_type(mutable=mutable).ptr()), value)
+
+    def new_tag(self, type_: TagType) -> Extern:
+        """Make an exception tag."""
+        tag_type = wasmtime.TagType(_function_type(type_.type))
+        tag = wasmtime.Tag(self._store, tag_type)
+        return _native.extern_at(_native.EXTERN_TAG, ctypes.addressof(tag._tag))  # noqa: SLF001
+
+    def new_host_function(self, type_: FuncType, function: Callable[[Values], None]) -> HostFunction:
+        """Make a host function; whatever ``function`` raises comes out of the call that entered the guest."""
+
+        def guarded(raw: Values) -> None:
+            try:
+                function(raw)
+            except BaseException as error:
+                self.pending = error
+                raise
+
+        return HostFunction(self.context, _address(_function_type(type_).ptr()), guarded)
+
+    def instantiate(self, code: Code, externs: Sequence[Extern]) -> Instance:
+        """Instantiate compiled code; raises Trap or WasmtimeError. Blocks while a start function runs."""
+        return self._checked(_native.instantiate, code.address, externs)
+
+    # Using them
+
+    def export(self, instance: Instance, name: str) -> Extern | None:
+        """Return an export of an instance, or None."""
+        return _native.export(self.context, instance, name)
+
+    def call(self, func: Func, raw: Values, count: int) -> None:
+        """Call a guest function with raw values; raises what a host function raised, Trap, ExitTrap or WasmtimeError."""
+        self.depth += 1
+        try:
+            _native.call(self.context, func, raw, count)
+        except Failure as failure:
+            raise self._exception(failure) from None
+        finally:
+            self.depth -= 1
+
+    @staticmethod
+    def func_of(extern: Extern) -> Func:
+        """Return the function inside an extern."""
+        return _native.func_of(extern)
+
+    def function_type(self, func: Func) -> FuncType:
+        """Return the type of any function, for one that did not come from a module's exports (slow)."""
+        raw = _bindings.wasmtime_func_t.from_address(_native.address_of(func))
+        type_ = wasmtime.Func._from_raw(raw).type(self._store)  # noqa: SLF001
+        return FuncType(tuple(map(str, type_.params)), tuple(map(str, type_.results)))
+
+    def call_plain(self, func: Func, *arguments: int) -> int:
+        """Call a function of i32 arguments and at most one i32 result; the result is unsigned (0 if there is none)."""
+        raw = _native.values(max(1, len(arguments)))
+        for index, argument in enumerate(arguments):
+            raw[index].i64 = argument
+        self.call(func, raw, len(raw))
+        return int(raw[0].i32) & 0xFFFFFFFF
+
+    def memory_size(self, memory: Extern) -> int:
+        """Return the size in bytes."""
+        return _native.memory_size(self.context, memory)
+
+    def memory_grow(self, memory: Extern, pages: int) -> int:
+        """Add pages; returns the size before in pages. Raises WasmtimeError past the maximum."""
+        return int(self._checked(_native.memory_grow, memory, pages))
+
+    def memory_view(self, memory: Extern) -> memoryview:
+        """Return the memory's bytes, writable; the view keeps the store alive and does not follow growth."""
+        return _native.memory_buffer(self.context, memory, self._store)
+
+    def table_size(self, table: Extern) -> int:
+        """Return the number of slots."""
+        return _native.table_size(self.context, table)
+
+    def table_grow(self, table: Extern, slots: int) -> None:
+        """Add null slots; raises WasmtimeError past the maximum."""
+        self._checked(_native.table_grow, table, slots)
+
+    def table_get(self, table: Extern, index: int) -> Func | None:
+        """Return the function in a slot, or None."""
+        return _native.table_get(self.context, table, index)
+
+    def table_set(self, table: Extern, index: int, func: Func | None) -> None:
+        """Put a function into a slot; None empties it."""
+        self._checked(_native.table_set, table, index, func)
+
+    def global_get(self, extern: Extern) -> int:
+        """Return an i32 global's value, unsigned."""
+        return _native.global_get(self.context, extern)
+
+    def global_set(self, extern: Extern, value: int) -> None:
+        """Store into a mutable i32 global."""
+        self._checked(_native.global_set, extern, value)
+
+    def _checked(self, operation: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return operation(self.context, *arguments)
+        except Failure as failure:
+            raise self._exception(failure) from None
+
+    def _exception(self, failure: Failure) -> BaseException:
+        exception = exception_of(failure)
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return exception
+        if pending.__cause__ is None and pending is not exception:
+            pending.__cause__ = exception
+        return pending

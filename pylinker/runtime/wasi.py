@@ -1,0 +1,164 @@
+"""WASI preview 1: what the guest's process sees of the host, and how a module without a memory of its own reaches it.
+
+wasmtime's host functions find the guest's memory through an export called ``memory`` of the *calling* instance. A library imports
+its memory, so it calls through a generated module that re-exports it (:func:`pylinker.wasm.memory_shim`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import wasmtime
+
+from pylinker import _native
+from pylinker._native import Extern, Instance
+from pylinker.runtime.code import CodeCache
+from pylinker.runtime.engine import engine
+from pylinker.runtime.failures import GuestExit
+from pylinker.runtime.store import GuestStore
+from pylinker.runtime.teardown import outlives_interpreter
+from pylinker.wasm import WASI_PREVIEW1, MemoryType, memory_shim
+
+__all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "Wasi", "WasiProcess"]
+
+WASI_MODULE: Final = "wasi_snapshot_preview1"
+CAPTURE: Final = -1
+"""Collect what the guest writes; read it with ``program.stdout`` or ``program.stderr``."""
+DEVNULL: Final = -3
+"""Throw away what the guest writes."""
+
+Input = bytes | str | os.PathLike[str] | None
+Output = int | str | os.PathLike[str] | None
+
+
+class WasiProcess:
+    """The process the guest believes to be: arguments, environment, directories and standard streams.
+
+    ``arguments`` includes the program's name; ``directories`` maps guest paths to host directories; ``stdin`` is None (inherit),
+    bytes or a path; ``stdout`` and ``stderr`` are None (inherit), :data:`CAPTURE`, :data:`DEVNULL` or a path.
+    """
+
+    def __init__(
+        self,
+        *,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        directories: Mapping[str, str],
+        stdin: Input,
+        stdout: Output,
+        stderr: Output,
+    ) -> None:
+        _no_nul("argument", arguments)
+        _no_nul("environment variable", [*environment, *environment.values()])
+        for guest, host in directories.items():
+            if not Path(host).is_dir():
+                raise NotADirectoryError(f"dirs[{guest!r}]: {host} is not a directory")
+        self.arguments = list(arguments)
+        self.environment = dict(environment)
+        self.directories = dict(directories)
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stderr = stderr
+        self._temporary: dict[str, Path] = {}
+
+    def install(self, store: wasmtime.Store) -> None:
+        """Give ``store`` this process; once per process."""
+        config = wasmtime.WasiConfig()
+        config.argv = self.arguments
+        config.env = list(self.environment.items())
+        for guest, host in self.directories.items():
+            config.preopen_dir(host, guest)
+        if self._stdin is None:
+            config.inherit_stdin()
+        elif isinstance(self._stdin, bytes):
+            path = self._temporary_file("stdin")
+            path.write_bytes(self._stdin)
+            config.stdin_file = path
+        else:
+            config.stdin_file = os.fspath(self._stdin)
+        self._output(config, "stdout", self._stdout)
+        self._output(config, "stderr", self._stderr)
+        store.set_wasi(config)
+
+    def _output(self, config: wasmtime.WasiConfig, name: str, target: Output) -> None:
+        if target is None:
+            getattr(config, f"inherit_{name}")()
+        elif target == CAPTURE:
+            setattr(config, f"{name}_file", self._temporary_file(name))
+        elif target == DEVNULL:
+            setattr(config, f"{name}_file", os.devnull)
+        elif isinstance(target, int):
+            raise ValueError(f"{name}={target}: give None, CAPTURE, DEVNULL or a path")
+        else:
+            setattr(config, f"{name}_file", os.fspath(target))
+
+    def _temporary_file(self, name: str) -> Path:
+        handle, path = tempfile.mkstemp(prefix=f"pylinker-{name}-")
+        os.close(handle)
+        self._temporary[name] = Path(path)
+        return Path(path)
+
+    def captured(self, name: str) -> bytes:
+        """Return what the guest wrote to ``stdout`` or ``stderr`` so far; ValueError if it is not captured."""
+        path = self._temporary.get(name)
+        if path is None:
+            raise ValueError(f"{name} is not captured: create the program with {name}=pylinker.CAPTURE")
+        return path.read_bytes()
+
+    def close(self) -> None:
+        """Remove the temporary files behind captured streams."""
+        for path in self._temporary.values():
+            path.unlink(missing_ok=True)
+        self._temporary.clear()
+
+    def __del__(self) -> None:
+        if getattr(self, "_temporary", None):
+            self.close()
+
+
+class Wasi:
+    """The WASI functions of one store."""
+
+    def __init__(self, store: GuestStore, process: WasiProcess, cache: CodeCache) -> None:
+        self._store = store
+        self._cache = cache
+        self._linker = wasmtime.Linker(engine())
+        outlives_interpreter(self._linker)
+        self._linker.define_wasi()
+        self._shim: Instance | None = None
+        self._proc_exit = store.new_host_function(WASI_PREVIEW1["proc_exit"], _proc_exit)
+        process.install(store.wasmtime_store)
+
+    def direct(self, name: str) -> Extern:
+        """Return the host function itself, for an instance that exports its own memory."""
+        if name == "proc_exit":
+            return self._proc_exit.extern
+        function = self._linker.get(self._store.wasmtime_store, WASI_MODULE, name)
+        assert isinstance(function, wasmtime.Func)
+        return _native.extern_at(_native.EXTERN_FUNC, ctypes.addressof(function._func))  # noqa: SLF001
+
+    def through_shim(self, name: str, memory: Extern, memory_type: MemoryType) -> Extern:
+        """Return a wasm function that calls the host function with ``memory`` as the caller's memory."""
+        if self._shim is None:
+            data = memory_shim(memory_type, WASI_MODULE, WASI_PREVIEW1)
+            code = self._cache.load(data, name="wasi shim")
+            externs = [memory, *(self.direct(each) for each in WASI_PREVIEW1)]
+            self._shim = self._store.instantiate(code, externs)
+        function = self._store.export(self._shim, name)
+        assert function is not None
+        return function
+
+
+def _proc_exit(raw: _native.Values) -> None:
+    raise GuestExit(raw[0].i32 & 0xFFFFFFFF)
+
+
+def _no_nul(what: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        if "\0" in text:
+            raise ValueError(f"{what} {text!r} contains a NUL character")

@@ -1,0 +1,52 @@
+"""The WebAssembly binary format, as far as a linker needs it: reading modules and generating small ones.
+
+Pure Python, without wasmtime; it imports nothing of pylinker but its errors. Start at :func:`parse_module`.
+"""
+
+from __future__ import annotations
+
+from pylinker.wasm.constexpr import ConstExpr
+from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
+from pylinker.wasm.module import ModuleInfo, parse_module
+from pylinker.wasm.reader import Reader
+from pylinker.wasm.rewrite import with_memory_minimum
+from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
+from pylinker.wasm.trampolines import trampoline_module
+from pylinker.wasm.types import (
+    Export,
+    ExternType,
+    FuncType,
+    GlobalType,
+    Import,
+    Kind,
+    Limits,
+    MemoryType,
+    TableType,
+    TagType,
+    ValType,
+)
+
+__all__ = [
+    "WASI_PREVIEW1",
+    "ConstExpr",
+    "DylinkInfo",
+    "Export",
+    "ExternType",
+    "FuncType",
+    "GlobalType",
+    "Import",
+    "Kind",
+    "Limits",
+    "MemoryType",
+    "ModuleInfo",
+    "Reader",
+    "SymbolFlags",
+    "TableType",
+    "TagType",
+    "ValType",
+    "memory_shim",
+    "parse_dylink",
+    "parse_module",
+    "trampoline_module",
+    "with_memory_minimum",
+]

@@ -1,0 +1,124 @@
+"""The ``dylink.0`` section: what a dynamic library says about itself to a linker.
+
+The format is described in https://github.com/WebAssembly/tool-conventions/blob/main/DynamicLinking.md ("The dylink.0
+Section"); the symbol flags are those of ``WASM_SYMBOL_TABLE`` in Linking.md beside it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pylinker.wasm.reader import Reader, quoted
+
+__all__ = ["DylinkInfo", "SymbolFlags", "parse_dylink"]
+
+_MEM_INFO = 1
+_NEEDED = 2
+_EXPORT_INFO = 3
+_IMPORT_INFO = 4
+_RUNTIME_PATH = 5
+_MAXIMUM_EXPONENT = 31  # an alignment has to be a 32-bit number
+
+
+class SymbolFlags(enum.IntFlag):
+    """Flags of a symbol in ``export-info`` and ``import-info``; unknown bits may be set too."""
+
+    BINDING_WEAK = 0x1
+    BINDING_LOCAL = 0x2
+    VISIBILITY_HIDDEN = 0x4
+    UNDEFINED = 0x10
+    EXPORTED = 0x20
+    EXPLICIT_NAME = 0x40
+    NO_STRIP = 0x80
+    TLS = 0x100
+    ABSOLUTE = 0x200
+
+
+@dataclass(frozen=True)
+class DylinkInfo:
+    """The contents of a ``dylink.0`` section.
+
+    ``memory_size`` (bytes) of zeroed memory at ``env.__memory_base``, aligned to ``memory_alignment`` (bytes, a power of 2);
+    ``table_size`` (slots) at ``env.__table_base``, aligned to ``table_alignment`` (slots, a power of 2); ``needed``, the
+    libraries to load first; ``runtime_path``, directories where to look for them; ``export_flags`` by export name and
+    ``import_flags`` by (module, name), both :class:`SymbolFlags` values for the symbols that have any.
+    """
+
+    memory_size: int = 0
+    memory_alignment: int = 1
+    table_size: int = 0
+    table_alignment: int = 1
+    needed: tuple[str, ...] = ()
+    runtime_path: tuple[str, ...] = ()
+    export_flags: Mapping[str, int] = field(default_factory=dict)
+    import_flags: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def flags_of_import(self, module: str, name: str) -> int:
+        """The flags of one import.
+
+        wasm-ld writes one entry for a symbol, under module ``env`` when the symbol has no import module of its own, although
+        what the module then imports may be ``GOT.mem`` or ``GOT.func``: for these the entry under ``env`` counts as well.
+        """
+        flags = self.import_flags.get((module, name), 0)
+        if module in ("GOT.mem", "GOT.func"):
+            flags |= self.import_flags.get(("env", name), 0)
+        return flags
+
+
+def parse_dylink(reader: Reader) -> DylinkInfo:
+    """Read the contents of a ``dylink.0`` section (what follows its name).
+
+    A subsection of an unknown type is skipped, as the format grows that way. A subsection may come again, and a name may be
+    listed twice (the flags are then added): the conventions do not forbid either.
+    Raises ParseError when a subsection is malformed or an alignment is more than 2**31.
+    """
+    memory = table = (0, 1)
+    needed: list[str] = []
+    runtime_path: list[str] = []
+    export_flags: dict[str, int] = {}
+    import_flags: dict[tuple[str, str], int] = {}
+    while reader.remaining:
+        kind = reader.byte()
+        body = reader.sub(reader.u32())
+        if kind == _MEM_INFO:
+            memory = _size_and_alignment(body, "memory")
+            table = _size_and_alignment(body, "table")
+        elif kind == _NEEDED:
+            needed += _names(body, "needed library")
+        elif kind == _EXPORT_INFO:
+            for _ in range(body.count(2)):
+                name = body.name()
+                export_flags[name] = export_flags.get(name, 0) | body.u32()
+        elif kind == _IMPORT_INFO:
+            for _ in range(body.count(3)):
+                key = body.name(), body.name()
+                import_flags[key] = import_flags.get(key, 0) | body.u32()
+        elif kind == _RUNTIME_PATH:
+            runtime_path += _names(body, "runtime path")
+        else:
+            continue
+        body.finish()
+    return DylinkInfo(*memory, *table, tuple(needed), tuple(runtime_path), export_flags, import_flags)
+
+
+def _size_and_alignment(reader: Reader, what: str) -> tuple[int, int]:
+    size = reader.u32()
+    position = reader.position
+    exponent = reader.u32()
+    if exponent > _MAXIMUM_EXPONENT:
+        raise reader.error(f"{what} alignment of 2**{exponent}; at most 2**{_MAXIMUM_EXPONENT} can be had", position)
+    return size, 1 << exponent
+
+
+def _names(reader: Reader, what: str) -> list[str]:
+    names = []
+    for _ in range(reader.count()):
+        position = reader.position
+        name = reader.name()
+        # Both become parts of file paths, which cannot hold a NUL.
+        if "\0" in name:
+            raise reader.error(f"{what} {quoted(name)} contains a NUL character", position)
+        names.append(name)
+    return names

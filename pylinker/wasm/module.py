@@ -1,0 +1,324 @@
+"""What a linker has to know about a module, read from its bytes in one pass.
+
+Code, data and custom sections other than ``dylink.0`` are skipped by their size, so the time goes with the number of
+imports, exports, functions, globals and table entries. The parser is no validator: what it does not need, such as the
+bodies of functions, it does not look at, and wasmtime refuses what is wrong there when the module is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pylinker.errors import ParseError
+from pylinker.wasm.constexpr import ConstExpr, read_const_expr
+from pylinker.wasm.dylink import DylinkInfo, parse_dylink
+from pylinker.wasm.reader import Reader, quoted, sections
+from pylinker.wasm.types import Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
+from pylinker.wasm.typesection import (
+    read_global_type,
+    read_memory_type,
+    read_reference_type,
+    read_table_type,
+    read_type_section,
+)
+
+__all__ = ["ConstExpr", "ModuleInfo", "parse_module"]
+
+_TABLE_WITH_INITIALIZER = 0x40
+_KINDS = tuple(Kind)
+
+# Bits of the flags of an element segment (https://webassembly.github.io/spec/core/binary/modules.html#element-section).
+_SEGMENT_PASSIVE, _SEGMENT_EXPLICIT, _SEGMENT_EXPRESSIONS = 1, 2, 4
+_SEGMENT_FLAGS = 7  # all of them
+
+
+class ModuleInfo:
+    """The outside of a module: imports, exports, types, and its ``dylink.0`` section. It keeps no reference to the bytes.
+
+    Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``,
+    ``exports`` (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or
+    None), ``memories`` and ``tables`` (the types of those it defines itself, without imported ones), ``element_slots``.
+
+    ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
+    active segment, position of the function in it). The first place counts.
+    """
+
+    __slots__ = (
+        "_functions",
+        "_global_inits",
+        "_globals",
+        "_imported",
+        "_memories",
+        "_tables",
+        "_tags",
+        "dylink",
+        "element_slots",
+        "exports",
+        "imports",
+        "memories",
+        "module_name",
+        "name",
+        "start",
+        "tables",
+    )
+
+    def __init__(self, parsed: _Parser) -> None:
+        self.name = parsed.name
+        self.module_name = parsed.module_name
+        self.imports = tuple(parsed.imports)
+        self.exports = parsed.exports
+        self.dylink = parsed.dylink
+        self.start = parsed.start
+        self.element_slots = parsed.element_slots
+        self.memories = tuple(parsed.memories[parsed.imported[Kind.MEMORY] :])
+        self.tables = tuple(parsed.tables[parsed.imported[Kind.TABLE] :])
+        self._imported = parsed.imported
+        self._functions = parsed.functions
+        self._tables = parsed.tables
+        self._memories = parsed.memories
+        self._globals = parsed.globals
+        self._tags = parsed.tags
+        self._global_inits = parsed.global_inits
+
+    def __repr__(self) -> str:
+        kind = "dynamic" if self.is_dynamic else "static"
+        return f"<ModuleInfo {self.name!r}: {kind}, {len(self.imports)} imports, {len(self.exports)} exports>"
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the module has a ``dylink.0`` section."""
+        return self.dylink is not None
+
+    def imported_count(self, kind: Kind) -> int:
+        """How many imports are of this kind; it is also the index of the first one defined by the module."""
+        return self._imported[kind]
+
+    def export_type(self, export: Export) -> ExternType:
+        """The type of one of the module's exports."""
+        return (self._functions, self._tables, self._memories, self._globals, self._tags)[export.kind][export.index]
+
+    def function_type(self, index: int) -> FuncType:
+        """The type of a function by index. ParseError if the module has no such function."""
+        if not 0 <= index < len(self._functions):
+            raise ParseError(f"there is no function {index}", module=self.name)
+        return self._functions[index]
+
+    def global_init(self, index: int) -> ConstExpr | None:
+        """How a global is initialised; None for an imported global. ParseError if the module has no such global."""
+        if not 0 <= index < len(self._globals):
+            raise ParseError(f"there is no global {index}", module=self.name)
+        defined = index - self._imported[Kind.GLOBAL]
+        return self._global_inits[defined] if defined >= 0 else None
+
+
+def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
+    """Read a module. ``name`` is what messages call it.
+
+    The section ``dylink.0`` "should be the very first section in the module", say the conventions; it is refused elsewhere,
+    as other linkers would not see it there.
+    Raises ParseError, and nothing else, whatever the bytes are.
+    """
+    data = bytes(data)
+    parser = _Parser(name)
+    whole = Reader(data, module=name)
+    for number, section in enumerate(sections(data, name)):
+        if section.id:
+            parser.read_section(section.id, section.reader(data, name))
+            continue
+        title, start = _custom_section_title(whole, section.start, section.end)
+        if title == "dylink.0":
+            if number:
+                raise whole.error("section dylink.0 is not the first section of the module", section.header)
+            parser.dylink = parse_dylink(Reader(data[start : section.end], base=start, module=name, section=title))
+        elif title == "name":
+            parser.module_name = _module_name(Reader(data[start : section.end], base=start, module=name, section=title))
+    return ModuleInfo(parser)
+
+
+def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int]:
+    """The name of a custom section, and where its contents start."""
+    whole.position = start
+    size = whole.u32()
+    # The bound is the section's, not the file's: else each of many short sections could have a name as long as the file.
+    if whole.position + size > end:
+        raise whole.error("name of a custom section does not fit in the section", start)
+    whole.position = start
+    return whole.name(), whole.position
+
+
+def _module_name(reader: Reader) -> str | None:
+    """The module's name from the name section, where it comes first if it is there. A malformed section never matters."""
+    try:
+        return reader.sub(reader.u32()).name() if reader.byte() == 0 else None
+    except ParseError:
+        return None
+
+
+class _Parser:
+    """Reads the sections of one module. The lists of types are its index spaces: what is imported comes first."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.module_name: str | None = None
+        self.imports: list[Import] = []
+        self.imported = [0] * len(_KINDS)
+        self.exports: dict[str, Export] = {}
+        self.dylink: DylinkInfo | None = None
+        self.start: int | None = None
+        self.element_slots: dict[int, tuple[ConstExpr, int]] = {}
+        self.types: list[FuncType | None] = []
+        self.functions: list[FuncType] = []
+        self.tables: list[TableType] = []
+        self.memories: list[MemoryType] = []
+        self.globals: list[GlobalType] = []
+        self.tags: list[TagType] = []
+        self.global_inits: list[ConstExpr] = []  # of defined globals only
+
+    def read_section(self, number: int, reader: Reader) -> None:
+        """Read the section of that id if a linker has to know it."""
+        read = {
+            1: self._read_types,
+            2: self._read_imports,
+            3: self._read_functions,
+            4: self._read_tables,
+            5: self._read_memories,
+            6: self._read_globals,
+            7: self._read_exports,
+            8: self._read_start,
+            9: self._read_elements,
+            13: self._read_tags,
+        }.get(number)
+        if read is not None:
+            read(reader)
+            reader.finish()
+
+    def _read_types(self, reader: Reader) -> None:
+        self.types = read_type_section(reader)
+
+    def _function_type(self, reader: Reader, index: int, position: int) -> FuncType:
+        """The type with this index; ``position`` is where the index stands."""
+        function = self.types[index] if index < len(self.types) else None
+        if function is None:
+            raise reader.error(f"type {index} is not a function type of the module", position)
+        return function
+
+    def _read_tag_type(self, reader: Reader) -> TagType:
+        if reader.byte() != 0:
+            raise reader.error("attribute of a tag is not 0", reader.position - 1)
+        position = reader.position
+        return TagType(self._function_type(reader, reader.u32(), position))
+
+    def _read_imports(self, reader: Reader) -> None:
+        for _ in range(reader.count(4)):
+            module = reader.name()
+            name = reader.name()
+            position = reader.position
+            code = reader.byte()
+            kind: ExternType
+            if code == Kind.FUNC:
+                kind = self._function_type(reader, reader.u32(), position + 1)
+                self.functions.append(kind)
+            elif code == Kind.GLOBAL:
+                kind = read_global_type(reader)
+                self.globals.append(kind)
+            elif code == Kind.MEMORY:
+                kind = read_memory_type(reader)
+                self.memories.append(kind)
+            elif code == Kind.TABLE:
+                kind = read_table_type(reader)
+                self.tables.append(kind)
+            elif code == Kind.TAG:
+                kind = self._read_tag_type(reader)
+                self.tags.append(kind)
+            else:
+                raise reader.error(f"import {quoted(name)} is of unknown kind {code:#04x}", position)
+            self.imported[code] += 1
+            self.imports.append(Import(module, name, _KINDS[code], kind))
+
+    def _read_functions(self, reader: Reader) -> None:
+        position = reader.position
+        indices = reader.u32s(reader.count())
+        types = {index: self._function_type(reader, index, position) for index in set(indices)}
+        self.functions += [types[index] for index in indices]
+
+    def _read_tables(self, reader: Reader) -> None:
+        for _ in range(reader.count(3)):
+            # "0x40 0x00 table-type expression" is a table whose elements have an initial value.
+            initialized = reader.skip_if(_TABLE_WITH_INITIALIZER)
+            if initialized and reader.byte() != 0:
+                raise reader.error("unknown encoding of a table", reader.position - 1)
+            table = read_table_type(reader)
+            if initialized:
+                read_const_expr(reader, table.element)
+            self.tables.append(table)
+
+    def _read_memories(self, reader: Reader) -> None:
+        for _ in range(reader.count(2)):
+            self.memories.append(read_memory_type(reader))
+
+    def _read_tags(self, reader: Reader) -> None:
+        for _ in range(reader.count(2)):
+            self.tags.append(self._read_tag_type(reader))
+
+    def _read_globals(self, reader: Reader) -> None:
+        for _ in range(reader.count(3)):
+            kind = read_global_type(reader)
+            self.globals.append(kind)
+            self.global_inits.append(read_const_expr(reader, kind.value))
+
+    def _read_exports(self, reader: Reader) -> None:
+        exports = self.exports
+        sizes = [len(space) for space in (self.functions, self.tables, self.memories, self.globals, self.tags)]
+        for _ in range(reader.count(3)):
+            start = reader.position
+            name = reader.name()
+            code = reader.byte()
+            if code >= len(sizes):
+                raise reader.error(f"export {quoted(name)} is of unknown kind {code:#04x}", start)
+            index = reader.u32()
+            if index >= sizes[code]:
+                raise reader.error(f"export {quoted(name)}: there is no {_KINDS[code].label} {index}", start)
+            if name in exports:
+                raise reader.error(f"duplicate export {quoted(name)}", start)
+            exports[name] = Export(name, _KINDS[code], index)
+
+    def _read_start(self, reader: Reader) -> None:
+        position = reader.position
+        self.start = reader.u32()
+        if self.start >= len(self.functions):
+            raise reader.error(f"start function: there is no function {self.start}", position)
+
+    def _read_elements(self, reader: Reader) -> None:
+        for _ in range(reader.count(3)):
+            position = reader.position
+            flags = reader.byte()
+            if flags > _SEGMENT_FLAGS:
+                raise reader.error(f"unknown flags {flags:#x} of an element segment", position)
+            offset: ConstExpr | None = None
+            if not flags & _SEGMENT_PASSIVE:
+                table = reader.u32() if flags & _SEGMENT_EXPLICIT else 0
+                if table >= len(self.tables):
+                    raise reader.error(f"element segment: there is no table {table}", position)
+                expression = read_const_expr(reader, "i64" if self.tables[table].limits.is64 else "i32")
+                offset = expression if table == 0 else None
+            # The kind or type of the items is left out in the two oldest forms, which have neither of these bits.
+            has_kind = flags & (_SEGMENT_PASSIVE | _SEGMENT_EXPLICIT)
+            functions: Sequence[int | None]
+            if flags & _SEGMENT_EXPRESSIONS:
+                element = read_reference_type(reader) if has_kind else "funcref"
+                functions = [read_const_expr(reader, element).function for _ in range(reader.count(2))]
+            else:
+                if has_kind and reader.byte() != 0:
+                    raise reader.error("element segment of an unknown kind", reader.position - 1)
+                functions = reader.u32s(reader.count())
+            if offset is not None:
+                self._add_element_slots(reader, offset, functions, position)
+
+    def _add_element_slots(self, reader: Reader, offset: ConstExpr, functions: Sequence[int | None], position: int) -> None:
+        slots = self.element_slots
+        size = len(self.functions)
+        for place, function in enumerate(functions):
+            if function is not None and function not in slots:
+                if function >= size:
+                    raise reader.error(f"element segment: there is no function {function}", position)
+                slots[function] = (offset, place)

@@ -1,0 +1,141 @@
+"""The types of a WebAssembly module's imports and exports, as plain values that compare and print.
+
+All of them are named tuples: equal when the types are equal, hashable, and cheap to build in thousands. ``str()`` gives the
+text used in error messages. Types are structural, with one exception: a reference to a concrete type, such as
+``(ref null 5)``, counts types of its own module, so such a text means something else in another module.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, TypeAlias
+
+__all__ = [
+    "Export",
+    "ExternType",
+    "FuncType",
+    "GlobalType",
+    "Import",
+    "Kind",
+    "Limits",
+    "MemoryType",
+    "TableType",
+    "TagType",
+    "ValType",
+]
+
+ValType: TypeAlias = str
+"""``"i32"``, ``"i64"``, ``"f32"``, ``"f64"``, ``"v128"``, ``"funcref"``, ``"externref"``, ``"exnref"``, or the text of
+another reference type, e.g. ``"(ref null 5)"``, ``"(ref func)"``, ``"anyref"``."""
+
+
+class Kind(enum.IntEnum):
+    """What an import or export is; the values are those of the binary format."""
+
+    FUNC = 0
+    TABLE = 1
+    MEMORY = 2
+    GLOBAL = 3
+    TAG = 4
+
+    @property
+    def label(self) -> str:
+        """The word for messages: ``"function"``, ``"table"``, ``"memory"``, ``"global"`` or ``"tag"``."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    Kind.FUNC: "function",
+    Kind.TABLE: "table",
+    Kind.MEMORY: "memory",
+    Kind.GLOBAL: "global",
+    Kind.TAG: "tag",
+}
+
+
+class FuncType(NamedTuple):
+    """A function's parameter and result types."""
+
+    params: tuple[ValType, ...]
+    results: tuple[ValType, ...]
+
+    def __str__(self) -> str:
+        results = self.results[0] if len(self.results) == 1 else f"({', '.join(self.results)})"
+        return f"({', '.join(self.params)}) -> {results}"
+
+
+class Limits(NamedTuple):
+    """Bounds of a table (in elements) or a memory (in pages). ``is64``: addressed by i64 instead of i32."""
+
+    minimum: int
+    maximum: int | None
+    shared: bool = False
+    is64: bool = False
+
+    def __str__(self) -> str:
+        parts = ["i64"] if self.is64 else []
+        parts.append(str(self.minimum))
+        if self.maximum is not None:
+            parts.append(str(self.maximum))
+        if self.shared:
+            parts.append("shared")
+        return " ".join(parts)
+
+
+class TableType(NamedTuple):
+    """A table of references of type ``element``."""
+
+    element: ValType
+    limits: Limits
+
+    def __str__(self) -> str:
+        return f"{self.limits} {self.element}"
+
+
+class MemoryType(NamedTuple):
+    """A linear memory; a page has ``1 << page_size_log2`` bytes: 65536, or 1 with the custom page sizes proposal."""
+
+    limits: Limits
+    page_size_log2: int = 16
+
+    def __str__(self) -> str:
+        return str(self.limits) if self.page_size_log2 == 16 else f"{self.limits} (pagesize {1 << self.page_size_log2})"
+
+
+class GlobalType(NamedTuple):
+    """A global variable's type."""
+
+    value: ValType
+    mutable: bool
+
+    def __str__(self) -> str:
+        return f"(mut {self.value})" if self.mutable else self.value
+
+
+class TagType(NamedTuple):
+    """An exception tag; the parameters of ``type`` are what the exception carries."""
+
+    type: FuncType
+
+    def __str__(self) -> str:
+        return str(self.type)
+
+
+ExternType: TypeAlias = FuncType | TableType | MemoryType | GlobalType | TagType
+
+
+class Import(NamedTuple):
+    """One import, in the order of the module. Names need not be unique."""
+
+    module: str
+    name: str
+    kind: Kind
+    type: ExternType
+
+
+class Export(NamedTuple):
+    """One export; ``index`` counts in the index space of its ``kind``, imports first."""
+
+    name: str
+    kind: Kind
+    index: int  # type: ignore[assignment]  # tuple.index is not missed

@@ -1,0 +1,137 @@
+"""Encoding: the pieces of the binary format that the generated modules are made of.
+
+All functions return bytes. Value types are those of :mod:`pylinker.wasm.types`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pylinker.errors import UnsupportedError
+from pylinker.wasm.types import FuncType, Limits, MemoryType, ValType
+
+__all__ = [
+    "custom_section",
+    "func_type",
+    "function_body",
+    "function_names",
+    "limits",
+    "local_gets",
+    "memory_type",
+    "module",
+    "name",
+    "s32",
+    "section",
+    "unsigned",
+    "value_type",
+    "vector",
+]
+
+_HEADER = b"\0asm\x01\0\0\0"
+_FUNC = b"\x60"
+_LOCAL_GET = b"\x20"
+_END = b"\x0b"
+_FUNCTION_NAMES = b"\x01"  # subsection of the name section
+
+_VALUE_TYPES = {
+    "i32": b"\x7f",
+    "i64": b"\x7e",
+    "f32": b"\x7d",
+    "f64": b"\x7c",
+    "v128": b"\x7b",
+    "funcref": b"\x70",
+    "externref": b"\x6f",
+    "exnref": b"\x69",
+}
+
+
+def unsigned(value: int) -> bytes:
+    """An unsigned integer of any size, as LEB128."""
+    if value < 0x80:
+        return bytes((value,))
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def s32(value: int) -> bytes:
+    """A signed integer of any size, as LEB128; what ``i32.const`` takes."""
+    encoded = bytearray()
+    while not -0x40 <= value < 0x40:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value & 0x7F)
+    return bytes(encoded)
+
+
+def name(text: str) -> bytes:
+    """A name: its length in bytes, then UTF-8."""
+    encoded = text.encode()
+    return unsigned(len(encoded)) + encoded
+
+
+def vector(items: Sequence[bytes]) -> bytes:
+    """A vector of encoded items."""
+    return unsigned(len(items)) + b"".join(items)
+
+
+def section(number: int, contents: bytes) -> bytes:
+    """A section with its id and size."""
+    return bytes([number]) + unsigned(len(contents)) + contents
+
+
+def custom_section(title: str, contents: bytes) -> bytes:
+    """A custom section."""
+    return section(0, name(title) + contents)
+
+
+def module(parts: Iterable[bytes]) -> bytes:
+    """A module of these sections."""
+    return _HEADER + b"".join(parts)
+
+
+def value_type(value: ValType) -> bytes:
+    """A value type. UnsupportedError for a reference type that names a type of some module, or is of the GC proposal."""
+    encoded = _VALUE_TYPES.get(value)
+    if encoded is None:
+        raise UnsupportedError(f"no code can be generated for a function with a parameter or result of type {value}")
+    return encoded
+
+
+def func_type(function: FuncType) -> bytes:
+    """A function type. UnsupportedError as for :func:`value_type`."""
+    return _FUNC + vector([value_type(each) for each in function.params]) + vector([value_type(each) for each in function.results])
+
+
+def limits(bounds: Limits, *, more_flags: int = 0) -> bytes:
+    """Limits, with their flags; ``more_flags`` are added to these."""
+    flags = (bounds.maximum is not None) | bounds.shared << 1 | bounds.is64 << 2 | more_flags
+    maximum = b"" if bounds.maximum is None else unsigned(bounds.maximum)
+    return bytes([flags]) + unsigned(bounds.minimum) + maximum
+
+
+def memory_type(memory: MemoryType) -> bytes:
+    """A memory type; the page size is written only if it is not the usual one."""
+    if memory.page_size_log2 == 16:
+        return limits(memory.limits)
+    return limits(memory.limits, more_flags=8) + unsigned(memory.page_size_log2)
+
+
+def local_gets(count: int) -> bytes:
+    """Instructions that push the first ``count`` locals, that is all parameters."""
+    return b"".join([_LOCAL_GET + unsigned(index) for index in range(count)])
+
+
+def function_body(instructions: bytes) -> bytes:
+    """An item of the code section: a function without locals; the final ``end`` is added."""
+    body = b"\0" + instructions + _END
+    return unsigned(len(body)) + body
+
+
+def function_names(names: Sequence[tuple[int, str]]) -> bytes:
+    """A name section with these names of functions, by ascending index."""
+    entries = vector([unsigned(index) + name(text) for index, text in names])
+    return custom_section("name", _FUNCTION_NAMES + unsigned(len(entries)) + entries)

@@ -1,0 +1,37 @@
+"""Fixtures of the whole suite: the toolchain, built scenarios, and a private compile cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recipes import RECIPES
+from toolchain import Scenario, Toolchain
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A compile cache of this session alone, for this process and those it starts."""
+    directory = tmp_path_factory.mktemp("pylinker-cache")
+    before = os.environ.get("PYLINKER_CACHE")
+    os.environ["PYLINKER_CACHE"] = str(directory)
+    yield directory
+    if before is None:
+        del os.environ["PYLINKER_CACHE"]
+    else:
+        os.environ["PYLINKER_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """zig and the cache of what it built."""
+    return Toolchain()
+
+
+@pytest.fixture(scope="session")
+def scenario(toolchain: Toolchain) -> Scenario:
+    """``scenario(name)`` is the directory with the built modules of ``tests/scenarios/name``. Tests only read there."""
+    return lambda name: toolchain.scenario(name, RECIPES[name])

@@ -1,0 +1,183 @@
+"""What every scenario is built into: the modules of each folder under ``tests/scenarios``, in build order."""
+
+from __future__ import annotations
+
+from toolchain import Module
+
+# What programs here lend to their libraries from the libc they link in.
+LENT = ("printf", "puts", "putchar", "malloc", "free", "qsort", "strlen", "snprintf", "fflush", "strcmp", "memcpy", "stdout")
+
+# The functions a libc.so offers. Without dlopen and its kin: wasi-libc has only stubs of them, which would win over the
+# linker's own. With the start-up functions that a program without a libc of its own needs.
+LIBC = (
+    *LENT,
+    *("calloc", "realloc", "fopen", "fclose", "fgets", "fputs", "fprintf", "fwrite", "fread", "setvbuf", "sprintf", "sscanf"),
+    *("memset", "memmove", "memcmp", "strcpy", "strncmp", "strchr", "strdup", "strerror", "atoi", "strtol", "getenv", "exit"),
+    *("abort", "atexit", "stderr", "stdin", "environ", "vfprintf", "vsnprintf", "fputc", "rand", "srand", "bsearch"),
+    *("__main_void", "__wasi_proc_exit", "__wasm_call_dtors", "__cxa_atexit"),
+)
+
+# What a C++ program lends: the memory operators and the runtime's part of RTTI and of static objects.
+LENT_CXX = (
+    *("_Znwm", "_Znam", "_ZdlPv", "_ZdlPvm", "_ZdaPv", "__cxa_pure_virtual", "__dynamic_cast"),
+    *("_ZTVN10__cxxabiv117__class_type_infoE", "_ZTVN10__cxxabiv120__si_class_type_infoE"),
+    *("__cxa_guard_acquire", "__cxa_guard_release"),
+)
+
+
+def side(output: str, source: str, *needs: str, defines: tuple[str, ...] = (), ldflags: tuple[str, ...] = ()) -> Module:
+    """A library of one C or C++ source."""
+    cflags = tuple(f"-D{define}" for define in defines)
+    return Module(output, "side", (source,), needs, cflags=cflags, ldflags=ldflags)
+
+
+def main(*needs: str, output: str = "main.wasm", source: str = "main.c", kind: str = "pie_main", **more: tuple[str, ...]) -> Module:
+    """A program, position-independent and lending LENT to its libraries unless said otherwise."""
+    return Module(output, kind, (source,), needs, **{"exports": LENT, **more})
+
+
+def chain(length: int) -> tuple[Module, ...]:
+    """Libraries ``liblink1.so`` to ``liblink{length}.so``, each needing the one before."""
+    first = side("liblink1.so", "link.c", defines=("N=1",))
+    rest = (
+        side(f"liblink{n}.so", "link.c", f"liblink{n - 1}.so", defines=(f"N={n}", f"BEFORE={n - 1}"))
+        for n in range(2, length + 1)
+    )
+    return (first, *rest)
+
+
+RECIPES: dict[str, tuple[Module, ...]] = {
+    # libraries that need libraries
+    "needed": (side("libgreet.so", "greet.c"), main("libgreet.so")),
+    "transitive": (
+        side("libbase.so", "base.c"),
+        side("libmiddle.so", "middle.c", "libbase.so"),
+        side("libtop.so", "top.c", "libmiddle.so"),
+        main("libtop.so"),
+    ),
+    "diamond": (
+        side("libbase.so", "base.c"),
+        side("libleft.so", "side.c", "libbase.so", defines=("SIDE=left",)),
+        side("libright.so", "side.c", "libbase.so", defines=("SIDE=right",)),
+        main("libleft.so", "libright.so"),
+    ),
+    "cycle": (
+        side("libpong.so", "pong_stub.c"),
+        side("libping.so", "ping.c", "libpong.so"),
+        side("libpong.so", "pong.c", "libping.so"),
+        main("libping.so"),
+    ),
+    "main_cycle": (side("libodd.so", "odd.c"), main("libodd.so")),
+    "many": (*chain(20), main("liblink20.so")),
+    # symbols
+    "data": (
+        side("libnumbers.so", "numbers.c"),
+        side("liblinks.so", "links.c", "libnumbers.so"),
+        main("libnumbers.so", "liblinks.so"),
+    ),
+    "callbacks": (side("libsorter.so", "sorter.c"), main("libsorter.so")),
+    "identity": (
+        side("libowner.so", "owner.c"),
+        side("libother.so", "other.c", "libowner.so"),
+        main("libother.so", "libowner.so"),
+    ),
+    "weak": (side("libweak.so", "weak.c"), side("libprovider.so", "provider.c"), side("libuser.so", "user.c")),
+    "interpose": (
+        side("libfirst.so", "who.c", defines=("ME=1",)),
+        side("libsecond.so", "who.c", defines=("ME=2",)),
+        side("libuser.so", "user.c"),
+        side("liblazy.so", "lazy.c"),
+        side("libneedsfirst.so", "lazy.c", "libfirst.so"),
+        side("libowner.so", "owner.c"),
+        main("libuser.so", "libfirst.so", "libsecond.so", output="first.wasm"),
+        main("libuser.so", "libsecond.so", "libfirst.so", output="second.wasm"),
+    ),
+    "missing": (
+        side("libfunction.so", "function.c"),
+        side("libforeign.so", "foreign.c"),
+        side("libdata.so", "data.c"),
+        side("libpointer.so", "pointer.c"),
+        side("libseveral.so", "several.c"),
+        side("liblater.so", "later.c"),
+        side("libneedy.so", "function.c", "liblater.so"),
+        main(),
+    ),
+    "signature": (
+        side("libprovider.so", "provider.c"),
+        side("libdata.so", "data.c"),
+        side("libuser.so", "user.c"),
+    ),
+    "tls": (
+        Module("libcounter.so", "threaded_side", ("counter.c",)),
+        Module("libblock.so", "threaded_side", ("block.c",)),
+        Module("libplain.so", "threaded_side", ("plain.c",)),
+        Module("main.wasm", "threaded_main", ("main.c",), ("libcounter.so", "libblock.so", "libplain.so")),
+    ),
+    # life of a library
+    "order": (
+        side("libtrace.so", "trace.c"),
+        side("libinner.so", "unit.c", "libtrace.so", defines=("NAME=inner", "LETTER='I'")),
+        side("libouter.so", "unit.c", "libinner.so", "libtrace.so", defines=("NAME=outer", "LETTER='O'", "BELOW=inner")),
+        side("libpriorities.so", "priorities.c", "libtrace.so"),
+        side("liblate.so", "pointers_stub.c"),
+        side("libearly.so", "pointers.c", "liblate.so"),
+        side("liblate.so", "pointers_late.c", "libearly.so"),
+        main("libouter.so", "libtrace.so"),
+    ),
+    "trap": (
+        side("libtrace.so", "trace.c"),
+        side("libinner.so", "inner.c", "libtrace.so"),
+        side("libtrapping.so", "trapping.c", "libinner.so", "libtrace.so"),
+        side("libabove.so", "above.c", "libtrapping.so", "libtrace.so"),
+        side("libgood.so", "good.c", "libinner.so"),
+        main("libabove.so"),
+    ),
+    "stack": (side("libdeep.so", "deep.c"),),
+    "zeroed": (side("libbss.so", "bss.c"), side("libother.so", "other.c")),
+    # dlopen from the guest
+    "dlfcn": (
+        side("libplugin.so", "plugin.c"),
+        side("libneedsmain.so", "needs_main.c"),
+        side("libreal.so", "real.c"),
+        side("libwrap.so", "wrap.c"),
+        side("libnest.so", "nest.c"),
+        side("liblacks.so", "lacks.c"),
+        main(),
+        main(kind="pie_main_own_memory", output="own.wasm"),
+        main(kind="non_pie_main", output="plain.wasm", exports=("main_total", "main_scale")),
+    ),
+    # kinds of program
+    "mains": (
+        side("libtool.so", "tool.c"),
+        main("libtool.so", output="pie.wasm", cflags=("-DDIRECT",)),
+        main("libtool.so", output="own.wasm", kind="pie_main_own_memory", cflags=("-DDIRECT",)),
+        main(output="plain.wasm", kind="non_pie_main", exports=("main_value", "main_twice")),
+        main(output="static.wasm", source="static.c", kind="static_main", exports=()),
+    ),
+    "cxx": (
+        side("libshapes.so", "shapes.cpp"),
+        side("libstatics.so", "statics.cpp"),
+        main("libshapes.so", source="main.cpp", exports=LENT_CXX),
+    ),
+    "wasi": (side("libreport.so", "report.c"), main("libreport.so")),
+    "runtime_path": (
+        side("libhelper.so", "helper.c", defines=("ME=1",)),
+        side("libuser.so", "user.c", "libhelper.so", ldflags=("--rpath=$ORIGIN/private",)),
+        main("libhelper.so", output="origin.wasm", ldflags=("--rpath=$ORIGIN/private",)),
+        main("libhelper.so", output="escape.wasm", ldflags=("--rpath=$ORIGIN/../outside",)),
+        main("libhelper.so", output="parent.wasm", ldflags=("--rpath=$ORIGIN/../lib",)),
+        main("libhelper.so", output="absolute.wasm", ldflags=("--rpath=/usr/lib",)),
+        main("libhelper.so", output="two.wasm", ldflags=("--rpath=$ORIGIN/nowhere", "--rpath=$ORIGIN/private")),
+        main("libhelper.so", output="none.wasm"),
+        side("libhelper2.so", "helper.c", defines=("ME=2",)),
+    ),
+    "libc": (
+        Module("libc.so", "libc_so", exports=LIBC),
+        side("libformat.so", "format.c", "libc.so"),
+        side("libkeep.so", "keep.c"),
+        side("libcompare.so", "compare.c"),
+        main("libformat.so", "libkeep.so", "libc.so", kind="pie_main_on_libc_so", exports=()),
+    ),
+    # calls from Python
+    "calls": (side("libcalls.so", "calls.c"), Module("libpair.so", "wat", ("pair.wat",))),
+}

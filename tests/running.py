@@ -1,0 +1,57 @@
+"""Short words for what most end-to-end tests do: run a program and look at everything it did."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pylinker
+
+
+class Outcome(NamedTuple):
+    """What a program did: its exit status and what it wrote."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run(main: Path | bytes, *args: str, **keywords: Any) -> Outcome:
+    """Run a program with captured output. Keywords are those of ``pylinker.Program``."""
+    with pylinker.Program(main, args=args, stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE, **keywords) as program:
+        status = program.run()
+        return Outcome(status, program.stdout.decode(), program.stderr.decode())
+
+
+def lines(*expected: str) -> str:
+    """The text of a program that printed these lines."""
+    return "".join(f"{line}\n" for line in expected)
+
+
+def copies(source: Path, target: Path, *names: str) -> Path:
+    """Copy built modules into a new directory, where a test wants them to be found or not."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return target
+
+
+def sizes(program: pylinker.Program) -> tuple[object, ...]:
+    """Everything about a program's state that a load changes and an undone load must not."""
+    counts = program.statistics()
+    return (
+        counts.modules,
+        counts.symbols,
+        counts.table_slots,
+        counts.table_used,
+        counts.memory_pages,
+        counts.memory_used,
+        counts.scope,
+        program.libraries,
+    )
+
+
+def trace(program: pylinker.Program) -> str:
+    """The letters that the constructors and destructors of a scenario left in ``trace``."""
+    return program.memory.cstring(program.dlsym(pylinker.RTLD_DEFAULT, "trace")).decode()

@@ -1,0 +1,1 @@
+int measure(int a, int b) { return a * b; }

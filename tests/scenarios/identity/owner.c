@@ -1,0 +1,4 @@
+typedef int function(int);
+int shared(int x) { return x + 1; }
+function *owner_shared(void) { return shared; }
+function *owner_static = shared;

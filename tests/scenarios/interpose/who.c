@@ -1,0 +1,3 @@
+/* Built several times: ME is what the library answers. */
+int who(void) { return ME; }
+int tag = ME;

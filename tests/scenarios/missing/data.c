@@ -1,0 +1,2 @@
+extern int absent_data;
+int read_absent(void) { return absent_data; }

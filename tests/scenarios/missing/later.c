@@ -1,0 +1,1 @@
+int absent_function(int x) { return 10 * x; }

@@ -1,0 +1,2 @@
+/* Only for the linker. */
+int (*late_pointer)(void);

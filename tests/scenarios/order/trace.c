@@ -1,0 +1,3 @@
+char trace[256];
+int length;
+void record(char what) { trace[length++] = what; }

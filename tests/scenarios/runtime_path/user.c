@@ -1,0 +1,2 @@
+int helper(void);
+int user(void) { return 100 + helper(); }

@@ -1,0 +1,2 @@
+int area(double radius);
+int ask(double radius) { return area(radius); }

@@ -1,0 +1,2 @@
+int base(int x);
+int middle(int x) { return 10 * base(x); }

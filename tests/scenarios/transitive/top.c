@@ -1,0 +1,2 @@
+int middle(int x);
+int top(int x) { return 100 + middle(x); }

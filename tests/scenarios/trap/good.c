@@ -1,0 +1,2 @@
+int inner(void);
+int good(int x) { return x + inner(); }

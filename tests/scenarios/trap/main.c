@@ -1,0 +1,2 @@
+int above(void);
+int main(void) { return above(); }

