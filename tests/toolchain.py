@@ -48,7 +48,8 @@ SHARED_MEMORY = (
     "--export=__tls_align",
     "--export-if-defined=__wasm_apply_data_relocs",
 )
-LINK = ("--build-id=none", "--strip-debug")
+LINK = ("--build-id=none",)
+STRIP = ("--strip-debug",)
 COMMAND = ("--stack-first", "-z", "stack-size=1048576")
 
 
@@ -210,7 +211,8 @@ class Build:
         exports = [f"--export={name}" for name in module.exports]
         libraries = [self.directory / name for name in module.libraries]
         output = self.directory / module.output
-        self.toolchain.zig("wasm-ld", *LINK, *flags, *exports, *module.ldflags, "-o", output, *inputs, *libraries)
+        strip = () if module.kind == "static_main" else STRIP  # one kind keeps libc's debug sections, as most builds do
+        self.toolchain.zig("wasm-ld", *LINK, *strip, *flags, *exports, *module.ldflags, "-o", output, *inputs, *libraries)
         for leftover in self.directory.glob(f"{module.output}.*.o"):
             leftover.unlink()
 

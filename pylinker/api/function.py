@@ -99,9 +99,10 @@ class Function:
     @property
     def slot(self) -> int:
         """The function's slot in the table: its value as a C function pointer, the same for every module."""
-        return self._library._slot(self._definition)  # noqa: SLF001
+        return self._library._slot(self._definition)
 
     def __call__(self, *arguments: Any) -> Any:
+        """Call the function; see the class."""
         if len(arguments) != len(self._put):
             raise TypeError(f"{self.name}{self.type} takes {len(self._put)} arguments, not {len(arguments)}")
         raw = _native.values(self._count)
@@ -118,7 +119,7 @@ class Function:
                 raise OverflowError(
                     f"{self.name}{self.type}, argument {index + 1}: {argument} does not fit into {self.type.params[index]}"
                 ) from None
-        with self._library._entered() as linker:  # noqa: SLF001
+        with self._library._entered() as linker:
             if texts:
                 with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
                     for (index, _), address in zip(texts, addresses, strict=True):

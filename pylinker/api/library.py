@@ -111,7 +111,7 @@ class Library:
     def _entered(self) -> AbstractContextManager[Linker]:
         if not self._open:
             raise ClosedError(f"library {self.name} is closed", module=self.name)
-        return self._program._entered()  # noqa: SLF001
+        return self._program._entered()
 
     def close(self) -> None:
         """Close this handle (``dlclose``); a second time does nothing.
@@ -123,7 +123,7 @@ class Library:
         self._open = False
         self._functions.clear()
         if self._module is not None and not self._program.closed:
-            with self._program._entered() as linker:  # noqa: SLF001
+            with self._program._entered() as linker:
                 if self._module is not linker.main:
                     linker.dlclose(self._module)
 

@@ -134,7 +134,7 @@ class Program:
             cache=code_cache,
             locator=Locator(
                 library_path,
-                default_path=[os.path.dirname(file.path)] if file and file.path else [],  # noqa: PTH120
+                default_path=[os.path.dirname(file.path)] if file and file.path else [],
                 guest_dirs=guest_dirs,
                 guest_library_path=environment.get("LD_LIBRARY_PATH", ""),
                 path_length=limits.path_length,
@@ -336,7 +336,7 @@ class CDLL(Library):
             stack_size=stack_size,
             limits=limits,
             cache=cache,
-            name=os.path.basename(os.fspath(name)),  # noqa: PTH119
+            name=os.path.basename(os.fspath(name)),
         )
         with program._entered() as linker:
             module = linker.dlopen(os.fspath(name), trusted=True)
@@ -350,7 +350,7 @@ class CDLL(Library):
     def close(self) -> None:
         """Run the destructors of all libraries and close the program. A second time does nothing."""
         if self._open and not self._program.closed:
-            with self._program._entered() as linker:  # noqa: SLF001
+            with self._program._entered() as linker:
                 try:
                     linker.finalize()
                 finally:
@@ -364,7 +364,7 @@ def _main_file(main: _StrPath | bytes | None, name: str | None, limits: Limits) 
     if isinstance(main, (bytes, bytearray)):
         return MainFile(name or "main", None, bytes(main))
     path = os.path.realpath(main)
-    shown = os.path.basename(os.fspath(main))  # noqa: PTH119
+    shown = os.path.basename(os.fspath(main))
     return MainFile(shown, path, read_file(shown, path, limits.library_size))
 
 

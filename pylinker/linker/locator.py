@@ -142,7 +142,7 @@ class Locator:
         if not trusted and not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._granted):
             return "leads out of the directories that were granted"
         try:
-            with open(real, "rb"):  # noqa: PTH123
+            with open(real, "rb"):
                 return None
         except IsADirectoryError:
             return "is a directory"

@@ -176,12 +176,13 @@ class LoadedModule:
     Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info`` and ``code``, ``number`` (order of loading),
     ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``sources``
     (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope).
-    Under the linker's lock: ``handles`` (open ``dlopen``\\ s), ``permanent``, ``bound`` (modules whose definitions it uses),
+    Under the linker's lock: ``handles`` (open ``dlopen``), ``permanent``, ``bound`` (modules whose definitions it uses),
     ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet).
     """
 
     __slots__ = (
         "__weakref__",
+        "_bases",
         "_slot_of",
         "at_exit",
         "bound",
@@ -229,6 +230,7 @@ class LoadedModule:
         self.at_exit: list[AtExit] = []
         self.initialized = 0
         self._slot_of: dict[int, int] | None = None
+        self._bases: list[int | None] | None = None
 
     def __repr__(self) -> str:
         return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
@@ -236,7 +238,7 @@ class LoadedModule:
     @property
     def origin(self) -> str | None:
         """The directory of the module's file: what ``$ORIGIN`` stands for."""
-        return os.path.dirname(self.path) if self.path else None  # noqa: PTH120
+        return os.path.dirname(self.path) if self.path else None
 
     @property
     def is_position_independent(self) -> bool:
@@ -278,10 +280,8 @@ class LoadedModule:
 
         def value_of(index: int) -> int | None:
             nonlocal relative
-            if index >= len(self._global_imports()):
-                return None
             relative = False
-            return {"__memory_base": self.memory_base, "__table_base": self.table_base}.get(self._global_imports()[index])
+            return self._base(index)
 
         value = init.evaluate(value_of)
         if value is None:
@@ -295,8 +295,13 @@ class LoadedModule:
         """Whether a data symbol is thread-local (flag ``tls`` of the dylink.0 section)."""
         return bool(self.info.dylink and self.info.dylink.export_flags.get(export.name, 0) & SymbolFlags.TLS)
 
-    def _global_imports(self) -> list[str]:
-        return [each.name for each in self.info.imports if each.kind is Kind.GLOBAL]
+    def _base(self, index: int) -> int | None:
+        """Return the value of an imported global if it is one of the module's bases: what initial values are computed from."""
+        if self._bases is None:
+            values = {"__memory_base": self.memory_base, "__table_base": self.table_base}
+            imported = [each for each in self.info.imports if each.kind is Kind.GLOBAL]
+            self._bases = [values.get(each.name) if each.module == "env" else None for each in imported]
+        return self._bases[index] if index < len(self._bases) else None
 
     def slot_of(self, function: int) -> int | None:
         """Return the table slot that the function with this index already has, or None.
@@ -306,10 +311,8 @@ class LoadedModule:
         """
         if self._slot_of is None:
             self._slot_of = {}
-            names = self._global_imports()
-            bases = {"__table_base": self.table_base, "__memory_base": self.memory_base}
             for index, (offset, position) in self.info.element_slots.items():
-                base = offset.evaluate(lambda each: bases.get(names[each]) if each < len(names) else None)
+                base = offset.evaluate(self._base)
                 if base is not None:
                     self._slot_of[index] = base + position
         own = self._slot_of.get(function)

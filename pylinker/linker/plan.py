@@ -67,11 +67,11 @@ class Request:
 class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
-    Attributes: ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first).
+    Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache) -> None:
-        self._state = state
+        self.state = state
         self._locator = locator
         self._cache = cache
         self._names: dict[str, LoadedModule] = {}
@@ -87,7 +87,7 @@ class LoadPlan:
         """Find the roots and everything they need, breadth-first; returns the roots. Raises LinkError children."""
         found = [root if isinstance(root, LoadedModule) else self._find(root) for root in roots]
         for root in found:
-            if not self._is_known(root):
+            if root not in self.state.known:
                 self._names.setdefault(root.name, root)
                 self._added.append(root)
         queue = deque(dict.fromkeys(found))
@@ -95,7 +95,7 @@ class LoadPlan:
         while queue:
             module = queue.popleft()
             self.scope.append(module)
-            if not self._is_known(module) and module.info.dylink is not None:
+            if module not in self.state.known and module.info.dylink is not None:
                 names = dict.fromkeys(module.info.dylink.needed)
                 module.needed = [self._find(Request(name, module)) for name in names]
             for each in module.needed:
@@ -105,16 +105,9 @@ class LoadPlan:
         self._order(found)
         return found
 
-    def _is_known(self, module: LoadedModule) -> bool:
-        return module in self._known
-
-    @property
-    def _known(self) -> set[LoadedModule]:
-        return self._state.known
-
     def find_loaded(self, request: Request) -> LoadedModule | None:
         """Return the module a request means if it is loaded already (or about to be), by name only."""
-        return self._names.get(request.name) or self._state.by_name(request.name)
+        return self._names.get(request.name) or self.state.by_name(request.name)
 
     def _find(self, request: Request) -> LoadedModule:
         module = self.find_loaded(request)
@@ -129,9 +122,9 @@ class LoadPlan:
             requester=requester.name if requester else None,
             trusted=request.trusted,
         )
-        module = self._paths.get(located.path) or self._state.by_path(located.path)
+        module = self._paths.get(located.path) or self.state.by_path(located.path)
         if module is None:
-            name = os.path.basename(request.name) if request.trusted else request.name  # noqa: PTH119
+            name = os.path.basename(request.name) if request.trusted else request.name
             module = self._read(name, located.path)
             self._paths[located.path] = module
             self._names[module.name] = module
@@ -140,16 +133,16 @@ class LoadPlan:
         return module
 
     def _read(self, name: str, path: str) -> LoadedModule:
-        data = read_file(name, path, self._state.limits.library_size)
+        data = read_file(name, path, self.state.limits.library_size)
         code = self._cache.load(data, name=name)
-        module = LoadedModule(name, path, code.info, code, self._state.next_number())
+        module = LoadedModule(name, path, code.info, code, self.state.next_number())
         if not module.info.is_dynamic:
             raise NotDynamicError(
                 f"{name} ({path}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
             )
-        count = len(self._state.modules) + len(self._added)
-        if count >= self._state.limits.modules:
-            raise LimitError(f"{name}: the limit of {self._state.limits.modules} modules is reached", module=name)
+        count = len(self.state.modules) + len(self._added)
+        if count >= self.state.limits.modules:
+            raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
         return module
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:
@@ -182,12 +175,12 @@ class LoadPlan:
         if memory_base is not None:
             module.memory_base = memory_base
         else:
-            module.memory_base = self._state.memory.allocate(dylink.memory_size, dylink.memory_alignment, module=module.name)
+            module.memory_base = self.state.memory.allocate(dylink.memory_size, dylink.memory_alignment, module=module.name)
         try:
-            module.table_base = self._state.table.allocate(dylink.table_size, dylink.table_alignment, module=module.name)
+            module.table_base = self.state.table.allocate(dylink.table_size, dylink.table_alignment, module=module.name)
         except BaseException:
             if memory_base is None:
-                self._state.memory.release(module.memory_base, dylink.memory_size)
+                self.state.memory.release(module.memory_base, dylink.memory_size)
             raise
         module.memory_reserved = memory_base is None
 
@@ -200,9 +193,10 @@ class LoadPlan:
         """
         undefined: list[UndefinedSymbol] = []
         patches: list[SlotPatch] = []
-        ready = set(self._known)
+        ready = set(self.state.known)
+        lookup_scope = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
         for module in self.new:
-            resolver = _Resolver(self, module, ready, undefined, patches, bind_now=bind_now)
+            resolver = _Resolver(self, module, lookup_scope, ready, undefined, patches, bind_now=bind_now)
             module.sources = [resolver.source(each) for each in module.info.imports]
             ready.add(module)
         if undefined:
@@ -211,30 +205,24 @@ class LoadPlan:
 
     def _table_size(self) -> int:
         """Return how large the table must be: for what was given out, and for what the modules say they import."""
-        wanted = self._state.table.size
+        wanted = self.state.table.size
         for module in self.new:
             for each in module.info.imports:
                 if isinstance(each.type, TableType) and each.type.limits.minimum > wanted:
                     wanted = each.type.limits.minimum
-                    if wanted > self._state.limits.table:
+                    if wanted > self.state.limits.table:
                         raise LimitError(
-                            f"{module.name}: imports a table of {wanted} slots; the limit is {self._state.limits.table}",
+                            f"{module.name}: imports a table of {wanted} slots; the limit is {self.state.limits.table}",
                             module=module.name,
                         )
         return wanted
-
-    def scope_of(self, module: LoadedModule) -> Iterator[LoadedModule]:
-        """Iterate over where a new module's symbols are looked up."""
-        yield from self._state.global_scope
-        known = set(self._state.global_scope)
-        yield from (each for each in self.scope if each not in known)
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
         """Return the table slot of a function, giving it one if it has none yet."""
         module, export = definition
         slot = module.slot_of(export.index)
         if slot is None:
-            slot = self._state.table.allocate(1, 1, module=module.name)
+            slot = self.state.table.allocate(1, 1, module=module.name)
             module.slots[export.index] = slot
             self._given.append((module, export.index))
             patches.append(SlotPatch(slot, definition))
@@ -245,10 +233,10 @@ class LoadPlan:
         for module, function in self._given:
             slot = module.slots.pop(function, None)
             if slot is not None:
-                self._state.table.release(slot, 1)
+                self.state.table.release(slot, 1)
         self._given.clear()
         for module in self._added:
-            self._state.release(module)
+            self.state.release(module)
 
 
 class _Resolver:
@@ -258,6 +246,7 @@ class _Resolver:
         self,
         plan: LoadPlan,
         module: LoadedModule,
+        scope: Sequence[LoadedModule],
         ready: set[LoadedModule],
         undefined: list[UndefinedSymbol],
         patches: list[SlotPatch],
@@ -265,12 +254,13 @@ class _Resolver:
         bind_now: bool,
     ) -> None:
         self._plan = plan
+        self._state = plan.state
         self._module = module
         self._ready = ready
         self._undefined = undefined
         self._patches = patches
         self._bind_now = bind_now
-        self._scope = list(plan.scope_of(module))
+        self._scope = scope
         self._plt: dict[tuple[str, str, FuncType], int] = {}
 
     def source(self, wanted: Import) -> ImportSource:
@@ -297,7 +287,7 @@ class _Resolver:
         return self._missing(wanted, wanted.kind.label)
 
     def _lookup(self, name: str) -> Definition | None:
-        return self._plan._state.lookup(name, self._scope)  # noqa: SLF001
+        return self._state.lookup(name, self._scope)
 
     def _use(self, definition: Definition) -> None:
         if definition.module is not self._module:
@@ -360,7 +350,7 @@ class _Resolver:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
         definition = self._lookup(wanted.name)
         if definition is None:
-            value = self._plan._state.linker_symbols.get(wanted.name)  # noqa: SLF001
+            value = self._state.linker_symbols.get(wanted.name)
             if value is not None:
                 return Cell(wanted.name, value)
             if self._is_weak(wanted):
@@ -418,7 +408,7 @@ class _Resolver:
 def read_file(name: str, path: str, limit: int) -> bytes:
     """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

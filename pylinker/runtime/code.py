@@ -121,7 +121,7 @@ class CodeCache:
                 logger.warning("cache directory %s is not used: others may write it", path.parent)
                 return None
             handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, opened without following links
+            with open(handle, "rb") as file:
                 if not _is_private(os.fstat(handle)):
                     logger.warning("cache entry %s is not used: others may write it", path)
                     return None
@@ -155,13 +155,13 @@ class CodeCache:
                 return
             handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
             try:
-                with open(handle, "wb") as file:  # noqa: PTH123 - the descriptor of mkstemp
+                with open(handle, "wb") as file:
                     file.write(_MAGIC + key + hashlib.sha256(payload).digest())
                     file.write(payload)
-                os.replace(temporary, path)  # noqa: PTH105
+                os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(temporary)  # noqa: PTH108
+                    os.unlink(temporary)
                 raise
             self._prune(path.parent)
         except OSError as error:
@@ -180,7 +180,7 @@ class CodeCache:
             if total <= self.capacity:
                 break
             with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108
+                os.unlink(path)
                 total -= size
 
 

@@ -71,7 +71,7 @@ class GuestStore:
         self._store = wasmtime.Store(engine())
         outlives_interpreter(self._store)
         self._store.set_limits(memory_size=memory, table_elements=table, instances=_UNBOUNDED, tables=_UNBOUNDED, memories=_UNBOUNDED)
-        self.context = _native.context_at(_address(self._store._context()))  # noqa: SLF001
+        self.context = _native.context_at(_address(self._store._context()))
         self.pending: BaseException | None = None
         self.depth = 0
         self._kept: list[object] = []
@@ -111,7 +111,7 @@ class GuestStore:
         """Make an exception tag."""
         tag_type = wasmtime.TagType(_function_type(type_.type))
         tag = wasmtime.Tag(self._store, tag_type)
-        return _native.extern_at(_native.EXTERN_TAG, ctypes.addressof(tag._tag))  # noqa: SLF001
+        return _native.extern_at(_native.EXTERN_TAG, ctypes.addressof(tag._tag))
 
     def new_host_function(self, type_: FuncType, function: Callable[[Values], None]) -> HostFunction:
         """Make a host function; whatever ``function`` raises comes out of the call that entered the guest."""
@@ -153,7 +153,7 @@ class GuestStore:
     def function_type(self, func: Func) -> FuncType:
         """Return the type of any function, for one that did not come from a module's exports (slow)."""
         raw = _bindings.wasmtime_func_t.from_address(_native.address_of(func))
-        type_ = wasmtime.Func._from_raw(raw).type(self._store)  # noqa: SLF001
+        type_ = wasmtime.Func._from_raw(raw).type(self._store)
         return FuncType(tuple(map(str, type_.params)), tuple(map(str, type_.results)))
 
     def call_plain(self, func: Func, *arguments: int) -> int:

@@ -25,4 +25,4 @@ def outlives_interpreter(managed: Any) -> None:
 def _abandon() -> None:
     for managed in list(_alive):
         with contextlib.suppress(ValueError):  # closed already
-            managed._consume()  # noqa: SLF001
+            managed._consume()

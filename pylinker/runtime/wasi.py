@@ -140,7 +140,7 @@ class Wasi:
             return self._proc_exit.extern
         function = self._linker.get(self._store.wasmtime_store, WASI_MODULE, name)
         assert isinstance(function, wasmtime.Func)
-        return _native.extern_at(_native.EXTERN_FUNC, ctypes.addressof(function._func))  # noqa: SLF001
+        return _native.extern_at(_native.EXTERN_FUNC, ctypes.addressof(function._func))
 
     def through_shim(self, name: str, memory: Extern, memory_type: MemoryType) -> Extern:
         """Return a wasm function that calls the host function with ``memory`` as the caller's memory."""

@@ -169,9 +169,7 @@ def test_the_module_is_valid_and_has_the_agreed_outside(functions, all_features:
     data = trampoline_module(functions)
     wasmtime.Module.validate(all_features, data)
     info = parse_module(data)
-    assert [(each.module, each.name, each.type) for each in info.imports] == [
-        ("pylinker", "resolve", FuncType(("i32",), ()))
-    ]
+    assert [(each.module, each.name, each.type) for each in info.imports] == [("pylinker", "resolve", FuncType(("i32",), ()))]
     count = len(functions)
     assert info.tables == (TableType("funcref", Limits(count, count)),)
     outside = {name: info.export_type(export) for name, export in info.exports.items() if export.kind == Kind.FUNC}
