@@ -186,6 +186,9 @@ class HostFunction:
         """Let go of the Python callable; only after the last call of the guest."""
         _host_functions.pop(self._handle, None)
 
+    def __del__(self) -> None:
+        self.release()
+
 
 # Instances
 

@@ -37,19 +37,16 @@ def copies(source: Path, target: Path, *names: str) -> Path:
     return target
 
 
-def sizes(program: pylinker.Program) -> tuple[object, ...]:
-    """Everything about a program's state that a load changes and an undone load must not."""
+def used(program: pylinker.Program) -> tuple[object, ...]:
+    """What the loaded modules take: an undone load gives all of it back."""
     counts = program.statistics()
-    return (
-        counts.modules,
-        counts.symbols,
-        counts.table_slots,
-        counts.table_used,
-        counts.memory_pages,
-        counts.memory_used,
-        counts.scope,
-        program.libraries,
-    )
+    return (counts.modules, counts.symbols, counts.table_used, counts.memory_used, counts.scope, program.libraries)
+
+
+def sizes(program: pylinker.Program) -> tuple[object, ...]:
+    """The same with the sizes of memory and table, which WebAssembly can only grow: repeating a load does not grow them."""
+    counts = program.statistics()
+    return (*used(program), counts.table_slots, counts.memory_pages)
 
 
 def trace(program: pylinker.Program) -> str:

@@ -134,9 +134,9 @@ class TestRun:
     def test_preloaded_symbols_win(self, tmp_path: Path) -> None:
         first = write(
             tmp_path / "first.so",
-            f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "greet") (param i32) unreachable))',
+            f'(module $first (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "greet") (param i32) unreachable))',
         )
-        fails(cli("run", "--preload", first, demo.MAIN, cwd=tmp_path), 134, "greet")
+        fails(cli("run", "--preload", first, demo.MAIN, cwd=tmp_path), 134, "in first!")
 
     @pytest.mark.parametrize(
         ("function", "arguments", "printed"),
@@ -238,9 +238,7 @@ class TestInspect:
               (memory (export "m") 1 2) (table (export "t") 3 funcref) (global (export "g") (mut i64) (i64.const 0)))""",
         )
         shown = json.loads(cli("inspect", "--json", module, cwd=tmp_path).stdout)
-        assert shown["imports"] == [
-            {"module": "env", "name": "f", "kind": "function", "type": "(i32) -> ()", "flags": ["binding-weak"]}
-        ]
+        assert shown["imports"] == [{"module": "env", "name": "f", "kind": "function", "type": "(i32) -> ()", "flags": ["binding-weak"]}]
         types = {each["name"]: (each["type"], each["flags"]) for each in shown["exports"]}
         assert types == {"m": ("1..2 pages", []), "t": ("funcref 3..", ["tls"]), "g": ("mut i64", [])}
         assert shown["dylink"]["memory_alignment"] == 8

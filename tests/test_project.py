@@ -99,9 +99,7 @@ def test_readme_examples(tmp_path: Path) -> None:
         elif language == "sh" and "pip install" not in text:
             subprocess.run(["sh", "-euc", text], cwd=tmp_path, env=env, check=True)
         elif language == "python":
-            result = subprocess.run(
-                [sys.executable, "-c", text], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-            )
+            result = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
             assert (result.returncode, result.stderr) == (0, "")
             promised = re.findall(r"print\(.*\)  # (.*)", text)
             assert result.stdout.splitlines()[: len(promised)] == promised

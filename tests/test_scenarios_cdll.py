@@ -207,8 +207,9 @@ class TestMemory:
         memory = library.program.memory
         text = library.address_of("text")
         assert memory.cstring(text) == b"initial"
-        assert memory.cstring(text, 3) == b"ini"
-        assert memory.cstring(text, limit=100) == b"initial"
+        assert memory.cstring(text, limit=8) == b"initial"
+        with pytest.raises(pylinker.MemoryAccessError):
+            memory.cstring(text, limit=7)  # without its null it would be another string
         memory.write(memory.size - 4, b"open")
         with pytest.raises(pylinker.MemoryAccessError):
             memory.cstring(memory.size - 4)

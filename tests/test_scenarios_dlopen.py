@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pylinker
-from running import copies, lines, run, sizes, trace
+from running import copies, lines, run, sizes, trace, used
 from toolchain import Scenario
 
 # One program built as every kind of main module.
@@ -55,24 +55,26 @@ class TestFromC:
     def test_opening_twice_gives_the_same_handle_and_closing_once_keeps_it(self, scenario: Scenario) -> None:
         assert guest(
             scenario,
-            "open:libplugin.so:l",
+            "open:libplugin.so:lg",
             "call:0:plugin_bump:1:1",
-            "open:libplugin.so:l",
+            "open:libplugin.so:lg",
             "close:0",
             "data:0:plugin_value",
             "close:0",
-            "open:libplugin.so:l",
-            "data:0:plugin_value",
-        ) == [
+            "open:libplugin.so:lg",
+            "data:default:plugin_value",
+        )[:-2] == [
             "open libplugin.so: 0",
             "call plugin_bump: 12",
             "open libplugin.so: 0",
             "close: 0",
             "data plugin_value: 12",
             "close: 0",
-            *guest(scenario, "open:libplugin.so:l"),
-            "data plugin_value: 11",
         ]
+
+    def test_a_library_opened_again_after_its_last_close_starts_anew(self, scenario: Scenario) -> None:
+        commands = ["open:libplugin.so:lg", "call:0:plugin_bump:1:1", "close:0", "open:libplugin.so:lg", "data:default:plugin_value"]
+        assert guest(scenario, *commands)[-1] == "data plugin_value: 11"
 
     def test_a_missing_library_is_null_and_dlerror_names_it_once(self, scenario: Scenario) -> None:
         opened, error = guest(scenario, "open:libnowhere.so:l", "error")
@@ -247,14 +249,14 @@ class TestFromPython:
 
     def test_needed_libraries_go_with_the_last_that_needs_them(self, scenario: Scenario) -> None:
         with pylinker.Program(library_path=[scenario("transitive")]) as program:
-            empty = sizes(program)
+            empty = used(program)
             top, middle = program.dlopen("libtop.so"), program.dlopen("libmiddle.so")
             top.close()
             assert [each.name for each in program.libraries] == ["libmiddle.so", "libbase.so"]
             assert middle.middle(1) == 20
             middle.close()
             assert program.libraries == ()
-            assert sizes(program)[:2] == empty[:2]
+            assert used(program) == empty
 
     def test_a_cycle_of_libraries_is_unloaded_together(self, scenario: Scenario) -> None:
         with pylinker.Program(library_path=[scenario("cycle")]) as program:
@@ -410,17 +412,16 @@ class TestSearch:
         assert run(app / "two.wasm").stdout == "1\n"
 
     @pytest.mark.parametrize("main", ["escape.wasm", "absolute.wasm"])
-    def test_a_runtime_path_outside_what_was_granted_is_refused_with_a_reason(
-        self, scenario: Scenario, tmp_path: Path, main: str
-    ) -> None:
+    def test_a_runtime_path_outside_what_was_granted_is_refused_with_a_reason(self, scenario: Scenario, tmp_path: Path, main: str) -> None:
         built = scenario("runtime_path")
         app = copies(built, tmp_path / "app", main)
         copies(built, tmp_path / "outside", "libhelper.so")
         with pytest.raises(pylinker.LibraryNotFoundError) as caught:
             pylinker.Program(app / main)
-        refused = [(path, reason) for path, reason in caught.value.searched if Path(path).parent != app]
+        refused = [reason for path, reason in caught.value.searched if Path(path).parent != app]
         assert len(refused) == 1
-        assert "outside" in refused[0][1] or "granted" in refused[0][1] or "not allowed" in refused[0][1]
+        # not a word about whether anything is there
+        assert refused[0] in ("leads out of the directories that were granted", "not in a directory that was opened for the guest")
 
     def test_a_runtime_path_may_go_up_inside_what_was_granted(self, scenario: Scenario, tmp_path: Path) -> None:
         built = scenario("runtime_path")

@@ -38,9 +38,7 @@ def test_every_kind_of_program_shares_data_functions_and_pointers(
 
 
 @pytest.mark.parametrize(("main", "preload"), KINDS)
-def test_every_kind_of_program_has_arguments_and_an_exit_status(
-    scenario: Scenario, main: str, preload: tuple[str, ...]
-) -> None:
+def test_every_kind_of_program_has_arguments_and_an_exit_status(scenario: Scenario, main: str, preload: tuple[str, ...]) -> None:
     outcome = run(scenario("mains") / main, "42", "x", preload=preload)
     assert outcome == (42, lines(*EXPECTED, "arguments 3"), "")
 

@@ -97,7 +97,9 @@ def test_output_can_be_thrown_away(main: Path) -> None:
 
 
 def test_streams_are_inherited_by_default(main: Path) -> None:
-    script = f"import sys, pylinker; sys.exit(pylinker.Program({str(main)!r}, args=['stdin', 'stderr', 'report', 'raw', 'return', '7']).run())"
+    script = (
+        f"import sys, pylinker; sys.exit(pylinker.Program({str(main)!r}, args=['stdin', 'stderr', 'report', 'raw', 'return', '7']).run())"
+    )
     done = subprocess.run([sys.executable, "-c", script], input="typed\n", capture_output=True, text=True, check=False)
     expected = lines("stdin: typed", "from the library", "report: 17", "raw from the library", "raw: 21")
     assert (done.returncode, done.stdout, done.stderr) == (7, expected, "to stderr\n")

@@ -200,9 +200,7 @@ class Build:
             output = self.directory / f"{module.output}.{Path(source).name}.o"
             compiler = "c++" if source.endswith(".cpp") else "cc"
             include = ("-I", SCENARIOS / "include")
-            self.toolchain.zig(
-                compiler, *COMPILE, *include, *flags, *module.cflags, "-c", source, "-o", output, cwd=self.folder
-            )
+            self.toolchain.zig(compiler, *COMPILE, *include, *flags, *module.cflags, "-c", source, "-o", output, cwd=self.folder)
             made.append(output)
         return made
 

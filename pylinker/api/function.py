@@ -45,6 +45,15 @@ def _put_v128(value: Values, argument: Any) -> None:
     value.v128 = list(argument)
 
 
+def _c_string(argument: str | bytes) -> bytes:
+    """Return a C string. Text with a NUL would silently be cut by the callee; bytes may be a buffer and not a string."""
+    if isinstance(argument, bytes):
+        return argument + b"\0"
+    if "\0" in argument:
+        raise ValueError("embedded null character in a str; pass bytes if that is meant")
+    return argument.encode() + b"\0"
+
+
 _PUT: dict[str, Callable[[Values, Any], None]] = {
     "i32": _put_i32,
     "i64": _put_i64,
@@ -109,7 +118,7 @@ class Function:
         texts: list[tuple[int, bytes]] = []
         for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
             if put is _put_i32 and isinstance(argument, (str, bytes)):
-                texts.append((index, (argument.encode() if isinstance(argument, str) else argument) + b"\0"))
+                texts.append((index, _c_string(argument)))
                 continue
             try:
                 put(raw[index], argument)

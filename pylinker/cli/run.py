@@ -25,7 +25,7 @@ __all__ = ["run"]
 @click.option("--preload", metavar="LIB", multiple=True, help="Load LIB first; its symbols win.")
 @click.option("--bind-now", is_flag=True, help="Bind every function at load; what is undefined is an error then.")
 @click.option("--invoke", metavar="NAME", help="Call the function NAME with ARGS instead of running the program.")
-@click.option("--stack-size", metavar="BYTES", type=click.IntRange(min=1), help="Size of the program's stack.")
+@click.option("--stack-size", metavar="BYTES", type=click.IntRange(1, 1 << 32), default=1 << 20, help="Size of the program's stack.")
 @traceback_option
 @click.pass_context
 def run(
@@ -39,7 +39,7 @@ def run(
     preload: tuple[str, ...],
     bind_now: bool,
     invoke: str | None,
-    stack_size: int | None,
+    stack_size: int,
 ) -> None:
     r"""Run the program MAIN with its shared libraries.
 
@@ -58,7 +58,7 @@ def run(
             library_path=library_path,
             preload=preload,
             bind_now=bind_now,
-            **({} if stack_size is None else {"stack_size": stack_size}),
+            stack_size=stack_size,
         )
         with program:
             if invoke is None:
@@ -94,9 +94,22 @@ def numbers(function: Function, args: Sequence[str]) -> list[int | float]:
     if len(args) != len(parameters):
         raise click.UsageError(f"{function.name} is {function.type}: it takes {len(parameters)} arguments, not {len(args)}")
     try:
-        return [int(text, 0) if kind in {"i32", "i64"} else float(text) for text, kind in zip(args, parameters, strict=True)]
+        return [number(text, kind) for text, kind in zip(args, parameters, strict=True)]
     except ValueError as error:
         raise click.UsageError(f"{function.name} is {function.type}: {error}") from None
+
+
+def number(text: str, kind: str) -> int | float:
+    """Return ``text`` as a number of this type; ValueError if it is none, or does not fit."""
+    if kind in {"f32", "f64"}:
+        return float(text)
+    if kind not in {"i32", "i64"}:
+        raise ValueError(f"{kind} cannot be written here")
+    bits = int(kind[1:])
+    value = int(text, 0)
+    if not -1 << (bits - 1) <= value < 1 << bits:
+        raise ValueError(f"{text} does not fit into {kind}")
+    return value
 
 
 @contextmanager

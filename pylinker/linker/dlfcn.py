@@ -117,15 +117,18 @@ class GuestCalls:
             linker = self.linker
             symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
             scope: Iterable[LoadedModule]
+            where = caller.name
             if handle == RTLD_DEFAULT:
                 scope = linker.state.scope_of(caller)
             elif handle == RTLD_NEXT:
                 scope = linker.scope_after(caller)
             else:
                 scope = linker.scope_of_handle(_u32(handle))
+                module = linker.by_handle(_u32(handle))
+                where = module.name if module else where
             value = linker.dlsym(scope, symbol)
             if value is None:
-                raise SymbolNotFoundError(f"undefined symbol: {symbol}", symbol=symbol)
+                raise SymbolNotFoundError(f"{where}: undefined symbol: {symbol}", module=where, symbol=symbol)
             return value
 
         raw[0].i32 = _i32(self._guarded(act))
@@ -159,6 +162,10 @@ class GuestCalls:
     def _atexit(self, caller: LoadedModule, raw: Values) -> None:
         self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), None))
         raw[0].i32 = 0
+
+    def finalize(self, raw: Values) -> None:  # noqa: ARG002
+        """Run the destructors that are left: what the program's own ``exit`` calls."""
+        self.linker.finalize()
 
     def _guarded(self, act: Callable[[], int], failure: int = 0) -> int:
         """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""

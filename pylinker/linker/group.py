@@ -132,7 +132,11 @@ class InstanceGroup:
 
     def _shared(self, extern: Extern | None, what: str, flags: str) -> Extern:
         if extern is None:
-            raise NotDynamicError(f"the main module does not export its {what}, so libraries cannot use it; link it with {flags}")
+            main = next((module.name for module in self._instances if module.is_main), None)
+            raise NotDynamicError(
+                f"{main or 'the main module'} does not export its {what}, so libraries cannot use it; link it with {flags}",
+                module=main,
+            )
         return extern
 
     @property

@@ -463,7 +463,7 @@ class Linker:
         self.state.table.note_size(self.group.table_size)
         slot = self.state.table.allocate(1, 1, module="exit hook")
         self.group.apply(AllocateFunctionTable(self.state.table.size))
-        self.group.place_host_function(slot, FuncType(("i32",), ()), lambda _raw: self.finalize())
+        self.group.place_host_function(slot, FuncType(("i32",), ()), self._guest_calls.finalize)
         self.group.call(self.group.function(definition.module, definition.export.name), slot, 0, 0)
 
     def finalize(self) -> None:

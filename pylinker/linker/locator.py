@@ -89,39 +89,41 @@ class Locator:
             yield name, None
             return
         if "/" in name:
-            yield self._from_guest(name) or (name, "not in a directory that was opened for the guest")
+            yield from self._from_guest(name)
             return
         for directory in self._library_path:
             yield os.path.join(directory, name), None
         for guest in self._guest_library_path:
-            found = self._from_guest(posixpath.join(guest, name))
-            yield found or (posixpath.join(guest, name), "not in a directory that was opened for the guest")
+            yield from self._from_guest(posixpath.join(guest, name))
         for entry in runtime_path:
-            yield self._from_runtime_path(entry, name, origin)
+            yield from self._from_runtime_path(entry, name, origin)
         for directory in self._default_path:
             yield os.path.join(directory, name), None
 
-    def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> tuple[str, str | None]:
+    def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> list[tuple[str, str | None]]:
         shown = posixpath.join(entry, name)
         if "\0" in entry or len(entry.encode()) > self._path_length:
-            return _shown(shown), "not a valid path"
+            return [(_shown(shown), "not a valid path")]
         for variable in ("$ORIGIN", "${ORIGIN}"):
             if entry == variable or entry.startswith(variable + "/"):
                 if origin is None:
-                    return shown, "$ORIGIN is unknown: the module was not loaded from a file"
-                return os.path.join(origin + entry[len(variable) :], name), None
-        found = self._from_guest(shown) if posixpath.isabs(entry) else None
-        return found or (shown, "not in a directory that was opened for the guest")
+                    return [(shown, "$ORIGIN is unknown: the module was not loaded from a file")]
+                return [(os.path.join(origin + entry[len(variable) :], name), None)]
+        if posixpath.isabs(entry):
+            return self._from_guest(shown)
+        return [(shown, "a relative runtime path is not searched")]
 
-    def _from_guest(self, path: str) -> tuple[str, str | None] | None:
-        """Return the host path behind a path of the guest, or None if no directory of the guest holds it."""
-        options = [path] if posixpath.isabs(path) else [path, "/" + path]
-        for option in map(posixpath.normpath, options):
+    def _from_guest(self, path: str) -> list[tuple[str, str | None]]:
+        """Return the host paths a path of the guest may mean; a relative one is tried in the guest's ``.`` and from its root."""
+        found: list[tuple[str, str | None]] = []
+        for option in [path] if posixpath.isabs(path) else [path, "/" + path]:
+            normal = posixpath.normpath(option)
             for guest in sorted(self._guest_dirs, key=len, reverse=True):
                 prefix = "" if guest == "." else guest.rstrip("/") + "/"
-                if option.startswith(prefix) and not option.startswith("../") and posixpath.isabs(option) == (guest != "."):
-                    return os.path.join(self._guest_dirs[guest], option[len(prefix) :]), None
-        return None
+                if normal.startswith(prefix) and not normal.startswith("../") and posixpath.isabs(normal) == (guest != "."):
+                    found.append((os.path.join(self._guest_dirs[guest], normal[len(prefix) :]), None))
+                    break
+        return found or [(path, "not in a directory that was opened for the guest")]
 
     def _name_problem(self, name: str) -> str | None:
         if not name:

@@ -55,7 +55,6 @@ _PRIVATE = frozenset(
         "__wasm_apply_global_relocs",
         "__wasm_apply_tls_relocs",
         "__wasm_call_ctors",
-        "__wasm_call_dtors",
         "__wasm_init_memory",
         "__wasm_init_tls",
         "memory",

@@ -98,7 +98,10 @@ def _start_independent(
         module.code = cache.load(data, name=module.name)
     operation = plan.resolve(bind_now=linker.bind_now)
     if module is None or not module.info.memories:
-        linker.group.make_memory(MemoryType(Limits(pages, memory.maximum, memory.shared)))
+        maximum = memory.maximum
+        if maximum is not None:
+            maximum = min(maximum, linker.state.limits.memory // _PAGE)
+        linker.group.make_memory(MemoryType(Limits(pages, maximum, memory.shared)))
     tables = [each.limits for each in _imported(plan.scope, TableType)]
     maxima = [each.maximum for each in tables if each.maximum is not None]
     if maxima and min(maxima) < operation.table_size:

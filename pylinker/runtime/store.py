@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,11 +117,15 @@ class GuestStore:
     def new_host_function(self, type_: FuncType, function: Callable[[Values], None]) -> HostFunction:
         """Make a host function; whatever ``function`` raises comes out of the call that entered the guest."""
 
+        known = weakref.ref(self)  # the registry of host functions must not keep the store alive
+
         def guarded(raw: Values) -> None:
             try:
                 function(raw)
             except BaseException as error:
-                self.pending = error
+                store = known()
+                if store is not None:
+                    store.pending = error
                 raise
 
         return HostFunction(self.context, _address(_function_type(type_).ptr()), guarded)
@@ -141,7 +146,8 @@ class GuestStore:
         try:
             _native.call(self.context, func, raw, count)
         except Failure as failure:
-            raise self._exception(failure) from None
+            exception = self._exception(failure)
+            raise exception from exception.__cause__
         finally:
             self.depth -= 1
 
@@ -174,7 +180,7 @@ class GuestStore:
 
     def memory_view(self, memory: Extern) -> memoryview:
         """Return the memory's bytes, writable; the view keeps the store alive and does not follow growth."""
-        return _native.memory_buffer(self.context, memory, self._store)
+        return _native.memory_buffer(self.context, memory, self)
 
     def table_size(self, table: Extern) -> int:
         """Return the number of slots."""
@@ -204,7 +210,8 @@ class GuestStore:
         try:
             return operation(self.context, *arguments)
         except Failure as failure:
-            raise self._exception(failure) from None
+            exception = self._exception(failure)
+            raise exception from exception.__cause__
 
     def _exception(self, failure: Failure) -> BaseException:
         exception = exception_of(failure)

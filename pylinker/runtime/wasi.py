@@ -55,6 +55,9 @@ class WasiProcess:
     ) -> None:
         _no_nul("argument", arguments)
         _no_nul("environment variable", [*environment, *environment.values()])
+        for variable in environment:
+            if not variable or "=" in variable:
+                raise ValueError(f"environment variable {variable!r}: a name is not empty and contains no '='")
         for guest, host in directories.items():
             if not Path(host).is_dir():
                 raise NotADirectoryError(f"dirs[{guest!r}]: {host} is not a directory")

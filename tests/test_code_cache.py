@@ -1,0 +1,220 @@
+"""The cache of compiled modules: what is trusted, what is not, and that it never gets in the way."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import wasmtime
+
+import pylinker
+from pylinker.errors import ParseError
+from pylinker.runtime import code
+from pylinker.runtime.code import CodeCache, default_cache_directory
+
+WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Counts compilations."""
+    seen = []
+    original = wasmtime.Module
+
+    class Counting(original):
+        def __init__(self, engine, wasm):
+            seen.append(wasm)
+            super().__init__(engine, wasm)
+
+    monkeypatch.setattr(code.wasmtime, "Module", Counting)
+    return seen
+
+
+def fresh(directory, **keywords):
+    """Return a cache that remembers nothing in memory."""
+    return CodeCache(directory, **keywords)
+
+
+def entry_of(directory):
+    (entry,) = directory.iterdir()
+    return entry
+
+
+def test_a_module_is_compiled_once_per_directory(tmp_path, compiled):
+    directory = tmp_path / "new" / "cache"
+    first = fresh(directory).load(WASM, name="m")
+    second = fresh(directory).load(WASM, name="m")
+    assert first.info.exports.keys() == second.info.exports.keys() == {"answer"}
+    assert len(compiled) == 1
+    assert directory.stat().st_mode & 0o077 == 0
+
+
+def test_a_module_in_memory_needs_no_disk(compiled):
+    cache = fresh(None)
+    assert cache.load(WASM, name="m") is cache.load(WASM, name="m")
+    assert len(compiled) == 1
+
+
+def test_memory_keeps_the_most_recently_used(compiled):
+    cache = fresh(None, entries=2)
+    modules = [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(3)]
+    cache.load(modules[0], name="0")
+    cache.load(modules[1], name="1")
+    cache.load(modules[0], name="0")
+    cache.load(modules[2], name="2")
+    assert len(compiled) == 3
+    cache.load(modules[0], name="0")
+    assert len(compiled) == 3
+    cache.load(modules[1], name="1")
+    assert len(compiled) == 4
+
+
+@pytest.mark.parametrize("position", ["magic", "key", "digest", "first", "middle", "last"])
+def test_a_damaged_entry_is_compiled_anew_and_replaced(tmp_path, compiled, position):
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    data = bytearray(entry.read_bytes())
+    index = {"magic": 0, "key": 20, "digest": 60, "first": code._HEADER, "middle": len(data) // 2, "last": -1}[position]
+    data[index] ^= 1
+    entry.write_bytes(data)
+    assert fresh(tmp_path).load(WASM, name="m").info.exports
+    assert len(compiled) == 2
+    fresh(tmp_path).load(WASM, name="m")
+    assert len(compiled) == 2
+
+
+def test_every_truncation_of_an_entry_is_noticed(tmp_path, compiled):
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    data = entry.read_bytes()
+    lengths = [*range(0, code._HEADER + 1, 7), len(data) // 2, len(data) - 1]
+    for count, length in enumerate(lengths, 2):
+        entry.write_bytes(data[:length])
+        fresh(tmp_path).load(WASM, name="m")
+        assert len(compiled) == count
+
+
+def test_an_entry_under_another_modules_name_is_not_believed(tmp_path, compiled):
+    other = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 7))'))
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    data = entry.read_bytes()
+    entry.unlink()
+    fresh(tmp_path).load(other, name="other")
+    entry_of(tmp_path).write_bytes(data)
+    fresh(tmp_path).load(other, name="other")
+    assert len(compiled) == 3
+
+
+def test_an_entry_that_wasmtime_refuses_is_compiled_anew(tmp_path, compiled):
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    payload = b"not code of any wasmtime"
+    key = bytes.fromhex(entry.stem)
+    entry.write_bytes(code._MAGIC + key + code.hashlib.sha256(payload).digest() + payload)
+    fresh(tmp_path).load(WASM, name="m")
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("what", ["directory", "entry"])
+def test_what_others_may_write_is_not_read(tmp_path, compiled, what):
+    directory = tmp_path / "cache"
+    fresh(directory).load(WASM, name="m")
+    (directory if what == "directory" else entry_of(directory)).chmod(0o777)
+    fresh(directory).load(WASM, name="m")
+    assert len(compiled) == 2
+
+
+def test_a_link_in_place_of_an_entry_is_not_followed(tmp_path, compiled):
+    directory = tmp_path / "cache"
+    fresh(directory).load(WASM, name="m")
+    entry = entry_of(directory)
+    entry.rename(tmp_path / "elsewhere")
+    entry.symlink_to(tmp_path / "elsewhere")
+    fresh(directory).load(WASM, name="m")
+    assert len(compiled) == 2
+
+
+def test_a_directory_that_cannot_be_made_only_costs_time(tmp_path, compiled):
+    (tmp_path / "file").write_bytes(b"")
+    cache = fresh(tmp_path / "file" / "cache")
+    assert cache.load(WASM, name="m").info.exports
+    assert len(compiled) == 1
+
+
+def test_the_disk_keeps_what_was_used_last(tmp_path, compiled):
+    modules = [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(4)]
+    fresh(tmp_path).load(modules[0], name="0")
+    size = entry_of(tmp_path).stat().st_size
+    for age, entry in enumerate(tmp_path.iterdir()):
+        os.utime(entry, (age, age))
+    for module in modules[1:]:
+        fresh(tmp_path, capacity=int(size * 2.5)).load(module, name="n")
+    assert len(list(tmp_path.iterdir())) == 2
+    fresh(tmp_path).load(modules[3], name="3")
+    assert len(compiled) == 4
+    fresh(tmp_path).load(modules[0], name="0")
+    assert len(compiled) == 5
+
+
+def test_many_writers_leave_one_whole_entry(tmp_path):
+    caches = [fresh(tmp_path) for _ in range(8)]
+    start = threading.Barrier(len(caches))
+    failures = []
+
+    def work(cache):
+        start.wait()
+        try:
+            cache.load(WASM, name="m")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(cache,)) for cache in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    data = entry_of(tmp_path).read_bytes()
+    payload = data[code._HEADER :]
+    assert data[code._HEADER - 32 : code._HEADER] == code.hashlib.sha256(payload).digest()
+
+
+def test_processes_share_the_directory(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nimport wasmtime\nfrom pylinker.runtime.code import CodeCache\n"
+        "data = bytes(wasmtime.wat2wasm('(module (func (export \"answer\")))'))\n"
+        "CodeCache(Path(sys.argv[1])).load(data, name='m')\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
+    assert entry_of(tmp_path).suffix == ".code"
+
+
+def test_a_module_wasmtime_refuses_names_itself():
+    # Well-formed outside, but the body leaves nothing where an i32 is promised.
+    data = bytes(wasmtime.wat2wasm('(module (func (export "f") (result i32) i32.const 1))')).replace(b"\x41\x01\x0b", b"\x01\x01\x0b")
+    with pytest.raises(ParseError, match=r"bad\.so: wasmtime refuses it"):
+        fresh(None).load(data, name="bad.so")
+
+
+def test_environment_chooses_the_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYLINKER_CACHE", str(tmp_path))
+    assert default_cache_directory() == tmp_path
+    monkeypatch.setenv("PYLINKER_CACHE", "")
+    assert default_cache_directory() is None
+    monkeypatch.delenv("PYLINKER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache_directory() == tmp_path / "xdg" / "pylinker"
+
+
+@pytest.mark.parametrize("cache", [False, "here"])
+def test_a_program_uses_the_cache_it_is_given(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYLINKER_CACHE", str(tmp_path / "default"))
+    main = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+    with pylinker.Program(main, cache=cache) as program:
+        assert program.run() == 0
+    assert not (tmp_path / "default").exists()
+    assert (tmp_path / "here").exists() == bool(cache)

@@ -1,0 +1,142 @@
+"""Where libraries are looked for, in which order, and what is refused."""
+
+import os
+
+import pytest
+
+from pylinker.errors import LibraryNotFoundError
+from pylinker.linker import Locator
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("first", "second", "origin", "origin/lib", "outside", "data", "default"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "outside" / "libx.so").write_bytes(b"outside")
+    return tmp_path
+
+
+def put(directory, name="libx.so"):
+    path = directory / name
+    path.write_bytes(b"")
+    return str(path)
+
+
+def reasons(error):
+    return [reason for _, reason in error.value.searched]
+
+
+def test_order_is_library_path_guest_path_runtime_path_defaults(tree):
+    locator = Locator(
+        [tree / "first", tree / "second"],
+        default_path=[tree / "default", tree / "origin"],
+        guest_dirs={"/data": str(tree / "data")},
+        guest_library_path="/data",
+    )
+
+    def find():
+        return locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["$ORIGIN/lib"]).path
+
+    places = [tree / name for name in ("default", "origin/lib", "data", "second", "first")]
+    for place in places:
+        put(place)
+        assert find() == str(place / "libx.so")
+
+
+def test_failure_lists_every_path_in_order_with_its_reason(tree):
+    (tree / "second" / "libx.so").mkdir()
+    locator = Locator([tree / "first", tree / "second"], default_path=[tree / "default"])
+    with pytest.raises(LibraryNotFoundError) as error:
+        locator.find("libx.so", requester="main.wasm", runtime_path=["$ORIGIN"])
+    assert error.value.searched == (
+        (str(tree / "first" / "libx.so"), "no such file"),
+        (str(tree / "second" / "libx.so"), "is a directory"),
+        ("$ORIGIN/libx.so", "$ORIGIN is unknown: the module was not loaded from a file"),
+        (str(tree / "default" / "libx.so"), "no such file"),
+    )
+    assert "needed by main.wasm" in str(error.value)
+    assert isinstance(error.value, FileNotFoundError)
+
+
+def test_a_trusted_name_with_a_slash_is_a_path(tree):
+    path = put(tree / "outside", "liby.so")
+    assert Locator().find(path, trusted=True).path == path
+
+
+def test_an_untrusted_path_is_a_path_of_the_guest(tree):
+    path = put(tree / "data")
+    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data"), ".": str(tree / "data")})
+    assert locator.find("/data/libx.so").path == path
+    assert locator.find("./libx.so").path == path
+    assert locator.find("data/libx.so").path == path
+    assert locator.find("/data/../data/libx.so").path == path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{outside}/libx.so", "../outside/libx.so", "/data/../outside/libx.so", "/data/../../libx.so", "/etc/passwd", "./../outside/libx.so"],
+)
+def test_an_untrusted_path_never_leaves_the_guests_directories(tree, name):
+    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data"), ".": str(tree / "data")})
+    with pytest.raises(LibraryNotFoundError) as error:
+        locator.find(name.format(outside=tree / "outside"))
+    assert all("guest" in reason or "granted" in reason for reason in reasons(error))
+
+
+@pytest.mark.parametrize("where", ["first", "data"])
+def test_a_link_out_of_the_granted_directories_is_refused(tree, where):
+    os.symlink(tree / "outside" / "libx.so", tree / where / "libx.so")
+    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data")})
+    with pytest.raises(LibraryNotFoundError) as error:
+        locator.find("/data/libx.so" if where == "data" else "libx.so")
+    assert reasons(error) == ["leads out of the directories that were granted"]
+
+
+def test_a_link_between_granted_directories_is_followed(tree):
+    path = put(tree / "second", "libx.so.1")
+    os.symlink(path, tree / "first" / "libx.so")
+    assert Locator([tree / "first", tree / "second"]).find("libx.so").path == path
+
+
+@pytest.mark.parametrize("entry", ["$ORIGIN/../outside", "${ORIGIN}/../outside", "{outside}", "relative", "/data/../outside", "bad\0"])
+def test_a_runtime_path_out_of_the_granted_directories_is_refused(tree, entry):
+    locator = Locator(default_path=[tree / "origin"], guest_dirs={"/data": str(tree / "data")})
+    with pytest.raises(LibraryNotFoundError) as error:
+        locator.find("libx.so", origin=str(tree / "origin"), runtime_path=[entry.replace("{outside}", str(tree / "outside"))])
+    assert reasons(error)[-1] == "no such file"
+    assert len(reasons(error)) == 2
+
+
+def test_origin_with_braces_is_the_directory_of_the_module(tree):
+    path = put(tree / "origin" / "lib")
+    locator = Locator(default_path=[tree / "origin"])
+    assert locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["${ORIGIN}/lib"]).path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "an empty name"),
+        ("a\0b", "the name contains a NUL byte"),
+        ("x" * 256, "the name is too long"),
+        ("a/" * 3000, "the name is too long"),
+        ("\udc80", "the name is not valid Unicode"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [False, True])
+def test_impossible_names_are_refused_with_a_reason(tree, name, reason, trusted):
+    with pytest.raises(LibraryNotFoundError) as error:
+        Locator([tree / "first"]).find(name, trusted=trusted)
+    assert reasons(error) == [reason]
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_directory_is_no_library(tree, name):
+    with pytest.raises(LibraryNotFoundError):
+        Locator([tree / "first"]).find(name)
+
+
+def test_nothing_to_search_says_what_to_give():
+    with pytest.raises(LibraryNotFoundError, match="library_path"):
+        Locator().find("libx.so")
