@@ -31,7 +31,6 @@ __all__ = [
     "HostFunction",
     "Instance",
     "Values",
-    "address_of",
     "call",
     "context_at",
     "export",
@@ -208,11 +207,6 @@ def extern_at(kind: int, address: int) -> Extern:
     size = ffi.sizeof("pl_func") if kind == EXTERN_FUNC else ffi.sizeof("pl_handle")
     ffi.memmove(ffi.addressof(extern.of), ffi.cast("char *", address), size)
     return extern
-
-
-def address_of(data: Any) -> int:
-    """Return the address of a C object."""
-    return int(ffi.cast("uintptr_t", data))
 
 
 def func_of(extern: Extern) -> Func:

@@ -60,7 +60,10 @@ LIBRARY = f"""(module $lib.so (@dylink.0 (mem-info (memory 0 0))) {PIC}
 
 
 def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run pylinker with these arguments and additional environment variables."""
+    """Run pylinker in ``cwd`` with these arguments and additional environment variables.
+
+    Never in the repository's root: Python would find the sources there before the installed package.
+    """
     command = [sys.executable, "-m", "pylinker", *map(str, arguments)]
     env = {**os.environ, "PYLINKER_CACHE": str(cwd / "cache"), **environment}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False)
@@ -342,9 +345,10 @@ class TestEverywhere:
             process.wait(DEADLINE)
 
     @pytest.mark.parametrize("absent", ["click", "rich"])
-    def test_without_the_extra(self, absent: str) -> None:
+    def test_without_the_extra(self, tmp_path: Path, absent: str) -> None:
         code = f"import sys; sys.modules[{absent!r}] = None; from pylinker.cli import main; main()"
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=False)
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
         fails(result, 1, absent, "pip install 'pylinker[cli]'")
 
     def test_a_bug_is_reported_as_one(self, tmp_path: Path) -> None:

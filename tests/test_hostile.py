@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -105,6 +106,20 @@ class Victim:
         return caught.value
 
 
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """Ends a test that hangs where Python can be interrupted, so that the suite goes on; far more than any test needs."""
+
+    def expired(*_: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Victim]:
     directory = tmp_path / "libraries"
@@ -157,9 +172,7 @@ class TestTruncated:
 class TestRandom:
     """The same examples each time: a suite that fails now and then is of no use to anybody."""
 
-    SETTINGS = settings(
-        max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
     @SETTINGS
     @given(data=st.binary(max_size=200))
@@ -193,14 +206,12 @@ class TestRandom:
 
 
 class TestAbsurdSizes:
-    @pytest.mark.parametrize("size", [2**32 - 1, 2**32 - 65536, 2**32 - 2 * 2**20])
+    @pytest.mark.parametrize("size", [2**32 - 1, 2**32 - 65536])
     def test_memory_of_four_gigabytes(self, victim: Victim, size: int) -> None:
         assert "libhostile.so" in str(victim.error(dylink(memory=(size, 0)), pylinker.LimitError))
 
-    def test_a_memory_alignment_of_two_gigabytes(self, tmp_path: Path) -> None:
-        (tmp_path / "libaligned.so").write_bytes(dylink(memory=(2**31, 31)))
-        with pytest.raises(pylinker.LimitError):
-            pylinker.CDLL("libaligned.so", library_path=[tmp_path])
+    def test_a_memory_alignment_of_two_gigabytes(self, victim: Victim) -> None:
+        victim.error(dylink(memory=(16, 31)), pylinker.LimitError)
 
     def test_an_alignment_beyond_the_address_space(self, victim: Victim) -> None:
         for exponent in (32, 33, 63, 64, 2**31, 2**32 - 1):
@@ -230,23 +241,19 @@ class TestAbsurdSizes:
     @pytest.mark.parametrize(
         "text",
         [
-            '(import "env" "memory" (memory 65536))',
             '(import "env" "memory" (memory 1 1))',
             '(import "env" "memory" (memory i64 1))',
             '(import "env" "memory" (memory 1 65536 shared))',
             '(import "env" "__indirect_function_table" (table 4000000000 funcref))',
             '(import "env" "__indirect_function_table" (table 0 0 funcref))',
             '(import "env" "__indirect_function_table" (table 0 externref))',
-            '(import "env" "memory" (func))',
             '(import "env" "memory" (global i32))',
             '(import "env" "__memory_base" (global (mut i32)))',
             '(import "env" "__memory_base" (global i64))',
-            '(import "env" "__memory_base" (func))',
             '(import "env" "__stack_pointer" (global i32))',
             '(import "env" "__table_base" (memory 1))',
             '(import "GOT.mem" "x" (global i32))',
             '(import "GOT.mem" "x" (global (mut i64)))',
-            '(import "GOT.func" "x" (func))',
             '(import "GOT.mem" "x" (memory 1))',
             '(import "env" "unknown" (global i32))',
             '(import "env" "unknown" (memory 1))',
@@ -259,6 +266,27 @@ class TestAbsurdSizes:
     )
     def test_an_import_that_cannot_be_what_it_says(self, victim: Victim, tmp_path: Path, text: str) -> None:
         victim.error(wat(tmp_path, f"(module (@dylink.0 (mem-info (memory 0 0))) {text})"))
+
+    def test_a_minimum_of_the_imported_memory_is_bounded_by_the_limit(self, victim: Victim, tmp_path: Path) -> None:
+        data = wat(tmp_path, '(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "memory" (memory 65536)))')
+        victim.write(data)
+        with pytest.raises(pylinker.LimitError):
+            pylinker.CDLL("libhostile.so", library_path=[victim.directory], limits=pylinker.Limits(memory=1 << 30))
+        with pylinker.Program(library_path=[victim.directory], limits=pylinker.Limits(memory=1 << 30)) as program:
+            before = sizes(program)
+            with pytest.raises(pylinker.LimitError):
+                program.dlopen("libhostile.so")
+            assert sizes(program) == before
+
+    @pytest.mark.parametrize(
+        "where", ['"env" "memory"', '"env" "__memory_base"', '"GOT.func" "x"', '"" ""', '"wasi_snapshot_preview1" "x"']
+    )
+    def test_a_function_under_any_name_is_undefined_only_when_called(self, victim: Victim, tmp_path: Path, where: str) -> None:
+        text = f'(module (@dylink.0 (mem-info)) (import {where} (func $f (param f64))) (func (export "call") f64.const 1 call $f))'
+        victim.write(wat(tmp_path, text))
+        with victim.program.dlopen("libhostile.so") as library:
+            with pytest.raises(pylinker.UndefinedSymbolError):
+                library.call()
 
     def test_a_library_file_over_the_limit_is_not_read(self, victim: Victim) -> None:
         with open(victim.write(HEADER), "r+b") as file:
@@ -282,8 +310,8 @@ class TestAbsurdSizes:
 
 
 class TestManyThings:
-    def test_twenty_thousand_undefined_functions(self, victim: Victim) -> None:
-        count = 20_000
+    def test_five_thousand_undefined_functions(self, victim: Victim) -> None:
+        count = 5_000
         types = section(1, leb(1) + b"\x60\0\0")
         imports = section(2, leb(count) + b"".join(name("env") + name(f"absent_{n}") + b"\0\0" for n in range(count)))
         data = dylink() + types + imports
@@ -451,7 +479,11 @@ class TestHostileCode:
 
     @pytest.mark.parametrize("export", ["__wasm_call_ctors", "__wasm_apply_data_relocs", "_initialize"])
     def test_an_initialization_function_of_another_type(self, victim: Victim, tmp_path: Path, export: str) -> None:
-        for what in ("(func (export {0}) (param i32))", "(func (export {0}) (result i64) i64.const 1)", "(global (export {0}) i32 (i32.const 1))"):
+        for what in (
+            "(func (export {0}) (param i32))",
+            "(func (export {0}) (result i64) i64.const 1)",
+            "(global (export {0}) i32 (i32.const 1))",
+        ):
             text = f"(module (@dylink.0 (mem-info (memory 64 4))) {what.format(repr(export).replace(chr(39), chr(34)))})"
             victim.error(wat(tmp_path, text))
 

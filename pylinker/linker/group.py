@@ -26,7 +26,7 @@ from pylinker.linker.module import (
 )
 from pylinker.linker.operation import AllocateFunctionTable, LoadModules, ResolveFunction, UnloadModule
 from pylinker.runtime.failures import summary
-from pylinker.wasm import FuncType, GlobalType, Kind, Limits, MemoryType, trampoline_module
+from pylinker.wasm import FuncType, GlobalType, Kind, Limits, MemoryType, invoker_module, trampoline_module
 
 if TYPE_CHECKING:
     from pylinker._native import Extern, Func, HostFunction, Instance, Values
@@ -82,6 +82,7 @@ class InstanceGroup:
         self._instances: dict[LoadedModule, _ModuleInstance] = {}
         self._cells: dict[tuple[str, int], Extern] = {}
         self._tags: dict[tuple[str, TagType], Extern] = {}
+        self._invoker: Instance | None = None
 
     def __repr__(self) -> str:
         return f"<InstanceGroup of {len(self._instances)} modules>"
@@ -405,12 +406,12 @@ class InstanceGroup:
             raise
 
     def call_slot(self, slot: int, *arguments: int) -> None:
-        """Call a function pointer of the guest's; a null or foreign one, or one of another type, raises Trap as it would there."""
-        func = self.store.table_get(self.table, slot)
-        wanted = FuncType(("i32",) * len(arguments), ())
-        if func is None:
-            raise wasmtime.Trap(f"call of function pointer {slot}: the slot is empty")
-        found = self.store.function_type(func)
-        if found.params != wanted.params:
-            raise wasmtime.Trap(f"call of function pointer {slot} as {wanted}: it is {found}")
-        self.call(func, *arguments)
+        """Call a function pointer of the guest's, with at most one argument, for no result.
+
+        A null or foreign one, or one of another type, raises Trap as it would in the guest: the host's own calls check nothing.
+        """
+        if self._invoker is None:
+            self._invoker = self.store.instantiate(self._cache.load(invoker_module(), name="invoker"), [self.table])
+        invoke = self.store.export(self._invoker, "call_with" if arguments else "call")
+        assert invoke is not None
+        self.call(self.store.func_of(invoke), slot, *arguments)

@@ -11,14 +11,16 @@ whatever is found must lie, links resolved, in one of the directories the host n
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from pylinker.errors import LibraryNotFoundError
 
-__all__ = ["Located", "Locator", "StrPath"]
+__all__ = ["Located", "Locator", "StrPath", "open_regular"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -144,14 +146,25 @@ class Locator:
         if not trusted and not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._granted):
             return "leads out of the directories that were granted"
         try:
-            with open(real, "rb"):
-                return None
-        except IsADirectoryError:
-            return "is a directory"
+            open_regular(real).close()
         except FileNotFoundError:
             return "no such file"
         except OSError as error:
             return (error.strerror or str(error)).lower()
+        return None
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file for reading; an OSError for anything but a regular one. Never blocks, as opening a FIFO would."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file", path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def _shown(name: str) -> str:

@@ -22,6 +22,7 @@ from pylinker.errors import (
     UnsupportedError,
 )
 from pylinker.linker.dlfcn import PROVIDED
+from pylinker.linker.locator import open_regular
 from pylinker.linker.module import (
     Cell,
     Constant,
@@ -408,7 +409,7 @@ class _Resolver:
 def read_file(name: str, path: str, limit: int) -> bytes:
     """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read(limit + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import wasmtime
-from wasmtime import _bindings
 
 from pylinker import _native
 from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Values
@@ -155,12 +154,6 @@ class GuestStore:
     def func_of(extern: Extern) -> Func:
         """Return the function inside an extern."""
         return _native.func_of(extern)
-
-    def function_type(self, func: Func) -> FuncType:
-        """Return the type of any function, for one that did not come from a module's exports (slow)."""
-        raw = _bindings.wasmtime_func_t.from_address(_native.address_of(func))
-        type_ = wasmtime.Func._from_raw(raw).type(self._store)
-        return FuncType(tuple(map(str, type_.params)), tuple(map(str, type_.results)))
 
     def call_plain(self, func: Func, *arguments: int) -> int:
         """Call a function of i32 arguments and at most one i32 result; the result is unsigned (0 if there is none)."""

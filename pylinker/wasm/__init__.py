@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pylinker.wasm.constexpr import ConstExpr
 from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
+from pylinker.wasm.invoker import invoker_module
 from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
 from pylinker.wasm.rewrite import with_memory_minimum
@@ -44,6 +45,7 @@ __all__ = [
     "TableType",
     "TagType",
     "ValType",
+    "invoker_module",
     "memory_shim",
     "parse_dylink",
     "parse_module",

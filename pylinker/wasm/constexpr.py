@@ -88,14 +88,8 @@ class ConstExpr(NamedTuple):
 
 def read_const_expr(reader: Reader, value: ValType) -> ConstExpr:
     """Read an expression of type ``value`` up to its ``end``. ParseError if an instruction is not a constant one."""
-    if reader.skip_if(_I32_CONST):
-        constant = reader.s32()
-        if reader.skip_if(_END):  # almost always it is just a number
-            return ConstExpr(((_I32_CONST, constant),), _BITS.get(value, 0))
-        operations = [(_I32_CONST, constant)]
-    else:
-        operations = []
     start = reader.position
+    operations: list[tuple[int, int]] = []
     known = True
     while True:
         opcode = reader.byte()
@@ -115,7 +109,7 @@ def read_const_expr(reader: Reader, value: ValType) -> ConstExpr:
     if not known:
         return ConstExpr(None, 0)
     if len(operations) > _MAXIMUM_LENGTH:
-        raise reader.error(f"constant expression of {len(operations)} instructions; at most {_MAXIMUM_LENGTH} are taken", start)
+        raise reader.error(f"constant expression has {len(operations)} instructions, more than {_MAXIMUM_LENGTH}", start)
     return ConstExpr(tuple(operations), _BITS.get(value, 0))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pylinker.errors import ParseError
 from pylinker.wasm.constexpr import ConstExpr, read_const_expr
 from pylinker.wasm.dylink import DylinkInfo, parse_dylink
-from pylinker.wasm.reader import Reader, quoted, sections
+from pylinker.wasm.reader import Reader, Section, quoted, sections
 from pylinker.wasm.types import Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
 from pylinker.wasm.typesection import (
     read_global_type,
@@ -123,7 +123,7 @@ def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
     whole = Reader(data, module=name)
     for number, section in enumerate(sections(data, name)):
         if section.id:
-            parser.read_section(section.id, section.reader(data, name))
+            parser.read_section(section, data)
             continue
         title, start = _custom_section_title(whole, section.start, section.end)
         if title == "dylink.0":
@@ -174,8 +174,8 @@ class _Parser:
         self.tags: list[TagType] = []
         self.global_inits: list[ConstExpr] = []  # of defined globals only
 
-    def read_section(self, number: int, reader: Reader) -> None:
-        """Read the section of that id if a linker has to know it."""
+    def read_section(self, section: Section, data: bytes) -> None:
+        """Read a section of the file ``data`` if a linker has to know it."""
         read = {
             1: self._read_types,
             2: self._read_imports,
@@ -187,8 +187,9 @@ class _Parser:
             8: self._read_start,
             9: self._read_elements,
             13: self._read_tags,
-        }.get(number)
+        }.get(section.id)
         if read is not None:
+            reader = section.reader(data, self.name)
             read(reader)
             reader.finish()
 

@@ -103,7 +103,8 @@ def value_type(value: ValType) -> bytes:
 
 def func_type(function: FuncType) -> bytes:
     """A function type. UnsupportedError as for :func:`value_type`."""
-    return _FUNC + vector([value_type(each) for each in function.params]) + vector([value_type(each) for each in function.results])
+    params, results = ([value_type(each) for each in types] for types in function)
+    return _FUNC + vector(params) + vector(results)
 
 
 def limits(bounds: Limits, *, more_flags: int = 0) -> bytes:

@@ -293,6 +293,62 @@ def test_integer_expressions_have_the_value_wasmtime_gives_them(data: st.DataObj
         assert initial.evaluate([small % 2**32, large % 2**64].__getitem__) == exports[name].value(store) % 2**bits
 
 
+def test_a_copy_of_a_global_that_is_not_an_integer_has_no_value() -> None:
+    info = parse_module(
+        wasmtime.wat2wasm("""(module (import "a" "b" (global f32))
+            (global f32 (global.get 0)) (global (mut f64) (f64.const 1)))""")
+    )
+    for index in (1, 2):
+        initial = info.global_init(index)
+        assert initial is not None
+        assert initial.evaluate(lambda _: 1) is None
+
+
+def test_the_offset_in_a_64_bit_table_has_64_bits() -> None:
+    info = parse_module(
+        wasmtime.wat2wasm("""(module
+            (import "a" "b" (global i64)) (func) (table i64 1 funcref)
+            (elem (i64.add (i64.const 1) (global.get 0)) func 0))""")
+    )
+    offset, place = info.element_slots[0]
+    assert (offset.evaluate(lambda _: 2**40), place) == (2**40 + 1, 0)
+
+
+def test_the_long_form_of_a_reference_type_is_the_short_one() -> None:
+    """(ref null func) is funcref, but tools write either."""
+    params = [b"\x63\x70", b"\x70", b"\x63\x6f", b"\x63\x00", b"\x64\x69", b"\x64\x65\x70"]
+    data = writer.module(
+        [
+            writer.section(1, b"\x01\x60" + writer.vector(params) + b"\0"),
+            writer.section(2, b"\x01\x01a\x01b\0\0"),
+        ]
+    )
+    expected = ("funcref", "funcref", "externref", "(ref null 0)", "(ref exn)", "(ref (shared func))")
+    assert parse_module(data).function_type(0) == FuncType(expected, ())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (FuncType((), ()), "() -> ()"),
+        (FuncType(("i32", "i64"), ("f32",)), "(i32, i64) -> f32"),
+        (FuncType(("i32",), ("i32", "i64")), "(i32) -> (i32, i64)"),
+        (TagType(FuncType(("i32",), ())), "(i32) -> ()"),
+        (GlobalType("i32", mutable=True), "(mut i32)"),
+        (GlobalType("f64", mutable=False), "f64"),
+        (MemoryType(Limits(1, None)), "1"),
+        (MemoryType(Limits(1, 20, shared=True, is64=True), 0), "i64 1 20 shared (pagesize 1)"),
+        (TableType("funcref", Limits(2, 3)), "2 3 funcref"),
+    ],
+)
+def test_types_as_text(value: ExternType, text: str) -> None:
+    assert str(value) == text
+
+
+def test_kinds_have_labels() -> None:
+    assert [kind.label for kind in Kind] == ["function", "table", "memory", "global", "tag"]
+
+
 def test_an_unknown_global_makes_the_value_unknown() -> None:
     initial = parse_module(BINARIES["library"]).global_init(5)
     assert initial is not None

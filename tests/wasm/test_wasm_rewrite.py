@@ -65,7 +65,10 @@ def test_other_kinds_of_memory_stay_what_they_are(before: str, pages: int, after
     assert parse_module(raised).memories[0] == parse_module(data).memories[0]._replace(limits=after)
 
 
-@pytest.mark.parametrize(("memory", "most"), [("1", 2**16), ("1 (pagesize 1)", 2**32 - 1), ("i64 1", 2**48), ("1 2 shared", 2), ("0 0", 0)])
+@pytest.mark.parametrize(
+    ("memory", "most"),
+    [("1", 2**16), ("1 (pagesize 1)", 2**32 - 1), ("i64 1", 2**48), ("1 2 shared", 2), ("0 0", 0)],
+)
 def test_no_memory_becomes_larger_than_it_may(memory: str, most: int) -> None:
     data = wasmtime.wat2wasm(f"(module (memory {memory}))")
     assert parse_module(with_memory_minimum(data, most, name="m")).memories[0].limits.minimum == most

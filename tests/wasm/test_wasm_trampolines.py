@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylinker.errors import UnsupportedError
-from pylinker.wasm import FuncType, Kind, Limits, TableType, parse_module, trampoline_module, writer
+from pylinker.wasm import FuncType, Import, Kind, Limits, TableType, parse_module, trampoline_module, writer
 
 BINARY = FuncType(("i32", "i32"), ("i32",))
 PROCEDURE = FuncType((), ())
@@ -169,7 +169,7 @@ def test_the_module_is_valid_and_has_the_agreed_outside(functions, all_features:
     data = trampoline_module(functions)
     wasmtime.Module.validate(all_features, data)
     info = parse_module(data)
-    assert [(each.module, each.name, each.type) for each in info.imports] == [("pylinker", "resolve", FuncType(("i32",), ()))]
+    assert info.imports == (Import("pylinker", "resolve", Kind.FUNC, FuncType(("i32",), ())),)
     count = len(functions)
     assert info.tables == (TableType("funcref", Limits(count, count)),)
     outside = {name: info.export_type(export) for name, export in info.exports.items() if export.kind == Kind.FUNC}
@@ -203,11 +203,30 @@ def test_the_bytes_are_those_of_this_text() -> None:
 
 
 def test_many_functions(wasm_tools) -> None:
-    """More than one byte for counts and indices; the resolver's own type among them."""
+    """Counts and indices of more than one byte; the resolver's own type is among them."""
     functions = [(f"f{number}", FuncType(("i32",) * (number % 200), ())) for number in range(3_000)]
     data = trampoline_module(functions)
     wasm_tools("validate", data=data)
-    assert parse_module(data).export_type(parse_module(data).exports["t2999"]) == functions[2999][1]
+    info = parse_module(data)
+    assert all(info.export_type(info.exports[f"t{slot}"]) == type_ for slot, (_, type_) in enumerate(functions))
+
+
+def test_each_trampoline_uses_its_own_slot() -> None:
+    store = wasmtime.Store()
+    asked: list[int] = []
+    nothing = wasmtime.Func(store, wasmtime.FuncType([], []), lambda: None)
+
+    def resolve(slot: int) -> None:
+        asked.append(slot)
+        exports["plt"].set(store, slot, nothing)
+
+    resolver = wasmtime.Func(store, wasmtime.FuncType([wasmtime.ValType.i32()], []), resolve)
+    module = wasmtime.Module(store.engine, trampoline_module([(f"f{slot}", PROCEDURE) for slot in range(200)]))
+    exports = wasmtime.Instance(store, module, [resolver]).exports(store)
+    for _ in range(2):
+        for slot in range(200):
+            exports[f"t{slot}"](store)
+    assert asked == list(range(200))
 
 
 def test_what_cannot_be_generated() -> None:
