@@ -30,6 +30,18 @@ __all__ = [
 ]
 
 
+def _printable(text: str) -> str:
+    """Return a message fit for a terminal: names in it may come from a hostile file."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text)
+
+
+def _one_line(name: str) -> str:
+    """Return a name with its line breaks escaped, for a message whose lines mean something."""
+    return name.replace("\n", "\\n")
+
+
 class LinkError(Exception):
     """Base of all errors about modules, symbols and their use.
 
@@ -37,6 +49,7 @@ class LinkError(Exception):
     """
 
     def __init__(self, message: str, *, module: str | None = None, symbol: str | None = None) -> None:
+        message = _printable(message)
         super().__init__(message)
         self.message = message
         self.module = module
@@ -72,7 +85,7 @@ class LibraryNotFoundError(LinkError, FileNotFoundError):
 
     def __init__(self, name: str, *, searched: Sequence[tuple[str, str]] = (), requester: str | None = None) -> None:
         lines = [f"library {name!r} not found" + (f", needed by {requester}" if requester else "")]
-        lines += [f"  {path}: {reason}" for path, reason in searched]
+        lines += [f"  {_one_line(path)}: {reason}" for path, reason in searched]
         if not searched:
             lines.append("  no directory to search: give library_path=[...] (on the command line: -L DIR)")
         super().__init__("\n".join(lines), module=name)
@@ -92,7 +105,7 @@ class UndefinedSymbol(NamedTuple):
     kind: str
 
     def __str__(self) -> str:
-        return f"{self.symbol} ({self.kind}, wanted by {self.module})"
+        return f"{_one_line(self.symbol)} ({self.kind}, wanted by {_one_line(self.module)})"
 
 
 class UndefinedSymbolError(LinkError, LookupError):
@@ -101,7 +114,7 @@ class UndefinedSymbolError(LinkError, LookupError):
     def __init__(self, undefined: Sequence[UndefinedSymbol], *, note: str = "") -> None:
         first = undefined[0]
         if len(undefined) == 1:
-            message = f"{first.module}: undefined symbol: {first.symbol} ({first.kind})"
+            message = f"{first.module}: undefined symbol: {_one_line(first.symbol)} ({first.kind})"
         else:
             message = f"{len(undefined)} undefined symbols:\n" + "\n".join(f"  {each}" for each in undefined)
         super().__init__(message + (f"; {note}" if note else ""), module=first.module, symbol=first.symbol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -330,6 +331,17 @@ class TestEverywhere:
     def test_no_escapes_in_a_pipe(self, tmp_path: Path) -> None:
         assert "\x1b" not in cli("inspect", demo.MAIN, cwd=tmp_path).stdout
         assert "\x1b" not in cli("ldd", demo.MAIN, cwd=tmp_path).stdout
+
+    @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+    def test_colours_on_a_terminal(self, tmp_path: Path, no_color: str, coloured: bool) -> None:
+        command = [sys.executable, "-m", "pylinker", "ldd", str(library(tmp_path / "main.wasm", "gone.so"))]
+        env = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as terminal:
+            process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=theirs)
+            os.close(theirs)
+            assert process.wait(DEADLINE) == 1
+            assert (b"\x1b[1;31m" in terminal.read(10_000)) == coloured
 
     @pytest.mark.parametrize("command", [["inspect", "big.wasm"], ["inspect", "--json", "big.wasm"]])
     def test_reader_that_leaves(self, tmp_path: Path, command: list[str]) -> None:

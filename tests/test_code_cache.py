@@ -167,7 +167,7 @@ def test_many_writers_leave_one_whole_entry(tmp_path):
         start.wait()
         try:
             cache.load(WASM, name="m")
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(cache,)) for cache in caches]

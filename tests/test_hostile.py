@@ -284,9 +284,8 @@ class TestAbsurdSizes:
     def test_a_function_under_any_name_is_undefined_only_when_called(self, victim: Victim, tmp_path: Path, where: str) -> None:
         text = f'(module (@dylink.0 (mem-info)) (import {where} (func $f (param f64))) (func (export "call") f64.const 1 call $f))'
         victim.write(wat(tmp_path, text))
-        with victim.program.dlopen("libhostile.so") as library:
-            with pytest.raises(pylinker.UndefinedSymbolError):
-                library.call()
+        with victim.program.dlopen("libhostile.so") as library, pytest.raises(pylinker.UndefinedSymbolError):
+            library.call()
 
     def test_a_library_file_over_the_limit_is_not_read(self, victim: Victim) -> None:
         with open(victim.write(HEADER), "r+b") as file:

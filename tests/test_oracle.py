@@ -7,7 +7,7 @@ import pytest
 from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, ModuleInfo, TableType, TagType, parse_module
 from recipes import RECIPES
 from toolchain import Scenario
-from wat import skeleton
+from wat import Skeleton, skeleton
 
 KINDS = {Kind.FUNC: "func", Kind.TABLE: "table", Kind.MEMORY: "memory", Kind.GLOBAL: "global", Kind.TAG: "tag"}
 MODULES = sorted({(name, module.output) for name, recipe in RECIPES.items() for module in recipe})
@@ -28,20 +28,20 @@ def described(kind: object) -> str:
             raise AssertionError(kind)
 
 
-@pytest.fixture(params=MODULES, ids=lambda pair: "/".join(pair))
-def pair(request: pytest.FixtureRequest, scenario: Scenario):
+@pytest.fixture(params=MODULES, ids="/".join)
+def pair(request: pytest.FixtureRequest, scenario: Scenario) -> tuple[ModuleInfo, Skeleton]:
     """One built module, as pylinker and as wasm-tools read it."""
     folder, name = request.param
     path = scenario(folder) / name
     return parse_module(path.read_bytes(), name=name), skeleton(path)
 
 
-def test_pylinker_and_wasm_tools_agree(pair) -> None:
+def test_pylinker_and_wasm_tools_agree(pair: tuple[ModuleInfo, Skeleton]) -> None:
     info, expected = pair
-    assert isinstance(info, ModuleInfo)
     assert info.is_dynamic == (expected.dylink is not None)
     if expected.dylink is not None:
         dylink = info.dylink
+        assert dylink is not None
         assert (dylink.memory_size, dylink.memory_alignment) == (expected.dylink.memory[0], 1 << expected.dylink.memory[1])
         assert (dylink.table_size, dylink.table_alignment) == (expected.dylink.table[0], 1 << expected.dylink.table[1])
         assert dylink.needed == expected.dylink.needed

@@ -17,7 +17,7 @@ from toolchain import Scenario
 EXPECTED = (0, "150\n", "")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache for one test."""
     directory = tmp_path / "cache"
@@ -43,7 +43,7 @@ def test_without_cache_nothing_is_written(scenario: Scenario, cache: Path) -> No
     assert not cache.exists() or entries(cache) == {}
 
 
-def test_the_key_is_the_content_and_not_the_name(scenario: Scenario, cache: Path, tmp_path: Path) -> None:
+def test_the_key_is_the_content_and_not_the_name(scenario: Scenario, tmp_path: Path) -> None:
     directory = copies(scenario("interpose"), tmp_path / "libraries", "libfirst.so", "libsecond.so")
     with pylinker.CDLL("libfirst.so", library_path=[directory]) as library:
         assert library.who() == 1

@@ -351,7 +351,7 @@ class TestFromPython:
             lambda: program.dlsym(pylinker.RTLD_DEFAULT, "plugin_add"),
             lambda: library.plugin_add(1, 2),
             lambda: program.memory.read(0, 1),
-            lambda: program.run(),
+            program.run,
         ):
             with pytest.raises(pylinker.ClosedError):
                 action()

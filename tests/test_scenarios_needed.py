@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pylinker
@@ -29,11 +30,12 @@ def test_the_same_program_runs_again_and_again_with_fresh_state(scenario: Scenar
 
 def test_two_programs_in_one_process_share_nothing(scenario: Scenario) -> None:
     main = scenario("needed") / "main.wasm"
-    with pylinker.Program(main, args=["a"], stdout=pylinker.CAPTURE) as first:
-        with pylinker.Program(main, args=["b", "c"], stdout=pylinker.CAPTURE) as second:
-            assert (second.run(), first.run()) == (2, 1)
-            assert first.stdout == b"hello, a\n9 characters\n"
-            assert second.stdout == b"hello, b\n9 characters\nhello, c\n9 characters\n"
+    first = pylinker.Program(main, args=["a"], stdout=pylinker.CAPTURE)
+    second = pylinker.Program(main, args=["b", "c"], stdout=pylinker.CAPTURE)
+    with first, second:
+        assert (second.run(), first.run()) == (2, 1)
+        assert first.stdout == b"hello, a\n9 characters\n"
+        assert second.stdout == b"hello, b\n9 characters\nhello, c\n9 characters\n"
 
 
 def test_libraries_needed_by_libraries_are_loaded(scenario: Scenario) -> None:
@@ -95,9 +97,9 @@ def test_a_program_with_a_chain_of_twenty_libraries(scenario: Scenario) -> None:
 def test_modules_do_not_overlap_in_memory_or_table(scenario: Scenario) -> None:
     with pylinker.Program(scenario("callbacks") / "main.wasm") as program:
         areas = sorted((each.memory_base, each.memory_base + each.memory_size) for each in program.libraries)
-        assert all(end <= start for (_, end), (start, _) in zip(areas, areas[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(areas))
         slots = sorted((each.table_base, each.table_base + each.table_size) for each in program.libraries)
-        assert all(end <= start for (_, end), (start, _) in zip(slots, slots[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(slots))
         assert slots[0][0] >= 1  # slot 0 is the null function pointer
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
+from typing import TypeAlias
 
 from toolchain import wasm_tools
 
 # A token is a bracket, a string as bytes, or an atom. The comments that number things, (;7;), become atoms like ";7".
-Node = Union[str, bytes, list["Node"]]
+Node: TypeAlias = "str | bytes | list[Node]"
 
 _TOKEN = re.compile(
     r"""(?P<number>\(;(?P<value>\d+);\))|(?P<skip>\s+|;;[^\n]*|\(;.*?;\))|(?P<open>\()|(?P<close>\))"""

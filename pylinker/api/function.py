@@ -11,7 +11,7 @@ from pylinker.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from pylinker._native import Func, Values
-    from pylinker.api.library import Library
+    from pylinker.api.handle import Handle
     from pylinker.linker import Definition
     from pylinker.wasm import FuncType
 
@@ -83,12 +83,12 @@ class Function:
     (:class:`pylinker.wasm.FuncType`).
     """
 
-    __slots__ = ("_count", "_definition", "_func", "_get", "_library", "_put", "name", "type")
+    __slots__ = ("_count", "_definition", "_func", "_get", "_handle", "_put", "name", "type")
 
-    def __init__(self, library: Library, name: str, type_: FuncType, definition: Definition, func: Func) -> None:
+    def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition, func: Func) -> None:
         self.name = name
         self.type = type_
-        self._library = library
+        self._handle = handle
         self._definition = definition
         self._func = func
         try:
@@ -96,19 +96,19 @@ class Function:
             self._get = tuple(_GET[each] for each in type_.results)
         except KeyError as error:
             raise UnsupportedError(
-                f"{library.name}: {name} is {type_}: values of type {error.args[0]} cannot be passed from Python",
-                module=library.name,
+                f"{handle.name}: {name} is {type_}: values of type {error.args[0]} cannot be passed from Python",
+                module=handle.name,
                 symbol=name,
             ) from None
         self._count = max(len(self._put), len(self._get), 1)
 
     def __repr__(self) -> str:
-        return f"<Function {self.name} {self.type} of {self._library.name}>"
+        return f"<Function {self.name} {self.type} of {self._handle.name}>"
 
     @property
     def slot(self) -> int:
         """The function's slot in the table: its value as a C function pointer, the same for every module."""
-        return self._library._slot(self._definition)
+        return self._handle.slot_of(self._definition)
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function; see the class."""
@@ -128,7 +128,7 @@ class Function:
                 raise OverflowError(
                     f"{self.name}{self.type}, argument {index + 1}: {argument} does not fit into {self.type.params[index]}"
                 ) from None
-        with self._library._entered() as linker:
+        with self._handle.entered() as linker:
             if texts:
                 with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
                     for (index, _), address in zip(texts, addresses, strict=True):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from pylinker.api.function import Function
-from pylinker.errors import ClosedError, SymbolNotFoundError
+from pylinker.api.handle import Handle
+from pylinker.errors import SymbolNotFoundError
 from pylinker.linker import reachable
-from pylinker.wasm import FuncType, Kind
+from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,18 +30,20 @@ class Library:
     """
 
     def __init__(self, program: Program, module: LoadedModule | None) -> None:
-        self._program = program
-        self._module = module
-        self._open = True
+        self._handle = Handle(program, module)
         self._functions: dict[str, Function] = {}
 
     def __repr__(self) -> str:
-        return f"<Library {self.name!r}{'' if self._open else ' (closed)'}>"
+        return f"<Library {self.name!r}{'' if self._handle.open else ' (closed)'}>"
 
     @property
     def name(self) -> str:
         """The name the library was asked for; for the program as a whole, its own."""
-        return self._module.name if self._module else self._program.name
+        return self._handle.name
+
+    @property
+    def _module(self) -> LoadedModule | None:
+        return self._handle.module
 
     @property
     def path(self) -> str | None:
@@ -51,8 +53,8 @@ class Library:
     def __getitem__(self, name: str) -> Function:
         """Return the function called ``name``; SymbolNotFoundError (a KeyError) if there is none."""
         function = self._functions.get(name)
-        if function is None or not self._open:
-            with self._entered() as linker:
+        if function is None or not self._handle.open:
+            with self._handle.entered() as linker:
                 function = self._functions[name] = self._function(linker, name)
         return function
 
@@ -62,7 +64,7 @@ class Library:
         return self[name]
 
     def __contains__(self, name: object) -> bool:
-        with self._entered() as linker:
+        with self._handle.entered() as linker:
             return isinstance(name, str) and linker.state.lookup(name, self._scope(linker)) is not None
 
     def __dir__(self) -> Iterable[str]:
@@ -79,7 +81,7 @@ class Library:
                 symbol=name,
             )
         func = linker.group.function(definition.module, definition.export.name)
-        return Function(self, name, type_, definition, func)
+        return Function(self._handle, name, type_, definition, func)
 
     def _scope(self, linker: Linker) -> Iterable[LoadedModule]:
         return linker.state.global_scope if self._module is None or self._module.is_main else reachable(self._module)
@@ -95,35 +97,23 @@ class Library:
 
         Raises SymbolNotFoundError if nothing in the library's scope defines it.
         """
-        with self._entered() as linker:
+        with self._handle.entered() as linker:
             value = linker.value_of(self._definition(linker, name))
             if value is None:
                 raise SymbolNotFoundError(f"{self.name}: {name} has no address", module=self.name, symbol=name)
             return value
-
-    def _slot(self, definition: Definition) -> int:
-        with self._entered() as linker:
-            slot = linker.value_of(definition)
-            assert slot is not None
-            assert definition.export.kind is Kind.FUNC
-            return slot
-
-    def _entered(self) -> AbstractContextManager[Linker]:
-        if not self._open:
-            raise ClosedError(f"library {self.name} is closed", module=self.name)
-        return self._program._entered()
 
     def close(self) -> None:
         """Close this handle (``dlclose``); a second time does nothing.
 
         Raises Trap if a destructor of the library traps; the handle is closed all the same.
         """
-        if not self._open:
+        if not self._handle.open:
             return
-        self._open = False
+        self._handle.open = False
         self._functions.clear()
-        if self._module is not None and not self._program.closed:
-            with self._program._entered() as linker:
+        if self._module is not None and not self._handle.program.closed:
+            with self._handle.program._entered() as linker:
                 if self._module is not linker.main:
                     linker.dlclose(self._module)
 

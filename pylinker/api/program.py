@@ -127,7 +127,6 @@ class Program:
         )
         code_cache = _cache(cache)
         store = GuestStore(memory=limits.memory, table=limits.table)
-        self._store = store
         linker = Linker(
             store=store,
             wasi=Wasi(store, self._process, code_cache),
@@ -345,16 +344,16 @@ class CDLL(Library):
     @property
     def program(self) -> Program:
         """The program around the library."""
-        return self._program
+        return self._handle.program
 
     def close(self) -> None:
         """Run the destructors of all libraries and close the program. A second time does nothing."""
-        if self._open and not self._program.closed:
-            with self._program._entered() as linker:
+        if self._handle.open and not self.program.closed:
+            with self.program._entered() as linker:
                 try:
                     linker.finalize()
                 finally:
-                    self._program.close()
+                    self.program.close()
         super().close()
 
 

@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from pylinker.cli.output import console, one_line, print_json, printable, traceback_option
 from pylinker.errors import LibraryNotFoundError, LinkError
-from pylinker.linker.locator import Locator
+from pylinker.linker import Limits, Locator, read_file
 from pylinker.wasm import DylinkInfo, parse_module
 
 __all__ = ["ldd"]
@@ -72,14 +72,14 @@ def resolve(file: Path, main: DylinkInfo, library_path: tuple[str, ...]) -> dict
                 continue
             try:
                 found = locator.find(name, origin=str(Path(path).parent), runtime_path=info.runtime_path, requester=requester)
-                dylink = parse_module(Path(found.path).read_bytes(), name=name).dylink
+                dylink = parse_module(read_file(name, found.path, Limits().library_size), name=name).dylink
                 problem = None if dylink else "not a shared library"
-                libraries[name] = Library(name, requester, str(found.path), dylink.needed if dylink else (), problem)
+                libraries[name] = Library(name, requester, found.path, dylink.needed if dylink else (), problem)
                 if dylink:
-                    pending.append((name, str(found.path), dylink))
+                    pending.append((name, found.path, dylink))
             except LibraryNotFoundError as error:
                 libraries[name] = Library(name, requester, problem="not found", searched=error.searched)
-            except (LinkError, OSError) as error:
+            except LinkError as error:
                 libraries[name] = Library(name, requester, problem=one_line(str(error)))
     return libraries
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import wasmtime
 
-from pylinker.errors import InitializationError, InternalError, LinkError, NotDynamicError, UnsupportedError
+from pylinker.errors import InitializationError, InternalError, LimitError, LinkError, NotDynamicError, UnsupportedError
 from pylinker.linker.module import (
     Cell,
     Constant,
@@ -26,6 +26,7 @@ from pylinker.linker.module import (
 )
 from pylinker.linker.operation import AllocateFunctionTable, LoadModules, ResolveFunction, UnloadModule
 from pylinker.runtime.failures import summary
+from pylinker.runtime.store import PAGE_SIZE
 from pylinker.wasm import FuncType, GlobalType, Kind, Limits, MemoryType, invoker_module, trampoline_module
 
 if TYPE_CHECKING:
@@ -91,12 +92,18 @@ class InstanceGroup:
 
     def make_memory(self, type_: MemoryType) -> None:
         """Make the memory, for a program whose modules import it."""
-        self._memory = self.store.new_memory(type_)
+        try:
+            self._memory = self.store.new_memory(type_)
+        except wasmtime.WasmtimeError as error:
+            raise LimitError(f"no memory of {type_} pages can be made: {summary(error)}") from error
         self._memory_type = type_
 
     def make_table(self, limits: Limits) -> None:
         """Make the function table, for a program whose modules import it."""
-        self._table = self.store.new_table(limits)
+        try:
+            self._table = self.store.new_table(limits)
+        except wasmtime.WasmtimeError as error:
+            raise LimitError(f"no table of {limits} slots can be made: {summary(error)}") from error
 
     def make_stack_pointer(self, value: int) -> None:
         """Make the stack pointer, for a program whose modules import it."""
@@ -149,6 +156,13 @@ class InstanceGroup:
     def memory_size(self) -> int:
         """Bytes of the memory, 0 if there is none."""
         return self.store.memory_size(self._memory) if self._memory is not None else 0
+
+    def grow_memory(self, pages: int) -> int | None:
+        """Add pages of 64 KiB; returns the first new address, or None if the memory cannot grow that far."""
+        try:
+            return self.store.memory_grow(self.memory, pages) * PAGE_SIZE
+        except wasmtime.WasmtimeError:
+            return None
 
     @property
     def has_table(self) -> bool:

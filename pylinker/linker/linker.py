@@ -86,10 +86,11 @@ class Linker:
         self._cache = cache
         self._guest_calls = GuestCalls(self)
         self.group = InstanceGroup(store, wasi, cache, self._guest_calls.function_for)
-        self.memory = Memory(store, lambda: self.group.memory)
+        group = self.group  # what follows must not lead back to the linker: a program that is dropped is freed at once
+        self.memory = Memory(store, lambda: group.memory)
         self._initialized = itertools.count(1)
         self._exit_hook_made = False
-        self.state.memory.grow = self._grow_memory
+        self.state.memory.grow = group.grow_memory
         self.state.memory.zero = self.memory.zero
 
     def __repr__(self) -> str:
@@ -156,6 +157,7 @@ class Linker:
         self.state.table.note_size(self.group.table_size)
         bind_now = self.bind_now or bool(mode & RTLD_NOW)
         try:
+            plan.make_room(self.group.memory_size)
             for module in plan.new:
                 plan.place(module)
                 module.local_scope = plan.scope
@@ -232,15 +234,6 @@ class Linker:
                         self.group.unbind(module, index)
                     entry.definition = None
                     entry.bound = False
-
-    def _grow_memory(self, pages: int) -> int | None:
-        group = self.group
-        if group.memory_size + pages * _PAGE > self.state.limits.memory:
-            return None
-        try:
-            return group.store.memory_grow(group.memory, pages) * _PAGE
-        except wasmtime.WasmtimeError:
-            return None
 
     def _meet_memory(self, modules: Iterable[LoadedModule]) -> None:
         """Grow the memory to the minimum that modules import; what is added is theirs to be placed in."""
@@ -442,8 +435,11 @@ class Linker:
                     self.group.call_slot(slot, *(() if argument is None else (argument,)))
                 except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError) as error:
                     failure = failure or error
-        if failure is not None:
-            raise failure
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # no cycle through this frame
 
     def at_exit(self, module: LoadedModule, entry: AtExit) -> None:
         """Register a destructor of a module, to be run when it is unloaded or the program exits."""

@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
 
-__all__ = ["LoadPlan", "Request"]
+__all__ = ["LoadPlan", "Request", "check_alignment", "read_file"]
 
 logger = logging.getLogger("pylinker.linker")
 
+_PAGE = 1 << 16
 _WASI = "wasi_snapshot_preview1"
 _TAGS = {"__cpp_exception", "__c_longjmp"}
 
@@ -88,7 +89,7 @@ class LoadPlan:
         """Find the roots and everything they need, breadth-first; returns the roots. Raises LinkError children."""
         found = [root if isinstance(root, LoadedModule) else self._find(root) for root in roots]
         for root in found:
-            if root not in self.state.known:
+            if root not in self.state.known and root not in self._added:
                 self._names.setdefault(root.name, root)
                 self._added.append(root)
         queue = deque(dict.fromkeys(found))
@@ -168,11 +169,21 @@ class LoadPlan:
 
     # 2. Place
 
+    def make_room(self, memory_size: int) -> None:
+        """Grow the memory, of ``memory_size`` bytes now, for all new modules at once; LimitError before it has grown."""
+        wanted = []
+        for module in self.new:
+            check_alignment(module)
+            if module.info.dylink is not None:
+                wanted.append((module.info.dylink.memory_size, module.info.dylink.memory_alignment))
+        self.state.memory.make_room(wanted, memory_size=memory_size, module=self.scope[0].name)
+
     def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
         """Give a module its memory (unless the caller chose ``memory_base``) and its table slots."""
         dylink = module.info.dylink
         if dylink is None:
             return
+        check_alignment(module)
         if memory_base is not None:
             module.memory_base = memory_base
         else:
@@ -403,6 +414,17 @@ class _Resolver:
         found = "function" if definition.export.kind is Kind.FUNC else "data"
         return SignatureMismatchError(
             module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=found
+        )
+
+
+def check_alignment(module: LoadedModule) -> None:
+    """Refuse alignments beyond a page: no compiler asks for one, and a hostile one would waste gigabytes. Raises LimitError."""
+    dylink = module.info.dylink
+    if dylink is not None and max(dylink.memory_alignment, dylink.table_alignment) > _PAGE:
+        raise LimitError(
+            f"{module.name}: asks for data aligned to {dylink.memory_alignment} bytes and slots aligned to {dylink.table_alignment}; "
+            f"the limit is {_PAGE}",
+            module=module.name,
         )
 
 

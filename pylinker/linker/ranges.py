@@ -33,6 +33,13 @@ class RangeAllocator:
     def __repr__(self) -> str:
         return f"<RangeAllocator used={self.used} free={self.free}>"
 
+    def copy(self) -> RangeAllocator:
+        """Return an allocator of its own in the same state."""
+        copy = RangeAllocator()
+        copy._free = list(self._free)
+        copy.used = self.used
+        return copy
+
     @property
     def free(self) -> int:
         """Units owned and not given out."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
 from pylinker.linker.module import LoadedModule
-from pylinker.linker.plan import Request
+from pylinker.linker.plan import Request, check_alignment
 from pylinker.linker.ranges import align_up
 from pylinker.wasm import Limits, MemoryType, TableType, parse_module, with_memory_minimum
 
@@ -137,6 +137,7 @@ def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> t
     for module in plan.scope:
         dylink = module.info.dylink
         assert dylink is not None
+        check_alignment(module)
         base = align_up(cursor, max(dylink.memory_alignment, _STACK_ALIGNMENT))
         cursor = base + dylink.memory_size
         if cursor > linker.state.limits.memory:

@@ -38,14 +38,27 @@ class MemoryAllocator:
             return 0
         base = self._ranges.allocate(size, alignment)
         if base is None:
-            # A page boundary suits any alignment up to a page; more needs room to slide.
-            fresh = self.reserve(size + (alignment if alignment > _PAGE else 0), module=module)
+            fresh = self.reserve(size, module=module)  # begins at a page, which suits every alignment
             base = self._ranges.allocate(size, alignment)
             assert base is not None
             self.zero(base, max(0, min(size, fresh - base)))  # what the guest's memory has just grown by is zero
         else:
             self.zero(base, size)
         return base
+
+    def make_room(self, wanted: Iterable[tuple[int, int]], *, memory_size: int, module: str) -> None:
+        """Grow the memory, of ``memory_size`` bytes now, so that all (size, alignment) that are ``wanted`` will fit.
+
+        LimitError if the limit does not allow that; the memory has not grown then.
+        """
+        ranges = self._ranges.copy()
+        missing = sum(align_up(size, _PAGE) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None)
+        if memory_size + missing > self._limit:
+            raise LimitError(
+                f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}", module=module
+            )
+        if missing:
+            self.reserve(missing, module=module)
 
     def reserve(self, size: int, *, module: str) -> int:
         """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins. LimitError if it cannot."""

@@ -10,7 +10,7 @@ import ctypes
 import functools
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import wasmtime
 
@@ -115,7 +115,6 @@ class GuestStore:
 
     def new_host_function(self, type_: FuncType, function: Callable[[Values], None]) -> HostFunction:
         """Make a host function; whatever ``function`` raises comes out of the call that entered the guest."""
-
         known = weakref.ref(self)  # the registry of host functions must not keep the store alive
 
         def guarded(raw: Values) -> None:
@@ -145,8 +144,7 @@ class GuestStore:
         try:
             _native.call(self.context, func, raw, count)
         except Failure as failure:
-            exception = self._exception(failure)
-            raise exception from exception.__cause__
+            self._raise(failure)
         finally:
             self.depth -= 1
 
@@ -203,14 +201,14 @@ class GuestStore:
         try:
             return operation(self.context, *arguments)
         except Failure as failure:
-            exception = self._exception(failure)
-            raise exception from exception.__cause__
+            self._raise(failure)
 
-    def _exception(self, failure: Failure) -> BaseException:
-        exception = exception_of(failure)
+    def _raise(self, failure: Failure) -> NoReturn:
+        exception: BaseException = exception_of(failure)
         pending, self.pending = self.pending, None
-        if pending is None:
-            return exception
-        if pending.__cause__ is None and pending is not exception:
-            pending.__cause__ = exception
-        return pending
+        try:
+            if pending is None:
+                raise exception from None
+            raise pending from pending.__cause__ or exception
+        finally:
+            del exception, pending  # a frame that holds its own exception would keep the store alive until the collector comes

@@ -1,0 +1,43 @@
+"""What a library and its functions have in common: a module in a program, open or not."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from pylinker.errors import ClosedError
+
+if TYPE_CHECKING:
+    from pylinker.api.program import Program
+    from pylinker.linker import Definition, Linker, LoadedModule
+
+__all__ = ["Handle"]
+
+
+class Handle:
+    """One open handle. Library and Function point here and not at each other, so that dropping them frees the program at once."""
+
+    __slots__ = ("module", "open", "program")
+
+    def __init__(self, program: Program, module: LoadedModule | None) -> None:
+        self.program = program
+        self.module = module
+        self.open = True
+
+    @property
+    def name(self) -> str:
+        """The library's name; for the program as a whole, its own."""
+        return self.module.name if self.module else self.program.name
+
+    def entered(self) -> AbstractContextManager[Linker]:
+        """Take the program for the calling thread; ClosedError if the handle or the program is closed."""
+        if not self.open:
+            raise ClosedError(f"library {self.name} is closed", module=self.name)
+        return self.program._entered()
+
+    def slot_of(self, definition: Definition) -> int:
+        """Return the table slot of a function."""
+        with self.entered() as linker:
+            slot = linker.value_of(definition)
+            assert slot is not None
+            return slot

@@ -1,0 +1,110 @@
+"""Who keeps whom alive, and what is freed when."""
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import pytest
+import wasmtime
+
+import pylinker
+
+MAIN = bytes(
+    wasmtime.wat2wasm(
+        '(module (memory (export "memory") 1) (func (export "_start")) (func (export "id") (param i32) (result i32) local.get 0))'
+    )
+)
+TRAPPING = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func $f unreachable) (start $f))'))
+
+
+@pytest.fixture
+def no_collector():
+    """Only reference counts free anything in a test with this."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def store_of(program):
+    return weakref.ref(program._linker.group.store)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_dropped_program_is_freed_at_once():
+    program = pylinker.Program(MAIN, stdout=pylinker.CAPTURE)
+    store = store_of(program)
+    assert program.main["id"](7) == 7
+    assert program.run() == 0
+    del program
+    assert store() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_closed_program_frees_its_store_while_the_object_lives():
+    program = pylinker.Program(MAIN)
+    function = program.main["id"]
+    store = store_of(program)
+    program.close()
+    assert store() is None
+    with pytest.raises(pylinker.ClosedError):
+        function(1)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_failed_constructor_leaves_no_store(monkeypatch):
+    stores = []
+    original = pylinker.api.program.GuestStore
+
+    def recording(**keywords):
+        store = original(**keywords)
+        stores.append(weakref.ref(store))
+        return store
+
+    monkeypatch.setattr(pylinker.api.program, "GuestStore", recording)
+    try:
+        pylinker.Program(TRAPPING)
+    except pylinker.InitializationError:
+        pass
+    else:
+        pytest.fail("did not trap")
+    assert [store() for store in stores] == [None]
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_function_keeps_its_program_alive():
+    function = pylinker.Program(MAIN).main["id"]
+    assert function(5) == 5
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_view_of_memory_keeps_the_memory_alive():
+    program = pylinker.Program(MAIN)
+    store = store_of(program)
+    program.memory.write(100, b"still here")
+    view = program.memory.view()
+    program.close()
+    del program
+    assert bytes(view[100:110]) == b"still here"
+    assert store() is not None
+    view.release()
+    del view
+    assert store() is None
+
+
+def test_an_interpreter_that_ends_with_a_program_open_says_nothing(tmp_path):
+    (tmp_path / "main.wasm").write_bytes(MAIN)
+    script = (
+        "import pylinker\nprogram = pylinker.Program('main.wasm')\nlibrary = program.main\nfunction = library.id\nassert function(3) == 3\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_captured_output_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pylinker.Program(MAIN, stdin=b"x", stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE) as program:
+        assert program.run() == 0
+        assert program.stdout == b""
+    assert list(tmp_path.iterdir()) == []
