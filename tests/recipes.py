@@ -180,6 +180,12 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         side("libcompare.so", "compare.c"),
         main("libformat.so", "libkeep.so", "libc.so", kind="pie_main_on_libc_so", exports=()),
     ),
+    "layout": (side("liblayout.so", "layout.c"), main("liblayout.so", source="main.c")),
+    # what no C compiler emits
+    "features": tuple(
+        Module(f"lib{name}.so", "wat", (f"{name}.wat",))
+        for name in ("provider", "user", "thrower", "catcher", "starts", "reactor")
+    ),
     # calls from Python
     "calls": (side("libcalls.so", "calls.c", cflags=LOOPS), Module("libpair.so", "wat", ("pair.wat",))),
 }

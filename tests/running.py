@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,18 @@ def run(main: Path | bytes, *args: str, **keywords: Any) -> Outcome:
     with pylinker.Program(main, args=args, stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE, **keywords) as program:
         status = program.run()
         return Outcome(status, program.stdout.decode(), program.stderr.decode())
+
+
+def spawn(directory: Path, main: Path, *args: str, stdin: str = "") -> Outcome:
+    """Run a program in an interpreter of its own, with inherited streams. ``directory`` becomes the current one.
+
+    That is an empty one for a reason: Python looks there first for modules, so in the repository it would find the sources
+    of pylinker instead of what is installed.
+    """
+    script = "import sys, pylinker; sys.exit(pylinker.Program(sys.argv[1], args=sys.argv[2:]).run())"
+    command = [sys.executable, "-c", script, str(main), *args]
+    done = subprocess.run(command, cwd=directory, input=stdin, capture_output=True, text=True, check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def lines(*expected: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import pylinker
-from running import copies, run
+from running import copies, run, spawn
 from toolchain import Scenario
 
 EXPECTED = (0, "150\n", "")
@@ -121,15 +119,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(scenario: Scenario, tmp_
         assert run(main) == EXPECTED
 
 
-def test_concurrent_writers_do_not_disturb_each_other(scenario: Scenario, cache: Path) -> None:
+def test_concurrent_writers_do_not_disturb_each_other(scenario: Scenario, cache: Path, tmp_path: Path) -> None:
     main = scenario("transitive") / "main.wasm"
-    script = f"import sys, pylinker; sys.exit(pylinker.Program({str(main)!r}).run())"
-    environment = {**os.environ, "PYLINKER_CACHE": str(cache)}
-    children = [
-        subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(6)
-    ]
-    assert [(child.communicate(), child.returncode) for child in children] == [(("150\n", ""), 0)] * 6
+    with ThreadPoolExecutor(6) as pool:  # each thread waits for a process of its own
+        outcomes = list(pool.map(lambda _: spawn(tmp_path, main), range(6)))
+    assert outcomes == [EXPECTED] * 6
     first = entries(cache)
     assert run(main) == EXPECTED
     assert entries(cache) == first  # and nothing half-written is left

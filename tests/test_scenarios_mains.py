@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import pylinker
-from running import lines, run
+from running import lines, run, spawn
 from toolchain import Scenario
 
 EXPECTED = (
@@ -141,7 +139,6 @@ def test_a_main_module_that_is_no_module_is_a_parse_error(tmp_path: Path) -> Non
             pylinker.Program(tmp_path / "main.wasm")
 
 
-def test_a_program_can_run_in_another_interpreter_with_inherited_streams(scenario: Scenario) -> None:
-    script = f"import sys, pylinker; sys.exit(pylinker.Program({str(scenario('mains') / 'pie.wasm')!r}, args=['5']).run())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stdout, done.stderr) == (5, lines(*EXPECTED, "arguments 2"), "")
+def test_a_program_can_run_in_another_interpreter_with_inherited_streams(scenario: Scenario, tmp_path: Path) -> None:
+    outcome = spawn(tmp_path, scenario("mains") / "pie.wasm", "5")
+    assert outcome == (5, lines(*EXPECTED, "arguments 2"), "")

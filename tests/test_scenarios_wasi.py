@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import wasmtime
 
 import pylinker
-from running import copies, lines, run
+from running import copies, lines, run, spawn
 from toolchain import Scenario
 
 
@@ -96,13 +94,10 @@ def test_output_can_be_thrown_away(main: Path) -> None:
         assert program.run() == 0
 
 
-def test_streams_are_inherited_by_default(main: Path) -> None:
-    script = (
-        f"import sys, pylinker; sys.exit(pylinker.Program({str(main)!r}, args=['stdin', 'stderr', 'report', 'raw', 'return', '7']).run())"
-    )
-    done = subprocess.run([sys.executable, "-c", script], input="typed\n", capture_output=True, text=True, check=False)
+def test_streams_are_inherited_by_default(main: Path, tmp_path: Path) -> None:
+    outcome = spawn(tmp_path, main, "stdin", "stderr", "report", "raw", "return", "7", stdin="typed\n")
     expected = lines("stdin: typed", "from the library", "report: 17", "raw from the library", "raw: 21")
-    assert (done.returncode, done.stdout, done.stderr) == (7, expected, "to stderr\n")
+    assert outcome == (7, expected, "to stderr\n")
 
 
 def test_a_library_that_only_imports_its_memory_can_print(main: Path) -> None:

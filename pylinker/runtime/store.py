@@ -209,6 +209,9 @@ class GuestStore:
         try:
             if pending is None:
                 raise exception from None
+            if not isinstance(exception, wasmtime.Trap):
+                # A trap that a host function made comes back as an error; to the guest, and so to its caller, it was a trap.
+                exception = wasmtime.Trap(str(exception))
             raise pending from pending.__cause__ or exception
         finally:
             del exception, pending  # a frame that holds its own exception would keep the store alive until the collector comes
