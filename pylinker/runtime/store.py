@@ -44,17 +44,25 @@ def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-@functools.cache
-def _function_type(type_: FuncType) -> wasmtime.FuncType:
+def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
     try:
         return wasmtime.FuncType([_VALUE_TYPES[each]() for each in type_.params], [_VALUE_TYPES[each]() for each in type_.results])
     except KeyError as error:
-        raise UnsupportedError(f"host function of type {type_}: value type {error.args[0]} is not supported") from None
+        raise UnsupportedError(f"host object of type {type_}: value type {error.args[0]} is not supported") from None
+
+
+@functools.cache
+def _function_type(type_: FuncType) -> wasmtime.FuncType:
+    shared = _new_function_type(type_)
+    outlives_interpreter(shared)
+    return shared
 
 
 @functools.lru_cache(maxsize=2)
 def _i32_global_type(*, mutable: bool) -> wasmtime.GlobalType:
-    return wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
+    shared = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
+    outlives_interpreter(shared)
+    return shared
 
 
 def _limits(limits: Limits) -> wasmtime.Limits:
@@ -109,7 +117,7 @@ class GuestStore:
 
     def new_tag(self, type_: TagType) -> Extern:
         """Make an exception tag."""
-        tag_type = wasmtime.TagType(_function_type(type_.type))
+        tag_type = wasmtime.TagType(_new_function_type(type_.type))  # of its own: it is consumed
         tag = wasmtime.Tag(self._store, tag_type)
         return _native.extern_at(_native.EXTERN_TAG, ctypes.addressof(tag._tag))
 
