@@ -81,6 +81,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
     "identity": (
         side("libowner.so", "owner.c"),
         side("libother.so", "other.c", "libowner.so"),
+        side("libalias.so", "alias.c"),
         main("libother.so", "libowner.so"),
     ),
     "weak": (side("libweak.so", "weak.c"), side("libprovider.so", "provider.c"), side("libuser.so", "user.c")),
@@ -143,6 +144,9 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         side("libreal.so", "real.c"),
         side("libwrap.so", "wrap.c"),
         side("libnest.so", "nest.c"),
+        side("libnesttrap.so", "nest_trap.c"),
+        side("libholder.so", "holder.c"),
+        side("libself.so", "self.c"),
         side("liblacks.so", "lacks.c"),
         main(),
         main(kind="pie_main_own_memory", output="own.wasm"),
@@ -155,6 +159,10 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         main("libtool.so", output="own.wasm", kind="pie_main_own_memory", cflags=("-DDIRECT",)),
         main(output="plain.wasm", kind="non_pie_main", exports=("main_value", "main_twice")),
         main(output="static.wasm", source="static.c", kind="static_main", exports=()),
+        # three that lack something a library needs: a table that grows, the stack pointer, memory that grows
+        main(output="fixed.wasm", source="static.c", kind="static_main", exports=("__stack_pointer",), ldflags=("--export-table",)),
+        main(output="stackless.wasm", source="static.c", kind="static_main", exports=(), ldflags=("--export-table", "--growable-table")),
+        main(output="full.wasm", kind="non_pie_main", exports=("main_value", "main_twice"), ldflags=("--max-memory=1179648",)),
     ),
     "cxx": (
         side("libshapes.so", "shapes.cpp"),
@@ -183,8 +191,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
     "layout": (side("liblayout.so", "layout.c"), main("liblayout.so", source="main.c")),
     # what no C compiler emits
     "features": tuple(
-        Module(f"lib{name}.so", "wat", (f"{name}.wat",))
-        for name in ("provider", "user", "thrower", "catcher", "starts", "reactor")
+        Module(f"lib{name}.so", "wat", (f"{name}.wat",)) for name in ("provider", "user", "thrower", "catcher", "starts", "reactor")
     ),
     # calls from Python
     "calls": (side("libcalls.so", "calls.c", cflags=LOOPS), Module("libpair.so", "wat", ("pair.wat",))),

@@ -111,6 +111,12 @@ class TestFunctionPointers:
             assert library["add"].slot == library.pointer_to_add()
             assert library["add"].slot == library["add"].slot > 0
 
+    def test_two_names_of_one_function_have_one_slot(self, scenario: Scenario) -> None:
+        with pylinker.CDLL("libalias.so", library_path=[scenario("identity")]) as library:
+            assert library["original"].slot == library["other_name"].slot
+            assert library.same_function() == library.same_variable() == 1
+            assert library.address_of("variable") == library.address_of("other_variable")
+
     def test_calling_the_null_function_pointer_traps(self, scenario: Scenario) -> None:
         with pylinker.CDLL("libcalls.so", library_path=[scenario("calls")]) as library:
             with pytest.raises(wasmtime.Trap):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import wasmtime
 
 import pylinker
 from running import copies, lines, run, sizes, trace, used
@@ -166,6 +167,47 @@ class TestFromC:
             "open libplugin.so: 1",
         ]
 
+    def test_a_library_may_hold_another_from_constructor_to_destructor(self, scenario: Scenario) -> None:
+        assert guest(scenario, "open:libholder.so:l", "call:0:holder_add:1:2", "close:0", "open:libplugin.so:lx")[:3] == [
+            "open libholder.so: 0",
+            "call holder_add: 3",
+            "close: 0",
+        ]
+        with pylinker.Program(library_path=[scenario("dlfcn")]) as program:
+            before = used(program)
+            for _ in range(5):
+                with program.dlopen("libholder.so") as holder:
+                    assert holder.holder_add(2, 2) == 4
+                    assert [each.name for each in program.libraries] == ["libholder.so", "libplugin.so"]
+                assert used(program) == before
+
+    def test_a_library_may_open_itself_in_its_constructor(self, scenario: Scenario) -> None:
+        with pylinker.Program(library_path=[scenario("dlfcn")]) as program:
+            library = program.dlopen("libself.so")
+            assert library.self_opened() == 1
+            assert [(each.name, each.references) for each in program.libraries] == [("libself.so", 2)]
+            assert library.self_close(1) == 77
+            library.close()
+            assert program.libraries == ()
+
+    def test_a_library_that_closes_itself_runs_to_its_end(self, scenario: Scenario) -> None:
+        with pylinker.Program(library_path=[scenario("dlfcn")]) as program:
+            library = program.dlopen("libself.so")
+            assert library.self_close(2) == 77
+            assert program.libraries == ()
+            with pytest.raises(pylinker.ClosedError):
+                library.self_opened()
+            library.close()
+            assert program.dlopen("libself.so").self_opened() == 1
+
+    def test_a_library_opened_by_a_constructor_that_fails_goes_too(self, scenario: Scenario) -> None:
+        with pylinker.Program(library_path=[scenario("dlfcn")]) as program:
+            before = used(program)
+            for _ in range(3):
+                with pytest.raises(pylinker.InitializationError):
+                    program.dlopen("libnesttrap.so")
+                assert used(program) == before
+
     def test_a_guest_path_goes_through_the_preopened_directories(self, scenario: Scenario) -> None:
         directory = scenario("dlfcn")
         assert guest(scenario, "open:/plugins/libplugin.so:l", "call:0:plugin_add:1:1", dirs={"/plugins": directory}) == [
@@ -297,6 +339,44 @@ class TestFromPython:
             assert trace(program) == "IO123"
             program.run()
             assert trace(program) == "IO123M!mbaoi"
+
+    def test_a_slot_of_a_closed_library_traps_until_it_is_given_away(self, scenario: Scenario) -> None:
+        with pylinker.CDLL("libcalls.so", library_path=[scenario("calls"), scenario("dlfcn")]) as calls:
+            plugin = calls.program.dlopen("libplugin.so")
+            slot = plugin["plugin_add"].slot
+            assert calls.apply(slot, 3, 4) == 7
+            plugin.close()
+            with pytest.raises(wasmtime.Trap):
+                calls.apply(slot, 3, 4)
+
+    def test_opening_a_library_as_global_makes_what_it_needs_global(self, scenario: Scenario) -> None:
+        with pylinker.Program(library_path=[scenario("interpose")]) as program:
+            lazy = program.dlopen("liblazy.so")
+            program.dlopen("libneedsfirst.so", pylinker.RTLD_GLOBAL)
+            assert program.statistics().scope == ("libneedsfirst.so", "libfirst.so")
+            assert lazy.ask() == 1
+
+    def test_noload_can_make_a_library_global(self, scenario: Scenario) -> None:
+        with pylinker.Program(library_path=[scenario("interpose")]) as program:
+            lazy = program.dlopen("liblazy.so")
+            program.dlopen("libfirst.so")
+            assert program.statistics().scope == ()
+            program.dlopen("libfirst.so", pylinker.RTLD_NOLOAD | pylinker.RTLD_GLOBAL)
+            assert program.statistics().scope == ("libfirst.so",)
+            assert lazy.ask() == 1
+
+    def test_a_handle_of_another_program_is_refused(self, scenario: Scenario) -> None:
+        path = [scenario("dlfcn")]
+        with pylinker.Program(library_path=path) as one, pylinker.Program(library_path=path) as two:
+            library = one.dlopen("libplugin.so")
+            two.dlopen("libplugin.so")
+            with pytest.raises(ValueError):
+                two.dlsym(library, "plugin_add")
+
+    def test_libraries_are_opened_after_the_program_has_run(self, scenario: Scenario) -> None:
+        with pylinker.Program(scenario("dlfcn") / "main.wasm") as program:
+            assert program.run() == 0
+            assert program.dlopen("libneedsmain.so").through_main(1, 1) == 504
 
     def test_dlsym_with_a_handle_searches_the_library_and_what_it_needs(self, scenario: Scenario) -> None:
         with pylinker.Program(library_path=[scenario("transitive")]) as program:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import wasmtime
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import pylinker
+from binary import dylink
 from running import copies, run, sizes, trace, used
 from toolchain import Scenario
 
@@ -98,6 +102,39 @@ class TestMemoryReuse:
             other.close()
             again = program.dlopen("libbss.so")
             assert (again.address_of("area"), again.count()) == (base, 0)
+
+    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_libraries_opened_and_closed_in_any_order_never_overlap(self, tmp_path: Path, data: st.DataObject) -> None:
+        sizes_ = st.tuples(st.integers(0, 200_000), st.integers(0, 12))
+        slots = st.tuples(st.integers(0, 50), st.integers(0, 3))
+        shapes = data.draw(st.lists(st.tuples(sizes_, slots), min_size=2, max_size=8))
+        for n, (memory, table) in enumerate(shapes):
+            (tmp_path / f"lib{n}.so").write_bytes(dylink(memory=memory, table=table))
+        with pylinker.Program(library_path=[tmp_path], stack_size=64 << 10) as program:
+            empty = used(program)
+            handles: dict[int, pylinker.Library] = {}
+            for n in data.draw(st.lists(st.integers(0, len(shapes) - 1), max_size=25)):
+                if n in handles:
+                    handles.pop(n).close()
+                    continue
+                handles[n] = program.dlopen(f"lib{n}.so")
+                (size, align), (count, align_slots) = shapes[n]
+                new = next(each for each in program.libraries if each.name == f"lib{n}.so")
+                assert (new.memory_size, new.table_size) == (size, count)
+                assert new.memory_base % (1 << align) == 0 and new.table_base % (1 << align_slots) == 0
+                assert program.memory.read(new.memory_base, size) == bytes(size)
+                program.memory.write(new.memory_base, bytes([n + 1]) * size)
+                areas = sorted((e.memory_base, e.memory_base + e.memory_size) for e in program.libraries if e.memory_size)
+                assert all(end <= start for (_, end), (start, _) in pairwise(areas))
+                slots_ = sorted((e.table_base, e.table_base + e.table_size) for e in program.libraries if e.table_size)
+                assert all(end <= start for (_, end), (start, _) in pairwise(slots_))
+            for each in program.libraries:
+                mark = int(each.name[3:-3]) + 1
+                assert program.memory.read(each.memory_base, each.memory_size) == bytes([mark]) * each.memory_size
+            for handle in handles.values():
+                handle.close()
+            assert used(program) == empty
 
     def test_a_stack_overflow_traps_instead_of_eating_data(self, scenario: Scenario) -> None:
         with pylinker.CDLL("libdeep.so", library_path=[scenario("stack")], stack_size=1 << 20) as library:

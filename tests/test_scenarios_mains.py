@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pylinker
-from running import lines, run, spawn
+from running import lines, run, sizes, spawn
 from toolchain import Scenario
 
 EXPECTED = (
@@ -89,6 +89,28 @@ def test_a_static_program_cannot_have_libraries_and_says_why(scenario: Scenario)
         assert [each.name for each in program.libraries] == ["static.wasm"]
     with pytest.raises(pylinker.NotDynamicError, match=r"static\.wasm"):
         pylinker.Program(directory / "static.wasm", preload=["libtool.so"])
+
+
+@pytest.mark.parametrize(("main", "lacks"), [("fixed.wasm", "--growable-table"), ("stackless.wasm", "--export=__stack_pointer")])
+def test_a_program_that_lacks_what_libraries_need_says_what(scenario: Scenario, main: str, lacks: str) -> None:
+    path = [scenario("layout"), scenario("libc")]
+    assert run(scenario("mains") / main, "x") == (0, "static x\n", "")
+    with pylinker.Program(scenario("mains") / main, library_path=path) as program:
+        for _ in range(2):
+            with pytest.raises(pylinker.LinkError, match=f"main module.*{lacks}"):
+                program.dlopen("libc.so")
+            assert [each.name for each in program.libraries] == [main]
+
+
+def test_a_program_whose_memory_is_full_says_so_and_goes_on(scenario: Scenario) -> None:
+    with pylinker.Program(
+        scenario("mains") / "full.wasm", preload=["libtool.so"], library_path=[scenario("zeroed")], stdout=pylinker.CAPTURE
+    ) as program:
+        before = sizes(program)
+        with pytest.raises(pylinker.LimitError):
+            program.dlopen("libbss.so")
+        assert sizes(program) == before
+        assert program.main.main_twice(4) == 8
 
 
 def test_a_program_is_not_a_library(scenario: Scenario) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -96,8 +97,9 @@ class Skeleton:
     start: int | None = None
 
 
+@cache
 def skeleton(path: Path) -> Skeleton:
-    """What wasm-tools says about the module in a file."""
+    """What wasm-tools says about the module in a file, which does not change while tests run."""
     (module,) = _tree(wasm_tools("print", "--skeleton", path))
     assert isinstance(module, list) and module[0] == "module"
     found = Skeleton()
