@@ -346,8 +346,8 @@ class TestHostileNames:
             "sub/../../secret/libhonest.so",
             "/etc/passwd",
             "lib\0.so",
-            "x" * 100_000,
-            "x/" * 50_000,
+            pytest.param("x" * 100_000, id="long name"),
+            pytest.param("x/" * 50_000, id="long path"),
             "line\nbreak.so",
             "\x1b[31mred.so",
             "~/.profile",
@@ -366,7 +366,19 @@ class TestHostileNames:
     def test_a_needed_name_that_is_not_utf8(self, victim: Victim) -> None:
         victim.error(dylink(needed=[b"lib\xff\xfe.so"]), pylinker.ParseError)
 
-    @pytest.mark.parametrize("entry", ["", "..", "$ORIGIN/../secret", "$ORIGIN/a/../../secret", "/", "\0", "y" * 100_000, "$ORIGIN" * 1000])
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "",
+            "..",
+            "$ORIGIN/../secret",
+            "$ORIGIN/a/../../secret",
+            "/",
+            "\0",
+            pytest.param("y" * 100_000, id="long"),
+            pytest.param("$ORIGIN" * 1000, id="origins"),
+        ],
+    )
     def test_runtime_paths_lead_nowhere(self, victim: Victim, entry: str) -> None:
         secret = victim.directory.parent / "secret"
         secret.mkdir()
@@ -410,7 +422,10 @@ class TestHostileFiles:
         with pytest.raises(pylinker.LinkError):
             victim.program.dlopen("libloop.so")
 
-    @pytest.mark.parametrize("content", [b"", b"\0", HEADER[:4], HEADER[:7], b"\x7fELF" + bytes(1000), b"#!/bin/sh\n", b"\0asm\x0d\0\1\0"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"\0", HEADER[:4], HEADER[:7], pytest.param(b"\x7fELF" + bytes(1000), id="ELF"), b"#!/bin/sh\n", b"\0asm\x0d\0\1\0"],
+    )
     def test_what_is_no_module_is_a_parse_error_that_names_the_file(self, victim: Victim, content: bytes) -> None:
         error = victim.error(content, pylinker.ParseError)
         assert "libhostile.so" in str(error)

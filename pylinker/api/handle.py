@@ -33,7 +33,14 @@ class Handle:
         """Take the program for the calling thread; ClosedError if the handle or the program is closed."""
         if not self.open:
             raise ClosedError(f"library {self.name} is closed", module=self.name)
+        if not self.is_loaded:
+            raise ClosedError(f"library {self.name} was closed by the guest", module=self.name)
         return self.program._entered()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the module is still there: a guest may close a handle that Python holds, too. True if the program is closed."""
+        return self.module is None or self.program._knows(self.module)
 
     def slot_of(self, definition: Definition) -> int:
         """Return the table slot of a function."""

@@ -114,7 +114,7 @@ class Library:
         self._functions.clear()
         if self._module is not None and not self._handle.program.closed:
             with self._handle.program._entered() as linker:
-                if self._module is not linker.main:
+                if self._module is not linker.main and self._handle.is_loaded:
                     linker.dlclose(self._module)
 
     def __enter__(self) -> Self:

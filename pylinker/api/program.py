@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from pylinker.linker import LoadedModule
     from pylinker.runtime.memory import Memory
     from pylinker.runtime.wasi import Input, Output
 
@@ -105,8 +106,9 @@ class Program:
         cache: bool | _StrPath = True,
         name: str | None = None,
     ) -> None:
-        if isinstance(library_path, (str, bytes, os.PathLike)):
-            raise TypeError("library_path is a list of directories, not one")
+        _check_lists(args=args, library_path=library_path, preload=preload)
+        _check_texts("args", args)
+        _check_texts("env", [*(env or {}), *(env or {}).values()])
         limits = limits or Limits()
         if not 0 < stack_size <= limits.memory:
             raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
@@ -158,6 +160,10 @@ class Program:
             if self._linker is None:
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
             yield self._linker
+
+    def _knows(self, module: LoadedModule) -> bool:
+        linker = self._linker
+        return linker is None or module in linker.state.known
 
     def run(self) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
@@ -211,6 +217,8 @@ class Program:
         SymbolNotFoundError.
         """
         if isinstance(handle, Library):
+            if handle._handle.program is not self:
+                raise ValueError(f"{handle!r} belongs to another program")
             return handle.address_of(name)
         with self._entered() as linker:
             if handle == RTLD_DEFAULT:
@@ -355,6 +363,18 @@ class CDLL(Library):
                 finally:
                     self.program.close()
         super().close()
+
+
+def _check_lists(**values: object) -> None:
+    for name, value in values.items():
+        if isinstance(value, (str, bytes, os.PathLike)):
+            raise TypeError(f"{name} is a list, not one {type(value).__name__}")
+
+
+def _check_texts(name: str, values: Iterable[object]) -> None:
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"{name} contains {value!r}; it takes str")
 
 
 def _main_file(main: _StrPath | bytes | None, name: str | None, limits: Limits) -> MainFile | None:

@@ -90,6 +90,7 @@ class Linker:
         self.memory = Memory(store, lambda: group.memory)
         self._initialized = itertools.count(1)
         self._exit_hook_made = False
+        self._opened: list[list[LoadedModule]] = []  # what the constructors of each load under way have opened, outermost first
         self.state.memory.grow = group.grow_memory
         self.state.memory.zero = self.memory.zero
 
@@ -133,6 +134,8 @@ class Linker:
             self.state.add_to_global_scope(reachable(root))
         if mode & RTLD_NODELETE:
             root.permanent = True
+        if self._opened:
+            self._opened[-1].append(root)
         return root
 
     def _loaded(self, request: Request) -> LoadedModule:
@@ -176,6 +179,7 @@ class Linker:
 
     def _commit(self, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool) -> None:
         promoted: list[LoadedModule] = []
+        self._opened.append([])
         try:
             new = set(plan.new)
             self.state.add(module for module in plan.scope if module in new)
@@ -194,20 +198,25 @@ class Linker:
                     self.group.construct(module)
                 module.initialized = next(self._initialized)
         except BaseException:
-            self._roll_back(plan, promoted)
+            self._roll_back(plan, promoted, self._opened.pop())
             raise
+        opened = self._opened.pop()
+        if self._opened:
+            self._opened[-1] += opened
 
-    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule]) -> None:
-        """Undo a load that failed after it became visible."""
+    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+        """Undo a load that failed after it became visible, with what its constructors opened."""
         gone = self._dependents(plan.new)
-        try:
+        with _logged("destructor during the undoing of a failed load"):
             self._run_destructors([module for module in gone if module.initialized])
-        except (LinkError, wasmtime.WasmtimeError, wasmtime.Trap) as error:
-            logger.warning("destructor during the undoing of a failed load: %s", error)
         kept = set(promoted) - gone
         self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
         self._drop(gone)
         plan.undo()
+        for module in opened:
+            module.handles -= module not in gone
+        with _logged("destructor during the undoing of a failed load"):
+            self.collect()
 
     def _dependents(self, modules: Iterable[LoadedModule]) -> set[LoadedModule]:
         """Return the modules and all others that use them (a constructor may have opened some)."""
@@ -409,6 +418,10 @@ class Linker:
         if module.handles < 1:
             raise ClosedError(f"{module.name} is not open", module=module.name)
         module.handles -= 1
+        for opened in reversed(self._opened):
+            if module in opened:
+                opened.remove(module)
+                break
         if module.handles == 0:
             self.collect()
 
@@ -465,6 +478,15 @@ class Linker:
     def finalize(self) -> None:
         """Run all destructors that are left: the program exits."""
         self._run_destructors(list(self.state.modules))
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log what goes wrong in the guest where another failure is on its way to the caller already."""
+    try:
+        yield
+    except (LinkError, wasmtime.WasmtimeError, wasmtime.Trap) as error:
+        logger.warning("%s: %s", what, error)
 
 
 def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:

@@ -83,7 +83,8 @@ class WasiProcess:
             path.write_bytes(self._stdin)
             config.stdin_file = path
         else:
-            config.stdin_file = os.fspath(self._stdin)
+            with open(self._stdin, "rb"):  # wasmtime would not say what is wrong
+                config.stdin_file = os.fspath(self._stdin)
         self._output(config, "stdout", self._stdout)
         self._output(config, "stderr", self._stderr)
         store.set_wasi(config)
@@ -98,7 +99,8 @@ class WasiProcess:
         elif isinstance(target, int):
             raise ValueError(f"{name}={target}: give None, CAPTURE, DEVNULL or a path")
         else:
-            setattr(config, f"{name}_file", os.fspath(target))
+            with open(target, "wb"):
+                setattr(config, f"{name}_file", os.fspath(target))
 
     def _temporary_file(self, name: str) -> Path:
         handle, path = tempfile.mkstemp(prefix=f"pylinker-{name}-")

@@ -1,0 +1,25 @@
+/* cancel: the end of a linker, once and for all.
+ *
+ * States: open, then cancelled with a cause. Sticky: the first cause wins and stays. Every waiter of the linker looks at it on each
+ * turn, and cancelling wakes them all. Blocking: never. Threads: any. Memory order: SeqCst.
+ *
+ *     if (pl_cancel_set(cancel, PL_CAUSE_LEADER_FAILED)) log_the_cause();
+ */
+#ifndef PL_CANCEL_H
+#define PL_CANCEL_H
+
+#include "event.h"
+
+#include <stdint.h>
+
+typedef struct pl_cancel pl_cancel;
+
+/* An open one whose waiters sleep on `event`, or NULL if there is no memory. */
+pl_cancel *pl_cancel_new(pl_event *event);
+void pl_cancel_free(pl_cancel *cancel);
+/* Cancels with a cause (any number but 0). Answers 1 if this was the first, else 0. */
+int pl_cancel_set(pl_cancel *cancel, uint64_t cause);
+/* The cause, or 0 while open. */
+uint64_t pl_cancel_cause(const pl_cancel *cancel);
+
+#endif

@@ -1,0 +1,42 @@
+/* event: how every waiter of one linker sleeps and is woken.
+ *
+ * An eventcount: a waiter reads the count, looks at its condition, and sleeps only while the count has not moved. A notifier makes
+ * the condition true and moves the count. So no lock is shared with what the condition is made of, and no wake-up is lost.
+ *
+ * States: a count, and how many sleep. Memory order: pl_event_prepare and pl_event_notify are SeqCst, which makes "announce, then
+ * look" and "change, then look for sleepers" see each other. Blocking: only pl_event_wait. Threads: any, at once.
+ *
+ *     for (;;) {
+ *         uint32_t key = pl_event_prepare(event);
+ *         if (condition()) break;
+ *         if (!pl_event_wait(event, key, pl_deadline(timeout))) return TIMEOUT;
+ *     }
+ */
+#ifndef PL_EVENT_H
+#define PL_EVENT_H
+
+#include <stdint.h>
+
+typedef struct pl_event pl_event;
+
+/* Answers NULL if there is no memory. */
+pl_event *pl_event_new(void);
+/* Nobody may wait on it any more. NULL is allowed. */
+void pl_event_free(pl_event *event);
+
+/* The count to give to pl_event_wait; look at the condition after this call. */
+uint32_t pl_event_prepare(pl_event *event);
+/* Sleeps until the count has moved past `key` or the deadline (pl_now's clock; negative: none) is reached. Answers 1, or 0 at the
+ * deadline. May return early; the caller looks at its condition again. */
+int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline);
+/* Wakes every waiter. Cheap when there is none: one atomic addition and one load. */
+void pl_event_notify(pl_event *event);
+/* How many threads sleep here now; for tests. */
+uint32_t pl_event_waiters(pl_event *event);
+
+/* Nanoseconds on a clock that only goes forward. */
+int64_t pl_now(void);
+/* The deadline that lies `timeout` nanoseconds ahead; negative stays negative (none). */
+int64_t pl_deadline(int64_t timeout);
+
+#endif

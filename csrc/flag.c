@@ -1,0 +1,39 @@
+#include "flag.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+struct pl_flag {
+    atomic_int set;
+};
+
+pl_flag *pl_flag_new(void) {
+    pl_flag *flag = malloc(sizeof *flag);
+    if (flag != NULL) {
+        atomic_init(&flag->set, 0);
+    }
+    return flag;
+}
+
+void pl_flag_free(pl_flag *flag) {
+    free(flag);
+}
+
+int pl_flag_load(const pl_flag *flag, int order) {
+    switch (order) {
+    case PL_RELAXED:
+        return atomic_load_explicit(&flag->set, memory_order_relaxed);
+    case PL_ACQUIRE:
+        return atomic_load_explicit(&flag->set, memory_order_acquire);
+    default:
+        return atomic_load(&flag->set);
+    }
+}
+
+void pl_flag_set(pl_flag *flag) {
+    atomic_store(&flag->set, 1);
+}
+
+void pl_flag_clear(pl_flag *flag) {
+    atomic_store(&flag->set, 0);
+}

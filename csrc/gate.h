@@ -1,0 +1,31 @@
+/* gate: the topology token, of which there is one at a time.
+ *
+ * States: open, or held under a number. Numbers only go up and are never reused, so a token that was released twice, or never given
+ * out, is recognised. A token is a number and not a thread's: the parent of a spawn takes it, the child releases it.
+ *
+ * Blocking: never; who wants the token tries, follows what is pending, and backs off. Memory order: acquiring sees everything done
+ * before the last release (SeqCst).
+ *
+ *     uint64_t token = pl_gate_try_acquire(gate);
+ *     if (token != 0) { change_topology(); pl_gate_release(gate, token); }
+ */
+#ifndef PL_GATE_H
+#define PL_GATE_H
+
+#include "event.h"
+
+#include <stdint.h>
+
+typedef struct pl_gate pl_gate;
+
+/* An open gate, or NULL if there is no memory. Whoever waits for it sleeps on `event`. */
+pl_gate *pl_gate_new(pl_event *event);
+void pl_gate_free(pl_gate *gate);
+/* The number of a token, or 0 while another is out. */
+uint64_t pl_gate_try_acquire(pl_gate *gate);
+/* Answers 0, or -1 if `token` is not the one that is out: it was released before, or is made up. */
+int pl_gate_release(pl_gate *gate, uint64_t token);
+/* The token that is out, or 0. */
+uint64_t pl_gate_holder(const pl_gate *gate);
+
+#endif

@@ -1,0 +1,93 @@
+/* Discipline: the whole state is one atomic word: WRITER, or a number of readers; POISON is a bit of its own that is only ever set.
+ * It is changed by compare-and-swap, so there is no moment between writer and reader in a downgrade. */
+#include "rwlock.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define PL_WRITER UINT32_C(0x40000000)
+#define PL_POISON UINT32_C(0x80000000)
+
+struct pl_rwlock {
+    _Atomic uint32_t state;
+    pl_event *event; /* read-only */
+};
+
+pl_rwlock *pl_rwlock_new(pl_event *event) {
+    pl_rwlock *lock = malloc(sizeof *lock);
+    if (lock != NULL) {
+        atomic_init(&lock->state, 0);
+        lock->event = event;
+    }
+    return lock;
+}
+
+void pl_rwlock_free(pl_rwlock *lock) {
+    free(lock);
+}
+
+int pl_rwlock_try_read(pl_rwlock *lock) {
+    uint32_t state = atomic_load(&lock->state);
+    for (;;) {
+        if (state & PL_POISON) {
+            return PL_POISONED;
+        }
+        if (state & PL_WRITER) {
+            return PL_BUSY;
+        }
+        if (atomic_compare_exchange_weak(&lock->state, &state, state + 1)) {
+            return PL_ACQUIRED;
+        }
+    }
+}
+
+int pl_rwlock_try_write(pl_rwlock *lock) {
+    uint32_t state = 0;
+    if (atomic_compare_exchange_strong(&lock->state, &state, PL_WRITER)) {
+        return PL_ACQUIRED;
+    }
+    return state & PL_POISON ? PL_POISONED : PL_BUSY;
+}
+
+int pl_rwlock_write(pl_rwlock *lock, const pl_cancel *cancel, int64_t timeout) {
+    int64_t deadline = pl_deadline(timeout);
+    for (;;) {
+        uint32_t key = pl_event_prepare(lock->event);
+        int result = pl_rwlock_try_write(lock);
+        if (result != PL_BUSY) {
+            return result;
+        }
+        if (cancel != NULL && pl_cancel_cause(cancel) != 0) {
+            return PL_CANCELLED;
+        }
+        if (!pl_event_wait(lock->event, key, deadline)) {
+            return PL_TIMEOUT;
+        }
+    }
+}
+
+void pl_rwlock_downgrade(pl_rwlock *lock) {
+    atomic_store(&lock->state, 1); /* only the writer is here, and it is us */
+    pl_event_notify(lock->event);
+}
+
+void pl_rwlock_release_read(pl_rwlock *lock) {
+    if ((atomic_fetch_sub(&lock->state, 1) & ~PL_POISON) == 1) {
+        pl_event_notify(lock->event);
+    }
+}
+
+void pl_rwlock_release_write(pl_rwlock *lock) {
+    atomic_store(&lock->state, 0);
+    pl_event_notify(lock->event);
+}
+
+void pl_rwlock_poison(pl_rwlock *lock) {
+    atomic_store(&lock->state, PL_POISON);
+    pl_event_notify(lock->event);
+}
+
+int64_t pl_rwlock_readers(const pl_rwlock *lock) {
+    uint32_t state = atomic_load(&lock->state);
+    return state & PL_WRITER ? -1 : (int64_t)(state & ~PL_POISON);
+}

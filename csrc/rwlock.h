@@ -1,0 +1,55 @@
+/* rwlock: the lock of LinkerState. Many readers or one writer; a writer can become a reader without a gap.
+ *
+ * States: free, n readers, one writer; and, for good, poisoned: whoever held it for writing failed half-way, so nobody may look at
+ * what it guards. Guards may be released by another thread than the one that took them (a spawn hands them over).
+ *
+ * Blocking: only pl_rwlock_write, and the linker calls that only where no rendezvous can be waiting for the caller; elsewhere it
+ * tries and backs off. Not fair: the topology gate lets one writer at a time come near. Memory order: taking it for reading or writing
+ * acquires what the last writer released; all changes of the state are SeqCst.
+ *
+ *     if (pl_rwlock_try_write(lock) == PL_ACQUIRED) {
+ *         change();
+ *         pl_rwlock_downgrade(lock);
+ *         look();
+ *         pl_rwlock_release_read(lock);
+ *     }
+ */
+#ifndef PL_RWLOCK_H
+#define PL_RWLOCK_H
+
+#include "cancel.h"
+#include "event.h"
+
+#include <stdint.h>
+
+enum pl_acquire {
+    PL_ACQUIRED = 0,
+    PL_BUSY = 1,     /* try again later */
+    PL_POISONED = 2, /* never again */
+    PL_TIMEOUT = 3,
+    PL_CANCELLED = 4
+};
+
+typedef struct pl_rwlock pl_rwlock;
+
+/* A free lock whose waiters sleep on `event`, or NULL if there is no memory. */
+pl_rwlock *pl_rwlock_new(pl_event *event);
+void pl_rwlock_free(pl_rwlock *lock);
+
+/* Answer PL_ACQUIRED, PL_BUSY or PL_POISONED; never block. */
+int pl_rwlock_try_read(pl_rwlock *lock);
+int pl_rwlock_try_write(pl_rwlock *lock);
+/* Waits until it is free. `timeout` in nanoseconds, negative for none. Answers PL_ACQUIRED, PL_POISONED, PL_TIMEOUT or PL_CANCELLED. */
+int pl_rwlock_write(pl_rwlock *lock, const pl_cancel *cancel, int64_t timeout);
+
+/* The writer becomes a reader; no other writer can come between. */
+void pl_rwlock_downgrade(pl_rwlock *lock);
+void pl_rwlock_release_read(pl_rwlock *lock);
+void pl_rwlock_release_write(pl_rwlock *lock);
+/* The writer gives up for good: the lock is poisoned and released. */
+void pl_rwlock_poison(pl_rwlock *lock);
+
+/* For assertions: readers now, or -1 while it is written. */
+int64_t pl_rwlock_readers(const pl_rwlock *lock);
+
+#endif
