@@ -18,6 +18,8 @@
 #include <stdint.h>
 
 /* Opaque wasmtime objects. Pointers to them are made by wasmtime and only passed through. */
+typedef struct pl_engine pl_engine;   /* wasm_engine_t */
+typedef struct pl_store pl_store;     /* wasmtime_store_t */
 typedef struct pl_context pl_context; /* wasmtime_context_t */
 typedef struct pl_module pl_module;   /* wasmtime_module_t */
 typedef struct pl_error pl_error;     /* wasmtime_error_t: owned by whoever receives it */

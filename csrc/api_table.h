@@ -3,17 +3,24 @@
 #define PL_API_TABLE_H
 
 #include "call.h"
+#include "epoch.h"
 #include "hostfn.h"
 #include "object.h"
 
 #include <stdbool.h>
 
-/* X(result, name without the wasmtime_ prefix, parameters). The order is the index of pl_api_name. */
+/* X(result, name without its prefix, parameters). The order is the index of pl_api_name. */
 #define PL_API_ENTRIES(X)                                                                                              \
     X(pl_error *, func_call_unchecked, (pl_context *, const pl_func *, pl_value *, size_t, pl_trap **))               \
     X(void, func_new_unchecked,                                                                                        \
       (pl_context *, const pl_type *, pl_trap *(*)(void *, pl_caller *, pl_value *, size_t), void *, void (*)(void *), \
        pl_func *))                                                                                                     \
+    X(void, engine_increment_epoch, (pl_engine *))                                                                    \
+    X(void, context_set_epoch_deadline, (pl_context *, uint64_t))                                                     \
+    X(void, store_epoch_deadline_callback,                                                                             \
+      (pl_store *, pl_error * (*)(pl_context *, void *, uint64_t *, uint8_t *), void *, void (*)(void *)))            \
+    X(pl_error *, error_new, (const char *))                                                                          \
+    X(void, error_delete, (pl_error *))                                                                                \
     X(pl_trap *, trap_new, (const char *, size_t))                                                                     \
     X(pl_error *, instance_new,                                                                                        \
       (pl_context *, const pl_module *, const pl_extern *, size_t, pl_instance *, pl_trap **))                         \

@@ -90,6 +90,11 @@ void pl_receiver_expect(pl_receiver *receiver) {
     receiver->expected = 1;
 }
 
+void pl_receiver_forgive(pl_receiver *receiver) {
+    receiver->owed = 0;
+    receiver->expected = 0;
+}
+
 uint64_t pl_receiver_taken(const pl_receiver *receiver) {
     return atomic_load(&receiver->taken);
 }

@@ -37,6 +37,8 @@ uint64_t pl_bus_sent(const pl_bus *bus);
 
 /* The next message finds this receiver running. */
 void pl_receiver_expect(pl_receiver *receiver);
+/* Its group is dead: it owes nothing. */
+void pl_receiver_forgive(pl_receiver *receiver);
 /* The newest message it has taken. */
 uint64_t pl_receiver_taken(const pl_receiver *receiver);
 /* All messages up to `number` are taken. */

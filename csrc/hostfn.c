@@ -5,17 +5,33 @@
 
 #include <string.h>
 
+pl_trap *pl_trap_of(const char *text) {
+    return pl_wasmtime.trap_new(text, strlen(text));
+}
+
+pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap) {
+    pl_safepoint_restore(pl_group_safepoint(group), before);
+    if (before == PL_RUNNING && pl_group_safepoint_poll(group) != PL_ACQUIRED && trap == NULL) {
+        return pl_trap_of("the program has ended");
+    }
+    return trap;
+}
+
 static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)caller;
     pl_hostfn *function = environment;
     function->entries++;
     char message[PL_MESSAGE_CAPACITY];
     message[0] = '\0';
-    if (function->callback(function->handle, values, count, message, sizeof message) == 0) {
-        return NULL;
+    pl_group *group = function->group;
+    int before = group != NULL ? pl_safepoint_park(pl_group_safepoint(group)) : PL_PARKED;
+    int failed = function->callback(function->handle, values, count, message, sizeof message);
+    pl_trap *trap = NULL;
+    if (failed) {
+        message[sizeof message - 1] = '\0';
+        trap = pl_trap_of(message);
     }
-    message[sizeof message - 1] = '\0';
-    return pl_wasmtime.trap_new(message, strlen(message));
+    return group != NULL ? pl_host_return(group, before, trap) : trap;
 }
 
 void pl_hostfn_new(pl_context *context, const pl_type *type, pl_hostfn *function, pl_func *result) {

@@ -1,4 +1,4 @@
-/* hostfn: the guest calls a host function.
+/* hostfn: the guest calls a host function that is written in Python.
  *
  * A pl_hostfn is what stands behind one imported function: a C callback and a handle that tells the callback which Python object
  * is meant. It must stay where it is until its store is gone; wasmtime keeps its address.
@@ -6,9 +6,12 @@
  * The callback answers 0, or anything else after writing a message: the guest then traps with that message, and every frame
  * between the host call and the host's own call is unwound. A guest therefore never sees a half-done host call.
  *
+ * The group is PARKED while the callback runs, so Python, the GIL and whatever the callback waits for hold nobody up; on its way back the
+ * group replays what it missed, and if its linker was cancelled meanwhile the guest traps.
+ *
  * Blocking: as the callback does. Threads: called on the thread that runs the store; `entries` is written by that thread only.
  *
- *     pl_hostfn resolve = {.callback = my_callback, .handle = 7};
+ *     pl_hostfn resolve = {.callback = my_callback, .group = group, .handle = 7};
  *     pl_hostfn_new(context, type, &resolve, &func);
  */
 #ifndef PL_HOSTFN_H
@@ -23,9 +26,17 @@ typedef int (*pl_host_callback)(uintptr_t handle, pl_value *values, size_t count
 
 typedef struct pl_hostfn {
     pl_host_callback callback;
+    pl_group *group;  /* that of the store, or NULL if there is no linker to follow */
     uintptr_t handle;
     uint64_t entries; /* how often the guest came in */
 } pl_hostfn;
+
+/* A trap with this text. */
+pl_trap *pl_trap_of(const char *text);
+
+/* Ends a host call of `group` that trapped with `trap` or not (NULL): puts the group's state back and replays what is pending. Answers `trap`,
+ * or one of its own if there was none and the linker is cancelled. */
+pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap);
 
 /* Makes `function` callable in the store of `context`. `type` is a wasm_functype_t; the store copies it. */
 void pl_hostfn_new(pl_context *context, const pl_type *type, pl_hostfn *function, pl_func *result);

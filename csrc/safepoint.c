@@ -1,5 +1,5 @@
-/* Discipline: `depth` belongs to the group's thread. `state` is changed by that thread with compare-and-swap, so that a death, which may
- * come from anywhere, is never undone. */
+/* Discipline: `state` is changed by the group's thread with compare-and-swap, so that a death, which may come from anywhere, is never
+ * undone. */
 #include "safepoint.h"
 
 #include <stdatomic.h>
@@ -7,7 +7,6 @@
 
 struct pl_safepoint {
     atomic_int state;
-    unsigned depth;
     pl_event *event; /* read-only */
 };
 
@@ -15,7 +14,6 @@ pl_safepoint *pl_safepoint_new(pl_event *event) {
     pl_safepoint *safepoint = malloc(sizeof *safepoint);
     if (safepoint != NULL) {
         atomic_init(&safepoint->state, PL_PARKED);
-        safepoint->depth = 0;
         safepoint->event = event;
     }
     return safepoint;
@@ -29,34 +27,26 @@ int pl_safepoint_state(const pl_safepoint *safepoint) {
     return atomic_load(&safepoint->state);
 }
 
-static int change(pl_safepoint *safepoint, int from, int to) {
-    return atomic_compare_exchange_strong(&safepoint->state, &from, to);
-}
-
-int pl_safepoint_enter(pl_safepoint *safepoint) {
-    if (safepoint->depth++ != 0) {
-        return 0;
-    }
-    change(safepoint, PL_PARKED, PL_RUNNING);
-    return 1;
-}
-
-void pl_safepoint_leave(pl_safepoint *safepoint) {
-    if (--safepoint->depth == 0) {
-        pl_safepoint_park(safepoint);
-    }
+int pl_safepoint_run(pl_safepoint *safepoint) {
+    int before = PL_PARKED;
+    atomic_compare_exchange_strong(&safepoint->state, &before, PL_RUNNING);
+    return before;
 }
 
 int pl_safepoint_park(pl_safepoint *safepoint) {
-    if (!change(safepoint, PL_RUNNING, PL_PARKED)) {
-        return 0;
+    int before = PL_RUNNING;
+    if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_PARKED)) {
+        pl_event_notify(safepoint->event);
     }
-    pl_event_notify(safepoint->event);
-    return 1;
+    return before;
 }
 
-void pl_safepoint_unpark(pl_safepoint *safepoint) {
-    change(safepoint, PL_PARKED, PL_RUNNING);
+void pl_safepoint_restore(pl_safepoint *safepoint, int before) {
+    if (before == PL_RUNNING) {
+        pl_safepoint_run(safepoint);
+    } else if (before == PL_PARKED) {
+        pl_safepoint_park(safepoint);
+    }
 }
 
 void pl_safepoint_die(pl_safepoint *safepoint) {

@@ -1,16 +1,17 @@
 /* safepoint: whether the thread of a group is executing guest code.
  *
  * States: PARKED, where the group touches nothing a rendezvous changes and is counted as arrived; RUNNING; DEAD, for good. A new one is
- * PARKED. Entries nest: only the outermost one runs and only its end parks. A host function that may block, or that calls Python, parks
- * in between and unparks on its way back.
+ * PARKED. Switches nest like calls: the host calls the guest (run), which calls a host function that may block or calls Python (park),
+ * which may call the guest again (run); each puts back the state it found.
  *
- * Who calls: the group's own thread; pl_safepoint_state and pl_safepoint_die are for any. Blocking: never. Memory order: SeqCst. Entering
- * is "state = RUNNING, then look at the pending flag", leading is "set the flag, then look at the state": one of the two sees the other.
- * So after pl_safepoint_enter or pl_safepoint_unpark the caller must look for pending operations before any guest code.
+ * Who calls: the group's own thread; pl_safepoint_state and pl_safepoint_die are for any. Blocking: never. Memory order: SeqCst. Running is
+ * "state = RUNNING, then look at the pending flag", leading is "set the flag, then look at the state": one of the two sees the other. So
+ * after a pl_safepoint_run, and after a pl_safepoint_restore to RUNNING, the caller must look for pending operations before any guest code.
  *
- *     if (pl_safepoint_enter(safepoint)) follow_what_is_pending();
+ *     int before = pl_safepoint_run(safepoint);
+ *     follow_what_is_pending();
  *     guest();
- *     pl_safepoint_leave(safepoint);
+ *     pl_safepoint_restore(safepoint, before);
  */
 #ifndef PL_SAFEPOINT_H
 #define PL_SAFEPOINT_H
@@ -27,13 +28,11 @@ void pl_safepoint_free(pl_safepoint *safepoint);
 
 /* Answers an enum pl_state. */
 int pl_safepoint_state(const pl_safepoint *safepoint);
-/* Answers 1 if this is the outermost entry, else 0. Nothing but the depth changes in a dead group. */
-int pl_safepoint_enter(pl_safepoint *safepoint);
-void pl_safepoint_leave(pl_safepoint *safepoint);
-/* Between an enter and its leave; answers 1 if the group was running and is parked now. */
+/* The thread is about to execute guest code, or to leave it. Both answer the state there was; a dead group stays dead. */
+int pl_safepoint_run(pl_safepoint *safepoint);
 int pl_safepoint_park(pl_safepoint *safepoint);
-/* After a park that answered 1. */
-void pl_safepoint_unpark(pl_safepoint *safepoint);
+/* Puts back what pl_safepoint_run or pl_safepoint_park answered. */
+void pl_safepoint_restore(pl_safepoint *safepoint, int before);
 /* The group is gone: it trapped, exited, or was shut down. */
 void pl_safepoint_die(pl_safepoint *safepoint);
 

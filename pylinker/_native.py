@@ -11,28 +11,58 @@ for the duration.
 from __future__ import annotations
 
 import itertools
+import threading
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError
 
 __all__ = [
+    "ACQUIRE",
+    "ACQUIRED",
+    "BUSY",
+    "CANCELLED",
+    "CAUSE_BUS",
+    "CAUSE_CLOSED",
+    "CAUSE_INTERRUPTED",
+    "CAUSE_LEADER",
+    "CAUSE_REPLAY",
+    "DEAD",
     "EXTERN_FUNC",
     "EXTERN_GLOBAL",
     "EXTERN_MEMORY",
     "EXTERN_SHARED_MEMORY",
     "EXTERN_TABLE",
     "EXTERN_TAG",
+    "PARKED",
+    "POISONED",
+    "RELAXED",
+    "RUNNING",
+    "SEQ_CST",
+    "TIMEOUT",
+    "WASI_PLAIN",
+    "WASI_POLL",
+    "WASI_READ",
+    "NULL",
+    "Backoff",
     "Context",
     "Extern",
     "Failure",
     "Func",
     "HostFunction",
     "Instance",
+    "Member",
+    "Participant",
+    "Shared",
     "Values",
+    "WasiCall",
+    "WasiProcess",
     "call",
     "context_at",
+    "epoch_bump",
+    "epoch_tick",
     "export",
     "extern_at",
     "extern_of_shared_memory",
@@ -54,6 +84,7 @@ __all__ = [
     "table_set",
     "table_size",
     "values",
+    "watch",
 ]
 
 # What cffi hands out. The names are for the reader: cffi has one type for all of them.
@@ -75,10 +106,13 @@ _U32 = 1 << 32
 
 
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
-    """wasmtime returned a trap or an error. Exactly one of ``trap`` and ``error`` is an address; the receiver owns it."""
+    """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address, which the receiver owns.
+
+    Neither is: the linker is cancelled, and wasmtime was not asked.
+    """
 
     def __init__(self, *, trap: int = 0, error: int = 0) -> None:
-        super().__init__(f"trap {trap:#x}" if trap else f"error {error:#x}")
+        super().__init__(f"trap {trap:#x}" if trap else f"error {error:#x}" if error else "cancelled")
         self.trap = trap
         self.error = error
 
@@ -134,10 +168,13 @@ def values(count: int) -> Values:
     return ffi.new("pl_value[]", count)
 
 
-def call(context: Context, func: Func, raw: Values, count: int) -> None:
-    """Call ``func``; arguments are taken from ``raw`` and results are left there. Blocks while the guest runs."""
+def call(member: Member, context: Context, func: Func, raw: Values, count: int) -> None:
+    """Call ``func`` as the thread of ``member``; arguments are taken from ``raw`` and results are left there.
+
+    Blocks while the guest runs. Raises Failure with neither trap nor error if the linker is cancelled and the guest was not called.
+    """
     failure = ffi.new("pl_failure *")
-    if lib.pl_call(context, func, raw, count, failure):
+    if lib.pl_call(member.pointer, context, func, raw, count, failure):
         _raise(failure)
 
 
@@ -162,16 +199,18 @@ def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity:
 class HostFunction:
     """A Python callable that a guest can import.
 
-    It gets the raw values (arguments in, results out). Keep the object as long as its store lives: wasmtime keeps its address.
+    It gets the raw values (arguments in, results out), and runs while the group of ``member`` is parked. Keep the object as long as its
+    store lives: wasmtime keeps its address.
     ``entries`` counts how often the guest came in.
     """
 
     __slots__ = ("_handle", "_record", "extern")
 
-    def __init__(self, context: Context, type_address: int, function: Callable[[Values], None]) -> None:
+    def __init__(self, context: Context, type_address: int, function: Callable[[Values], None], member: Member | None) -> None:
         self._handle = next(_host_handles)
         _host_functions[self._handle] = function
-        self._record = ffi.new("pl_hostfn *", {"callback": lib.pl_python_host, "handle": self._handle})
+        group = member.pointer if member else ffi.NULL
+        self._record = ffi.new("pl_hostfn *", {"callback": lib.pl_python_host, "handle": self._handle, "group": group})
         self.extern: Extern = ffi.new("pl_extern *")
         self.extern.kind = EXTERN_FUNC
         lib.pl_hostfn_new(context, ffi.cast("pl_type *", type_address), self._record, ffi.addressof(self.extern.of, "func"))
@@ -187,6 +226,348 @@ class HostFunction:
 
     def __del__(self) -> None:
         self.release()
+
+
+# One dynamic-link universe
+
+RELAXED: int = lib.PL_RELAXED
+ACQUIRE: int = lib.PL_ACQUIRE
+SEQ_CST: int = lib.PL_SEQ_CST
+
+ACQUIRED: int = lib.PL_ACQUIRED
+BUSY: int = lib.PL_BUSY
+POISONED: int = lib.PL_POISONED
+TIMEOUT: int = lib.PL_TIMEOUT
+CANCELLED: int = lib.PL_CANCELLED
+
+PARKED: int = lib.PL_PARKED
+RUNNING: int = lib.PL_RUNNING
+DEAD: int = lib.PL_DEAD
+
+CAUSE_CLOSED: int = lib.PL_CAUSE_CLOSED
+CAUSE_LEADER: int = lib.PL_CAUSE_LEADER
+CAUSE_REPLAY: int = lib.PL_CAUSE_REPLAY
+CAUSE_BUS: int = lib.PL_CAUSE_BUS
+CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
+
+
+NULL: Any = ffi.NULL
+
+
+class Backoff:
+    """The pauses of ``csrc/backoff.h``; one thread's."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self) -> None:
+        self._record = ffi.new("pl_backoff *")
+
+    @property
+    def pauses(self) -> int:
+        """Pauses taken."""
+        return int(self._record.pauses)
+
+    @property
+    def next_sleep(self) -> float | None:
+        """Seconds of the next pause, 0.0 for a yield, None for a spin."""
+        kind = lib.pl_backoff_kind(self._record.pauses)
+        return None if kind == 0 else max(kind, 0) / 1e9
+
+    def pause(self) -> None:
+        """Take the next pause."""
+        lib.pl_backoff_pause(self._record)
+
+    def reset(self) -> None:
+        """Forget the pauses taken."""
+        self._record.pauses = 0
+
+
+def nanoseconds(timeout: float | None) -> int:
+    """Return seconds as C takes them: None (no timeout) is negative."""
+    return -1 if timeout is None else max(0, min(int(timeout * 1e9), (1 << 62)))
+
+
+class Shared:
+    """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.gc(lib.pl_shared_new(), lib.pl_shared_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for the linker's locks")
+        self._cancel = lib.pl_shared_cancel(self.pointer)
+        self._flag = lib.pl_shared_flag(self.pointer)
+        self._lock = lib.pl_shared_lock(self.pointer)
+        self._gate = lib.pl_shared_gate(self.pointer)
+        self._barriers = lib.pl_shared_barriers(self.pointer)
+        self._operations = lib.pl_shared_operations(self.pointer)
+
+    def pending(self, order: int) -> bool:
+        """Load the pending flag."""
+        return bool(lib.pl_flag_load(self._flag, order))
+
+    def cancel(self, cause: int) -> bool:
+        """Cancel for good and wake every waiter; True if this was the first cause."""
+        return bool(lib.pl_cancel_set(self._cancel, cause))
+
+    @property
+    def cause(self) -> int:
+        """Why it was cancelled, 0 if it was not."""
+        return int(lib.pl_cancel_cause(self._cancel))
+
+    def try_read(self) -> int:
+        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_rwlock_try_read(self._lock))
+
+    def try_write(self) -> int:
+        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_rwlock_try_write(self._lock))
+
+    def write(self, timeout: float | None) -> int:
+        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
+        return int(lib.pl_rwlock_write(self._lock, self._cancel, nanoseconds(timeout)))
+
+    def downgrade(self) -> None:
+        """Turn the write lock into a read lock without a gap."""
+        lib.pl_rwlock_downgrade(self._lock)
+
+    def release_read(self) -> None:
+        """Give up a read lock."""
+        lib.pl_rwlock_release_read(self._lock)
+
+    def release_write(self) -> None:
+        """Give up the write lock."""
+        lib.pl_rwlock_release_write(self._lock)
+
+    def poison(self) -> None:
+        """Give up the write lock for good: what it guards is broken."""
+        lib.pl_rwlock_poison(self._lock)
+
+    @property
+    def readers(self) -> int:
+        """How many hold the lock for reading, -1 while it is held for writing."""
+        return int(lib.pl_rwlock_readers(self._lock))
+
+    def try_acquire_token(self) -> int:
+        """Return the number of the topology token, or 0 while it is out."""
+        return int(lib.pl_gate_try_acquire(self._gate))
+
+    def release_token(self, token: int) -> bool:
+        """Give the topology token back; False if this one is not out."""
+        return lib.pl_gate_release(self._gate, token) == 0
+
+    @property
+    def token(self) -> int:
+        """The number of the token that is out, or 0."""
+        return int(lib.pl_gate_holder(self._gate))
+
+    @property
+    def receivers(self) -> tuple[int, int]:
+        """How many receivers the buses of barriers and of operations have."""
+        return int(lib.pl_bus_receivers(self._barriers)), int(lib.pl_bus_receivers(self._operations))
+
+    @property
+    def published(self) -> int:
+        """The number of the newest operation."""
+        return int(lib.pl_bus_sent(self._operations))
+
+    @property
+    def applied_by_all(self) -> int:
+        """The newest operation that every living group has replayed."""
+        return int(lib.pl_shared_applied_by_all(self.pointer))
+
+
+class Participant(Protocol):
+    """What a member calls back, on the thread of its group."""
+
+    def replay(self, first: int, last: int) -> None:
+        """Carry out the operations with these numbers, both included."""
+
+    def check(self) -> None:
+        """Do nothing; an exception, such as that of a signal handler, stops the guest."""
+
+
+_members: dict[int, weakref.ref[Member]] = {}
+_member_handles = itertools.count(1)
+
+
+class Member:
+    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock."""
+
+    def __init__(self, shared: Shared, participant: Participant) -> None:
+        self.shared = shared
+        self.handle = next(_member_handles)
+        self.failure: BaseException | None = None
+        self._participant = weakref.ref(participant)
+        self.pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_check)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a group")
+        self._safepoint = lib.pl_group_safepoint(self.pointer)
+        _members[self.handle] = weakref.ref(self)
+
+    @property
+    def participant(self) -> Participant:
+        """What is called back."""
+        participant = self._participant()
+        if participant is None:
+            raise InternalError("a member outlived its group")
+        return participant
+
+    @property
+    def state(self) -> int:
+        """PARKED, RUNNING or DEAD."""
+        return int(lib.pl_safepoint_state(self._safepoint))
+
+    @property
+    def applied(self) -> int:
+        """The newest operation it has replayed."""
+        return int(lib.pl_group_applied(self.pointer))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something to replay before guest code may run."""
+        return bool(lib.pl_group_is_behind(self.pointer))
+
+    def die(self) -> None:
+        """Leave every rendezvous for good."""
+        if self.pointer != ffi.NULL:
+            lib.pl_safepoint_die(self._safepoint)
+
+    def follow(self) -> int:
+        """Take part in what is pending: ACQUIRED, CANCELLED or POISONED. Blocks until the leader has published."""
+        return int(lib.pl_follow(self.pointer))
+
+    def catch_up(self) -> bool:
+        """Replay, under the write lock, what was missed; False if that failed."""
+        return lib.pl_group_catch_up(self.pointer) == 0
+
+    def open(self) -> int:
+        """Open a barrier as leader and return its number, 0 if the protocol is broken."""
+        return int(lib.pl_lead_open(self.pointer))
+
+    def meet(self, timeout: float | None) -> tuple[int, int]:
+        """Wait until everybody has arrived: ACQUIRED, TIMEOUT or CANCELLED, and the handle of a member that was late."""
+        late = ffi.new("uintptr_t *")
+        return int(lib.pl_lead_meet(self.pointer, nanoseconds(timeout), late)), int(late[0])
+
+    def publish(self) -> int:
+        """Publish the operation and return its number, 0 if the protocol is broken. The write lock is a read lock then."""
+        return int(lib.pl_lead_publish(self.pointer))
+
+    def finish(self) -> int:
+        """Wait until everybody who arrived has replayed, and release the read lock: ACQUIRED or CANCELLED."""
+        return int(lib.pl_lead_finish(self.pointer))
+
+    def withdraw(self) -> int:
+        """Publish an operation that does nothing; the write lock stays. Returns its number, 0 if the protocol is broken."""
+        return int(lib.pl_lead_withdraw(self.pointer))
+
+    def free(self) -> None:
+        """Leave the linker. A second time does nothing."""
+        pointer, self.pointer = self.pointer, ffi.NULL
+        if pointer != ffi.NULL:
+            _members.pop(self.handle, None)
+            lib.pl_group_free(pointer)
+
+    def __del__(self) -> None:
+        if hasattr(self, "pointer"):
+            self.free()
+
+
+def _member(handle: int) -> Member:
+    member = _members[handle]()
+    if member is None:
+        raise InternalError("a group runs without its member")
+    return member
+
+
+def _keep(_kind: object, error: BaseException | None, traceback: Any) -> int:
+    """Keep what a callback raised where the group's thread finds it; the callback's caller in C gets a 1."""
+    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
+    member = _members[handle]() if handle in _members else None
+    if member is not None and member.failure is None:
+        member.failure = error
+    return 1
+
+
+@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def pl_python_replay(handle: int, first: int, last: int) -> int:
+    """Replay operations in the group behind ``handle``."""
+    _member(handle).participant.replay(first, last)
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def pl_python_check(handle: int) -> int:
+    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread."""
+    _member(handle).participant.check()
+    return 0
+
+
+# Guests that make no calls
+
+
+def epoch_tick(engine_address: int, interval: float) -> None:
+    """Move the epoch of an engine every ``interval`` seconds from now on."""
+    lib.pl_epoch_main_thread(threading.main_thread().ident or 0)
+    if lib.pl_epoch_tick(ffi.cast("pl_engine *", engine_address), nanoseconds(interval)):
+        raise MemoryError("no thread for the epoch")
+
+
+def epoch_bump(engine_address: int) -> None:
+    """Move the epoch of an engine now."""
+    lib.pl_epoch_bump(ffi.cast("pl_engine *", engine_address))
+
+
+def watch(store_address: int, context: Context, member: Member, *, preempt: bool) -> object:
+    """Watch the guest of a store: it stops when its linker is cancelled or a check fails. Keep what is returned as long as the store."""
+    record = ffi.new(
+        "pl_watch *",
+        {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt},
+    )
+    lib.pl_epoch_install(ffi.cast("pl_store *", store_address), context, record)
+    return record
+
+
+# WASI
+
+WASI_PLAIN: int = lib.PL_WASI_PLAIN
+WASI_POLL: int = lib.PL_WASI_POLL
+WASI_READ: int = lib.PL_WASI_READ
+
+
+class WasiProcess:
+    """The store that has a WASI process, and the mutex its callers take turns with. ``waits``: descriptor 0 is standard input itself."""
+
+    def __init__(self, context: Context, *, waits: bool) -> None:
+        self.pointer = ffi.gc(lib.pl_process_new(context, waits), lib.pl_process_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a WASI process")
+
+
+class WasiCall:
+    """One WASI function for the guest of one store; usable once :meth:`connect` was called. Keep it as long as the store."""
+
+    def __init__(self, process: WasiProcess, member: Member, context: Context, type_address: int, kind: int) -> None:
+        self._record = ffi.new(
+            "pl_wasi_call *",
+            {
+                "process": process.pointer,
+                "group": member.pointer,
+                "context": context,
+                "kind": kind,
+                "check": lib.pl_python_check,
+                "handle": member.handle,
+            },
+        )
+        self._process = process
+        self.extern: Extern = ffi.new("pl_extern *")
+        self.extern.kind = EXTERN_FUNC
+        lib.pl_wasi_new(context, ffi.cast("pl_type *", type_address), self._record, ffi.addressof(self.extern.of, "func"))
+
+    def connect(self, target: Func, memory: Extern) -> None:
+        """Say which function is called, in the process's store, and where the caller's memory is."""
+        self._record.target = target[0]
+        self._record.memory = memory[0]
 
 
 # Instances

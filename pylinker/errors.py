@@ -22,8 +22,10 @@ __all__ = [
     "MemoryAccessError",
     "NotDynamicError",
     "ParseError",
+    "RendezvousTimeout",
     "SignatureMismatchError",
     "SymbolNotFoundError",
+    "SynchronizationAborted",
     "UndefinedSymbol",
     "UndefinedSymbolError",
     "UnsupportedError",
@@ -164,6 +166,24 @@ class ClosedError(LinkError, ValueError):
 
 class AlreadyRunError(LinkError, RuntimeError):
     """``run()`` was called twice: a WASI command starts once."""
+
+
+class SynchronizationAborted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the linker
+    """The linker of a threaded program was given up, for good; ``__cause__`` is the first reason.
+
+    All threads of the program get it, and every later use of the program.
+    """
+
+
+class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
+    """A thread of the guest did not come to a safepoint in time, so the operation was withdrawn; nothing has changed.
+
+    ``thread`` is the number of the thread that was waited for. ``preempt=True`` makes every running thread come within milliseconds.
+    """
+
+    def __init__(self, message: str, *, thread: int | None = None) -> None:
+        super().__init__(message)
+        self.thread = thread
 
 
 class InternalError(RuntimeError):

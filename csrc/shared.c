@@ -1,0 +1,389 @@
+/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also under the leader's read lock: only the holder
+ * of the token writes it). Everything else is atomic inside its primitive. */
+#include "shared.h"
+
+#include <stdlib.h>
+
+struct pl_group {
+    pl_shared *shared; /* read-only */
+    pl_safepoint *safepoint;
+    pl_receiver *barriers;   /* what it has taken is `arrived` */
+    pl_receiver *operations; /* what it has taken is `applied` */
+    uintptr_t handle;
+    pl_replay replay;
+    pl_check check;
+    int remembered; /* it arrived at the barrier that is open */
+    pl_group *next;
+};
+
+struct pl_shared {
+    pl_event *event;
+    pl_cancel *cancel;
+    pl_flag *flag;
+    pl_rwlock *lock;
+    pl_gate *gate;
+    pl_bus *barriers;
+    pl_bus *operations;
+    pl_group *first;
+    size_t count;
+};
+
+pl_shared *pl_shared_new(void) {
+    pl_shared *shared = calloc(1, sizeof *shared);
+    if (shared == NULL) {
+        return NULL;
+    }
+    shared->event = pl_event_new();
+    if (shared->event == NULL) {
+        free(shared);
+        return NULL;
+    }
+    shared->cancel = pl_cancel_new(shared->event);
+    shared->flag = pl_flag_new();
+    shared->lock = pl_rwlock_new(shared->event);
+    shared->gate = pl_gate_new(shared->event);
+    shared->barriers = pl_bus_new();
+    shared->operations = pl_bus_new();
+    if (!shared->cancel || !shared->flag || !shared->lock || !shared->gate || !shared->barriers || !shared->operations) {
+        pl_shared_free(shared);
+        return NULL;
+    }
+    return shared;
+}
+
+void pl_shared_free(pl_shared *shared) {
+    if (shared == NULL) {
+        return;
+    }
+    pl_bus_free(shared->operations);
+    pl_bus_free(shared->barriers);
+    pl_gate_free(shared->gate);
+    pl_rwlock_free(shared->lock);
+    pl_flag_free(shared->flag);
+    pl_cancel_free(shared->cancel);
+    pl_event_free(shared->event);
+    free(shared);
+}
+
+pl_event *pl_shared_event(pl_shared *shared) {
+    return shared->event;
+}
+
+pl_cancel *pl_shared_cancel(pl_shared *shared) {
+    return shared->cancel;
+}
+
+pl_flag *pl_shared_flag(pl_shared *shared) {
+    return shared->flag;
+}
+
+pl_rwlock *pl_shared_lock(pl_shared *shared) {
+    return shared->lock;
+}
+
+pl_gate *pl_shared_gate(pl_shared *shared) {
+    return shared->gate;
+}
+
+pl_bus *pl_shared_barriers(pl_shared *shared) {
+    return shared->barriers;
+}
+
+pl_bus *pl_shared_operations(pl_shared *shared) {
+    return shared->operations;
+}
+
+pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
+    pl_group *group = calloc(1, sizeof *group);
+    if (group == NULL) {
+        return NULL;
+    }
+    group->safepoint = pl_safepoint_new(shared->event);
+    group->barriers = pl_bus_subscribe(shared->barriers);
+    group->operations = pl_bus_subscribe(shared->operations);
+    group->handle = handle;
+    group->replay = replay;
+    group->check = check;
+    group->shared = shared;
+    group->next = shared->first;
+    shared->first = group;
+    shared->count++;
+    if (!group->safepoint || !group->barriers || !group->operations) {
+        pl_group_free(group);
+        return NULL;
+    }
+    return group;
+}
+
+void pl_group_free(pl_group *group) {
+    pl_shared *shared = group->shared;
+    for (pl_group **place = &shared->first; *place != NULL; place = &(*place)->next) {
+        if (*place == group) {
+            *place = group->next;
+            shared->count--;
+            break;
+        }
+    }
+    if (group->barriers) {
+        pl_bus_unsubscribe(shared->barriers, group->barriers);
+    }
+    if (group->operations) {
+        pl_bus_unsubscribe(shared->operations, group->operations);
+    }
+    pl_safepoint_free(group->safepoint);
+    free(group);
+}
+
+size_t pl_group_count(const pl_shared *shared) {
+    return shared->count;
+}
+
+uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
+    uint64_t oldest = pl_bus_sent(shared->operations);
+    for (const pl_group *group = shared->first; group != NULL; group = group->next) {
+        uint64_t applied = pl_receiver_taken(group->operations);
+        if (pl_safepoint_state(group->safepoint) != PL_DEAD && applied < oldest) {
+            oldest = applied;
+        }
+    }
+    return oldest;
+}
+
+pl_safepoint *pl_group_safepoint(pl_group *group) {
+    return group->safepoint;
+}
+
+uint64_t pl_group_arrived(const pl_group *group) {
+    return pl_receiver_taken(group->barriers);
+}
+
+uint64_t pl_group_applied(const pl_group *group) {
+    return pl_receiver_taken(group->operations);
+}
+
+uintptr_t pl_group_handle(const pl_group *group) {
+    return group->handle;
+}
+
+pl_shared *pl_group_shared(const pl_group *group) {
+    return group->shared;
+}
+
+/* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. */
+static int is_interrupted(pl_group *self) {
+    if (self->check == NULL || self->check(self->handle) == 0) {
+        return 0;
+    }
+    pl_cancel_set(self->shared->cancel, PL_CAUSE_INTERRUPTED);
+    return 1;
+}
+
+static int has_arrived(void *member, uint64_t number) {
+    pl_group *group = member;
+    /* The state is looked at last: a group that parks after it arrived is remembered, since it replays before it runs in any case. */
+    if (pl_receiver_taken(group->barriers) >= number) {
+        group->remembered = 1;
+        return 1;
+    }
+    return pl_safepoint_state(group->safepoint) != PL_RUNNING;
+}
+
+static int has_replayed(void *member, uint64_t number) {
+    pl_group *group = member;
+    return pl_receiver_taken(group->operations) >= number || pl_safepoint_state(group->safepoint) == PL_DEAD;
+}
+
+/* The leader waits for one group. */
+static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline) {
+    pl_shared *shared = self->shared;
+    for (;;) {
+        void *member = group;
+        size_t late;
+        int64_t slice = pl_now() + PL_SLICE;
+        int64_t until = deadline >= 0 && deadline < slice ? deadline : slice;
+        int result = pl_barrier_wait(shared->event, shared->cancel, &member, 1, done, number, until, &late);
+        if (result != PL_TIMEOUT) {
+            return result;
+        }
+        if (is_interrupted(self)) {
+            return PL_CANCELLED;
+        }
+        if (until == deadline) {
+            return PL_TIMEOUT;
+        }
+    }
+}
+
+uint64_t pl_lead_open(pl_group *self) {
+    pl_shared *shared = self->shared;
+    if (pl_bus_sent(shared->barriers) != pl_bus_sent(shared->operations)) {
+        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        return 0;
+    }
+    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+        group->remembered = 0;
+    }
+    uint64_t number = pl_bus_try_broadcast(shared->barriers); /* `cur`, before the flag */
+    if (number == 0) {
+        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        return 0;
+    }
+    pl_receiver_take(self->barriers, number);
+    pl_flag_set(shared->flag);
+    pl_event_notify(shared->event);
+    return number;
+}
+
+int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
+    pl_shared *shared = self->shared;
+    uint64_t number = pl_bus_sent(shared->barriers);
+    int64_t deadline = pl_deadline(timeout);
+    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+        if (group != self) {
+            int result = meet(self, group, has_arrived, number, deadline);
+            if (result != PL_ACQUIRED) {
+                *late = group->handle;
+                return result;
+            }
+        }
+    }
+    return PL_ACQUIRED;
+}
+
+uint64_t pl_lead_publish(pl_group *self) {
+    pl_shared *shared = self->shared;
+    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+        if (pl_safepoint_state(group->safepoint) == PL_DEAD) {
+            pl_receiver_forgive(group->operations);
+        } else if (group->remembered) {
+            pl_receiver_expect(group->operations);
+        }
+    }
+    uint64_t number = pl_bus_try_broadcast(shared->operations); /* `published`, and only then the flag: mutant 1 */
+    if (number == 0) {
+        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        return 0;
+    }
+    pl_flag_clear(shared->flag);
+    pl_receiver_take(self->operations, number);
+    pl_rwlock_downgrade(shared->lock); /* notifies */
+    return number;
+}
+
+int pl_lead_finish(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t number = pl_bus_sent(shared->operations);
+    int result = PL_ACQUIRED;
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
+        if (group != self && group->remembered) {
+            result = meet(self, group, has_replayed, number, -1);
+        }
+    }
+    pl_rwlock_release_read(shared->lock);
+    return result;
+}
+
+uint64_t pl_lead_withdraw(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t number = pl_bus_try_broadcast(shared->operations);
+    if (number == 0) {
+        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        return 0;
+    }
+    pl_flag_clear(shared->flag);
+    pl_receiver_take(self->operations, number);
+    pl_event_notify(shared->event);
+    return number;
+}
+
+int pl_group_is_behind(const pl_group *self) {
+    const pl_shared *shared = self->shared;
+    /* The flag before the number: the other order lets a group through between the two (mutant 2). */
+    return pl_flag_load(shared->flag, PL_SEQ_CST) ||
+           pl_receiver_taken(self->operations) < pl_bus_sent(shared->operations);
+}
+
+/* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this on every turn: the next leader may be waiting
+ * for it (mutant 3). */
+static void arrive(pl_group *self) {
+    pl_shared *shared = self->shared;
+    if (pl_flag_load(shared->flag, PL_SEQ_CST)) {
+        uint64_t number = pl_bus_sent(shared->barriers);
+        if (pl_receiver_taken(self->barriers) != number) {
+            pl_receiver_take(self->barriers, number);
+            pl_event_notify(shared->event);
+        }
+    }
+}
+
+int pl_group_catch_up(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t applied = pl_receiver_taken(self->operations);
+    uint64_t published = pl_bus_sent(shared->operations);
+    if (applied >= published) {
+        return 0;
+    }
+    if (self->replay(self->handle, applied + 1, published) != 0) {
+        pl_cancel_set(shared->cancel, PL_CAUSE_REPLAY);
+        return -1;
+    }
+    pl_receiver_take(self->operations, published);
+    return 0;
+}
+
+/* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
+static int follow_once(pl_group *self) {
+    pl_shared *shared = self->shared;
+    for (;;) {
+        uint32_t key = pl_event_prepare(shared->event);
+        arrive(self);
+        if (pl_cancel_cause(shared->cancel) != 0) {
+            return PL_CANCELLED;
+        }
+        if (pl_bus_sent(shared->operations) >= pl_receiver_taken(self->barriers)) {
+            break;
+        }
+        if (!pl_event_wait(shared->event, key, pl_now() + PL_SLICE) && is_interrupted(self)) {
+            return PL_CANCELLED;
+        }
+    }
+    pl_backoff backoff = {0};
+    for (;;) {
+        int result = pl_rwlock_try_read(shared->lock);
+        if (result == PL_ACQUIRED) {
+            break;
+        }
+        if (result == PL_POISONED) {
+            return result;
+        }
+        if (pl_cancel_cause(shared->cancel) != 0) {
+            return PL_CANCELLED;
+        }
+        arrive(self);
+        if (pl_backoff_kind(backoff.pauses) == PL_BACKOFF_CAP && is_interrupted(self)) {
+            return PL_CANCELLED;
+        }
+        pl_backoff_pause(&backoff);
+    }
+    int failed = pl_group_catch_up(self);
+    pl_rwlock_release_read(shared->lock);
+    pl_event_notify(shared->event);
+    return failed ? PL_CANCELLED : PL_ACQUIRED;
+}
+
+int pl_group_safepoint_poll(pl_group *self) {
+    if (!pl_group_is_behind(self) && pl_cancel_cause(self->shared->cancel) == 0) {
+        return PL_ACQUIRED;
+    }
+    return pl_follow(self);
+}
+
+int pl_follow(pl_group *self) {
+    while (pl_group_is_behind(self)) {
+        int result = follow_once(self);
+        if (result != PL_ACQUIRED) {
+            return result;
+        }
+    }
+    return pl_cancel_cause(self->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED;
+}

@@ -1,0 +1,121 @@
+/* shared: one dynamic-link universe, and the rendezvous in which its groups carry an operation out together.
+ *
+ * This is docs/model/rendezvous.pml in C, step by step. A leader publishes an operation only when every other group is at the barrier,
+ * parked or dead; a group executes guest code only after it has replayed everything that is published.
+ *
+ *   leader    token and write lock (the caller takes both, cooperatively)
+ *             pl_group_catch_up replay what was published while its own group was parked
+ *             pl_lead_open      number the barrier, raise the flag, wake everybody
+ *             pl_lead_meet      first barrier: arrived, parked or dead, each of them
+ *             (the caller appends the operation to its log)
+ *             pl_lead_publish   publish, then lower the flag; the write lock becomes a read lock
+ *             pl_lead_finish    second barrier: whoever arrived has replayed, or is dead; release the read lock
+ *             (the caller releases the token)
+ *   leader that gives up between open and publish: pl_lead_withdraw publishes an operation that does nothing
+ *   follower  pl_follow         arrive, wait for the publication, take a read lock, replay, again until nothing is pending
+ *
+ * States, all SeqCst: the flag; `barriers` and `operations`, two buses whose numbers are `cur` and `published`; of each group a safepoint, the
+ * newest barrier it came to (taken from the first bus) and the newest operation it replayed (taken from the second).
+ *
+ * Lock order: the group's own thread, then the token, then the lock. The list of groups changes under token and write lock.
+ *
+ * Blocking: pl_lead_meet, pl_lead_finish, pl_follow. Each of them ends when the linker is cancelled. A wait wakes every PL_SLICE
+ * nanoseconds to call the group's `check`, so that a signal can be seen by the thread that must see it.
+ *
+ *     if (pl_group_catch_up(self) != 0 || pl_lead_open(self) == 0) abort_the_linker();
+ *     int result = pl_lead_meet(self, timeout, &late);
+ *     if (result != PL_ACQUIRED) { append_to_log(nothing); pl_lead_withdraw(self); return result; }
+ *     append_to_log(operation);
+ *     pl_lead_publish(self);
+ *     result = pl_lead_finish(self);
+ */
+#ifndef PL_SHARED_H
+#define PL_SHARED_H
+
+#include "backoff.h"
+#include "barrier.h"
+#include "bus.h"
+#include "cancel.h"
+#include "event.h"
+#include "flag.h"
+#include "gate.h"
+#include "rwlock.h"
+#include "safepoint.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    PL_SLICE = 50000000 /* nanoseconds between two looks at `check`: well below the 0.2 s in which Ctrl-C must act */
+};
+
+/* Why a linker was cancelled: the cause of its pl_cancel. */
+enum pl_cause {
+    PL_CAUSE_CLOSED = 1,       /* the program ended */
+    PL_CAUSE_LEADER = 2,       /* a leader failed between the barriers */
+    PL_CAUSE_REPLAY = 3,       /* a group could not replay */
+    PL_CAUSE_BUS = 4,          /* a bus was full, or a barrier was open already: a broken protocol */
+    PL_CAUSE_INTERRUPTED = 5   /* `check` said so */
+};
+
+typedef struct pl_shared pl_shared;
+typedef struct pl_group pl_group;
+
+/* Carries out the operations `from` to `to`, both included, in the group behind `handle`; answers 0, or not 0 if it failed. */
+typedef int (*pl_replay)(uintptr_t handle, uint64_t from, uint64_t to);
+/* Looks for a reason to stop waiting, on the waiting thread; answers 0 to go on. */
+typedef int (*pl_check)(uintptr_t handle);
+
+/* NULL if there is no memory. Freeing needs every group freed and no thread waiting. */
+pl_shared *pl_shared_new(void);
+void pl_shared_free(pl_shared *shared);
+
+/* The parts; they belong to `shared`. */
+pl_event *pl_shared_event(pl_shared *shared);
+pl_cancel *pl_shared_cancel(pl_shared *shared);
+pl_flag *pl_shared_flag(pl_shared *shared);
+pl_rwlock *pl_shared_lock(pl_shared *shared);
+pl_gate *pl_shared_gate(pl_shared *shared);
+pl_bus *pl_shared_barriers(pl_shared *shared);
+pl_bus *pl_shared_operations(pl_shared *shared);
+
+/* A parked group that has replayed everything so far; needs the write lock. `replay` and `check` (which may be NULL) get `handle`. NULL if
+ * there is no memory. */
+pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check);
+/* Needs the write lock; no thread may use the group any more. */
+void pl_group_free(pl_group *group);
+/* Groups there are, the dead ones included. Needs a read lock. */
+size_t pl_group_count(const pl_shared *shared);
+/* The oldest operation that some living group has yet to replay, less one: logs may forget everything up to it. Needs a read lock. */
+uint64_t pl_shared_applied_by_all(const pl_shared *shared);
+pl_safepoint *pl_group_safepoint(pl_group *group);
+uint64_t pl_group_arrived(const pl_group *group);
+uint64_t pl_group_applied(const pl_group *group);
+uintptr_t pl_group_handle(const pl_group *group);
+pl_shared *pl_group_shared(const pl_group *group);
+
+/* Leader. See above for the order. pl_lead_open answers the barrier's number, or 0 if one is open: a broken protocol. */
+uint64_t pl_lead_open(pl_group *self);
+/* PL_ACQUIRED, PL_TIMEOUT (`late` is then the handle of a group that did not come) or PL_CANCELLED. `timeout` in nanoseconds, negative for
+ * none. */
+int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late);
+/* Answers the operation's number, or 0 if the bus is full: a broken protocol; the linker is cancelled then. */
+uint64_t pl_lead_publish(pl_group *self);
+/* PL_ACQUIRED or PL_CANCELLED; the read lock is released either way. */
+int pl_lead_finish(pl_group *self);
+/* Publishes an operation that does nothing in place of the one that was announced, and answers its number. The caller appends it to the log
+ * before. The write lock stays. */
+uint64_t pl_lead_withdraw(pl_group *self);
+
+/* Replays, under the write lock, what was published while the group was parked: a leader decides and numbers on the newest state. Answers 0,
+ * or not 0 if the replay failed; the linker is cancelled then. */
+int pl_group_catch_up(pl_group *self);
+
+/* Whether a group has something to replay before it may execute guest code. */
+int pl_group_is_behind(const pl_group *self);
+/* For the thread of a group that is about to execute guest code (its state is RUNNING already): pl_follow where it is needed. */
+int pl_group_safepoint_poll(pl_group *self);
+/* The follower. PL_ACQUIRED when nothing is pending any more, or PL_CANCELLED, PL_POISONED. */
+int pl_follow(pl_group *self);
+
+#endif

@@ -1,0 +1,158 @@
+/* check: what the tests of the core share: checks, a deadline for the whole program, threads, and the bodies of inject.h.
+ *
+ * A test waits for a condition with AWAIT, never for a time. If the condition does not come true, the deadline ends the program and says
+ * which test it was in. So a test that hangs fails, and one that passes has not slept.
+ *
+ *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate && ./test_gate
+ *
+ * Every program prints one line a test and exits with 0, or stops at the first check that fails.
+ */
+#ifndef PL_CHECK_H
+#define PL_CHECK_H
+
+#include "inject.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef PL_TEST_DEADLINE
+#define PL_TEST_DEADLINE 60 /* seconds for a whole program: ten times what the slowest needs under ThreadSanitizer */
+#endif
+
+static const char *_Atomic check_test = "the start"; /* the test that runs */
+static char check_note[80];                          /* what a failure says besides, such as a seed; written before threads start */
+
+static inline _Noreturn void check_failed(int status, const char *file, int line, const char *what) {
+    fflush(stdout);
+    fprintf(stderr, "%s:%d: %s, in %s%s\n", file, line, what, atomic_load_explicit(&check_test, memory_order_relaxed), check_note);
+    _Exit(status); /* other threads are still at work: nothing is torn down below them */
+}
+
+#define CHECK(condition) ((condition) ? (void)0 : check_failed(1, __FILE__, __LINE__, #condition))
+
+#define AWAIT(condition)     \
+    do {                     \
+        while (!(condition)) \
+            sched_yield();   \
+    } while (0)
+
+#define RUN(test)                        \
+    do {                                 \
+        atomic_store(&check_test, #test); \
+        test();                          \
+        puts(#test);                     \
+    } while (0)
+
+/* The deadline. A thread waits for the alarm, since a handler may be put off by a sanitizer. */
+
+static inline void *check_watch(void *signals) {
+    int number;
+    sigwait(signals, &number);
+    check_failed(124, "deadline", PL_TEST_DEADLINE, "some wait was never over");
+}
+
+/* The first call of a program: it ends PL_TEST_DEADLINE seconds from now, and `more` if it is told to run long. */
+static inline void check_begin(unsigned more) {
+    static sigset_t signals;
+    pthread_t watch;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    CHECK(pthread_create(&watch, NULL, check_watch, &signals) == 0);
+    pthread_detach(watch);
+    alarm(PL_TEST_DEADLINE + more);
+}
+
+/* Threads. */
+
+static inline pthread_t thread_start(void *(*body)(void *), void *argument) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
+    return thread;
+}
+
+static inline void thread_join(pthread_t thread) {
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+/* Lets two threads leave at the same moment, as near as it can be; for steps that must not be reordered. */
+static inline void start_together(atomic_int *count, int both) {
+    atomic_fetch_add(count, 1);
+    for (int spins = 0; atomic_load(count) < both; spins++) {
+        if (spins > 10000) {
+            sched_yield(); /* there is one processor */
+        }
+    }
+}
+
+/* Chance: the same seed makes the same choices. */
+
+static inline uint64_t random_next(uint64_t *state) {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+static inline unsigned random_below(uint64_t *state, unsigned bound) {
+    return (unsigned)((random_next(state) >> 32) % bound);
+}
+
+/* A seed for the thread, or the purpose, with this number. */
+static inline uint64_t random_seed(uint64_t seed, uint64_t number) {
+    uint64_t state = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15) + number * UINT64_C(0xD1B54A32D192ED03);
+    state = state == 0 ? 1 : state;
+    random_next(&state);
+    return state;
+}
+
+/* The bodies of inject.h. */
+
+static _Thread_local uint64_t inject_state; /* 0: this thread has no delays */
+static _Thread_local unsigned inject_rate;
+static atomic_long inject_memory = -1; /* how many allocations still succeed; negative: all */
+
+/* From now on one in `rate` of the calling thread's atomic steps is delayed. */
+static inline void inject_delays(uint64_t seed, unsigned rate) {
+    inject_state = seed;
+    inject_rate = rate;
+}
+
+void inject_delay(void) {
+    if (inject_state == 0 || random_below(&inject_state, inject_rate) != 0) {
+        return;
+    }
+    unsigned dice = random_below(&inject_state, 8);
+    if (dice == 0) {
+        struct timespec time = {.tv_sec = 0, .tv_nsec = random_below(&inject_state, 100000)};
+        nanosleep(&time, NULL);
+    } else if (dice < 4) {
+        sched_yield();
+    } else {
+        for (volatile unsigned spins = random_below(&inject_state, 1000); spins != 0; spins--) {
+        }
+    }
+}
+
+static inline int inject_refuses(void) {
+    long left = atomic_load_explicit(&inject_memory, memory_order_relaxed);
+    if (left > 0) {
+        atomic_store_explicit(&inject_memory, left - 1, memory_order_relaxed);
+    }
+    return left == 0;
+}
+
+void *inject_malloc(size_t size) {
+    return inject_refuses() ? NULL : (malloc)(size);
+}
+
+void *inject_calloc(size_t count, size_t size) {
+    return inject_refuses() ? NULL : (calloc)(count, size);
+}
+
+#endif

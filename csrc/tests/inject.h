@@ -1,0 +1,38 @@
+/* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay before an atomic step, and a lack of memory.
+ *
+ * A thread has no delays before it calls inject_delays; allocations succeed while inject_memory is negative. check.h has the bodies.
+ */
+#ifndef PL_INJECT_H
+#define PL_INJECT_H
+
+#if !defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L /* before the first system header, as the core's own files do it */
+#endif
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+void inject_delay(void);
+void *inject_malloc(size_t size);
+void *inject_calloc(size_t count, size_t size);
+
+#undef atomic_load
+#undef atomic_store
+#undef atomic_fetch_add
+#undef atomic_fetch_sub
+#undef atomic_compare_exchange_strong
+#undef atomic_compare_exchange_weak
+
+#define atomic_load(object) (inject_delay(), atomic_load_explicit(object, memory_order_seq_cst))
+#define atomic_store(object, value) (inject_delay(), atomic_store_explicit(object, value, memory_order_seq_cst))
+#define atomic_fetch_add(object, value) (inject_delay(), atomic_fetch_add_explicit(object, value, memory_order_seq_cst))
+#define atomic_fetch_sub(object, value) (inject_delay(), atomic_fetch_sub_explicit(object, value, memory_order_seq_cst))
+#define atomic_compare_exchange_strong(object, expected, value) \
+    (inject_delay(), atomic_compare_exchange_strong_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+#define atomic_compare_exchange_weak(object, expected, value) \
+    (inject_delay(), atomic_compare_exchange_weak_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+
+#define malloc(size) inject_malloc(size)
+#define calloc(count, size) inject_calloc(count, size)
+
+#endif

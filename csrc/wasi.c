@@ -1,0 +1,190 @@
+/* Discipline: `mutex` is held while the process's store runs, and by nobody who waits for anything else. A pl_process is read-only but for
+ * it. */
+#if !defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include "wasi.h"
+
+#include "api_table.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct pl_process {
+    pl_context *context;
+    int waits;
+    pthread_mutex_t mutex;
+};
+
+/* WASI preview 1: sizes and offsets in guest memory, error numbers (https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md). */
+enum {
+    SUBSCRIPTION_SIZE = 48,
+    SUBSCRIPTION_TAG = 8,
+    SUBSCRIPTION_CLOCK = 16,
+    SUBSCRIPTION_TIMEOUT = 24,
+    SUBSCRIPTION_FLAGS = 40,
+    EVENT_SIZE = 32,
+    EVENT_ERROR = 8,
+    EVENT_TYPE = 10,
+    TAG_CLOCK = 0,
+    CLOCK_REALTIME_ID = 0,
+    CLOCK_MONOTONIC_ID = 1,
+    FLAG_ABSOLUTE = 1
+};
+
+pl_process *pl_process_new(pl_context *context, int waits) {
+    pl_process *process = malloc(sizeof *process);
+    if (process != NULL) {
+        process->context = context;
+        process->waits = waits;
+        pthread_mutex_init(&process->mutex, NULL);
+    }
+    return process;
+}
+
+void pl_process_free(pl_process *process) {
+    if (process != NULL) {
+        pthread_mutex_destroy(&process->mutex);
+        free(process);
+    }
+}
+
+/* Whether a wait has to end early: the linker is cancelled, or the caller's check says so. */
+static int must_stop(const pl_wasi_call *call) {
+    return pl_cancel_cause(pl_shared_cancel(pl_group_shared(call->group))) != 0 ||
+           (call->check != NULL && call->check(call->handle) != 0);
+}
+
+/* Sleeps until `deadline` on pl_now's clock. Answers 0, or -1 if it must stop before. */
+static int sleep_until(const pl_wasi_call *call, int64_t deadline) {
+    pl_event *event = pl_shared_event(pl_group_shared(call->group));
+    for (;;) {
+        /* Notifications for others come here too: a look at the count keeps the cancellation, a sticky one, from being missed. */
+        uint32_t key = pl_event_prepare(event);
+        if (must_stop(call)) {
+            return -1;
+        }
+        int64_t now = pl_now();
+        if (now >= deadline) {
+            return 0;
+        }
+        int64_t slice = now + PL_SLICE;
+        pl_event_wait(event, key, deadline < slice ? deadline : slice);
+    }
+}
+
+static uint64_t load64(const uint8_t *at) {
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* How long subscription `at` wants to sleep, in nanoseconds, or -1 if it is not a clock this function knows. */
+static int64_t wanted_sleep(const uint8_t *at) {
+    uint32_t clock;
+    memcpy(&clock, at + SUBSCRIPTION_CLOCK, sizeof clock);
+    if (at[SUBSCRIPTION_TAG] != TAG_CLOCK || (clock != CLOCK_REALTIME_ID && clock != CLOCK_MONOTONIC_ID)) {
+        return -1;
+    }
+    uint64_t timeout = load64(at + SUBSCRIPTION_TIMEOUT);
+    if (at[SUBSCRIPTION_FLAGS] & FLAG_ABSOLUTE) {
+        if (clock != CLOCK_REALTIME_ID) {
+            return -1; /* wasmtime's monotonic clock has a zero of its own */
+        }
+        struct timespec time;
+        clock_gettime(CLOCK_REALTIME, &time);
+        uint64_t now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+        timeout = timeout > now ? timeout - now : 0;
+    }
+    return timeout > INT64_MAX ? INT64_MAX : (int64_t)timeout;
+}
+
+/* poll_oneoff(subscriptions, events, count, count_out) on clocks alone. Answers 1 if it was one and is done, 0 if wasmtime has to do it, -1
+ * if it must stop. */
+static int poll_clocks(const pl_wasi_call *call, pl_value *values) {
+    uint64_t size = pl_memory_size(call->context, &call->memory);
+    uint8_t *memory = pl_memory_data(call->context, &call->memory);
+    uint64_t subscriptions = (uint32_t)values[0].i32, events = (uint32_t)values[1].i32, count = (uint32_t)values[2].i32;
+    uint64_t count_out = (uint32_t)values[3].i32;
+    if (count == 0 || subscriptions + count * SUBSCRIPTION_SIZE > size || events + count * EVENT_SIZE > size || count_out + 4 > size) {
+        return 0; /* wasmtime has the right error for it */
+    }
+    int64_t shortest = INT64_MAX;
+    for (uint64_t i = 0; i < count; i++) {
+        int64_t wanted = wanted_sleep(memory + subscriptions + i * SUBSCRIPTION_SIZE);
+        if (wanted < 0) {
+            return 0;
+        }
+        shortest = wanted < shortest ? wanted : shortest;
+    }
+    if (sleep_until(call, pl_deadline(shortest)) != 0) {
+        return -1;
+    }
+    /* The memory may have grown meanwhile, never shrunk, and it does not move. Every clock as short as the shortest has rung. */
+    uint32_t rung = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        const uint8_t *from = memory + subscriptions + i * SUBSCRIPTION_SIZE;
+        int64_t wanted = wanted_sleep(from);
+        if (wanted >= 0 && (wanted <= shortest || (from[SUBSCRIPTION_FLAGS] & FLAG_ABSOLUTE && wanted == 0))) {
+            uint8_t event[EVENT_SIZE] = {0};
+            memcpy(event, from, 8);
+            memcpy(memory + events + (uint64_t)rung * EVENT_SIZE, event, sizeof event);
+            rung++;
+        }
+    }
+    memcpy(memory + count_out, &rung, sizeof rung);
+    values[0].i64 = 0;
+    return 1;
+}
+
+/* Waits until standard input has something, or has ended. Answers 0, or -1 if it must stop. */
+static int wait_for_input(const pl_wasi_call *call) {
+    for (;;) {
+        struct pollfd input = {.fd = 0, .events = POLLIN, .revents = 0};
+        int ready = poll(&input, 1, PL_SLICE / 1000000);
+        if (ready > 0 || (ready < 0 && errno != EINTR)) {
+            return 0; /* also after an error: wasmtime's own read has the right number for it */
+        }
+        if (must_stop(call)) {
+            return -1;
+        }
+    }
+}
+
+static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count) {
+    pl_trap *trap = NULL;
+    pthread_mutex_lock(&call->process->mutex);
+    pl_error *error = pl_wasmtime.func_call_unchecked(call->process->context, &call->target, values, count, &trap);
+    pthread_mutex_unlock(&call->process->mutex);
+    if (error != NULL) {
+        pl_wasmtime.error_delete(error);
+        return pl_trap_of("a WASI call failed in the host");
+    }
+    return trap;
+}
+
+static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+    (void)caller;
+    pl_wasi_call *call = environment;
+    if (call->target.store == 0) {
+        return pl_trap_of("a WASI function was called before the memory existed");
+    }
+    int before = pl_safepoint_park(pl_group_safepoint(call->group));
+    int done = 0;
+    if (call->kind == PL_WASI_POLL) {
+        done = poll_clocks(call, values);
+    } else if (call->kind == PL_WASI_READ && values[0].i32 == 0 && call->process->waits) {
+        done = wait_for_input(call);
+    }
+    pl_trap *trap = done < 0 ? pl_trap_of("interrupted") : done > 0 ? NULL : forward(call, values, count);
+    return pl_host_return(call->group, before, trap);
+}
+
+void pl_wasi_new(pl_context *context, const pl_type *type, pl_wasi_call *call, pl_func *result) {
+    pl_wasmtime.func_new_unchecked(context, type, enter, call, NULL, result);
+}

@@ -1,0 +1,114 @@
+"""Guards of the LinkerState: holding one is holding the lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pylinker.errors import InternalError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from pylinker import _native
+    from pylinker.sync.topology import TopologyToken
+
+__all__ = ["ReadGuard", "WriteGuard"]
+
+S = TypeVar("S")
+
+
+class _Guard(Generic[S]):
+    __slots__ = ("_shared", "_state", "held")
+
+    def __init__(self, shared: _native.Shared, state: S) -> None:
+        self._shared = shared
+        self._state = state
+        self.held = True
+
+    @property
+    def state(self) -> S:
+        """What the lock guards. InternalError once the guard is released."""
+        self._check()
+        return self._state
+
+    def guards(self, shared: _native.Shared) -> bool:
+        """Whether this guard is held, and of that linker."""
+        return self.held and self._shared is shared
+
+    def _check(self) -> None:
+        if not self.held:
+            raise InternalError("a guard of the linker's state is used after it was released")
+
+    def __enter__(self) -> Self:
+        self._check()
+        return self
+
+    def release(self) -> None:
+        """Give the lock back; InternalError the second time."""
+        raise NotImplementedError
+
+
+class ReadGuard(_Guard[S]):
+    """The LinkerState may be read. A context manager; may be released by another thread."""
+
+    __slots__ = ()
+
+    def release(self) -> None:
+        """Give the lock back; InternalError the second time."""
+        self._check()
+        self.held = False
+        self._shared.release_read()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        if self.held:
+            self.release()
+
+
+class WriteGuard(_Guard[S]):
+    """The LinkerState may be changed. A context manager: leaving it with an InternalError poisons the lock, as what it guards is broken.
+
+    ``topology`` is the token it was taken under, or None.
+    """
+
+    __slots__ = ("topology",)
+
+    def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
+        super().__init__(shared, state)
+        self.topology = topology
+        if topology is not None:
+            topology.guards += 1
+
+    def release(self) -> None:
+        """Give the lock back; InternalError the second time."""
+        self._end()
+        self._shared.release_write()
+
+    def poison(self) -> None:
+        """Give the lock back for good: nobody gets it any more."""
+        self._end()
+        self._shared.poison()
+
+    def downgrade(self) -> ReadGuard[S]:
+        """Become a reader, with no moment in which another could write."""
+        self._end()
+        self._shared.downgrade()
+        return ReadGuard(self._shared, self._state)
+
+    def published(self) -> None:
+        """Note that the rendezvous has turned the lock into a read lock of its own."""
+        self._end()
+
+    def _end(self) -> None:
+        self._check()
+        self.held = False
+        if self.topology is not None:
+            self.topology.guards -= 1
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        if self.held:
+            if isinstance(value, InternalError):
+                self.poison()
+            else:
+                self.release()

@@ -1,0 +1,327 @@
+"""LinkerShared: the locks, the flag and the buses of one dynamic-link universe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pylinker import _native
+from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
+from pylinker.sync.backoff import LinkerStateWriteBackoff
+from pylinker.sync.group_state import InstanceGroupState
+from pylinker.sync.guards import ReadGuard, WriteGuard
+from pylinker.sync.log import OperationLog
+from pylinker.sync.topology import TopologyCoordinator, TopologyToken
+
+__all__ = ["LinkerShared"]
+
+logger = logging.getLogger("pylinker.sync")
+
+S = TypeVar("S")
+Op = TypeVar("Op")
+R = TypeVar("R")
+
+_CAUSES = {
+    _native.CAUSE_CLOSED: "the program has ended",
+    _native.CAUSE_LEADER: "a thread failed while the others waited for its operation",
+    _native.CAUSE_REPLAY: "a thread could not carry out an operation of another",
+    _native.CAUSE_BUS: "the synchronization protocol was broken",
+    _native.CAUSE_INTERRUPTED: "a waiting thread was interrupted",
+}
+
+
+class LinkerShared(Generic[S, Op]):
+    """Shared linkage and synchronization for every handle of one program's linker.
+
+    Guards a LinkerState of type ``S`` and carries operations of type ``Op`` to all groups. :meth:`clone` gives another handle of the same
+    universe. All methods are safe to use from all threads; each says whether it blocks. Every wait ends with SynchronizationAborted when
+    the linker is given up (:meth:`cancel`).
+    """
+
+    def __init__(self, linker_state: S) -> None:
+        self._linker_state = linker_state
+        self._native = _native.Shared()
+        self.topology_coordinator = TopologyCoordinator(self._native)
+        self.log: OperationLog[Op] = OperationLog()
+        self._reason: list[BaseException] = []
+
+    @classmethod
+    def new(cls, linker_state: S) -> LinkerShared[S, Op]:
+        """Wrap a freshly made LinkerState; there are no groups yet."""
+        return cls(linker_state)
+
+    def __repr__(self) -> str:
+        return f"<LinkerShared of {self.num_groups} groups{', cancelled' if self._native.cause else ''}>"
+
+    def clone(self) -> LinkerShared[S, Op]:
+        """Return another handle of the same universe: same state, locks, flag and buses."""
+        other: LinkerShared[S, Op] = LinkerShared.__new__(LinkerShared)
+        other.__dict__.update(self.__dict__)
+        return other
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups have subscribed to the buses."""
+        return self._native.receivers[1]
+
+    # Groups
+
+    def subscribe(
+        self, guard: WriteGuard[S], replay: Callable[[int, Op], None], topology: TopologyToken | None = None
+    ) -> InstanceGroupState[Op]:
+        """Make a group's part in the rendezvous: a receiver of both buses that has replayed everything so far.
+
+        Needs the write lock, and for all but the first group the topology token.
+        """
+        self._check_guard(guard)
+        if self.num_groups and not (topology and topology.belongs_to(self._native)):
+            raise InternalError("a group subscribes without the topology token")
+        return InstanceGroupState(self._native, self.log, replay)
+
+    def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
+        """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
+        self._check_guard(guard)
+        group_state.member.die()
+        group_state.member.free()
+
+    def assert_exactly_one_dl_bus_subscriber(self) -> None:
+        """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
+        barriers, operations = self._native.receivers
+        if (barriers, operations) != (1, 1):
+            raise InternalError(f"both buses must have one receiver, but they have {barriers} and {operations}")
+
+    def bootstrap_exclusive_write_then(self, function: Callable[[S], R]) -> R:
+        """Change the LinkerState while the main group is still alone, and return what ``function`` returns.
+
+        For the start of a program only: it waits for the lock blindly, which is safe as there is nobody to meet. InternalError if there is
+        not exactly one group; that is looked at with the lock held.
+        """
+        with self._blocking_write(None) as guard:
+            self.assert_exactly_one_dl_bus_subscriber()
+            return function(guard.state)
+
+    # Locks
+
+    def try_write_linker_state(self) -> WriteGuard[S] | None:
+        """Return a write guard, or None if somebody has the lock. Never blocks. SynchronizationAborted if it is poisoned."""
+        return WriteGuard(self._native, self._linker_state) if self._acquired(self._native.try_write()) else None
+
+    def try_read_linker_state(self) -> ReadGuard[S] | None:
+        """Return a read guard, or None if somebody writes. Never blocks. SynchronizationAborted if the lock is poisoned."""
+        return ReadGuard(self._native, self._linker_state) if self._acquired(self._native.try_read()) else None
+
+    def write_linker_state(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
+        """Take the lock for writing, taking part in whatever is pending meanwhile; the group has then replayed everything.
+
+        Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while it waits for this one at a barrier.
+        """
+        guard = self._cooperatively(group_state, self.try_write_linker_state)
+        self._catch_up(guard, group_state)
+        return guard
+
+    def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
+        """Take the lock for reading. Blocks, cooperatively."""
+        return self._cooperatively(group_state, self.try_read_linker_state)
+
+    def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
+        """Take the topology token, before the lock. Blocks, cooperatively."""
+        return self._cooperatively(group_state, self.topology_coordinator.try_acquire)
+
+    def write_linker_state_blocking_holding_topology(self, topology: TopologyToken) -> tuple[TopologyToken, WriteGuard[S]]:
+        """Take the lock for writing, waiting for it blindly, for a caller that holds the token.
+
+        For the child of a spawn: it is no group yet, so nobody at a barrier waits for it. Returns token and guard; release the guard first.
+        InternalError if the token is not out.
+        """
+        self._check_topology(topology)
+        return topology, self._blocking_write(topology)
+
+    def write_linker_state_with_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]]:
+        """Take the topology token, then the lock for writing. Blocks, cooperatively. Returns both; release the guard first."""
+        topology = self.acquire_topology_token(group_state)
+        try:
+            guard = self._cooperatively(group_state, self.try_write_linker_state)
+            guard.topology = topology
+            topology.guards += 1
+            self._catch_up(guard, group_state)
+        except BaseException:
+            topology.release()
+            raise
+        return topology, guard
+
+    # The rendezvous
+
+    def synchronize_link_operation(
+        self,
+        topology: TopologyToken,
+        operation: Op,
+        linker_state_write_lock: WriteGuard[S],
+        group_state: InstanceGroupState[Op],
+        *,
+        timeout: float | None = None,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        """Have every other group carry out an operation that this group has carried out already; returns when they have.
+
+        Blocks until each group is at the barrier or parked, and until those at the barrier have replayed. Token and guard were taken
+        before, in that order, and are released on every way out. With one group there is nothing to do.
+
+        ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all groups at the
+        barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure gives up the linker for
+        good and raises SynchronizationAborted, or InternalError if the protocol was broken.
+        """
+        guard = linker_state_write_lock
+        try:
+            self._check_topology(topology)
+            self._check_guard(guard)
+            if self.num_groups <= 1:
+                return
+            with self._fatal(guard):
+                self._lead(operation, guard, group_state, timeout, wake)
+        finally:
+            if guard.held:
+                guard.release()
+            if topology.is_held:
+                topology.release()
+
+    def _lead(
+        self,
+        operation: Op,
+        guard: WriteGuard[S],
+        group_state: InstanceGroupState[Op],
+        timeout: float | None,
+        wake: Callable[[], None] | None,
+    ) -> None:
+        member = group_state.member
+        number = member.open()
+        if not number:
+            raise InternalError("a barrier is open already")
+        if wake is not None:
+            wake()
+        logger.debug("barrier %d is up: %r", number, operation)
+        result, late = member.meet(timeout)
+        if result == _native.TIMEOUT:
+            self.log.append(None)
+            if not member.withdraw():
+                raise InternalError("an operation could not be withdrawn")
+            raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
+        self._check_result(result, group_state)
+        if self.log.append(operation) != number:
+            raise InternalError(f"operation {number} has another number in the log")
+        if member.publish() != number:
+            raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
+        guard.published()
+        self.log.forget(self._native.applied_by_all)
+        self._check_result(member.finish(), group_state)
+        logger.debug("operation %d is done in every running group", number)
+
+    def dl_operation_pending_load(self, ordering: int) -> bool:
+        """Load the pending flag with an ordering: ``RELAXED``, ``ACQUIRE`` or ``SEQ_CST`` of :mod:`pylinker._native`. Never blocks.
+
+        A relaxed load may miss a change that was just made: only for callers that look again soon. SEQ_CST where a thread was woken up
+        because of the change.
+        """
+        return self._native.pending(ordering)
+
+    def do_pending_link_operations_internal(self, group_state: InstanceGroupState[Op]) -> None:
+        """Follow: come to the barrier, wait for the operation, and replay all that is published, under a read lock.
+
+        Blocks until the leader has published. SynchronizationAborted if the linker is given up, InternalError if the group has no
+        receivers any more.
+        """
+        if group_state.member.pointer == _native.NULL:
+            raise InternalError("a group without receivers follows")
+        self._check_result(group_state.member.follow(), group_state)
+
+    # The end
+
+    def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
+        """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
+        if reason is not None and not self._reason:
+            self._reason.append(reason)
+        return self._native.cancel(cause)
+
+    @property
+    def cause(self) -> int:
+        """Why the linker was given up (a ``CAUSE_`` of :mod:`pylinker._native`), 0 if it was not."""
+        return self._native.cause
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The exception that came with the first cause, or None."""
+        return self._reason[0] if self._reason else None
+
+    def aborted(self) -> SynchronizationAborted:
+        """Return the exception for a linker that was given up."""
+        error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(self._native.cause, 'for another reason')}")
+        error.__cause__ = self.reason
+        return error
+
+    # Helpers
+
+    def _acquired(self, result: int) -> bool:
+        if result == _native.POISONED:
+            raise self.aborted()
+        return result == _native.ACQUIRED
+
+    def _cooperatively(self, group_state: InstanceGroupState[Op], attempt: Callable[[], R | None]) -> R:
+        backoff = LinkerStateWriteBackoff()
+        while True:
+            if self._native.cause:
+                raise self.aborted()
+            result = attempt()
+            if result is not None:
+                return result
+            if self._native.pending(_native.SEQ_CST):
+                self.do_pending_link_operations_internal(group_state)
+            backoff.pause()
+
+    def _catch_up(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
+        if not group_state.member.catch_up():
+            guard.poison()
+            self._check_result(_native.CANCELLED, group_state)
+
+    def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
+        if not self._acquired(self._native.write(None)):
+            raise self.aborted()
+        return WriteGuard(self._native, self._linker_state, topology)
+
+    def _check_topology(self, topology: TopologyToken) -> None:
+        if not topology.belongs_to(self._native):
+            raise InternalError(f"{topology!r} is not the topology token of this linker")
+
+    def _check_guard(self, guard: WriteGuard[S]) -> None:
+        if not guard.guards(self._native):
+            raise InternalError("the write lock of this linker's state is not held")
+
+    def _check_result(self, result: int, group_state: InstanceGroupState[Op]) -> None:
+        if result == _native.ACQUIRED:
+            return
+        failure, group_state.member.failure = group_state.member.failure, None
+        if failure is not None:
+            self.cancel(_native.CAUSE_REPLAY, failure)
+            raise failure
+        raise self.aborted()
+
+    def _fatal(self, guard: WriteGuard[S]) -> _Fatal:
+        return _Fatal(self, guard)
+
+
+class _Fatal:
+    """Around the part of a rendezvous in which others wait: whatever goes wrong there, they must not wait for ever."""
+
+    def __init__(self, shared: LinkerShared[S, Op], guard: WriteGuard[S]) -> None:
+        self._shared = shared
+        self._guard = guard
+
+    def __enter__(self) -> None:
+        """Nothing to do on the way in."""
+
+    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
+        if value is None or isinstance(value, RendezvousTimeout):
+            return
+        cause = _native.CAUSE_BUS if isinstance(value, InternalError) else _native.CAUSE_LEADER
+        self._shared.cancel(cause, value)
+        if self._guard.held:
+            self._guard.poison()
