@@ -216,8 +216,9 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
 
 uint64_t pl_lead_open(pl_group *self) {
     pl_shared *shared = self->shared;
-    if (pl_bus_sent(shared->barriers) != pl_bus_sent(shared->operations)) {
-        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+    uint64_t published = pl_bus_sent(shared->operations);
+    if (pl_bus_sent(shared->barriers) != published || pl_receiver_taken(self->operations) != published) {
+        pl_cancel_set(shared->cancel, PL_CAUSE_BUS); /* one who is behind would mark what it missed as replayed */
         return 0;
     }
     for (pl_group *group = shared->first; group != NULL; group = group->next) {

@@ -36,6 +36,7 @@ __all__ = [
     "EXTERN_SHARED_MEMORY",
     "EXTERN_TABLE",
     "EXTERN_TAG",
+    "NULL",
     "PARKED",
     "POISONED",
     "RELAXED",
@@ -45,7 +46,6 @@ __all__ = [
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
-    "NULL",
     "Backoff",
     "Context",
     "Extern",
@@ -353,7 +353,7 @@ class Shared:
 
     def release_token(self, token: int) -> bool:
         """Give the topology token back; False if this one is not out."""
-        return lib.pl_gate_release(self._gate, token) == 0
+        return bool(lib.pl_gate_release(self._gate, token) == 0)
 
     @property
     def token(self) -> int:
@@ -438,7 +438,7 @@ class Member:
 
     def catch_up(self) -> bool:
         """Replay, under the write lock, what was missed; False if that failed."""
-        return lib.pl_group_catch_up(self.pointer) == 0
+        return bool(lib.pl_group_catch_up(self.pointer) == 0)
 
     def open(self) -> int:
         """Open a barrier as leader and return its number, 0 if the protocol is broken."""

@@ -187,9 +187,9 @@ def test_processes_share_the_directory(tmp_path):
         "data = bytes(wasmtime.wat2wasm('(module (func (export \"answer\")))'))\n"
         "CodeCache(Path(sys.argv[1])).load(data, name='m')\n"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(4)]
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "cache")], cwd=tmp_path) for _ in range(4)]
     assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
-    assert entry_of(tmp_path).suffix == ".code"
+    assert entry_of(tmp_path / "cache").suffix == ".code"
 
 
 def test_a_module_wasmtime_refuses_names_itself():

@@ -1,7 +1,7 @@
 /* check: what the tests of the core share: checks, a deadline for the whole program, threads, and the bodies of inject.h.
  *
- * A test waits for a condition with AWAIT, never for a time. If the condition does not come true, the deadline ends the program and says
- * which test it was in. So a test that hangs fails, and one that passes has not slept.
+ * A test waits for a condition with AWAIT, never for a time. If the condition does not come true, the deadline ends the
+ * program and says which test it was in. So a test that hangs fails, and one that passes has not slept.
  *
  *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate && ./test_gate
  *
@@ -41,11 +41,11 @@ static inline _Noreturn void check_failed(int status, const char *file, int line
             sched_yield();   \
     } while (0)
 
-#define RUN(test)                        \
-    do {                                 \
+#define RUN(test)                         \
+    do {                                  \
         atomic_store(&check_test, #test); \
-        test();                          \
-        puts(#test);                     \
+        test();                           \
+        puts(#test);                      \
     } while (0)
 
 /* The deadline. A thread waits for the alarm, since a handler may be put off by a sanitizer. */
@@ -115,6 +115,8 @@ static inline uint64_t random_seed(uint64_t seed, uint64_t number) {
 
 static _Thread_local uint64_t inject_state; /* 0: this thread has no delays */
 static _Thread_local unsigned inject_rate;
+static _Thread_local void (*inject_act)(void); /* NULL: nothing comes between */
+static _Thread_local unsigned inject_steps;
 static atomic_long inject_memory = -1; /* how many allocations still succeed; negative: all */
 
 /* From now on one in `rate` of the calling thread's atomic steps is delayed. */
@@ -123,7 +125,26 @@ static inline void inject_delays(uint64_t seed, unsigned rate) {
     inject_rate = rate;
 }
 
+/* Calls `act` once, on this thread, between its atomic steps: after `steps` of them. For going through every moment at which
+ * another thread could have done what `act` does: with one step more each time, until inject_is_over. */
+static inline void inject_between(unsigned steps, void (*act)(void)) {
+    inject_steps = steps;
+    inject_act = act;
+}
+
+/* Answers 1 if there were not so many steps; `act` is not called any more then. */
+static inline int inject_is_over(void) {
+    int is_over = inject_act != NULL;
+    inject_act = NULL;
+    return is_over;
+}
+
 void inject_delay(void) {
+    if (inject_act != NULL && inject_steps-- == 0) {
+        void (*act)(void) = inject_act;
+        inject_act = NULL;
+        act();
+    }
     if (inject_state == 0 || random_below(&inject_state, inject_rate) != 0) {
         return;
     }

@@ -1,6 +1,7 @@
-/* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay before an atomic step, and a lack of memory.
+/* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay, or an act of another thread,
+ * before an atomic step; and a lack of memory.
  *
- * A thread has no delays before it calls inject_delays; allocations succeed while inject_memory is negative. check.h has the bodies.
+ * Nothing is injected until a thread asks for it. check.h has the bodies.
  */
 #ifndef PL_INJECT_H
 #define PL_INJECT_H

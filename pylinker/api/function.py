@@ -10,9 +10,10 @@ from pylinker import _native
 from pylinker.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from pylinker._native import Func, Values
+    from pylinker._native import Values
     from pylinker.api.handle import Handle
-    from pylinker.linker import Definition
+    from pylinker.api.program import Program
+    from pylinker.linker import Definition, Linker
     from pylinker.wasm import FuncType
 
 __all__ = ["Function"]
@@ -83,14 +84,13 @@ class Function:
     (:class:`pylinker.wasm.FuncType`).
     """
 
-    __slots__ = ("_count", "_definition", "_func", "_get", "_handle", "_put", "name", "type")
+    __slots__ = ("_count", "_definition", "_get", "_handle", "_put", "name", "type")
 
-    def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition, func: Func) -> None:
+    def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition) -> None:
         self.name = name
         self.type = type_
         self._handle = handle
         self._definition = definition
-        self._func = func
         try:
             self._put = tuple(_PUT[each] for each in type_.params)
             self._get = tuple(_GET[each] for each in type_.results)
@@ -112,6 +112,24 @@ class Function:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function; see the class."""
+        raw, texts = self._converted(arguments)
+        with self._handle.entered() as linker:
+            return self._run(linker, raw, texts)
+
+    def prepared(self, program: Program, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        """Return a call of the function in ``program``, its arguments checked and converted, for whichever thread makes it."""
+        if self._handle.program is not program:
+            raise ValueError(f"{self!r} belongs to another program")
+        raw, texts = self._converted(arguments)
+
+        def call() -> Any:
+            with self._handle.entered() as linker:
+                return self._run(linker, raw, texts)
+
+        return call
+
+    def _converted(self, arguments: tuple[Any, ...]) -> tuple[Values, list[tuple[int, bytes]]]:
+        """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
             raise TypeError(f"{self.name}{self.type} takes {len(self._put)} arguments, not {len(arguments)}")
         raw = _native.values(self._count)
@@ -128,14 +146,18 @@ class Function:
                 raise OverflowError(
                     f"{self.name}{self.type}, argument {index + 1}: {argument} does not fit into {self.type.params[index]}"
                 ) from None
-        with self._handle.entered() as linker:
-            if texts:
-                with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
-                    for (index, _), address in zip(texts, addresses, strict=True):
-                        _put_i32(raw[index], address)
-                    linker.group.call_raw(self._func, raw, self._count)
-            else:
-                linker.group.call_raw(self._func, raw, self._count)
+        return raw, texts
+
+    def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
+        group = linker.group
+        func = group.function(self._definition.module, self._definition.export.name)
+        if texts:
+            with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
+                for (index, _), address in zip(texts, addresses, strict=True):
+                    _put_i32(raw[index], address)
+                group.call_raw(func, raw, self._count)
+        else:
+            group.call_raw(func, raw, self._count)
         if len(self._get) == 1:
             return self._get[0](raw[0])
         if not self._get:

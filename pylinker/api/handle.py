@@ -45,6 +45,6 @@ class Handle:
     def slot_of(self, definition: Definition) -> int:
         """Return the table slot of a function."""
         with self.entered() as linker:
-            slot = linker.value_of(definition)
+            slot = linker.symbols.value_of(definition)
             assert slot is not None
             return slot

@@ -80,8 +80,7 @@ class Library:
                 module=self.name,
                 symbol=name,
             )
-        func = linker.group.function(definition.module, definition.export.name)
-        return Function(self._handle, name, type_, definition, func)
+        return Function(self._handle, name, type_, definition)
 
     def _scope(self, linker: Linker) -> Iterable[LoadedModule]:
         return linker.state.global_scope if self._module is None or self._module.is_main else reachable(self._module)
@@ -98,7 +97,7 @@ class Library:
         Raises SymbolNotFoundError if nothing in the library's scope defines it.
         """
         with self._handle.entered() as linker:
-            value = linker.value_of(self._definition(linker, name))
+            value = linker.symbols.value_of(self._definition(linker, name))
             if value is None:
                 raise SymbolNotFoundError(f"{self.name}: {name} has no address", module=self.name, symbol=name)
             return value

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
 from pylinker.api.library import Library
-from pylinker.errors import AlreadyRunError, ClosedError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.errors import AlreadyRunError, ClosedError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
 from pylinker.runtime.code import CodeCache, default_cache_directory
-from pylinker.runtime.store import GuestStore
-from pylinker.runtime.wasi import Wasi, WasiProcess
+from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pylinker.linker import LoadedModule
+    from pylinker.api.function import Function
+    from pylinker.linker import GuestThread, LoadedModule
     from pylinker.runtime.memory import Memory
     from pylinker.runtime.wasi import Input, Output
 
@@ -70,7 +70,9 @@ class Statistics:
     table_used: int
     """Slots given to modules and function pointers."""
     resolver_entries: int
-    """Calls that had to be resolved: one for each bound import at most."""
+    """Calls of the calling thread's group that had to be resolved: one for each bound import at most."""
+    groups: int
+    """Instance groups: one for each thread."""
 
 
 class Program:
@@ -82,7 +84,11 @@ class Program:
     ``args`` are the arguments after the program's name, ``env`` the environment, ``dirs`` maps directories of the guest to directories
     of the host. ``stdin`` is None (this process's), bytes, or a path; ``stdout`` and ``stderr`` are None (this process's), ``CAPTURE``,
     ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
-    defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out). ``limits`` bounds what the program may
+    defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
+
+    ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. A library that is opened then
+    appears in all of them, at a moment when each is outside guest code or at a host call; with ``preempt`` a thread that only computes is
+    interrupted for it, without it ``rendezvous_timeout`` (seconds, None for ever) bounds the wait for one. ``limits`` bounds what the program may
     take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
     Raises LinkError children, OSError for a main module that cannot be read. Safe to use from several threads, which take turns.
@@ -102,6 +108,9 @@ class Program:
         stderr: Output = None,
         bind_now: bool = False,
         stack_size: int = 1 << 20,
+        threads: bool = False,
+        preempt: bool = False,
+        rendezvous_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
         name: str | None = None,
@@ -128,10 +137,8 @@ class Program:
             stderr=stderr,
         )
         code_cache = _cache(cache)
-        store = GuestStore(memory=limits.memory, table=limits.table)
         linker = Linker(
-            store=store,
-            wasi=Wasi(store, self._process, code_cache),
+            process=self._process,
             cache=code_cache,
             locator=Locator(
                 library_path,
@@ -142,10 +149,21 @@ class Program:
             ),
             limits=limits,
             bind_now=bind_now,
+            threads=threads,
+            preempt=preempt,
+            rendezvous_timeout=rendezvous_timeout,
+            stack_size=stack_size,
+            name=self.name,
         )
         try:
             start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
+            if threads and not linker.group.memory_is_shared:
+                raise UnsupportedError(
+                    f"{self.name}: threads=True needs a shared memory; compile with -pthread and link with --shared-memory",
+                    module=self.name,
+                )
         except BaseException:
+            linker.threads = None
             self._process.close()
             raise
         self._linker = linker
@@ -155,7 +173,14 @@ class Program:
 
     @contextmanager
     def _entered(self) -> Iterator[Linker]:
-        """Take the program for the calling thread, and check that it is open."""
+        """Take the calling thread's group, and check that the program is open.
+
+        A thread of the guest has a group of its own; all others take turns with the main group.
+        """
+        linker = self._linker
+        if linker is not None and linker.context.is_guest_thread:
+            yield linker
+            return
         with self._lock:
             if self._linker is None:
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
@@ -168,8 +193,9 @@ class Program:
     def run(self) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
 
-        Raises ``wasmtime.Trap`` if it traps, UndefinedSymbolError if it called a function that nobody defines (``__cause__`` is the
-        trap), AlreadyRunError the second time.
+        Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps, UndefinedSymbolError if it called a function
+        that nobody defines (``__cause__`` is the trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
+        threads stopped.
         """
         with self._entered() as linker:
             main = linker.main
@@ -180,16 +206,57 @@ class Program:
             if self._ran:
                 raise AlreadyRunError(f"{self.name} has run already: a program starts once", module=self.name)
             self._ran = True
-            status = 0
             try:
-                linker.group.call(linker.group.function(main, "_start"))
-            except wasmtime.ExitTrap as exit_:
-                status = exit_.code
-            try:
-                linker.finalize()
-            except wasmtime.ExitTrap as exit_:
-                status = exit_.code
-            return status & 0xFF
+                status = self._run(linker, main)
+            except BaseException as error:
+                self._end(linker, failure=error)
+                raise
+            return self._end(linker, status=status) & 0xFF
+
+    @staticmethod
+    def _run(linker: Linker, main: LoadedModule) -> int:
+        """Run main and then the destructors that are left; returns the exit status."""
+        status = 0
+        try:
+            linker.group.call(linker.group.function(main, "_start"))
+        except wasmtime.ExitTrap as exit_:
+            status = exit_.code
+        try:
+            linker.finalize()
+        except wasmtime.ExitTrap as exit_:
+            status = exit_.code
+        return status
+
+    @staticmethod
+    def _end(linker: Linker, *, status: int = 0, failure: BaseException | None = None) -> int:
+        """End the threads of a program whose main has ended, and return the exit status; raises what ended another thread first.
+
+        In a process, the first thread that exits or crashes decides.
+        """
+        threads = linker.threads
+        if threads is None:
+            return status
+        threads.end(status=None if failure else status, failure=failure)
+        threads.join_all()
+        if threads.failure is not None and threads.failure is not failure:
+            raise threads.failure
+        return threads.status if threads.status is not None else status
+
+    def spawn(self, function: Function | str, *arguments: Any) -> GuestThread:
+        """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
+
+        Needs ``threads=True``. The thread has instances, a stack and thread-local data of its own. ``function`` is a name, looked up in the
+        program, or a Function of it. Blocks until the thread exists. Raises what kept it from existing, TypeError for wrong arguments. A
+        trap of the thread ends the program.
+        """
+        if isinstance(function, str):
+            function = self.main[function]
+        with self._entered() as linker:
+            threads = linker.threads
+            if threads is None:
+                raise UnsupportedError(f"{self.name}: spawn needs a program that was created with threads=True", module=self.name)
+            call = function.prepared(self, arguments)
+            return threads.start(lambda _group: call(), wants_stack=True)
 
     @property
     def stdout(self) -> bytes:
@@ -227,7 +294,7 @@ class Program:
                 scope = linker.state.global_scope[1:] if linker.main else linker.state.global_scope
             else:
                 raise ValueError(f"handle {handle!r}: give a Library, RTLD_DEFAULT or RTLD_NEXT")
-            value = linker.dlsym(scope, name)
+            value = linker.symbols.dlsym(scope, name)
             if value is None:
                 raise SymbolNotFoundError(f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name)
             return value
@@ -237,7 +304,7 @@ class Program:
         if (address is None) == (slot is None):
             raise TypeError("dladdr takes either an address or slot=...")
         with self._entered() as linker:
-            return linker.symbol_at(address=address, slot=slot)
+            return linker.symbols.symbol_at(address=address, slot=slot)
 
     @property
     def main(self) -> Library:
@@ -282,6 +349,7 @@ class Program:
                 table_slots=group.table_size,
                 table_used=state.table.used,
                 resolver_entries=sum(group.resolver_entries(module) for module in state.modules),
+                groups=linker.context.shared.num_groups,
             )
 
     @property
@@ -290,12 +358,16 @@ class Program:
         return self._linker is None
 
     def close(self) -> None:
-        """End the program: its functions and memory cannot be used any more. A second time does nothing.
+        """End the program: its threads stop, and its functions and memory cannot be used any more. A second time does nothing.
 
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
         with self._lock:
-            self._linker = None
+            linker, self._linker = self._linker, None
+            if linker is not None and linker.threads is not None:
+                linker.threads.end(status=0)
+                linker.threads.join_all()
+                linker.threads = None
             self._process.close()
 
     def __enter__(self) -> Self:
@@ -326,6 +398,9 @@ class CDLL(Library):
         stderr: Output = None,
         bind_now: bool = False,
         stack_size: int = 1 << 20,
+        threads: bool = False,
+        preempt: bool = False,
+        rendezvous_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
     ) -> None:
@@ -341,6 +416,9 @@ class CDLL(Library):
             stderr=stderr,
             bind_now=bind_now,
             stack_size=stack_size,
+            threads=threads,
+            preempt=preempt,
+            rendezvous_timeout=rendezvous_timeout,
             limits=limits,
             cache=cache,
             name=os.path.basename(os.fspath(name)),

@@ -11,11 +11,13 @@ from pylinker.linker.dlfcn import (
     RTLD_NOW,
 )
 from pylinker.linker.limits import Limits
-from pylinker.linker.linker import Linker, SymbolInfo, reachable
+from pylinker.linker.linker import Linker
 from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import read_file
 from pylinker.linker.start import MainFile, start
+from pylinker.linker.symbols import SymbolInfo, reachable
+from pylinker.linker.threads import GuestThread
 
 __all__ = [
     "RTLD_DEFAULT",
@@ -27,6 +29,7 @@ __all__ = [
     "RTLD_NOLOAD",
     "RTLD_NOW",
     "Definition",
+    "GuestThread",
     "Limits",
     "Linker",
     "LoadedModule",

@@ -31,6 +31,7 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "THREAD_SPAWN",
     "GuestCalls",
 ]
 
@@ -58,6 +59,9 @@ PROVIDED: Mapping[str, FuncType] = {
     "__cxa_atexit": FuncType(_III, _I),
     "atexit": FuncType(_I, _I),
 }
+
+THREAD_SPAWN = FuncType(_I, _I)
+"""``wasi.thread-spawn`` of wasi-threads: takes the argument of the new thread's ``wasi_thread_start``, gives its number or -1."""
 """What is provided under ``env``, by name, with the types of the C declarations."""
 
 _ERROR_CAPACITY = 1024
@@ -74,9 +78,11 @@ class GuestCalls:
         self._error: str | None = None
         self._error_address = 0
 
-    def function_for(self, module: LoadedModule, name: str) -> Callable[[Values], None]:
+    def function_for(self, module: LoadedModule | None, name: str) -> Callable[[Values], None]:
         """Return the function that ``module`` gets for the import ``name`` (or ``"resolve"``, for its trampolines)."""
-        method: Callable[[LoadedModule, Values], None] = getattr(self, f"_{name.strip('_')}")
+        if module is None:
+            return self.finalize
+        method: Callable[[LoadedModule, Values], None] = getattr(self, f"_{name.strip('_').replace('-', '_')}")
         known = weakref.ref(module)
 
         def call(raw: Values) -> None:
@@ -96,7 +102,7 @@ class GuestCalls:
         return linker
 
     def _resolve(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.resolve_trampoline(caller, raw[0].i32)
+        self.linker.symbols.resolve_trampoline(caller, raw[0].i32)
 
     def _dlopen(self, caller: LoadedModule, raw: Values) -> None:
         name, mode = _u32(raw[0].i32), _u32(raw[1].i32)
@@ -121,12 +127,12 @@ class GuestCalls:
             if handle == RTLD_DEFAULT:
                 scope = linker.state.scope_of(caller)
             elif handle == RTLD_NEXT:
-                scope = linker.scope_after(caller)
+                scope = linker.symbols.scope_after(caller)
             else:
                 scope = linker.scope_of_handle(_u32(handle))
                 module = linker.by_handle(_u32(handle))
                 where = module.name if module else where
-            value = linker.dlsym(scope, symbol)
+            value = linker.symbols.dlsym(scope, symbol)
             if value is None:
                 raise SymbolNotFoundError(f"{where}: undefined symbol: {symbol}", module=where, symbol=symbol)
             return value
@@ -149,7 +155,8 @@ class GuestCalls:
             return
         linker = self.linker
         if not self._error_address:
-            self._error_address = linker.state.memory.allocate(_ERROR_CAPACITY, 1, module="dlerror")
+            with linker.context.exclusive():
+                self._error_address = linker.state.memory.allocate(_ERROR_CAPACITY, 1, module="dlerror")
         # The first line only: the rest lists paths of the host, which are none of the guest's business.
         encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: _ERROR_CAPACITY - 1]
         linker.memory.write(self._error_address, encoded.replace(b"\0", b"?") + b"\0")
@@ -162,6 +169,9 @@ class GuestCalls:
     def _atexit(self, caller: LoadedModule, raw: Values) -> None:
         self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), None))
         raw[0].i32 = 0
+
+    def _thread_spawn(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+        raw[0].i32 = self.linker.thread_spawn(raw[0].i32)
 
     def finalize(self, raw: Values) -> None:  # noqa: ARG002
         """Run the destructors that are left: what the program's own ``exit`` calls."""

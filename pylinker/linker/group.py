@@ -32,10 +32,11 @@ from pylinker.wasm import FuncType, GlobalType, Kind, Limits, MemoryType, invoke
 if TYPE_CHECKING:
     from pylinker._native import Extern, Func, HostFunction, Instance, Values
     from pylinker.linker.module import Definition, ImportSource, LoadedModule
-    from pylinker.linker.operation import DlOperation
+    from pylinker.linker.operation import DlOperation, SlotPatch, ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import Wasi
+    from pylinker.sync import InstanceGroupState
     from pylinker.wasm import TagType
 
 __all__ = ["HostCalls", "InstanceGroup"]
@@ -44,10 +45,11 @@ logger = logging.getLogger("pylinker.linker")
 
 _NOTHING = FuncType((), ())
 _RESOLVE = FuncType(("i32",), ())
+_ONE_ADDRESS = FuncType(("i32",), ())
 _STACK_POINTER = GlobalType("i32", mutable=True)
 
-HostCalls = Callable[["LoadedModule", str], Callable[["Values"], None]]
-"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module."""
+HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
+"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module; ``finalize`` is no module's."""
 
 
 class _ModuleInstance:
@@ -67,17 +69,21 @@ class _ModuleInstance:
 class InstanceGroup:
     """The instances of one thread.
 
-    ``memory``, ``table`` and ``stack_pointer`` are made by the linker, or taken from the main module once it is instantiated.
+    ``state`` is its part in the rendezvous, ``stack`` the address and size (bytes) of a stack that is its own. ``memory``, ``table`` and ``stack_pointer`` are made by the linker, or taken from the main module once it is instantiated.
     ``host_calls`` connects what the linker provides to the guest.
     """
 
-    def __init__(self, store: GuestStore, wasi: Wasi, cache: CodeCache, host_calls: HostCalls) -> None:
+    def __init__(
+        self, state: InstanceGroupState[DlOperation], store: GuestStore, wasi: Wasi, cache: CodeCache, host_calls: HostCalls
+    ) -> None:
+        self.state = state
         self.store = store
         self._wasi = wasi
         self._cache = cache
         self._host_calls = host_calls
         self._memory: Extern | None = None
-        self._memory_type: MemoryType | None = None
+        self.memory_is_shared = False
+        self.stack = (0, 0)
         self._table: Extern | None = None
         self._stack_pointer: Extern | None = None
         self._instances: dict[LoadedModule, _ModuleInstance] = {}
@@ -96,7 +102,17 @@ class InstanceGroup:
             self._memory = self.store.new_memory(type_)
         except wasmtime.WasmtimeError as error:
             raise LimitError(f"no memory of {type_} pages can be made: {summary(error)}") from error
-        self._memory_type = type_
+        self._connect(shared=type_.limits.shared)
+
+    def share_memory(self, other: InstanceGroup) -> None:
+        """Use the shared memory of another group."""
+        self._memory = other.memory
+        self._connect(shared=True)
+
+    def _connect(self, *, shared: bool) -> None:
+        assert self._memory is not None
+        self.memory_is_shared = shared
+        self._wasi.connect(self._memory, shared=shared)
 
     def make_table(self, limits: Limits) -> None:
         """Make the function table, for a program whose modules import it."""
@@ -118,7 +134,7 @@ class InstanceGroup:
                 type_ = main.info.export_type(export)
                 assert isinstance(type_, MemoryType)
                 self._memory = self.export(main, "memory")
-                self._memory_type = type_
+                self._connect(shared=type_.limits.shared)
         if self._table is None:
             export = exports.get("__indirect_function_table")
             if export is not None and export.kind is Kind.TABLE:
@@ -186,8 +202,9 @@ class InstanceGroup:
         logger.debug("%r", operation)
         if isinstance(operation, LoadModules):
             self._grow_table(operation.table_size)
+            blocks = {block.module: block for block in operation.blocks if block.group == self.state.number}
             for module in operation.modules:
-                self._instantiate(module)
+                self._instantiate(module, blocks.get(module))
             for patch in operation.patches:
                 self._set_slot(patch.slot, patch.definition)
         elif isinstance(operation, ResolveFunction):
@@ -195,9 +212,33 @@ class InstanceGroup:
             self._set_slot(operation.patch.slot, operation.patch.definition)
         elif isinstance(operation, AllocateFunctionTable):
             self._grow_table(operation.table_size)
+            if operation.finalizer is not None:
+                self.place_host_function(operation.finalizer, _ONE_ADDRESS, self._host_calls(None, "finalize"))
         else:
             assert isinstance(operation, UnloadModule)
-            self.forget(operation.module)
+            for slot in operation.slots:
+                if self._table is not None and slot < self.store.table_size(self._table):
+                    self.store.table_set(self._table, slot, None)
+            for module, index in operation.unbind:
+                self._unbind(module, index)
+            for module in operation.modules:
+                self._forget(module)
+
+    def replay(self, number: int, operation: DlOperation) -> None:
+        """Carry out an operation that another group has decided. InternalError if this group's table disagrees with the leader's."""
+        logger.debug("group %d replays operation %d", self.state.number, number)
+        for patch in self._patches(operation):
+            if patch.slot < self.table_size and self.store.table_get(self.table, patch.slot) is not None:
+                raise InternalError(
+                    f"operation {number}: slot {patch.slot} is free in the leader's table, but taken in group {self.state.number}"
+                )
+        self.apply(operation)
+
+    @staticmethod
+    def _patches(operation: DlOperation) -> tuple[SlotPatch, ...]:
+        if isinstance(operation, LoadModules):
+            return operation.patches
+        return (operation.patch,) if isinstance(operation, ResolveFunction) else ()
 
     def _grow_table(self, size: int) -> None:
         if self._table is None:
@@ -214,7 +255,7 @@ class InstanceGroup:
     def _set_slot(self, slot: int, definition: Definition) -> None:
         self.store.table_set(self.table, slot, self.function(definition.module, definition.export.name))
 
-    def _instantiate(self, module: LoadedModule) -> None:
+    def _instantiate(self, module: LoadedModule, block: ThreadLocalBlock | None) -> None:
         record = _ModuleInstance()
         self._instances[module] = record
         if module.plt:
@@ -235,7 +276,7 @@ class InstanceGroup:
             raise LinkError(f"{module.name}: cannot be instantiated: {text}", module=module.name) from error
         if module.is_main:
             self.adopt(module)
-        self._start_thread_locals(module)
+        self._start_thread_locals(module, block)
         logger.debug("instantiated %r", module)
 
     def _extern(self, module: LoadedModule, record: _ModuleInstance, source: ImportSource) -> Extern:
@@ -258,13 +299,7 @@ class InstanceGroup:
                 )
             return self.store.new_global(base + source.offset, mutable=True)
         if isinstance(source, WasiCall):
-            memory = module.info.exports.get("memory")
-            if memory is not None and memory.kind is Kind.MEMORY:
-                return self._wasi.direct(source.name)
-            shared = bool(self._memory_type and self._memory_type.limits.shared)
-            # The most general type of that kind: one shim serves all programs.
-            type_ = MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared))
-            return self._wasi.through_shim(source.name, self.memory, type_)
+            return self._wasi.function(source.name)
         if isinstance(source, HostCall):
             host = self.store.new_host_function(source.type, self._host_calls(module, source.name))
             record.host_functions.append(host)
@@ -291,16 +326,11 @@ class InstanceGroup:
             )
         return self._stack_pointer
 
-    def forget(self, module: LoadedModule) -> None:
-        """Empty a module's slots and drop its instance (wasmtime frees it with the store)."""
+    def _forget(self, module: LoadedModule) -> None:
+        """Drop a module's instance (wasmtime frees it with the store)."""
         record = self._instances.pop(module, None)
         if record is None:
             return
-        if self._table is not None:
-            size = self.store.table_size(self._table)
-            for slot in (*range(module.table_base, module.table_base + module.table_size), *module.slots.values()):
-                if slot < size:
-                    self.store.table_set(self._table, slot, None)
         for host in (record.resolver, *record.host_functions):
             if host is not None:
                 self.store.keep(host)
@@ -313,12 +343,20 @@ class InstanceGroup:
         for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
             self._run(module, name)
 
-    def _start_thread_locals(self, module: LoadedModule) -> None:
-        """Learn where the thread-local block of this group is.
+    def _start_thread_locals(self, module: LoadedModule, block: ThreadLocalBlock | None) -> None:
+        """Give the module its thread-local block of this group, or learn where it is.
 
-        The start function of a threaded module points ``__tls_base`` of the first instance at the initial copy of the block; that
-        one is this group's. (LLVM, WriterImpl: the static copy serves the main thread.)
+        The start function of a threaded module initialises memory in its first instance only, and points ``__tls_base`` of that instance
+        at the initial copy of the block: what wasm-ld means for the main thread serves the group that loads the module. In any other
+        group the start function does nothing, and the block is ours to make (tool-conventions, Linking.md, "Thread Local Storage").
         """
+        if block is not None:
+            if not module.lifecycle_function("__wasm_init_tls", _ONE_ADDRESS):
+                raise InternalError(f"{module.name} has a thread-local block and no way to initialise it")
+            self.call(self.function(module, "__wasm_init_tls"), block.address)
+            self._instances[module].tls_base = block.address
+            self._run(module, "__wasm_apply_tls_relocs")
+            return
         exports = module.info.exports
         base = exports.get("__tls_base")
         if base is None or base.kind is not Kind.GLOBAL or module.info.export_type(base) != _STACK_POINTER:
@@ -354,6 +392,10 @@ class InstanceGroup:
         record = self._instances.get(module)
         return record is not None and record.instance is not None
 
+    def empty_slot(self, slot: int) -> None:
+        """Empty a table slot."""
+        self.store.table_set(self.table, slot, None)
+
     def place_host_function(self, slot: int, type_: FuncType, function: Callable[[Values], None]) -> None:
         """Make a host function that lives as long as the store, and put it into a table slot."""
         host = self.store.new_host_function(type_, function)
@@ -387,9 +429,11 @@ class InstanceGroup:
         self.store.table_set(table, index, self.function(definition.module, definition.export.name))
         logger.debug("binding %s: %s -> %r", module.name, module.plt[index].name, definition)
 
-    def unbind(self, module: LoadedModule, index: int) -> None:
+    def _unbind(self, module: LoadedModule, index: int) -> None:
         """Put the lazy stub back into PLT entry ``index``."""
-        record = self.instance_of(module)
+        record = self._instances.get(module)
+        if record is None or record.trampolines is None:
+            return
         table = self.store.export(record.trampolines, "plt")
         stub = self.store.export(record.trampolines, f"s{index}")
         assert table is not None

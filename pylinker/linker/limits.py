@@ -19,6 +19,8 @@ class Limits:
     """Modules loaded at one time."""
     library_size: int = 256 << 20
     """Bytes of one module's file."""
+    threads: int = 1_000
+    """Threads of the guest alive at one time, apart from the one that runs main."""
     path_length: int = 4096
     """Bytes of a library's name or path."""
 

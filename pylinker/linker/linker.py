@@ -1,101 +1,227 @@
-"""The Linker: loads, opens, resolves and closes, for one program.
+"""The Linker: groups, loading and closing, for one program.
 
-Loading is a transaction (:meth:`Linker._commit`): what a plan decided is carried out step by step, and any failure, up to a trap in
-the last constructor, puts everything back: modules, scopes, memory, slots, and calls that were already bound.
+Loading is a transaction. Under topology token and write lock the leading group plans, places, resolves, instantiates and relocates: up to
+there a failure is undone where it happened. Then the operation is published, every other group carries it out, and the locks are
+released. Constructors run last, without locks, since they may call the linker; if one traps, the modules are unloaded everywhere.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import wasmtime
 
-from pylinker.errors import (
-    ClosedError,
-    LibraryNotFoundError,
-    LinkError,
-    SignatureMismatchError,
-    UndefinedSymbol,
-    UndefinedSymbolError,
-)
+from pylinker.errors import ClosedError, LibraryNotFoundError, LinkError, NotDynamicError, RendezvousTimeout, UnsupportedError
+from pylinker.linker.context import LinkContext
 from pylinker.linker.dlfcn import MODES, PROVIDED, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, RTLD_NOW, GuestCalls
 from pylinker.linker.group import InstanceGroup
-from pylinker.linker.module import AtExit, Definition, LoadedModule
-from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch, UnloadModule
+from pylinker.linker.module import AtExit, LoadedModule
+from pylinker.linker.operation import AllocateFunctionTable, LoadModules, SlotPatch, UnloadModule
 from pylinker.linker.plan import LoadPlan, Request
+from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
 from pylinker.linker.state import LinkerState
+from pylinker.linker.symbols import Symbols, reachable
+from pylinker.linker.threads import ThreadTable
 from pylinker.runtime.memory import Memory
-from pylinker.wasm import FuncType, Kind, MemoryType
+from pylinker.runtime.store import GuestStore
+from pylinker.runtime.wasi import Wasi, WasiHost
+from pylinker.sync import LinkerShared
+from pylinker.wasm import FuncType, Kind, Limits, MemoryType
 
 if TYPE_CHECKING:
-    from pylinker.linker.limits import Limits
+    from pylinker.linker import limits as _limits
+    from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
-    from pylinker.linker.operation import LoadModules
+    from pylinker.linker.operation import DlOperation
     from pylinker.runtime.code import CodeCache
-    from pylinker.runtime.store import GuestStore
-    from pylinker.runtime.wasi import Wasi
+    from pylinker.runtime.wasi import WasiProcess
+    from pylinker.sync import TopologyToken, WriteGuard
 
-__all__ = ["Linker", "SymbolInfo"]
+__all__ = ["Linker"]
 
 logger = logging.getLogger("pylinker.linker")
 
 _PAGE = 1 << 16
 _COMMAND = FuncType((), ())
-
-
-class SymbolInfo(NamedTuple):
-    """What an address or a table slot belongs to, as ``dladdr`` tells it.
-
-    ``module`` (name), ``base`` (the module's memory base, or for a function its table base), ``symbol`` (the nearest at or below, None
-    if there is none) and ``value`` (the symbol's own address or slot).
-    """
-
-    module: str
-    base: int
-    symbol: str | None
-    value: int | None
+_THREAD_START = FuncType(("i32", "i32"), ())
+_CLOSURE_BLOCK = 64
+"""Slots that are given out to all tables at once when a closure needs one: a rendezvous for the first, none for the rest."""
 
 
 class Linker:
     """The dynamic linker of one program.
 
-    ``state`` is what all groups share; ``group`` is the one that runs. Methods that run guest code (loading, closing) block as long as
-    it does. One thread at a time.
+    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers what names mean, ``threads`` is the table of
+    threads, or None in a program of one. Methods that run guest code (loading, closing) block as long as it does; all but those that start
+    the program may be called from any of its threads.
     """
 
     def __init__(
         self,
         *,
-        store: GuestStore,
-        wasi: Wasi,
+        process: WasiProcess,
         cache: CodeCache,
         locator: Locator,
-        limits: Limits,
+        limits: _limits.Limits,
         bind_now: bool = False,
+        threads: bool = False,
+        preempt: bool = False,
+        rendezvous_timeout: float | None = None,
+        stack_size: int = 1 << 20,
+        name: str = "program",
     ) -> None:
         self.state = LinkerState(limits)
+        self.state.threaded = threads
+        self.context = LinkContext(LinkerShared.new(self.state), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.symbols = Symbols(self.context, bind_now=bind_now)
         self.locator = locator
         self.bind_now = bind_now
+        self.stack_size = align_up(stack_size, 16)
         self.main: LoadedModule | None = None
+        self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         self._guest_calls = GuestCalls(self)
-        self.group = InstanceGroup(store, wasi, cache, self._guest_calls.function_for)
-        group = self.group  # what follows must not lead back to the linker: a program that is dropped is freed at once
-        self.memory = Memory(store, lambda: group.memory)
+        self._host = WasiHost(self._new_store(None), process, cache) if threads else None
+        with self.context.shared.write_linker_state_alone() as guard:
+            main_group = self._new_group(guard, None, process)
+        self.context.set_main_group(main_group)
+        self.context.shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(main_group.state.number))
+        # What follows must not lead back to the linker: a program that is dropped is freed at once.
+        self.memory = Memory(main_group.store, lambda: main_group.memory)
         self._initialized = itertools.count(1)
         self._exit_hook_made = False
-        self._opened: list[list[LoadedModule]] = []  # what the constructors of each load under way have opened, outermost first
-        self.state.memory.grow = group.grow_memory
+        self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
+        self._closures: list[int] = []
+        self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = self.memory.zero
 
     def __repr__(self) -> str:
-        return f"<Linker of {len(self.state.modules)} modules>"
+        return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
+
+    @property
+    def group(self) -> InstanceGroup:
+        """The calling thread's group."""
+        return self.context.group
+
+    # Groups
+
+    def _new_store(self, group_member: object) -> GuestStore:
+        limits = self.state.limits
+        return GuestStore(group_member, memory=limits.memory, table=limits.table, preempt=self.context.preempt)  # type: ignore[arg-type]
+
+    def _new_group(
+        self, guard: WriteGuard[LinkerState], topology: TopologyToken | None, process: WasiProcess | None = None
+    ) -> InstanceGroup:
+        """Make a group without instances. The rendezvous knows it from now on; it is parked."""
+        link = _GroupLink()
+        state = self.context.shared.subscribe(guard, link.replay, topology)
+        store = self._new_store(state.member)
+        host = self._host
+        if host is None:
+            assert process is not None
+            host = WasiHost(store, process, self._cache)
+        group = InstanceGroup(state, store, Wasi(host, store), self._cache, self._guest_calls.function_for)
+        link.group = weakref.ref(group)
+        return group
+
+    def prepare_for_instance_group(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
+        """Prepare a new group, on the parent's thread: take the topology token, so that nothing changes until the child exists.
+
+        Blocks, cooperatively. Hand the result to the child's thread (:meth:`create_instance_group`), or abandon it.
+        """
+        return PreparedInstanceGroup(self.context.shared.acquire_topology_token(self.group.state), wants_stack=wants_stack)
+
+    def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
+        """Create the group that was prepared, on the child's thread, with every module loaded so far.
+
+        Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left then.
+        """
+        topology, guard = self.context.shared.write_linker_state_blocking_holding_topology(prepared.take())
+        try:
+            with guard:
+                group = self._new_group(guard, topology)
+                try:
+                    self._furnish(group, wants_stack=prepared.wants_stack)
+                except BaseException:
+                    self._clear(guard, group)
+                    raise
+                self.state.groups.append(group.state.number)
+                return group
+        finally:
+            topology.release()
+
+    def _furnish(self, group: InstanceGroup, *, wants_stack: bool) -> None:
+        """Give a new group memory, table, stack, and instances of all modules."""
+        main_group = self.context.main_group
+        if not main_group.memory_is_shared or (self.main and self.main.info.memories):
+            raise UnsupportedError("threads need a memory that is shared and imported: link main with --shared-memory --import-memory")
+        group.share_memory(main_group)
+        if self.main is None or self.main.is_position_independent or not self.main.info.tables:
+            group.make_table(Limits(self.state.table.size, None))
+        if self.main is None or self.main.is_position_independent:
+            base = self.state.memory.allocate(self.stack_size, 16, module="stack of a thread") if wants_stack else 0
+            group.stack = (base, self.stack_size if wants_stack else 0)
+            group.make_stack_pointer(base + group.stack[1])
+        number = group.state.number
+        blocks = [self.state.new_block(number, module) for module in self.state.order]
+        patches = [
+            SlotPatch(slot, definition)
+            for module in self.state.order
+            for function, slot in module.slots.items()
+            if (definition := module.definition_of(function)) is not None
+        ]
+        group.apply(LoadModules(tuple(self.state.order), self.state.table.size, tuple(patches), tuple(filter(None, blocks))))
+        if self.state.finalizer is not None:
+            group.apply(AllocateFunctionTable(self.state.table.size, self.state.finalizer))
+        if wants_stack and group.stack_top is None:
+            raise NotDynamicError(
+                "a thread for a function needs a stack, but the main module does not export its stack pointer; "
+                "link it with -Wl,--export=__stack_pointer, or start the thread from the guest"
+            )
+
+    def shutdown_instance_group(self, group: InstanceGroup) -> None:
+        """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
+        group.state.member.die()
+        shared = self.context.shared
+        if shared.cause:
+            return  # the whole linker goes; a dead member is waited for by nobody
+        try:
+            topology, guard = shared.write_linker_state_with_topology(group.state)
+        except LinkError:
+            return  # cancelled meanwhile
+        with topology, guard:
+            self.state.groups.remove(group.state.number)
+            self._clear(guard, group)
+
+    def _clear(self, guard: WriteGuard[LinkerState], group: InstanceGroup) -> None:
+        number = group.state.number
+        self.context.shared.unsubscribe(guard, group.state)
+        for key in [key for key in self.state.blocks if key[0] == number]:
+            self.state.release_block(self.state.blocks.pop(key))
+        self.state.memory.release(*group.stack)
+
+    def thread_spawn(self, argument: int) -> int:
+        """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
+        main, threads = self.main, self.threads
+        if main is None or threads is None or not main.lifecycle_function("wasi_thread_start", _THREAD_START):
+            return -1
+        numbers: list[int] = []
+
+        def body(group: InstanceGroup) -> None:
+            group.call(group.function(main, "wasi_thread_start"), numbers[0], argument)
+
+        try:
+            # The thread finds its own stack: wasi_thread_start sets it up from the argument.
+            return threads.start(body, wants_stack=False, on_number=numbers.append).tid
+        except (LinkError, RuntimeError) as error:
+            logger.warning("thread-spawn: %s", error)
+            return -1
 
     # Loading
 
@@ -107,35 +233,46 @@ class Linker:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
         for module in plan.scope:
             module.permanent = True
-        self._commit(plan, operation, global_=True, bind_now=self.bind_now)
+        with self._journal() as opened:
+            with self.context.exclusive() as change:
+                promoted = self._instantiate(change, plan, operation, global_=True, bind_now=self.bind_now)
+            self._construct(plan, promoted, opened)
+
+    def load_later(self, plan: LoadPlan) -> None:
+        """Load libraries next to a main module that chose its own addresses and runs already."""
+        for module in plan.scope:
+            module.permanent = True
+        with self._journal() as opened:
+            with self.context.exclusive() as change:
+                promoted = self._load(change, plan, RTLD_GLOBAL)
+            self._construct(plan, promoted, opened)
 
     def dlopen(self, name: str, mode: int = 0, *, requester: LoadedModule | None = None, trusted: bool = False) -> LoadedModule:
         """Open a library: load it with what it needs, or count one more handle of it.
 
-        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name. Raises LinkError children; a guest that
-        exits in a constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
+        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name. Raises LinkError children, RendezvousTimeout
+        among them; a guest that exits in a constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
         """
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
-        plan = self.new_plan()
         request = Request(name, requester, trusted=trusted)
-        if mode & RTLD_NOLOAD:
-            root = self._loaded(request)
-        else:
-            (root,) = plan.discover([request])
-        root.handles += 1
-        if plan.new:
-            try:
-                self._load(plan, mode)
-            except BaseException:
-                root.handles = 0
-                raise
-        elif mode & RTLD_GLOBAL:
-            self.state.add_to_global_scope(reachable(root))
-        if mode & RTLD_NODELETE:
-            root.permanent = True
-        if self._opened:
-            self._opened[-1].append(root)
+        if self.threads and not mode & RTLD_NOLOAD:
+            self.new_plan().discover([request])  # reads and compiles before anybody has to wait; it is done again under the lock
+        with self._journal() as opened:
+            with self.context.exclusive() as change:
+                plan = self.new_plan()
+                root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
+                promoted = self._load(change, plan, mode) if plan.new else []
+                if not plan.new and mode & RTLD_GLOBAL:
+                    self.state.add_to_global_scope(reachable(root))
+                root.handles += 1
+                if mode & RTLD_NODELETE:
+                    root.permanent = True
+            if plan.new:
+                self._construct(plan, promoted, opened)
+        journals = self._opened.get(self.group.state.number)
+        if journals:
+            journals[-1].append(root)
         return root
 
     def _loaded(self, request: Request) -> LoadedModule:
@@ -154,13 +291,28 @@ class Linker:
                 raise LibraryNotFoundError(request.name, searched=[(located.path, "is not loaded, and RTLD_NOLOAD was given")])
         return module
 
-    def _load(self, plan: LoadPlan, mode: int) -> None:
-        if not self.group.has_table:
-            self.group.table  # noqa: B018 - raises the error that says how to link the main module
-        self.state.table.note_size(self.group.table_size)
+    @contextmanager
+    def _journal(self) -> Iterator[list[LoadedModule]]:
+        """Remember what constructors open during a load, to be closed if it fails, or if a load around it fails."""
+        journals = self._opened.setdefault(self.group.state.number, [])
+        opened: list[LoadedModule] = []
+        journals.append(opened)
+        try:
+            yield opened
+        finally:
+            journals.pop()
+        if journals:
+            journals[-1] += opened
+
+    def _load(self, change: Change, plan: LoadPlan, mode: int) -> list[LoadedModule]:
+        """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
+        group = self.group
+        if not group.has_table:
+            group.table  # noqa: B018 - raises the error that says how to link the main module
+        self.state.table.note_size(group.table_size)
         bind_now = self.bind_now or bool(mode & RTLD_NOW)
         try:
-            plan.make_room(self.group.memory_size)
+            plan.make_room(group.memory_size)
             for module in plan.new:
                 plan.place(module)
                 module.local_scope = plan.scope
@@ -169,53 +321,76 @@ class Linker:
         except BaseException:
             plan.undo()
             raise
-        self._commit(plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
+        return self._instantiate(change, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
 
-    def load_later(self, plan: LoadPlan) -> None:
-        """Load libraries next to a main module that chose its own addresses and runs already."""
-        for module in plan.scope:
-            module.permanent = True
-        self._load(plan, RTLD_GLOBAL)
-
-    def _commit(self, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool) -> None:
+    def _instantiate(self, change: Change, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool) -> list[LoadedModule]:
+        """Instantiate and relocate in this group, then in all; returns the modules that are new in the global scope."""
+        group = self.group
         promoted: list[LoadedModule] = []
-        self._opened.append([])
-        try:
+
+        def commit() -> None:
             new = set(plan.new)
             self.state.add(module for module in plan.scope if module in new)
+            self.state.order += plan.new
             if global_:
-                promoted = self.state.add_to_global_scope(plan.scope)
-            self.group.apply(operation)
+                promoted.extend(self.state.add_to_global_scope(plan.scope))
+
+        try:
+            if self.state.threaded:
+                operation = self._with_blocks(operation, group)
+            group.apply(operation)
             for module in plan.new:
-                self.group.relocate(module)
+                group.relocate(module)
             if bind_now:
                 for module in plan.new:
                     for index, entry in enumerate(module.plt):
                         if entry.definition is not None:
-                            self.resolve_trampoline(module, index)
-            for module in sorted(plan.new, key=lambda each: each.is_main):  # dependencies first, and main after all of them
+                            group.bind(module, index, entry.definition)
+            change.publish(operation, commit)
+        except BaseException:
+            with self._undoing(change):
+                group.apply(self._unloading(plan.new, plan))
+                plan.undo()
+                self.state.remove(plan.new)
+            raise
+        return promoted
+
+    def _with_blocks(self, operation: LoadModules, leader: InstanceGroup) -> LoadModules:
+        """Give every other group its thread-local blocks of the new modules; the leader uses the modules' initial copies."""
+        blocks = []
+        for module in operation.modules:
+            module.check_thread_locals()
+            for number in self.state.groups:
+                if number != leader.state.number:
+                    blocks.append(self.state.new_block(number, module))
+        return LoadModules(operation.modules, operation.table_size, operation.patches, tuple(filter(None, blocks)))
+
+    def _construct(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+        """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
+        try:
+            for module in sorted(plan.new, key=lambda each: each.is_main):
                 if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
                     self.group.construct(module)
                 module.initialized = next(self._initialized)
         except BaseException:
-            self._roll_back(plan, promoted, self._opened.pop())
+            self._roll_back(plan, promoted, opened)
             raise
-        opened = self._opened.pop()
-        if self._opened:
-            self._opened[-1] += opened
 
     def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
-        """Undo a load that failed after it became visible, with what its constructors opened."""
+        """Undo a load whose constructors failed, with what they opened."""
         gone = self._dependents(plan.new)
         with _logged("destructor during the undoing of a failed load"):
             self._run_destructors([module for module in gone if module.initialized])
-        kept = set(promoted) - gone
-        self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
-        self._drop(gone)
-        plan.undo()
-        for module in opened:
-            module.handles -= module not in gone
-        with _logged("destructor during the undoing of a failed load"):
+        with _logged("undoing a failed load"):
+            with self.context.exclusive() as change:
+                kept = set(promoted) - gone
+                self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
+                for module in gone:
+                    module.handles, module.permanent = 0, False
+                for module in opened:
+                    module.handles -= module not in gone
+                self.state.hide(gone)
+                self._unload(change, gone, plan)
             self.collect()
 
     def _dependents(self, modules: Iterable[LoadedModule]) -> set[LoadedModule]:
@@ -231,18 +406,50 @@ class Linker:
                 return gone
             gone |= more
 
-    def _drop(self, gone: set[LoadedModule]) -> None:
-        for module in gone:
-            self.group.apply(UnloadModule(module))
-        self.state.remove(gone)
-        for module in self.state.modules:
-            module.bound -= gone
-            for index, entry in enumerate(module.plt):
-                if entry.definition is not None and entry.definition.module in gone:
-                    if entry.bound:
-                        self.group.unbind(module, index)
-                    entry.definition = None
-                    entry.bound = False
+    def _unloading(self, gone: Iterable[LoadedModule], plan: LoadPlan | None = None) -> UnloadModule:
+        """Return the operation that takes modules out of a group: their slots, and calls of others that lead to them.
+
+        With ``plan``, the load is undone: slots that it gave to functions of other modules go, too.
+        """
+        modules = tuple(gone)
+        dead = set(modules)
+        slots = [
+            slot
+            for module in modules
+            for slot in (*range(module.table_base, module.table_base + module.table_size), *module.slots.values())
+        ]
+        unbind = [
+            (module, index)
+            for module in self.state.modules
+            if module not in dead and not dead.isdisjoint(module.bound)
+            for index, entry in enumerate(module.plt)
+            if entry.definition is not None and entry.definition.module in dead
+        ]
+        if plan is not None:
+            slots += plan.given_slots
+        return UnloadModule(modules, tuple(slots), tuple(unbind))
+
+    def _unload(self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None) -> None:
+        """Take modules out of all groups and give back what they held. RendezvousTimeout: they stay, hidden, until the next collection."""
+        operation = self._unloading(gone, plan)
+
+        def commit() -> None:
+            if plan is not None:
+                plan.undo()
+            self.state.remove(gone)
+            for module, index in operation.unbind:
+                module.plt[index].definition = None
+            for module in self.state.modules:
+                module.bound -= gone
+
+        self.group.apply(operation)
+        change.publish(operation, commit)
+
+    @contextmanager
+    def _undoing(self, change: Change) -> Iterator[None]:
+        """Hold the lock for undoing; if the linker was given up meanwhile, there is nobody left to undo it for."""
+        with _logged("undoing a failed load"), change.undoing():
+            yield
 
     def _meet_memory(self, modules: Iterable[LoadedModule]) -> None:
         """Grow the memory to the minimum that modules import; what is added is theirs to be placed in."""
@@ -254,73 +461,7 @@ class Linker:
                     if missing > 0:
                         self.state.memory.reserve(missing, module=module.name)
 
-    # Symbols
-
-    def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
-        """Bind an entry of a module's PLT: what the host does when the guest calls it for the first time.
-
-        Raises UndefinedSymbolError or SignatureMismatchError, which the guest sees as a trap with the same text.
-        """
-        entry = module.plt[index]
-        if entry.definition is None:
-            definition = self.state.lookup(entry.name, self.state.scope_of(module)) if entry.module == "env" else None
-            if definition is None:
-                name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
-                raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note="it was called")
-            if definition.type != entry.type:
-                raise SignatureMismatchError(
-                    module=module.name,
-                    symbol=entry.name,
-                    wanted=str(entry.type),
-                    provider=definition.module.name,
-                    found=str(definition.type),
-                )
-            entry.definition = definition
-            if definition.module is not module:
-                module.bound.add(definition.module)
-        if not self.group.has(entry.definition.module):
-            raise LinkError(
-                f"{module.name}: {entry.name} of {entry.definition.module.name} was called before that module was instantiated",
-                module=module.name,
-                symbol=entry.name,
-            )
-        self.group.bind(module, index, entry.definition)
-        entry.bound = True
-
-    def check_trampolines(self, module: LoadedModule) -> None:
-        """Check the calls of a module that was linked before its libraries were loaded: types, and with ``bind_now`` all of it."""
-        undefined = []
-        for index, entry in enumerate(module.plt):
-            definition = self.state.lookup(entry.name, self.state.scope_of(module)) if entry.module == "env" else None
-            if definition is not None and (definition.type != entry.type or self.bind_now):
-                self.resolve_trampoline(module, index)
-            elif definition is None and self.bind_now and entry.definition is None:
-                undefined.append(UndefinedSymbol(module.name, entry.name, "function"))
-        if undefined:
-            raise UndefinedSymbolError(undefined)
-
-    def dlsym(self, scope: Iterable[LoadedModule], name: str) -> int | None:
-        """Return the address of a data symbol or the table slot of a function, or None if the scope does not define it."""
-        definition = self.state.lookup(name, scope)
-        return None if definition is None else self.value_of(definition)
-
-    def value_of(self, definition: Definition) -> int | None:
-        """Return a definition's address or table slot; None for a tag or another thing that has neither."""
-        module, export = definition
-        if export.kind is Kind.FUNC:
-            slot = module.slot_of(export.index)
-            if slot is None:
-                self.state.table.note_size(self.group.table_size)
-                slot = self.state.table.allocate(1, 1, module=module.name)
-                module.slots[export.index] = slot
-                self.group.apply(ResolveFunction(self.state.table.size, SlotPatch(slot, definition)))
-            return slot
-        if export.kind is not Kind.GLOBAL:
-            return None
-        value = module.data_value(export)
-        if value is not None and module.is_thread_local(export):
-            value += self.group.tls_base(module)
-        return value
+    # Handles
 
     def scope_of_handle(self, handle: int) -> Sequence[LoadedModule]:
         """Return where a handle's symbols are looked up: the module and what it needs, breadth-first."""
@@ -341,53 +482,22 @@ class Linker:
         """The handle of the program itself: what ``dlopen(NULL)`` answers."""
         return self.main.number if self.main else 1
 
-    def scope_after(self, caller: LoadedModule) -> Iterator[LoadedModule]:
-        """Iterate over what comes after a module in its scope: ``RTLD_NEXT``."""
-        rest = itertools.dropwhile(lambda each: each is not caller, self.state.scope_of(caller))
-        return itertools.islice(rest, 1, None)
-
-    def symbol_at(self, *, address: int | None = None, slot: int | None = None) -> SymbolInfo | None:
-        """Tell which module and symbol an address or a table slot belongs to, or None."""
-        for module in self.state.modules:
-            if slot is not None:
-                function = module.function_at(slot)
-                if function is not None:
-                    names = [
-                        each.name
-                        for each in module.info.exports.values()
-                        if each.kind is Kind.FUNC and each.index == function and module.find(each.name)
-                    ]
-                    return SymbolInfo(module.name, module.table_base, names[0] if names else None, slot if names else None)
-            elif address is not None and module.memory_base <= address < module.memory_base + module.memory_size:
-                return self._data_symbol(module, address)
-        return None
-
-    @staticmethod
-    def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
-        best: tuple[int, str] | None = None
-        for export in module.info.exports.values():
-            if export.kind is Kind.GLOBAL and module.find(export.name) and not module.is_thread_local(export):
-                value = module.data_value(export)
-                if value is not None and value <= address and (best is None or value > best[0]):
-                    best = (value, export.name)
-        return SymbolInfo(module.name, module.memory_base, best[1] if best else None, best[0] if best else None)
-
-    # Strings for one call
-
     @contextmanager
     def borrow(self, texts: Sequence[bytes], *, stack: int) -> Iterator[list[int]]:
         """Put byte strings into guest memory and yield their addresses; they are gone afterwards.
 
-        Up to ``stack`` bytes in all go on the guest's stack, more into memory of their own.
+        Up to ``stack`` bytes in all go on the calling group's stack, more into memory of their own.
         """
+        group = self.group
         total = sum(align_up(len(text), 16) for text in texts)
-        top = self.group.stack_top
+        top = group.stack_top
         base = (top - total) & ~15 if top is not None and total <= stack else -1
         on_stack = base > 0
         if on_stack:
-            self.group.stack_top = base
+            group.stack_top = base
         else:
-            base = self.state.memory.allocate(total, 16, module="arguments")
+            with self.context.exclusive():
+                base = self.state.memory.allocate(total, 16, module="arguments")
         try:
             addresses = []
             cursor = base
@@ -398,9 +508,10 @@ class Linker:
             yield addresses
         finally:
             if on_stack:
-                self.group.stack_top = top
+                group.stack_top = top
             else:
-                self.state.memory.release(base, total)
+                with self.context.exclusive():
+                    self.state.memory.release(base, total)
 
     # Closing
 
@@ -415,28 +526,39 @@ class Linker:
 
         Raises ClosedError if the module has no open handle, Trap if a destructor traps (the modules are gone then, too).
         """
-        if module.handles < 1:
-            raise ClosedError(f"{module.name} is not open", module=module.name)
-        module.handles -= 1
-        for opened in reversed(self._opened):
-            if module in opened:
-                opened.remove(module)
-                break
-        if module.handles == 0:
+        with self.context.exclusive():
+            if module.handles < 1:
+                raise ClosedError(f"{module.name} is not open", module=module.name)
+            module.handles -= 1
+            last = module.handles == 0
+            for opened in reversed(self._opened.get(self.group.state.number, [])):
+                if module in opened:
+                    opened.remove(module)
+                    break
+        if last:
             self.collect()
 
     def collect(self) -> None:
         """Unload the modules that no handle, no permanent module and no binding leads to."""
-        alive = set(reachable(*(module for module in self.state.modules if module.handles or module.permanent), bound=True))
-        dead = {module for module in self.state.modules if module not in alive}
+        with self.context.exclusive():
+            alive = set(reachable(*(module for module in self.state.modules if module.handles or module.permanent), bound=True))
+            dead = {module for module in self.state.modules if module not in alive and not module.closing}
+            # A destructor that opens one of them again must get a fresh copy.
+            self.state.hide(dead)
+            for module in dead:
+                module.closing = True
         if not dead:
             return
-        # A destructor that opens one of them again must get a fresh copy.
-        self.state.hide(dead)
         try:
             self._run_destructors(dead)
         finally:
-            self._drop(dead)
+            try:
+                with self.context.exclusive() as change:
+                    self._unload(change, dead)
+            except RendezvousTimeout as error:
+                for module in dead:
+                    module.closing = False  # the next collection tries again
+                logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
 
     def _run_destructors(self, modules: Iterable[LoadedModule]) -> None:
         """Run what the modules registered, the last constructed module first, the last registration first."""
@@ -466,37 +588,65 @@ class Linker:
 
         Where no module exports ``__cxa_atexit``, they run after the program has exited instead.
         """
-        definition = self.state.lookup("__cxa_atexit", self.state.global_scope)
+        with self.context.reading():
+            definition = self.state.lookup("__cxa_atexit", self.state.global_scope)
         if definition is None or definition.type != PROVIDED["__cxa_atexit"] or not self.group.has(definition.module):
             return
-        self.state.table.note_size(self.group.table_size)
-        slot = self.state.table.allocate(1, 1, module="exit hook")
-        self.group.apply(AllocateFunctionTable(self.state.table.size))
-        self.group.place_host_function(slot, FuncType(("i32",), ()), self._guest_calls.finalize)
+        slot = self.allocate_closure_slot(finalizer=True)
         self.group.call(self.group.function(definition.module, definition.export.name), slot, 0, 0)
+
+    def allocate_closure_slot(self, *, finalizer: bool = False) -> int:
+        """Return a table slot that is free in every group, for a function that is no module's.
+
+        Slots come in blocks, so that most calls need no rendezvous; with ``finalizer`` each group puts the exit hook there.
+        """
+        with self.context.exclusive() as change:
+            if self._closures and not finalizer:
+                return self._closures.pop()
+            self.state.table.note_size(self.group.table_size)
+            base = self.state.table.allocate(_CLOSURE_BLOCK, 1, module="closures")
+            operation = AllocateFunctionTable(self.state.table.size, base if finalizer else None)
+
+            def commit() -> None:
+                self._closures += range(base + 1, base + _CLOSURE_BLOCK)
+                if finalizer:
+                    self.state.finalizer = base
+
+            try:
+                self.group.apply(operation)
+                change.publish(operation, commit)
+            except LinkError:
+                with change.undoing():
+                    self.state.table.release(base, _CLOSURE_BLOCK)
+                raise
+            return base
+
+    def free_closure_slot(self, slot: int) -> None:
+        """Take a closure's slot back, to be given out again; the caller has emptied it in every group that filled it."""
+        with self.context.exclusive():
+            self._closures.append(slot)
 
     def finalize(self) -> None:
         """Run all destructors that are left: the program exits."""
         self._run_destructors(list(self.state.modules))
 
 
+class _GroupLink:
+    """From the rendezvous to a group, without keeping it alive."""
+
+    group: Callable[[], InstanceGroup | None] = staticmethod(lambda: None)
+
+    def replay(self, number: int, operation: DlOperation) -> None:
+        """Carry an operation out in the group."""
+        group = self.group()
+        if group is not None:
+            group.replay(number, operation)
+
+
 @contextmanager
 def _logged(what: str) -> Iterator[None]:
-    """Log what goes wrong in the guest where another failure is on its way to the caller already."""
+    """Log what goes wrong where another failure is on its way to the caller already."""
     try:
         yield
     except (LinkError, wasmtime.WasmtimeError, wasmtime.Trap) as error:
         logger.warning("%s: %s", what, error)
-
-
-def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:
-    """Return the modules and all they need (with ``bound``, also all they are bound to), breadth-first, each once."""
-    found = dict.fromkeys(roots)
-    queue = deque(found)
-    while queue:
-        module = queue.popleft()
-        for each in (*module.needed, *(module.bound if bound else ())):
-            if each not in found:
-                found[each] = None
-                queue.append(each)
-    return list(found)

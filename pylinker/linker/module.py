@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from pylinker.errors import ParseError
-from pylinker.wasm import Kind, SymbolFlags
+from pylinker.errors import ParseError, UnsupportedError
+from pylinker.wasm import Kind, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,16 +150,15 @@ ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Dire
 
 @dataclass(slots=True)
 class PltEntry:
-    """A function import bound at its first call.
+    """A function import bound at its first call, in each group by itself.
 
-    ``definition`` is what it was found to mean, at load or at the first call; ``bound`` says whether the slot was patched.
+    ``definition`` is what it was found to mean, at load or at the first call of any group: the same for all.
     """
 
     module: str
     name: str
     type: FuncType
     definition: Definition | None = None
-    bound: bool = False
 
 
 class AtExit(NamedTuple):
@@ -176,7 +175,7 @@ class LoadedModule:
     ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``sources``
     (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope).
     Under the linker's lock: ``handles`` (open ``dlopen``), ``permanent``, ``bound`` (modules whose definitions it uses),
-    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet).
+    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
     """
 
     __slots__ = (
@@ -185,6 +184,7 @@ class LoadedModule:
         "_slot_of",
         "at_exit",
         "bound",
+        "closing",
         "code",
         "handles",
         "info",
@@ -228,6 +228,7 @@ class LoadedModule:
         self.slots: dict[int, int] = {}
         self.at_exit: list[AtExit] = []
         self.initialized = 0
+        self.closing = False
         self._slot_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
 
@@ -317,6 +318,13 @@ class LoadedModule:
         own = self._slot_of.get(function)
         return self.slots.get(function) if own is None else own
 
+    def definition_of(self, function: int) -> Definition | None:
+        """Return an exported symbol that is the function with this index, or None."""
+        for export in self.info.exports.values():
+            if export.kind is Kind.FUNC and export.index == function and export.name not in _PRIVATE:
+                return Definition(self, export)
+        return None
+
     def function_at(self, slot: int) -> int | None:
         """Return the index of the function in one of the module's slots, or None."""
         self.slot_of(-1)
@@ -325,6 +333,32 @@ class LoadedModule:
                 if own == slot:
                     return function
         return None
+
+    @property
+    def thread_local(self) -> tuple[int, int] | None:
+        """Size and alignment (bytes) of the module's thread-local block, or None if it has none that it can initialise."""
+        exports = self.info.exports
+        if "__wasm_init_tls" not in exports or "__tls_size" not in exports:
+            return None
+        values = [1, 1]
+        for index, name in enumerate(("__tls_size", "__tls_align")):
+            export = exports.get(name)
+            init = self.info.global_init(export.index) if export is not None and export.kind is Kind.GLOBAL else None
+            value = init.evaluate(self._base) if init is not None else None
+            values[index] = value if value is not None else 1
+        return (values[0], max(1, values[1])) if values[0] else None
+
+    def check_thread_locals(self) -> None:
+        """Refuse a module whose thread-local data a second thread could not have for itself. Raises UnsupportedError.
+
+        Without a way to initialise a block, all threads would silently share one.
+        """
+        if self.thread_local is None and has_thread_locals(self.info):
+            raise UnsupportedError(
+                f"{self.name} has thread-local data but exports no way to initialise it in another thread; link it with "
+                "--export=__wasm_init_tls --export=__tls_base --export=__tls_size --export=__tls_align",
+                module=self.name,
+            )
 
     def lifecycle_function(self, name: str, type_: FuncType) -> bool:
         """Whether the module exports this function of its own life (a constructor, ``_start``, ...); its type must be right."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from pylinker.linker.module import Definition, LoadedModule
 
-__all__ = ["AllocateFunctionTable", "DlOperation", "LoadModules", "ResolveFunction", "SlotPatch", "UnloadModule"]
+__all__ = ["AllocateFunctionTable", "DlOperation", "LoadModules", "ResolveFunction", "SlotPatch", "ThreadLocalBlock", "UnloadModule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,26 @@ class SlotPatch:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadLocalBlock:
+    """Where the thread-local data of ``module`` is for the group with this number: ``size`` bytes at ``address``."""
+
+    group: int
+    module: LoadedModule
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoadModules:
-    """Instantiate ``modules`` in this order in a table of at least ``table_size`` slots, then fill the slots of ``patches``."""
+    """Instantiate ``modules`` in this order in a table of at least ``table_size`` slots, then fill the slots of ``patches``.
+
+    ``blocks`` has the thread-local blocks of all groups that do not use a module's initial copy.
+    """
 
     modules: tuple[LoadedModule, ...]
     table_size: int
     patches: tuple[SlotPatch, ...]
+    blocks: tuple[ThreadLocalBlock, ...] = ()
 
     def __repr__(self) -> str:
         return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
@@ -45,16 +59,25 @@ class ResolveFunction:
 
 @dataclass(frozen=True, slots=True)
 class AllocateFunctionTable:
-    """Slots without a function yet were given out: grow the table to ``table_size``."""
+    """Slots were given out that are not for functions of modules: grow the table to ``table_size``.
+
+    ``finalizer`` is the slot in which each group puts the function that runs the libraries' destructors, or None.
+    """
 
     table_size: int
+    finalizer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UnloadModule:
-    """Empty the slots of a module and forget its instance."""
+    """Empty the ``slots`` of ``modules`` and forget their instances; make the PLT entries of ``unbind`` lazy again."""
 
-    module: LoadedModule
+    modules: tuple[LoadedModule, ...]
+    slots: tuple[int, ...]
+    unbind: tuple[tuple[LoadedModule, int], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"UnloadModule({', '.join(module.name for module in self.modules)})"
 
 
 DlOperation: TypeAlias = LoadModules | ResolveFunction | AllocateFunctionTable | UnloadModule

@@ -21,7 +21,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
-from pylinker.linker.dlfcn import PROVIDED
+from pylinker.linker.dlfcn import PROVIDED, THREAD_SPAWN
 from pylinker.linker.locator import open_regular
 from pylinker.linker.module import (
     Cell,
@@ -240,6 +240,11 @@ class LoadPlan:
             patches.append(SlotPatch(slot, definition))
         return slot
 
+    @property
+    def given_slots(self) -> list[int]:
+        """The table slots that the plan gave to functions, of new modules and of others."""
+        return [module.slots[function] for module, function in self._given if function in module.slots]
+
     def undo(self) -> None:
         """Give back memory and slots."""
         for module, function in self._given:
@@ -324,6 +329,9 @@ class _Resolver:
             if definition is None and provided is not None:
                 self._same(wanted, type_, provided, "pylinker")
                 return HostCall(wanted.name, provided)
+        if (wanted.module, wanted.name) == ("wasi", "thread-spawn") and self._state.threaded:
+            self._same(wanted, type_, THREAD_SPAWN, "pylinker")
+            return HostCall(wanted.name, THREAD_SPAWN)
         if definition is None:
             if self._bind_now and not self._is_weak(wanted):
                 return self._missing(wanted, "function")

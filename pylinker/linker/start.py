@@ -128,7 +128,7 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         later = linker.new_plan()
         later.discover(requests)
         linker.load_later(later)
-    linker.check_trampolines(module)
+    linker.symbols.check_trampolines(module)
 
 
 def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> tuple[int, int]:

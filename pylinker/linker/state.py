@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pylinker.errors import LimitError
 from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule
+from pylinker.linker.operation import ThreadLocalBlock
 from pylinker.linker.ranges import RangeAllocator, align_up
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
@@ -120,7 +121,8 @@ class LinkerState:
     """Modules, scopes, names, memory and table of one program.
 
     Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL),
-    ``memory`` and ``table`` (allocators), ``limits``. Not thread-safe by itself.
+    ``memory`` and ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
+    (thread-local blocks), ``finalizer`` (the slot of the exit hook, or None), ``threaded``. LinkerShared guards it.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -130,6 +132,11 @@ class LinkerState:
         self.memory = MemoryAllocator(limits.memory)
         self.table = SlotAllocator(limits.table)
         self.known: set[LoadedModule] = set()
+        self.order: list[LoadedModule] = []
+        self.groups: list[int] = []
+        self.blocks: dict[tuple[int, LoadedModule], ThreadLocalBlock] = {}
+        self.finalizer: int | None = None
+        self.threaded = False
         self.linker_symbols: dict[str, int] = {}
         self._by_name: dict[str, LoadedModule] = {}
         self._by_path: dict[str, LoadedModule] = {}
@@ -182,10 +189,29 @@ class LinkerState:
         """Forget modules: names, scopes, and what they held of memory and table."""
         gone = set(modules)
         self.known -= gone
+        self.order = [module for module in self.order if module not in gone]
+        for key in [key for key in self.blocks if key[1] in gone]:
+            self.release_block(self.blocks.pop(key))
         self.modules = [module for module in self.modules if module not in gone]
         self.hide(gone)
         for module in gone:
             self.release(module)
+
+    def new_block(self, group: int, module: LoadedModule) -> ThreadLocalBlock | None:
+        """Give a group its thread-local block of a module, or None if the module has no thread-local data."""
+        wanted = module.thread_local
+        if wanted is None:
+            return None
+        size, alignment = wanted
+        if alignment > _PAGE:
+            raise LimitError(f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}", module=module.name)
+        block = ThreadLocalBlock(group, module, self.memory.allocate(size, alignment, module=module.name), size)
+        self.blocks[group, module] = block
+        return block
+
+    def release_block(self, block: ThreadLocalBlock) -> None:
+        """Take a thread-local block back."""
+        self.memory.release(block.address, block.size)
 
     def release(self, module: LoadedModule) -> None:
         """Take back a module's memory and table slots."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import platform
 import sys
+from typing import Any
 
 import wasmtime
 
+from pylinker import _native
 from pylinker.runtime.compat import VERSION
 from pylinker.runtime.teardown import outlives_interpreter
 
-__all__ = ["FINGERPRINT", "engine"]
+__all__ = ["FINGERPRINT", "address_of", "bump_epoch", "engine"]
 
 # What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory and threads cost nothing in
 # code that does not use them; exceptions need the two proposals they are built on.
@@ -23,7 +26,12 @@ _FEATURES = {
     "wasm_function_references": True,
     "wasm_gc": True,
     "wasm_exceptions": True,
+    # A guest that makes no call must be reached: by Ctrl-C, by the end of its program, by a rendezvous.
+    "epoch_interruption": True,
 }
+
+_TICK = 0.05
+"""Seconds between two looks of a running guest at what it should know; Ctrl-C is to act within 0.2."""
 
 # A compiled module fits one wasmtime, one configuration and one kind of machine (wasmtime checks the processor's features
 # itself when it loads one).
@@ -38,4 +46,15 @@ def engine() -> wasmtime.Engine:
         setattr(config, name, value)
     shared = wasmtime.Engine(config)
     outlives_interpreter(shared)
+    _native.epoch_tick(address_of(shared), _TICK)
     return shared
+
+
+def bump_epoch() -> None:
+    """Have every running guest of this process look now."""
+    _native.epoch_bump(address_of(engine()))
+
+
+def address_of(managed: Any) -> int:
+    """Return the address behind an object of wasmtime-py."""
+    return ctypes.cast(managed.ptr(), ctypes.c_void_p).value or 0

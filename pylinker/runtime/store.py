@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Values
-from pylinker.errors import UnsupportedError
+from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Member, Values, WasiCall, WasiProcess
+from pylinker.errors import SynchronizationAborted, UnsupportedError
 from pylinker.runtime.code import Code
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import exception_of
@@ -42,6 +42,10 @@ _VALUE_TYPES: dict[str, Callable[[], wasmtime.ValType]] = {
 
 def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+
+def _cancelled() -> SynchronizationAborted:
+    return SynchronizationAborted("the program has ended")
 
 
 def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
@@ -72,17 +76,28 @@ def _limits(limits: Limits) -> wasmtime.Limits:
 class GuestStore:
     """One store: its memory, tables, globals and instances live until it is garbage.
 
+    The guest runs as ``member`` of its linker: it is a safepoint on every way in and out and, with ``preempt``, while it runs. A store
+    without a member runs no guest.
     ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One thread at a time may use it.
     """
 
-    def __init__(self, *, memory: int = -1, table: int = -1) -> None:
+    def __init__(self, member: Member | None, *, memory: int = -1, table: int = -1, preempt: bool = False) -> None:
+        self._kept: list[object] = []
         self._store = wasmtime.Store(engine())
         outlives_interpreter(self._store)
         self._store.set_limits(memory_size=memory, table_elements=table, instances=_UNBOUNDED, tables=_UNBOUNDED, memories=_UNBOUNDED)
         self.context = _native.context_at(_address(self._store._context()))
+        self.member = member
+        if member is not None:
+            self.keep(_native.watch(_address(self._store.ptr()), self.context, member, preempt=preempt))
+        else:
+            self._store.set_epoch_deadline(_UNBOUNDED)
         self.pending: BaseException | None = None
-        self.depth = 0
-        self._kept: list[object] = []
+
+    @property
+    def _guest(self) -> Member:
+        assert self.member is not None
+        return self.member
 
     @property
     def wasmtime_store(self) -> wasmtime.Store:
@@ -134,7 +149,13 @@ class GuestStore:
                     store.pending = error
                 raise
 
-        return HostFunction(self.context, _address(_function_type(type_).ptr()), guarded)
+        return HostFunction(self.context, _address(_function_type(type_).ptr()), guarded, self.member)
+
+    def new_wasi_call(self, process: WasiProcess, type_: FuncType, kind: int) -> WasiCall:
+        """Make a WASI function that is forwarded to the store of ``process``; connect it before it is called."""
+        call = WasiCall(process, self._guest, self.context, _address(_function_type(type_).ptr()), kind)
+        self.keep(call)
+        return call
 
     def instantiate(self, code: Code, externs: Sequence[Extern]) -> Instance:
         """Instantiate compiled code; raises Trap or WasmtimeError. Blocks while a start function runs."""
@@ -148,13 +169,10 @@ class GuestStore:
 
     def call(self, func: Func, raw: Values, count: int) -> None:
         """Call a guest function with raw values; raises what a host function raised, Trap, ExitTrap or WasmtimeError."""
-        self.depth += 1
         try:
-            _native.call(self.context, func, raw, count)
+            _native.call(self._guest, self.context, func, raw, count)
         except Failure as failure:
             self._raise(failure)
-        finally:
-            self.depth -= 1
 
     @staticmethod
     def func_of(extern: Extern) -> Func:
@@ -212,8 +230,16 @@ class GuestStore:
             self._raise(failure)
 
     def _raise(self, failure: Failure) -> NoReturn:
-        exception: BaseException = exception_of(failure)
+        exception: BaseException = exception_of(failure) if failure.trap or failure.error else _cancelled()
         pending, self.pending = self.pending, None
+        # A signal handler's exception stopped the guest; else, if the linker is cancelled, that did, whatever wasmtime calls it.
+        failure_of_member = None
+        if self.member is not None:
+            failure_of_member, self.member.failure = self.member.failure, None
+            if failure_of_member is not None:
+                pending = failure_of_member
+            elif pending is None and self.member.shared.cause and not isinstance(exception, wasmtime.Trap):
+                exception = _cancelled()
         try:
             if pending is None:
                 raise exception from None
@@ -222,4 +248,8 @@ class GuestStore:
                 exception = wasmtime.Trap(str(exception))
             raise pending from pending.__cause__ or exception
         finally:
-            del exception, pending  # a frame that holds its own exception would keep the store alive until the collector comes
+            del (
+                exception,
+                pending,
+                failure_of_member,
+            )  # a frame that holds its own exception would keep the store alive until the collector comes

@@ -1,7 +1,8 @@
 """WASI preview 1: what the guest's process sees of the host, and how a module without a memory of its own reaches it.
 
-wasmtime's host functions find the guest's memory through an export called ``memory`` of the *calling* instance. A library imports
-its memory, so it calls through a generated module that re-exports it (:func:`pylinker.wasm.memory_shim`).
+wasmtime's host functions find the guest's memory through an export called ``memory`` of the *calling* instance, and the process belongs
+to one store. So a guest's call is forwarded in C (``csrc/wasi.h``) to a generated module that has the memory and re-exports it
+(:func:`pylinker.wasm.memory_shim`), in the store of the process.
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ from typing import Final
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Extern, Instance
+from pylinker._native import Extern, Func, Instance
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import GuestExit
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import WASI_PREVIEW1, MemoryType, memory_shim
+from pylinker.wasm import WASI_PREVIEW1, Limits, MemoryType, memory_shim
 
-__all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "Wasi", "WasiProcess"]
+__all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "Wasi", "WasiHost", "WasiProcess"]
 
 WASI_MODULE: Final = "wasi_snapshot_preview1"
 CAPTURE: Final = -1
 """Collect what the guest writes; read it with ``program.stdout`` or ``program.stderr``."""
 DEVNULL: Final = -3
 """Throw away what the guest writes."""
+
+# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard.
+_KINDS = {"poll_oneoff": _native.WASI_POLL, "fd_read": _native.WASI_READ}
 
 Input = bytes | str | os.PathLike[str] | None
 Output = int | str | os.PathLike[str] | None
@@ -68,6 +72,11 @@ class WasiProcess:
         self._stdout = stdout
         self._stderr = stderr
         self._temporary: dict[str, Path] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Whether the guest's standard input is this process's own."""
+        return self._stdin is None
 
     def install(self, store: wasmtime.Store) -> None:
         """Give ``store`` this process; once per process."""
@@ -126,37 +135,73 @@ class WasiProcess:
             self.close()
 
 
-class Wasi:
-    """The WASI functions of one store."""
+class WasiHost:
+    """The store that has the process, for all groups of a program.
+
+    In a program of one thread it is the guest's own; in a threaded one it is a store of its own that runs nothing but WASI. It becomes
+    usable with the memory (:meth:`connect`), which a main module may bring along.
+    """
 
     def __init__(self, store: GuestStore, process: WasiProcess, cache: CodeCache) -> None:
-        self._store = store
+        self.store = store
         self._cache = cache
         self._linker = wasmtime.Linker(engine())
         outlives_interpreter(self._linker)
         self._linker.define_wasi()
         self._shim: Instance | None = None
-        self._proc_exit = store.new_host_function(WASI_PREVIEW1["proc_exit"], _proc_exit)
+        self.native = _native.WasiProcess(store.context, waits=process.waits)
+        store.keep(self.native)
         process.install(store.wasmtime_store)
 
-    def direct(self, name: str) -> Extern:
-        """Return the host function itself, for an instance that exports its own memory."""
-        if name == "proc_exit":
-            return self._proc_exit.extern
-        function = self._linker.get(self._store.wasmtime_store, WASI_MODULE, name)
+    def connect(self, memory: Extern, *, shared: bool) -> None:
+        """Say where the guest's memory is."""
+        if self._shim is None:
+            # The most general type of that kind: one shim serves all programs.
+            type_ = MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared))
+            code = self._cache.load(memory_shim(type_, WASI_MODULE, WASI_PREVIEW1), name="wasi shim")
+            self._shim = self.store.instantiate(code, [memory, *(self._function(each) for each in WASI_PREVIEW1)])
+
+    def _function(self, name: str) -> Extern:
+        function = self._linker.get(self.store.wasmtime_store, WASI_MODULE, name)
         assert isinstance(function, wasmtime.Func)
         return _native.extern_at(_native.EXTERN_FUNC, ctypes.addressof(function._func))
 
-    def through_shim(self, name: str, memory: Extern, memory_type: MemoryType) -> Extern:
-        """Return a wasm function that calls the host function with ``memory`` as the caller's memory."""
-        if self._shim is None:
-            data = memory_shim(memory_type, WASI_MODULE, WASI_PREVIEW1)
-            code = self._cache.load(data, name="wasi shim")
-            externs = [memory, *(self.direct(each) for each in WASI_PREVIEW1)]
-            self._shim = self._store.instantiate(code, externs)
-        function = self._store.export(self._shim, name)
+    def target(self, name: str) -> Func:
+        """Return the shim's function, in the store of the process."""
+        assert self._shim is not None
+        function = self.store.export(self._shim, name)
         assert function is not None
-        return function
+        return self.store.func_of(function)
+
+
+class Wasi:
+    """The WASI functions of one group."""
+
+    def __init__(self, host: WasiHost, store: GuestStore) -> None:
+        self._host = host
+        self._store = store
+        self._calls: dict[str, _native.WasiCall] = {}
+        self._memory: Extern | None = None
+        self._proc_exit = store.new_host_function(WASI_PREVIEW1["proc_exit"], _proc_exit)
+
+    def connect(self, memory: Extern, *, shared: bool) -> None:
+        """Say where the guest's memory is; the functions may be called from now on."""
+        self._host.connect(memory, shared=shared)
+        self._memory = memory
+        for name, call in self._calls.items():
+            call.connect(self._host.target(name), memory)
+
+    def function(self, name: str) -> Extern:
+        """Return a function as something that can be imported."""
+        if name == "proc_exit":
+            return self._proc_exit.extern
+        call = self._calls.get(name)
+        if call is None:
+            kind = _KINDS.get(name, _native.WASI_PLAIN)
+            call = self._calls[name] = self._store.new_wasi_call(self._host.native, WASI_PREVIEW1[name], kind)
+            if self._memory is not None:
+                call.connect(self._host.target(name), self._memory)
+        return call.extern
 
 
 def _proc_exit(raw: _native.Values) -> None:

@@ -103,6 +103,13 @@ class LinkerShared(Generic[S, Op]):
 
     # Locks
 
+    def write_linker_state_alone(self) -> WriteGuard[S]:
+        """Take the lock for writing before there is any group. Never blocks; InternalError once somebody could have it."""
+        guard = self.try_write_linker_state() if not self.num_groups else None
+        if guard is None:
+            raise InternalError("the linker's state is not only its maker's any more")
+        return guard
+
     def try_write_linker_state(self) -> WriteGuard[S] | None:
         """Return a write guard, or None if somebody has the lock. Never blocks. SynchronizationAborted if it is poisoned."""
         return WriteGuard(self._native, self._linker_state) if self._acquired(self._native.try_write()) else None
@@ -159,6 +166,7 @@ class LinkerShared(Generic[S, Op]):
         linker_state_write_lock: WriteGuard[S],
         group_state: InstanceGroupState[Op],
         *,
+        commit: Callable[[], None] | None = None,
         timeout: float | None = None,
         wake: Callable[[], None] | None = None,
     ) -> None:
@@ -167,7 +175,8 @@ class LinkerShared(Generic[S, Op]):
         Blocks until each group is at the barrier or parked, and until those at the barrier have replayed. Token and guard were taken
         before, in that order, and are released on every way out. With one group there is nothing to do.
 
-        ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all groups at the
+        ``commit`` is called when all are there, with the lock still held for writing: the place for changes that must appear with the
+        operation. ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all groups at the
         barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure gives up the linker for
         good and raises SynchronizationAborted, or InternalError if the protocol was broken.
         """
@@ -176,9 +185,11 @@ class LinkerShared(Generic[S, Op]):
             self._check_topology(topology)
             self._check_guard(guard)
             if self.num_groups <= 1:
+                if commit is not None:
+                    commit()
                 return
             with self._fatal(guard):
-                self._lead(operation, guard, group_state, timeout, wake)
+                self._lead(operation, guard, group_state, commit, timeout, wake)
         finally:
             if guard.held:
                 guard.release()
@@ -190,6 +201,7 @@ class LinkerShared(Generic[S, Op]):
         operation: Op,
         guard: WriteGuard[S],
         group_state: InstanceGroupState[Op],
+        commit: Callable[[], None] | None,
         timeout: float | None,
         wake: Callable[[], None] | None,
     ) -> None:
@@ -207,6 +219,8 @@ class LinkerShared(Generic[S, Op]):
                 raise InternalError("an operation could not be withdrawn")
             raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
         self._check_result(result, group_state)
+        if commit is not None:
+            commit()
         if self.log.append(operation) != number:
             raise InternalError(f"operation {number} has another number in the log")
         if member.publish() != number:

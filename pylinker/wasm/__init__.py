@@ -12,6 +12,7 @@ from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
+from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
     Export,
@@ -45,6 +46,7 @@ __all__ = [
     "TableType",
     "TagType",
     "ValType",
+    "has_thread_locals",
     "invoker_module",
     "memory_shim",
     "parse_dylink",

@@ -37,7 +37,7 @@ class ModuleInfo:
 
     Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``,
     ``exports`` (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or
-    None), ``memories`` and ``tables`` (the types of those it defines itself, without imported ones), ``element_slots``.
+    None) and ``start_body`` (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines itself, without imported ones), ``element_slots``.
 
     ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
     active segment, position of the function in it). The first place counts.
@@ -59,6 +59,7 @@ class ModuleInfo:
         "module_name",
         "name",
         "start",
+        "start_body",
         "tables",
     )
 
@@ -69,6 +70,7 @@ class ModuleInfo:
         self.exports = parsed.exports
         self.dylink = parsed.dylink
         self.start = parsed.start
+        self.start_body = parsed.start_body
         self.element_slots = parsed.element_slots
         self.memories = tuple(parsed.memories[parsed.imported[Kind.MEMORY] :])
         self.tables = tuple(parsed.tables[parsed.imported[Kind.TABLE] :])
@@ -165,6 +167,7 @@ class _Parser:
         self.exports: dict[str, Export] = {}
         self.dylink: DylinkInfo | None = None
         self.start: int | None = None
+        self.start_body: bytes | None = None
         self.element_slots: dict[int, tuple[ConstExpr, int]] = {}
         self.types: list[FuncType | None] = []
         self.functions: list[FuncType] = []
@@ -186,6 +189,7 @@ class _Parser:
             7: self._read_exports,
             8: self._read_start,
             9: self._read_elements,
+            10: self._read_code,
             13: self._read_tags,
         }.get(section.id)
         if read is not None:
@@ -288,6 +292,20 @@ class _Parser:
         self.start = reader.u32()
         if self.start >= len(self.functions):
             raise reader.error(f"start function: there is no function {self.start}", position)
+
+    def _read_code(self, reader: Reader) -> None:
+        """Find the body of the start function; all others are skipped, by the section's size if there is none."""
+        wanted = -1 if self.start is None else self.start - self.imported[Kind.FUNC]
+        if wanted >= 0:
+            for index in range(min(reader.count(), wanted + 1)):
+                size = reader.u32()
+                if index == wanted:
+                    self.start_body = reader.take(size)
+                elif size > reader.remaining:
+                    raise reader.error(f"function body of {size} bytes, but {reader.remaining} are left")
+                else:
+                    reader.position += size
+        reader.position = len(reader.data)
 
     def _read_elements(self, reader: Reader) -> None:
         for _ in range(reader.count(3)):

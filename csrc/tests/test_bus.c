@@ -1,0 +1,184 @@
+/* bus: numbers, receivers that come and go, and that it is one message deep for those who owe an answer. */
+#include "check.h"
+
+#include "bus.h"
+
+enum { MESSAGES = 20000, RECEIVERS = 3 };
+
+static void test_messages_are_numbered_from_one(void) {
+    pl_bus *bus = pl_bus_new();
+    CHECK(pl_bus_sent(bus) == 0 && pl_bus_receivers(bus) == 0);
+    for (uint64_t number = 1; number <= 5; number++) {
+        CHECK(pl_bus_try_broadcast(bus) == number);
+        CHECK(pl_bus_sent(bus) == number);
+    }
+    pl_bus_free(bus);
+    pl_bus_free(NULL);
+}
+
+static void test_receiver_gets_what_is_sent_after_it_came(void) {
+    pl_bus *bus = pl_bus_new();
+    pl_receiver *early = pl_bus_subscribe(bus);
+    CHECK(pl_receiver_taken(early) == 0);
+    CHECK(pl_bus_try_broadcast(bus) == 1 && pl_bus_try_broadcast(bus) == 2);
+    pl_receiver *late = pl_bus_subscribe(bus);
+    CHECK(pl_receiver_taken(early) == 0 && pl_receiver_taken(late) == 2);
+    CHECK(pl_bus_try_broadcast(bus) == 3);
+    pl_receiver_take(early, 3); /* all of them at once, from the log */
+    CHECK(pl_receiver_taken(early) == 3 && pl_receiver_taken(late) == 2);
+    pl_bus_free(bus);
+}
+
+static void test_bus_is_one_message_deep_for_who_owes_an_answer(void) {
+    pl_bus *bus = pl_bus_new();
+    pl_receiver *running = pl_bus_subscribe(bus);
+    pl_receiver *parked = pl_bus_subscribe(bus);
+    pl_receiver_expect(running);
+    CHECK(pl_bus_try_broadcast(bus) == 1); /* the first is always taken in */
+    CHECK(pl_bus_try_broadcast(bus) == 0 && pl_bus_try_broadcast(bus) == 0);
+    CHECK(pl_bus_sent(bus) == 1);
+    pl_receiver_take(running, 1);
+    CHECK(pl_bus_try_broadcast(bus) == 2); /* the number was not used up, and nothing is owed for it: it was not expected */
+    CHECK(pl_bus_try_broadcast(bus) == 3);
+    CHECK(pl_receiver_taken(running) == 1 && pl_receiver_taken(parked) == 0);
+    pl_bus_free(bus);
+}
+
+static void test_expectation_is_for_the_next_message_that_is_sent(void) {
+    pl_bus *bus = pl_bus_new();
+    pl_receiver *one = pl_bus_subscribe(bus), *other = pl_bus_subscribe(bus);
+    pl_receiver_expect(one);
+    CHECK(pl_bus_try_broadcast(bus) == 1);
+    pl_receiver_expect(other);
+    CHECK(pl_bus_try_broadcast(bus) == 0); /* not sent: `other` is still expected to take the next */
+    pl_receiver_take(one, 1);
+    CHECK(pl_bus_try_broadcast(bus) == 2);
+    CHECK(pl_bus_try_broadcast(bus) == 0);
+    pl_receiver_take(one, 2);
+    CHECK(pl_bus_try_broadcast(bus) == 0); /* it is the other one that owes */
+    pl_receiver_take(other, 1);
+    CHECK(pl_bus_try_broadcast(bus) == 0); /* not an old one, but what it owes */
+    pl_receiver_take(other, 2);
+    CHECK(pl_bus_try_broadcast(bus) == 3);
+    pl_bus_free(bus);
+}
+
+static void test_dead_receiver_is_forgiven(void) {
+    pl_bus *bus = pl_bus_new();
+    pl_receiver *dead = pl_bus_subscribe(bus);
+    pl_receiver_expect(dead);
+    pl_receiver_forgive(dead); /* before */
+    CHECK(pl_bus_try_broadcast(bus) == 1 && pl_bus_try_broadcast(bus) == 2);
+    pl_receiver_expect(dead);
+    CHECK(pl_bus_try_broadcast(bus) == 3 && pl_bus_try_broadcast(bus) == 0);
+    pl_receiver_forgive(dead); /* and after */
+    CHECK(pl_bus_try_broadcast(bus) == 4);
+    CHECK(pl_receiver_taken(dead) == 0);
+    pl_bus_free(bus);
+}
+
+static void test_receivers_are_added_and_dropped(void) {
+    for (int dropped = 0; dropped < RECEIVERS; dropped++) {
+        pl_bus *bus = pl_bus_new();
+        pl_receiver *receivers[RECEIVERS];
+        for (size_t i = 0; i < RECEIVERS; i++) {
+            CHECK(pl_bus_receivers(bus) == i);
+            receivers[i] = pl_bus_subscribe(bus);
+        }
+        pl_receiver_expect(receivers[dropped]);
+        CHECK(pl_bus_try_broadcast(bus) == 1 && pl_bus_try_broadcast(bus) == 0);
+        pl_bus_unsubscribe(bus, receivers[dropped]); /* its debt goes with it */
+        CHECK(pl_bus_receivers(bus) == RECEIVERS - 1);
+        CHECK(pl_bus_try_broadcast(bus) == 2);
+        pl_receiver *added = pl_bus_subscribe(bus);
+        CHECK(pl_bus_receivers(bus) == RECEIVERS && pl_receiver_taken(added) == 2);
+        for (int i = 0; i < RECEIVERS; i++) {
+            if (i != dropped) {
+                CHECK(pl_receiver_taken(receivers[i]) == 0);
+                pl_bus_unsubscribe(bus, receivers[i]);
+            }
+        }
+        CHECK(pl_bus_receivers(bus) == 1);
+        pl_bus_unsubscribe(bus, added);
+        CHECK(pl_bus_receivers(bus) == 0);
+        CHECK(pl_bus_try_broadcast(bus) == 3);
+        pl_bus_free(bus);
+    }
+}
+
+static void test_bus_frees_the_receivers_it_still_has(void) {
+    pl_bus *bus = pl_bus_new();
+    CHECK(pl_bus_subscribe(bus) != NULL && pl_bus_subscribe(bus) != NULL);
+    pl_bus_free(bus); /* or the leak checker sees it */
+}
+
+/* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an answer is seen before it is given. */
+
+static pl_bus *bus;
+static uint64_t text;
+static uint64_t copies[RECEIVERS];
+
+struct listener {
+    pl_receiver *receiver;
+    uint64_t *copy;
+};
+
+static void *take_each(void *argument) {
+    struct listener *listener = argument;
+    for (uint64_t number = 1; number <= MESSAGES; number++) {
+        AWAIT(pl_bus_sent(bus) >= number);
+        CHECK(pl_bus_sent(bus) == number && text == 3 * number); /* one deep: it is waited for */
+        *listener->copy = text;
+        pl_receiver_take(listener->receiver, number);
+    }
+    return NULL;
+}
+
+static void test_messages_and_answers_carry_what_was_done_before(void) {
+    struct listener listeners[RECEIVERS];
+    pthread_t threads[RECEIVERS];
+    bus = pl_bus_new();
+    for (int i = 0; i < RECEIVERS; i++) {
+        listeners[i] = (struct listener){.receiver = pl_bus_subscribe(bus), .copy = &copies[i]};
+        threads[i] = thread_start(take_each, &listeners[i]);
+    }
+    for (uint64_t number = 1; number <= MESSAGES; number++) {
+        text = 3 * number;
+        for (int i = 0; i < RECEIVERS; i++) {
+            pl_receiver_expect(listeners[i].receiver);
+        }
+        CHECK(pl_bus_try_broadcast(bus) == number);
+        for (int i = 0; i < RECEIVERS; i++) {
+            AWAIT(pl_receiver_taken(listeners[i].receiver) == number);
+            CHECK(copies[i] == 3 * number);
+        }
+    }
+    for (int i = 0; i < RECEIVERS; i++) {
+        thread_join(threads[i]);
+    }
+    pl_bus_free(bus);
+}
+
+static void test_lack_of_memory_is_told(void) {
+    pl_bus *small = pl_bus_new();
+    atomic_store(&inject_memory, 0);
+    CHECK(pl_bus_new() == NULL);
+    CHECK(pl_bus_subscribe(small) == NULL);
+    atomic_store(&inject_memory, -1);
+    CHECK(pl_bus_receivers(small) == 0);
+    pl_bus_free(small);
+}
+
+int main(void) {
+    check_begin(0);
+    RUN(test_messages_are_numbered_from_one);
+    RUN(test_receiver_gets_what_is_sent_after_it_came);
+    RUN(test_bus_is_one_message_deep_for_who_owes_an_answer);
+    RUN(test_expectation_is_for_the_next_message_that_is_sent);
+    RUN(test_dead_receiver_is_forgiven);
+    RUN(test_receivers_are_added_and_dropped);
+    RUN(test_bus_frees_the_receivers_it_still_has);
+    RUN(test_messages_and_answers_carry_what_was_done_before);
+    RUN(test_lack_of_memory_is_told);
+    return 0;
+}

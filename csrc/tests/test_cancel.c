@@ -1,0 +1,127 @@
+/* cancel: sticky, the first cause wins, and whoever waits is woken. */
+#include "check.h"
+
+#include "barrier.h"
+#include "cancel.h"
+#include "rwlock.h"
+
+enum { THREADS = 8, ROUNDS = 500 };
+
+static void test_first_cause_wins_and_stays(void) {
+    pl_event *event = pl_event_new();
+    pl_cancel *cancel = pl_cancel_new(event);
+    CHECK(pl_cancel_cause(cancel) == 0);
+    CHECK(pl_cancel_set(cancel, UINT64_MAX) == 1);
+    CHECK(pl_cancel_cause(cancel) == UINT64_MAX);
+    CHECK(pl_cancel_set(cancel, 7) == 0);
+    CHECK(pl_cancel_set(cancel, UINT64_MAX) == 0);
+    CHECK(pl_cancel_cause(cancel) == UINT64_MAX);
+    pl_cancel_free(cancel);
+    pl_cancel_free(NULL);
+    pl_event_free(event);
+}
+
+static pl_event *event;
+static pl_cancel *cancel;
+static atomic_int started, firsts;
+static _Atomic uint64_t first_cause;
+
+static void *cancel_too(void *cause) {
+    start_together(&started, THREADS);
+    if (pl_cancel_set(cancel, (uintptr_t)cause)) {
+        atomic_fetch_add(&firsts, 1);
+        atomic_store(&first_cause, (uintptr_t)cause);
+    }
+    CHECK(pl_cancel_cause(cancel) != 0);
+    return NULL;
+}
+
+static void test_one_of_many_is_the_first(void) {
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t threads[THREADS];
+        event = pl_event_new();
+        cancel = pl_cancel_new(event);
+        atomic_store(&started, 0);
+        atomic_store(&firsts, 0);
+        for (uintptr_t i = 0; i < THREADS; i++) {
+            threads[i] = thread_start(cancel_too, (void *)(i + 1));
+        }
+        for (int i = 0; i < THREADS; i++) {
+            thread_join(threads[i]);
+        }
+        CHECK(atomic_load(&firsts) == 1);
+        CHECK(pl_cancel_cause(cancel) == atomic_load(&first_cause));
+        pl_cancel_free(cancel);
+        pl_event_free(event);
+    }
+}
+
+/* Every kind of waiter that there is below shared.h; its own test has the leaders and the followers. */
+
+static pl_rwlock *lock;
+static int plain_cause; /* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */
+
+static void *wait_for_the_event(void *unused) {
+    for (;;) {
+        uint32_t key = pl_event_prepare(event);
+        if (pl_cancel_cause(cancel) != 0) {
+            CHECK(plain_cause == 9);
+            return unused;
+        }
+        CHECK(pl_event_wait(event, key, -1) == 1);
+    }
+}
+
+static void *wait_for_the_lock(void *unused) {
+    CHECK(pl_rwlock_write(lock, cancel, -1) == PL_CANCELLED);
+    CHECK(plain_cause == 9);
+    return unused;
+}
+
+static int never(void *member, uint64_t number) {
+    (void)member;
+    (void)number;
+    return 0;
+}
+
+static void *wait_at_the_barrier(void *unused) {
+    void *member = NULL;
+    size_t late = 5;
+    CHECK(pl_barrier_wait(event, cancel, &member, 1, never, 1, -1, &late) == PL_CANCELLED);
+    CHECK(late == 0 && plain_cause == 9);
+    return unused;
+}
+
+static void test_every_kind_of_waiter_wakes(void) {
+    event = pl_event_new();
+    cancel = pl_cancel_new(event);
+    lock = pl_rwlock_new(event);
+    CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
+    pthread_t threads[] = {thread_start(wait_for_the_event, NULL), thread_start(wait_for_the_lock, NULL),
+                           thread_start(wait_at_the_barrier, NULL)};
+    AWAIT(pl_event_waiters(event) == 3);
+    plain_cause = 9;
+    CHECK(pl_cancel_set(cancel, 9) == 1);
+    for (int i = 0; i < 3; i++) {
+        thread_join(threads[i]);
+    }
+    CHECK(pl_rwlock_readers(lock) == -1); /* whoever held it still does */
+    pl_rwlock_free(lock);
+    pl_cancel_free(cancel);
+    pl_event_free(event);
+}
+
+static void test_lack_of_memory_is_told(void) {
+    atomic_store(&inject_memory, 0);
+    CHECK(pl_cancel_new(NULL) == NULL);
+    atomic_store(&inject_memory, -1);
+}
+
+int main(void) {
+    check_begin(0);
+    RUN(test_first_cause_wins_and_stays);
+    RUN(test_one_of_many_is_the_first);
+    RUN(test_every_kind_of_waiter_wakes);
+    RUN(test_lack_of_memory_is_told);
+    return 0;
+}

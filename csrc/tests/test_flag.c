@@ -1,0 +1,130 @@
+/* flag: set and clear, what a load sees, and that two threads cannot both miss each other. */
+#include "check.h"
+
+#include "flag.h"
+
+enum { ROUNDS = 100000 };
+
+static const int orders[] = {PL_RELAXED, PL_ACQUIRE, PL_SEQ_CST};
+
+static void check_all(const pl_flag *flag, int expected) {
+    for (int i = 0; i < 3; i++) {
+        CHECK(pl_flag_load(flag, orders[i]) == expected);
+    }
+}
+
+static void test_new_flag_is_clear_and_changes_are_idempotent(void) {
+    pl_flag *flag = pl_flag_new();
+    check_all(flag, 0);
+    pl_flag_clear(flag);
+    check_all(flag, 0);
+    pl_flag_set(flag);
+    check_all(flag, 1);
+    pl_flag_set(flag);
+    check_all(flag, 1);
+    pl_flag_clear(flag);
+    check_all(flag, 0);
+    pl_flag_free(flag);
+    pl_flag_free(NULL);
+}
+
+static void test_flags_do_not_share(void) {
+    pl_flag *one = pl_flag_new(), *other = pl_flag_new();
+    pl_flag_set(one);
+    check_all(other, 0);
+    pl_flag_free(one);
+    pl_flag_free(other);
+}
+
+static pl_flag *ready, *taken;
+static int message; /* a plain one: ThreadSanitizer sees it if a load does not acquire */
+static int order_of_reader;
+
+static void *write_message(void *unused) {
+    message = 42;
+    pl_flag_set(ready);
+    AWAIT(pl_flag_load(taken, PL_ACQUIRE));
+    message = 0;
+    return unused;
+}
+
+static void test_load_that_acquires_sees_what_was_done_before_the_change(void) {
+    for (int i = 1; i < 3; i++) {
+        ready = pl_flag_new();
+        taken = pl_flag_new();
+        order_of_reader = orders[i];
+        pthread_t writer = thread_start(write_message, NULL);
+        AWAIT(pl_flag_load(ready, order_of_reader));
+        CHECK(message == 42);
+        pl_flag_set(taken);
+        thread_join(writer);
+        CHECK(message == 0);
+        pl_flag_free(ready);
+        pl_flag_free(taken);
+    }
+}
+
+static void *set_it(void *flag) {
+    pl_flag_set(flag);
+    return NULL;
+}
+
+static void test_relaxed_load_sees_a_change_in_the_end(void) {
+    pl_flag *flag = pl_flag_new();
+    pthread_t setter = thread_start(set_it, flag);
+    AWAIT(pl_flag_load(flag, PL_RELAXED));
+    thread_join(setter);
+    pl_flag_free(flag);
+}
+
+/* Each sets its own and looks at the other's: in any total order of the four steps, at least one sees the other. */
+
+static pl_flag *flags[2];
+static int seen[2];
+static atomic_int started, finished;
+
+static void set_and_look(int mine, int round) {
+    start_together(&started, 2 * round);
+    pl_flag_set(flags[mine]);
+    seen[mine] = pl_flag_load(flags[1 - mine], PL_SEQ_CST);
+    start_together(&finished, 2 * round);
+}
+
+static void *second(void *unused) {
+    for (int round = 1; round <= ROUNDS; round++) {
+        set_and_look(1, round);
+    }
+    return unused;
+}
+
+static void test_two_that_set_and_look_do_not_both_miss(void) {
+    flags[0] = pl_flag_new();
+    flags[1] = pl_flag_new();
+    pthread_t thread = thread_start(second, NULL);
+    for (int round = 1; round <= ROUNDS; round++) {
+        set_and_look(0, round);
+        CHECK(seen[0] || seen[1]);
+        pl_flag_clear(flags[0]); /* the other one waits for the next round */
+        pl_flag_clear(flags[1]);
+    }
+    thread_join(thread);
+    pl_flag_free(flags[0]);
+    pl_flag_free(flags[1]);
+}
+
+static void test_lack_of_memory_is_told(void) {
+    atomic_store(&inject_memory, 0);
+    CHECK(pl_flag_new() == NULL);
+    atomic_store(&inject_memory, -1);
+}
+
+int main(void) {
+    check_begin(0);
+    RUN(test_new_flag_is_clear_and_changes_are_idempotent);
+    RUN(test_flags_do_not_share);
+    RUN(test_load_that_acquires_sees_what_was_done_before_the_change);
+    RUN(test_relaxed_load_sees_a_change_in_the_end);
+    RUN(test_two_that_set_and_look_do_not_both_miss);
+    RUN(test_lack_of_memory_is_told);
+    return 0;
+}

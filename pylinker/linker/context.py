@@ -1,0 +1,134 @@
+"""Where a thread stands in a program's linker: its group, and the two ways to the LinkerState."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pylinker.errors import InternalError, LinkError
+from pylinker.runtime.engine import bump_epoch
+from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
+
+if TYPE_CHECKING:
+    from pylinker.linker.group import InstanceGroup
+    from pylinker.linker.operation import DlOperation
+    from pylinker.linker.state import LinkerState
+
+__all__ = ["Change", "LinkContext"]
+
+
+class Change:
+    """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock."""
+
+    __slots__ = ("_context", "guard", "topology")
+
+    def __init__(self, context: LinkContext, topology: TopologyToken, guard: WriteGuard[LinkerState]) -> None:
+        self._context = context
+        self.topology = topology
+        self.guard = guard
+
+    def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
+        """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
+
+        Token and lock are given up on every way out. Raises RendezvousTimeout, with ``commit`` not called; the caller undoes the rest under
+        a new Change.
+        """
+        context = self._context
+        context.changer = None
+        context.shared.synchronize_link_operation(
+            self.topology,
+            operation,
+            self.guard,
+            context.group.state,
+            commit=commit,
+            timeout=context.timeout,
+            wake=bump_epoch if context.preempt else None,
+        )
+
+    @contextmanager
+    def undoing(self) -> Iterator[None]:
+        """Hold the write lock for undoing what failed: still, or again if :meth:`publish` has given it up."""
+        if self.guard.held:
+            yield
+            return
+        with self._context.exclusive():
+            yield
+
+
+class LinkContext:
+    """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
+
+    ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch.
+    """
+
+    def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
+        self.shared = shared
+        self.state = state
+        self.preempt = preempt
+        self.timeout = timeout
+        self.changer: int | None = None  # the thread that has a Change
+        self._main_group: InstanceGroup | None = None
+        self._local = threading.local()
+
+    @property
+    def group(self) -> InstanceGroup:
+        """The group of the calling thread: its own, or for a thread that is none of the guest's, the main group."""
+        group: InstanceGroup | None = getattr(self._local, "group", self._main_group)
+        if group is None:
+            raise InternalError("a program without groups")
+        return group
+
+    @property
+    def is_guest_thread(self) -> bool:
+        """Whether the calling thread has a group of its own."""
+        return hasattr(self._local, "group")
+
+    @property
+    def main_group(self) -> InstanceGroup:
+        """The group that runs main."""
+        assert self._main_group is not None
+        return self._main_group
+
+    def set_main_group(self, group: InstanceGroup) -> None:
+        """Say which group threads use that have none of their own; they take turns."""
+        self._main_group = group
+
+    @contextmanager
+    def own_group(self, group: InstanceGroup) -> Iterator[None]:
+        """Make ``group`` the calling thread's own."""
+        self._local.group = group
+        try:
+            yield
+        finally:
+            del self._local.group
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Change]:
+        """Take topology token and write lock for the calling thread. Blocks, cooperatively.
+
+        LinkError if this thread has them already: a guest called the linker from a start function or a relocation.
+        """
+        me = threading.get_ident()
+        if self.changer == me:
+            raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
+        topology, guard = self.shared.write_linker_state_with_topology(self.group.state)
+        self.changer = me
+        try:
+            with guard:
+                yield Change(self, topology, guard)
+        finally:
+            if self.changer == me:
+                self.changer = None
+            if topology.is_held:
+                topology.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Take the read lock for the calling thread, unless it has the write lock. Blocks, cooperatively."""
+        if self.changer == threading.get_ident():
+            yield
+            return
+        with self.shared.read_linker_state(self.group.state):
+            yield

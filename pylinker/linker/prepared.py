@@ -1,0 +1,37 @@
+"""A group that is about to exist: what the parent of a thread hands to the child."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pylinker.errors import InternalError
+
+if TYPE_CHECKING:
+    from pylinker.sync import TopologyToken
+
+__all__ = ["PreparedInstanceGroup"]
+
+
+class PreparedInstanceGroup:
+    """Holds the topology token for the child: taken by the parent, released by whoever creates or abandons the group.
+
+    ``wants_stack``: the group gets a stack of its own (a guest that starts threads itself brings one).
+    """
+
+    __slots__ = ("_topology", "wants_stack")
+
+    def __init__(self, topology: TopologyToken, *, wants_stack: bool) -> None:
+        self._topology: TopologyToken | None = topology
+        self.wants_stack = wants_stack
+
+    def take(self) -> TopologyToken:
+        """Return the token, once; InternalError after that."""
+        topology, self._topology = self._topology, None
+        if topology is None:
+            raise InternalError("a prepared instance group is used twice")
+        return topology
+
+    def abandon(self) -> None:
+        """Release the token if nobody took it: there will be no group."""
+        if self._topology is not None:
+            self.take().release()

@@ -1,0 +1,190 @@
+"""What symbols mean while a program runs: lookups by name and by value, and calls that are bound late."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pylinker.errors import LinkError, SignatureMismatchError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.linker.operation import ResolveFunction, SlotPatch
+from pylinker.wasm import Kind
+
+if TYPE_CHECKING:
+    from pylinker.linker.context import LinkContext
+    from pylinker.linker.module import Definition, LoadedModule, PltEntry
+
+__all__ = ["SymbolInfo", "Symbols", "reachable"]
+
+
+class SymbolInfo(NamedTuple):
+    """What an address or a table slot belongs to, as ``dladdr`` tells it.
+
+    ``module`` (name), ``base`` (the module's memory base, or for a function its table base), ``symbol`` (the nearest at or below, None
+    if there is none) and ``value`` (the symbol's own address or slot).
+    """
+
+    module: str
+    base: int
+    symbol: str | None
+    value: int | None
+
+
+class Symbols:
+    """Lookups in the modules of a program. Safe to use from all its threads; blocks for the read lock only, unless it says otherwise."""
+
+    def __init__(self, context: LinkContext, *, bind_now: bool) -> None:
+        self._context = context
+        self._bind_now = bind_now
+
+    def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
+        """Bind an entry of a module's PLT in the calling group: what the host does when the guest calls it for the first time.
+
+        What the entry means was decided at load or is decided by the first group to call it; no rendezvous. Raises UndefinedSymbolError or
+        SignatureMismatchError, which the guest sees as a trap with the same text.
+        """
+        group = self._context.group
+        with self._context.reading():
+            entry = module.plt[index]
+            definition = entry.definition or self._decide(module, entry)
+            if not group.has(definition.module):
+                raise LinkError(
+                    f"{module.name}: {entry.name} of {definition.module.name} was called before that module was instantiated",
+                    module=module.name,
+                    symbol=entry.name,
+                )
+            group.bind(module, index, definition)
+
+    def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
+        state = self._context.state
+        definition = state.lookup(entry.name, state.scope_of(module)) if entry.module == "env" else None
+        if definition is None:
+            name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
+            raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note="it was called")
+        if definition.type != entry.type:
+            raise SignatureMismatchError(
+                module=module.name,
+                symbol=entry.name,
+                wanted=str(entry.type),
+                provider=definition.module.name,
+                found=str(definition.type),
+            )
+        # Two groups may come here at once, under read locks: scopes do not change meanwhile, so they decide the same.
+        entry.definition = definition
+        if definition.module is not module:
+            module.bound.add(definition.module)
+        return definition
+
+    def check_trampolines(self, module: LoadedModule) -> None:
+        """Check the calls of a module that was linked before its libraries were loaded: types, and with ``bind_now`` all of it."""
+        state = self._context.state
+        undefined = []
+        for index, entry in enumerate(module.plt):
+            definition = state.lookup(entry.name, state.scope_of(module)) if entry.module == "env" else None
+            if definition is not None and (definition.type != entry.type or self._bind_now):
+                self.resolve_trampoline(module, index)
+            elif definition is None and self._bind_now and entry.definition is None:
+                undefined.append(UndefinedSymbol(module.name, entry.name, "function"))
+        if undefined:
+            raise UndefinedSymbolError(undefined)
+
+    def dlsym(self, scope: Iterable[LoadedModule], name: str) -> int | None:
+        """Return the address of a data symbol or the table slot of a function, or None if the scope does not define it.
+
+        Blocks for a rendezvous if the function has no slot yet.
+        """
+        with self._context.reading():
+            definition = self._context.state.lookup(name, scope)
+        return None if definition is None else self.value_of(definition)
+
+    def value_of(self, definition: Definition) -> int | None:
+        """Return a definition's address or table slot; None for a tag or another thing that has neither.
+
+        Blocks for a rendezvous if it is a function that has no slot yet.
+        """
+        module, export = definition
+        if export.kind is Kind.FUNC:
+            slot = module.slot_of(export.index)
+            return self._new_slot(definition) if slot is None else slot
+        if export.kind is not Kind.GLOBAL:
+            return None
+        value = module.data_value(export)
+        if value is not None and module.is_thread_local(export):
+            value += self._context.group.tls_base(module)
+        return value
+
+    def _new_slot(self, definition: Definition) -> int:
+        module, export = definition
+        state, group = self._context.state, self._context.group
+        with self._context.exclusive() as change:
+            slot = module.slot_of(export.index)  # another thread may have been here first
+            if slot is not None:
+                return slot
+            state.table.note_size(group.table_size)
+            slot = state.table.allocate(1, 1, module=module.name)
+            operation = ResolveFunction(state.table.size, SlotPatch(slot, definition))
+
+            def commit() -> None:
+                module.slots[export.index] = slot
+
+            try:
+                group.apply(operation)
+                change.publish(operation, commit)
+            except LinkError:
+                with change.undoing():
+                    if slot < group.table_size:
+                        group.empty_slot(slot)
+                    state.table.release(slot, 1)
+                raise
+        return slot
+
+    def scope_after(self, caller: LoadedModule) -> Iterator[LoadedModule]:
+        """Iterate over what comes after a module in its scope: ``RTLD_NEXT``."""
+        rest = itertools.dropwhile(lambda each: each is not caller, self._context.state.scope_of(caller))
+        return itertools.islice(rest, 1, None)
+
+    def symbol_at(self, *, address: int | None = None, slot: int | None = None) -> SymbolInfo | None:
+        """Tell which module and symbol an address or a table slot belongs to, or None."""
+        with self._context.reading():
+            modules: Sequence[LoadedModule] = self._context.state.modules
+            for module in modules:
+                if slot is not None:
+                    function = module.function_at(slot)
+                    if function is not None:
+                        return self._function_symbol(module, function, slot)
+                elif address is not None and module.memory_base <= address < module.memory_base + module.memory_size:
+                    return self._data_symbol(module, address)
+        return None
+
+    @staticmethod
+    def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:
+        names = [
+            each.name
+            for each in module.info.exports.values()
+            if each.kind is Kind.FUNC and each.index == function and module.find(each.name)
+        ]
+        return SymbolInfo(module.name, module.table_base, names[0] if names else None, slot if names else None)
+
+    @staticmethod
+    def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
+        best: tuple[int, str] | None = None
+        for export in module.info.exports.values():
+            if export.kind is Kind.GLOBAL and module.find(export.name) and not module.is_thread_local(export):
+                value = module.data_value(export)
+                if value is not None and value <= address and (best is None or value > best[0]):
+                    best = (value, export.name)
+        return SymbolInfo(module.name, module.memory_base, best[1] if best else None, best[0] if best else None)
+
+
+def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:
+    """Return the modules and all they need (with ``bound``, also all they are bound to), breadth-first, each once."""
+    found = dict.fromkeys(roots)
+    queue = deque(found)
+    while queue:
+        module = queue.popleft()
+        for each in (*module.needed, *(module.bound if bound else ())):
+            if each not in found:
+                found[each] = None
+                queue.append(each)
+    return list(found)

@@ -1,0 +1,185 @@
+"""The threads of a program: their numbers, their beginning and their end, and the end of the program with all of them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import wasmtime
+
+from pylinker import _native
+from pylinker.errors import LimitError, SynchronizationAborted
+from pylinker.runtime.engine import bump_epoch
+
+if TYPE_CHECKING:
+    from pylinker.linker.group import InstanceGroup
+    from pylinker.linker.linker import Linker
+
+__all__ = ["GuestThread", "ThreadTable"]
+
+logger = logging.getLogger("pylinker.threads")
+
+_LAST_TID = (1 << 29) - 1
+"""wasi-threads: thread numbers are from 1 to 2**29 - 1."""
+
+_PATIENCE = 5.0
+"""Seconds to wait for a thread that the guest has put where nothing reaches it (``memory.atomic.wait32``)."""
+
+
+class GuestThread:
+    """A thread of the guest, in an instance group and on an OS thread of its own.
+
+    ``tid`` is its number in the guest, positive and unique in the program.
+    """
+
+    def __init__(self, table: ThreadTable, tid: int, body: Callable[[InstanceGroup], Any], name: str) -> None:
+        self._table = table
+        self._body = body
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self._ready = threading.Event()
+        self._done = threading.Event()
+        self._start_failure: BaseException | None = None
+        self.tid = tid
+        self.thread = threading.Thread(target=self._run, name=f"{name}-{tid}", daemon=True)
+
+    def __repr__(self) -> str:
+        state = "running" if not self._done.is_set() else "failed" if self._failure else "finished"
+        return f"<GuestThread {self.tid} {state}>"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread has not ended yet."""
+        return not self._done.is_set()
+
+    def join(self, timeout: float | None = None) -> Any:
+        """Wait for the thread to end and return what its function returned.
+
+        Raises TimeoutError after ``timeout`` seconds, and what ended the thread: the trap of its guest, SynchronizationAborted if the
+        program ended first.
+        """
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"thread {self.tid} has not ended after {timeout} seconds")
+        self.thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._result
+
+    def begin(self) -> None:
+        """Start the OS thread and wait until its group exists; raises what kept it from existing."""
+        self.thread.start()
+        self._ready.wait()
+        if self._start_failure is not None:
+            raise self._start_failure
+
+    def _run(self) -> None:
+        linker = self._table.linker
+        try:
+            group = linker.create_instance_group(self._table.take_prepared(self))
+        except BaseException as error:  # noqa: BLE001 - handed to the parent
+            self._start_failure = self._failure = error
+            self._end()
+            self._ready.set()
+            return
+        self._ready.set()
+        try:
+            with linker.context.own_group(group):
+                self._result = self._body(group)
+        except wasmtime.ExitTrap as exit_:
+            self._failure = SynchronizationAborted("the program has ended")
+            self._table.end(status=exit_.code)
+        except SynchronizationAborted as error:
+            self._failure = error
+        except BaseException as error:  # noqa: BLE001 - ends the program, and comes out of join
+            self._failure = error
+            self._table.end(failure=error)
+        finally:
+            linker.shutdown_instance_group(group)
+            del group
+            self._end()
+
+    def _end(self) -> None:
+        self._table.forget(self)
+        self._done.set()
+
+
+class ThreadTable:
+    """The threads of one program, apart from the one that runs main.
+
+    ``ended`` tells whether the program has ended; then ``status`` is its exit status, or ``failure`` what ended it. Safe to use from all
+    threads.
+    """
+
+    def __init__(self, linker: Linker, *, limit: int, name: str) -> None:
+        self.linker = linker
+        self.status: int | None = None
+        self.failure: BaseException | None = None
+        self.ended = False
+        self._limit = limit
+        self._name = name
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._alive: dict[int, GuestThread] = {}
+        self._prepared: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def start(
+        self, body: Callable[[InstanceGroup], Any], *, wants_stack: bool, on_number: Callable[[int], None] | None = None
+    ) -> GuestThread:
+        """Start a thread: prepare a group on this thread, create it on the new one, and run ``body`` there.
+
+        ``on_number`` is told the thread's number before it runs. Blocks, cooperatively, until the group exists. Raises LimitError, or what kept the group from being created; nothing is left then.
+        """
+        with self._lock:
+            if len(self._alive) >= self._limit:
+                raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached")
+            tid = next(self._numbers)
+            if tid > _LAST_TID:
+                raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")
+            thread = GuestThread(self, tid, body, self._name)
+            self._alive[tid] = thread
+        try:
+            if on_number is not None:
+                on_number(tid)
+            self._prepared[tid] = self.linker.prepare_for_instance_group(wants_stack=wants_stack)
+            thread.begin()
+        except BaseException:
+            self.forget(thread)
+            prepared = self._prepared.pop(tid, None)
+            if prepared is not None:
+                prepared.abandon()
+            raise
+        return thread
+
+    def take_prepared(self, thread: GuestThread) -> Any:
+        """Return what the parent has prepared for a thread, once."""
+        return self._prepared.pop(thread.tid)
+
+    def forget(self, thread: GuestThread) -> None:
+        """Take a thread out of the table."""
+        with self._lock:
+            self._alive.pop(thread.tid, None)
+
+    def end(self, *, status: int | None = None, failure: BaseException | None = None) -> None:
+        """End the program: the first status or failure counts, and every thread stops at its next step. Does not wait."""
+        with self._lock:
+            if not self.ended:
+                self.ended = True
+                self.status, self.failure = status, failure
+        self.linker.context.shared.cancel(_native.CAUSE_CLOSED, failure)
+        bump_epoch()
+
+    def join_all(self) -> None:
+        """Wait until all threads have stopped. One that the guest blocks where nothing reaches it is given up with a warning."""
+        deadline = time.monotonic() + _PATIENCE
+        for thread in list(self._alive.values()):
+            if thread.thread is not threading.current_thread():
+                thread.thread.join(max(0.0, deadline - time.monotonic()))
+                if thread.thread.is_alive():
+                    logger.warning("%r does not stop: it waits in guest code; it is left behind", thread)
