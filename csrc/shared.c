@@ -12,6 +12,7 @@ struct pl_group {
     uintptr_t handle;
     pl_replay replay;
     pl_check check;
+    int replaying;  /* of the group's own thread */
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
 };
@@ -169,8 +170,14 @@ pl_shared *pl_group_shared(const pl_group *group) {
     return group->shared;
 }
 
-/* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. */
-static int is_interrupted(pl_group *self) {
+/* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. It asks
+ * only when the moment `due` has come, and sets the next. */
+static int is_interrupted(pl_group *self, int64_t *due) {
+    int64_t now = pl_now();
+    if (now < *due) {
+        return 0;
+    }
+    *due = now + PL_SLICE;
     if (self->check == NULL || self->check(self->handle) == 0) {
         return 0;
     }
@@ -193,19 +200,18 @@ static int has_replayed(void *member, uint64_t number) {
     return pl_receiver_taken(group->operations) >= number || pl_safepoint_state(group->safepoint) == PL_DEAD;
 }
 
-/* The leader waits for one group. */
-static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline) {
+/* The leader waits for one group. `due` goes on from group to group: many that come soon make a long wait, too. */
+static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
     for (;;) {
         void *member = group;
         size_t late;
-        int64_t slice = pl_now() + PL_SLICE;
-        int64_t until = deadline >= 0 && deadline < slice ? deadline : slice;
+        int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
         int result = pl_barrier_wait(shared->event, shared->cancel, &member, 1, done, number, until, &late);
         if (result != PL_TIMEOUT) {
             return result;
         }
-        if (is_interrupted(self)) {
+        if (is_interrupted(self, due)) {
             return PL_CANCELLED;
         }
         if (until == deadline) {
@@ -223,6 +229,9 @@ uint64_t pl_lead_open(pl_group *self) {
     }
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
         group->remembered = 0;
+        if (pl_safepoint_state(group->safepoint) == PL_DEAD) {
+            pl_receiver_forgive(group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
+        }
     }
     uint64_t number = pl_bus_try_broadcast(shared->barriers); /* `cur`, before the flag */
     if (number == 0) {
@@ -239,9 +248,10 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
     pl_shared *shared = self->shared;
     uint64_t number = pl_bus_sent(shared->barriers);
     int64_t deadline = pl_deadline(timeout);
+    int64_t due = pl_now() + PL_SLICE;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
         if (group != self) {
-            int result = meet(self, group, has_arrived, number, deadline);
+            int result = meet(self, group, has_arrived, number, deadline, &due);
             if (result != PL_ACQUIRED) {
                 *late = group->handle;
                 return result;
@@ -254,9 +264,7 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
 uint64_t pl_lead_publish(pl_group *self) {
     pl_shared *shared = self->shared;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        if (pl_safepoint_state(group->safepoint) == PL_DEAD) {
-            pl_receiver_forgive(group->operations);
-        } else if (group->remembered) {
+        if (group->remembered) {
             pl_receiver_expect(group->operations);
         }
     }
@@ -274,14 +282,16 @@ uint64_t pl_lead_publish(pl_group *self) {
 int pl_lead_finish(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t number = pl_bus_sent(shared->operations);
+    int64_t due = pl_now() + PL_SLICE;
     int result = PL_ACQUIRED;
     for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
         if (group != self && group->remembered) {
-            result = meet(self, group, has_replayed, number, -1);
+            result = meet(self, group, has_replayed, number, -1, &due);
         }
     }
     pl_rwlock_release_read(shared->lock);
-    return result;
+    /* A group that could not replay may be dead by now, and was not waited for. */
+    return pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
 }
 
 uint64_t pl_lead_withdraw(pl_group *self) {
@@ -324,7 +334,10 @@ int pl_group_catch_up(pl_group *self) {
     if (applied >= published) {
         return 0;
     }
-    if (self->replay(self->handle, applied + 1, published) != 0) {
+    self->replaying = 1;
+    int failed = self->replay(self->handle, applied + 1, published);
+    self->replaying = 0;
+    if (failed) {
         pl_cancel_set(shared->cancel, PL_CAUSE_REPLAY);
         return -1;
     }
@@ -335,6 +348,7 @@ int pl_group_catch_up(pl_group *self) {
 /* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
+    int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
     for (;;) {
         uint32_t key = pl_event_prepare(shared->event);
         arrive(self);
@@ -344,7 +358,8 @@ static int follow_once(pl_group *self) {
         if (pl_bus_sent(shared->operations) >= pl_receiver_taken(self->barriers)) {
             break;
         }
-        if (!pl_event_wait(shared->event, key, pl_now() + PL_SLICE) && is_interrupted(self)) {
+        pl_event_wait(shared->event, key, due);
+        if (is_interrupted(self, &due)) {
             return PL_CANCELLED;
         }
     }
@@ -361,7 +376,7 @@ static int follow_once(pl_group *self) {
             return PL_CANCELLED;
         }
         arrive(self);
-        if (pl_backoff_kind(backoff.pauses) == PL_BACKOFF_CAP && is_interrupted(self)) {
+        if (is_interrupted(self, &due)) {
             return PL_CANCELLED;
         }
         pl_backoff_pause(&backoff);
@@ -373,6 +388,9 @@ static int follow_once(pl_group *self) {
 }
 
 int pl_group_safepoint_poll(pl_group *self) {
+    if (self->replaying) {
+        return PL_ACQUIRED; /* instantiating runs guest code, and it is what the group is behind with */
+    }
     if (!pl_group_is_behind(self) && pl_cancel_cause(self->shared->cancel) == 0) {
         return PL_ACQUIRED;
     }

@@ -26,7 +26,7 @@ struct member {
     pl_group *group;
     uint64_t digest;                   /* of what it has carried out */
     uint64_t from, to;                 /* of the last replay */
-    int replays;                       /* how many there were */
+    atomic_int replays;                /* how many have begun */
     int (*on_replay)(struct member *); /* what else a replay does, and how it ends; NULL: nothing */
     int (*on_check)(struct member *);
     atomic_int is_free;                /* what on_replay waits for */
@@ -675,13 +675,20 @@ static void test_operation_is_withdrawn_after_a_death_in_debt(void) {
     tear_down(members, 3);
 }
 
+static int fail_when_free(struct member *self) {
+    AWAIT(atomic_load(&self->is_free));
+    return 7;
+}
+
 static void test_failed_replay_cancels_everybody(void) {
     struct member members[4];
     set_up_with(members, 4);
-    members[1].on_replay = fail;
+    members[1].on_replay = fail_when_free;
     members[2].on_replay = wait_until_free;
     pthread_t guests[] = {start_guest(&members[1]), start_guest(&members[2]), start_guest(&members[3])};
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
+    AWAIT(members[1].replays == 1 && members[2].replays == 1);
+    atomic_store(&members[1].is_free, 1);
     thread_join(leader); /* though another is still replaying */
     CHECK(members[0].result == PL_CANCELLED && cause() == PL_CAUSE_REPLAY && atomic_load(&returned) == 0);
     atomic_store(&members[2].is_free, 1);

@@ -348,7 +348,8 @@ class Linker:
                             group.bind(module, index, entry.definition)
             change.publish(operation, commit)
         except BaseException:
-            with self._undoing(change):
+            # If the linker was given up meanwhile, there is nobody left to undo it for.
+            with _logged("undoing a failed load"), change.undoing():
                 group.apply(self._unloading(plan.new, plan))
                 plan.undo()
                 self.state.remove(plan.new)
@@ -444,12 +445,6 @@ class Linker:
 
         self.group.apply(operation)
         change.publish(operation, commit)
-
-    @contextmanager
-    def _undoing(self, change: Change) -> Iterator[None]:
-        """Hold the lock for undoing; if the linker was given up meanwhile, there is nobody left to undo it for."""
-        with _logged("undoing a failed load"), change.undoing():
-            yield
 
     def _meet_memory(self, modules: Iterable[LoadedModule]) -> None:
         """Grow the memory to the minimum that modules import; what is added is theirs to be placed in."""
