@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from pylinker import Function, Program
 from pylinker.cli.output import traceback_option
+from pylinker.wasm import MemoryType, parse_module
 
 __all__ = ["run"]
 
@@ -26,6 +25,8 @@ __all__ = ["run"]
 @click.option("--bind-now", is_flag=True, help="Bind every function at load; what is undefined is an error then.")
 @click.option("--invoke", metavar="NAME", help="Call the function NAME with ARGS instead of running the program.")
 @click.option("--stack-size", metavar="BYTES", type=click.IntRange(1, 1 << 32), default=1 << 20, help="Size of the program's stack.")
+@click.option("--threads/--no-threads", default=None, help="Let the program start threads (default: if its memory is shared).")
+@click.option("--preempt", is_flag=True, help="Interrupt threads that only compute when another opens a library.")
 @traceback_option
 @click.pass_context
 def run(
@@ -40,6 +41,8 @@ def run(
     bind_now: bool,
     invoke: str | None,
     stack_size: int,
+    threads: bool | None,
+    preempt: bool,
 ) -> None:
     r"""Run the program MAIN with its shared libraries.
 
@@ -49,25 +52,33 @@ def run(
     pylinker run -L lib --dir data::/data app.wasm --verbose /data/in.txt
     pylinker run -L lib --invoke add libcalc.so 1 2
     """
-    with interruptible():
-        program = Program(
-            main,
-            args=() if invoke else args,
-            env=dict(map(variable, env)),
-            dirs=dict(map(directory, dirs)),
-            library_path=library_path,
-            preload=preload,
-            bind_now=bind_now,
-            stack_size=stack_size,
-        )
-        with program:
-            if invoke is None:
-                ctx.exit(program.run())
-            function = program.main[invoke]
-            result = function(*numbers(function, args))
+    program = Program(
+        main,
+        args=() if invoke else args,
+        env=dict(map(variable, env)),
+        dirs=dict(map(directory, dirs)),
+        library_path=library_path,
+        preload=preload,
+        bind_now=bind_now,
+        stack_size=stack_size,
+        threads=has_shared_memory(main) if threads is None else threads,
+        preempt=preempt,
+    )
+    with program:
+        if invoke is None:
+            ctx.exit(program.run())
+        function = program.main[invoke]
+        result = function(*numbers(function, args))
     if result is not None:
         for each in result if isinstance(result, tuple) else (result,):
             click.echo(each)
+
+
+def has_shared_memory(main: str) -> bool:
+    """Whether a main module is made for threads: it imports a shared memory."""
+    with open(main, "rb") as file:
+        info = parse_module(file.read(), name=main)
+    return any(isinstance(each.type, MemoryType) and each.type.limits.shared for each in info.imports)
 
 
 def variable(text: str) -> tuple[str, str]:
@@ -110,16 +121,3 @@ def number(text: str, kind: str) -> int | float:
     if not -1 << (bits - 1) <= value < 1 << bits:
         raise ValueError(f"{text} does not fit into {kind}")
     return value
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process as it ends a native program (status 130 in a shell).
-
-    While guest code runs, Python's own handler would wait for it to return.
-    """
-    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
