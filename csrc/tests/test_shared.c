@@ -33,6 +33,7 @@ struct member {
     atomic_int checks;
     atomic_int is_in; /* the guest has passed its first safepoint */
     atomic_int stop;  /* the guest has to come to an end */
+    int is_eager;     /* it does not back off for long */
     int result;
 };
 
@@ -138,6 +139,9 @@ static int stay_away(struct member *self, pl_backoff *backoff) {
         }
     }
     pl_backoff_pause(backoff);
+    if (self->is_eager && backoff->pauses > PL_BACKOFF_SPINS + PL_BACKOFF_YIELDS + 3) {
+        *backoff = (pl_backoff){0}; /* or most of a stress is sleep */
+    }
     return PL_ACQUIRED;
 }
 
@@ -919,6 +923,7 @@ static struct life *new_life(void) {
     struct life *life = (calloc)(1, sizeof *life);
     CHECK(life != NULL);
     life->chance = random_seed(stress.seed, ++stress.born);
+    life->member.is_eager = random_below(&life->chance, 4) != 0;
     return life;
 }
 
@@ -938,11 +943,18 @@ static void spin(struct life *self, unsigned most) {
     }
 }
 
+/* Blocks in the host, parked. */
+static void block(struct life *self) {
+    struct timespec time = {.tv_sec = 0, .tv_nsec = random_below(&self->chance, MILLISECOND / 2)};
+    nanosleep(&time, NULL);
+}
+
 static void lead_some(struct life *self) {
     uint64_t token;
     CHECK(take_both(&self->member, &token) == PL_ACQUIRED);
-    static const int64_t timeouts[] = {-1, -1, -1, 0, 20000, 500000};
-    int64_t timeout = timeouts[random_below(&self->chance, 6)];
+    static const int64_t timeouts[] = {0, MILLISECOND / 10, 5 * MILLISECOND};
+    unsigned dice = random_below(&self->chance, 12);
+    int64_t timeout = dice < 3 ? timeouts[dice] : -1;
     int result = rendezvous(&self->member, random_next(&self->chance) | 2, timeout);
     CHECK(result == PL_ACQUIRED || (result == PL_TIMEOUT && timeout >= 0));
     stress.withdrawn += result == PL_TIMEOUT;
@@ -961,9 +973,8 @@ static int run_guest(struct life *self, int depth) {
         unsigned dice = random_below(&self->chance, 40);
         if (dice < 6) {
             int running = pl_safepoint_park(safepoint);
-            spin(self, 20000);
             if (dice < 2) {
-                sched_yield();
+                block(self);
             } else if (dice == 2 && depth < 3 && !run_guest(self, depth + 1)) {
                 return 0;
             }
@@ -978,7 +989,7 @@ static int run_guest(struct life *self, int depth) {
             }
             atomic_fetch_add(&stress.living, 1); /* the last one stays */
         } else {
-            spin(self, dice == 8 ? 100000 : 1000); /* now and then too long for a leader's patience */
+            spin(self, dice == 8 ? 50000 : 200); /* now and then too long for a leader's patience */
             if (pl_flag_load(pl_shared_flag(shared), PL_RELAXED)) {
                 CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED);
             }
@@ -1046,7 +1057,7 @@ static void *live(void *argument) {
         } else if (dice == 13) {
             CHECK(pl_follow(self->member.group) == PL_ACQUIRED);
         } else {
-            spin(self, 50000);
+            block(self);
         }
     }
     atomic_store(&self->is_gone, !is_alive);

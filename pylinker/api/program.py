@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
+from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.errors import AlreadyRunError, ClosedError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pylinker.api.function import Function
     from pylinker.linker import GuestThread, LoadedModule
     from pylinker.runtime.memory import Memory
     from pylinker.runtime.wasi import Input, Output
@@ -242,11 +243,12 @@ class Program:
             raise threads.failure
         return threads.status if threads.status is not None else status
 
-    def spawn(self, function: Function | str, *arguments: Any) -> GuestThread:
+    def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
         """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
 
         Needs ``threads=True``. The thread has instances, a stack and thread-local data of its own. ``function`` is a name, looked up in the
-        program, or a Function of it. Blocks until the thread exists. Raises what kept it from existing, TypeError for wrong arguments. A
+        program, or a Function of it, or any other callable: Python that runs as a thread of the guest, so that what it calls and opens in
+        this program happens there. Blocks until the thread exists. Raises what kept it from existing, TypeError for wrong arguments. A
         trap of the thread ends the program.
         """
         if isinstance(function, str):
@@ -255,7 +257,7 @@ class Program:
             threads = linker.threads
             if threads is None:
                 raise UnsupportedError(f"{self.name}: spawn needs a program that was created with threads=True", module=self.name)
-            call = function.prepared(self, arguments)
+            call = function.prepared(self, arguments) if isinstance(function, Function) else functools.partial(function, *arguments)
             return threads.start(lambda _group: call(), wants_stack=True)
 
     @property

@@ -105,6 +105,16 @@ class LinkContext:
             del self._local.group
 
     @contextmanager
+    def creating(self, group: InstanceGroup) -> Iterator[None]:
+        """Be the new group's thread, holding token and write lock already, while it is furnished."""
+        self.changer = threading.get_ident()
+        try:
+            with self.own_group(group):
+                yield
+        finally:
+            self.changer = None
+
+    @contextmanager
     def exclusive(self) -> Iterator[Change]:
         """Take topology token and write lock for the calling thread. Blocks, cooperatively.
 

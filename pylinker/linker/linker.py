@@ -147,7 +147,8 @@ class Linker:
             with guard:
                 group = self._new_group(guard, topology)
                 try:
-                    self._furnish(group, wants_stack=prepared.wants_stack)
+                    with self.context.creating(group):
+                        self._furnish(group, wants_stack=prepared.wants_stack)
                 except BaseException:
                     self._clear(guard, group)
                     raise

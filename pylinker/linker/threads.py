@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 
 from pylinker import _native
-from pylinker.errors import LimitError, SynchronizationAborted
+from pylinker.errors import InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
 
 if TYPE_CHECKING:
@@ -92,11 +92,10 @@ class GuestThread:
         except wasmtime.ExitTrap as exit_:
             self._failure = SynchronizationAborted("the program has ended")
             self._table.end(status=exit_.code)
-        except SynchronizationAborted as error:
+        except BaseException as error:  # noqa: BLE001 - comes out of join
             self._failure = error
-        except BaseException as error:  # noqa: BLE001 - ends the program, and comes out of join
-            self._failure = error
-            self._table.end(failure=error)
+            if _is_guests(error):
+                self._table.end(failure=error)
         finally:
             linker.shutdown_instance_group(group)
             del group
@@ -105,6 +104,15 @@ class GuestThread:
     def _end(self) -> None:
         self._table.forget(self)
         self._done.set()
+
+
+def _is_guests(error: BaseException) -> bool:
+    """Whether the guest has crashed: its memory may be in any state, so the program ends, as a process does. (A Python function that was
+    spawned may fail for reasons of its own.)
+    """
+    if isinstance(error, SynchronizationAborted):
+        return False
+    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or isinstance(error.__cause__, wasmtime.Trap)
 
 
 class ThreadTable:
