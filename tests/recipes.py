@@ -48,6 +48,16 @@ def chain(length: int) -> tuple[Module, ...]:
     return (first, *rest)
 
 
+# For the shared memory of a threaded program, but without what a second thread needs to initialise thread-local data.
+SHARED = ("-matomics", "-mbulk-memory", "-pthread", "-nostdlib", "-ffreestanding")
+SHARED_LINK = ("--shared-memory", "--import-memory", "--max-memory=67108864")
+
+
+def threaded(output: str, source: str, *needs: str, defines: tuple[str, ...] = ()) -> Module:
+    """A library of one C source for threaded programs."""
+    return Module(output, "threaded_side", (source,), needs, cflags=tuple(f"-D{define}" for define in defines))
+
+
 RECIPES: dict[str, tuple[Module, ...]] = {
     # libraries that need libraries
     "needed": (side("libgreet.so", "greet.c"), main("libgreet.so")),
@@ -115,6 +125,24 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         Module("libblock.so", "threaded_side", ("block.c",)),
         Module("libplain.so", "threaded_side", ("plain.c",)),
         Module("main.wasm", "threaded_main", ("main.c",), ("libcounter.so", "libblock.so", "libplain.so")),
+    ),
+    # threads
+    "threads": (
+        threaded("libtwice.so", "twice.c"),
+        threaded("libuser.so", "user.c", "libtwice.so"),
+        threaded("libtrap.so", "trap.c"),
+        threaded("libnest.so", "nest.c"),
+        *(threaded(f"libplain{n}.so", "plain.c", defines=(f"N={n}", *(("TLS",) if n == 2 else ()))) for n in range(1, 4)),
+        threaded("libplain4.so", "plain.c", "libplain1.so", defines=("N=4", "NEED=1")),
+        threaded("libplain5.so", "plain.c", "libplain2.so", defines=("N=5", "NEED=2", "TLS")),
+        *(
+            side(f"liblocal{which}{name}.so", "local.c", defines=(f"WHICH={which}",), cflags=SHARED, ldflags=(*SHARED_LINK, flag))
+            for which in (1, 2, 3)
+            for name, flag in (("", "--keep-section=name"), ("-stripped", "--strip-all"))
+        ),
+        side("libsingle.so", "local.c", defines=("WHICH=3",)),
+        main(output="single.wasm", source="single.c"),
+        Module("main.wasm", "threaded_main", ("main.c",)),
     ),
     # life of a library
     "order": (

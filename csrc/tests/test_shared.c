@@ -981,7 +981,11 @@ static int run_guest(struct life *self, int depth) {
             pl_safepoint_restore(safepoint, running);
             CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED);
         } else if (dice == 6) {
+            /* Mostly by a host call. One that stays RUNNING makes others wait for its pauses. */
+            int running = random_below(&self->chance, 8) ? pl_safepoint_park(safepoint) : PL_RUNNING;
             lead_some(self);
+            pl_safepoint_restore(safepoint, running);
+            CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED);
         } else if (dice == 7 && depth == 0 && random_below(&self->chance, 8) == 0) {
             if (atomic_fetch_sub(&stress.living, 1) > 1) {
                 pl_safepoint_die(safepoint);

@@ -96,7 +96,7 @@ inline next(set) {
 
 inline write_lock() {
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: atomic { writer == 0 && readers == 0 -> writer = me + 1 }
   fi
 }
@@ -129,7 +129,7 @@ proctype group(byte me) {
 
 host:                                                      /* outside guest code */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: state[me] == DEAD -> goto leave
   :: atomic { state[me] == PARK -> state[me] = RUN; job = GUEST; goto safepoint }
   :: atomic { state[me] == PARK -> state[me] = DEAD; goto leave }            /* exits */
@@ -143,7 +143,7 @@ host:                                                      /* outside guest code
 
 guest:                                                     /* guest code, for as long as it likes */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: assert(aborted || state[me] == DEAD || content[me] >= real); goto guest
   :: flag -> goto follow                                   /* the hot path: the flag alone */
   :: atomic { state[me] == DEAD -> job = IDLE; goto leave }
@@ -158,7 +158,7 @@ guest:                                                     /* guest code, for as
 
 safepoint:                                                 /* pl_group_is_behind: the flag, then the number */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: flag -> goto follow
   :: !flag ->
      if
@@ -183,12 +183,12 @@ follow:                                                    /* follow_once */
   :: else
   fi;
   do                                                       /* until what was announced is published */
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: published >= arrived[me] -> break
   :: flag && arrived[me] != cur -> arrive()
   od;
   do                                                       /* a read lock, never blindly */
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: atomic { writer == 0 -> readers++ } -> break
   :: flag && arrived[me] != cur -> arrive()                /* the next leader may be waiting for us */
   od;
@@ -197,7 +197,7 @@ follow:                                                    /* follow_once */
 
 token:                                                     /* acquire_topology_token: cooperatively */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: flag -> goto follow
   :: atomic {
        holder == 0 -> holder = me + 1;
@@ -232,7 +232,7 @@ token:                                                     /* acquire_topology_t
   }
   flag = true;
   do                                                       /* pl_lead_meet */
-  :: aborted -> goto out                                   /* also when everybody is here: the leader failed in between */
+  :: aborted -> goto end_out                                   /* also when everybody is here: the leader failed in between */
   :: g == NG -> break
   :: atomic { g < NG && arrived[g] >= cur -> remembered = remembered | BIT(g); g++; next(listed) }
   :: atomic { g < NG && (state[g] == PARK || state[g] == DEAD) -> g++; next(listed) }
@@ -251,7 +251,7 @@ token:                                                     /* acquire_topology_t
     next(remembered)
   }
   do                                                       /* pl_lead_finish */
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: g == NG -> break
   :: atomic { g < NG && applied[g] >= cur -> g++; next(remembered) }
   :: atomic { g < NG && state[g] == DEAD -> g++; next(remembered) }
@@ -296,7 +296,7 @@ hand_over:                                                 /* prepare_for_instan
   }
 waiting:                                                   /* for the child to run: parked, or cooperatively */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: flag -> goto follow
   :: atomic { state[me] == RUN -> state[me] = PARK; goto waiting }
   :: atomic { child != HANDED -> resume() }
@@ -304,7 +304,7 @@ waiting:                                                   /* for the child to r
 
 write:                                                     /* write_linker_state: cooperatively, without the token */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: flag -> goto follow
   :: atomic { writer == 0 && readers == 0 -> writer = me + 1 }
   fi;
@@ -313,7 +313,7 @@ write:                                                     /* write_linker_state
 leave:                                                     /* shutdown_instance_group: DEAD already, so nobody waits for us */
 #ifndef UNLEASED
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: atomic { holder == 0 -> holder = me + 1 }
   fi;
 #endif
@@ -332,7 +332,7 @@ leave:                                                     /* shutdown_instance_
     release_token();
 #endif
     done++;
-    goto out
+    goto end_out
   }
 
 end_unborn:                                                /* create_instance_group, on the thread that has got the token */
@@ -367,7 +367,7 @@ stillborn:
 
 retire:                                                    /* parked for good, until everybody is */
   if
-  :: aborted -> goto out
+  :: aborted -> goto end_out
   :: done == NG
   fi;
   atomic {
@@ -383,10 +383,10 @@ finish:                                                    /* everybody can catc
   assert(aborted || (content[me] == published && applied[me] == published && owed[me] <= published));
   if
   :: atomic { state[me] == RUN -> state[me] = PARK }
-  :: else
+  :: state[me] != RUN
   fi;
-out:
-  skip
+end_out:
+  false
 }
 
 #ifdef CANCEL
@@ -397,10 +397,14 @@ proctype canceller() {
 
 #ifdef REAPER
 proctype reaper() {
-  byte g;
-  select(g : 0 .. NG - 1);
 end_reaper:
-  atomic { state[g] == PARK || state[g] == RUN -> state[g] = DEAD }
+  if
+  :: atomic { state[0] == PARK || state[0] == RUN -> state[0] = DEAD }
+  :: atomic { state[1] == PARK || state[1] == RUN -> state[1] = DEAD }
+#if NG > 2
+  :: atomic { state[2] == PARK || state[2] == RUN -> state[2] = DEAD }
+#endif
+  fi
 }
 #endif
 

@@ -15,7 +15,7 @@ import wasmtime
 
 from pylinker.api.function import Function
 from pylinker.api.library import Library
-from pylinker.errors import AlreadyRunError, ClosedError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
+from pylinker.errors import AlreadyRunError, ClosedError, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.wasi import WasiProcess
@@ -87,10 +87,10 @@ class Program:
     ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
     defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
 
-    ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. A library that is opened then
-    appears in all of them, at a moment when each is outside guest code or at a host call; with ``preempt`` a thread that only computes is
-    interrupted for it, without it ``rendezvous_timeout`` (seconds, None for ever) bounds the wait for one. ``limits`` bounds what the program may
-    take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
+    ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. A library that is opened
+    then appears in all of them, at a moment when each is outside guest code or at a host call; with ``preempt`` a thread that only
+    computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for ever) bounds the wait for one. ``limits``
+    bounds what the program may take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
     Raises LinkError children, OSError for a main module that cannot be read. Safe to use from several threads, which take turns.
     """
@@ -277,7 +277,7 @@ class Program:
         ``RTLD_NOLOAD``, ``RTLD_NODELETE``. Raises LinkError children, after which nothing has changed; ExitTrap if a constructor exits.
         """
         with self._entered() as linker:
-            return Library(self, linker.dlopen(os.fspath(name), mode, trusted=True))
+            return Library(self, linker.load_module(os.fspath(name), mode, trusted=True))
 
     def dlsym(self, handle: Library | int, name: str) -> int:
         """Return the address of a data symbol or the table slot of a function.
@@ -289,17 +289,10 @@ class Program:
             if handle._handle.program is not self:
                 raise ValueError(f"{handle!r} belongs to another program")
             return handle.address_of(name)
+        if handle not in (RTLD_DEFAULT, RTLD_NEXT):
+            raise ValueError(f"handle {handle!r}: give a Library, RTLD_DEFAULT or RTLD_NEXT")
         with self._entered() as linker:
-            if handle == RTLD_DEFAULT:
-                scope = linker.state.global_scope
-            elif handle == RTLD_NEXT:
-                scope = linker.state.global_scope[1:] if linker.main else linker.state.global_scope
-            else:
-                raise ValueError(f"handle {handle!r}: give a Library, RTLD_DEFAULT or RTLD_NEXT")
-            value = linker.symbols.dlsym(scope, name)
-            if value is None:
-                raise SymbolNotFoundError(f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name)
-            return value
+            return linker.resolve_export(handle, name, linker.main)
 
     def dladdr(self, address: int | None = None, *, slot: int | None = None) -> SymbolInfo | None:
         """Tell which module and symbol an address (bytes) or a table slot belongs to, or None."""
@@ -426,7 +419,7 @@ class CDLL(Library):
             name=os.path.basename(os.fspath(name)),
         )
         with program._entered() as linker:
-            module = linker.dlopen(os.fspath(name), trusted=True)
+            module = linker.load_module(os.fspath(name), trusted=True)
         super().__init__(program, module)
 
     @property

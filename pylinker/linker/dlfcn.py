@@ -10,12 +10,12 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import InternalError, LinkError, MemoryAccessError, SymbolNotFoundError
+from pylinker.errors import InternalError, LinkError, MemoryAccessError
 from pylinker.linker.module import AtExit
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from pylinker._native import Values
     from pylinker.linker.linker import Linker
@@ -112,7 +112,7 @@ class GuestCalls:
             if name == 0:
                 return linker.main_handle
             path = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
-            return linker.dlopen(path, mode, requester=caller).number
+            return linker.load_module(path, mode, requester=caller).number
 
         raw[0].i32 = self._guarded(act)
 
@@ -122,20 +122,8 @@ class GuestCalls:
         def act() -> int:
             linker = self.linker
             symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
-            scope: Iterable[LoadedModule]
-            where = caller.name
-            if handle == RTLD_DEFAULT:
-                scope = linker.state.scope_of(caller)
-            elif handle == RTLD_NEXT:
-                scope = linker.symbols.scope_after(caller)
-            else:
-                scope = linker.scope_of_handle(_u32(handle))
-                module = linker.by_handle(_u32(handle))
-                where = module.name if module else where
-            value = linker.symbols.dlsym(scope, symbol)
-            if value is None:
-                raise SymbolNotFoundError(f"{where}: undefined symbol: {symbol}", module=where, symbol=symbol)
-            return value
+            known = handle if handle in (RTLD_DEFAULT, RTLD_NEXT) else _u32(handle)
+            return linker.resolve_export(known, symbol, caller)
 
         raw[0].i32 = _i32(self._guarded(act))
 

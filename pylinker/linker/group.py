@@ -69,8 +69,9 @@ class _ModuleInstance:
 class InstanceGroup:
     """The instances of one thread.
 
-    ``state`` is its part in the rendezvous, ``stack`` the address and size (bytes) of a stack that is its own. ``memory``, ``table`` and ``stack_pointer`` are made by the linker, or taken from the main module once it is instantiated.
-    ``host_calls`` connects what the linker provides to the guest.
+    ``state`` is its part in the rendezvous, ``stack`` the address and size (bytes) of a stack that is its own. ``memory``, ``table``
+    and ``stack_pointer`` are made by the linker, or taken from the main module once it is instantiated. ``host_calls`` connects what
+    the linker provides to the guest.
     """
 
     def __init__(
@@ -351,9 +352,10 @@ class InstanceGroup:
         group the start function does nothing, and the block is ours to make (tool-conventions, Linking.md, "Thread Local Storage").
         """
         if block is not None:
-            if not module.lifecycle_function("__wasm_init_tls", _ONE_ADDRESS):
+            name = module.thread_local_initializer
+            if name is None or not module.lifecycle_function(name, _ONE_ADDRESS):
                 raise InternalError(f"{module.name} has a thread-local block and no way to initialise it")
-            self.call(self.function(module, "__wasm_init_tls"), block.address)
+            self.call(self.function(module, name), block.address)
             self._instances[module].tls_base = block.address
             self._run(module, "__wasm_apply_tls_relocs")
             return

@@ -16,9 +16,28 @@ from typing import TYPE_CHECKING
 
 import wasmtime
 
-from pylinker.errors import ClosedError, LibraryNotFoundError, LinkError, NotDynamicError, RendezvousTimeout, UnsupportedError
+from pylinker import _native
+from pylinker.errors import (
+    ClosedError,
+    LibraryNotFoundError,
+    LinkError,
+    NotDynamicError,
+    RendezvousTimeout,
+    SymbolNotFoundError,
+    UnsupportedError,
+)
 from pylinker.linker.context import LinkContext
-from pylinker.linker.dlfcn import MODES, PROVIDED, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, RTLD_NOW, GuestCalls
+from pylinker.linker.dlfcn import (
+    MODES,
+    PROVIDED,
+    RTLD_DEFAULT,
+    RTLD_GLOBAL,
+    RTLD_NEXT,
+    RTLD_NODELETE,
+    RTLD_NOLOAD,
+    RTLD_NOW,
+    GuestCalls,
+)
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import AllocateFunctionTable, LoadModules, SlotPatch, UnloadModule
@@ -38,7 +57,7 @@ if TYPE_CHECKING:
     from pylinker.linker import limits as _limits
     from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
-    from pylinker.linker.operation import DlOperation
+    from pylinker.linker.operation import DlOperation, ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
     from pylinker.sync import TopologyToken, WriteGuard
@@ -57,9 +76,9 @@ _CLOSURE_BLOCK = 64
 class Linker:
     """The dynamic linker of one program.
 
-    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers what names mean, ``threads`` is the table of
-    threads, or None in a program of one. Methods that run guest code (loading, closing) block as long as it does; all but those that start
-    the program may be called from any of its threads.
+    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers what names mean, ``threads`` is the
+    table of threads, or None in a program of one. Methods that run guest code (loading, closing) block as long as it does; all but
+    those that start the program may be called from any of its threads.
     """
 
     def __init__(
@@ -109,6 +128,16 @@ class Linker:
         """The calling thread's group."""
         return self.context.group
 
+    def do_pending_link_operations(self, *, fast: bool) -> None:
+        """Take part in an operation of another group, if one is pending; for a thread that runs long without entering the guest.
+
+        With ``fast`` the flag is loaded relaxed: a change that was just made may be missed, so call again soon. Blocks until the leader has
+        published.
+        """
+        shared = self.context.shared
+        if shared.dl_operation_pending_load(_native.RELAXED if fast else _native.SEQ_CST):
+            shared.do_pending_link_operations_internal(self.group.state)
+
     # Groups
 
     def _new_store(self, group_member: object) -> GuestStore:
@@ -140,7 +169,8 @@ class Linker:
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, on the child's thread, with every module loaded so far.
 
-        Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left then.
+        Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left
+        then.
         """
         topology, guard = self.context.shared.write_linker_state_blocking_holding_topology(prepared.take())
         try:
@@ -248,8 +278,8 @@ class Linker:
                 promoted = self._load(change, plan, RTLD_GLOBAL)
             self._construct(plan, promoted, opened)
 
-    def dlopen(self, name: str, mode: int = 0, *, requester: LoadedModule | None = None, trusted: bool = False) -> LoadedModule:
-        """Open a library: load it with what it needs, or count one more handle of it.
+    def load_module(self, name: str, mode: int = 0, *, requester: LoadedModule | None = None, trusted: bool = False) -> LoadedModule:
+        """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
 
         ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name. Raises LinkError children, RendezvousTimeout
         among them; a guest that exits in a constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
@@ -359,12 +389,10 @@ class Linker:
 
     def _with_blocks(self, operation: LoadModules, leader: InstanceGroup) -> LoadModules:
         """Give every other group its thread-local blocks of the new modules; the leader uses the modules' initial copies."""
-        blocks = []
+        blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
             module.check_thread_locals()
-            for number in self.state.groups:
-                if number != leader.state.number:
-                    blocks.append(self.state.new_block(number, module))
+            blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
         return LoadModules(operation.modules, operation.table_size, operation.patches, tuple(filter(None, blocks)))
 
     def _construct(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
@@ -458,6 +486,27 @@ class Linker:
                         self.state.memory.reserve(missing, module=module.name)
 
     # Handles
+
+    def resolve_export(self, handle: int, name: str, caller: LoadedModule | None = None) -> int:
+        """Return the address or table slot of a symbol, as ``dlsym`` does for a guest.
+
+        ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT; ``caller`` is the module that asks. Raises
+        SymbolNotFoundError, ClosedError. Blocks for a rendezvous if the symbol is a function that has no slot yet.
+        """
+        scope: Iterable[LoadedModule]
+        where = caller.name if caller else "program"
+        if handle == RTLD_DEFAULT:
+            scope = self.state.scope_of(caller)
+        elif handle == RTLD_NEXT:
+            scope = self.symbols.scope_after(caller) if caller else self.state.global_scope[1 if self.main else 0 :]
+        else:
+            scope = self.scope_of_handle(handle)
+            module = self.by_handle(handle)
+            where = module.name if module else where
+        value = self.symbols.dlsym(scope, name)
+        if value is None:
+            raise SymbolNotFoundError(f"{where}: undefined symbol: {name}", module=where, symbol=name)
+        return value
 
     def scope_of_handle(self, handle: int) -> Sequence[LoadedModule]:
         """Return where a handle's symbols are looked up: the module and what it needs, breadth-first."""

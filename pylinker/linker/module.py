@@ -171,11 +171,12 @@ class AtExit(NamedTuple):
 class LoadedModule:
     """One module of the program.
 
-    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info`` and ``code``, ``number`` (order of loading),
-    ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``sources``
-    (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope).
-    Under the linker's lock: ``handles`` (open ``dlopen``), ``permanent``, ``bound`` (modules whose definitions it uses),
-    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
+    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info`` and ``code``, ``number`` (order of
+    loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
+    ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope). Under the
+    linker's lock: ``handles`` (open ``dlopen``), ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function
+    index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its
+    destructors run).
     """
 
     __slots__ = (
@@ -335,10 +336,15 @@ class LoadedModule:
         return None
 
     @property
+    def thread_local_initializer(self) -> str | None:
+        """The exported function that makes a thread-local block at an address: wasm-ld's own or, where that is hidden, WASIX's."""
+        return next((name for name in ("__wasm_init_tls", "__wasix_init_tls") if name in self.info.exports), None)
+
+    @property
     def thread_local(self) -> tuple[int, int] | None:
         """Size and alignment (bytes) of the module's thread-local block, or None if it has none that it can initialise."""
         exports = self.info.exports
-        if "__wasm_init_tls" not in exports or "__tls_size" not in exports:
+        if self.thread_local_initializer is None or "__tls_size" not in exports:
             return None
         values = [1, 1]
         for index, name in enumerate(("__tls_size", "__tls_align")):

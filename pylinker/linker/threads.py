@@ -107,8 +107,9 @@ class GuestThread:
 
 
 def _is_guests(error: BaseException) -> bool:
-    """Whether the guest has crashed: its memory may be in any state, so the program ends, as a process does. (A Python function that was
-    spawned may fail for reasons of its own.)
+    """Whether the guest has crashed: its memory may be in any state, so the program ends, as a process does.
+
+    A Python function that was spawned may fail for reasons of its own.
     """
     if isinstance(error, SynchronizationAborted):
         return False
@@ -142,7 +143,8 @@ class ThreadTable:
     ) -> GuestThread:
         """Start a thread: prepare a group on this thread, create it on the new one, and run ``body`` there.
 
-        ``on_number`` is told the thread's number before it runs. Blocks, cooperatively, until the group exists. Raises LimitError, or what kept the group from being created; nothing is left then.
+        ``on_number`` is told the thread's number before it runs. Blocks, cooperatively, until the group exists. Raises LimitError, or
+        what kept the group from being created; nothing is left then.
         """
         with self._lock:
             if len(self._alive) >= self._limit:

@@ -176,9 +176,9 @@ class LinkerShared(Generic[S, Op]):
         before, in that order, and are released on every way out. With one group there is nothing to do.
 
         ``commit`` is called when all are there, with the lock still held for writing: the place for changes that must appear with the
-        operation. ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all groups at the
-        barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure gives up the linker for
-        good and raises SynchronizationAborted, or InternalError if the protocol was broken.
+        operation. ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all
+        groups at the barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure gives
+        up the linker for good and raises SynchronizationAborted, or InternalError if the protocol was broken.
         """
         guard = linker_state_write_lock
         try:

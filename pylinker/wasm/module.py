@@ -35,9 +35,10 @@ _SEGMENT_FLAGS = 7  # all of them
 class ModuleInfo:
     """The outside of a module: imports, exports, types, and its ``dylink.0`` section. It keeps no reference to the bytes.
 
-    Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``,
-    ``exports`` (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or
-    None) and ``start_body`` (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines itself, without imported ones), ``element_slots``.
+    Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``, ``exports``
+    (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or None) and ``start_body``
+    (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines
+    itself, without imported ones), ``element_slots``.
 
     ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
     active segment, position of the function in it). The first place counts.

@@ -1,0 +1,320 @@
+"""A linker without modules, for the tests of pylinker.sync: its state is a dict, its operations are strings, its guests Python loops.
+
+What a test waits for is an event or a condition, never a time; :data:`DEADLINE` only bounds how long a failing test takes. A
+:class:`World` is a context manager: leaving it gives up the linker, releases every event and guest, and joins every thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pylinker import _native
+from pylinker._core import lib
+from pylinker.errors import InternalError, SynchronizationAborted
+from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff
+
+DEADLINE = 10.0
+
+_stuck: list[object] = []  # what a thread that never ended may still touch
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until other threads have made ``condition`` true."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        time.sleep(0.0005)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for an event that another thread must set."""
+    assert event.wait(DEADLINE), "an event the test waits for did not happen"
+
+
+class Job:
+    """A thread that runs one function."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object, **keywords: object) -> None:
+        self._value: object = None
+        self._error: BaseException | None = None
+        self._call = lambda: function(*arguments, **keywords)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # noqa: BLE001 - raised again by result()
+            self._error = error
+
+    @property
+    def is_done(self) -> bool:
+        return not self.thread.is_alive()
+
+    def error(self) -> BaseException | None:
+        """What the function raised, once it has ended."""
+        self.thread.join(DEADLINE)
+        assert self.is_done, "a thread is stuck"
+        return self._error
+
+    def result(self) -> object:
+        """What the function returned; raises what it raised."""
+        error = self.error()
+        if error is not None:
+            raise error
+        return self._value
+
+
+class Group:
+    """An instance group whose table is ``replayed``: the operations it has carried out, in order.
+
+    ``on_replay`` (number, operation) is called before one is carried out.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.replayed: list[tuple[int, str]] = []
+        self.on_replay: Callable[[int, str], None] = lambda _number, _operation: None
+        self.state: InstanceGroupState[str]
+
+    def replay(self, number: int, operation: str) -> None:
+        self.on_replay(number, operation)
+        self.replayed.append((number, operation))
+
+    @property
+    def member(self) -> _native.Member:
+        return self.state.member
+
+    @property
+    def arrived(self) -> int:
+        """The newest barrier it has come to."""
+        return int(lib.pl_group_arrived(self.member.pointer))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Be in guest code, as the C core does around a call: RUNNING, a safepoint, the guest, and back."""
+        before = lib.pl_safepoint_run(self.member._safepoint)
+        try:
+            while self.member.is_behind or self._world.shared.cause:
+                self.follow()
+            yield
+        finally:
+            lib.pl_safepoint_restore(self.member._safepoint, before)
+
+    @contextmanager
+    def parked(self) -> Iterator[None]:
+        """Be in a host function that may block, as the C core does: PARKED, the function, and back with a safepoint."""
+        before = lib.pl_safepoint_park(self.member._safepoint)
+        try:
+            yield
+        finally:
+            lib.pl_safepoint_restore(self.member._safepoint, before)
+            while self.member.is_behind or self._world.shared.cause:
+                self.follow()
+
+    def follow(self) -> None:
+        self._world.shared.do_pending_link_operations_internal(self.state)
+
+    def poll(self) -> None:
+        """The safepoint inside guest code: follow if something is pending."""
+        if self._world.shared.dl_operation_pending_load(_native.SEQ_CST):
+            self.follow()
+
+
+class Guest(Job):
+    """A thread in the guest code of its group: it comes to a safepoint when its bell rings, and leaves when told to."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self._bell = threading.Event()
+        self._is_leaving = False
+        entered = threading.Event()
+        super().__init__(self._guest, entered)
+        wait_until(lambda: entered.is_set() or self.is_done)
+
+    def _guest(self, entered: threading.Event) -> None:
+        with self.group.running():
+            entered.set()
+            while True:
+                self._bell.wait()
+                self._bell.clear()
+                if self._is_leaving:
+                    return
+                self.group.poll()
+
+    def ring(self) -> None:
+        """Make it come to its safepoint."""
+        self._bell.set()
+
+    def tell_to_leave(self) -> None:
+        self._is_leaving = True
+        self._bell.set()
+
+    def leave(self) -> None:
+        """Have it leave guest code; raises what has ended it before."""
+        self.tell_to_leave()
+        self.result()
+
+
+class World:
+    """One universe with ``groups`` groups, all parked, and the threads of a test."""
+
+    def __init__(self, groups: int = 1) -> None:
+        self.state: dict[str, list[str]] = {"modules": []}
+        self.shared: LinkerShared[dict[str, list[str]], str] = LinkerShared.new(self.state)
+        self.native = self.shared._native
+        self.groups: list[Group] = []
+        self._jobs: list[Job] = []
+        self._events: list[threading.Event] = []
+        for _ in range(groups):
+            self.new_group()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.native.cancel(_native.CAUSE_CLOSED)
+        for event in self._events:
+            event.set()
+        for guest in self.guests:
+            guest.tell_to_leave()
+        for job in self._jobs:
+            job.thread.join(DEADLINE)
+        if not all(job.is_done for job in self._jobs):
+            _stuck.append(self)
+            raise AssertionError("a thread of the test is stuck")
+
+    # Parts
+
+    @property
+    def guests(self) -> list[Guest]:
+        return [job for job in self._jobs if isinstance(job, Guest)]
+
+    def new_group(self) -> Group:
+        group = Group(self)
+        if not self.groups:
+            with self.shared.write_linker_state_alone() as guard:
+                group.state = self.shared.subscribe(guard, group.replay)
+        else:
+            topology, guard = self.shared.write_linker_state_with_topology(self.groups[0].state)
+            with topology, guard:
+                group.state = self.shared.subscribe(guard, group.replay, topology)
+        self.groups.append(group)
+        return group
+
+    def drop_group(self, group: Group) -> None:
+        with self.shared.write_linker_state(group.state) as guard:
+            self.shared.unsubscribe(guard, group.state)
+        self.groups.remove(group)
+
+    def event(self) -> threading.Event:
+        """An event that is set at the end of the test, so that nobody waits for it longer."""
+        event = threading.Event()
+        self._events.append(event)
+        return event
+
+    def start(self, function: Callable[..., object], *arguments: object, **keywords: object) -> Job:
+        """Run a function on a thread of its own."""
+        job = Job(function, *arguments, **keywords)
+        self._jobs.append(job)
+        return job
+
+    def run(self, function: Callable[..., object], *arguments: object) -> object:
+        """Run a function on a thread of its own and return what it returns: it must not block."""
+        return self.start(function, *arguments).result()
+
+    def start_guest(self, group: Group) -> Guest:
+        """Return a thread that is in guest code of ``group`` now."""
+        guest = Guest(group)
+        self._jobs.append(guest)
+        return guest
+
+    def wake(self) -> None:
+        """What a leader does to reach groups that make no call."""
+        for guest in self.guests:
+            guest.ring()
+
+    # What happens
+
+    @property
+    def is_pending(self) -> bool:
+        return self.shared.dl_operation_pending_load(_native.SEQ_CST)
+
+    @property
+    def sleepers(self) -> int:
+        """How many threads sleep in the C core."""
+        return int(lib.pl_event_waiters(lib.pl_shared_event(self.native.pointer)))
+
+    def lead(
+        self,
+        group: Group,
+        operation: str,
+        *,
+        commit: Callable[[], None] | None = None,
+        timeout: float | None = None,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        """Carry out an operation in ``group``, and have the others do the same."""
+        topology, guard = self.shared.write_linker_state_with_topology(group.state)
+        number = self.native.published + 1
+        self.shared.synchronize_link_operation(
+            topology, operation, guard, group.state, commit=commit, timeout=timeout, wake=wake or self.wake
+        )
+        group.replayed.append((number, operation))
+
+    def start_leading(self, group: Group, operation: str, **keywords: object) -> Job:
+        """Lead on a thread of its own; returns once the barrier is up and the guests' bells have rung."""
+        is_up = threading.Event()
+
+        def wake() -> None:
+            self.wake()
+            is_up.set()
+
+        job = self.start(self.lead, group, operation, wake=wake, **keywords)
+        wait_until(lambda: is_up.is_set() or job.is_done)
+        return job
+
+    def assert_untouched(self) -> None:
+        """Nobody has the token or the lock, no barrier is up, and the linker works."""
+        assert self.native.token == 0
+        assert self.native.readers == 0
+        assert not self.is_pending
+        assert self.shared.cause == 0
+        with self.shared.write_linker_state(self.groups[0].state):
+            pass
+
+    def is_poisoned(self) -> bool:
+        try:
+            guard = self.shared.try_write_linker_state()
+        except SynchronizationAborted:
+            return True
+        if guard is not None:
+            guard.release()
+        return False
+
+
+@contextmanager
+def at_each_pause(monkeypatch, reaction: Callable[[int], None]) -> Iterator[list[float | None]]:
+    """Call ``reaction`` (with the number of the pause, from 1) at each pause of a cooperative wait, on the waiting thread.
+
+    Gives the list of the pauses' lengths, as LinkerStateWriteBackoff tells them.
+    """
+    pauses: list[float | None] = []
+
+    class Observed(LinkerStateWriteBackoff):
+        def pause(self) -> None:
+            pauses.append(self.next_sleep)
+            assert len(pauses) < 1000, "nobody waits that often in a test"
+            reaction(len(pauses))
+            super().pause()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pylinker.sync.shared.LinkerStateWriteBackoff", Observed)
+        yield pauses
+
+
+def broken_invariant() -> None:
+    raise InternalError("the test says so")
