@@ -288,12 +288,16 @@ def nanoseconds(timeout: float | None) -> int:
 
 
 class Shared:
-    """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads."""
+    """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
+
+    ``reason`` is the exception that came with the first cause, or None.
+    """
 
     def __init__(self) -> None:
         self.pointer = ffi.gc(lib.pl_shared_new(), lib.pl_shared_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for the linker's locks")
+        self.reason: BaseException | None = None
         self._cancel = lib.pl_shared_cancel(self.pointer)
         self._flag = lib.pl_shared_flag(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)

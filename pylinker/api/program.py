@@ -158,11 +158,6 @@ class Program:
         )
         try:
             start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
-            if threads and not linker.group.memory_is_shared:
-                raise UnsupportedError(
-                    f"{self.name}: threads=True needs a shared memory; compile with -pthread and link with --shared-memory",
-                    module=self.name,
-                )
         except BaseException:
             linker.threads = None
             self._process.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pylinker.errors import InternalError, LinkError
+from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
 from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 
@@ -37,15 +37,23 @@ class Change:
         """
         context = self._context
         context.changer = None
-        context.shared.synchronize_link_operation(
-            self.topology,
-            operation,
-            self.guard,
-            context.group.state,
-            commit=commit,
-            timeout=context.timeout,
-            wake=bump_epoch if context.preempt else None,
-        )
+        try:
+            context.shared.synchronize_link_operation(
+                self.topology,
+                operation,
+                self.guard,
+                context.group.state,
+                commit=commit,
+                timeout=context.timeout,
+                wake=bump_epoch if context.preempt else None,
+            )
+        except RendezvousTimeout as error:
+            tid = context.tids.get(error.thread or 0, 0)
+            raise RendezvousTimeout(
+                f"{f'thread {tid}' if tid else 'the main thread'} did not come to a safepoint within {context.timeout} seconds; "
+                "preempt=True interrupts a thread that only computes",
+                thread=tid,
+            ) from None
 
     @contextmanager
     def undoing(self) -> Iterator[None]:
@@ -60,7 +68,8 @@ class Change:
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
-    ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch.
+    ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch; ``tids`` has
+    the guest's thread numbers by group.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
@@ -69,6 +78,7 @@ class LinkContext:
         self.preempt = preempt
         self.timeout = timeout
         self.changer: int | None = None  # the thread that has a Change
+        self.tids: dict[int, int] = {}
         self._main_group: InstanceGroup | None = None
         self._local = threading.local()
 

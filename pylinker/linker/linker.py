@@ -24,7 +24,6 @@ from pylinker.errors import (
     NotDynamicError,
     RendezvousTimeout,
     SymbolNotFoundError,
-    UnsupportedError,
 )
 from pylinker.linker.context import LinkContext
 from pylinker.linker.dlfcn import (
@@ -190,15 +189,13 @@ class Linker:
     def _furnish(self, group: InstanceGroup, *, wants_stack: bool) -> None:
         """Give a new group memory, table, stack, and instances of all modules."""
         main_group = self.context.main_group
-        if not main_group.memory_is_shared or (self.main and self.main.info.memories):
-            raise UnsupportedError("threads need a memory that is shared and imported: link main with --shared-memory --import-memory")
         group.share_memory(main_group)
         if self.main is None or self.main.is_position_independent or not self.main.info.tables:
             group.make_table(Limits(self.state.table.size, None))
+        if wants_stack:
+            group.stack = (self.state.memory.allocate(self.stack_size, 16, module="stack of a thread"), self.stack_size)
         if self.main is None or self.main.is_position_independent:
-            base = self.state.memory.allocate(self.stack_size, 16, module="stack of a thread") if wants_stack else 0
-            group.stack = (base, self.stack_size if wants_stack else 0)
-            group.make_stack_pointer(base + group.stack[1])
+            group.make_stack_pointer(sum(group.stack))
         number = group.state.number
         blocks = [self.state.new_block(number, module) for module in self.state.order]
         patches = [
@@ -210,11 +207,14 @@ class Linker:
         group.apply(LoadModules(tuple(self.state.order), self.state.table.size, tuple(patches), tuple(filter(None, blocks))))
         if self.state.finalizer is not None:
             group.apply(AllocateFunctionTable(self.state.table.size, self.state.finalizer))
-        if wants_stack and group.stack_top is None:
+        if not wants_stack:
+            return
+        if group.stack_top is None:
             raise NotDynamicError(
                 "a thread for a function needs a stack, but the main module does not export its stack pointer; "
                 "link it with -Wl,--export=__stack_pointer, or start the thread from the guest"
             )
+        group.stack_top = sum(group.stack)  # an ordinary main's instance begins with the stack of the main thread
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""

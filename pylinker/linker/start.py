@@ -75,6 +75,7 @@ def _start_independent(
     plan = linker.new_plan()
     plan.discover([*([module] if module else []), *requests])
     memory = _common_memory(plan.scope)
+    _check_threads(linker, plan.scope, shared=memory.shared)
     heap, pages = _lay_out(linker, plan, stack_size, memory.minimum)
     if memory.maximum is not None and pages > memory.maximum:
         raise LimitError(f"the program needs {pages} pages of memory; a module allows at most {memory.maximum}")
@@ -116,6 +117,7 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
     plan = linker.new_plan()
     plan.discover([module])
     module.code = cache.load(main.data, name=module.name)
+    _check_threads(linker, [module], shared=any(each.limits.shared for each in _imported([module], MemoryType)))
     operation = plan.resolve(bind_now=False)
     for type_ in _imported([module], MemoryType):
         linker.group.make_memory(type_)
@@ -129,6 +131,18 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         later.discover(requests)
         linker.load_later(later)
     linker.symbols.check_trampolines(module)
+
+
+def _check_threads(linker: Linker, modules: Sequence[LoadedModule], *, shared: bool) -> None:
+    """Refuse a threaded program whose memory cannot be shared by all its instances. Raises UnsupportedError."""
+    own = [module for module in modules if module.info.memories]
+    if linker.state.threaded and (own or not shared):
+        name = own[0].name if own else modules[0].name if modules else "program"
+        raise UnsupportedError(
+            f"{name}: threads=True needs a memory that is shared and imported: compile with -pthread, link with "
+            "--shared-memory --import-memory",
+            module=name,
+        )
 
 
 def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> tuple[int, int]:

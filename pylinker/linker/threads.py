@@ -85,6 +85,7 @@ class GuestThread:
             self._end()
             self._ready.set()
             return
+        linker.context.tids[group.state.number] = self.tid
         self._ready.set()
         try:
             with linker.context.own_group(group):
@@ -97,6 +98,7 @@ class GuestThread:
             if _is_guests(error):
                 self._table.end(failure=error)
         finally:
+            linker.context.tids.pop(group.state.number, None)
             linker.shutdown_instance_group(group)
             del group
             self._end()

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Member, Values, WasiCall, WasiProcess
+from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Member, Shared, Values, WasiCall, WasiProcess
 from pylinker.errors import SynchronizationAborted, UnsupportedError
 from pylinker.runtime.code import Code
 from pylinker.runtime.engine import engine
@@ -44,8 +44,10 @@ def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-def _cancelled() -> SynchronizationAborted:
-    return SynchronizationAborted("the program has ended")
+def _cancelled(shared: Shared) -> SynchronizationAborted:
+    error = SynchronizationAborted("the program has ended")
+    error.__cause__ = shared.reason
+    return error
 
 
 def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
@@ -230,7 +232,7 @@ class GuestStore:
             self._raise(failure)
 
     def _raise(self, failure: Failure) -> NoReturn:
-        exception: BaseException = exception_of(failure) if failure.trap or failure.error else _cancelled()
+        exception: BaseException = exception_of(failure) if failure.trap or failure.error else _cancelled(self._guest.shared)
         pending, self.pending = self.pending, None
         # A signal handler's exception stopped the guest; else, if the linker is cancelled, that did, whatever wasmtime calls it.
         failure_of_member = None
@@ -239,10 +241,10 @@ class GuestStore:
             if failure_of_member is not None:
                 pending = failure_of_member
             elif pending is None and self.member.shared.cause and not isinstance(exception, wasmtime.Trap):
-                exception = _cancelled()
+                exception = _cancelled(self.member.shared)
         try:
             if pending is None:
-                raise exception from None
+                raise exception from exception.__cause__
             if not isinstance(exception, wasmtime.Trap):
                 # A trap that a host function made comes back as an error; to the guest, and so to its caller, it was a trap.
                 exception = wasmtime.Trap(str(exception))

@@ -44,7 +44,6 @@ class LinkerShared(Generic[S, Op]):
         self._native = _native.Shared()
         self.topology_coordinator = TopologyCoordinator(self._native)
         self.log: OperationLog[Op] = OperationLog()
-        self._reason: list[BaseException] = []
 
     @classmethod
     def new(cls, linker_state: S) -> LinkerShared[S, Op]:
@@ -252,8 +251,8 @@ class LinkerShared(Generic[S, Op]):
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
-        if reason is not None and not self._reason:
-            self._reason.append(reason)
+        if reason is not None and self._native.reason is None and not self._native.cause:
+            self._native.reason = reason
         return self._native.cancel(cause)
 
     @property
@@ -264,7 +263,7 @@ class LinkerShared(Generic[S, Op]):
     @property
     def reason(self) -> BaseException | None:
         """The exception that came with the first cause, or None."""
-        return self._reason[0] if self._reason else None
+        return self._native.reason
 
     def aborted(self) -> SynchronizationAborted:
         """Return the exception for a linker that was given up."""

@@ -13,7 +13,7 @@ _Thread_local char wide[32] __attribute__((aligned(64))) = "wide";
 
 int add_tls(int x) { return mine += x; }
 int *tls_address(void) { return &mine; }
-char *wide_address(void) { return wide; }
+int tls_plus(int x) { return (int)(unsigned long)&mine + x; }
 int wide_is_right(void) { return wide[0] == 'w' && wide[3] == 'e' && wide[4] == 0 && (unsigned long)wide % 64 == 0; }
 int put_mine(int x) { return mine = x, wide[5] = (char)x, mine; }
 

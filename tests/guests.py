@@ -1,0 +1,125 @@
+"""Threaded programs under test: the toolbox of tests/scenarios/threads, and the rules that every test with threads keeps."""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pylinker
+
+RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  # enum kind of main.c
+DEADLINE = 60
+
+
+class DeadlineError(AssertionError):
+    """A test has not ended in time: somebody waits for ever."""
+
+
+@contextmanager
+def deadline(seconds: float = DEADLINE) -> Iterator[None]:
+    """End what takes longer: with DeadlineError where the main thread is, and if that does not help, with all stacks and the process."""
+
+    def late(signum: int, frame: object) -> None:
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        raise DeadlineError(f"not done after {seconds} seconds")
+
+    previous = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds + 30, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def orderly(seconds: float = DEADLINE) -> Iterator[None]:
+    """Around a test: it has a deadline, and no thread outlives it."""
+    before = set(threading.enumerate())
+    with deadline(seconds):
+        yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert not [thread for thread in threading.enumerate() if thread not in before]
+
+
+class Guest:
+    """A program of the toolbox, with its counters by name. Keywords are those of ``pylinker.Program``; ``with`` closes it."""
+
+    def __init__(self, directory: Path, *args: str, threads: bool = True, **keywords: Any) -> None:
+        keywords.setdefault("library_path", [directory])
+        self.directory = directory
+        self.program = pylinker.Program(directory / "main.wasm", args=args, threads=threads, **keywords)
+        self.main = self.program.main
+        self.memory = self.program.memory
+        self._addresses: dict[str, int] = {}
+        for name in ("running", "done", "stop", "constructions", "in_constructor", "leave_constructor", "trap_in_constructor", "nested"):
+            self.address(name)  # now: while a thread of Python runs guest code, others wait for their turn
+        for name in ("progress", "answers", "mail", "letters", "tids", "told", "stack_of", "tls_of", "tls_at", "symbol_at", "message"):
+            self.address(name)
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.program.close()
+
+    def address(self, name: str) -> int:
+        """The address of a variable of main."""
+        if name not in self._addresses:
+            self._addresses[name] = self.main.address_of(name)
+        return self._addresses[name]
+
+    def __getitem__(self, name: str) -> int:
+        return self.array(name, 1)[0]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self.store(name, 0, value)
+
+    def array(self, name: str, count: int) -> list[int]:
+        """The first ``count`` elements of an array of int."""
+        data = self.memory.read(self.address(name), 4 * count)
+        return [int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, 4 * count, 4)]
+
+    def store(self, name: str, index: int, value: int) -> None:
+        """Set one element of an array of int."""
+        self.memory.write(self.address(name) + 4 * index, value.to_bytes(4, "little", signed=True))
+
+    def until(self, name: str, value: int, index: int = 0) -> None:
+        """Wait until a counter has reached a value."""
+        while self.array(name, index + 1)[index] < value:
+            time.sleep(0.001)
+
+    def start(self, *kinds: int) -> list[pylinker.GuestThread]:
+        """Spawn works of these kinds, with the indices from 0, and wait until all have begun."""
+        already = self["running"]
+        threads = [self.program.spawn("work", kind, index) for index, kind in enumerate(kinds)]
+        self.until("running", already + len(kinds))
+        return threads
+
+    def join(self, threads: list[pylinker.GuestThread]) -> list[Any]:
+        """Have the works end, and return what they returned."""
+        self["stop"] = 1
+        return [thread.join(DEADLINE) for thread in threads]
+
+    def still_works(self) -> None:
+        """Everything is possible after what has happened: threads, libraries, fresh pointers, in old groups and new ones."""
+        before = self.program.statistics().modules
+        with self.program.dlopen("libplain3.so") as library:
+            slot = library["id"].slot
+            assert self.main.call(slot, 7) == 3007
+            assert self.program.spawn("call", slot, 8).join(DEADLINE) == 3008
+        assert self.program.statistics().modules == before
+
+    def libraries(self) -> list[str]:
+        """Names of what is loaded."""
+        return [each.name for each in self.program.libraries]
