@@ -178,7 +178,8 @@ class SynchronizationAborted(LinkError, RuntimeError):  # noqa: N818 - the name 
 class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
     """A thread of the guest did not come to a safepoint in time, so the operation was withdrawn; nothing has changed.
 
-    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread. ``preempt=True`` makes every running thread come within milliseconds.
+    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread. ``preempt=True`` makes every running thread
+    come within milliseconds.
     """
 
     def __init__(self, message: str, *, thread: int | None = None) -> None:

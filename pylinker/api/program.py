@@ -15,7 +15,7 @@ import wasmtime
 
 from pylinker.api.function import Function
 from pylinker.api.library import Library
-from pylinker.errors import AlreadyRunError, ClosedError, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
+from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.wasi import WasiProcess
@@ -202,12 +202,21 @@ class Program:
             if self._ran:
                 raise AlreadyRunError(f"{self.name} has run already: a program starts once", module=self.name)
             self._ran = True
+            if linker.threads is None:
+                return self._run(linker, main) & 0xFF
             try:
                 status = self._run(linker, main)
+            except SynchronizationAborted as aborted:
+                # Another thread has ended the program: with a status, or by crashing.
+                linker.threads.end(failure=aborted)
             except BaseException as error:
-                self._end(linker, failure=error)
+                linker.threads.end(failure=error)
+                linker.threads.join_all()
                 raise
-            return self._end(linker, status=status) & 0xFF
+            else:
+                linker.threads.end(status=status)
+            linker.threads.join_all()
+            return linker.threads.outcome() & 0xFF
 
     @staticmethod
     def _run(linker: Linker, main: LoadedModule) -> int:
@@ -222,21 +231,6 @@ class Program:
         except wasmtime.ExitTrap as exit_:
             status = exit_.code
         return status
-
-    @staticmethod
-    def _end(linker: Linker, *, status: int = 0, failure: BaseException | None = None) -> int:
-        """End the threads of a program whose main has ended, and return the exit status; raises what ended another thread first.
-
-        In a process, the first thread that exits or crashes decides.
-        """
-        threads = linker.threads
-        if threads is None:
-            return status
-        threads.end(status=None if failure else status, failure=failure)
-        threads.join_all()
-        if threads.failure is not None and threads.failure is not failure:
-            raise threads.failure
-        return threads.status if threads.status is not None else status
 
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
         """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.

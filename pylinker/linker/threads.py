@@ -187,6 +187,12 @@ class ThreadTable:
         self.linker.context.shared.cancel(_native.CAUSE_CLOSED, failure)
         bump_epoch()
 
+    def outcome(self) -> int:
+        """Return the exit status of the program that has ended, or raise what ended it."""
+        if self.failure is not None:
+            raise self.failure
+        return self.status or 0
+
     def join_all(self) -> None:
         """Wait until all threads have stopped. One that the guest blocks where nothing reaches it is given up with a warning."""
         deadline = time.monotonic() + _PATIENCE

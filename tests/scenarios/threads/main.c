@@ -25,15 +25,15 @@ __attribute__((noinline)) int stack_address(void) {
 
 /* Fills its frames with `value`, lets others run, and tells how many it found changed. */
 __attribute__((noinline)) int recurse(int depth, int value) {
-    volatile int frame[16];
+    volatile int frame[256];
     int bad = 0;
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 256; i++)
         frame[i] = value + depth;
     if (depth % 8 == 0)
         yield();
     if (depth)
         bad = recurse(depth - 1, value);
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 256; i++)
         bad += frame[i] != value + depth;
     return bad;
 }
