@@ -307,8 +307,16 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     return number;
 }
 
+/* It has left: nobody waits for it, and the log may have forgotten what it missed. */
+static int is_dead(const pl_group *self) {
+    return pl_safepoint_state(self->safepoint) == PL_DEAD;
+}
+
 int pl_group_is_behind(const pl_group *self) {
     const pl_shared *shared = self->shared;
+    if (is_dead(self)) {
+        return 0;
+    }
     /* The flag before the number: the other order lets a group through between the two (mutant 2). */
     return pl_flag_load(shared->flag, PL_SEQ_CST) ||
            pl_receiver_taken(self->operations) < pl_bus_sent(shared->operations);
@@ -331,7 +339,7 @@ int pl_group_catch_up(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(self->operations);
     uint64_t published = pl_bus_sent(shared->operations);
-    if (applied >= published) {
+    if (applied >= published || is_dead(self)) {
         return 0;
     }
     if (pl_safepoint_state(self->safepoint) == PL_DEAD) {
@@ -394,6 +402,9 @@ static int follow_once(pl_group *self) {
 int pl_group_safepoint_poll(pl_group *self) {
     if (self->replaying) {
         return PL_ACQUIRED; /* instantiating runs guest code, and it is what the group is behind with */
+    }
+    if (is_dead(self)) {
+        return PL_CANCELLED;
     }
     if (!pl_group_is_behind(self) && pl_cancel_cause(self->shared->cancel) == 0) {
         return PL_ACQUIRED;

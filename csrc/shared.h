@@ -54,7 +54,7 @@ enum pl_cause {
     PL_CAUSE_CLOSED = 1,       /* the program ended */
     PL_CAUSE_LEADER = 2,       /* a leader failed between the barriers */
     PL_CAUSE_REPLAY = 3,       /* a group could not replay */
-    PL_CAUSE_BUS = 4,          /* a bus was full, or a barrier was open already: a broken protocol */
+    PL_CAUSE_BUS = 4,          /* a bus was full, a barrier was open already, a leader was behind: a broken protocol */
     PL_CAUSE_INTERRUPTED = 5   /* `check` said so */
 };
 
@@ -94,14 +94,15 @@ uint64_t pl_group_applied(const pl_group *group);
 uintptr_t pl_group_handle(const pl_group *group);
 pl_shared *pl_group_shared(const pl_group *group);
 
-/* Leader. See above for the order. pl_lead_open answers the barrier's number, or 0 if one is open: a broken protocol. */
+/* Leader. See above for the order. pl_lead_open answers the barrier's number, or 0 if one is open, or if the leader is behind (its own
+ * operation would count as those it missed): a broken protocol; the linker is cancelled then. */
 uint64_t pl_lead_open(pl_group *self);
 /* PL_ACQUIRED, PL_TIMEOUT (`late` is then the handle of a group that did not come) or PL_CANCELLED. `timeout` in nanoseconds, negative for
  * none. */
 int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late);
-/* Answers the operation's number, or 0 if the bus is full: a broken protocol; the linker is cancelled then. */
+/* Answers the operation's number, or 0 if the bus is full: a broken protocol; the linker is cancelled then, and the write lock stays. */
 uint64_t pl_lead_publish(pl_group *self);
-/* PL_ACQUIRED or PL_CANCELLED; the read lock is released either way. */
+/* PL_ACQUIRED, or PL_CANCELLED, also if a group failed and died before it was waited for; the read lock is released either way. */
 int pl_lead_finish(pl_group *self);
 /* Publishes an operation that does nothing in place of the one that was announced, and answers its number. The caller appends it to the log
  * before. The write lock stays. */
@@ -111,9 +112,10 @@ uint64_t pl_lead_withdraw(pl_group *self);
  * or not 0 if the replay failed; the linker is cancelled then. */
 int pl_group_catch_up(pl_group *self);
 
-/* Whether a group has something to replay before it may execute guest code. */
+/* Whether a group has something to replay before it may execute guest code. A dead one never has: it may not. */
 int pl_group_is_behind(const pl_group *self);
-/* For the thread of a group that is about to execute guest code (its state is RUNNING already): pl_follow where it is needed. */
+/* For the thread of a group that is about to execute guest code (its state is RUNNING already): pl_follow where it is needed. PL_CANCELLED
+ * also if the group is dead. Within a replay, which may execute guest code, it answers PL_ACQUIRED at once. */
 int pl_group_safepoint_poll(pl_group *self);
 /* The follower. PL_ACQUIRED when nothing is pending any more, or PL_CANCELLED, PL_POISONED. */
 int pl_follow(pl_group *self);

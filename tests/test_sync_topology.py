@@ -402,25 +402,27 @@ def test_a_guard_without_token_does_not_count(world, coordinator, group_state):
 # The spawn: the parent takes the token, the child finalizes under it
 
 
-def test_nobody_else_subscribes_between_preparing_and_finalizing_a_spawn(world, group_state):
+def test_nobody_else_subscribes_between_preparing_and_finalizing_a_spawn(world, group_state, monkeypatch):
     other = world.new_group()
     topology = world.shared.acquire_topology_token(group_state)  # the parent prepares
-    rival = world.start(world.new_group)
-    finalized = world.event()
+    is_waiting, may_finalize = world.event(), world.event()
 
-    def child():
-        wait_for(finalized)
+    def finalize():
+        wait_for(may_finalize)
         same, guard = world.shared.write_linker_state_blocking_holding_topology(topology)
         with same, guard:
             group = Group(world)
             group.state = world.shared.subscribe(guard, group.replay, same)
             return group, world.shared.num_groups
 
-    job = world.start(child)
-    world.run(lambda: world.shared.write_linker_state(other.state).release())  # a plain write is nobody's topology
-    assert world.shared.num_groups == 2 and not rival.is_done
-    finalized.set()
-    _group, count_for_the_child = job.result()
+    child = world.start(finalize)
+    with at_each_pause(monkeypatch, lambda _number: is_waiting.set()):
+        rival = world.start(world.new_group)
+        wait_for(is_waiting)
+        world.run(lambda: world.shared.write_linker_state(other.state).release())  # a plain write changes no topology, and may
+        assert world.shared.num_groups == 2
+        may_finalize.set()
+        _group, count_for_the_child = child.result()
+        rival.result()
     assert count_for_the_child == 3
-    rival.result()
     assert world.shared.num_groups == 4

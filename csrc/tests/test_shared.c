@@ -400,6 +400,41 @@ static void test_log_may_forget_what_every_living_group_has(void) {
     tear_down(members, 3);
 }
 
+static void test_dead_group_is_never_behind_and_never_runs(void) {
+    struct member members[2];
+    set_up_with(members, 2);
+    struct member *leader = &members[0], *dead = &members[1];
+    CHECK(lead(leader, 5, -1) == PL_ACQUIRED);
+    pl_safepoint_die(pl_group_safepoint(dead->group));
+    CHECK(lead(leader, 6, -1) == PL_ACQUIRED); /* the log forgets what the dead one missed */
+    CHECK(!pl_group_is_behind(dead->group) && pl_follow(dead->group) == PL_ACQUIRED);
+    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
+    CHECK(pl_group_catch_up(dead->group) == 0);
+    pl_rwlock_release_write(the_lock());
+    CHECK(dead->replays == 0 && cause() == 0);
+    CHECK(pl_group_safepoint_poll(dead->group) == PL_CANCELLED);
+    tear_down(members, 2);
+}
+
+static int run_guest_while_replaying(struct member *self) {
+    pl_safepoint *safepoint = pl_group_safepoint(self->group);
+    int before = pl_safepoint_run(safepoint);
+    CHECK(pl_group_is_behind(self->group));
+    CHECK(pl_group_safepoint_poll(self->group) == PL_ACQUIRED);
+    pl_safepoint_restore(safepoint, before);
+    return 0;
+}
+
+static void test_replay_may_execute_guest_code(void) {
+    struct member members[2];
+    set_up_with(members, 2);
+    members[1].on_replay = run_guest_while_replaying;
+    CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED);
+    CHECK(pl_follow(members[1].group) == PL_ACQUIRED && members[1].replays == 1);
+    CHECK(!pl_group_is_behind(members[1].group));
+    tear_down(members, 2);
+}
+
 static void test_cancelled_linker_lets_nobody_in(void) {
     struct member members[2];
     set_up_with(members, 2);
@@ -1140,6 +1175,8 @@ int main(int count, char **arguments) {
     RUN(test_second_barrier_while_one_is_up_is_refused);
     RUN(test_full_bus_is_fatal);
     RUN(test_log_may_forget_what_every_living_group_has);
+    RUN(test_dead_group_is_never_behind_and_never_runs);
+    RUN(test_replay_may_execute_guest_code);
     RUN(test_cancelled_linker_lets_nobody_in);
     RUN(test_lack_of_memory_is_told_and_leaves_nothing_behind);
     RUN(test_leader_may_come_at_any_moment_of_coming_back);

@@ -46,7 +46,7 @@ logger = logging.getLogger("pylinker.linker")
 _NOTHING = FuncType((), ())
 _RESOLVE = FuncType(("i32",), ())
 _ONE_ADDRESS = FuncType(("i32",), ())
-_STACK_POINTER = GlobalType("i32", mutable=True)
+_MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
 
 HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
 """Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module; ``finalize`` is no module's."""
@@ -142,7 +142,7 @@ class InstanceGroup:
                 self._table = self.export(main, export.name)
         if self._stack_pointer is None:
             export = exports.get("__stack_pointer")
-            if export is not None and main.info.export_type(export) == _STACK_POINTER:
+            if export is not None and main.info.export_type(export) == _MUTABLE_ADDRESS:
                 self._stack_pointer = self.export(main, export.name)
 
     @property
@@ -293,7 +293,7 @@ class InstanceGroup:
                 self._cells[key] = self.store.new_global(source.value, mutable=True)
             return self._cells[key]
         if isinstance(source, ThreadLocalCell):
-            base = self._instances[source.module].tls_base if source.module in self._instances else 0
+            base = self.tls_base(source.module) if self.has(source.module) else 0
             if not base:
                 raise UnsupportedError(
                     f"{module.name}: thread-local data of {source.module.name} is used before it exists", module=module.name
@@ -345,25 +345,20 @@ class InstanceGroup:
             self._run(module, name)
 
     def _start_thread_locals(self, module: LoadedModule, block: ThreadLocalBlock | None) -> None:
-        """Give the module its thread-local block of this group, or learn where it is.
+        """Give the module its thread-local block of this group, unless it uses its initial copy.
 
         The start function of a threaded module initialises memory in its first instance only, and points ``__tls_base`` of that instance
         at the initial copy of the block: what wasm-ld means for the main thread serves the group that loads the module. In any other
         group the start function does nothing, and the block is ours to make (tool-conventions, Linking.md, "Thread Local Storage").
         """
-        if block is not None:
-            name = module.thread_local_initializer
-            if name is None or not module.lifecycle_function(name, _ONE_ADDRESS):
-                raise InternalError(f"{module.name} has a thread-local block and no way to initialise it")
-            self.call(self.function(module, name), block.address)
-            self._instances[module].tls_base = block.address
-            self._run(module, "__wasm_apply_tls_relocs")
+        if block is None:
             return
-        exports = module.info.exports
-        base = exports.get("__tls_base")
-        if base is None or base.kind is not Kind.GLOBAL or module.info.export_type(base) != _STACK_POINTER:
-            return
-        self._instances[module].tls_base = self.store.global_get(self.export(module, "__tls_base"))
+        name = module.thread_local_initializer
+        if name is None or not module.lifecycle_function(name, _ONE_ADDRESS):
+            raise InternalError(f"{module.name} has a thread-local block and no way to initialise it")
+        self.call(self.function(module, name), block.address)
+        self._instances[module].tls_base = block.address
+        self._run(module, "__wasm_apply_tls_relocs")
 
     def construct(self, module: LoadedModule) -> None:
         """Run a module's constructors."""
@@ -420,8 +415,14 @@ class InstanceGroup:
         return self.store.func_of(self.export(module, name))
 
     def tls_base(self, module: LoadedModule) -> int:
-        """Return the address of the module's thread-local block in this group, 0 if it has none."""
-        return self.instance_of(module).tls_base
+        """Return the address of the module's thread-local block in this group, 0 if it has none.
+
+        The module's own ``__tls_base`` knows best: a guest thread may bring a block of its own for main.
+        """
+        base = module.info.exports.get("__tls_base")
+        if base is None or base.kind is not Kind.GLOBAL or module.info.export_type(base) != _MUTABLE_ADDRESS:
+            return self.instance_of(module).tls_base
+        return self.store.global_get(self.export(module, "__tls_base"))
 
     def bind(self, module: LoadedModule, index: int, definition: Definition) -> None:
         """Let PLT entry ``index`` of a module lead straight to a definition."""
