@@ -18,6 +18,9 @@ struct pl_event {
     pthread_cond_t moved; /* with mutex */
 };
 
+/* A day, in nanoseconds: a deadline may lie further ahead than a time_t of 32 bits can say; then it is slept for in parts. */
+#define PL_LONGEST_SLEEP INT64_C(86400000000000)
+
 #if defined(__APPLE__)
 #define PL_RELATIVE_WAIT 1
 #else
@@ -56,13 +59,14 @@ uint32_t pl_event_prepare(pl_event *event) {
     return atomic_load(&event->count);
 }
 
-static void sleep_until(pl_event *event, int64_t deadline) {
+static void sleep_until(pl_event *event, int64_t now, int64_t deadline) {
     struct timespec time;
+    if (deadline - now > PL_LONGEST_SLEEP) {
+        deadline = now + PL_LONGEST_SLEEP;
+    }
 #if PL_RELATIVE_WAIT
-    int64_t rest = deadline - pl_now();
-    rest = rest < 0 ? 0 : rest;
-    time.tv_sec = rest / 1000000000;
-    time.tv_nsec = rest % 1000000000;
+    time.tv_sec = (deadline - now) / 1000000000;
+    time.tv_nsec = (deadline - now) % 1000000000;
     pthread_cond_timedwait_relative_np(&event->moved, &event->mutex, &time);
 #else
     time.tv_sec = deadline / 1000000000;
@@ -79,12 +83,14 @@ int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {
     while (atomic_load(&event->count) == key) {
         if (deadline < 0) {
             pthread_cond_wait(&event->moved, &event->mutex);
-        } else if (pl_now() >= deadline) {
+            continue;
+        }
+        int64_t now = pl_now();
+        if (now >= deadline) {
             moved = 0;
             break;
-        } else {
-            sleep_until(event, deadline);
         }
+        sleep_until(event, now, deadline);
     }
     atomic_fetch_sub(&event->sleepers, 1);
     pthread_mutex_unlock(&event->mutex);

@@ -3,8 +3,8 @@
  * An eventcount: a waiter reads the count, looks at its condition, and sleeps only while the count has not moved. A notifier makes
  * the condition true and moves the count. So no lock is shared with what the condition is made of, and no wake-up is lost.
  *
- * States: a count, and how many sleep. Memory order: pl_event_prepare and pl_event_notify are SeqCst, which makes "announce, then
- * look" and "change, then look for sleepers" see each other. Blocking: only pl_event_wait. Threads: any, at once.
+ * States: a count, and how many sleep. Memory order: SeqCst, which makes "announce, then compare the count" (a wait) and
+ * "move the count, then look for sleepers" (a notification) see each other. Blocking: only pl_event_wait. Threads: any, at once.
  *
  *     for (;;) {
  *         uint32_t key = pl_event_prepare(event);

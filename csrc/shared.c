@@ -342,10 +342,6 @@ int pl_group_catch_up(pl_group *self) {
     if (applied >= published || is_dead(self)) {
         return 0;
     }
-    if (pl_safepoint_state(self->safepoint) == PL_DEAD) {
-        pl_receiver_take(self->operations, published); /* it will never run again: there is nothing to carry out */
-        return 0;
-    }
     self->replaying = 1;
     int failed = self->replay(self->handle, applied + 1, published);
     self->replaying = 0;

@@ -11,6 +11,7 @@ for the duration.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -283,8 +284,12 @@ class Backoff:
 
 
 def nanoseconds(timeout: float | None) -> int:
-    """Return seconds as C takes them: None (no timeout) is negative."""
-    return -1 if timeout is None else max(0, min(int(timeout * 1e9), (1 << 62)))
+    """Return seconds as C takes them: None and infinity (no timeout) are negative. ValueError for a negative number and for NaN."""
+    if timeout is None or timeout == math.inf:
+        return -1
+    if not timeout >= 0:
+        raise ValueError(f"timeout={timeout}: give seconds, or None for no timeout")
+    return min(int(timeout * 1e9), 1 << 62)
 
 
 class Shared:
@@ -402,11 +407,19 @@ class Member:
         self.handle = next(_member_handles)
         self.failure: BaseException | None = None
         self._participant = weakref.ref(participant)
-        self.pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_check)
-        if self.pointer == ffi.NULL:
+        self._pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_check)
+        if self._pointer == ffi.NULL:
             raise MemoryError("no memory for a group")
-        self._safepoint = lib.pl_group_safepoint(self.pointer)
+        self._safepoint = lib.pl_group_safepoint(self._pointer)
+        self._last_applied = 0
         _members[self.handle] = weakref.ref(self)
+
+    @property
+    def pointer(self) -> Any:
+        """The ``pl_group``; InternalError once it is freed."""
+        if self._pointer == ffi.NULL:
+            raise InternalError("a group takes part that has left the linker")
+        return self._pointer
 
     @property
     def participant(self) -> Participant:
@@ -419,12 +432,12 @@ class Member:
     @property
     def state(self) -> int:
         """PARKED, RUNNING or DEAD."""
-        return int(lib.pl_safepoint_state(self._safepoint))
+        return DEAD if self._pointer == ffi.NULL else int(lib.pl_safepoint_state(self._safepoint))
 
     @property
     def applied(self) -> int:
         """The newest operation it has replayed."""
-        return int(lib.pl_group_applied(self.pointer))
+        return self._last_applied if self._pointer == ffi.NULL else int(lib.pl_group_applied(self._pointer))
 
     @property
     def is_behind(self) -> bool:
@@ -433,7 +446,7 @@ class Member:
 
     def die(self) -> None:
         """Leave every rendezvous for good."""
-        if self.pointer != ffi.NULL:
+        if self._pointer != ffi.NULL:
             lib.pl_safepoint_die(self._safepoint)
 
     def follow(self) -> int:
@@ -467,13 +480,14 @@ class Member:
 
     def free(self) -> None:
         """Leave the linker. A second time does nothing."""
-        pointer, self.pointer = self.pointer, ffi.NULL
+        self._last_applied = self.applied
+        pointer, self._pointer = self._pointer, ffi.NULL
         if pointer != ffi.NULL:
             _members.pop(self.handle, None)
             lib.pl_group_free(pointer)
 
     def __del__(self) -> None:
-        if hasattr(self, "pointer"):
+        if hasattr(self, "_last_applied"):
             self.free()
 
 
@@ -490,6 +504,9 @@ def _keep(_kind: object, error: BaseException | None, traceback: Any) -> int:
     member = _members[handle]() if handle in _members else None
     if member is not None and member.failure is None:
         member.failure = error
+        # Here, before C cancels the linker for it and others look for the reason.
+        if member.shared.reason is None and not member.shared.cause:
+            member.shared.reason = error
     return 1
 
 

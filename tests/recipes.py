@@ -130,6 +130,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
     "threads": (
         threaded("libtwice.so", "twice.c"),
         threaded("libuser.so", "user.c", "libtwice.so"),
+        threaded("liblazy.so", "user.c"),
         threaded("libtrap.so", "trap.c"),
         threaded("libnest.so", "nest.c"),
         *(threaded(f"libplain{n}.so", "plain.c", defines=(f"N={n}", *(("TLS",) if n == 2 else ()))) for n in range(1, 4)),

@@ -123,6 +123,10 @@ class Group:
         if self._world.shared.dl_operation_pending_load(_native.SEQ_CST):
             self.follow()
 
+    def poll_in_c(self) -> int:
+        """The same as guest code does it, without coming back to Python: answers what the C core does, and raises nothing."""
+        return int(lib.pl_group_safepoint_poll(self.member.pointer))
+
 
 class Guest(Job):
     """A thread in the guest code of its group: it comes to a safepoint when its bell rings, and leaves when told to."""
@@ -265,12 +269,13 @@ class World:
         )
         group.replayed.append((number, operation))
 
-    def start_leading(self, group: Group, operation: str, **keywords: object) -> Job:
-        """Lead on a thread of its own; returns once the barrier is up and the guests' bells have rung."""
+    def start_leading(self, group: Group, operation: str, *, wake_guests: bool = True, **keywords: object) -> Job:
+        """Lead on a thread of its own; returns once the barrier is up, and the guests' bells have rung if that is wanted."""
         is_up = threading.Event()
 
         def wake() -> None:
-            self.wake()
+            if wake_guests:
+                self.wake()
             is_up.set()
 
         job = self.start(self.lead, group, operation, wake=wake, **keywords)

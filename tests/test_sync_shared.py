@@ -689,7 +689,7 @@ def test_a_group_tells_what_it_is_doing(world, group):
     with group.running():
         assert repr(group.state) == f"<InstanceGroupState {number} running, replayed 0>"
     group.member.die()
-    assert repr(group.state) == f"<InstanceGroupState {number} dead, replayed 0>"
+    assert repr(group.state).startswith(f"<InstanceGroupState {number} dead")
     assert repr(world.shared) == "<LinkerShared of 1 groups>"
 
 

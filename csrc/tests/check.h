@@ -84,8 +84,8 @@ static inline void thread_join(pthread_t thread) {
 static inline void start_together(atomic_int *count, int both) {
     atomic_fetch_add(count, 1);
     for (int spins = 0; atomic_load(count) < both; spins++) {
-        if (spins > 10000) {
-            sched_yield(); /* there is one processor */
+        if (spins > 1000) {
+            sched_yield(); /* the other one has no processor */
         }
     }
 }

@@ -5,7 +5,7 @@
 #include "cancel.h"
 #include "rwlock.h"
 
-enum { THREADS = 8, ROUNDS = 500 };
+enum { THREADS = 8, ROUNDS = 200 };
 
 static void test_first_cause_wins_and_stays(void) {
     pl_event *event = pl_event_new();

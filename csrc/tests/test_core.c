@@ -1,36 +1,37 @@
-/* Tests of the core against a wasmtime made of the functions below: what is passed on, what comes back, who owns it.
- *
- *     cc -std=c11 -Icsrc csrc/tests/test_core.c csrc/[a-z]*.c -o test_core && ./test_core
- *
- * Prints one line a test and exits with 0, or stops at the first check that fails.
- */
+/* Tests of the core against a wasmtime made of the functions below: what is passed on, what comes back, who owns it, and in which
+ * state the group is meanwhile. */
+#include "check.h"
+
 #include "api.h"
 #include "call.h"
+#include "epoch.h"
 #include "hostfn.h"
 #include "object.h"
 
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define CHECK(condition)                                                        \
-    do {                                                                        \
-        if (!(condition)) {                                                     \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);     \
-            exit(1);                                                            \
-        }                                                                       \
-    } while (0)
 
 static pl_context *const context = (pl_context *)0x1000;
 static char trap_text[2 * PL_MESSAGE_CAPACITY];
 static pl_trap *(*registered)(void *, pl_caller *, pl_value *, size_t);
 static void *registered_environment;
+static pl_shared *shared;
+static pl_group *group;
+static int state_inside; /* of the group, while the guest or the host function ran */
+static int guest_calls;
+static int was_behind; /* the guest was called though the group had something to replay */
+
+static int state(void) {
+    return pl_safepoint_state(pl_group_safepoint(group));
+}
 
 /* The fake wasmtime. */
 
 static pl_error *func_call_unchecked(pl_context *at, const pl_func *func, pl_value *values, size_t count, pl_trap **trap) {
     CHECK(at == context);
+    guest_calls++;
+    state_inside = state();
+    was_behind = pl_group_applied(group) < pl_bus_sent(pl_shared_operations(shared));
     if (func->store == 2) {
         *trap = (pl_trap *)0x2000;
         return NULL;
@@ -105,6 +106,25 @@ static size_t sharedmemory_data_size(const pl_shared_memory *memory) {
     return 131072;
 }
 
+static pl_error *(*epoch_callback)(pl_context *, void *, uint64_t *, uint8_t *);
+static void *epoch_data;
+
+static void store_epoch_deadline_callback(pl_store *store, pl_error *(*callback)(pl_context *, void *, uint64_t *, uint8_t *),
+                                          void *data, void (*finalizer)(void *)) {
+    CHECK(store == (pl_store *)0xa000 && finalizer == NULL);
+    epoch_callback = callback;
+    epoch_data = data;
+}
+
+static void context_set_epoch_deadline(pl_context *at, uint64_t ticks) {
+    CHECK(at == context && ticks > 0);
+}
+
+static pl_error *error_new(const char *text) {
+    CHECK(text[0] != '\0');
+    return (pl_error *)0x9000;
+}
+
 static void set(const char *name, void (*function)(void)) {
     for (size_t i = 0; pl_api_name(i); i++) {
         if (strcmp(pl_api_name(i), name) == 0) {
@@ -118,6 +138,37 @@ static void set(const char *name, void (*function)(void)) {
 }
 
 /* The tests. */
+
+static int replays;
+
+static int replay(uintptr_t handle, uint64_t from, uint64_t to) {
+    CHECK(handle == 3 && from <= to);
+    replays++;
+    return 0;
+}
+
+static void set_up(void) {
+    shared = pl_shared_new();
+    group = pl_group_new(shared, 3, replay, NULL);
+    replays = guest_calls = 0;
+}
+
+static void tear_down(void) {
+    pl_group_free(group);
+    pl_shared_free(shared);
+    group = NULL;
+}
+
+/* Another group carries out an operation, or does nothing if it would have to wait for the group. */
+static void lead(void) {
+    uintptr_t late;
+    if (state() != PL_RUNNING && pl_rwlock_try_write(pl_shared_lock(shared)) == PL_ACQUIRED) {
+        pl_group *leader = pl_group_new(shared, 4, replay, NULL);
+        CHECK(pl_lead_open(leader) != 0 && pl_lead_meet(leader, -1, &late) == PL_ACQUIRED);
+        CHECK(pl_lead_publish(leader) != 0 && pl_lead_finish(leader) == PL_ACQUIRED);
+        pl_group_free(leader);
+    }
+}
 
 static void test_table_is_incomplete_until_every_entry_is_set(void) {
     size_t count = 0;
@@ -134,18 +185,80 @@ static void test_call_tells_result_trap_and_error_apart(void) {
     pl_value values[3] = {{.i32 = 1}, {.i32 = 2}, {.i32 = 3}};
     pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1};
     pl_func good = {1, NULL}, traps = {2, NULL}, fails = {3, NULL};
-    CHECK(pl_call(context, &good, values, 3, &failure) == PL_OK);
+    set_up();
+    CHECK(pl_call(group, context, &good, values, 3, &failure) == PL_OK);
     CHECK(values[0].i32 == 6 && failure.trap == NULL && failure.error == NULL);
-    CHECK(pl_call(context, &traps, values, 3, &failure) == PL_TRAP);
+    CHECK(pl_call(group, context, &traps, values, 3, &failure) == PL_TRAP);
     CHECK(failure.trap == (pl_trap *)0x2000 && failure.error == NULL);
-    CHECK(pl_call(context, &fails, values, 3, &failure) == PL_ERROR);
+    CHECK(pl_call(group, context, &fails, values, 3, &failure) == PL_ERROR);
     CHECK(failure.trap == NULL && failure.error == (pl_error *)0x3000);
+    tear_down();
+}
+
+static void test_call_runs_the_group_after_it_has_replayed(void) {
+    pl_value value = {.i32 = 1};
+    pl_failure failure;
+    pl_func good = {1, NULL}, fails = {3, NULL};
+    set_up();
+    lead();
+    CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_OK);
+    CHECK(state_inside == PL_RUNNING && state() == PL_PARKED && replays == 1);
+    CHECK(pl_call(group, context, &fails, &value, 1, &failure) == PL_ERROR);
+    CHECK(state_inside == PL_RUNNING && state() == PL_PARKED && replays == 1);
+    pl_safepoint_run(pl_group_safepoint(group));
+    CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_OK && state() == PL_RUNNING);
+    tear_down();
+}
+
+static void test_leader_may_come_at_any_moment_of_a_call(void) {
+    pl_value value = {.i32 = 1};
+    pl_failure failure;
+    pl_func good = {1, NULL};
+    int is_over = 0, led = 0;
+    for (unsigned steps = 0; !is_over; steps++) {
+        set_up();
+        was_behind = 0;
+        inject_between(steps, lead);
+        CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_OK);
+        is_over = inject_is_over();
+        CHECK(guest_calls == 1 && !was_behind);
+        led += pl_bus_sent(pl_shared_operations(shared)) != 0;
+        tear_down();
+    }
+    CHECK(led > 1);
+}
+
+static void test_cancelled_or_dead_group_is_not_called(void) {
+    pl_value value = {.i32 = 1};
+    pl_func good = {1, NULL};
+    for (int dead = 0; dead < 2; dead++) {
+        pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1};
+        set_up();
+        if (dead) {
+            pl_safepoint_die(pl_group_safepoint(group));
+        } else {
+            pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+        }
+        CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_ABORTED);
+        CHECK(guest_calls == 0 && failure.trap == NULL && failure.error == NULL);
+        CHECK(state() == (dead ? PL_DEAD : PL_PARKED));
+        tear_down();
+    }
 }
 
 static int host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
     CHECK(capacity == PL_MESSAGE_CAPACITY && message[0] == '\0');
     if (handle == 1) {
         values[0].i64 = values[0].i64 + (int64_t)count;
+        return 0;
+    }
+    if (handle == 4) {
+        state_inside = state();
+        lead(); /* nobody is held up, and the group replays on its way back */
+        return 0;
+    }
+    if (handle == 5) {
+        pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
         return 0;
     }
     if (handle == 2) {
@@ -172,6 +285,58 @@ static void test_host_function_passes_values_and_turns_failure_into_a_trap(void)
     CHECK(strlen(trap_text) == PL_MESSAGE_CAPACITY - 1 && function.entries == 3);
 }
 
+static void test_host_function_parks_and_replays_on_its_way_back(void) {
+    set_up();
+    pl_hostfn function = {.callback = host, .group = group, .handle = 4, .entries = 0};
+    pl_func func;
+    pl_hostfn_new(context, (pl_type *)0x4000, &function, &func);
+    pl_value value = {.i64 = 0};
+    pl_safepoint_run(pl_group_safepoint(group));
+    CHECK(registered(&function, NULL, &value, 1) == NULL);
+    CHECK(state_inside == PL_PARKED && state() == PL_RUNNING && replays == 1);
+    function.handle = 2; /* its own trap comes first */
+    CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000 && strcmp(trap_text, "no") == 0);
+    function.handle = 5;
+    CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000);
+    CHECK(strcmp(trap_text, "the program has ended") == 0);
+    tear_down();
+}
+
+static int stop_now;
+
+static int check_signals(uintptr_t handle) {
+    CHECK(handle == 6);
+    state_inside = state();
+    return stop_now;
+}
+
+static void test_epoch_goes_on_stops_or_replays(void) {
+    set_up();
+    pl_watch watch = {.group = group, .check = check_signals, .handle = 6, .preempt = 0};
+    uint64_t delta = 0;
+    uint8_t kind = 9;
+    pl_epoch_main_thread((uintptr_t)pthread_self());
+    pl_epoch_install((pl_store *)0xa000, context, &watch);
+    CHECK(epoch_data == &watch);
+    pl_safepoint_run(pl_group_safepoint(group));
+    stop_now = 0;
+    CHECK(epoch_callback(context, epoch_data, &delta, &kind) == NULL && delta == 1 && kind == 0);
+    CHECK(state_inside == PL_PARKED && state() == PL_RUNNING);
+    pl_safepoint_park(pl_group_safepoint(group));
+    lead();
+    pl_safepoint_run(pl_group_safepoint(group));
+    watch.check = NULL;
+    watch.preempt = 1;
+    CHECK(epoch_callback(context, epoch_data, &delta, &kind) == NULL && replays == 1);
+    watch.check = check_signals;
+    stop_now = 1;
+    CHECK(epoch_callback(context, epoch_data, &delta, &kind) == (pl_error *)0x9000 && state() == PL_RUNNING);
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+    stop_now = 0;
+    CHECK(epoch_callback(context, epoch_data, &delta, &kind) == (pl_error *)0x9000);
+    tear_down();
+}
+
 static void test_table_slots(void) {
     pl_table table = {1, 9, 0};
     pl_func func = {11, (void *)0x8000}, found;
@@ -195,18 +360,17 @@ static void test_globals_and_memories(void) {
     CHECK(pl_memory_size(context, &shared) == 131072);
 }
 
-#define RUN(test)     \
-    do {              \
-        test();       \
-        puts(#test);  \
-    } while (0)
 #define SET(name) set("wasmtime_" #name, (void (*)(void))name)
 
 int main(void) {
+    check_begin(0);
     RUN(test_table_is_incomplete_until_every_entry_is_set);
     SET(func_call_unchecked);
     SET(func_new_unchecked);
     SET(trap_new);
+    SET(store_epoch_deadline_callback);
+    SET(context_set_epoch_deadline);
+    SET(error_new);
     SET(table_get);
     SET(table_set);
     SET(global_get);
@@ -214,7 +378,12 @@ int main(void) {
     SET(memory_data_size);
     SET(sharedmemory_data_size);
     RUN(test_call_tells_result_trap_and_error_apart);
+    RUN(test_call_runs_the_group_after_it_has_replayed);
+    RUN(test_leader_may_come_at_any_moment_of_a_call);
+    RUN(test_cancelled_or_dead_group_is_not_called);
     RUN(test_host_function_passes_values_and_turns_failure_into_a_trap);
+    RUN(test_host_function_parks_and_replays_on_its_way_back);
+    RUN(test_epoch_goes_on_stops_or_replays);
     RUN(test_table_slots);
     RUN(test_globals_and_memories);
     return 0;

@@ -3,7 +3,7 @@
 
 #include "flag.h"
 
-enum { ROUNDS = 100000 };
+enum { ROUNDS = 20000 };
 
 static const int orders[] = {PL_RELAXED, PL_ACQUIRE, PL_SEQ_CST};
 

@@ -4,7 +4,7 @@
 #include "flag.h"
 #include "safepoint.h"
 
-enum { ROUNDS = 100000, DEATHS = 300 };
+enum { ROUNDS = 20000, DEATHS = 300 };
 
 static pl_event *event;
 static pl_safepoint *safepoint;

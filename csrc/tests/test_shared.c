@@ -608,6 +608,40 @@ static void test_late_group_is_named_and_the_others_go_on(void) {
     tear_down(members, 3);
 }
 
+static uint32_t count_of_event(void) {
+    return pl_event_prepare(pl_shared_event(shared));
+}
+
+static void test_each_step_that_is_waited_for_notifies(void) {
+    /* A wait looks again after a slice in any case; this is about not having to wait for that. */
+    struct member members[2];
+    set_up_with(members, 2);
+    uintptr_t late;
+    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
+    uint32_t key = count_of_event();
+    CHECK(pl_lead_open(members[0].group) == 1);
+    CHECK(count_of_event() != key);
+    key = count_of_event();
+    pthread_t follower = thread_start(guest, &members[1]);
+    AWAIT(pl_group_arrived(members[1].group) == 1 && sleepers() == 1);
+    CHECK(count_of_event() != key);
+    CHECK(pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
+    key = count_of_event();
+    append(NOTHING);
+    CHECK(pl_lead_withdraw(members[0].group) == 1);
+    CHECK(count_of_event() != key);
+    pl_rwlock_release_write(the_lock());
+    AWAIT(atomic_load(&members[1].is_in));
+    stop_guest(&members[1], follower);
+    CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED);
+    CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED); /* the leader has one, so that releasing another is no news */
+    key = count_of_event();
+    CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
+    CHECK(count_of_event() != key);
+    pl_rwlock_release_read(the_lock());
+    tear_down(members, 2);
+}
+
 /* Faults. */
 
 static void *open_and_die(void *argument) {
@@ -1185,6 +1219,7 @@ int main(int count, char **arguments) {
     RUN(test_group_that_comes_back_during_a_rendezvous_waits_and_is_not_waited_for);
     RUN(test_follower_that_waits_for_the_lock_comes_to_the_next_barrier);
     RUN(test_late_group_is_named_and_the_others_go_on);
+    RUN(test_each_step_that_is_waited_for_notifies);
     RUN(test_leader_dies_after_it_opened_the_barrier);
     RUN(test_running_group_dies_before_it_arrives);
     RUN(test_follower_dies_at_the_barrier);

@@ -37,6 +37,7 @@ byte applied[NG];         /* operations: taken */
 byte owed[NG];            /* operations: owed; under the write lock */
 byte remembered;          /* set of groups; under the write lock and the leader's read lock */
 byte listed;              /* the list of groups, as the leader walks it */
+bool timed;               /* the leader does not wait for ever at the first barrier */
 byte holder;              /* of the token: a group + 1, or 0 */
 byte writer, readers;     /* of LinkerState: a group + 1, or 0 */
 bool aborted;
@@ -132,7 +133,7 @@ host:                                                      /* outside guest code
   :: aborted -> goto end_out
   :: state[me] == DEAD -> goto leave
   :: atomic { state[me] == PARK -> state[me] = RUN; job = GUEST; goto safepoint }
-  :: atomic { state[me] == PARK -> state[me] = DEAD; goto leave }            /* exits */
+  :: atomic { state[me] == PARK -> state[me] = DEAD; goto leave } /* exits */
   :: atomic { state[me] == PARK && started < OPS -> started++; job = LEAD; goto token }
   :: atomic { state[me] == PARK && FOUNDERS < NG && child == UNBORN -> child = WANTED; done--; job = SPAWN; goto token }
 #ifdef UNLEASED
@@ -184,11 +185,13 @@ follow:                                                    /* follow_once */
   fi;
   do                                                       /* until what was announced is published */
   :: aborted -> goto end_out
+  :: atomic { state[me] == DEAD && job == GUEST -> job = IDLE; goto leave }
   :: published >= arrived[me] -> break
   :: flag && arrived[me] != cur -> arrive()
   od;
   do                                                       /* a read lock, never blindly */
   :: aborted -> goto end_out
+  :: atomic { state[me] == DEAD && job == GUEST -> job = IDLE; goto leave }
   :: atomic { writer == 0 -> readers++ } -> break
   :: flag && arrived[me] != cur -> arrive()                /* the next leader may be waiting for us */
   od;
@@ -228,22 +231,28 @@ token:                                                     /* acquire_topology_t
     g = 0;
     next(listed);
     arrived[me] = published + 1;                           /* read by leaders only */
-    cur = published + 1
+    cur = published + 1;
+    if
+    :: timed = false
+    :: timed = true
+    fi
   }
   flag = true;
   do                                                       /* pl_lead_meet */
-  :: aborted -> goto end_out                                   /* also when everybody is here: the leader failed in between */
+  :: aborted -> goto end_out                               /* also when everybody is here: the leader failed in between */
   :: g == NG -> break
   :: atomic { g < NG && arrived[g] >= cur -> remembered = remembered | BIT(g); g++; next(listed) }
   :: atomic { g < NG && (state[g] == PARK || state[g] == DEAD) -> g++; next(listed) }
   :: g < NG && state[g] == ABSENT -> assert(false)         /* never: it was freed */
-  :: g < NG -> goto withdraw                               /* the time is over */
+  :: g < NG && timed -> goto withdraw                      /* the time is over */
   od;
   atomic { broadcast(remembered); real = cur }             /* pl_lead_publish: publish, */
   flag = false;                                            /* then clear */
   atomic {
+    assert(content[me] + 1 == cur);                        /* it led on the newest state */
     applied[me] = cur;                                     /* read by leaders only */
     content[me] = cur;
+    timed = false;
     assert(writer == me + 1 && readers == 0);
     writer = 0;                                            /* the downgrade has no gap */
     readers++;
@@ -276,8 +285,10 @@ withdraw:                                                  /* pl_lead_withdraw: 
   atomic { broadcast(0) }
   flag = false;
   atomic {
+    assert(content[me] + 1 == cur);
     applied[me] = cur;
     content[me] = cur;
+    timed = false;
     remembered = 0;
     listed = 0;
     writer = 0

@@ -150,6 +150,8 @@ class Function:
 
     def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
         group = linker.group
+        if linker.threads is not None:
+            linker.catch_up()  # another thread may have loaded the library
         func = group.function(self._definition.module, self._definition.export.name)
         if texts:
             with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:

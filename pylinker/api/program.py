@@ -324,6 +324,7 @@ class Program:
         """Return a snapshot of the program's size."""
         with self._entered() as linker:
             state, group = linker.state, linker.group
+            linker.catch_up()
             return Statistics(
                 modules=len(state.modules),
                 symbols=state.definitions(),
@@ -346,10 +347,14 @@ class Program:
 
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
+        linker = self._linker
+        if linker is not None and linker.threads is not None:
+            linker.threads.end(status=0)  # before anything is waited for: the main thread may be in the guest
+            if linker.context.is_guest_thread:
+                return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
         with self._lock:
-            linker, self._linker = self._linker, None
+            self._linker = None
             if linker is not None and linker.threads is not None:
-                linker.threads.end(status=0)
                 linker.threads.join_all()
                 linker.threads = None
             self._process.close()

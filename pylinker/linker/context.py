@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Change", "LinkContext"]
 
 
+_LOAD_SLICE = 0.05
+"""Seconds a thread waits for the load lock before it looks whether the linker was given up."""
+
+
 class Change:
     """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock."""
 
@@ -79,6 +83,7 @@ class LinkContext:
         self.timeout = timeout
         self.changer: int | None = None  # the thread that has a Change
         self.tids: dict[int, int] = {}
+        self._load_lock = threading.RLock()
         self._main_group: InstanceGroup | None = None
         self._local = threading.local()
 
@@ -146,9 +151,25 @@ class LinkContext:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Take the read lock for the calling thread, unless it has the write lock. Blocks, cooperatively."""
+        """Take the read lock for the calling thread, unless it has the write lock; its group is up to date then. Blocks, cooperatively."""
         if self.changer == threading.get_ident():
             yield
             return
-        with self.shared.read_linker_state(self.group.state):
+        state = self.group.state
+        with self.shared.read_linker_state(state):
             yield
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.
+
+        So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
+        parked; it gets SynchronizationAborted if the linker is given up.
+        """
+        while not self._load_lock.acquire(timeout=_LOAD_SLICE):
+            if self.shared.cause:
+                raise self.shared.aborted()
+        try:
+            yield
+        finally:
+            self._load_lock.release()

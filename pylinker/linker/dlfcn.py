@@ -64,19 +64,18 @@ THREAD_SPAWN = FuncType(_I, _I)
 """``wasi.thread-spawn`` of wasi-threads: takes the argument of the new thread's ``wasi_thread_start``, gives its number or -1."""
 """What is provided under ``env``, by name, with the types of the C declarations."""
 
-_ERROR_CAPACITY = 1024
+DL_ERROR_CAPACITY: Final = 1024
+"""Bytes of the buffer that ``dlerror`` answers with; each thread has one."""
 
 
 class GuestCalls:
-    """Makes the functions behind imports, and keeps what ``dlerror`` answers.
+    """Makes the functions behind imports.
 
     The linker owns this object and is known here only weakly: host functions outlive nothing.
     """
 
     def __init__(self, linker: Linker) -> None:
         self._linker = weakref.ref(linker)
-        self._error: str | None = None
-        self._error_address = 0
 
     def function_for(self, module: LoadedModule | None, name: str) -> Callable[[Values], None]:
         """Return the function that ``module`` gets for the import ``name`` (or ``"resolve"``, for its trampolines)."""
@@ -137,18 +136,19 @@ class GuestCalls:
         raw[0].i32 = self._guarded(act, failure=-1)
 
     def _dlerror(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
-        text, self._error = self._error, None
+        linker = self.linker
+        group = linker.group
+        text, group.dl_error = group.dl_error, None
         if text is None:
             raw[0].i32 = 0
             return
-        linker = self.linker
-        if not self._error_address:
+        if not group.dl_error_address:
             with linker.context.exclusive():
-                self._error_address = linker.state.memory.allocate(_ERROR_CAPACITY, 1, module="dlerror")
+                group.dl_error_address = linker.state.memory.allocate(DL_ERROR_CAPACITY, 1, module="dlerror")
         # The first line only: the rest lists paths of the host, which are none of the guest's business.
-        encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: _ERROR_CAPACITY - 1]
-        linker.memory.write(self._error_address, encoded.replace(b"\0", b"?") + b"\0")
-        raw[0].i32 = _i32(self._error_address)
+        encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: DL_ERROR_CAPACITY - 1]
+        linker.memory.write(group.dl_error_address, encoded.replace(b"\0", b"?") + b"\0")
+        raw[0].i32 = _i32(group.dl_error_address)
 
     def _cxa_atexit(self, caller: LoadedModule, raw: Values) -> None:
         self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), _u32(raw[1].i32)))
@@ -170,10 +170,10 @@ class GuestCalls:
         try:
             return act()
         except MemoryAccessError:
-            self._error = "bad address"
+            self.linker.group.dl_error = "bad address"
         except LinkError as error:
             logger.debug("dlerror: %s", error)
-            self._error = str(error)
+            self.linker.group.dl_error = str(error)
         return failure
 
 

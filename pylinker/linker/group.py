@@ -69,9 +69,9 @@ class _ModuleInstance:
 class InstanceGroup:
     """The instances of one thread.
 
-    ``state`` is its part in the rendezvous, ``stack`` the address and size (bytes) of a stack that is its own. ``memory``, ``table``
-    and ``stack_pointer`` are made by the linker, or taken from the main module once it is instantiated. ``host_calls`` connects what
-    the linker provides to the guest.
+    ``state`` is its part in the rendezvous, ``stack`` the address and size (bytes) of a stack that is its own, ``dl_error`` what
+    ``dlerror`` answers next and ``dl_error_address`` where it puts that. ``memory``, ``table`` and ``stack_pointer`` are made by the
+    linker, or taken from the main module once it is instantiated. ``host_calls`` connects what the linker provides to the guest.
     """
 
     def __init__(
@@ -85,6 +85,8 @@ class InstanceGroup:
         self._memory: Extern | None = None
         self.memory_is_shared = False
         self.stack = (0, 0)
+        self.dl_error: str | None = None
+        self.dl_error_address = 0
         self._table: Extern | None = None
         self._stack_pointer: Extern | None = None
         self._instances: dict[LoadedModule, _ModuleInstance] = {}
@@ -226,8 +228,13 @@ class InstanceGroup:
                 self._forget(module)
 
     def replay(self, number: int, operation: DlOperation) -> None:
-        """Carry out an operation that another group has decided. InternalError if this group's table disagrees with the leader's."""
+        """Carry out an operation that another group has decided. InternalError if this group's table disagrees with the leader's.
+
+        A group that was parked may replay the load of a module that has been unloaded since. Its memory may be another's by now, so it
+        must not be instantiated; whatever else concerns it comes to nothing as well.
+        """
         logger.debug("group %d replays operation %d", self.state.number, number)
+        operation = _without_gone(operation)
         for patch in self._patches(operation):
             if patch.slot < self.table_size and self.store.table_get(self.table, patch.slot) is not None:
                 raise InternalError(
@@ -476,3 +483,17 @@ class InstanceGroup:
         invoke = self.store.export(self._invoker, "call_with" if arguments else "call")
         assert invoke is not None
         self.call(self.store.func_of(invoke), slot, *arguments)
+
+
+def _without_gone(operation: DlOperation) -> DlOperation:
+    """Return what is left of an operation without modules that were unloaded since. Under a read lock: the state does not change."""
+    if isinstance(operation, LoadModules):
+        return LoadModules(
+            tuple(module for module in operation.modules if not module.gone),
+            operation.table_size,
+            tuple(patch for patch in operation.patches if not patch.definition.module.gone),
+            tuple(block for block in operation.blocks if not block.module.gone),
+        )
+    if isinstance(operation, ResolveFunction) and operation.patch.definition.module.gone:
+        return AllocateFunctionTable(operation.table_size)
+    return operation

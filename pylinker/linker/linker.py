@@ -27,6 +27,7 @@ from pylinker.errors import (
 )
 from pylinker.linker.context import LinkContext
 from pylinker.linker.dlfcn import (
+    DL_ERROR_CAPACITY,
     MODES,
     PROVIDED,
     RTLD_DEFAULT,
@@ -137,6 +138,12 @@ class Linker:
         if shared.dl_operation_pending_load(_native.RELAXED if fast else _native.SEQ_CST):
             shared.do_pending_link_operations_internal(self.group.state)
 
+    def catch_up(self) -> None:
+        """Have the calling thread's group replay what it missed while it was idle. Blocks, cooperatively."""
+        if self.group.state.member.is_behind:
+            with self.context.reading():
+                pass
+
     # Groups
 
     def _new_store(self, group_member: object) -> GuestStore:
@@ -236,6 +243,8 @@ class Linker:
         for key in [key for key in self.state.blocks if key[0] == number]:
             self.state.release_block(self.state.blocks.pop(key))
         self.state.memory.release(*group.stack)
+        if group.dl_error_address:
+            self.state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
 
     def thread_spawn(self, argument: int) -> int:
         """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
@@ -264,7 +273,7 @@ class Linker:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
         for module in plan.scope:
             module.permanent = True
-        with self._journal() as opened:
+        with self.context.loading(), self._journal() as opened:
             with self.context.exclusive() as change:
                 promoted = self._instantiate(change, plan, operation, global_=True, bind_now=self.bind_now)
             self._construct(plan, promoted, opened)
@@ -273,7 +282,7 @@ class Linker:
         """Load libraries next to a main module that chose its own addresses and runs already."""
         for module in plan.scope:
             module.permanent = True
-        with self._journal() as opened:
+        with self.context.loading(), self._journal() as opened:
             with self.context.exclusive() as change:
                 promoted = self._load(change, plan, RTLD_GLOBAL)
             self._construct(plan, promoted, opened)
@@ -289,7 +298,7 @@ class Linker:
         request = Request(name, requester, trusted=trusted)
         if self.threads and not mode & RTLD_NOLOAD:
             self.new_plan().discover([request])  # reads and compiles before anybody has to wait; it is done again under the lock
-        with self._journal() as opened:
+        with self.context.loading(), self._journal() as opened:
             with self.context.exclusive() as change:
                 plan = self.new_plan()
                 root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
@@ -464,6 +473,7 @@ class Linker:
         operation = self._unloading(gone, plan)
 
         def commit() -> None:
+            self.group.apply(operation)
             if plan is not None:
                 plan.undo()
             self.state.remove(gone)
@@ -472,7 +482,6 @@ class Linker:
             for module in self.state.modules:
                 module.bound -= gone
 
-        self.group.apply(operation)
         change.publish(operation, commit)
 
     def _meet_memory(self, modules: Iterable[LoadedModule]) -> None:
@@ -571,7 +580,7 @@ class Linker:
 
         Raises ClosedError if the module has no open handle, Trap if a destructor traps (the modules are gone then, too).
         """
-        with self.context.exclusive():
+        with self.context.loading(), self.context.exclusive():
             if module.handles < 1:
                 raise ClosedError(f"{module.name} is not open", module=module.name)
             module.handles -= 1
@@ -585,6 +594,10 @@ class Linker:
 
     def collect(self) -> None:
         """Unload the modules that no handle, no permanent module and no binding leads to."""
+        with self.context.loading():
+            self._collect()
+
+    def _collect(self) -> None:
         with self.context.exclusive():
             alive = set(reachable(*(module for module in self.state.modules if module.handles or module.permanent), bound=True))
             dead = {module for module in self.state.modules if module not in alive and not module.closing}

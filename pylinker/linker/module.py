@@ -187,6 +187,7 @@ class LoadedModule:
         "bound",
         "closing",
         "code",
+        "gone",
         "handles",
         "info",
         "initialized",
@@ -230,6 +231,7 @@ class LoadedModule:
         self.at_exit: list[AtExit] = []
         self.initialized = 0
         self.closing = False
+        self.gone = False
         self._slot_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
 

@@ -195,6 +195,7 @@ class LinkerState:
         self.modules = [module for module in self.modules if module not in gone]
         self.hide(gone)
         for module in gone:
+            module.gone = True
             self.release(module)
 
     def new_block(self, group: int, module: LoadedModule) -> ThreadLocalBlock | None:

@@ -111,7 +111,8 @@ class Symbols:
             return None
         value = module.data_value(export)
         if value is not None and module.is_thread_local(export):
-            value += self._context.group.tls_base(module)
+            with self._context.reading():
+                value += self._context.group.tls_base(module)
         return value
 
     def _new_slot(self, definition: Definition) -> int:

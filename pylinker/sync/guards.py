@@ -20,12 +20,26 @@ S = TypeVar("S")
 
 
 class _Guard(Generic[S]):
-    __slots__ = ("_shared", "_state", "held")
+    __slots__ = ("_shared", "_state", "held", "topology")
 
-    def __init__(self, shared: _native.Shared, state: S) -> None:
+    def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
         self._shared = shared
         self._state = state
         self.held = True
+        self.topology: TopologyToken | None = None
+        if topology is not None:
+            self.take_under(topology)
+
+    def take_under(self, topology: TopologyToken) -> None:
+        """Note the token that the lock was taken under: it outlives this guard."""
+        self.topology = topology
+        topology.guards += 1
+
+    def _end(self) -> None:
+        self._check()
+        self.held = False
+        if self.topology is not None:
+            self.topology.guards -= 1
 
     @property
     def state(self) -> S:
@@ -57,8 +71,7 @@ class ReadGuard(_Guard[S]):
 
     def release(self) -> None:
         """Give the lock back; InternalError the second time."""
-        self._check()
-        self.held = False
+        self._end()
         self._shared.release_read()
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
@@ -72,13 +85,7 @@ class WriteGuard(_Guard[S]):
     ``topology`` is the token it was taken under, or None.
     """
 
-    __slots__ = ("topology",)
-
-    def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
-        super().__init__(shared, state)
-        self.topology = topology
-        if topology is not None:
-            topology.guards += 1
+    __slots__ = ()
 
     def release(self) -> None:
         """Give the lock back; InternalError the second time."""
@@ -92,19 +99,15 @@ class WriteGuard(_Guard[S]):
 
     def downgrade(self) -> ReadGuard[S]:
         """Become a reader, with no moment in which another could write."""
+        self._check()
+        reader = ReadGuard(self._shared, self._state, self.topology)
         self._end()
         self._shared.downgrade()
-        return ReadGuard(self._shared, self._state)
+        return reader
 
     def published(self) -> None:
         """Note that the rendezvous has turned the lock into a read lock of its own."""
         self._end()
-
-    def _end(self) -> None:
-        self._check()
-        self.held = False
-        if self.topology is not None:
-            self.topology.guards -= 1
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         if self.held:

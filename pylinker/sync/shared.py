@@ -127,8 +127,12 @@ class LinkerShared(Generic[S, Op]):
         return guard
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
-        """Take the lock for reading. Blocks, cooperatively."""
-        return self._cooperatively(group_state, self.try_read_linker_state)
+        """Take the lock for reading; the group has then replayed everything. Blocks, cooperatively."""
+        guard = self._cooperatively(group_state, self.try_read_linker_state)
+        if not group_state.member.catch_up():
+            guard.release()
+            self._check_result(_native.CANCELLED, group_state)
+        return guard
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
         """Take the topology token, before the lock. Blocks, cooperatively."""
@@ -148,8 +152,7 @@ class LinkerShared(Generic[S, Op]):
         topology = self.acquire_topology_token(group_state)
         try:
             guard = self._cooperatively(group_state, self.try_write_linker_state)
-            guard.topology = topology
-            topology.guards += 1
+            guard.take_under(topology)
             self._catch_up(guard, group_state)
         except BaseException:
             topology.release()
@@ -172,28 +175,36 @@ class LinkerShared(Generic[S, Op]):
         """Have every other group carry out an operation that this group has carried out already; returns when they have.
 
         Blocks until each group is at the barrier or parked, and until those at the barrier have replayed. Token and guard were taken
-        before, in that order, and are released on every way out. With one group there is nothing to do.
+        before, in that order, and are released on every way out. With one group there is nothing to do but ``commit``.
 
         ``commit`` is called when all are there, with the lock still held for writing: the place for changes that must appear with the
         operation. ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all
-        groups at the barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure gives
-        up the linker for good and raises SynchronizationAborted, or InternalError if the protocol was broken.
+        groups at the barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure while
+        others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
         """
         guard = linker_state_write_lock
         try:
             self._check_topology(topology)
             self._check_guard(guard)
-            if self.num_groups <= 1:
-                if commit is not None:
-                    commit()
-                return
-            with self._fatal(guard):
-                self._lead(operation, guard, group_state, commit, timeout, wake)
+            if guard.topology is not topology:
+                raise InternalError("the write lock was not taken under the topology token")
+            with guard:
+                _native.nanoseconds(timeout)  # refuse a bad one before anybody waits
+                if self._native.cause:
+                    raise self.aborted()
+                if self.num_groups <= 1:
+                    if commit is not None:
+                        commit()
+                    return
+                with self._fatal(guard):
+                    late = self._lead(operation, guard, group_state, commit, timeout, wake)
         finally:
-            if guard.held:
+            if guard.guards(self._native):
                 guard.release()
-            if topology.is_held:
+            if topology.belongs_to(self._native):
                 topology.release()
+        if late is not None:
+            raise RendezvousTimeout(f"group {late} did not come to a safepoint within {timeout} seconds", thread=late)
 
     def _lead(
         self,
@@ -203,7 +214,8 @@ class LinkerShared(Generic[S, Op]):
         commit: Callable[[], None] | None,
         timeout: float | None,
         wake: Callable[[], None] | None,
-    ) -> None:
+    ) -> int | None:
+        """Lead; returns None, or the number of a group that was late, in which case the operation was withdrawn."""
         member = group_state.member
         number = member.open()
         if not number:
@@ -216,18 +228,20 @@ class LinkerShared(Generic[S, Op]):
             self.log.append(None)
             if not member.withdraw():
                 raise InternalError("an operation could not be withdrawn")
-            raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
+            return late
         self._check_result(result, group_state)
         if commit is not None:
             commit()
+        # While nobody reads the log: followers do as soon as the operation is published.
+        self.log.forget(self._native.applied_by_all)
         if self.log.append(operation) != number:
             raise InternalError(f"operation {number} has another number in the log")
         if member.publish() != number:
             raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
         guard.published()
-        self.log.forget(self._native.applied_by_all)
         self._check_result(member.finish(), group_state)
         logger.debug("operation %d is done in every running group", number)
+        return None
 
     def dl_operation_pending_load(self, ordering: int) -> bool:
         """Load the pending flag with an ordering: ``RELAXED``, ``ACQUIRE`` or ``SEQ_CST`` of :mod:`pylinker._native`. Never blocks.
@@ -243,15 +257,13 @@ class LinkerShared(Generic[S, Op]):
         Blocks until the leader has published. SynchronizationAborted if the linker is given up, InternalError if the group has no
         receivers any more.
         """
-        if group_state.member.pointer == _native.NULL:
-            raise InternalError("a group without receivers follows")
         self._check_result(group_state.member.follow(), group_state)
 
     # The end
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
-        if reason is not None and self._native.reason is None and not self._native.cause:
+        if reason is not None and self._native.reason is None and self._native.cause in (0, cause):
             self._native.reason = reason
         return self._native.cancel(cause)
 
@@ -296,7 +308,7 @@ class LinkerShared(Generic[S, Op]):
             self._check_result(_native.CANCELLED, group_state)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
-        if not self._acquired(self._native.write(None)):
+        if self._native.cause or not self._acquired(self._native.write(None)):
             raise self.aborted()
         return WriteGuard(self._native, self._linker_state, topology)
 
@@ -304,8 +316,8 @@ class LinkerShared(Generic[S, Op]):
         if not topology.belongs_to(self._native):
             raise InternalError(f"{topology!r} is not the topology token of this linker")
 
-    def _check_guard(self, guard: WriteGuard[S]) -> None:
-        if not guard.guards(self._native):
+    def _check_guard(self, guard: object) -> None:
+        if not isinstance(guard, WriteGuard) or not guard.guards(self._native):
             raise InternalError("the write lock of this linker's state is not held")
 
     def _check_result(self, result: int, group_state: InstanceGroupState[Op]) -> None:
@@ -332,7 +344,7 @@ class _Fatal:
         """Nothing to do on the way in."""
 
     def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
-        if value is None or isinstance(value, RendezvousTimeout):
+        if value is None:
             return
         cause = _native.CAUSE_BUS if isinstance(value, InternalError) else _native.CAUSE_LEADER
         self._shared.cancel(cause, value)

@@ -177,6 +177,35 @@ void *open_library(const char *name, int flags) { return remember(dlopen(name, f
 void *symbol(void *handle, const char *name) { return remember(dlsym(handle, name)); }
 int close_library(void *handle) { return dlclose(handle); }
 
+/* The same, by as many threads at once as are told to. */
+void *open_after_stop(const char *name, int flags) {
+    ADD(running, 1);
+    while (!LOAD(stop))
+        yield();
+    return remember(dlopen(name, flags));
+}
+
+/* Fails to open a library that nobody else fails to open, and looks for its name in what dlerror says after all have failed. */
+int own_error(int index) {
+    char name[] = "nowhere??.so";
+    name[7] = (char)('a' + index / 8);
+    name[8] = (char)('a' + index % 8);
+    if (dlopen(name, 2))
+        return -1;
+    ADD(running, 1);
+    while (!LOAD(stop))
+        yield();
+    char *text = dlerror();
+    for (; text && *text; text++) {
+        int i = 0;
+        while (name[i] && text[i] == name[i])
+            i++;
+        if (!name[i])
+            return 1;
+    }
+    return 0;
+}
+
 /* Opens a library, calls a function of it, and closes it again, `times` times; how often that went wrong. */
 int reopen(const char *name, const char *what, int expected, int times) {
     int bad = 0;
