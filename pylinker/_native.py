@@ -418,7 +418,7 @@ class Member:
     def pointer(self) -> Any:
         """The ``pl_group``; InternalError once it is freed."""
         if self._pointer == ffi.NULL:
-            raise InternalError("a group takes part that has left the linker")
+            raise InternalError("a group without receivers takes part: it has left the linker")
         return self._pointer
 
     @property

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import guests
 from recipes import RECIPES
 from toolchain import Scenario, Toolchain
+
+
+def pytest_configure() -> None:
+    """Keep a standard error that is not captured, for the stacks of a process that hangs."""
+    guests.uncaptured = os.dup(2)
 
 
 @pytest.fixture(scope="session", autouse=True)

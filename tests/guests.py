@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,9 @@ import pylinker
 RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  # enum kind of main.c
 DEADLINE = 60
 
+uncaptured = 2
+"""Descriptor for stacks; conftest.py gives the one that pytest does not capture."""
+
 
 class DeadlineError(AssertionError):
     """A test has not ended in time: somebody waits for ever."""
@@ -27,12 +29,12 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
     """End what takes longer: with DeadlineError where the main thread is, and if that does not help, with all stacks and the process."""
 
     def late(signum: int, frame: object) -> None:
-        faulthandler.dump_traceback(file=sys.__stderr__)
+        faulthandler.dump_traceback(file=uncaptured)
         raise DeadlineError(f"not done after {seconds} seconds")
 
     previous = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(seconds + 30, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds + 30, exit=True, file=uncaptured)
     try:
         yield
     finally:

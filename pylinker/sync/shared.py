@@ -204,7 +204,7 @@ class LinkerShared(Generic[S, Op]):
             if topology.belongs_to(self._native):
                 topology.release()
         if late is not None:
-            raise RendezvousTimeout(f"group {late} did not come to a safepoint within {timeout} seconds", thread=late)
+            raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
 
     def _lead(
         self,
