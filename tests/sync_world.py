@@ -1,7 +1,8 @@
 """A linker without modules, for the tests of pylinker.sync: its state is a dict, its operations are strings, its guests Python loops.
 
 What a test waits for is an event or a condition, never a time; :data:`DEADLINE` only bounds how long a failing test takes. A
-:class:`World` is a context manager: leaving it gives up the linker, releases every event and guest, and joins every thread.
+:class:`World` is a context manager: leaving it gives up the linker, releases every event and guest, and joins every thread. A test
+that is stuck in the linker is woken by giving it up, too.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker._core import lib
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff
 
-DEADLINE = 10.0
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEADLINE = 20.0  # seconds
 
 _stuck: list[object] = []  # what a thread that never ended may still touch
 
@@ -173,13 +178,17 @@ class World:
         self.groups: list[Group] = []
         self._jobs: list[Job] = []
         self._events: list[threading.Event] = []
+        self._watchdog = threading.Timer(DEADLINE, self.shared.cancel, (_native.CAUSE_CLOSED, AssertionError("the test is stuck")))
+        self._watchdog.daemon = True
         for _ in range(groups):
             self.new_group()
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
+        self._watchdog.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._watchdog.cancel()
         self.native.cancel(_native.CAUSE_CLOSED)
         for event in self._events:
             event.set()

@@ -132,8 +132,8 @@ def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world,
         assert len(attempts) == len(pauses) + 1
 
 
-@pytest.mark.parametrize(("wait", "occupy", "attempt"), WAITS)
-def test_what_is_free_is_taken_without_a_pause(world, monkeypatch, wait, occupy, attempt):
+@pytest.mark.parametrize("wait", [wait_for_the_write_lock, wait_for_the_read_lock, wait_for_the_token, wait_for_both])
+def test_what_is_free_is_taken_without_a_pause(world, monkeypatch, wait):
     with at_each_pause(monkeypatch, lambda _number: None) as pauses:
         wait(world)
     assert pauses == []

@@ -360,10 +360,13 @@ def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(w
 def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, group, monkeypatch, wait):
     reason = KeyError("first")
     before = shared.try_write_linker_state()
-    with at_each_pause(monkeypatch, lambda _number: shared.cancel(_native.CAUSE_CLOSED, reason)) as pauses:
-        with pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
-            getattr(shared, wait)(group.state)
-    assert len(pauses) == 1
+
+    def give_up(number):
+        assert number == 1
+        shared.cancel(_native.CAUSE_CLOSED, reason)
+
+    with at_each_pause(monkeypatch, give_up), pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
+        getattr(shared, wait)(group.state)
     assert caught.value.__cause__ is reason
     before.release()
     with pytest.raises(SynchronizationAborted):  # nor does it start
@@ -374,9 +377,8 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
 def test_waiting_for_the_lock_ends_when_it_is_poisoned(shared, group, monkeypatch, wait):
     before = shared.try_write_linker_state()
-    with at_each_pause(monkeypatch, lambda _number: before.poison()) as pauses:
-        with pytest.raises(SynchronizationAborted):
-            getattr(shared, wait)(group.state)
+    with at_each_pause(monkeypatch, lambda _number: before.poison()) as pauses, pytest.raises(SynchronizationAborted):
+        getattr(shared, wait)(group.state)
     assert len(pauses) == 1
 
 
@@ -449,9 +451,13 @@ def test_a_broken_invariant_inside_a_read_guard_does_not(world, shared):
 
 
 def test_a_broken_invariant_after_the_guard_was_released_does_not(world, shared):
-    with pytest.raises(InternalError), shared.try_write_linker_state() as guard:
-        guard.release()
-        broken_invariant()
+    def release_and_break():
+        with shared.try_write_linker_state() as guard:
+            guard.release()
+            broken_invariant()
+
+    with pytest.raises(InternalError, match="the test says so"):
+        release_and_break()
     world.assert_untouched()
 
 
@@ -619,7 +625,7 @@ def test_following_a_poisoned_linker_raises(world, shared, group):
 # subscribe, unsubscribe
 
 
-def test_a_group_subscribes_to_both_buses_and_has_everything(world, shared, group):
+def test_a_group_subscribes_to_both_buses_and_has_everything(world, shared):
     world.lead(world.new_group(), "open a")
     late = world.new_group()
     assert world.native.receivers == (3, 3)

@@ -194,10 +194,13 @@ def test_acquiring_drains_what_is_pending_while_the_token_is_out():
 def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_state, monkeypatch):
     reason = KeyError("first")
     token = coordinator.try_acquire()
-    with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(_native.CAUSE_CLOSED, reason)) as pauses:
-        with pytest.raises(SynchronizationAborted) as caught:
-            world.shared.acquire_topology_token(group_state)
-    assert len(pauses) == 1
+
+    def give_up(number):
+        assert number == 1
+        world.shared.cancel(_native.CAUSE_CLOSED, reason)
+
+    with at_each_pause(monkeypatch, give_up), pytest.raises(SynchronizationAborted) as caught:
+        world.shared.acquire_topology_token(group_state)
     assert caught.value.__cause__ is reason
     token.release()
     with pytest.raises(SynchronizationAborted):
@@ -315,9 +318,8 @@ def test_with_topology_has_replayed_everything_before_it_returns(world, group_st
 
 def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state, monkeypatch):
     guard = world.shared.try_write_linker_state()
-    with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(_native.CAUSE_CLOSED)):
-        with pytest.raises(SynchronizationAborted):
-            world.shared.write_linker_state_with_topology(group_state)
+    with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(_native.CAUSE_CLOSED)), pytest.raises(SynchronizationAborted):
+        world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     guard.release()
     assert world.native.readers == 0

@@ -322,7 +322,7 @@ class TestLibrariesOfNewThreads:
         addresses = {guest.program.spawn(library.calls_address).join(DEADLINE), library.calls_address()}
         assert len(addresses) == 2
         plain = guest.program.dlopen("libplain1.so")
-        assert guest.program.spawn(plain.base_address).join(DEADLINE) == plain.base_address() == plain.address_of("base")
+        assert guest.program.spawn(plain.base_address).join(DEADLINE) == plain.base_address() == plain.address_of("base1")
 
     def test_a_thread_local_symbol_of_a_library_is_the_calling_threads(self, guest: Guest) -> None:
         library = guest.program.dlopen("libtwice.so")
@@ -338,7 +338,7 @@ class TestLibrariesOfNewThreads:
 
     def test_changed_data_is_not_initialised_again(self, guest: Guest) -> None:
         library = guest.program.dlopen("libplain1.so")
-        guest.memory.write(library.address_of("base"), (77).to_bytes(4, "little"))
+        guest.memory.write(library.address_of("base1"), (77).to_bytes(4, "little"))
         assert guest.program.spawn(library["id"], 1).join(DEADLINE) == 78
         assert library["id"](1) == 78
 

@@ -50,6 +50,7 @@ byte done;                /* threads that want nothing any more */
 /* What is claimed about; no step of the protocol reads it. */
 byte real;                /* the newest operation that does something */
 byte content[NG];         /* the operations that are in the group's instances in fact */
+byte forgotten;           /* the newest operation that the log has dropped */
 
 /* Comes to the barrier that is up. The number may have moved on between the two steps. */
 inline arrive() {
@@ -57,34 +58,56 @@ inline arrive() {
   d_step { arrived[me] = seen; seen = 0 }
 }
 
-/* Under a lock: nobody publishes, and nobody but a leader in its second barrier looks at `applied`. */
+/* pl_group_catch_up. Under a lock: nobody publishes, and nobody but a leader in its second barrier looks at `applied`. */
 inline replay() {
   atomic {
-    assert(content[me] == applied[me]);                    /* each operation once, in order */
-    applied[me] = published;
-    content[me] = published
+    if
+    :: state[me] == DEAD                                   /* the log may have dropped what it missed */
+    :: state[me] != DEAD ->
+       assert(content[me] == applied[me]);                 /* each operation once, in order */
+       assert(applied[me] == published || applied[me] >= forgotten);
+       applied[me] = published;
+       content[me] = published
+    fi
   }
 }
 
-/* pl_bus_try_broadcast(operations). One step: under the write lock nobody reads `owed`, and what it reads of others only gets better. */
+/* pl_bus_try_broadcast(operations). One step: under the write lock nobody reads `owed`, and `applied` only grows. */
 inline broadcast(expected) {
   g = 0;
   do
   :: g == NG -> break
   :: g < NG ->
-     if
-     :: state[g] == DEAD -> owed[g] = 0                    /* forgiven */
-     :: else
-     fi;
      assert(owed[g] <= applied[g]);                        /* one message deep: the bus is never full */
      if
-     :: state[g] != DEAD && (expected & BIT(g)) -> owed[g] = cur
+     :: expected & BIT(g) -> owed[g] = cur
      :: else
      fi;
      g++
   od;
   g = 0;
   published = cur
+}
+
+/* log.forget(applied_by_all). One step: a group that leaves or replays meanwhile only makes it less. */
+inline forget() {
+  oldest = published;
+  g = 0;
+  do
+  :: g == NG -> break
+  :: g < NG ->
+     if
+     :: state[g] != ABSENT && state[g] != DEAD && applied[g] < oldest -> oldest = applied[g]
+     :: else
+     fi;
+     g++
+  od;
+  if
+  :: oldest > forgotten -> forgotten = oldest
+  :: else
+  fi;
+  oldest = 0;
+  g = 0
 }
 
 /* The leader's next group, or NG. */
@@ -117,7 +140,7 @@ inline resume() {
 }
 
 proctype group(byte me) {
-  byte g, seen;
+  byte g, seen, oldest;
   mtype job;
 
   atomic {
@@ -128,6 +151,7 @@ proctype group(byte me) {
     fi
   }
 
+progress_host:
 host:                                                      /* outside guest code */
   if
   :: aborted -> goto end_out
@@ -142,6 +166,7 @@ host:                                                      /* outside guest code
   :: atomic { state[me] == PARK -> done++; goto retire }
   fi;
 
+progress_guest:
 guest:                                                     /* guest code, for as long as it likes */
   if
   :: aborted -> goto end_out
@@ -160,6 +185,17 @@ guest:                                                     /* guest code, for as
 safepoint:                                                 /* pl_group_is_behind: the flag, then the number */
   if
   :: aborted -> goto end_out
+  :: atomic {
+       state[me] == DEAD ->                                /* nothing to follow, and no way into guest code */
+       if
+       :: job == GUEST -> job = IDLE; goto leave
+       :: job == BIRTH -> child = BORN; job = IDLE; goto leave
+       :: job == LEAD || job == SPAWN -> goto token
+       :: job == WAIT -> goto waiting
+       :: job == WRITE -> goto write
+       :: job == FINISH -> goto end_out
+       fi
+     }
   :: flag -> goto follow
   :: !flag ->
      if
@@ -185,13 +221,11 @@ follow:                                                    /* follow_once */
   fi;
   do                                                       /* until what was announced is published */
   :: aborted -> goto end_out
-  :: atomic { state[me] == DEAD && job == GUEST -> job = IDLE; goto leave }
   :: published >= arrived[me] -> break
   :: flag && arrived[me] != cur -> arrive()
   od;
   do                                                       /* a read lock, never blindly */
   :: aborted -> goto end_out
-  :: atomic { state[me] == DEAD && job == GUEST -> job = IDLE; goto leave }
   :: atomic { writer == 0 -> readers++ } -> break
   :: flag && arrived[me] != cur -> arrive()                /* the next leader may be waiting for us */
   od;
@@ -214,15 +248,21 @@ token:                                                     /* acquire_topology_t
 
   write_lock();                                            /* may be blocking: see the assertion above */
   atomic {
-    replay();                                              /* pl_group_catch_up: published while we were parked */
-    assert(aborted || cur == published);                   /* pl_lead_open */
-    remembered = 0;
-    listed = 0;
+    if
+    :: state[me] == DEAD -> writer = 0; release_token(); job = IDLE; goto leave
+    :: else
+    fi;
+    replay();                                              /* published while we were parked */
+    assert(aborted || cur == published);                   /* pl_lead_open: no other barrier is up */
     g = 0;
     do
     :: g < NG ->
        if
        :: g != me && state[g] != ABSENT -> listed = listed | BIT(g)
+       :: else
+       fi;
+       if
+       :: state[g] == DEAD -> owed[g] = 0                  /* it was let go, and may never replay */
        :: else
        fi;
        g++
@@ -246,7 +286,7 @@ token:                                                     /* acquire_topology_t
   :: g < NG && state[g] == ABSENT -> assert(false)         /* never: it was freed */
   :: g < NG && timed -> goto withdraw                      /* the time is over */
   od;
-  atomic { broadcast(remembered); real = cur }             /* pl_lead_publish: publish, */
+  atomic { forget(); broadcast(remembered); real = cur }   /* pl_lead_publish: publish, */
   flag = false;                                            /* then clear */
   atomic {
     assert(content[me] + 1 == cur);                        /* it led on the newest state */
@@ -319,7 +359,8 @@ write:                                                     /* write_linker_state
   :: flag -> goto follow
   :: atomic { writer == 0 && readers == 0 -> writer = me + 1 }
   fi;
-  atomic { writer = 0; resume() }
+  replay();
+  atomic { assert(writer == me + 1 && readers == 0); writer = 0; resume() }
 
 leave:                                                     /* shutdown_instance_group: DEAD already, so nobody waits for us */
 #ifndef UNLEASED

@@ -324,7 +324,8 @@ class Program:
         """Return a snapshot of the program's size."""
         with self._entered() as linker:
             state, group = linker.state, linker.group
-            linker.catch_up()
+            if not linker.context.shared.cause:
+                linker.catch_up()
             return Statistics(
                 modules=len(state.modules),
                 symbols=state.definitions(),
@@ -333,7 +334,7 @@ class Program:
                 memory_used=state.memory.used,
                 table_slots=group.table_size,
                 table_used=state.table.used,
-                resolver_entries=sum(group.resolver_entries(module) for module in state.modules),
+                resolver_entries=sum(group.resolver_entries(module) for module in state.modules if group.has(module)),
                 groups=linker.context.shared.num_groups,
             )
 

@@ -28,14 +28,13 @@ from pylinker.cli.demo import demo
 from pylinker.cli.inspect import inspect
 from pylinker.cli.ldd import ldd
 from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
-from pylinker.cli.run import run
+from pylinker.cli.run import INTERRUPTED, run
 from pylinker.errors import LinkError
 
 __all__ = ["main"]
 
 BROKEN_INVARIANT = 70
 LINK_ERROR = 127
-INTERRUPTED = 130
 TRAPPED = 134
 
 

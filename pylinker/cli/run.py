@@ -12,7 +12,9 @@ from pylinker import Function, Program
 from pylinker.cli.output import traceback_option
 from pylinker.wasm import MemoryType, parse_module
 
-__all__ = ["run"]
+__all__ = ["INTERRUPTED", "run"]
+
+INTERRUPTED = 130
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -44,14 +46,14 @@ def run(
     threads: bool | None,
     preempt: bool,
 ) -> None:
-    r"""Run the program MAIN with its shared libraries.
+    """Run the program MAIN with its shared libraries.
 
     Options stand before MAIN; everything after it goes to the program. The exit status is the program's own.
 
     \b
     pylinker run -L lib --dir data::/data app.wasm --verbose /data/in.txt
     pylinker run -L lib --invoke add libcalc.so 1 2
-    """
+    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
     program = Program(
         main,
         args=() if invoke else args,
@@ -66,7 +68,11 @@ def run(
     )
     with program:
         if invoke is None:
-            ctx.exit(program.run())
+            try:
+                status = program.run()
+            except KeyboardInterrupt:
+                status = INTERRUPTED  # here, without the line that click would print
+            ctx.exit(status)
         function = program.main[invoke]
         result = function(*numbers(function, args))
     if result is not None:

@@ -23,6 +23,7 @@ from pylinker.errors import (
     LinkError,
     NotDynamicError,
     RendezvousTimeout,
+    SignatureMismatchError,
     SymbolNotFoundError,
 )
 from pylinker.linker.context import LinkContext
@@ -490,6 +491,14 @@ class Linker:
             for wanted in module.info.imports:
                 if wanted.kind is Kind.MEMORY:
                     assert isinstance(wanted.type, MemoryType)
+                    if wanted.type.limits.shared != self.group.memory_is_shared:
+                        raise SignatureMismatchError(
+                            module=module.name,
+                            symbol="memory",
+                            wanted=str(wanted.type),
+                            provider="the program",
+                            found="shared" if self.group.memory_is_shared else "not shared",
+                        )
                     missing = wanted.type.limits.minimum * _PAGE - self.group.memory_size
                     if missing > 0:
                         self.state.memory.reserve(missing, module=module.name)

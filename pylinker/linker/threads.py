@@ -69,6 +69,18 @@ class GuestThread:
             raise self._failure
         return self._result
 
+    def stopped(self, timeout: float) -> bool:
+        """Wait for the thread to end, whatever its result; False after ``timeout`` seconds."""
+        if not self._done.wait(timeout):
+            return False
+        if self.thread.ident is not None:
+            self.thread.join()
+        return True
+
+    def abandon(self) -> None:
+        """Note that the thread will not run: it could not be started."""
+        self._end()
+
     def begin(self) -> None:
         """Start the OS thread and wait until its group exists; raises what kept it from existing."""
         self.thread.start()
@@ -162,7 +174,7 @@ class ThreadTable:
             self._prepared[tid] = self.linker.prepare_for_instance_group(wants_stack=wants_stack)
             thread.begin()
         except BaseException:
-            self.forget(thread)
+            thread.abandon()
             prepared = self._prepared.pop(tid, None)
             if prepared is not None:
                 prepared.abandon()
@@ -196,8 +208,8 @@ class ThreadTable:
     def join_all(self) -> None:
         """Wait until all threads have stopped. One that the guest blocks where nothing reaches it is given up with a warning."""
         deadline = time.monotonic() + _PATIENCE
-        for thread in list(self._alive.values()):
-            if thread.thread is not threading.current_thread():
-                thread.thread.join(max(0.0, deadline - time.monotonic()))
-                if thread.thread.is_alive():
+        while others := [thread for thread in list(self._alive.values()) if thread.thread is not threading.current_thread()]:
+            for thread in others:  # and those that they have started meanwhile
+                if not thread.stopped(max(0.0, deadline - time.monotonic())):
                     logger.warning("%r does not stop: it waits in guest code; it is left behind", thread)
+                    self.forget(thread)

@@ -316,6 +316,36 @@ int call_offer(int place) {
     return result;
 }
 
+/* Looks at random places and calls what is there; how many calls there were, or minus how many went wrong. */
+int browse(u32 seed, int times, int yields) {
+    int good = 0, bad = 0;
+    for (int i = 0; i < times; i++) {
+        seed = seed * 1664525 + 1013904223;
+        int result = call_offer((int)(seed >> 28));
+        good += result == 0;
+        bad += result != 0 && result != 1;
+        if (yields && (seed >> 16) % 4 == 0)
+            yield();
+    }
+    return bad ? -bad : good;
+}
+
+/* Opens a library, offers a function of it for so many turns, and closes it; 0 if all went well. */
+int present(const char *name, const char *what, int expected, int place, int turns) {
+    void *handle = dlopen(name, 1);
+    function pointer = handle ? (function)dlsym(handle, what) : 0;
+    if (!pointer)
+        return 1;
+    offer(place, pointer, expected);
+    int bad = 0;
+    while (turns--) {
+        bad += pointer(1000) != expected;
+        yield();
+    }
+    withdraw(place);
+    return bad + 2 * (dlclose(handle) != 0);
+}
+
 /* Files and lines */
 
 static u32 length(const char *text) {
