@@ -133,6 +133,8 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         threaded("liblazy.so", "user.c"),
         threaded("libtrap.so", "trap.c"),
         threaded("libnest.so", "nest.c"),
+        threaded("libslow.so", "slow.c", "libtwice.so"),
+        threaded("libouter.so", "plain.c", "libslow.so", "libnest.so", defines=("N=6",)),
         *(threaded(f"libplain{n}.so", "plain.c", defines=(f"N={n}", *(("TLS",) if n == 2 else ()))) for n in range(1, 4)),
         threaded("libplain4.so", "plain.c", "libplain1.so", defines=("N=4", "NEED=1")),
         threaded("libplain5.so", "plain.c", "libplain2.so", defines=("N=5", "NEED=2", "TLS")),

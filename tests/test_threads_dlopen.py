@@ -301,6 +301,33 @@ class TestConstructors:
         assert (guest["nested"], guest["constructions"]) == (42, 1)
 
 
+class TestDestructors:
+    def test_run_once_in_the_thread_that_closes(self, guest: Guest) -> None:
+        threads = guest.start(YIELD, COMPUTE, NAP)
+        handle = guest.program.spawn("open_library", "libslow.so", 2).join(DEADLINE)
+        closer = guest.program.spawn("close_library", handle)
+        guest.until("in_constructor", 1)
+        with pytest.raises(TimeoutError):
+            closer.join(0.1)
+        guest["leave_constructor"] = 1
+        assert closer.join(DEADLINE) == 0
+        assert (guest["nested"], guest["in_constructor"]) == (100, 1)
+        assert guest.libraries() == ["main.wasm"]
+        assert guest.join(threads) == [0, 1, 2]
+
+    def test_one_that_closes_a_library_which_another_needs_that_is_closed_with_it(self, guest: Guest) -> None:
+        handle = guest.program.spawn("open_library", "libouter.so", 2).join(DEADLINE)
+        assert guest.libraries() == ["main.wasm", "libouter.so", "libslow.so", "libnest.so", "libtwice.so"]
+        closer = guest.program.spawn("close_library", handle)
+        guest.until("in_constructor", 1)  # libnest.so has closed libtwice.so, libslow.so is about to call it
+        assert guest.program.spawn("add_tls", 1).join(DEADLINE) == 8
+        guest["leave_constructor"] = 1
+        assert closer.join(DEADLINE) == 0
+        assert guest["nested"] == 100
+        assert guest.libraries() == ["main.wasm"]
+        guest.still_works()
+
+
 class TestErrors:
     def test_each_thread_has_its_own_dlerror(self, guest: Guest) -> None:
         threads = [guest.program.spawn("own_error", index) for index in range(16)]
@@ -388,10 +415,10 @@ class TestThreadsThatDoNotCome:
         with pytest.raises(pylinker.ClosedError):
             library["id"]
         slow.join([thread])
-        slow.still_works()
-        assert slow.libraries() == ["main.wasm"]
-        with slow.program.dlopen("libplain1.so") as library:
+        with slow.program.dlopen("libplain1.so") as library:  # a fresh copy
             assert library["id"](1) == 1001
+        assert slow.libraries() == ["main.wasm"]
+        slow.still_works()
 
     def test_others_that_did_come_go_on(self, slow: Guest) -> None:
         threads = slow.start(COMPUTE, YIELD, SERVE, NAP)

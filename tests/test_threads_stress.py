@@ -40,6 +40,7 @@ LIBRARIES = {
     "libtwice.so": {"twice": 2000},
     "libuser.so": {"user_twice": 2001},
     "libnest.so": {"nest": 1009},
+    "libouter.so": {"id": 7000, "unique6": 1006},
 }
 
 

@@ -3,7 +3,7 @@
  * A test waits for a condition with AWAIT, never for a time. If the condition does not come true, the deadline ends the
  * program and says which test it was in. So a test that hangs fails, and one that passes has not slept.
  *
- *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate && ./test_gate
+ *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate
  *
  * Every program prints one line a test and exits with 0, or stops at the first check that fails.
  */
@@ -25,11 +25,12 @@
 #endif
 
 static const char *_Atomic check_test = "the start"; /* the test that runs */
-static char check_note[80];                          /* what a failure says besides, such as a seed; written before threads start */
+static char check_note[80]; /* what a failure says besides, such as a seed; written before threads start */
 
 static inline _Noreturn void check_failed(int status, const char *file, int line, const char *what) {
     fflush(stdout);
-    fprintf(stderr, "%s:%d: %s, in %s%s\n", file, line, what, atomic_load_explicit(&check_test, memory_order_relaxed), check_note);
+    const char *test = atomic_load_explicit(&check_test, memory_order_relaxed);
+    fprintf(stderr, "%s:%d: %s, in %s%s\n", file, line, what, test, check_note);
     _Exit(status); /* other threads are still at work: nothing is torn down below them */
 }
 

@@ -29,9 +29,11 @@ void *inject_calloc(size_t count, size_t size);
 #define atomic_fetch_add(object, value) (inject_delay(), atomic_fetch_add_explicit(object, value, memory_order_seq_cst))
 #define atomic_fetch_sub(object, value) (inject_delay(), atomic_fetch_sub_explicit(object, value, memory_order_seq_cst))
 #define atomic_compare_exchange_strong(object, expected, value) \
-    (inject_delay(), atomic_compare_exchange_strong_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+    (inject_delay(),                                            \
+     atomic_compare_exchange_strong_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
 #define atomic_compare_exchange_weak(object, expected, value) \
-    (inject_delay(), atomic_compare_exchange_weak_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+    (inject_delay(),                                          \
+     atomic_compare_exchange_weak_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
 
 #define malloc(size) inject_malloc(size)
 #define calloc(count, size) inject_calloc(count, size)

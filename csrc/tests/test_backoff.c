@@ -7,7 +7,8 @@
 enum { SPIN = 0, YIELD = -1 };
 
 static void test_schedule(void) {
-    static const int64_t sleeps[] = {48000, 96000, 192000, 384000, 768000, 1536000, 3072000, 6144000, 10000000, 10000000, 10000000};
+    static const int64_t sleeps[] = {48000,   96000,   192000,  384000,   768000,   1536000,
+                                     3072000, 6144000, 10000000, 10000000, 10000000};
     uint32_t pause = 0;
     for (; pause < 64; pause++) {
         CHECK(pl_backoff_kind(pause) == SPIN);

@@ -112,7 +112,8 @@ static void test_bus_frees_the_receivers_it_still_has(void) {
     pl_bus_free(bus); /* or the leak checker sees it */
 }
 
-/* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an answer is seen before it is given. */
+/* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an answer is seen before it is
+ * given. */
 
 static pl_bus *bus;
 static uint64_t text;

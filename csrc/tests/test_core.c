@@ -1,5 +1,5 @@
-/* Tests of the core against a wasmtime made of the functions below: what is passed on, what comes back, who owns it, and in which
- * state the group is meanwhile. */
+/* Tests of the core against a wasmtime made of the functions below: what is passed on, what comes back, who owns it, and in
+ * which state the group is meanwhile. */
 #include "check.h"
 
 #include "api.h"
@@ -47,8 +47,9 @@ static pl_error *func_call_unchecked(pl_context *at, const pl_func *func, pl_val
     return NULL;
 }
 
-static void func_new_unchecked(pl_context *at, const pl_type *type, pl_trap *(*callback)(void *, pl_caller *, pl_value *, size_t),
-                               void *environment, void (*finalizer)(void *), pl_func *result) {
+static void func_new_unchecked(pl_context *at, const pl_type *type,
+                               pl_trap *(*callback)(void *, pl_caller *, pl_value *, size_t), void *environment,
+                               void (*finalizer)(void *), pl_func *result) {
     CHECK(at == context && type == (pl_type *)0x4000 && finalizer == NULL);
     registered = callback;
     registered_environment = environment;
@@ -109,8 +110,9 @@ static size_t sharedmemory_data_size(const pl_shared_memory *memory) {
 static pl_error *(*epoch_callback)(pl_context *, void *, uint64_t *, uint8_t *);
 static void *epoch_data;
 
-static void store_epoch_deadline_callback(pl_store *store, pl_error *(*callback)(pl_context *, void *, uint64_t *, uint8_t *),
-                                          void *data, void (*finalizer)(void *)) {
+static void store_epoch_deadline_callback(pl_store *store,
+                                          pl_error *(*callback)(pl_context *, void *, uint64_t *, uint8_t *), void *data,
+                                          void (*finalizer)(void *)) {
     CHECK(store == (pl_store *)0xa000 && finalizer == NULL);
     epoch_callback = callback;
     epoch_data = data;

@@ -1,4 +1,5 @@
-/* safepoint: the three states, switches that nest, death that is never undone, and "run, then look" against "set, then look". */
+/* safepoint: the three states, switches that nest, death that is never undone, and "run, then look" against "set, then
+ * look". */
 #include "check.h"
 
 #include "flag.h"

@@ -183,8 +183,10 @@ guest:                                                     /* guest code, for as
   fi;
 
 safepoint:                                                 /* pl_group_is_behind: the flag, then the number */
+#ifdef REAPER
   if
   :: aborted -> goto end_out
+  :: state[me] != DEAD
   :: atomic {
        state[me] == DEAD ->                                /* nothing to follow, and no way into guest code */
        if
@@ -196,6 +198,10 @@ safepoint:                                                 /* pl_group_is_behind
        :: job == FINISH -> goto end_out
        fi
      }
+  fi;
+#endif
+  if
+  :: aborted -> goto end_out
   :: flag -> goto follow
   :: !flag ->
      if

@@ -604,18 +604,22 @@ class Linker:
     def collect(self) -> None:
         """Unload the modules that no handle, no permanent module and no binding leads to."""
         with self.context.loading():
-            self._collect()
+            while self._collect():  # a destructor may have closed the last handle of yet another
+                pass
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        """Unload what is dead now; answers whether there was something. What is dying still needs all it leads to."""
         with self.context.exclusive():
-            alive = set(reachable(*(module for module in self.state.modules if module.handles or module.permanent), bound=True))
-            dead = {module for module in self.state.modules if module not in alive and not module.closing}
+            roots = [module for module in self.state.modules if module.handles or module.permanent or module.closing]
+            alive = set(reachable(*roots, bound=True))
+            dead = {module for module in self.state.modules if module not in alive}
             # A destructor that opens one of them again must get a fresh copy.
             self.state.hide(dead)
             for module in dead:
                 module.closing = True
         if not dead:
-            return
+            return False
+        unloaded = True
         try:
             self._run_destructors(dead)
         finally:
@@ -623,9 +627,11 @@ class Linker:
                 with self.context.exclusive() as change:
                     self._unload(change, dead)
             except RendezvousTimeout as error:
+                unloaded = False
                 for module in dead:
                     module.closing = False  # the next collection tries again
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
+        return unloaded
 
     def _run_destructors(self, modules: Iterable[LoadedModule]) -> None:
         """Run what the modules registered, the last constructed module first, the last registration first."""

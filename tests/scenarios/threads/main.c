@@ -160,6 +160,12 @@ int call_after_stop(function pointer, int x) {
         yield();
     return pointer(x);
 }
+int compute_and_call(function pointer, int x) {
+    ADD(running, 1);
+    while (!LOAD(stop))
+        ;
+    return pointer(x);
+}
 int nothing(void) { return 0; }
 
 /* dlfcn.h; a failure says so to whoever asks next */
