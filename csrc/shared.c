@@ -2,6 +2,7 @@
  * of the token writes it). Everything else is atomic inside its primitive. */
 #include "shared.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 struct pl_group {
@@ -18,6 +19,7 @@ struct pl_group {
 };
 
 struct pl_shared {
+    atomic_size_t owners; /* whoever made it, and each group */
     pl_event *event;
     pl_cancel *cancel;
     pl_flag *flag;
@@ -34,6 +36,7 @@ pl_shared *pl_shared_new(void) {
     if (shared == NULL) {
         return NULL;
     }
+    atomic_init(&shared->owners, 1);
     shared->event = pl_event_new();
     if (shared->event == NULL) {
         free(shared);
@@ -53,7 +56,7 @@ pl_shared *pl_shared_new(void) {
 }
 
 void pl_shared_free(pl_shared *shared) {
-    if (shared == NULL) {
+    if (shared == NULL || atomic_fetch_sub(&shared->owners, 1) != 1) {
         return;
     }
     pl_bus_free(shared->operations);
@@ -109,6 +112,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     group->next = shared->first;
     shared->first = group;
     shared->count++;
+    atomic_fetch_add(&shared->owners, 1);
     if (!group->safepoint || !group->barriers || !group->operations) {
         pl_group_free(group);
         return NULL;
@@ -133,6 +137,7 @@ void pl_group_free(pl_group *group) {
     }
     pl_safepoint_free(group->safepoint);
     free(group);
+    pl_shared_free(shared);
 }
 
 size_t pl_group_count(const pl_shared *shared) {

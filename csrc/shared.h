@@ -66,7 +66,7 @@ typedef int (*pl_replay)(uintptr_t handle, uint64_t from, uint64_t to);
 /* Looks for a reason to stop waiting, on the waiting thread; answers 0 to go on. */
 typedef int (*pl_check)(uintptr_t handle);
 
-/* NULL if there is no memory. Freeing needs every group freed and no thread waiting. */
+/* NULL if there is no memory. Each group keeps it too, so that it and its groups may be freed in any order; no thread may wait by then. */
 pl_shared *pl_shared_new(void);
 void pl_shared_free(pl_shared *shared);
 
