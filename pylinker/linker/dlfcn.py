@@ -10,7 +10,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import InternalError, LinkError, MemoryAccessError
+from pylinker.errors import InternalError, LinkError, MemoryAccessError, SynchronizationAborted
 from pylinker.linker.module import AtExit
 from pylinker.wasm import FuncType
 
@@ -169,6 +169,8 @@ class GuestCalls:
         """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
         try:
             return act()
+        except SynchronizationAborted:
+            raise  # the program is over, whoever asks
         except MemoryAccessError:
             self.linker.group.dl_error = "bad address"
         except LinkError as error:

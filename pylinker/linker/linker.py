@@ -25,6 +25,7 @@ from pylinker.errors import (
     RendezvousTimeout,
     SignatureMismatchError,
     SymbolNotFoundError,
+    SynchronizationAborted,
 )
 from pylinker.linker.context import LinkContext
 from pylinker.linker.dlfcn import (
@@ -157,12 +158,16 @@ class Linker:
         """Make a group without instances. The rendezvous knows it from now on; it is parked."""
         link = _GroupLink()
         state = self.context.shared.subscribe(guard, link.replay, topology)
-        store = self._new_store(state.member)
-        host = self._host
-        if host is None:
-            assert process is not None
-            host = WasiHost(store, process, self._cache)
-        group = InstanceGroup(state, store, Wasi(host, store), self._cache, self._guest_calls.function_for)
+        try:
+            store = self._new_store(state.member)
+            host = self._host
+            if host is None:
+                assert process is not None
+                host = WasiHost(store, process, self._cache)
+            group = InstanceGroup(state, store, Wasi(host, store), self._cache, self._guest_calls.function_for)
+        except BaseException:
+            self.context.shared.unsubscribe(guard, state)
+            raise
         link.group = weakref.ref(group)
         return group
 
@@ -179,8 +184,9 @@ class Linker:
         Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left
         then.
         """
-        topology, guard = self.context.shared.write_linker_state_blocking_holding_topology(prepared.take())
+        topology = prepared.take()
         try:
+            topology, guard = self.context.shared.write_linker_state_blocking_holding_topology(topology)
             with guard:
                 group = self._new_group(guard, topology)
                 try:
@@ -260,6 +266,8 @@ class Linker:
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
             return threads.start(body, wants_stack=False, on_number=numbers.append).tid
+        except SynchronizationAborted:
+            raise
         except (LinkError, RuntimeError) as error:
             logger.warning("thread-spawn: %s", error)
             return -1

@@ -18,6 +18,7 @@ from pylinker.runtime.engine import bump_epoch
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.linker import Linker
+    from pylinker.linker.prepared import PreparedInstanceGroup
 
 __all__ = ["GuestThread", "ThreadTable"]
 
@@ -90,9 +91,11 @@ class GuestThread:
 
     def _run(self) -> None:
         linker = self._table.linker
+        prepared = self._table.take_prepared(self)
         try:
-            group = linker.create_instance_group(self._table.take_prepared(self))
+            group = linker.create_instance_group(prepared)
         except BaseException as error:  # noqa: BLE001 - handed to the parent
+            prepared.abandon()  # unless it was taken, and then released
             self._start_failure = self._failure = error
             self._end()
             self._ready.set()
@@ -147,7 +150,7 @@ class ThreadTable:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
-        self._prepared: dict[int, Any] = {}
+        self._prepared: dict[int, PreparedInstanceGroup] = {}
 
     def __len__(self) -> int:
         return len(self._alive)
@@ -181,7 +184,7 @@ class ThreadTable:
             raise
         return thread
 
-    def take_prepared(self, thread: GuestThread) -> Any:
+    def take_prepared(self, thread: GuestThread) -> PreparedInstanceGroup:
         """Return what the parent has prepared for a thread, once."""
         return self._prepared.pop(thread.tid)
 
