@@ -180,11 +180,11 @@ class World:
         self._events: list[threading.Event] = []
         self._watchdog = threading.Timer(DEADLINE, self.shared.cancel, (_native.CAUSE_CLOSED, AssertionError("the test is stuck")))
         self._watchdog.daemon = True
+        self._watchdog.start()
         for _ in range(groups):
             self.new_group()
 
     def __enter__(self) -> Self:
-        self._watchdog.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:

@@ -144,12 +144,22 @@ static void test_death_from_outside_is_never_undone(void) {
 /* Running is "state, then flag"; leading is "flag, then state". One of the two sees the other, in each round. */
 
 static pl_flag *pending;
-static atomic_int started, finished;
+static atomic_int ready, started, finished;
 static int group_saw, leader_saw;
 
+/* Both have both in their caches, and leave at nearly the same moment: as near as it can be to doing it at once. */
+static void leave(int round, uint64_t *chance) {
+    start_together(&ready, 2 * round);
+    CHECK(pl_safepoint_state(safepoint) == PL_PARKED && !pl_flag_load(pending, PL_SEQ_CST));
+    start_together(&started, 2 * round);
+    for (volatile unsigned spins = random_below(chance, 30); spins != 0; spins--) {
+    }
+}
+
 static void *run_and_look(void *unused) {
+    uint64_t chance = random_seed(0, 0);
     for (int round = 1; round <= ROUNDS; round++) {
-        start_together(&started, 2 * round);
+        leave(round, &chance);
         if (round % 2) {
             pl_safepoint_run(safepoint);
         } else {
@@ -157,6 +167,7 @@ static void *run_and_look(void *unused) {
         }
         group_saw = pl_flag_load(pending, PL_SEQ_CST);
         start_together(&finished, 2 * round);
+        pl_safepoint_park(safepoint);
     }
     return unused;
 }
@@ -165,14 +176,14 @@ static void test_group_that_runs_and_leader_do_not_both_miss(void) {
     set_up();
     pending = pl_flag_new();
     pthread_t group = thread_start(run_and_look, NULL);
+    uint64_t chance = random_seed(0, 1);
     for (int round = 1; round <= ROUNDS; round++) {
-        start_together(&started, 2 * round);
+        leave(round, &chance);
         pl_flag_set(pending);
         leader_saw = pl_safepoint_state(safepoint) == PL_RUNNING;
         start_together(&finished, 2 * round);
         CHECK(group_saw || leader_saw);
-        pl_flag_clear(pending); /* the group waits for the next round */
-        pl_safepoint_park(safepoint);
+        pl_flag_clear(pending);
     }
     thread_join(group);
     pl_flag_free(pending);

@@ -95,8 +95,9 @@ static int run_guest(struct life *self, int depth) {
             pl_safepoint_restore(safepoint, running);
             CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED);
         } else if (dice == 6) {
-            /* Mostly by a host call. One that stays RUNNING makes others wait for its pauses. */
-            int running = random_below(&self->chance, 8) ? pl_safepoint_park(safepoint) : PL_RUNNING;
+            /* Mostly by a host call. One that stays RUNNING makes others wait for its pauses, so these are short. */
+            int stays = self->member.is_eager && random_below(&self->chance, 8) == 0;
+            int running = stays ? PL_RUNNING : pl_safepoint_park(safepoint);
             lead_some(self);
             pl_safepoint_restore(safepoint, running);
             CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED);

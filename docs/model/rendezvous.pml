@@ -8,7 +8,7 @@
      OPS       operations that are led in the whole run
    Switches, each a run of its own
      CANCEL    somebody outside cancels the linker at some moment
-     REAPER    somebody outside declares one group dead at some moment
+     REAPER    somebody outside declares one group of this set (a number, bit by bit) dead at some moment
      UNLEASED  the write lock is also taken without the token: by a group that leaves, and by one that changes what nobody replays
    Without CANCEL and REAPER nothing from outside ever helps a group that is stuck, so these two do not hide a deadlock. */
 #ifndef NG
@@ -454,13 +454,14 @@ proctype canceller() {
 #endif
 
 #ifdef REAPER
+#define KILLS(g) ((REAPER & BIT(g)) && (state[g] == PARK || state[g] == RUN))
 proctype reaper() {
 end_reaper:
   if
-  :: atomic { state[0] == PARK || state[0] == RUN -> state[0] = DEAD }
-  :: atomic { state[1] == PARK || state[1] == RUN -> state[1] = DEAD }
+  :: atomic { KILLS(0) -> state[0] = DEAD }
+  :: atomic { KILLS(1) -> state[1] = DEAD }
 #if NG > 2
-  :: atomic { state[2] == PARK || state[2] == RUN -> state[2] = DEAD }
+  :: atomic { KILLS(2) -> state[2] = DEAD }
 #endif
   fi
 }
