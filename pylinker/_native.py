@@ -15,7 +15,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError
@@ -181,16 +181,31 @@ def call(member: Member, context: Context, func: Func, raw: Values, count: int) 
 
 # Host functions
 
-_host_functions: dict[int, Callable[[Values], None]] = {}
+
+class _HostTarget(NamedTuple):
+    function: Callable[[Values], None]
+    keep: Callable[[BaseException], None]
+
+
+_host_functions: dict[int, _HostTarget] = {}
 _host_handles = itertools.count(1)
 
 
-@ffi.def_extern(error=-1)  # type: ignore[untyped-decorator]
+def _keep_of_host(_kind: object, error: BaseException | None, traceback: Any) -> int:
+    """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
+    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
+    if handle in _host_functions and error is not None:
+        _host_functions[handle].keep(error)
+    return -1
+
+
+@ffi.def_extern(error=-1, onerror=_keep_of_host)  # type: ignore[untyped-decorator]
 def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity: int) -> int:  # noqa: ARG001
-    """Run the Python function behind ``handle``; whatever it raises becomes the message of a trap."""
+    """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
     try:
-        _host_functions[handle](raw)
-    except BaseException as error:  # noqa: BLE001 - the callable has kept the exception; C needs only the text
+        _host_functions[handle].function(raw)
+    except BaseException as error:  # noqa: BLE001 - it is raised again by the call that entered the guest
+        _host_functions[handle].keep(error)
         text = str(error).encode("utf-8", "replace")[: capacity - 1]
         ffi.memmove(message, text + b"\0", len(text) + 1)
         return 1
@@ -200,16 +215,24 @@ def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity:
 class HostFunction:
     """A Python callable that a guest can import.
 
-    It gets the raw values (arguments in, results out), and runs while the group of ``member`` is parked. Keep the object as long as its
+    It gets the raw values (arguments in, results out), and runs while the group of ``member`` is parked. What it raises is given to
+    ``keep``, and the guest traps. Keep the object as long as its
     store lives: wasmtime keeps its address.
     ``entries`` counts how often the guest came in.
     """
 
     __slots__ = ("_handle", "_record", "extern")
 
-    def __init__(self, context: Context, type_address: int, function: Callable[[Values], None], member: Member | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        type_address: int,
+        function: Callable[[Values], None],
+        keep: Callable[[BaseException], None],
+        member: Member | None,
+    ) -> None:
         self._handle = next(_host_handles)
-        _host_functions[self._handle] = function
+        _host_functions[self._handle] = _HostTarget(function, keep)
         group = member.pointer if member else ffi.NULL
         self._record = ffi.new("pl_hostfn *", {"callback": lib.pl_python_host, "handle": self._handle, "group": group})
         self.extern: Extern = ffi.new("pl_extern *")

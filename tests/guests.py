@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pylinker
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  # enum kind of main.c
 DEADLINE = 60
@@ -28,7 +31,7 @@ class DeadlineError(AssertionError):
 def deadline(seconds: float = DEADLINE) -> Iterator[None]:
     """End what takes longer: with DeadlineError where the main thread is, and if that does not help, with all stacks and the process."""
 
-    def late(signum: int, frame: object) -> None:
+    def late(_signum: int, _frame: object) -> None:
         faulthandler.dump_traceback(file=uncaptured)
         raise DeadlineError(f"not done after {seconds} seconds")
 
@@ -69,7 +72,7 @@ class Guest:
         for name in ("progress", "answers", "mail", "letters", "tids", "told", "stack_of", "tls_of", "tls_at", "symbol_at", "message"):
             self.address(name)
 
-    def __enter__(self) -> Guest:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -464,6 +464,7 @@ def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybod
 
     def commit():
         waiting.append(world.start(world.shared.acquire_topology_token, other.state))
+        wait_until(lambda: other.arrived == 2)
 
     with pytest.raises(InternalError, match="try_broadcast of operation 2 failed") as caught:
         world.lead(leader, "open b", commit=commit)
@@ -547,7 +548,7 @@ def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes
 
     def fail_now():
         guest.ring()
-        wait_until(lambda: group.arrived == 1)
+        wait_until(lambda: group.arrived == other.arrived == 1)
         raise failure
 
     topology, guard = take(world, leader)

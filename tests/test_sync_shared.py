@@ -356,6 +356,26 @@ def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(w
     assert world.is_poisoned()
 
 
+def test_read_linker_state_has_replayed_everything_before_it_returns(world, shared, group):
+    world.lead(world.new_group(), "open a")
+    looks = []
+    group.on_replay = lambda _number, _operation: looks.append(world.native.readers)
+    with shared.read_linker_state(group.state):
+        assert group.replayed == [(1, "open a")]
+    assert looks == [1]
+    world.assert_untouched()
+
+
+def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_back(world, shared, group):
+    world.lead(world.new_group(), "open a")
+    group.on_replay = fail
+    with pytest.raises(KeyError, match="no such slot") as caught:
+        shared.read_linker_state(group.state)
+    assert shared.cause == _native.CAUSE_REPLAY
+    assert shared.reason is caught.value
+    assert world.native.readers == 0
+
+
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
 def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, group, monkeypatch, wait):
     reason = KeyError("first")

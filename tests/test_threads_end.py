@@ -45,7 +45,7 @@ def program(scenario: Scenario, *args: str, **keywords: object) -> Guest:
 def ended(guest: Guest) -> None:
     """Whatever is done with a program that has ended, it says so, and nobody waits."""
     for attempt in (
-        lambda: guest.main.nothing(),
+        lambda: guest.main.add_tls(1),
         lambda: guest.program.spawn("nothing"),
         lambda: guest.program.dlopen("libtwice.so"),
         lambda: guest.main.add_tls.slot,
@@ -215,10 +215,8 @@ class TestClose:
         guest.until("running", 4)
         guest.program.close()
         for thread in threads:
-            try:
+            with suppress(SynchronizationAborted):
                 assert thread.join(DEADLINE) >= 0
-            except SynchronizationAborted:
-                pass
 
     def test_while_a_thread_is_in_a_constructor(self, guest: Guest) -> None:
         thread = guest.program.spawn("open_library", "libtrap.so", 2)
@@ -248,11 +246,14 @@ class TestClose:
         closer.join()
         assert guest.program.closed
 
-    def test_a_program_with_threads_that_is_dropped_can_be_closed_by_with(self, scenario: Scenario) -> None:
-        with pytest.raises(ZeroDivisionError):
-            with Guest(scenario("threads")) as guest:
+    def test_by_with_when_the_host_fails(self, scenario: Scenario) -> None:
+        def fail(guest: Guest) -> None:
+            with guest:
                 guest.start(*ENDLESS)
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail(Guest(scenario("threads")))
 
     def test_many_programs_side_by_side(self, scenario: Scenario) -> None:
         guests = [Guest(scenario("threads"), preempt=number % 2 == 0) for number in range(6)]
@@ -300,9 +301,7 @@ class Interrupted:
     """A program in a process of its own that gets SIGINT once it has said that it is ready."""
 
     def __init__(self, command: list[str], directory: Path) -> None:
-        process = subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
             started = time.monotonic()
@@ -315,7 +314,12 @@ class Interrupted:
             process.communicate()
 
 
-MODES = [("compute", "0"), ("compute", "1"), ("compute", "8"), ("sleep", "0"), ("sleep", "4"), ("yield", "3"), ("stdin", "0"), ("stdin", "2")]
+MODES = [
+    *[("compute", count) for count in "018"],
+    *[("sleep", count) for count in "04"],
+    *[("stdin", count) for count in "02"],
+    ("yield", "3"),
+]
 
 
 class TestInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import wasmtime
@@ -36,7 +37,7 @@ def guest(scenario: Scenario) -> Iterator[Guest]:
         yield guest
 
 
-class Injected(Exception):
+class Injected(Exception):  # noqa: N818 - it says what it is
     pass
 
 
@@ -181,15 +182,14 @@ class TestFollower:
         with pytest.raises(wasmtime.Trap):
             follower.join(DEADLINE)
         for thread in [leader, *threads]:
-            try:
-                thread.join(DEADLINE)  # what is over before the end is over
-            except SynchronizationAborted as error:
-                assert isinstance(error.__cause__, wasmtime.Trap)
+            with suppress(SynchronizationAborted):  # unless it was over before the end
+                thread.join(DEADLINE)
+        with pytest.raises(SynchronizationAborted) as caught:
+            guest.main.nothing()
+        assert isinstance(caught.value.__cause__, wasmtime.Trap)
         all_aborted(guest, [])
 
-    def test_traps_in_a_call_from_python_during_the_rendezvous(
-        self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]
-    ) -> None:
+    def test_traps_in_a_call_from_python_during_the_rendezvous(self, guest: Guest) -> None:
         threads = guest.start(YIELD)
         leaders: list[pylinker.GuestThread] = []
         linker, library = guest.program._linker, b"libtwice.so\0"
@@ -213,26 +213,25 @@ class TestFollower:
         guest.still_works()
 
     def test_exits_during_the_rendezvous(self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]) -> None:
-        exit_slot = guest.main["work"].slot
-        assert exit_slot
         threads = guest.start(COMPUTE, YIELD)
         leader = rendezvous()
         guest.program._linker.threads.end(status=3)
         all_aborted(guest, [leader, *threads])
 
     @pytest.mark.parametrize("error", [Injected("replay"), InternalError("replay"), pylinker.LinkError("replay"), MemoryError("replay")])
-    def test_fails_to_replay(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-        threads = guest.start(YIELD, YIELD, NAP, SERVE)
-        fault = Fault(monkeypatch, InstanceGroup, "replay", error)
-        fault.thread = threads[0].thread
-        leader = guest.program.spawn("open_library", "libtwice.so", 2)
-        with pytest.raises(type(error), match="replay"):
-            threads[0].join(DEADLINE)
-        for thread in [leader, *threads[1:]]:
-            with pytest.raises(SynchronizationAborted) as caught:
-                thread.join(DEADLINE)
-            assert caught.value.__cause__ is error
-        all_aborted(guest, [])
+    def test_fails_to_replay(self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        with Guest(scenario("threads"), preempt=True) as guest:
+            threads = guest.start(COMPUTE, COMPUTE, YIELD, NAP, SERVE)  # the first is never parked: the leader waits for it
+            fault = Fault(monkeypatch, InstanceGroup, "replay", error)
+            fault.thread = threads[0].thread
+            leader = guest.program.spawn("open_library", "libtwice.so", 2)
+            with pytest.raises(type(error), match="replay"):
+                threads[0].join(DEADLINE)
+            for thread in [leader, *threads[1:]]:
+                with pytest.raises(SynchronizationAborted) as caught:
+                    thread.join(DEADLINE)
+                assert caught.value.__cause__ is error
+            all_aborted(guest, [])
 
     def test_that_is_idle_fails_to_replay(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
         threads = guest.start(YIELD, NAP)
@@ -256,20 +255,23 @@ class TestFollower:
         halt.go.set()
         all_aborted(guest, [leader])
 
-    def test_program_is_closed_while_one_replays(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        threads = guest.start(YIELD, YIELD, SLEEP)
-        halt = Halt(monkeypatch, InstanceGroup, "replay")
-        leader = guest.program.spawn("open_library", "libtwice.so", 2)
-        assert halt.reached.wait(DEADLINE)
-        closer = threading.Thread(target=guest.program.close)
-        closer.start()
-        with pytest.raises(SynchronizationAborted):
-            leader.join(DEADLINE)
-        halt.go.set()
-        for thread in threads:
-            with pytest.raises(SynchronizationAborted):
-                thread.join(DEADLINE)
-        closer.join()
+    def test_program_is_closed_while_one_replays(self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+        with Guest(scenario("threads"), preempt=True) as guest:
+            threads = guest.start(COMPUTE, COMPUTE, SLEEP)
+            halt = Halt(monkeypatch, InstanceGroup, "replay")
+            leader = guest.program.spawn("open_library", "libtwice.so", 2)
+            assert halt.reached.wait(DEADLINE)
+            closer = threading.Thread(target=guest.program.close)
+            closer.start()
+            try:
+                with pytest.raises(SynchronizationAborted):
+                    leader.join(DEADLINE)
+            finally:
+                halt.go.set()
+                closer.join()
+            for thread in threads:
+                with pytest.raises(SynchronizationAborted):
+                    thread.join(DEADLINE)
 
 
 class TestSpawnFailsHalfWay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import wasmtime
@@ -123,8 +124,7 @@ class TestSpawn:
         results: list[int] = []
 
         def spawn() -> None:
-            for value in range(5):
-                results.append(guest.program.spawn("add_tls", value).join(DEADLINE))
+            results.extend(guest.program.spawn("add_tls", value).join(DEADLINE) for value in range(5))
 
         pythons = [threading.Thread(target=spawn) for _ in range(6)]
         for python in pythons:
@@ -167,7 +167,7 @@ class TestThreadsOfTheGuest:
         assert guest.array("tls_of", 30) == [7] * 30
         assert len(set(guest.array("tls_at", 30))) == 30
         stacks = sorted(guest.array("stack_of", 30))
-        assert all(8192 - 64 <= above - below <= 8192 + 64 for below, above in zip(stacks, stacks[1:], strict=False))
+        assert all(8192 - 64 <= above - below <= 8192 + 64 for below, above in pairwise(stacks))
         assert guest.main.finish(30) == 30
 
     def test_dlsym_of_thread_local_data_gives_the_calling_threads(self, guest: Guest) -> None:
@@ -192,9 +192,8 @@ class TestThreadsOfTheGuest:
             assert all(tid > 0 for tid in guest.array("tids", 8))
 
     def test_without_threads_no_thread_starts(self, scenario: Scenario) -> None:
-        with Guest(scenario("threads"), threads=False) as guest:
-            with pytest.raises(pylinker.UndefinedSymbolError, match="thread-spawn"):
-                guest.main.start_threads(0, 1, RETURN, 0)
+        with Guest(scenario("threads"), threads=False) as guest, pytest.raises(pylinker.UndefinedSymbolError, match="thread-spawn"):
+            guest.main.start_threads(0, 1, RETURN, 0)
 
 
 class TestErrors:

@@ -1,7 +1,7 @@
 """Many groups that do everything at random, with random delays inside the protocol. At the end all tables are equal.
 
-``PYLINKER_STRESS_SECONDS`` is the time for each number of groups (10), ``PYLINKER_STRESS_SEED`` repeats a run as far as scheduling allows: each
-thread draws from a generator of its own, made of the seed and the thread's name.
+``PYLINKER_STRESS_SECONDS`` is the time for each number of groups (10), ``PYLINKER_STRESS_SEED`` repeats a run as far as scheduling
+allows: each thread draws from a generator of its own, made of the seed and the thread's name.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Stress:
         threading.current_thread().name = f"stress-{name}"
         choice = random.Random(f"{self.seed} thread {name}")
         try:
-            replaced = self._work(name, group, choice)
+            replaced = self._work(choice)
         except BaseException as error:
             self._failed(error)
             raise
@@ -131,7 +131,7 @@ class Stress:
         self.failures.append(error)
         self._meeting.abort()
 
-    def _work(self, name: int, group: InstanceGroup, choice: random.Random) -> bool:
+    def _work(self, choice: random.Random) -> bool:
         acts = [self._open, self._open, self._present, self._present, self._browse, self._browse, self._churn, self._short, self._own]
         while time.monotonic() < self.until and not self.failures:
             act = choice.choice(acts)
@@ -273,9 +273,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("preempt", [False, True], ids=["", "preempt"])
 @pytest.mark.parametrize("groups", [2, 8, 32])
-def test_groups_that_do_everything_at_random(
-    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, groups: int, preempt: bool
-) -> None:
+def test_groups_that_do_everything_at_random(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, groups: int, preempt: bool) -> None:
     print(f"PYLINKER_STRESS_SEED={SEED}")  # pytest shows it when the test fails
     with orderly(SECONDS + 2 * DEADLINE), Guest(scenario("threads"), preempt=preempt, stack_size=1 << 17) as guest:
         guest["leave_constructor"] = 1

@@ -136,9 +136,7 @@ print(json.dumps(counts))
 class TestStandardInput:
     def test_a_blocked_read_holds_nobody_up(self, scenario: Scenario, tmp_path: Path) -> None:
         command = [sys.executable, "-c", STDIN, str(scenario("threads")), str(Path(__file__).parent)]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             assert process.stdout.readline() == "others write\n", process.communicate()[1]
             assert process.stdout.readline() == "now\n", process.communicate()[1]

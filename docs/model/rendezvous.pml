@@ -289,7 +289,7 @@ token:                                                     /* acquire_topology_t
   :: g == NG -> break
   :: atomic { g < NG && arrived[g] >= cur -> remembered = remembered | BIT(g); g++; next(listed) }
   :: atomic { g < NG && (state[g] == PARK || state[g] == DEAD) -> g++; next(listed) }
-  :: g < NG && state[g] == ABSENT -> assert(false)         /* never: it was freed */
+  :: g < NG && state[g] == ABSENT -> assert(state[g] != ABSENT) /* never: it was freed */
   :: g < NG && timed -> goto withdraw                      /* the time is over */
   od;
   atomic { forget(); broadcast(remembered); real = cur }   /* pl_lead_publish: publish, */
@@ -310,7 +310,7 @@ token:                                                     /* acquire_topology_t
   :: g == NG -> break
   :: atomic { g < NG && applied[g] >= cur -> g++; next(remembered) }
   :: atomic { g < NG && state[g] == DEAD -> g++; next(remembered) }
-  :: g < NG && state[g] == ABSENT -> assert(false)         /* never: it was freed */
+  :: g < NG && state[g] == ABSENT -> assert(state[g] != ABSENT) /* never: it was freed */
   od;
   atomic {                                                 /* a leader that returns: whoever was there and lives has it */
     g = 0;

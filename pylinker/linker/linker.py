@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,17 +20,15 @@ from pylinker.errors import (
     ClosedError,
     LibraryNotFoundError,
     LinkError,
-    NotDynamicError,
     RendezvousTimeout,
     SignatureMismatchError,
     SymbolNotFoundError,
     SynchronizationAborted,
 )
 from pylinker.linker.context import LinkContext
+from pylinker.linker.destructors import Closures, Destructors
 from pylinker.linker.dlfcn import (
-    DL_ERROR_CAPACITY,
     MODES,
-    PROVIDED,
     RTLD_DEFAULT,
     RTLD_GLOBAL,
     RTLD_NEXT,
@@ -41,8 +38,9 @@ from pylinker.linker.dlfcn import (
     GuestCalls,
 )
 from pylinker.linker.group import InstanceGroup
+from pylinker.linker.groups import Groups
 from pylinker.linker.module import AtExit, LoadedModule
-from pylinker.linker.operation import AllocateFunctionTable, LoadModules, SlotPatch, UnloadModule
+from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import LoadPlan, Request
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
@@ -50,19 +48,16 @@ from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import ThreadTable
 from pylinker.runtime.memory import Memory
-from pylinker.runtime.store import GuestStore
-from pylinker.runtime.wasi import Wasi, WasiHost
 from pylinker.sync import LinkerShared
-from pylinker.wasm import FuncType, Kind, Limits, MemoryType
+from pylinker.wasm import FuncType, Kind, MemoryType
 
 if TYPE_CHECKING:
     from pylinker.linker import limits as _limits
     from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
-    from pylinker.linker.operation import DlOperation, ThreadLocalBlock
+    from pylinker.linker.operation import ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
-    from pylinker.sync import TopologyToken, WriteGuard
 
 __all__ = ["Linker"]
 
@@ -71,8 +66,6 @@ logger = logging.getLogger("pylinker.linker")
 _PAGE = 1 << 16
 _COMMAND = FuncType((), ())
 _THREAD_START = FuncType(("i32", "i32"), ())
-_CLOSURE_BLOCK = 64
-"""Slots that are given out to all tables at once when a closure needs one: a rendezvous for the first, none for the rest."""
 
 
 class Linker:
@@ -104,26 +97,27 @@ class Linker:
         self.locator = locator
         self.bind_now = bind_now
         self.stack_size = align_up(stack_size, 16)
-        self.main: LoadedModule | None = None
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         self._guest_calls = GuestCalls(self)
-        self._host = WasiHost(self._new_store(None), process, cache) if threads else None
-        with self.context.shared.write_linker_state_alone() as guard:
-            main_group = self._new_group(guard, None, process)
-        self.context.set_main_group(main_group)
-        self.context.shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(main_group.state.number))
+        self._groups = Groups(self.context, process, cache, self._guest_calls.function_for, stack_size=self.stack_size)
+        main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, lambda: main_group.memory)
         self._initialized = itertools.count(1)
-        self._exit_hook_made = False
         self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
-        self._closures: list[int] = []
+        self._closures = Closures(self.context)
+        self._destructors = Destructors(self.context, self._closures)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = self.memory.zero
 
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
+
+    @property
+    def main(self) -> LoadedModule | None:
+        """The main module, or None."""
+        return self.state.main
 
     @property
     def group(self) -> InstanceGroup:
@@ -148,35 +142,12 @@ class Linker:
 
     # Groups
 
-    def _new_store(self, group_member: object) -> GuestStore:
-        limits = self.state.limits
-        return GuestStore(group_member, memory=limits.memory, table=limits.table, preempt=self.context.preempt)  # type: ignore[arg-type]
-
-    def _new_group(
-        self, guard: WriteGuard[LinkerState], topology: TopologyToken | None, process: WasiProcess | None = None
-    ) -> InstanceGroup:
-        """Make a group without instances. The rendezvous knows it from now on; it is parked."""
-        link = _GroupLink()
-        state = self.context.shared.subscribe(guard, link.replay, topology)
-        try:
-            store = self._new_store(state.member)
-            host = self._host
-            if host is None:
-                assert process is not None
-                host = WasiHost(store, process, self._cache)
-            group = InstanceGroup(state, store, Wasi(host, store), self._cache, self._guest_calls.function_for)
-        except BaseException:
-            self.context.shared.unsubscribe(guard, state)
-            raise
-        link.group = weakref.ref(group)
-        return group
-
     def prepare_for_instance_group(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
         """Prepare a new group, on the parent's thread: take the topology token, so that nothing changes until the child exists.
 
         Blocks, cooperatively. Hand the result to the child's thread (:meth:`create_instance_group`), or abandon it.
         """
-        return PreparedInstanceGroup(self.context.shared.acquire_topology_token(self.group.state), wants_stack=wants_stack)
+        return self._groups.prepare(wants_stack=wants_stack)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, on the child's thread, with every module loaded so far.
@@ -184,74 +155,11 @@ class Linker:
         Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left
         then.
         """
-        topology = prepared.take()
-        try:
-            topology, guard = self.context.shared.write_linker_state_blocking_holding_topology(topology)
-            with guard:
-                group = self._new_group(guard, topology)
-                try:
-                    with self.context.creating(group):
-                        self._furnish(group, wants_stack=prepared.wants_stack)
-                except BaseException:
-                    self._clear(guard, group)
-                    raise
-                self.state.groups.append(group.state.number)
-                return group
-        finally:
-            topology.release()
-
-    def _furnish(self, group: InstanceGroup, *, wants_stack: bool) -> None:
-        """Give a new group memory, table, stack, and instances of all modules."""
-        main_group = self.context.main_group
-        group.share_memory(main_group)
-        if self.main is None or self.main.is_position_independent or not self.main.info.tables:
-            group.make_table(Limits(self.state.table.size, None))
-        if wants_stack:
-            group.stack = (self.state.memory.allocate(self.stack_size, 16, module="stack of a thread"), self.stack_size)
-        if self.main is None or self.main.is_position_independent:
-            group.make_stack_pointer(sum(group.stack))
-        number = group.state.number
-        blocks = [self.state.new_block(number, module) for module in self.state.order]
-        patches = [
-            SlotPatch(slot, definition)
-            for module in self.state.order
-            for function, slot in module.slots.items()
-            if (definition := module.definition_of(function)) is not None
-        ]
-        group.apply(LoadModules(tuple(self.state.order), self.state.table.size, tuple(patches), tuple(filter(None, blocks))))
-        if self.state.finalizer is not None:
-            group.apply(AllocateFunctionTable(self.state.table.size, self.state.finalizer))
-        if not wants_stack:
-            return
-        if group.stack_top is None:
-            raise NotDynamicError(
-                "a thread for a function needs a stack, but the main module does not export its stack pointer; "
-                "link it with -Wl,--export=__stack_pointer, or start the thread from the guest"
-            )
-        group.stack_top = sum(group.stack)  # an ordinary main's instance begins with the stack of the main thread
+        return self._groups.create(prepared)
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
-        group.state.member.die()
-        shared = self.context.shared
-        if shared.cause:
-            return  # the whole linker goes; a dead member is waited for by nobody
-        try:
-            topology, guard = shared.write_linker_state_with_topology(group.state)
-        except LinkError:
-            return  # cancelled meanwhile
-        with topology, guard:
-            self.state.groups.remove(group.state.number)
-            self._clear(guard, group)
-
-    def _clear(self, guard: WriteGuard[LinkerState], group: InstanceGroup) -> None:
-        number = group.state.number
-        self.context.shared.unsubscribe(guard, group.state)
-        for key in [key for key in self.state.blocks if key[0] == number]:
-            self.state.release_block(self.state.blocks.pop(key))
-        self.state.memory.release(*group.stack)
-        if group.dl_error_address:
-            self.state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
+        self._groups.shutdown(group)
 
     def thread_spawn(self, argument: int) -> int:
         """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
@@ -428,7 +336,7 @@ class Linker:
         """Undo a load whose constructors failed, with what they opened."""
         gone = self._dependents(plan.new)
         with _logged("destructor during the undoing of a failed load"):
-            self._run_destructors([module for module in gone if module.initialized])
+            self._destructors.run([module for module in gone if module.initialized])
         with _logged("undoing a failed load"):
             with self.context.exclusive() as change:
                 kept = set(promoted) - gone
@@ -629,7 +537,7 @@ class Linker:
             return False
         unloaded = True
         try:
-            self._run_destructors(dead)
+            self._destructors.run(dead)
         finally:
             try:
                 with self.context.exclusive() as change:
@@ -641,87 +549,24 @@ class Linker:
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
         return unloaded
 
-    def _run_destructors(self, modules: Iterable[LoadedModule]) -> None:
-        """Run what the modules registered, the last constructed module first, the last registration first."""
-        failure: BaseException | None = None
-        for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
-            while module.at_exit:
-                slot, argument = module.at_exit.pop()
-                try:
-                    self.group.call_slot(slot, *(() if argument is None else (argument,)))
-                except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError) as error:
-                    failure = failure or error
-        try:
-            if failure is not None:
-                raise failure
-        finally:
-            del failure  # no cycle through this frame
-
     def at_exit(self, module: LoadedModule, entry: AtExit) -> None:
         """Register a destructor of a module, to be run when it is unloaded or the program exits."""
-        module.at_exit.append(entry)
-        if not self._exit_hook_made:
-            self._exit_hook_made = True
-            self._make_exit_hook()
-
-    def _make_exit_hook(self) -> None:
-        """Have the program's own ``exit`` run the libraries' destructors, so that they come before its streams are flushed.
-
-        Where no module exports ``__cxa_atexit``, they run after the program has exited instead.
-        """
-        with self.context.reading():
-            definition = self.state.lookup("__cxa_atexit", self.state.global_scope)
-        if definition is None or definition.type != PROVIDED["__cxa_atexit"] or not self.group.has(definition.module):
-            return
-        slot = self.allocate_closure_slot(finalizer=True)
-        self.group.call(self.group.function(definition.module, definition.export.name), slot, 0, 0)
-
-    def allocate_closure_slot(self, *, finalizer: bool = False) -> int:
-        """Return a table slot that is free in every group, for a function that is no module's.
-
-        Slots come in blocks, so that most calls need no rendezvous; with ``finalizer`` each group puts the exit hook there.
-        """
-        with self.context.exclusive() as change:
-            if self._closures and not finalizer:
-                return self._closures.pop()
-            self.state.table.note_size(self.group.table_size)
-            base = self.state.table.allocate(_CLOSURE_BLOCK, 1, module="closures")
-            operation = AllocateFunctionTable(self.state.table.size, base if finalizer else None)
-
-            def commit() -> None:
-                self._closures += range(base + 1, base + _CLOSURE_BLOCK)
-                if finalizer:
-                    self.state.finalizer = base
-
-            try:
-                self.group.apply(operation)
-                change.publish(operation, commit)
-            except LinkError:
-                with change.undoing():
-                    self.state.table.release(base, _CLOSURE_BLOCK)
-                raise
-            return base
-
-    def free_closure_slot(self, slot: int) -> None:
-        """Take a closure's slot back, to be given out again; the caller has emptied it in every group that filled it."""
-        with self.context.exclusive():
-            self._closures.append(slot)
+        self._destructors.register(module, entry)
 
     def finalize(self) -> None:
         """Run all destructors that are left: the program exits."""
-        self._run_destructors(list(self.state.modules))
+        self._destructors.run(list(self.state.modules))
 
+    def allocate_closure_slot(self) -> int:
+        """Return a table slot that is free in every group, for a function that is no module's.
 
-class _GroupLink:
-    """From the rendezvous to a group, without keeping it alive."""
+        Slots come in blocks, so that most calls need no rendezvous.
+        """
+        return self._closures.allocate()
 
-    group: Callable[[], InstanceGroup | None] = staticmethod(lambda: None)
-
-    def replay(self, number: int, operation: DlOperation) -> None:
-        """Carry an operation out in the group."""
-        group = self.group()
-        if group is not None:
-            group.replay(number, operation)
+    def free_closure_slot(self, slot: int) -> None:
+        """Take a closure's slot back, to be given out again; the caller has emptied it in every group that filled it."""
+        self._closures.free(slot)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Se
     if main is not None:
         info = parse_module(main.data, name=main.name)
         module = LoadedModule(main.name, main.path, info, None, linker.state.next_number(), is_main=True)
-        linker.main = module
+        linker.state.main = module
     else:
         linker.state.next_number()  # number 1 is the handle of the program as a whole
     requests = [Request(name, trusted=True) for name in libraries]
@@ -107,8 +107,9 @@ def _start_independent(
     maxima = [each.maximum for each in tables if each.maximum is not None]
     if maxima and min(maxima) < operation.table_size:
         raise LimitError(f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}")
+    linker.state.table_maximum = min(maxima, default=None)
     if not (module and module.info.tables and "__indirect_function_table" in module.info.exports):
-        linker.group.make_table(Limits(operation.table_size, min(maxima, default=None)))
+        linker.group.make_table(Limits(operation.table_size, linker.state.table_maximum))
     linker.group.make_stack_pointer(align_up(stack_size, _STACK_ALIGNMENT))
     linker.commit_start(plan, operation)
 

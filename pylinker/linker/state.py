@@ -120,9 +120,10 @@ class SlotAllocator:
 class LinkerState:
     """Modules, scopes, names, memory and table of one program.
 
-    Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL),
-    ``memory`` and ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
-    (thread-local blocks), ``finalizer`` (the slot of the exit hook, or None), ``threaded``. LinkerShared guards it.
+    Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
+    ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
+    (thread-local blocks), ``finalizer`` (the slot of the exit hook, or None), ``threaded``, ``main`` (the main module, or None),
+    ``table_maximum`` (slots that a module allows at most, or None). LinkerShared guards it.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -137,6 +138,8 @@ class LinkerState:
         self.blocks: dict[tuple[int, LoadedModule], ThreadLocalBlock] = {}
         self.finalizer: int | None = None
         self.threaded = False
+        self.main: LoadedModule | None = None
+        self.table_maximum: int | None = None
         self.linker_symbols: dict[str, int] = {}
         self._by_name: dict[str, LoadedModule] = {}
         self._by_path: dict[str, LoadedModule] = {}

@@ -142,16 +142,12 @@ class GuestStore:
         """Make a host function; whatever ``function`` raises comes out of the call that entered the guest."""
         known = weakref.ref(self)  # the registry of host functions must not keep the store alive
 
-        def guarded(raw: Values) -> None:
-            try:
-                function(raw)
-            except BaseException as error:
-                store = known()
-                if store is not None:
-                    store.pending = error
-                raise
+        def keep(error: BaseException) -> None:
+            store = known()
+            if store is not None and store.pending is None:
+                store.pending = error
 
-        return HostFunction(self.context, _address(_function_type(type_).ptr()), guarded, self.member)
+        return HostFunction(self.context, _address(_function_type(type_).ptr()), function, keep, self.member)
 
     def new_wasi_call(self, process: WasiProcess, type_: FuncType, kind: int) -> WasiCall:
         """Make a WASI function that is forwarded to the store of ``process``; connect it before it is called."""
