@@ -108,3 +108,37 @@ def test_captured_output_leaves_no_file(tmp_path, monkeypatch):
         assert program.run() == 0
         assert program.stdout == b""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_before_a_callbacks_own_try_is_not_lost(monkeypatch):
+    """A signal handler's exception may come at the first instruction of a callback, where only cffi can catch it."""
+    program = pylinker.Program(
+        bytes(wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'))
+    )
+    targets = pylinker._native._host_functions
+    before = dict(targets)
+
+    class Sudden(dict):
+        def __getitem__(self, handle):
+            if self.armed:
+                self.armed = False
+                raise KeyboardInterrupt
+            return dict.__getitem__(self, handle)
+
+    # The lookup is inside the try; what keeps is looked up in the handler of the try, so this comes out of the callback itself.
+    sudden = Sudden(before)
+    sudden.armed = False
+    monkeypatch.setattr(pylinker._native, "_host_functions", sudden)
+    original = before[max(before)].function
+
+    def failing(raw):
+        try:
+            original(raw)
+        finally:
+            sudden.armed = True
+
+    for handle, target in before.items():
+        function = failing if target.function is original else target.function
+        dict.__setitem__(sudden, handle, pylinker._native._HostTarget(function, target.keep))
+    with pytest.raises(KeyboardInterrupt):
+        program.main["go"]()

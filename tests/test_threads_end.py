@@ -121,7 +121,7 @@ class TestRun:
 
             helper = threading.Thread(target=end)
             helper.start()
-            assert guest.program.run() == 40
+            assert guest.program.run() in range(40, 49)  # whichever of them came first
             helper.join()
 
 
@@ -332,7 +332,7 @@ class TestInterrupt:
             mode = ("rendezvous", "0")  # then it may as well be over when the signal comes: main exits with 98
         options = json.dumps({"preempt": preempt})
         done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "run", options, *mode], tmp_path)
-        assert (done.status, done.stderr) == (0, "")
+        assert (done.status, done.stderr) == (0, ""), done.stderr
         result, joined, after, joined_after = json.loads(done.stdout)
         assert result == "KeyboardInterrupt" or (result == 98 and mode == ("rendezvous", "0"))
         assert joined
@@ -342,14 +342,14 @@ class TestInterrupt:
     @pytest.mark.parametrize("kind", [COMPUTE, SLEEP, YIELD])
     def test_a_call_is_interrupted_and_the_program_goes_on(self, scenario: Scenario, tmp_path: Path, kind: int) -> None:
         done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "call", "{}", str(kind)], tmp_path)
-        assert (done.status, done.stderr) == (0, "")
+        assert (done.status, done.stderr) == (0, ""), done.stderr
         assert json.loads(done.stdout)[0] == "KeyboardInterrupt"
         assert json.loads(done.stdout)[2:] == ["goes on", True]
 
     @pytest.mark.parametrize("kind", [COMPUTE, SLEEP])
     def test_join_is_interrupted(self, scenario: Scenario, tmp_path: Path, kind: int) -> None:
         done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "spawn", "{}", str(kind)], tmp_path)
-        assert (done.status, done.stderr) == (0, "")
+        assert (done.status, done.stderr) == (0, ""), done.stderr
         result, joined, after, joined_after = json.loads(done.stdout)
         assert (result, joined, after, joined_after) == ("KeyboardInterrupt", False, "goes on", True)
 
