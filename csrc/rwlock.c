@@ -83,7 +83,9 @@ void pl_rwlock_release_write(pl_rwlock *lock) {
 }
 
 void pl_rwlock_poison(pl_rwlock *lock) {
-    atomic_store(&lock->state, PL_POISON);
+    /* Bit by bit: should the writer be a reader already (it failed just after a downgrade), its release must not undo the poison. */
+    atomic_fetch_or(&lock->state, PL_POISON);
+    atomic_fetch_and(&lock->state, ~PL_WRITER);
     pl_event_notify(lock->event);
 }
 

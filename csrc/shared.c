@@ -344,7 +344,7 @@ int pl_group_catch_up(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(self->operations);
     uint64_t published = pl_bus_sent(shared->operations);
-    if (applied >= published || is_dead(self)) {
+    if (applied >= published || is_dead(self) || self->replaying) {
         return 0;
     }
     self->replaying = 1;

@@ -103,7 +103,7 @@ class Group:
         """Be in guest code, as the C core does around a call: RUNNING, a safepoint, the guest, and back."""
         before = lib.pl_safepoint_run(self.member._safepoint)
         try:
-            while self.member.is_behind or self._world.shared.cause:
+            if self.member.is_behind or self._world.shared.cause:
                 self.follow()
             yield
         finally:
@@ -117,7 +117,7 @@ class Group:
             yield
         finally:
             lib.pl_safepoint_restore(self.member._safepoint, before)
-            while self.member.is_behind or self._world.shared.cause:
+            if self.member.is_behind or self._world.shared.cause:
                 self.follow()
 
     def follow(self) -> None:
@@ -178,7 +178,8 @@ class World:
         self.groups: list[Group] = []
         self._jobs: list[Job] = []
         self._events: list[threading.Event] = []
-        self._watchdog = threading.Timer(DEADLINE, self.shared.cancel, (_native.CAUSE_CLOSED, AssertionError("the test is stuck")))
+        self._was_stuck = False
+        self._watchdog = threading.Timer(DEADLINE, self._bark)
         self._watchdog.daemon = True
         self._watchdog.start()
         for _ in range(groups):
@@ -186,6 +187,10 @@ class World:
 
     def __enter__(self) -> Self:
         return self
+
+    def _bark(self) -> None:
+        self._was_stuck = True
+        self.native.cancel(_native.CAUSE_CLOSED)
 
     def __exit__(self, *_exception: object) -> None:
         self._watchdog.cancel()
@@ -199,6 +204,7 @@ class World:
         if not all(job.is_done for job in self._jobs):
             _stuck.append(self)
             raise AssertionError("a thread of the test is stuck")
+        assert not self._was_stuck, "the test was stuck in the linker"
 
     # Parts
 

@@ -481,9 +481,11 @@ def test_a_broken_invariant_after_the_guard_was_released_does_not(world, shared)
     world.assert_untouched()
 
 
-def test_a_writer_becomes_a_reader(world, shared):
+def test_a_writer_becomes_a_reader(world, shared, monkeypatch):
     writer = shared.try_write_linker_state()
-    reader = writer.downgrade()
+    with monkeypatch.context() as patched:
+        patched.setattr(world.native, "release_write", lambda: pytest.fail("another writer could have come between"))
+        reader = writer.downgrade()
     assert not writer.held and reader.held
     assert world.native.readers == 1
     assert reader.state is world.state

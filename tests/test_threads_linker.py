@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import wasmtime
 
 import pylinker
 from guests import COMPUTE, DEADLINE, YIELD, Guest
@@ -125,3 +127,29 @@ def test_a_group_that_is_behind_catches_up_before_it_is_looked_at(guest: Guest) 
     library = guest.program.dlopen("libtwice.so", pylinker.RTLD_NOLOAD)
     assert library.twice(21) == 42
     guest.join([other])
+
+
+# A library that opens another while it is instantiated: in the leader under the write lock, in a follower while it replays.
+IMPATIENT = r"""(module
+  (@dylink.0 (mem-info (memory 20 2)))
+  (import "env" "memory" (memory 1 1024 shared))
+  (import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))
+  (import "env" "__memory_base" (global $base i32))
+  (data (global.get $base) "libtwice.so\00")
+  (func $start (i32.store offset=16 (global.get $base) (call $dlopen (global.get $base) (i32.const 2))))
+  (func (export "handle") (result i32) (i32.load offset=16 (global.get $base)))
+  (func (export "forget") (i32.store offset=16 (global.get $base) (i32.const 77)))
+  (start $start))"""
+
+
+def test_a_start_function_that_opens_a_library_is_refused_in_every_group(guest: Guest, tmp_path: Path) -> None:
+    path = tmp_path / "libimpatient.so"
+    path.write_bytes(wasmtime.wat2wasm(IMPATIENT))
+    idle = Idle(guest)
+    library = guest.program.dlopen(path)
+    assert library.handle() == 0
+    library.forget()
+    assert idle.do(library["handle"]) == 0
+    assert guest.libraries() == ["main.wasm", "libimpatient.so"]
+    idle.leave()
+    guest.still_works()

@@ -31,8 +31,10 @@ static void test_many_readers_keep_a_writer_out(void) {
     }
     for (int readers = 4; readers >= 0; readers--) {
         CHECK(pl_rwlock_try_write(lock) == PL_BUSY);
+        uint32_t key = pl_event_prepare(event);
         pl_rwlock_release_read(lock);
         CHECK(pl_rwlock_readers(lock) == readers);
+        CHECK(readers > 0 || pl_event_prepare(event) != key); /* the last one wakes a writer */
     }
     CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
     tear_down();

@@ -89,7 +89,7 @@ inline broadcast(expected) {
   published = cur
 }
 
-/* log.forget(applied_by_all). One step: a group that leaves or replays meanwhile only makes it less. */
+/* log.forget(applied_by_all). One step: under the write lock nobody replays, and a group that dies meanwhile would only allow more. */
 inline forget() {
   oldest = published;
   g = 0;

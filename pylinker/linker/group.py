@@ -85,6 +85,7 @@ class InstanceGroup:
         self._memory: Extern | None = None
         self.memory_is_shared = False
         self.stack = (0, 0)
+        self.is_replaying = False
         self.dl_error: str | None = None
         self.dl_error_address = 0
         self._table: Extern | None = None
@@ -235,6 +236,13 @@ class InstanceGroup:
         """
         logger.debug("group %d replays operation %d", self.state.number, number)
         operation = _without_gone(operation)
+        self.is_replaying = True
+        try:
+            self._replay(number, operation)
+        finally:
+            self.is_replaying = False
+
+    def _replay(self, number: int, operation: DlOperation) -> None:
         for patch in self._patches(operation):
             if patch.slot < self.table_size and self.store.table_get(self.table, patch.slot) is not None:
                 raise InternalError(
