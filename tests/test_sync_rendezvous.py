@@ -274,6 +274,26 @@ def test_a_group_that_waits_for_its_read_lock_comes_to_the_next_barrier(world):
     assert job.result() == [(1, "open a"), (2, "open b")]
 
 
+def test_no_group_is_in_guest_code_before_it_has_replayed_whatever_moment_it_comes(world):
+    leader, *others = world.groups
+    is_over = world.event()
+    looks = set()
+
+    def come_and_go(group):
+        while not is_over.is_set():
+            with group.running():
+                looks.add(group.member.applied == world.native.published)
+
+    jobs = [world.start(come_and_go, group) for group in others]
+    for number in range(2000):
+        world.lead(leader, f"open {number}", wake=nobody)
+    is_over.set()
+    for job in jobs:
+        job.result()
+    assert looks <= {True}
+    assert all(group.replayed == leader.replayed[: len(group.replayed)] for group in others)
+
+
 def test_threads_that_lead_at_the_same_time_take_turns_and_lose_nothing():
     with World(groups=4) as world:
 
