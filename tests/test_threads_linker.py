@@ -153,3 +153,20 @@ def test_a_start_function_that_opens_a_library_is_refused_in_every_group(guest: 
     assert guest.libraries() == ["main.wasm", "libimpatient.so"]
     idle.leave()
     guest.still_works()
+
+
+FORKING = IMPATIENT.replace('"env" "dlopen" (func $dlopen (param i32 i32)', '"wasi" "thread-spawn" (func $spawn (param i32)').replace(
+    "(call $dlopen (global.get $base) (i32.const 2))", "(call $spawn (i32.const 0))"
+)
+
+
+def test_a_start_function_that_starts_a_thread_is_refused_in_every_group(guest: Guest, tmp_path: Path) -> None:
+    path = tmp_path / "libforking.so"
+    path.write_bytes(wasmtime.wat2wasm(FORKING))
+    idle = Idle(guest)
+    library = guest.program.dlopen(path)
+    assert library.handle() == -1
+    library.forget()
+    assert idle.do(library["handle"]) == -1
+    idle.leave()
+    guest.still_works()

@@ -119,7 +119,7 @@ class LinkContext:
         finally:
             del self._local.group
 
-    def _check_not_instantiating(self) -> None:
+    def check_not_instantiating(self) -> None:
         """Refuse a guest that calls the linker from a start function or a relocation: its thread holds the lock already."""
         if self.changer == threading.get_ident() or self.group.is_replaying:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
@@ -141,7 +141,7 @@ class LinkContext:
         LinkError if this thread has them already: a guest called the linker from a start function or a relocation.
         """
         me = threading.get_ident()
-        self._check_not_instantiating()
+        self.check_not_instantiating()
         topology, guard = self.shared.write_linker_state_with_topology(self.group.state)
         self.changer = me
         try:
@@ -170,7 +170,7 @@ class LinkContext:
         So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
         parked; it gets SynchronizationAborted if the linker is given up.
         """
-        self._check_not_instantiating()
+        self.check_not_instantiating()
         while not self._load_lock.acquire(timeout=_LOAD_SLICE):
             if self.shared.cause:
                 raise self.shared.aborted()

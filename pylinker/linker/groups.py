@@ -76,6 +76,7 @@ class Groups:
 
         Blocks, cooperatively. Hand the result to the child's thread (:meth:`create`), or abandon it.
         """
+        self._context.check_not_instantiating()
         return PreparedInstanceGroup(self._context.shared.acquire_topology_token(self._context.group.state), wants_stack=wants_stack)
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
