@@ -29,8 +29,6 @@ enum {
     SUBSCRIPTION_TIMEOUT = 24,
     SUBSCRIPTION_FLAGS = 40,
     EVENT_SIZE = 32,
-    EVENT_ERROR = 8,
-    EVENT_TYPE = 10,
     TAG_CLOCK = 0,
     CLOCK_REALTIME_ID = 0,
     CLOCK_MONOTONIC_ID = 1,
@@ -63,18 +61,24 @@ static int must_stop(const pl_wasi_call *call) {
 /* Sleeps until `deadline` on pl_now's clock. Answers 0, or -1 if it must stop before. */
 static int sleep_until(const pl_wasi_call *call, int64_t deadline) {
     pl_event *event = pl_shared_event(pl_group_shared(call->group));
+    pl_cancel *cancel = pl_shared_cancel(pl_group_shared(call->group));
+    int64_t due = pl_now() + PL_SLICE; /* of the next check, which may take the GIL: not at every notification, most are for others */
     for (;;) {
-        /* Notifications for others come here too: a look at the count keeps the cancellation, a sticky one, from being missed. */
         uint32_t key = pl_event_prepare(event);
-        if (must_stop(call)) {
+        if (pl_cancel_cause(cancel) != 0) {
             return -1;
         }
         int64_t now = pl_now();
         if (now >= deadline) {
             return 0;
         }
-        int64_t slice = now + PL_SLICE;
-        pl_event_wait(event, key, deadline < slice ? deadline : slice);
+        if (now >= due) {
+            if (must_stop(call)) {
+                return -1;
+            }
+            due = now + PL_SLICE;
+        }
+        pl_event_wait(event, key, deadline < due ? deadline : due);
     }
 }
 

@@ -235,14 +235,7 @@ class Linker:
     def _loaded(self, request: Request) -> LoadedModule:
         module = self.state.by_name(request.name)
         if module is None:
-            requester = request.requester
-            dylink = requester.info.dylink if requester else None
-            located = self.locator.find(
-                request.name,
-                origin=requester.origin if requester else None,
-                runtime_path=dylink.runtime_path if dylink else (),
-                trusted=request.trusted,
-            )
+            located = self.new_plan().locate(request)
             module = self.state.by_path(located.path)
             if module is None:
                 raise LibraryNotFoundError(request.name, searched=[(located.path, "is not loaded, and RTLD_NOLOAD was given")])

@@ -42,7 +42,7 @@ from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TableType, TagType
 
 if TYPE_CHECKING:
-    from pylinker.linker.locator import Locator
+    from pylinker.linker.locator import Located, Locator
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
 
@@ -111,19 +111,23 @@ class LoadPlan:
         """Return the module a request means if it is loaded already (or about to be), by name only."""
         return self._names.get(request.name) or self.state.by_name(request.name)
 
-    def _find(self, request: Request) -> LoadedModule:
-        module = self.find_loaded(request)
-        if module is not None:
-            return module
+    def locate(self, request: Request) -> Located:
+        """Return the file a request means. Raises LibraryNotFoundError."""
         requester = request.requester
         dylink = requester.info.dylink if requester else None
-        located = self._locator.find(
+        return self._locator.find(
             request.name,
             origin=requester.origin if requester else None,
             runtime_path=dylink.runtime_path if dylink else (),
             requester=requester.name if requester else None,
             trusted=request.trusted,
         )
+
+    def _find(self, request: Request) -> LoadedModule:
+        module = self.find_loaded(request)
+        if module is not None:
+            return module
+        located = self.locate(request)
         module = self._paths.get(located.path) or self.state.by_path(located.path)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
