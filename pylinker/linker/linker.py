@@ -244,13 +244,16 @@ class Linker:
     @contextmanager
     def _journal(self) -> Iterator[list[LoadedModule]]:
         """Remember what constructors open during a load, to be closed if it fails, or if a load around it fails."""
-        journals = self._opened.setdefault(self.group.state.number, [])
+        number = self.group.state.number
+        journals = self._opened.setdefault(number, [])
         opened: list[LoadedModule] = []
         journals.append(opened)
         try:
             yield opened
         finally:
             journals.pop()
+            if not journals:
+                del self._opened[number]  # groups come and go
         if journals:
             journals[-1] += opened
 
