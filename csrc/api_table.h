@@ -28,6 +28,7 @@
     X(pl_error *, global_new, (pl_context *, const pl_type *, const pl_cell *, pl_global *))                           \
     X(void, global_get, (pl_context *, const pl_global *, pl_cell *))                                                  \
     X(pl_error *, global_set, (pl_context *, const pl_global *, const pl_cell *))                                      \
+    X(pl_error *, tag_new, (pl_context *, const pl_type *, pl_handle *))                                               \
     X(pl_error *, table_new, (pl_context *, const pl_type *, const pl_cell *, pl_table *))                             \
     X(bool, table_get, (pl_context *, const pl_table *, uint64_t, pl_cell *))                                          \
     X(pl_error *, table_set, (pl_context *, const pl_table *, uint64_t, const pl_cell *))                              \

@@ -1,16 +1,16 @@
-/* call: the host calls a guest function, as the thread of a group.
+/* call: what every call of a guest function by the host is made of.
  *
  * States: entering is RUNNING and a safepoint, leaving puts back what was before (shared.h). A group that is behind replays before the
  * first instruction of the guest; one whose linker is cancelled does not get in.
  *
- * Values travel raw, as wasmtime keeps them: 16 bytes each, arguments in, results out, in one array. Nothing is checked here and
- * nothing is allocated: the caller has matched the number and the types of the values with the function's type.
+ * Values travel raw, as wasmtime keeps them: 16 bytes each, arguments in, results out, in one array. Nothing is checked and nothing is
+ * allocated: the caller has matched the number and the types of the values with the function's type.
  *
- * Blocking: as long as the guest runs. Threads: the store behind `context` belongs to the calling thread for the duration.
+ * Blocking: pl_call_begin, as pl_follow. Threads: the group's own.
  *
- *     pl_value values[2] = {{.i32 = 1}, {.i32 = 2}};
- *     pl_failure failure;
- *     if (pl_call(group, context, &add, values, 2, &failure) == PL_OK) use(values[0].i32);
+ *     int before, status = pl_call_begin(group, &before);
+ *     if (status == PL_OK) status = call_the_guest();
+ *     pl_safepoint_restore(pl_group_safepoint(group), before);
  */
 #ifndef PL_CALL_H
 #define PL_CALL_H
@@ -47,7 +47,8 @@ enum pl_status {
     PL_ABORTED = 3 /* the linker is cancelled: the guest was not called */
 };
 
-/* Calls `func` with `count` values, where count is the larger of its numbers of parameters and results. */
-int pl_call(pl_group *group, pl_context *context, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
+/* The thread is about to run guest code of the group: RUNNING, and with everything replayed. PL_OK, or PL_ABORTED; `before` goes to
+ * pl_safepoint_restore either way. */
+int pl_call_begin(pl_group *group, int *before);
 
 #endif

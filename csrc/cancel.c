@@ -1,12 +1,9 @@
 #include "cancel.h"
 
+#include "hot.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
-
-struct pl_cancel {
-    _Atomic uint64_t cause;
-    pl_event *event; /* read-only */
-};
 
 pl_cancel *pl_cancel_new(pl_event *event) {
     pl_cancel *cancel = malloc(sizeof *cancel);

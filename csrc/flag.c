@@ -1,11 +1,9 @@
 #include "flag.h"
 
+#include "hot.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
-
-struct pl_flag {
-    atomic_int set;
-};
 
 pl_flag *pl_flag_new(void) {
     pl_flag *flag = malloc(sizeof *flag);

@@ -9,15 +9,17 @@ pl_trap *pl_trap_of(const char *text) {
     return pl_wasmtime.trap_new(text, strlen(text));
 }
 
-pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap) {
-    pl_safepoint_restore(pl_group_safepoint(group), before);
-    if (before == PL_RUNNING && pl_group_safepoint_poll(group) != PL_ACQUIRED && trap == NULL) {
-        return pl_trap_of("the program has ended");
-    }
-    return trap;
+pl_trap *pl_host_poll(pl_group *group) {
+    return pl_group_safepoint_poll(group) == PL_ACQUIRED ? NULL : pl_trap_of("the program has ended");
 }
 
-static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap) {
+    pl_safepoint_restore(pl_group_safepoint(group), before);
+    pl_trap *ended = before == PL_RUNNING && trap == NULL ? pl_host_poll(group) : NULL;
+    return trap != NULL ? trap : ended;
+}
+
+pl_trap *pl_host_enter(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)caller;
     pl_hostfn *function = environment;
     function->entries++;
@@ -35,5 +37,5 @@ static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, si
 }
 
 void pl_hostfn_new(pl_context *context, const pl_type *type, pl_hostfn *function, pl_func *result) {
-    pl_wasmtime.func_new_unchecked(context, type, enter, function, NULL, result);
+    pl_wasmtime.func_new_unchecked(context, type, pl_host_enter, function, NULL, result);
 }

@@ -34,9 +34,15 @@ typedef struct pl_hostfn {
 /* A trap with this text. */
 pl_trap *pl_trap_of(const char *text);
 
+/* What the guest enters: `environment` is the pl_hostfn. */
+pl_trap *pl_host_enter(void *environment, pl_caller *caller, pl_value *values, size_t count);
+
 /* Ends a host call of `group` that trapped with `trap` or not (NULL): puts the group's state back and replays what is pending. Answers `trap`,
  * or one of its own if there was none and the linker is cancelled. */
 pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap);
+
+/* Ends a host call that did not park: a safepoint. NULL, or the trap for a linker that is cancelled. */
+pl_trap *pl_host_poll(pl_group *group);
 
 /* Makes `function` callable in the store of `context`. `type` is a wasm_functype_t; the store copies it. */
 void pl_hostfn_new(pl_context *context, const pl_type *type, pl_hostfn *function, pl_func *result);

@@ -12,6 +12,7 @@ struct pl_group {
     pl_receiver *operations; /* what it has taken is `applied` */
     uintptr_t handle;
     pl_replay replay;
+    uintptr_t replay_handle;
     pl_check check;
     int replaying;  /* of the group's own thread */
     int remembered; /* it arrived at the barrier that is open */
@@ -20,6 +21,7 @@ struct pl_group {
 
 struct pl_shared {
     atomic_size_t owners; /* whoever made it, and each group */
+    _Atomic uint64_t changes;
     pl_event *event;
     pl_cancel *cancel;
     pl_flag *flag;
@@ -97,6 +99,14 @@ pl_bus *pl_shared_operations(pl_shared *shared) {
     return shared->operations;
 }
 
+void pl_shared_changed(pl_shared *shared) {
+    atomic_fetch_add(&shared->changes, 1);
+}
+
+uint64_t pl_shared_changes(const pl_shared *shared) {
+    return atomic_load(&shared->changes);
+}
+
 pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
     pl_group *group = calloc(1, sizeof *group);
     if (group == NULL) {
@@ -107,6 +117,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     group->operations = pl_bus_subscribe(shared->operations);
     group->handle = handle;
     group->replay = replay;
+    group->replay_handle = handle;
     group->check = check;
     group->shared = shared;
     group->next = shared->first;
@@ -118,6 +129,11 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
         return NULL;
     }
     return group;
+}
+
+void pl_group_set_replay(pl_group *group, pl_replay replay, uintptr_t handle) {
+    group->replay = replay;
+    group->replay_handle = handle;
 }
 
 void pl_group_free(pl_group *group) {
@@ -173,6 +189,10 @@ uintptr_t pl_group_handle(const pl_group *group) {
 
 pl_shared *pl_group_shared(const pl_group *group) {
     return group->shared;
+}
+
+int pl_group_is_replaying(const pl_group *group) {
+    return group->replaying;
 }
 
 /* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. It asks
@@ -348,7 +368,7 @@ int pl_group_catch_up(pl_group *self) {
         return 0;
     }
     self->replaying = 1;
-    int failed = self->replay(self->handle, applied + 1, published);
+    int failed = self->replay(self->replay_handle, applied + 1, published);
     self->replaying = 0;
     if (failed) {
         pl_cancel_set(shared->cancel, PL_CAUSE_REPLAY);

@@ -79,9 +79,16 @@ pl_gate *pl_shared_gate(pl_shared *shared);
 pl_bus *pl_shared_barriers(pl_shared *shared);
 pl_bus *pl_shared_operations(pl_shared *shared);
 
+/* How often the meaning of names has changed, under the write lock: what was looked up before the newest change is not to be relied on. The
+ * caller of pl_shared_changed has the lock; pl_shared_changes is for all. SeqCst. */
+void pl_shared_changed(pl_shared *shared);
+uint64_t pl_shared_changes(const pl_shared *shared);
+
 /* A parked group that has replayed everything so far; needs the write lock. `replay` and `check` (which may be NULL) get `handle`. NULL if
  * there is no memory. */
 pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check);
+/* Has somebody else replay for the group, told by a handle of its own; before it has anything to replay. */
+void pl_group_set_replay(pl_group *group, pl_replay replay, uintptr_t handle);
 /* Needs the write lock; no thread may use the group any more. */
 void pl_group_free(pl_group *group);
 /* Groups there are, the dead ones included. Needs a read lock. */
@@ -93,6 +100,8 @@ uint64_t pl_group_arrived(const pl_group *group);
 uint64_t pl_group_applied(const pl_group *group);
 uintptr_t pl_group_handle(const pl_group *group);
 pl_shared *pl_group_shared(const pl_group *group);
+/* Whether its thread is just replaying; for this thread. */
+int pl_group_is_replaying(const pl_group *group);
 
 /* Leader. See above for the order. pl_lead_open answers the barrier's number, or 0 if one is open, or if the leader is behind (its own
  * operation would count as those it missed): a broken protocol; the linker is cancelled then. */

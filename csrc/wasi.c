@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,7 +19,13 @@
 struct pl_process {
     pl_context *context;
     int waits;
+    int64_t started; /* on pl_now's clock: where the guest's monotonic clock is zero */
     pthread_mutex_t mutex;
+    struct {
+        const pl_type *type;
+        int kind;
+        pl_func target;
+    } functions[PL_WASI_FUNCTIONS];
 };
 
 /* WASI preview 1: sizes and offsets in guest memory, error numbers (https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md). */
@@ -36,10 +43,11 @@ enum {
 };
 
 pl_process *pl_process_new(pl_context *context, int waits) {
-    pl_process *process = malloc(sizeof *process);
+    pl_process *process = calloc(1, sizeof *process);
     if (process != NULL) {
         process->context = context;
         process->waits = waits;
+        process->started = pl_now();
         pthread_mutex_init(&process->mutex, NULL);
     }
     return process;
@@ -50,6 +58,25 @@ void pl_process_free(pl_process *process) {
         pthread_mutex_destroy(&process->mutex);
         free(process);
     }
+}
+
+void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind) {
+    process->functions[index].type = type;
+    process->functions[index].kind = kind;
+}
+
+void pl_process_connect(pl_process *process, uint32_t index, const pl_func *target) {
+    process->functions[index].target = *target;
+}
+
+const pl_type *pl_process_type(const pl_process *process, uint32_t index) {
+    return process->functions[index].type;
+}
+
+void pl_wasi_connect(pl_wasi_call *call, uint32_t index, const pl_extern *memory) {
+    call->kind = call->process->functions[index].kind;
+    call->target = call->process->functions[index].target;
+    call->memory = *memory;
 }
 
 /* Whether a wait has to end early: the linker is cancelled, or the caller's check says so. */
@@ -88,21 +115,31 @@ static uint64_t load64(const uint8_t *at) {
     return value;
 }
 
+/* The guest's clock `id` in nanoseconds: 1, or 0 if it is not one that is known here. */
+static int read_clock(const pl_process *process, uint32_t id, uint64_t *now) {
+    if (id == CLOCK_MONOTONIC_ID) {
+        *now = (uint64_t)(pl_now() - process->started);
+        return 1;
+    }
+    if (id == CLOCK_REALTIME_ID) {
+        struct timespec time;
+        clock_gettime(CLOCK_REALTIME, &time);
+        *now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+        return 1;
+    }
+    return 0;
+}
+
 /* How long subscription `at` wants to sleep, in nanoseconds, or -1 if it is not a clock this function knows. */
-static int64_t wanted_sleep(const uint8_t *at) {
+static int64_t wanted_sleep(const pl_process *process, const uint8_t *at) {
     uint32_t clock;
+    uint64_t now;
     memcpy(&clock, at + SUBSCRIPTION_CLOCK, sizeof clock);
-    if (at[SUBSCRIPTION_TAG] != TAG_CLOCK || (clock != CLOCK_REALTIME_ID && clock != CLOCK_MONOTONIC_ID)) {
+    if (at[SUBSCRIPTION_TAG] != TAG_CLOCK || !read_clock(process, clock, &now)) {
         return -1;
     }
     uint64_t timeout = load64(at + SUBSCRIPTION_TIMEOUT);
     if (at[SUBSCRIPTION_FLAGS] & FLAG_ABSOLUTE) {
-        if (clock != CLOCK_REALTIME_ID) {
-            return -1; /* wasmtime's monotonic clock has a zero of its own */
-        }
-        struct timespec time;
-        clock_gettime(CLOCK_REALTIME, &time);
-        uint64_t now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
         timeout = timeout > now ? timeout - now : 0;
     }
     return timeout > INT64_MAX ? INT64_MAX : (int64_t)timeout;
@@ -120,7 +157,7 @@ static int poll_clocks(const pl_wasi_call *call, pl_value *values) {
     }
     int64_t shortest = INT64_MAX;
     for (uint64_t i = 0; i < count; i++) {
-        int64_t wanted = wanted_sleep(memory + subscriptions + i * SUBSCRIPTION_SIZE);
+        int64_t wanted = wanted_sleep(call->process, memory + subscriptions + i * SUBSCRIPTION_SIZE);
         if (wanted < 0) {
             return 0;
         }
@@ -133,7 +170,7 @@ static int poll_clocks(const pl_wasi_call *call, pl_value *values) {
     uint32_t rung = 0;
     for (uint64_t i = 0; i < count; i++) {
         const uint8_t *from = memory + subscriptions + i * SUBSCRIPTION_SIZE;
-        int64_t wanted = wanted_sleep(from);
+        int64_t wanted = wanted_sleep(call->process, from);
         if (wanted >= 0 && (wanted <= shortest || (from[SUBSCRIPTION_FLAGS] & FLAG_ABSOLUTE && wanted == 0))) {
             uint8_t event[EVENT_SIZE] = {0};
             memcpy(event, from, 8);
@@ -142,6 +179,17 @@ static int poll_clocks(const pl_wasi_call *call, pl_value *values) {
         }
     }
     memcpy(memory + count_out, &rung, sizeof rung);
+    values[0].i64 = 0;
+    return 1;
+}
+
+/* clock_time_get(id, precision, result): 1 if it is done, 0 if wasmtime has to do it, or has the right error for it. */
+static int tell_time(const pl_wasi_call *call, pl_value *values) {
+    uint64_t result = (uint32_t)values[2].i32, now;
+    if (!read_clock(call->process, (uint32_t)values[0].i32, &now) || result + sizeof now > pl_memory_size(call->context, &call->memory)) {
+        return 0;
+    }
+    memcpy(pl_memory_data(call->context, &call->memory) + result, &now, sizeof now);
     values[0].i64 = 0;
     return 1;
 }
@@ -177,6 +225,14 @@ static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, si
     pl_wasi_call *call = environment;
     if (call->target.store == 0) {
         return pl_trap_of("a WASI function was called before the memory existed");
+    }
+    if (call->kind == PL_WASI_CLOCK && tell_time(call, values)) {
+        return pl_host_poll(call->group);
+    }
+    if (call->kind == PL_WASI_YIELD) {
+        sched_yield();
+        values[0].i64 = 0;
+        return pl_host_poll(call->group);
     }
     int before = pl_safepoint_park(pl_group_safepoint(call->group));
     int done = 0;

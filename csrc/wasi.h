@@ -6,13 +6,19 @@
  * raw arguments mean the same there.
  *
  * What would keep others waiting does not hold the mutex: a sleep (poll_oneoff on clocks alone) and the wait for standard input are done
- * here, interruptibly. The group is PARKED during every call.
+ * here, interruptibly. What a guest may ask for in a loop (the time, to yield) is answered here, too, without the mutex and without parking:
+ * such a call is a safepoint. During all others the group is PARKED.
  *
- * Blocking: as the function does. Threads: any number of callers; what a pl_wasi_call points to is fixed before its first call.
+ * The monotonic clock begins with the process, as wasmtime's does, so that a guest may use both.
  *
- *     pl_wasi_call call = {.process = process, .group = group, .context = context, .kind = PL_WASI_PLAIN, .memory = memory};
- *     call.target = shim_function;
- *     pl_wasi_new(context, type, &call, &func);
+ * Blocking: as the function does. Threads: any number of callers; what a process provides is fixed before its first group is made, its
+ * targets once the memory is there.
+ *
+ *     pl_process_provide(process, index, type, PL_WASI_PLAIN);
+ *     pl_process_connect(process, index, &shim_function);
+ *     pl_wasi_call call = {.process = process, .group = group, .context = context};
+ *     pl_wasi_connect(&call, index, &memory);
+ *     pl_wasi_new(context, pl_process_type(process, index), &call, &call.self);
  */
 #ifndef PL_WASI_H
 #define PL_WASI_H
@@ -25,24 +31,38 @@ typedef struct pl_process pl_process;
 enum pl_wasi_kind {
     PL_WASI_PLAIN = 0,
     PL_WASI_POLL = 1, /* poll_oneoff */
-    PL_WASI_READ = 2  /* fd_read: descriptor 0 may have to wait */
+    PL_WASI_READ = 2, /* fd_read: descriptor 0 may have to wait */
+    PL_WASI_CLOCK = 3, /* clock_time_get */
+    PL_WASI_YIELD = 4 /* sched_yield */
 };
+
+enum { PL_WASI_FUNCTIONS = 64 }; /* room for all of preview 1 */
 
 typedef struct pl_wasi_call {
     pl_process *process;
     pl_group *group;     /* of the caller */
     pl_context *context; /* of the caller: where `memory` is */
-    int kind;            /* enum pl_wasi_kind */
     pl_check check;      /* gets `handle` now and then during a wait; not 0 ends it with a trap. May be NULL */
     uintptr_t handle;
+    int kind;            /* enum pl_wasi_kind; this and what follows: by pl_wasi_connect */
     pl_extern memory;
-    pl_func target; /* of the shim */
+    pl_func target;      /* of the shim */
+    pl_func self;        /* what the guest imports */
 } pl_wasi_call;
 
-/* The process of the store behind `context`. `waits` says that descriptor 0 is this process's own standard input, to be waited for. NULL
+/* The process of the store behind `context`, whose clock begins now. `waits` says that descriptor 0 is this process's own standard input, to be waited for. NULL
  * if there is no memory. */
 pl_process *pl_process_new(pl_context *context, int waits);
 void pl_process_free(pl_process *process);
+
+/* Function `index` (below PL_WASI_FUNCTIONS) has `type`, a wasm_functype_t that lives as long as the process, and is of `kind`. */
+void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind);
+/* It is the shim's function `target`. */
+void pl_process_connect(pl_process *process, uint32_t index, const pl_func *target);
+const pl_type *pl_process_type(const pl_process *process, uint32_t index);
+
+/* `call` is function `index` of its process, for a guest with this memory. If the process is not connected yet, calls trap. */
+void pl_wasi_connect(pl_wasi_call *call, uint32_t index, const pl_extern *memory);
 
 /* Makes `call` callable in the store of `context`. `type` is a wasm_functype_t; the store copies it. */
 void pl_wasi_new(pl_context *context, const pl_type *type, pl_wasi_call *call, pl_func *result);

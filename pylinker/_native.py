@@ -10,11 +10,14 @@ for the duration.
 
 from __future__ import annotations
 
+import array
+import enum
 import itertools
 import math
+import struct
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pylinker._core import ffi, lib
@@ -23,6 +26,7 @@ from pylinker.errors import InternalError
 __all__ = [
     "ACQUIRE",
     "ACQUIRED",
+    "BOUND_FAILED",
     "BUSY",
     "CANCELLED",
     "CAUSE_BUS",
@@ -30,7 +34,9 @@ __all__ = [
     "CAUSE_INTERRUPTED",
     "CAUSE_LEADER",
     "CAUSE_REPLAY",
+    "CLOSED",
     "DEAD",
+    "ELSEWHERE",
     "EXTERN_FUNC",
     "EXTERN_GLOBAL",
     "EXTERN_MEMORY",
@@ -38,30 +44,45 @@ __all__ = [
     "EXTERN_TABLE",
     "EXTERN_TAG",
     "NULL",
+    "OK",
     "PARKED",
     "POISONED",
+    "RANGE",
     "RELAXED",
     "RUNNING",
     "SEQ_CST",
+    "TAKEN",
     "TIMEOUT",
+    "WASI_CLOCK",
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_YIELD",
     "Backoff",
+    "Bound",
+    "BoundKind",
+    "Builtin",
     "Context",
+    "ExportNames",
     "Extern",
     "Failure",
     "Func",
-    "HostFunction",
     "Instance",
+    "Instances",
+    "Library",
+    "Log",
     "Member",
+    "Operation",
     "Participant",
     "Shared",
+    "Source",
+    "Stage",
+    "Trouble",
+    "Turn",
     "Values",
-    "WasiCall",
     "WasiProcess",
-    "call",
     "context_at",
+    "enter_thread",
     "epoch_bump",
     "epoch_tick",
     "export",
@@ -78,12 +99,21 @@ __all__ = [
     "memory_grow",
     "memory_new",
     "memory_size",
+    "register_host",
+    "release_host",
+    "set_types",
+    "pack_source",
+    "bound_argument",
+    "bound_call",
+    "bound_failure",
+    "bound_status",
     "sizes",
     "table_get",
     "table_grow",
     "table_new",
     "table_set",
     "table_size",
+    "take_pending",
     "values",
     "watch",
 ]
@@ -154,14 +184,8 @@ def _check(error: Any) -> None:
         raise Failure(error=int(ffi.cast("uintptr_t", error)))
 
 
-def _raise(failure: Any) -> None:
-    raise Failure(
-        trap=int(ffi.cast("uintptr_t", failure.trap)),
-        error=int(ffi.cast("uintptr_t", failure.error)),
-    )
-
-
-# Calls
+def _failure_of(failure: Any) -> Failure:
+    return Failure(trap=int(ffi.cast("uintptr_t", failure.trap)), error=int(ffi.cast("uintptr_t", failure.error)))
 
 
 def values(count: int) -> Values:
@@ -169,33 +193,49 @@ def values(count: int) -> Values:
     return ffi.new("pl_value[]", count)
 
 
-def call(member: Member, context: Context, func: Func, raw: Values, count: int) -> None:
-    """Call ``func`` as the thread of ``member``; arguments are taken from ``raw`` and results are left there.
-
-    Blocks while the guest runs. Raises Failure with neither trap nor error if the linker is cancelled and the guest was not called.
-    """
-    failure = ffi.new("pl_failure *")
-    if lib.pl_call(member.pointer, context, func, raw, count, failure):
-        _raise(failure)
-
-
 # Host functions
 
-
-class _HostTarget(NamedTuple):
-    function: Callable[[Values], None]
-    keep: Callable[[BaseException], None]
-
-
-_host_functions: dict[int, _HostTarget] = {}
+_host_functions: dict[int, Callable[[Values], None]] = {}
 _host_handles = itertools.count(1)
 
 
-def _keep_of_host(_kind: object, error: BaseException | None, traceback: Any) -> int:
+class _Pending(threading.local):
+    error: BaseException | None = None
+
+
+_pending = _Pending()
+
+
+def take_pending() -> BaseException | None:
+    """Return what the calling thread's last host function raised, once: what the guest saw as a trap."""
+    error, _pending.error = _pending.error, None
+    return error
+
+
+def _keep_pending(error: BaseException | None) -> None:
+    if _pending.error is None:
+        _pending.error = error
+
+
+def register_host(function: Callable[[Values], None]) -> int:
+    """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
+
+    What it raises becomes a trap, and comes out of the call that entered the guest (:func:`take_pending`). Release the handle after the
+    last use; a call that comes later traps.
+    """
+    handle = next(_host_handles)
+    _host_functions[handle] = function
+    return handle
+
+
+def release_host(handle: int) -> None:
+    """Let go of a host function."""
+    _host_functions.pop(handle, None)
+
+
+def _keep_of_host(_kind: object, error: BaseException | None, _traceback: Any) -> int:
     """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
-    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
-    if handle in _host_functions and error is not None:
-        _host_functions[handle].keep(error)
+    _keep_pending(error)
     return -1
 
 
@@ -203,53 +243,15 @@ def _keep_of_host(_kind: object, error: BaseException | None, traceback: Any) ->
 def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity: int) -> int:  # noqa: ARG001
     """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
     try:
-        _host_functions[handle].function(raw)
+        _host_functions[handle](raw)
     except BaseException as error:  # noqa: BLE001 - it is raised again by the call that entered the guest
-        _host_functions[handle].keep(error)
+        if isinstance(error, KeyError) and handle not in _host_functions:
+            error = InternalError("a library that is gone called the host")
+        _keep_pending(error)
         text = str(error).encode("utf-8", "replace")[: capacity - 1]
         ffi.memmove(message, text + b"\0", len(text) + 1)
         return 1
     return 0
-
-
-class HostFunction:
-    """A Python callable that a guest can import.
-
-    It gets the raw values (arguments in, results out), and runs while the group of ``member`` is parked. What it raises is given to
-    ``keep``, and the guest traps. Keep the object as long as its
-    store lives: wasmtime keeps its address.
-    ``entries`` counts how often the guest came in.
-    """
-
-    __slots__ = ("_handle", "_record", "extern")
-
-    def __init__(
-        self,
-        context: Context,
-        type_address: int,
-        function: Callable[[Values], None],
-        keep: Callable[[BaseException], None],
-        member: Member | None,
-    ) -> None:
-        self._handle = next(_host_handles)
-        _host_functions[self._handle] = _HostTarget(function, keep)
-        group = member.pointer if member else ffi.NULL
-        self._record = ffi.new("pl_hostfn *", {"callback": lib.pl_python_host, "handle": self._handle, "group": group})
-        self.extern: Extern = ffi.new("pl_extern *")
-        self.extern.kind = EXTERN_FUNC
-        lib.pl_hostfn_new(context, ffi.cast("pl_type *", type_address), self._record, ffi.addressof(self.extern.of, "func"))
-
-    @property
-    def entries(self) -> int:
-        """How often the guest has called this function."""
-        return int(self._record.entries)
-
-    def release(self) -> None:
-        """Let go of the Python callable; only after the last call of the guest."""
-        _host_functions.pop(self._handle, None)
-
-    def __del__(self) -> None:
-        self.release()
 
 
 # One dynamic-link universe
@@ -397,6 +399,15 @@ class Shared:
         """How many receivers the buses of barriers and of operations have."""
         return int(lib.pl_bus_receivers(self._barriers)), int(lib.pl_bus_receivers(self._operations))
 
+    def changed(self) -> None:
+        """Note, under the write lock, that names may mean something else from now on."""
+        lib.pl_shared_changed(self.pointer)
+
+    @property
+    def changes(self) -> int:
+        """How often that was."""
+        return int(lib.pl_shared_changes(self.pointer))
+
     @property
     def published(self) -> int:
         """The number of the newest operation."""
@@ -435,6 +446,9 @@ class Member:
             raise MemoryError("no memory for a group")
         self._safepoint = lib.pl_group_safepoint(self._pointer)
         self._last_applied = 0
+        self._instances: Instances | None = None
+        self._describe: Callable[[Trouble], BaseException] | None = None
+        self._follower: Any = None
         _members[self.handle] = weakref.ref(self)
 
     @property
@@ -463,9 +477,37 @@ class Member:
         return self._last_applied if self._pointer == ffi.NULL else int(lib.pl_group_applied(self._pointer))
 
     @property
+    def is_replaying(self) -> bool:
+        """Whether it is just replaying."""
+        return self._pointer != ffi.NULL and bool(lib.pl_group_is_replaying(self._pointer))
+
+    @property
     def is_behind(self) -> bool:
         """Whether there is something to replay before guest code may run."""
         return bool(lib.pl_group_is_behind(self.pointer))
+
+    def follow_in_c(self, instances: Instances, log: Log, describe: Callable[[Trouble], BaseException]) -> None:
+        """Have operations of ``log`` carried out in ``instances``, without the GIL; ``describe`` makes an exception of what goes wrong."""
+        self._instances = instances
+        self._describe = describe
+        self._follower = ffi.new(
+            "pl_follower *",
+            {"instances": instances.pointer, "log": log.pointer, "group": self.handle, "failed": lib.pl_python_failed},
+        )
+        lib.pl_follower_install(self._follower)
+
+    def note_failure(self, error: BaseException) -> None:
+        """Keep the first failure of a replay, where the group's thread and all that look for the reason find it."""
+        if self.failure is None:
+            self.failure = error
+            # Here, before C cancels the linker for it and others look for the reason.
+            if self.shared.reason is None and not self.shared.cause:
+                self.shared.reason = error
+
+    def note_trouble(self) -> None:
+        """Keep what went wrong in C as a failure."""
+        if self._instances is not None and self._describe is not None:
+            self.note_failure(self._describe(self._instances.take_trouble()))
 
     def die(self) -> None:
         """Leave every rendezvous for good."""
@@ -525,11 +567,8 @@ def _keep(_kind: object, error: BaseException | None, traceback: Any) -> int:
     """Keep what a callback raised where the group's thread finds it; the callback's caller in C gets a 1."""
     handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
     member = _members[handle]() if handle in _members else None
-    if member is not None and member.failure is None:
-        member.failure = error
-        # Here, before C cancels the linker for it and others look for the reason.
-        if member.shared.reason is None and not member.shared.cause:
-            member.shared.reason = error
+    if member is not None and error is not None:
+        member.note_failure(error)
     return 1
 
 
@@ -544,6 +583,13 @@ def pl_python_replay(handle: int, first: int, last: int) -> int:
 def pl_python_check(handle: int) -> int:
     """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread."""
     _member(handle).participant.check()
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def pl_python_failed(handle: int) -> int:
+    """Keep why an operation could not be carried out in C."""
+    _member(handle).note_trouble()
     return 0
 
 
@@ -577,6 +623,8 @@ def watch(store_address: int, context: Context, member: Member, *, preempt: bool
 WASI_PLAIN: int = lib.PL_WASI_PLAIN
 WASI_POLL: int = lib.PL_WASI_POLL
 WASI_READ: int = lib.PL_WASI_READ
+WASI_CLOCK: int = lib.PL_WASI_CLOCK
+WASI_YIELD: int = lib.PL_WASI_YIELD
 
 
 class WasiProcess:
@@ -587,31 +635,15 @@ class WasiProcess:
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a WASI process")
 
+    def provide(self, index: int, type_address: int, kind: int) -> None:
+        """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""
+        if not 0 <= index < lib.PL_WASI_FUNCTIONS:
+            raise InternalError(f"there is no room for WASI function {index}")
+        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind)
 
-class WasiCall:
-    """One WASI function for the guest of one store; usable once :meth:`connect` was called. Keep it as long as the store."""
-
-    def __init__(self, process: WasiProcess, member: Member, context: Context, type_address: int, kind: int) -> None:
-        self._record = ffi.new(
-            "pl_wasi_call *",
-            {
-                "process": process.pointer,
-                "group": member.pointer,
-                "context": context,
-                "kind": kind,
-                "check": lib.pl_python_check,
-                "handle": member.handle,
-            },
-        )
-        self._process = process
-        self.extern: Extern = ffi.new("pl_extern *")
-        self.extern.kind = EXTERN_FUNC
-        lib.pl_wasi_new(context, ffi.cast("pl_type *", type_address), self._record, ffi.addressof(self.extern.of, "func"))
-
-    def connect(self, target: Func, memory: Extern) -> None:
-        """Say which function is called, in the process's store, and where the caller's memory is."""
-        self._record.target = target[0]
-        self._record.memory = memory[0]
+    def connect(self, index: int, target: Func) -> None:
+        """Say which function of the process's store it is."""
+        lib.pl_process_connect(self.pointer, index, target)
 
 
 # Instances
@@ -655,7 +687,7 @@ def instantiate(context: Context, module_address: int, externs: Sequence[Extern]
     failure = ffi.new("pl_failure *")
     module = ffi.cast("pl_module *", module_address)
     if lib.pl_instance_new(context, module, imports_of(externs), len(externs), instance, failure):
-        _raise(failure)
+        raise _failure_of(failure)
     return instance
 
 
@@ -767,3 +799,439 @@ def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memor
         """Hold the owner until cffi drops the pointer."""
 
     return memoryview(ffi.buffer(ffi.gc(data, release), size))
+
+
+# What a group has
+
+
+class Source(enum.IntEnum):
+    """Where an import comes from (``enum pl_source_kind``)."""
+
+    MEMORY = lib.PL_SOURCE_MEMORY
+    TABLE = lib.PL_SOURCE_TABLE
+    STACK_POINTER = lib.PL_SOURCE_STACK_POINTER
+    CONSTANT = lib.PL_SOURCE_CONSTANT
+    CELL = lib.PL_SOURCE_CELL
+    TLS_CELL = lib.PL_SOURCE_TLS_CELL
+    EXPORT = lib.PL_SOURCE_EXPORT
+    PLT = lib.PL_SOURCE_PLT
+    WASI = lib.PL_SOURCE_WASI
+    HOST = lib.PL_SOURCE_HOST
+    BUILTIN = lib.PL_SOURCE_BUILTIN
+    TAG = lib.PL_SOURCE_TAG
+
+
+class Builtin(enum.IntEnum):
+    """Host functions of the core (``csrc/builtin.h``)."""
+
+    SAFEPOINT = lib.PL_BUILTIN_SAFEPOINT
+    DLSYM = lib.PL_BUILTIN_DLSYM
+    DLSYM_WASIX = lib.PL_BUILTIN_DLSYM_WASIX
+    THREAD_ID = lib.PL_BUILTIN_THREAD_ID
+
+
+class Stage(enum.IntEnum):
+    """Where carrying out an operation failed (``enum pl_stage``)."""
+
+    NONE = lib.PL_STAGE_NONE
+    ROOM = lib.PL_STAGE_ROOM
+    TABLE = lib.PL_STAGE_TABLE
+    TAKEN = lib.PL_STAGE_TAKEN
+    OBJECT = lib.PL_STAGE_OBJECT
+    EXPORT = lib.PL_STAGE_EXPORT
+    TLS_CELL = lib.PL_STAGE_TLS_CELL
+    MAKE = lib.PL_STAGE_MAKE
+    INSTANTIATE = lib.PL_STAGE_INSTANTIATE
+    TLS = lib.PL_STAGE_TLS
+
+
+class Trouble(NamedTuple):
+    """What went wrong: where, a number that says more (see ``pl_stage``), in which library (its address), and wasmtime's answer or None."""
+
+    stage: Stage
+    detail: int
+    library: int
+    failure: Failure | None
+
+
+def set_types(*, cell: int, constant: int, resolve: int) -> None:
+    """Tell the core the types it makes objects of, by address; they stay as long as the process."""
+    addresses = {"cell": cell, "constant": constant, "resolve": resolve}
+    lib.pl_types_set(ffi.new("pl_types *", {name: ffi.cast("pl_type *", address) for name, address in addresses.items()}))
+
+
+class ExportNames:
+    """The names of a module's exports in their order, as C reads them."""
+
+    __slots__ = ("_offsets", "_text", "count", "offsets", "text")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [name.encode() for name in names]
+        self.count = len(encoded)
+        self._text = b"".join(encoded) + b"\0"
+        self._offsets = array.array("I", itertools.accumulate(map(len, encoded), initial=0))
+        self.text = ffi.from_buffer("char[]", self._text)
+        self.offsets = ffi.from_buffer("uint32_t[]", self._offsets)
+
+
+_SOURCE = struct.Struct("=IIqQQQ")
+assert _SOURCE.size == ffi.sizeof("pl_source")
+
+
+def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | None = None, type_address: int = 0, handle: int = 0) -> bytes:
+    """Return a ``pl_source``."""
+    return _SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
+
+
+class Library:
+    """A module as every group instantiates it (``csrc/library.h``).
+
+    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` the packed sources of all imports, ``slot_exports`` the
+    exported functions that get slots from ``slot_base`` on, ``roles`` the exports with a role of their own, by the name of the C member
+    without ``export_``; exports are counted in the module's order. ``handles`` are host functions that go with the library. The caller
+    keeps code and names.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: int,
+        trampolines: int,
+        trampoline_count: int,
+        resolver: int,
+        sources: bytes,
+        names: ExportNames,
+        slot_exports: array.array[int],
+        slot_base: int,
+        place: int,
+        roles: Mapping[str, int],
+        handles: Sequence[int],
+    ) -> None:
+        self.handles = handles
+        self._names = names
+        parts = ffi.new("pl_library_parts *")
+        parts.code = ffi.cast("pl_module *", code)
+        parts.trampolines = ffi.cast("pl_module *", trampolines)
+        parts.trampoline_count = trampoline_count
+        parts.resolver = resolver
+        packed = ffi.from_buffer(sources)
+        parts.sources = ffi.cast("pl_source *", packed)
+        parts.source_count = len(sources) // _SOURCE.size
+        parts.names = names.text
+        parts.offsets = names.offsets
+        parts.export_count = names.count
+        slots = ffi.from_buffer("uint32_t[]", slot_exports)
+        parts.slot_exports = slots
+        parts.slot_count = len(slot_exports)
+        parts.slot_base = slot_base
+        parts.place = place
+        for role in ("memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs"):
+            setattr(parts, f"export_{role}", roles.get(role, -1))
+        self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a library")
+        self.address = int(ffi.cast("uintptr_t", self.pointer))
+
+    def aim(self, index: int, target: Library, export: int) -> None:
+        """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""
+        lib.pl_library_aim(self.pointer, index, target.pointer, export)
+
+    def miss(self, index: int) -> None:
+        """Let it lead nowhere; only while every other group is at the barrier or parked."""
+        lib.pl_library_miss(self.pointer, index)
+
+    def set_gone(self) -> None:
+        """Note that it is unloaded. Under the write lock."""
+        lib.pl_library_set_gone(self.pointer)
+
+    def __del__(self) -> None:
+        for handle in self.handles:
+            release_host(handle)
+
+
+class Operation:
+    """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures. Keeps the libraries it names."""
+
+    __slots__ = ("_kept", "pointer")
+
+    def __init__(
+        self,
+        *,
+        table_size: int = 0,
+        emptied: Sequence[tuple[int, int]] = (),
+        unbound: Sequence[tuple[Library, int]] = (),
+        dropped: Sequence[Library] = (),
+        loaded: Sequence[Library] = (),
+        blocks: Sequence[tuple[Library, int, int]] = (),
+        patches: Sequence[tuple[Library, int, int]] = (),
+        host: tuple[int, int, int] | None = None,
+    ) -> None:
+        arrays = {
+            "emptied": ffi.new("pl_slots[]", list(emptied)),
+            "unbound": ffi.new("pl_unbinding[]", [(library.pointer, index) for library, index in unbound]),
+            "dropped": ffi.new("pl_library *[]", [library.pointer for library in dropped]),
+            "loaded": ffi.new("pl_library *[]", [library.pointer for library in loaded]),
+            "blocks": ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks]),
+            "patches": ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]),
+        }
+        libraries = [*dropped, *loaded, *(each[0] for each in (*unbound, *blocks, *patches))]
+        self._kept = (arrays, libraries)
+        self.pointer = ffi.new("pl_operation *")
+        self.pointer.table_size = table_size
+        for name, packed in arrays.items():
+            setattr(self.pointer, name, packed)
+        counts = (len(emptied), len(unbound), len(dropped), len(loaded), len(blocks), len(patches))
+        for name, count in zip(("emptied", "unbound", "dropped", "loaded", "block", "patch"), counts, strict=True):
+            setattr(self.pointer, f"{name}_count", count)
+        if host is not None:
+            self.pointer.host_slot, type_address, self.pointer.host_handle = host
+            self.pointer.host_type = ffi.cast("pl_type *", type_address)
+
+
+class Log:
+    """The numbers of operations for C; the caller keeps the operations. Changed under the write lock, read under a read lock."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.gc(lib.pl_log_new(), lib.pl_log_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a log")
+
+    def append(self, operation: Operation | None) -> int:
+        """Add the next operation (None: one that does nothing in C) and return its number."""
+        number = int(lib.pl_log_append(self.pointer, operation.pointer if operation is not None else ffi.NULL))
+        if not number:
+            raise MemoryError("no memory for the log")
+        return number
+
+    def forget(self, number: int) -> None:
+        """Drop all operations up to ``number``."""
+        lib.pl_log_forget(self.pointer, number)
+
+
+class Instances:
+    """What one group has of the program (``csrc/instances.h``); ``context`` is its store's. Its own thread uses it."""
+
+    def __init__(self, member: Member, context: Context, process: WasiProcess) -> None:
+        made = lib.pl_instances_new(member.pointer, context, process.pointer, lib.pl_python_host, lib.pl_python_check, member.handle)
+        self.pointer = ffi.gc(made, lib.pl_instances_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for the instances of a group")
+        self.context = context
+        self.member = member
+        self._process = process
+
+    @staticmethod
+    def _extern(pointer: Any) -> Extern | None:
+        return None if pointer == ffi.NULL else ffi.new("pl_extern *", pointer[0])
+
+    @property
+    def memory(self) -> Extern | None:
+        """The memory, or None."""
+        return self._extern(lib.pl_instances_memory(self.pointer))
+
+    @memory.setter
+    def memory(self, extern: Extern) -> None:
+        lib.pl_instances_set_memory(self.pointer, extern)
+
+    @property
+    def table(self) -> Extern | None:
+        """The function table, or None."""
+        return self._extern(lib.pl_instances_table(self.pointer))
+
+    @table.setter
+    def table(self, extern: Extern) -> None:
+        lib.pl_instances_set_table(self.pointer, extern)
+
+    @property
+    def stack_pointer(self) -> Extern | None:
+        """The stack pointer's global, or None."""
+        return self._extern(lib.pl_instances_stack_pointer(self.pointer))
+
+    @stack_pointer.setter
+    def stack_pointer(self, extern: Extern) -> None:
+        lib.pl_instances_set_stack_pointer(self.pointer, extern)
+
+    def set_thread(self, number: int) -> None:
+        """Say which number the group's thread has in the guest."""
+        lib.pl_instances_set_thread(self.pointer, number)
+
+    def connect(self) -> None:
+        """Connect the WASI functions that were imported before there was a memory."""
+        lib.pl_instances_connect(self.pointer)
+
+    def apply(self, operation: Operation) -> Trouble | None:
+        """Carry an operation out; returns what went wrong, or None."""
+        if lib.pl_replay_operation(self.pointer, operation.pointer, self.member.handle, 0) == 0:
+            return None
+        return self.take_trouble()
+
+    def take_trouble(self) -> Trouble:
+        """Return the last trouble; its failure is the caller's."""
+        trouble = lib.pl_instances_trouble(self.pointer)
+        failure = None
+        if trouble.failure.trap != ffi.NULL or trouble.failure.error != ffi.NULL or trouble.stage in (Stage.INSTANTIATE, Stage.TLS):
+            failure = _failure_of(trouble.failure)
+            trouble.failure.trap = trouble.failure.error = ffi.NULL
+        return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
+
+    def has(self, library: Library) -> bool:
+        """Whether the library is instantiated."""
+        return bool(lib.pl_instances_serial(self.pointer, library.pointer))
+
+    def export(self, library: Library, index: int) -> Extern | None:
+        """Return an export of a library, by its number; None if there is none."""
+        extern = ffi.new("pl_extern *")
+        return extern if lib.pl_instances_export(self.pointer, library.pointer, index, extern) == 0 else None
+
+    def tls_base(self, library: Library) -> int:
+        """Return the address of a library's thread-local block, 0 if it has none."""
+        return int(lib.pl_instances_tls_base(self.pointer, library.pointer))
+
+    def resolver_entries(self, library: Library) -> int:
+        """Return how often calls of the library had to be resolved."""
+        return int(lib.pl_instances_resolver_entries(self.pointer, library.pointer))
+
+    def bind(self, library: Library, index: int, target: Library, export: int) -> bool:
+        """Let a trampoline lead to an export; False if one of the two is not instantiated."""
+        return bool(lib.pl_instances_bind(self.pointer, library.pointer, index, target.pointer, export) == 0)
+
+    def call(self, func: Func, raw: Values, count: int) -> None:
+        """Call a function; arguments are taken from ``raw`` and results are left there. Blocks while the guest runs.
+
+        Raises Failure with neither trap nor error if the linker is cancelled and the guest was not called. Otherwise a failure leaves the
+        stack pointer as it was.
+        """
+        failure = ffi.new("pl_failure *")
+        if lib.pl_instances_call(self.pointer, func, raw, count, failure):
+            raise _failure_of(failure)
+
+    def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
+        """Keep what a ``dlsym`` of the host function ``handle`` found, as of ``changes``."""
+        lib.pl_names_put(lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value)
+
+
+# Calls from Python
+
+OK: int = lib.PL_OK
+CLOSED: int = lib.PL_CLOSED
+TAKEN: int = lib.PL_TAKEN
+ELSEWHERE: int = lib.PL_ELSEWHERE
+RANGE: int = lib.PL_RANGE
+BOUND_FAILED: int = lib.pl_bound_failed()
+
+
+class BoundKind(enum.IntEnum):
+    """How a value is passed to a bound function (``enum pl_bound_kind``)."""
+
+    NONE = lib.PL_BOUND_NONE
+    I32 = lib.PL_BOUND_I32
+    I64 = lib.PL_BOUND_I64
+    F32 = lib.PL_BOUND_F32
+    F64 = lib.PL_BOUND_F64
+    OTHER = lib.PL_BOUND_OTHER
+
+
+_INTEGERS = frozenset({BoundKind.I32, BoundKind.I64})
+_DOUBLES = frozenset({BoundKind.F32, BoundKind.F64})
+_INTEGER_CALLS = tuple(getattr(lib, f"pl_bound_call{count}") for count in range(7))
+_DOUBLE_CALLS = (None, lib.pl_bound_double1, lib.pl_bound_double2, lib.pl_bound_double3)
+
+
+class Turn:
+    """The right to use the main group, for threads that have no group of their own (``csrc/turn.h``). Recursive."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.gc(lib.pl_turn_new(), lib.pl_turn_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a turn")
+
+    def __enter__(self) -> None:
+        """Take the turn. Blocks; signals are handled meanwhile."""
+        if not lib.pl_turn_try(self.pointer):
+            while not lib.pl_turn_wait(self.pointer, lib.PL_SLICE):
+                pass
+
+    def __exit__(self, *_: object) -> None:
+        lib.pl_turn_leave(self.pointer)
+
+
+def enter_thread(member: Member | None) -> None:
+    """Say whose group's thread the calling thread is from now on; None: no group's."""
+    lib.pl_group_enter_thread(member.pointer if member is not None else ffi.NULL)
+
+
+class Bound:
+    """A function of a library in one group, ready to be called (``csrc/bound.h``).
+
+    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first argument is ``record``.
+    """
+
+    __slots__ = ("__weakref__", "_kept", "call", "record")
+
+    def __init__(
+        self,
+        instances: Instances,
+        library: Library,
+        func: Func,
+        params: Sequence[BoundKind],
+        results: Sequence[BoundKind],
+        turn: Turn | None,
+    ) -> None:
+        self.record = ffi.new("pl_bound *")
+        self.record.open = 1
+        self.record.turn = turn.pointer if turn is not None else ffi.NULL
+        self.record.instances = instances.pointer
+        self.record.group = instances.member.pointer
+        self.record.library = library.pointer
+        self.record.serial = lib.pl_instances_serial(instances.pointer, library.pointer)
+        self.record.func = func[0]
+        self.record.count = max(len(params), len(results))
+        result = results[0] if results else BoundKind.NONE
+        self.record.result = result
+        self.call = bound_call(params, results)
+        if self.call is not None:
+            self.record.params[0 : len(params)] = params
+        self._kept: tuple[object, ...] = (instances, library, turn)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be called."""
+        return bool(self.record.open)
+
+    def close(self) -> None:
+        """Let nobody in any more, and let go of the group. The caller has the turn, or is the group's thread."""
+        lib.pl_bound_close(self.record)
+        self._kept = self._kept[2:]  # the turn stays: who comes late still asks for it
+
+    def raw(self, raw: Values) -> int:
+        """Call with raw values and return the status."""
+        return int(lib.pl_bound_raw(self.record, raw))
+
+
+def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Any:
+    """Return the C function that calls functions of this type with plain numbers, or None if there is none."""
+    if len(results) > 1:
+        return None
+    used = {*params, *results}
+    if used <= _INTEGERS and len(params) < len(_INTEGER_CALLS):
+        return _INTEGER_CALLS[len(params)]
+    if results and used <= _DOUBLES and 0 < len(params) < len(_DOUBLE_CALLS):
+        return _DOUBLE_CALLS[len(params)]
+    return None
+
+
+def bound_status() -> int:
+    """Return the status of the calling thread's last bound call."""
+    return int(lib.pl_bound_status())
+
+
+def bound_argument() -> int:
+    """Return which argument was out of range, from 0."""
+    return int(lib.pl_bound_argument())
+
+
+def bound_failure() -> Failure:
+    """Return what wasmtime answered to the calling thread's last bound call; the receiver owns what is in it."""
+    failure = ffi.new("pl_failure *")
+    lib.pl_bound_failure(failure)
+    return _failure_of(failure)

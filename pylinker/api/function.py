@@ -1,4 +1,8 @@
-"""A guest function as a Python callable."""
+"""A guest function as a Python callable.
+
+A call goes straight to the C core if it can: plain numbers for numbers, on the main group, with nobody else there. Everything else (strings,
+other types, other threads, errors) takes the long way, which says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pylinker import _native
-from pylinker.errors import UnsupportedError
+from pylinker._native import BOUND_FAILED, BoundKind
+from pylinker.errors import ClosedError, InternalError, UnsupportedError
 
 if TYPE_CHECKING:
-    from pylinker._native import Values
+    from pylinker._native import Bound, Values
     from pylinker.api.handle import Handle
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker
@@ -71,6 +76,10 @@ _GET: dict[str, Callable[[Values], Any]] = {
     "v128": lambda value: bytes(value.v128),
 }
 
+_KINDS = {"i32": BoundKind.I32, "i64": BoundKind.I64, "f32": BoundKind.F32, "f64": BoundKind.F64, "v128": BoundKind.OTHER}
+
+_FLOATS = frozenset({"f32", "f64"})
+
 
 class Function:
     """A function of a library: call it with one argument for each parameter.
@@ -84,7 +93,7 @@ class Function:
     (:class:`pylinker.wasm.FuncType`).
     """
 
-    __slots__ = ("_count", "_definition", "_get", "_handle", "_put", "name", "type")
+    __slots__ = ("_bound", "_call", "_definition", "_get", "_handle", "_plain", "_put", "_record", "name", "type")
 
     def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition) -> None:
         self.name = name
@@ -100,7 +109,10 @@ class Function:
                 module=handle.name,
                 symbol=name,
             ) from None
-        self._count = max(len(self._put), len(self._get), 1)
+        self._plain = frozenset({int, float} if _FLOATS.intersection(type_.params) else {int})
+        self._bound: Bound | None = None
+        self._record: Any = None
+        self._call: Callable[..., Any] = self._refuse
 
     def __repr__(self) -> str:
         return f"<Function {self.name} {self.type} of {self._handle.name}>"
@@ -112,9 +124,51 @@ class Function:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function; see the class."""
-        raw, texts = self._converted(arguments)
+        plain = self._plain
+        for argument in arguments:
+            if argument.__class__ not in plain:
+                return self._call_slowly(arguments)
+        try:
+            result = self._call(self._record, *arguments)
+        except (TypeError, OverflowError):
+            return self._call_slowly(arguments)
+        if (result == BOUND_FAILED or result != result) and _native.bound_status():  # noqa: PLR0124 - NaN is not equal to itself
+            return self._explain(arguments)
+        return result
+
+    def bind(self) -> Callable[..., Any]:
+        """Return a plain function that calls this one in the calling thread's group, with all that can be looked up before looked up.
+
+        The fastest way for a call that is made often. It takes positional arguments as the function does, but without the check that an
+        integer argument is an ``int``: what has ``__int__`` is cut. It works as long as the function does, on all threads.
+        """
         with self._handle.entered() as linker:
-            return self._run(linker, raw, texts)
+            bound = self._bound_in(linker)
+        if bound.call is None:
+            return self.__call__
+        names = ", ".join(f"a{index}" for index in range(len(self._put)))
+        # With the arguments spelled out Python passes them on without making a tuple.
+        space: dict[str, Any] = {
+            "call": bound.call,
+            "record": bound.record,
+            "failed": BOUND_FAILED,
+            "status": _native.bound_status,
+            "slowly": self._call_slowly,
+            "explain": self._explain,
+        }
+        wrong = "result != result" if _FLOATS.intersection(self.type.results) else "result == failed"
+        value = "result" if self._get else "None"
+        tuple_ = f"({names}{',' if names else ''})"
+        exec(_TEMPLATE.format(names=names, arguments=f", {names}" if names else "", wrong=wrong, value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
+        function: Callable[..., Any] = space["bound"]
+        function.__name__ = function.__qualname__ = self.name
+        function.__doc__ = f"{self.name}{self.type}"
+        return function
+
+    def close(self) -> None:
+        """Let nobody call any more: the handle is closed. The caller has the program."""
+        if self._bound is not None:
+            self._bound.close()
 
     def prepared(self, program: Program, arguments: tuple[Any, ...]) -> Callable[[], Any]:
         """Return a call of the function in ``program``, its arguments checked and converted, for whichever thread makes it."""
@@ -128,11 +182,42 @@ class Function:
 
         return call
 
+    # The long way
+
+    def _refuse(self, *_: Any) -> Any:
+        raise TypeError  # the long way binds the function
+
+    def _call_slowly(self, arguments: tuple[Any, ...]) -> Any:
+        raw, texts = self._converted(arguments)
+        with self._handle.entered() as linker:
+            return self._run(linker, raw, texts)
+
+    def _explain(self, arguments: tuple[Any, ...]) -> Any:
+        """Raise what the thread's last call came to, or call again where that was not the end of it."""
+        status = _native.bound_status()
+        if status == _native.RANGE:
+            raise self._overflow(_native.bound_argument(), arguments)
+        if status in (_native.CLOSED, _native.TAKEN, _native.ELSEWHERE):
+            return self._call_slowly(arguments)
+        self._raise()
+        return None
+
+    def _raise(self) -> None:
+        failure = _native.bound_failure()
+        with self._handle.program._entered() as linker:
+            store = linker.group.store
+        store.raise_failure(failure)
+
+    def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
+        return OverflowError(
+            f"{self.name}{self.type}, argument {index + 1}: {arguments[index]} does not fit into {self.type.params[index]}"
+        )
+
     def _converted(self, arguments: tuple[Any, ...]) -> tuple[Values, list[tuple[int, bytes]]]:
         """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
             raise TypeError(f"{self.name}{self.type} takes {len(self._put)} arguments, not {len(arguments)}")
-        raw = _native.values(self._count)
+        raw = _native.values(max(len(self._put), len(self._get), 1))
         texts: list[tuple[int, bytes]] = []
         for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
             if put is _put_i32 and isinstance(argument, (str, bytes)):
@@ -143,25 +228,61 @@ class Function:
             except TypeError as error:
                 raise TypeError(f"{self.name}{self.type}, argument {index + 1}: {error}") from None
             except OverflowError:
-                raise OverflowError(
-                    f"{self.name}{self.type}, argument {index + 1}: {argument} does not fit into {self.type.params[index]}"
-                ) from None
+                raise self._overflow(index, arguments) from None
         return raw, texts
 
-    def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
+    def _bound_in(self, linker: Linker) -> Bound:
+        """Return the function bound in the calling thread's group, which is up to date then."""
+        params = [_KINDS[each] for each in self.type.params]
+        results = [_KINDS[each] for each in self.type.results]
         group = linker.group
         if linker.threads is not None:
             linker.catch_up()  # another thread may have loaded the library
-        func = group.function(self._definition.module, self._definition.export.name)
+        if group is not linker.context.main_group:
+            return group.own_bound(self._definition, params, results)
+        if self._bound is None or not self._bound.is_open:
+            bound = self._bound = group.bound(self._definition, params, results)
+            if bound.call is not None and self._get:
+                self._record, self._call = bound.record, bound.call
+            elif bound.call is not None:
+                self._record, self._call = bound, _call_for_nothing
+        return self._bound
+
+    def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
+        bound = self._bound_in(linker)
         if texts:
             with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
                 for (index, _), address in zip(texts, addresses, strict=True):
                     _put_i32(raw[index], address)
-                group.call_raw(func, raw, self._count)
+                status = bound.raw(raw)
         else:
-            group.call_raw(func, raw, self._count)
+            status = bound.raw(raw)
+        if status == _native.CLOSED:
+            raise ClosedError(f"library {self._handle.name} was closed by the guest", module=self._handle.name)
+        if status in (_native.TAKEN, _native.ELSEWHERE):
+            raise InternalError(f"{self!r} was bound in another group")
+        if status:
+            linker.group.store.raise_failure(_native.bound_failure())
         if len(self._get) == 1:
             return self._get[0](raw[0])
         if not self._get:
             return None
         return tuple(get(raw[index]) for index, get in enumerate(self._get))
+
+
+def _call_for_nothing(bound: Bound, *arguments: Any) -> Any:
+    """Call a function without a result."""
+    result = bound.call(bound.record, *arguments)
+    return result if result == BOUND_FAILED else None
+
+
+_TEMPLATE = """
+def bound({names}):
+    try:
+        result = call(record{arguments})
+    except (TypeError, OverflowError):
+        return slowly({tuple})
+    if {wrong} and status():
+        return explain({tuple})
+    return {value}
+"""

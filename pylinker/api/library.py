@@ -61,7 +61,10 @@ class Library:
     def __getattr__(self, name: str) -> Function:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        return self[name]
+        function = self[name]
+        if self._functions.get(name) is function:
+            self.__dict__[name] = function  # the next time it is found without coming here
+        return function
 
     def __contains__(self, name: object) -> bool:
         with self._handle.entered() as linker:
@@ -110,7 +113,14 @@ class Library:
         if not self._handle.open:
             return
         self._handle.open = False
+        functions = list(self._functions.values())
+        for function in functions:
+            self.__dict__.pop(function.name, None)
         self._functions.clear()
+        if not self._handle.program.closed:
+            with self._handle.program._entered():
+                for function in functions:
+                    function.close()
         if self._module is not None and not self._handle.program.closed:
             with self._handle.program._entered() as linker:
                 if self._module is not linker.main and self._handle.is_loaded:

@@ -122,7 +122,6 @@ class Program:
         limits = limits or Limits()
         if not 0 < stack_size <= limits.memory:
             raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
-        self._lock = threading.RLock()
         self._linker: Linker | None = None
         self._ran = False
         file = _main_file(main, name, limits)
@@ -163,6 +162,7 @@ class Program:
             self._process.close()
             raise
         self._linker = linker
+        self._turn = linker.context.turn
 
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
@@ -177,7 +177,7 @@ class Program:
         if linker is not None and linker.context.is_guest_thread:
             yield linker
             return
-        with self._lock:
+        with self._turn:
             if self._linker is None:
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
             yield self._linker
@@ -334,7 +334,7 @@ class Program:
                 memory_used=state.memory.used,
                 table_slots=group.table_size,
                 table_used=state.table.used,
-                resolver_entries=sum(group.resolver_entries(module) for module in state.modules if group.has(module)),
+                resolver_entries=group.resolver_entries(state.modules),
                 groups=linker.context.shared.num_groups,
             )
 
@@ -353,8 +353,10 @@ class Program:
             linker.threads.end(status=0)  # before anything is waited for: the main thread may be in the guest
             if linker.context.is_guest_thread:
                 return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
-        with self._lock:
+        with self._turn:
             self._linker = None
+            if linker is not None:
+                linker.context.main_group.close_bounds()
             if linker is not None and linker.threads is not None:
                 linker.threads.join_all()
                 linker.threads = None

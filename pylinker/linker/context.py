@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
 from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
@@ -72,7 +73,7 @@ class Change:
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
-    ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch; ``tids`` has
+    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch; ``tids`` has
     the guest's thread numbers by group.
     """
 
@@ -83,6 +84,7 @@ class LinkContext:
         self.timeout = timeout
         self.changer: int | None = None  # the thread that has a Change
         self.tids: dict[int, int] = {}
+        self.turn = _native.Turn()
         self._load_lock = threading.RLock()
         self._main_group: InstanceGroup | None = None
         self._local = threading.local()
@@ -114,14 +116,16 @@ class LinkContext:
     def own_group(self, group: InstanceGroup) -> Iterator[None]:
         """Make ``group`` the calling thread's own."""
         self._local.group = group
+        _native.enter_thread(group.state.member)
         try:
             yield
         finally:
             del self._local.group
+            _native.enter_thread(None)
 
     def check_not_instantiating(self) -> None:
         """Refuse a guest that calls the linker from a start function or a relocation: its thread holds the lock already."""
-        if self.changer == threading.get_ident() or self.group.is_replaying:
+        if self.changer == threading.get_ident() or self.group.state.member.is_replaying:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
 
     @contextmanager
@@ -146,7 +150,10 @@ class LinkContext:
         self.changer = me
         try:
             with guard:
-                yield Change(self, topology, guard)
+                try:
+                    yield Change(self, topology, guard)
+                finally:
+                    self.shared.changed()
         finally:
             if self.changer == me:
                 self.changer = None

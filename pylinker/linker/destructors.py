@@ -9,7 +9,9 @@ import wasmtime
 
 from pylinker.errors import LinkError
 from pylinker.linker.dlfcn import PROVIDED
-from pylinker.linker.operation import AllocateFunctionTable
+from pylinker.linker.operation import AllocateFunctionTable, HostSlot
+from pylinker.runtime.types import function_type
+from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Closures", "Destructors"]
 
+_HOOK = FuncType(("i32",), ())
 _BLOCK = 64
 """Slots that are given out to all tables at once when one is needed: a rendezvous for the first, none for the rest."""
 
@@ -28,21 +31,25 @@ class Closures:
         self._context = context
         self._free: list[int] = []
 
-    def allocate(self, *, finalizer: bool = False) -> int:
-        """Return a free slot; with ``finalizer`` one in which each group has put the program's exit hook. Blocks, cooperatively."""
+    def allocate(self, *, finalizer: int | None = None) -> int:
+        """Return a free slot; with ``finalizer`` (a host function's handle) one in which each group has put the program's exit hook.
+
+        Blocks, cooperatively.
+        """
         context = self._context
         state, group = context.state, context.group
         with context.exclusive() as change:
-            if self._free and not finalizer:
+            if self._free and finalizer is None:
                 return self._free.pop()
             state.table.note_size(group.table_size)
             base = state.table.allocate(_BLOCK, 1, module="closures")
-            operation = AllocateFunctionTable(state.table.size, base if finalizer else None)
+            host = None if finalizer is None else HostSlot(base, function_type(_HOOK), finalizer)
+            operation = AllocateFunctionTable(state.table.size, host)
 
             def commit() -> None:
                 self._free += range(base + 1, base + _BLOCK)
-                if finalizer:
-                    state.finalizer = base
+                if host is not None:
+                    state.finalizer = host
 
             try:
                 group.apply(operation)
@@ -60,11 +67,12 @@ class Closures:
 
 
 class Destructors:
-    """What modules have registered with ``__cxa_atexit`` and ``atexit``."""
+    """What modules have registered with ``__cxa_atexit`` and ``atexit``. ``hook`` is the handle of the host function that runs it all."""
 
-    def __init__(self, context: LinkContext, closures: Closures) -> None:
+    def __init__(self, context: LinkContext, closures: Closures, hook: int) -> None:
         self._context = context
         self._closures = closures
+        self._hook = hook
         self._hook_made = False
 
     def register(self, module: LoadedModule, entry: AtExit) -> None:
@@ -84,7 +92,7 @@ class Destructors:
             definition = state.lookup("__cxa_atexit", state.global_scope)
         if definition is None or definition.type != PROVIDED["__cxa_atexit"] or not group.has(definition.module):
             return
-        slot = self._closures.allocate(finalizer=True)
+        slot = self._closures.allocate(finalizer=self._hook)
         group.call(group.function(definition.module, definition.export.name), slot, 0, 0)
 
     def run(self, modules: Iterable[LoadedModule]) -> None:

@@ -10,7 +10,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import InternalError, LinkError, MemoryAccessError, SynchronizationAborted
+from pylinker.errors import InternalError, LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted
 from pylinker.linker.module import AtExit
 from pylinker.wasm import FuncType
 
@@ -120,9 +120,17 @@ class GuestCalls:
 
         def act() -> int:
             linker = self.linker
-            symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
+            symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1)
             known = handle if handle in (RTLD_DEFAULT, RTLD_NEXT) else _u32(handle)
-            return linker.resolve_export(known, symbol, caller)
+            changes = linker.context.shared.changes  # before anything is looked at
+            definition, where = linker.find_export(known, symbol.decode("utf-8", "surrogateescape"), caller)
+            value = linker.symbols.value_of(definition)
+            if value is None:
+                raise SymbolNotFoundError(f"{where}: {definition.export.name} has no address", module=where, symbol=definition.export.name)
+            if not definition.is_thread_local:
+                # The next time the core answers, without coming here.
+                linker.group.native.remember(changes, caller.host_handles["dlsym"], handle, symbol, value)
+            return value
 
         raw[0].i32 = _i32(self._guarded(act))
 

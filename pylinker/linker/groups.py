@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pylinker.errors import LinkError, NotDynamicError
+from pylinker.errors import InternalError, LinkError, NotDynamicError
 from pylinker.linker.dlfcn import DL_ERROR_CAPACITY
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.operation import AllocateFunctionTable, LoadModules, SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.runtime.store import GuestStore
-from pylinker.runtime.wasi import Wasi, WasiHost
+from pylinker.runtime.wasi import WasiHost
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
     from pylinker import _native
     from pylinker.linker.context import LinkContext
-    from pylinker.linker.group import HostCalls
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
@@ -31,15 +28,14 @@ __all__ = ["Groups"]
 class Groups:
     """Makes the groups of one program and takes them out again.
 
-    ``host_calls`` connects what the linker provides to a group's guest; ``stack_size`` (bytes) is that of each thread but the first.
+    ``stack_size`` (bytes) is that of each thread but the first.
     """
 
-    def __init__(self, context: LinkContext, process: WasiProcess, cache: CodeCache, host_calls: HostCalls, *, stack_size: int) -> None:
+    def __init__(self, context: LinkContext, process: WasiProcess, cache: CodeCache, *, stack_size: int) -> None:
         self._context = context
         self._state = context.state
         self._process = process
         self._cache = cache
-        self._host_calls = host_calls
         self._stack_size = stack_size
         # Threads share the one store that has the process; a single one has it in its own.
         self._host = WasiHost(self._new_store(None), process, cache) if self._state.threaded else None
@@ -59,16 +55,15 @@ class Groups:
 
     def _new_group(self, guard: WriteGuard[LinkerState], topology: TopologyToken | None) -> InstanceGroup:
         """Make a group without instances. The rendezvous knows it from now on; it is parked."""
-        link = _GroupLink()
-        state = self._context.shared.subscribe(guard, link.replay, topology)
+        shared = self._context.shared
+        state = shared.subscribe(guard, _replayed_in_c, topology)
         try:
             store = self._new_store(state.member)
             host = self._host or WasiHost(store, self._process, self._cache)
-            group = InstanceGroup(state, store, Wasi(host, store), self._cache, self._host_calls)
+            group = InstanceGroup(state, store, host, self._cache, shared.log.native, None if topology else self._context.turn)
         except BaseException:
-            self._context.shared.unsubscribe(guard, state)
+            shared.unsubscribe(guard, state)
             raise
-        link.group = weakref.ref(group)
         return group
 
     def prepare(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
@@ -134,6 +129,7 @@ class Groups:
     def shutdown(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
         group.state.member.die()
+        group.close_bounds()
         shared = self._context.shared
         if shared.cause:
             return  # the whole linker goes; a dead member is waited for by nobody
@@ -155,13 +151,5 @@ class Groups:
             self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
 
 
-class _GroupLink:
-    """From the rendezvous to a group, without keeping it alive."""
-
-    group: Callable[[], InstanceGroup | None] = staticmethod(lambda: None)
-
-    def replay(self, number: int, operation: DlOperation) -> None:
-        """Carry an operation out in the group."""
-        group = self.group()
-        if group is not None:
-            group.replay(number, operation)
+def _replayed_in_c(number: int, operation: DlOperation) -> None:
+    raise InternalError(f"operation {number} is not carried out in C: {operation!r}")

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pylinker.linker import limits as _limits
     from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
+    from pylinker.linker.module import Definition
     from pylinker.linker.operation import ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
@@ -100,19 +101,24 @@ class Linker:
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         self._guest_calls = GuestCalls(self)
-        self._groups = Groups(self.context, process, cache, self._guest_calls.function_for, stack_size=self.stack_size)
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, lambda: main_group.memory)
         self._initialized = itertools.count(1)
         self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self._closures = Closures(self.context)
-        self._destructors = Destructors(self.context, self._closures)
+        self._exit_hook = _native.register_host(self._guest_calls.finalize)
+        self._destructors = Destructors(self.context, self._closures, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = self.memory.zero
 
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
+
+    def __del__(self) -> None:
+        if hasattr(self, "_exit_hook"):
+            _native.release_host(self._exit_hook)
 
     @property
     def main(self) -> LoadedModule | None:
@@ -184,7 +190,7 @@ class Linker:
 
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
-        return LoadPlan(self.state, self.locator, self._cache)
+        return LoadPlan(self.state, self.locator, self._cache, self._guest_calls.function_for)
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
@@ -366,9 +372,14 @@ class Linker:
         modules = tuple(gone)
         dead = set(modules)
         slots = [
-            slot
+            slots
             for module in modules
-            for slot in (*range(module.table_base, module.table_base + module.table_size), *module.slots.values())
+            for slots in (
+                (module.table_base, module.table_size),
+                (module.slot_base, module.slot_count),
+                *((slot, 1) for slot in module.slots.values()),
+            )
+            if slots[1]
         ]
         unbind = [
             (module, index)
@@ -378,7 +389,7 @@ class Linker:
             if entry.definition is not None and entry.definition.module in dead
         ]
         if plan is not None:
-            slots += plan.given_slots
+            slots += [(slot, 1) for slot in plan.given_slots]
         return UnloadModule(modules, tuple(slots), tuple(unbind))
 
     def _unload(self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None) -> None:
@@ -392,6 +403,7 @@ class Linker:
             self.state.remove(gone)
             for module, index in operation.unbind:
                 module.plt[index].definition = None
+                module.native.miss(index)
             for module in self.state.modules:
                 module.bound -= gone
 
@@ -423,6 +435,14 @@ class Linker:
         ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT; ``caller`` is the module that asks. Raises
         SymbolNotFoundError, ClosedError. Blocks for a rendezvous if the symbol is a function that has no slot yet.
         """
+        definition, where = self.find_export(handle, name, caller)
+        value = self.symbols.value_of(definition)
+        if value is None:
+            raise SymbolNotFoundError(f"{where}: {name} has no address", module=where, symbol=name)
+        return value
+
+    def find_export(self, handle: int, name: str, caller: LoadedModule | None = None) -> tuple[Definition, str]:
+        """Return what a name means to :meth:`resolve_export`, and whose name a message should give."""
         scope: Iterable[LoadedModule]
         where = caller.name if caller else "program"
         if handle == RTLD_DEFAULT:
@@ -433,10 +453,10 @@ class Linker:
             scope = self.scope_of_handle(handle)
             module = self.by_handle(handle)
             where = module.name if module else where
-        value = self.symbols.dlsym(scope, name)
-        if value is None:
+        definition = self.symbols.find(scope, name)
+        if definition is None:
             raise SymbolNotFoundError(f"{where}: undefined symbol: {name}", module=where, symbol=name)
-        return value
+        return definition, where
 
     def scope_of_handle(self, handle: int) -> Sequence[LoadedModule]:
         """Return where a handle's symbols are looked up: the module and what it needs, breadth-first."""

@@ -6,16 +6,20 @@ instantiates from the same record, so a symbol cannot mean two things in two gro
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker.errors import ParseError, UnsupportedError
+from pylinker.linker.outline import PRIVATE, outline_of
 from pylinker.wasm import Kind, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pylinker import _native
+    from pylinker.linker.outline import Outline
     from pylinker.runtime.code import Code
     from pylinker.wasm import Export, ExternType, FuncType, ModuleInfo, TagType
 
@@ -36,33 +40,6 @@ __all__ = [
     "WasiCall",
 ]
 
-# Exports that belong to the module itself and are no symbols: every module may have its own, so they never satisfy an import of
-# another (tool-conventions, DynamicLinking.md, and what wasm-ld exports in practice).
-_PRIVATE = frozenset(
-    {
-        "_initialize",
-        "_start",
-        "__indirect_function_table",
-        "__memory_base",
-        "__stack_pointer",
-        "__table_base",
-        "__tls_align",
-        "__tls_base",
-        "__tls_size",
-        "__wasi_init_tp",
-        "__wasix_init_tls",
-        "__wasm_apply_data_relocs",
-        "__wasm_apply_global_relocs",
-        "__wasm_apply_tls_relocs",
-        "__wasm_call_ctors",
-        "__wasm_init_memory",
-        "__wasm_init_tls",
-        "memory",
-        "wasi_thread_start",
-    }
-)
-
-
 class Definition(NamedTuple):
     """What a symbol means: an export of a module."""
 
@@ -73,6 +50,11 @@ class Definition(NamedTuple):
     def type(self) -> ExternType:
         """The type of the definition."""
         return self.module.info.export_type(self.export)
+
+    @property
+    def is_thread_local(self) -> bool:
+        """Whether it is data that each thread has for itself."""
+        return self.module.is_thread_local(self.export)
 
     def __repr__(self) -> str:
         return f"{self.export.name}@{self.module.name}"
@@ -173,7 +155,9 @@ class LoadedModule:
 
     Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info`` and ``code``, ``number`` (order of
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
-    ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope). Under the
+    ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``native``
+    (what the core instantiates), ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported functions),
+    ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the
     linker's lock: ``handles`` (open ``dlopen``), ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function
     index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its
     destructors run).
@@ -182,6 +166,7 @@ class LoadedModule:
     __slots__ = (
         "__weakref__",
         "_bases",
+        "_outline",
         "_slot_of",
         "at_exit",
         "bound",
@@ -189,6 +174,8 @@ class LoadedModule:
         "code",
         "gone",
         "handles",
+        "has_slots",
+        "host_handles",
         "info",
         "initialized",
         "is_main",
@@ -197,15 +184,19 @@ class LoadedModule:
         "memory_reserved",
         "memory_size",
         "name",
+        "native",
         "needed",
         "number",
         "path",
         "permanent",
+        "place",
         "plt",
+        "slot_base",
         "slots",
         "sources",
         "table_base",
         "table_size",
+        "trampolines",
     )
 
     def __init__(self, name: str, path: str | None, info: ModuleInfo, code: Code | None, number: int, *, is_main: bool = False) -> None:
@@ -232,11 +223,25 @@ class LoadedModule:
         self.initialized = 0
         self.closing = False
         self.gone = False
+        self.native: _native.Library
+        self.place: int | None = None
+        self.has_slots = False
+        self.slot_base = 0
+        self.trampolines: Code | None = None
+        self.host_handles: dict[str, int] = {}
+        self._outline: Outline | None = None
         self._slot_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
 
     def __repr__(self) -> str:
         return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
+
+    @property
+    def outline(self) -> Outline:
+        """The module's exports as the core counts them."""
+        if self._outline is None:
+            self._outline = outline_of(self.info)
+        return self._outline
 
     @property
     def origin(self) -> str | None:
@@ -251,7 +256,7 @@ class LoadedModule:
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""
         export = self.info.exports.get(name)
-        if export is None or name in _PRIVATE:
+        if export is None or name in PRIVATE:
             return None
         if export.index < self.info.imported_count(export.kind) and self._is_alias(export):
             return None
@@ -296,7 +301,7 @@ class LoadedModule:
 
     def is_thread_local(self, export: Export) -> bool:
         """Whether a data symbol is thread-local (flag ``tls`` of the dylink.0 section)."""
-        return bool(self.info.dylink and self.info.dylink.export_flags.get(export.name, 0) & SymbolFlags.TLS)
+        return bool(export.kind is Kind.GLOBAL and self.info.dylink and self.info.dylink.export_flags.get(export.name, 0) & SymbolFlags.TLS)
 
     def _base(self, index: int) -> int | None:
         """Return the value of an imported global if it is one of the module's bases: what initial values are computed from."""
@@ -319,18 +324,29 @@ class LoadedModule:
                 if base is not None:
                     self._slot_of[index] = base + position
         own = self._slot_of.get(function)
+        if own is None and self.has_slots:
+            order = self.outline.slot_order.get(function)
+            own = None if order is None else self.slot_base + order
         return self.slots.get(function) if own is None else own
+
+    @property
+    def slot_count(self) -> int:
+        """Slots given to exported functions from ``slot_base`` on."""
+        return len(self.outline.slot_exports) if self.has_slots else 0
 
     def definition_of(self, function: int) -> Definition | None:
         """Return an exported symbol that is the function with this index, or None."""
         for export in self.info.exports.values():
-            if export.kind is Kind.FUNC and export.index == function and export.name not in _PRIVATE:
+            if export.kind is Kind.FUNC and export.index == function and export.name not in PRIVATE:
                 return Definition(self, export)
         return None
 
     def function_at(self, slot: int) -> int | None:
         """Return the index of the function in one of the module's slots, or None."""
         self.slot_of(-1)
+        if self.slot_base <= slot < self.slot_base + self.slot_count:
+            position = self.outline.slot_exports[slot - self.slot_base]
+            return next(itertools.islice(self.info.exports.values(), position, None)).index
         for table in (self._slot_of or {}, self.slots):
             for function, own in table.items():
                 if own == slot:

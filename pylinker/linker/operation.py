@@ -1,18 +1,22 @@
 """Operations on the topology: what one group decides and every group carries out.
 
 An operation is a record of outcomes, not of wishes: bases, slots and sources are in the modules it names, so carrying it out resolves
-nothing and gives the same result in every group. That is what makes table indices agree by construction.
+nothing and gives the same result in every group. That is what makes table indices agree by construction. ``native`` is the same for the
+C core, which does it (``csrc/replay.h``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
+
+from pylinker import _native
 
 if TYPE_CHECKING:
     from pylinker.linker.module import Definition, LoadedModule
 
-__all__ = ["AllocateFunctionTable", "DlOperation", "LoadModules", "ResolveFunction", "SlotPatch", "ThreadLocalBlock", "UnloadModule"]
+__all__ = ["AllocateFunctionTable", "DlOperation", "HostSlot", "LoadModules", "ResolveFunction", "SlotPatch", "ThreadLocalBlock", "UnloadModule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,12 @@ class SlotPatch:
 
     slot: int
     definition: Definition
+
+    @property
+    def native(self) -> tuple[_native.Library, int, int]:
+        """The same for the core."""
+        module, export = self.definition
+        return module.native, self.slot, module.outline.positions[export.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,15 @@ class ThreadLocalBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class HostSlot:
+    """Table slot ``slot`` holds a host function of its own in each group: a type (address) and a handle of :mod:`pylinker._native`."""
+
+    slot: int
+    type_address: int
+    handle: int
+
+
+@dataclass(frozen=True)
 class LoadModules:
     """Instantiate ``modules`` in this order in a table of at least ``table_size`` slots, then fill the slots of ``patches``.
 
@@ -48,36 +67,63 @@ class LoadModules:
     def __repr__(self) -> str:
         return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
 
+    @cached_property
+    def native(self) -> _native.Operation:
+        """The same for the core."""
+        return _native.Operation(
+            table_size=self.table_size,
+            loaded=[module.native for module in self.modules],
+            blocks=[(block.module.native, block.group, block.address) for block in self.blocks],
+            patches=[patch.native for patch in self.patches],
+        )
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class ResolveFunction:
     """A function got a table slot: grow the table to ``table_size`` and fill the slot."""
 
     table_size: int
     patch: SlotPatch
 
+    @cached_property
+    def native(self) -> _native.Operation:
+        """The same for the core."""
+        return _native.Operation(table_size=self.table_size, patches=[self.patch.native])
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class AllocateFunctionTable:
-    """Slots were given out that are not for functions of modules: grow the table to ``table_size``.
-
-    ``finalizer`` is the slot in which each group puts the function that runs the libraries' destructors, or None.
-    """
+    """Slots were given out that are not for functions of modules: grow the table to ``table_size``, and fill ``host`` if it is given."""
 
     table_size: int
-    finalizer: int | None = None
+    host: HostSlot | None = None
+
+    @cached_property
+    def native(self) -> _native.Operation:
+        """The same for the core."""
+        host = None if self.host is None else (self.host.slot, self.host.type_address, self.host.handle)
+        return _native.Operation(table_size=self.table_size, host=host)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnloadModule:
-    """Empty the ``slots`` of ``modules`` and forget their instances; make the PLT entries of ``unbind`` lazy again."""
+    """Empty ``slots`` (first, count) and forget the instances of ``modules``; make the PLT entries of ``unbind`` lazy again."""
 
     modules: tuple[LoadedModule, ...]
-    slots: tuple[int, ...]
+    slots: tuple[tuple[int, int], ...]
     unbind: tuple[tuple[LoadedModule, int], ...] = ()
 
     def __repr__(self) -> str:
         return f"UnloadModule({', '.join(module.name for module in self.modules)})"
+
+    @cached_property
+    def native(self) -> _native.Operation:
+        """The same for the core."""
+        return _native.Operation(
+            emptied=self.slots,
+            dropped=[module.native for module in self.modules],
+            unbound=[(module.native, index) for module, index in self.unbind],
+        )
 
 
 DlOperation: TypeAlias = LoadModules | ResolveFunction | AllocateFunctionTable | UnloadModule

@@ -39,10 +39,12 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.operation import LoadModules, SlotPatch
+from pylinker.linker.record import native_library
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TableType, TagType
 
 if TYPE_CHECKING:
     from pylinker.linker.locator import Located, Locator
+    from pylinker.linker.record import HostCalls
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
 
@@ -72,10 +74,11 @@ class LoadPlan:
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first).
     """
 
-    def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache) -> None:
+    def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
         self.state = state
         self._locator = locator
         self._cache = cache
+        self._host_calls = host_calls
         self._names: dict[str, LoadedModule] = {}
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
@@ -199,6 +202,21 @@ class LoadPlan:
                 self.state.memory.release(module.memory_base, dylink.memory_size)
             raise
         module.memory_reserved = memory_base is None
+        self._place_functions(module)
+
+    def _place_functions(self, module: LoadedModule) -> None:
+        """Give the exported functions of a module their table slots, so that no pointer to one of them ever needs a rendezvous.
+
+        Where there is no room for all of them, they get slots one by one as they are asked for.
+        """
+        count = len(module.outline.slot_exports)
+        if count:
+            try:
+                module.slot_base = self.state.table.allocate(count, 1, module=module.name)
+            except LimitError as error:
+                logger.debug("%s: functions get slots when they are asked for: %s", module.name, error)
+            else:
+                module.has_slots = True
 
     # 3. Resolve
 
@@ -217,7 +235,22 @@ class LoadPlan:
             ready.add(module)
         if undefined:
             raise UndefinedSymbolError(undefined)
+        self._write_down()
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches))
+
+    def _write_down(self) -> None:
+        """Make the records from which all groups instantiate the new modules."""
+        for module in self.new:
+            for source in module.sources:
+                if isinstance(source, OwnTag):
+                    self.state.tags.setdefault(source, len(self.state.tags))
+            module.place = self.state.take_place()
+            module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+        for module in self.new:
+            for index, entry in enumerate(module.plt):
+                if entry.definition is not None:
+                    target, export = entry.definition
+                    module.native.aim(index, target.native, target.outline.positions[export.name])
 
     def _table_size(self) -> int:
         """Return how large the table must be: for what was given out, and for what the modules say they import."""

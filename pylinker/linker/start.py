@@ -21,7 +21,7 @@ from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
 from pylinker.linker.module import LoadedModule
 from pylinker.linker.plan import Request, check_alignment
 from pylinker.linker.ranges import align_up
-from pylinker.wasm import Limits, MemoryType, TableType, parse_module, with_memory_minimum
+from pylinker.wasm import Limits, MemoryType, TableType, with_memory_minimum
 
 if TYPE_CHECKING:
     from pylinker.linker.linker import Linker
@@ -50,7 +50,7 @@ def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Se
     """
     module: LoadedModule | None = None
     if main is not None:
-        info = parse_module(main.data, name=main.name)
+        info = cache.parse(main.data, name=main.name)
         module = LoadedModule(main.name, main.path, info, None, linker.state.next_number(), is_main=True)
         linker.state.main = module
     else:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pylinker.errors import LimitError
 from pylinker.linker.limits import Limits
-from pylinker.linker.module import Definition, LoadedModule
-from pylinker.linker.operation import ThreadLocalBlock
+from pylinker.linker.module import Definition, LoadedModule, OwnTag
+from pylinker.linker.operation import HostSlot, ThreadLocalBlock
 from pylinker.linker.ranges import RangeAllocator, align_up
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
@@ -122,7 +122,7 @@ class LinkerState:
 
     Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
     ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
-    (thread-local blocks), ``finalizer`` (the slot of the exit hook, or None), ``threaded``, ``main`` (the main module, or None),
+    (thread-local blocks), ``finalizer`` (the exit hook, or None), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None). LinkerShared guards it.
     """
 
@@ -136,14 +136,17 @@ class LinkerState:
         self.order: list[LoadedModule] = []
         self.groups: list[int] = []
         self.blocks: dict[tuple[int, LoadedModule], ThreadLocalBlock] = {}
-        self.finalizer: int | None = None
+        self.finalizer: HostSlot | None = None
         self.threaded = False
         self.main: LoadedModule | None = None
         self.table_maximum: int | None = None
         self.linker_symbols: dict[str, int] = {}
         self._by_name: dict[str, LoadedModule] = {}
         self._by_path: dict[str, LoadedModule] = {}
+        self.tags: dict[OwnTag, int] = {}
         self._numbers = itertools.count(1)
+        self._places = 0
+        self._free_places: list[int] = []
 
     def __repr__(self) -> str:
         return f"<LinkerState of {len(self.modules)} modules>"
@@ -151,6 +154,13 @@ class LinkerState:
     def next_number(self) -> int:
         """Return the number of the next module; numbers are never reused, so that a stale handle is known as one."""
         return next(self._numbers)
+
+    def take_place(self) -> int:
+        """Return a place in every group's list of libraries; :meth:`release` gives it back."""
+        if self._free_places:
+            return self._free_places.pop()
+        self._places += 1
+        return self._places - 1
 
     def by_name(self, name: str) -> LoadedModule | None:
         """Return the module that was loaded under this name."""
@@ -199,6 +209,7 @@ class LinkerState:
         self.hide(gone)
         for module in gone:
             module.gone = True
+            module.native.set_gone()
             self.release(module)
 
     def new_block(self, group: int, module: LoadedModule) -> ThreadLocalBlock | None:
@@ -226,6 +237,12 @@ class LinkerState:
         for slot in module.slots.values():
             self.table.release(slot, 1)
         module.slots.clear()
+        if module.has_slots:
+            self.table.release(module.slot_base, module.slot_count)
+            module.has_slots = False
+        if module.place is not None:
+            self._free_places.append(module.place)
+            module.place = None
 
     def scope_of(self, module: LoadedModule | None) -> Iterator[LoadedModule]:
         """Iterate over where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it."""

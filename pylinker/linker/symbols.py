@@ -54,6 +54,8 @@ class Symbols:
                     module=module.name,
                     symbol=entry.name,
                 )
+            target, export = definition
+            module.native.aim(index, target.native, target.outline.positions[export.name])  # the other groups need not ask
             group.bind(module, index, definition)
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
@@ -89,14 +91,10 @@ class Symbols:
         if undefined:
             raise UndefinedSymbolError(undefined)
 
-    def dlsym(self, scope: Iterable[LoadedModule], name: str) -> int | None:
-        """Return the address of a data symbol or the table slot of a function, or None if the scope does not define it.
-
-        Blocks for a rendezvous if the function has no slot yet.
-        """
+    def find(self, scope: Iterable[LoadedModule], name: str) -> Definition | None:
+        """Return what a name means in a scope, or None."""
         with self._context.reading():
-            definition = self._context.state.lookup(name, scope)
-        return None if definition is None else self.value_of(definition)
+            return self._context.state.lookup(name, scope)
 
     def value_of(self, definition: Definition) -> int | None:
         """Return a definition's address or table slot; None for a tag or another thing that has neither.

@@ -83,6 +83,24 @@ class CodeCache:
         self.capacity = capacity
         self._lock = threading.Lock()
         self._memory: OrderedDict[bytes, Code] = OrderedDict()
+        self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
+
+    def parse(self, data: bytes, *, name: str) -> ModuleInfo:
+        """Read a module without compiling it, or remember what was read. Raises ParseError."""
+        return self._parsed(hashlib.sha256(FINGERPRINT + data).digest(), data, name)
+
+    def _parsed(self, key: bytes, data: bytes, name: str) -> ModuleInfo:
+        with self._lock:
+            info = self._infos.get(key)
+            if info is not None:
+                self._infos.move_to_end(key)
+                return info
+        info = parse_module(data, name=name)
+        with self._lock:
+            self._infos[key] = info
+            while len(self._infos) > self.entries:
+                self._infos.popitem(last=False)
+        return info
 
     def load(self, data: bytes, *, name: str) -> Code:
         """Return the code of ``data``. Raises ParseError if it is not a valid module; may take seconds for a large one."""
@@ -92,7 +110,7 @@ class CodeCache:
             if known is not None:
                 self._memory.move_to_end(key)
                 return known
-        info = parse_module(data, name=name)
+        info = self._parsed(key, data, name)
         module = self._read(key) or self._compile(key, data, name)
         code = Code(info, module, len(data))
         with self._lock:

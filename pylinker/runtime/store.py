@@ -1,27 +1,26 @@
 """A store of wasmtime, with the raw operations that linking needs.
 
-Objects of the guest are externs of :mod:`pylinker._native`. A host function keeps what it raised in ``pending``, and the call
-that brought the guest here raises it again: one store runs on one thread at a time, so there is no other call it could belong to.
+Objects of the guest are externs of :mod:`pylinker._native`. What a host function raises is kept for its thread, and the call that brought
+the guest there raises it again.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Extern, Failure, Func, HostFunction, Instance, Member, Shared, Values, WasiCall, WasiProcess
-from pylinker.errors import SynchronizationAborted, UnsupportedError
+from pylinker._native import Extern, Failure, Func, Instance, Member, Shared
+from pylinker.errors import SynchronizationAborted
 from pylinker.runtime.code import Code
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import exception_of
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import FuncType, Limits, MemoryType, TagType
+from pylinker.runtime.types import i32_global_type
+from pylinker.wasm import Limits, MemoryType
 
 __all__ = ["PAGE_SIZE", "GuestStore"]
 
@@ -32,14 +31,6 @@ PAGE_SIZE = 1 << 16
 # freed before its store, and every library brings one table, so a program that opens and closes libraries would hit them.
 _UNBOUNDED = (1 << 62) - 1
 
-_VALUE_TYPES: dict[str, Callable[[], wasmtime.ValType]] = {
-    "i32": wasmtime.ValType.i32,
-    "i64": wasmtime.ValType.i64,
-    "f32": wasmtime.ValType.f32,
-    "f64": wasmtime.ValType.f64,
-}
-
-
 def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
@@ -48,27 +39,6 @@ def _cancelled(shared: Shared) -> SynchronizationAborted:
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error
-
-
-def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
-    try:
-        return wasmtime.FuncType([_VALUE_TYPES[each]() for each in type_.params], [_VALUE_TYPES[each]() for each in type_.results])
-    except KeyError as error:
-        raise UnsupportedError(f"host object of type {type_}: value type {error.args[0]} is not supported") from None
-
-
-@functools.cache
-def _function_type(type_: FuncType) -> wasmtime.FuncType:
-    shared = _new_function_type(type_)
-    outlives_interpreter(shared)
-    return shared
-
-
-@functools.lru_cache(maxsize=2)
-def _i32_global_type(*, mutable: bool) -> wasmtime.GlobalType:
-    shared = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
-    outlives_interpreter(shared)
-    return shared
 
 
 def _limits(limits: Limits) -> wasmtime.Limits:
@@ -94,7 +64,6 @@ class GuestStore:
             self.keep(_native.watch(_address(self._store.ptr()), self.context, member, preempt=preempt))
         else:
             self._store.set_epoch_deadline(_UNBOUNDED)
-        self.pending: BaseException | None = None
 
     @property
     def _guest(self) -> Member:
@@ -130,30 +99,7 @@ class GuestStore:
 
     def new_global(self, value: int, *, mutable: bool) -> Extern:
         """Make an i32 global."""
-        return self._checked(_native.global_new, _address(_i32_global_type(mutable=mutable).ptr()), value)
-
-    def new_tag(self, type_: TagType) -> Extern:
-        """Make an exception tag."""
-        tag_type = wasmtime.TagType(_new_function_type(type_.type))  # of its own: it is consumed
-        tag = wasmtime.Tag(self._store, tag_type)
-        return _native.extern_at(_native.EXTERN_TAG, ctypes.addressof(tag._tag))
-
-    def new_host_function(self, type_: FuncType, function: Callable[[Values], None]) -> HostFunction:
-        """Make a host function; whatever ``function`` raises comes out of the call that entered the guest."""
-        known = weakref.ref(self)  # the registry of host functions must not keep the store alive
-
-        def keep(error: BaseException) -> None:
-            store = known()
-            if store is not None and store.pending is None:
-                store.pending = error
-
-        return HostFunction(self.context, _address(_function_type(type_).ptr()), function, keep, self.member)
-
-    def new_wasi_call(self, process: WasiProcess, type_: FuncType, kind: int) -> WasiCall:
-        """Make a WASI function that is forwarded to the store of ``process``; connect it before it is called."""
-        call = WasiCall(process, self._guest, self.context, _address(_function_type(type_).ptr()), kind)
-        self.keep(call)
-        return call
+        return self._checked(_native.global_new, i32_global_type(mutable=mutable), value)
 
     def instantiate(self, code: Code, externs: Sequence[Extern]) -> Instance:
         """Instantiate compiled code; raises Trap or WasmtimeError. Blocks while a start function runs."""
@@ -165,25 +111,10 @@ class GuestStore:
         """Return an export of an instance, or None."""
         return _native.export(self.context, instance, name)
 
-    def call(self, func: Func, raw: Values, count: int) -> None:
-        """Call a guest function with raw values; raises what a host function raised, Trap, ExitTrap or WasmtimeError."""
-        try:
-            _native.call(self._guest, self.context, func, raw, count)
-        except Failure as failure:
-            self._raise(failure)
-
     @staticmethod
     def func_of(extern: Extern) -> Func:
         """Return the function inside an extern."""
         return _native.func_of(extern)
-
-    def call_plain(self, func: Func, *arguments: int) -> int:
-        """Call a function of i32 arguments and at most one i32 result; the result is unsigned (0 if there is none)."""
-        raw = _native.values(max(1, len(arguments)))
-        for index, argument in enumerate(arguments):
-            raw[index].i64 = argument
-        self.call(func, raw, len(raw))
-        return int(raw[0].i32) & 0xFFFFFFFF
 
     def memory_size(self, memory: Extern) -> int:
         """Return the size in bytes."""
@@ -225,11 +156,12 @@ class GuestStore:
         try:
             return operation(self.context, *arguments)
         except Failure as failure:
-            self._raise(failure)
+            self.raise_failure(failure)
 
-    def _raise(self, failure: Failure) -> NoReturn:
+    def raise_failure(self, failure: Failure) -> NoReturn:
+        """Raise what a failed call of the calling thread means: what a host function raised, Trap, ExitTrap, WasmtimeError, or the end."""
         exception: BaseException = exception_of(failure) if failure.trap or failure.error else _cancelled(self._guest.shared)
-        pending, self.pending = self.pending, None
+        pending = _native.take_pending()
         # A signal handler's exception stopped the guest; else, if the linker is cancelled, that did, whatever wasmtime calls it.
         failure_of_member = None
         if self.member is not None:

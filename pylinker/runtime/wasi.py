@@ -17,15 +17,16 @@ from typing import Final
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Extern, Func, Instance
+from pylinker._native import Extern, Instance
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import GuestExit
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.teardown import outlives_interpreter
+from pylinker.runtime.types import function_type
 from pylinker.wasm import WASI_PREVIEW1, Limits, MemoryType, memory_shim
 
-__all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "Wasi", "WasiHost", "WasiProcess"]
+__all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "WasiHost", "WasiProcess", "wasi_source"]
 
 WASI_MODULE: Final = "wasi_snapshot_preview1"
 CAPTURE: Final = -1
@@ -33,8 +34,16 @@ CAPTURE: Final = -1
 DEVNULL: Final = -3
 """Throw away what the guest writes."""
 
-# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard.
-_KINDS = {"poll_oneoff": _native.WASI_POLL, "fd_read": _native.WASI_READ}
+# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard; and those that a guest
+# calls in loops.
+_KINDS = {
+    "poll_oneoff": _native.WASI_POLL,
+    "fd_read": _native.WASI_READ,
+    "clock_time_get": _native.WASI_CLOCK,
+    "sched_yield": _native.WASI_YIELD,
+}
+
+_INDEX = {name: index for index, name in enumerate(WASI_PREVIEW1)}
 
 Input = bytes | str | os.PathLike[str] | None
 Output = int | str | os.PathLike[str] | None
@@ -149,9 +158,11 @@ class WasiHost:
         outlives_interpreter(self._linker)
         self._linker.define_wasi()
         self._shim: Instance | None = None
-        self.native = _native.WasiProcess(store.context, waits=process.waits)
-        store.keep(self.native)
         process.install(store.wasmtime_store)
+        self.native = _native.WasiProcess(store.context, waits=process.waits)  # at once: both clocks begin here
+        store.keep(self.native)
+        for name, type_ in WASI_PREVIEW1.items():
+            self.native.provide(_INDEX[name], function_type(type_), _KINDS.get(name, _native.WASI_PLAIN))
 
     def connect(self, memory: Extern, *, shared: bool) -> None:
         """Say where the guest's memory is."""
@@ -160,52 +171,29 @@ class WasiHost:
             type_ = MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared))
             code = self._cache.load(memory_shim(type_, WASI_MODULE, WASI_PREVIEW1), name="wasi shim")
             self._shim = self.store.instantiate(code, [memory, *(self._function(each) for each in WASI_PREVIEW1)])
+            for name, index in _INDEX.items():
+                function = self.store.export(self._shim, name)
+                assert function is not None
+                self.native.connect(index, self.store.func_of(function))
 
     def _function(self, name: str) -> Extern:
         function = self._linker.get(self.store.wasmtime_store, WASI_MODULE, name)
         assert isinstance(function, wasmtime.Func)
         return _native.extern_at(_native.EXTERN_FUNC, ctypes.addressof(function._func))
 
-    def target(self, name: str) -> Func:
-        """Return the shim's function, in the store of the process."""
-        assert self._shim is not None
-        function = self.store.export(self._shim, name)
-        assert function is not None
-        return self.store.func_of(function)
-
-
-class Wasi:
-    """The WASI functions of one group."""
-
-    def __init__(self, host: WasiHost, store: GuestStore) -> None:
-        self._host = host
-        self._store = store
-        self._calls: dict[str, _native.WasiCall] = {}
-        self._memory: Extern | None = None
-        self._proc_exit = store.new_host_function(WASI_PREVIEW1["proc_exit"], _proc_exit)
-
-    def connect(self, memory: Extern, *, shared: bool) -> None:
-        """Say where the guest's memory is; the functions may be called from now on."""
-        self._host.connect(memory, shared=shared)
-        self._memory = memory
-        for name, call in self._calls.items():
-            call.connect(self._host.target(name), memory)
-
-    def function(self, name: str) -> Extern:
-        """Return a function as something that can be imported."""
-        if name == "proc_exit":
-            return self._proc_exit.extern
-        call = self._calls.get(name)
-        if call is None:
-            kind = _KINDS.get(name, _native.WASI_PLAIN)
-            call = self._calls[name] = self._store.new_wasi_call(self._host.native, WASI_PREVIEW1[name], kind)
-            if self._memory is not None:
-                call.connect(self._host.target(name), self._memory)
-        return call.extern
-
 
 def _proc_exit(raw: _native.Values) -> None:
     raise GuestExit(raw[0].i32 & 0xFFFFFFFF)
+
+
+_EXIT = _native.register_host(_proc_exit)
+
+
+def wasi_source(name: str) -> bytes:
+    """Return where the C core finds a WASI function (a ``pl_source``)."""
+    if name == "proc_exit":
+        return _native.pack_source(_native.Source.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT)
+    return _native.pack_source(_native.Source.WASI, _INDEX[name])
 
 
 def _no_nul(what: str, texts: Iterable[str]) -> None:

@@ -243,6 +243,15 @@ class LinkerShared(Generic[S, Op]):
         logger.debug("operation %d is done in every running group", number)
         return None
 
+    def changed(self) -> None:
+        """Note, with the write lock held or just before it is given up, that names may mean something else from now on."""
+        self._native.changed()
+
+    @property
+    def changes(self) -> int:
+        """How often that was."""
+        return self._native.changes
+
     def dl_operation_pending_load(self, ordering: int) -> bool:
         """Load the pending flag with an ordering: ``RELAXED``, ``ACQUIRE`` or ``SEQ_CST`` of :mod:`pylinker._native`. Never blocks.
 

@@ -45,6 +45,7 @@ class ModuleInfo:
     """
 
     __slots__ = (
+        "__weakref__",
         "_functions",
         "_global_inits",
         "_globals",

@@ -1,0 +1,80 @@
+/* bound: a guest function that the host calls, with all that does not change from call to call looked up before.
+ *
+ * One entry point for each number of integer arguments, and for doubles; from Python a call is then one call through cffi, with no object made
+ * and nothing looked up. What a call cannot return by its result it leaves in the thread's own record: pl_bound_status and pl_bound_failure.
+ * An integer result that is pl_bound_failed(), and a double that is not a number, say: look there.
+ *
+ * Who may call. A function is bound in one group. The thread of that group calls it as it is (pl_group_enter_thread has made it known); a
+ * thread that is none of the guest's takes the turn of the main group for the duration (turn.h), and gives up at once if another has it
+ * (PL_BUSY): to wait is Python's business. Any other thread gets PL_ELSEWHERE.
+ *
+ * States: open, then closed for good, by pl_bound_close from any thread that has the turn, or because its library was dropped from the group.
+ * A call looks twice: before it touches anything, and again after it has replayed what was pending.
+ *
+ * Blocking: as long as the guest runs.
+ *
+ *     int64_t sum = pl_bound_call2(&add, 1, 2);
+ *     if (sum == pl_bound_failed() && pl_bound_status() != PL_OK) explain(pl_bound_status());
+ */
+#ifndef PL_BOUND_H
+#define PL_BOUND_H
+
+#include "instances.h"
+#include "turn.h"
+
+/* More than pl_status, of a bound call. */
+enum pl_bound_status {
+    PL_CLOSED = 16,    /* it is closed, or its library is gone */
+    PL_TAKEN = 17,     /* another thread has the turn */
+    PL_ELSEWHERE = 18, /* it is another group's */
+    PL_RANGE = 19      /* an argument does not fit into 32 bits */
+};
+
+enum { PL_BOUND_ARGUMENTS = 8 };
+
+enum pl_bound_kind { PL_BOUND_NONE = 0, PL_BOUND_I32 = 1, PL_BOUND_I64 = 2, PL_BOUND_F32 = 3, PL_BOUND_F64 = 4, PL_BOUND_OTHER = 5 };
+
+/* Filled in by its maker; it stays where it is as long as somebody may call. */
+typedef struct pl_bound {
+    int open;
+    pl_turn *turn; /* of the main group; NULL for a group with a thread of its own */
+    pl_instances *instances;
+    pl_group *group;
+    const pl_library *library;
+    uint64_t serial; /* of the library in the group */
+    pl_func func;
+    uint32_t count;  /* the larger of the numbers of parameters and results */
+    uint8_t params[PL_BOUND_ARGUMENTS]; /* enum pl_bound_kind */
+    uint8_t result;                     /* enum pl_bound_kind */
+} pl_bound;
+
+/* The calling thread is the thread of this group from now on; NULL: of none. */
+void pl_group_enter_thread(pl_group *group);
+
+/* Closes it: nobody gets in from now on. */
+void pl_bound_close(pl_bound *bound);
+
+/* All parameters are i32 or i64, the result is one of them or there is none (0). */
+int64_t pl_bound_call0(pl_bound *bound);
+int64_t pl_bound_call1(pl_bound *bound, int64_t a);
+int64_t pl_bound_call2(pl_bound *bound, int64_t a, int64_t b);
+int64_t pl_bound_call3(pl_bound *bound, int64_t a, int64_t b, int64_t c);
+int64_t pl_bound_call4(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d);
+int64_t pl_bound_call5(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e);
+int64_t pl_bound_call6(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f);
+/* All parameters and the result are f32 or f64. */
+double pl_bound_double1(pl_bound *bound, double a);
+double pl_bound_double2(pl_bound *bound, double a, double b);
+double pl_bound_double3(pl_bound *bound, double a, double b, double c);
+/* Any type: `values` has room for `count` raw values. Answers the status. */
+int pl_bound_raw(pl_bound *bound, pl_value *values);
+
+/* The result that says: look at the status. No i32 is it; an i64 may be. */
+int64_t pl_bound_failed(void);
+/* Of the calling thread's last call: an enum pl_status or pl_bound_status; PL_RANGE comes with the argument's number, from 0. */
+int pl_bound_status(void);
+int pl_bound_argument(void);
+/* Hands over what wasmtime answered. */
+void pl_bound_failure(pl_failure *failure);
+
+#endif

@@ -1,0 +1,27 @@
+/* builtin: host functions that the core answers itself.
+ *
+ * safepoint     () -> ()                            a place where an operation may be carried out, for guest code that makes no other call
+ * dlsym         (handle, name) -> value             from what the group has looked up before, else Python's
+ * dlsym_wasix   (handle, name, length, error, error_length, result) -> errno      the same, as WASIX has it
+ * thread_id     (result) -> errno                   WASIX
+ *
+ * Each of them is a safepoint: with nothing pending that costs two relaxed loads. Pointers of the guest are checked against its memory; what
+ * does not fit goes to Python, which has the right error for it.
+ *
+ * Blocking: as pl_group_safepoint_poll. Threads: the group's.
+ */
+#ifndef PL_BUILTIN_H
+#define PL_BUILTIN_H
+
+#include "instances.h"
+
+enum { PL_ERRNO_FAULT = 21 }; /* WASI's EFAULT */
+
+enum pl_builtin_index { PL_BUILTIN_SAFEPOINT = 0, PL_BUILTIN_DLSYM = 1, PL_BUILTIN_DLSYM_WASIX = 2, PL_BUILTIN_THREAD_ID = 3 };
+
+typedef pl_trap *(*pl_builtin_function)(void *environment, pl_caller *caller, pl_value *values, size_t count);
+
+/* The function that wasmtime calls with a pl_import. */
+pl_builtin_function pl_builtin(uint32_t index);
+
+#endif

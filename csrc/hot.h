@@ -1,0 +1,28 @@
+/* hot: what the paths that a guest takes often may look at without a function call. Internal to the core: cffi does not see it. */
+#ifndef PL_HOT_H
+#define PL_HOT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct pl_event;
+
+/* flag.h */
+struct pl_flag {
+    atomic_int set;
+};
+
+/* cancel.h */
+struct pl_cancel {
+    _Atomic uint64_t cause;
+    struct pl_event *event; /* read-only */
+};
+
+/* Whether a RUNNING group has nothing to do: no operation is pending, and the linker is not cancelled. Relaxed: a change that was just made
+ * may be missed, so it is for callers that look again soon. (A running group is behind only while the flag is up: the leader waits for it.) */
+static inline int pl_is_quiet(const struct pl_flag *flag, const struct pl_cancel *cancel) {
+    return atomic_load_explicit(&flag->set, memory_order_relaxed) == 0 &&
+           atomic_load_explicit(&cancel->cause, memory_order_relaxed) == 0;
+}
+
+#endif

@@ -1,0 +1,545 @@
+/* Discipline: a pl_instances belongs to the thread that runs its store; nothing in it is atomic. */
+#include "instances.h"
+
+#include "api_table.h"
+#include "builtin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One library in this group. */
+struct record {
+    pl_library *library; /* NULL: an empty place */
+    uint64_t serial;     /* 0 while it is being loaded */
+    pl_instance instance;
+    pl_instance trampolines;
+    pl_import *resolver;
+    uint32_t tls_base;
+};
+
+struct pl_instances {
+    pl_group *group;
+    pl_context *context;
+    pl_process *process;
+    pl_host_callback callback;
+    pl_check check;
+    uintptr_t handle;
+    int has_memory, has_table, has_stack_pointer;
+    pl_extern memory, table, stack_pointer;
+    struct record *records; /* by the libraries' places */
+    uint32_t capacity;
+    uint64_t serials;
+    pl_extern *tags; /* of kind PL_EXTERN_TAG, or not made yet */
+    uint32_t tag_count;
+    pl_wasi_call *wasi[PL_WASI_FUNCTIONS];
+    pl_import *hosts; /* wasmtime keeps their addresses, so they stay until everything goes */
+    pl_names *names;
+    uint32_t thread;
+    pl_trouble trouble;
+};
+
+static pl_types types;
+
+void pl_types_set(const pl_types *given) {
+    types = *given;
+}
+
+pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process *process, pl_host_callback callback, pl_check check,
+                               uintptr_t handle) {
+    pl_instances *instances = calloc(1, sizeof *instances);
+    if (instances != NULL) {
+        instances->group = group;
+        instances->context = context;
+        instances->process = process;
+        instances->callback = callback;
+        instances->check = check;
+        instances->handle = handle;
+        instances->names = pl_names_new();
+        if (instances->names == NULL) {
+            free(instances);
+            return NULL;
+        }
+    }
+    return instances;
+}
+
+pl_names *pl_instances_names(pl_instances *instances) {
+    return instances->names;
+}
+
+uint32_t pl_instances_thread(const pl_instances *instances) {
+    return instances->thread;
+}
+
+void pl_instances_set_thread(pl_instances *instances, uint32_t thread) {
+    instances->thread = thread;
+}
+
+void pl_instances_free(pl_instances *instances) {
+    if (instances == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < instances->capacity; i++) {
+        pl_library_release(instances->records[i].library);
+    }
+    for (size_t i = 0; i < PL_WASI_FUNCTIONS; i++) {
+        free(instances->wasi[i]);
+    }
+    while (instances->hosts != NULL) {
+        pl_import *next = instances->hosts->next;
+        pl_library_release(instances->hosts->library);
+        free(instances->hosts);
+        instances->hosts = next;
+    }
+    pl_names_free(instances->names);
+    free(instances->records);
+    free(instances->tags);
+    free(instances);
+}
+
+pl_group *pl_instances_group(const pl_instances *instances) {
+    return instances->group;
+}
+
+pl_context *pl_instances_context(const pl_instances *instances) {
+    return instances->context;
+}
+
+pl_trouble *pl_instances_trouble(pl_instances *instances) {
+    return &instances->trouble;
+}
+
+void pl_instances_set_memory(pl_instances *instances, const pl_extern *memory) {
+    instances->memory = *memory;
+    instances->has_memory = 1;
+}
+
+void pl_instances_set_table(pl_instances *instances, const pl_extern *table) {
+    instances->table = *table;
+    instances->has_table = 1;
+}
+
+void pl_instances_set_stack_pointer(pl_instances *instances, const pl_extern *global) {
+    instances->stack_pointer = *global;
+    instances->has_stack_pointer = 1;
+}
+
+const pl_extern *pl_instances_memory(const pl_instances *instances) {
+    return instances->has_memory ? &instances->memory : NULL;
+}
+
+const pl_extern *pl_instances_table(const pl_instances *instances) {
+    return instances->has_table ? &instances->table : NULL;
+}
+
+const pl_extern *pl_instances_stack_pointer(const pl_instances *instances) {
+    return instances->has_stack_pointer ? &instances->stack_pointer : NULL;
+}
+
+static int fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail) {
+    instances->trouble = (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {NULL, NULL}};
+    return -1;
+}
+
+static int fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail, pl_failure failure) {
+    fail(instances, stage, library, detail);
+    instances->trouble.failure = failure;
+    return -1;
+}
+
+/* Records */
+
+static struct record *find(const pl_instances *instances, const pl_library *library) {
+    uint32_t place = pl_library_parts_of(library)->place;
+    struct record *record = place < instances->capacity ? instances->records + place : NULL;
+    return record != NULL && record->library == library ? record : NULL;
+}
+
+/* An empty record for a library, or NULL if there is no memory. */
+static struct record *add(pl_instances *instances, pl_library *library) {
+    uint32_t place = pl_library_parts_of(library)->place;
+    if (place >= instances->capacity) {
+        uint32_t capacity = 2 * place + 8;
+        struct record *records = realloc(instances->records, capacity * sizeof *records);
+        if (records == NULL) {
+            return NULL;
+        }
+        memset(records + instances->capacity, 0, (capacity - instances->capacity) * sizeof *records);
+        instances->records = records;
+        instances->capacity = capacity;
+    }
+    struct record *record = instances->records + place;
+    pl_library_release(record->library);
+    *record = (struct record){.library = library};
+    pl_library_retain(library);
+    return record;
+}
+
+void pl_instances_drop(pl_instances *instances, pl_library *library) {
+    struct record *record = find(instances, library);
+    if (record != NULL) {
+        *record = (struct record){.library = NULL};
+        pl_library_release(library);
+    }
+}
+
+uint64_t pl_instances_serial(const pl_instances *instances, const pl_library *library) {
+    const struct record *record = find(instances, library);
+    return record != NULL ? record->serial : 0;
+}
+
+static int export_of(pl_instances *instances, const struct record *record, uint32_t index, pl_extern *result) {
+    if (record == NULL || record->instance.store == 0 || index >= pl_library_parts_of(record->library)->export_count) {
+        return -1;
+    }
+    size_t length;
+    const char *name = pl_library_name(record->library, index, &length);
+    return pl_instance_export(instances->context, &record->instance, name, length, result) ? 0 : -1;
+}
+
+int pl_instances_export(pl_instances *instances, const pl_library *library, uint32_t index, pl_extern *result) {
+    return export_of(instances, find(instances, library), index, result);
+}
+
+uint32_t pl_instances_tls_base(pl_instances *instances, const pl_library *library) {
+    const struct record *record = find(instances, library);
+    int32_t index = pl_library_parts_of(library)->export_tls_base;
+    pl_extern base;
+    if (record == NULL) {
+        return 0;
+    }
+    if (index < 0 || export_of(instances, record, (uint32_t)index, &base) != 0 || base.kind != PL_EXTERN_GLOBAL) {
+        return record->tls_base;
+    }
+    return (uint32_t)pl_global_get_i32(instances->context, &base.of.handle);
+}
+
+uint64_t pl_instances_resolver_entries(const pl_instances *instances, const pl_library *library) {
+    const struct record *record = find(instances, library);
+    return record != NULL && record->resolver != NULL ? record->resolver->function.entries : 0;
+}
+
+/* Trampolines */
+
+static int trampoline_export(pl_instances *instances, const struct record *record, const char *name, pl_extern *result) {
+    return pl_instance_export(instances->context, &record->trampolines, name, strlen(name), result) ? 0 : -1;
+}
+
+/* Export KIND + number of the trampolines of a record. */
+static int trampoline(pl_instances *instances, const struct record *record, char kind, uint32_t index, pl_extern *result) {
+    char name[16];
+    snprintf(name, sizeof name, "%c%u", kind, (unsigned)index);
+    return trampoline_export(instances, record, name, result);
+}
+
+static int aim(pl_instances *instances, const struct record *record, uint32_t index, const pl_func *func) {
+    pl_extern plt;
+    if (trampoline_export(instances, record, "plt", &plt) != 0) {
+        return -1;
+    }
+    pl_error *error = pl_table_set(instances->context, &plt.of.handle, index, func);
+    if (error != NULL) {
+        pl_wasmtime.error_delete(error);
+        return -1;
+    }
+    return 0;
+}
+
+int pl_instances_bind(pl_instances *instances, const pl_library *library, uint32_t index, const pl_library *target, uint32_t export_index) {
+    const struct record *record = find(instances, library);
+    pl_extern function;
+    if (record == NULL || record->trampolines.store == 0 || pl_instances_export(instances, target, export_index, &function) != 0 ||
+        function.kind != PL_EXTERN_FUNC) {
+        return -1;
+    }
+    return aim(instances, record, index, &function.of.func);
+}
+
+void pl_instances_unbind(pl_instances *instances, const pl_library *library, uint32_t index) {
+    const struct record *record = find(instances, library);
+    pl_extern stub;
+    if (record != NULL && record->trampolines.store != 0 && trampoline(instances, record, 's', index, &stub) == 0) {
+        aim(instances, record, index, &stub.of.func);
+    }
+}
+
+/* The guest calls a trampoline that is not bound yet. */
+static pl_trap *resolve(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+    pl_import *resolver = environment;
+    uint32_t index = (uint32_t)values[0].i32, export_index;
+    const pl_library *target = NULL;
+    if (find(resolver->instances, resolver->library) != NULL) { /* else it is gone, and what its targets were may be, too */
+        target = pl_library_target(resolver->library, index, &export_index);
+    }
+    if (target != NULL && pl_instances_bind(resolver->instances, resolver->library, index, target, export_index) == 0) {
+        resolver->function.entries++;
+        return NULL;
+    }
+    return pl_host_enter(&resolver->function, caller, values, count);
+}
+
+/* Host functions */
+
+static pl_import *new_import(pl_instances *instances, uintptr_t handle) {
+    pl_import *host = calloc(1, sizeof *host);
+    if (host != NULL) {
+        host->function = (pl_hostfn){.callback = instances->callback, .group = instances->group, .handle = handle};
+        host->instances = instances;
+        host->flag = pl_shared_flag(pl_group_shared(instances->group));
+        host->cancel = pl_shared_cancel(pl_group_shared(instances->group));
+        host->next = instances->hosts;
+        instances->hosts = host;
+    }
+    return host;
+}
+
+int pl_instances_host(pl_instances *instances, const pl_type *type, uintptr_t handle, pl_func *result) {
+    pl_import *host = new_import(instances, handle);
+    if (host == NULL) {
+        return -1;
+    }
+    pl_hostfn_new(instances->context, type, &host->function, result);
+    return 0;
+}
+
+static int builtin(pl_instances *instances, const pl_source *source, pl_func *result) {
+    pl_import *import = new_import(instances, source->handle);
+    if (import == NULL) {
+        return -1;
+    }
+    pl_wasmtime.func_new_unchecked(instances->context, source->type, pl_builtin(source->index), import, NULL, result);
+    return 0;
+}
+
+static int wasi_function(pl_instances *instances, uint32_t index, pl_func *result) {
+    pl_wasi_call *call = index < PL_WASI_FUNCTIONS ? instances->wasi[index] : NULL;
+    if (index >= PL_WASI_FUNCTIONS) {
+        return -1;
+    }
+    if (call == NULL) {
+        call = calloc(1, sizeof *call);
+        if (call == NULL) {
+            return -1;
+        }
+        call->process = instances->process;
+        call->group = instances->group;
+        call->context = instances->context;
+        call->check = instances->check;
+        call->handle = instances->handle;
+        instances->wasi[index] = call;
+        if (instances->has_memory) {
+            pl_wasi_connect(call, index, &instances->memory);
+        }
+        pl_wasi_new(instances->context, pl_process_type(instances->process, index), call, &call->self);
+    }
+    *result = call->self;
+    return 0;
+}
+
+void pl_instances_connect(pl_instances *instances) {
+    for (uint32_t i = 0; i < PL_WASI_FUNCTIONS; i++) {
+        if (instances->wasi[i] != NULL && instances->has_memory) {
+            pl_wasi_connect(instances->wasi[i], i, &instances->memory);
+        }
+    }
+}
+
+/* Loading */
+
+static int tag(pl_instances *instances, uint32_t index, const pl_type *type, pl_extern *result, pl_failure *failure) {
+    if (index >= instances->tag_count) {
+        pl_extern *tags = realloc(instances->tags, (index + 1) * sizeof *tags);
+        if (tags == NULL) {
+            return PL_STAGE_ROOM;
+        }
+        memset(tags + instances->tag_count, 0, (index + 1 - instances->tag_count) * sizeof *tags);
+        instances->tags = tags;
+        instances->tag_count = index + 1;
+    }
+    pl_extern *known = instances->tags + index;
+    if (known->kind != PL_EXTERN_TAG) {
+        failure->error = pl_wasmtime.tag_new(instances->context, type, &known->of.handle);
+        if (failure->error != NULL) {
+            return PL_STAGE_MAKE;
+        }
+        known->kind = PL_EXTERN_TAG;
+    }
+    *result = *known;
+    return PL_STAGE_NONE;
+}
+
+static int number(pl_instances *instances, const pl_type *type, int64_t value, pl_extern *result, pl_failure *failure) {
+    result->kind = PL_EXTERN_GLOBAL;
+    failure->error = pl_global_new_i32(instances->context, type, (int32_t)(uint32_t)(uint64_t)value, &result->of.handle);
+    return failure->error != NULL ? PL_STAGE_MAKE : PL_STAGE_NONE;
+}
+
+static int object(const pl_extern *from, pl_extern *result) {
+    if (from == NULL) {
+        return PL_STAGE_OBJECT;
+    }
+    *result = *from;
+    return PL_STAGE_NONE;
+}
+
+/* Answers an enum pl_stage. */
+static int extern_of(pl_instances *instances, const struct record *record, const pl_source *source, pl_extern *result,
+                     pl_failure *failure) {
+    memset(result, 0, sizeof *result);
+    result->kind = PL_EXTERN_FUNC;
+    switch (source->kind) {
+    case PL_SOURCE_MEMORY:
+        return object(pl_instances_memory(instances), result);
+    case PL_SOURCE_TABLE:
+        return object(pl_instances_table(instances), result);
+    case PL_SOURCE_STACK_POINTER:
+        return object(pl_instances_stack_pointer(instances), result);
+    case PL_SOURCE_CONSTANT:
+        return number(instances, types.constant, source->value, result, failure);
+    case PL_SOURCE_CELL:
+        return number(instances, types.cell, source->value, result, failure);
+    case PL_SOURCE_TLS_CELL: {
+        uint32_t base = pl_instances_tls_base(instances, source->library);
+        return base == 0 ? PL_STAGE_TLS_CELL : number(instances, types.cell, (int64_t)base + source->value, result, failure);
+    }
+    case PL_SOURCE_EXPORT:
+        return pl_instances_export(instances, source->library, source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
+    case PL_SOURCE_PLT:
+        return trampoline(instances, record, 't', source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
+    case PL_SOURCE_WASI:
+        return wasi_function(instances, source->index, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+    case PL_SOURCE_HOST:
+        return pl_instances_host(instances, source->type, source->handle, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+    case PL_SOURCE_TAG:
+        return tag(instances, source->index, source->type, result, failure);
+    default:
+        return builtin(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+    }
+}
+
+static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs) {
+    pl_library *library = record->library;
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    pl_failure failure = {NULL, NULL};
+    if (parts->trampolines != NULL) {
+        record->resolver = new_import(instances, parts->resolver);
+        if (record->resolver == NULL) {
+            return fail(instances, PL_STAGE_ROOM, library, 0);
+        }
+        record->resolver->library = library;
+        pl_library_retain(library);
+        pl_extern imported = {.kind = PL_EXTERN_FUNC, .of = {.handle = {0, 0, 0}}};
+        pl_wasmtime.func_new_unchecked(instances->context, types.resolve, resolve, record->resolver, NULL, &imported.of.func);
+        if (pl_instance_new(instances->context, parts->trampolines, &imported, 1, &record->trampolines, &failure) != PL_OK) {
+            return fail_with(instances, PL_STAGE_INSTANTIATE, library, 0, failure);
+        }
+    }
+    for (uint32_t i = 0; i < parts->source_count; i++) {
+        int stage = extern_of(instances, record, parts->sources + i, externs + i, &failure);
+        if (stage != PL_STAGE_NONE) {
+            return fail_with(instances, stage, library, i, failure);
+        }
+    }
+    if (pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure) != PL_OK) {
+        record->instance.store = 0;
+        return fail_with(instances, PL_STAGE_INSTANTIATE, library, 0, failure);
+    }
+    return 0;
+}
+
+/* Takes from a library what the group has none of yet. */
+static void adopt(pl_instances *instances, const struct record *record) {
+    const pl_library_parts *parts = pl_library_parts_of(record->library);
+    pl_extern found;
+    if (!instances->has_memory && parts->export_memory >= 0 &&
+        export_of(instances, record, (uint32_t)parts->export_memory, &found) == 0) {
+        pl_instances_set_memory(instances, &found);
+    }
+    if (!instances->has_table && parts->export_table >= 0 && export_of(instances, record, (uint32_t)parts->export_table, &found) == 0) {
+        pl_instances_set_table(instances, &found);
+    }
+    if (!instances->has_stack_pointer && parts->export_stack_pointer >= 0 &&
+        export_of(instances, record, (uint32_t)parts->export_stack_pointer, &found) == 0) {
+        pl_instances_set_stack_pointer(instances, &found);
+    }
+}
+
+static int start_thread_locals(pl_instances *instances, struct record *record, uint32_t block) {
+    pl_library *library = record->library;
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    pl_extern function;
+    pl_failure failure = {NULL, NULL};
+    if (parts->export_tls_init < 0 || export_of(instances, record, (uint32_t)parts->export_tls_init, &function) != 0) {
+        return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_init);
+    }
+    pl_value value = {.i64 = 0};
+    value.i32 = (int32_t)block;
+    int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
+    record->tls_base = block;
+    if (status == PL_OK && parts->export_tls_relocs >= 0 &&
+        export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) == 0) {
+        status = pl_instances_call(instances, &function.of.func, &value, 0, &failure);
+    }
+    return status == PL_OK ? 0 : fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
+}
+
+static int fill_slots(pl_instances *instances, const struct record *record) {
+    const pl_library_parts *parts = pl_library_parts_of(record->library);
+    for (uint32_t i = 0; instances->has_table && i < parts->slot_count; i++) {
+        pl_extern function;
+        if (export_of(instances, record, parts->slot_exports[i], &function) != 0) {
+            return fail(instances, PL_STAGE_EXPORT, record->library, parts->slot_exports[i]);
+        }
+        pl_failure failure = {NULL, NULL};
+        failure.error = pl_table_set(instances->context, &instances->table.of.handle, (uint64_t)parts->slot_base + i, &function.of.func);
+        if (failure.error != NULL) {
+            return fail_with(instances, PL_STAGE_TABLE, record->library, parts->slot_base + i + 1, failure);
+        }
+    }
+    return 0;
+}
+
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block) {
+    struct record *record = add(instances, library);
+    uint32_t count = pl_library_parts_of(library)->source_count;
+    pl_extern *externs = malloc((count ? count : 1) * sizeof *externs);
+    int failed = record == NULL || externs == NULL ? fail(instances, PL_STAGE_ROOM, library, 0)
+                                                   : instantiate(instances, record, externs);
+    free(externs);
+    if (failed) {
+        return failed;
+    }
+    record->serial = ++instances->serials;
+    adopt(instances, record);
+    if (block != 0 && start_thread_locals(instances, record, block) != 0) {
+        return -1;
+    }
+    return fill_slots(instances, record);
+}
+
+int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
+    pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
+    int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
+    failure->trap = NULL;
+    failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
+    if (failure->error == NULL && failure->trap == NULL) {
+        return PL_OK;
+    }
+    pl_error *error = stack_pointer != NULL ? pl_global_set_i32(instances->context, stack_pointer, top) : NULL;
+    if (error != NULL) {
+        pl_wasmtime.error_delete(error);
+    }
+    return failure->error != NULL ? PL_ERROR : PL_TRAP;
+}
+
+int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
+    int before;
+    *failure = (pl_failure){NULL, NULL};
+    int status = pl_call_begin(instances->group, &before);
+    if (status == PL_OK) {
+        status = pl_instances_invoke(instances, func, values, count, failure);
+    }
+    pl_safepoint_restore(pl_group_safepoint(instances->group), before);
+    return status;
+}

@@ -1,0 +1,115 @@
+/* instances: what one group has of the program: an instance of every library, in one store, with one table, over the shared memory.
+ *
+ * Everything a load or an unload does to a group is here and in replay.h, in C: a follower carries it out without the GIL, and a leader runs
+ * the same code. What went wrong is left in a pl_trouble for whoever can put it into words.
+ *
+ * Lazy binding: a trampoline that is called for the first time comes to the resolver of its library in this group. If its target is known
+ * (library.h) it is bound here, without a lock and without Python: the group is RUNNING, and nothing is unloaded while it is. Otherwise the
+ * Python callback decides.
+ *
+ * Threads: one at a time, the group's own (the main group's: whoever has its turn). Blocking: as long as start functions and initialisers of
+ * guest modules run. Life: it must outlive its store's last guest call; it may be freed before or after the store.
+ */
+#ifndef PL_INSTANCES_H
+#define PL_INSTANCES_H
+
+#include "call.h"
+#include "hostfn.h"
+#include "library.h"
+#include "names.h"
+#include "object.h"
+#include "wasi.h"
+
+/* Types the core makes objects of, made once per process. */
+typedef struct pl_types {
+    const pl_type *cell;     /* wasm_globaltype_t: mutable i32 */
+    const pl_type *constant; /* immutable i32 */
+    const pl_type *resolve;  /* wasm_functype_t: (i32) -> () */
+} pl_types;
+
+enum pl_stage {
+    PL_STAGE_NONE = 0,
+    PL_STAGE_ROOM = 1,        /* there is no memory */
+    PL_STAGE_TABLE = 2,       /* the table cannot have `detail` slots: failure.error */
+    PL_STAGE_TAKEN = 3,       /* slot `detail` is taken */
+    PL_STAGE_OBJECT = 4,      /* source `detail` wants a memory, table or stack pointer that there is not */
+    PL_STAGE_EXPORT = 5,      /* export `detail` of `library` is not there */
+    PL_STAGE_TLS_CELL = 6,    /* source `detail` wants thread-local data that is not there yet */
+    PL_STAGE_MAKE = 7,        /* a global or tag cannot be made: failure.error */
+    PL_STAGE_INSTANTIATE = 8, /* failure */
+    PL_STAGE_TLS = 9          /* the thread-local block cannot be initialised: failure, of pl_status `detail` */
+};
+
+typedef struct pl_trouble {
+    int stage;          /* enum pl_stage */
+    uint32_t detail;
+    pl_library *library; /* where it happened, or NULL; valid as long as what was carried out is */
+    pl_failure failure; /* its receiver owns it */
+} pl_trouble;
+
+typedef struct pl_instances pl_instances;
+
+/* A host function in one group. */
+typedef struct pl_import {
+    pl_hostfn function; /* first: hostfn.c knows only this */
+    pl_instances *instances;
+    const pl_flag *flag;     /* of the group's linker, close at hand */
+    const pl_cancel *cancel;
+    pl_library *library; /* of a resolver, which keeps it: code of a library that is gone may still be running */
+    struct pl_import *next;
+} pl_import;
+
+void pl_types_set(const pl_types *types);
+
+/* `callback` and `check` are Python's, `handle` is for `check`. NULL if there is no memory. */
+pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process *process, pl_host_callback callback, pl_check check,
+                               uintptr_t handle);
+void pl_instances_free(pl_instances *instances);
+
+pl_group *pl_instances_group(const pl_instances *instances);
+pl_context *pl_instances_context(const pl_instances *instances);
+pl_trouble *pl_instances_trouble(pl_instances *instances);
+/* What this group has looked up by name. */
+pl_names *pl_instances_names(pl_instances *instances);
+/* The number of its thread in the guest; 0 until it is set. */
+uint32_t pl_instances_thread(const pl_instances *instances);
+void pl_instances_set_thread(pl_instances *instances, uint32_t thread);
+
+/* What all instances share; NULL until it is set. WASI calls work once there is a memory and the process is connected (wasi.h). */
+void pl_instances_set_memory(pl_instances *instances, const pl_extern *memory);
+void pl_instances_set_table(pl_instances *instances, const pl_extern *table);
+void pl_instances_set_stack_pointer(pl_instances *instances, const pl_extern *global);
+const pl_extern *pl_instances_memory(const pl_instances *instances);
+const pl_extern *pl_instances_table(const pl_instances *instances);
+const pl_extern *pl_instances_stack_pointer(const pl_instances *instances);
+/* Connects the WASI calls that were made before the process was. */
+void pl_instances_connect(pl_instances *instances);
+
+/* Instantiates a library and fills its slots. `block` is the address of the thread-local block to initialise, 0 where the library's own
+ * copy serves. Answers 0, or -1 with the trouble; what there is of it then goes with pl_instances_drop. */
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block);
+/* Forgets a library, also a half loaded one; wasmtime frees the instance with the store. */
+void pl_instances_drop(pl_instances *instances, pl_library *library);
+/* Whether it is loaded: its serial number in this group, never 0, never used twice; else 0. */
+uint64_t pl_instances_serial(const pl_instances *instances, const pl_library *library);
+/* Export `index`: 0, or -1 if the library is not loaded or has lost it. */
+int pl_instances_export(pl_instances *instances, const pl_library *library, uint32_t index, pl_extern *result);
+/* The address of the library's thread-local block in this group, 0 if it has none. The library's own __tls_base knows best: a guest's thread
+ * may bring a block of its own. */
+uint32_t pl_instances_tls_base(pl_instances *instances, const pl_library *library);
+/* How often calls of this library had to be resolved. */
+uint64_t pl_instances_resolver_entries(const pl_instances *instances, const pl_library *library);
+/* Lets trampoline `index` lead to an export: 0, or -1 if one of the two libraries is not loaded. */
+int pl_instances_bind(pl_instances *instances, const pl_library *library, uint32_t index, const pl_library *target, uint32_t export_index);
+/* Puts the lazy stub back. */
+void pl_instances_unbind(pl_instances *instances, const pl_library *library, uint32_t index);
+
+/* Makes a host function that lives as long as the store: 0, or -1 if there is no memory. */
+int pl_instances_host(pl_instances *instances, const pl_type *type, uintptr_t handle, pl_func *result);
+/* Calls a function of the group's store, which is RUNNING already: an enum pl_status. A trap or an exit leaves the stack pointer as it was
+ * before. */
+int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
+/* The same as pl_call does it: RUNNING first, and a safepoint. */
+int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
+
+#endif

@@ -1,0 +1,108 @@
+/* Discipline: `parts` is read-only; `targets`, `gone` and `owners` are atomic. */
+#include "library.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct target {
+    _Atomic(pl_library *) library; /* published last */
+    _Atomic uint32_t export_index;
+};
+
+struct pl_library {
+    pl_library_parts parts; /* `sources` and `slot_exports` are its own */
+    struct target *targets;
+    atomic_int gone;
+    atomic_size_t owners;
+};
+
+/* A copy of `size` bytes, or NULL; nothing is a copy of nothing. */
+static int copy(const void *from, size_t size, void **to) {
+    *to = NULL;
+    if (size == 0) {
+        return 0;
+    }
+    *to = malloc(size);
+    if (*to == NULL) {
+        return -1;
+    }
+    memcpy(*to, from, size);
+    return 0;
+}
+
+pl_library *pl_library_new(const pl_library_parts *parts) {
+    pl_library *library = calloc(1, sizeof *library);
+    if (library == NULL) {
+        return NULL;
+    }
+    library->parts = *parts;
+    atomic_init(&library->owners, 1);
+    void *sources, *slots = NULL;
+    int failed = copy(parts->sources, parts->source_count * sizeof *parts->sources, &sources);
+    library->parts.sources = sources;
+    failed |= copy(parts->slot_exports, parts->slot_count * sizeof *parts->slot_exports, &slots);
+    library->parts.slot_exports = slots;
+    if (parts->trampoline_count != 0) {
+        library->targets = calloc(parts->trampoline_count, sizeof *library->targets);
+        failed |= library->targets == NULL;
+    }
+    if (failed) {
+        pl_library_release(library);
+        return NULL;
+    }
+    return library;
+}
+
+const pl_library_parts *pl_library_parts_of(const pl_library *library) {
+    return &library->parts;
+}
+
+void pl_library_retain(pl_library *library) {
+    atomic_fetch_add(&library->owners, 1);
+}
+
+void pl_library_release(pl_library *library) {
+    if (library != NULL && atomic_fetch_sub(&library->owners, 1) == 1) {
+        free((void *)library->parts.sources);
+        free((void *)library->parts.slot_exports);
+        free(library->targets);
+        free(library);
+    }
+}
+
+const char *pl_library_name(const pl_library *library, uint32_t index, size_t *length) {
+    const uint32_t *offset = library->parts.offsets + index;
+    *length = offset[1] - offset[0];
+    return library->parts.names + offset[0];
+}
+
+void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index) {
+    if (index < library->parts.trampoline_count) {
+        atomic_store_explicit(&library->targets[index].export_index, export_index, memory_order_relaxed);
+        atomic_store_explicit(&library->targets[index].library, target, memory_order_release);
+    }
+}
+
+void pl_library_miss(pl_library *library, uint32_t index) {
+    if (index < library->parts.trampoline_count) {
+        atomic_store_explicit(&library->targets[index].library, NULL, memory_order_release);
+    }
+}
+
+pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_t *export_index) {
+    if (index >= library->parts.trampoline_count) {
+        return NULL;
+    }
+    pl_library *target = atomic_load_explicit(&library->targets[index].library, memory_order_acquire);
+    *export_index = atomic_load_explicit(&library->targets[index].export_index, memory_order_relaxed);
+    return target;
+}
+
+void pl_library_set_gone(pl_library *library) {
+    atomic_store(&library->gone, 1);
+}
+
+int pl_library_is_gone(const pl_library *library) {
+    return atomic_load(&library->gone);
+}

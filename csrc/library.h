@@ -1,0 +1,88 @@
+/* library: one module as every group instantiates it.
+ *
+ * What a symbol means is decided once, when the module is loaded (resolution, bases, slots), and written down here as data: for each import
+ * where it comes from, for each exported function its slot in the table. A group carries that out without deciding anything, without Python
+ * and without the GIL (instances.h), so it comes out the same in all of them.
+ *
+ * States: filled in by its maker, under the write lock, before any group sees it (pl_library_new copies what it is given); then read-only but
+ * for two atomic parts: the targets of the trampolines, which are found one by one as the guest calls them, and `gone`.
+ *
+ * Targets: pl_library_aim publishes one (release), pl_library_target loads it (acquire). They are taken back (pl_library_miss) by the leader
+ * of an unload while every group is at the barrier, parked or dead; whoever loads one is RUNNING, so it never sees one taken back.
+ *
+ * Life: counted. The maker has it, and each group that has instantiated it. Blocking: never. Any thread may read.
+ */
+#ifndef PL_LIBRARY_H
+#define PL_LIBRARY_H
+
+#include "api.h"
+
+/* Where an import comes from. */
+enum pl_source_kind {
+    PL_SOURCE_MEMORY = 0,        /* the group's memory */
+    PL_SOURCE_TABLE = 1,         /* its function table */
+    PL_SOURCE_STACK_POINTER = 2, /* its stack pointer */
+    PL_SOURCE_CONSTANT = 3,      /* an immutable i32 global of `value` */
+    PL_SOURCE_CELL = 4,          /* a mutable i32 global of `value` */
+    PL_SOURCE_TLS_CELL = 5,      /* a mutable i32 global: `value` bytes from the thread-local block of `library` in this group */
+    PL_SOURCE_EXPORT = 6,        /* export `index` of `library` */
+    PL_SOURCE_PLT = 7,           /* trampoline `index` of this library */
+    PL_SOURCE_WASI = 8,          /* function `index` of the process (wasi.h) */
+    PL_SOURCE_HOST = 9,          /* a host function of `type`, called back with `handle` */
+    PL_SOURCE_BUILTIN = 10,      /* function `index` of the core itself (builtin.h), of `type`; it gets `handle` */
+    PL_SOURCE_TAG = 11           /* exception tag `index` of the group, of `type` */
+};
+
+typedef struct pl_library pl_library;
+
+typedef struct pl_source {
+    uint32_t kind; /* enum pl_source_kind */
+    uint32_t index;
+    int64_t value;
+    pl_library *library;
+    const pl_type *type; /* wasm_functype_t, wasm_tagtype_t */
+    uintptr_t handle;
+} pl_source;
+
+/* What a library is made of. Exports are counted in the order of the module; -1 is none. The names are not copied. */
+typedef struct pl_library_parts {
+    const pl_module *code;
+    const pl_module *trampolines; /* of the late bound imports, or NULL */
+    uint32_t trampoline_count;
+    uintptr_t resolver; /* the handle that is called back when a trampoline has no target */
+    const pl_source *sources;
+    uint32_t source_count;
+    const char *names;       /* of all exports, one after the other */
+    const uint32_t *offsets; /* export_count + 1: where each begins, and where the last ends */
+    uint32_t export_count;
+    const uint32_t *slot_exports; /* the exported functions that have slots side by side in the table, */
+    uint32_t slot_count;
+    uint32_t slot_base;           /* from here on */
+    uint32_t place; /* its place in each group's list: one at a time has it */
+    int32_t export_memory, export_table, export_stack_pointer; /* what the group takes from this library if it has none yet */
+    int32_t export_tls_base;   /* a mutable i32 global */
+    int32_t export_tls_init;   /* a function (i32) -> () */
+    int32_t export_tls_relocs; /* a function () -> () */
+} pl_library_parts;
+
+/* NULL if there is no memory. */
+pl_library *pl_library_new(const pl_library_parts *parts);
+const pl_library_parts *pl_library_parts_of(const pl_library *library);
+void pl_library_retain(pl_library *library);
+void pl_library_release(pl_library *library);
+
+/* The name of export `index`, not terminated. */
+const char *pl_library_name(const pl_library *library, uint32_t index, size_t *length);
+
+/* Trampoline `index` leads to export `export_index` of `target` from now on. */
+void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index);
+/* It leads nowhere, as at first. */
+void pl_library_miss(pl_library *library, uint32_t index);
+/* Where it leads, or NULL. */
+pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_t *export_index);
+
+/* It has been unloaded: a group that was parked does not load it any more. Under the write lock; read under a read lock. */
+void pl_library_set_gone(pl_library *library);
+int pl_library_is_gone(const pl_library *library);
+
+#endif

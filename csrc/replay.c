@@ -1,0 +1,188 @@
+/* Discipline: the log is under the lock of the linker; the rest belongs to the group's thread. */
+#include "replay.h"
+
+#include "api_table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct pl_log {
+    const pl_operation **operations; /* number `first` is at `start` */
+    size_t start, count, capacity;
+    uint64_t first;
+};
+
+pl_log *pl_log_new(void) {
+    pl_log *log = calloc(1, sizeof *log);
+    if (log != NULL) {
+        log->first = 1;
+    }
+    return log;
+}
+
+void pl_log_free(pl_log *log) {
+    if (log != NULL) {
+        free(log->operations);
+        free(log);
+    }
+}
+
+uint64_t pl_log_append(pl_log *log, const pl_operation *operation) {
+    if (log->start + log->count == log->capacity) {
+        if (log->start > log->count) { /* more than half of it is forgotten */
+            memmove(log->operations, log->operations + log->start, log->count * sizeof *log->operations);
+            log->start = 0;
+        } else {
+            size_t capacity = 2 * log->capacity + 8;
+            const pl_operation **operations = realloc(log->operations, capacity * sizeof *operations);
+            if (operations == NULL) {
+                return 0;
+            }
+            log->operations = operations;
+            log->capacity = capacity;
+        }
+    }
+    log->operations[log->start + log->count] = operation;
+    return log->first + log->count++;
+}
+
+const pl_operation *pl_log_at(const pl_log *log, uint64_t number) {
+    return number >= log->first && number - log->first < log->count ? log->operations[log->start + (number - log->first)] : NULL;
+}
+
+void pl_log_forget(pl_log *log, uint64_t number) {
+    while (log->count != 0 && log->first <= number) {
+        log->first++;
+        log->start++;
+        log->count--;
+    }
+}
+
+static int fail(pl_instances *instances, int stage, uint64_t detail, pl_library *library, pl_error *error) {
+    pl_trouble *trouble = pl_instances_trouble(instances);
+    *trouble = (pl_trouble){.stage = stage, .detail = (uint32_t)detail, .library = library, .failure = {NULL, error}};
+    return -1;
+}
+
+static int grow_table(pl_instances *instances, uint64_t size) {
+    const pl_extern *table = pl_instances_table(instances);
+    if (table == NULL) {
+        return 0;
+    }
+    pl_context *context = pl_instances_context(instances);
+    uint64_t has = pl_table_size(context, &table->of.handle);
+    pl_error *error = has < size ? pl_table_grow(context, &table->of.handle, size - has) : NULL;
+    return error != NULL ? fail(instances, PL_STAGE_TABLE, size, NULL, error) : 0;
+}
+
+static int set_slot(pl_instances *instances, uint64_t slot, const pl_func *func, pl_library *library) {
+    const pl_extern *table = pl_instances_table(instances);
+    if (table == NULL) {
+        return fail(instances, PL_STAGE_TABLE, slot + 1, library, NULL);
+    }
+    pl_error *error = pl_table_set(pl_instances_context(instances), &table->of.handle, slot, func);
+    return error != NULL ? fail(instances, PL_STAGE_TABLE, slot + 1, library, error) : 0;
+}
+
+static int is_taken(pl_instances *instances, uint64_t slot) {
+    const pl_extern *table = pl_instances_table(instances);
+    pl_func func;
+    return table != NULL && pl_table_get(pl_instances_context(instances), &table->of.handle, slot, &func) == 1;
+}
+
+static void empty(pl_instances *instances, const pl_slots *slots) {
+    const pl_extern *table = pl_instances_table(instances);
+    pl_context *context = pl_instances_context(instances);
+    uint64_t size = table != NULL ? pl_table_size(context, &table->of.handle) : 0;
+    for (uint64_t slot = slots->first; slot < (uint64_t)slots->first + slots->count && slot < size; slot++) {
+        pl_error *error = pl_table_set(context, &table->of.handle, slot, NULL);
+        if (error != NULL) {
+            pl_wasmtime.error_delete(error);
+        }
+    }
+}
+
+/* What an older operation says of a library that is gone by now comes to nothing. */
+static int counts(const pl_library *library, int replaying) {
+    return !replaying || !pl_library_is_gone(library);
+}
+
+static int load(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
+    for (size_t i = 0; i < operation->loaded_count; i++) {
+        pl_library *library = operation->loaded[i];
+        if (!counts(library, replaying)) {
+            continue;
+        }
+        uint64_t block = 0;
+        for (size_t j = 0; j < operation->block_count && block == 0; j++) {
+            if (operation->blocks[j].library == library && operation->blocks[j].group == group) {
+                block = operation->blocks[j].address;
+            }
+        }
+        if (pl_instances_load(instances, library, (uint32_t)block) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int patch(pl_instances *instances, const pl_patch *wanted, int replaying) {
+    pl_extern function;
+    if (!counts(wanted->library, replaying)) {
+        return 0;
+    }
+    if (replaying && is_taken(instances, wanted->slot)) {
+        return fail(instances, PL_STAGE_TAKEN, wanted->slot, wanted->library, NULL);
+    }
+    if (pl_instances_export(instances, wanted->library, wanted->export_index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
+        return fail(instances, PL_STAGE_EXPORT, wanted->export_index, wanted->library, NULL);
+    }
+    return set_slot(instances, wanted->slot, &function.of.func, wanted->library);
+}
+
+int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
+    if (operation->table_size != 0 && grow_table(instances, operation->table_size) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < operation->emptied_count; i++) {
+        empty(instances, operation->emptied + i);
+    }
+    for (size_t i = 0; i < operation->unbound_count; i++) {
+        pl_instances_unbind(instances, operation->unbound[i].library, (uint32_t)operation->unbound[i].index);
+    }
+    for (size_t i = 0; i < operation->dropped_count; i++) {
+        pl_instances_drop(instances, operation->dropped[i]);
+    }
+    if (load(instances, operation, group, replaying) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < operation->patch_count; i++) {
+        if (patch(instances, operation->patches + i, replaying) != 0) {
+            return -1;
+        }
+    }
+    if (operation->host_slot != 0) {
+        pl_func function;
+        if (pl_instances_host(instances, operation->host_type, operation->host_handle, &function) != 0) {
+            return fail(instances, PL_STAGE_ROOM, 0, NULL, NULL);
+        }
+        return set_slot(instances, operation->host_slot, &function, NULL);
+    }
+    return 0;
+}
+
+static int follow(uintptr_t handle, uint64_t from, uint64_t to) {
+    const pl_follower *follower = (const pl_follower *)handle;
+    for (uint64_t number = from; number <= to; number++) {
+        const pl_operation *operation = pl_log_at(follower->log, number);
+        if (operation != NULL && pl_replay_operation(follower->instances, operation, follower->group, 1) != 0) {
+            follower->failed(follower->group);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void pl_follower_install(pl_follower *follower) {
+    pl_group_set_replay(pl_instances_group(follower->instances), follow, (uintptr_t)follower);
+}

@@ -1,0 +1,35 @@
+/* turn: threads that are none of the guest's take turns with the main group.
+ *
+ * A lock that its holder may take again, as often as it gives it back. Taking it uncontended is one compare-and-swap, giving it back one
+ * store and one load: it is on the path of every call from Python.
+ *
+ * Protocol: `owner` is 0 or the holder's identity. Memory order: SeqCst. A waiter announces itself and then looks at `owner`; who gives back
+ * clears `owner` and then looks for waiters: one of the two sees the other, and a waiter that was missed has not slept yet (event.h).
+ *
+ * Blocking: pl_turn_wait only, up to its deadline. No order among waiters. Lock order: before all others; who waits for it is parked.
+ *
+ *     if (!pl_turn_try(turn)) while (!pl_turn_wait(turn, 50000000)) look_for_signals();
+ *     ...
+ *     pl_turn_leave(turn);
+ */
+#ifndef PL_TURN_H
+#define PL_TURN_H
+
+#include "event.h"
+
+typedef struct pl_turn pl_turn;
+
+/* NULL if there is no memory. */
+pl_turn *pl_turn_new(void);
+void pl_turn_free(pl_turn *turn);
+
+/* Takes it if nobody else has it: 1, else 0. */
+int pl_turn_try(pl_turn *turn);
+/* Takes it, waiting up to `timeout` nanoseconds: 1, or 0 if it was not to be had. */
+int pl_turn_wait(pl_turn *turn, int64_t timeout);
+/* Gives it back once; for the holder only. */
+void pl_turn_leave(pl_turn *turn);
+/* Whether the calling thread has it. */
+int pl_turn_is_mine(const pl_turn *turn);
+
+#endif

@@ -1,0 +1,132 @@
+"""What the C core is told about a module: the decisions of a plan, as data."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pylinker import _native
+from pylinker._native import Builtin, Source, pack_source
+from pylinker.errors import InternalError, UnsupportedError
+from pylinker.linker.module import (
+    Cell,
+    Constant,
+    Direct,
+    GroupObject,
+    HostCall,
+    OwnTag,
+    Plt,
+    ThreadLocalCell,
+    WasiCall,
+)
+from pylinker.runtime.types import function_type, tag_type
+from pylinker.runtime.wasi import wasi_source
+from pylinker.wasm import FuncType, GlobalType, Kind, trampoline_module
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pylinker._native import Values
+    from pylinker.linker.module import ImportSource, LoadedModule
+    from pylinker.runtime.code import CodeCache
+
+__all__ = ["HostCalls", "native_library"]
+
+HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
+"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module; ``finalize`` is no module's."""
+
+_OBJECTS = {"memory": Source.MEMORY, "table": Source.TABLE, "stack_pointer": Source.STACK_POINTER}
+_BUILTINS = {"dlsym": Builtin.DLSYM, "safepoint": Builtin.SAFEPOINT}
+_MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
+_ONE_ADDRESS = FuncType(("i32",), ())
+_NOTHING = FuncType((), ())
+
+
+def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls) -> _native.Library:
+    """Return what the core instantiates a module from, its sources being decided and all that they name made already."""
+    handles: list[int] = []
+    trampolines, resolver = 0, 0
+    if module.plt:
+        data = trampoline_module([(entry.name, entry.type) for entry in module.plt])
+        module.trampolines = cache.load(data, name=f"trampolines of {module.name}")
+        trampolines = module.trampolines.address
+        resolver = _native.register_host(host_calls(module, "resolve"))
+        handles.append(resolver)
+
+    def host(source: HostCall) -> bytes:
+        handle = _native.register_host(host_calls(module, source.name))
+        handles.append(handle)
+        module.host_handles[source.name] = handle
+        builtin = _BUILTINS.get(source.name)
+        kind = Source.HOST if builtin is None else Source.BUILTIN
+        return pack_source(kind, builtin or 0, type_address=function_type(source.type), handle=handle)
+
+    assert module.code is not None
+    outline = module.outline
+    return _native.Library(
+        code=module.code.address,
+        trampolines=trampolines,
+        trampoline_count=len(module.plt),
+        resolver=resolver,
+        sources=b"".join([_packed(source, tags, host) for source in module.sources]),
+        names=outline.names,
+        slot_exports=outline.slot_exports if module.has_slots else array.array("I"),
+        slot_base=module.slot_base,
+        place=_place(module),
+        roles=_roles(module),
+        handles=handles,
+    )
+
+
+def _place(module: LoadedModule) -> int:
+    assert module.place is not None
+    return module.place
+
+
+def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
+    if isinstance(source, Direct):
+        module, export = source.definition
+        return pack_source(Source.EXPORT, module.outline.positions[export.name], library=module.native)
+    if isinstance(source, Cell):
+        return pack_source(Source.CELL, value=source.value)
+    if isinstance(source, Plt):
+        return pack_source(Source.PLT, source.index)
+    if isinstance(source, ThreadLocalCell):
+        if not hasattr(source.module, "native"):
+            raise UnsupportedError(f"thread-local data of {source.module.name} is used before it exists", module=source.module.name)
+        return pack_source(Source.TLS_CELL, value=source.offset, library=source.module.native)
+    if isinstance(source, WasiCall):
+        return wasi_source(source.name)
+    if isinstance(source, HostCall):
+        return host(source)
+    if isinstance(source, GroupObject):
+        return pack_source(_OBJECTS[source.what])
+    if isinstance(source, Constant):
+        return pack_source(Source.CONSTANT, value=source.value)
+    if isinstance(source, OwnTag):
+        return pack_source(Source.TAG, tags[source], type_address=tag_type(source.type))
+    raise InternalError(f"no source: {source!r}")
+
+
+def _roles(module: LoadedModule) -> dict[str, int]:
+    """Return the exports that mean something to the group itself, by the core's names for them."""
+    info, positions = module.info, module.outline.positions
+    roles: dict[str, int] = {}
+
+    if module.is_main:
+        for role, name, kind in (("memory", "memory", Kind.MEMORY), ("table", "__indirect_function_table", Kind.TABLE)):
+            export = info.exports.get(name)
+            if export is not None and export.kind is kind:
+                roles[role] = positions[name]
+    for role, name in (("stack_pointer", "__stack_pointer"), ("tls_base", "__tls_base")):
+        export = info.exports.get(name)
+        if export is not None and export.kind is Kind.GLOBAL and info.export_type(export) == _MUTABLE_ADDRESS:
+            roles[role] = positions[name]
+    if module.thread_local is not None:
+        initializer = module.thread_local_initializer
+        if initializer is not None and module.lifecycle_function(initializer, _ONE_ADDRESS):
+            roles["tls_init"] = positions[initializer]
+        if module.lifecycle_function("__wasm_apply_tls_relocs", _NOTHING):
+            roles["tls_relocs"] = positions["__wasm_apply_tls_relocs"]
+    return roles

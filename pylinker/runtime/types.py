@@ -1,0 +1,72 @@
+"""Types as wasmtime has them, by address. Each is made once and lives as long as the process: the C core and its records refer to them."""
+
+from __future__ import annotations
+
+import functools
+
+import wasmtime
+
+from pylinker import _native
+from pylinker.errors import UnsupportedError
+from pylinker.runtime.engine import address_of
+from pylinker.runtime.teardown import outlives_interpreter
+from pylinker.wasm import FuncType, TagType
+
+__all__ = ["function_type", "i32_global_type", "tag_type"]
+
+_VALUE_TYPES = {
+    "i32": wasmtime.ValType.i32,
+    "i64": wasmtime.ValType.i64,
+    "f32": wasmtime.ValType.f32,
+    "f64": wasmtime.ValType.f64,
+}
+
+
+def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
+    try:
+        return wasmtime.FuncType([_VALUE_TYPES[each]() for each in type_.params], [_VALUE_TYPES[each]() for each in type_.results])
+    except KeyError as error:
+        raise UnsupportedError(f"host object of type {type_}: value type {error.args[0]} is not supported") from None
+
+
+@functools.cache
+def _kept_function_type(type_: FuncType) -> wasmtime.FuncType:
+    shared = _new_function_type(type_)
+    outlives_interpreter(shared)
+    return shared
+
+
+@functools.cache
+def _kept_tag_type(type_: TagType) -> wasmtime.TagType:
+    shared = wasmtime.TagType(_new_function_type(type_.type))  # of its own: it is consumed
+    outlives_interpreter(shared)
+    return shared
+
+
+@functools.cache
+def _kept_global_type(mutable: bool) -> wasmtime.GlobalType:  # noqa: FBT001
+    shared = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
+    outlives_interpreter(shared)
+    return shared
+
+
+def function_type(type_: FuncType) -> int:
+    """Return the address of a ``wasm_functype_t``. UnsupportedError for values that are no numbers."""
+    return address_of(_kept_function_type(type_))
+
+
+def tag_type(type_: TagType) -> int:
+    """Return the address of a ``wasm_tagtype_t``. UnsupportedError for values that are no numbers."""
+    return address_of(_kept_tag_type(type_))
+
+
+def i32_global_type(*, mutable: bool) -> int:
+    """Return the address of a ``wasm_globaltype_t``."""
+    return address_of(_kept_global_type(mutable))
+
+
+_native.set_types(
+    cell=i32_global_type(mutable=True),
+    constant=i32_global_type(mutable=False),
+    resolve=function_type(FuncType(("i32",), ())),
+)
