@@ -1,7 +1,6 @@
 /* Discipline: `open` is atomic; all else in a pl_bound is read-only. The thread's record is its own. */
 #include "bound.h"
 
-#include <math.h>
 #include <stdatomic.h>
 
 /* What the last call of this thread came to. */
@@ -14,6 +13,7 @@ static _Thread_local struct {
 static _Thread_local pl_group *own_group;
 
 static const int64_t failed = INT64_MIN + 1;
+static const double failed_double = -0x1.8a3c5f7e9b2d4p-987;
 
 void pl_group_enter_thread(pl_group *group) {
     own_group = group;
@@ -132,7 +132,7 @@ static void put_double(const pl_bound *bound, unsigned index, double argument, p
 static double number(const pl_bound *bound, pl_value *values) {
     last.status = run(bound, values);
     if (last.status != PL_OK) {
-        return NAN;
+        return failed_double;
     }
     return bound->result == PL_BOUND_F32 ? (double)values[0].f32 : values[0].f64;
 }
@@ -165,6 +165,10 @@ int pl_bound_raw(pl_bound *bound, pl_value *values) {
 
 int64_t pl_bound_failed(void) {
     return failed;
+}
+
+double pl_bound_failed_double(void) {
+    return failed_double;
 }
 
 int pl_bound_status(void) {

@@ -2,7 +2,7 @@
  *
  * One entry point for each number of integer arguments, and for doubles; from Python a call is then one call through cffi, with no object made
  * and nothing looked up. What a call cannot return by its result it leaves in the thread's own record: pl_bound_status and pl_bound_failure.
- * An integer result that is pl_bound_failed(), and a double that is not a number, say: look there.
+ * A result that is pl_bound_failed(), or pl_bound_failed_double(), says: look there.
  *
  * Who may call. A function is bound in one group. The thread of that group calls it as it is (pl_group_enter_thread has made it known); a
  * thread that is none of the guest's takes the turn of the main group for the duration (turn.h), and gives up at once if another has it
@@ -69,8 +69,9 @@ double pl_bound_double3(pl_bound *bound, double a, double b, double c);
 /* Any type: `values` has room for `count` raw values. Answers the status. */
 int pl_bound_raw(pl_bound *bound, pl_value *values);
 
-/* The result that says: look at the status. No i32 is it; an i64 may be. */
+/* The results that say: look at the status. No i32 and no f32 is one; an i64 and an f64 may be. */
 int64_t pl_bound_failed(void);
+double pl_bound_failed_double(void);
 /* Of the calling thread's last call: an enum pl_status or pl_bound_status; PL_RANGE comes with the argument's number, from 0. */
 int pl_bound_status(void);
 int pl_bound_argument(void);

@@ -27,6 +27,7 @@ __all__ = [
     "ACQUIRE",
     "ACQUIRED",
     "BOUND_FAILED",
+    "BOUND_FAILED_DOUBLE",
     "BUSY",
     "CANCELLED",
     "CAUSE_BUS",
@@ -925,8 +926,12 @@ class Library:
         parts.slot_count = len(slot_exports)
         parts.slot_base = slot_base
         parts.place = place
-        for role in ("memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs"):
-            setattr(parts, f"export_{role}", roles.get(role, -1))
+        parts.export_memory = roles.get("memory", -1)
+        parts.export_table = roles.get("table", -1)
+        parts.export_stack_pointer = roles.get("stack_pointer", -1)
+        parts.export_tls_base = roles.get("tls_base", -1)
+        parts.export_tls_init = roles.get("tls_init", -1)
+        parts.export_tls_relocs = roles.get("tls_relocs", -1)
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
@@ -966,26 +971,31 @@ class Operation:
         patches: Sequence[tuple[Library, int, int]] = (),
         host: tuple[int, int, int] | None = None,
     ) -> None:
-        arrays = {
-            "emptied": ffi.new("pl_slots[]", list(emptied)),
-            "unbound": ffi.new("pl_unbinding[]", [(library.pointer, index) for library, index in unbound]),
-            "dropped": ffi.new("pl_library *[]", [library.pointer for library in dropped]),
-            "loaded": ffi.new("pl_library *[]", [library.pointer for library in loaded]),
-            "blocks": ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks]),
-            "patches": ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]),
-        }
-        libraries = [*dropped, *loaded, *(each[0] for each in (*unbound, *blocks, *patches))]
-        self._kept = (arrays, libraries)
-        self.pointer = ffi.new("pl_operation *")
-        self.pointer.table_size = table_size
-        for name, packed in arrays.items():
-            setattr(self.pointer, name, packed)
-        counts = (len(emptied), len(unbound), len(dropped), len(loaded), len(blocks), len(patches))
-        for name, count in zip(("emptied", "unbound", "dropped", "loaded", "block", "patch"), counts, strict=True):
-            setattr(self.pointer, f"{name}_count", count)
+        pointer = self.pointer = ffi.new("pl_operation *")
+        kept: list[Any] = [dropped, loaded, [each[0] for each in (*unbound, *blocks, *patches)]]
+        pointer.table_size = table_size
+        if emptied:
+            kept.append(packed := ffi.new("pl_slots[]", emptied))
+            pointer.emptied, pointer.emptied_count = packed, len(emptied)
+        if unbound:
+            kept.append(packed := ffi.new("pl_unbinding[]", [(library.pointer, index) for library, index in unbound]))
+            pointer.unbound, pointer.unbound_count = packed, len(unbound)
+        if dropped:
+            kept.append(packed := ffi.new("pl_library *[]", [library.pointer for library in dropped]))
+            pointer.dropped, pointer.dropped_count = packed, len(dropped)
+        if loaded:
+            kept.append(packed := ffi.new("pl_library *[]", [library.pointer for library in loaded]))
+            pointer.loaded, pointer.loaded_count = packed, len(loaded)
+        if blocks:
+            kept.append(packed := ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks]))
+            pointer.blocks, pointer.block_count = packed, len(blocks)
+        if patches:
+            kept.append(packed := ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]))
+            pointer.patches, pointer.patch_count = packed, len(patches)
+        self._kept = kept
         if host is not None:
-            self.pointer.host_slot, type_address, self.pointer.host_handle = host
-            self.pointer.host_type = ffi.cast("pl_type *", type_address)
+            pointer.host_slot, type_address, pointer.host_handle = host
+            pointer.host_type = ffi.cast("pl_type *", type_address)
 
 
 class Log:
@@ -1118,6 +1128,7 @@ TAKEN: int = lib.PL_TAKEN
 ELSEWHERE: int = lib.PL_ELSEWHERE
 RANGE: int = lib.PL_RANGE
 BOUND_FAILED: int = lib.pl_bound_failed()
+BOUND_FAILED_DOUBLE: float = lib.pl_bound_failed_double()
 
 
 class BoundKind(enum.IntEnum):

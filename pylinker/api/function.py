@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pylinker import _native
-from pylinker._native import BOUND_FAILED, BoundKind
+from pylinker._native import BOUND_FAILED, BOUND_FAILED_DOUBLE, BoundKind
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Function:
     (:class:`pylinker.wasm.FuncType`).
     """
 
-    __slots__ = ("_bound", "_call", "_definition", "_get", "_handle", "_plain", "_put", "_record", "name", "type")
+    __slots__ = ("_bound", "_call", "_definition", "_failed", "_get", "_handle", "_put", "_record", "_takes_integers", "name", "type")
 
     def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition) -> None:
         self.name = name
@@ -109,7 +109,8 @@ class Function:
                 module=handle.name,
                 symbol=name,
             ) from None
-        self._plain = frozenset({int, float} if _FLOATS.intersection(type_.params) else {int})
+        self._takes_integers = not _FLOATS.issuperset(type_.params)
+        self._failed: float = BOUND_FAILED_DOUBLE if _FLOATS.intersection(type_.results) else BOUND_FAILED
         self._bound: Bound | None = None
         self._record: Any = None
         self._call: Callable[..., Any] = self._refuse
@@ -124,15 +125,14 @@ class Function:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function; see the class."""
-        plain = self._plain
         for argument in arguments:
-            if argument.__class__ not in plain:
-                return self._call_slowly(arguments)
+            if argument.__class__ is not int and self._takes_integers:
+                return self._call_slowly(arguments)  # C would cut what has __int__
         try:
             result = self._call(self._record, *arguments)
         except (TypeError, OverflowError):
             return self._call_slowly(arguments)
-        if (result == BOUND_FAILED or result != result) and _native.bound_status():  # noqa: PLR0124 - NaN is not equal to itself
+        if result == self._failed and _native.bound_status():
             return self._explain(arguments)
         return result
 
@@ -151,15 +151,14 @@ class Function:
         space: dict[str, Any] = {
             "call": bound.call,
             "record": bound.record,
-            "failed": BOUND_FAILED,
+            "failed": self._failed,
             "status": _native.bound_status,
             "slowly": self._call_slowly,
             "explain": self._explain,
         }
-        wrong = "result != result" if _FLOATS.intersection(self.type.results) else "result == failed"
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
-        exec(_TEMPLATE.format(names=names, arguments=f", {names}" if names else "", wrong=wrong, value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
+        exec(_TEMPLATE.format(names=names, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
         function: Callable[..., Any] = space["bound"]
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
@@ -282,7 +281,7 @@ def bound({names}):
         result = call(record{arguments})
     except (TypeError, OverflowError):
         return slowly({tuple})
-    if {wrong} and status():
+    if result == failed and status():
         return explain({tuple})
     return {value}
 """

@@ -13,6 +13,8 @@ from pylinker.runtime.engine import bump_epoch
 from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
@@ -68,6 +70,34 @@ class Change:
             return
         with self._context.exclusive():
             yield
+
+
+class _Exclusive:
+    """Topology token and write lock, from entering to leaving."""
+
+    __slots__ = ("_change", "_context")
+
+    def __init__(self, context: LinkContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> Change:
+        context = self._context
+        context.check_not_instantiating()
+        topology, guard = context.shared.write_linker_state_with_topology(context.group.state)
+        context.changer = threading.get_ident()
+        self._change = Change(context, topology, guard)
+        return self._change
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        context, change = self._context, self._change
+        try:
+            context.shared.changed()
+            change.guard.__exit__(kind, value, traceback)
+        finally:
+            if context.changer == threading.get_ident():
+                context.changer = None
+            if change.topology.is_held:
+                change.topology.release()
 
 
 class LinkContext:
@@ -138,27 +168,12 @@ class LinkContext:
         finally:
             self.changer = None
 
-    @contextmanager
-    def exclusive(self) -> Iterator[Change]:
-        """Take topology token and write lock for the calling thread. Blocks, cooperatively.
+    def exclusive(self) -> _Exclusive:
+        """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.
 
         LinkError if this thread has them already: a guest called the linker from a start function or a relocation.
         """
-        me = threading.get_ident()
-        self.check_not_instantiating()
-        topology, guard = self.shared.write_linker_state_with_topology(self.group.state)
-        self.changer = me
-        try:
-            with guard:
-                try:
-                    yield Change(self, topology, guard)
-                finally:
-                    self.shared.changed()
-        finally:
-            if self.changer == me:
-                self.changer = None
-            if topology.is_held:
-                topology.release()
+        return _Exclusive(self)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

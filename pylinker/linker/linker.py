@@ -521,37 +521,45 @@ class Linker:
 
         Raises ClosedError if the module has no open handle, Trap if a destructor traps (the modules are gone then, too).
         """
-        with self.context.loading(), self.context.exclusive():
-            if module.handles < 1:
-                raise ClosedError(f"{module.name} is not open", module=module.name)
-            module.handles -= 1
-            last = module.handles == 0
-            for opened in reversed(self._opened.get(self.group.state.number, [])):
-                if module in opened:
-                    opened.remove(module)
-                    break
-        if last:
-            self.collect()
+        with self.context.loading():
+            with self.context.exclusive():
+                if module.handles < 1:
+                    raise ClosedError(f"{module.name} is not open", module=module.name)
+                module.handles -= 1
+                for opened in reversed(self._opened.get(self.group.state.number, [])):
+                    if module in opened:
+                        opened.remove(module)
+                        break
+                dead = set() if module.handles else self._condemn()
+            if dead and self._bury(dead):
+                self.collect()
 
     def collect(self) -> None:
         """Unload the modules that no handle, no permanent module and no binding leads to."""
         with self.context.loading():
-            while self._collect():  # a destructor may have closed the last handle of yet another
-                pass
+            while True:
+                with self.context.exclusive():
+                    dead = self._condemn()
+                if not dead or not self._bury(dead):
+                    break
 
-    def _collect(self) -> bool:
-        """Unload what is dead now; answers whether there was something. What is dying still needs all it leads to."""
-        with self.context.exclusive():
-            roots = [module for module in self.state.modules if module.handles or module.permanent or module.closing]
-            alive = set(reachable(*roots, bound=True))
-            dead = {module for module in self.state.modules if module not in alive}
-            # A destructor that opens one of them again must get a fresh copy.
-            self.state.hide(dead)
-            for module in dead:
-                module.closing = True
-        if not dead:
-            return False
-        unloaded = True
+    def _condemn(self) -> set[LoadedModule]:
+        """Return what is dead now, hidden from all that is looked up. Under the write lock. What is dying still needs all it leads to."""
+        roots = [module for module in self.state.modules if module.handles or module.permanent or module.closing]
+        alive = set(reachable(*roots, bound=True))
+        dead = {module for module in self.state.modules if module not in alive}
+        # A destructor that opens one of them again must get a fresh copy.
+        self.state.hide(dead)
+        for module in dead:
+            module.closing = True
+        return dead
+
+    def _bury(self, dead: set[LoadedModule]) -> bool:
+        """Run the destructors of the dead and unload them; answers whether a destructor may have closed yet another.
+
+        What cannot be unloaded now waits for the next collection.
+        """
+        again = any(module.at_exit for module in dead)
         try:
             self._destructors.run(dead)
         finally:
@@ -559,11 +567,11 @@ class Linker:
                 with self.context.exclusive() as change:
                     self._unload(change, dead)
             except RendezvousTimeout as error:
-                unloaded = False
+                again = False
                 for module in dead:
                     module.closing = False  # the next collection tries again
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
-        return unloaded
+        return again
 
     def at_exit(self, module: LoadedModule, entry: AtExit) -> None:
         """Register a destructor of a module, to be run when it is unloaded or the program exits."""

@@ -16,11 +16,11 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pylinker.errors import LibraryNotFoundError
 
-__all__ = ["Located", "Locator", "StrPath", "open_regular"]
+__all__ = ["Located", "Locator", "StrPath", "read_regular"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -79,9 +79,10 @@ class Locator:
             raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
         searched: list[tuple[str, str]] = []
         for path, reason in self._candidates(name, origin, runtime_path, trusted=trusted):
-            problem = reason or self._file_problem(path, trusted=trusted and os.sep in name)
+            real = os.path.realpath(path)
+            problem = reason or self._file_problem(real, trusted=trusted and os.sep in name)
             if problem is None:
-                return Located(name, os.path.realpath(path))
+                return Located(name, real)
             searched.append((path, problem))
         raise LibraryNotFoundError(name, searched=searched, requester=requester)
 
@@ -140,31 +141,49 @@ class Locator:
             return "the name is too long"
         return None
 
-    def _file_problem(self, path: str, *, trusted: bool) -> str | None:
-        real = os.path.realpath(path)
+    def _file_problem(self, real: str, *, trusted: bool) -> str | None:
         # Before anything else: a guest must not learn what exists elsewhere.
         if not trusted and not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._granted):
             return "leads out of the directories that were granted"
         try:
-            open_regular(real).close()
+            mode = os.stat(real).st_mode
         except FileNotFoundError:
             return "no such file"
         except OSError as error:
             return (error.strerror or str(error)).lower()
-        return None
+        return _kind_problem(mode) or (None if os.access(real, os.R_OK) else "permission denied")
 
 
-def open_regular(path: str) -> BinaryIO:
-    """Open a file for reading; an OSError for anything but a regular one. Never blocks, as opening a FIFO would."""
+def read_regular(path: str, limit: int) -> bytes | None:
+    """Return a file's bytes, or None if there are more than ``limit``; an OSError for anything but a regular file.
+
+    Never blocks, as opening a FIFO would.
+    """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file", path)
-        return os.fdopen(handle, "rb")
-    except BaseException:
+        status = os.fstat(handle)
+        problem = _kind_problem(status.st_mode)
+        if problem:
+            raise OSError(errno.EINVAL, problem, path)
+        parts: list[bytes] = []
+        size, room = 0, status.st_size + 1  # one more: the end is seen with the contents
+        while part := os.read(handle, min(room, limit + 1 - size)):
+            parts.append(part)
+            size += len(part)
+            room = max(room - len(part), 1 << 16)  # it has grown meanwhile
+            if size > limit:
+                return None
+            if size == status.st_size:
+                break
+        return b"".join(parts)
+    finally:
         os.close(handle)
-        raise
+
+
+def _kind_problem(mode: int) -> str | None:
+    if stat.S_ISREG(mode):
+        return None
+    return "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
 
 
 def _shown(name: str) -> str:

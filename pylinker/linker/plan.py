@@ -22,7 +22,7 @@ from pylinker.errors import (
     UnsupportedError,
 )
 from pylinker.linker.dlfcn import PROVIDED, THREAD_SPAWN
-from pylinker.linker.locator import open_regular
+from pylinker.linker.locator import read_regular
 from pylinker.linker.module import (
     Cell,
     Constant,
@@ -476,11 +476,10 @@ def check_alignment(module: LoadedModule) -> None:
 def read_file(name: str, path: str, limit: int) -> bytes:
     """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
     try:
-        with open_regular(path) as file:
-            data = file.read(limit + 1)
+        data = read_regular(path, limit)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise LibraryNotFoundError(name, searched=[(path, reason)]) from error
-    if len(data) > limit:
+    if data is None:
         raise LimitError(f"{name}: {path} has more than {limit} bytes", module=name)
     return data

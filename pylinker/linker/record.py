@@ -22,7 +22,7 @@ from pylinker.linker.module import (
 )
 from pylinker.runtime.types import function_type, tag_type
 from pylinker.runtime.wasi import wasi_source
-from pylinker.wasm import FuncType, GlobalType, Kind, trampoline_module
+from pylinker.wasm import FuncType, GlobalType, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,8 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
     handles: list[int] = []
     trampolines, resolver = 0, 0
     if module.plt:
-        data = trampoline_module([(entry.name, entry.type) for entry in module.plt])
-        module.trampolines = cache.load(data, name=f"trampolines of {module.name}")
+        functions = tuple([(entry.name, entry.type) for entry in module.plt])
+        module.trampolines = cache.trampolines(functions, name=f"trampolines of {module.name}")
         trampolines = module.trampolines.address
         resolver = _native.register_host(host_calls(module, "resolve"))
         handles.append(resolver)

@@ -29,7 +29,7 @@ import wasmtime
 from pylinker.errors import ParseError
 from pylinker.runtime.engine import FINGERPRINT, engine
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import ModuleInfo, parse_module
+from pylinker.wasm import FuncType, ModuleInfo, parse_module, trampoline_module
 
 __all__ = ["Code", "CodeCache", "default_cache_directory"]
 
@@ -84,6 +84,7 @@ class CodeCache:
         self._lock = threading.Lock()
         self._memory: OrderedDict[bytes, Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
+        self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Code] = OrderedDict()
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
@@ -101,6 +102,20 @@ class CodeCache:
             while len(self._infos) > self.entries:
                 self._infos.popitem(last=False)
         return info
+
+    def trampolines(self, functions: tuple[tuple[str, FuncType], ...], *, name: str) -> Code:
+        """Return the code of :func:`pylinker.wasm.trampoline_module` for these functions. Raises UnsupportedError."""
+        with self._lock:
+            code = self._trampolines.get(functions)
+            if code is not None:
+                self._trampolines.move_to_end(functions)
+                return code
+        code = self.load(trampoline_module(functions), name=name)
+        with self._lock:
+            self._trampolines[functions] = code
+            while len(self._trampolines) > self.entries:
+                self._trampolines.popitem(last=False)
+        return code
 
     def load(self, data: bytes, *, name: str) -> Code:
         """Return the code of ``data``. Raises ParseError if it is not a valid module; may take seconds for a large one."""
