@@ -10,6 +10,8 @@ pl_cancel *pl_cancel_new(pl_event *event) {
     if (cancel != NULL) {
         atomic_init(&cancel->cause, 0);
         cancel->event = event;
+        cancel->hook = NULL;
+        cancel->argument = NULL;
     }
     return cancel;
 }
@@ -18,10 +20,18 @@ void pl_cancel_free(pl_cancel *cancel) {
     free(cancel);
 }
 
+void pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument) {
+    cancel->hook = hook;
+    cancel->argument = argument;
+}
+
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
     uint64_t open = 0;
     int first = atomic_compare_exchange_strong(&cancel->cause, &open, cause);
     pl_event_notify(cancel->event);
+    if (first && cancel->hook != NULL) {
+        cancel->hook(cancel->argument);
+    }
     return first;
 }
 

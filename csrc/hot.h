@@ -15,7 +15,9 @@ struct pl_flag {
 /* cancel.h */
 struct pl_cancel {
     _Atomic uint64_t cause;
-    struct pl_event *event; /* read-only */
+    struct pl_event *event; /* read-only, like the next two once there are other threads */
+    void (*hook)(void *argument); /* may be NULL */
+    void *argument;
 };
 
 /* Whether a RUNNING group has nothing to do: no operation is pending, and the linker is not cancelled. Relaxed: a change that was just made

@@ -7,14 +7,14 @@
 
 struct pl_safepoint {
     atomic_int state;
-    pl_event *event; /* read-only */
+    pl_await *await; /* read-only */
 };
 
-pl_safepoint *pl_safepoint_new(pl_event *event) {
+pl_safepoint *pl_safepoint_new(pl_await *await) {
     pl_safepoint *safepoint = malloc(sizeof *safepoint);
     if (safepoint != NULL) {
         atomic_init(&safepoint->state, PL_PARKED);
-        safepoint->event = event;
+        safepoint->await = await;
     }
     return safepoint;
 }
@@ -36,7 +36,7 @@ int pl_safepoint_run(pl_safepoint *safepoint) {
 int pl_safepoint_park(pl_safepoint *safepoint) {
     int before = PL_RUNNING;
     if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_PARKED)) {
-        pl_event_notify(safepoint->event);
+        pl_await_tell(safepoint->await, safepoint);
     }
     return before;
 }
@@ -51,5 +51,5 @@ void pl_safepoint_restore(pl_safepoint *safepoint, int before) {
 
 void pl_safepoint_die(pl_safepoint *safepoint) {
     atomic_store(&safepoint->state, PL_DEAD);
-    pl_event_notify(safepoint->event);
+    pl_await_tell(safepoint->await, safepoint);
 }

@@ -16,14 +16,14 @@
 #ifndef PL_SAFEPOINT_H
 #define PL_SAFEPOINT_H
 
-#include "event.h"
+#include "await.h"
 
 enum pl_state { PL_PARKED = 0, PL_RUNNING = 1, PL_DEAD = 2 };
 
 typedef struct pl_safepoint pl_safepoint;
 
-/* A parked one; whoever waits for its state sleeps on `event`. NULL if there is no memory. */
-pl_safepoint *pl_safepoint_new(pl_event *event);
+/* A parked one; who waits for it through `await` is told when it parks or dies. NULL if there is no memory. */
+pl_safepoint *pl_safepoint_new(pl_await *await);
 void pl_safepoint_free(pl_safepoint *safepoint);
 
 /* Answers an enum pl_state. */

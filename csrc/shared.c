@@ -23,6 +23,9 @@ struct pl_shared {
     atomic_size_t owners; /* whoever made it, and each group */
     _Atomic uint64_t changes;
     pl_event *event;
+    pl_event *news;
+    pl_event *rest;
+    pl_await *await;
     pl_cancel *cancel;
     pl_flag *flag;
     pl_rwlock *lock;
@@ -33,6 +36,13 @@ struct pl_shared {
     size_t count;
 };
 
+static void wake_all(void *argument) {
+    pl_shared *shared = argument;
+    pl_event_notify(shared->news);
+    pl_event_notify(shared->rest);
+    pl_event_notify(pl_await_event(shared->await));
+}
+
 pl_shared *pl_shared_new(void) {
     pl_shared *shared = calloc(1, sizeof *shared);
     if (shared == NULL) {
@@ -40,20 +50,20 @@ pl_shared *pl_shared_new(void) {
     }
     atomic_init(&shared->owners, 1);
     shared->event = pl_event_new();
-    if (shared->event == NULL) {
-        free(shared);
-        return NULL;
-    }
+    shared->news = pl_event_new();
+    shared->rest = pl_event_new();
+    shared->await = pl_await_new();
     shared->cancel = pl_cancel_new(shared->event);
     shared->flag = pl_flag_new();
     shared->lock = pl_rwlock_new(shared->event);
     shared->gate = pl_gate_new(shared->event);
     shared->barriers = pl_bus_new();
     shared->operations = pl_bus_new();
-    if (!shared->cancel || !shared->flag || !shared->lock || !shared->gate || !shared->barriers || !shared->operations) {
+    if (!shared->event || !shared->news || !shared->rest || !shared->await || !shared->cancel || !shared->flag || !shared->lock || !shared->gate || !shared->barriers || !shared->operations) {
         pl_shared_free(shared);
         return NULL;
     }
+    pl_cancel_on_set(shared->cancel, wake_all, shared);
     return shared;
 }
 
@@ -67,12 +77,27 @@ void pl_shared_free(pl_shared *shared) {
     pl_rwlock_free(shared->lock);
     pl_flag_free(shared->flag);
     pl_cancel_free(shared->cancel);
+    pl_await_free(shared->await);
+    pl_event_free(shared->rest);
+    pl_event_free(shared->news);
     pl_event_free(shared->event);
     free(shared);
 }
 
 pl_event *pl_shared_event(pl_shared *shared) {
     return shared->event;
+}
+
+pl_event *pl_shared_news(pl_shared *shared) {
+    return shared->news;
+}
+
+pl_event *pl_shared_rest(pl_shared *shared) {
+    return shared->rest;
+}
+
+pl_await *pl_shared_await(pl_shared *shared) {
+    return shared->await;
 }
 
 pl_cancel *pl_shared_cancel(pl_shared *shared) {
@@ -112,7 +137,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     if (group == NULL) {
         return NULL;
     }
-    group->safepoint = pl_safepoint_new(shared->event);
+    group->safepoint = pl_safepoint_new(shared->await);
     group->barriers = pl_bus_subscribe(shared->barriers);
     group->operations = pl_bus_subscribe(shared->operations);
     group->handle = handle;
@@ -228,21 +253,21 @@ static int has_replayed(void *member, uint64_t number) {
 /* The leader waits for one group. `due` goes on from group to group: many that come soon make a long wait, too. */
 static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
-    for (;;) {
+    int result = PL_TIMEOUT;
+    pl_await_begin(shared->await, group->safepoint);
+    while (result == PL_TIMEOUT) {
         void *member = group;
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
-        int result = pl_barrier_wait(shared->event, shared->cancel, &member, 1, done, number, until, &late);
-        if (result != PL_TIMEOUT) {
-            return result;
-        }
-        if (is_interrupted(self, due)) {
-            return PL_CANCELLED;
-        }
-        if (until == deadline) {
-            return PL_TIMEOUT;
+        result = pl_barrier_wait(pl_await_event(shared->await), shared->cancel, &member, 1, done, number, until, &late);
+        if (result == PL_TIMEOUT && is_interrupted(self, due)) {
+            result = PL_CANCELLED;
+        } else if (result == PL_TIMEOUT && until == deadline) {
+            break;
         }
     }
+    pl_await_end(shared->await);
+    return result;
 }
 
 uint64_t pl_lead_open(pl_group *self) {
@@ -265,7 +290,7 @@ uint64_t pl_lead_open(pl_group *self) {
     }
     pl_receiver_take(self->barriers, number);
     pl_flag_set(shared->flag);
-    pl_event_notify(shared->event);
+    pl_event_notify(shared->news);
     return number;
 }
 
@@ -300,7 +325,8 @@ uint64_t pl_lead_publish(pl_group *self) {
     }
     pl_flag_clear(shared->flag);
     pl_receiver_take(self->operations, number);
-    pl_rwlock_downgrade(shared->lock); /* notifies */
+    pl_rwlock_downgrade(shared->lock);
+    pl_event_notify(shared->news);
     return number;
 }
 
@@ -328,7 +354,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     }
     pl_flag_clear(shared->flag);
     pl_receiver_take(self->operations, number);
-    pl_event_notify(shared->event);
+    pl_event_notify(shared->news);
     return number;
 }
 
@@ -355,7 +381,7 @@ static void arrive(pl_group *self) {
         uint64_t number = pl_bus_sent(shared->barriers);
         if (pl_receiver_taken(self->barriers) != number) {
             pl_receiver_take(self->barriers, number);
-            pl_event_notify(shared->event);
+            pl_await_tell(shared->await, self->safepoint);
         }
     }
 }
@@ -375,6 +401,7 @@ int pl_group_catch_up(pl_group *self) {
         return -1;
     }
     pl_receiver_take(self->operations, published);
+    pl_await_tell(shared->await, self->safepoint);
     return 0;
 }
 
@@ -383,7 +410,7 @@ static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
     int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
     for (;;) {
-        uint32_t key = pl_event_prepare(shared->event);
+        uint32_t key = pl_event_prepare(shared->news);
         arrive(self);
         if (pl_cancel_cause(shared->cancel) != 0) {
             return PL_CANCELLED;
@@ -391,7 +418,7 @@ static int follow_once(pl_group *self) {
         if (pl_bus_sent(shared->operations) >= pl_receiver_taken(self->barriers)) {
             break;
         }
-        pl_event_wait(shared->event, key, due);
+        pl_event_wait(shared->news, key, due);
         if (is_interrupted(self, &due)) {
             return PL_CANCELLED;
         }
@@ -416,7 +443,6 @@ static int follow_once(pl_group *self) {
     }
     int failed = pl_group_catch_up(self);
     pl_rwlock_release_read(shared->lock);
-    pl_event_notify(shared->event);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
 

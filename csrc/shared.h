@@ -17,6 +17,10 @@
  * States, all SeqCst: the flag; `barriers` and `operations`, two buses whose numbers are `cur` and `published`; of each group a safepoint, the
  * newest barrier it came to (taken from the first bus) and the newest operation it replayed (taken from the second).
  *
+ * Who sleeps where, so that nobody is woken for others: waiters for the lock and the token on the event, followers at the barrier on `news`
+ * (moved by leaders), the leader on `await` (moved by the group it waits for), parked threads that rest on `rest` (moved by nothing but the
+ * end). Cancelling moves them all.
+ *
  * Lock order: the group's own thread, then the token, then the lock. The list of groups changes under token and write lock.
  *
  * Blocking: pl_lead_meet, pl_lead_finish, pl_follow. Each of them ends when the linker is cancelled. A wait wakes every PL_SLICE
@@ -32,6 +36,7 @@
 #ifndef PL_SHARED_H
 #define PL_SHARED_H
 
+#include "await.h"
 #include "backoff.h"
 #include "barrier.h"
 #include "bus.h"
@@ -72,6 +77,9 @@ void pl_shared_free(pl_shared *shared);
 
 /* The parts; they belong to `shared`. */
 pl_event *pl_shared_event(pl_shared *shared);
+pl_event *pl_shared_news(pl_shared *shared);
+pl_event *pl_shared_rest(pl_shared *shared);
+pl_await *pl_shared_await(pl_shared *shared);
 pl_cancel *pl_shared_cancel(pl_shared *shared);
 pl_flag *pl_shared_flag(pl_shared *shared);
 pl_rwlock *pl_shared_lock(pl_shared *shared);

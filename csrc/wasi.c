@@ -87,9 +87,9 @@ static int must_stop(const pl_wasi_call *call) {
 
 /* Sleeps until `deadline` on pl_now's clock. Answers 0, or -1 if it must stop before. */
 static int sleep_until(const pl_wasi_call *call, int64_t deadline) {
-    pl_event *event = pl_shared_event(pl_group_shared(call->group));
+    pl_event *event = pl_shared_rest(pl_group_shared(call->group));
     pl_cancel *cancel = pl_shared_cancel(pl_group_shared(call->group));
-    int64_t due = pl_now() + PL_SLICE; /* of the next check, which may take the GIL: not at every notification, most are for others */
+    int64_t due = pl_now() + PL_SLICE; /* of the next check, which may take the GIL */
     for (;;) {
         uint32_t key = pl_event_prepare(event);
         if (pl_cancel_cause(cancel) != 0) {

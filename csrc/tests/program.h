@@ -50,7 +50,8 @@ static inline uint64_t cause(void) {
 }
 
 static inline uint32_t sleepers(void) {
-    return pl_event_waiters(pl_shared_event(shared));
+    return pl_event_waiters(pl_shared_event(shared)) + pl_event_waiters(pl_shared_news(shared)) +
+           pl_event_waiters(pl_shared_rest(shared)) + pl_event_waiters(pl_await_event(pl_shared_await(shared)));
 }
 
 static inline int state_of(struct member *member) {

@@ -12,6 +12,7 @@ struct member {
 };
 
 static pl_event *event;
+static pl_await *nobody; /* the members are waited for on the event */
 static pl_cancel *cancel;
 static struct member members[MEMBERS];
 static void *pointers[MEMBERS];
@@ -25,10 +26,11 @@ static int arrived_or_left(void *pointer, uint64_t number) {
 
 static void set_up(void) {
     event = pl_event_new();
+    nobody = pl_await_new();
     cancel = pl_cancel_new(event);
     for (int i = 0; i < MEMBERS; i++) {
         atomic_store(&members[i].arrived, 0);
-        members[i].safepoint = pl_safepoint_new(event);
+        members[i].safepoint = pl_safepoint_new(nobody);
         pl_safepoint_run(members[i].safepoint);
         pointers[i] = &members[i];
     }
@@ -39,6 +41,7 @@ static void tear_down(void) {
         pl_safepoint_free(members[i].safepoint);
     }
     pl_cancel_free(cancel);
+    pl_await_free(nobody);
     pl_event_free(event);
 }
 
@@ -110,8 +113,11 @@ static void test_members_arrive_and_leave_in_any_order(void) {
     pthread_t thread = thread_start(wait_there, &waiter);
     AWAIT(pl_event_waiters(event) == 1);
     pl_safepoint_die(members[2].safepoint);
+    pl_event_notify(event);
     pl_safepoint_park(members[1].safepoint);
+    pl_event_notify(event);
     pl_safepoint_park(members[3].safepoint);
+    pl_event_notify(event);
     arrive(0, 1);
     AWAIT(pl_event_waiters(event) == 1);
     CHECK(!atomic_load(&waiter.is_over));
@@ -136,8 +142,10 @@ static void test_each_way_of_leaving_ends_the_wait(void) {
             arrive(MEMBERS - 1, 1);
         } else if (way == 1) {
             pl_safepoint_park(last);
+            pl_event_notify(event);
         } else {
             pl_safepoint_die(last);
+            pl_event_notify(event);
         }
         thread_join(thread);
         CHECK(waiter.result == PL_ACQUIRED);

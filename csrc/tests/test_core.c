@@ -6,6 +6,7 @@
 #include "call.h"
 #include "epoch.h"
 #include "hostfn.h"
+#include "instances.h"
 #include "object.h"
 
 #include <stdbool.h>
@@ -17,6 +18,7 @@ static pl_trap *(*registered)(void *, pl_caller *, pl_value *, size_t);
 static void *registered_environment;
 static pl_shared *shared;
 static pl_group *group;
+static pl_instances *instances;
 static int state_inside; /* of the group, while the guest or the host function ran */
 static int guest_calls;
 static int was_behind; /* the guest was called though the group had something to replay */
@@ -152,10 +154,12 @@ static int replay(uintptr_t handle, uint64_t from, uint64_t to) {
 static void set_up(void) {
     shared = pl_shared_new();
     group = pl_group_new(shared, 3, replay, NULL);
+    instances = pl_instances_new(group, context, NULL, NULL, NULL, 0);
     replays = guest_calls = 0;
 }
 
 static void tear_down(void) {
+    pl_instances_free(instances);
     pl_group_free(group);
     pl_shared_free(shared);
     group = NULL;
@@ -188,11 +192,11 @@ static void test_call_tells_result_trap_and_error_apart(void) {
     pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1};
     pl_func good = {1, NULL}, traps = {2, NULL}, fails = {3, NULL};
     set_up();
-    CHECK(pl_call(group, context, &good, values, 3, &failure) == PL_OK);
+    CHECK(pl_instances_call(instances, &good, values, 3, &failure) == PL_OK);
     CHECK(values[0].i32 == 6 && failure.trap == NULL && failure.error == NULL);
-    CHECK(pl_call(group, context, &traps, values, 3, &failure) == PL_TRAP);
+    CHECK(pl_instances_call(instances, &traps, values, 3, &failure) == PL_TRAP);
     CHECK(failure.trap == (pl_trap *)0x2000 && failure.error == NULL);
-    CHECK(pl_call(group, context, &fails, values, 3, &failure) == PL_ERROR);
+    CHECK(pl_instances_call(instances, &fails, values, 3, &failure) == PL_ERROR);
     CHECK(failure.trap == NULL && failure.error == (pl_error *)0x3000);
     tear_down();
 }
@@ -203,12 +207,12 @@ static void test_call_runs_the_group_after_it_has_replayed(void) {
     pl_func good = {1, NULL}, fails = {3, NULL};
     set_up();
     lead();
-    CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_OK);
+    CHECK(pl_instances_call(instances, &good, &value, 1, &failure) == PL_OK);
     CHECK(state_inside == PL_RUNNING && state() == PL_PARKED && replays == 1);
-    CHECK(pl_call(group, context, &fails, &value, 1, &failure) == PL_ERROR);
+    CHECK(pl_instances_call(instances, &fails, &value, 1, &failure) == PL_ERROR);
     CHECK(state_inside == PL_RUNNING && state() == PL_PARKED && replays == 1);
     pl_safepoint_run(pl_group_safepoint(group));
-    CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_OK && state() == PL_RUNNING);
+    CHECK(pl_instances_call(instances, &good, &value, 1, &failure) == PL_OK && state() == PL_RUNNING);
     tear_down();
 }
 
@@ -221,7 +225,7 @@ static void test_leader_may_come_at_any_moment_of_a_call(void) {
         set_up();
         was_behind = 0;
         inject_between(steps, lead);
-        CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_OK);
+        CHECK(pl_instances_call(instances, &good, &value, 1, &failure) == PL_OK);
         is_over = inject_is_over();
         CHECK(guest_calls == 1 && !was_behind);
         led += pl_bus_sent(pl_shared_operations(shared)) != 0;
@@ -241,7 +245,7 @@ static void test_cancelled_or_dead_group_is_not_called(void) {
         } else {
             pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
         }
-        CHECK(pl_call(group, context, &good, &value, 1, &failure) == PL_ABORTED);
+        CHECK(pl_instances_call(instances, &good, &value, 1, &failure) == PL_ABORTED);
         CHECK(guest_calls == 0 && failure.trap == NULL && failure.error == NULL);
         CHECK(state() == (dead ? PL_DEAD : PL_PARKED));
         tear_down();

@@ -7,18 +7,20 @@
 
 enum { ROUNDS = 20000, DEATHS = 300 };
 
-static pl_event *event;
+static pl_await *await;
+static pl_event *event; /* of `await` */
 static pl_safepoint *safepoint;
 
 static void set_up(void) {
-    event = pl_event_new();
-    safepoint = pl_safepoint_new(event);
+    await = pl_await_new();
+    event = pl_await_event(await);
+    safepoint = pl_safepoint_new(await);
     CHECK(pl_safepoint_state(safepoint) == PL_PARKED);
 }
 
 static void tear_down(void) {
     pl_safepoint_free(safepoint);
-    pl_event_free(event);
+    pl_await_free(await);
 }
 
 static void test_run_and_park_answer_what_was_before(void) {
@@ -78,9 +80,11 @@ static void test_restoring_dead_changes_nothing(void) {
 }
 
 static void *wait_until_not_running(void *unused) {
+    pl_await_begin(await, safepoint);
     for (;;) {
         uint32_t key = pl_event_prepare(event);
         if (pl_safepoint_state(safepoint) != PL_RUNNING) {
+            pl_await_end(await);
             return unused;
         }
         CHECK(pl_event_wait(event, key, -1) == 1);
