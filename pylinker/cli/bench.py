@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from pylinker.cli.output import Settings, console, printable, table, traceback_option
@@ -29,9 +30,21 @@ class Bar:
 
     def __init__(self) -> None:
         err = Console(stderr=True, markup=False, emoji=False, highlight=False)
-        columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # it gives way to the others
+        columns = (
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False, table_column=name),
+        )
         self.progress = Progress(
-            *columns, console=err, transient=True, disable=not sys.stderr.isatty(), refresh_per_second=REDRAWN, speed_estimate_period=600
+            *columns,
+            console=err,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+            refresh_per_second=REDRAWN,
+            speed_estimate_period=600,
+            expand=True,
         )
         self.task: TaskID | None = None
 
