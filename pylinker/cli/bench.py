@@ -136,6 +136,8 @@ def show(run: Run, comparison: Comparison | None) -> None:
     for group in run.groups:
         out.print(f"\n{printable(group.name)}", style="bold")
         listing = table(*columns, numbers=("median", "spread", *CHANGES))
+        for column in listing.columns:
+            column.no_wrap = column.header in {"median", "spread"}
         for row in rows(run, group, comparison):
             cells = [Text(printable(cell)) for cell in row.cells]
             if row.reached is not None:
