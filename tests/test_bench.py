@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -545,6 +546,27 @@ class TestCommand:
         assert (process.returncode, stdout) == (130, b"")
         assert list(temporary.iterdir()) == []
         assert not [path for path in Path("/proc").glob("[0-9]*/environ") if str(temporary).encode() in readable(path)]
+
+    def test_the_process_ends_with_its_parent(self, tmp_path: Path) -> None:
+        told, second = tmp_path / "told", tmp_path / "second"
+        os.mkfifo(told)
+        (tmp_path / "bench_it.py").write_text(
+            "import os, pathlib\n"
+            "def bench_first(benchmark):\n"
+            f"    with open({str(told)!r}, 'w') as file: file.write(str(os.getpid()))\n"
+            f"    open({str(told)!r}).read()\n"
+            "def bench_second(benchmark):\n"
+            f"    pathlib.Path({str(second)!r}).touch()\n"
+        )
+        parent = subprocess.Popen(of_suite(tmp_path), cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)})
+        child = os.pidfd_open(int(told.read_text()))
+        parent.kill()
+        parent.wait()
+        told.write_text("go on")
+        ended, _, _ = select.select([child], [], [], DEADLINE)
+        os.close(child)
+        assert ended
+        assert not second.exists()
 
 
 def readable(path: Path) -> bytes:
