@@ -1,6 +1,6 @@
 """Python calls a guest function: against wasmtime-py, and against the least that a call through cffi can cost.
 
-pytest benchmarks/bench_call.py --benchmark-columns=median,iqr,ops
+pylinker bench call
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import wasmtime
 import pylinker
 from pylinker._core import ffi, lib
 from pylinker._native import values
+from pylinker.benchmarks.roles import Target, role
+
+GROUP = "call (i32, i32) -> i32 from Python"
 
 
 @pytest.fixture
@@ -21,14 +24,16 @@ def library(library_path: Path) -> pylinker.CDLL:
     return pylinker.CDLL(library_path)
 
 
-@pytest.mark.benchmark(group="call (i32, i32) -> i32 from Python")
+@pytest.mark.benchmark(group=GROUP)
 def bench_pylinker(benchmark: Any, library: pylinker.CDLL) -> None:
+    role(benchmark, contender="pylinker", target=Target(at_most=1.5, of="bare"))
     add = library.add
     assert benchmark(add, 1, 2) == 3
 
 
-@pytest.mark.benchmark(group="call (i32, i32) -> i32 from Python")
+@pytest.mark.benchmark(group=GROUP)
 def bench_wasmtime(benchmark: Any, library_bytes: bytes) -> None:
+    role(benchmark, contender="wasmtime-py", baseline=True)
     store = wasmtime.Store()
     memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(1, None)))
     base = wasmtime.Global(store, wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=False), wasmtime.Val.i32(0))
@@ -38,9 +43,10 @@ def bench_wasmtime(benchmark: Any, library_bytes: bytes) -> None:
     assert benchmark(add, store, 1, 2) == 3
 
 
-@pytest.mark.benchmark(group="call (i32, i32) -> i32 from Python")
+@pytest.mark.benchmark(group=GROUP)
 def bench_bare_cffi_call(benchmark: Any, library: pylinker.CDLL) -> None:
     """The floor: one call into the C core with the values in place and nothing looked at afterwards."""
+    role(benchmark, contender="bare")
     linker = library.program._linker
     group = linker.group
     func = group.function(linker.state.modules[0], "add")

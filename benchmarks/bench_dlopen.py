@@ -1,6 +1,6 @@
 """A small library is opened and closed, compiled before: against what wasmtime alone needs to instantiate it.
 
-pytest benchmarks/bench_dlopen.py --benchmark-columns=median,iqr,ops
+pylinker bench dlopen
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import pytest
 import wasmtime
 
 import pylinker
+from pylinker.benchmarks.roles import role
+
+GROUP = "open and close a small library, warm"
 
 
-@pytest.mark.benchmark(group="open and close a small library, warm")
+@pytest.mark.benchmark(group=GROUP)
 def bench_pylinker(benchmark: Any, library_path: Path) -> None:
+    role(benchmark, contender="pylinker")
     program = pylinker.Program(None)
 
     def open_and_close() -> None:
@@ -25,9 +29,10 @@ def bench_pylinker(benchmark: Any, library_path: Path) -> None:
     assert program.statistics().modules == 0
 
 
-@pytest.mark.benchmark(group="open and close a small library, warm")
+@pytest.mark.benchmark(group=GROUP)
 def bench_deserialize_and_instantiate(benchmark: Any, library_bytes: bytes, tmp_path: Path) -> None:
     """The floor: no search, no symbols, no table."""
+    role(benchmark, contender="wasmtime-py", baseline=True)
     engine = wasmtime.Engine()
     path = tmp_path / "library.cwasm"
     path.write_bytes(wasmtime.Module(engine, library_bytes).serialize())

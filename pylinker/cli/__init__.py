@@ -1,4 +1,4 @@
-"""The command line: ``pylinker run | ldd | inspect | demo``. What it needs beyond the library is the extra ``cli``."""
+"""The command line: ``pylinker run | ldd | inspect | demo | bench``. What it needs beyond the library is the extra ``cli``."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 status                              meaning
 ==================================  ===========================================================
 the program's own                   ``run``: the program ended by itself
-1                                   ``ldd``: something is missing
+1                                   ``ldd``: something is missing; ``bench``: a benchmark failed or the extra is missing
 2                                   wrong usage
 70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
 127                                 a module or symbol is missing, malformed or does not fit
@@ -24,6 +24,7 @@ import click
 import wasmtime
 
 from pylinker._version import __version__
+from pylinker.cli.bench import bench
 from pylinker.cli.demo import demo
 from pylinker.cli.inspect import inspect
 from pylinker.cli.ldd import ldd
@@ -45,7 +46,7 @@ def app() -> None:
     """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
 
 
-for command in (run, ldd, inspect, demo):
+for command in (run, ldd, inspect, demo, bench):
     app.add_command(command)
 
 

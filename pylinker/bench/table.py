@@ -1,0 +1,130 @@
+"""The results as text: what stands in the cells of the tables, on the terminal and in the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pylinker.bench.facts import Facts
+from pylinker.bench.results import Benchmark, Comparison, Group, Run
+
+__all__ = ["CHANGES", "COLUMNS", "Row", "facts_table", "notes", "rows", "seconds", "unit_for"]
+
+COLUMNS = ("benchmark", "by", "median", "spread", "to the baseline", "target")
+CHANGES = ("change of median", "change of ratio")  # the further columns of a comparison
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+SAME = 0.005  # a ratio that is 1 in all digits shown
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a group's table. ``reached``: of the target, None without one or if it could not be judged."""
+
+    cells: tuple[str, ...]
+    reached: bool | None = None
+    measured: bool = True
+
+
+def unit_for(value: float) -> tuple[float, str]:
+    """Return the unit in which ``value`` seconds are at least 1, as its length in seconds and its name."""
+    return next((unit for unit in UNITS if value >= unit[0]), UNITS[-1])
+
+
+def seconds(value: float) -> str:
+    """Return a time with three digits: ``1.14 µs``."""
+    length, name = unit_for(value)
+    return f"{digits(value / length)} {name}"
+
+
+def digits(value: float) -> str:
+    """Return a number with three significant digits, and never as a power of ten."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def ratio_words(ratio: float) -> str:
+    """Return a time over the baseline's in words."""
+    if abs(ratio - 1) < SAME:
+        return "the same"
+    return f"{digits(1 / ratio)}x faster" if ratio < 1 else f"{digits(ratio)}x slower"
+
+
+def change_words(change: float | None) -> str:
+    """Return new over old as a percentage; minus is less time."""
+    return "-" if change is None else f"{change - 1:+.1%}".replace("%", " %")
+
+
+def label(benchmark: Benchmark) -> str:
+    """Return the name of a benchmark for people. What distinguishes parameters, ``[16]``, stays."""
+    return benchmark.name.replace("_", " ")
+
+
+def rows(run: Run, group: Group, comparison: Comparison | None = None) -> list[Row]:
+    """Return the table of a group: what was measured, in the order of ``COLUMNS``, and ``CHANGES`` with a comparison; then the rest."""
+    result = [row(group, benchmark, comparison) for benchmark in group.benchmarks]
+    changes = ["-"] * len(CHANGES) if comparison else []
+    for absent in (*run.skipped, *run.failed):
+        if (absent.file, absent.group) == (group.file, group.name):
+            reason = absent.reason if absent in run.skipped else f"failed: {absent.reason}"
+            result.append(Row((absent.name.replace("_", " "), absent.peer or "", "-", "-", reason, "", *changes), measured=False))
+    return result
+
+
+def row(group: Group, benchmark: Benchmark, comparison: Comparison | None) -> Row:
+    """Return the line of one result."""
+    stats, ratio = benchmark.stats, group.ratio(benchmark)
+    share = f" ({stats.iqr / stats.median:.0%})".replace("%", " %") if stats.median > 0 else ""
+    target, reached = target_words(group, benchmark)
+    cells = [label(benchmark), benchmark.contender, seconds(stats.median), f"{seconds(stats.iqr)}{share}"]
+    cells += ["baseline" if benchmark.baseline else "-" if ratio is None else ratio_words(ratio), target]
+    if comparison:
+        change = comparison.of(group, benchmark)
+        cells += [change_words(change.median), change_words(change.ratio)] if change else ["new", "-"]
+    return Row(tuple(cells), reached)
+
+
+def target_words(group: Group, benchmark: Benchmark) -> tuple[str, bool | None]:
+    """Return the target and what became of it."""
+    target, rival = benchmark.target, group.rival(benchmark)
+    if target is None:
+        return "", None
+    what = f"at most {target.at_most:g}x" if target.at_most is not None else f"at least {target.at_least:g}x as fast as"
+    other = target.of if target.n is None else f"{target.of} (n = {target.n:g})"
+    if rival is None or rival.stats.median <= 0 or benchmark.stats.median <= 0:
+        return f"{what} {other}: not measured", None
+    mine, theirs = benchmark.stats.median, rival.stats.median
+    reached = target.reached(mine, theirs)
+    return f"{what} {other}: {digits(target.value(mine, theirs))}x, {'reached' if reached else 'missed'}", reached
+
+
+def facts_table(facts: Facts) -> list[tuple[str, str]]:
+    """Return the facts of the machine as pairs of a name and a value."""
+    used = "" if facts.usable_cores == facts.cores else f", {facts.usable_cores} of them usable"
+    peers = [f"{name} {version}" if version else f"{name} not installed" for name, version in facts.peers.items()]
+    return [
+        ("processor", facts.cpu),
+        ("cores", f"{facts.cores}{used}"),
+        ("memory", f"{facts.memory / 2**30:.1f} GiB"),
+        ("system", f"{facts.system}, {facts.kernel}"),
+        ("Python", facts.python),
+        ("pylinker", facts.pylinker),
+        ("peers", ", ".join(peers)),
+        ("load at start", f"{facts.load:.2f} on {facts.usable_cores} cores"),
+    ]
+
+
+def notes(run: Run, comparison: Comparison | None = None) -> list[str]:
+    """Return what else a reader must know."""
+    shown = {(group.file, group.name) for group in run.groups}
+    result = [f"not installed: {peer}" for peer in run.missing_peers]
+    result += [f"{each.file} failed: {each.reason}" for each in run.failed if not each.group]
+    for word, absents in (("skipped", run.skipped), ("failed", run.failed)):
+        result += [
+            f"{each.group}: {each.name} {word}: {each.reason}" for each in absents if each.group and (each.file, each.group) not in shown
+        ]
+    if run.quick:
+        result.append("a quick run: it shows that everything works, the numbers are rough")
+    if run.facts.load > run.facts.usable_cores / 2:
+        result.append("the machine was busy when the run began: expect noise")
+    if comparison:
+        result += [f"compared with the run of {comparison.created}", *comparison.warnings]
+        result += [f"measured then, not now: {name}" for name in comparison.gone]
+    return result
