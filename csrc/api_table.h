@@ -15,6 +15,10 @@
     X(void, func_new_unchecked,                                                                                        \
       (pl_context *, const pl_type *, pl_trap *(*)(void *, pl_caller *, pl_value *, size_t), void *, void (*)(void *), \
        pl_func *))                                                                                                     \
+    X(pl_store *, store_new, (pl_engine *, void *, void (*)(void *)))                                                 \
+    X(pl_context *, store_context, (pl_store *))                                                                      \
+    X(void, store_limiter, (pl_store *, int64_t, int64_t, int64_t, int64_t, int64_t))                                 \
+    X(void, store_delete, (pl_store *))                                                                               \
     X(void, engine_increment_epoch, (pl_engine *))                                                                    \
     X(void, context_set_epoch_deadline, (pl_context *, uint64_t))                                                     \
     X(void, store_epoch_deadline_callback,                                                                             \

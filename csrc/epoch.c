@@ -53,6 +53,10 @@ void pl_epoch_install(pl_store *store, pl_context *context, pl_watch *watch) {
     pl_wasmtime.context_set_epoch_deadline(context, 1);
 }
 
+void pl_epoch_ignore(pl_context *context) {
+    pl_wasmtime.context_set_epoch_deadline(context, PL_FAR);
+}
+
 void pl_epoch_bump(pl_engine *engine) {
     pl_wasmtime.engine_increment_epoch(engine);
 }

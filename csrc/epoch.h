@@ -29,6 +29,8 @@ typedef struct pl_watch {
 
 /* Watches the guest of this store from now on. */
 void pl_epoch_install(pl_store *store, pl_context *context, pl_watch *watch);
+/* Lets the guest of this store run for ever: it is not watched. */
+void pl_epoch_ignore(pl_context *context);
 /* Says which thread handles signals, as (uintptr_t)pthread_self() of it: only there a `check` has anything to find. */
 void pl_epoch_main_thread(uintptr_t thread);
 /* Makes every running guest of the engine call back now. */

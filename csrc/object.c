@@ -6,6 +6,24 @@ _Static_assert(sizeof(pl_extern) == 32 && offsetof(pl_extern, of) == 8, "wasmtim
 _Static_assert(sizeof(pl_cell) == 32 && offsetof(pl_cell, of) == 8, "wasmtime_val_t");
 _Static_assert(sizeof(pl_instance) == 16, "wasmtime_instance_t");
 
+#define PL_ANY (INT64_MAX / 2)
+
+pl_store *pl_store_new(pl_engine *engine, int64_t memory, int64_t table) {
+    pl_store *store = pl_wasmtime.store_new(engine, NULL, NULL);
+    pl_wasmtime.store_limiter(store, memory, table, PL_ANY, PL_ANY, PL_ANY);
+    return store;
+}
+
+void pl_store_free(pl_store *store) {
+    if (store != NULL) {
+        pl_wasmtime.store_delete(store);
+    }
+}
+
+pl_context *pl_store_context(pl_store *store) {
+    return pl_wasmtime.store_context(store);
+}
+
 int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports, size_t count,
                     pl_instance *result, pl_failure *failure) {
     failure->trap = NULL;

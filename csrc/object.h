@@ -65,6 +65,12 @@ typedef struct pl_cell {
     pl_cell_union of;
 } pl_cell;
 
+/* A store whose memories have at most `memory` bytes each and its tables `table` slots (negative: any), and with as many of both, and of
+ * instances, as its maker likes: an instance cannot be freed before its store, so a program that opens and closes libraries has many. */
+pl_store *pl_store_new(pl_engine *engine, int64_t memory, int64_t table);
+void pl_store_free(pl_store *store);
+pl_context *pl_store_context(pl_store *store);
+
 /* Instantiates `module` with `count` imports in the module's own order. Answers an enum pl_status. */
 int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports, size_t count,
                     pl_instance *result, pl_failure *failure);

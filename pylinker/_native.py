@@ -78,6 +78,7 @@ __all__ = [
     "Shared",
     "Source",
     "Stage",
+    "Store",
     "Trouble",
     "Turn",
     "Values",
@@ -93,6 +94,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "ignore_epoch",
     "imports_of",
     "instantiate",
     "load_api",
@@ -619,6 +621,11 @@ def watch(store_address: int, context: Context, member: Member, *, preempt: bool
     return record
 
 
+def ignore_epoch(context: Context) -> None:
+    """Let the guest of a store run for ever."""
+    lib.pl_epoch_ignore(context)
+
+
 # WASI
 
 WASI_PLAIN: int = lib.PL_WASI_PLAIN
@@ -645,6 +652,20 @@ class WasiProcess:
     def connect(self, index: int, target: Func) -> None:
         """Say which function of the process's store it is."""
         lib.pl_process_connect(self.pointer, index, target)
+
+
+# Stores
+
+
+class Store:
+    """A store of an engine, with bounds for each memory (bytes) and table (slots), negative for none. Freed with the object."""
+
+    __slots__ = ("_pointer", "address", "context")
+
+    def __init__(self, engine_address: int, *, memory: int, table: int) -> None:
+        self._pointer = ffi.gc(lib.pl_store_new(ffi.cast("pl_engine *", engine_address), memory, table), lib.pl_store_free)
+        self.address = int(ffi.cast("uintptr_t", self._pointer))
+        self.context: Context = lib.pl_store_context(self._pointer)
 
 
 # Instances

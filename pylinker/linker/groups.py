@@ -38,7 +38,7 @@ class Groups:
         self._cache = cache
         self._stack_size = stack_size
         # Threads share the one store that has the process; a single one has it in its own.
-        self._host = WasiHost(self._new_store(None), process, cache) if self._state.threaded else None
+        self._host = WasiHost(self._new_store(None, hosts_process=True), process, cache) if self._state.threaded else None
 
     def create_main(self) -> InstanceGroup:
         """Create the group that runs main, the only one for now."""
@@ -49,16 +49,18 @@ class Groups:
         shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(group.state.number))
         return group
 
-    def _new_store(self, member: _native.Member | None) -> GuestStore:
+    def _new_store(self, member: _native.Member | None, *, hosts_process: bool) -> GuestStore:
         limits = self._state.limits
-        return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt)
+        return GuestStore(
+            member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process
+        )
 
     def _new_group(self, guard: WriteGuard[LinkerState], topology: TopologyToken | None) -> InstanceGroup:
         """Make a group without instances. The rendezvous knows it from now on; it is parked."""
         shared = self._context.shared
         state = shared.subscribe(guard, _replayed_in_c, topology)
         try:
-            store = self._new_store(state.member)
+            store = self._new_store(state.member, hosts_process=self._host is None)
             host = self._host or WasiHost(store, self._process, self._cache)
             group = InstanceGroup(state, store, host, self._cache, shared.log.native, None if topology else self._context.turn)
         except BaseException:
@@ -103,7 +105,7 @@ class Groups:
         if self._state.main is None or self._state.main.is_position_independent or not self._state.main.info.tables:
             group.make_table(Limits(self._state.table.size, self._state.table_maximum))
         if wants_stack:
-            group.stack = (self._state.memory.allocate(self._stack_size, 16, module="stack of a thread"), self._stack_size)
+            group.stack = (self._state.memory.allocate(self._stack_size, 16, module="stack of a thread", zero=False), self._stack_size)
         if self._state.main is None or self._state.main.is_position_independent:
             group.make_stack_pointer(sum(group.stack))
         number = group.state.number

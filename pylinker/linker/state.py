@@ -33,18 +33,22 @@ class MemoryAllocator:
         """Bytes given out."""
         return self._ranges.used
 
-    def allocate(self, size: int, alignment: int, *, module: str) -> int:
-        """Return the address of ``size`` zeroed bytes at a multiple of ``alignment``; LimitError if there is no room."""
+    def allocate(self, size: int, alignment: int, *, module: str, zero: bool = True) -> int:
+        """Return the address of ``size`` bytes at a multiple of ``alignment``; LimitError if there is no room.
+
+        They are zero unless that does not matter: a stack, or what is written at once.
+        """
         if not size:
             return 0
         base = self._ranges.allocate(size, alignment)
+        dirty = size
         if base is None:
             fresh = self.reserve(size, module=module)  # begins at a page, which suits every alignment
             base = self._ranges.allocate(size, alignment)
             assert base is not None
-            self.zero(base, max(0, min(size, fresh - base)))  # what the guest's memory has just grown by is zero
-        else:
-            self.zero(base, size)
+            dirty = max(0, min(size, fresh - base))  # what the guest's memory has just grown by is zero
+        if zero:
+            self.zero(base, dirty)
         return base
 
     def make_room(self, wanted: Iterable[tuple[int, int]], *, memory_size: int, module: str) -> None:

@@ -14,12 +14,12 @@ import wasmtime
 
 from pylinker import _native
 from pylinker._native import Extern, Failure, Func, Instance, Member, Shared
-from pylinker.errors import SynchronizationAborted
+from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.runtime.code import Code
-from pylinker.runtime.engine import engine
+from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.failures import exception_of
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.runtime.types import i32_global_type
+from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.wasm import Limits, MemoryType
 
 __all__ = ["PAGE_SIZE", "GuestStore"]
@@ -27,9 +27,8 @@ __all__ = ["PAGE_SIZE", "GuestStore"]
 PAGE_SIZE = 1 << 16
 """Bytes in a page of guest memory."""
 
-# wasmtime's own defaults (10,000 instances and tables) are meant for stores that live for one request. An instance cannot be
-# freed before its store, and every library brings one table, so a program that opens and closes libraries would hit them.
-_UNBOUNDED = (1 << 62) - 1
+_ANY = (1 << 62) - 1
+
 
 def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
@@ -49,21 +48,30 @@ class GuestStore:
     """One store: its memory, tables, globals and instances live until it is garbage.
 
     The guest runs as ``member`` of its linker: it is a safepoint on every way in and out and, with ``preempt``, while it runs. A store
-    without a member runs no guest.
+    without a member runs no guest. With ``hosts_process`` it may be given a WASI process.
     ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One thread at a time may use it.
     """
 
-    def __init__(self, member: Member | None, *, memory: int = -1, table: int = -1, preempt: bool = False) -> None:
+    def __init__(
+        self, member: Member | None, *, memory: int = -1, table: int = -1, preempt: bool = False, hosts_process: bool = False
+    ) -> None:
         self._kept: list[object] = []
-        self._store = wasmtime.Store(engine())
-        outlives_interpreter(self._store)
-        self._store.set_limits(memory_size=memory, table_elements=table, instances=_UNBOUNDED, tables=_UNBOUNDED, memories=_UNBOUNDED)
-        self.context = _native.context_at(_address(self._store._context()))
+        self._managed: wasmtime.Store | None = None
+        if hosts_process:
+            self._managed = wasmtime.Store(engine())
+            outlives_interpreter(self._managed)
+            self._managed.set_limits(memory_size=memory, table_elements=table, instances=_ANY, tables=_ANY, memories=_ANY)
+            self._address = _address(self._managed.ptr())
+            self.context = _native.context_at(_address(self._managed._context()))
+        else:
+            self._native = _native.Store(address_of(engine()), memory=memory, table=table)
+            self._address = self._native.address
+            self.context = self._native.context
         self.member = member
         if member is not None:
-            self.keep(_native.watch(_address(self._store.ptr()), self.context, member, preempt=preempt))
+            self.keep(_native.watch(self._address, self.context, member, preempt=preempt))
         else:
-            self._store.set_epoch_deadline(_UNBOUNDED)
+            _native.ignore_epoch(self.context)
 
     @property
     def _guest(self) -> Member:
@@ -72,8 +80,10 @@ class GuestStore:
 
     @property
     def wasmtime_store(self) -> wasmtime.Store:
-        """The store as wasmtime-py knows it."""
-        return self._store
+        """The store as wasmtime-py knows it, of one that hosts a process."""
+        if self._managed is None:
+            raise InternalError("a store that was not made to host a process")
+        return self._managed
 
     def keep(self, owner: object) -> None:
         """Keep an object alive as long as the store."""
@@ -94,8 +104,7 @@ class GuestStore:
 
     def new_table(self, limits: Limits) -> Extern:
         """Make a table of funcref, all slots null."""
-        table_type = wasmtime.TableType(wasmtime.ValType.funcref(), _limits(limits))
-        return self._checked(_native.table_new, _address(table_type.ptr()))
+        return self._checked(_native.table_new, table_type(limits))
 
     def new_global(self, value: int, *, mutable: bool) -> Extern:
         """Make an i32 global."""

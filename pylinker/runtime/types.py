@@ -1,4 +1,4 @@
-"""Types as wasmtime has them, by address. Each is made once and lives as long as the process: the C core and its records refer to them."""
+"""Types as wasmtime has them, by address. They are made once and live as long as the process: the C core and its records refer to them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pylinker import _native
 from pylinker.errors import UnsupportedError
 from pylinker.runtime.engine import address_of
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import FuncType, TagType
+from pylinker.wasm import FuncType, Limits, TagType
 
-__all__ = ["function_type", "i32_global_type", "tag_type"]
+__all__ = ["function_type", "i32_global_type", "table_type", "tag_type"]
 
 _VALUE_TYPES = {
     "i32": wasmtime.ValType.i32,
@@ -48,6 +48,18 @@ def _kept_global_type(mutable: bool) -> wasmtime.GlobalType:  # noqa: FBT001
     shared = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
     outlives_interpreter(shared)
     return shared
+
+
+@functools.lru_cache(maxsize=64)
+def _table_type(limits: Limits) -> wasmtime.TableType:
+    shared = wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(limits.minimum, limits.maximum))
+    outlives_interpreter(shared)
+    return shared
+
+
+def table_type(limits: Limits) -> int:
+    """Return the address of a ``wasm_tabletype_t`` of funcref. It is for use at once: only the newest are kept."""
+    return address_of(_table_type(limits))
 
 
 def function_type(type_: FuncType) -> int:
