@@ -5,7 +5,9 @@
 
 struct pl_cancel {
     _Atomic uint64_t cause;
-    pl_event *event; /* read-only */
+    pl_event *event;     /* read-only, like the next two once there are other threads */
+    pl_cancel_hook hook; /* may be NULL */
+    void *argument;
 };
 
 pl_cancel *pl_cancel_new(pl_event *event) {
@@ -13,6 +15,8 @@ pl_cancel *pl_cancel_new(pl_event *event) {
     if (cancel != NULL) {
         atomic_init(&cancel->cause, 0);
         cancel->event = event;
+        cancel->hook = NULL;
+        cancel->argument = NULL;
     }
     return cancel;
 }
@@ -21,10 +25,18 @@ void pl_cancel_free(pl_cancel *cancel) {
     free(cancel);
 }
 
+void pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument) {
+    cancel->hook = hook;
+    cancel->argument = argument;
+}
+
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
     uint64_t open = 0;
     int first = atomic_compare_exchange_strong(&cancel->cause, &open, cause);
     pl_event_notify(cancel->event);
+    if (first && cancel->hook != NULL) {
+        cancel->hook(cancel->argument);
+    }
     return first;
 }
 

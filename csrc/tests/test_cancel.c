@@ -23,8 +23,32 @@ static void test_first_cause_wins_and_stays(void) {
 
 static pl_event *event;
 static pl_cancel *cancel;
-static atomic_int started, firsts;
+static atomic_int started, firsts, hooked;
 static _Atomic uint64_t first_cause;
+
+static void hook(void *argument) {
+    CHECK(argument == &hooked && pl_cancel_cause(cancel) != 0);
+    atomic_fetch_add(&hooked, 1);
+}
+
+static void test_hook_is_called_by_the_first_alone(void) {
+    event = pl_event_new();
+    for (int with = 0; with < 3; with++) {
+        cancel = pl_cancel_new(event);
+        atomic_store(&hooked, 0);
+        if (with > 0) {
+            pl_cancel_on_set(cancel, hook, &hooked);
+        }
+        if (with > 1) {
+            pl_cancel_on_set(cancel, NULL, NULL);
+        }
+        CHECK(atomic_load(&hooked) == 0);
+        CHECK(pl_cancel_set(cancel, 5) == 1 && atomic_load(&hooked) == (with == 1));
+        CHECK(pl_cancel_set(cancel, 6) == 0 && atomic_load(&hooked) == (with == 1));
+        pl_cancel_free(cancel);
+    }
+    pl_event_free(event);
+}
 
 static void *cancel_too(void *cause) {
     start_together(&started, THREADS);
@@ -43,13 +67,15 @@ static void test_one_of_many_is_the_first(void) {
         cancel = pl_cancel_new(event);
         atomic_store(&started, 0);
         atomic_store(&firsts, 0);
+        atomic_store(&hooked, 0);
+        pl_cancel_on_set(cancel, hook, &hooked);
         for (uintptr_t i = 0; i < THREADS; i++) {
             threads[i] = thread_start(cancel_too, (void *)(i + 1));
         }
         for (int i = 0; i < THREADS; i++) {
             thread_join(threads[i]);
         }
-        CHECK(atomic_load(&firsts) == 1);
+        CHECK(atomic_load(&firsts) == 1 && atomic_load(&hooked) == 1);
         CHECK(pl_cancel_cause(cancel) == atomic_load(&first_cause));
         pl_cancel_free(cancel);
         pl_event_free(event);
@@ -120,6 +146,7 @@ static void test_lack_of_memory_is_told(void) {
 int main(void) {
     check_begin(0);
     RUN(test_first_cause_wins_and_stays);
+    RUN(test_hook_is_called_by_the_first_alone);
     RUN(test_one_of_many_is_the_first);
     RUN(test_every_kind_of_waiter_wakes);
     RUN(test_lack_of_memory_is_told);
