@@ -3,6 +3,7 @@
 
 #include "barrier.h"
 #include "cancel.h"
+#include "futex.h"
 #include "rwlock.h"
 
 enum { THREADS = 8, ROUNDS = 200 };
@@ -104,6 +105,16 @@ static void *wait_for_the_lock(void *unused) {
     return unused;
 }
 
+static pl_futex *futex;
+
+static void *wait_on_an_address(void *unused) {
+    uint32_t cell = 0;
+    pl_until until = {.timeout = -1};
+    CHECK(pl_futex_wait32(futex, 8, &cell, 0, &until) == PL_WAITED_CANCELLED);
+    CHECK(plain_cause == 9);
+    return unused;
+}
+
 static int never(void *member, uint64_t number) {
     (void)member;
     (void)number;
@@ -122,16 +133,18 @@ static void test_every_kind_of_waiter_wakes(void) {
     event = pl_event_new();
     cancel = pl_cancel_new(event);
     lock = pl_rwlock_new(event);
+    futex = pl_futex_new(cancel);
     CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
     pthread_t threads[] = {thread_start(wait_for_the_event, NULL), thread_start(wait_for_the_lock, NULL),
-                           thread_start(wait_at_the_barrier, NULL)};
-    AWAIT(pl_event_waiters(event) == 3);
+                           thread_start(wait_at_the_barrier, NULL), thread_start(wait_on_an_address, NULL)};
+    AWAIT(pl_event_waiters(event) == 3 && pl_futex_waiters(futex, 8) == 1);
     plain_cause = 9;
     CHECK(pl_cancel_set(cancel, 9) == 1);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         thread_join(threads[i]);
     }
     CHECK(pl_rwlock_readers(lock) == -1); /* whoever held it still does */
+    pl_futex_free(futex);
     pl_rwlock_free(lock);
     pl_cancel_free(cancel);
     pl_event_free(event);
