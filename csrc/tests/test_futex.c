@@ -80,7 +80,6 @@ static void test_another_value_is_not_waited_for(void) {
     CHECK(pl_futex_wait64(futex, KEY, &wide, wide, &now) == PL_WAITED_TIMED_OUT);
     CHECK(pl_futex_waiters(futex, KEY) == 0 && pl_futex_wake(futex, KEY, 1) == 0);
     tear_down();
-    pl_futex_free(NULL);
 }
 
 static void test_who_came_first_is_woken_first(void) {
@@ -229,7 +228,7 @@ static void test_nudge_before_the_wait_is_kept_for_one(void) {
 /* The check, which is called on the waiting thread and without the mutex: it may use the futex. */
 
 static int checks;
-static struct waiter behind; /* queued after the one that is checked */
+static struct waiter behind;
 
 static int go_on(uintptr_t handle) {
     CHECK(handle == 6 && pl_futex_waiters(futex, KEY) == 1);
@@ -259,6 +258,11 @@ static int be_woken(uintptr_t stop) {
     return (int)stop;
 }
 
+static int stop_at_once(uintptr_t unused) {
+    (void)unused;
+    return 1;
+}
+
 static int be_cancelled(uintptr_t unused) {
     (void)unused;
     pl_cancel_set(cancel, 7);
@@ -273,6 +277,11 @@ static void test_wake_up_during_a_check_is_taken_or_passed_on(void) {
     expect(&behind, PL_WAITED_WOKEN);
     until.handle = 1; /* it stops, though it was woken: the one behind it is woken instead */
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_INTERRUPTED);
+    expect(&behind, PL_WAITED_WOKEN);
+    until.check = stop_at_once; /* it was not woken: nor is anybody else */
+    start(&behind, KEY, without_end);
+    CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_INTERRUPTED);
+    CHECK(pl_futex_wake(futex, KEY, UINT32_MAX) == 1);
     expect(&behind, PL_WAITED_WOKEN);
     until.check = be_cancelled;
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_CANCELLED);
@@ -293,7 +302,7 @@ static void test_check_may_wait_itself(void) { /* Python's handler of a signal c
     tear_down();
 }
 
-/* Another thread begins at each step of a wait, which holds the mutex at all of them. */
+/* Another thread begins at each step of a wait, which holds the mutex at all of them but the first. */
 
 static pthread_t other;
 static atomic_int begun;
@@ -342,20 +351,29 @@ static void test_nothing_is_lost_whenever_the_other_begins(void) {
     };
     nudge = pl_flag_new();
     for (int i = 0; i < 3; i++) {
-        for (unsigned step = 0; step < 3; step++) { /* before it looks at the cell, at the cause, at the nudge */
+        for (unsigned step = 0; step < 4; step++) { /* before it takes the mutex, looks at the cell, at the cause, at the nudge */
             pl_until until = {.timeout = -1, .nudge = nudge};
             set_up();
             atomic_store(&begun, 0);
             inject_between(step, others[i].begin);
             int result = pl_futex_wait32(futex, KEY, &cell, 0, &until);
             CHECK(!inject_is_over());
-            CHECK(result == (step == 0 ? others[i].at_first : others[i].later));
+            CHECK(result == (step < 2 ? others[i].at_first : others[i].later));
             thread_join(other);
             pl_flag_clear(nudge);
             tear_down();
         }
     }
     pl_flag_free(nudge);
+}
+
+static void test_freed_futex_is_forgotten_by_the_cancellation(void) {
+    set_up();
+    pl_futex_free(futex);
+    pl_futex_free(NULL);
+    futex = NULL;
+    CHECK(pl_cancel_set(cancel, 7) == 1);
+    tear_down();
 }
 
 static void test_lack_of_memory_is_told(void) {
@@ -384,6 +402,7 @@ int main(void) {
     RUN(test_wake_up_during_a_check_is_taken_or_passed_on);
     RUN(test_check_may_wait_itself);
     RUN(test_nothing_is_lost_whenever_the_other_begins);
+    RUN(test_freed_futex_is_forgotten_by_the_cancellation);
     RUN(test_lack_of_memory_is_told);
     return 0;
 }
