@@ -1,18 +1,19 @@
 /* atomics: a guest waits on an address of its memory and wakes those who do, through host functions.
  *
- * wasmtime's own memory.atomic.wait32 is asleep to everybody but memory.atomic.notify: no library can be opened meanwhile, and no program ended.
- * So the linker makes calls of these instructions. The functions do what the instructions do, trap for trap, over the program's pl_futex; WASIX's
- * functions of the same purpose are here too, so that a wake-up of either kind reaches a wait of the other.
+ * wasmtime's own memory.atomic.wait32 is asleep to everybody but memory.atomic.notify: no library can be opened meanwhile, and no program
+ * ended. So these instructions can be made calls, when a module is loaded. The functions do what the instructions do, trap for trap, over
+ * the program's pl_futex; WASIX's functions of the same purpose are here too, so that a wake-up of either kind reaches a wait of the other.
  *
  * The group is PARKED while it waits. To wake is short and parks nobody, but it is a safepoint, as every host call is.
  *
- * A wait ends early with a trap when the linker is cancelled or when `check` says so, which is asked on the main thread only (epoch.h): nowhere
- * else is there anything to find, and who is not asked sleeps without a break.
+ * A wait ends early with a trap when the linker is cancelled or when `check` says so, which is asked on the main thread only (epoch.h):
+ * nowhere else is there anything to find, and who is not asked sleeps without a break.
  *
- * WASIX's functions answer an error number: 0; 78 (memviolation) if something they read or write lies outside the memory; 28 (inval) if the futex
- * of a wait is not aligned to 4. `*woken` is 1 after a wake-up or a nudge, and if the value was not the expected one; 0 after a time-out. To wake
- * sets it to whether anybody was woken. A time-out is 16 bytes: a tag of 8 bits, 1 if there is one, and at 8 the nanoseconds. That is what WASIX's
- * declarations say (api_wasix.h in wasix-libc) and what Wasmer's tests of these calls ask for.
+ * WASIX's functions answer an error number: 0; 78 (memviolation) if something they read or write lies outside the memory; 28 (inval) if
+ * the futex of a wait is not aligned to 4. `*woken` is 1 after a wake-up or a nudge, and if the value was not the expected one; 0 after a
+ * time-out. To wake sets it to whether anybody was woken. A time-out is 16 bytes: a tag of 8 bits, 1 if there is one, and at 8 the
+ * nanoseconds. That is what WASIX's declarations say (api_wasix.h in wasix-libc) and what Wasmer's tests of these calls ask for; only that
+ * a futex must be aligned is not in there, since wasix-libc sees to it. To wake takes any address: nobody waits on a bad one.
  *
  * Blocking: the waits. Threads: as the store's; a pl_atomics_call is fixed before its first call.
  *

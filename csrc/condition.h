@@ -1,7 +1,7 @@
 /* condition: a condition variable whose deadlines are on pl_now's clock. Internal to the core: cffi does not see it.
  *
- * Whoever includes it defines _POSIX_C_SOURCE first, except on macOS, where the clock of a condition variable cannot be chosen and a wait is
- * told how long instead of until when.
+ * Whoever includes it defines _POSIX_C_SOURCE first, except on macOS, where the clock of a condition variable cannot be chosen and a wait
+ * is told how long instead of until when.
  */
 #ifndef PL_CONDITION_H
 #define PL_CONDITION_H

@@ -1,5 +1,5 @@
-/* Discipline: a bucket's queue and the waiters in it, the conditions too, are under its mutex. A waiter lives on the stack of its thread: whoever
- * signals it does so under the mutex, and after it was taken out of the queue only its thread knows it. */
+/* Discipline: a bucket's queue and the waiters in it, the conditions too, are under its mutex. A waiter lives on the stack of its thread:
+ * whoever signals it does so under the mutex, and after it was taken out of the queue only its thread knows it. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* condition variables on the monotonic clock */
 #endif
@@ -67,7 +67,8 @@ void pl_futex_free(pl_futex *futex) {
 }
 
 static struct bucket *bucket_of(pl_futex *futex, uint64_t key) {
-    return &futex->buckets[(key * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - BUCKET_BITS)]; /* the high bits of a product depend on all of the key */
+    /* The high bits of a product depend on all bits of the key. */
+    return &futex->buckets[(key * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - BUCKET_BITS)];
 }
 
 static void enter(struct bucket *bucket, struct waiter *waiter) {

@@ -1,5 +1,5 @@
-/* atomics: what a guest's call of them answers, what it traps for, and in which state its group is meanwhile; against a wasmtime made of the
- * functions below. */
+/* atomics: what a guest's call of them answers, what it traps for, and in which state its group is meanwhile; against a wasmtime made of
+ * the functions below. */
 #include "check.h"
 
 #include "api.h"
