@@ -26,6 +26,7 @@
     X(pl_error *, error_new, (const char *))                                                                          \
     X(void, error_delete, (pl_error *))                                                                                \
     X(pl_trap *, trap_new, (const char *, size_t))                                                                     \
+    X(pl_trap *, trap_new_code, (uint8_t))                                                                             \
     X(pl_error *, instance_new,                                                                                        \
       (pl_context *, const pl_module *, const pl_extern *, size_t, pl_instance *, pl_trap **))                         \
     X(bool, instance_export_get, (pl_context *, const pl_instance *, const char *, size_t, pl_extern *))               \

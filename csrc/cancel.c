@@ -4,14 +4,14 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 pl_cancel *pl_cancel_new(pl_event *event) {
     pl_cancel *cancel = malloc(sizeof *cancel);
     if (cancel != NULL) {
         atomic_init(&cancel->cause, 0);
         cancel->event = event;
-        cancel->hook = NULL;
-        cancel->argument = NULL;
+        memset(cancel->hooks, 0, sizeof cancel->hooks);
     }
     return cancel;
 }
@@ -20,17 +20,32 @@ void pl_cancel_free(pl_cancel *cancel) {
     free(cancel);
 }
 
-void pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument) {
-    cancel->hook = hook;
-    cancel->argument = argument;
+enum { HOOKS = sizeof((struct pl_cancel *)0)->hooks / sizeof *((struct pl_cancel *)0)->hooks };
+
+int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument) {
+    size_t place = 0;
+    while (place < HOOKS && (cancel->hooks[place].hook == NULL || cancel->hooks[place].argument != argument)) {
+        place++; /* the one with this argument, */
+    }
+    for (size_t i = 0; i < HOOKS && place == HOOKS; i++) {
+        place = cancel->hooks[i].hook == NULL ? i : place; /* or an empty one */
+    }
+    if (place == HOOKS) {
+        return -1;
+    }
+    cancel->hooks[place].hook = hook;
+    cancel->hooks[place].argument = argument;
+    return 0;
 }
 
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
     uint64_t open = 0;
     int first = atomic_compare_exchange_strong(&cancel->cause, &open, cause);
     pl_event_notify(cancel->event);
-    if (first && cancel->hook != NULL) {
-        cancel->hook(cancel->argument);
+    for (size_t i = 0; first && i < HOOKS; i++) {
+        if (cancel->hooks[i].hook != NULL) {
+            cancel->hooks[i].hook(cancel->hooks[i].argument);
+        }
     }
     return first;
 }

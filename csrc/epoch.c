@@ -20,6 +20,10 @@ void pl_epoch_main_thread(uintptr_t thread) {
     atomic_store(&main_thread, thread);
 }
 
+int pl_epoch_on_main_thread(void) {
+    return (uintptr_t)pthread_self() == atomic_load(&main_thread);
+}
+
 static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, uint8_t *kind) {
     pl_watch *watch = data;
     /* wasmtime has taken the callback away for as long as it runs: guest code that a replay runs from here would trap at the deadline that
@@ -28,7 +32,7 @@ static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, u
     *delta = 1;
     *kind = 0; /* go on with the guest */
     pl_cancel *cancel = pl_shared_cancel(pl_group_shared(watch->group));
-    if (watch->check != NULL && (uintptr_t)pthread_self() == atomic_load(&main_thread) && pl_cancel_cause(cancel) == 0) {
+    if (watch->check != NULL && pl_epoch_on_main_thread() && pl_cancel_cause(cancel) == 0) {
         pl_safepoint *safepoint = pl_group_safepoint(watch->group);
         int before = pl_safepoint_park(safepoint); /* the check may wait for the GIL */
         int stop = watch->check(watch->handle);

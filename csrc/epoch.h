@@ -33,6 +33,8 @@ void pl_epoch_install(pl_store *store, pl_context *context, pl_watch *watch);
 void pl_epoch_ignore(pl_context *context);
 /* Says which thread handles signals, as (uintptr_t)pthread_self() of it: only there a `check` has anything to find. */
 void pl_epoch_main_thread(uintptr_t thread);
+/* Whether the calling thread is that one. */
+int pl_epoch_on_main_thread(void);
 /* Makes every running guest of the engine call back now. */
 void pl_epoch_bump(pl_engine *engine);
 /* Moves the engine's epoch every `interval` nanoseconds from now on. Answers 0, or -1 if no thread can be made. */

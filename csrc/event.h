@@ -17,6 +17,13 @@
 
 #include <stdint.h>
 
+enum {
+    PL_SLICE = 50000000 /* nanoseconds between two looks at a `check`: well below the 0.2 s in which Ctrl-C must act */
+};
+
+/* Looks for a reason to stop waiting, on the waiting thread; answers 0 to go on. */
+typedef int (*pl_check)(uintptr_t handle);
+
 typedef struct pl_event pl_event;
 
 /* Answers NULL if there is no memory. */

@@ -15,9 +15,11 @@ struct pl_flag {
 /* cancel.h */
 struct pl_cancel {
     _Atomic uint64_t cause;
-    struct pl_event *event; /* read-only, like the next two once there are other threads */
-    void (*hook)(void *argument); /* may be NULL */
-    void *argument;
+    struct pl_event *event; /* read-only, like the hooks once there are other threads */
+    struct {
+        void (*hook)(void *argument); /* may be NULL */
+        void *argument;
+    } hooks[2]; /* a linker's own, and its futex's */
 };
 
 /* Whether a RUNNING group has nothing to do: no operation is pending, and the linker is not cancelled. Relaxed: a change that was just made

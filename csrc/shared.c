@@ -10,6 +10,7 @@ struct pl_group {
     pl_safepoint *safepoint;
     pl_receiver *barriers;   /* what it has taken is `arrived` */
     pl_receiver *operations; /* what it has taken is `applied` */
+    pl_flag *nudge;
     uintptr_t handle;
     pl_replay replay;
     uintptr_t replay_handle;
@@ -32,6 +33,7 @@ struct pl_shared {
     pl_gate *gate;
     pl_bus *barriers;
     pl_bus *operations;
+    pl_futex *futex;
     pl_group *first;
     size_t count;
 };
@@ -59,7 +61,9 @@ pl_shared *pl_shared_new(void) {
     shared->gate = pl_gate_new(shared->event);
     shared->barriers = pl_bus_new();
     shared->operations = pl_bus_new();
-    if (!shared->event || !shared->news || !shared->rest || !shared->await || !shared->cancel || !shared->flag || !shared->lock || !shared->gate || !shared->barriers || !shared->operations) {
+    shared->futex = shared->cancel ? pl_futex_new(shared->cancel) : NULL;
+    if (!shared->event || !shared->news || !shared->rest || !shared->await || !shared->cancel || !shared->flag || !shared->lock ||
+        !shared->gate || !shared->barriers || !shared->operations || !shared->futex) {
         pl_shared_free(shared);
         return NULL;
     }
@@ -71,6 +75,7 @@ void pl_shared_free(pl_shared *shared) {
     if (shared == NULL || atomic_fetch_sub(&shared->owners, 1) != 1) {
         return;
     }
+    pl_futex_free(shared->futex);
     pl_bus_free(shared->operations);
     pl_bus_free(shared->barriers);
     pl_gate_free(shared->gate);
@@ -132,6 +137,10 @@ uint64_t pl_shared_changes(const pl_shared *shared) {
     return atomic_load(&shared->changes);
 }
 
+pl_futex *pl_shared_futex(pl_shared *shared) {
+    return shared->futex;
+}
+
 pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
     pl_group *group = calloc(1, sizeof *group);
     if (group == NULL) {
@@ -140,6 +149,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     group->safepoint = pl_safepoint_new(shared->await);
     group->barriers = pl_bus_subscribe(shared->barriers);
     group->operations = pl_bus_subscribe(shared->operations);
+    group->nudge = pl_flag_new();
     group->handle = handle;
     group->replay = replay;
     group->replay_handle = handle;
@@ -149,7 +159,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     shared->first = group;
     shared->count++;
     atomic_fetch_add(&shared->owners, 1);
-    if (!group->safepoint || !group->barriers || !group->operations) {
+    if (!group->safepoint || !group->barriers || !group->operations || !group->nudge) {
         pl_group_free(group);
         return NULL;
     }
@@ -176,6 +186,7 @@ void pl_group_free(pl_group *group) {
     if (group->operations) {
         pl_bus_unsubscribe(shared->operations, group->operations);
     }
+    pl_flag_free(group->nudge);
     pl_safepoint_free(group->safepoint);
     free(group);
     pl_shared_free(shared);
@@ -218,6 +229,10 @@ pl_shared *pl_group_shared(const pl_group *group) {
 
 int pl_group_is_replaying(const pl_group *group) {
     return group->replaying;
+}
+
+pl_flag *pl_group_nudge(const pl_group *group) {
+    return group->nudge;
 }
 
 /* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. It asks

@@ -43,16 +43,13 @@
 #include "cancel.h"
 #include "event.h"
 #include "flag.h"
+#include "futex.h"
 #include "gate.h"
 #include "rwlock.h"
 #include "safepoint.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-enum {
-    PL_SLICE = 50000000 /* nanoseconds between two looks at `check`: well below the 0.2 s in which Ctrl-C must act */
-};
 
 /* Why a linker was cancelled: the cause of its pl_cancel. */
 enum pl_cause {
@@ -68,8 +65,6 @@ typedef struct pl_group pl_group;
 
 /* Carries out the operations `from` to `to`, both included, in the group behind `handle`; answers 0, or not 0 if it failed. */
 typedef int (*pl_replay)(uintptr_t handle, uint64_t from, uint64_t to);
-/* Looks for a reason to stop waiting, on the waiting thread; answers 0 to go on. */
-typedef int (*pl_check)(uintptr_t handle);
 
 /* NULL if there is no memory. Each group keeps it too, so that it and its groups may be freed in any order; no thread may wait by then. */
 pl_shared *pl_shared_new(void);
@@ -86,6 +81,7 @@ pl_rwlock *pl_shared_lock(pl_shared *shared);
 pl_gate *pl_shared_gate(pl_shared *shared);
 pl_bus *pl_shared_barriers(pl_shared *shared);
 pl_bus *pl_shared_operations(pl_shared *shared);
+pl_futex *pl_shared_futex(pl_shared *shared);
 
 /* How often the meaning of names has changed, under the write lock: what was looked up before the newest change is not to be relied on. The
  * caller of pl_shared_changed has the lock; pl_shared_changes is for all. SeqCst. */
@@ -110,6 +106,8 @@ uintptr_t pl_group_handle(const pl_group *group);
 pl_shared *pl_group_shared(const pl_group *group);
 /* Whether its thread is just replaying; for this thread. */
 int pl_group_is_replaying(const pl_group *group);
+/* What the group's own wait on an address is given as its `nudge`; pl_futex_nudge with it ends that wait. */
+pl_flag *pl_group_nudge(const pl_group *group);
 
 /* Leader. See above for the order. pl_lead_open answers the barrier's number, or 0 if one is open, or if the leader is behind (its own
  * operation would count as those it missed): a broken protocol; the linker is cancelled then. */

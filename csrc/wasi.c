@@ -7,6 +7,7 @@
 #include "wasi.h"
 
 #include "api_table.h"
+#include "epoch.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -82,7 +83,7 @@ void pl_wasi_connect(pl_wasi_call *call, uint32_t index, const pl_extern *memory
 /* Whether a wait has to end early: the linker is cancelled, or the caller's check says so. */
 static int must_stop(const pl_wasi_call *call) {
     return pl_cancel_cause(pl_shared_cancel(pl_group_shared(call->group))) != 0 ||
-           (call->check != NULL && call->check(call->handle) != 0);
+           (call->check != NULL && pl_epoch_on_main_thread() && call->check(call->handle) != 0);
 }
 
 /* Sleeps until `deadline` on pl_now's clock. Answers 0, or -1 if it must stop before. */

@@ -120,7 +120,7 @@ static _Thread_local void (*inject_act)(void); /* NULL: nothing comes between */
 static _Thread_local unsigned inject_steps;
 static atomic_long inject_memory = -1; /* how many allocations still succeed; negative: all */
 
-/* From now on one in `rate` of the calling thread's atomic steps is delayed. */
+/* From now on one in `rate` of the calling thread's atomic steps and mutexes is delayed. */
 static inline void inject_delays(uint64_t seed, unsigned rate) {
     inject_state = seed;
     inject_rate = rate;

@@ -1,5 +1,5 @@
 /* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay, or an act of another thread,
- * before an atomic step; and a lack of memory.
+ * before an atomic step or a mutex; and a lack of memory.
  *
  * Nothing is injected until a thread asks for it. check.h has the bodies.
  */
@@ -10,6 +10,7 @@
 #define _POSIX_C_SOURCE 200809L /* before the first system header, as the core's own files do it */
 #endif
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -34,6 +35,8 @@ void *inject_calloc(size_t count, size_t size);
 #define atomic_compare_exchange_weak(object, expected, value) \
     (inject_delay(),                                          \
      atomic_compare_exchange_weak_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+
+#define pthread_mutex_lock(mutex) (inject_delay(), pthread_mutex_lock(mutex))
 
 #define malloc(size) inject_malloc(size)
 #define calloc(count, size) inject_calloc(count, size)

@@ -3,6 +3,7 @@
 
 #include "barrier.h"
 #include "cancel.h"
+#include "futex.h"
 #include "rwlock.h"
 
 enum { THREADS = 8, ROUNDS = 200 };
@@ -23,8 +24,32 @@ static void test_first_cause_wins_and_stays(void) {
 
 static pl_event *event;
 static pl_cancel *cancel;
-static atomic_int started, firsts;
+static atomic_int started, firsts, hooked;
 static _Atomic uint64_t first_cause;
+
+static void hook(void *argument) {
+    CHECK(argument == &hooked && pl_cancel_cause(cancel) != 0);
+    atomic_fetch_add(&hooked, 1);
+}
+
+static void test_hook_is_called_by_the_first_alone(void) {
+    event = pl_event_new();
+    for (int with = 0; with < 3; with++) {
+        cancel = pl_cancel_new(event);
+        atomic_store(&hooked, 0);
+        if (with > 0) {
+            pl_cancel_on_set(cancel, hook, &hooked);
+        }
+        if (with > 1) {
+            pl_cancel_on_set(cancel, NULL, &hooked);
+        }
+        CHECK(atomic_load(&hooked) == 0);
+        CHECK(pl_cancel_set(cancel, 5) == 1 && atomic_load(&hooked) == (with == 1));
+        CHECK(pl_cancel_set(cancel, 6) == 0 && atomic_load(&hooked) == (with == 1));
+        pl_cancel_free(cancel);
+    }
+    pl_event_free(event);
+}
 
 static void *cancel_too(void *cause) {
     start_together(&started, THREADS);
@@ -43,13 +68,15 @@ static void test_one_of_many_is_the_first(void) {
         cancel = pl_cancel_new(event);
         atomic_store(&started, 0);
         atomic_store(&firsts, 0);
+        atomic_store(&hooked, 0);
+        pl_cancel_on_set(cancel, hook, &hooked);
         for (uintptr_t i = 0; i < THREADS; i++) {
             threads[i] = thread_start(cancel_too, (void *)(i + 1));
         }
         for (int i = 0; i < THREADS; i++) {
             thread_join(threads[i]);
         }
-        CHECK(atomic_load(&firsts) == 1);
+        CHECK(atomic_load(&firsts) == 1 && atomic_load(&hooked) == 1);
         CHECK(pl_cancel_cause(cancel) == atomic_load(&first_cause));
         pl_cancel_free(cancel);
         pl_event_free(event);
@@ -78,6 +105,16 @@ static void *wait_for_the_lock(void *unused) {
     return unused;
 }
 
+static pl_futex *futex;
+
+static void *wait_on_an_address(void *unused) {
+    uint32_t cell = 0;
+    pl_until until = {.timeout = -1};
+    CHECK(pl_futex_wait32(futex, 8, &cell, 0, &until) == PL_WAITED_CANCELLED);
+    CHECK(plain_cause == 9);
+    return unused;
+}
+
 static int never(void *member, uint64_t number) {
     (void)member;
     (void)number;
@@ -96,16 +133,18 @@ static void test_every_kind_of_waiter_wakes(void) {
     event = pl_event_new();
     cancel = pl_cancel_new(event);
     lock = pl_rwlock_new(event);
+    futex = pl_futex_new(cancel);
     CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
     pthread_t threads[] = {thread_start(wait_for_the_event, NULL), thread_start(wait_for_the_lock, NULL),
-                           thread_start(wait_at_the_barrier, NULL)};
-    AWAIT(pl_event_waiters(event) == 3);
+                           thread_start(wait_at_the_barrier, NULL), thread_start(wait_on_an_address, NULL)};
+    AWAIT(pl_event_waiters(event) == 3 && pl_futex_waiters(futex, 8) == 1);
     plain_cause = 9;
     CHECK(pl_cancel_set(cancel, 9) == 1);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         thread_join(threads[i]);
     }
     CHECK(pl_rwlock_readers(lock) == -1); /* whoever held it still does */
+    pl_futex_free(futex);
     pl_rwlock_free(lock);
     pl_cancel_free(cancel);
     pl_event_free(event);
@@ -120,6 +159,7 @@ static void test_lack_of_memory_is_told(void) {
 int main(void) {
     check_begin(0);
     RUN(test_first_cause_wins_and_stays);
+    RUN(test_hook_is_called_by_the_first_alone);
     RUN(test_one_of_many_is_the_first);
     RUN(test_every_kind_of_waiter_wakes);
     RUN(test_lack_of_memory_is_told);

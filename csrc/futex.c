@@ -1,0 +1,198 @@
+/* Discipline: a bucket's queue and the waiters in it, the conditions too, are under its mutex. A waiter lives on the stack of its thread:
+ * whoever signals it does so under the mutex, and after it was taken out of the queue only its thread knows it. */
+#if !defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L /* condition variables on the monotonic clock */
+#endif
+
+#include "futex.h"
+
+#include "condition.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum { BUCKET_BITS = 6, BUCKETS = 1 << BUCKET_BITS };
+
+struct waiter {
+    struct waiter *before, *after; /* while it is queued */
+    uint64_t key;
+    const pl_flag *nudge;
+    int is_woken; /* and no longer queued */
+    pthread_cond_t changed;
+};
+
+struct bucket {
+    pthread_mutex_t mutex;
+    struct waiter *first, *last;
+};
+
+struct pl_futex {
+    pl_cancel *cancel; /* read-only */
+    struct bucket buckets[BUCKETS];
+};
+
+static void wake_to_look(void *argument) {
+    pl_futex *futex = argument;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        struct bucket *bucket = &futex->buckets[i];
+        pthread_mutex_lock(&bucket->mutex);
+        for (struct waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+            pthread_cond_signal(&waiter->changed);
+        }
+        pthread_mutex_unlock(&bucket->mutex);
+    }
+}
+
+pl_futex *pl_futex_new(pl_cancel *cancel) {
+    pl_futex *futex = calloc(1, sizeof *futex);
+    if (futex != NULL) {
+        futex->cancel = cancel;
+        for (size_t i = 0; i < BUCKETS; i++) {
+            pthread_mutex_init(&futex->buckets[i].mutex, NULL);
+        }
+        pl_cancel_on_set(cancel, wake_to_look, futex);
+    }
+    return futex;
+}
+
+void pl_futex_free(pl_futex *futex) {
+    if (futex != NULL) {
+        pl_cancel_on_set(futex->cancel, NULL, futex);
+        for (size_t i = 0; i < BUCKETS; i++) {
+            pthread_mutex_destroy(&futex->buckets[i].mutex);
+        }
+        free(futex);
+    }
+}
+
+static struct bucket *bucket_of(pl_futex *futex, uint64_t key) {
+    /* The high bits of a product depend on all bits of the key. */
+    return &futex->buckets[(key * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - BUCKET_BITS)];
+}
+
+static void enter(struct bucket *bucket, struct waiter *waiter) {
+    waiter->before = bucket->last;
+    *(bucket->last != NULL ? &bucket->last->after : &bucket->first) = waiter;
+    bucket->last = waiter;
+}
+
+static void leave(struct bucket *bucket, struct waiter *waiter) {
+    *(waiter->before != NULL ? &waiter->before->after : &bucket->first) = waiter->after;
+    *(waiter->after != NULL ? &waiter->after->before : &bucket->last) = waiter->before;
+}
+
+/* With the mutex. */
+static uint32_t wake(struct bucket *bucket, uint64_t key, uint32_t count) {
+    uint32_t woken = 0;
+    struct waiter *after;
+    for (struct waiter *waiter = bucket->first; waiter != NULL && woken < count; waiter = after) {
+        after = waiter->after;
+        if (waiter->key == key) {
+            leave(bucket, waiter);
+            waiter->is_woken = 1;
+            pthread_cond_signal(&waiter->changed);
+            woken++;
+        }
+    }
+    return woken;
+}
+
+/* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up in the sleep and during a check. */
+static int stay(pl_futex *futex, struct bucket *bucket, struct waiter *self, const pl_until *until, int64_t deadline) {
+    int64_t due = until->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
+    for (;;) {
+        if (self->is_woken) {
+            return PL_WAITED_WOKEN;
+        }
+        if (pl_cancel_cause(futex->cancel) != 0) {
+            return PL_WAITED_CANCELLED;
+        }
+        if (until->nudge != NULL && pl_flag_load(until->nudge, PL_SEQ_CST)) {
+            pl_flag_clear(until->nudge);
+            return PL_WAITED_WOKEN;
+        }
+        int64_t now = pl_now();
+        if (deadline >= 0 && now >= deadline) {
+            return PL_WAITED_TIMED_OUT;
+        }
+        if (now < due) {
+            pl_condition_wait(&self->changed, &bucket->mutex, now, deadline >= 0 && deadline < due ? deadline : due);
+            continue;
+        }
+        pthread_mutex_unlock(&bucket->mutex);
+        int stop = until->check(until->handle);
+        pthread_mutex_lock(&bucket->mutex);
+        if (stop) {
+            if (self->is_woken) {
+                wake(bucket, self->key, 1);
+            }
+            return PL_WAITED_INTERRUPTED;
+        }
+        due = pl_now() + PL_SLICE;
+    }
+}
+
+static uint64_t load(const void *cell, size_t size) {
+    return size == sizeof(uint32_t) ? atomic_load((const _Atomic uint32_t *)cell) : atomic_load((const _Atomic uint64_t *)cell);
+}
+
+static int wait(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected, const pl_until *until) {
+    int64_t deadline = pl_deadline(until->timeout);
+    struct bucket *bucket = bucket_of(futex, key);
+    struct waiter self = {.key = key, .nudge = until->nudge};
+    int result = PL_WAITED_NOT_EQUAL;
+    pl_condition_init(&self.changed);
+    pthread_mutex_lock(&bucket->mutex);
+    if (load(cell, size) == expected) {
+        enter(bucket, &self);
+        result = stay(futex, bucket, &self, until, deadline);
+        if (!self.is_woken) {
+            leave(bucket, &self);
+        }
+    }
+    pthread_mutex_unlock(&bucket->mutex);
+    pthread_cond_destroy(&self.changed);
+    return result;
+}
+
+int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected, const pl_until *until) {
+    return wait(futex, key, cell, sizeof expected, expected, until);
+}
+
+int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected, const pl_until *until) {
+    return wait(futex, key, cell, sizeof expected, expected, until);
+}
+
+uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count) {
+    struct bucket *bucket = bucket_of(futex, key);
+    pthread_mutex_lock(&bucket->mutex);
+    uint32_t woken = wake(bucket, key, count);
+    pthread_mutex_unlock(&bucket->mutex);
+    return woken;
+}
+
+void pl_futex_nudge(pl_futex *futex, pl_flag *nudge) {
+    pl_flag_set(nudge);
+    for (size_t i = 0; i < BUCKETS; i++) {
+        struct bucket *bucket = &futex->buckets[i];
+        pthread_mutex_lock(&bucket->mutex);
+        for (struct waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+            if (waiter->nudge == nudge) {
+                pthread_cond_signal(&waiter->changed);
+            }
+        }
+        pthread_mutex_unlock(&bucket->mutex);
+    }
+}
+
+size_t pl_futex_waiters(pl_futex *futex, uint64_t key) {
+    size_t count = 0;
+    struct bucket *bucket = bucket_of(futex, key);
+    pthread_mutex_lock(&bucket->mutex);
+    for (const struct waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+        count += waiter->key == key;
+    }
+    pthread_mutex_unlock(&bucket->mutex);
+    return count;
+}
