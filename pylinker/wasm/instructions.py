@@ -18,7 +18,8 @@ __all__ = ["Immediate", "instructions", "read_memory_immediate"]
 _Operands: TypeAlias = str
 """The operands of an instruction, a letter each:
 
-i  an integer: an index, a label, a constant, a memory ordering
+i  an integer: an index, a label, a constant
+o  a memory ordering, also an integer
 m  a memory immediate
 t  a block type
 h  a heap type
@@ -139,9 +140,9 @@ _PREFIXED = {
         (0x00, 0x02, "m"),  # memory.atomic.notify, memory.atomic.wait32, memory.atomic.wait64
         (0x03, 0x03, "b"),  # atomic.fence
         (0x10, 0x4E, "m"),  # loads, stores, read-modify-write
-        (0x4F, 0x5B, "ii"),  # of globals and tables
-        (0x5C, 0x66, "iii"),  # of structures
-        (0x67, 0x71, "ii"),  # of arrays
+        (0x4F, 0x5B, "oi"),  # of globals and tables
+        (0x5C, 0x66, "oii"),  # of structures
+        (0x67, 0x71, "oi"),  # of arrays
         (0x72, 0x72, ""),  # ref.i31_shared
     ),
 }
@@ -253,6 +254,7 @@ def _skip_handlers(body: Reader) -> None:
 
 _SKIP: dict[str, Callable[[Reader], object]] = {
     "i": _skip_integer,
+    "o": _skip_integer,
     "m": read_memory_immediate,
     "t": _skip_value_type,
     "h": _skip_heap_type,

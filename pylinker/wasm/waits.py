@@ -88,12 +88,15 @@ _MAXIMUM_FUNCTIONS = 1 << 21
 _MAXIMUM_ADDED = 10_000
 
 
-def rewrite_waits(data: bytes, *, name: str) -> bytes:
+def rewrite_waits(data: bytes, *, name: str, info: ModuleInfo | None = None) -> bytes:
     """The module ``data`` with calls in place of its waits and notifications; ``name`` is what messages call it.
+
+    ``info`` is what :func:`~pylinker.wasm.parse_module` says about ``data``, if the caller has it already.
 
     ``data`` itself comes back when there is nothing to do: no such instruction on memory 0, a memory 0 that is not shared (nothing can
     wait there) or is 64-bit (pylinker has no such programs), or an export named ``WAITS_EXPORT``, so the function is idempotent. A
-    function body that cannot be read stays as it is, and a note goes to the log; wasmtime has read it too and will refuse it.
+    function body that cannot be read stays as it is, and a note goes to the log; wasmtime, which knows no other instructions, will refuse
+    the module.
 
     A module without any of the bytes looked for costs one search through its code; otherwise, those functions which have them are read.
     Raises ParseError if the module is malformed outside of its code, LimitError if it has more than 10,000 static offsets.
@@ -102,7 +105,8 @@ def rewrite_waits(data: bytes, *, name: str) -> bytes:
     code = known.get(_CODE)
     if code is None or _CANDIDATE.search(data, code.start, code.end) is None:
         return data
-    info = parse_module(data, name=name)
+    if info is None:
+        info = parse_module(data, name=name)
     memory = _first_memory(info)
     if memory is None or not memory.limits.shared or memory.limits.is64 or WAITS_EXPORT in info.exports:
         return data
