@@ -36,7 +36,7 @@ from pylinker.errors import LimitError, ParseError
 from pylinker.wasm import writer
 from pylinker.wasm.instructions import instructions, read_memory_immediate
 from pylinker.wasm.module import ModuleInfo, parse_module
-from pylinker.wasm.reader import SECTION_NAMES, Reader, Section, quoted, sections
+from pylinker.wasm.reader import SECTION_NAMES, Reader, Section, sections
 from pylinker.wasm.types import FuncType, Kind, Limits, MemoryType, TableType
 from pylinker.wasm.typesection import read_type_section
 
@@ -204,7 +204,7 @@ class _Rewriter:
             while len(self.added) > added:
                 self.added.popitem()  # the last one first
             number = self.first_added - self.defined + index
-            logger.debug("%s: the waits of function %d stay: %s", quoted(self.name), number, error.message)
+            logger.debug("The waits of function %d stay: %s", number, error)
         else:
             self.patched[start - self.code.start : end - self.code.start] = patched
 
