@@ -306,11 +306,15 @@ def test_indices_are_what_they_were_in_a_crowded_module(wasm_tools) -> None:
 MEMORY = writer.section(5, b"\1" + writer.limits(Limits(1, 1, shared=True)))
 
 
-def made(*bodies: bytes, memory: bytes = MEMORY, more: bytes = b"") -> bytes:
-    """A module of functions () -> () with these instructions, with a shared memory and ``more`` sections after it."""
-    kinds = writer.section(3, writer.vector([b"\0"] * len(bodies)))
-    code = writer.section(10, writer.vector([writer.function_body(body) for body in bodies]))
-    return writer.module([writer.section(1, b"\1\x60\0\0"), kinds, memory, more, code])
+def made(*bodies: bytes) -> bytes:
+    """A module of functions () -> () with these instructions and a shared memory."""
+    return with_code(len(bodies), writer.vector([writer.function_body(body) for body in bodies]))
+
+
+def with_code(functions: int, contents: bytes) -> bytes:
+    """A module of so many functions () -> () with a shared memory and these contents of its code section."""
+    kinds = writer.section(3, writer.vector([b"\0"] * functions))
+    return writer.module([writer.section(1, b"\1\x60\0\0"), kinds, MEMORY, writer.section(10, contents)])
 
 
 def instruction(slot: WaitSlot, memory_immediate: bytes, *, second: int = 1) -> bytes:
@@ -400,11 +404,21 @@ def test_the_number_of_functions_may_need_another_byte(count: int, engine: wasmt
     assert after[count - 1] == before[count - 1].replace(b"\xfe\0\x02\0", call)
 
 
+def test_the_size_of_a_body_can_look_like_a_wait() -> None:
+    """A size of 254 is the bytes fe 01, and two declarations of locals are an 02."""
+    wait = instruction(WaitSlot.WAIT32, b"\x02\x00")
+    start = b"\x02\x01\x7f\x01\x7e"
+    body = start + wait + b"\x01" * (254 - len(start) - len(wait) - 1) + b"\x0b"
+    strange = writer.unsigned(len(body)) + body
+    assert strange.startswith(b"\xfe\x01\x02")
+    bodies = code_of(rewritten(with_code(2, writer.vector([strange, writer.function_body(wait)]))))[1]
+    call = b"\x10\x82\x80\x00"
+    assert bodies[:2] == [each.replace(b"\xfe\1\2\0", call) for each in (strange, writer.function_body(wait))]
+
+
 def test_a_padded_number_of_functions_keeps_its_bytes() -> None:
     body = writer.function_body(instruction(WaitSlot.NOTIFY, b"\x02\x00"))
-    data = made().removesuffix(writer.section(10, b"\0")).replace(writer.section(3, b"\0"), writer.section(3, b"\1\0"))
-    data += writer.section(10, b"\x81\x80\x80\x80\x00" + body)
-    result = rewritten(data)
+    result = rewritten(with_code(1, b"\x81\x80\x80\x80\x00" + body))
     start, bodies = code_of(result)
     assert result[start : start + 5] == b"\x82\x80\x80\x80\x00"
     assert len(bodies) == 2
@@ -452,9 +466,8 @@ def test_a_function_that_cannot_be_read_stays(caplog: pytest.LogCaptureFixture) 
     ],
 )
 def test_malformed_code(contents: bytes) -> None:
-    data = made().removesuffix(writer.section(10, b"\0")).replace(writer.section(3, b"\0"), writer.section(3, b"\1\0"))
     with pytest.raises(ParseError) as caught:
-        rewrite_waits(data + writer.section(10, contents), name="m")
+        rewrite_waits(with_code(1, contents), name="m")
     assert caught.value.module == "m"
 
 
