@@ -24,6 +24,8 @@ What the linker must do:
   they have to trap as the instruction does. The memory is always the module's memory 0, 32-bit and shared.
 - Do so in all modules of a program or in none: who waits in the host is not woken by the instruction, and the other way round.
 - Treat the name of the export as reserved. A module that comes with it is left as it is, with its waits, so it should be refused.
+- Not trust that only appended functions use the table. A module that is not valid because it calls a function after its last one may be
+  valid then. All it gains is another way to the functions in the slots.
 """
 
 from __future__ import annotations
