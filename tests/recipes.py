@@ -147,6 +147,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         main(output="single.wasm", source="single.c"),
         Module("main.wasm", "threaded_main", ("main.c",)),
     ),
+    "waits": (threaded("libwaits.so", "waits.c"), threaded("libnowaits.so", "nowaits.c")),
     # life of a library
     "order": (
         side("libtrace.so", "trace.c"),

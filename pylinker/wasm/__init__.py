@@ -27,8 +27,12 @@ from pylinker.wasm.types import (
     TagType,
     ValType,
 )
+from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot, has_waits_table, rewrite_waits
 
 __all__ = [
+    "WAITS_EXPORT",
+    "WAITS_TABLE",
+    "WAIT_TYPES",
     "WASI_PREVIEW1",
     "ConstExpr",
     "DylinkInfo",
@@ -46,11 +50,14 @@ __all__ = [
     "TableType",
     "TagType",
     "ValType",
+    "WaitSlot",
     "has_thread_locals",
+    "has_waits_table",
     "invoker_module",
     "memory_shim",
     "parse_dylink",
     "parse_module",
+    "rewrite_waits",
     "trampoline_module",
     "with_memory_minimum",
 ]

@@ -45,12 +45,12 @@ _VALUE_TYPES = {
 }
 
 
-def unsigned(value: int) -> bytes:
-    """An unsigned integer of any size, as LEB128."""
-    if value < 0x80:
+def unsigned(value: int, *, length: int = 0) -> bytes:
+    """An unsigned integer of any size, as LEB128; of at least ``length`` bytes, for which zeros are added at its end."""
+    if value < 0x80 and length <= 1:
         return bytes((value,))
     encoded = bytearray()
-    while value >= 0x80:
+    while value >= 0x80 or len(encoded) + 1 < length:
         encoded.append(value & 0x7F | 0x80)
         value >>= 7
     encoded.append(value)
@@ -58,7 +58,7 @@ def unsigned(value: int) -> bytes:
 
 
 def s32(value: int) -> bytes:
-    """A signed integer of any size, as LEB128; what ``i32.const`` takes."""
+    """A signed integer of any size, as LEB128; what ``i32.const`` and ``i64.const`` take."""
     encoded = bytearray()
     while not -0x40 <= value < 0x40:
         encoded.append(value & 0x7F | 0x80)
