@@ -27,6 +27,8 @@ __all__ = [
     "ACQUIRE",
     "ACQUIRED",
     "BOUND_FAILED",
+    "Birth",
+    "give_birth",
     "BOUND_FAILED_DOUBLE",
     "BUSY",
     "CANCELLED",
@@ -662,8 +664,10 @@ class Store:
 
     __slots__ = ("_pointer", "address", "context")
 
-    def __init__(self, engine_address: int, *, memory: int, table: int) -> None:
-        self._pointer = ffi.gc(lib.pl_store_new(ffi.cast("pl_engine *", engine_address), memory, table), lib.pl_store_free)
+    def __init__(self, engine_address: int, *, memory: int, table: int, made: Any = None) -> None:
+        if made is None:
+            made = lib.pl_store_new(ffi.cast("pl_engine *", engine_address), memory, table)
+        self._pointer = ffi.gc(made, lib.pl_store_free)
         self.address = int(ffi.cast("uintptr_t", self._pointer))
         self.context: Context = lib.pl_store_context(self._pointer)
 
@@ -1042,8 +1046,9 @@ class Log:
 class Instances:
     """What one group has of the program (``csrc/instances.h``); ``context`` is its store's. Its own thread uses it."""
 
-    def __init__(self, member: Member, context: Context, process: WasiProcess) -> None:
-        made = lib.pl_instances_new(member.pointer, context, process.pointer, lib.pl_python_host, lib.pl_python_check, member.handle)
+    def __init__(self, member: Member, context: Context, process: WasiProcess, *, made: Any = None) -> None:
+        if made is None:
+            made = lib.pl_instances_new(member.pointer, context, process.pointer, lib.pl_python_host, lib.pl_python_check, member.handle)
         self.pointer = ffi.gc(made, lib.pl_instances_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for the instances of a group")
@@ -1139,6 +1144,59 @@ class Instances:
     def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
         """Keep what a ``dlsym`` of the host function ``handle`` found, as of ``changes``."""
         lib.pl_names_put(lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value)
+
+
+class Birth(NamedTuple):
+    """What :func:`give_birth` made: a store, its watch (keep it as long as the store), what is in it, and what went wrong, or None."""
+
+    store: Store
+    watch: object
+    instances: Instances
+    trouble: Trouble | None
+
+
+def give_birth(
+    engine_address: int,
+    member: Member,
+    process: WasiProcess,
+    *,
+    memory_limit: int,
+    table_limit: int,
+    preempt: bool,
+    memory: Extern,
+    table_type: int,
+    stack_pointer_type: int,
+    stack_top: int,
+    everything: Operation,
+    blocks: Sequence[tuple[Library, int, int]],
+) -> Birth:
+    """Make a store for a new group, with all that is loaded (``csrc/birth.h``). Types are addresses, 0 for what the main module brings.
+
+    Blocks while guest code initialises thread-local data.
+    """
+    watch = ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
+    packed = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+    birth = ffi.new("pl_birth *")
+    birth.engine = ffi.cast("pl_engine *", engine_address)
+    birth.group = member.pointer
+    birth.handle = member.handle
+    birth.process = process.pointer
+    birth.callback = lib.pl_python_host
+    birth.check = lib.pl_python_check
+    birth.watch = watch
+    birth.memory_limit = memory_limit
+    birth.table_limit = table_limit
+    birth.memory = memory
+    birth.table = ffi.cast("pl_type *", table_type)
+    birth.stack_pointer = ffi.cast("pl_type *", stack_pointer_type)
+    birth.stack_top = stack_top
+    birth.everything = everything.pointer
+    birth.blocks = packed
+    birth.block_count = len(blocks)
+    failed = lib.pl_birth_give(birth)
+    store = Store(engine_address, memory=memory_limit, table=table_limit, made=birth.store)
+    instances = Instances(member, store.context, process, made=birth.instances)
+    return Birth(store, watch, instances, instances.take_trouble() if failed else None)
 
 
 # Calls from Python

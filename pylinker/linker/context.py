@@ -159,12 +159,11 @@ class LinkContext:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
 
     @contextmanager
-    def creating(self, group: InstanceGroup) -> Iterator[None]:
-        """Be the new group's thread, holding token and write lock already, while it is furnished."""
+    def creating(self) -> Iterator[None]:
+        """Make a new group, holding token and write lock already: code of its modules may run and must not come to the linker."""
         self.changer = threading.get_ident()
         try:
-            with self.own_group(group):
-                yield
+            yield
         finally:
             self.changer = None
 

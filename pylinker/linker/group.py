@@ -49,11 +49,18 @@ class InstanceGroup:
     """
 
     def __init__(
-        self, state: InstanceGroupState[DlOperation], store: GuestStore, wasi: WasiHost, cache: CodeCache, log: Log, turn: Turn | None
+        self,
+        state: InstanceGroupState[DlOperation],
+        store: GuestStore,
+        wasi: WasiHost,
+        cache: CodeCache,
+        log: Log,
+        turn: Turn | None,
+        native: _native.Instances | None = None,
     ) -> None:
         self.state = state
         self.store = store
-        self.native = _native.Instances(state.member, store.context, wasi.native)
+        self.native = native or _native.Instances(state.member, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
         self.turn = turn
@@ -80,11 +87,6 @@ class InstanceGroup:
             raise LimitError(f"no memory of {type_} pages can be made: {summary(error)}") from error
         self.native.memory = memory
         self._connect(shared=type_.limits.shared)
-
-    def share_memory(self, other: InstanceGroup) -> None:
-        """Use the shared memory of another group."""
-        self.native.memory = other.memory
-        self._connect(shared=True)
 
     def _connect(self, *, shared: bool) -> None:
         self.memory_is_shared = shared
@@ -175,11 +177,11 @@ class InstanceGroup:
     def _apply(self, operation: DlOperation, whole: DlOperation) -> None:
         trouble = self.native.apply(operation.native)
         if trouble is not None:
-            modules = whole.modules if isinstance(whole, LoadModules) else ()
-            self._raise(trouble, next((module for module in modules if module.native.address == trouble.library), None))
+            self.raise_trouble(trouble, whole.modules if isinstance(whole, LoadModules) else ())
 
-    def _raise(self, trouble: Trouble, module: LoadedModule | None) -> NoReturn:
-        """Put into words what went wrong while this group carried an operation out."""
+    def raise_trouble(self, trouble: Trouble, modules: Iterable[LoadedModule]) -> NoReturn:
+        """Put into words what went wrong while this group loaded modules."""
+        module = next((module for module in modules if module.native.address == trouble.library), None)
         name = module.name if module is not None else "program"
         failure: BaseException | None = None
         if trouble.failure is not None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pylinker import _native
 from pylinker.errors import InternalError, LinkError, NotDynamicError
 from pylinker.linker.dlfcn import DL_ERROR_CAPACITY
 from pylinker.linker.group import InstanceGroup
-from pylinker.linker.operation import AllocateFunctionTable, LoadModules, SlotPatch
+from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
+from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.store import GuestStore
+from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.runtime.wasi import WasiHost
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
-    from pylinker import _native
     from pylinker.linker.context import LinkContext
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
-    from pylinker.sync import TopologyToken, WriteGuard
+    from pylinker.sync import InstanceGroupState, TopologyToken, WriteGuard
 
 __all__ = ["Groups"]
 
@@ -38,13 +40,14 @@ class Groups:
         self._cache = cache
         self._stack_size = stack_size
         # Threads share the one store that has the process; a single one has it in its own.
+        self._known: _Everything | None = None
         self._host = WasiHost(self._new_store(None, hosts_process=True), process, cache) if self._state.threaded else None
 
     def create_main(self) -> InstanceGroup:
         """Create the group that runs main, the only one for now."""
         shared = self._context.shared
         with shared.write_linker_state_alone() as guard:
-            group = self._new_group(guard, None)
+            group = self._new_group(guard)
         self._context.set_main_group(group)
         shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(group.state.number))
         return group
@@ -55,78 +58,92 @@ class Groups:
             member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process
         )
 
-    def _new_group(self, guard: WriteGuard[LinkerState], topology: TopologyToken | None) -> InstanceGroup:
-        """Make a group without instances. The rendezvous knows it from now on; it is parked."""
+    def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
+        """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
         shared = self._context.shared
-        state = shared.subscribe(guard, _replayed_in_c, topology)
+        state = shared.subscribe(guard, _replayed_in_c)
         try:
             store = self._new_store(state.member, hosts_process=self._host is None)
             host = self._host or WasiHost(store, self._process, self._cache)
-            group = InstanceGroup(state, store, host, self._cache, shared.log.native, None if topology else self._context.turn)
+            group = InstanceGroup(state, store, host, self._cache, shared.log.native, self._context.turn)
         except BaseException:
             shared.unsubscribe(guard, state)
             raise
         return group
 
     def prepare(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
-        """Prepare a new group, on the parent's thread: take the topology token, so that nothing changes until the child exists.
+        """Prepare a new group: take the topology token, so that nothing changes until it exists.
 
-        Blocks, cooperatively. Hand the result to the child's thread (:meth:`create`), or abandon it.
+        Blocks, cooperatively. Hand the result to :meth:`create`, or abandon it.
         """
         self._context.check_not_instantiating()
         return PreparedInstanceGroup(self._context.shared.acquire_topology_token(self._context.group.state), wants_stack=wants_stack)
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared, on the child's thread, with every module loaded so far.
+        """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
 
-        Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left
-        then.
+        Blocks for the write lock, holding the token; releases both. The calling thread is parked or no group's, so nobody waits for it.
+        Raises what kept a module from being instantiated; nothing is left then.
         """
         topology = prepared.take()
         try:
             topology, guard = self._context.shared.write_linker_state_blocking_holding_topology(topology)
             with guard:
-                group = self._new_group(guard, topology)
-                try:
-                    with self._context.creating(group):
-                        self._furnish(group, wants_stack=prepared.wants_stack)
-                except BaseException:
-                    self._clear(guard, group)
-                    raise
-                self._state.groups.append(group.state.number)
-                return group
+                return self._create(guard, topology, wants_stack=prepared.wants_stack)
         finally:
             topology.release()
 
-    def _furnish(self, group: InstanceGroup, *, wants_stack: bool) -> None:
-        """Give a new group memory, table, stack, and instances of all modules."""
-        main_group = self._context.main_group
-        group.share_memory(main_group)
-        if self._state.main is None or self._state.main.is_position_independent or not self._state.main.info.tables:
-            group.make_table(Limits(self._state.table.size, self._state.table_maximum))
-        if wants_stack:
-            group.stack = (self._state.memory.allocate(self._stack_size, 16, module="stack of a thread", zero=False), self._stack_size)
-        if self._state.main is None or self._state.main.is_position_independent:
-            group.make_stack_pointer(sum(group.stack))
-        number = group.state.number
-        blocks = [self._state.new_block(number, module) for module in self._state.order]
-        patches = [
-            SlotPatch(slot, definition)
-            for module in self._state.order
-            for function, slot in module.slots.items()
-            if (definition := module.definition_of(function)) is not None
-        ]
-        group.apply(LoadModules(tuple(self._state.order), self._state.table.size, tuple(patches), tuple(filter(None, blocks))))
-        if self._state.finalizer is not None:
-            group.apply(AllocateFunctionTable(self._state.table.size, self._state.finalizer))
-        if not wants_stack:
-            return
-        if group.stack_top is None:
-            raise NotDynamicError(
-                "a thread for a function needs a stack, but the main module does not export its stack pointer; "
-                "link it with -Wl,--export=__stack_pointer, or start the thread from the guest"
-            )
-        group.stack_top = sum(group.stack)  # an ordinary main's instance begins with the stack of the main thread
+    def _create(self, guard: WriteGuard[LinkerState], topology: TopologyToken, *, wants_stack: bool) -> InstanceGroup:
+        state, shared, host = self._state, self._context.shared, self._host
+        assert host is not None
+        part = shared.subscribe(guard, _replayed_in_c, topology)
+        number = part.number
+        stack = (0, 0)
+        try:
+            everything = self._everything()
+            if wants_stack and not everything.has_stack_pointer:
+                raise NotDynamicError(
+                    "a thread for a function needs a stack, but the main module does not export its stack pointer; "
+                    "link it with -Wl,--export=__stack_pointer, or start the thread from the guest"
+                )
+            if wants_stack:
+                stack = (state.memory.allocate(self._stack_size, 16, module="stack of a thread", zero=False), self._stack_size)
+            blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
+            with self._context.creating():
+                birth = _native.give_birth(
+                    address_of(engine()),
+                    part.member,
+                    host.native,
+                    memory_limit=state.limits.memory,
+                    table_limit=state.limits.table,
+                    preempt=self._context.preempt,
+                    memory=self._context.main_group.memory,
+                    table_type=everything.table_type,
+                    stack_pointer_type=i32_global_type(mutable=True) if everything.makes_stack_pointer else 0,
+                    stack_top=sum(stack),
+                    everything=everything.operation,
+                    blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
+                )
+                store = GuestStore(part.member, made=(birth.store, birth.watch))
+                group = InstanceGroup(part, store, host, self._cache, shared.log.native, None, birth.instances)
+                group.memory_is_shared = True
+                if birth.trouble is not None:
+                    group.raise_trouble(birth.trouble, state.order)
+                if wants_stack and not everything.makes_stack_pointer:
+                    group.stack_top = sum(stack)  # an ordinary main's instance begins with the stack of the main thread
+        except BaseException:
+            self._clear(guard, part, stack)
+            raise
+        group.stack = stack
+        state.groups.append(number)
+        return group
+
+    def _everything(self) -> _Everything:
+        """Return what a new group loads; made anew when the linker's state has changed."""
+        changes = self._context.shared.changes
+        if self._known is None or self._known.changes != changes:
+            self._known = _Everything(self._state, changes)
+        return self._known
 
     def shutdown(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
@@ -141,16 +158,46 @@ class Groups:
             return  # cancelled meanwhile
         with topology, guard:
             self._state.groups.remove(group.state.number)
-            self._clear(guard, group)
+            self._clear(guard, group.state, group.stack)
+            if group.dl_error_address:
+                self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
 
-    def _clear(self, guard: WriteGuard[LinkerState], group: InstanceGroup) -> None:
-        number = group.state.number
-        self._context.shared.unsubscribe(guard, group.state)
-        for key in [key for key in self._state.blocks if key[0] == number]:
-            self._state.release_block(self._state.blocks.pop(key))
-        self._state.memory.release(*group.stack)
-        if group.dl_error_address:
-            self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
+    def _clear(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], stack: tuple[int, int]) -> None:
+        self._context.shared.unsubscribe(guard, part)
+        self._state.release_blocks(part.number)
+        self._state.memory.release(*stack)
+
+
+class _Everything:
+    """What a new group loads, as of ``changes``.
+
+    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``table_type`` (an address, 0: the main module brings
+    the table), ``makes_stack_pointer`` and ``has_stack_pointer``.
+    """
+
+    def __init__(self, state: LinkerState, changes: int) -> None:
+        self.changes = changes
+        main = state.main
+        independent = main is None or main.is_position_independent
+        patches = [
+            SlotPatch(slot, definition).native
+            for module in state.order
+            for function, slot in module.slots.items()
+            if (definition := module.definition_of(function)) is not None
+        ]
+        hook = state.finalizer
+        self.operation = _native.Operation(
+            table_size=state.table.size,
+            loaded=[module.native for module in state.order],
+            patches=patches,
+            host=None if hook is None else (hook.slot, hook.type_address, hook.handle),
+        )
+        self.with_thread_locals = [module for module in state.order if module.thread_local is not None]
+        makes_table = independent or main is None or not main.info.tables
+        self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else 0
+        self.makes_stack_pointer = independent
+        export = main.info.exports.get("__stack_pointer") if main is not None else None
+        self.has_stack_pointer = independent or export is not None
 
 
 def _replayed_in_c(number: int, operation: DlOperation) -> None:

@@ -149,14 +149,14 @@ class Linker:
     # Groups
 
     def prepare_for_instance_group(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
-        """Prepare a new group, on the parent's thread: take the topology token, so that nothing changes until the child exists.
+        """Prepare a new group: take the topology token, so that nothing changes until it exists.
 
-        Blocks, cooperatively. Hand the result to the child's thread (:meth:`create_instance_group`), or abandon it.
+        Blocks, cooperatively. Hand the result to :meth:`create_instance_group`, or abandon it.
         """
         return self._groups.prepare(wants_stack=wants_stack)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared, on the child's thread, with every module loaded so far.
+        """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
 
         Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left
         then.

@@ -126,7 +126,7 @@ class LinkerState:
 
     Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
     ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
-    (thread-local blocks), ``finalizer`` (the exit hook, or None), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
+    (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None). LinkerShared guards it.
     """
 
@@ -139,7 +139,7 @@ class LinkerState:
         self.known: set[LoadedModule] = set()
         self.order: list[LoadedModule] = []
         self.groups: list[int] = []
-        self.blocks: dict[tuple[int, LoadedModule], ThreadLocalBlock] = {}
+        self.blocks: dict[int, dict[LoadedModule, ThreadLocalBlock]] = {}
         self.finalizer: HostSlot | None = None
         self.threaded = False
         self.main: LoadedModule | None = None
@@ -207,8 +207,9 @@ class LinkerState:
         gone = set(modules)
         self.known -= gone
         self.order = [module for module in self.order if module not in gone]
-        for key in [key for key in self.blocks if key[1] in gone]:
-            self.release_block(self.blocks.pop(key))
+        for blocks in self.blocks.values():
+            for module in gone.intersection(blocks):
+                self._release_block(blocks.pop(module))
         self.modules = [module for module in self.modules if module not in gone]
         self.hide(gone)
         for module in gone:
@@ -225,11 +226,15 @@ class LinkerState:
         if alignment > _PAGE:
             raise LimitError(f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}", module=module.name)
         block = ThreadLocalBlock(group, module, self.memory.allocate(size, alignment, module=module.name), size)
-        self.blocks[group, module] = block
+        self.blocks.setdefault(group, {})[module] = block
         return block
 
-    def release_block(self, block: ThreadLocalBlock) -> None:
-        """Take a thread-local block back."""
+    def release_blocks(self, group: int) -> None:
+        """Take all blocks of a group back."""
+        for block in self.blocks.pop(group, {}).values():
+            self._release_block(block)
+
+    def _release_block(self, block: ThreadLocalBlock) -> None:
         self.memory.release(block.address, block.size)
 
     def release(self, module: LoadedModule) -> None:

@@ -18,7 +18,6 @@ from pylinker.runtime.engine import bump_epoch
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.linker import Linker
-    from pylinker.linker.prepared import PreparedInstanceGroup
 
 __all__ = ["GuestThread", "ThreadTable"]
 
@@ -42,9 +41,8 @@ class GuestThread:
         self._body = body
         self._result: Any = None
         self._failure: BaseException | None = None
-        self._ready = threading.Event()
         self._done = threading.Event()
-        self._start_failure: BaseException | None = None
+        self._group: InstanceGroup | None = None
         self.tid = tid
         self.thread = threading.Thread(target=self._run, name=f"{name}-{tid}", daemon=True)
 
@@ -82,26 +80,26 @@ class GuestThread:
         """Note that the thread will not run: it could not be started."""
         self._end()
 
-    def begin(self) -> None:
-        """Start the OS thread and wait until its group exists; raises what kept it from existing."""
-        self.thread.start()
-        self._ready.wait()
-        if self._start_failure is not None:
-            raise self._start_failure
+    def begin(self, group: InstanceGroup) -> None:
+        """Start the OS thread, in this group. RuntimeError if there can be no more threads."""
+        group.native.set_thread(self.tid)
+        self._group = group
+        self._table.linker.context.tids[group.state.number] = self.tid
+        try:
+            self.thread.start()
+        except BaseException:
+            self._leave(group)
+            raise
+
+    def _leave(self, group: InstanceGroup) -> None:
+        self._group = None
+        self._table.linker.context.tids.pop(group.state.number, None)
+        self._table.linker.shutdown_instance_group(group)
 
     def _run(self) -> None:
         linker = self._table.linker
-        prepared = self._table.take_prepared(self)
-        try:
-            group = linker.create_instance_group(prepared)
-        except BaseException as error:  # noqa: BLE001 - handed to the parent
-            prepared.abandon()  # unless it was taken, and then released
-            self._start_failure = self._failure = error
-            self._end()
-            self._ready.set()
-            return
-        linker.context.tids[group.state.number] = self.tid
-        self._ready.set()
+        group = self._group
+        assert group is not None
         try:
             with linker.context.own_group(group):
                 self._result = self._body(group)
@@ -113,8 +111,7 @@ class GuestThread:
             if _is_guests(error):
                 self._table.end(failure=error)
         finally:
-            linker.context.tids.pop(group.state.number, None)
-            linker.shutdown_instance_group(group)
+            self._leave(group)
             del group
             self._end()
 
@@ -150,7 +147,6 @@ class ThreadTable:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
-        self._prepared: dict[int, PreparedInstanceGroup] = {}
 
     def __len__(self) -> int:
         return len(self._alive)
@@ -158,10 +154,10 @@ class ThreadTable:
     def start(
         self, body: Callable[[InstanceGroup], Any], *, wants_stack: bool, on_number: Callable[[int], None] | None = None
     ) -> GuestThread:
-        """Start a thread: prepare a group on this thread, create it on the new one, and run ``body`` there.
+        """Start a thread: create a group, and run ``body`` in it on a thread of its own.
 
-        ``on_number`` is told the thread's number before it runs. Blocks, cooperatively, until the group exists. Raises LimitError, or
-        what kept the group from being created; nothing is left then.
+        ``on_number`` is told the thread's number before it runs. Blocks, cooperatively, for the linker. Raises LimitError, or what kept
+        the group from being created; nothing is left then.
         """
         with self._lock:
             if len(self._alive) >= self._limit:
@@ -174,19 +170,16 @@ class ThreadTable:
         try:
             if on_number is not None:
                 on_number(tid)
-            self._prepared[tid] = self.linker.prepare_for_instance_group(wants_stack=wants_stack)
-            thread.begin()
+            prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack)
+            try:
+                group = self.linker.create_instance_group(prepared)
+            finally:
+                prepared.abandon()  # unless it was taken, and then released
+            thread.begin(group)
         except BaseException:
             thread.abandon()
-            prepared = self._prepared.pop(tid, None)
-            if prepared is not None:
-                prepared.abandon()
             raise
         return thread
-
-    def take_prepared(self, thread: GuestThread) -> PreparedInstanceGroup:
-        """Return what the parent has prepared for a thread, once."""
-        return self._prepared.pop(thread.tid)
 
     def forget(self, thread: GuestThread) -> None:
         """Take a thread out of the table."""

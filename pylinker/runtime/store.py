@@ -48,15 +48,29 @@ class GuestStore:
     """One store: its memory, tables, globals and instances live until it is garbage.
 
     The guest runs as ``member`` of its linker: it is a safepoint on every way in and out and, with ``preempt``, while it runs. A store
-    without a member runs no guest. With ``hosts_process`` it may be given a WASI process.
+    without a member runs no guest. With ``hosts_process`` it may be given a WASI process. ``made`` is a store that
+    is there already, and its watch.
     ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One thread at a time may use it.
     """
 
     def __init__(
-        self, member: Member | None, *, memory: int = -1, table: int = -1, preempt: bool = False, hosts_process: bool = False
+        self,
+        member: Member | None,
+        *,
+        memory: int = -1,
+        table: int = -1,
+        preempt: bool = False,
+        hosts_process: bool = False,
+        made: tuple[_native.Store, object] | None = None,
     ) -> None:
         self._kept: list[object] = []
         self._managed: wasmtime.Store | None = None
+        self.member = member
+        if made is not None:
+            self._native, watch = made
+            self._address, self.context = self._native.address, self._native.context
+            self.keep(watch)
+            return
         if hosts_process:
             self._managed = wasmtime.Store(engine())
             outlives_interpreter(self._managed)
@@ -67,7 +81,6 @@ class GuestStore:
             self._native = _native.Store(address_of(engine()), memory=memory, table=table)
             self._address = self._native.address
             self.context = self._native.context
-        self.member = member
         if member is not None:
             self.keep(_native.watch(self._address, self.context, member, preempt=preempt))
         else:
