@@ -47,6 +47,11 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         *(library("named", output=f"lib{name}.so", defines=(f"NUMBER={n}",)) for name, n in (("first", 1), ("second", 2))),
         program("scope"),
     ),
+    "nested": (
+        PLAIN,
+        *(library("nesting", output=f"libnest{what}.so", defines=(f"NEST={what.upper()}",)) for what in ("open", "find")),
+        program("nested"),
+    ),
     "trap": (PLAIN, library("trapping"), program("trap")),
     "exit": (library("exiting"), program("exit")),
     "local": (library("local"), library("local", output="libown.so", defines=("OWN_BLOCKS",)), program("local")),
