@@ -50,6 +50,12 @@ def test_a_run_that_hangs_is_ended(toolchain: Toolchain) -> None:
     assert wasmer.run(directory / "main.wasm", case.contents(directory), case.args, timeout=1).status == wasmer.HUNG
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_program_builds(toolchain: Toolchain, name: str) -> None:
+    """Also those that no runner here runs."""
+    assert (build(toolchain, name) / "main.wasm").stat().st_size
+
+
 def test_every_program_has_a_case() -> None:
     assert {case.program for case in (*CASES.values(), TEXTS)} == set(RECIPES)
 

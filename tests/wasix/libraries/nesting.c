@@ -4,12 +4,12 @@
 #define OPEN 1
 #define FIND 2
 
-static u32 handle;
 static int error = -1;
 static void *address;
 
 __attribute__((constructor)) static void construct(void) {
 #if NEST == OPEN
+    u32 handle;
     error = dlopen("libplain.so", 11, NOW, 0, 0, "", 0, &handle);
     if (!error)
         error = dlsym(handle, "twice", 5, 0, 0, &address);
