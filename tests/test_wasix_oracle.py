@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 from toolchain import Toolchain
@@ -54,6 +57,22 @@ def test_a_run_that_hangs_is_ended(toolchain: Toolchain) -> None:
 def test_program_builds(toolchain: Toolchain, name: str) -> None:
     """Also those that no runner here runs."""
     assert (build(toolchain, name) / "main.wasm").stat().st_size
+
+
+@NEEDS_WASMER
+def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "guest" / "measure.py"
+    spec = importlib.util.spec_from_file_location("measure", path)
+    assert spec is not None and spec.loader is not None
+    measure = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(measure)
+    monkeypatch.setattr(
+        measure, "runs", lambda chosen: [("calls",), ("dlopen", "1", "futex", "4"), ("dlsym", "1", "yield"), ("spawn", "2")]
+    )
+    results = list(measure.measure("wasmer", set()))
+    assert not [result for result in results if "failed" in result]
+    assert {result["what"] for result in results} >= {"call_indirect", "dlopen", "dlsym, new function", "spawn and join"}
+    assert all(0 < result["min"] <= result["median"] <= result["max"] for result in results)
 
 
 def test_every_program_has_a_case() -> None:
