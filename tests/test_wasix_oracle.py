@@ -66,9 +66,7 @@ def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec is not None and spec.loader is not None
     measure = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(measure)
-    monkeypatch.setattr(
-        measure, "runs", lambda chosen: [("calls",), ("dlopen", "1", "futex", "4"), ("dlsym", "1", "yield"), ("spawn", "2")]
-    )
+    monkeypatch.setattr(measure, "runs", lambda _: [("calls",), ("dlopen", "1", "futex", "4"), ("dlsym", "1", "yield"), ("spawn", "2")])
     results = list(measure.measure("wasmer", set()))
     assert not [result for result in results if "failed" in result]
     assert {result["what"] for result in results} >= {"call_indirect", "dlopen", "dlsym, new function", "spawn and join"}
