@@ -208,9 +208,9 @@ CASES = {
         "local",
         lines(
             "the opener: program 5, library 112 113, aligned 1",
-            "thread 0: program 5 6, library 12 13, aligned 1, own 1",
-            "thread 1: program 5 6, library 12 13, aligned 1, own 1",
-            "thread 2: program 5 6, library 12 13, aligned 1, own 1",
+            "thread 0: program 5 6, library 12 13, aligned 1, own 1, by name 1",
+            "thread 1: program 5 6, library 12 13, aligned 1, own 1, by name 1",
+            "thread 2: program 5 6, library 12 13, aligned 1, own 1, by name 1",
             "the opener: program 5, library 114",
             "by name: 1",
             "all: 9",
@@ -221,7 +221,7 @@ CASES = {
         "local",
         lines(
             "the opener: program 5, library 112 113, aligned 1",
-            "thread 0: program 5 6, library 12 13, aligned 1, own 1",
+            "thread 0: program 5 6, library 12 13, aligned 1, own 1, by name 1",
             "the opener: program 5, library 114",
             "by name: 1",
             "all: 5",
@@ -229,7 +229,11 @@ CASES = {
         args=("liblocal.so", "1"),
         wasmer=Difference(
             ONE_BLOCK,
-            {"thread 0: program 5 6, library 12 13, aligned 1, own 1": "thread 0: program 5 6, library 1 2, aligned 0, own 1"},
+            {
+                "thread 0: program 5 6, library 12 13, aligned 1, own 1, by name 1": (
+                    "thread 0: program 5 6, library 1 2, aligned 0, own 1, by name 1"
+                )
+            },
         ),
     ),
     # calls whose type is known at run time

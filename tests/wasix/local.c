@@ -5,10 +5,10 @@
 _Thread_local int mine = 5;
 
 static int (*bump)(int), (*wide_is_right)(void), *(*address)(void);
-static u32 opened, running, seen, done;
+static u32 handle, opened, running, seen, done;
 
 static struct {
-    int program[2], library[2], *address, wide_is_right, own;
+    int program[2], library[2], *address, wide_is_right, own, by_name;
 } results[3];
 
 static void work(int index) {
@@ -20,6 +20,9 @@ static void work(int index) {
     results[index].library[1] = bump(1);
     results[index].wide_is_right = wide_is_right();
     results[index].address = address();
+    void *found = 0;
+    dlsym(handle, TEXT("mine"), 0, 0, &found);
+    results[index].by_name = found == address();
     STORE(*address(), 300 + index);
     ADD(seen, 1);
     wait_for(&done);
@@ -31,7 +34,7 @@ void _start(void) {
     for (int i = 0; i < (count + 1) / 2; i++)
         spawn(&threads[i], work, i);
     until(&running, (u32)(count + 1) / 2);
-    u32 handle = open(argument(1));
+    handle = open(argument(1));
     bump = find(handle, "bump");
     address = find(handle, "address");
     wide_is_right = find(handle, "wide_is_right");
@@ -46,7 +49,8 @@ void _start(void) {
         join(&threads[i]);
         print("thread %d: program %d %d", i, results[i].program[0], results[i].program[1]);
         print(", library %d %d", results[i].library[0], results[i].library[1]);
-        print(", aligned %d, own %d\n", results[i].wide_is_right, results[i].own);
+        print(", aligned %d, own %d", results[i].wide_is_right, results[i].own);
+        print(", by name %d\n", results[i].by_name);
     }
     print("the opener: program %d, library %d\n", mine, bump(1));
     print("by name: %d\n", find(handle, "mine") == address());
