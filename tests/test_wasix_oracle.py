@@ -1,4 +1,7 @@
-"""WASIX programs do under every runner what wasmer, the outside oracle, does, but for the differences that are written down."""
+"""WASIX programs do under every runner what wasmer, the outside oracle, does, but for the differences that are written down.
+
+The oracle is optional: ``pip install .[oracle]``.
+"""
 
 from __future__ import annotations
 
