@@ -60,7 +60,8 @@ void _start(void) {
     print("every type: %d\n", call_dynamic(SLOT(find(types, "every")), values, 40, reversed, 40, 1));
     print_bytes("reversed", reversed, 40);
 
-    print("no function: %d %d %d\n", call_dynamic(0, 0, 0, 0, 0, 1), call_dynamic(1000000, 0, 0, 0, 0, 1), call_dynamic(~0u, 0, 0, 0, 0, 1));
+    print("no function: %d %d %d\n", call_dynamic(0, 0, 0, 0, 0, 1), call_dynamic(1000000, 0, 0, 0, 0, 1),
+          call_dynamic(~0u, 0, 0, 0, 0, 1));
     print("values outside: %d, result outside: %d\n", call_dynamic(SLOT(add), OUTSIDE, 8, result, 4, 1),
           call_dynamic(SLOT(add), values, 8, OUTSIDE, 4, 1));
     print("outside, but none: %d\n", call_dynamic(SLOT(nothing), OUTSIDE, 0, OUTSIDE, 0, 1));
