@@ -6,6 +6,7 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,10 +40,13 @@ def run(main: Path | bytes, files: Mapping[str, bytes], args: Sequence[str] = ()
     """
     placed = {name if name.startswith("/") else f"/lib/{name}": data for name, data in files.items()}
     job = pickle.dumps((main if isinstance(main, bytes) else main.read_bytes(), placed, list(args), timeout))
-    try:
-        done = subprocess.run([sys.executable, SCRIPT], input=job, capture_output=True, timeout=timeout + GRACE, check=False)
-    except subprocess.TimeoutExpired:
-        return Outcome(HUNG, "", f"killed {GRACE} seconds after the deadline")
+    with tempfile.TemporaryDirectory() as directory:  # wasmer keeps compiled code in the current directory
+        try:
+            done = subprocess.run(
+                [sys.executable, SCRIPT], input=job, capture_output=True, cwd=directory, timeout=timeout + GRACE, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Outcome(HUNG, "", f"killed {GRACE} seconds after the deadline")
     if not done.stdout:
         raise RuntimeError(f"no answer from wasmer, exit status {done.returncode}:\n{done.stderr.decode(errors='replace')}")
     status, stdout, stderr = pickle.loads(done.stdout)
