@@ -28,6 +28,8 @@ __all__ = [
     "ACQUIRED",
     "BOUND_FAILED",
     "Birth",
+    "current_member",
+    "start_thread",
     "give_birth",
     "BOUND_FAILED_DOUBLE",
     "BUSY",
@@ -1197,6 +1199,46 @@ def give_birth(
     store = Store(engine_address, memory=memory_limit, table=table_limit, made=birth.store)
     instances = Instances(member, store.context, process, made=birth.instances)
     return Birth(store, watch, instances, instances.take_trouble() if failed else None)
+
+
+# Threads
+
+_ended: dict[int, Callable[[Failure | None, Values], None]] = {}
+_thread_handles = itertools.count(1)
+_threads: dict[int, Any] = {}
+
+
+@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def pl_python_ended(handle: int) -> int:
+    """Tell whoever started the thread what came of it."""
+    thread = _threads.pop(handle)
+    failure = _failure_of(thread.failure) if thread.status else None
+    _ended.pop(handle)(failure, thread.values)
+    return 0
+
+
+def start_thread(instances: Instances, func: Func, arguments: Sequence[int], ended: Callable[[Failure | None, Values], None]) -> None:
+    """Call a function of i32 arguments on a new OS thread, as the thread of its group.
+
+    ``ended`` is called there at the end, with what went wrong or None and with the raw results; it must not raise. MemoryError if there
+    can be no more threads.
+    """
+    handle = next(_thread_handles)
+    thread = ffi.new("pl_thread *", {"instances": instances.pointer, "func": func[0], "count": max(len(arguments), 1), "handle": handle})
+    thread.ended = lib.pl_python_ended
+    for index, argument in enumerate(arguments):
+        thread.values[index].i64 = argument
+    _threads[handle] = thread
+    _ended[handle] = ended
+    if lib.pl_thread_start(thread):
+        del _threads[handle], _ended[handle]
+        raise MemoryError("no more threads can be started")
+
+
+def current_member() -> int:
+    """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
+    group = lib.pl_group_of_thread()
+    return 0 if group == ffi.NULL else int(lib.pl_group_handle(group))
 
 
 # Calls from Python

@@ -54,9 +54,7 @@ class Groups:
 
     def _new_store(self, member: _native.Member | None, *, hosts_process: bool) -> GuestStore:
         limits = self._state.limits
-        return GuestStore(
-            member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process
-        )
+        return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process)
 
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
         """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
@@ -136,6 +134,7 @@ class Groups:
             raise
         group.stack = stack
         state.groups.append(number)
+        self._context.groups[number] = group
         return group
 
     def _everything(self) -> _Everything:
@@ -147,6 +146,7 @@ class Groups:
 
     def shutdown(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
+        self._context.groups.pop(group.state.number, None)
         group.state.member.die()
         group.close_bounds()
         shared = self._context.shared

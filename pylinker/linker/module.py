@@ -40,6 +40,7 @@ __all__ = [
     "WasiCall",
 ]
 
+
 class Definition(NamedTuple):
     """What a symbol means: an export of a module."""
 
