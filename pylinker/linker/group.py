@@ -195,6 +195,7 @@ class InstanceGroup:
                 failure = raised
         try:
             if trouble.stage is Stage.TABLE:
+                self.table  # noqa: B018 - raises if there is none
                 raise NotDynamicError(
                     f"the table of the main module, {self._program}, cannot grow to {trouble.detail} slots: "
                     f"link it with -Wl,--growable-table ({failure})",
@@ -345,6 +346,8 @@ def _describe(group: int, trouble: Trouble) -> BaseException:
     if trouble.stage is Stage.TAKEN:
         return InternalError(f"slot {trouble.detail} is free in the leader's table, but taken in group {group}")
     cause = _native.take_pending()
+    if cause is not None and not isinstance(cause, Exception):
+        return cause  # an interrupt, and nobody's failure
     if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):
         failure = exception_of(trouble.failure)
         cause = cause or failure
