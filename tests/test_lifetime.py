@@ -110,9 +110,7 @@ def test_captured_output_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-NOBODY = bytes(
-    wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))')
-)
+NOBODY = bytes(wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'))
 
 
 def test_an_exception_before_a_callbacks_own_try_is_not_lost():

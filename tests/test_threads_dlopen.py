@@ -10,7 +10,7 @@ import pytest
 import wasmtime
 
 import pylinker
-from guests import COMPUTE, DEADLINE, NAP, READ, SERVE, SLEEP, WAIT, YIELD, Guest, orderly
+from guests import COMPUTE, DEADLINE, NAP, ORDINARY, READ, SERVE, SLEEP, WAIT, YIELD, Guest, orderly
 from pylinker.errors import InternalError
 from running import used
 from toolchain import Scenario
@@ -26,19 +26,6 @@ REEXPORTING = r"""(module
   (type $plain (func (result i32)))
   (export "pause" (func $pause))
   (func (export "through") (param i32) (result i32) (call_indirect (type $plain) (local.get 0))))"""
-
-# A main module with addresses and slots of its own choice: the linker has no slots for its functions before somebody asks.
-ORDINARY = r"""(module
-  (import "env" "memory" (memory 1 1024 shared))
-  (table (export "__indirect_function_table") 1 funcref)
-  (global (export "__stack_pointer") (mut i32) (i32.const 65536))
-  (type $plain (func (result i32)))
-  (func (export "compute")
-    (i32.atomic.store (i32.const 1028) (i32.const 1))
-    (loop $again (br_if $again (i32.eqz (i32.atomic.load (i32.const 1024))))))
-  (func (export "answer") (result i32) (i32.const 42))
-  (func (export "call") (param i32) (result i32) (call_indirect (type $plain) (local.get 0)))
-  (func (export "_start")))"""
 
 
 @pytest.fixture(autouse=True)
