@@ -28,6 +28,7 @@ _TYPES = {
     "instance_export_get": "_Bool(*)(pl_context *, pl_instance *, char *, size_t, pl_extern *)",
     "func_call_unchecked": "pl_error *(*)(pl_context *, pl_func *, pl_value *, size_t, pl_trap **)",
     "global_new": "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_global *)",
+    "table_new": "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_table *)",
     "table_set": "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *)",
     "table_grow": "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *, uint64_t *)",
 }
@@ -93,7 +94,7 @@ class Led:
 
 
 class CoreFault(Led):
-    """Makes one call fail: the one with this number, from 1, of those on ``thread`` (None: on any that is not ``spared``).
+    """Makes one call fail: the one with this number, from 1, of those on ``thread`` (None: on any).
 
     With ``trap`` the guest seems to have trapped; else wasmtime answers an error, or for an export that there is none. ``happened`` tells
     that it was done; ``asked`` is then the name of the export.
@@ -103,7 +104,6 @@ class CoreFault(Led):
         super().__init__(name)
         self.at = at
         self.thread = thread
-        self.spared: set[threading.Thread] = set()
         self.happened = threading.Event()
         self.asked = ""
         self._trap = trap
@@ -111,7 +111,7 @@ class CoreFault(Led):
 
     def before(self, arguments: tuple[Any, ...]) -> tuple[Any] | None:
         here = threading.current_thread()
-        if here in self.spared or self.thread not in (None, here):
+        if self.thread not in (None, here):
             return None
         with self._lock:
             self.at -= 1

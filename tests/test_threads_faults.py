@@ -18,6 +18,7 @@ from corefaults import CoreHalt
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
 from pylinker import SynchronizationAborted
 from pylinker.linker.group import InstanceGroup
+from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
 from pylinker.runtime.store import GuestStore
@@ -251,12 +252,10 @@ class TestSpawnFailsHalfWay:
         ("owner", "name"),
         [
             (LinkerShared, "subscribe"),
-            (GuestStore, "__init__"),
-            (InstanceGroup, "share_memory"),
-            (InstanceGroup, "make_table"),
-            (InstanceGroup, "make_stack_pointer"),
-            (InstanceGroup, "apply"),
+            (Groups, "_everything"),
             (LinkerState, "new_block"),
+            (GuestStore, "__init__"),
+            (InstanceGroup, "__init__"),
             (LinkerShared, "write_linker_state_blocking_holding_topology"),
             (Linker, "create_instance_group"),
             (Linker, "prepare_for_instance_group"),
@@ -296,7 +295,7 @@ class TestSpawnFailsHalfWay:
         busy = [guest.program.spawn("reopen", "libplain1.so", "id", 1021, 30) for _ in range(3)]
         for _ in range(10):
             with monkeypatch.context() as patch:
-                Fault(patch, InstanceGroup, "share_memory")  # only new groups come here
+                Fault(patch, InstanceGroup, "__init__")  # only new groups come here
                 with pytest.raises(Injected):
                     guest.program.spawn("nothing")
         assert [thread.join(DEADLINE) for thread in busy] == [0, 0, 0]

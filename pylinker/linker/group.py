@@ -195,7 +195,8 @@ class InstanceGroup:
                 failure = raised
         try:
             if trouble.stage is Stage.TABLE:
-                self.table  # noqa: B018 - raises if there is none
+                if failure is None:
+                    self.table  # noqa: B018 - raises: there is none
                 raise NotDynamicError(
                     f"the table of the main module, {self._program}, cannot grow to {trouble.detail} slots: "
                     f"link it with -Wl,--growable-table ({failure})",
