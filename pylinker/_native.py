@@ -514,7 +514,9 @@ class Member:
     def note_trouble(self) -> None:
         """Keep what went wrong in C as a failure."""
         if self._instances is not None and self._describe is not None:
-            self.note_failure(self._describe(self._instances.take_trouble()))
+            error = self._describe(self._instances.take_trouble())
+            if not self.shared.cause:  # else the end of the linker is what stopped it
+                self.note_failure(error)
 
     def die(self) -> None:
         """Leave every rendezvous for good."""

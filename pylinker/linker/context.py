@@ -44,6 +44,7 @@ class Change:
         """
         context = self._context
         context.changer = None
+        context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
         try:
             context.shared.synchronize_link_operation(
                 self.topology,

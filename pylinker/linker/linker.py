@@ -101,7 +101,7 @@ class Linker:
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         self._guest_calls = GuestCalls(self)
-        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size)
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, lambda: main_group.memory)
