@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import wasmtime
@@ -16,7 +17,7 @@ import wasmtime
 import pylinker
 from corefaults import CoreHalt
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
-from pylinker import SynchronizationAborted
+from pylinker import SynchronizationAborted, _native
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
@@ -48,7 +49,7 @@ class Injected(Exception):  # noqa: N818 - it says what it is
 class Fault:
     """Makes a method fail in one thread, once."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: BaseException | None = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException | None = None) -> None:
         self.error = error or Injected(f"in {owner.__name__}.{name}")
         self.thread: threading.Thread | None = None  # None: in any
         self.spared: set[threading.Thread] = set()  # but not in these
@@ -265,7 +266,7 @@ class TestSpawnFailsHalfWay:
     )
     @pytest.mark.parametrize("error", [Injected, pylinker.LimitError])
     def test_and_leaves_nothing(
-        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: type[Exception]
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: type[Exception]
     ) -> None:
         threads = guest.start(YIELD, NAP, SERVE)
         guest.program.dlopen("libtwice.so")
@@ -283,7 +284,7 @@ class TestSpawnFailsHalfWay:
         assert guest.join(threads) == [0, 1, 2]
 
     def test_in_the_guest_gives_minus_one(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        fault = Fault(monkeypatch, threading.Thread, "start", RuntimeError("can't start new thread"))
+        fault = Fault(monkeypatch, _native, "start_thread", MemoryError("no more threads can be started"))
         assert guest.main.start_threads(0, 3, YIELD, 0) == 2
         assert fault.happened.is_set()
         assert guest.array("told", 3)[0] == -1
