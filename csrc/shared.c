@@ -401,7 +401,7 @@ static void arrive(pl_group *self) {
     }
 }
 
-int pl_group_catch_up(pl_group *self) {
+static int catch_up(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(self->operations);
     uint64_t published = pl_bus_sent(shared->operations);
@@ -416,8 +416,13 @@ int pl_group_catch_up(pl_group *self) {
         return -1;
     }
     pl_receiver_take(self->operations, published);
-    pl_await_tell(shared->await, self->safepoint);
     return 0;
+}
+
+int pl_group_catch_up(pl_group *self) {
+    int failed = catch_up(self);
+    pl_await_tell(self->shared->await, self->safepoint);
+    return failed;
 }
 
 /* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
@@ -456,8 +461,9 @@ static int follow_once(pl_group *self) {
         }
         pl_backoff_pause(&backoff);
     }
-    int failed = pl_group_catch_up(self);
+    int failed = catch_up(self);
     pl_rwlock_release_read(shared->lock);
+    pl_await_tell(shared->await, self->safepoint); /* with the lock given back: whoever sees the leader return finds no reader */
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
 

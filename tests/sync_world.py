@@ -265,7 +265,9 @@ class World:
     @property
     def sleepers(self) -> int:
         """How many threads sleep in the C core."""
-        return int(lib.pl_event_waiters(lib.pl_shared_event(self.native.pointer)))
+        shared = self.native.pointer
+        events = (lib.pl_shared_event(shared), lib.pl_shared_news(shared), lib.pl_await_event(lib.pl_shared_await(shared)))
+        return sum(int(lib.pl_event_waiters(event)) for event in events)
 
     def lead(
         self,

@@ -220,12 +220,11 @@ class Linker:
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
         request = Request(name, requester, trusted=trusted)
-        if self.threads and not mode & RTLD_NOLOAD:
-            self.new_plan().discover([request])  # reads and compiles before anybody has to wait; it is done again under the lock
         with self.context.loading(), self._journal() as opened:
+            # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
+            plan = self.new_plan()
+            root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
             with self.context.exclusive() as change:
-                plan = self.new_plan()
-                root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
                 promoted = self._load(change, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:
                     self.state.add_to_global_scope(reachable(root))

@@ -58,7 +58,8 @@ class Locator:
         self._guest_library_path = [each for each in guest_library_path.split(":") if each]
         self._path_length = path_length
         granted = [*self._library_path, *self._default_path, *self._guest_dirs.values()]
-        self._granted = tuple(dict.fromkeys(os.path.realpath(each) for each in granted))
+        self._real = {each: os.path.realpath(each) for each in granted}
+        self._granted = tuple(dict.fromkeys(self._real.values()))
 
     def find(
         self,
@@ -79,7 +80,7 @@ class Locator:
             raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
         searched: list[tuple[str, str]] = []
         for path, reason in self._candidates(name, origin, runtime_path, trusted=trusted):
-            real = os.path.realpath(path)
+            real = self._resolved(path)
             problem = reason or self._file_problem(real, trusted=trusted and os.sep in name)
             if problem is None:
                 return Located(name, real)
@@ -140,6 +141,19 @@ class Locator:
         if len(encoded) > self._path_length or any(len(part) > _NAME_MAX for part in encoded.split(b"/")):
             return "the name is too long"
         return None
+
+    def _resolved(self, path: str) -> str:
+        """Return a path with its links resolved. A file right in a granted directory costs one look at it: the directory is known."""
+        directory, name = os.path.split(path)
+        real = self._real.get(directory)
+        if real is not None and name not in ("", ".", ".."):
+            candidate = os.path.join(real, name)
+            try:
+                if not stat.S_ISLNK(os.lstat(candidate).st_mode):
+                    return candidate
+            except OSError:
+                return candidate
+        return os.path.realpath(path)
 
     def _file_problem(self, real: str, *, trusted: bool) -> str | None:
         # Before anything else: a guest must not learn what exists elsewhere.

@@ -1,0 +1,2 @@
+/* Called from everywhere. */
+int callee(int x) { return x + 1; }

@@ -1,0 +1,2 @@
+;; A module, but no library.
+(module (func (export "nothing")))

@@ -1,0 +1,2 @@
+/* Says where it was found. */
+int which(void) { return WHICH; }
