@@ -144,6 +144,14 @@ static int patch(pl_instances *instances, const pl_patch *wanted, int replaying)
     return set_slot(instances, wanted->slot, &function.of.func, wanted->library);
 }
 
+static int fill(pl_instances *instances, const pl_filling *wanted, int replaying) {
+    pl_func function;
+    if (replaying && is_taken(instances, wanted->slot)) {
+        return fail(instances, PL_STAGE_TAKEN, wanted->slot, NULL, NULL);
+    }
+    return pl_instances_host(instances, &wanted->source, &function) != 0 ? -1 : set_slot(instances, wanted->slot, &function, NULL);
+}
+
 int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
     if (operation->table_size != 0 && grow_table(instances, operation->table_size) != 0) {
         return -1;
@@ -165,12 +173,10 @@ int pl_replay_operation(pl_instances *instances, const pl_operation *operation, 
             return -1;
         }
     }
-    if (operation->host_slot != 0) {
-        pl_func function;
-        if (pl_instances_host(instances, operation->host_type, operation->host_handle, &function) != 0) {
-            return fail(instances, PL_STAGE_ROOM, 0, NULL, NULL);
+    for (size_t i = 0; i < operation->filling_count; i++) {
+        if (fill(instances, operation->fillings + i, replaying) != 0) {
+            return -1;
         }
-        return set_slot(instances, operation->host_slot, &function, NULL);
     }
     return 0;
 }

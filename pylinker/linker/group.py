@@ -169,7 +169,7 @@ class InstanceGroup:
             main, rest = operation.modules[:1], operation.modules[1:]
             self._apply(LoadModules(main, operation.table_size, ()), operation)
             self._connect_adopted()
-            self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks), operation)
+            self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks, operation.hosts), operation)
         else:
             self._apply(operation, operation)
 

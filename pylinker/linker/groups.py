@@ -187,12 +187,11 @@ class _Everything:
             for function, slot in module.slots.items()
             if (definition := module.definition_of(function)) is not None
         ]
-        hook = state.finalizer
         self.operation = _native.Operation(
             table_size=state.table.size,
             loaded=[module.native for module in state.order],
             patches=patches,
-            host=None if hook is None else (hook.slot, hook.type_address, hook.handle),
+            fillings=[slot.native for slot in state.host_slots()],
         )
         self.with_thread_locals = [module for module in state.order if module.thread_local is not None]
         makes_table = independent or main is None or not main.info.tables

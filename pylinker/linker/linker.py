@@ -7,13 +7,12 @@ released. Constructors run last, without locks, since they may call the linker; 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import wasmtime
 
 from pylinker import _native
 from pylinker.errors import (
@@ -39,6 +38,7 @@ from pylinker.linker.dlfcn import (
 )
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
+from pylinker.linker.imports import HostImports
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import LoadPlan, Request
@@ -90,8 +90,9 @@ class Linker:
         rendezvous_timeout: float | None = None,
         stack_size: int = 1 << 20,
         name: str = "program",
+        imports: HostImports | None = None,
     ) -> None:
-        self.state = LinkerState(limits)
+        self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.context = LinkContext(LinkerShared.new(self.state), self.state, preempt=preempt, timeout=rendezvous_timeout)
         self.symbols = Symbols(self.context, bind_now=bind_now)
@@ -286,6 +287,7 @@ class Linker:
             new = set(plan.new)
             self.state.add(module for module in plan.scope if module in new)
             self.state.order += plan.new
+            plan.pointers.keep()
             if global_:
                 promoted.extend(self.state.add_to_global_scope(plan.scope))
 
@@ -316,7 +318,7 @@ class Linker:
         for module in operation.modules:
             module.check_thread_locals()
             blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
-        return LoadModules(operation.modules, operation.table_size, operation.patches, tuple(filter(None, blocks)))
+        return dataclasses.replace(operation, blocks=tuple(filter(None, blocks)))
 
     def _construct(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
         """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
@@ -593,5 +595,5 @@ def _logged(what: str) -> Iterator[None]:
     """Log what goes wrong where another failure is on its way to the caller already."""
     try:
         yield
-    except (LinkError, wasmtime.WasmtimeError, wasmtime.Trap) as error:
+    except Exception as error:  # noqa: BLE001 - a guest may call Python functions, which raise what they like
         logger.warning("%s: %s", what, error)

@@ -36,6 +36,7 @@ __all__ = [
     "OwnTag",
     "Plt",
     "PltEntry",
+    "PythonCall",
     "ThreadLocalCell",
     "WasiCall",
 ]
@@ -128,7 +129,16 @@ class OwnTag:
     type: TagType
 
 
-ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | OwnTag
+@dataclass(frozen=True, slots=True)
+class PythonCall:
+    """A Python function of the program's user, for one type: ``source`` as the core has it. It does not keep the function."""
+
+    name: str
+    type: FuncType
+    source: bytes
+
+
+ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import wasmtime
 from pylinker import _native
 from pylinker.errors import InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
+from pylinker.runtime.failures import has_trapped
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
@@ -177,7 +178,7 @@ def _is_guests(error: BaseException) -> bool:
     """
     if isinstance(error, SynchronizationAborted):
         return False
-    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or isinstance(error.__cause__, wasmtime.Trap)
+    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or has_trapped(error)
 
 
 class ThreadTable:
