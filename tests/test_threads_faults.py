@@ -265,9 +265,7 @@ class TestSpawnFailsHalfWay:
         ids=lambda value: getattr(value, "__name__", value),
     )
     @pytest.mark.parametrize("error", [Injected, pylinker.LimitError])
-    def test_and_leaves_nothing(
-        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: type[Exception]
-    ) -> None:
+    def test_and_leaves_nothing(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: type[Exception]) -> None:
         threads = guest.start(YIELD, NAP, SERVE)
         guest.program.dlopen("libtwice.so")
         library = guest.program.dlopen("libplain2.so")

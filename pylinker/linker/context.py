@@ -104,8 +104,9 @@ class _Exclusive:
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
-    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch; ``tids`` has
-    the guest's thread numbers by group, ``groups`` those with a thread of their own, by number.
+    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
+    that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
+    their own, by number.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:

@@ -43,7 +43,7 @@ class InstanceGroup:
     """The instances of one thread.
 
     ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the address and size (bytes) of a stack that is
-    its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table and stack pointer are made
+    its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made
     by the linker, or taken from the main module once it is instantiated. ``turn`` is for those who share the group, None if it has a
     thread of its own; ``program`` is the name of the program, which is that of its main module.
     """

@@ -36,7 +36,7 @@ _PATIENCE = 5.0
 class GuestThread:
     """A thread of the guest, in an instance group and on an OS thread of its own.
 
-    ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's thread, or None for one that the guest has
+    ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's thread, or None for one the guest has
     started: it is made by the C core, and has nothing to do with Python while the guest calls nothing of it.
     """
 
