@@ -513,8 +513,10 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
     value.i32 = (int32_t)block;
     int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
     record->tls_base = block;
-    if (status == PL_OK && parts->export_tls_relocs >= 0 &&
-        export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) == 0) {
+    if (status == PL_OK && parts->export_tls_relocs >= 0) {
+        if (export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) != 0) {
+            return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_relocs);
+        }
         status = pl_instances_call(instances, &function.of.func, &value, 0, &failure);
     }
     return status == PL_OK ? 0 : fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
