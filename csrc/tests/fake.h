@@ -102,16 +102,16 @@ static inline void note(const char *format, ...) {
     journal_length += (size_t)length;
 }
 
-static inline void expect(int line, const char *text) {
+static inline void expect(const char *file, int line, const char *text) {
     if (strcmp(journal, text) != 0) {
         fprintf(stderr, "expected %s\n     got %s\n", text, journal);
-        check_failed(1, __FILE__, line, "the journal");
+        check_failed(1, file, line, "the journal");
     }
     journal[journal_length = 0] = '\0';
 }
 
 /* What has been done since the last time. */
-#define EXPECT(text) expect(__LINE__, text)
+#define EXPECT(text) expect(__FILE__, __LINE__, text)
 
 static inline void *fake_object(void) {
     fake_alive++;
