@@ -5,6 +5,7 @@
 
 enum { GROUP = 40, OTHER = 41 };
 
+static const pl_type *const host_type = (const pl_type *)0x4006;
 static pl_shared *shared;
 static pl_group *group;
 static pl_instances *instances;
@@ -108,13 +109,12 @@ static void test_everything_in_its_order(void) {
                               .block_count = 3,
                               .patches = (pl_patch[]){{library_b, 8, 0}, {fresh, 9, 1}},
                               .patch_count = 2,
-                              .host_slot = 7,
-                              .host_type = (const pl_type *)0x4006,
-                              .host_handle = 11};
+                              .fillings = (pl_filling[]){{{.kind = PL_SOURCE_HOST, .type = host_type, .handle = 11}, 7}},
+                              .filling_count = 1};
     CHECK(follow(&operation) == 0);
     EXPECT("grow:2 set:4=null set:5=null set:7=null plt:B~.1=B~.s1 new:A call:A.tls_init(200) call:A.tls_relocs() set:4=A.f set:5=A.g "
            "set:8=B.h set:9=A.g host:1 set:7=host1");
-    CHECK(hosts[1].type == (const pl_type *)0x4006);
+    CHECK(hosts[1].type == host_type && ((pl_import *)hosts[1].environment)->function.handle == 11);
     CHECK(pl_instances_serial(instances, library_a) == 0 && pl_instances_serial(instances, fresh) == 3);
     pl_library_release(fresh);
     tear_down();
@@ -202,7 +202,7 @@ static void test_without_a_table_only_slots_are_missing(void) {
     operation = (pl_operation){.patches = (pl_patch[]){{library_a, 8, 0}}, .patch_count = 1};
     CHECK(follow(&operation) == -1);
     check_trouble(PL_STAGE_TABLE, 9, library_a, 0);
-    operation = (pl_operation){.host_slot = 6, .host_type = (const pl_type *)0x4006};
+    operation = (pl_operation){.fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 6}, .filling_count = 1};
     CHECK(follow(&operation) == -1);
     check_trouble(PL_STAGE_TABLE, 7, NULL, 0);
     tear_down();
@@ -222,7 +222,7 @@ static void test_slot_that_cannot_be_set(void) {
     set_up();
     pl_operation operation = {.table_size = 10, .loaded = (pl_library *[]){library_a}, .loaded_count = 1,
                               .patches = (pl_patch[]){{library_a, 8, 1}}, .patch_count = 1,
-                              .host_slot = 9, .host_type = (const pl_type *)0x4006};
+                              .fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 9}, .filling_count = 1};
     static const char *const done[] = {"grow:6 new:A set:4=A.f", "new:A set:4=A.f set:5=A.g", "new:A set:4=A.f set:5=A.g set:8=A.g",
                                        "new:A set:4=A.f set:5=A.g set:8=A.g host:0 set:9=host0"};
     static const uint32_t last[] = {4, 5, 8, 9};
@@ -240,22 +240,24 @@ static void test_slot_that_cannot_be_set(void) {
 static void test_slot_that_is_taken(void) {
     set_up();
     pl_operation operation = {.table_size = 10, .loaded = (pl_library *[]){library_a}, .loaded_count = 1,
-                              .patches = (pl_patch[]){{library_a, 8, 1}}, .patch_count = 1};
+                              .patches = (pl_patch[]){{library_a, 8, 1}}, .patch_count = 1,
+                              .fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 9}, .filling_count = 1};
     slot_count = 10;
     instance_count = 1;
     instances_of[0] = &b;
-    static const uint32_t taken[] = {4, 5, 8};
-    static const char *const done[] = {"new:A", "new:A set:4=A.f", "new:A set:4=A.f set:5=A.g"};
-    for (int i = 0; i < 3; i++) {
+    static const uint32_t taken[] = {4, 5, 8, 9};
+    static const char *const done[] = {"new:A", "new:A set:4=A.f", "new:A set:4=A.f set:5=A.g", "new:A set:4=A.f set:5=A.g set:8=A.g"};
+    for (int i = 0; i < 4; i++) {
+        host_count = 0;
         memset(slots, 0, sizeof slots);
         slots[taken[i]] = fake_func(0, 1);
         CHECK(follow(&operation) == -1);
         EXPECT(done[i]);
-        check_trouble(PL_STAGE_TAKEN, taken[i], library_a, 0);
+        check_trouble(PL_STAGE_TAKEN, taken[i], i < 3 ? library_a : NULL, 0);
         CHECK(slots[taken[i]].body == fake_func(0, 1).body); /* it is left as it was */
         pl_instances_drop(instances, library_a);
         CHECK(apply(&operation) == 0); /* the leader knows that they are free, and looks at nothing */
-        EXPECT("new:A set:4=A.f set:5=A.g set:8=A.g");
+        EXPECT("new:A set:4=A.f set:5=A.g set:8=A.g host:0 set:9=host0");
         pl_instances_drop(instances, library_a);
     }
     tear_down();
@@ -394,9 +396,10 @@ static void test_lack_of_memory_is_told_and_undone(void) {
     for (int left = 0;; left++) {
         set_up_bare();
         const pl_source sources[] = {{.kind = PL_SOURCE_TAG, .index = 2, .type = (const pl_type *)0x4004},
-                                     {.kind = PL_SOURCE_HOST, .type = (const pl_type *)0x4006, .handle = 1},
-                                     {.kind = PL_SOURCE_BUILTIN, .type = (const pl_type *)0x4006, .handle = 2}};
-        library_b = make_b(5, sources, 3);
+                                     {.kind = PL_SOURCE_HOST, .type = host_type, .handle = 1},
+                                     {.kind = PL_SOURCE_BUILTIN, .type = host_type, .handle = 2},
+                                     {.kind = PL_SOURCE_CALLBACK, .type = host_type, .handle = 3, .index = 1}};
+        library_b = make_b(5, sources, 4);
         pl_operation operation = {.loaded = (pl_library *[]){library_b}, .loaded_count = 1};
         atomic_store(&inject_memory, left);
         int failed = apply(&operation);
@@ -412,10 +415,11 @@ static void test_lack_of_memory_is_told_and_undone(void) {
             break;
         }
     }
-    CHECK(refused == 6); /* for the record, the imports, the resolver, the tag, the host function, the builtin */
+    CHECK(refused == 8); /* for the record, the imports, the resolver, the tag, the host function, the builtin, the callback and its place */
     set_up();
     atomic_store(&inject_memory, 0);
-    CHECK(apply(&(pl_operation){.host_slot = 1, .host_type = (const pl_type *)0x4006}) == -1);
+    pl_operation operation = {.fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 1}, .filling_count = 1};
+    CHECK(apply(&operation) == -1);
     atomic_store(&inject_memory, -1);
     check_trouble(PL_STAGE_ROOM, 0, NULL, 0);
     tear_down();
