@@ -512,5 +512,6 @@ int main(void) {
     RUN(test_lack_of_memory_is_told_and_undone);
     RUN(test_follower_carries_out_what_it_missed);
     RUN(test_follower_that_fails_tells_and_goes_no_further);
+    fake_reset(0);
     return 0;
 }
