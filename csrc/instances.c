@@ -513,30 +513,38 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
     value.i32 = (int32_t)block;
     int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
     record->tls_base = block;
-    if (status == PL_OK && parts->export_tls_relocs >= 0 &&
-        export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) == 0) {
+    if (status == PL_OK && parts->export_tls_relocs >= 0) {
+        if (export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) != 0) {
+            return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_relocs);
+        }
         status = pl_instances_call(instances, &function.of.func, &value, 0, &failure);
     }
     return status == PL_OK ? 0 : fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
 }
 
-static int fill_slots(pl_instances *instances, const struct record *record) {
+static int fill_slots(pl_instances *instances, const struct record *record, int replaying) {
     const pl_library_parts *parts = pl_library_parts_of(record->library);
+    const pl_table *table = &instances->table.of.handle;
     for (uint32_t i = 0; instances->has_table && i < parts->slot_count; i++) {
+        uint32_t slot = parts->slot_base + i;
         pl_extern function;
+        pl_func other;
         if (export_of(instances, record, parts->slot_exports[i], &function) != 0) {
             return fail(instances, PL_STAGE_EXPORT, record->library, parts->slot_exports[i]);
         }
+        if (replaying && pl_table_get(instances->context, table, slot, &other) == 1) {
+            return fail(instances, PL_STAGE_TAKEN, record->library, slot);
+        }
         pl_failure failure = {NULL, NULL};
-        failure.error = pl_table_set(instances->context, &instances->table.of.handle, (uint64_t)parts->slot_base + i, &function.of.func);
+        failure.error = pl_table_set(instances->context, table, slot, &function.of.func);
         if (failure.error != NULL) {
-            return fail_with(instances, PL_STAGE_TABLE, record->library, parts->slot_base + i + 1, failure);
+            return fail_with(instances, PL_STAGE_TABLE, record->library, slot + 1, failure);
         }
     }
     return 0;
 }
 
-int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block) {
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying) {
     struct record *record = add(instances, library);
     uint32_t count = pl_library_parts_of(library)->source_count;
     pl_extern *externs = malloc((count ? count : 1) * sizeof *externs);
@@ -551,7 +559,7 @@ int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t blo
     if (block != 0 && start_thread_locals(instances, record, block) != 0) {
         return -1;
     }
-    return fill_slots(instances, record);
+    return fill_slots(instances, record, replaying);
 }
 
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {

@@ -87,8 +87,9 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances);
 void pl_instances_connect(pl_instances *instances);
 
 /* Instantiates a library and fills its slots. `block` is the address of the thread-local block to initialise, 0 where the library's own
- * copy serves. Answers 0, or -1 with the trouble; what there is of it then goes with pl_instances_drop. */
-int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block);
+ * copy serves. With `replaying` the slots must be empty: the leader found them so. Answers 0, or -1 with the trouble; what there is of it then
+ * goes with pl_instances_drop. */
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying);
 /* Forgets a library, also a half loaded one; wasmtime frees the instance with the store. */
 void pl_instances_drop(pl_instances *instances, pl_library *library);
 /* Whether it is loaded: its serial number in this group, never 0, never used twice; else 0. */

@@ -119,7 +119,11 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
                 block = operation->blocks[j].address;
             }
         }
-        if (pl_instances_load(instances, library, (uint32_t)block) != 0) {
+        int had_table = pl_instances_table(instances) != NULL;
+        if (pl_instances_load(instances, library, (uint32_t)block, replaying) != 0) {
+            return -1;
+        }
+        if (!had_table && grow_table(instances, operation->table_size) != 0) { /* it came with this library, as large as its file says */
             return -1;
         }
     }

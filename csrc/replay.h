@@ -49,8 +49,8 @@ typedef struct pl_slots {
     uint32_t count;
 } pl_slots;
 
-/* First the table grows to `table_size` slots, `emptied` are emptied, `unbound` unbound, `dropped` dropped; then `loaded` are loaded in
- * this order, `patches` made, and `fillings`. */
+/* First the table grows to `table_size` slots (one that comes with a library does as soon as it is there), `emptied` are emptied, `unbound`
+ * unbound, `dropped` dropped; then `loaded` are loaded in this order, `patches` made, and `fillings`. */
 typedef struct pl_operation {
     uint64_t table_size;
     pl_slots *emptied;

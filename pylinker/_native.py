@@ -27,8 +27,6 @@ __all__ = [
     "ACQUIRE",
     "ACQUIRED",
     "BOUND_FAILED",
-    "Birth",
-    "give_birth",
     "BOUND_FAILED_DOUBLE",
     "BUSY",
     "CALLBACK_DOUBLES",
@@ -66,6 +64,7 @@ __all__ = [
     "WASI_READ",
     "WASI_YIELD",
     "Backoff",
+    "Birth",
     "Bound",
     "BoundKind",
     "Builtin",
@@ -92,8 +91,13 @@ __all__ = [
     "Turn",
     "Values",
     "WasiProcess",
+    "bound_argument",
+    "bound_call",
+    "bound_failure",
+    "bound_status",
     "callback_type",
     "context_at",
+    "current_member",
     "enter_thread",
     "epoch_bump",
     "epoch_tick",
@@ -101,6 +105,7 @@ __all__ = [
     "extern_at",
     "extern_of_shared_memory",
     "func_of",
+    "give_birth",
     "global_get",
     "global_new",
     "global_set",
@@ -115,15 +120,12 @@ __all__ = [
     "memory_new",
     "memory_size",
     "new_handle",
+    "pack_source",
     "register_host",
     "release_host",
     "set_types",
-    "pack_source",
-    "bound_argument",
-    "bound_call",
-    "bound_failure",
-    "bound_status",
     "sizes",
+    "start_thread",
     "table_get",
     "table_grow",
     "table_new",
@@ -620,7 +622,9 @@ class Member:
     def note_trouble(self) -> None:
         """Keep what went wrong in C as a failure."""
         if self._instances is not None and self._describe is not None:
-            self.note_failure(self._describe(self._instances.take_trouble()))
+            error = self._describe(self._instances.take_trouble())
+            if not self.shared.cause:  # else the end of the linker is what stopped it
+                self.note_failure(error)
 
     def die(self) -> None:
         """Leave every rendezvous for good."""
@@ -1313,6 +1317,46 @@ def give_birth(
     store = Store(engine_address, memory=memory_limit, table=table_limit, made=birth.store)
     instances = Instances(member, store.context, process, made=birth.instances)
     return Birth(store, watch, instances, instances.take_trouble() if failed else None)
+
+
+# Threads
+
+_ended: dict[int, Callable[[Failure | None, Values], None]] = {}
+_thread_handles = itertools.count(1)
+_threads: dict[int, Any] = {}
+
+
+@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def pl_python_ended(handle: int) -> int:
+    """Tell whoever started the thread what came of it."""
+    thread = _threads.pop(handle)
+    failure = _failure_of(thread.failure) if thread.status else None
+    _ended.pop(handle)(failure, thread.values)
+    return 0
+
+
+def start_thread(instances: Instances, func: Func, arguments: Sequence[int], ended: Callable[[Failure | None, Values], None]) -> None:
+    """Call a function of i32 arguments on a new OS thread, as the thread of its group.
+
+    ``ended`` is called there at the end, with what went wrong or None and with the raw results; it must not raise. MemoryError if there
+    can be no more threads.
+    """
+    handle = next(_thread_handles)
+    thread = ffi.new("pl_thread *", {"instances": instances.pointer, "func": func[0], "count": max(len(arguments), 1), "handle": handle})
+    thread.ended = lib.pl_python_ended
+    for index, argument in enumerate(arguments):
+        thread.values[index].i64 = argument
+    _threads[handle] = thread
+    _ended[handle] = ended
+    if lib.pl_thread_start(thread):
+        del _threads[handle], _ended[handle]
+        raise MemoryError("no more threads can be started")
+
+
+def current_member() -> int:
+    """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
+    group = lib.pl_group_of_thread()
+    return 0 if group == ffi.NULL else int(lib.pl_group_handle(group))
 
 
 # Calls from Python

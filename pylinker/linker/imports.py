@@ -98,7 +98,7 @@ class NewPointers:
     def slot_for(self, name: str, *, importer: LoadedModule, modules: Iterable[LoadedModule]) -> int:
         """Return the table slot of a function of ``env``.
 
-        A pointer import says nothing of the type. It is that of the importer's calls or, if it makes none, of those of all ``modules``; only
+        A pointer import says nothing of the type. It is that of the importer's calls or, if it makes none, of all ``modules``; only
         the first pointer to a function decides. Raises UnknownTypeError if there is not one type, SignatureMismatchError if another module
         has decided otherwise, and what :meth:`HostImports.callback` raises.
         """

@@ -46,7 +46,7 @@ from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
 from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
-from pylinker.linker.threads import ThreadTable
+from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType, Kind, MemoryType
@@ -102,7 +102,7 @@ class Linker:
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         self._guest_calls = GuestCalls(self)
-        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size)
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, lambda: main_group.memory)
@@ -173,17 +173,13 @@ class Linker:
         main, threads = self.main, self.threads
         if main is None or threads is None or not main.lifecycle_function("wasi_thread_start", _THREAD_START):
             return -1
-        numbers: list[int] = []
-
-        def body(group: InstanceGroup) -> None:
-            group.call(group.function(main, "wasi_thread_start"), numbers[0], argument)
-
+        entry = GuestEntry(main, "wasi_thread_start", lambda tid: (tid, argument))
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
-            return threads.start(body, wants_stack=False, on_number=numbers.append).tid
+            return threads.start(entry, wants_stack=False).tid
         except SynchronizationAborted:
             raise
-        except (LinkError, RuntimeError) as error:
+        except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread-spawn: %s", error)
             return -1
 

@@ -41,6 +41,7 @@ __all__ = [
     "WasiCall",
 ]
 
+
 class Definition(NamedTuple):
     """What a symbol means: an export of a module."""
 

@@ -16,7 +16,16 @@ from pylinker import _native
 if TYPE_CHECKING:
     from pylinker.linker.module import Definition, LoadedModule
 
-__all__ = ["AllocateFunctionTable", "DlOperation", "HostSlot", "LoadModules", "ResolveFunction", "SlotPatch", "ThreadLocalBlock", "UnloadModule"]
+__all__ = [
+    "AllocateFunctionTable",
+    "DlOperation",
+    "HostSlot",
+    "LoadModules",
+    "ResolveFunction",
+    "SlotPatch",
+    "ThreadLocalBlock",
+    "UnloadModule",
+]
 
 
 @dataclass(frozen=True, slots=True)
