@@ -333,10 +333,10 @@ def mean_result() -> None:
     lib.pl_callback_mean(1)
 
 
-def _keep_of_callback(_kind: object, error: BaseException | None, _traceback: Any) -> None:
+def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
     """Keep what a callback raised, or what cffi has to say about its result: that has no traceback."""
     lib.pl_callback_mean(0)
-    _keep_pending(error)
+    _keep_pending(error if error is None else error.with_traceback(traceback))
 
 
 def install_callbacks(

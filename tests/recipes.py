@@ -88,6 +88,10 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         main("libnumbers.so", "liblinks.so"),
     ),
     "callbacks": (side("libsorter.so", "sorter.c"), main("libsorter.so")),
+    "imports": (
+        side("libsort.so", "sort.c", cflags=("-fno-builtin",)),
+        side("libother.so", "other.c", "libsort.so", cflags=("-fno-builtin",)),
+    ),
     "identity": (
         side("libowner.so", "owner.c"),
         side("libother.so", "other.c", "libowner.so"),

@@ -115,7 +115,7 @@ class NewPointers:
         if pointer is None:
             types = types or _imported_types(modules, name)
             if len(types) != 1:
-                why = f"modules call it with {len(types)} types" if types else "no module calls it"
+                why = f"modules call it with {len(types)} types" if types else "no module calls it; a call that is never made would tell"
                 raise UnknownTypeError(f"imports has {name}, but there is no telling the type of a pointer to it: {why}")
             callback = self._imports.callback(_ENV, name, types.pop(), importer=importer)
             slot = self._table.allocate(1, 1, module=importer.name)
