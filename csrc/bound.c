@@ -10,14 +10,8 @@ static _Thread_local struct {
     pl_failure failure;
 } last;
 
-static _Thread_local pl_group *own_group;
-
 static const int64_t failed = INT64_MIN + 1;
 static const double failed_double = -0x1.8a3c5f7e9b2d4p-987;
-
-void pl_group_enter_thread(pl_group *group) {
-    own_group = group;
-}
 
 static int is_open(const pl_bound *bound) {
     return __atomic_load_n(&bound->open, __ATOMIC_SEQ_CST);
@@ -43,10 +37,12 @@ static int enter(const pl_bound *bound, pl_value *values) {
 }
 
 static int run(const pl_bound *bound, pl_value *values) {
-    if (own_group == bound->group) {
+    const pl_group *own = pl_group_of_thread();
+    if (own == bound->group) {
         return is_open(bound) ? enter(bound, values) : PL_CLOSED;
     }
-    if (own_group != NULL || bound->turn == NULL) {
+    /* A thread of another program is a stranger here like any other. */
+    if (bound->turn == NULL || (own != NULL && pl_group_shared(own) == pl_group_shared(bound->group))) {
         return PL_ELSEWHERE;
     }
     if (!pl_turn_try(bound->turn)) {

@@ -5,7 +5,7 @@
  * A result that is pl_bound_failed(), or pl_bound_failed_double(), says: look there.
  *
  * Who may call. A function is bound in one group. The thread of that group calls it as it is (pl_group_enter_thread has made it known); a
- * thread that is none of the guest's takes the turn of the main group for the duration (turn.h), and gives up at once if another has it
+ * thread that is none of this guest's takes the turn of the main group for the duration (turn.h), and gives up at once if another has it
  * (PL_BUSY): to wait is Python's business. Any other thread gets PL_ELSEWHERE.
  *
  * States: open, then closed for good, by pl_bound_close from any thread that has the turn, or because its library was dropped from the group.
@@ -19,7 +19,7 @@
 #ifndef PL_BOUND_H
 #define PL_BOUND_H
 
-#include "instances.h"
+#include "thread.h"
 #include "turn.h"
 
 /* More than pl_status, of a bound call. */
@@ -47,9 +47,6 @@ typedef struct pl_bound {
     uint8_t params[PL_BOUND_ARGUMENTS]; /* enum pl_bound_kind */
     uint8_t result;                     /* enum pl_bound_kind */
 } pl_bound;
-
-/* The calling thread is the thread of this group from now on; NULL: of none. */
-void pl_group_enter_thread(pl_group *group);
 
 /* Closes it: nobody gets in from now on. */
 void pl_bound_close(pl_bound *bound);

@@ -3,6 +3,7 @@
 
 #include "api_table.h"
 #include "builtin.h"
+#include "callback.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,12 @@ struct record {
     pl_instance trampolines;
     pl_import *resolver;
     uint32_t tls_base;
+};
+
+/* A callback in this group. */
+struct callback {
+    pl_import *import; /* NULL: not made yet */
+    pl_func self;
 };
 
 struct pl_instances {
@@ -33,6 +40,8 @@ struct pl_instances {
     pl_extern *tags; /* of kind PL_EXTERN_TAG, or not made yet */
     uint32_t tag_count;
     pl_wasi_call *wasi[PL_WASI_FUNCTIONS];
+    struct callback *callbacks; /* by their numbers; made when they are first wanted */
+    uint32_t callback_count;
     pl_import *hosts; /* wasmtime keeps their addresses, so they stay until everything goes */
     pl_names *names;
     uint32_t thread;
@@ -95,6 +104,7 @@ void pl_instances_free(pl_instances *instances) {
     pl_names_free(instances->names);
     free(instances->records);
     free(instances->tags);
+    free(instances->callbacks);
     free(instances);
 }
 
@@ -294,21 +304,39 @@ static pl_import *new_import(pl_instances *instances, uintptr_t handle) {
     return host;
 }
 
-int pl_instances_host(pl_instances *instances, const pl_type *type, uintptr_t handle, pl_func *result) {
-    pl_import *host = new_import(instances, handle);
-    if (host == NULL) {
-        return -1;
-    }
-    pl_hostfn_new(instances->context, type, &host->function, result);
-    return 0;
-}
-
 static int builtin(pl_instances *instances, const pl_source *source, pl_func *result) {
     pl_import *import = new_import(instances, source->handle);
     if (import == NULL) {
         return -1;
     }
-    pl_wasmtime.func_new_unchecked(instances->context, source->type, pl_builtin(source->index), import, NULL, result);
+    pl_builtin_function function = source->kind == PL_SOURCE_BUILTIN ? pl_builtin(source->index) : pl_host_enter;
+    pl_wasmtime.func_new_unchecked(instances->context, source->type, function, import, NULL, result);
+    return 0;
+}
+
+/* Each callback is one function in the group, however many libraries import it. */
+static int callback(pl_instances *instances, const pl_source *source, pl_func *result) {
+    if (source->index >= instances->callback_count) {
+        uint32_t count = 2 * source->index + 8;
+        struct callback *callbacks = realloc(instances->callbacks, count * sizeof *callbacks);
+        if (callbacks == NULL) {
+            return -1;
+        }
+        memset(callbacks + instances->callback_count, 0, (count - instances->callback_count) * sizeof *callbacks);
+        instances->callbacks = callbacks;
+        instances->callback_count = count;
+    }
+    struct callback *known = instances->callbacks + source->index;
+    if (known->import == NULL) {
+        known->import = new_import(instances, source->handle);
+        if (known->import == NULL) {
+            return -1;
+        }
+        known->import->type = (uint32_t)source->value;
+        pl_wasmtime.func_new_unchecked(instances->context, source->type, pl_callback(known->import->type), known->import, NULL,
+                                       &known->self);
+    }
+    *result = known->self;
     return 0;
 }
 
@@ -409,13 +437,21 @@ static int extern_of(pl_instances *instances, const struct record *record, const
         return trampoline(instances, record, 't', source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
     case PL_SOURCE_WASI:
         return wasi_function(instances, source->index, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
-    case PL_SOURCE_HOST:
-        return pl_instances_host(instances, source->type, source->handle, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+    case PL_SOURCE_CALLBACK:
+        return callback(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
     case PL_SOURCE_TAG:
         return tag(instances, source->index, source->type, result, failure);
     default:
         return builtin(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
     }
+}
+
+int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func *result) {
+    pl_failure failure = {NULL, NULL};
+    pl_extern made;
+    int stage = extern_of(instances, NULL, source, &made, &failure);
+    *result = made.of.func;
+    return stage != PL_STAGE_NONE ? fail_with(instances, stage, NULL, 0, failure) : 0;
 }
 
 static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs) {
@@ -477,30 +513,38 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
     value.i32 = (int32_t)block;
     int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
     record->tls_base = block;
-    if (status == PL_OK && parts->export_tls_relocs >= 0 &&
-        export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) == 0) {
+    if (status == PL_OK && parts->export_tls_relocs >= 0) {
+        if (export_of(instances, record, (uint32_t)parts->export_tls_relocs, &function) != 0) {
+            return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_relocs);
+        }
         status = pl_instances_call(instances, &function.of.func, &value, 0, &failure);
     }
     return status == PL_OK ? 0 : fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
 }
 
-static int fill_slots(pl_instances *instances, const struct record *record) {
+static int fill_slots(pl_instances *instances, const struct record *record, int replaying) {
     const pl_library_parts *parts = pl_library_parts_of(record->library);
+    const pl_table *table = &instances->table.of.handle;
     for (uint32_t i = 0; instances->has_table && i < parts->slot_count; i++) {
+        uint32_t slot = parts->slot_base + i;
         pl_extern function;
+        pl_func other;
         if (export_of(instances, record, parts->slot_exports[i], &function) != 0) {
             return fail(instances, PL_STAGE_EXPORT, record->library, parts->slot_exports[i]);
         }
+        if (replaying && pl_table_get(instances->context, table, slot, &other) == 1) {
+            return fail(instances, PL_STAGE_TAKEN, record->library, slot);
+        }
         pl_failure failure = {NULL, NULL};
-        failure.error = pl_table_set(instances->context, &instances->table.of.handle, (uint64_t)parts->slot_base + i, &function.of.func);
+        failure.error = pl_table_set(instances->context, table, slot, &function.of.func);
         if (failure.error != NULL) {
-            return fail_with(instances, PL_STAGE_TABLE, record->library, parts->slot_base + i + 1, failure);
+            return fail_with(instances, PL_STAGE_TABLE, record->library, slot + 1, failure);
         }
     }
     return 0;
 }
 
-int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block) {
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying) {
     struct record *record = add(instances, library);
     uint32_t count = pl_library_parts_of(library)->source_count;
     pl_extern *externs = malloc((count ? count : 1) * sizeof *externs);
@@ -515,7 +559,7 @@ int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t blo
     if (block != 0 && start_thread_locals(instances, record, block) != 0) {
         return -1;
     }
-    return fill_slots(instances, record);
+    return fill_slots(instances, record, replaying);
 }
 
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {

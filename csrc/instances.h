@@ -56,6 +56,7 @@ typedef struct pl_import {
     const pl_flag *flag;     /* of the group's linker, close at hand */
     const pl_cancel *cancel;
     pl_library *library; /* of a resolver, which keeps it: code of a library that is gone may still be running */
+    uint32_t type;       /* of a callback (callback.h) */
     struct pl_import *next;
 } pl_import;
 
@@ -86,8 +87,9 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances);
 void pl_instances_connect(pl_instances *instances);
 
 /* Instantiates a library and fills its slots. `block` is the address of the thread-local block to initialise, 0 where the library's own
- * copy serves. Answers 0, or -1 with the trouble; what there is of it then goes with pl_instances_drop. */
-int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block);
+ * copy serves. With `replaying` the slots must be empty: the leader found them so. Answers 0, or -1 with the trouble; what there is of it then
+ * goes with pl_instances_drop. */
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying);
 /* Forgets a library, also a half loaded one; wasmtime frees the instance with the store. */
 void pl_instances_drop(pl_instances *instances, pl_library *library);
 /* Whether it is loaded: its serial number in this group, never 0, never used twice; else 0. */
@@ -104,8 +106,8 @@ int pl_instances_bind(pl_instances *instances, const pl_library *library, uint32
 /* Puts the lazy stub back. */
 void pl_instances_unbind(pl_instances *instances, const pl_library *library, uint32_t index);
 
-/* Makes a host function that lives as long as the store: 0, or -1 if there is no memory. */
-int pl_instances_host(pl_instances *instances, const pl_type *type, uintptr_t handle, pl_func *result);
+/* Makes what an import comes from, where that is a host function: it lives as long as the store. 0, or -1 with the trouble. */
+int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func *result);
 /* Calls a function of the group's store, which is RUNNING already: an enum pl_status. A trap or an exit leaves the stack pointer as it was
  * before. */
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);

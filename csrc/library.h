@@ -30,7 +30,8 @@ enum pl_source_kind {
     PL_SOURCE_WASI = 8,          /* function `index` of the process (wasi.h) */
     PL_SOURCE_HOST = 9,          /* a host function of `type`, called back with `handle` */
     PL_SOURCE_BUILTIN = 10,      /* function `index` of the core itself (builtin.h), of `type`; it gets `handle` */
-    PL_SOURCE_TAG = 11           /* exception tag `index` of the group, of `type` */
+    PL_SOURCE_TAG = 11,          /* exception tag `index` of the group, of `type` */
+    PL_SOURCE_CALLBACK = 12      /* callback `index` of the group, of `type` and, as callback.h has it, of type `value`; it gets `handle` */
 };
 
 typedef struct pl_library pl_library;

@@ -119,7 +119,11 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
                 block = operation->blocks[j].address;
             }
         }
-        if (pl_instances_load(instances, library, (uint32_t)block) != 0) {
+        int had_table = pl_instances_table(instances) != NULL;
+        if (pl_instances_load(instances, library, (uint32_t)block, replaying) != 0) {
+            return -1;
+        }
+        if (!had_table && grow_table(instances, operation->table_size) != 0) { /* it came with this library, as large as its file says */
             return -1;
         }
     }
@@ -138,6 +142,14 @@ static int patch(pl_instances *instances, const pl_patch *wanted, int replaying)
         return fail(instances, PL_STAGE_EXPORT, wanted->export_index, wanted->library, NULL);
     }
     return set_slot(instances, wanted->slot, &function.of.func, wanted->library);
+}
+
+static int fill(pl_instances *instances, const pl_filling *wanted, int replaying) {
+    pl_func function;
+    if (replaying && is_taken(instances, wanted->slot)) {
+        return fail(instances, PL_STAGE_TAKEN, wanted->slot, NULL, NULL);
+    }
+    return pl_instances_host(instances, &wanted->source, &function) != 0 ? -1 : set_slot(instances, wanted->slot, &function, NULL);
 }
 
 int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
@@ -161,12 +173,10 @@ int pl_replay_operation(pl_instances *instances, const pl_operation *operation, 
             return -1;
         }
     }
-    if (operation->host_slot != 0) {
-        pl_func function;
-        if (pl_instances_host(instances, operation->host_type, operation->host_handle, &function) != 0) {
-            return fail(instances, PL_STAGE_ROOM, 0, NULL, NULL);
+    for (size_t i = 0; i < operation->filling_count; i++) {
+        if (fill(instances, operation->fillings + i, replaying) != 0) {
+            return -1;
         }
-        return set_slot(instances, operation->host_slot, &function, NULL);
     }
     return 0;
 }

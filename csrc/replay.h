@@ -24,6 +24,12 @@ typedef struct pl_patch {
     uint32_t export_index;
 } pl_patch;
 
+/* Slot `slot` holds a host function, of the group itself. */
+typedef struct pl_filling {
+    pl_source source;
+    uint64_t slot;
+} pl_filling;
+
 /* The thread-local block of `library` for group `group` (its handle in the rendezvous) is at `address`. */
 typedef struct pl_block {
     pl_library *library;
@@ -43,8 +49,8 @@ typedef struct pl_slots {
     uint32_t count;
 } pl_slots;
 
-/* First the table grows to `table_size` slots, `emptied` are emptied, `unbound` unbound, `dropped` dropped; then `loaded` are loaded in
- * this order, and `patches` made. */
+/* First the table grows to `table_size` slots (one that comes with a library does as soon as it is there), `emptied` are emptied, `unbound`
+ * unbound, `dropped` dropped; then `loaded` are loaded in this order, `patches` made, and `fillings`. */
 typedef struct pl_operation {
     uint64_t table_size;
     pl_slots *emptied;
@@ -59,9 +65,8 @@ typedef struct pl_operation {
     size_t block_count;
     pl_patch *patches;
     size_t patch_count;
-    uint32_t host_slot;       /* 0, or a slot that gets a host function */
-    const pl_type *host_type;
-    uintptr_t host_handle;
+    pl_filling *fillings;
+    size_t filling_count;
 } pl_operation;
 
 /* Carries `operation` out for the group with handle `group`: 0, or -1 with the trouble in `instances`. With `replaying`, slots that are to be

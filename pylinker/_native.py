@@ -27,10 +27,12 @@ __all__ = [
     "ACQUIRE",
     "ACQUIRED",
     "BOUND_FAILED",
-    "Birth",
-    "give_birth",
     "BOUND_FAILED_DOUBLE",
     "BUSY",
+    "CALLBACK_DOUBLES",
+    "CALLBACK_FAILED",
+    "CALLBACK_FAILED_DOUBLE",
+    "CALLBACK_INTEGERS",
     "CANCELLED",
     "CAUSE_BUS",
     "CAUSE_CLOSED",
@@ -62,9 +64,13 @@ __all__ = [
     "WASI_READ",
     "WASI_YIELD",
     "Backoff",
+    "Birth",
     "Bound",
     "BoundKind",
     "Builtin",
+    "CallbackForm",
+    "CallbackResult",
+    "CallbackTrouble",
     "Context",
     "ExportNames",
     "Extern",
@@ -85,7 +91,13 @@ __all__ = [
     "Turn",
     "Values",
     "WasiProcess",
+    "bound_argument",
+    "bound_call",
+    "bound_failure",
+    "bound_status",
+    "callback_type",
     "context_at",
+    "current_member",
     "enter_thread",
     "epoch_bump",
     "epoch_tick",
@@ -93,26 +105,27 @@ __all__ = [
     "extern_at",
     "extern_of_shared_memory",
     "func_of",
+    "give_birth",
     "global_get",
     "global_new",
     "global_set",
     "ignore_epoch",
     "imports_of",
+    "install_callbacks",
     "instantiate",
     "load_api",
+    "mean_result",
     "memory_buffer",
     "memory_grow",
     "memory_new",
     "memory_size",
+    "new_handle",
+    "pack_source",
     "register_host",
     "release_host",
     "set_types",
-    "pack_source",
-    "bound_argument",
-    "bound_call",
-    "bound_failure",
-    "bound_status",
     "sizes",
+    "start_thread",
     "table_get",
     "table_grow",
     "table_new",
@@ -222,13 +235,18 @@ def _keep_pending(error: BaseException | None) -> None:
         _pending.error = error
 
 
-def register_host(function: Callable[[Values], None]) -> int:
+def new_handle() -> int:
+    """Return a handle for a host function that no other has."""
+    return next(_host_handles)
+
+
+def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
 
     What it raises becomes a trap, and comes out of the call that entered the guest (:func:`take_pending`). Release the handle after the
-    last use; a call that comes later traps.
+    last use; a call that comes later traps. ``handle`` is a new one, or made by :func:`new_handle`.
     """
-    handle = next(_host_handles)
+    handle = handle or new_handle()
     _host_functions[handle] = function
     return handle
 
@@ -244,6 +262,12 @@ def _keep_of_host(_kind: object, error: BaseException | None, _traceback: Any) -
     return -1
 
 
+def _write_message(error: BaseException, message: Any, capacity: int) -> None:
+    """Write the message of a trap to a C array."""
+    text = str(error).encode("utf-8", "replace")[: capacity - 1]
+    ffi.memmove(message, text + b"\0", len(text) + 1)
+
+
 @ffi.def_extern(error=-1, onerror=_keep_of_host)  # type: ignore[untyped-decorator]
 def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity: int) -> int:  # noqa: ARG001
     """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
@@ -253,10 +277,96 @@ def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity:
         if isinstance(error, KeyError) and handle not in _host_functions:
             error = InternalError("a library that is gone called the host")
         _keep_pending(error)
-        text = str(error).encode("utf-8", "replace")[: capacity - 1]
-        ffi.memmove(message, text + b"\0", len(text) + 1)
+        _write_message(error, message, capacity)
         return 1
     return 0
+
+
+# Host functions that take and give plain numbers
+
+CALLBACK_INTEGERS: int = lib.PL_CALLBACK_INTEGERS
+"""The most parameters of a function of integers that travels as plain numbers."""
+CALLBACK_DOUBLES: int = lib.PL_CALLBACK_DOUBLES
+"""The same of a function of doubles."""
+CALLBACK_FAILED: int = lib.pl_callback_failed()
+"""What a function of integers answers that means this very number: then it calls :func:`mean_result` before."""
+CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
+"""The same of a function of doubles."""
+
+
+class CallbackForm(enum.IntEnum):
+    """How the values of a callback travel (``enum pl_callback_form``)."""
+
+    RAW = lib.PL_FORM_RAW
+    INTEGERS = lib.PL_FORM_INTEGERS
+    DOUBLES = lib.PL_FORM_DOUBLES
+
+
+class CallbackResult(enum.IntEnum):
+    """What a callback returns (``enum pl_callback_result``)."""
+
+    NONE = lib.PL_RESULT_NONE
+    NARROW = lib.PL_RESULT_NARROW
+    WIDE = lib.PL_RESULT_WIDE
+
+
+class CallbackTrouble(enum.IntEnum):
+    """Why a callback made the guest trap (``enum pl_callback_trouble``)."""
+
+    RAISED = lib.PL_CALLBACK_RAISED
+    TOO_WIDE = lib.PL_CALLBACK_TOO_WIDE
+    TOO_LARGE = lib.PL_CALLBACK_TOO_LARGE
+
+
+Explain: TypeAlias = Callable[[int, CallbackTrouble, float, BaseException | None], BaseException | None]
+"""Gets the handle, the trouble, the result and what was raised; returns what is to be raised instead."""
+
+
+def callback_type(form: CallbackForm, count: int, result: CallbackResult, wide: Iterable[int]) -> int:
+    """Write a type down as ``csrc/callback.h`` has it; ``wide`` are the indices of the wide parameters."""
+    return form + 16 * count + 256 * result + sum(1 << 16 + index for index in wide)
+
+
+def mean_result() -> None:
+    """Say that the calling thread's callback will return the number that stands for a failure, and mean it."""
+    lib.pl_callback_mean(1)
+
+
+def _keep_of_callback(_kind: object, error: BaseException | None, _traceback: Any) -> None:
+    """Keep what a callback raised, or what cffi has to say about its result: that has no traceback."""
+    lib.pl_callback_mean(0)
+    _keep_pending(error)
+
+
+def install_callbacks(
+    *,
+    integers: Mapping[CallbackResult, Sequence[Callable[..., Any]]],
+    doubles: Sequence[Callable[..., Any]],
+    explain: Explain,
+) -> None:
+    """Say what the core calls for a callback: with its handle and from 0 integers on, with its handle and from 1 double on. Once."""
+    table = ffi.new("pl_callbacks *")
+
+    def define(name: str, function: Callable[..., Any], failed: float | None) -> Any:
+        ffi.def_extern(name=name, error=failed, onerror=_keep_of_callback)(function)
+        return getattr(lib, name)
+
+    names = {CallbackResult.NONE: "nothing", CallbackResult.NARROW: "i32x", CallbackResult.WIDE: "i64x"}
+    for result, row in integers.items():
+        for count, function in enumerate(row):
+            getattr(table, f"integers{count}")[result] = define(f"pl_python_{names[result]}{count}", function, CALLBACK_FAILED)
+    for count, function in enumerate(doubles, 1):
+        setattr(table, f"double{count}", define(f"pl_python_double{count}", function, CALLBACK_FAILED_DOUBLE))
+
+    def explained(handle: int, trouble: int, integer: int, number: float, message: Any, capacity: int) -> None:
+        kind = CallbackTrouble(trouble)
+        error = explain(handle, kind, number if kind is CallbackTrouble.TOO_LARGE else integer, _pending.error)
+        if error is not None:
+            _pending.error = error
+            _write_message(error, message, capacity)
+
+    table.explain = define("pl_python_explain", explained, None)
+    lib.pl_callbacks_set(table)
 
 
 # One dynamic-link universe
@@ -512,7 +622,9 @@ class Member:
     def note_trouble(self) -> None:
         """Keep what went wrong in C as a failure."""
         if self._instances is not None and self._describe is not None:
-            self.note_failure(self._describe(self._instances.take_trouble()))
+            error = self._describe(self._instances.take_trouble())
+            if not self.shared.cause:  # else the end of the linker is what stopped it
+                self.note_failure(error)
 
     def die(self) -> None:
         """Leave every rendezvous for good."""
@@ -845,6 +957,7 @@ class Source(enum.IntEnum):
     HOST = lib.PL_SOURCE_HOST
     BUILTIN = lib.PL_SOURCE_BUILTIN
     TAG = lib.PL_SOURCE_TAG
+    CALLBACK = lib.PL_SOURCE_CALLBACK
 
 
 class Builtin(enum.IntEnum):
@@ -980,8 +1093,15 @@ class Library:
             release_host(handle)
 
 
+_SLOT = struct.Struct("=Q")
+assert _SOURCE.size + _SLOT.size == ffi.sizeof("pl_filling")
+
+
 class Operation:
-    """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures. Keeps the libraries it names."""
+    """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures. Keeps the libraries it names.
+
+    ``fillings`` are slots with the packed sources of the host functions that go there.
+    """
 
     __slots__ = ("_kept", "pointer")
 
@@ -995,7 +1115,7 @@ class Operation:
         loaded: Sequence[Library] = (),
         blocks: Sequence[tuple[Library, int, int]] = (),
         patches: Sequence[tuple[Library, int, int]] = (),
-        host: tuple[int, int, int] | None = None,
+        fillings: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         pointer = self.pointer = ffi.new("pl_operation *")
         kept: list[Any] = [dropped, loaded, [each[0] for each in (*unbound, *blocks, *patches)]]
@@ -1018,10 +1138,10 @@ class Operation:
         if patches:
             kept.append(packed := ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]))
             pointer.patches, pointer.patch_count = packed, len(patches)
+        if fillings:
+            kept.append(buffer := ffi.from_buffer(b"".join([source + _SLOT.pack(slot) for slot, source in fillings])))
+            pointer.fillings, pointer.filling_count = ffi.cast("pl_filling *", buffer), len(fillings)
         self._kept = kept
-        if host is not None:
-            pointer.host_slot, type_address, pointer.host_handle = host
-            pointer.host_type = ffi.cast("pl_type *", type_address)
 
 
 class Log:
@@ -1198,6 +1318,46 @@ def give_birth(
     store = Store(engine_address, memory=memory_limit, table=table_limit, made=birth.store)
     instances = Instances(member, store.context, process, made=birth.instances)
     return Birth(store, watch, instances, instances.take_trouble() if failed else None)
+
+
+# Threads
+
+_ended: dict[int, Callable[[Failure | None, Values], None]] = {}
+_thread_handles = itertools.count(1)
+_threads: dict[int, Any] = {}
+
+
+@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def pl_python_ended(handle: int) -> int:
+    """Tell whoever started the thread what came of it."""
+    thread = _threads.pop(handle)
+    failure = _failure_of(thread.failure) if thread.status else None
+    _ended.pop(handle)(failure, thread.values)
+    return 0
+
+
+def start_thread(instances: Instances, func: Func, arguments: Sequence[int], ended: Callable[[Failure | None, Values], None]) -> None:
+    """Call a function of i32 arguments on a new OS thread, as the thread of its group.
+
+    ``ended`` is called there at the end, with what went wrong or None and with the raw results; it must not raise. MemoryError if there
+    can be no more threads.
+    """
+    handle = next(_thread_handles)
+    thread = ffi.new("pl_thread *", {"instances": instances.pointer, "func": func[0], "count": max(len(arguments), 1), "handle": handle})
+    thread.ended = lib.pl_python_ended
+    for index, argument in enumerate(arguments):
+        thread.values[index].i64 = argument
+    _threads[handle] = thread
+    _ended[handle] = ended
+    if lib.pl_thread_start(thread):
+        del _threads[handle], _ended[handle]
+        raise MemoryError("no more threads can be started")
+
+
+def current_member() -> int:
+    """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
+    group = lib.pl_group_of_thread()
+    return 0 if group == ffi.NULL else int(lib.pl_group_handle(group))
 
 
 # Calls from Python

@@ -11,13 +11,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import pylinker
+from pylinker import SynchronizationAborted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  # enum kind of main.c
 DEADLINE = 60
+
+# A main module with addresses and slots of its own choice: the linker has no slots for its functions before somebody asks.
+ORDINARY = r"""(module
+  (import "env" "memory" (memory 1 1024 shared))
+  (table (export "__indirect_function_table") 1 funcref)
+  (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+  (type $plain (func (result i32)))
+  (func (export "compute")
+    (i32.atomic.store (i32.const 1028) (i32.const 1))
+    (loop $again (br_if $again (i32.eqz (i32.atomic.load (i32.const 1024))))))
+  (func (export "answer") (result i32) (i32.const 42))
+  (func (export "call") (param i32) (result i32) (call_indirect (type $plain) (local.get 0)))
+  (func (export "_start")))"""
 
 uncaptured = 2
 """Descriptor for stacks; conftest.py gives the one that pytest does not capture."""
@@ -128,3 +144,20 @@ class Guest:
     def libraries(self) -> list[str]:
         """Names of what is loaded."""
         return [each.name for each in self.program.libraries]
+
+    def number(self, thread: pylinker.GuestThread | None = None) -> int:
+        """The number of a thread's group, or of main's."""
+        context = self.program._linker.context
+        if thread is None:
+            return context.main_group.state.number
+        return next(number for number, tid in context.tids.items() if tid == thread.tid)
+
+
+def all_aborted(guest: Guest, threads: list[pylinker.GuestThread]) -> None:
+    """Nobody waits, and everything says why it cannot go on."""
+    for thread in threads:
+        with pytest.raises(SynchronizationAborted):
+            thread.join(DEADLINE)
+    for attempt in (guest.main.nothing, lambda: guest.program.spawn("nothing"), lambda: guest.program.dlopen("libtwice.so")):
+        with pytest.raises(SynchronizationAborted):
+            attempt()

@@ -110,35 +110,46 @@ def test_captured_output_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exception_before_a_callbacks_own_try_is_not_lost(monkeypatch):
+NOBODY = bytes(wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'))
+
+
+def test_an_exception_before_a_callbacks_own_try_is_not_lost():
     """A signal handler's exception may come at the first instruction of a callback, where only cffi can catch it."""
-    program = pylinker.Program(
-        bytes(wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'))
-    )
-    targets = pylinker._native._host_functions
-    before = dict(targets)
+    go = pylinker.Program(NOBODY).main["go"]
+    callback = pylinker._native.pl_python_host.__code__
+    entered = []
 
-    class Sudden(dict):
-        def __getitem__(self, handle):
-            if self.armed:
-                self.armed = False
-                raise KeyboardInterrupt
-            return dict.__getitem__(self, handle)
+    def trace(frame, _event, _argument):
+        if frame.f_code is callback:
+            entered.append(frame.f_lasti)
+            raise KeyboardInterrupt
 
-    # The lookup is inside the try; what keeps is looked up in the handler of the try, so this comes out of the callback itself.
-    sudden = Sudden(before)
-    sudden.armed = False
-    monkeypatch.setattr(pylinker._native, "_host_functions", sudden)
-    original = before[max(before)].function
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            go()
+    finally:
+        sys.settrace(None)
+    assert len(entered) == 1
+    with pytest.raises(pylinker.UndefinedSymbolError):
+        go()
 
-    def failing(raw):
-        try:
-            original(raw)
-        finally:
-            sudden.armed = True
 
-    for handle, target in before.items():
-        function = failing if target.function is original else target.function
-        dict.__setitem__(sudden, handle, pylinker._native._HostTarget(function, target.keep))
+def test_an_exception_after_a_callbacks_own_try_is_not_lost(monkeypatch):
+    """Nor one that comes while what the callback raised is being kept."""
+    go = pylinker.Program(NOBODY).main["go"]
+    keep = pylinker._native._keep_pending
+    kept = []
+
+    def interrupted(error):
+        kept.append(type(error))
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+        keep(error)
+
+    monkeypatch.setattr(pylinker._native, "_keep_pending", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        program.main["go"]()
+        go()
+    assert kept == [pylinker.UndefinedSymbolError, KeyboardInterrupt]
+    with pytest.raises(pylinker.UndefinedSymbolError):
+        go()

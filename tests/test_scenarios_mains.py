@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import wasmtime
 
 import pylinker
 from running import lines, run, sizes, spawn
@@ -84,8 +86,9 @@ def test_a_static_program_runs_as_it_is(scenario: Scenario) -> None:
 def test_a_static_program_cannot_have_libraries_and_says_why(scenario: Scenario) -> None:
     directory = scenario("mains")
     with pylinker.Program(directory / "static.wasm") as program:
-        with pytest.raises(pylinker.NotDynamicError, match=r"static\.wasm"):
+        with pytest.raises(pylinker.NotDynamicError, match=r"static\.wasm") as caught:
             program.dlopen("libtool.so")
+        assert caught.value.module == "static.wasm"
         assert [each.name for each in program.libraries] == ["static.wasm"]
     with pytest.raises(pylinker.NotDynamicError, match=r"static\.wasm"):
         pylinker.Program(directory / "static.wasm", preload=["libtool.so"])
@@ -97,9 +100,17 @@ def test_a_program_that_lacks_what_libraries_need_says_what(scenario: Scenario, 
     assert run(scenario("mains") / main, "x") == (0, "static x\n", "")
     with pylinker.Program(scenario("mains") / main, library_path=path) as program:
         for _ in range(2):
-            with pytest.raises(pylinker.LinkError, match=f"main module.*{lacks}"):
+            with pytest.raises(pylinker.NotDynamicError, match=f"main module, {re.escape(main)},.*{lacks}") as caught:
                 program.dlopen("libc.so")
+            assert caught.value.module == main
             assert [each.name for each in program.libraries] == [main]
+
+
+def test_a_program_that_keeps_its_memory_to_itself_says_so() -> None:
+    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory 1) (func (export "_start")))')), name="hermit") as program:
+        with pytest.raises(pylinker.NotDynamicError, match=r"hermit.*--export-memory") as caught:
+            program.memory.read(0, 1)
+        assert caught.value.module == "hermit"
 
 
 def test_a_program_whose_memory_is_full_says_so_and_goes_on(scenario: Scenario) -> None:

@@ -10,12 +10,22 @@ import pytest
 import wasmtime
 
 import pylinker
-from guests import COMPUTE, DEADLINE, NAP, READ, SERVE, SLEEP, WAIT, YIELD, Guest, orderly
+from guests import COMPUTE, DEADLINE, NAP, ORDINARY, READ, SERVE, SLEEP, WAIT, YIELD, Guest, orderly
 from pylinker.errors import InternalError
 from running import used
 from toolchain import Scenario
 
 KINDS = {"yielding": YIELD, "napping": NAP, "sleeping": SLEEP, "computing": COMPUTE, "serving": SERVE}
+
+# An exported import is a function of somebody else: it gets a slot only when it is asked for.
+REEXPORTING = r"""(module
+  (@dylink.0 (mem-info (memory 0 0)))
+  (import "wasi_snapshot_preview1" "sched_yield" (func $pause (result i32)))
+  (import "env" "memory" (memory 1 1024 shared))
+  (import "env" "__indirect_function_table" (table 0 funcref))
+  (type $plain (func (result i32)))
+  (export "pause" (func $pause))
+  (func (export "through") (param i32) (result i32) (call_indirect (type $plain) (local.get 0))))"""
 
 
 @pytest.fixture(autouse=True)
@@ -369,6 +379,17 @@ class TestErrors:
         assert any(isinstance(error, pylinker.UndefinedSymbolError) for error in caught)
 
 
+class TestOrdinaryMain:
+    def test_a_thread_has_all_slots_though_its_table_comes_with_main_and_is_small(self, tmp_path: Path) -> None:
+        (tmp_path / "libyield.so").write_bytes(wasmtime.wat2wasm(REEXPORTING))
+        with pylinker.Program(bytes(wasmtime.wat2wasm(ORDINARY)), threads=True, preload=[tmp_path / "libyield.so"]) as program:
+            library = program.dlopen("libyield.so")
+            answer, pause = program.main["answer"].slot, library["pause"].slot
+            assert len({answer, pause, library["through"].slot, 0}) == 4
+            for slot, result in ((answer, 42), (pause, 0)):
+                assert library.through(slot) == program.spawn(library.through, slot).join(DEADLINE) == result
+
+
 class TestThreadsThatDoNotCome:
     @pytest.fixture
     def slow(self, scenario: Scenario) -> Iterator[Guest]:
@@ -396,18 +417,55 @@ class TestThreadsThatDoNotCome:
         slow.join([thread])
         assert slow.main.open_library("libtwice.so", 2) > 0
 
-    def test_dlsym_of_a_function_without_a_slot_times_out(self, slow: Guest) -> None:
+    def test_dlsym_of_a_function_that_was_never_asked_for_needs_nobody(self, slow: Guest) -> None:
         library = slow.program.dlopen("libplain1.so")
-        assert library["id"].slot > 0
         (thread,) = slow.start(COMPUTE)
-        assert library["id"].slot > 0  # it has one
-        assert library.minus(1) == 999
+        published = slow.program._linker.context.shared._native.published
+        slot = library.address_of("minus")
+        assert slot == library["minus"].slot == slow.main.symbol(library._module.number, "minus") > 0
+        assert slow.main.call(slot, 1) == 999
+        assert slow.program._linker.context.shared._native.published == published
+        slow.join([thread])
+        assert slow.program.spawn("call", slot, 1).join(DEADLINE) == 999
+
+    def test_dlsym_of_a_function_without_a_slot_times_out(self, slow: Guest, tmp_path: Path) -> None:
+        (tmp_path / "libyield.so").write_bytes(wasmtime.wat2wasm(REEXPORTING))
+        library = slow.program.dlopen(tmp_path / "libyield.so")
+        assert slow.main.symbol(library._module.number, "absent") == 0  # dlerror has its memory from now on
+        (thread,) = slow.start(COMPUTE)
         before = used(slow.program)
-        with pytest.raises(pylinker.RendezvousTimeout):
-            library.address_of("minus")
+        for ask in (lambda: library["pause"].slot, lambda: library.address_of("pause")):
+            with pytest.raises(pylinker.RendezvousTimeout) as caught:
+                ask()
+            assert caught.value.thread == thread.tid
+        assert slow.main.symbol(library._module.number, "pause") == 0
+        assert b"0.2 seconds" in slow.memory.cstring(slow.address("message"))
         assert used(slow.program) == before
         slow.join([thread])
-        assert slow.main.call(library.address_of("minus"), 1) == 999
+        slot = library.address_of("pause")
+        slow["stop"] = 0
+        (thread,) = slow.start(COMPUTE)
+        assert library["pause"].slot == slot  # it has one
+        slow.join([thread])
+        assert library.through(slot) == 0
+        assert slow.program.spawn(library.through, slot).join(DEADLINE) == 0
+
+    def test_dlsym_of_a_function_of_an_ordinary_main_times_out(self) -> None:
+        main = bytes(wasmtime.wat2wasm(ORDINARY))
+        with pylinker.Program(main, threads=True, rendezvous_timeout=0.2) as program:
+            library = program.main
+            thread = program.spawn("compute")
+            while not program.memory.read(1028, 1)[0]:
+                pass
+            before = used(program)
+            with pytest.raises(pylinker.RendezvousTimeout) as caught:
+                library.address_of("answer")
+            assert caught.value.thread == thread.tid
+            assert used(program) == before
+            program.memory.write(1024, b"\1")
+            thread.join(DEADLINE)
+            slot = library.address_of("answer")
+            assert library.call(slot) == program.spawn("call", slot).join(DEADLINE) == 42
 
     def test_dlclose_is_made_up_for_later(self, slow: Guest) -> None:
         library = slow.program.dlopen("libplain1.so")

@@ -1,4 +1,7 @@
-"""A failure at each step of the protocol. Afterwards everyone goes on, or everyone has SynchronizationAborted; nobody waits for ever."""
+"""A failure at each step of the protocol. Afterwards everyone goes on, or everyone has SynchronizationAborted; nobody waits for ever.
+
+What can fail while an operation is carried out is in test_core_faults.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import wasmtime
 
 import pylinker
-from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, orderly
-from pylinker import SynchronizationAborted
-from pylinker.errors import InternalError
+from corefaults import CoreHalt
+from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
+from pylinker import SynchronizationAborted, _native
 from pylinker.linker.group import InstanceGroup
+from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
 from pylinker.runtime.store import GuestStore
@@ -44,7 +49,7 @@ class Injected(Exception):  # noqa: N818 - it says what it is
 class Fault:
     """Makes a method fail in one thread, once."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: BaseException | None = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException | None = None) -> None:
         self.error = error or Injected(f"in {owner.__name__}.{name}")
         self.thread: threading.Thread | None = None  # None: in any
         self.spared: set[threading.Thread] = set()  # but not in these
@@ -82,16 +87,6 @@ def until_pending(guest: Guest) -> None:
     """Wait until a leader has put its barrier up."""
     while not guest.program._linker.context.shared.dl_operation_pending_load(pylinker._native.SEQ_CST):
         time.sleep(0.001)
-
-
-def all_aborted(guest: Guest, threads: list[pylinker.GuestThread]) -> None:
-    """Nobody waits, and everything says why it cannot go on."""
-    for thread in threads:
-        with pytest.raises(SynchronizationAborted):
-            thread.join(DEADLINE)
-    for attempt in (guest.main.nothing, lambda: guest.program.spawn("nothing"), lambda: guest.program.dlopen("libtwice.so")):
-        with pytest.raises(SynchronizationAborted):
-            attempt()
 
 
 class TestLeader:
@@ -141,7 +136,7 @@ class TestLeader:
             guest.main.nothing()
         assert later.value.__cause__ is fault.error
 
-    @pytest.mark.parametrize("name", ["_instantiate", "relocate"])
+    @pytest.mark.parametrize("name", ["apply", "relocate"])
     def test_fails_before_the_first_barrier(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         threads = guest.start(YIELD, NAP)
         before = used(guest.program)
@@ -218,30 +213,6 @@ class TestFollower:
         guest.program._linker.threads.end(status=3)
         all_aborted(guest, [leader, *threads])
 
-    @pytest.mark.parametrize("error", [Injected("replay"), InternalError("replay"), pylinker.LinkError("replay"), MemoryError("replay")])
-    def test_fails_to_replay(self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-        with Guest(scenario("threads"), preempt=True) as guest:
-            threads = guest.start(COMPUTE, COMPUTE, YIELD, NAP, SERVE)  # the first is never parked: the leader waits for it
-            fault = Fault(monkeypatch, InstanceGroup, "replay", error)
-            fault.thread = threads[0].thread
-            leader = guest.program.spawn("open_library", "libtwice.so", 2)
-            with pytest.raises(type(error), match="replay"):
-                threads[0].join(DEADLINE)
-            for thread in [leader, *threads[1:]]:
-                with pytest.raises(SynchronizationAborted) as caught:
-                    thread.join(DEADLINE)
-                assert caught.value.__cause__ is error
-            all_aborted(guest, [])
-
-    def test_that_is_idle_fails_to_replay(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        threads = guest.start(YIELD, NAP)
-        fault = Fault(monkeypatch, InstanceGroup, "replay")
-        fault.thread = threading.current_thread()
-        assert guest.program.spawn("open_library", "libtwice.so", 2).join(DEADLINE) > 0
-        with pytest.raises(Injected):
-            guest.main.nothing()
-        all_aborted(guest, threads)
-
     def test_is_cancelled_between_the_barriers(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
         threads = guest.start(YIELD, YIELD)
         halt = Halt(monkeypatch, LinkerState, "add")
@@ -255,23 +226,26 @@ class TestFollower:
         halt.go.set()
         all_aborted(guest, [leader])
 
-    def test_program_is_closed_while_one_replays(self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("name", ["global_new", "instance_new", "table_set"])
+    @pytest.mark.parametrize("follower", [COMPUTE, YIELD])
+    def test_program_is_closed_while_one_replays(self, scenario: Scenario, name: str, follower: int) -> None:
         with Guest(scenario("threads"), preempt=True) as guest:
-            threads = guest.start(COMPUTE, COMPUTE, SLEEP)
-            halt = Halt(monkeypatch, InstanceGroup, "replay")
-            leader = guest.program.spawn("open_library", "libtwice.so", 2)
-            assert halt.reached.wait(DEADLINE)
-            closer = threading.Thread(target=guest.program.close)
-            closer.start()
-            try:
-                with pytest.raises(SynchronizationAborted):
-                    leader.join(DEADLINE)
-            finally:
-                halt.go.set()
-                closer.join()
-            for thread in threads:
-                with pytest.raises(SynchronizationAborted):
-                    thread.join(DEADLINE)
+            threads = guest.start(follower, COMPUTE, SLEEP)
+            with CoreHalt(name, [threads[0].thread], timeout=DEADLINE) as halt:
+                # This library has a start function, which the end of the program stops.
+                leader = guest.program.spawn("open_library", "libplain1.so", 2)
+                assert halt.reached.wait(DEADLINE)
+                closer = threading.Thread(target=guest.program.close)
+                closer.start()
+                try:
+                    with pytest.raises(SynchronizationAborted):
+                        leader.join(DEADLINE)
+                finally:
+                    halt.go.set()
+                    closer.join()
+                for thread in threads:
+                    with pytest.raises(SynchronizationAborted):
+                        thread.join(DEADLINE)
 
 
 class TestSpawnFailsHalfWay:
@@ -279,15 +253,10 @@ class TestSpawnFailsHalfWay:
         ("owner", "name"),
         [
             (LinkerShared, "subscribe"),
-            (GuestStore, "__init__"),
-            (InstanceGroup, "share_memory"),
-            (InstanceGroup, "make_table"),
-            (InstanceGroup, "make_stack_pointer"),
-            (InstanceGroup, "apply"),
-            (InstanceGroup, "_instantiate"),
-            (InstanceGroup, "_set_slot"),
-            (InstanceGroup, "_start_thread_locals"),
+            (Groups, "_everything"),
             (LinkerState, "new_block"),
+            (GuestStore, "__init__"),
+            (InstanceGroup, "__init__"),
             (LinkerShared, "write_linker_state_blocking_holding_topology"),
             (Linker, "create_instance_group"),
             (Linker, "prepare_for_instance_group"),
@@ -296,9 +265,7 @@ class TestSpawnFailsHalfWay:
         ids=lambda value: getattr(value, "__name__", value),
     )
     @pytest.mark.parametrize("error", [Injected, pylinker.LimitError])
-    def test_and_leaves_nothing(
-        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: type[Exception]
-    ) -> None:
+    def test_and_leaves_nothing(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: type[Exception]) -> None:
         threads = guest.start(YIELD, NAP, SERVE)
         guest.program.dlopen("libtwice.so")
         library = guest.program.dlopen("libplain2.so")
@@ -315,7 +282,7 @@ class TestSpawnFailsHalfWay:
         assert guest.join(threads) == [0, 1, 2]
 
     def test_in_the_guest_gives_minus_one(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        fault = Fault(monkeypatch, threading.Thread, "start", RuntimeError("can't start new thread"))
+        fault = Fault(monkeypatch, _native, "start_thread", MemoryError("no more threads can be started"))
         assert guest.main.start_threads(0, 3, YIELD, 0) == 2
         assert fault.happened.is_set()
         assert guest.array("told", 3)[0] == -1
@@ -327,7 +294,7 @@ class TestSpawnFailsHalfWay:
         busy = [guest.program.spawn("reopen", "libplain1.so", "id", 1021, 30) for _ in range(3)]
         for _ in range(10):
             with monkeypatch.context() as patch:
-                Fault(patch, InstanceGroup, "share_memory")  # only new groups come here
+                Fault(patch, InstanceGroup, "__init__")  # only new groups come here
                 with pytest.raises(Injected):
                     guest.program.spawn("nothing")
         assert [thread.join(DEADLINE) for thread in busy] == [0, 0, 0]

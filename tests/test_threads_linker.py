@@ -14,6 +14,7 @@ from guests import COMPUTE, DEADLINE, YIELD, Guest
 from pylinker import _native
 from pylinker.errors import InternalError
 from pylinker.linker.group import InstanceGroup
+from pylinker.sync import LinkerShared
 from toolchain import Scenario
 
 
@@ -127,6 +128,27 @@ def test_a_group_that_is_behind_catches_up_before_it_is_looked_at(guest: Guest) 
     library = guest.program.dlopen("libtwice.so", pylinker.RTLD_NOLOAD)
     assert library.twice(21) == 42
     guest.join([other])
+
+
+def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an operation has changed counts as soon as it is published."""
+    linker = guest.program._linker
+    idle = Idle(guest)
+    found: list[object] = []
+    synchronize = LinkerShared.synchronize_link_operation
+
+    def then_spawn(*arguments: object, **keywords: object) -> None:
+        synchronize(*arguments, **keywords)
+        library = linker.state.modules[-1]
+        found.append(idle.do(lambda: guest.program.spawn(lambda: linker.group.has(library)).join(DEADLINE)))
+
+    guest.program.spawn(int).join(DEADLINE)  # a group knows by now what there is
+    monkeypatch.setattr(LinkerShared, "synchronize_link_operation", then_spawn)
+    library = guest.program.dlopen("libtwice.so")
+    monkeypatch.undo()
+    assert found == [True]
+    library.close()
+    idle.leave()
 
 
 # A library that opens another while it is instantiated: in the leader under the write lock, in a follower while it replays.

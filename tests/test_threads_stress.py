@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import pylinker
+from corefaults import CoreDelay
 from guests import DEADLINE, RETURN, Guest, orderly
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.linker import Linker
@@ -57,13 +58,21 @@ class Delays:
             (LinkerShared, "try_write_linker_state"),
             (LinkerShared, "write_linker_state_blocking_holding_topology"),
             (LinkerShared, "unsubscribe"),
-            (InstanceGroup, "replay"),
             (InstanceGroup, "apply"),
             (InstanceGroup, "construct"),
             (Linker, "create_instance_group"),
             (Linker, "shutdown_instance_group"),
         ]:
             monkeypatch.setattr(owner, name, self._delayed(getattr(owner, name)))
+        self._core = [CoreDelay(name, self.pause) for name in ("instance_new", "table_set")]  # of what is carried out
+
+    def __enter__(self) -> None:
+        for delay in self._core:
+            delay.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        for delay in self._core:
+            delay.__exit__(*exception)
 
     def _delayed(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def delayed(*arguments: Any, **keywords: Any) -> Any:
@@ -278,9 +287,9 @@ def test_groups_that_do_everything_at_random(scenario: Scenario, monkeypatch: py
     with orderly(SECONDS + 2 * DEADLINE), Guest(scenario("threads"), preempt=preempt, stack_size=1 << 17) as guest:
         guest["leave_constructor"] = 1
         before = guest.program.libraries
-        Delays(monkeypatch, SEED)
         stress = Stress(guest, groups, SEED, preempt=preempt)
-        stress.run()
+        with Delays(monkeypatch, SEED):
+            stress.run()
         print(dict(stress.done), guest.program.statistics())
         assert all(stress.done[each] for each in ("_open", "_present", "fresh calls", "_churn", "_short"))
         monkeypatch.undo()

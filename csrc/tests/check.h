@@ -177,4 +177,8 @@ void *inject_calloc(size_t count, size_t size) {
     return inject_refuses() ? NULL : (calloc)(count, size);
 }
 
+void *inject_realloc(void *memory, size_t size) {
+    return inject_refuses() ? NULL : (realloc)(memory, size);
+}
+
 #endif

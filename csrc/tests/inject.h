@@ -17,6 +17,7 @@
 void inject_delay(void);
 void *inject_malloc(size_t size);
 void *inject_calloc(size_t count, size_t size);
+void *inject_realloc(void *memory, size_t size);
 
 #undef atomic_load
 #undef atomic_store
@@ -40,5 +41,6 @@ void *inject_calloc(size_t count, size_t size);
 
 #define malloc(size) inject_malloc(size)
 #define calloc(count, size) inject_calloc(count, size)
+#define realloc(memory, size) inject_realloc(memory, size)
 
 #endif

@@ -1,6 +1,6 @@
 """A guest function as a Python callable.
 
-A call goes straight to the C core if it can: plain numbers for numbers, on the main group, with nobody else there. Everything else (strings,
+A call goes straight to the C core if it can: plain numbers for numbers, on the main group, with nobody else there. All else (strings,
 other types, other threads, errors) takes the long way, which says what is wrong.
 """
 

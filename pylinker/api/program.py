@@ -16,7 +16,7 @@ import wasmtime
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
-from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
+from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, HostImports, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pylinker.linker import GuestThread, LoadedModule
+    from pylinker.linker import GuestThread, Imports, LoadedModule
     from pylinker.runtime.memory import Memory
     from pylinker.runtime.wasi import Input, Output
 
@@ -107,6 +107,7 @@ class Program:
         stdin: Input = None,
         stdout: Output = None,
         stderr: Output = None,
+        imports: Imports | None = None,
         bind_now: bool = False,
         stack_size: int = 1 << 20,
         threads: bool = False,
@@ -119,6 +120,7 @@ class Program:
         _check_lists(args=args, library_path=library_path, preload=preload)
         _check_texts("args", args)
         _check_texts("env", [*(env or {}), *(env or {}).values()])
+        given = HostImports(imports)
         limits = limits or Limits()
         if not 0 < stack_size <= limits.memory:
             raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
@@ -154,6 +156,7 @@ class Program:
             rendezvous_timeout=rendezvous_timeout,
             stack_size=stack_size,
             name=self.name,
+            imports=given,
         )
         try:
             start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
@@ -388,6 +391,7 @@ class CDLL(Library):
         stdin: Input = None,
         stdout: Output = None,
         stderr: Output = None,
+        imports: Imports | None = None,
         bind_now: bool = False,
         stack_size: int = 1 << 20,
         threads: bool = False,
@@ -406,6 +410,7 @@ class CDLL(Library):
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            imports=imports,
             bind_now=bind_now,
             stack_size=stack_size,
             threads=threads,

@@ -10,6 +10,7 @@ from pylinker.linker.dlfcn import (
     RTLD_NOLOAD,
     RTLD_NOW,
 )
+from pylinker.linker.imports import HostImports, Imports
 from pylinker.linker.limits import Limits
 from pylinker.linker.linker import Linker
 from pylinker.linker.locator import Located, Locator
@@ -30,6 +31,8 @@ __all__ = [
     "RTLD_NOW",
     "Definition",
     "GuestThread",
+    "HostImports",
+    "Imports",
     "Limits",
     "Linker",
     "LoadedModule",

@@ -44,6 +44,7 @@ class Change:
         """
         context = self._context
         context.changer = None
+        context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
         try:
             context.shared.synchronize_link_operation(
                 self.topology,
@@ -103,8 +104,9 @@ class _Exclusive:
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
-    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch; ``tids`` has
-    the guest's thread numbers by group.
+    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
+    that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
+    their own, by number.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
@@ -117,12 +119,12 @@ class LinkContext:
         self.turn = _native.Turn()
         self._load_lock = threading.RLock()
         self._main_group: InstanceGroup | None = None
-        self._local = threading.local()
+        self.groups: dict[int, InstanceGroup] = {}
 
     @property
     def group(self) -> InstanceGroup:
         """The group of the calling thread: its own, or for a thread that is none of the guest's, the main group."""
-        group: InstanceGroup | None = getattr(self._local, "group", self._main_group)
+        group = self.groups.get(_native.current_member(), self._main_group)
         if group is None:
             raise InternalError("a program without groups")
         return group
@@ -130,7 +132,7 @@ class LinkContext:
     @property
     def is_guest_thread(self) -> bool:
         """Whether the calling thread has a group of its own."""
-        return hasattr(self._local, "group")
+        return _native.current_member() in self.groups
 
     @property
     def main_group(self) -> InstanceGroup:
@@ -145,12 +147,10 @@ class LinkContext:
     @contextmanager
     def own_group(self, group: InstanceGroup) -> Iterator[None]:
         """Make ``group`` the calling thread's own."""
-        self._local.group = group
         _native.enter_thread(group.state.member)
         try:
             yield
         finally:
-            del self._local.group
             _native.enter_thread(None)
 
     def check_not_instantiating(self) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import wasmtime
-
+from pylinker._native import Source, pack_source
 from pylinker.errors import LinkError
 from pylinker.linker.dlfcn import PROVIDED
 from pylinker.linker.operation import AllocateFunctionTable, HostSlot
@@ -43,7 +42,9 @@ class Closures:
                 return self._free.pop()
             state.table.note_size(group.table_size)
             base = state.table.allocate(_BLOCK, 1, module="closures")
-            host = None if finalizer is None else HostSlot(base, function_type(_HOOK), finalizer)
+            host = None
+            if finalizer is not None:
+                host = HostSlot(base, pack_source(Source.HOST, type_address=function_type(_HOOK), handle=finalizer))
             operation = AllocateFunctionTable(state.table.size, host)
 
             def commit() -> None:
@@ -98,7 +99,7 @@ class Destructors:
     def run(self, modules: Iterable[LoadedModule]) -> None:
         """Run what the modules registered, the last constructed module first, the last registration first.
 
-        All of them run; the first failure (Trap, WasmtimeError, LinkError) is raised at the end.
+        All of them run; the first failure is raised at the end. (A guest may call Python functions, which raise what they like.)
         """
         failure: BaseException | None = None
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
@@ -106,7 +107,7 @@ class Destructors:
                 slot, argument = module.at_exit.pop()
                 try:
                     self._context.group.call_slot(slot, *(() if argument is None else (argument,)))
-                except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError) as error:
+                except Exception as error:  # noqa: BLE001 - raised below
                     failure = failure or error
         try:
             if failure is not None:

@@ -43,9 +43,9 @@ class InstanceGroup:
     """The instances of one thread.
 
     ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the address and size (bytes) of a stack that is
-    its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table and stack pointer are made
+    its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made
     by the linker, or taken from the main module once it is instantiated. ``turn`` is for those who share the group, None if it has a
-    thread of its own.
+    thread of its own; ``program`` is the name of the program, which is that of its main module.
     """
 
     def __init__(
@@ -56,9 +56,11 @@ class InstanceGroup:
         cache: CodeCache,
         log: Log,
         turn: Turn | None,
+        program: str,
         native: _native.Instances | None = None,
     ) -> None:
         self.state = state
+        self._program = program
         self.store = store
         self.native = native or _native.Instances(state.member, store.context, wasi.native)
         self._wasi = wasi
@@ -116,7 +118,9 @@ class InstanceGroup:
 
     def _shared(self, extern: Extern | None, what: str, flags: str) -> Extern:
         if extern is None:
-            raise NotDynamicError(f"the main module does not export its {what}, so libraries cannot use it; link it with {flags}")
+            raise NotDynamicError(
+                f"{self._program} does not export its {what}, so libraries cannot use it; link it with {flags}", module=self._program
+            )
         return extern
 
     @property
@@ -165,7 +169,7 @@ class InstanceGroup:
             main, rest = operation.modules[:1], operation.modules[1:]
             self._apply(LoadModules(main, operation.table_size, ()), operation)
             self._connect_adopted()
-            self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks), operation)
+            self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks, operation.hosts), operation)
         else:
             self._apply(operation, operation)
 
@@ -191,8 +195,12 @@ class InstanceGroup:
                 failure = raised
         try:
             if trouble.stage is Stage.TABLE:
+                if failure is None:
+                    self.table  # noqa: B018 - raises: there is none
                 raise NotDynamicError(
-                    f"the main module's table cannot grow to {trouble.detail} slots: link it with -Wl,--growable-table ({failure})"
+                    f"the table of the main module, {self._program}, cannot grow to {trouble.detail} slots: "
+                    f"link it with -Wl,--growable-table ({failure})",
+                    module=self._program,
                 ) from failure
             if trouble.stage is Stage.OBJECT and module is not None:
                 self._raise_missing(module, trouble.detail)
@@ -219,8 +227,9 @@ class InstanceGroup:
         if isinstance(source, GroupObject) and source.what == "table":
             self.table  # noqa: B018 - raises
         raise NotDynamicError(
-            f"{module.name} needs the stack, but the main module does not export it; link it with -Wl,--export=__stack_pointer",
-            module=module.name,
+            f"{module.name} needs the stack, but the main module, {self._program}, does not export it; "
+            "link it with -Wl,--export=__stack_pointer",
+            module=self._program,
         )
 
     # Life of a module
@@ -338,6 +347,8 @@ def _describe(group: int, trouble: Trouble) -> BaseException:
     if trouble.stage is Stage.TAKEN:
         return InternalError(f"slot {trouble.detail} is free in the leader's table, but taken in group {group}")
     cause = _native.take_pending()
+    if cause is not None and not isinstance(cause, Exception):
+        return cause  # an interrupt, and nobody's failure
     if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):
         failure = exception_of(trouble.failure)
         cause = cause or failure

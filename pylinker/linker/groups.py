@@ -30,15 +30,16 @@ __all__ = ["Groups"]
 class Groups:
     """Makes the groups of one program and takes them out again.
 
-    ``stack_size`` (bytes) is that of each thread but the first.
+    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program.
     """
 
-    def __init__(self, context: LinkContext, process: WasiProcess, cache: CodeCache, *, stack_size: int) -> None:
+    def __init__(self, context: LinkContext, process: WasiProcess, cache: CodeCache, *, stack_size: int, name: str) -> None:
         self._context = context
         self._state = context.state
         self._process = process
         self._cache = cache
         self._stack_size = stack_size
+        self._name = name
         # Threads share the one store that has the process; a single one has it in its own.
         self._known: _Everything | None = None
         self._host = WasiHost(self._new_store(None, hosts_process=True), process, cache) if self._state.threaded else None
@@ -54,9 +55,7 @@ class Groups:
 
     def _new_store(self, member: _native.Member | None, *, hosts_process: bool) -> GuestStore:
         limits = self._state.limits
-        return GuestStore(
-            member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process
-        )
+        return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process)
 
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
         """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
@@ -65,7 +64,7 @@ class Groups:
         try:
             store = self._new_store(state.member, hosts_process=self._host is None)
             host = self._host or WasiHost(store, self._process, self._cache)
-            group = InstanceGroup(state, store, host, self._cache, shared.log.native, self._context.turn)
+            group = InstanceGroup(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
         except BaseException:
             shared.unsubscribe(guard, state)
             raise
@@ -103,8 +102,9 @@ class Groups:
             everything = self._everything()
             if wants_stack and not everything.has_stack_pointer:
                 raise NotDynamicError(
-                    "a thread for a function needs a stack, but the main module does not export its stack pointer; "
-                    "link it with -Wl,--export=__stack_pointer, or start the thread from the guest"
+                    f"a thread for a function needs a stack, but the main module, {self._name}, does not export its stack pointer; "
+                    "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
+                    module=self._name,
                 )
             if wants_stack:
                 stack = (state.memory.allocate(self._stack_size, 16, module="stack of a thread", zero=False), self._stack_size)
@@ -125,7 +125,7 @@ class Groups:
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
                 )
                 store = GuestStore(part.member, made=(birth.store, birth.watch))
-                group = InstanceGroup(part, store, host, self._cache, shared.log.native, None, birth.instances)
+                group = InstanceGroup(part, store, host, self._cache, shared.log.native, None, self._name, birth.instances)
                 group.memory_is_shared = True
                 if birth.trouble is not None:
                     group.raise_trouble(birth.trouble, state.order)
@@ -136,6 +136,7 @@ class Groups:
             raise
         group.stack = stack
         state.groups.append(number)
+        self._context.groups[number] = group
         return group
 
     def _everything(self) -> _Everything:
@@ -147,6 +148,7 @@ class Groups:
 
     def shutdown(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
+        self._context.groups.pop(group.state.number, None)
         group.state.member.die()
         group.close_bounds()
         shared = self._context.shared
@@ -185,12 +187,11 @@ class _Everything:
             for function, slot in module.slots.items()
             if (definition := module.definition_of(function)) is not None
         ]
-        hook = state.finalizer
         self.operation = _native.Operation(
             table_size=state.table.size,
             loaded=[module.native for module in state.order],
             patches=patches,
-            host=None if hook is None else (hook.slot, hook.type_address, hook.handle),
+            fillings=[slot.native for slot in state.host_slots()],
         )
         self.with_thread_locals = [module for module in state.order if module.thread_local is not None]
         makes_table = independent or main is None or not main.info.tables

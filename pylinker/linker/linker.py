@@ -7,13 +7,12 @@ released. Constructors run last, without locks, since they may call the linker; 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import wasmtime
 
 from pylinker import _native
 from pylinker.errors import (
@@ -39,6 +38,7 @@ from pylinker.linker.dlfcn import (
 )
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
+from pylinker.linker.imports import HostImports
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import LoadPlan, Request
@@ -46,7 +46,7 @@ from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
 from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
-from pylinker.linker.threads import ThreadTable
+from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType, Kind, MemoryType
@@ -90,8 +90,9 @@ class Linker:
         rendezvous_timeout: float | None = None,
         stack_size: int = 1 << 20,
         name: str = "program",
+        imports: HostImports | None = None,
     ) -> None:
-        self.state = LinkerState(limits)
+        self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.context = LinkContext(LinkerShared.new(self.state), self.state, preempt=preempt, timeout=rendezvous_timeout)
         self.symbols = Symbols(self.context, bind_now=bind_now)
@@ -101,7 +102,7 @@ class Linker:
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         self._guest_calls = GuestCalls(self)
-        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size)
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, lambda: main_group.memory)
@@ -172,17 +173,13 @@ class Linker:
         main, threads = self.main, self.threads
         if main is None or threads is None or not main.lifecycle_function("wasi_thread_start", _THREAD_START):
             return -1
-        numbers: list[int] = []
-
-        def body(group: InstanceGroup) -> None:
-            group.call(group.function(main, "wasi_thread_start"), numbers[0], argument)
-
+        entry = GuestEntry(main, "wasi_thread_start", lambda tid: (tid, argument))
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
-            return threads.start(body, wants_stack=False, on_number=numbers.append).tid
+            return threads.start(entry, wants_stack=False).tid
         except SynchronizationAborted:
             raise
-        except (LinkError, RuntimeError) as error:
+        except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread-spawn: %s", error)
             return -1
 
@@ -290,6 +287,7 @@ class Linker:
             new = set(plan.new)
             self.state.add(module for module in plan.scope if module in new)
             self.state.order += plan.new
+            plan.pointers.keep()
             if global_:
                 promoted.extend(self.state.add_to_global_scope(plan.scope))
 
@@ -320,7 +318,7 @@ class Linker:
         for module in operation.modules:
             module.check_thread_locals()
             blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
-        return LoadModules(operation.modules, operation.table_size, operation.patches, tuple(filter(None, blocks)))
+        return dataclasses.replace(operation, blocks=tuple(filter(None, blocks)))
 
     def _construct(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
         """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
@@ -597,5 +595,5 @@ def _logged(what: str) -> Iterator[None]:
     """Log what goes wrong where another failure is on its way to the caller already."""
     try:
         yield
-    except (LinkError, wasmtime.WasmtimeError, wasmtime.Trap) as error:
+    except Exception as error:  # noqa: BLE001 - a guest may call Python functions, which raise what they like
         logger.warning("%s: %s", what, error)

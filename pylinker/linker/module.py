@@ -36,9 +36,11 @@ __all__ = [
     "OwnTag",
     "Plt",
     "PltEntry",
+    "PythonCall",
     "ThreadLocalCell",
     "WasiCall",
 ]
+
 
 class Definition(NamedTuple):
     """What a symbol means: an export of a module."""
@@ -127,7 +129,16 @@ class OwnTag:
     type: TagType
 
 
-ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | OwnTag
+@dataclass(frozen=True, slots=True)
+class PythonCall:
+    """A Python function of the program's user, for one type: ``source`` as the core has it. It does not keep the function."""
+
+    name: str
+    type: FuncType
+    source: bytes
+
+
+ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
 
 
 @dataclass(slots=True)

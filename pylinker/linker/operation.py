@@ -16,7 +16,16 @@ from pylinker import _native
 if TYPE_CHECKING:
     from pylinker.linker.module import Definition, LoadedModule
 
-__all__ = ["AllocateFunctionTable", "DlOperation", "HostSlot", "LoadModules", "ResolveFunction", "SlotPatch", "ThreadLocalBlock", "UnloadModule"]
+__all__ = [
+    "AllocateFunctionTable",
+    "DlOperation",
+    "HostSlot",
+    "LoadModules",
+    "ResolveFunction",
+    "SlotPatch",
+    "ThreadLocalBlock",
+    "UnloadModule",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +54,20 @@ class ThreadLocalBlock:
 
 @dataclass(frozen=True, slots=True)
 class HostSlot:
-    """Table slot ``slot`` holds a host function of its own in each group: a type (address) and a handle of :mod:`pylinker._native`."""
+    """Table slot ``slot`` holds a host function of its own in each group; ``source`` is what :func:`pylinker._native.pack_source` gives."""
 
     slot: int
-    type_address: int
-    handle: int
+    source: bytes
+
+    @property
+    def native(self) -> tuple[int, bytes]:
+        """The same for the core."""
+        return self.slot, self.source
 
 
 @dataclass(frozen=True)
 class LoadModules:
-    """Instantiate ``modules`` in this order in a table of at least ``table_size`` slots, then fill the slots of ``patches``.
+    """Instantiate ``modules`` in this order in a table of at least ``table_size`` slots, then fill the slots of ``patches`` and ``hosts``.
 
     ``blocks`` has the thread-local blocks of all groups that do not use a module's initial copy.
     """
@@ -63,6 +76,7 @@ class LoadModules:
     table_size: int
     patches: tuple[SlotPatch, ...]
     blocks: tuple[ThreadLocalBlock, ...] = ()
+    hosts: tuple[HostSlot, ...] = ()
 
     def __repr__(self) -> str:
         return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
@@ -75,6 +89,7 @@ class LoadModules:
             loaded=[module.native for module in self.modules],
             blocks=[(block.module.native, block.group, block.address) for block in self.blocks],
             patches=[patch.native for patch in self.patches],
+            fillings=[host.native for host in self.hosts],
         )
 
 
@@ -101,8 +116,7 @@ class AllocateFunctionTable:
     @cached_property
     def native(self) -> _native.Operation:
         """The same for the core."""
-        host = None if self.host is None else (self.host.slot, self.host.type_address, self.host.handle)
-        return _native.Operation(table_size=self.table_size, host=host)
+        return _native.Operation(table_size=self.table_size, fillings=[] if self.host is None else [self.host.native])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pylinker.errors import (
     UnsupportedError,
 )
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
+from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.locator import read_regular
 from pylinker.linker.module import (
     Cell,
@@ -35,6 +36,7 @@ from pylinker.linker.module import (
     OwnTag,
     Plt,
     PltEntry,
+    PythonCall,
     ThreadLocalCell,
     WasiCall,
 )
@@ -71,7 +73,9 @@ class Request:
 class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
-    Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first).
+    Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
+    ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
+    ``pointers`` (to functions of the program's user).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -83,6 +87,8 @@ class LoadPlan:
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
+        self.pointers = NewPointers(state.imports, state.table)
+        self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
         self.new: list[LoadedModule] = []
 
@@ -226,17 +232,18 @@ class LoadPlan:
         Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError, UnsupportedError, LimitError.
         """
         undefined: list[UndefinedSymbol] = []
+        notes: list[str] = []
         patches: list[SlotPatch] = []
         ready = set(self.state.known)
         lookup_scope = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
         for module in self.new:
-            resolver = _Resolver(self, module, lookup_scope, ready, undefined, patches, bind_now=bind_now)
+            resolver = _Resolver(self, module, lookup_scope, ready, undefined, patches, notes, bind_now=bind_now)
             module.sources = [resolver.source(each) for each in module.info.imports]
             ready.add(module)
         if undefined:
-            raise UndefinedSymbolError(undefined)
+            raise UndefinedSymbolError(undefined, note="; ".join(notes))
         self._write_down()
-        return LoadModules(tuple(self.new), self._table_size(), tuple(patches))
+        return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=tuple(self.pointers.slots))
 
     def _write_down(self) -> None:
         """Make the records from which all groups instantiate the new modules."""
@@ -280,10 +287,12 @@ class LoadPlan:
     @property
     def given_slots(self) -> list[int]:
         """The table slots that the plan gave to functions, of new modules and of others."""
-        return [module.slots[function] for module, function in self._given if function in module.slots]
+        given = [module.slots[function] for module, function in self._given if function in module.slots]
+        return given + [each.slot for each in self.pointers.slots]
 
     def undo(self) -> None:
         """Give back memory and slots."""
+        self.pointers.undo()
         for module, function in self._given:
             slot = module.slots.pop(function, None)
             if slot is not None:
@@ -304,9 +313,11 @@ class _Resolver:
         ready: set[LoadedModule],
         undefined: list[UndefinedSymbol],
         patches: list[SlotPatch],
+        notes: list[str],
         *,
         bind_now: bool,
     ) -> None:
+        self._notes = notes
         self._plan = plan
         self._state = plan.state
         self._module = module
@@ -355,7 +366,19 @@ class _Resolver:
         """Whether a library registers a destructor with this function: that is the linker's to run, whoever defines it."""
         return name in ("__cxa_atexit", "atexit") and not self._module.is_main and self._module.find(name) is None
 
+    def _given(self, wanted: Import) -> bool:
+        """Whether the program's user gives a function for an import, and no module that comes later defines it."""
+        if (wanted.module, wanted.name) not in self._state.imports:
+            return False
+        return wanted.module != "env" or self._state.lookup(wanted.name, self._plan.following) is None
+
+    def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
+        callback = self._state.imports.callback(wanted.module, wanted.name, type_, importer=self._module)
+        return PythonCall(wanted.name, type_, callback.source)
+
     def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
+        if wanted.module != "env" and self._given(wanted):
+            return self._python(wanted, type_)
         if wanted.module == _WASI and wanted.name in WASI_PREVIEW1:
             self._same(wanted, type_, WASI_PREVIEW1[wanted.name], "WASI preview 1")
             return WasiCall(wanted.name)
@@ -363,6 +386,8 @@ class _Resolver:
         if wanted.module == "env":
             provided = PROVIDED.get(wanted.name)
             definition = None if self._is_destructor_call(wanted.name) else self._lookup(wanted.name)
+            if definition is None and self._given(wanted):
+                return self._python(wanted, type_)
             if definition is None and provided is not None:
                 self._same(wanted, type_, provided, "pylinker")
                 return HostCall(wanted.name, provided)
@@ -428,6 +453,8 @@ class _Resolver:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
         definition = self._lookup(wanted.name)
         if definition is None:
+            if ("env", wanted.name) in self._state.imports:
+                return self._host_cell(wanted)
             if self._is_weak(wanted):
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "function pointer")
@@ -435,6 +462,14 @@ class _Resolver:
             raise self._mismatch(wanted, "function", definition)
         self._use(definition)
         return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
+
+    def _host_cell(self, wanted: Import) -> ImportSource:
+        everything = (*self._state.modules, *self._plan.new)
+        try:
+            return Cell(wanted.name, self._plan.pointers.slot_for(wanted.name, importer=self._module, modules=everything))
+        except UnknownTypeError as error:
+            self._notes.append(str(error))
+            return self._missing(wanted, "function pointer")
 
     def _tag(self, wanted: Import, type_: TagType) -> ImportSource:
         definition = self._lookup(wanted.name) if wanted.module == "env" else None

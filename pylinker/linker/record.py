@@ -17,6 +17,7 @@ from pylinker.linker.module import (
     HostCall,
     OwnTag,
     Plt,
+    PythonCall,
     ThreadLocalCell,
     WasiCall,
 )
@@ -100,6 +101,8 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
         return wasi_source(source.name)
     if isinstance(source, HostCall):
         return host(source)
+    if isinstance(source, PythonCall):
+        return source.source
     if isinstance(source, GroupObject):
         return pack_source(_OBJECTS[source.what])
     if isinstance(source, Constant):

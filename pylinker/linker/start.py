@@ -119,6 +119,10 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
     plan.discover([module])
     module.code = cache.load(main.data, name=module.name)
     _check_threads(linker, [module], shared=any(each.limits.shared for each in _imported([module], MemoryType)))
+    if requests and linker.state.imports:
+        preview = linker.new_plan()
+        preview.discover(requests)
+        plan.following = preview.scope
     operation = plan.resolve(bind_now=False)
     for type_ in _imported([module], MemoryType):
         linker.group.make_memory(type_)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from pylinker.errors import LimitError
+from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule, OwnTag
 from pylinker.linker.operation import HostSlot, ThreadLocalBlock
@@ -126,11 +127,12 @@ class LinkerState:
 
     Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
     ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
-    (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
+    (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
+    program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None). LinkerShared guards it.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, imports: HostImports | None = None) -> None:
         self.limits = limits
         self.modules: list[LoadedModule] = []
         self.global_scope: list[LoadedModule] = []
@@ -141,6 +143,7 @@ class LinkerState:
         self.groups: list[int] = []
         self.blocks: dict[int, dict[LoadedModule, ThreadLocalBlock]] = {}
         self.finalizer: HostSlot | None = None
+        self.imports = HostImports() if imports is None else imports
         self.threaded = False
         self.main: LoadedModule | None = None
         self.table_maximum: int | None = None
@@ -165,6 +168,10 @@ class LinkerState:
             return self._free_places.pop()
         self._places += 1
         return self._places - 1
+
+    def host_slots(self) -> list[HostSlot]:
+        """Return the table slots that every group fills with a host function of its own."""
+        return [*self.imports.slots(), *([] if self.finalizer is None else [self.finalizer])]
 
     def by_name(self, name: str) -> LoadedModule | None:
         """Return the module that was loaded under this name."""

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import wasmtime
@@ -14,10 +15,12 @@ import wasmtime
 from pylinker import _native
 from pylinker.errors import InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
+from pylinker.runtime.failures import has_trapped
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.linker import Linker
+    from pylinker.linker.module import LoadedModule
 
 __all__ = ["GuestThread", "ThreadTable"]
 
@@ -33,10 +36,11 @@ _PATIENCE = 5.0
 class GuestThread:
     """A thread of the guest, in an instance group and on an OS thread of its own.
 
-    ``tid`` is its number in the guest, positive and unique in the program.
+    ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's thread, or None for one the guest has
+    started: it is made by the C core, and has nothing to do with Python while the guest calls nothing of it.
     """
 
-    def __init__(self, table: ThreadTable, tid: int, body: Callable[[InstanceGroup], Any], name: str) -> None:
+    def __init__(self, table: ThreadTable, tid: int, body: Callable[[InstanceGroup], Any] | GuestEntry, name: str) -> None:
         self._table = table
         self._body = body
         self._result: Any = None
@@ -44,7 +48,9 @@ class GuestThread:
         self._done = threading.Event()
         self._group: InstanceGroup | None = None
         self.tid = tid
-        self.thread = threading.Thread(target=self._run, name=f"{name}-{tid}", daemon=True)
+        self.thread: threading.Thread | None = None
+        if not isinstance(body, GuestEntry):
+            self.thread = threading.Thread(target=self._run, args=(body,), name=f"{name}-{tid}", daemon=True)
 
     def __repr__(self) -> str:
         state = "running" if not self._done.is_set() else "failed" if self._failure else "finished"
@@ -55,6 +61,16 @@ class GuestThread:
         """Whether the thread has not ended yet."""
         return not self._done.is_set()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the calling thread is this one."""
+        group = self._group
+        return (
+            self.thread is threading.current_thread()
+            if self.thread
+            else group is not None and group.state.number == _native.current_member()
+        )
+
     def join(self, timeout: float | None = None) -> Any:
         """Wait for the thread to end and return what its function returned.
 
@@ -63,7 +79,8 @@ class GuestThread:
         """
         if not self._done.wait(timeout):
             raise TimeoutError(f"thread {self.tid} has not ended after {timeout} seconds")
-        self.thread.join()
+        if self.thread is not None:
+            self.thread.join()
         if self._failure is not None:
             raise self._failure
         return self._result
@@ -72,7 +89,7 @@ class GuestThread:
         """Wait for the thread to end, whatever its result; False after ``timeout`` seconds."""
         if not self._done.wait(timeout):
             return False
-        if self.thread.ident is not None:
+        if self.thread is not None and self.thread.ident is not None:
             self.thread.join()
         return True
 
@@ -81,12 +98,17 @@ class GuestThread:
         self._end()
 
     def begin(self, group: InstanceGroup) -> None:
-        """Start the OS thread, in this group. RuntimeError if there can be no more threads."""
+        """Start the OS thread, in this group. RuntimeError or MemoryError if there can be no more threads."""
         group.native.set_thread(self.tid)
         self._group = group
         self._table.linker.context.tids[group.state.number] = self.tid
         try:
-            self.thread.start()
+            if self.thread is not None:
+                self.thread.start()
+            else:
+                assert isinstance(self._body, GuestEntry)
+                func = group.function(self._body.module, self._body.name)
+                _native.start_thread(group.native, func, (*self._body.arguments(self.tid),), self._ended)
         except BaseException:
             self._leave(group)
             raise
@@ -96,13 +118,33 @@ class GuestThread:
         self._table.linker.context.tids.pop(group.state.number, None)
         self._table.linker.shutdown_instance_group(group)
 
-    def _run(self) -> None:
-        linker = self._table.linker
+    def _run(self, body: Callable[[InstanceGroup], Any]) -> None:
+        """What Python's thread does."""
         group = self._group
         assert group is not None
+
+        def call() -> Any:
+            with self._table.linker.context.own_group(group):
+                return body(group)
+
+        self._finish(call, group)
+
+    def _ended(self, failure: _native.Failure | None, _values: _native.Values) -> None:
+        """Hear, on the thread that the core has made, what came of it."""
+        group = self._group
+        assert group is not None
+
+        def call() -> None:
+            _native.enter_thread(None)
+            if failure is not None:
+                group.store.raise_failure(failure)
+
+        self._finish(call, group)
+
+    def _finish(self, call: Callable[[], Any], group: InstanceGroup) -> None:
+        """Note what ``call`` comes to, end the program if that is its end, and leave it."""
         try:
-            with linker.context.own_group(group):
-                self._result = self._body(group)
+            self._result = call()
         except wasmtime.ExitTrap as exit_:
             self._failure = SynchronizationAborted("the program has ended")
             self._table.end(status=exit_.code)
@@ -112,12 +154,21 @@ class GuestThread:
                 self._table.end(failure=error)
         finally:
             self._leave(group)
-            del group
+            del group, call
             self._end()
 
     def _end(self) -> None:
         self._table.forget(self)
         self._done.set()
+
+
+@dataclass(frozen=True)
+class GuestEntry:
+    """Where a thread begins that the guest has started: an exported function, and its arguments, given the thread's number."""
+
+    module: LoadedModule
+    name: str
+    arguments: Callable[[int], tuple[int, ...]]
 
 
 def _is_guests(error: BaseException) -> bool:
@@ -127,7 +178,7 @@ def _is_guests(error: BaseException) -> bool:
     """
     if isinstance(error, SynchronizationAborted):
         return False
-    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or isinstance(error.__cause__, wasmtime.Trap)
+    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or has_trapped(error)
 
 
 class ThreadTable:
@@ -151,12 +202,10 @@ class ThreadTable:
     def __len__(self) -> int:
         return len(self._alive)
 
-    def start(
-        self, body: Callable[[InstanceGroup], Any], *, wants_stack: bool, on_number: Callable[[int], None] | None = None
-    ) -> GuestThread:
+    def start(self, body: Callable[[InstanceGroup], Any] | GuestEntry, *, wants_stack: bool) -> GuestThread:
         """Start a thread: create a group, and run ``body`` in it on a thread of its own.
 
-        ``on_number`` is told the thread's number before it runs. Blocks, cooperatively, for the linker. Raises LimitError, or what kept
+        Blocks, cooperatively, for the linker. Raises LimitError, or what kept
         the group from being created; nothing is left then.
         """
         with self._lock:
@@ -168,8 +217,6 @@ class ThreadTable:
             thread = GuestThread(self, tid, body, self._name)
             self._alive[tid] = thread
         try:
-            if on_number is not None:
-                on_number(tid)
             prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack)
             try:
                 group = self.linker.create_instance_group(prepared)
@@ -204,7 +251,7 @@ class ThreadTable:
     def join_all(self) -> None:
         """Wait until all threads have stopped. One that the guest blocks where nothing reaches it is given up with a warning."""
         deadline = time.monotonic() + _PATIENCE
-        while others := [thread for thread in list(self._alive.values()) if thread.thread is not threading.current_thread()]:
+        while others := [thread for thread in list(self._alive.values()) if not thread.is_current]:
             for thread in others:  # and those that they have started meanwhile
                 if not thread.stopped(max(0.0, deadline - time.monotonic())):
                     logger.warning("%r does not stop: it waits in guest code; it is left behind", thread)

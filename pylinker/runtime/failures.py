@@ -10,7 +10,7 @@ from wasmtime import _bindings
 from pylinker._native import Failure
 from pylinker.errors import InternalError
 
-__all__ = ["GuestExit", "exception_of", "summary"]
+__all__ = ["GuestExit", "exception_of", "has_trapped", "note_trap", "summary"]
 
 
 class GuestExit(wasmtime.ExitTrap):
@@ -33,6 +33,19 @@ def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError:
         error = ctypes.cast(failure.error, ctypes.POINTER(_bindings.wasmtime_error_t))
         return wasmtime.WasmtimeError._from_ptr(error)
     raise InternalError("a failure with neither trap nor error")
+
+
+_TRAPPED = "_pylinker_trapped"
+
+
+def note_trap(error: BaseException) -> None:
+    """Note that a guest has trapped for what a Python function raised; the error may have a cause of its own, which stays."""
+    vars(error)[_TRAPPED] = True
+
+
+def has_trapped(error: BaseException) -> bool:
+    """Whether a guest has trapped for this error."""
+    return isinstance(error.__cause__, wasmtime.Trap) or _TRAPPED in vars(error)
 
 
 def summary(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from pylinker._native import Extern, Failure, Func, Instance, Member, Shared
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.runtime.code import Code
 from pylinker.runtime.engine import address_of, engine
-from pylinker.runtime.failures import exception_of
+from pylinker.runtime.failures import exception_of, note_trap
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.wasm import Limits, MemoryType
@@ -198,6 +198,7 @@ class GuestStore:
             if not isinstance(exception, wasmtime.Trap):
                 # A trap that a host function made comes back as an error; to the guest, and so to its caller, it was a trap.
                 exception = wasmtime.Trap(str(exception))
+            note_trap(pending)
             raise pending from pending.__cause__ or exception
         finally:
             del (

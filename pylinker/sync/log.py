@@ -6,7 +6,6 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from pylinker import _native
-
 from pylinker.errors import InternalError
 
 __all__ = ["OperationLog"]

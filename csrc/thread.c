@@ -1,0 +1,31 @@
+/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `ended` has returned. */
+#include "thread.h"
+
+#include <pthread.h>
+
+static _Thread_local pl_group *own_group;
+
+void pl_group_enter_thread(pl_group *group) {
+    own_group = group;
+}
+
+pl_group *pl_group_of_thread(void) {
+    return own_group;
+}
+
+static void *run(void *argument) {
+    pl_thread *thread = argument;
+    own_group = pl_instances_group(thread->instances);
+    thread->status = pl_instances_call(thread->instances, &thread->func, thread->values, thread->count, &thread->failure);
+    thread->ended(thread->handle);
+    return NULL;
+}
+
+int pl_thread_start(pl_thread *thread) {
+    pthread_t made;
+    if (pthread_create(&made, NULL, run, thread) != 0) {
+        return -1;
+    }
+    pthread_detach(made);
+    return 0;
+}

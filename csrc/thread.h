@@ -1,0 +1,38 @@
+/* thread: an OS thread that runs one guest function in a group of its own.
+ *
+ * The thread is made here and not by Python, so that a thread the guest starts needs neither Python nor the GIL until it ends: the group is
+ * ready (birth.h), the function is called, and `ended` is told what came of it, on the thread itself. A host function of Python's that the
+ * guest calls there finds the group through pl_group_of_thread.
+ *
+ * Life: a pl_thread stays where it is until `ended` has returned; nothing here touches it afterwards. The thread is detached: who wants to wait
+ * for it waits for what `ended` does.
+ *
+ * Blocking: pl_thread_start never.
+ */
+#ifndef PL_THREAD_H
+#define PL_THREAD_H
+
+#include "instances.h"
+
+enum { PL_THREAD_VALUES = 4 };
+
+typedef struct pl_thread {
+    pl_instances *instances;
+    pl_func func;
+    pl_value values[PL_THREAD_VALUES]; /* its arguments, then its results */
+    size_t count;
+    pl_check ended;     /* gets `handle`; what it answers means nothing */
+    uintptr_t handle;
+    int status;         /* enum pl_status, for `ended` */
+    pl_failure failure; /* its receiver owns it */
+} pl_thread;
+
+/* Answers 0, or -1 if there can be no more threads. */
+int pl_thread_start(pl_thread *thread);
+
+/* The calling thread is the thread of this group from now on; NULL: of none. */
+void pl_group_enter_thread(pl_group *group);
+/* Whose thread the calling thread is, or NULL. */
+pl_group *pl_group_of_thread(void);
+
+#endif

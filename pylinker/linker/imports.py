@@ -1,0 +1,175 @@
+"""What the program's user gives to guests: Python functions, by the names of the imports that get them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from pylinker.errors import SignatureMismatchError, UnsupportedError
+from pylinker.linker.operation import HostSlot
+from pylinker.runtime.callbacks import PASSED, Callback
+from pylinker.wasm import FuncType
+
+if TYPE_CHECKING:
+    from pylinker.linker.module import LoadedModule
+    from pylinker.linker.state import SlotAllocator
+
+__all__ = ["HostImports", "HostPointer", "Imports", "NewPointers", "UnknownTypeError"]
+
+_Function: TypeAlias = Callable[..., Any]
+_Key: TypeAlias = tuple[str, str]
+
+Imports: TypeAlias = Mapping[str, _Function] | Mapping[_Key, _Function] | Mapping[str | _Key, _Function]
+"""Python functions by the name of the import (in module ``env``), or by its module and name."""
+
+_ENV = "env"
+
+
+class HostPointer(NamedTuple):
+    """A host function's place in the table, the same in every group and for every module: its value as a C function pointer."""
+
+    type: FuncType
+    slot: HostSlot
+
+
+class HostImports:
+    """The Python functions of one program, and the types they are imported with.
+
+    Owns all that is made of them: without it, a guest that calls one traps. Changes under the write lock. ``pointers`` are those that were
+    given out, by name; they stay as long as the program, since nobody knows where a guest has put one. Raises TypeError and ValueError for
+    what is no such mapping.
+    """
+
+    def __init__(self, functions: Imports | None = None) -> None:
+        self._functions: dict[_Key, _Function] = {}
+        self._callbacks: dict[tuple[_Key, FuncType], Callback] = {}
+        self.pointers: dict[str, HostPointer] = {}
+        for name, function in (functions or {}).items():
+            key = _key(name)
+            if not callable(function):
+                raise TypeError(f"imports[{name!r}] is {type(function).__name__}, not a function")
+            if key in self._functions:
+                raise ValueError(f"imports has {key[1]!r} of {key[0]!r} twice")
+            self._functions[key] = function
+
+    def __bool__(self) -> bool:
+        return bool(self._functions)
+
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._functions
+
+    def callback(self, module: str, name: str, type_: FuncType, *, importer: LoadedModule) -> Callback:
+        """Return what ``importer`` gets for an import of this type, the same for all importers.
+
+        Raises SignatureMismatchError if the function cannot be called with that many arguments, UnsupportedError if they cannot be passed.
+        """
+        key = (module, name)
+        known = self._callbacks.get((key, type_))
+        if known is None:
+            function = self._functions[key]
+            _check(function, key, type_, importer.name)
+            known = Callback(function, _shown(*key), type_, len(self._callbacks))
+            self._callbacks[key, type_] = known
+        return known
+
+    def slots(self) -> Iterator[HostSlot]:
+        """Iterate over the table slots that every group fills."""
+        return (pointer.slot for pointer in self.pointers.values())
+
+
+class UnknownTypeError(Exception):
+    """Nobody tells which type a pointer to a host function has; the message is for people."""
+
+
+class NewPointers:
+    """The pointers to host functions that one load brings. Until it is published, they may be taken back."""
+
+    def __init__(self, imports: HostImports, table: SlotAllocator) -> None:
+        self._imports = imports
+        self._table = table
+        self._new: dict[str, HostPointer] = {}
+
+    @property
+    def slots(self) -> list[HostSlot]:
+        """The table slots that are new."""
+        return [pointer.slot for pointer in self._new.values()]
+
+    def slot_for(self, name: str, *, importer: LoadedModule, modules: Iterable[LoadedModule]) -> int:
+        """Return the table slot of a function of ``env``.
+
+        A pointer import says nothing of the type. It is that of the importer's calls or, if it makes none, of all ``modules``; only
+        the first pointer to a function decides. Raises UnknownTypeError if there is not one type, SignatureMismatchError if another module
+        has decided otherwise, and what :meth:`HostImports.callback` raises.
+        """
+        types = _imported_types([importer], name)
+        pointer = self._imports.pointers.get(name) or self._new.get(name)
+        if pointer is not None and types and pointer.type not in types:
+            raise SignatureMismatchError(
+                module=importer.name,
+                symbol=name,
+                wanted=str(min(types)),
+                provider="a module that took its address before",
+                found=str(pointer.type),
+            )
+        if pointer is None:
+            types = types or _imported_types(modules, name)
+            if len(types) != 1:
+                why = f"modules call it with {len(types)} types" if types else "no module calls it"
+                raise UnknownTypeError(f"imports has {name}, but there is no telling the type of a pointer to it: {why}")
+            callback = self._imports.callback(_ENV, name, types.pop(), importer=importer)
+            slot = self._table.allocate(1, 1, module=importer.name)
+            pointer = self._new[name] = HostPointer(callback.type, HostSlot(slot, callback.source))
+        return pointer.slot.slot
+
+    def keep(self) -> None:
+        """The load is published."""
+        self._imports.pointers.update(self._new)
+        self._new.clear()
+
+    def undo(self) -> None:
+        """Take back what is not kept."""
+        for slot in self.slots:
+            self._table.release(slot.slot, 1)
+        self._new.clear()
+
+
+def _imported_types(modules: Iterable[LoadedModule], name: str) -> set[FuncType]:
+    """Return the types with which modules import a function of ``env``."""
+    return {
+        each.type
+        for module in modules
+        for each in module.info.imports
+        if each.name == name and each.module == _ENV and isinstance(each.type, FuncType)
+    }
+
+
+def _shown(module: str, name: str) -> str:
+    """Return the name of an import for messages."""
+    return name if module == _ENV else f"{module}.{name}"
+
+
+def _key(name: object) -> _Key:
+    if isinstance(name, str):
+        return (_ENV, name)
+    if isinstance(name, tuple) and len(name) == 2 and all(isinstance(part, str) for part in name):
+        return name
+    raise TypeError(f"imports[{name!r}]: a key is the name of a function, or a tuple of its module and its name")
+
+
+def _check(function: _Function, key: _Key, type_: FuncType, importer: str) -> None:
+    name = _shown(*key)
+    for each in (*type_.params, *type_.results):
+        if each not in PASSED:
+            raise UnsupportedError(
+                f"{importer}: {name} is {type_}, but values of type {each} cannot be passed to Python", module=importer, symbol=name
+            )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a function in C does not always tell
+    try:
+        signature.bind(*type_.params)
+    except TypeError:
+        found = f"a Python function {signature}"
+        raise SignatureMismatchError(module=importer, symbol=name, wanted=str(type_), provider="imports", found=found) from None

@@ -1,0 +1,292 @@
+"""Python functions that guests call: how the numbers get there and back.
+
+The core calls one of a few functions made here (``csrc/callback.h``), with a handle and plain numbers, and that one calls what the
+handle stands for. Types that do not travel as plain numbers take a longer way, with raw values.
+
+What a handle stands for is not kept here: whoever makes a :class:`Callback` owns it, so that a function that leads back to the program it
+was given to does not keep that program alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pylinker import _native
+from pylinker._native import CALLBACK_FAILED, CALLBACK_FAILED_DOUBLE, CallbackForm, CallbackResult, CallbackTrouble, Source
+from pylinker.errors import InternalError
+from pylinker.runtime.types import function_type
+
+if TYPE_CHECKING:
+    from pylinker._native import Values
+    from pylinker.wasm import FuncType
+
+__all__ = ["PASSED", "Callback"]
+
+PASSED = frozenset({"i32", "i64", "f32", "f64"})
+"""The types of values that can be passed to a Python function and returned from it."""
+
+_INTEGERS = frozenset({"i32", "i64"})
+_DOUBLES = frozenset({"f32", "f64"})
+_BITS = {"i32": 32, "i64": 64}
+
+_functions: dict[int, weakref.ref[Callable[..., Any]]] = {}
+_callbacks: dict[int, weakref.ref[Callback]] = {}
+
+
+class Callback:
+    """A Python function as guests import it with one type.
+
+    ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group makes it once. ``source`` is what the
+    core knows it by. The type has values of ``PASSED`` only. A guest that calls it when it is no more traps.
+    """
+
+    __slots__ = ("__weakref__", "_function", "handle", "name", "source", "type")
+
+    def __init__(self, function: Callable[..., Any], name: str, type_: FuncType, number: int) -> None:
+        self._function, known = _referable(function)
+        self.name = name
+        self.type = type_
+        self.handle = _native.new_handle()
+        form = _form(type_)
+        if form is CallbackForm.RAW:
+            _native.register_host(_raw(known, name, type_), self.handle)
+        _functions[self.handle] = known
+        _callbacks[self.handle] = weakref.ref(self)
+        self.source = _native.pack_source(
+            Source.CALLBACK, number, _written(type_, form), type_address=function_type(type_), handle=self.handle
+        )
+
+    def __repr__(self) -> str:
+        return f"<Callback {self.name}{self.type}>"
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            _functions.pop(self.handle, None)
+            _callbacks.pop(self.handle, None)
+            _native.release_host(self.handle)
+
+
+def _referable(function: Callable[..., Any]) -> tuple[Callable[..., Any], weakref.ref[Callable[..., Any]]]:
+    """Return the function, or one that calls it, and a weak reference to that."""
+    try:
+        return function, weakref.ref(function)
+    except TypeError:  # an object with __slots__
+        function = functools.partial(function)
+        return function, weakref.ref(function)
+
+
+def _form(type_: FuncType) -> CallbackForm:
+    params, results = type_
+    used = {*params, *results}
+    if used <= _INTEGERS and len(params) <= _native.CALLBACK_INTEGERS and len(results) <= 1:
+        return CallbackForm.INTEGERS
+    if used <= _DOUBLES and 0 < len(params) <= _native.CALLBACK_DOUBLES and len(results) == 1:
+        return CallbackForm.DOUBLES
+    return CallbackForm.RAW
+
+
+def _written(type_: FuncType, form: CallbackForm) -> int:
+    if form is CallbackForm.RAW:
+        return form
+    wide = [index for index, each in enumerate(type_.params) if each in ("i64", "f64")]
+    result = CallbackResult.NONE
+    if type_.results:
+        result = CallbackResult.WIDE if type_.results[0] in ("i64", "f64") else CallbackResult.NARROW
+    return _native.callback_type(form, len(type_.params), result, wide)
+
+
+# Results. `who` is the function's name and type.
+
+
+def _refuse(who: str, result: object, wanted: str) -> NoReturn:
+    raise TypeError(f"{who} returned {type(result).__name__}, not {wanted}")
+
+
+def _too_large(who: str, type_: str) -> OverflowError:
+    return OverflowError(f"{who} returned a number that does not fit into {type_}")
+
+
+def _integer(who: str, result: Any, type_: str) -> int:
+    """Return a result as a signed number; it may be given as an unsigned one."""
+    try:
+        number = operator.index(result)
+    except TypeError:
+        _refuse(who, result, type_)
+    bits = _BITS[type_]
+    if not -1 << bits - 1 <= number < 1 << bits:
+        raise _too_large(who, type_)
+    return number if number < 1 << bits - 1 else number - (1 << bits)
+
+
+def _double(who: str, result: Any, type_: str) -> float:
+    if isinstance(result, (str, bytes, bytearray)):  # float() would read it
+        _refuse(who, result, type_)
+    try:
+        return float(result)
+    except TypeError:
+        _refuse(who, result, type_)
+    except OverflowError:
+        raise _too_large(who, type_) from None
+
+
+def _put_i32(who: str, value: Values, result: Any) -> None:
+    value.i32 = _integer(who, result, "i32")
+
+
+def _put_i64(who: str, value: Values, result: Any) -> None:
+    value.i64 = _integer(who, result, "i64")
+
+
+def _put_f32(who: str, value: Values, result: Any) -> None:
+    number = _double(who, result, "f32")
+    value.f32 = number
+    if math.isinf(value.f32) and not math.isinf(number):
+        raise _too_large(who, "f32")
+
+
+def _put_f64(who: str, value: Values, result: Any) -> None:
+    value.f64 = _double(who, result, "f64")
+
+
+_PUT: dict[str, Callable[[str, Values, Any], None]] = {"i32": _put_i32, "i64": _put_i64, "f32": _put_f32, "f64": _put_f64}
+
+
+# Raw values
+
+_RAW = """
+def call(raw):
+    store(raw, known()({arguments}))
+"""
+
+
+def _raw(known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType) -> Callable[[Values], None]:
+    """Return a function of raw values that calls the one behind ``known``."""
+    who = f"{name}{type_}"
+    puts = [_PUT[each] for each in type_.results]
+
+    def nothing(_raw: Values, result: Any) -> None:
+        if result is not None:
+            _refuse(who, result, "None")
+
+    def one(raw: Values, result: Any) -> None:
+        put(who, raw[0], result)
+
+    def several(raw: Values, result: Any) -> None:
+        if not isinstance(result, tuple) or len(result) != len(puts):
+            raise TypeError(f"{who} returned {_shape(result)}, not a tuple of {len(puts)}")
+        for index, (each, value) in enumerate(zip(puts, result, strict=True)):
+            each(who, raw[index], value)
+
+    put = puts[0] if puts else _put_i32
+    space: dict[str, Any] = {"known": known, "store": nothing if not puts else one if len(puts) == 1 else several}
+    arguments = ", ".join(f"raw[{index}].{each}" for index, each in enumerate(type_.params))
+    exec(_RAW.format(arguments=arguments), space)  # noqa: S102 - no text of others
+    call: Callable[[Values], None] = space["call"]
+    return call
+
+
+def _shape(result: object) -> str:
+    return f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+
+
+# Plain numbers
+
+
+def _who(handle: int) -> str:
+    callback = _callback(handle)
+    return f"{callback.name}{callback.type}" if callback is not None else "a function that is gone"
+
+
+def _callback(handle: int) -> Callback | None:
+    known = _callbacks.get(handle)
+    return known() if known is not None else None
+
+
+def _not_nothing(handle: int, result: Any) -> NoReturn:
+    _refuse(_who(handle), result, "None")
+
+
+def _narrow(handle: int, result: Any) -> int:
+    return _integer(_who(handle), result, "i32")
+
+
+def _wide(handle: int, result: Any) -> int:
+    number = _integer(_who(handle), result, "i64")
+    if number == CALLBACK_FAILED:
+        _native.mean_result()
+    return number
+
+
+def _number(handle: int, result: Any) -> float:
+    callback = _callback(handle)
+    number = _double(_who(handle), result, callback.type.results[0] if callback is not None else "f64")
+    if number == CALLBACK_FAILED_DOUBLE:
+        _native.mean_result()
+    return number
+
+
+_BODIES = {
+    CallbackResult.NONE: """
+        if (result := functions[handle]()({numbers})) is not None:
+            not_nothing(handle, result)
+        return 0
+    """,
+    # Whether it fits is looked at in C.
+    CallbackResult.NARROW: """
+        result = functions[handle]()({numbers})
+        return result if result.__class__ is int else narrow(handle, result)
+    """,
+    CallbackResult.WIDE: """
+        result = functions[handle]()({numbers})
+        return result if result.__class__ is int and failed < result < -failed else wide(handle, result)
+    """,
+}
+_DOUBLE_BODY = """
+        result = functions[handle]()({numbers})
+        return result if result.__class__ is float and result != failed_double else number(handle, result)
+"""
+
+
+def _made(body: str, count: int) -> Callable[..., Any]:
+    """Return a function that the core calls with a handle and ``count`` numbers, spelled out: nothing is packed or unpacked."""
+    numbers = ", ".join("abcdef"[:count])
+    space: dict[str, Any] = {
+        "functions": _functions,
+        "not_nothing": _not_nothing,
+        "narrow": _narrow,
+        "wide": _wide,
+        "number": _number,
+        "failed": CALLBACK_FAILED,
+        "failed_double": CALLBACK_FAILED_DOUBLE,
+    }
+    exec(f"def call(handle{', ' if count else ''}{numbers}):{body.format(numbers=numbers)}", space)  # noqa: S102 - no text of others
+    call: Callable[..., Any] = space["call"]
+    return call
+
+
+def _explain(handle: int, trouble: CallbackTrouble, _result: float, error: BaseException | None) -> BaseException | None:
+    """Return what a callback's caller gets to see. What was raised in Python stays as it is."""
+    callback = _callback(handle)
+    if callback is None:
+        return InternalError("a function that is gone was called")
+    if trouble is not CallbackTrouble.RAISED:
+        return _too_large(_who(handle), callback.type.results[0])
+    if isinstance(error, OverflowError) and error.__traceback__ is None:
+        return _too_large(_who(handle), callback.type.results[0])  # cffi could not convert it
+    return error
+
+
+def _install() -> None:
+    integers: dict[CallbackResult, Sequence[Callable[..., Any]]] = {
+        result: [_made(body, count) for count in range(_native.CALLBACK_INTEGERS + 1)] for result, body in _BODIES.items()
+    }
+    doubles = [_made(_DOUBLE_BODY, count) for count in range(1, _native.CALLBACK_DOUBLES + 1)]
+    _native.install_callbacks(integers=integers, doubles=doubles, explain=_explain)
+
+
+_install()
