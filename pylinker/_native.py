@@ -967,6 +967,7 @@ class Builtin(enum.IntEnum):
     DLSYM = lib.PL_BUILTIN_DLSYM
     DLSYM_WASIX = lib.PL_BUILTIN_DLSYM_WASIX
     THREAD_ID = lib.PL_BUILTIN_THREAD_ID
+    EMPTY = lib.PL_BUILTIN_EMPTY
 
 
 class Stage(enum.IntEnum):

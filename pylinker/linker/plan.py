@@ -22,7 +22,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
-from pylinker.linker.dlfcn import PROVIDED, THREAD_SPAWN
+from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.locator import read_regular
 from pylinker.linker.module import (
@@ -497,6 +497,9 @@ class _Resolver:
         if (wanted.module, wanted.name) == ("wasi", "thread-spawn") and self._state.threaded:
             self._same(wanted, type_, THREAD_SPAWN, "pylinker")
             return HostCall(wanted.name, THREAD_SPAWN)
+        if (wanted.module, wanted.name) == ("pylinker", "safepoint"):
+            self._same(wanted, type_, SAFEPOINT, "pylinker")
+            return HostCall(wanted.name, SAFEPOINT)
         if definition is None:
             if self._bind_now and not self._is_weak(wanted):
                 return self._missing(wanted, "function")
