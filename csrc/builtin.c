@@ -65,16 +65,33 @@ static pl_trap *dlsym_wasix(void *environment, pl_caller *caller, pl_value *valu
     return pl_host_enter(environment, caller, values, count);
 }
 
-static pl_trap *thread_id(void *environment, pl_caller *caller, pl_value *values, size_t count) {
-    (void)caller, (void)count;
-    const pl_import *import = environment;
-    uint32_t number = pl_instances_thread(import->instances);
+/* Writes a number where the guest wants it. */
+static pl_trap *tell(const pl_import *import, pl_value *values, uint32_t number) {
     uint8_t *result = guest(import, (uint32_t)values[0].i32, sizeof number);
-    values[0].i64 = result != NULL ? 0 : PL_ERRNO_FAULT;
+    values[0].i64 = result != NULL ? 0 : PL_ERRNO_MEMVIOLATION;
     if (result != NULL) {
         memcpy(result, &number, sizeof number);
     }
     return look(import);
+}
+
+static pl_trap *thread_id(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+    (void)caller, (void)count;
+    const pl_import *import = environment;
+    return tell(import, values, pl_instances_thread(import->instances));
+}
+
+static pl_trap *proc_id(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+    (void)caller, (void)count;
+    return tell(environment, values, PL_PROCESS);
+}
+
+static pl_trap *unsupported(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+    (void)caller;
+    if (count != 0) {
+        values[0].i64 = PL_ERRNO_NOTSUP;
+    }
+    return look(environment);
 }
 
 static pl_trap *empty(void *environment, pl_caller *caller, pl_value *values, size_t count) {
@@ -94,6 +111,10 @@ pl_builtin_function pl_builtin(uint32_t index) {
         return thread_id;
     case PL_BUILTIN_EMPTY:
         return empty;
+    case PL_BUILTIN_PROC_ID:
+        return proc_id;
+    case PL_BUILTIN_UNSUPPORTED:
+        return unsupported;
     default:
         return pl_host_enter;
     }

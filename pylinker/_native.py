@@ -968,6 +968,8 @@ class Builtin(enum.IntEnum):
     DLSYM_WASIX = lib.PL_BUILTIN_DLSYM_WASIX
     THREAD_ID = lib.PL_BUILTIN_THREAD_ID
     EMPTY = lib.PL_BUILTIN_EMPTY
+    PROC_ID = lib.PL_BUILTIN_PROC_ID
+    UNSUPPORTED = lib.PL_BUILTIN_UNSUPPORTED
 
 
 class Stage(enum.IntEnum):

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from toolchain import Toolchain
-from wasix import wasmer
+from wasix import linked, wasmer
 from wasix.case import Case
 from wasix.cases import CASES, TEXTS
 from wasix.recipes import RECIPES, build
 
 # run(main, files, args, timeout) -> Outcome(status, stdout, stderr); a linker under test joins here
-RUNNERS = {"wasmer": wasmer.run}
+RUNNERS = {"wasmer": wasmer.run, "pylinker": linked.run}
 
 DEADLINE = 60
 NEEDS_WASMER = pytest.mark.skipif(not wasmer.available(), reason="wasmer-sdk is not installed")

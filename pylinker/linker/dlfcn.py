@@ -7,10 +7,10 @@ path, and whose destructor it is. Nothing a guest passes is trusted: pointers ar
 from __future__ import annotations
 
 import logging
-import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import InternalError, LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted
+from pylinker.errors import LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted
+from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
 from pylinker.wasm import FuncType
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pylinker._native import Values
-    from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
 
 __all__ = [
@@ -72,43 +71,14 @@ DL_ERROR_CAPACITY: Final = 1024
 """Bytes of the buffer that ``dlerror`` answers with; each thread has one."""
 
 
-class GuestCalls:
-    """Makes the functions behind imports.
-
-    The linker owns this object and is known here only weakly: host functions outlive nothing.
-    """
-
-    def __init__(self, linker: Linker) -> None:
-        self._linker = weakref.ref(linker)
-
-    def function_for(self, module: LoadedModule | None, name: str) -> Callable[[Values], None]:
-        """Return the function that ``module`` gets for the import ``name`` (or ``"resolve"``, for its trampolines)."""
-        if module is None:
-            return self.finalize
-        method: Callable[[LoadedModule, Values], None] = getattr(self, f"_{name.strip('_').replace('-', '_')}")
-        known = weakref.ref(module)
-
-        def call(raw: Values) -> None:
-            caller = known()
-            if caller is None:
-                raise InternalError(f"{name} was called by a module that is gone")
-            method(caller, raw)
-
-        return call
-
-    @property
-    def linker(self) -> Linker:
-        """The linker these calls belong to."""
-        linker = self._linker()
-        if linker is None:
-            raise InternalError("a guest runs without its linker")
-        return linker
+class GuestCalls(HostFunctions):
+    """Makes the functions behind imports of ``env`` and ``wasi``, and those that trampolines call."""
 
     def _resolve(self, caller: LoadedModule, raw: Values) -> None:
         self.linker.symbols.resolve_trampoline(caller, raw[0].i32)
 
     def _dlopen(self, caller: LoadedModule, raw: Values) -> None:
-        name, mode = _u32(raw[0].i32), _u32(raw[1].i32)
+        name, mode = u32(raw[0].i32), u32(raw[1].i32)
 
         def act() -> int:
             linker = self.linker
@@ -120,12 +90,12 @@ class GuestCalls:
         raw[0].i32 = self._guarded(act)
 
     def _dlsym(self, caller: LoadedModule, raw: Values) -> None:
-        handle, name = raw[0].i32, _u32(raw[1].i32)
+        handle, name = raw[0].i32, u32(raw[1].i32)
 
         def act() -> int:
             linker = self.linker
             symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1)
-            known = handle if handle in (RTLD_DEFAULT, RTLD_NEXT) else _u32(handle)
+            known = handle if handle in (RTLD_DEFAULT, RTLD_NEXT) else u32(handle)
             changes = linker.context.shared.changes  # before anything is looked at
             definition, where = linker.find_export(known, symbol.decode("utf-8", "surrogateescape"), caller)
             value = linker.symbols.value_of(definition)
@@ -136,10 +106,10 @@ class GuestCalls:
                 linker.group.native.remember(changes, caller.host_handles["dlsym"], handle, symbol, value)
             return value
 
-        raw[0].i32 = _i32(self._guarded(act))
+        raw[0].i32 = i32(self._guarded(act))
 
     def _dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
-        handle = _u32(raw[0].i32)
+        handle = u32(raw[0].i32)
 
         def act() -> int:
             self.linker.dlclose_handle(handle)
@@ -160,14 +130,14 @@ class GuestCalls:
         # The first line only: the rest lists paths of the host, which are none of the guest's business.
         encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: DL_ERROR_CAPACITY - 1]
         linker.memory.write(group.dl_error_address, encoded.replace(b"\0", b"?") + b"\0")
-        raw[0].i32 = _i32(group.dl_error_address)
+        raw[0].i32 = i32(group.dl_error_address)
 
     def _cxa_atexit(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), _u32(raw[1].i32)))
+        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)))
         raw[0].i32 = 0
 
     def _atexit(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(_u32(raw[0].i32), None))
+        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), None))
         raw[0].i32 = 0
 
     def _thread_spawn(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
@@ -192,12 +162,3 @@ class GuestCalls:
             logger.debug("dlerror: %s", error)
             self.linker.group.dl_error = str(error)
         return failure
-
-
-def _u32(value: int) -> int:
-    return value & 0xFFFFFFFF
-
-
-def _i32(value: int) -> int:
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value

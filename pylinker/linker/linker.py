@@ -38,6 +38,7 @@ from pylinker.linker.dlfcn import (
 )
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
+from pylinker.linker.hostcalls import HostTable
 from pylinker.linker.imports import HostImports
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
@@ -47,6 +48,7 @@ from pylinker.linker.ranges import align_up
 from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import GuestEntry, ThreadTable
+from pylinker.linker.wasix_libraries import WasixLibraries
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType
@@ -101,7 +103,8 @@ class Linker:
         self.stack_size = align_up(stack_size, 16)
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
-        self._guest_calls = GuestCalls(self)
+        guest_calls = GuestCalls(self)
+        self._host_functions = HostTable(guest_calls, WasixLibraries(self))
         self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
@@ -109,7 +112,7 @@ class Linker:
         self._initialized = itertools.count(1)
         self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self._closures = Closures(self.context)
-        self._exit_hook = _native.register_host(self._guest_calls.finalize)
+        self._exit_hook = _native.register_host(guest_calls.finalize)
         self._destructors = Destructors(self.context, self._closures, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = self.memory.zero
@@ -187,7 +190,7 @@ class Linker:
 
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
-        return LoadPlan(self.state, self.locator, self._cache, self._guest_calls.function_for)
+        return LoadPlan(self.state, self.locator, self._cache, self._host_functions.function_for)
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
@@ -207,15 +210,24 @@ class Linker:
                 promoted = self._load(change, plan, RTLD_GLOBAL)
             self._construct(plan, promoted, opened)
 
-    def load_module(self, name: str, mode: int = 0, *, requester: LoadedModule | None = None, trusted: bool = False) -> LoadedModule:
+    def load_module(
+        self,
+        name: str,
+        mode: int = 0,
+        *,
+        requester: LoadedModule | None = None,
+        trusted: bool = False,
+        search: Sequence[str] | None = None,
+    ) -> LoadedModule:
         """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
 
-        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name. Raises LinkError children, RendezvousTimeout
+        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name, ``search`` are directories of the guest that
+        take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout
         among them; a guest that exits in a constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
         """
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
-        request = Request(name, requester, trusted=trusted)
+        request = Request(name, requester, trusted=trusted, search=search)
         with self.context.loading(), self._journal() as opened:
             # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
             plan = self.new_plan()

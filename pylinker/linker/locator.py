@@ -1,8 +1,8 @@
 """Where a library's file is, and why not elsewhere.
 
 The order is ``ld.so``'s: a name with a slash is a path; any other name is looked for in ``library_path``, in the guest's own
-``LD_LIBRARY_PATH``, in the runtime path of the module that needs it (``$ORIGIN`` is the directory of that module), and in the
-default directories.
+``LD_LIBRARY_PATH``, in the runtime path of the module that needs it (``$ORIGIN`` is the directory of that module), in the
+default directories, and in the guest's ``/lib``, ``/usr/lib`` and ``/usr/local/lib``.
 
 Names come from three kinds of hands. The host's are trusted. Those in a module (``needed``, the runtime path) and those a guest
 passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid only below a directory the host has opened for it, and
@@ -26,6 +26,9 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 
 _PATH_MAX = 4096
 _NAME_MAX = 255
+
+_SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
+"""Directories of the guest that are searched at last, where they were opened for it."""
 
 
 class Located(NamedTuple):
@@ -68,18 +71,21 @@ class Locator:
         origin: str | None = None,
         runtime_path: Sequence[str] = (),
         requester: str | None = None,
+        search: Sequence[str] | None = None,
         trusted: bool = False,
     ) -> Located:
         """Return where the library called ``name`` is.
 
-        ``origin`` is the directory of the module that asks, ``runtime_path`` its runtime path and ``requester`` its name; ``trusted``
+        ``origin`` is the directory of the module that asks, ``runtime_path`` its runtime path and ``requester`` its name; ``search`` are
+        directories of the guest that take the place of its ``LD_LIBRARY_PATH``, an empty one being the current directory; ``trusted``
         says that the host itself wrote ``name``. Raises LibraryNotFoundError, which lists every path that was tried.
         """
         problem = self._name_problem(name)
         if problem:
             raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
         searched: list[tuple[str, str]] = []
-        for path, reason in self._candidates(name, origin, runtime_path, trusted=trusted):
+        guest_path = self._guest_library_path if search is None else search
+        for path, reason in self._candidates(name, origin, runtime_path, guest_path, trusted=trusted):
             real = self._resolved(path)
             problem = reason or self._file_problem(real, trusted=trusted and os.sep in name)
             if problem is None:
@@ -87,7 +93,9 @@ class Locator:
             searched.append((path, problem))
         raise LibraryNotFoundError(name, searched=searched, requester=requester)
 
-    def _candidates(self, name: str, origin: str | None, runtime_path: Sequence[str], *, trusted: bool) -> Iterator[tuple[str, str | None]]:
+    def _candidates(
+        self, name: str, origin: str | None, runtime_path: Sequence[str], guest_path: Sequence[str], *, trusted: bool
+    ) -> Iterator[tuple[str, str | None]]:
         """Yield each place to look: a host path, and a reason if it is ruled out before looking."""
         if trusted and os.sep in name:
             yield name, None
@@ -97,12 +105,14 @@ class Locator:
             return
         for directory in self._library_path:
             yield os.path.join(directory, name), None
-        for guest in self._guest_library_path:
+        for guest in guest_path:
             yield from self._from_guest(posixpath.join(guest, name))
         for entry in runtime_path:
             yield from self._from_runtime_path(entry, name, origin)
         for directory in self._default_path:
             yield os.path.join(directory, name), None
+        for guest in _SYSTEM_PATH:
+            yield from self._mapped(posixpath.join(guest, name))
 
     def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> list[tuple[str, str | None]]:
         shown = posixpath.join(entry, name)
@@ -119,6 +129,10 @@ class Locator:
 
     def _from_guest(self, path: str) -> list[tuple[str, str | None]]:
         """Return the host paths a path of the guest may mean; a relative one is tried in the guest's ``.`` and from its root."""
+        return self._mapped(path) or [(path, "not in a directory that was opened for the guest")]
+
+    def _mapped(self, path: str) -> list[tuple[str, str | None]]:
+        """Return the same, nothing if the path is in no directory that was opened for the guest."""
         found: list[tuple[str, str | None]] = []
         for option in [path] if posixpath.isabs(path) else [path, "/" + path]:
             normal = posixpath.normpath(option)
@@ -127,7 +141,7 @@ class Locator:
                 if normal.startswith(prefix) and not normal.startswith("../") and posixpath.isabs(normal) == (guest != "."):
                     found.append((os.path.join(self._guest_dirs[guest], normal[len(prefix) :]), None))
                     break
-        return found or [(path, "not in a directory that was opened for the guest")]
+        return found
 
     def _name_problem(self, name: str) -> str | None:
         if not name:

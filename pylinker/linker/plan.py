@@ -22,6 +22,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
+from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.locator import read_regular
@@ -62,18 +63,25 @@ _FEW = 64
 
 _DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
 _CELL = GlobalType("i32", mutable=True)
+_NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = {"__cpp_exception", "__c_longjmp"}
 
 
 class Request:
-    """A library somebody asks for: its ``name``, who asks, and whether the host wrote the name itself."""
+    """A library somebody asks for: its ``name``, who asks, whether the host wrote the name itself, and where to search for it.
 
-    __slots__ = ("name", "requester", "trusted")
+    ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, or None.
+    """
 
-    def __init__(self, name: str, requester: LoadedModule | None = None, *, trusted: bool = False) -> None:
+    __slots__ = ("name", "requester", "search", "trusted")
+
+    def __init__(
+        self, name: str, requester: LoadedModule | None = None, *, trusted: bool = False, search: Sequence[str] | None = None
+    ) -> None:
         self.name = name
         self.requester = requester
         self.trusted = trusted
+        self.search = search
 
 
 class LoadPlan:
@@ -135,6 +143,7 @@ class LoadPlan:
             origin=requester.origin if requester else None,
             runtime_path=dylink.runtime_path if dylink else (),
             requester=requester.name if requester else None,
+            search=request.search,
             trusted=request.trusted,
         )
 
@@ -485,6 +494,8 @@ class _Resolver:
         if wanted.module == _WASI and wanted.name in WASI_PREVIEW1:
             self._same(wanted, type_, WASI_PREVIEW1[wanted.name], "WASI preview 1")
             return WasiCall(wanted.name)
+        if wanted.module == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
+            return found
         definition = None
         if wanted.module == "env":
             provided = PROVIDED.get(wanted.name)
@@ -513,6 +524,16 @@ class _Resolver:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
         return Plt(self._plt[key])
+
+    def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:
+        """Return what a function of WASIX comes from: one that is there, or one that says it is not; None if no function can be made."""
+        provided = wasix.PROVIDED.get(wanted.name)
+        if provided is not None:
+            self._same(wanted, type_, provided, "WASIX")
+        source = wasix.source_of(wanted.name, type_)
+        if source is None and not self._bind_now and {*type_.params, *type_.results} <= _NUMBERS:
+            return HostCall(wasix.UNSUPPORTED, type_)
+        return source
 
     def _global(self, wanted: Import, type_: GlobalType) -> ImportSource:
         if wanted.module == "GOT.mem":

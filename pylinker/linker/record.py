@@ -21,6 +21,7 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
+from pylinker.linker.wasix import UNSUPPORTED
 from pylinker.runtime.types import function_type, tag_type
 from pylinker.runtime.wasi import wasi_source
 from pylinker.wasm import FuncType, GlobalType, Kind
@@ -34,11 +35,20 @@ if TYPE_CHECKING:
 
 __all__ = ["HostCalls", "native_library"]
 
-HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
-"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module; ``finalize`` is no module's."""
+HostCalls = Callable[["LoadedModule", str], Callable[["Values"], None]]
+"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module."""
 
 _OBJECTS = {"memory": Source.MEMORY, "table": Source.TABLE, "stack_pointer": Source.STACK_POINTER}
-_BUILTINS = {"dlsym": Builtin.DLSYM, "safepoint": Builtin.SAFEPOINT}
+_BUILTINS = {
+    "dlsym": Builtin.DLSYM,
+    "safepoint": Builtin.SAFEPOINT,
+    "wasix.dlsym": Builtin.DLSYM_WASIX,
+    "wasix.proc_id": Builtin.PROC_ID,
+    "wasix.thread_id": Builtin.THREAD_ID,
+    UNSUPPORTED: Builtin.UNSUPPORTED,
+}
+_ALONE = frozenset({"wasix.proc_id", "wasix.thread_id", UNSUPPORTED})
+"""Host functions that the core answers without Python."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
 _ONE_ADDRESS = FuncType(("i32",), ())
 _NOTHING = FuncType((), ())
@@ -56,9 +66,11 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         handles.append(resolver)
 
     def host(source: HostCall) -> bytes:
-        handle = _native.register_host(host_calls(module, source.name))
-        handles.append(handle)
-        module.host_handles[source.name] = handle
+        handle = 0
+        if source.name not in _ALONE:
+            handle = _native.register_host(host_calls(module, source.name))
+            handles.append(handle)
+            module.host_handles[source.name] = handle
         builtin = _BUILTINS.get(source.name)
         kind = Source.HOST if builtin is None else Source.BUILTIN
         return pack_source(kind, builtin or 0, type_address=function_type(source.type), handle=handle)

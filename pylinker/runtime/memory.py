@@ -47,6 +47,10 @@ class Memory:
         """
         return self._store.memory_view(self._extern())
 
+    def check(self, address: int, size: int) -> None:
+        """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
+        self._check(self.view(), address, size)
+
     def read(self, address: int, size: int) -> bytes:
         """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
         view = self.view()

@@ -1,0 +1,74 @@
+"""Functions that the linker gives to guests, written in Python: how one finds its module, its linker and its arguments."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from pylinker.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pylinker._native import Values
+    from pylinker.linker.linker import Linker
+    from pylinker.linker.module import LoadedModule
+
+__all__ = ["HostFunctions", "HostTable", "i32", "u32"]
+
+
+class HostFunctions:
+    """A family of functions, each a method ``_name(caller, raw)``.
+
+    The linker owns this object and is known here only weakly: host functions outlive nothing.
+    """
+
+    def __init__(self, linker: Linker) -> None:
+        self._linker = weakref.ref(linker)
+
+    @property
+    def linker(self) -> Linker:
+        """The linker these functions belong to."""
+        linker = self._linker()
+        if linker is None:
+            raise InternalError("a guest runs without its linker")
+        return linker
+
+
+class HostTable:
+    """The functions of several families, by the names of their HostCalls."""
+
+    def __init__(self, *families: HostFunctions) -> None:
+        self._families = families
+
+    def function_for(self, module: LoadedModule, name: str) -> Callable[[Values], None]:
+        """Return the function that ``module`` gets for the HostCall ``name`` (or ``resolve``, for its trampolines).
+
+        Each module that imports one gets a function of its own, since the answer depends on who asks.
+        """
+        attribute = f"_{name.strip('_').translate(_AS_METHOD)}"
+        method: Callable[[LoadedModule, Values], None]
+        method = next(getattr(each, attribute) for each in self._families if hasattr(each, attribute))
+        known = weakref.ref(module)
+
+        def call(raw: Values) -> None:
+            caller = known()
+            if caller is None:
+                raise InternalError(f"{name} was called by a module that is gone")
+            method(caller, raw)
+
+        return call
+
+
+_AS_METHOD = str.maketrans("-.", "__")
+
+
+def u32(value: int) -> int:
+    """The unsigned value of 32 bits."""
+    return value & 0xFFFFFFFF
+
+
+def i32(value: int) -> int:
+    """The signed value of 32 bits."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value

@@ -1,0 +1,137 @@
+"""WASIX's calls of the linker: libraries, symbols and handles.
+
+Handle 1 is the main module, others are the numbers of their modules, 0 in ``dlsym`` is the default scope. A text that says what went
+wrong is cut to the guest's buffer and always terminated. Nothing a guest passes is trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted, UndefinedSymbolError
+from pylinker.linker.dlfcn import RTLD_DEFAULT, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD
+from pylinker.linker.hostcalls import HostFunctions, u32
+from pylinker.linker.symbols import reachable
+from pylinker.linker.wasix import Errno
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pylinker._native import Values
+    from pylinker.linker.module import Definition, LoadedModule
+
+__all__ = ["WasixLibraries"]
+
+logger = logging.getLogger("pylinker.wasix")
+
+_MODES = RTLD_GLOBAL | RTLD_NODELETE | RTLD_NOLOAD
+"""The flags of ``dlopen`` that mean something; WASIX refuses none."""
+
+
+class WasixLibraries(HostFunctions):
+    """Makes the functions behind imports of ``dlopen``, ``dlsym``, ``dl_invalid_handle`` and ``dlclose``."""
+
+    def _wasix_dlopen(self, caller: LoadedModule, raw: Values) -> None:
+        path, length, flags, *text, search, search_length, out = (u32(raw[index].i32) for index in range(8))
+
+        def act() -> int:
+            linker = self.linker
+            if path == 0:
+                return linker.main_handle
+            name = self._string(path, length)
+            directories = self._string(search, search_length).split(":")
+            return linker.load_module(name, flags & _MODES, requester=caller, search=directories).number
+
+        raw[0].i32 = self._answer(act, out, *text)
+
+    def _wasix_dlsym(self, caller: LoadedModule, raw: Values) -> None:
+        handle = raw[0].i32
+        name, length, *text, out = (u32(raw[index].i32) for index in range(1, 6))
+
+        def act() -> int:
+            linker = self.linker
+            symbol = self._string(name, length)
+            changes = linker.context.shared.changes  # before anything is looked at
+            definition = self._find(u32(handle), symbol, caller)
+            value = linker.symbols.value_of(definition)
+            if value is None:
+                raise SymbolNotFoundError(f"{definition!r} has no address", module=definition.module.name, symbol=symbol)
+            if not definition.is_thread_local:
+                # The next time the core answers, without coming here.
+                linker.group.native.remember(changes, caller.host_handles["wasix.dlsym"], handle, symbol.encode(), value)
+            return value
+
+        raw[0].i32 = self._answer(act, out, *text)
+
+    def _find(self, handle: int, symbol: str, caller: LoadedModule) -> Definition:
+        """Return what a name means by a handle. That of the main module is for the module, and not for the program as a whole."""
+        linker = self.linker
+        main = linker.main
+        if handle == linker.main_handle and main is not None:
+            definition = linker.symbols.find(reachable(main), symbol)
+            if definition is None:
+                raise SymbolNotFoundError(f"{main.name}: undefined symbol: {symbol}", module=main.name, symbol=symbol)
+            return definition
+        if handle == RTLD_DEFAULT:
+            return linker.find_export(RTLD_DEFAULT, symbol, caller)[0]
+        return linker.find_export(handle, symbol, caller)[0]
+
+    def _wasix_dl_invalid_handle(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+        linker = self.linker
+        handle = u32(raw[0].i32)
+        try:
+            module = linker.by_handle(handle)
+        except ClosedError:
+            module = None
+        raw[0].i32 = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
+
+    def _wasix_dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+        handle, *text = (u32(raw[index].i32) for index in range(3))
+
+        def act() -> int:
+            self.linker.dlclose_handle(handle)
+            return 0
+
+        raw[0].i32 = self._answer(act, None, *text)
+
+    def _string(self, address: int, length: int) -> str:
+        """Read a name. Raises MemoryAccessError, UnicodeDecodeError; one beyond the limit is none that anything has."""
+        linker = self.linker
+        limit = linker.state.limits.path_length + 1
+        if length > limit:
+            linker.memory.check(address, length)
+            length = limit
+        return linker.memory.read(address, length).decode()
+
+    def _answer(self, act: Callable[[], int], out: int | None, text: int, capacity: int) -> int:
+        """Do what the guest asks for; put the result at ``out``, or say what went wrong in the buffer ``text``. Returns an error number."""
+        memory = self.linker.memory
+        try:
+            try:
+                value = act()
+            except SynchronizationAborted:
+                raise  # the program is over, whoever asks
+            except MemoryAccessError:
+                return Errno.MEMVIOLATION
+            except UnicodeDecodeError:
+                return Errno.INVAL
+            except LinkError as error:
+                logger.debug("%s", error)
+                if capacity:
+                    encoded = _short(error).encode("utf-8", "replace").replace(b"\0", b"?")[: capacity - 1] + b"\0"
+                    memory.check(text, capacity)
+                    memory.write(text, encoded)
+                return Errno.UNKNOWN
+            if out is not None:
+                memory.write(out, value.to_bytes(4, "little"))
+        except MemoryAccessError:
+            return Errno.MEMVIOLATION
+        return Errno.SUCCESS
+
+
+def _short(error: LinkError) -> str:
+    """Return a message without the paths of the host, which are none of the guest's business, but with all symbols that are missing."""
+    if isinstance(error, UndefinedSymbolError):
+        return "; ".join(f"{each.module}: undefined symbol: {each.symbol} ({each.kind})" for each in error.undefined)
+    return str(error).split("\n", 1)[0]
