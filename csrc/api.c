@@ -14,6 +14,9 @@ static const struct {
 #define PL_API_ENTRY(result, name, parameters) {"wasmtime_" #name, offsetof(struct pl_api, name)},
     PL_API_ENTRIES(PL_API_ENTRY)
 #undef PL_API_ENTRY
+#define PL_API_ENTRY(result, name, parameters) {"wasm_" #name, offsetof(struct pl_api, name)},
+    PL_API_PLAIN_ENTRIES(PL_API_ENTRY)
+#undef PL_API_ENTRY
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof *entries };

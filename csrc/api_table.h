@@ -9,6 +9,12 @@
 
 #include <stdbool.h>
 
+/* wasm_byte_vec_t */
+typedef struct pl_bytes {
+    size_t size;
+    char *data;
+} pl_bytes;
+
 /* X(result, name without its prefix, parameters). The order is the index of pl_api_name. */
 #define PL_API_ENTRIES(X)                                                                                              \
     X(pl_error *, func_call_unchecked, (pl_context *, const pl_func *, pl_value *, size_t, pl_trap **))               \
@@ -25,6 +31,7 @@
       (pl_store *, pl_error * (*)(pl_context *, void *, uint64_t *, uint8_t *), void *, void (*)(void *)))            \
     X(pl_error *, error_new, (const char *))                                                                          \
     X(void, error_delete, (pl_error *))                                                                                \
+    X(void, error_message, (const pl_error *, pl_bytes *))                                                             \
     X(pl_trap *, trap_new, (const char *, size_t))                                                                     \
     X(pl_trap *, trap_new_code, (uint8_t))                                                                             \
     X(pl_error *, instance_new,                                                                                        \
@@ -48,9 +55,13 @@
     X(size_t, sharedmemory_data_size, (const pl_shared_memory *))                                                      \
     X(pl_error *, sharedmemory_grow, (const pl_shared_memory *, uint64_t, uint64_t *))
 
+/* The same for functions whose names begin with wasm_ alone. */
+#define PL_API_PLAIN_ENTRIES(X) X(void, byte_vec_delete, (pl_bytes *))
+
 struct pl_api {
 #define PL_API_FIELD(result, name, parameters) result(*name) parameters;
     PL_API_ENTRIES(PL_API_FIELD)
+    PL_API_PLAIN_ENTRIES(PL_API_FIELD)
 #undef PL_API_FIELD
 };
 

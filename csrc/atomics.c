@@ -1,8 +1,14 @@
 /* Discipline: a pl_atomics_call is read-only. */
+#if !defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L /* sched_yield */
+#endif
+
 #include "atomics.h"
 
 #include "api_table.h"
+#include "epoch.h"
 
+#include <sched.h>
 #include <string.h>
 
 /* wasmtime_trap_code_t */
@@ -11,12 +17,39 @@ enum { TRAP_OUT_OF_BOUNDS = 1, TRAP_UNALIGNED = 2, TRAP_NOT_SHARED = 12 };
 /* WASIX, https://github.com/wasix-org/wasix-libc: error numbers, and __wasi_option_timestamp_t */
 enum {
     ERRNO_SUCCESS = 0,
-    ERRNO_INVAL = 28,
     ERRNO_MEMVIOLATION = 78,
     TIMEOUT_SIZE = 16,
     TIMEOUT_VALUE = 8,
-    TIMEOUT_SOME = 1
+    TIMEOUT_NONE = 0
 };
+
+/* Where a group sleeps that waits for nothing but time. Addresses of guests, and the threads of a program, are elsewhere. */
+#define BED(group) (UINT64_C(3) << 62 | (uint64_t)(uintptr_t)(group))
+
+static int hear(uintptr_t handle) {
+    return pl_group_hear((pl_group *)handle);
+}
+
+static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
+    return (pl_until){
+        .timeout = timeout,
+        .nudge = pl_group_nudge(group),
+        .hear = pl_group_hears(group) ? hear : NULL,
+        .hearer = (uintptr_t)group,
+        .check = pl_epoch_on_main_thread() ? check : NULL,
+        .handle = handle,
+    };
+}
+
+int pl_group_wait32(pl_group *group, uint64_t key, const void *cell, uint32_t expected, int64_t timeout, pl_check check, uintptr_t handle) {
+    pl_until end = until(group, timeout, check, handle);
+    return pl_futex_wait32(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
+}
+
+int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t expected, int64_t timeout, pl_check check, uintptr_t handle) {
+    pl_until end = until(group, timeout, check, handle);
+    return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
+}
 
 static void answer(pl_value *values, uint32_t result) {
     values[0].i64 = result;
@@ -31,20 +64,15 @@ static int is_inside(const pl_atomics_call *call, uint64_t address, uint64_t siz
     return size <= length && address <= length - size;
 }
 
+static pl_trap *trap_of(int waited) {
+    return waited >= 0 ? NULL : pl_trap_of(waited == PL_WAITED_CANCELLED ? "the program has ended" : "interrupted");
+}
+
 /* Parked. Answers an enum pl_waited, or less than 0 and the trap that is due. */
 static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected, int64_t timeout, pl_trap **trap) {
-    pl_futex *futex = pl_shared_futex(pl_group_shared(call->group));
-    pl_until until = {
-        .timeout = timeout,
-        .nudge = pl_group_nudge(call->group),
-        .check = pl_epoch_on_main_thread() ? call->check : NULL,
-        .handle = call->handle,
-    };
-    int result = wide ? pl_futex_wait64(futex, address, at(call, address), expected, &until)
-                      : pl_futex_wait32(futex, address, at(call, address), (uint32_t)expected, &until);
-    if (result < 0) {
-        *trap = pl_trap_of(result == PL_WAITED_CANCELLED ? "the program has ended" : "interrupted");
-    }
+    int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout, call->check, call->handle)
+                      : pl_group_wait32(call->group, address, at(call, address), (uint32_t)expected, timeout, call->check, call->handle);
+    *trap = trap_of(result);
     return result;
 }
 
@@ -87,21 +115,21 @@ static pl_trap *atomic_notify(const pl_atomics_call *call, pl_value *values) {
 
 /* WASIX. */
 
+static int64_t limited(uint64_t nanoseconds) {
+    return nanoseconds > INT64_MAX ? INT64_MAX : (int64_t)nanoseconds;
+}
+
 static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
     uint64_t address = (uint32_t)values[0].i32, timeout = (uint32_t)values[2].i32, woken = (uint32_t)values[3].i32;
     if (!is_inside(call, timeout, TIMEOUT_SIZE) || !is_inside(call, address, 4) || !is_inside(call, woken, 1)) {
         answer(values, ERRNO_MEMVIOLATION);
         return NULL;
     }
-    if (address % 4 != 0) {
-        answer(values, ERRNO_INVAL);
-        return NULL;
-    }
     int64_t nanoseconds = -1;
-    if (*at(call, timeout) == TIMEOUT_SOME) {
+    if (*at(call, timeout) != TIMEOUT_NONE) {
         uint64_t value;
         memcpy(&value, at(call, timeout) + TIMEOUT_VALUE, sizeof value);
-        nanoseconds = value > INT64_MAX ? INT64_MAX : (int64_t)value;
+        nanoseconds = limited(value);
     }
     pl_trap *trap = NULL;
     int result = wait(call, 0, address, (uint32_t)values[1].i32, nanoseconds, &trap);
@@ -115,7 +143,8 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
 static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
     uint64_t address = (uint32_t)values[0].i32, woken = (uint32_t)values[1].i32;
     if (is_inside(call, woken, 1)) {
-        *at(call, woken) = wake(call, address, call->kind == PL_ATOMICS_FUTEX_WAKE ? 1 : UINT32_MAX) != 0;
+        wake(call, address, call->kind == PL_ATOMICS_FUTEX_WAKE ? 1 : UINT32_MAX);
+        *at(call, woken) = 1;
         answer(values, ERRNO_SUCCESS);
     } else {
         answer(values, ERRNO_MEMVIOLATION);
@@ -123,15 +152,26 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
     return NULL;
 }
 
+static pl_trap *rest(const pl_atomics_call *call, pl_value *values) {
+    static const uint32_t nothing = 0;
+    uint64_t nanoseconds = (uint64_t)values[0].i64;
+    answer(values, ERRNO_SUCCESS);
+    if (nanoseconds == 0) {
+        sched_yield();
+        return NULL;
+    }
+    return trap_of(pl_group_wait32(call->group, BED(call->group), &nothing, 0, limited(nanoseconds), call->check, call->handle));
+}
+
 static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)caller;
     (void)count;
     const pl_atomics_call *call = environment;
-    if (call->memory.kind != PL_EXTERN_MEMORY && call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
+    if (call->kind != PL_ATOMICS_SLEEP && call->memory.kind != PL_EXTERN_MEMORY && call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
         return pl_trap_of("a function for atomic access was called before the memory existed");
     }
     pl_safepoint *safepoint = pl_group_safepoint(call->group);
-    int waits = call->kind <= PL_ATOMICS_WAIT64 || call->kind == PL_ATOMICS_FUTEX_WAIT;
+    int waits = call->kind <= PL_ATOMICS_WAIT64 || call->kind == PL_ATOMICS_FUTEX_WAIT || call->kind == PL_ATOMICS_SLEEP;
     int before = waits ? pl_safepoint_park(safepoint) : pl_safepoint_state(safepoint);
     pl_trap *trap;
     switch (call->kind) {
@@ -145,12 +185,15 @@ static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, si
     case PL_ATOMICS_FUTEX_WAIT:
         trap = futex_wait(call, values);
         break;
+    case PL_ATOMICS_SLEEP:
+        trap = rest(call, values);
+        break;
     default:
         trap = futex_wake(call, values);
     }
     return pl_host_return(call->group, before, trap);
 }
 
-void pl_atomics_new(pl_context *context, const pl_type *type, pl_atomics_call *call, pl_func *result) {
-    pl_wasmtime.func_new_unchecked(context, type, enter, call, NULL, result);
+void pl_atomics_new(const pl_type *type, pl_atomics_call *call) {
+    pl_wasmtime.func_new_unchecked(call->context, type, enter, call, NULL, &call->self);
 }

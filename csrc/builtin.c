@@ -6,7 +6,7 @@
 #include <string.h>
 
 static inline pl_trap *look(const pl_import *import) {
-    return pl_is_quiet(import->flag, import->cancel) ? NULL : pl_host_poll(import->function.group);
+    return pl_is_quiet(import->flag, import->cancel, import->nudge) ? NULL : pl_host_poll(import->function.group);
 }
 
 static pl_trap *safepoint(void *environment, pl_caller *caller, pl_value *values, size_t count) {

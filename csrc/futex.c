@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BUCKET_BITS = 6, BUCKETS = 1 << BUCKET_BITS };
 
@@ -98,7 +99,18 @@ static uint32_t wake(struct bucket *bucket, uint64_t key, uint32_t count) {
     return woken;
 }
 
-/* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up in the sleep and during a check. */
+/* Calls back, without the mutex. Whether that ends the wait: a wake-up that came meanwhile is then for another. */
+static int is_stopped(struct bucket *bucket, struct waiter *self, pl_check call, uintptr_t handle) {
+    pthread_mutex_unlock(&bucket->mutex);
+    int stop = call(handle);
+    pthread_mutex_lock(&bucket->mutex);
+    if (stop && self->is_woken) {
+        wake(bucket, self->key, 1);
+    }
+    return stop;
+}
+
+/* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up in the sleep and while it calls back. */
 static int stay(pl_futex *futex, struct bucket *bucket, struct waiter *self, const pl_until *until, int64_t deadline) {
     int64_t due = until->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
     for (;;) {
@@ -109,8 +121,14 @@ static int stay(pl_futex *futex, struct bucket *bucket, struct waiter *self, con
             return PL_WAITED_CANCELLED;
         }
         if (until->nudge != NULL && pl_flag_load(until->nudge, PL_SEQ_CST)) {
-            pl_flag_clear(until->nudge);
-            return PL_WAITED_WOKEN;
+            if (until->hear == NULL) {
+                pl_flag_clear(until->nudge);
+                return PL_WAITED_WOKEN;
+            }
+            if (is_stopped(bucket, self, until->hear, until->hearer)) {
+                return PL_WAITED_INTERRUPTED;
+            }
+            continue;
         }
         int64_t now = pl_now();
         if (deadline >= 0 && now >= deadline) {
@@ -120,13 +138,7 @@ static int stay(pl_futex *futex, struct bucket *bucket, struct waiter *self, con
             pl_condition_wait(&self->changed, &bucket->mutex, now, deadline >= 0 && deadline < due ? deadline : due);
             continue;
         }
-        pthread_mutex_unlock(&bucket->mutex);
-        int stop = until->check(until->handle);
-        pthread_mutex_lock(&bucket->mutex);
-        if (stop) {
-            if (self->is_woken) {
-                wake(bucket, self->key, 1);
-            }
+        if (is_stopped(bucket, self, until->check, until->handle)) {
             return PL_WAITED_INTERRUPTED;
         }
         due = pl_now() + PL_SLICE;
@@ -134,6 +146,11 @@ static int stay(pl_futex *futex, struct bucket *bucket, struct waiter *self, con
 }
 
 static uint64_t load(const void *cell, size_t size) {
+    if ((uintptr_t)cell % size != 0) {
+        uint64_t value = 0;
+        memcpy(&value, cell, size); /* little endian, as wasmtime's hosts are */
+        return value;
+    }
     return size == sizeof(uint32_t) ? atomic_load((const _Atomic uint32_t *)cell) : atomic_load((const _Atomic uint64_t *)cell);
 }
 

@@ -17,10 +17,10 @@
  * hook (cancel.h) takes each mutex and has the waiters look. A waiter could have slept on the linker's event instead, but then each of
  * the frequent notifications there would wake every sleeping guest; or for a slice at a time, but then the end of a program would take a
  * slice, and a sleeping guest would keep a processor busy. A nudge works in the same way, for one waiter; it is a flag, so one that comes
- * just before the wait is not lost either.
+ * just before the wait is not lost either. With `hear` a nudge does not end the wait: the waiter hears what it is about and sleeps on.
  *
- * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex; the waiter keeps its place meanwhile. If
- * it is woken during a check that ends its wait, the wake-up goes to the next in the queue.
+ * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex; so is `hear`, which may do anything, wait here
+ * too. The waiter keeps its place meanwhile. If it is woken during a call that ends its wait, the wake-up goes to the next in the queue.
  *
  * Memory order: the cell is loaded SeqCst, as wasm's own atomic accesses are. What a waker did before is seen by whom it woke, through
  * the mutex. Lock order: a bucket's mutex is a leaf; nothing is taken and nobody called under it. Blocking: the two waits; the caller
@@ -48,13 +48,15 @@ enum pl_waited {
     PL_WAITED_NOT_EQUAL = 1,
     PL_WAITED_TIMED_OUT = 2,
     PL_WAITED_CANCELLED = -1,
-    PL_WAITED_INTERRUPTED = -2 /* `check` said so */
+    PL_WAITED_INTERRUPTED = -2 /* `check` or `hear` said so */
 };
 
 /* What ends a wait besides a wake-up and a cancellation. */
 typedef struct pl_until {
     int64_t timeout; /* nanoseconds from the call on, negative: none. Never early; late by what the system takes to run the thread */
     pl_flag *nudge;  /* set: do not wait. The wait that ends for it clears it. May be NULL */
+    pl_check hear;   /* gets `hearer` for a nudge, and clears it; not 0 ends the wait, else it goes on. May be NULL */
+    uintptr_t hearer;
     pl_check check;  /* gets `handle`; not 0 ends the wait. May be NULL */
     uintptr_t handle;
 } pl_until;
@@ -64,7 +66,8 @@ pl_futex *pl_futex_new(pl_cancel *cancel);
 /* Nobody may wait any more, nor cancel. `cancel` is still there. NULL is allowed. */
 void pl_futex_free(pl_futex *futex);
 
-/* Waits on `key` if the cell, of 32 or 64 bits and aligned, has the expected value. Waiters of both sizes on one key are in one queue.
+/* Waits on `key` if the cell, of 32 or 64 bits, has the expected value. (One that is not aligned is compared byte by byte: nobody can
+ * access it atomically.) Waiters of both sizes on one key are in one queue.
  * Answers an enum pl_waited. A guest's address is its own key; keys from 2^63 on are free for what the host waits for (the end of a
  * thread, or nothing but time), with a cell of its own. */
 int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected, const pl_until *until);

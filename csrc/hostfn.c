@@ -9,8 +9,20 @@ pl_trap *pl_trap_of(const char *text) {
     return pl_wasmtime.trap_new(text, strlen(text));
 }
 
-pl_trap *pl_host_poll(pl_group *group) {
+static pl_trap *follow(pl_group *group) {
     return pl_group_safepoint_poll(group) == PL_ACQUIRED ? NULL : pl_trap_of("the program has ended");
+}
+
+static pl_trap *hear(pl_group *group) {
+    int before = pl_safepoint_park(pl_group_safepoint(group));
+    int stop = pl_group_hear(group);
+    pl_safepoint_restore(pl_group_safepoint(group), before);
+    return stop ? pl_trap_of("interrupted") : follow(group);
+}
+
+pl_trap *pl_host_poll(pl_group *group) {
+    pl_trap *ended = follow(group);
+    return ended == NULL && pl_group_is_nudged(group) ? hear(group) : ended;
 }
 
 pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap) {

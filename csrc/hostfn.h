@@ -7,7 +7,7 @@
  * between the host call and the host's own call is unwound. A guest therefore never sees a half-done host call.
  *
  * The group is PARKED while the callback runs, so Python, the GIL and whatever the callback waits for hold nobody up; on its way back the
- * group replays what it missed, and if its linker was cancelled meanwhile the guest traps.
+ * group replays what it missed, and if its linker was cancelled meanwhile the guest traps. If the group was nudged, it hears for what.
  *
  * Blocking: as the callback does. Threads: called on the thread that runs the store; `entries` is written by that thread only.
  *
@@ -37,11 +37,11 @@ pl_trap *pl_trap_of(const char *text);
 /* What the guest enters: `environment` is the pl_hostfn. */
 pl_trap *pl_host_enter(void *environment, pl_caller *caller, pl_value *values, size_t count);
 
-/* Ends a host call of `group` that trapped with `trap` or not (NULL): puts the group's state back and replays what is pending. Answers `trap`,
- * or one of its own if there was none and the linker is cancelled. */
+/* Ends a host call of `group` that trapped with `trap` or not (NULL): puts the group's state back, replays what is pending, and hears what it was
+ * nudged for (shared.h). Answers `trap`, or one of its own if there was none and the linker is cancelled or the guest is to stop. */
 pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap);
 
-/* Ends a host call that did not park: a safepoint. NULL, or the trap for a linker that is cancelled. */
+/* Ends a host call that did not park: the same, the group being RUNNING. */
 pl_trap *pl_host_poll(pl_group *group);
 
 /* Makes `function` callable in the store of `context`. `type` is a wasm_functype_t; the store copies it. */

@@ -40,6 +40,7 @@ struct pl_instances {
     pl_extern *tags; /* of kind PL_EXTERN_TAG, or not made yet */
     uint32_t tag_count;
     pl_wasi_call *wasi[PL_WASI_FUNCTIONS];
+    pl_atomics_call *atomics[PL_ATOMICS_KINDS]; /* made when they are first wanted */
     struct callback *callbacks; /* by their numbers; made when they are first wanted */
     uint32_t callback_count;
     pl_import *hosts; /* wasmtime keeps their addresses, so they stay until everything goes */
@@ -95,6 +96,9 @@ void pl_instances_free(pl_instances *instances) {
     for (size_t i = 0; i < PL_WASI_FUNCTIONS; i++) {
         free(instances->wasi[i]);
     }
+    for (size_t i = 0; i < PL_ATOMICS_KINDS; i++) {
+        free(instances->atomics[i]);
+    }
     while (instances->hosts != NULL) {
         pl_import *next = instances->hosts->next;
         pl_library_release(instances->hosts->library);
@@ -123,6 +127,11 @@ pl_trouble *pl_instances_trouble(pl_instances *instances) {
 void pl_instances_set_memory(pl_instances *instances, const pl_extern *memory) {
     instances->memory = *memory;
     instances->has_memory = 1;
+    for (size_t i = 0; i < PL_ATOMICS_KINDS; i++) {
+        if (instances->atomics[i] != NULL) {
+            instances->atomics[i]->memory = *memory;
+        }
+    }
 }
 
 void pl_instances_set_table(pl_instances *instances, const pl_extern *table) {
@@ -298,6 +307,7 @@ static pl_import *new_import(pl_instances *instances, uintptr_t handle) {
         host->instances = instances;
         host->flag = pl_shared_flag(pl_group_shared(instances->group));
         host->cancel = pl_shared_cancel(pl_group_shared(instances->group));
+        host->nudge = pl_group_nudge(instances->group);
         host->next = instances->hosts;
         instances->hosts = host;
     }
@@ -360,6 +370,31 @@ static int wasi_function(pl_instances *instances, uint32_t index, pl_func *resul
             pl_wasi_connect(call, index, &instances->memory);
         }
         pl_wasi_new(instances->context, pl_process_type(instances->process, index), call, &call->self);
+    }
+    *result = call->self;
+    return 0;
+}
+
+static int atomics_function(pl_instances *instances, uint32_t kind, const pl_type *type, pl_func *result) {
+    pl_atomics_call *call = kind < PL_ATOMICS_KINDS ? instances->atomics[kind] : NULL;
+    if (kind >= PL_ATOMICS_KINDS) {
+        return -1;
+    }
+    if (call == NULL) {
+        call = calloc(1, sizeof *call);
+        if (call == NULL) {
+            return -1;
+        }
+        call->group = instances->group;
+        call->context = instances->context;
+        call->kind = (int)kind;
+        call->check = instances->check;
+        call->handle = instances->handle;
+        if (instances->has_memory) {
+            call->memory = instances->memory;
+        }
+        pl_atomics_new(type, call);
+        instances->atomics[kind] = call;
     }
     *result = call->self;
     return 0;
@@ -437,6 +472,8 @@ static int extern_of(pl_instances *instances, const struct record *record, const
         return trampoline(instances, record, 't', source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
     case PL_SOURCE_WASI:
         return wasi_function(instances, source->index, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+    case PL_SOURCE_ATOMICS:
+        return atomics_function(instances, source->index, source->type, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
     case PL_SOURCE_CALLBACK:
         return callback(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
     case PL_SOURCE_TAG:
@@ -501,6 +538,25 @@ static void adopt(pl_instances *instances, const struct record *record) {
     }
 }
 
+/* From now on the library's waits are the host's, which can be reached. */
+static int take_waits(pl_instances *instances, const struct record *record) {
+    pl_extern table;
+    pl_func function;
+    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1, &table) || table.kind != PL_EXTERN_TABLE) {
+        return fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX);
+    }
+    for (uint32_t kind = PL_ATOMICS_WAIT32; kind <= PL_ATOMICS_NOTIFY; kind++) {
+        if (atomics_function(instances, kind, types.waits[kind], &function) != 0) {
+            return fail(instances, PL_STAGE_ROOM, record->library, 0);
+        }
+        pl_failure failure = {NULL, pl_table_set(instances->context, &table.of.handle, kind, &function)};
+        if (failure.error != NULL) {
+            return fail_with(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX, failure);
+        }
+    }
+    return 0;
+}
+
 static int start_thread_locals(pl_instances *instances, struct record *record, uint32_t block) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
@@ -556,6 +612,9 @@ int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t blo
     }
     record->serial = ++instances->serials;
     adopt(instances, record);
+    if (pl_library_parts_of(library)->rewritten && take_waits(instances, record) != 0) {
+        return -1;
+    }
     if (block != 0 && start_thread_locals(instances, record, block) != 0) {
         return -1;
     }

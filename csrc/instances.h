@@ -13,6 +13,7 @@
 #ifndef PL_INSTANCES_H
 #define PL_INSTANCES_H
 
+#include "atomics.h"
 #include "call.h"
 #include "hostfn.h"
 #include "library.h"
@@ -25,6 +26,7 @@ typedef struct pl_types {
     const pl_type *cell;     /* wasm_globaltype_t: mutable i32 */
     const pl_type *constant; /* immutable i32 */
     const pl_type *resolve;  /* wasm_functype_t: (i32) -> () */
+    const pl_type *waits[3]; /* of the functions that stand in for waits, by enum pl_atomics_kind */
 } pl_types;
 
 enum pl_stage {
@@ -47,6 +49,9 @@ typedef struct pl_trouble {
     pl_failure failure; /* its receiver owns it */
 } pl_trouble;
 
+/* What a library whose waits were rewritten calls the table of the functions that stand in for them. */
+#define PL_WAITS "__pylinker_waits"
+
 typedef struct pl_instances pl_instances;
 
 /* A host function in one group. */
@@ -55,6 +60,7 @@ typedef struct pl_import {
     pl_instances *instances;
     const pl_flag *flag;     /* of the group's linker, close at hand */
     const pl_cancel *cancel;
+    const pl_flag *nudge;    /* of the group */
     pl_library *library; /* of a resolver, which keeps it: code of a library that is gone may still be running */
     uint32_t type;       /* of a callback (callback.h) */
     struct pl_import *next;

@@ -31,6 +31,7 @@ enum pl_source_kind {
     PL_SOURCE_HOST = 9,          /* a host function of `type`, called back with `handle` */
     PL_SOURCE_BUILTIN = 10,      /* function `index` of the core itself (builtin.h), of `type`; it gets `handle` */
     PL_SOURCE_TAG = 11,          /* exception tag `index` of the group, of `type` */
+    PL_SOURCE_ATOMICS = 13,      /* function `index` of the group, an enum pl_atomics_kind, of `type` */
     PL_SOURCE_CALLBACK = 12      /* callback `index` of the group, of `type` and, as callback.h has it, of type `value`; it gets `handle` */
 };
 
@@ -64,6 +65,7 @@ typedef struct pl_library_parts {
     int32_t export_tls_base;   /* a mutable i32 global */
     int32_t export_tls_init;   /* a function (i32) -> () */
     int32_t export_tls_relocs; /* a function () -> () */
+    int32_t rewritten; /* the code exports a table called PL_WAITS, for the functions that stand in for its waits (atomics.h); no export counts it */
 } pl_library_parts;
 
 /* NULL if there is no memory. */

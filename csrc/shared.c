@@ -15,7 +15,10 @@ struct pl_group {
     pl_replay replay;
     uintptr_t replay_handle;
     pl_check check;
-    int replaying;  /* of the group's own thread */
+    pl_check hear;
+    uintptr_t hearer;
+    int heard_later; /* of the group's own thread, like this: it was nudged when it could not hear */
+    int replaying;
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
 };
@@ -233,6 +236,26 @@ int pl_group_is_replaying(const pl_group *group) {
 
 pl_flag *pl_group_nudge(const pl_group *group) {
     return group->nudge;
+}
+
+void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle) {
+    group->hear = hear;
+    group->hearer = handle;
+}
+
+int pl_group_hears(const pl_group *group) {
+    return group->hear != NULL;
+}
+
+int pl_group_is_nudged(const pl_group *group) {
+    return group->hear != NULL && (group->heard_later || pl_flag_load(group->nudge, PL_RELAXED));
+}
+
+int pl_group_hear(pl_group *group) {
+    pl_flag_clear(group->nudge); /* before it hears: what is said meanwhile is heard now or the next time */
+    int result = group->replaying ? PL_HEAR_LATER : group->hear(group->hearer);
+    group->heard_later = result == PL_HEAR_LATER;
+    return result != 0 && result != PL_HEAR_LATER;
 }
 
 /* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. It asks

@@ -106,8 +106,20 @@ uintptr_t pl_group_handle(const pl_group *group);
 pl_shared *pl_group_shared(const pl_group *group);
 /* Whether its thread is just replaying; for this thread. */
 int pl_group_is_replaying(const pl_group *group);
-/* What the group's own wait on an address is given as its `nudge`; pl_futex_nudge with it ends that wait. */
+/* What the group's own wait is given as its `nudge`. pl_futex_nudge with it ends that wait or, if the group hears, has it hear. */
 pl_flag *pl_group_nudge(const pl_group *group);
+
+/* Has `hear` called with `handle` on the group's thread, PARKED, whenever the group was nudged: within a wait of its own (atomics.h) or
+ * at the end of its next host call (hostfn.h). It may run guest code. It answers 0; 1 to stop the guest; or PL_HEAR_LATER, and is called again at
+ * the next host call. By the group's thread, or before it runs. */
+enum { PL_HEAR_LATER = 2 };
+void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle);
+/* Whether that was done. */
+int pl_group_hears(const pl_group *group);
+/* Whether the group was nudged and has not heard yet. */
+int pl_group_is_nudged(const pl_group *group);
+/* Hears what there is to hear: 0, or 1 to stop the guest. Not within a replay: that is for later. */
+int pl_group_hear(pl_group *group);
 
 /* Leader. See above for the order. pl_lead_open answers the barrier's number, or 0 if one is open, or if the leader is behind (its own
  * operation would count as those it missed): a broken protocol; the linker is cancelled then. */

@@ -20,6 +20,7 @@
 struct pl_process {
     pl_context *context;
     int waits;
+    int32_t fault; /* an error number, or 0 */
     int64_t started; /* on pl_now's clock: where the guest's monotonic clock is zero */
     pthread_mutex_t mutex;
     struct {
@@ -40,7 +41,12 @@ enum {
     TAG_CLOCK = 0,
     CLOCK_REALTIME_ID = 0,
     CLOCK_MONOTONIC_ID = 1,
-    FLAG_ABSOLUTE = 1
+    CLOCK_PROCESS_ID = 2, /* processor time */
+    CLOCK_THREAD_ID = 3,
+    FLAG_ABSOLUTE = 1,
+    ERRNO_INVAL = 28,
+    BUFFER_SIZE = 8,
+    BUFFER_LENGTH = 4
 };
 
 pl_process *pl_process_new(pl_context *context, int waits) {
@@ -59,6 +65,10 @@ void pl_process_free(pl_process *process) {
         pthread_mutex_destroy(&process->mutex);
         free(process);
     }
+}
+
+void pl_process_set_fault(pl_process *process, int32_t number) {
+    process->fault = number;
 }
 
 void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind) {
@@ -122,9 +132,14 @@ static int read_clock(const pl_process *process, uint32_t id, uint64_t *now) {
         *now = (uint64_t)(pl_now() - process->started);
         return 1;
     }
-    if (id == CLOCK_REALTIME_ID) {
+    static const clockid_t clocks[] = {
+        [CLOCK_REALTIME_ID] = CLOCK_REALTIME,
+        [CLOCK_PROCESS_ID] = CLOCK_PROCESS_CPUTIME_ID,
+        [CLOCK_THREAD_ID] = CLOCK_THREAD_CPUTIME_ID,
+    };
+    if (id <= CLOCK_THREAD_ID) {
         struct timespec time;
-        clock_gettime(CLOCK_REALTIME, &time);
+        clock_gettime(clocks[id], &time);
         *now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
         return 1;
     }
@@ -136,7 +151,7 @@ static int64_t wanted_sleep(const pl_process *process, const uint8_t *at) {
     uint32_t clock;
     uint64_t now;
     memcpy(&clock, at + SUBSCRIPTION_CLOCK, sizeof clock);
-    if (at[SUBSCRIPTION_TAG] != TAG_CLOCK || !read_clock(process, clock, &now)) {
+    if (at[SUBSCRIPTION_TAG] != TAG_CLOCK || clock > CLOCK_MONOTONIC_ID || !read_clock(process, clock, &now)) {
         return -1;
     }
     uint64_t timeout = load64(at + SUBSCRIPTION_TIMEOUT);
@@ -209,15 +224,88 @@ static int wait_for_input(const pl_wasi_call *call) {
     }
 }
 
-static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count) {
-    pl_trap *trap = NULL;
-    pthread_mutex_lock(&call->process->mutex);
-    pl_error *error = pl_wasmtime.func_call_unchecked(call->process->context, &call->target, values, count, &trap);
-    pthread_mutex_unlock(&call->process->mutex);
-    if (error != NULL) {
-        pl_wasmtime.error_delete(error);
-        return pl_trap_of("a WASI call failed in the host");
+/* The error number for what wasmtime refuses: pointers that lead out of the memory, and values that mean nothing. */
+static int32_t number_of(const pl_process *process, const pl_error *error) {
+    static const char outside[] = "Pointer out of bounds";
+    pl_bytes message = {0, NULL};
+    int32_t number = ERRNO_INVAL;
+    pl_wasmtime.error_message(error, &message);
+    for (size_t i = 0; i + sizeof outside - 1 <= message.size; i++) {
+        if (memcmp(message.data + i, outside, sizeof outside - 1) == 0) {
+            number = process->fault;
+            break;
+        }
     }
+    pl_wasmtime.byte_vec_delete(&message);
+    return number;
+}
+
+/* With the mutex. */
+static pl_trap *forward_one(const pl_wasi_call *call, pl_value *values, size_t count) {
+    pl_trap *trap = NULL;
+    pl_error *error = pl_wasmtime.func_call_unchecked(call->process->context, &call->target, values, count, &trap);
+    if (error != NULL) {
+        int32_t number = call->process->fault != 0 ? number_of(call->process, error) : 0;
+        pl_wasmtime.error_delete(error);
+        if (number == 0) {
+            return pl_trap_of("a WASI call failed in the host");
+        }
+        values[0].i64 = number;
+    }
+    return trap;
+}
+
+static uint32_t load32(const uint8_t *at) {
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* fd_write(descriptor, buffers, count, written): wasmtime's writes the first buffer that is not empty, and leaves it to the guest to come again.
+ * Here they are written one by one, so that a line of several parts is not torn. With the mutex. */
+static pl_trap *write_all(const pl_wasi_call *call, pl_value *values) {
+    const pl_value asked[4] = {values[0], values[1], values[2], values[3]};
+    uint64_t buffers = (uint32_t)asked[1].i32, count = (uint32_t)asked[2].i32, written = (uint32_t)asked[3].i32;
+    uint64_t size = pl_memory_size(call->context, &call->memory);
+    if (count < 2 || buffers + count * BUFFER_SIZE > size || written + 4 > size) {
+        return forward_one(call, values, 4);
+    }
+    uint8_t *memory = pl_memory_data(call->context, &call->memory);
+    uint32_t total = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t buffer = buffers + i * BUFFER_SIZE;
+        uint32_t wanted = load32(memory + buffer + BUFFER_LENGTH);
+        if (wanted == 0 && (total != 0 || i + 1 < count)) {
+            continue; /* but if all are empty, the descriptor is looked at */
+        }
+        memcpy(values, asked, sizeof asked);
+        values[1].i64 = (int64_t)buffer;
+        values[2].i64 = 1;
+        pl_trap *trap = forward_one(call, values, 4);
+        if (trap != NULL) {
+            return trap;
+        }
+        if (values[0].i32 != 0) {
+            if (total == 0) {
+                return NULL;
+            }
+            break; /* what was written was written */
+        }
+        uint32_t done = load32(memory + written);
+        total += done;
+        if (done < wanted) {
+            break;
+        }
+    }
+    memcpy(memory + written, &total, sizeof total);
+    values[0].i64 = 0;
+    return NULL;
+}
+
+static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count) {
+    pthread_mutex_lock(&call->process->mutex);
+    pl_trap *trap = call->kind == PL_WASI_WRITE ? write_all(call, values) : forward_one(call, values, count);
+    pthread_mutex_unlock(&call->process->mutex);
     return trap;
 }
 

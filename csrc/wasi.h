@@ -33,7 +33,8 @@ enum pl_wasi_kind {
     PL_WASI_POLL = 1, /* poll_oneoff */
     PL_WASI_READ = 2, /* fd_read: descriptor 0 may have to wait */
     PL_WASI_CLOCK = 3, /* clock_time_get */
-    PL_WASI_YIELD = 4 /* sched_yield */
+    PL_WASI_YIELD = 4, /* sched_yield */
+    PL_WASI_WRITE = 5  /* fd_write: of several buffers, all are written */
 };
 
 enum { PL_WASI_FUNCTIONS = 64 }; /* room for all of preview 1 */
@@ -54,6 +55,10 @@ typedef struct pl_wasi_call {
  * if there is no memory. */
 pl_process *pl_process_new(pl_context *context, int waits);
 void pl_process_free(pl_process *process);
+
+/* What wasmtime refuses, it does with an error that makes the guest trap. From now on such a call answers an error number, as WASIX has it: `number`
+ * for a pointer that leads out of the guest's memory, else EINVAL. Before any guest runs. */
+void pl_process_set_fault(pl_process *process, int32_t number);
 
 /* Function `index` (below PL_WASI_FUNCTIONS) has `type`, a wasm_functype_t that lives as long as the process, and is of `kind`. */
 void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind);

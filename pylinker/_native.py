@@ -41,6 +41,13 @@ __all__ = [
     "CAUSE_REPLAY",
     "CLOSED",
     "DEAD",
+    "INTERRUPTED",
+    "MAIN_THREAD",
+    "NOT_EQUAL",
+    "WAIT_CANCELLED",
+    "WOKEN",
+    "Atomics",
+    "new_cell",
     "ELSEWHERE",
     "EXTERN_FUNC",
     "EXTERN_GLOBAL",
@@ -63,6 +70,7 @@ __all__ = [
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_WRITE",
     "WASI_YIELD",
     "Backoff",
     "Birth",
@@ -386,6 +394,14 @@ PARKED: int = lib.PL_PARKED
 RUNNING: int = lib.PL_RUNNING
 DEAD: int = lib.PL_DEAD
 
+WOKEN: int = lib.PL_WAITED_WOKEN
+NOT_EQUAL: int = lib.PL_WAITED_NOT_EQUAL
+INTERRUPTED: int = lib.PL_WAITED_INTERRUPTED
+WAIT_CANCELLED: int = lib.PL_WAITED_CANCELLED
+
+MAIN_THREAD: int = lib.PL_PROCESS
+"""The number of a WASIX program's first thread, and of its process."""
+
 CAUSE_CLOSED: int = lib.PL_CAUSE_CLOSED
 CAUSE_LEADER: int = lib.PL_CAUSE_LEADER
 CAUSE_REPLAY: int = lib.PL_CAUSE_REPLAY
@@ -394,6 +410,11 @@ CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
 
 
 NULL: Any = ffi.NULL
+
+
+def new_cell() -> Any:
+    """Return a cell of 32 bits, zero, for :meth:`Member.wait`."""
+    return ffi.new("uint32_t *")
 
 
 class Backoff:
@@ -492,6 +513,10 @@ class Shared:
         """Give up the write lock for good: what it guards is broken."""
         lib.pl_rwlock_poison(self._lock)
 
+    def wake(self, key: int) -> None:
+        """Wake all who wait on a key of the host's."""
+        lib.pl_futex_wake(lib.pl_shared_futex(self.pointer), key, _U32 - 1)
+
     @property
     def readers(self) -> int:
         """How many hold the lock for reading, -1 while it is held for writing."""
@@ -565,6 +590,7 @@ class Member:
         self._instances: Instances | None = None
         self._describe: Callable[[Trouble], BaseException] | None = None
         self._follower: Any = None
+        self._hear: Callable[[], bool] | None = None
         _members[self.handle] = weakref.ref(self)
 
     @property
@@ -601,6 +627,32 @@ class Member:
     def is_behind(self) -> bool:
         """Whether there is something to replay before guest code may run."""
         return bool(lib.pl_group_is_behind(self.pointer))
+
+    # Waits, and what reaches them
+
+    def on_nudge(self, hear: Callable[[], bool]) -> None:
+        """Have ``hear`` called on the group's thread after a :meth:`nudge`: within a wait, or at the end of its next host call.
+
+        It may run guest code; what it raises stops the guest. True: it could not hear now, and is called again. Before the group's first
+        nudge.
+        """
+        self._hear = hear
+        lib.pl_group_on_nudge(self.pointer, lib.pl_python_hear, self.handle)
+
+    def hear(self) -> bool:
+        """Hear what the group was nudged for."""
+        return self._hear is not None and self._hear()
+
+    def nudge(self) -> None:
+        """Reach the group, wherever it is. For any thread, as long as the group cannot be freed."""
+        lib.pl_futex_nudge(lib.pl_shared_futex(self.shared.pointer), lib.pl_group_nudge(self.pointer))
+
+    def wait(self, key: int, cell: Any, expected: int) -> int:
+        """Wait on a key of the host's while a cell (``uint32_t *``) has the expected value; the group is parked.
+
+        Returns WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or WAIT_CANCELLED. Blocks, interruptibly.
+        """
+        return int(lib.pl_group_wait32(self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle))
 
     def follow_in_c(self, instances: Instances, log: Log, describe: Callable[[Trouble], BaseException]) -> None:
         """Have operations of ``log`` carried out in ``instances``, without the GIL; ``describe`` makes an exception of what goes wrong."""
@@ -711,6 +763,16 @@ def pl_python_failed(handle: int) -> int:
     return 0
 
 
+@ffi.def_extern(error=1, onerror=_keep_of_host)  # type: ignore[untyped-decorator]
+def pl_python_hear(handle: int) -> int:
+    """Hear what the group behind ``handle`` was nudged for; what that raises comes out of the call that entered the guest."""
+    try:
+        return int(lib.PL_HEAR_LATER) if _member(handle).hear() else 0
+    except BaseException as error:  # noqa: BLE001 - as in pl_python_host
+        _keep_pending(error)
+        return 1
+
+
 # Guests that make no calls
 
 
@@ -748,6 +810,7 @@ WASI_POLL: int = lib.PL_WASI_POLL
 WASI_READ: int = lib.PL_WASI_READ
 WASI_CLOCK: int = lib.PL_WASI_CLOCK
 WASI_YIELD: int = lib.PL_WASI_YIELD
+WASI_WRITE: int = lib.PL_WASI_WRITE
 
 
 class WasiProcess:
@@ -757,6 +820,10 @@ class WasiProcess:
         self.pointer = ffi.gc(lib.pl_process_new(context, waits), lib.pl_process_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a WASI process")
+
+    def set_fault(self, number: int) -> None:
+        """Say which error number a pointer out of the guest's memory gives."""
+        lib.pl_process_set_fault(self.pointer, number)
 
     def provide(self, index: int, type_address: int, kind: int) -> None:
         """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""
@@ -958,6 +1025,7 @@ class Source(enum.IntEnum):
     BUILTIN = lib.PL_SOURCE_BUILTIN
     TAG = lib.PL_SOURCE_TAG
     CALLBACK = lib.PL_SOURCE_CALLBACK
+    ATOMICS = lib.PL_SOURCE_ATOMICS
 
 
 class Builtin(enum.IntEnum):
@@ -970,6 +1038,15 @@ class Builtin(enum.IntEnum):
     EMPTY = lib.PL_BUILTIN_EMPTY
     PROC_ID = lib.PL_BUILTIN_PROC_ID
     UNSUPPORTED = lib.PL_BUILTIN_UNSUPPORTED
+
+
+class Atomics(enum.IntEnum):
+    """Host functions that wait and wake (``csrc/atomics.h``)."""
+
+    FUTEX_WAIT = lib.PL_ATOMICS_FUTEX_WAIT
+    FUTEX_WAKE = lib.PL_ATOMICS_FUTEX_WAKE
+    FUTEX_WAKE_ALL = lib.PL_ATOMICS_FUTEX_WAKE_ALL
+    SLEEP = lib.PL_ATOMICS_SLEEP
 
 
 class Stage(enum.IntEnum):
@@ -996,10 +1073,13 @@ class Trouble(NamedTuple):
     failure: Failure | None
 
 
-def set_types(*, cell: int, constant: int, resolve: int) -> None:
+def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -> None:
     """Tell the core the types it makes objects of, by address; they stay as long as the process."""
-    addresses = {"cell": cell, "constant": constant, "resolve": resolve}
-    lib.pl_types_set(ffi.new("pl_types *", {name: ffi.cast("pl_type *", address) for name, address in addresses.items()}))
+    types = ffi.new("pl_types *")
+    types.cell, types.constant, types.resolve = (ffi.cast("pl_type *", each) for each in (cell, constant, resolve))
+    for index, each in enumerate(waits):
+        types.waits[index] = ffi.cast("pl_type *", each)
+    lib.pl_types_set(types)
 
 
 class ExportNames:
@@ -1031,8 +1111,8 @@ class Library:
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` the packed sources of all imports, ``slot_exports`` the
     exported functions that get slots from ``slot_base`` on, ``roles`` the exports with a role of their own, by the name of the C member
-    without ``export_``; exports are counted in the module's order. ``handles`` are host functions that go with the library. The caller
-    keeps code and names.
+    without ``export_``; exports are counted in the module's order. ``handles`` are host functions that go with the library; ``rewritten``
+    says that waits of the code were. The caller keeps code and names.
     """
 
     def __init__(
@@ -1049,6 +1129,7 @@ class Library:
         place: int,
         roles: Mapping[str, int],
         handles: Sequence[int],
+        rewritten: bool,
     ) -> None:
         self.handles = handles
         self._names = names
@@ -1074,6 +1155,7 @@ class Library:
         parts.export_tls_base = roles.get("tls_base", -1)
         parts.export_tls_init = roles.get("tls_init", -1)
         parts.export_tls_relocs = roles.get("tls_relocs", -1)
+        parts.rewritten = rewritten
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")

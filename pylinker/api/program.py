@@ -16,7 +16,7 @@ import wasmtime
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
-from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, HostImports, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start
+from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, HostImports, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start, wants_threads
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType
@@ -87,10 +87,11 @@ class Program:
     ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
     defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
 
-    ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. A library that is opened
-    then appears in all of them, at a moment when each is outside guest code or at a host call; with ``preempt`` a thread that only
-    computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for ever) bounds the wait for one. ``limits``
-    bounds what the program may take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
+    ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. None: if the main module
+    imports what starts a thread. A library that is opened then appears in all of them, at a moment when each is outside guest code or at a
+    host call; with ``preempt`` a thread that only computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for
+    ever) bounds the wait for one. ``rewrite_waits`` lets a thread in ``memory.atomic.wait`` be reached by others, Ctrl-C and the end of
+    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
     Raises LinkError children, OSError for a main module that cannot be read. Safe to use from several threads, which take turns.
     """
@@ -110,8 +111,9 @@ class Program:
         imports: Imports | None = None,
         bind_now: bool = False,
         stack_size: int = 1 << 20,
-        threads: bool = False,
+        threads: bool | None = None,
         preempt: bool = False,
+        rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
@@ -128,6 +130,9 @@ class Program:
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
+        code_cache = _cache(cache)
+        if threads is None:
+            threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
         guest_dirs = {guest: os.fspath(host) for guest, host in (dirs or {}).items()}
         environment = dict(env or {})
         self._process = WasiProcess(
@@ -138,7 +143,6 @@ class Program:
             stdout=stdout,
             stderr=stderr,
         )
-        code_cache = _cache(cache)
         linker = Linker(
             process=self._process,
             cache=code_cache,
@@ -153,6 +157,7 @@ class Program:
             bind_now=bind_now,
             threads=threads,
             preempt=preempt,
+            rewrite_waits=rewrite_waits,
             rendezvous_timeout=rendezvous_timeout,
             stack_size=stack_size,
             name=self.name,
@@ -394,8 +399,9 @@ class CDLL(Library):
         imports: Imports | None = None,
         bind_now: bool = False,
         stack_size: int = 1 << 20,
-        threads: bool = False,
+        threads: bool | None = None,
         preempt: bool = False,
+        rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
@@ -415,6 +421,7 @@ class CDLL(Library):
             stack_size=stack_size,
             threads=threads,
             preempt=preempt,
+            rewrite_waits=rewrite_waits,
             rendezvous_timeout=rendezvous_timeout,
             limits=limits,
             cache=cache,

@@ -29,6 +29,7 @@ INTERRUPTED = 130
 @click.option("--stack-size", metavar="BYTES", type=click.IntRange(1, 1 << 32), default=1 << 20, help="Size of the program's stack.")
 @click.option("--threads/--no-threads", default=None, help="Let the program start threads (default: if its memory is shared).")
 @click.option("--preempt", is_flag=True, help="Interrupt threads that only compute when another opens a library.")
+@click.option("--no-rewrite-waits", is_flag=True, help="Leave memory.atomic.wait as it is, which nothing reaches.")
 @traceback_option
 @click.pass_context
 def run(
@@ -45,6 +46,7 @@ def run(
     stack_size: int,
     threads: bool | None,
     preempt: bool,
+    no_rewrite_waits: bool,
 ) -> None:
     """Run the program MAIN with its shared libraries.
 
@@ -65,6 +67,7 @@ def run(
         stack_size=stack_size,
         threads=has_shared_memory(main) if threads is None else threads,
         preempt=preempt,
+        rewrite_waits=not no_rewrite_waits,
     )
     with program:
         if invoke is None:

@@ -19,6 +19,7 @@ from pylinker.linker.plan import read_file
 from pylinker.linker.start import MainFile, start
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
+from pylinker.linker.wasix import wants_threads
 
 __all__ = [
     "RTLD_DEFAULT",
@@ -43,4 +44,5 @@ __all__ = [
     "reachable",
     "read_file",
     "start",
+    "wants_threads",
 ]

@@ -153,9 +153,14 @@ class LinkContext:
         finally:
             _native.enter_thread(None)
 
+    @property
+    def may_call_linker(self) -> bool:
+        """Whether the calling thread is not in the middle of a load, where its guest must not come to the linker."""
+        return self.changer != threading.get_ident() and not self.group.state.member.is_replaying
+
     def check_not_instantiating(self) -> None:
         """Refuse a guest that calls the linker from a start function or a relocation: its thread holds the lock already."""
-        if self.changer == threading.get_ident() or self.group.state.member.is_replaying:
+        if not self.may_call_linker:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
 
     @contextmanager

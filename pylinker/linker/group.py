@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pylinker._native import Bound, BoundKind, Extern, Func, Instance, Log, Trouble, Turn, Values
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.linker.operation import DlOperation
+    from pylinker.linker.signals import Signals
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import WasiHost
@@ -45,7 +46,8 @@ class InstanceGroup:
     ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the address and size (bytes) of a stack that is
     its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made
     by the linker, or taken from the main module once it is instantiated. ``turn`` is for those who share the group, None if it has a
-    thread of its own; ``program`` is the name of the program, which is that of its main module.
+    thread of its own; ``program`` is the name of the program, which is that of its main module. ``signals`` are those of its thread in a
+    WASIX program, else None.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class InstanceGroup:
         self.stack = (0, 0)
         self.dl_error: str | None = None
         self.dl_error_address = 0
+        self.signals: Signals | None = None
         self._invoker: Instance | None = None
         self._bounds: weakref.WeakSet[Bound] = weakref.WeakSet()
         self._own_bounds: dict[tuple[LoadedModule, str], Bound] = {}
@@ -105,6 +108,10 @@ class InstanceGroup:
     def make_stack_pointer(self, value: int) -> None:
         """Make the stack pointer, for a program whose modules import it."""
         self.native.stack_pointer = self.store.new_global(value, mutable=True)
+
+    def set_wasi_fault(self, number: int) -> None:
+        """Say which error number WASI calls of the program give for a pointer out of the memory."""
+        self._wasi.native.set_fault(number)
 
     @property
     def memory(self) -> Extern:

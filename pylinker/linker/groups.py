@@ -10,6 +10,7 @@ from pylinker.linker.dlfcn import DL_ERROR_CAPACITY
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
+from pylinker.linker.signals import Signals
 from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.types import i32_global_type, table_type
@@ -70,13 +71,14 @@ class Groups:
             raise
         return group
 
-    def prepare(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
+    def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists.
 
-        Blocks, cooperatively. Hand the result to :meth:`create`, or abandon it.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or abandon it.
         """
         self._context.check_not_instantiating()
-        return PreparedInstanceGroup(self._context.shared.acquire_topology_token(self._context.group.state), wants_stack=wants_stack)
+        topology = self._context.shared.acquire_topology_token(self._context.group.state)
+        return PreparedInstanceGroup(topology, wants_stack=wants_stack, stack_top=stack_top)
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
@@ -88,11 +90,11 @@ class Groups:
         try:
             topology, guard = self._context.shared.write_linker_state_blocking_holding_topology(topology)
             with guard:
-                return self._create(guard, topology, wants_stack=prepared.wants_stack)
+                return self._create(guard, topology, wants_stack=prepared.wants_stack, stack_top=prepared.stack_top)
         finally:
             topology.release()
 
-    def _create(self, guard: WriteGuard[LinkerState], topology: TopologyToken, *, wants_stack: bool) -> InstanceGroup:
+    def _create(self, guard: WriteGuard[LinkerState], topology: TopologyToken, *, wants_stack: bool, stack_top: int) -> InstanceGroup:
         state, shared, host = self._state, self._context.shared, self._host
         assert host is not None
         part = shared.subscribe(guard, _replayed_in_c, topology)
@@ -120,7 +122,7 @@ class Groups:
                     memory=self._context.main_group.memory,
                     table_type=everything.table_type,
                     stack_pointer_type=i32_global_type(mutable=True) if everything.makes_stack_pointer else 0,
-                    stack_top=sum(stack),
+                    stack_top=sum(stack) or stack_top,
                     everything=everything.operation,
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
                 )
@@ -135,6 +137,8 @@ class Groups:
             self._clear(guard, part, stack)
             raise
         group.stack = stack
+        if state.wasix:
+            group.signals = Signals(self._context, group)
         state.groups.append(number)
         self._context.groups[number] = group
         return group

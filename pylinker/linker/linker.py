@@ -45,10 +45,13 @@ from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import LoadPlan, Request
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
+from pylinker.linker.signals import Signals
 from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import GuestEntry, ThreadTable
+from pylinker.linker.wasix import Errno
 from pylinker.linker.wasix_libraries import WasixLibraries
+from pylinker.linker.wasix_threads import WasixThreads
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType
@@ -89,6 +92,7 @@ class Linker:
         bind_now: bool = False,
         threads: bool = False,
         preempt: bool = False,
+        rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
         stack_size: int = 1 << 20,
         name: str = "program",
@@ -96,6 +100,7 @@ class Linker:
     ) -> None:
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
+        self.state.rewrite_waits = rewrite_waits
         self.context = LinkContext(LinkerShared.new(self.state), self.state, preempt=preempt, timeout=rendezvous_timeout)
         self.symbols = Symbols(self.context, bind_now=bind_now)
         self.locator = locator
@@ -104,7 +109,7 @@ class Linker:
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         guest_calls = GuestCalls(self)
-        self._host_functions = HostTable(guest_calls, WasixLibraries(self))
+        self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self))
         self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
@@ -152,12 +157,12 @@ class Linker:
 
     # Groups
 
-    def prepare_for_instance_group(self, *, wants_stack: bool = True) -> PreparedInstanceGroup:
+    def prepare_for_instance_group(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists.
 
-        Blocks, cooperatively. Hand the result to :meth:`create_instance_group`, or abandon it.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create_instance_group`, or abandon it.
         """
-        return self._groups.prepare(wants_stack=wants_stack)
+        return self._groups.prepare(wants_stack=wants_stack, stack_top=stack_top)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
@@ -185,6 +190,16 @@ class Linker:
         except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread-spawn: %s", error)
             return -1
+
+    def become_wasix(self) -> None:
+        """Be the linker of a WASIX program, before anything is loaded: its threads hear signals, and its error numbers are WASIX's."""
+        self.state.wasix = True
+        group = self.context.main_group
+        group.set_wasi_fault(Errno.MEMVIOLATION)
+        group.native.set_thread(_native.MAIN_THREAD)
+        group.signals = Signals(self.context, group)
+        if self.threads is not None:
+            self.threads.reserve(_native.MAIN_THREAD)
 
     # Loading
 

@@ -12,7 +12,10 @@ from pylinker.wasm import FuncType, Kind, MemoryType, SymbolFlags, TableType
 if TYPE_CHECKING:
     from pylinker.wasm import Export, ModuleInfo
 
-__all__ = ["PRIVATE", "Datum", "Outline", "outline_of"]
+__all__ = ["PRIVATE", "WASIX", "Datum", "Outline", "outline_of"]
+
+WASIX = "wasix_32v1"
+"""The import module of WASIX."""
 
 # Exports that belong to the module itself and are no symbols: every module may have its own, so they never satisfy an import of
 # another (tool-conventions, DynamicLinking.md, and what wasm-ld exports in practice).
@@ -54,15 +57,16 @@ class Outline:
     Attributes: ``names``, ``positions`` (name -> number), ``symbols`` (what the module defines, by name), ``functions`` (those of them that
     are functions: number, type, and place among the slots or None), ``data`` (those that are data at a fixed place), ``slot_exports``
     (numbers of the exported functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``memories``
-    and ``tables`` (imported types).
+    and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX).
     """
 
-    __slots__ = ("data", "functions", "memories", "names", "positions", "slot_exports", "slot_order", "symbols", "tables")
+    __slots__ = ("data", "functions", "memories", "names", "positions", "slot_exports", "slot_order", "symbols", "tables", "wasix")
 
     def __init__(self, info: ModuleInfo) -> None:
         exports = info.exports
         self.memories = [each.type for each in info.imports if isinstance(each.type, MemoryType)]
         self.tables = [each.type for each in info.imports if isinstance(each.type, TableType)]
+        self.wasix = any(each.module == WASIX for each in info.imports)
         self.symbols: dict[str, Export] = {}
         self.functions: dict[str, tuple[int, FuncType, int | None]] = {}
         self.data: dict[str, Datum] = {}

@@ -164,7 +164,7 @@ class LoadPlan:
 
     def _read(self, name: str, path: str) -> LoadedModule:
         data = read_file(name, path, self.state.limits.library_size)
-        code = self._cache.load(data, name=name)
+        code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
         module = LoadedModule(name, path, code.info, code, self.state.next_number())
         if not module.info.is_dynamic:
             raise NotDynamicError(

@@ -15,14 +15,16 @@ __all__ = ["PreparedInstanceGroup"]
 class PreparedInstanceGroup:
     """Holds the topology token for the child: taken by the parent, released by whoever creates or abandons the group.
 
-    ``wants_stack``: the group gets a stack of its own (a guest that starts threads itself brings one).
+    ``wants_stack``: the group gets a stack of its own. A guest that starts threads itself brings one, and may say where it ends:
+    ``stack_top``, 0 if it has not said.
     """
 
-    __slots__ = ("_topology", "wants_stack")
+    __slots__ = ("_topology", "stack_top", "wants_stack")
 
-    def __init__(self, topology: TopologyToken, *, wants_stack: bool) -> None:
+    def __init__(self, topology: TopologyToken, *, wants_stack: bool, stack_top: int = 0) -> None:
         self._topology: TopologyToken | None = topology
         self.wants_stack = wants_stack
+        self.stack_top = stack_top
 
     def take(self) -> TopologyToken:
         """Return the token, once; InternalError after that."""

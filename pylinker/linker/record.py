@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pylinker import _native
-from pylinker._native import Builtin, Source, pack_source
+from pylinker._native import Atomics, Builtin, Source, pack_source
 from pylinker.errors import InternalError, UnsupportedError
 from pylinker.linker.module import (
     Cell,
@@ -47,6 +47,12 @@ _BUILTINS = {
     "wasix.thread_id": Builtin.THREAD_ID,
     UNSUPPORTED: Builtin.UNSUPPORTED,
 }
+_ATOMICS = {
+    "wasix.futex_wait": Atomics.FUTEX_WAIT,
+    "wasix.futex_wake": Atomics.FUTEX_WAKE,
+    "wasix.futex_wake_all": Atomics.FUTEX_WAKE_ALL,
+    "wasix.thread_sleep": Atomics.SLEEP,
+}
 _ALONE = frozenset({"wasix.proc_id", "wasix.thread_id", UNSUPPORTED})
 """Host functions that the core answers without Python."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
@@ -66,6 +72,9 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         handles.append(resolver)
 
     def host(source: HostCall) -> bytes:
+        type_address = function_type(source.type)
+        if source.name in _ATOMICS:
+            return pack_source(Source.ATOMICS, _ATOMICS[source.name], type_address=type_address)
         handle = 0
         if source.name not in _ALONE:
             handle = _native.register_host(host_calls(module, source.name))
@@ -73,7 +82,7 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
             module.host_handles[source.name] = handle
         builtin = _BUILTINS.get(source.name)
         kind = Source.HOST if builtin is None else Source.BUILTIN
-        return pack_source(kind, builtin or 0, type_address=function_type(source.type), handle=handle)
+        return pack_source(kind, builtin or 0, type_address=type_address, handle=handle)
 
     assert module.code is not None
     outline = module.outline
@@ -89,6 +98,7 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         place=_place(module),
         roles=_roles(module),
         handles=handles,
+        rewritten=module.code.rewritten,
     )
 
 

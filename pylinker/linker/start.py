@@ -73,6 +73,7 @@ def _start_independent(
 ) -> None:
     plan = linker.new_plan()
     plan.discover([*([module] if module else []), *requests])
+    _note_wasix(linker, plan.scope)
     memory = _common_memory(plan.scope)
     _check_threads(linker, plan.scope, shared=memory.shared)
     heap, pages = _lay_out(linker, plan, stack_size, memory.minimum)
@@ -95,7 +96,7 @@ def _start_independent(
             # Everything else needs this memory.
             plan.new.remove(module)
             plan.new.insert(0, module)
-        module.code = cache.load(data, name=module.name)
+        module.code = cache.load(data, name=module.name, rewrite=linker.state.rewrite_waits)
     operation = plan.resolve(bind_now=linker.bind_now)
     if module is None or not module.info.memories:
         maximum = memory.maximum
@@ -116,7 +117,8 @@ def _start_independent(
 def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
     plan = linker.new_plan()
     plan.discover([module])
-    module.code = cache.load(main.data, name=module.name)
+    _note_wasix(linker, plan.scope)
+    module.code = cache.load(main.data, name=module.name, rewrite=linker.state.rewrite_waits)
     _check_threads(linker, [module], shared=any(each.limits.shared for each in _memories([module])))
     if requests and linker.state.imports:
         preview = linker.new_plan()
@@ -135,6 +137,12 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         later.discover(requests)
         linker.load_later(later)
     linker.symbols.check_trampolines(module)
+
+
+def _note_wasix(linker: Linker, modules: Sequence[LoadedModule]) -> None:
+    """Have the program be a WASIX program if one of its modules wants that."""
+    if any(module.outline.wasix for module in modules):
+        linker.become_wasix()
 
 
 def _check_threads(linker: Linker, modules: Sequence[LoadedModule], *, shared: bool) -> None:

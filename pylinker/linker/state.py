@@ -129,7 +129,8 @@ class LinkerState:
     ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
     (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
     program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
-    ``table_maximum`` (slots that a module allows at most, or None). LinkerShared guards it.
+    ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
+    start uses it), ``hears_signals`` (whether a thread of it ever wanted to). LinkerShared guards it.
     """
 
     def __init__(self, limits: Limits, imports: HostImports | None = None) -> None:
@@ -145,6 +146,9 @@ class LinkerState:
         self.finalizer: HostSlot | None = None
         self.imports = HostImports() if imports is None else imports
         self.threaded = False
+        self.rewrite_waits = True
+        self.wasix = False
+        self.hears_signals = False
         self.main: LoadedModule | None = None
         self.table_maximum: int | None = None
         self.linker_symbols: dict[str, int] = {}

@@ -15,7 +15,7 @@ import wasmtime
 from pylinker import _native
 from pylinker.errors import InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
-from pylinker.runtime.failures import has_trapped
+from pylinker.runtime.failures import ThreadExit, has_trapped
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
@@ -28,6 +28,9 @@ logger = logging.getLogger("pylinker.threads")
 
 _LAST_TID = (1 << 29) - 1
 """wasi-threads: thread numbers are from 1 to 2**29 - 1."""
+
+_KEYS = 1 << 63
+"""What a group that waits for the end of a thread waits on is this and the thread's number: no guest's address."""
 
 _PATIENCE = 5.0
 """Seconds to wait for a thread that the guest has put where nothing reaches it (``memory.atomic.wait32``)."""
@@ -47,6 +50,7 @@ class GuestThread:
         self._failure: BaseException | None = None
         self._done = threading.Event()
         self._group: InstanceGroup | None = None
+        self._ended_cell = _native.new_cell()
         self.tid = tid
         self.thread: threading.Thread | None = None
         if not isinstance(body, GuestEntry):
@@ -114,7 +118,7 @@ class GuestThread:
             raise
 
     def _leave(self, group: InstanceGroup) -> None:
-        self._group = None
+        self._table.detach(self)
         self._table.linker.context.tids.pop(group.state.number, None)
         self._table.linker.shutdown_instance_group(group)
 
@@ -145,6 +149,8 @@ class GuestThread:
         """Note what ``call`` comes to, end the program if that is its end, and leave it."""
         try:
             self._result = call()
+        except ThreadExit:
+            pass  # the thread alone
         except wasmtime.ExitTrap as exit_:
             self._failure = SynchronizationAborted("the program has ended")
             self._table.end(status=exit_.code)
@@ -160,6 +166,19 @@ class GuestThread:
     def _end(self) -> None:
         self._table.forget(self)
         self._done.set()
+        self._ended_cell[0] = 1
+        self._table.linker.context.shared.wake(_KEYS + self.tid)
+
+    def await_end(self, group: InstanceGroup) -> None:
+        """Wait for the thread to end, whatever its result, as ``group``, which is parked; signals of the guest's reach it.
+
+        Raises SynchronizationAborted if the program ends first.
+        """
+        member = group.state.member
+        while not self._ended_cell[0]:
+            result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
+            if result in (_native.WAIT_CANCELLED, _native.INTERRUPTED):
+                raise self._table.linker.context.shared.aborted()
 
 
 @dataclass(frozen=True)
@@ -202,11 +221,19 @@ class ThreadTable:
     def __len__(self) -> int:
         return len(self._alive)
 
-    def start(self, body: Callable[[InstanceGroup], Any] | GuestEntry, *, wants_stack: bool) -> GuestThread:
+    def reserve(self, last: int) -> None:
+        """Give no thread a number up to ``last``."""
+        self._numbers = itertools.count(last + 1)
+
+    def get(self, tid: int) -> GuestThread | None:
+        """Return a thread that has not ended, by its number."""
+        return self._alive.get(tid)
+
+    def start(self, body: Callable[[InstanceGroup], Any] | GuestEntry, *, wants_stack: bool, stack_top: int = 0) -> GuestThread:
         """Start a thread: create a group, and run ``body`` in it on a thread of its own.
 
-        Blocks, cooperatively, for the linker. Raises LimitError, or what kept
-        the group from being created; nothing is left then.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively, for the linker. Raises LimitError, or
+        what kept the group from being created; nothing is left then.
         """
         with self._lock:
             if len(self._alive) >= self._limit:
@@ -217,7 +244,7 @@ class ThreadTable:
             thread = GuestThread(self, tid, body, self._name)
             self._alive[tid] = thread
         try:
-            prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack)
+            prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
             try:
                 group = self.linker.create_instance_group(prepared)
             finally:
@@ -232,6 +259,19 @@ class ThreadTable:
         """Take a thread out of the table."""
         with self._lock:
             self._alive.pop(thread.tid, None)
+
+    def detach(self, thread: GuestThread) -> None:
+        """Let a thread have no group any more: nobody can reach it from now on."""
+        with self._lock:
+            thread._group = None
+
+    def post(self, tid: int, signal: int) -> None:
+        """Post a signal to a thread, if there is one of that number."""
+        with self._lock:  # so that its group stays
+            thread = self._alive.get(tid)
+            group = thread._group if thread is not None else None
+            if group is not None and group.signals is not None:
+                group.signals.post(signal)
 
     def end(self, *, status: int | None = None, failure: BaseException | None = None) -> None:
         """End the program: the first status or failure counts, and every thread stops at its next step. Does not wait."""

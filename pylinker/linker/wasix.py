@@ -13,17 +13,17 @@ import enum
 from typing import TYPE_CHECKING, Final
 
 from pylinker.linker.module import HostCall, WasiCall
+from pylinker.linker.outline import WASIX
 from pylinker.wasm import WASI_PREVIEW1, FuncType, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pylinker.linker.module import ImportSource
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["PROVIDED", "UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "uses_wasix", "wants_threads"]
+__all__ = ["PROVIDED", "UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "wants_threads"]
 
-WASIX: Final = "wasix_32v1"
 UNSUPPORTED: Final = "wasix.unsupported"
 """The HostCall that answers ``NOTSUP``, whatever its type."""
 
@@ -97,11 +97,6 @@ def unserved(info: ModuleInfo) -> list[str]:
         for each in info.imports
         if each.module == WASIX and isinstance(each.type, FuncType) and source_of(each.name, each.type) is None
     ]
-
-
-def uses_wasix(infos: Iterable[ModuleInfo]) -> bool:
-    """Whether one of these modules imports anything of WASIX."""
-    return any(each.module == WASIX for info in infos for each in info.imports)
 
 
 def wants_threads(info: ModuleInfo) -> bool:

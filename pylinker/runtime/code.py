@@ -4,8 +4,8 @@ Compiling is what costs when a program is linked, so a module is compiled once p
 least recently used go first) and on disk. An entry on disk is machine code that will run unchecked, hence:
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
-  configuration, the platform);
-* the entry repeats that key and carries the SHA-256 of its contents: a damaged, truncated, renamed or older entry is compiled anew;
+  configuration, the platform, whether waits were rewritten);
+* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, and the code): a damaged, truncated, renamed or older entry is compiled anew;
 * a directory or file that another user owns or may write is not read (POSIX);
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins.
 """
@@ -26,28 +26,33 @@ from pathlib import Path
 
 import wasmtime
 
-from pylinker.errors import ParseError
+from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import FuncType, ModuleInfo, parse_module, trampoline_module
+from pylinker.wasm import WAITS_EXPORT, FuncType, MemoryType, ModuleInfo, parse_module, rewrite_waits, trampoline_module
 
 __all__ = ["Code", "CodeCache", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
-_MAGIC = b"pylinker code 1\n"
+_MAGIC = b"pylinker code 2\n"
+_REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
 _HEADER = len(_MAGIC) + 2 * _DIGEST
 
 
 class Code:
-    """A module that was parsed and compiled: ``info`` (what the linker reads) and ``address`` (what wasmtime instantiates)."""
+    """A module that was parsed and compiled: ``info`` (what the linker reads) and ``address`` (what wasmtime instantiates).
 
-    __slots__ = ("_module", "address", "info", "size")
+    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says.
+    """
 
-    def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int) -> None:
+    __slots__ = ("_module", "address", "info", "rewritten", "size")
+
+    def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
         self.info = info
         self.size = size
+        self.rewritten = rewritten
         self._module = module
         outlives_interpreter(module)
         self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
@@ -82,7 +87,7 @@ class CodeCache:
         self.entries = entries
         self.capacity = capacity
         self._lock = threading.Lock()
-        self._memory: OrderedDict[bytes, Code] = OrderedDict()
+        self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Code] = OrderedDict()
 
@@ -117,35 +122,45 @@ class CodeCache:
                 self._trampolines.popitem(last=False)
         return code
 
-    def load(self, data: bytes, *, name: str) -> Code:
-        """Return the code of ``data``. Raises ParseError if it is not a valid module; may take seconds for a large one."""
-        key = hashlib.sha256(FINGERPRINT + data).digest()
+    def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
+        """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
+
+        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds; may take seconds for a
+        large one.
+        """
+        original = hashlib.sha256(FINGERPRINT + data).digest()
         with self._lock:
-            known = self._memory.get(key)
+            known = self._memory.get((original, rewrite))
             if known is not None:
-                self._memory.move_to_end(key)
+                self._memory.move_to_end((original, rewrite))
                 return known
-        info = self._parsed(key, data, name)
-        module = self._read(key) or self._compile(key, data, name)
-        code = Code(info, module, len(data))
+        info = self._parsed(original, data, name)
+        key, wanted = original, rewrite and _has_shared_memory(info)
+        if wanted:
+            _check_reserved(info, name)
+            key = hashlib.sha256(original + _REWRITTEN).digest()
+        module, rewritten = self._read(key) or self._compile(key, data, info, name, rewrite=wanted)
+        code = Code(info, module, len(data), rewritten=rewritten)
         with self._lock:
-            self._memory[key] = code
+            self._memory[original, rewrite] = code
             while len(self._memory) > self.entries:
                 self._memory.popitem(last=False)
         return code
 
-    def _compile(self, key: bytes, data: bytes, name: str) -> wasmtime.Module:
+    def _compile(self, key: bytes, data: bytes, info: ModuleInfo, name: str, *, rewrite: bool) -> tuple[wasmtime.Module, bool]:
+        changed = rewrite_waits(data, name=name, info=info) if rewrite else data
+        rewritten = changed is not data
         try:
-            module = wasmtime.Module(engine(), data)
+            module = wasmtime.Module(engine(), changed)
         except wasmtime.WasmtimeError as error:
             raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
-        self._write(key, module)
-        return module
+        self._write(key, module, rewritten=rewritten)
+        return module, rewritten
 
     def _path(self, key: bytes) -> Path | None:
         return self.directory / f"{key.hex()}.code" if self.directory else None
 
-    def _read(self, key: bytes) -> wasmtime.Module | None:
+    def _read(self, key: bytes) -> tuple[wasmtime.Module, bool] | None:
         path = self._path(key)
         if path is None:
             return None
@@ -169,19 +184,19 @@ class CodeCache:
             logger.warning("cache entry %s is damaged and compiled anew", path)
             return None
         try:
-            module = wasmtime.Module.deserialize(engine(), bytes(payload))
+            module = wasmtime.Module.deserialize(engine(), bytes(payload[1:]))
         except wasmtime.WasmtimeError as error:
             logger.warning("cache entry %s is compiled anew: %s", path, _one_line(error))
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # the time of the last use: what _prune goes by
-        return module
+        return module, bool(payload[0])
 
-    def _write(self, key: bytes, module: wasmtime.Module) -> None:
+    def _write(self, key: bytes, module: wasmtime.Module, *, rewritten: bool) -> None:
         path = self._path(key)
         if path is None:
             return
-        payload = module.serialize()
+        payload = bytes([rewritten]) + module.serialize()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not _is_private(path.parent.stat()):
@@ -215,6 +230,18 @@ class CodeCache:
             with contextlib.suppress(OSError):
                 os.unlink(path)
                 total -= size
+
+
+def _has_shared_memory(info: ModuleInfo) -> bool:
+    memories = (*(each.type for each in info.imports), *info.memories)
+    return any(isinstance(each, MemoryType) and each.limits.shared for each in memories)
+
+
+def _check_reserved(info: ModuleInfo, name: str) -> None:
+    if WAITS_EXPORT in info.exports:
+        raise UnsupportedError(
+            f"{name} exports {WAITS_EXPORT}, which pylinker adds to modules; rewrite_waits=False leaves them as they are", module=name
+        )
 
 
 def _is_private(status: os.stat_result) -> bool:

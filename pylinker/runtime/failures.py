@@ -10,7 +10,7 @@ from wasmtime import _bindings
 from pylinker._native import Failure
 from pylinker.errors import InternalError
 
-__all__ = ["GuestExit", "exception_of", "has_trapped", "note_trap", "summary"]
+__all__ = ["GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
 
 
 class GuestExit(wasmtime.ExitTrap):
@@ -22,6 +22,13 @@ class GuestExit(wasmtime.ExitTrap):
     def __init__(self, code: int) -> None:
         super().__init__(f"exited with status {code}")
         self.code = code
+
+
+class ThreadExit(GuestExit):
+    """The guest ended the calling thread. Of the first thread, that is the end of the program, with status 0."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
 
 
 def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError:

@@ -10,7 +10,7 @@ from pylinker import _native
 from pylinker.errors import UnsupportedError
 from pylinker.runtime.engine import address_of
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import FuncType, Limits, TagType
+from pylinker.wasm import WAIT_TYPES, FuncType, Limits, TagType
 
 __all__ = ["function_type", "i32_global_type", "table_type", "tag_type"]
 
@@ -81,4 +81,5 @@ _native.set_types(
     cell=i32_global_type(mutable=True),
     constant=i32_global_type(mutable=False),
     resolve=function_type(FuncType(("i32",), ())),
+    waits=[function_type(each) for each in WAIT_TYPES],
 )

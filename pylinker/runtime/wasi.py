@@ -34,13 +34,14 @@ CAPTURE: Final = -1
 DEVNULL: Final = -3
 """Throw away what the guest writes."""
 
-# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard; and those that a guest
-# calls in loops.
+# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard; those that a guest calls in
+# loops; and the one that writes lines.
 _KINDS = {
     "poll_oneoff": _native.WASI_POLL,
     "fd_read": _native.WASI_READ,
     "clock_time_get": _native.WASI_CLOCK,
     "sched_yield": _native.WASI_YIELD,
+    "fd_write": _native.WASI_WRITE,
 }
 
 _INDEX = {name: index for index, name in enumerate(WASI_PREVIEW1)}

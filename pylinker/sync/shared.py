@@ -286,6 +286,10 @@ class LinkerShared(Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
+    def wake(self, key: int) -> None:
+        """Wake all groups that wait on a key of the host's (:meth:`pylinker._native.Member.wait`)."""
+        self._native.wake(key)
+
     def aborted(self) -> SynchronizationAborted:
         """Return the exception for a linker that was given up."""
         error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(self._native.cause, 'for another reason')}")
