@@ -1,27 +1,14 @@
 /* Discipline: everything belongs to the group's thread; the flag and the cancellation are atomic. */
 #include "builtin.h"
 
-#include "hot.h"
+#include "dynamic.h"
+#include "guest.h"
 
 #include <string.h>
 
-static inline pl_trap *look(const pl_import *import) {
-    return pl_is_quiet(import->flag, import->cancel, import->nudge) ? NULL : pl_host_poll(import->function.group);
-}
-
 static pl_trap *safepoint(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)caller, (void)values, (void)count;
-    return look(environment);
-}
-
-/* The guest's memory [address, address + size), or NULL. */
-static uint8_t *guest(const pl_import *import, uint64_t address, uint64_t size) {
-    const pl_extern *memory = pl_instances_memory(import->instances);
-    pl_context *context = pl_instances_context(import->instances);
-    if (memory == NULL || address + size > pl_memory_size(context, memory)) {
-        return NULL;
-    }
-    return pl_memory_data(context, memory) + address;
+    return pl_guest_look(environment);
 }
 
 /* Looks a name up in what the group knows. Others may write the guest's memory meanwhile, so it is copied first. */
@@ -42,11 +29,11 @@ static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, si
     const pl_extern *memory = pl_instances_memory(import->instances);
     uint64_t size = memory != NULL ? pl_memory_size(pl_instances_context(import->instances), memory) : 0;
     if (address < size) {
-        const uint8_t *name = guest(import, address, 1);
+        const uint8_t *name = pl_guest_bytes(import, address, 1);
         const uint8_t *end = memchr(name, 0, size - address < PL_NAME_LENGTH + 1 ? size - address : PL_NAME_LENGTH + 1);
         if (end != NULL && known(import, values[0].i32, name, (size_t)(end - name), &value)) {
             values[0].i32 = (int32_t)value;
-            return look(import);
+            return pl_guest_look(import);
         }
     }
     return pl_host_enter(environment, caller, values, count);
@@ -55,24 +42,24 @@ static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, si
 static pl_trap *dlsym_wasix(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     pl_import *import = environment;
     uint32_t value, length = (uint32_t)values[2].i32;
-    const uint8_t *name = guest(import, (uint32_t)values[1].i32, length);
-    uint8_t *result = guest(import, (uint32_t)values[5].i32, sizeof value);
+    const uint8_t *name = pl_guest_bytes(import, (uint32_t)values[1].i32, length);
+    uint8_t *result = pl_guest_bytes(import, (uint32_t)values[5].i32, sizeof value);
     if (name != NULL && result != NULL && known(import, values[0].i32, name, length, &value)) {
         memcpy(result, &value, sizeof value);
         values[0].i64 = 0;
-        return look(import);
+        return pl_guest_look(import);
     }
     return pl_host_enter(environment, caller, values, count);
 }
 
 /* Writes a number where the guest wants it. */
 static pl_trap *tell(const pl_import *import, pl_value *values, uint32_t number) {
-    uint8_t *result = guest(import, (uint32_t)values[0].i32, sizeof number);
+    uint8_t *result = pl_guest_bytes(import, (uint32_t)values[0].i32, sizeof number);
     values[0].i64 = result != NULL ? 0 : PL_ERRNO_MEMVIOLATION;
     if (result != NULL) {
         memcpy(result, &number, sizeof number);
     }
-    return look(import);
+    return pl_guest_look(import);
 }
 
 static pl_trap *thread_id(void *environment, pl_caller *caller, pl_value *values, size_t count) {
@@ -91,7 +78,7 @@ static pl_trap *unsupported(void *environment, pl_caller *caller, pl_value *valu
     if (count != 0) {
         values[0].i64 = PL_ERRNO_NOTSUP;
     }
-    return look(environment);
+    return pl_guest_look(environment);
 }
 
 static pl_trap *empty(void *environment, pl_caller *caller, pl_value *values, size_t count) {
@@ -113,6 +100,10 @@ pl_builtin_function pl_builtin(uint32_t index) {
         return empty;
     case PL_BUILTIN_PROC_ID:
         return proc_id;
+    case PL_BUILTIN_CALL_DYNAMIC:
+        return pl_dynamic_call;
+    case PL_BUILTIN_REFLECT_SIGNATURE:
+        return pl_dynamic_reflect;
     case PL_BUILTIN_UNSUPPORTED:
         return unsupported;
     default:

@@ -28,7 +28,9 @@ enum pl_builtin_index {
     PL_BUILTIN_THREAD_ID = 3,
     PL_BUILTIN_EMPTY = 4,
     PL_BUILTIN_PROC_ID = 5,
-    PL_BUILTIN_UNSUPPORTED = 6
+    PL_BUILTIN_UNSUPPORTED = 6,
+    PL_BUILTIN_CALL_DYNAMIC = 7,     /* dynamic.h */
+    PL_BUILTIN_REFLECT_SIGNATURE = 8
 };
 
 typedef pl_trap *(*pl_builtin_function)(void *environment, pl_caller *caller, pl_value *values, size_t count);

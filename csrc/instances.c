@@ -4,6 +4,7 @@
 #include "api_table.h"
 #include "builtin.h"
 #include "callback.h"
+#include "dynamic.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,8 @@ struct pl_instances {
     uint32_t callback_count;
     pl_import *hosts; /* wasmtime keeps their addresses, so they stay until everything goes */
     pl_names *names;
+    pl_calls *calls;
+    pl_closures *closures;
     uint32_t thread;
     pl_trouble trouble;
 };
@@ -53,6 +56,10 @@ static pl_types types;
 
 void pl_types_set(const pl_types *given) {
     types = *given;
+}
+
+const pl_types *pl_types_get(void) {
+    return &types;
 }
 
 pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process *process, pl_host_callback callback, pl_check check,
@@ -66,8 +73,10 @@ pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process 
         instances->check = check;
         instances->handle = handle;
         instances->names = pl_names_new();
-        if (instances->names == NULL) {
-            free(instances);
+        instances->calls = pl_calls_new();
+        instances->closures = pl_closures_new();
+        if (instances->names == NULL || instances->calls == NULL || instances->closures == NULL) {
+            pl_instances_free(instances);
             return NULL;
         }
     }
@@ -76,6 +85,14 @@ pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process 
 
 pl_names *pl_instances_names(pl_instances *instances) {
     return instances->names;
+}
+
+pl_calls *pl_instances_calls(const pl_instances *instances) {
+    return instances->calls;
+}
+
+pl_closures *pl_instances_closures(const pl_instances *instances) {
+    return instances->closures;
 }
 
 uint32_t pl_instances_thread(const pl_instances *instances) {
@@ -106,6 +123,8 @@ void pl_instances_free(pl_instances *instances) {
         instances->hosts = next;
     }
     pl_names_free(instances->names);
+    pl_calls_free(instances->calls);
+    pl_closures_free(instances->closures);
     free(instances->records);
     free(instances->tags);
     free(instances->callbacks);

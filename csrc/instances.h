@@ -15,6 +15,7 @@
 
 #include "atomics.h"
 #include "call.h"
+#include "closures.h"
 #include "hostfn.h"
 #include "library.h"
 #include "names.h"
@@ -52,7 +53,7 @@ typedef struct pl_trouble {
 /* What a library whose waits were rewritten calls the table of the functions that stand in for them. */
 #define PL_WAITS "__pylinker_waits"
 
-typedef struct pl_instances pl_instances;
+typedef struct pl_calls pl_calls;
 
 /* A host function in one group. */
 typedef struct pl_import {
@@ -67,6 +68,7 @@ typedef struct pl_import {
 } pl_import;
 
 void pl_types_set(const pl_types *types);
+const pl_types *pl_types_get(void);
 
 /* `callback` and `check` are Python's, `handle` is for `check`. NULL if there is no memory. */
 pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process *process, pl_host_callback callback, pl_check check,
@@ -78,6 +80,9 @@ pl_context *pl_instances_context(const pl_instances *instances);
 pl_trouble *pl_instances_trouble(pl_instances *instances);
 /* What this group has looked up by name. */
 pl_names *pl_instances_names(pl_instances *instances);
+/* What it knows of the types of its slots (dynamic.h), and its closures. */
+pl_calls *pl_instances_calls(const pl_instances *instances);
+pl_closures *pl_instances_closures(const pl_instances *instances);
 /* The number of its thread in the guest; 0 until it is set. */
 uint32_t pl_instances_thread(const pl_instances *instances);
 void pl_instances_set_thread(pl_instances *instances, uint32_t thread);

@@ -173,6 +173,16 @@ int pl_replay_operation(pl_instances *instances, const pl_operation *operation, 
             return -1;
         }
     }
+    for (size_t i = 0; i < operation->noted_count; i++) {
+        if (pl_closures_note(pl_instances_closures(instances), operation->noted[i].first, operation->noted[i].count) != 0) {
+            return fail(instances, PL_STAGE_ROOM, 0, NULL, NULL);
+        }
+    }
+    for (size_t i = 0; i < operation->closure_count; i++) {
+        if (pl_closures_prepare(pl_instances_closures(instances), instances, operation->closures + i) != 0) {
+            return -1;
+        }
+    }
     for (size_t i = 0; i < operation->filling_count; i++) {
         if (fill(instances, operation->fillings + i, replaying) != 0) {
             return -1;

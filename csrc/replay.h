@@ -50,7 +50,7 @@ typedef struct pl_slots {
 } pl_slots;
 
 /* First the table grows to `table_size` slots (one that comes with a library does as soon as it is there), `emptied` are emptied, `unbound`
- * unbound, `dropped` dropped; then `loaded` are loaded in this order, `patches` made, and `fillings`. */
+ * unbound, `dropped` dropped; then `loaded` are loaded in this order, `patches` made, `fillings`, and `closures` prepared. */
 typedef struct pl_operation {
     uint64_t table_size;
     pl_slots *emptied;
@@ -67,6 +67,10 @@ typedef struct pl_operation {
     size_t patch_count;
     pl_filling *fillings;
     size_t filling_count;
+    pl_slots *noted; /* that are for closures from now on */
+    size_t noted_count;
+    pl_closure *closures;
+    size_t closure_count;
 } pl_operation;
 
 /* Carries `operation` out for the group with handle `group`: 0, or -1 with the trouble in `instances`. With `replaying`, slots that are to be

@@ -93,6 +93,7 @@ __all__ = [
     "Operation",
     "Participant",
     "Shared",
+    "Signature",
     "Source",
     "Stage",
     "Store",
@@ -1038,6 +1039,8 @@ class Builtin(enum.IntEnum):
     EMPTY = lib.PL_BUILTIN_EMPTY
     PROC_ID = lib.PL_BUILTIN_PROC_ID
     UNSUPPORTED = lib.PL_BUILTIN_UNSUPPORTED
+    CALL_DYNAMIC = lib.PL_BUILTIN_CALL_DYNAMIC
+    REFLECT_SIGNATURE = lib.PL_BUILTIN_REFLECT_SIGNATURE
 
 
 class Atomics(enum.IntEnum):
@@ -1201,6 +1204,8 @@ class Operation:
         blocks: Sequence[tuple[Library, int, int]] = (),
         patches: Sequence[tuple[Library, int, int]] = (),
         fillings: Sequence[tuple[int, bytes]] = (),
+        noted: Sequence[tuple[int, int]] = (),
+        closures: Sequence[tuple[int, int, int, int]] = (),
     ) -> None:
         pointer = self.pointer = ffi.new("pl_operation *")
         kept: list[Any] = [dropped, loaded, [each[0] for each in (*unbound, *blocks, *patches)]]
@@ -1226,6 +1231,14 @@ class Operation:
         if fillings:
             kept.append(buffer := ffi.from_buffer(b"".join([source + _SLOT.pack(slot) for slot, source in fillings])))
             pointer.fillings, pointer.filling_count = ffi.cast("pl_filling *", buffer), len(fillings)
+        if noted:
+            kept.append(packed := ffi.new("pl_slots[]", noted))
+            pointer.noted, pointer.noted_count = packed, len(noted)
+        if closures:
+            kept.append(packed := ffi.new("pl_closure[]", len(closures)))
+            for index, (slot, function, environment, code) in enumerate(closures):
+                packed[index] = (slot, function, environment, ffi.cast("pl_module *", code))
+            pointer.closures, pointer.closure_count = packed, len(closures)
         self._kept = kept
 
 
@@ -1347,9 +1360,31 @@ class Instances:
         if lib.pl_instances_call(self.pointer, func, raw, count, failure):
             raise _failure_of(failure)
 
+    def know_type(self, changes: int, slot: int, signature: Signature | None) -> None:
+        """Keep the type of the function in a slot as of ``changes``; None: there is none that anybody knows. ``signature`` must stay."""
+        lib.pl_calls_put(lib.pl_instances_calls(self.pointer), changes, slot, ffi.NULL if signature is None else signature.record)
+
     def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
         """Keep what a ``dlsym`` of the host function ``handle`` found, as of ``changes``."""
         lib.pl_names_put(lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value)
+
+
+class Signature:
+    """A type as one group calls functions of it (``pl_signature``): a function that invokes them, and the numbers of its value types.
+
+    ``invoke`` is None if there are values that are no numbers.
+    """
+
+    __slots__ = ("_types", "record")
+
+    def __init__(self, invoke: Func | None, params: Sequence[int], results: Sequence[int]) -> None:
+        self._types = ffi.new("uint8_t[]", bytes((*params, *results)) + b"\0")
+        self.record = ffi.new("pl_signature *")
+        if invoke is not None:
+            self.record.invoke = invoke[0]
+        self.record.param_count = len(params)
+        self.record.result_count = len(results)
+        self.record.types = self._types
 
 
 class Birth(NamedTuple):

@@ -473,13 +473,13 @@ static void test_thread_knows_its_number(void) {
     load_builtins(&library);
     pl_value value = {.i32 = 64};
     pl_instances_set_thread(instances, 0x01020304);
-    CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == PL_ERRNO_FAULT); /* no memory */
+    CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == PL_ERRNO_MEMVIOLATION); /* no memory */
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
     pl_instances_set_memory(instances, &memory);
     value.i32 = 64;
     CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == 0 && memcmp(fake_memory + 64, "\4\3\2\1", 4) == 0);
     value.i32 = FAKE_MEMORY - 3;
-    CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == PL_ERRNO_FAULT);
+    CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == PL_ERRNO_MEMVIOLATION);
     CHECK(host_calls == 0);
     CHECK(fake_enter(4, &value, 1) == NULL && host_calls == 1 && host_handle == 5); /* no builtin of this number */
     pl_library_release(library);

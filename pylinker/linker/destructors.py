@@ -1,70 +1,18 @@
-"""Destructors of libraries, and the table slots of functions that are no module's."""
+"""Destructors of libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pylinker._native import Source, pack_source
-from pylinker.errors import LinkError
 from pylinker.linker.dlfcn import PROVIDED
-from pylinker.linker.operation import AllocateFunctionTable, HostSlot
-from pylinker.runtime.types import function_type
-from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
+    from pylinker.linker.closures import Closures
     from pylinker.linker.context import LinkContext
     from pylinker.linker.module import AtExit, LoadedModule
 
-__all__ = ["Closures", "Destructors"]
-
-_HOOK = FuncType(("i32",), ())
-_BLOCK = 64
-"""Slots that are given out to all tables at once when one is needed: a rendezvous for the first, none for the rest."""
-
-
-class Closures:
-    """Table slots that exist in every group, given out in blocks and reused. Safe to use from all threads of the program."""
-
-    def __init__(self, context: LinkContext) -> None:
-        self._context = context
-        self._free: list[int] = []
-
-    def allocate(self, *, finalizer: int | None = None) -> int:
-        """Return a free slot; with ``finalizer`` (a host function's handle) one in which each group has put the program's exit hook.
-
-        Blocks, cooperatively.
-        """
-        context = self._context
-        state, group = context.state, context.group
-        with context.exclusive() as change:
-            if self._free and finalizer is None:
-                return self._free.pop()
-            state.table.note_size(group.table_size)
-            base = state.table.allocate(_BLOCK, 1, module="closures")
-            host = None
-            if finalizer is not None:
-                host = HostSlot(base, pack_source(Source.HOST, type_address=function_type(_HOOK), handle=finalizer))
-            operation = AllocateFunctionTable(state.table.size, host)
-
-            def commit() -> None:
-                self._free += range(base + 1, base + _BLOCK)
-                if host is not None:
-                    state.finalizer = host
-
-            try:
-                group.apply(operation)
-                change.publish(operation, commit)
-            except LinkError:
-                with change.undoing():
-                    state.table.release(base, _BLOCK)
-                raise
-            return base
-
-    def free(self, slot: int) -> None:
-        """Take a slot back; the caller has emptied it in every group that filled it. Blocks, cooperatively."""
-        with self._context.exclusive():
-            self._free.append(slot)
+__all__ = ["Destructors"]
 
 
 class Destructors:

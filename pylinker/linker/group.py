@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Stage
+from pylinker._native import Signature, Stage
 from pylinker.errors import InitializationError, InternalError, LimitError, LinkError, NotDynamicError, UnsupportedError
 from pylinker.linker.module import GroupObject
 from pylinker.linker.operation import LoadModules
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
-from pylinker.wasm import FuncType, Limits, MemoryType, invoker_module
+from pylinker.wasm import PACKED_SIZES, FuncType, Limits, MemoryType, dynamic_call_module, invoker_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +38,8 @@ __all__ = ["InstanceGroup"]
 logger = logging.getLogger("pylinker.linker")
 
 _NOTHING = FuncType((), ())
+_VALUE_NUMBERS = {type_: number for number, type_ in enumerate(PACKED_SIZES)}
+"""The core's numbers of the value types that can be in memory."""
 
 
 class InstanceGroup:
@@ -75,6 +77,7 @@ class InstanceGroup:
         self.signals: Signals | None = None
         self._invoker: Instance | None = None
         self._bounds: weakref.WeakSet[Bound] = weakref.WeakSet()
+        self._signatures: dict[FuncType, Signature] = {}
         self._own_bounds: dict[tuple[LoadedModule, str], Bound] = {}
         number = state.number
         state.member.follow_in_c(self.native, log, lambda trouble: _describe(number, trouble))
@@ -336,6 +339,26 @@ class InstanceGroup:
             self.native.call(func, raw, count)
         except _native.Failure as failure:
             self.store.raise_failure(failure)
+
+    def know_type(self, changes: int, slot: int, type_: FuncType | None) -> None:
+        """Tell the core the type of the function in a slot, as of ``changes``; None: nobody knows it."""
+        signature = None
+        if type_ is not None:
+            signature = self._signatures.get(type_)
+            if signature is None:
+                signature = self._signatures[type_] = self._new_signature(type_)
+        self.native.know_type(changes, slot, signature)
+
+    def _new_signature(self, type_: FuncType) -> Signature:
+        known = all(each in _VALUE_NUMBERS for each in (*type_.params, *type_.results))
+        invoke = None
+        if known:
+            instance = self.store.instantiate(self._cache.load(dynamic_call_module(type_), name="dynamic call"), [self.table])
+            extern = self.store.export(instance, "invoke")
+            assert extern is not None
+            invoke = self.store.func_of(extern)
+        params, results = ([_VALUE_NUMBERS.get(each, 0) for each in types] for types in type_)
+        return Signature(invoke, params, results)
 
     def call_slot(self, slot: int, *arguments: int) -> None:
         """Call a function pointer of the guest's, with at most one argument, for no result.

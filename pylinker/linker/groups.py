@@ -196,6 +196,8 @@ class _Everything:
             loaded=[module.native for module in state.order],
             patches=patches,
             fillings=[slot.native for slot in state.host_slots()],
+            noted=state.closure_slots,
+            closures=[each.closure for each in state.closures.values()],
         )
         self.with_thread_locals = [module for module in state.order if module.thread_local is not None]
         makes_table = independent or main is None or not main.info.tables

@@ -24,8 +24,9 @@ from pylinker.errors import (
     SymbolNotFoundError,
     SynchronizationAborted,
 )
+from pylinker.linker.closures import Closures
 from pylinker.linker.context import LinkContext
-from pylinker.linker.destructors import Closures, Destructors
+from pylinker.linker.destructors import Destructors
 from pylinker.linker.dlfcn import (
     MODES,
     RTLD_DEFAULT,
@@ -50,6 +51,7 @@ from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.linker.wasix import Errno
+from pylinker.linker.wasix_closures import WasixClosures
 from pylinker.linker.wasix_libraries import WasixLibraries
 from pylinker.linker.wasix_threads import WasixThreads
 from pylinker.runtime.memory import Memory
@@ -109,16 +111,16 @@ class Linker:
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
         self._cache = cache
         guest_calls = GuestCalls(self)
-        self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self))
+        self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
         self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, lambda: main_group.memory)
         self._initialized = itertools.count(1)
         self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
-        self._closures = Closures(self.context)
+        self.closures = Closures(self.context, cache)
         self._exit_hook = _native.register_host(guest_calls.finalize)
-        self._destructors = Destructors(self.context, self._closures, self._exit_hook)
+        self._destructors = Destructors(self.context, self.closures, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = self.memory.zero
 
@@ -608,11 +610,11 @@ class Linker:
 
         Slots come in blocks, so that most calls need no rendezvous.
         """
-        return self._closures.allocate()
+        return self.closures.allocate()
 
     def free_closure_slot(self, slot: int) -> None:
         """Take a closure's slot back, to be given out again; the caller has emptied it in every group that filled it."""
-        self._closures.free(slot)
+        self.closures.free(slot)
 
 
 @contextmanager

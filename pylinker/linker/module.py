@@ -177,6 +177,7 @@ class LoadedModule:
     __slots__ = (
         "__weakref__",
         "_bases",
+        "_function_of",
         "_outline",
         "_slot_of",
         "at_exit",
@@ -242,6 +243,7 @@ class LoadedModule:
         self.host_handles: dict[str, int] = {}
         self._outline: Outline | None = None
         self._slot_of: dict[int, int] | None = None
+        self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
 
     def __repr__(self) -> str:
@@ -343,11 +345,10 @@ class LoadedModule:
         if self.slot_base <= slot < self.slot_base + self.slot_count:
             position = self.outline.slot_exports[slot - self.slot_base]
             return next(itertools.islice(self.info.exports.values(), position, None)).index
-        for table in (self._slot_of or {}, self.slots):
-            for function, own in table.items():
-                if own == slot:
-                    return function
-        return None
+        if self._function_of is None:
+            self._function_of = {own: function for function, own in (self._slot_of or {}).items()}
+        known = self._function_of.get(slot)
+        return known if known is not None else next((function for function, own in self.slots.items() if own == slot), None)
 
     @property
     def thread_local_initializer(self) -> str | None:

@@ -15,12 +15,15 @@ from pylinker import _native
 
 if TYPE_CHECKING:
     from pylinker.linker.module import Definition, LoadedModule
+    from pylinker.runtime.code import Code
+    from pylinker.wasm import FuncType
 
 __all__ = [
     "AllocateFunctionTable",
     "DlOperation",
     "HostSlot",
     "LoadModules",
+    "PrepareClosure",
     "ResolveFunction",
     "SlotPatch",
     "ThreadLocalBlock",
@@ -108,15 +111,44 @@ class ResolveFunction:
 
 @dataclass(frozen=True)
 class AllocateFunctionTable:
-    """Slots were given out that are not for functions of modules: grow the table to ``table_size``, and fill ``host`` if it is given."""
+    """Slots were given out that are not for functions of modules: grow the table to ``table_size``, and fill ``host`` if it is given.
+
+    ``noted`` (first, count) are slots for closures from now on.
+    """
 
     table_size: int
     host: HostSlot | None = None
+    noted: tuple[int, int] = (0, 0)
 
     @cached_property
     def native(self) -> _native.Operation:
         """The same for the core."""
-        return _native.Operation(table_size=self.table_size, fillings=[] if self.host is None else [self.host.native])
+        return _native.Operation(
+            table_size=self.table_size,
+            fillings=[] if self.host is None else [self.host.native],
+            noted=[self.noted] if self.noted[1] else [],
+        )
+
+
+@dataclass(frozen=True)
+class PrepareClosure:
+    """Slot ``slot`` holds a closure of ``type`` from ``code``: it calls the function in slot ``function`` with ``environment``."""
+
+    slot: int
+    type: FuncType
+    code: Code
+    function: int
+    environment: int
+
+    @property
+    def closure(self) -> tuple[int, int, int, int]:
+        """What the core has of it."""
+        return self.slot, self.function, self.environment, self.code.address
+
+    @cached_property
+    def native(self) -> _native.Operation:
+        """The same for the core."""
+        return _native.Operation(closures=[self.closure])
 
 
 @dataclass(frozen=True)
@@ -140,4 +172,4 @@ class UnloadModule:
         )
 
 
-DlOperation: TypeAlias = LoadModules | ResolveFunction | AllocateFunctionTable | UnloadModule
+DlOperation: TypeAlias = LoadModules | ResolveFunction | AllocateFunctionTable | PrepareClosure | UnloadModule

@@ -42,8 +42,10 @@ _OBJECTS = {"memory": Source.MEMORY, "table": Source.TABLE, "stack_pointer": Sou
 _BUILTINS = {
     "dlsym": Builtin.DLSYM,
     "safepoint": Builtin.SAFEPOINT,
+    "wasix.call_dynamic": Builtin.CALL_DYNAMIC,
     "wasix.dlsym": Builtin.DLSYM_WASIX,
     "wasix.proc_id": Builtin.PROC_ID,
+    "wasix.reflect_signature": Builtin.REFLECT_SIGNATURE,
     "wasix.thread_id": Builtin.THREAD_ID,
     UNSUPPORTED: Builtin.UNSUPPORTED,
 }

@@ -9,7 +9,7 @@ from pylinker.errors import LimitError
 from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule, OwnTag
-from pylinker.linker.operation import HostSlot, ThreadLocalBlock
+from pylinker.linker.operation import HostSlot, PrepareClosure, ThreadLocalBlock
 from pylinker.linker.ranges import RangeAllocator, align_up
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
@@ -130,7 +130,8 @@ class LinkerState:
     (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
     program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
-    start uses it), ``hears_signals`` (whether a thread of it ever wanted to). LinkerShared guards it.
+    start uses it), ``hears_signals`` (whether a thread of it ever wanted to), ``closure_slots`` (first, count) and ``closures`` (by slot).
+    LinkerShared guards it.
     """
 
     def __init__(self, limits: Limits, imports: HostImports | None = None) -> None:
@@ -149,6 +150,8 @@ class LinkerState:
         self.rewrite_waits = True
         self.wasix = False
         self.hears_signals = False
+        self.closure_slots: list[tuple[int, int]] = []
+        self.closures: dict[int, PrepareClosure] = {}
         self.main: LoadedModule | None = None
         self.table_maximum: int | None = None
         self.linker_symbols: dict[str, int] = {}

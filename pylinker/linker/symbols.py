@@ -14,6 +14,7 @@ from pylinker.wasm import Kind
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
     from pylinker.linker.module import Definition, LoadedModule, PltEntry
+    from pylinker.wasm import FuncType
 
 __all__ = ["SymbolInfo", "Symbols", "reachable"]
 
@@ -155,6 +156,19 @@ class Symbols:
                 elif address is not None and module.memory_base <= address < module.memory_base + module.memory_size:
                     return self._data_symbol(module, address)
         return None
+
+    def type_at(self, slot: int) -> FuncType | None:
+        """Return the type of the function that the linker knows to be in a table slot, or None. A guest may have put another there."""
+        with self._context.reading():
+            state = self._context.state
+            closure = state.closures.get(slot)
+            if closure is not None:
+                return closure.type
+            for module in state.modules:
+                function = module.function_at(slot)
+                if function is not None:
+                    return module.info.function_type(function)
+            return next((pointer.type for pointer in state.imports.pointers.values() if pointer.slot.slot == slot), None)
 
     @staticmethod
     def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:

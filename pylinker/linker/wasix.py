@@ -35,6 +35,7 @@ class Errno(enum.IntEnum):
     AGAIN = 6
     INVAL = 28
     NOEXEC = 45
+    NOMEM = 48
     NOTSUP = 58
     OVERFLOW = 61
     NOTCAPABLE = 76

@@ -5,6 +5,7 @@ Pure Python, without wasmtime; it imports nothing of pylinker but its errors. St
 
 from __future__ import annotations
 
+from pylinker.wasm.closures import PACKED_SIZES, closure_module, dynamic_call_module
 from pylinker.wasm.constexpr import ConstExpr
 from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
 from pylinker.wasm.invoker import invoker_module
@@ -30,6 +31,7 @@ from pylinker.wasm.types import (
 from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot, has_waits_table, rewrite_waits
 
 __all__ = [
+    "PACKED_SIZES",
     "WAITS_EXPORT",
     "WAITS_TABLE",
     "WAIT_TYPES",
@@ -51,6 +53,8 @@ __all__ = [
     "TagType",
     "ValType",
     "WaitSlot",
+    "closure_module",
+    "dynamic_call_module",
     "has_thread_locals",
     "has_waits_table",
     "invoker_module",

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pylinker.errors import UnsupportedError
-from pylinker.wasm.types import FuncType, Limits, MemoryType, ValType
+from pylinker.wasm.types import FuncType, GlobalType, Limits, MemoryType, ValType
 
 __all__ = [
     "custom_section",
     "func_type",
     "function_body",
     "function_names",
+    "global_type",
     "limits",
     "local_gets",
     "memory_type",
@@ -119,6 +120,11 @@ def memory_type(memory: MemoryType) -> bytes:
     if memory.page_size_log2 == 16:
         return limits(memory.limits)
     return limits(memory.limits, more_flags=8) + unsigned(memory.page_size_log2)
+
+
+def global_type(type_: GlobalType) -> bytes:
+    """A type of a global. UnsupportedError as for :func:`value_type`."""
+    return value_type(type_.value) + bytes([type_.mutable])
 
 
 def local_gets(count: int) -> bytes:

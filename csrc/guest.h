@@ -1,0 +1,23 @@
+/* guest: what the core's own host functions do with the guest's memory, and at their end. Internal to the core: cffi does not see it. */
+#ifndef PL_GUEST_H
+#define PL_GUEST_H
+
+#include "hot.h"
+#include "instances.h"
+
+/* The guest's memory [address, address + size), or NULL. It may be written by others meanwhile; it never becomes smaller, and does not move. */
+static inline uint8_t *pl_guest_bytes(const pl_import *import, uint64_t address, uint64_t size) {
+    const pl_extern *memory = pl_instances_memory(import->instances);
+    pl_context *context = pl_instances_context(import->instances);
+    if (memory == NULL || address + size > pl_memory_size(context, memory)) {
+        return NULL;
+    }
+    return pl_memory_data(context, memory) + address;
+}
+
+/* The end of a host function that did not park: a safepoint, two or three relaxed loads if there is nothing to do. */
+static inline pl_trap *pl_guest_look(const pl_import *import) {
+    return pl_is_quiet(import->flag, import->cancel, import->nudge) ? NULL : pl_host_poll(import->function.group);
+}
+
+#endif

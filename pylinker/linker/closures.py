@@ -1,0 +1,124 @@
+"""Table slots that are no module's, the closures that a guest puts there, and the types of functions behind all slots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pylinker._native import Source, pack_source
+from pylinker.errors import LimitError, LinkError
+from pylinker.linker.operation import AllocateFunctionTable, HostSlot, PrepareClosure
+from pylinker.runtime.types import function_type
+from pylinker.wasm import FuncType, closure_module
+
+if TYPE_CHECKING:
+    from pylinker.linker.context import LinkContext
+    from pylinker.runtime.code import Code, CodeCache
+
+__all__ = ["Closures"]
+
+_HOOK = FuncType(("i32",), ())
+_BLOCK: Final = 64
+"""Slots that are given out to all tables at once when one is needed: a rendezvous for the first, none for the rest."""
+
+_TYPES: Final = 4096
+"""Types of closures that a program may have. Their code is kept as long as the program, since any group may have a closure of it."""
+
+
+class Closures:
+    """Table slots that exist in every group, given out in blocks and reused, and what is in them.
+
+    Safe to use from all threads of the program. All methods block, cooperatively.
+    """
+
+    def __init__(self, context: LinkContext, cache: CodeCache) -> None:
+        self._context = context
+        self._cache = cache
+        self._free: list[int] = []
+        self._taken: set[int] = set()
+        self._codes: dict[FuncType, Code] = {}
+
+    def allocate(self, *, finalizer: int | None = None) -> int:
+        """Return a free slot; with ``finalizer`` (a host function's handle) one in which each group has put the program's exit hook.
+
+        The slot that was freed last comes first. Raises LimitError, RendezvousTimeout.
+        """
+        context = self._context
+        state, group = context.state, context.group
+        with context.exclusive() as change:
+            if self._free and finalizer is None:
+                slot = self._free.pop()
+                self._taken.add(slot)
+                return slot
+            state.table.note_size(group.table_size)
+            base = state.table.allocate(_BLOCK, 1, module="closures")
+            host = None
+            if finalizer is not None:
+                host = HostSlot(base, pack_source(Source.HOST, type_address=function_type(_HOOK), handle=finalizer))
+            noted = (base, _BLOCK) if host is None else (base + 1, _BLOCK - 1)
+            operation = AllocateFunctionTable(state.table.size, host, noted)
+
+            def commit() -> None:
+                self._free += range(base + 1, base + _BLOCK)
+                state.closure_slots.append(noted)
+                if host is not None:
+                    state.finalizer = host
+                else:
+                    self._taken.add(base)
+
+            try:
+                group.apply(operation)
+                change.publish(operation, commit)
+            except LinkError:
+                with change.undoing():
+                    state.table.release(base, _BLOCK)
+                raise
+            return base
+
+    def free(self, slot: int) -> bool:
+        """Take a slot back; False if it was not given out. What is in it stays until it is used again, but nobody may call it."""
+        with self._context.exclusive():
+            if slot not in self._taken:
+                return False
+            self._taken.discard(slot)
+            self._free.append(slot)
+            self._context.state.closures.pop(slot, None)
+            return True
+
+    def prepare(self, slot: int, type_: FuncType, function: int, environment: int) -> bool:
+        """Put a closure of this type into a slot, in every group: it calls ``function`` (a slot) with ``environment``. False: not a taken slot.
+
+        Raises UnsupportedError for values that cannot be in memory, LimitError, RendezvousTimeout; what was in the slot is there still.
+        """
+        context = self._context
+        code = self._code(type_)
+        with context.exclusive() as change:
+            state, group = context.state, context.group
+            if slot not in self._taken:
+                return False
+            before = state.closures.get(slot)
+            operation = PrepareClosure(slot, type_, code, function, environment)
+
+            def commit() -> None:
+                state.closures[slot] = operation
+
+            try:
+                group.apply(operation)
+                change.publish(operation, commit)
+            except LinkError:
+                with change.undoing():
+                    if before is not None:
+                        group.apply(before)
+                    else:
+                        group.empty_slot(slot)
+                raise
+            return True
+
+    def _code(self, type_: FuncType) -> Code:
+        """Return the code of a type's closures, compiled before anybody has to wait for it."""
+        code = self._codes.get(type_)
+        if code is None:
+            if len(self._codes) >= _TYPES:
+                raise LimitError(f"the limit of {_TYPES} types of closures is reached")
+            module = closure_module(type_, shared=self._context.main_group.memory_is_shared)
+            code = self._codes.setdefault(type_, self._cache.load(module, name="closure"))
+        return code
