@@ -87,12 +87,16 @@ class Program:
     ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
     defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
 
+    ``imports`` are Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name. Modules
+    come first, then these, then what pylinker provides. What one raises comes out of the call that entered the guest.
+
     ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. A library that is opened
     then appears in all of them, at a moment when each is outside guest code or at a host call; with ``preempt`` a thread that only
     computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for ever) bounds the wait for one. ``limits``
     bounds what the program may take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
-    Raises LinkError children, OSError for a main module that cannot be read. Safe to use from several threads, which take turns.
+    Raises LinkError children, OSError for a main module that cannot be read, TypeError or ValueError for ``imports`` that are no mapping
+    of functions. Safe to use from several threads, which take turns.
     """
 
     def __init__(
