@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pylinker import _native
 from pylinker._native import BOUND_FAILED, BOUND_FAILED_DOUBLE, BoundKind
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
+from pylinker.runtime.failures import exception_of
 
 if TYPE_CHECKING:
     from pylinker._native import Bound, Values
@@ -159,7 +160,7 @@ class Function:
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
         exec(_TEMPLATE.format(names=names, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
-        function: Callable[..., Any] = space["bound"]
+        function: Callable[..., Any] = space.pop("bound")  # else it would keep itself, and the program with it
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
         return function
@@ -203,9 +204,14 @@ class Function:
 
     def _raise(self) -> None:
         failure = _native.bound_failure()
-        with self._handle.program._entered() as linker:
-            store = linker.group.store
-        store.raise_failure(failure)
+        linker = self._handle.program._running
+        if linker is not None:
+            linker.group.store.raise_failure(failure)
+        # Another thread has closed the program since.
+        pending = _native.take_pending()
+        if failure.trap or failure.error:
+            raise pending or exception_of(failure)
+        raise pending or ClosedError(f"program {self._handle.program.name} is closed", module=self._handle.program.name)
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(
