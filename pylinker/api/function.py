@@ -141,7 +141,8 @@ class Function:
         """Return a plain function that calls this one in the calling thread's group, with all that can be looked up before looked up.
 
         The fastest way for a call that is made often. It takes positional arguments as the function does, but without the check that an
-        integer argument is an ``int``: what has ``__int__`` is cut. It works as long as the function does, on all threads.
+        integer argument is an ``int``: what has ``__int__`` is cut. A wrong number of them is a TypeError of Python's own. It works as long
+        as the function does, on all threads.
         """
         with self._handle.entered() as linker:
             bound = self._bound_in(linker)
@@ -159,7 +160,8 @@ class Function:
         }
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
-        exec(_TEMPLATE.format(names=names, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
+        parameters = f"{names}, /" if names else ""
+        exec(_TEMPLATE.format(parameters=parameters, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
         function: Callable[..., Any] = space.pop("bound")  # else it would keep itself, and the program with it
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
@@ -282,7 +284,7 @@ def _call_for_nothing(bound: Bound, *arguments: Any) -> Any:
 
 
 _TEMPLATE = """
-def bound({names}):
+def bound({parameters}):
     try:
         result = call(record{arguments})
     except (TypeError, OverflowError):
