@@ -536,9 +536,10 @@ class TestSafepoint:
       (func (export "halt") (i32.atomic.store (global.get $base) (i32.const 1)))
       (func (export "once") (call $safepoint)))"""
 
-    def write(self, directory: Path, type_: str = "") -> Path:
+    def write(self, directory: Path, type_: str = "", argument: str = "") -> Path:
         path = directory / "libloop.so"
-        path.write_bytes(wasmtime.wat2wasm(self.LOOP.replace("{type}", type_)))
+        text = self.LOOP.replace("{type}", type_).replace("(call $safepoint)", f"(call $safepoint {argument})")
+        path.write_bytes(wasmtime.wat2wasm(text))
         return path
 
     def test_whoever_passes_one_follows(self, scenario: Scenario, tmp_path: Path) -> None:
@@ -566,5 +567,5 @@ class TestSafepoint:
             assert library.compute() == 1
 
     def test_of_another_type(self, tmp_path: Path) -> None:
-        with pytest.raises(pylinker.SignatureMismatchError, match=r"safepoint.*\(i32\).*\(\) -> \(\).*pylinker"):
-            pylinker.CDLL(self.write(tmp_path, "(param i32)").with_name("libloop.so"), threads=True)
+        with pytest.raises(pylinker.SignatureMismatchError, match=r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)"):
+            pylinker.CDLL(self.write(tmp_path, "(param i32)", "(i32.const 0)"), threads=True)
