@@ -21,6 +21,7 @@
 typedef struct pl_engine pl_engine;   /* wasm_engine_t */
 typedef struct pl_store pl_store;     /* wasmtime_store_t */
 typedef struct pl_context pl_context; /* wasmtime_context_t */
+typedef struct pl_linker pl_linker;   /* wasmtime_linker_t */
 typedef struct pl_module pl_module;   /* wasmtime_module_t */
 typedef struct pl_error pl_error;     /* wasmtime_error_t: owned by whoever receives it */
 typedef struct pl_trap pl_trap;       /* wasm_trap_t: owned by whoever receives it */

@@ -29,6 +29,7 @@
     X(pl_trap *, trap_new_code, (uint8_t))                                                                             \
     X(pl_error *, instance_new,                                                                                        \
       (pl_context *, const pl_module *, const pl_extern *, size_t, pl_instance *, pl_trap **))                         \
+    X(bool, linker_get, (const pl_linker *, pl_context *, const char *, size_t, const char *, size_t, pl_extern *))   \
     X(bool, instance_export_get, (pl_context *, const pl_instance *, const char *, size_t, pl_extern *))               \
     X(pl_error *, global_new, (pl_context *, const pl_type *, const pl_cell *, pl_global *))                           \
     X(void, global_get, (pl_context *, const pl_global *, pl_cell *))                                                  \

@@ -77,6 +77,11 @@ static pl_trap *thread_id(void *environment, pl_caller *caller, pl_value *values
     return look(import);
 }
 
+static pl_trap *empty(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+    (void)environment, (void)caller, (void)values, (void)count;
+    return NULL;
+}
+
 pl_builtin_function pl_builtin(uint32_t index) {
     switch (index) {
     case PL_BUILTIN_SAFEPOINT:
@@ -87,6 +92,8 @@ pl_builtin_function pl_builtin(uint32_t index) {
         return dlsym_wasix;
     case PL_BUILTIN_THREAD_ID:
         return thread_id;
+    case PL_BUILTIN_EMPTY:
+        return empty;
     default:
         return pl_host_enter;
     }

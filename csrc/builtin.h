@@ -4,8 +4,9 @@
  * dlsym         (handle, name) -> value             from what the group has looked up before, else Python's
  * dlsym_wasix   (handle, name, length, error, error_length, result) -> errno      the same, as WASIX has it
  * thread_id     (result) -> errno                   WASIX
+ * empty         () -> ()                            nothing, not even a safepoint: the least that a host function can cost, for the benchmarks
  *
- * Each of them is a safepoint: with nothing pending that costs two relaxed loads. Pointers of the guest are checked against its memory; what
+ * Each of them but the last is a safepoint: with nothing pending that costs two relaxed loads. Pointers of the guest are checked against its memory; what
  * does not fit goes to Python, which has the right error for it.
  *
  * Blocking: as pl_group_safepoint_poll. Threads: the group's.
@@ -17,7 +18,13 @@
 
 enum { PL_ERRNO_FAULT = 21 }; /* WASI's EFAULT */
 
-enum pl_builtin_index { PL_BUILTIN_SAFEPOINT = 0, PL_BUILTIN_DLSYM = 1, PL_BUILTIN_DLSYM_WASIX = 2, PL_BUILTIN_THREAD_ID = 3 };
+enum pl_builtin_index {
+    PL_BUILTIN_SAFEPOINT = 0,
+    PL_BUILTIN_DLSYM = 1,
+    PL_BUILTIN_DLSYM_WASIX = 2,
+    PL_BUILTIN_THREAD_ID = 3,
+    PL_BUILTIN_EMPTY = 4
+};
 
 typedef pl_trap *(*pl_builtin_function)(void *environment, pl_caller *caller, pl_value *values, size_t count);
 

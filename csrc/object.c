@@ -36,6 +36,11 @@ int pl_instance_export(pl_context *context, const pl_instance *instance, const c
     return pl_wasmtime.instance_export_get(context, instance, name, length, result) ? 1 : 0;
 }
 
+int pl_linker_get(const pl_linker *linker, pl_context *context, const char *module, size_t module_length, const char *name, size_t length,
+                  pl_extern *result) {
+    return pl_wasmtime.linker_get(linker, context, module, module_length, name, length, result) ? 1 : 0;
+}
+
 static pl_cell i32_cell(int32_t value) {
     pl_cell cell = {.kind = PL_CELL_I32, .of = {.room = {0}}};
     cell.of.i32 = value;

@@ -79,6 +79,10 @@ int pl_instance_new(pl_context *context, const pl_module *module, const pl_exter
 int pl_instance_export(pl_context *context, const pl_instance *instance, const char *name, size_t length,
                        pl_extern *result);
 
+/* Looks up what a linker of wasmtime's defines. Answers 1 and fills `result`, or 0. */
+int pl_linker_get(const pl_linker *linker, pl_context *context, const char *module, size_t module_length, const char *name, size_t length,
+                  pl_extern *result);
+
 /* `type` is a wasm_globaltype_t of an i32. */
 pl_error *pl_global_new_i32(pl_context *context, const pl_type *type, int32_t value, pl_global *result);
 int32_t pl_global_get_i32(pl_context *context, const pl_global *global);

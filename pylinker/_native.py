@@ -56,6 +56,7 @@ __all__ = [
     "RELAXED",
     "RUNNING",
     "SEQ_CST",
+    "SOURCE",
     "TAKEN",
     "TIMEOUT",
     "WASI_CLOCK",
@@ -102,7 +103,6 @@ __all__ = [
     "epoch_bump",
     "epoch_tick",
     "export",
-    "extern_at",
     "extern_of_shared_memory",
     "func_of",
     "give_birth",
@@ -113,6 +113,7 @@ __all__ = [
     "imports_of",
     "install_callbacks",
     "instantiate",
+    "linker_get",
     "load_api",
     "mean_result",
     "memory_buffer",
@@ -795,15 +796,6 @@ def extern_of_shared_memory(address: int) -> Extern:
     return extern
 
 
-def extern_at(kind: int, address: int) -> Extern:
-    """Copy a ``wasmtime_func_t``, ``_table_t``, ``_memory_t``, ``_global_t`` or ``_tag_t`` of wasmtime-py into an extern."""
-    extern = ffi.new("pl_extern *")
-    extern.kind = kind
-    size = ffi.sizeof("pl_func") if kind == EXTERN_FUNC else ffi.sizeof("pl_handle")
-    ffi.memmove(ffi.addressof(extern.of), ffi.cast("char *", address), size)
-    return extern
-
-
 def func_of(extern: Extern) -> Func:
     """Return the function inside an extern; it stays valid on its own."""
     if extern.kind != EXTERN_FUNC:
@@ -834,6 +826,14 @@ def export(context: Context, instance: Instance, name: str) -> Extern | None:
     extern = ffi.new("pl_extern *")
     encoded = name.encode()
     return extern if lib.pl_instance_export(context, instance, encoded, len(encoded), extern) else None
+
+
+def linker_get(linker_address: int, context: Context, module: str, name: str) -> Extern | None:
+    """Return what a linker of wasmtime's defines, or None."""
+    extern = ffi.new("pl_extern *")
+    space, encoded = module.encode(), name.encode()
+    linker = ffi.cast("pl_linker *", linker_address)
+    return extern if lib.pl_linker_get(linker, context, space, len(space), encoded, len(encoded), extern) else None
 
 
 # Globals
@@ -967,6 +967,7 @@ class Builtin(enum.IntEnum):
     DLSYM = lib.PL_BUILTIN_DLSYM
     DLSYM_WASIX = lib.PL_BUILTIN_DLSYM_WASIX
     THREAD_ID = lib.PL_BUILTIN_THREAD_ID
+    EMPTY = lib.PL_BUILTIN_EMPTY
 
 
 class Stage(enum.IntEnum):
@@ -1013,13 +1014,14 @@ class ExportNames:
         self.offsets = ffi.from_buffer("uint32_t[]", self._offsets)
 
 
-_SOURCE = struct.Struct("=IIqQQQ")
-assert _SOURCE.size == ffi.sizeof("pl_source")
+SOURCE = struct.Struct("=IIqQQQ")
+"""A ``pl_source``: kind, index, value, the addresses of library and type, handle."""
+assert SOURCE.size == ffi.sizeof("pl_source")
 
 
 def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | None = None, type_address: int = 0, handle: int = 0) -> bytes:
     """Return a ``pl_source``."""
-    return _SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
+    return SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
 
 
 class Library:
@@ -1055,7 +1057,7 @@ class Library:
         parts.resolver = resolver
         packed = ffi.from_buffer(sources)
         parts.sources = ffi.cast("pl_source *", packed)
-        parts.source_count = len(sources) // _SOURCE.size
+        parts.source_count = len(sources) // SOURCE.size
         parts.names = names.text
         parts.offsets = names.offsets
         parts.export_count = names.count
@@ -1093,7 +1095,7 @@ class Library:
 
 
 _SLOT = struct.Struct("=Q")
-assert _SOURCE.size + _SLOT.size == ffi.sizeof("pl_filling")
+assert SOURCE.size + _SLOT.size == ffi.sizeof("pl_filling")
 
 
 class Operation:
@@ -1229,6 +1231,11 @@ class Instances:
             failure = _failure_of(trouble.failure)
             trouble.failure.trap = trouble.failure.error = ffi.NULL
         return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the guest is in a call by the host, on a stack that reaches here: then the store must stay."""
+        return bool(lib.pl_instances_is_running(self.pointer))
 
     def has(self, library: Library) -> bool:
         """Whether the library is instantiated."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -259,10 +260,96 @@ class TestThreads:
         assert inside.wait(DEADLINE)
         closer = threading.Thread(target=main.program.close)
         closer.start()
+        while not main.program.closed:
+            assert closer.is_alive()
         leave.set()
         closer.join(DEADLINE)
         with pytest.raises(pylinker.SynchronizationAborted):
             thread.join(DEADLINE)
+
+
+class TestThreadsOfTheGuest:
+    """Threads that the guest starts are none of Python's."""
+
+    @pytest.fixture(autouse=True)
+    def in_time(self):
+        with orderly():
+            yield
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        wasm(
+            tmp_path / "main.wasm",
+            SHARED,
+            '(import "env" "__memory_base" (global $base i32))',
+            '(import "env" "f" (func $f (param i32 i32) (result i32)))',
+            '(import "env" "pause" (func $pause))',
+            '(import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))',
+            '(func (export "wasi_thread_start") (param $tid i32) (param $times i32)'
+            " (loop $again"
+            "  (drop (call $f (local.get $tid) (local.get $times)))"
+            "  (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))"
+            " (drop (i32.atomic.rmw.add (global.get $base) (i32.const 1))))",
+            '(func (export "_start") (local $count i32)'
+            " (loop $again"
+            "  (if (i32.lt_s (call $spawn (i32.const 100)) (i32.const 0)) (then unreachable))"
+            "  (br_if $again (i32.lt_s (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 8))))"
+            " (loop $again"
+            "  (call $pause)"
+            "  (br_if $again (i32.ne (i32.atomic.load (global.get $base)) (i32.const 8)))))",
+        )
+        wasm(tmp_path / "comes.so", SHARED, *forward("f", "i32 i32", "i32"))
+        return tmp_path
+
+    def test_eight_of_them_in_one_function(self, folder):
+        lock, together = threading.Lock(), threading.Barrier(8)
+        calls: dict[int, list[int]] = {}
+        idents = set()
+
+        def f(tid, left):
+            if left == 100:
+                together.wait(DEADLINE)
+            with lock:
+                calls.setdefault(tid, []).append(left)
+                idents.add(threading.get_ident())
+            if left == 0:
+                return 7
+            program.memory.write(4096 + 4 * tid, left.to_bytes(4, "little"))
+            if left == 50:
+                with program.dlopen("comes.so") as library:
+                    assert library.go(tid, 0) == 7
+            assert program.memory.read(4096 + 4 * tid, 4) == left.to_bytes(4, "little")
+            return 7
+
+        given = {"f": f, "pause": lambda: time.sleep(0.001)}
+        with pylinker.Program(folder / "main.wasm", threads=True, imports=given) as program:
+            assert program.run() == 0
+            assert sorted(calls) == list(range(1, 9))
+            assert all(left == [*range(100, 49, -1), 0, *range(49, 0, -1)] for left in calls.values())
+            assert len(idents) == 8
+            assert [each.name for each in program.libraries] == ["main.wasm"]
+
+    def test_what_one_raises_comes_out_of_run(self, folder):
+        error = ValueError("mine")
+
+        def f(tid, left):
+            if tid == 5 and left == 50:
+                raise error from KeyError()
+            return 7
+
+        given = {"f": f, "pause": lambda: time.sleep(0.001)}
+        with pylinker.Program(folder / "main.wasm", threads=True, imports=given) as program:
+            with pytest.raises(ValueError, match="mine") as caught:
+                program.run()
+            assert caught.value is error
+
+    def test_a_result_that_does_not_fit_does(self, folder):
+        given = {"f": lambda tid, _: 2**32 if tid == 3 else 1, "pause": lambda: time.sleep(0.001)}
+        with (
+            pylinker.Program(folder / "main.wasm", threads=True, imports=given) as program,
+            pytest.raises(OverflowError, match=r"^f\(i32, i32\) -> i32 returned"),
+        ):
+            program.run()
 
 
 class TestLifetime:

@@ -129,6 +129,7 @@ class Program:
         if not 0 < stack_size <= limits.memory:
             raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
         self._linker: Linker | None = None
+        self._ending: Linker | None = None  # of a program that was closed out of a call of its own guest
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
@@ -184,10 +185,17 @@ class Program:
         if linker is not None and linker.context.is_guest_thread:
             yield linker
             return
+        if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
+            raise ClosedError(f"program {self.name} is closed", module=self.name)
         with self._turn:
             if self._linker is None:
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
             yield self._linker
+
+    @property
+    def _running(self) -> Linker | None:
+        """The linker, also while the guest of a program that is closed comes to its end; None when all is gone."""
+        return self._linker or self._ending
 
     def _knows(self, module: LoadedModule) -> bool:
         linker = self._linker
@@ -361,6 +369,10 @@ class Program:
             if linker.context.is_guest_thread:
                 return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
         with self._turn:
+            # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
+            # then goes with the next close, or with the program.
+            ending = self._running
+            self._ending = ending if ending is not None and ending.context.main_group.native.is_running else None
             self._linker = None
             if linker is not None:
                 linker.context.main_group.close_bounds()

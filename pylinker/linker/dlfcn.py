@@ -31,6 +31,7 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "SAFEPOINT",
     "THREAD_SPAWN",
     "GuestCalls",
 ]
@@ -59,10 +60,13 @@ PROVIDED: Mapping[str, FuncType] = {
     "__cxa_atexit": FuncType(_III, _I),
     "atexit": FuncType(_I, _I),
 }
+"""What is provided under ``env``, by name, with the types of the C declarations."""
 
 THREAD_SPAWN = FuncType(_I, _I)
 """``wasi.thread-spawn`` of wasi-threads: takes the argument of the new thread's ``wasi_thread_start``, gives its number or -1."""
-"""What is provided under ``env``, by name, with the types of the C declarations."""
+
+SAFEPOINT = FuncType((), ())
+"""``pylinker.safepoint``: a place where others may open libraries, for a guest that makes no other call."""
 
 DL_ERROR_CAPACITY: Final = 1024
 """Bytes of the buffer that ``dlerror`` answers with; each thread has one."""
@@ -168,6 +172,9 @@ class GuestCalls:
 
     def _thread_spawn(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
         raw[0].i32 = self.linker.thread_spawn(raw[0].i32)
+
+    def _safepoint(self, caller: LoadedModule, raw: Values) -> None:
+        """Do nothing: the core's part of the call was all of it."""
 
     def finalize(self, raw: Values) -> None:  # noqa: ARG002
         """Run the destructors that are left: what the program's own ``exit`` calls."""

@@ -49,7 +49,7 @@ from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
-from pylinker.wasm import FuncType, Kind, MemoryType
+from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from pylinker.linker import limits as _limits
@@ -409,20 +409,18 @@ class Linker:
     def _meet_memory(self, modules: Iterable[LoadedModule]) -> None:
         """Grow the memory to the minimum that modules import; what is added is theirs to be placed in."""
         for module in modules:
-            for wanted in module.info.imports:
-                if wanted.kind is Kind.MEMORY:
-                    assert isinstance(wanted.type, MemoryType)
-                    if wanted.type.limits.shared != self.group.memory_is_shared:
-                        raise SignatureMismatchError(
-                            module=module.name,
-                            symbol="memory",
-                            wanted=str(wanted.type),
-                            provider="the program",
-                            found="shared" if self.group.memory_is_shared else "not shared",
-                        )
-                    missing = wanted.type.limits.minimum * _PAGE - self.group.memory_size
-                    if missing > 0:
-                        self.state.memory.reserve(missing, module=module.name)
+            for memory in module.outline.memories:
+                if memory.limits.shared != self.group.memory_is_shared:
+                    raise SignatureMismatchError(
+                        module=module.name,
+                        symbol="memory",
+                        wanted=str(memory),
+                        provider="the program",
+                        found="shared" if self.group.memory_is_shared else "not shared",
+                    )
+                missing = memory.limits.minimum * _PAGE - self.group.memory_size
+                if missing > 0:
+                    self.state.memory.reserve(missing, module=module.name)
 
     # Handles
 

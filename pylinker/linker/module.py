@@ -138,7 +138,7 @@ class PythonCall:
     source: bytes
 
 
-ImportSource: TypeAlias = GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+ImportSource: TypeAlias = bytes | GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
 
 
 @dataclass(slots=True)
@@ -266,23 +266,8 @@ class LoadedModule:
 
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""
-        export = self.info.exports.get(name)
-        if export is None or name in PRIVATE:
-            return None
-        if export.index < self.info.imported_count(export.kind) and self._is_alias(export):
-            return None
-        if export.kind is Kind.GLOBAL and self.data_value(export) is None:
-            return None
-        return Definition(self, export)
-
-    def _is_alias(self, export: Export) -> bool:
-        """Whether an exported import is itself a symbol to be resolved: then it defines nothing (it would find itself)."""
-        index = -1
-        for each in self.info.imports:
-            index += each.kind is export.kind
-            if index == export.index and each.kind is export.kind:
-                return each.module in ("env", "GOT.mem", "GOT.func")
-        return False
+        export = self.outline.symbols.get(name)
+        return None if export is None else Definition(self, export)
 
     def data_value(self, export: Export) -> int | None:
         """Return the address of a data symbol (for thread-local data, the offset from ``__tls_base``), or None if it is none.

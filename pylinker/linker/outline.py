@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import array
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker import _native
-from pylinker.wasm import Kind
+from pylinker.wasm import FuncType, Kind, MemoryType, SymbolFlags, TableType
 
 if TYPE_CHECKING:
-    from pylinker.wasm import ModuleInfo
+    from pylinker.wasm import Export, ModuleInfo
 
-__all__ = ["PRIVATE", "Outline", "outline_of"]
+__all__ = ["PRIVATE", "Datum", "Outline", "outline_of"]
 
 # Exports that belong to the module itself and are no symbols: every module may have its own, so they never satisfy an import of
 # another (tool-conventions, DynamicLinking.md, and what wasm-ld exports in practice).
@@ -41,17 +41,31 @@ PRIVATE = frozenset(
 )
 
 
-class Outline:
-    """The exports of a module, counted in their order.
+class Datum(NamedTuple):
+    """Data that a module defines: its ``value``, from the module's memory base if ``relative``."""
 
-    Attributes: ``names``, ``positions`` (name -> number), ``slot_exports`` (numbers of the exported functions that need a table slot given
-    out) and ``slot_order`` (function index -> place among these).
+    value: int
+    relative: bool
+
+
+class Outline:
+    """The exports of a module, counted in their order, and what it imports only few of.
+
+    Attributes: ``names``, ``positions`` (name -> number), ``symbols`` (what the module defines, by name), ``functions`` (those of them that
+    are functions: number, type, and place among the slots or None), ``data`` (those that are data at a fixed place), ``slot_exports``
+    (numbers of the exported functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``memories``
+    and ``tables`` (imported types).
     """
 
-    __slots__ = ("names", "positions", "slot_exports", "slot_order")
+    __slots__ = ("data", "functions", "memories", "names", "positions", "slot_exports", "slot_order", "symbols", "tables")
 
     def __init__(self, info: ModuleInfo) -> None:
         exports = info.exports
+        self.memories = [each.type for each in info.imports if isinstance(each.type, MemoryType)]
+        self.tables = [each.type for each in info.imports if isinstance(each.type, TableType)]
+        self.symbols: dict[str, Export] = {}
+        self.functions: dict[str, tuple[int, FuncType, int | None]] = {}
+        self.data: dict[str, Datum] = {}
         self.names = _native.ExportNames(exports)
         self.positions = {name: position for position, name in enumerate(exports)}
         self.slot_exports = array.array("I")
@@ -64,6 +78,46 @@ class Outline:
                 if index >= imported and index not in elements and index not in order and export.name not in PRIVATE:
                     order[index] = len(order)
                     self.slot_exports.append(position)
+        self._define(info)
+
+    def _define(self, info: ModuleInfo) -> None:
+        """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""
+        aliases = _aliases(info)
+        bases = [
+            0 if each.module == "env" and each.name in ("__memory_base", "__table_base") else None
+            for each in info.imports
+            if each.kind is Kind.GLOBAL
+        ]
+        flags = info.dylink.export_flags if info.dylink else {}
+        for position, export in enumerate(info.exports.values()):
+            name, kind, index = export
+            if name in PRIVATE or (kind, index) in aliases:
+                continue
+            type_ = info.export_type(export)
+            if kind is Kind.FUNC:
+                assert isinstance(type_, FuncType)
+                self.functions[name] = position, type_, self.slot_order.get(index)
+            elif kind is Kind.GLOBAL:
+                init = info.global_init(index) if type_ == ("i32", False) else None
+                value = None if init is None else init.evaluate(lambda base: bases[base] if base < len(bases) else None)
+                if init is None or value is None:
+                    continue
+                own = init.evaluate(lambda _base: None)  # None: it depends on where the module lies in another way than by its offset
+                if own is not None and not flags.get(name, 0) & SymbolFlags.TLS:
+                    absolute = info.dylink is None or bool(flags.get(name, 0) & SymbolFlags.ABSOLUTE)
+                    self.data[name] = Datum(own, not absolute)
+            self.symbols[name] = export
+
+
+def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:
+    """Return the imports, by kind and index, that are themselves symbols to be resolved: exported again, they would find themselves."""
+    counts = dict.fromkeys(Kind, 0)
+    aliases = set()
+    for module, _, kind, _ in info.imports:
+        if module in ("env", "GOT.mem", "GOT.func"):
+            aliases.add((kind, counts[kind]))
+        counts[kind] += 1
+    return aliases
 
 
 _outlines: weakref.WeakKeyDictionary[ModuleInfo, Outline] = weakref.WeakKeyDictionary()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pylinker import _native
 from pylinker.errors import (
     LibraryNotFoundError,
     LimitError,
@@ -21,7 +22,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
-from pylinker.linker.dlfcn import PROVIDED, THREAD_SPAWN
+from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.locator import read_regular
 from pylinker.linker.module import (
@@ -42,12 +43,12 @@ from pylinker.linker.module import (
 )
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.record import native_library
+from pylinker.linker.state import LinkerState
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TableType, TagType
 
 if TYPE_CHECKING:
     from pylinker.linker.locator import Located, Locator
     from pylinker.linker.record import HostCalls
-    from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
 
 __all__ = ["LoadPlan", "Request", "check_alignment", "read_file"]
@@ -56,6 +57,11 @@ logger = logging.getLogger("pylinker.linker")
 
 _PAGE = 1 << 16
 _WASI = "wasi_snapshot_preview1"
+_FEW = 64
+"""Imports of a load up to which each is looked for from module to module."""
+
+_DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
+_CELL = GlobalType("i32", mutable=True)
 _TAGS = {"__cpp_exception", "__c_longjmp"}
 
 
@@ -235,24 +241,31 @@ class LoadPlan:
         notes: list[str] = []
         patches: list[SlotPatch] = []
         ready = set(self.state.known)
-        lookup_scope = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
+        wanted = sum(len(module.info.imports) for module in self.new)
+        scope = _Scope(dict.fromkeys((*self.state.global_scope, *self.scope)), wanted, ready)
         for module in self.new:
-            resolver = _Resolver(self, module, lookup_scope, ready, undefined, patches, notes, bind_now=bind_now)
-            module.sources = [resolver.source(each) for each in module.info.imports]
+            resolver = _Resolver(self, module, scope, ready, undefined, patches, notes, bind_now=bind_now)
+            module.sources = resolver.sources()
+            if not undefined:
+                self._write_down(module)
+                if module in scope.providers:
+                    scope.providers[module].become_ready()
             ready.add(module)
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
-        self._write_down()
+        self._aim()
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=tuple(self.pointers.slots))
 
-    def _write_down(self) -> None:
-        """Make the records from which all groups instantiate the new modules."""
-        for module in self.new:
-            for source in module.sources:
-                if isinstance(source, OwnTag):
-                    self.state.tags.setdefault(source, len(self.state.tags))
-            module.place = self.state.take_place()
-            module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+    def _write_down(self, module: LoadedModule) -> None:
+        """Make the record from which all groups instantiate a new module."""
+        for source in module.sources:
+            if isinstance(source, OwnTag):
+                self.state.tags.setdefault(source, len(self.state.tags))
+        module.place = self.state.take_place()
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+
+    def _aim(self) -> None:
+        """Let the trampolines lead to what was found."""
         for module in self.new:
             for index, entry in enumerate(module.plt):
                 if entry.definition is not None:
@@ -263,9 +276,9 @@ class LoadPlan:
         """Return how large the table must be: for what was given out, and for what the modules say they import."""
         wanted = self.state.table.size
         for module in self.new:
-            for each in module.info.imports:
-                if isinstance(each.type, TableType) and each.type.limits.minimum > wanted:
-                    wanted = each.type.limits.minimum
+            for table in module.outline.tables:
+                if table.limits.minimum > wanted:
+                    wanted = table.limits.minimum
                     if wanted > self.state.limits.table:
                         raise LimitError(
                             f"{module.name}: imports a table of {wanted} slots; the limit is {self.state.limits.table}",
@@ -302,6 +315,52 @@ class LoadPlan:
             self.state.release(module)
 
 
+class _Provider:
+    """A module in a scope, with what many imports ask of it close at hand; ``ready`` once it is instantiated by then."""
+
+    __slots__ = ("address", "data", "functions", "memory_base", "module", "ready", "slot_base", "used")
+
+    def __init__(self, module: LoadedModule) -> None:
+        self.module = module
+        self.functions = module.outline.functions
+        self.data = module.outline.data
+        self.memory_base = module.memory_base
+        self.slot_base = module.slot_base if module.has_slots else None
+        self.address = 0
+        self.ready = False
+        self.used = False
+
+    def become_ready(self) -> None:
+        """Note that modules which come later can import from this one directly."""
+        self.address = self.module.native.address
+        self.ready = True
+
+
+class _Scope:
+    """Where a load's symbols are looked up: modules in order, and for a load with many imports, who defines each name first."""
+
+    __slots__ = ("_modules", "owners", "providers")
+
+    def __init__(self, modules: Iterable[LoadedModule], wanted: int, ready: set[LoadedModule]) -> None:
+        self._modules = list(modules)
+        self.owners: dict[str, _Provider] | None = None
+        self.providers: dict[LoadedModule, _Provider] = {}
+        if wanted > _FEW:
+            self.owners = {}
+            for module in reversed(self._modules):
+                provider = self.providers[module] = _Provider(module)
+                if module in ready:
+                    provider.become_ready()
+                self.owners.update(dict.fromkeys(module.outline.symbols, provider))
+
+    def lookup(self, name: str) -> Definition | None:
+        """Return the first definition of a name, or None."""
+        if self.owners is not None:
+            owner = self.owners.get(name)
+            return None if owner is None else owner.module.find(name)
+        return LinkerState.lookup(name, self._modules)
+
+
 class _Resolver:
     """Decides the imports of one module."""
 
@@ -309,7 +368,7 @@ class _Resolver:
         self,
         plan: LoadPlan,
         module: LoadedModule,
-        scope: Sequence[LoadedModule],
+        scope: _Scope,
         ready: set[LoadedModule],
         undefined: list[UndefinedSymbol],
         patches: list[SlotPatch],
@@ -327,6 +386,50 @@ class _Resolver:
         self._bind_now = bind_now
         self._scope = scope
         self._plt: dict[tuple[str, str, FuncType], int] = {}
+
+    def sources(self) -> list[ImportSource]:
+        """Return what all imports mean.
+
+        Most imports of a large program are functions and data that a module defines which is there already: these are packed for the core
+        right here, and everything else goes to :meth:`source`.
+        """
+        owners = None if self._undefined else self._scope.owners
+        if owners is None:
+            return [self.source(each) for each in self._module.info.imports]
+        sources: list[ImportSource] = []
+        find, append, pack = owners.get, sources.append, _native.SOURCE.pack
+        export, cell, func = int(_native.Source.EXPORT), int(_native.Source.CELL), Kind.FUNC
+        for each in self._module.info.imports:
+            space, name, kind, type_ = each
+            if space == "env" and kind is func and name not in _DESTRUCTORS:
+                owner = find(name)
+                if owner is not None and owner.ready:
+                    function = owner.functions.get(name)
+                    if function is not None and function[1] == type_:
+                        owner.used = True
+                        append(pack(export, function[0], 0, owner.address, 0, 0))
+                        continue
+            elif space == "GOT.mem" and type_ == _CELL:
+                owner = find(name)
+                if owner is not None and (datum := owner.data.get(name)) is not None:
+                    owner.used = True
+                    value = datum[0] + owner.memory_base if datum[1] else datum[0]
+                    append(pack(cell, 0, value & 0xFFFFFFFF, 0, 0, 0))
+                    continue
+            elif space == "GOT.func" and type_ == _CELL:
+                owner = find(name)
+                if owner is not None and owner.slot_base is not None:
+                    function = owner.functions.get(name)
+                    if function is not None and function[2] is not None:
+                        owner.used = True
+                        append(pack(cell, 0, owner.slot_base + function[2], 0, 0, 0))
+                        continue
+            append(self.source(each))
+        for module, provider in self._scope.providers.items():
+            if provider.used and module is not self._module:
+                self._module.bound.add(module)
+            provider.used = False
+        return sources
 
     def source(self, wanted: Import) -> ImportSource:
         """Return what one import means."""
@@ -352,7 +455,7 @@ class _Resolver:
         return self._missing(wanted, wanted.kind.label)
 
     def _lookup(self, name: str) -> Definition | None:
-        return self._state.lookup(name, self._scope)
+        return self._scope.lookup(name)
 
     def _use(self, definition: Definition) -> None:
         if definition.module is not self._module:
@@ -364,7 +467,7 @@ class _Resolver:
 
     def _is_destructor_call(self, name: str) -> bool:
         """Whether a library registers a destructor with this function: that is the linker's to run, whoever defines it."""
-        return name in ("__cxa_atexit", "atexit") and not self._module.is_main and self._module.find(name) is None
+        return name in _DESTRUCTORS and not self._module.is_main and self._module.find(name) is None
 
     def _given(self, wanted: Import) -> bool:
         """Whether the program's user gives a function for an import, and no module that comes later defines it."""
@@ -394,6 +497,9 @@ class _Resolver:
         if (wanted.module, wanted.name) == ("wasi", "thread-spawn") and self._state.threaded:
             self._same(wanted, type_, THREAD_SPAWN, "pylinker")
             return HostCall(wanted.name, THREAD_SPAWN)
+        if (wanted.module, wanted.name) == ("pylinker", "safepoint"):
+            self._same(wanted, type_, SAFEPOINT, "pylinker")
+            return HostCall(wanted.name, SAFEPOINT)
         if definition is None:
             if self._bind_now and not self._is_weak(wanted):
                 return self._missing(wanted, "function")

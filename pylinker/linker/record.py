@@ -70,7 +70,7 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         trampolines=trampolines,
         trampoline_count=len(module.plt),
         resolver=resolver,
-        sources=b"".join([_packed(source, tags, host) for source in module.sources]),
+        sources=b"".join([source if source.__class__ is bytes else _packed(source, tags, host) for source in module.sources]),
         names=outline.names,
         slot_exports=outline.slot_exports if module.has_slots else array.array("I"),
         slot_base=module.slot_base,
@@ -86,6 +86,8 @@ def _place(module: LoadedModule) -> int:
 
 
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
+    if isinstance(source, bytes):  # packed already
+        return source
     if isinstance(source, Direct):
         module, export = source.definition
         return pack_source(Source.EXPORT, module.outline.positions[export.name], library=module.native)

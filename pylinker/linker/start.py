@@ -15,7 +15,7 @@ module's data, then the libraries', then the heap.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
 from pylinker.linker.module import LoadedModule
@@ -32,7 +32,6 @@ __all__ = ["MainFile", "start"]
 
 _PAGE = 1 << 16
 _STACK_ALIGNMENT = 16
-_T = TypeVar("_T", MemoryType, TableType)
 
 
 class MainFile(NamedTuple):
@@ -103,7 +102,7 @@ def _start_independent(
         if maximum is not None:
             maximum = min(maximum, linker.state.limits.memory // _PAGE)
         linker.group.make_memory(MemoryType(Limits(pages, maximum, memory.shared)))
-    tables = [each.limits for each in _imported(plan.scope, TableType)]
+    tables = [each.limits for each in _tables(plan.scope)]
     maxima = [each.maximum for each in tables if each.maximum is not None]
     if maxima and min(maxima) < operation.table_size:
         raise LimitError(f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}")
@@ -118,15 +117,15 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
     plan = linker.new_plan()
     plan.discover([module])
     module.code = cache.load(main.data, name=module.name)
-    _check_threads(linker, [module], shared=any(each.limits.shared for each in _imported([module], MemoryType)))
+    _check_threads(linker, [module], shared=any(each.limits.shared for each in _memories([module])))
     if requests and linker.state.imports:
         preview = linker.new_plan()
         preview.discover(requests)
         plan.following = preview.scope
     operation = plan.resolve(bind_now=False)
-    for type_ in _imported([module], MemoryType):
+    for type_ in _memories([module]):
         linker.group.make_memory(type_)
-    for table in _imported([module], TableType):
+    for table in _tables([module]):
         linker.group.make_table(table.limits)
     linker.commit_start(plan, operation)
     if linker.group.has_table:
@@ -177,7 +176,7 @@ def _common_memory(modules: Iterable[LoadedModule]) -> Limits:
     """Return limits that all modules accept: the largest minimum, the smallest maximum; SignatureMismatchError if there are none."""
     minimum, maximum, first = 1, None, None
     for module in modules:
-        for type_ in (*module.info.memories, *_imported([module], MemoryType)):
+        for type_ in (*module.info.memories, *_memories([module])):
             if type_.limits.is64:
                 raise UnsupportedError(f"{module.name}: 64-bit memories are not supported", module=module.name)
             if first is None:
@@ -200,5 +199,9 @@ def _sharing(shared: bool) -> str:  # noqa: FBT001
     return "a shared memory" if shared else "a memory that is not shared"
 
 
-def _imported(modules: Iterable[LoadedModule], type_: type[_T]) -> list[_T]:
-    return [each.type for module in modules for each in module.info.imports if isinstance(each.type, type_)]
+def _memories(modules: Iterable[LoadedModule]) -> list[MemoryType]:
+    return [memory for module in modules for memory in module.outline.memories]
+
+
+def _tables(modules: Iterable[LoadedModule]) -> list[TableType]:
+    return [table for module in modules for table in module.outline.tables]

@@ -7,7 +7,7 @@ to one store. So a guest's call is forwarded in C (``csrc/wasi.h``) to a generat
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ import wasmtime
 from pylinker import _native
 from pylinker._native import Extern, Instance
 from pylinker.runtime.code import CodeCache
-from pylinker.runtime.engine import engine
+from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.failures import GuestExit
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.teardown import outlives_interpreter
@@ -144,6 +144,11 @@ class WasiProcess:
             self.close()
 
 
+@functools.lru_cache(maxsize=2)
+def _shim(*, shared: bool) -> bytes:
+    return memory_shim(MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared)), WASI_MODULE, WASI_PREVIEW1)
+
+
 class WasiHost:
     """The store that has the process, for all groups of a program.
 
@@ -168,8 +173,7 @@ class WasiHost:
         """Say where the guest's memory is."""
         if self._shim is None:
             # The most general type of that kind: one shim serves all programs.
-            type_ = MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared))
-            code = self._cache.load(memory_shim(type_, WASI_MODULE, WASI_PREVIEW1), name="wasi shim")
+            code = self._cache.load(_shim(shared=shared), name="wasi shim")
             self._shim = self.store.instantiate(code, [memory, *(self._function(each) for each in WASI_PREVIEW1)])
             for name, index in _INDEX.items():
                 function = self.store.export(self._shim, name)
@@ -177,9 +181,9 @@ class WasiHost:
                 self.native.connect(index, self.store.func_of(function))
 
     def _function(self, name: str) -> Extern:
-        function = self._linker.get(self.store.wasmtime_store, WASI_MODULE, name)
-        assert isinstance(function, wasmtime.Func)
-        return _native.extern_at(_native.EXTERN_FUNC, ctypes.addressof(function._func))
+        function = _native.linker_get(address_of(self._linker), self.store.context, WASI_MODULE, name)
+        assert function is not None
+        return function
 
 
 def _proc_exit(raw: _native.Values) -> None:
