@@ -557,7 +557,7 @@ class TestSafepoint:
         with pytest.raises(pylinker.SynchronizationAborted):
             thread.join(DEADLINE)
 
-    def test_a_program_without_threads_has_it_too(self, scenario: Scenario, tmp_path: Path) -> None:
+    def test_a_program_without_threads_has_it_too(self, tmp_path: Path) -> None:
         with pylinker.CDLL(self.write(tmp_path), threads=True) as library:
             assert library.once() is None
         text = self.LOOP.replace("{type}", "").replace("1 1024 shared", "1")
@@ -567,5 +567,6 @@ class TestSafepoint:
             assert library.compute() == 1
 
     def test_of_another_type(self, tmp_path: Path) -> None:
-        with pytest.raises(pylinker.SignatureMismatchError, match=r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)"):
+        text = r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)"
+        with pytest.raises(pylinker.SignatureMismatchError, match=text):
             pylinker.CDLL(self.write(tmp_path, "(param i32)", "(i32.const 0)"), threads=True)
