@@ -2,8 +2,8 @@
 
 pylinker bench safepoint
 
-A loop in the guest, of one million calls. The floor, `bare`, is the same module in a store of the same engine, so with the same check of the
-epoch in each turn of its loop; the function it imports is `PL_BUILTIN_EMPTY`, which returns at once. It is in the core since no other
+A loop in the guest, of one million calls. The floor, `bare`, is the same module in a store of the same engine, so with the same check of
+the epoch in each turn of its loop; the function it imports is `PL_BUILTIN_EMPTY`, which returns at once. It is in the core since no other
 function that does nothing has the parameters that wasmtime passes. What is left is wasmtime's way out of the guest and back: a few
 nanoseconds. The two looks of a safepoint, at the flag and at the cancellation, are two loads that stay in the processor's cache.
 """
