@@ -11,6 +11,7 @@ import random
 import signal
 import struct
 import threading
+import time
 import traceback
 import weakref
 from pathlib import Path
@@ -962,6 +963,8 @@ class TestThreads:
         assert inside.wait(DEADLINE)
         closer = threading.Thread(target=main.program.close)
         closer.start()
+        while not main.program.closed:
+            assert closer.is_alive()
         leave.set()
         closer.join(DEADLINE)
         with pytest.raises(pylinker.SynchronizationAborted):

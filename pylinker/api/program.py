@@ -181,6 +181,8 @@ class Program:
         if linker is not None and linker.context.is_guest_thread:
             yield linker
             return
+        if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
+            raise ClosedError(f"program {self.name} is closed", module=self.name)
         with self._turn:
             if self._linker is None:
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
