@@ -40,16 +40,18 @@ def role(
     n: float | None = None,
     n_name: str = "n",
     keep_rounds: bool = False,
+    unit: str = "s",
 ) -> None:
     """Declare what ``benchmark`` (the fixture) measures.
 
     ``contender`` is ``"pylinker"``, a peer, or ``"bare"``: the least that the same work can cost, without pylinker.
     ``n`` is what grows within the group, and ``n_name`` what that is, for example threads: the page draws time over ``n``. With
-    ``keep_rounds`` the page shows how the times of the rounds are distributed. Raises ``ValueError`` for an unknown contender.
+    ``keep_rounds`` the page shows how the times of the rounds are distributed. ``unit`` is ``"B"`` if bytes are reported and not times.
+    Raises ``ValueError`` for an unknown contender.
     """
     if contender not in CONTENDERS:
         raise ValueError(f"contender {contender!r} is none of {', '.join(CONTENDERS)}")
-    benchmark.extra_info.update(contender=contender, baseline=baseline)
+    benchmark.extra_info.update(contender=contender, baseline=baseline, unit=unit)
     if target is not None:
         benchmark.extra_info["target"] = asdict(target)
     if n is not None:
@@ -71,7 +73,7 @@ def per_call(benchmark: Any, loop: Callable[[int], Result], calls: int = 1_000_0
 
 
 def reported(benchmark: Any, values: Sequence[float]) -> None:
-    """Take ``values`` as the rounds of the benchmark: seconds that a guest has measured by its own clock, or another process has."""
+    """Take ``values`` as the rounds of the benchmark: seconds by the clock of a guest or of another process, or bytes."""
     if not values:
         raise ValueError("nothing was measured")
     benchmark.pedantic(lambda: None)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bench_runs import BROKEN, CALL, FACTS, FAILED, LATENCY, SCALING, SKIPPED, made_up, measured
-from pylinker.bench import facts, results, runner, table
+from pylinker.bench import charts, facts, results, runner, table
 from pylinker.bench.results import Group, ResultsError, Target
 from pylinker.benchmarks import roles
 
@@ -102,13 +102,30 @@ class TestWords:
         ],
     )
     def test_seconds(self, value: float, text: str) -> None:
-        assert table.seconds(value) == text
+        assert table.amount(value, "s") == text
+
+    @pytest.mark.parametrize(
+        ("value", "text"), [(0, "0 bytes"), (1000, "1000 bytes"), (1536, "1.5 KiB"), (3 << 20, "3 MiB"), (5 << 40, "5120 GiB")]
+    )
+    def test_bytes(self, value: float, text: str) -> None:
+        assert table.amount(value, "B") == text
 
     @pytest.mark.parametrize(
         ("ratio", "words"), [(0.3125, "3.2x faster"), (1.4, "1.4x slower"), (1.001, "the same"), (0.0001, "10000x faster")]
     )
     def test_ratio(self, ratio: float, words: str) -> None:
-        assert table.ratio_words(ratio) == words
+        assert table.ratio_words(ratio, "s") == words
+
+    def test_ratio_of_bytes(self) -> None:
+        assert [table.ratio_words(ratio, "B") for ratio in (0.5, 1, 1.2)] == ["2x less", "the same", "1.2x more"]
+
+    def test_chart_of_bytes(self) -> None:
+        group = Group(
+            "bench_memory.py", "memory", (measured("pylinker", 4096, unit="B"), measured("bare", 2048, "bare", unit="B", baseline=True))
+        )
+        figure = charts.bars(group).figure
+        assert "memory (KiB)" in figure
+        assert "pylinker: 4 KiB" in figure
 
     def test_rows(self) -> None:
         run = made_up(CALL, skipped=(SKIPPED,), failed=(FAILED,))
@@ -273,7 +290,7 @@ class TestFacts:
 SUITE = """
 import sys
 import pytest
-from pylinker.benchmarks.roles import Target, peer, per_call, quick, role, samples
+from pylinker.benchmarks.roles import Target, peer, per_call, quick, reported, role, samples
 
 sys.modules["wasmer_sdk"] = None  # as if it were not installed
 made = []
@@ -293,6 +310,16 @@ def bench_bare(benchmark):
 @pytest.mark.benchmark(group="sums")
 def bench_wasmer(benchmark):
     peer("wasmer-sdk")
+
+@pytest.mark.benchmark(group="memory")
+def bench_reported(benchmark):
+    role(benchmark, contender="bare", baseline=True, unit="B")
+    reported(benchmark, [3000.0, 1000.0, 2000.0])
+
+@pytest.mark.benchmark(group="memory")
+def bench_nothing(benchmark):
+    role(benchmark, contender="pylinker", unit="B")
+    reported(benchmark, [])
 
 @pytest.mark.benchmark(group="wrong")
 def bench_wrong(benchmark):
@@ -336,9 +363,9 @@ class TestRunner:
         (suite / "bench_broken.py").write_text("import no_such_module")
         observer = Recorder()
         run, details = runner.measure([], observer, quick=True)
-        assert observer.seen[:3] == [5, "sums: pylinker", "end"]
-        assert observer.seen.count("end") == 5
-        (group,) = run.groups
+        assert observer.seen[:3] == [7, "sums: pylinker", "end"]
+        assert observer.seen.count("end") == 7
+        group, memory = run.groups
         pylinker, bare = group.benchmarks
         assert (group.file, group.name, pylinker.name, bare.name) == ("bench_sums.py", "sums", "pylinker", "bare")
         assert (pylinker.contender, pylinker.target, pylinker.n, pylinker.n_name) == ("pylinker", Target("bare", at_least=2), 4, "numbers")
@@ -346,25 +373,37 @@ class TestRunner:
         assert pylinker.stats.median < 1e-6  # of one of 50
         assert (bare.baseline, len(bare.samples)) == (True, min(bare.stats.rounds, results.SAMPLES_KEPT))
         assert [(each.name, each.reason, each.peer) for each in run.skipped] == [("wasmer", "not installed: wasmer-sdk", "wasmer-sdk")]
+        (reported,) = memory.benchmarks
+        assert (reported.unit, reported.stats.median, reported.stats.min, reported.stats.max, reported.stats.rounds) == (
+            "B",
+            2000,
+            1000,
+            3000,
+            3,
+        )
         assert run.missing_peers == ["wasmer-sdk"]
         assert [(each.file, each.name) for each in run.failed] == [
             ("bench_broken.py", ""),
+            ("bench_sums.py", "nothing"),
             ("bench_sums.py", "wrong"),
             ("bench_sums.py", "unknown_contender"),
         ]
-        broken, wrong, unknown = (each.reason for each in run.failed)
+        broken, nothing, wrong, unknown = (each.reason for each in run.failed)
+        assert nothing == "ValueError: nothing was measured"
         assert broken == "ModuleNotFoundError: No module named 'no_such_module'"
         assert wrong.startswith("AssertionError: wrong sum")
         assert "wasm3" in unknown
-        assert ["no_such_module" in details[0], "bench_wrong" in details[1]] == [True, True]
+        assert ["no_such_module" in details[0], "bench_wrong" in details[2]] == [True, True]
 
-    @pytest.mark.parametrize(("names", "selected"), [(["SUMS"], 3), (["wro", "sums: no"], None), (["wrong"], 2), (["one"], 5)])
+    @pytest.mark.parametrize(("names", "selected"), [(["SUMS"], 3), (["wro", "sums: no"], None), (["wrong"], 2), (["one"], 7)])
     def test_selection(self, suite: Path, names: list[str], selected: int | None) -> None:
         (suite / "bench_one.py").write_text(SUITE)
         (suite / "bench_two.py").write_text(SUITE.replace('"sums"', '"other"').replace('"wrong"', '"others"'))
         observer = Recorder()
         if selected is None:
-            with pytest.raises(runner.UnknownNameError, match="'sums: no' in its name: there are one; two; other; others; sums; wrong"):
+            with pytest.raises(
+                runner.UnknownNameError, match="'sums: no' in its name: there are one; two; memory; other; others; sums; wrong"
+            ):
                 runner.measure(names, observer, quick=True)
             assert observer.seen == []
         else:
@@ -384,7 +423,7 @@ class TestRunner:
         (suite.parent / "conftest.py").write_text("raise RuntimeError")
         (suite / "bench_sums.py").write_text(SUITE)
         run, _ = runner.measure(["sums"], Recorder(), quick=True)
-        assert len(run.groups) == 1
+        assert len(run.groups) == 2
 
     def test_an_exception_ends_the_process(self, suite: Path) -> None:
         pid = suite.parent / "pid"
