@@ -193,6 +193,7 @@ ODD = """(module
   (func (export "trap") (param i32) (result i32) call $push unreachable)
   (func (export "trap_float") (param f64) (result f64) call $push unreachable)
   (func (export "trap_nothing") call $push unreachable)
+  (func (export "trap_float_nothing") (param f64) call $push unreachable)
   (func (export "exit") (param i32) (result i32) call $push (call $exit (local.get 0)) i32.const 0)
   (func (export "call") (param i32) (result i32) call $push (call $back (local.get 0)))
   (func (export "lost") (result i32) call $push call $nobody i32.const 1)
@@ -362,7 +363,7 @@ def test_a_result_that_looks_like_a_failure_is_a_result(odd: Odd, way: Way, befo
 
 
 class TestFailures:
-    @pytest.mark.parametrize("name", ["trap", "trap_float", "trap_nothing"])
+    @pytest.mark.parametrize("name", ["trap", "trap_float", "trap_nothing", "trap_float_nothing"])
     def test_a_trap_comes_out_and_the_stack_pointer_is_as_before(self, odd: Odd, way: Way, name: str) -> None:
         call = way(odd.library[name])
         arguments = (1,) if name != "trap_nothing" else ()
