@@ -117,6 +117,29 @@ class TestAfterTheEnd:
                 call(5)
             guest.still_works()
 
+    def test_of_a_library_that_another_thread_closes_at_that_moment(
+        self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch, way: Way, used_before: bool
+    ) -> None:
+        """When the call has looked whether it is open, but does not follow yet."""
+        with Guest(scenario("threads")) as guest:
+            library = guest.program.dlopen("libtwice.so")
+            function = library["twice"]
+            call = way(function)
+            assert not used_before or call(4) == 8
+            catch_up = pylinker.linker.Linker.catch_up
+
+            def close_first(linker: pylinker.linker.Linker) -> None:
+                monkeypatch.undo()
+                assert guest.program.spawn("close_library", library._module.number).join(DEADLINE) == 0
+                catch_up(linker)
+
+            monkeypatch.setattr(pylinker.linker.Linker, "catch_up", close_first)
+            with pytest.raises(pylinker.ClosedError, match=r"libtwice\.so was closed by the guest"):
+                function._call_slowly((5,))
+            with pytest.raises(pylinker.ClosedError, match=r"libtwice\.so was closed by the guest"):
+                call(5)
+            guest.still_works()
+
 
 PLAIN = bytes(
     wasmtime.wat2wasm(

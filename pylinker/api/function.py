@@ -244,7 +244,8 @@ class Function:
         results = [_KINDS[each] for each in self.type.results]
         group = linker.group
         if linker.threads is not None:
-            linker.catch_up()  # another thread may have loaded the library
+            linker.catch_up()  # another thread may have loaded the library,
+            self._handle.check()  # or closed it just now
         if group is not linker.context.main_group:
             return group.own_bound(self._definition, params, results)
         if self._bound is None or not self._bound.is_open:
