@@ -445,6 +445,29 @@ class TestGuestThreads:
         assert often(8)()
         assert [thread.join(DEADLINE) for thread in threads] == [True] * 3
 
+    def test_keep_nothing_of_libraries_that_are_closed(self, guest: Guest, way: Way) -> None:
+        worked, followed = threading.Event(), threading.Event()
+
+        def open_and_close(number: int) -> None:
+            with guest.program.dlopen("libtwice.so") as library:
+                assert way(library["twice"])(number) == 2 * number
+                assert guest.main.add_tls(0) == 7
+
+        def body() -> int:
+            for number in range(20):
+                open_and_close(number)
+            worked.set()
+            assert followed.wait(DEADLINE)
+            open_and_close(20)  # all that others have followed is forgotten
+            gc.collect()
+            return len(guest.program._linker.group._bounds)
+
+        thread = guest.program.spawn(body)
+        assert worked.wait(DEADLINE)
+        guest.main.nothing()
+        followed.set()
+        assert thread.join(DEADLINE) <= 3  # main's, and of what main has yet to follow
+
     def test_fail_with_their_own_failure(self, guest: Guest, way: Way) -> None:
         call = way(guest.main["work"])
 
