@@ -22,6 +22,7 @@ from bench_runs import BROKEN, CALL, FACTS, FAILED, LATENCY, SCALING, SKIPPED, m
 from pylinker.bench import charts, facts, results, runner, table
 from pylinker.bench.results import Group, ResultsError, Target
 from pylinker.benchmarks import roles
+from pylinker.wasm import parse_module
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60  # seconds; only a hang takes that long
@@ -619,3 +620,14 @@ def readable(path: Path) -> bytes:
 def test_made_up_results_are_of_all_kinds() -> None:
     assert {each.n for _, each in made_up().benchmarks()} == {None, 1, 2, 4}
     assert any(each.samples for each in LATENCY.benchmarks)
+
+
+def test_what_the_benchmarks_ship_is_what_their_sources_give(tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "build.py"
+    spec = importlib.util.spec_from_file_location("build_benchmarks", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for built in module.build(tmp_path):
+        shipped, rebuilt = (parse_module(each.read_bytes()) for each in (module.GUEST / built.name, built))
+        assert (rebuilt.imports, rebuilt.exports, rebuilt.dylink) == (shipped.imports, shipped.exports, shipped.dylink)
