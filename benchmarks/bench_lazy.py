@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import pylinker
-from pylinker.benchmarks.company import SHARED, looping, write
+from pylinker.benchmarks.company import SHARED, looping, threaded, write
 from pylinker.benchmarks.roles import Target, per_call, role, scaled
 
 LATER = "the guest calls through a bound lazy import"
@@ -88,9 +88,7 @@ def bench_direct_import(benchmark: Any, caller: pylinker.CDLL, tmp_path: Path) -
 
 def first_calls(benchmark: Any, directory: Path, groups: int) -> None:
     path = write(directory, "libmany.so", MANY)
-    with pylinker.Program(
-        None, preload=[write(directory, "libmemory.so", f"(module (@dylink.0 (mem-info)) {SHARED})")], threads=True
-    ) as program:
+    with threaded(directory) as program:
         rounds = scaled(200)
         libraries: list[pylinker.Library] = []
 

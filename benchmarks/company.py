@@ -1,8 +1,7 @@
-"""Threads of the guest that are there while something is measured: in a loop of host calls, or parked."""
+"""Threads of the guest that run in a loop of host calls while something is measured."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import wasmtime
 
 import pylinker
 
-__all__ = ["SHARED", "looping", "parked", "write"]
+__all__ = ["LOOP", "SHARED", "looping", "threaded", "write"]
 
 SHARED = '(import "env" "memory" (memory 1 1024 shared))'
 """What a module of a threaded program imports as its memory."""
@@ -39,28 +38,24 @@ def write(directory: Path, name: str, text: str) -> Path:
 
 
 @contextmanager
-def looping(program: pylinker.Program, directory: Path, count: int) -> Iterator[None]:
-    """Have ``count`` threads call ``sched_yield`` again and again: groups that run, and come to each rendezvous."""
-    with program.dlopen(write(directory, "libloop.so", LOOP)) as library:
+def looping(program: pylinker.Program, directory: Path, count: int, text: str = LOOP) -> Iterator[pylinker.Library]:
+    """Have ``count`` threads call ``sched_yield`` again and again: groups that run, and come to each rendezvous.
+
+    Yields the library that they run in, ``text``, which exports what ``LOOP`` does.
+    """
+    with program.dlopen(write(directory, "libloop.so", text)) as library:
         threads = [program.spawn(library["loop"]) for _ in range(count)]
         while library["begun"]() < count:
             time.sleep(0.001)
         try:
-            yield
+            yield library
         finally:
             library["halt"]()
             for thread in threads:
                 thread.join()
 
 
-@contextmanager
-def parked(program: pylinker.Program, count: int) -> Iterator[None]:
-    """Have ``count`` threads wait in Python: groups that are parked, and follow when they are back."""
-    end = threading.Event()
-    threads = [program.spawn(end.wait) for _ in range(count)]
-    try:
-        yield
-    finally:
-        end.set()
-        for thread in threads:
-            thread.join()
+def threaded(directory: Path) -> pylinker.Program:
+    """Return a program that may have threads, with nothing in it."""
+    memory = write(directory, "libmemory.so", f"(module (@dylink.0 (mem-info)) {SHARED})")
+    return pylinker.Program(None, preload=[memory], threads=True, stack_size=1 << 14)

@@ -448,6 +448,9 @@ class TestRunner:
         found = {path.name for path in runner.find_benchmarks().iterdir() if path.suffix == ".py"}
         assert found == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
         assert Path(roles.__file__).parent == runner.find_benchmarks()
+        for folder in (runner.find_benchmarks(), ROOT / "benchmarks"):
+            assert {path.name for path in (folder / "guest").glob("*.wasm")} == {"main.wasm"}
+            assert len(list((folder / "guest").glob("*.so"))) == 4
 
     def test_full_run_is_not_scaled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PYLINKER_BENCH_QUICK", raising=False)
