@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from pylinker.benchmarks.guests import Guests
+
 LIBRARY = r"""(module
   (@dylink.0 (mem-info (memory 16 2)))
   (import "env" "memory" (memory 1))
@@ -30,3 +32,9 @@ def library_path(tmp_path_factory: pytest.TempPathFactory, library_bytes: bytes)
     path = tmp_path_factory.mktemp("benchmark") / "libsmall.so"
     path.write_bytes(library_bytes)
     return path
+
+
+@pytest.fixture(scope="session")
+def guests(tmp_path_factory: pytest.TempPathFactory) -> Guests:
+    """The WASIX program that reads its own clock."""
+    return Guests(tmp_path_factory.mktemp("guests"))

@@ -23,7 +23,7 @@ from pylinker.bench.facts import PEERS
 from pylinker.bench.plugin import NOT_INSTALLED
 from pylinker.bench.results import Target, thinned
 
-__all__ = ["Target", "peer", "per_call", "quick", "role", "samples", "scaled"]
+__all__ = ["Target", "peer", "per_call", "quick", "reported", "role", "samples", "scaled"]
 
 CONTENDERS = ("pylinker", "bare", *PEERS)
 MODULES = {"wasmtime-py": "wasmtime", "wasmer-sdk": "wasmer_sdk"}  # what is imported
@@ -40,16 +40,18 @@ def role(
     n: float | None = None,
     n_name: str = "n",
     keep_rounds: bool = False,
+    unit: str = "s",
 ) -> None:
     """Declare what ``benchmark`` (the fixture) measures.
 
     ``contender`` is ``"pylinker"``, a peer, or ``"bare"``: the least that the same work can cost, without pylinker.
     ``n`` is what grows within the group, and ``n_name`` what that is, for example threads: the page draws time over ``n``. With
-    ``keep_rounds`` the page shows how the times of the rounds are distributed. Raises ``ValueError`` for an unknown contender.
+    ``keep_rounds`` the page shows how the times of the rounds are distributed. ``unit`` is ``"B"`` if bytes are reported and not times.
+    Raises ``ValueError`` for an unknown contender.
     """
     if contender not in CONTENDERS:
         raise ValueError(f"contender {contender!r} is none of {', '.join(CONTENDERS)}")
-    benchmark.extra_info.update(contender=contender, baseline=baseline)
+    benchmark.extra_info.update(contender=contender, baseline=baseline, unit=unit)
     if target is not None:
         benchmark.extra_info["target"] = asdict(target)
     if n is not None:
@@ -68,6 +70,15 @@ def per_call(benchmark: Any, loop: Callable[[int], Result], calls: int = 1_000_0
     benchmark.extra_info["calls"] = calls
     result: Result = benchmark(loop, calls)
     return result
+
+
+def reported(benchmark: Any, values: Sequence[float]) -> None:
+    """Take ``values`` as the rounds of the benchmark: seconds by the clock of a guest or of another process, or bytes."""
+    if not values:
+        raise ValueError("nothing was measured")
+    benchmark.pedantic(lambda: None)
+    if benchmark.stats is not None:  # None: pytest-benchmark was told to measure nothing
+        benchmark.stats.stats.data[:] = values
 
 
 def samples(benchmark: Any, seconds: Sequence[float]) -> None:

@@ -30,7 +30,11 @@ static int enter(const pl_bound *bound, pl_value *values) {
         status = PL_CLOSED;
     }
     if (status == PL_OK) {
-        status = pl_instances_invoke(bound->instances, &bound->func, values, bound->count, &last.failure);
+        pl_failure failure; /* not the thread's record: the guest may call the host, and the host the guest */
+        status = pl_instances_invoke(bound->instances, &bound->func, values, bound->count, &failure);
+        if (status != PL_OK) {
+            last.failure = failure;
+        }
     }
     pl_safepoint_restore(pl_group_safepoint(bound->group), before);
     return status;

@@ -49,6 +49,7 @@ struct pl_instances {
     pl_calls *calls;
     pl_closures *closures;
     uint32_t thread;
+    unsigned running; /* calls by the host that are under way, one inside the other */
     pl_trouble trouble;
 };
 
@@ -644,7 +645,9 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
     pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
     int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
     failure->trap = NULL;
+    instances->running++;
     failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
+    instances->running--;
     if (failure->error == NULL && failure->trap == NULL) {
         return PL_OK;
     }
@@ -653,6 +656,10 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
         pl_wasmtime.error_delete(error);
     }
     return failure->error != NULL ? PL_ERROR : PL_TRAP;
+}
+
+int pl_instances_is_running(const pl_instances *instances) {
+    return instances->running != 0;
 }
 
 int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {

@@ -124,5 +124,7 @@ int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func 
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
 /* The same as pl_call does it: RUNNING first, and a safepoint. */
 int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
+/* Whether such a call is under way: then the store must stay. */
+int pl_instances_is_running(const pl_instances *instances);
 
 #endif

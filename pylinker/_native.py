@@ -1329,6 +1329,11 @@ class Instances:
             trouble.failure.trap = trouble.failure.error = ffi.NULL
         return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the guest is in a call by the host, on a stack that reaches here: then the store must stay."""
+        return bool(lib.pl_instances_is_running(self.pointer))
+
     def has(self, library: Library) -> bool:
         """Whether the library is instantiated."""
         return bool(lib.pl_instances_serial(self.pointer, library.pointer))

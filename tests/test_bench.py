@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from bench_runs import BROKEN, CALL, FACTS, FAILED, LATENCY, SCALING, SKIPPED, made_up, measured
-from pylinker.bench import facts, results, runner, table
+from pylinker.bench import charts, facts, results, runner, table
 from pylinker.bench.results import Group, ResultsError, Target
 from pylinker.benchmarks import roles
+from pylinker.wasm import parse_module
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60  # seconds; only a hang takes that long
@@ -102,13 +103,30 @@ class TestWords:
         ],
     )
     def test_seconds(self, value: float, text: str) -> None:
-        assert table.seconds(value) == text
+        assert table.amount(value, "s") == text
+
+    @pytest.mark.parametrize(
+        ("value", "text"), [(0, "0 bytes"), (1000, "1000 bytes"), (1536, "1.5 KiB"), (3 << 20, "3 MiB"), (5 << 40, "5120 GiB")]
+    )
+    def test_bytes(self, value: float, text: str) -> None:
+        assert table.amount(value, "B") == text
 
     @pytest.mark.parametrize(
         ("ratio", "words"), [(0.3125, "3.2x faster"), (1.4, "1.4x slower"), (1.001, "the same"), (0.0001, "10000x faster")]
     )
     def test_ratio(self, ratio: float, words: str) -> None:
-        assert table.ratio_words(ratio) == words
+        assert table.ratio_words(ratio, "s") == words
+
+    def test_ratio_of_bytes(self) -> None:
+        assert [table.ratio_words(ratio, "B") for ratio in (0.5, 1, 1.2)] == ["2x less", "the same", "1.2x more"]
+
+    def test_chart_of_bytes(self) -> None:
+        group = Group(
+            "bench_memory.py", "memory", (measured("pylinker", 4096, unit="B"), measured("bare", 2048, "bare", unit="B", baseline=True))
+        )
+        figure = charts.bars(group).figure
+        assert "memory (KiB)" in figure
+        assert "pylinker: 4 KiB" in figure
 
     def test_rows(self) -> None:
         run = made_up(CALL, skipped=(SKIPPED,), failed=(FAILED,))
@@ -273,7 +291,7 @@ class TestFacts:
 SUITE = """
 import sys
 import pytest
-from pylinker.benchmarks.roles import Target, peer, per_call, quick, role, samples
+from pylinker.benchmarks.roles import Target, peer, per_call, quick, reported, role, samples
 
 sys.modules["wasmer_sdk"] = None  # as if it were not installed
 made = []
@@ -293,6 +311,16 @@ def bench_bare(benchmark):
 @pytest.mark.benchmark(group="sums")
 def bench_wasmer(benchmark):
     peer("wasmer-sdk")
+
+@pytest.mark.benchmark(group="memory")
+def bench_reported(benchmark):
+    role(benchmark, contender="bare", baseline=True, unit="B")
+    reported(benchmark, [3000.0, 1000.0, 2000.0])
+
+@pytest.mark.benchmark(group="memory")
+def bench_nothing(benchmark):
+    role(benchmark, contender="pylinker", unit="B")
+    reported(benchmark, [])
 
 @pytest.mark.benchmark(group="wrong")
 def bench_wrong(benchmark):
@@ -336,9 +364,9 @@ class TestRunner:
         (suite / "bench_broken.py").write_text("import no_such_module")
         observer = Recorder()
         run, details = runner.measure([], observer, quick=True)
-        assert observer.seen[:3] == [5, "sums: pylinker", "end"]
-        assert observer.seen.count("end") == 5
-        (group,) = run.groups
+        assert observer.seen[:3] == [7, "sums: pylinker", "end"]
+        assert observer.seen.count("end") == 7
+        group, memory = run.groups
         pylinker, bare = group.benchmarks
         assert (group.file, group.name, pylinker.name, bare.name) == ("bench_sums.py", "sums", "pylinker", "bare")
         assert (pylinker.contender, pylinker.target, pylinker.n, pylinker.n_name) == ("pylinker", Target("bare", at_least=2), 4, "numbers")
@@ -346,25 +374,37 @@ class TestRunner:
         assert pylinker.stats.median < 1e-6  # of one of 50
         assert (bare.baseline, len(bare.samples)) == (True, min(bare.stats.rounds, results.SAMPLES_KEPT))
         assert [(each.name, each.reason, each.peer) for each in run.skipped] == [("wasmer", "not installed: wasmer-sdk", "wasmer-sdk")]
+        (reported,) = memory.benchmarks
+        assert (reported.unit, reported.stats.median, reported.stats.min, reported.stats.max, reported.stats.rounds) == (
+            "B",
+            2000,
+            1000,
+            3000,
+            3,
+        )
         assert run.missing_peers == ["wasmer-sdk"]
         assert [(each.file, each.name) for each in run.failed] == [
             ("bench_broken.py", ""),
+            ("bench_sums.py", "nothing"),
             ("bench_sums.py", "wrong"),
             ("bench_sums.py", "unknown_contender"),
         ]
-        broken, wrong, unknown = (each.reason for each in run.failed)
+        broken, nothing, wrong, unknown = (each.reason for each in run.failed)
+        assert nothing == "ValueError: nothing was measured"
         assert broken == "ModuleNotFoundError: No module named 'no_such_module'"
         assert wrong.startswith("AssertionError: wrong sum")
         assert "wasm3" in unknown
-        assert ["no_such_module" in details[0], "bench_wrong" in details[1]] == [True, True]
+        assert ["no_such_module" in details[0], "bench_wrong" in details[2]] == [True, True]
 
-    @pytest.mark.parametrize(("names", "selected"), [(["SUMS"], 3), (["wro", "sums: no"], None), (["wrong"], 2), (["one"], 5)])
+    @pytest.mark.parametrize(("names", "selected"), [(["SUMS"], 3), (["wro", "sums: no"], None), (["wrong"], 2), (["one"], 7)])
     def test_selection(self, suite: Path, names: list[str], selected: int | None) -> None:
         (suite / "bench_one.py").write_text(SUITE)
         (suite / "bench_two.py").write_text(SUITE.replace('"sums"', '"other"').replace('"wrong"', '"others"'))
         observer = Recorder()
         if selected is None:
-            with pytest.raises(runner.UnknownNameError, match="'sums: no' in its name: there are one; two; other; others; sums; wrong"):
+            with pytest.raises(
+                runner.UnknownNameError, match="'sums: no' in its name: there are one; two; memory; other; others; sums; wrong"
+            ):
                 runner.measure(names, observer, quick=True)
             assert observer.seen == []
         else:
@@ -384,7 +424,7 @@ class TestRunner:
         (suite.parent / "conftest.py").write_text("raise RuntimeError")
         (suite / "bench_sums.py").write_text(SUITE)
         run, _ = runner.measure(["sums"], Recorder(), quick=True)
-        assert len(run.groups) == 1
+        assert len(run.groups) == 2
 
     def test_an_exception_ends_the_process(self, suite: Path) -> None:
         pid = suite.parent / "pid"
@@ -408,6 +448,9 @@ class TestRunner:
         found = {path.name for path in runner.find_benchmarks().iterdir() if path.suffix == ".py"}
         assert found == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
         assert Path(roles.__file__).parent == runner.find_benchmarks()
+        for folder in (runner.find_benchmarks(), ROOT / "benchmarks"):
+            assert {path.name for path in (folder / "guest").glob("*.wasm")} == {"main.wasm"}
+            assert len(list((folder / "guest").glob("*.so"))) == 4
 
     def test_full_run_is_not_scaled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PYLINKER_BENCH_QUICK", raising=False)
@@ -471,10 +514,10 @@ class TestCommand:
             True,
             ("call (i32, i32)",),
             (),
-            ["bench_call.py"],
+            ["bench_call.py"] * 2,
         )
-        (group,) = run.groups
-        assert {each.contender for each in group.benchmarks} >= {"pylinker", "wasmtime-py", "bare"}
+        assert {each.contender for group in run.groups for each in group.benchmarks} >= {"pylinker", "wasmtime-py", "bare"}
+        group = run.groups[0]
         assert all(group.ratio(each) for each in group.benchmarks)
         lines = first.stdout.splitlines()
         heading = lines.index(group.name)
@@ -482,7 +525,7 @@ class TestCommand:
         assert len(lines[heading + 2 :]) >= len(group.benchmarks)
         assert "processor" in lines[0]
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
-        assert 'data-charts="1"' in page
+        assert 'data-charts="2"' in page
 
         second = bench("--quick", "call (i32, i32)", "--compare", before, "--json", after, cwd=tmp_path)
         assert (second.returncode, second.stderr) == (0, "")
@@ -580,3 +623,14 @@ def readable(path: Path) -> bytes:
 def test_made_up_results_are_of_all_kinds() -> None:
     assert {each.n for _, each in made_up().benchmarks()} == {None, 1, 2, 4}
     assert any(each.samples for each in LATENCY.benchmarks)
+
+
+def test_what_the_benchmarks_ship_is_what_their_sources_give(tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "build.py"
+    spec = importlib.util.spec_from_file_location("build_benchmarks", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for built in module.build(tmp_path):
+        shipped, rebuilt = (parse_module(each.read_bytes()) for each in (module.GUEST / built.name, built))
+        assert (rebuilt.imports, rebuilt.exports, rebuilt.dylink) == (shipped.imports, shipped.exports, shipped.dylink)

@@ -78,6 +78,97 @@ def test_a_function_keeps_its_program_alive():
     assert function(5) == 5
 
 
+CALLING_BACK = bytes(
+    wasmtime.wat2wasm(
+        """(module
+  (import "env" "back" (func $back (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 4) "\\05")
+  (func (export "go") (param i32) (result i32) (i32.add (call $back (local.get 0)) (i32.load8_u (i32.const 4))))
+  (func (export "go_and_trap") (param i32) (result i32) (drop (call $back (local.get 0))) unreachable))"""
+    )
+)
+
+
+class CallingBack:
+    """A program whose guest calls Python, which then does something, once."""
+
+    def __init__(self):
+        self.act = None
+        self.program = pylinker.Program(CALLING_BACK, imports={"back": self.back})
+        self.store = store_of(self.program)
+
+    def back(self, number):
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return number
+
+
+@pytest.fixture(params=["function", "bound"])
+def called(request):
+    """How a function is called that was called before: straight through the core, with nothing of the program on Python's stack."""
+
+    def way(function):
+        assert function(1) == 6
+        return function if request.param == "function" else function.bind()
+
+    return way
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_program_that_is_closed_out_of_a_call_of_its_guest_lives_until_that_is_over(called):
+    calling = CallingBack()
+    go = called(calling.program.main["go"])
+    calling.act = calling.program.close
+    assert go(2) == 7  # the guest goes on, in memory that is still there
+    assert calling.program.closed
+    with pytest.raises(pylinker.ClosedError):
+        go(3)
+    calling.program.close()
+    assert calling.store() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_program_that_is_closed_and_dropped_out_of_a_call_of_its_guest(called):
+    calling = CallingBack()
+    go, store = called(calling.program.main["go"]), calling.store
+
+    def close_and_drop():
+        calling.program.close()
+        del calling.program
+        assert store() is not None
+
+    calling.act = close_and_drop
+    assert go(2) == 7
+    del go
+    assert store() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("error", [wasmtime.Trap, LookupError])
+@pytest.mark.parametrize("bound", [False, True], ids=["function", "bound"])
+def test_a_failure_after_a_program_was_closed_out_of_a_call_is_told(error, bound):
+    calling = CallingBack()
+    trap = calling.program.main["go_and_trap"]
+    with pytest.raises(wasmtime.Trap, match="unreachable"):
+        trap(1)
+    trap = trap.bind() if bound else trap
+
+    def fail():
+        calling.program.close()
+        if error is LookupError:
+            raise LookupError("unreachable, too")
+
+    calling.act = fail
+    with pytest.raises(error, match="unreachable"):
+        trap(1)
+    store = calling.store
+    calling.program.close()
+    del fail
+    assert store() is None
+
+
 @pytest.mark.usefixtures("no_collector")
 def test_a_view_of_memory_keeps_the_memory_alive():
     program = pylinker.Program(MAIN)

@@ -523,48 +523,57 @@ class TestSafepoint:
     """``pylinker.safepoint``, for a guest that computes and makes no other call."""
 
     LOOP = """(module
-      (@dylink.0 (mem-info (memory 4 2)))
+      (@dylink.0 (mem-info (memory 8 2)))
       (import "env" "memory" (memory 1 1024 shared))
       (import "env" "__memory_base" (global $base i32))
-      (import "pylinker" "safepoint" (func $safepoint {type}))
-      (func (export "compute") (result i32) (local $turns i32)
+      (import "pylinker" "safepoint" (func $safepoint))
+      (func (export "compute") (result i32)
         (loop $again
           (call $safepoint)
-          (local.set $turns (i32.add (local.get $turns) (i32.const 1)))
+          (drop (i32.atomic.rmw.add offset=4 (global.get $base) (i32.const 1)))
           (br_if $again (i32.eqz (i32.atomic.load (global.get $base)))))
-        (local.get $turns))
-      (func (export "halt") (i32.atomic.store (global.get $base) (i32.const 1)))
-      (func (export "once") (call $safepoint)))"""
+        (i32.atomic.load offset=4 (global.get $base)))
+      (func (export "turns") (result i32) (i32.atomic.load offset=4 (global.get $base)))
+      (func (export "halt") (i32.atomic.store (global.get $base) (i32.const 1))))"""
 
-    def write(self, directory: Path, type_: str = "") -> Path:
-        path = directory / "libloop.so"
-        path.write_bytes(wasmtime.wat2wasm(self.LOOP.replace("{type}", type_)))
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "libloop.so"
+        path.write_bytes(wasmtime.wat2wasm(self.LOOP))
         return path
 
-    def test_whoever_passes_one_follows(self, scenario: Scenario, tmp_path: Path) -> None:
-        with Guest(scenario("threads"), rendezvous_timeout=DEADLINE) as guest:
-            loop = guest.program.dlopen(self.write(tmp_path))
-            threads = [guest.program.spawn(loop.compute) for _ in range(3)]
+    @staticmethod
+    def start(guest: Guest, path: Path) -> tuple[pylinker.Library, pylinker.GuestThread]:
+        """The library, and a thread that is in its loop."""
+        library = guest.program.dlopen(path)
+        thread = guest.program.spawn(library.compute)
+        while not library.turns():
+            pass
+        return library, thread
+
+    def test_whoever_passes_one_follows(self, scenario: Scenario, path: Path) -> None:
+        with Guest(scenario("threads"), rendezvous_timeout=DEADLINE / 4) as guest:
+            library, thread = self.start(guest, path)
             for _ in range(3):
                 guest.still_works()
-            loop.halt()
-            assert all(thread.join(DEADLINE) > 0 for thread in threads)
+            library.halt()
+            assert thread.join(DEADLINE) > 0
 
-    def test_the_end_of_the_program_reaches_it(self, scenario: Scenario, tmp_path: Path) -> None:
+    def test_the_end_of_the_program_reaches_it(self, scenario: Scenario, path: Path) -> None:
         with Guest(scenario("threads")) as guest:
-            thread = guest.program.spawn(guest.program.dlopen(self.write(tmp_path)).compute)
+            _, thread = self.start(guest, path)
         with pytest.raises(pylinker.SynchronizationAborted):
             thread.join(DEADLINE)
 
-    def test_a_program_without_threads_has_it_too(self, scenario: Scenario, tmp_path: Path) -> None:
-        with pylinker.CDLL(self.write(tmp_path), threads=True) as library:
-            assert library.once() is None
-        text = self.LOOP.replace("{type}", "").replace("1 1024 shared", "1")
-        (tmp_path / "libsingle.so").write_bytes(wasmtime.wat2wasm(text))
-        with pylinker.CDLL(tmp_path / "libsingle.so") as library:
+    def test_a_program_without_threads_has_it_too(self, path: Path) -> None:
+        path.write_bytes(wasmtime.wat2wasm(self.LOOP.replace("1 1024 shared", "1")))
+        with pylinker.CDLL(path) as library:
             library.halt()
             assert library.compute() == 1
 
-    def test_of_another_type(self, tmp_path: Path) -> None:
-        with pytest.raises(pylinker.SignatureMismatchError, match=r"safepoint.*\(i32\).*\(\) -> \(\).*pylinker"):
-            pylinker.CDLL(self.write(tmp_path, "(param i32)").with_name("libloop.so"), threads=True)
+    def test_of_another_type(self, path: Path) -> None:
+        path.write_bytes(wasmtime.wat2wasm('(module (@dylink.0 (mem-info)) (import "pylinker" "safepoint" (func (param i32))))'))
+        with pytest.raises(
+            pylinker.SignatureMismatchError, match=r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)"
+        ):
+            pylinker.CDLL(path)

@@ -73,7 +73,7 @@ def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     results = list(measure.measure("wasmer", set()))
     assert not [result for result in results if "failed" in result]
     assert {result["what"] for result in results} >= {"call_indirect", "dlopen", "dlsym, new function", "spawn and join"}
-    assert all(0 < result["min"] <= result["median"] <= result["max"] for result in results)
+    assert all(result["operations"] > 0 and min(result["samples"]) > 0 for result in results)
 
 
 def test_every_program_has_a_case() -> None:

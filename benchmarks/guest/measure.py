@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,34 +20,13 @@ FOLDER = Path(__file__).parent
 TESTS = FOLDER.parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
-from toolchain import Build, Module, Toolchain  # noqa: E402
 from wasix import wasmer  # noqa: E402
 
 # run(main, files, args, timeout) -> Outcome(status, stdout, stderr); a linker under test joins here
 RUNNERS = {"wasmer": wasmer.run}
 
 LIBRARIES = 100
-RECIPE = (
-    Module("libcallee.so", "threaded_side", ("callee.c",)),
-    Module("libcaller.so", "threaded_side", ("caller.c",), ("libcallee.so",)),
-    Module("libsmall.so", "threaded_side", ("small.c",)),
-    Module("libmany.so", "threaded_side", ("many.c",)),
-    Module("main.wasm", "threaded_main", ("main.c",), ("libcallee.so",), cflags=(f"-I{TESTS / 'wasix'}",)),
-)
 COUNTS = (0, 1, 2, 4, 8, 16)
-
-
-def build(toolchain: Toolchain) -> Path:
-    """The directory with the program and its libraries."""
-    sources = [*sorted(FOLDER.glob("*.c")), TESTS / "wasix" / "abi.h", TESTS / "wasix" / "guest.h"]
-    key = [path.read_bytes() for path in sources] + [repr(module).encode() for module in RECIPE]
-
-    def fill(work: Path) -> None:
-        builder = Build(toolchain, FOLDER, work)
-        for module in RECIPE:
-            getattr(builder, module.kind)(module)
-
-    return toolchain.cached("guest-benchmarks", key, fill)
 
 
 def runs(chosen: set[str]) -> Iterator[tuple[str, ...]]:
@@ -69,12 +49,11 @@ def runs(chosen: set[str]) -> Iterator[tuple[str, ...]]:
 
 def measure(runner: str, chosen: set[str]) -> Iterator[dict[str, Any]]:
     """What the program printed, with what its threads did and with the machine's load."""
-    directory = build(Toolchain())
-    files = {path.name: path.read_bytes() for path in directory.glob("*.so")}
+    files = {path.name: path.read_bytes() for path in FOLDER.glob("*.so")}
     small = files.pop("libsmall.so")
     files |= {f"libsmall{n:03}.so": small for n in range(LIBRARIES)}
     for args in runs(chosen):
-        outcome = RUNNERS[runner](directory / "main.wasm", files, args, 120)
+        outcome = RUNNERS[runner](FOLDER / "main.wasm", files, args, 120)
         if outcome.status:
             yield {"what": " ".join(args), "failed": outcome.status, "stderr": outcome.stderr[-500:]}
         for line in outcome.stdout.splitlines():
@@ -103,8 +82,9 @@ def main() -> None:
             continue
         company = f"{result['threads']} threads {result['doing']}" if result["threads"] else ""
         libraries = f"{result['libraries']} libraries"
-        times = f"{readable(result['median']):>9} (min {readable(result['min'])}, {result['count']} samples)"
-        print(f"{result['what']:<36} {company:<18} {libraries:<14} {times}", flush=True)
+        times = [nanoseconds / result["operations"] for nanoseconds in result["samples"]]
+        shown = f"{readable(statistics.median(times)):>9} (min {readable(min(times))}, {len(times)} samples)"
+        print(f"{result['what']:<36} {company:<18} {libraries:<14} {shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ typedef struct fake_module {
 } fake_module;
 
 static pl_context *const context = (pl_context *)0x1000;
-static const pl_types fake_types = {.cell = (const pl_type *)0x4001, .constant = (const pl_type *)0x4002, .resolve = (const pl_type *)0x4003};
+static const pl_types fake_types = {.cell = (const pl_type *)0x4001, .constant = (const pl_type *)0x4002,
+                                    .resolve = (const pl_type *)0x4003};
 
 static char journal[4096];
 static size_t journal_length;
@@ -174,8 +175,9 @@ static inline pl_error *fake_func_call_unchecked(pl_context *at, const pl_func *
     return result == FAILS || is_faulty("func_call_unchecked") ? fake_object() : NULL;
 }
 
-static inline void fake_func_new_unchecked(pl_context *at, const pl_type *type, pl_trap *(*function)(void *, pl_caller *, pl_value *, size_t),
-                                           void *environment, void (*finalizer)(void *), pl_func *result) {
+static inline void fake_func_new_unchecked(pl_context *at, const pl_type *type,
+                                           pl_trap *(*function)(void *, pl_caller *, pl_value *, size_t), void *environment,
+                                           void (*finalizer)(void *), pl_func *result) {
     CHECK(at == context && finalizer == NULL && host_count < FAKE_HOSTS);
     note("host:%u", (unsigned)host_count);
     hosts[host_count].function = function;
@@ -191,8 +193,8 @@ static inline pl_trap *fake_enter(size_t number, pl_value *values, size_t count)
 
 /* Instances */
 
-static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code, const pl_extern *imports, size_t count, pl_instance *result,
-                                          pl_trap **trap) {
+static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code, const pl_extern *imports, size_t count,
+                                          pl_instance *result, pl_trap **trap) {
     const fake_module *module = (const fake_module *)code;
     CHECK(at == context && instance_count < FAKE_INSTANCES && count <= 16);
     note("new:%s", module->name);
@@ -219,7 +221,8 @@ static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code,
     return failure == FAILS || is_faulty("instance_new") ? fake_object() : NULL;
 }
 
-static inline bool fake_instance_export_get(pl_context *at, const pl_instance *instance, const char *name, size_t length, pl_extern *result) {
+static inline bool fake_instance_export_get(pl_context *at, const pl_instance *instance, const char *name, size_t length,
+                                            pl_extern *result) {
     CHECK(at == context && instance->store == FAKE_STORE && instance->index < instance_count);
     const fake_module *module = instances_of[instance->index];
     for (size_t i = 0; i < FAKE_EXPORTS && module->exports[i].name != NULL; i++) {

@@ -113,8 +113,8 @@ static void test_last_one_frees_it(void) {
     pl_library_release(NULL);
 }
 
-/* One thread makes libraries and says that trampolines lead to them; the others look, as groups do, and use what they find. All that is read of
- * a target is plain data: ThreadSanitizer sees it if a target comes without what was done before. */
+/* One thread makes libraries and says that trampolines lead to them; the others look, as groups do, and use what they find. All that is
+ * read of a target is plain data: ThreadSanitizer sees it if a target comes without what was done before. */
 
 static pl_library *shared;
 static atomic_int round_begun, done;

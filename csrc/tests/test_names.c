@@ -141,14 +141,15 @@ static void test_same_hash_is_not_the_same_question(void) {
             put(0, questions[j].caller, scope_for(42, questions[j].caller, questions[j].name), questions[j].name, (uint32_t)j);
         }
         for (int j = 0; j < COUNT; j++) {
-            CHECK(get(0, questions[j].caller, scope_for(42, questions[j].caller, questions[j].name), questions[j].name) == (j <= i ? j : -1));
+            int64_t scope = scope_for(42, questions[j].caller, questions[j].name);
+            CHECK(get(0, questions[j].caller, scope, questions[j].name) == (j <= i ? j : -1));
         }
         tear_down();
     }
 }
 
-/* At random, against a plain list: what is found is what was put last under this count, or it is not found. The callers are addresses that lie
- * side by side, and the names differ in one letter, so that many of them come to the same place of the table. */
+/* At random, against a plain list: what is found is what was put last under this count, or it is not found. The callers are addresses that
+ * lie side by side, and the names differ in one letter, so that many of them come to the same place of the table. */
 
 static struct {
     uint64_t changes;

@@ -98,7 +98,8 @@ static void test_wait_gives_up_in_time(void) {
     tear_down();
 }
 
-/* The holder leaves between two steps of a waiter: each such moment in turn. Where the waiter has the event's mutex, it cannot be done yet. */
+/* The holder leaves between two steps of a waiter: each such moment in turn. Where the waiter has the event's mutex, it cannot be done with
+ * it yet. */
 
 static int64_t left_at;
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pylinker import _native
 from pylinker._native import BOUND_FAILED, BOUND_FAILED_DOUBLE, BoundKind
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
+from pylinker.runtime.failures import exception_of
 
 if TYPE_CHECKING:
     from pylinker._native import Bound, Values
@@ -140,7 +141,8 @@ class Function:
         """Return a plain function that calls this one in the calling thread's group, with all that can be looked up before looked up.
 
         The fastest way for a call that is made often. It takes positional arguments as the function does, but without the check that an
-        integer argument is an ``int``: what has ``__int__`` is cut. It works as long as the function does, on all threads.
+        integer argument is an ``int``: what has ``__int__`` is cut. A wrong number of them is a TypeError of Python's own. It works as long
+        as the function does, on all threads.
         """
         with self._handle.entered() as linker:
             bound = self._bound_in(linker)
@@ -158,8 +160,9 @@ class Function:
         }
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
-        exec(_TEMPLATE.format(names=names, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
-        function: Callable[..., Any] = space["bound"]
+        parameters = f"{names}, /" if names else ""
+        exec(_TEMPLATE.format(parameters=parameters, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
+        function: Callable[..., Any] = space.pop("bound")  # else it would keep itself, and the program with it
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
         return function
@@ -203,9 +206,14 @@ class Function:
 
     def _raise(self) -> None:
         failure = _native.bound_failure()
-        with self._handle.program._entered() as linker:
-            store = linker.group.store
-        store.raise_failure(failure)
+        linker = self._handle.program._running
+        if linker is not None:
+            linker.group.store.raise_failure(failure)
+        # Another thread has closed the program since.
+        pending = _native.take_pending()
+        if failure.trap or failure.error:
+            raise pending or exception_of(failure)
+        raise pending or ClosedError(f"program {self._handle.program.name} is closed", module=self._handle.program.name)
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(
@@ -236,7 +244,8 @@ class Function:
         results = [_KINDS[each] for each in self.type.results]
         group = linker.group
         if linker.threads is not None:
-            linker.catch_up()  # another thread may have loaded the library
+            linker.catch_up()  # another thread may have loaded the library,
+            self._handle.check()  # or closed it just now
         if group is not linker.context.main_group:
             return group.own_bound(self._definition, params, results)
         if self._bound is None or not self._bound.is_open:
@@ -276,7 +285,7 @@ def _call_for_nothing(bound: Bound, *arguments: Any) -> Any:
 
 
 _TEMPLATE = """
-def bound({names}):
+def bound({parameters}):
     try:
         result = call(record{arguments})
     except (TypeError, OverflowError):

@@ -31,11 +31,15 @@ class Handle:
 
     def entered(self) -> AbstractContextManager[Linker]:
         """Take the program for the calling thread; ClosedError if the handle or the program is closed."""
+        self.check()
+        return self.program._entered()
+
+    def check(self) -> None:
+        """Raise ClosedError if the handle is closed, or the library gone."""
         if not self.open:
             raise ClosedError(f"library {self.name} is closed", module=self.name)
         if not self.is_loaded:
             raise ClosedError(f"library {self.name} was closed by the guest", module=self.name)
-        return self.program._entered()
 
     @property
     def is_loaded(self) -> bool:

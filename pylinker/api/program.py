@@ -87,13 +87,18 @@ class Program:
     ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
     defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
 
+    ``imports`` are Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name. Modules
+    come first, then these, then what pylinker provides. What one raises comes out of the call that entered the guest.
+
     ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. None: if the main module
     imports what starts a thread. A library that is opened then appears in all of them, at a moment when each is outside guest code or at a
     host call; with ``preempt`` a thread that only computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for
     ever) bounds the wait for one. ``rewrite_waits`` lets a thread in ``memory.atomic.wait`` be reached by others, Ctrl-C and the end of
-    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take. ``cache`` is True for the user's cache of compiled modules, a directory, or False.
+    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take.
+    ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
-    Raises LinkError children, OSError for a main module that cannot be read. Safe to use from several threads, which take turns.
+    Raises LinkError children, OSError for a main module that cannot be read, TypeError or ValueError for ``imports`` that are no mapping
+    of functions. Safe to use from several threads, which take turns.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class Program:
         if not 0 < stack_size <= limits.memory:
             raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
         self._linker: Linker | None = None
+        self._ending: Linker | None = None  # of a program that was closed out of a call of its own guest
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
@@ -185,10 +191,17 @@ class Program:
         if linker is not None and linker.context.is_guest_thread:
             yield linker
             return
+        if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
+            raise ClosedError(f"program {self.name} is closed", module=self.name)
         with self._turn:
             if self._linker is None:
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
             yield self._linker
+
+    @property
+    def _running(self) -> Linker | None:
+        """The linker, also while the guest of a program that is closed comes to its end; None when all is gone."""
+        return self._linker or self._ending
 
     def _knows(self, module: LoadedModule) -> bool:
         linker = self._linker
@@ -362,6 +375,10 @@ class Program:
             if linker.context.is_guest_thread:
                 return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
         with self._turn:
+            # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
+            # then goes with the next close, or with the program.
+            ending = self._running
+            self._ending = ending if ending is not None and ending.context.main_group.native.is_running else None
             self._linker = None
             if linker is not None:
                 linker.context.main_group.close_bounds()

@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from pylinker.bench.results import Benchmark, Group
-from pylinker.bench.table import label, seconds, unit_for
+from pylinker.bench.table import amount, label, unit_for
 
 __all__ = ["Chart", "charts"]
 
@@ -22,6 +22,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")  # several lines of one contender
 WIDE = 20  # times: values further apart than this are drawn on a logarithmic axis
 CROWDED = 1000  # times: from here on such an axis has room for powers of ten only
 ROW = 34  # pixels for a bar
+WHAT = {"s": "time of one call", "B": "memory"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def charts(group: Group) -> list[Chart]:
 def bars(group: Group) -> Chart:
     """Return a bar for each median, with a line from the first to the third quartile."""
     stats = [each.stats for each in group.benchmarks]
-    length, unit = unit_for(min(each.median for each in stats))
+    kind = group.benchmarks[0].unit
+    length, unit = unit_for(min(each.median for each in stats), kind)
     # A bar is named by its place: two may have one label.
     trace = go.Bar(
         orientation="h",
@@ -59,12 +61,12 @@ def bars(group: Group) -> Chart:
             "array": [(each.q3 - each.median) / length for each in stats],
             "arrayminus": [(each.median - each.q1) / length for each in stats],
         },
-        hovertext=[f"{text(each)}: {seconds(each.stats.median)}" for each in group.benchmarks],
+        hovertext=[f"{text(each)}: {amount(each.stats.median, kind)}" for each in group.benchmarks],
         hoverinfo="text",
     )
     names = {"tickvals": list(range(len(stats))), "ticktext": [text(each) for each in group.benchmarks], "automargin": True}
     layout = {
-        "xaxis": axis(f"time of one call ({unit})", [each.median for each in stats], zero=True),
+        "xaxis": axis(f"{WHAT[kind]} ({unit})", [each.median for each in stats], zero=True),
         "yaxis": {**names, "autorange": "reversed", "showgrid": False, "zeroline": False},
         "height": 110 + ROW * len(stats),
         "showlegend": False,
@@ -79,7 +81,8 @@ def scaling(group: Group) -> Chart:
         if each.n is not None:
             lines.setdefault(each.name.partition("[")[0], []).append(each)
     everything = [each for line in lines.values() for each in line]
-    length, unit = unit_for(min(each.stats.median for each in everything))
+    kind = everything[0].unit
+    length, unit = unit_for(min(each.stats.median for each in everything), kind)
     traces, used = [], dict[str, int]()
     for name, line in lines.items():
         points = sorted(line, key=lambda each: each.n or 0)
@@ -96,7 +99,7 @@ def scaling(group: Group) -> Chart:
                 mode="lines+markers",
                 name=escape(name.replace("_", " "), quote=False),
                 line=style(points[0], used),
-                hovertext=[f"{each.n:g}: {seconds(each.stats.median)}" for each in points],
+                hovertext=[f"{each.n:g}: {amount(each.stats.median, kind)}" for each in points],
                 hoverinfo="text+name",
             )
         )
@@ -104,7 +107,7 @@ def scaling(group: Group) -> Chart:
     name = escape(everything[0].n_name, quote=False)
     layout = {
         "xaxis": {**axis(name, values), "tickvals": values, "ticktext": [f"{value:g}" for value in values]},
-        "yaxis": axis(f"time of one call ({unit})", [each.stats.median for each in everything], zero=True),
+        "yaxis": axis(f"{WHAT[kind]} ({unit})", [each.stats.median for each in everything], zero=True),
         "height": 400,
         "showlegend": True,
     }
@@ -114,7 +117,8 @@ def scaling(group: Group) -> Chart:
 def distribution(group: Group) -> Chart:
     """Return for each benchmark with samples which share of them took at most how long."""
     sampled = [each for each in group.benchmarks if each.samples]
-    length, unit = unit_for(min(quantile(each, 0.5) for each in sampled))
+    kind = sampled[0].unit
+    length, unit = unit_for(min(quantile(each, 0.5) for each in sampled), kind)
     used: dict[str, int] = {}
     traces = [
         go.Scatter(
@@ -122,7 +126,7 @@ def distribution(group: Group) -> Chart:
             y=[100 * (index + 1) / len(each.samples) for index in range(len(each.samples))],
             mode="lines",
             line={**style(each, used), "shape": "hv"},
-            name=f"{text(each)}: half within {seconds(quantile(each, 0.5))}, 99 % within {seconds(quantile(each, 0.99))}",
+            name=f"{text(each)}: half within {amount(quantile(each, 0.5), kind)}, 99 % within {amount(quantile(each, 0.99), kind)}",
             hovertemplate=f"%{{y:.3g}} % within %{{x:.3g}} {unit}<extra></extra>",
         )
         for each in sampled

@@ -1,6 +1,7 @@
 """What a run measured: times, ratios to the baseline, targets; as JSON; and compared with an earlier run.
 
-All times are seconds for one call. A *ratio* is a time over the baseline's time in the same group: 0.5 is twice as fast.
+All times are seconds for one call. A *ratio* is a time over the baseline's time in the same group: 0.5 is twice as fast. Memory, in
+bytes, is treated as time is.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Stats:
-    """Times in seconds for one call. ``iterations``: calls of the function in a round; a round is what a clock measured."""
+    """Seconds for one call, or bytes. ``iterations``: calls of the function in a round; a round is what a clock measured."""
 
     median: float
     q1: float
@@ -93,7 +94,7 @@ class Stats:
 class Benchmark:
     """One contender's result. ``n`` counts what ``n_name`` says. ``calls``: those in one call of the measured function.
 
-    The times are for one of them.
+    The times are for one of them. ``unit`` is ``"s"``, or ``"B"`` where memory was measured and not time.
     """
 
     name: str
@@ -104,7 +105,8 @@ class Benchmark:
     n: float | None = None
     n_name: str = "n"
     calls: int = 1
-    samples: tuple[float, ...] = ()  # sorted seconds; where the distribution is of interest
+    samples: tuple[float, ...] = ()  # sorted; where the distribution is of interest
+    unit: str = "s"
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ def from_pytest(document: dict[str, Any], failed: Container[str] = ()) -> tuple[
             n_name=info.get("n_name", "n"),
             calls=calls,
             samples=thinned(samples),
+            unit=info.get("unit", "s"),
         )
         file = each["fullname"].partition("::")[0]
         groups.setdefault((file, each["group"] or each["name"]), []).append(benchmark)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pylinker.bench.facts import Facts
 from pylinker.bench.results import Benchmark, Comparison, Group, Run
 
-__all__ = ["CHANGES", "COLUMNS", "Row", "facts_table", "notes", "rows", "seconds", "unit_for"]
+__all__ = ["CHANGES", "COLUMNS", "Row", "amount", "facts_table", "notes", "rows", "unit_for"]
 
 COLUMNS = ("benchmark", "by", "median", "spread", "to the baseline", "target")
 CHANGES = ("change of median", "change of ratio")  # the further columns of a comparison
-UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+UNITS = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "B": ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "bytes")),
+}
+FASTER = {"s": ("faster", "slower"), "B": ("less", "more")}
 SAME = 0.005  # a ratio that is 1 in all digits shown
 
 
@@ -24,15 +28,15 @@ class Row:
     measured: bool = True
 
 
-def unit_for(value: float) -> tuple[float, str]:
-    """Return the unit in which ``value`` seconds are at least 1, as its length in seconds and its name."""
-    return next((unit for unit in UNITS if value >= unit[0]), UNITS[-1])
+def unit_for(value: float, unit: str) -> tuple[float, str]:
+    """Return the unit in which ``value`` seconds, or bytes, are at least 1: its size and its name."""
+    return next((each for each in UNITS[unit] if value >= each[0]), UNITS[unit][-1])
 
 
-def seconds(value: float) -> str:
-    """Return a time with three digits: ``1.14 µs``."""
-    length, name = unit_for(value)
-    return f"{digits(value / length)} {name}"
+def amount(value: float, unit: str) -> str:
+    """Return a time or size with three digits: ``1.14 µs``."""
+    size, name = unit_for(value, unit)
+    return f"{digits(value / size)} {name}"
 
 
 def digits(value: float) -> str:
@@ -40,11 +44,12 @@ def digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def ratio_words(ratio: float) -> str:
-    """Return a time over the baseline's in words."""
+def ratio_words(ratio: float, unit: str) -> str:
+    """Return a time, or size, over the baseline's in words."""
     if abs(ratio - 1) < SAME:
         return "the same"
-    return f"{digits(1 / ratio)}x faster" if ratio < 1 else f"{digits(ratio)}x slower"
+    better, worse = FASTER[unit]
+    return f"{digits(1 / ratio)}x {better}" if ratio < 1 else f"{digits(ratio)}x {worse}"
 
 
 def change_words(change: float | None) -> str:
@@ -73,8 +78,8 @@ def row(group: Group, benchmark: Benchmark, comparison: Comparison | None) -> Ro
     stats, ratio = benchmark.stats, group.ratio(benchmark)
     share = f" ({stats.iqr / stats.median:.0%})".replace("%", " %") if stats.median > 0 else ""
     target, reached = target_words(group, benchmark)
-    cells = [label(benchmark), benchmark.contender, seconds(stats.median), f"{seconds(stats.iqr)}{share}"]
-    cells += ["baseline" if benchmark.baseline else "-" if ratio is None else ratio_words(ratio), target]
+    cells = [label(benchmark), benchmark.contender, amount(stats.median, benchmark.unit), f"{amount(stats.iqr, benchmark.unit)}{share}"]
+    cells += ["baseline" if benchmark.baseline else "-" if ratio is None else ratio_words(ratio, benchmark.unit), target]
     if comparison:
         change = comparison.of(group, benchmark)
         cells += [change_words(change.median), change_words(change.ratio)] if change else ["new", "-"]

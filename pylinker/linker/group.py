@@ -78,7 +78,7 @@ class InstanceGroup:
         self._invoker: Instance | None = None
         self._bounds: weakref.WeakSet[Bound] = weakref.WeakSet()
         self._signatures: dict[FuncType, Signature] = {}
-        self._own_bounds: dict[tuple[LoadedModule, str], Bound] = {}
+        self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] = weakref.WeakKeyDictionary()
         number = state.number
         state.member.follow_in_c(self.native, log, lambda trouble: _describe(number, trouble))
 
@@ -295,10 +295,11 @@ class InstanceGroup:
 
     def own_bound(self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Bound:
         """Return :meth:`bound`, the same for every caller on the group's own thread."""
-        key = (definition.module, definition.export.name)
-        bound = self._own_bounds.get(key)
+        module, export = definition
+        bounds = self._own_bounds.setdefault(module, {})
+        bound = bounds.get(export.name)
         if bound is None or not bound.is_open:
-            bound = self._own_bounds[key] = self.bound(definition, params, results)
+            bound = bounds[export.name] = self.bound(definition, params, results)
         return bound
 
     def close_bounds(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 
 from pylinker import _native
-from pylinker.errors import InternalError, LimitError, SynchronizationAborted
+from pylinker.errors import ClosedError, InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
 
@@ -154,6 +154,11 @@ class GuestThread:
         except wasmtime.ExitTrap as exit_:
             self._failure = SynchronizationAborted("the program has ended")
             self._table.end(status=exit_.code)
+        except ClosedError as error:
+            self._failure = error
+            if self._table.ended:  # it came too late to be told otherwise
+                self._failure = SynchronizationAborted("the program has ended")
+                self._failure.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - comes out of join
             self._failure = error
             if _is_guests(error):

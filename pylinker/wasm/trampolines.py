@@ -3,7 +3,8 @@
 A trampoline has the type of a function that is bound late. It calls through its slot of a private table, the PLT. At first
 the slot holds the stub, which asks the host to resolve the function, and then calls through the same slot again: the host
 has put the real function there. The call itself is always made by wasm code, never by the host, so that traps, exceptions
-and deep recursion behave as with a direct call, and after the first call only one ``call_indirect`` is in the way.
+and deep recursion behave as with a direct call, and after the first call only one ``return_call_indirect`` is in the way: a
+tail call, which needs no frame of its own and so is quicker than a call that comes back here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _RESOLVE_TYPE = FuncType(("i32",), ())
 _RESOLVE = 0  # index of the only import
 _CALL_RESOLVE = bytes([0x10, _RESOLVE])
 _CALL_INDIRECT = b"\x11"
+_RETURN_CALL_INDIRECT = b"\x13"
 _I32_CONST = b"\x41"
 _END = b"\x0b"
 _TABLE_ZERO = b"\0"
@@ -32,7 +34,8 @@ def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
     without doing so, the stub calls itself until the stack is exhausted.)
 
     It exports the table, of exactly N slots, as ``plt``, trampoline ``i`` as ``t{i}``, and stub ``i``, which is also what
-    slot ``i`` holds at first, as ``s{i}``. In backtraces they are named ``NAME@plt`` and ``NAME@lazy``.
+    slot ``i`` holds at first, as ``s{i}``. They are named ``NAME@plt`` and ``NAME@lazy``; in backtraces only the latter is seen,
+    during the first call.
 
     The same input gives the same bytes. Raises ValueError without functions, UnsupportedError for a type that cannot be
     encoded.
@@ -41,7 +44,7 @@ def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
     if not count:
         raise ValueError("no functions to make trampolines for")
     type_indices = {_RESOLVE_TYPE: 0}
-    # For each type: its index, and the instructions before and after the number of the slot.
+    # For each type: its index, the instructions before the number of the slot, and what the call says after it.
     parts: dict[FuncType, tuple[bytes, bytes, bytes]] = {}
     type_of: list[bytes] = []
     trampolines: list[bytes] = []
@@ -53,12 +56,11 @@ def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
         if known is None:
             index = writer.unsigned(type_indices.setdefault(function, len(type_indices)))
             arguments = writer.local_gets(len(function.params))
-            known = parts[function] = index, arguments, _CALL_INDIRECT + index + _TABLE_ZERO
-        index, arguments, call = known
+            known = parts[function] = index, arguments, index + _TABLE_ZERO
+        index, arguments, callee = known
         number = _I32_CONST + writer.s32(slot)
-        forward = arguments + number + call
-        trampolines.append(writer.function_body(forward))
-        stubs.append(writer.function_body(number + _CALL_RESOLVE + forward))
+        trampolines.append(writer.function_body(arguments + number + _RETURN_CALL_INDIRECT + callee))
+        stubs.append(writer.function_body(number + _CALL_RESOLVE + arguments + number + _CALL_INDIRECT + callee))
         type_of.append(index)
         exports.append(_function_export(f"t{slot}", _trampoline_index(slot)))
         stub_exports.append(_function_export(f"s{slot}", _stub_index(slot, count)))

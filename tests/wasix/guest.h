@@ -162,7 +162,10 @@ struct thread {
     u32 number;
 };
 
-static struct thread threads[40] UNUSED;
+#ifndef MOST_THREADS
+#define MOST_THREADS 40
+#endif
+static struct thread threads[MOST_THREADS] UNUSED;
 
 __asm__(".globaltype __stack_pointer, i32\n"
         ".functype __wasm_init_tls (i32) -> ()\n"

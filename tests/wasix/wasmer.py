@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pylinker import benchmarks
 from running import Outcome
 
 TRAP = -1
@@ -21,7 +22,7 @@ HUNG = -2
 GRACE = 10
 """Seconds after the deadline until the process is killed from outside."""
 
-SCRIPT = Path(__file__).with_name("wasmer_process.py")
+SCRIPT = Path(benchmarks.__file__).with_name("wasmer_process.py")
 
 # What wasmer says of a thread that trapped; the program's status is then 129.
 THREAD_TRAPPED = b"failed with runtime error"

@@ -1,6 +1,6 @@
-"""The process in which :mod:`wasix.wasmer` runs wasmer-sdk. It takes a job from standard input and answers on standard output, pickled.
+"""The process in which wasmer-sdk runs a WASIX program: wasmer can hang, or take the process with it.
 
-It imports nothing of this project: Python starts it as a script.
+It takes a job from standard input, answers on standard output, pickled, and imports nothing of this project: Python starts it as a script.
 """
 
 from __future__ import annotations

@@ -1,0 +1,59 @@
+"""wasmtime without a linker: stores with instances of the same modules, made through its C API from imports that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+
+from pylinker import _native
+from pylinker._core import ffi, lib
+from pylinker.runtime.engine import address_of, engine
+from pylinker.runtime.store import GuestStore
+from pylinker.wasm import FuncType, Kind, Limits, MemoryType, parse_module
+
+__all__ = ["Bare"]
+
+
+class Bare:
+    """Modules that are to be instantiated, one after the other, in a store; all stores share one memory. The table has ``slots`` slots."""
+
+    def __init__(self, paths: Sequence[Path], slots: int = 1000) -> None:
+        self._slots = slots
+        self._infos = [parse_module(path.read_bytes(), name=path.name) for path in paths]
+        self._modules = [wasmtime.Module(engine(), path.read_bytes()) for path in paths]
+        types = {each.type for info in self._infos for each in info.imports if isinstance(each.type, FuncType)}
+        self._names = {type_: str(number) for number, type_ in enumerate(types)}
+        self._donor = wasmtime.Module(engine(), f"(module {''.join(map(self._function, types))})")
+        self._first = GuestStore(None)
+        self._memory = self._first.new_memory(MemoryType(Limits(1, 1024, shared=True)))
+
+    def _function(self, type_: Any) -> str:
+        return f'(func (export "{self._names[type_]}") (param {" ".join(type_.params)}) (result {" ".join(type_.results)}) unreachable)'
+
+    def prepare(self, store: GuestStore) -> list[tuple[Any, Any, int]]:
+        """Make in ``store`` all that the modules import; what is returned is what :meth:`instantiate` takes."""
+        table = store.new_table(Limits(self._slots, None))
+        donor = _native.instantiate(store.context, address_of(self._donor), [])
+        functions = {type_: store.export(donor, name) for type_, name in self._names.items()}
+        prepared = []
+        for info, module in zip(self._infos, self._modules, strict=True):
+            externs: list[Any] = []
+            for each in info.imports:
+                if each.kind is Kind.FUNC:
+                    externs.append(functions[each.type])
+                elif each.kind is Kind.GLOBAL:
+                    externs.append(store.new_global(1024, mutable=each.type.mutable))
+                else:
+                    externs.append(self._memory if each.kind is Kind.MEMORY else table)
+            prepared.append((ffi.cast("pl_module *", address_of(module)), _native.imports_of(externs), len(externs)))
+        return prepared
+
+    @staticmethod
+    def instantiate(store: GuestStore, prepared: Sequence[tuple[Any, Any, int]]) -> None:
+        """Instantiate the modules: a ``wasmtime_instance_new`` each."""
+        instance, failure = ffi.new("pl_instance *"), ffi.new("pl_failure *")
+        for module, externs, count in prepared:
+            assert lib.pl_instance_new(store.context, module, externs, count, instance, failure) == 0

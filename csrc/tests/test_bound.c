@@ -1,0 +1,535 @@
+/* bound: who may call, which arguments fit, what comes back, and that nobody gets in once it is closed. */
+#include "fake.h"
+
+#include "bound.h"
+#include "replay.h"
+
+#include <math.h>
+
+enum { GROUP = 40, OWN = 41, LEADER = 42, ROUNDS = 3000, CALLERS = 3 };
+
+static pl_shared *shared;
+static pl_group *group;
+static pl_instances *instances;
+static pl_turn *turn;
+static pl_library *library;
+
+static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}}};
+
+/* The guest's function: it notes its arguments, does what it is told, and answers with what is in `answer`. */
+static pl_value arguments[PL_BOUND_ARGUMENTS], answer;
+static size_t argument_count;
+static int calls, wanted, state_inside, is_mine_inside;
+static void (*inside)(void);
+
+static int guest(const char *name, pl_value *values, size_t count) {
+    CHECK(strcmp(name, "A.f") == 0 && count <= PL_BOUND_ARGUMENTS);
+    int result = wanted;
+    calls++;
+    argument_count = count;
+    for (size_t i = 0; i < count; i++) {
+        arguments[i] = values[i];
+    }
+    state_inside = pl_safepoint_state(pl_group_safepoint(group));
+    is_mine_inside = pl_turn_is_mine(turn);
+    globals[1990] -= 100;
+    if (inside != NULL) {
+        void (*act)(void) = inside;
+        inside = NULL;
+        act();
+    }
+    if (count > 0) {
+        values[0] = answer;
+    }
+    journal[journal_length = 0] = '\0';
+    return result;
+}
+
+static int no_replay(uintptr_t handle, uint64_t from, uint64_t to) {
+    return handle == 0 || from > to;
+}
+
+static int no_host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
+    (void)handle, (void)values, (void)count, (void)message, (void)capacity;
+    return 0;
+}
+
+static void set_up(void) {
+    fake_reset(4);
+    shared = pl_shared_new();
+    group = pl_group_new(shared, GROUP, no_replay, NULL);
+    instances = pl_instances_new(group, context, NULL, no_host, NULL, GROUP);
+    turn = pl_turn_new();
+    library = fake_library(&a, &(pl_library_parts){.place = 0});
+    CHECK(pl_instances_load(instances, library, 0, 0) == 0);
+    pl_extern stack_pointer = {.kind = PL_EXTERN_GLOBAL, .of = {.handle = {FAKE_STORE, 1990, 0}}};
+    pl_instances_set_stack_pointer(instances, &stack_pointer);
+    globals[1990] = 1000;
+    on_call = guest;
+    inside = NULL;
+    calls = wanted = 0;
+    memset(&answer, 0, sizeof answer);
+}
+
+static void tear_down(void) {
+    pl_instances_free(instances);
+    pl_group_free(group);
+    pl_shared_free(shared);
+    pl_turn_free(turn);
+    pl_library_release(library);
+    CHECK(fake_alive == 0);
+}
+
+/* A function of these parameters; `result` is its kind, or none. */
+static pl_bound bound_of(uint32_t count, const uint8_t *params, uint8_t result) {
+    pl_bound bound = {.open = 1, .turn = turn, .instances = instances, .group = group, .library = library,
+                      .serial = pl_instances_serial(instances, library), .func = fake_func(0, 0),
+                      .count = count ? count : result != PL_BOUND_NONE, .result = result};
+    for (uint32_t i = 0; i < count; i++) {
+        bound.params[i] = params[i];
+    }
+    return bound;
+}
+
+static int64_t call_integers(pl_bound *bound, unsigned count, const int64_t *v) {
+    switch (count) {
+    case 0:
+        return pl_bound_call0(bound);
+    case 1:
+        return pl_bound_call1(bound, v[0]);
+    case 2:
+        return pl_bound_call2(bound, v[0], v[1]);
+    case 3:
+        return pl_bound_call3(bound, v[0], v[1], v[2]);
+    case 4:
+        return pl_bound_call4(bound, v[0], v[1], v[2], v[3]);
+    case 5:
+        return pl_bound_call5(bound, v[0], v[1], v[2], v[3], v[4]);
+    default:
+        return pl_bound_call6(bound, v[0], v[1], v[2], v[3], v[4], v[5]);
+    }
+}
+
+static double call_doubles(pl_bound *bound, unsigned count, const double *v) {
+    return count == 1 ? pl_bound_double1(bound, v[0]) : count == 2 ? pl_bound_double2(bound, v[0], v[1])
+                                                                     : pl_bound_double3(bound, v[0], v[1], v[2]);
+}
+
+static void check_failed_call(int64_t result, int status) {
+    CHECK(result == pl_bound_failed() && pl_bound_status() == status);
+}
+
+/* Values */
+
+static void test_each_integer_goes_to_its_place(void) {
+    set_up();
+    for (unsigned count = 0; count <= 6; count++) {
+        for (unsigned wide = 0; wide < 1u << count; wide++) { /* which of them are i64 */
+            uint8_t params[6];
+            int64_t values[6];
+            for (unsigned i = 0; i < count; i++) {
+                params[i] = wide >> i & 1 ? PL_BOUND_I64 : PL_BOUND_I32;
+                values[i] = wide >> i & 1 ? INT64_MIN + 10 * i : -1 - (int64_t)i;
+            }
+            pl_bound bound = bound_of(count, params, PL_BOUND_I64);
+            memset(arguments, 0xee, sizeof arguments);
+            answer.i64 = INT64_C(0x123456789abcdef) + wide;
+            CHECK(call_integers(&bound, count, values) == answer.i64 && pl_bound_status() == PL_OK);
+            CHECK(argument_count == (count ? count : 1));
+            for (unsigned i = 0; i < count; i++) {
+                CHECK(wide >> i & 1 ? arguments[i].i64 == values[i] : arguments[i].i64 == (int64_t)(uint32_t)values[i]);
+            }
+        }
+    }
+    tear_down();
+}
+
+static void test_narrow_argument_may_be_signed_or_not(void) {
+    set_up();
+    static const int64_t good[] = {0, 1, -1, INT32_MIN, INT32_MAX, INT64_C(0x80000000), UINT32_MAX},
+                         bad[] = {INT64_C(0x100000000), (int64_t)INT32_MIN - 1, INT64_MAX, INT64_MIN, INT64_MIN + 1};
+    static const uint8_t params[] = {PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32};
+    for (unsigned count = 1; count <= 6; count++) {
+        pl_bound bound = bound_of(count, params, PL_BOUND_NONE);
+        for (unsigned index = 0; index < count; index++) {
+            int64_t values[6] = {0};
+            for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+                values[index] = good[i];
+                CHECK(call_integers(&bound, count, values) == 0 && pl_bound_status() == PL_OK);
+                CHECK(arguments[index].i32 == (int32_t)good[i]);
+            }
+            for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+                int before = calls;
+                values[index] = bad[i];
+                check_failed_call(call_integers(&bound, count, values), PL_RANGE);
+                CHECK(pl_bound_argument() == (int)index && calls == before);
+            }
+        }
+    }
+    tear_down();
+}
+
+static void test_result_is_of_its_kind(void) {
+    set_up();
+    pl_bound narrow = bound_of(0, NULL, PL_BOUND_I32), wide = bound_of(0, NULL, PL_BOUND_I64), none = bound_of(0, NULL, PL_BOUND_NONE);
+    answer.i64 = INT64_C(0x1234567880000000); /* above an i32 there may be anything */
+    CHECK(pl_bound_call0(&narrow) == INT32_MIN && pl_bound_call0(&wide) == answer.i64 && pl_bound_call0(&none) == 0);
+    answer.i64 = pl_bound_failed(); /* a result like any other: the status tells */
+    CHECK(pl_bound_call0(&wide) == pl_bound_failed() && pl_bound_status() == PL_OK);
+    CHECK(pl_bound_failed() < INT32_MIN);
+    tear_down();
+}
+
+static void test_each_double_goes_to_its_place(void) {
+    set_up();
+    static const double values[] = {0.1, -1e300, 16777217.0};
+    for (unsigned count = 1; count <= 3; count++) {
+        for (unsigned wide = 0; wide < 1u << count; wide++) {
+            uint8_t params[3];
+            for (unsigned i = 0; i < count; i++) {
+                params[i] = wide >> i & 1 ? PL_BOUND_F64 : PL_BOUND_F32;
+            }
+            pl_bound bound = bound_of(count, params, PL_BOUND_F64);
+            answer.f64 = 0.1;
+            CHECK(call_doubles(&bound, count, values) == 0.1 && argument_count == count);
+            for (unsigned i = 0; i < count; i++) {
+                CHECK(wide >> i & 1 ? arguments[i].f64 == values[i] : arguments[i].f32 == (float)values[i]);
+            }
+            bound.result = PL_BOUND_F32;
+            answer.f32 = 0.1f;
+            CHECK(call_doubles(&bound, count, values) == (double)0.1f && pl_bound_status() == PL_OK);
+        }
+    }
+    pl_bound bound = bound_of(1, (uint8_t[]){PL_BOUND_F64}, PL_BOUND_F64);
+    answer.f64 = NAN;
+    CHECK(isnan(pl_bound_double1(&bound, 0)) && pl_bound_status() == PL_OK);
+    answer.f64 = pl_bound_failed_double();
+    CHECK(pl_bound_double1(&bound, 0) == pl_bound_failed_double() && pl_bound_status() == PL_OK);
+    CHECK((double)(float)pl_bound_failed_double() != pl_bound_failed_double()); /* no f32 */
+    answer.f64 = 1;
+    wanted = TRAPS;
+    CHECK(pl_bound_double1(&bound, 0) == pl_bound_failed_double() && pl_bound_status() == PL_TRAP);
+    pl_failure failure;
+    pl_bound_failure(&failure);
+    CHECK(fake_take(&failure) == TRAPS);
+    tear_down();
+}
+
+static void test_raw_values_go_through(void) {
+    set_up();
+    pl_bound bound = bound_of(PL_BOUND_ARGUMENTS, (uint8_t[PL_BOUND_ARGUMENTS]){0}, PL_BOUND_OTHER);
+    pl_value values[PL_BOUND_ARGUMENTS];
+    memset(values, 0x5a, sizeof values);
+    memset(&answer, 0xa5, sizeof answer);
+    CHECK(pl_bound_raw(&bound, values) == PL_OK && pl_bound_status() == PL_OK);
+    CHECK(memcmp(&arguments[7], &values[7], sizeof *values) == 0 && memcmp(&values[0], &answer, sizeof answer) == 0);
+    tear_down();
+}
+
+/* Failures */
+
+static void test_stack_pointer_comes_back_only_after_a_failure(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    static const int statuses[] = {PL_OK, PL_TRAP, PL_ERROR};
+    for (wanted = 0; wanted < 3; wanted++) {
+        globals[1990] = 1000;
+        int64_t result = pl_bound_call0(&bound);
+        CHECK(pl_bound_status() == statuses[wanted] && (result == pl_bound_failed()) == (wanted != 0));
+        CHECK(globals[1990] == (wanted ? 1000 : 900));
+        CHECK(state_inside == PL_RUNNING && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
+        pl_failure failure;
+        pl_bound_failure(&failure);
+        CHECK(fake_take(&failure) == wanted);
+        pl_bound_failure(&failure); /* handed over once */
+        CHECK(failure.trap == NULL && failure.error == NULL);
+    }
+    tear_down();
+}
+
+static pl_bound *nested;
+
+static void trap_inside(void) {
+    wanted = TRAPS;
+    check_failed_call(pl_bound_call0(nested), PL_TRAP);
+    CHECK(pl_turn_is_mine(turn)); /* the outer call still has it */
+    wanted = 0;
+}
+
+static void test_failure_of_an_inner_call_is_not_the_outer_ones(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    nested = &bound;
+    inside = trap_inside;
+    answer.i32 = 5;
+    CHECK(pl_bound_call0(&bound) == 5 && pl_bound_status() == PL_OK && calls == 2 && !pl_turn_is_mine(turn));
+    CHECK(!pl_instances_is_running(instances));
+    pl_failure failure; /* nobody has asked for it yet */
+    pl_bound_failure(&failure);
+    CHECK(fake_take(&failure) == TRAPS);
+    tear_down();
+}
+
+static void look_inside(void) {
+    CHECK(pl_instances_is_running(instances));
+    int before = pl_safepoint_park(pl_group_safepoint(group));
+    CHECK(pl_bound_call0(nested) == 6 && pl_instances_is_running(instances));
+    pl_safepoint_restore(pl_group_safepoint(group), before);
+}
+
+static void test_store_is_in_use_until_the_outermost_call_returns(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    nested = &bound;
+    answer.i32 = 6;
+    CHECK(!pl_instances_is_running(instances));
+    for (wanted = 0; wanted < 2; wanted++) {
+        inside = wanted ? NULL : look_inside;
+        pl_bound_call0(&bound);
+        CHECK(!pl_instances_is_running(instances));
+    }
+    pl_failure failure;
+    pl_bound_failure(&failure);
+    CHECK(fake_take(&failure) == TRAPS);
+    tear_down();
+}
+
+/* Who may call */
+
+static void *call_elsewhere(void *bound) {
+    CHECK(pl_bound_status() == PL_OK); /* it has called nothing yet, whatever others have */
+    check_failed_call(pl_bound_call0(bound), PL_TAKEN);
+    return NULL;
+}
+
+static void *call_well(void *bound) {
+    CHECK(pl_bound_call0(bound) == 7 && pl_bound_status() == PL_OK && is_mine_inside && !pl_turn_is_mine(turn));
+    return NULL;
+}
+
+static void test_strangers_take_turns(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    answer.i32 = 7;
+    CHECK(pl_bound_call0(&bound) == 7 && is_mine_inside && !pl_turn_is_mine(turn));
+    thread_join(thread_start(call_well, &bound));
+    CHECK(pl_turn_try(turn));
+    pl_bound narrow = bound_of(1, (uint8_t[]){PL_BOUND_I32}, PL_BOUND_NONE);
+    check_failed_call(pl_bound_call1(&narrow, INT64_MAX), PL_RANGE);
+    thread_join(thread_start(call_elsewhere, &bound));
+    CHECK(calls == 2 && pl_bound_status() == PL_RANGE);
+    CHECK(pl_bound_call0(&bound) == 7 && pl_turn_is_mine(turn)); /* who has it keeps it */
+    pl_turn_leave(turn);
+    thread_join(thread_start(call_well, &bound));
+    tear_down();
+}
+
+static void test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else(void) {
+    set_up();
+    pl_group *own = pl_group_new(shared, OWN, no_replay, NULL);
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    answer.i32 = 7;
+    pl_group_enter_thread(own);
+    check_failed_call(pl_bound_call0(&bound), PL_ELSEWHERE); /* main's */
+    thread_join(thread_start(call_well, &bound));            /* which is another thread's business */
+    pl_bound there = bound;
+    there.group = own;
+    there.turn = NULL;
+    CHECK(pl_bound_call0(&there) == 7 && !is_mine_inside);
+    pl_group_enter_thread(NULL);
+    check_failed_call(pl_bound_call0(&there), PL_ELSEWHERE); /* no stranger calls there */
+    CHECK(pl_bound_call0(&bound) == 7);
+    pl_group_enter_thread(group);
+    CHECK(pl_bound_call0(&bound) == 7 && !is_mine_inside); /* the group's own thread needs no turn */
+    pl_shared *another = pl_shared_new();
+    pl_group *foreign = pl_group_new(another, OWN, no_replay, NULL);
+    pl_group_enter_thread(foreign);
+    CHECK(pl_bound_call0(&bound) == 7 && is_mine_inside); /* a thread of another program is a stranger */
+    check_failed_call(pl_bound_call0(&there), PL_ELSEWHERE);
+    pl_group_enter_thread(NULL);
+    pl_group_free(foreign);
+    pl_shared_free(another);
+    pl_group_free(own);
+    tear_down();
+}
+
+/* The end */
+
+static void test_closed_one_lets_nobody_in(void) {
+    set_up();
+    pl_bound bound = bound_of(1, (uint8_t[]){PL_BOUND_I32}, PL_BOUND_I32);
+    pl_bound_close(&bound);
+    pl_bound_close(&bound);
+    bound.instances = NULL; /* it may be gone */
+    bound.group = (pl_group *)0x1000;
+    check_failed_call(pl_bound_call1(&bound, 1), PL_CLOSED);
+    check_failed_call(pl_bound_call1(&bound, INT64_MAX), PL_RANGE); /* what does not fit never does */
+    pl_value value = {.i32 = 1};
+    CHECK(pl_bound_raw(&bound, &value) == PL_CLOSED && pl_bound_status() == PL_CLOSED && calls == 0);
+    CHECK(!pl_turn_is_mine(turn));
+    bound.turn = NULL;
+    bound.group = group;
+    pl_group_enter_thread(group);
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED); /* that comes second */
+    check_failed_call(pl_bound_call1(&bound, 1), PL_CLOSED);
+    pl_group_enter_thread(NULL);
+    tear_down();
+}
+
+static void test_library_that_is_not_the_same_any_more_is_not_called(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    pl_instances_drop(instances, library);
+    check_failed_call(pl_bound_call0(&bound), PL_CLOSED);
+    CHECK(pl_instances_load(instances, library, 0, 0) == 0); /* another instance of it */
+    check_failed_call(pl_bound_call0(&bound), PL_CLOSED);
+    CHECK(calls == 0 && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
+    tear_down();
+}
+
+static void test_cancelled_program_is_not_called(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+    check_failed_call(pl_bound_call0(&bound), PL_ABORTED);
+    pl_failure failure;
+    pl_bound_failure(&failure);
+    CHECK(failure.trap == NULL && failure.error == NULL && calls == 0 && !pl_turn_is_mine(turn));
+    CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
+    tear_down();
+}
+
+/* What the call replays on its way in may be the end of the library. */
+
+static pl_follower follower;
+static pl_log *log_;
+
+static int never(uintptr_t handle) {
+    (void)handle;
+    CHECK(!"a follower that fails");
+    return 0;
+}
+
+static void lead(const pl_operation *operation) {
+    uintptr_t late;
+    pl_group *leader = pl_group_new(shared, LEADER, no_replay, NULL);
+    CHECK(pl_rwlock_try_write(pl_shared_lock(shared)) == PL_ACQUIRED);
+    CHECK(pl_lead_open(leader) != 0 && pl_lead_meet(leader, -1, &late) == PL_ACQUIRED);
+    pl_log_append(log_, operation);
+    CHECK(pl_lead_publish(leader) != 0 && pl_lead_finish(leader) == PL_ACQUIRED);
+    pl_group_free(leader);
+}
+
+static void test_library_that_is_dropped_on_the_way_in_is_not_called(void) {
+    for (int again = 0; again < 2; again++) {
+        set_up();
+        log_ = pl_log_new();
+        follower = (pl_follower){.instances = instances, .log = log_, .group = GROUP, .failed = never};
+        pl_follower_install(&follower);
+        pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+        pl_operation nothing = {.table_size = 1};
+        pl_operation unload = {.dropped = &library, .dropped_count = 1, .loaded = again ? &library : NULL, .loaded_count = (size_t)again};
+        lead(&nothing);
+        CHECK(pl_bound_call0(&bound) == 0 && calls == 1 && pl_group_applied(group) == 1);
+        lead(&unload);
+        check_failed_call(pl_bound_call0(&bound), PL_CLOSED);
+        CHECK(calls == 1 && pl_group_applied(group) == 2 && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
+        CHECK(!pl_turn_is_mine(turn));
+        pl_log_free(log_);
+        tear_down();
+    }
+}
+
+static pl_bound target;
+
+static int close_it(uintptr_t handle, uint64_t from, uint64_t to) {
+    pl_bound_close(&target);
+    return handle == 0 || from > to;
+}
+
+static void test_one_that_is_closed_on_the_way_in_is_not_called(void) {
+    set_up();
+    log_ = pl_log_new();
+    target = bound_of(0, NULL, PL_BOUND_I32);
+    pl_group_set_replay(group, close_it, GROUP);
+    lead(NULL);
+    check_failed_call(pl_bound_call0(&target), PL_CLOSED);
+    CHECK(calls == 0 && !pl_turn_is_mine(turn));
+    pl_log_free(log_);
+    tear_down();
+}
+
+/* Strangers call at random, and one of them closes it: whoever is in is through before, and nobody comes in after. */
+
+static atomic_int may_close;
+static int closed; /* a plain one: ThreadSanitizer sees it if a call overlaps the close */
+
+static int guest_of_many(const char *name, pl_value *values, size_t count) {
+    (void)name, (void)values, (void)count;
+    CHECK(!closed);
+    calls++;
+    journal[journal_length = 0] = '\0';
+    return 0;
+}
+
+static void *call_often(void *seed) {
+    inject_delays(random_seed(21, (uintptr_t)seed), 16);
+    int status, done = 0;
+    do {
+        pl_bound_call0(&target);
+        status = pl_bound_status();
+        CHECK(status == PL_OK || status == PL_TAKEN || status == PL_CLOSED);
+        if (++done == 50) {
+            atomic_fetch_add(&may_close, 1);
+        }
+    } while (status != PL_CLOSED);
+    return NULL;
+}
+
+static void test_nobody_is_in_when_it_is_closed(void) {
+    for (int round = 0; round < 20; round++) {
+        set_up();
+        on_call = guest_of_many;
+        target = bound_of(0, NULL, PL_BOUND_NONE);
+        closed = 0;
+        atomic_store(&may_close, 0);
+        pthread_t threads[CALLERS];
+        for (uintptr_t i = 0; i < CALLERS; i++) {
+            threads[i] = thread_start(call_often, (void *)(i + 1 + CALLERS * (uintptr_t)round));
+        }
+        AWAIT(atomic_load(&may_close) == CALLERS);
+        CHECK(pl_turn_wait(turn, -1));
+        pl_bound_close(&target);
+        closed = 1;
+        pl_instances_drop(instances, library);
+        pl_turn_leave(turn);
+        for (int i = 0; i < CALLERS; i++) {
+            thread_join(threads[i]);
+        }
+        CHECK(calls > 0);
+        tear_down();
+    }
+}
+
+int main(void) {
+    check_begin(0);
+    fake_install();
+    RUN(test_each_integer_goes_to_its_place);
+    RUN(test_narrow_argument_may_be_signed_or_not);
+    RUN(test_result_is_of_its_kind);
+    RUN(test_each_double_goes_to_its_place);
+    RUN(test_raw_values_go_through);
+    RUN(test_stack_pointer_comes_back_only_after_a_failure);
+    RUN(test_failure_of_an_inner_call_is_not_the_outer_ones);
+    RUN(test_store_is_in_use_until_the_outermost_call_returns);
+    RUN(test_strangers_take_turns);
+    RUN(test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else);
+    RUN(test_closed_one_lets_nobody_in);
+    RUN(test_library_that_is_not_the_same_any_more_is_not_called);
+    RUN(test_cancelled_program_is_not_called);
+    RUN(test_library_that_is_dropped_on_the_way_in_is_not_called);
+    RUN(test_one_that_is_closed_on_the_way_in_is_not_called);
+    RUN(test_nobody_is_in_when_it_is_closed);
+    fake_reset(0);
+    return 0;
+}
