@@ -13,8 +13,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import pylinker
 from pylinker.benchmarks.roles import peer, quick
 
@@ -52,12 +50,7 @@ class Guests:
 
     def _pylinker(self, args: tuple[str, ...]) -> str:
         with pylinker.Program(GUEST / "main.wasm", args=args, dirs={"/": self._root}, stdout=pylinker.CAPTURE) as program:
-            try:
-                assert program.run() == 0
-            except pylinker.UndefinedSymbolError as error:
-                if "wasix_32v1." not in str(error):
-                    raise
-                pytest.skip("pylinker does not serve wasix_32v1 yet")
+            assert program.run() == 0
             return program.stdout.decode()
 
     def _wasmer(self, args: tuple[str, ...]) -> str:

@@ -1,6 +1,6 @@
 """Measures a WASIX linker with a program that reads its own clock, and prints a table.
 
-python benchmarks/guest/measure.py [--runner wasmer] [dlopen dlsym calls host spawn]
+python benchmarks/guest/measure.py [--runner wasmer|pylinker] [dlopen dlsym calls host spawn]
 
 The same files run under every runner. Numbers are medians of single runs: ratios, not absolutes, on a machine that does other things.
 """
@@ -20,10 +20,10 @@ FOLDER = Path(__file__).parent
 TESTS = FOLDER.parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
-from wasix import wasmer  # noqa: E402
+from wasix import linked, wasmer  # noqa: E402
 
 # run(main, files, args, timeout) -> Outcome(status, stdout, stderr); a linker under test joins here
-RUNNERS = {"wasmer": wasmer.run}
+RUNNERS = {"wasmer": wasmer.run, "pylinker": linked.run}
 
 LIBRARIES = 100
 COUNTS = (0, 1, 2, 4, 8, 16)
