@@ -3,6 +3,7 @@
  * safepoint     () -> ()                            a place where an operation may be carried out, for guest code that makes no other call
  * dlsym         (handle, name) -> value             from what the group has looked up before, else Python's
  * dlsym_wasix   (handle, name, length, error, error_length, result) -> errno      the same, as WASIX has it
+ * dl_invalid_handle  (handle) -> errno              WASIX, from what was answered before, else Python's
  * thread_id     (result) -> errno                   WASIX: the number of the calling thread
  * proc_id       (result) -> errno                   WASIX: that of the process, and of its first thread
  * unsupported   of any type                         WASIX: answers that there is no such function
@@ -30,7 +31,8 @@ enum pl_builtin_index {
     PL_BUILTIN_PROC_ID = 5,
     PL_BUILTIN_UNSUPPORTED = 6,
     PL_BUILTIN_CALL_DYNAMIC = 7,     /* dynamic.h */
-    PL_BUILTIN_REFLECT_SIGNATURE = 8
+    PL_BUILTIN_REFLECT_SIGNATURE = 8,
+    PL_BUILTIN_DL_INVALID_HANDLE = 9
 };
 
 typedef pl_trap *(*pl_builtin_function)(void *environment, pl_caller *caller, pl_value *values, size_t count);

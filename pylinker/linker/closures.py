@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from pylinker._native import Source, pack_source
@@ -27,14 +28,16 @@ _TYPES: Final = 4096
 class Closures:
     """Table slots that exist in every group, given out in blocks and reused, and what is in them.
 
-    Safe to use from all threads of the program. All methods block, cooperatively.
+    Safe to use from all threads of the program. All but :meth:`free` and :meth:`type_of` block, cooperatively.
     """
 
     def __init__(self, context: LinkContext, cache: CodeCache) -> None:
         self._context = context
         self._cache = cache
+        self._lock = threading.Lock()  # of the three that follow; nobody waits while he has it
         self._free: list[int] = []
         self._taken: set[int] = set()
+        self._prepared: set[int] = set()  # those of the taken that have a closure
         self._codes: dict[FuncType, Code] = {}
 
     def allocate(self, *, finalizer: int | None = None) -> int:
@@ -42,12 +45,12 @@ class Closures:
 
         The slot that was freed last comes first. Raises LimitError, RendezvousTimeout.
         """
+        if finalizer is None and (slot := self._take()) is not None:
+            return slot
         context = self._context
         state, group = context.state, context.group
         with context.exclusive() as change:
-            if self._free and finalizer is None:
-                slot = self._free.pop()
-                self._taken.add(slot)
+            if finalizer is None and (slot := self._take()) is not None:  # another has made some
                 return slot
             state.table.note_size(group.table_size)
             base = state.table.allocate(_BLOCK, 1, module="closures")
@@ -58,12 +61,13 @@ class Closures:
             operation = AllocateFunctionTable(state.table.size, host, noted)
 
             def commit() -> None:
-                self._free += range(base + 1, base + _BLOCK)
+                with self._lock:
+                    self._free += range(base + _BLOCK - 1, base, -1)
+                    if host is None:
+                        self._taken.add(base)
                 state.closure_slots.append(noted)
                 if host is not None:
                     state.finalizer = host
-                else:
-                    self._taken.add(base)
 
             try:
                 group.apply(operation)
@@ -74,15 +78,29 @@ class Closures:
                 raise
             return base
 
+    def _take(self) -> int | None:
+        """Return a slot that all groups have already, or None."""
+        with self._lock:
+            if not self._free:
+                return None
+            slot = self._free.pop()
+            self._taken.add(slot)
+            return slot
+
     def free(self, slot: int) -> bool:
         """Take a slot back; False if it was not given out. What is in it stays until it is used again, but nobody may call it."""
-        with self._context.exclusive():
+        with self._lock:
             if slot not in self._taken:
                 return False
             self._taken.discard(slot)
+            self._prepared.discard(slot)
             self._free.append(slot)
-            self._context.state.closures.pop(slot, None)
             return True
+
+    def type_of(self, slot: int) -> FuncType | None:
+        """Return the type of the closure in a slot, None if there is none."""
+        closure = self._context.state.closures.get(slot)
+        return closure.type if closure is not None and slot in self._prepared else None
 
     def prepare(self, slot: int, type_: FuncType, function: int, environment: int) -> bool:
         """Put a closure of this type into a slot, in every group: it calls ``function`` (a slot) with ``environment``. False: not a taken slot.
@@ -100,6 +118,7 @@ class Closures:
 
             def commit() -> None:
                 state.closures[slot] = operation
+                self._prepared.add(slot)
 
             try:
                 group.apply(operation)

@@ -239,13 +239,29 @@ class Linker:
         """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
 
         ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name, ``search`` are directories of the guest that
-        take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout
-        among them; a guest that exits in a constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
+        take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout among them; a guest that exits in a constructor
+        raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
         """
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
-        request = Request(name, requester, trusted=trusted, search=search)
-        with self.context.loading(), self._journal() as opened:
+        with self.context.loading():
+            root = self._open_again(name, mode) or self._open(Request(name, requester, trusted=trusted, search=search), mode)
+        journals = self._opened.get(self.group.state.number)
+        if journals:
+            journals[-1].append(root)
+        return root
+
+    def _open_again(self, name: str, mode: int) -> LoadedModule | None:
+        """Count one more handle of a library that is open, or return None if there is more to do. Under the load lock, which guards handles."""
+        module = self.state.by_name(name)
+        if module is None or not module.handles or mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
+            return None
+        module.handles += 1
+        return module
+
+    def _open(self, request: Request, mode: int) -> LoadedModule:
+        """Do all of that which :meth:`load_module` does, under the load lock."""
+        with self._journal() as opened:
             # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
             plan = self.new_plan()
             root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
@@ -258,9 +274,6 @@ class Linker:
                     root.permanent = True
             if plan.new:
                 self._construct(plan, promoted, opened)
-        journals = self._opened.get(self.group.state.number)
-        if journals:
-            journals[-1].append(root)
         return root
 
     def _loaded(self, request: Request) -> LoadedModule:

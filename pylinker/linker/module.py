@@ -169,7 +169,7 @@ class LoadedModule:
     ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``native``
     (what the core instantiates), ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported functions),
     ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the
-    linker's lock: ``handles`` (open ``dlopen``), ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function
+    load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function
     index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its
     destructors run).
     """

@@ -43,6 +43,7 @@ _BUILTINS = {
     "dlsym": Builtin.DLSYM,
     "safepoint": Builtin.SAFEPOINT,
     "wasix.call_dynamic": Builtin.CALL_DYNAMIC,
+    "wasix.dl_invalid_handle": Builtin.DL_INVALID_HANDLE,
     "wasix.dlsym": Builtin.DLSYM_WASIX,
     "wasix.proc_id": Builtin.PROC_ID,
     "wasix.reflect_signature": Builtin.REFLECT_SIGNATURE,

@@ -158,12 +158,12 @@ class Symbols:
         return None
 
     def type_at(self, slot: int) -> FuncType | None:
-        """Return the type of the function that the linker knows to be in a table slot, or None. A guest may have put another there."""
+        """Return the type of the function of a module, or of the program's user, that is in a table slot, or None.
+
+        A guest may have put another there.
+        """
         with self._context.reading():
             state = self._context.state
-            closure = state.closures.get(slot)
-            if closure is not None:
-                return closure.type
             for module in state.modules:
                 function = module.function_at(slot)
                 if function is not None:

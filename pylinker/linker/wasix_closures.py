@@ -81,7 +81,7 @@ class WasixClosures(HostFunctions):
         """Tell the core the type of the function in a table slot. It asks once."""
         linker = self.linker
         changes = linker.context.shared.changes  # before anything is looked at
-        type_ = linker.symbols.type_at(slot)
+        type_ = linker.closures.type_of(slot) or linker.symbols.type_at(slot)
         linker.group.know_type(changes, slot, type_)
 
 

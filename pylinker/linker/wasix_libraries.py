@@ -77,14 +77,17 @@ class WasixLibraries(HostFunctions):
             return linker.find_export(RTLD_DEFAULT, symbol, caller)[0]
         return linker.find_export(handle, symbol, caller)[0]
 
-    def _wasix_dl_invalid_handle(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+    def _wasix_dl_invalid_handle(self, caller: LoadedModule, raw: Values) -> None:
         linker = self.linker
-        handle = u32(raw[0].i32)
+        handle = raw[0].i32
+        changes = linker.context.shared.changes
         try:
-            module = linker.by_handle(handle)
+            module = linker.by_handle(u32(handle))
         except ClosedError:
             module = None
-        raw[0].i32 = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
+        answer = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
+        linker.group.native.remember(changes, caller.host_handles["wasix.dl_invalid_handle"], handle, b"", answer)
+        raw[0].i32 = answer
 
     def _wasix_dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
         handle, *text = (u32(raw[index].i32) for index in range(3))
