@@ -128,7 +128,9 @@ __all__ = [
     "memory_buffer",
     "memory_grow",
     "memory_new",
+    "memory_read",
     "memory_size",
+    "memory_write",
     "new_handle",
     "pack_source",
     "register_host",
@@ -1005,6 +1007,16 @@ def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memor
         """Hold the owner until cffi drops the pointer."""
 
     return memoryview(ffi.buffer(ffi.gc(data, release), size))
+
+
+def memory_read(context: Context, memory: Extern, address: int, size: int) -> bytes:
+    """Return a copy of ``size`` bytes at ``address``; the caller has checked that they are inside."""
+    return bytes(ffi.buffer(lib.pl_memory_data(context, memory) + address, size))
+
+
+def memory_write(context: Context, memory: Extern, address: int, data: memoryview) -> None:
+    """Copy ``data`` to ``address``; the caller has checked that it fits."""
+    ffi.memmove(lib.pl_memory_data(context, memory) + address, data, len(data))
 
 
 # What a group has

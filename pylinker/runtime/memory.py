@@ -49,20 +49,20 @@ class Memory:
 
     def check(self, address: int, size: int) -> None:
         """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
-        self._check(self.view(), address, size)
+        self._check(self.size, address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
-        view = self.view()
-        self._check(view, address, size)
-        return bytes(view[address : address + size])
+        extern = self._extern()
+        self._check(self._store.memory_size(extern), address, size)
+        return self._store.memory_read(extern, address, size)
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` into the guest. Raises MemoryAccessError, before writing anything, if it does not fit."""
-        view = self.view()
         source = memoryview(data).cast("B")
-        self._check(view, address, len(source))
-        view[address : address + len(source)] = source
+        extern = self._extern()
+        self._check(self._store.memory_size(extern), address, len(source))
+        self._store.memory_write(extern, address, source)
 
     def cstring(self, address: int, limit: int | None = None) -> bytes:
         """Return the bytes from ``address`` up to, not including, the next NUL byte.
@@ -70,7 +70,7 @@ class Memory:
         Raises MemoryAccessError if there is none within ``limit`` bytes (if given) or the memory.
         """
         view = self.view()
-        self._check(view, address, 0)
+        self._check(len(view), address, 0)
         stop = len(view) if limit is None else min(len(view), address + limit)
         start = address
         while start < stop:
@@ -84,12 +84,12 @@ class Memory:
     def zero(self, address: int, size: int) -> None:
         """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
         view = self.view()
-        self._check(view, address, size)
+        self._check(len(view), address, size)
         for start in range(address, address + size, len(_ZEROS)):
             stop = min(start + len(_ZEROS), address + size)
             view[start:stop] = _ZEROS[: stop - start]
 
     @staticmethod
-    def _check(view: memoryview, address: int, size: int) -> None:
-        if address < 0 or size < 0 or address + size > len(view):
-            raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {len(view)} bytes")
+    def _check(length: int, address: int, size: int) -> None:
+        if address < 0 or size < 0 or address + size > length:
+            raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {length} bytes")
