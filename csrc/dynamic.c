@@ -19,28 +19,36 @@ struct entry {
 };
 
 struct pl_calls {
-    struct entry entries[CAPACITY]; /* by the slot; a later one takes the place of an earlier one */
+    struct entry *entries; /* CAPACITY by the slot, made when the first is put; a later one takes the place of an earlier one */
 };
 
 pl_calls *pl_calls_new(void) {
-    pl_calls *calls = calloc(1, sizeof *calls);
-    for (uint32_t i = 0; calls != NULL && i < CAPACITY; i++) {
-        calls->entries[i].changes = UINT64_MAX;
-    }
-    return calls;
+    return calloc(1, sizeof(pl_calls));
 }
 
 void pl_calls_free(pl_calls *calls) {
-    free(calls);
+    if (calls != NULL) {
+        free(calls->entries);
+        free(calls);
+    }
 }
 
 void pl_calls_put(pl_calls *calls, uint64_t changes, uint32_t slot, const pl_signature *signature) {
+    if (calls->entries == NULL) {
+        calls->entries = malloc(CAPACITY * sizeof *calls->entries);
+        if (calls->entries == NULL) {
+            return; /* it is not kept */
+        }
+        for (uint32_t i = 0; i < CAPACITY; i++) {
+            calls->entries[i].changes = UINT64_MAX;
+        }
+    }
     calls->entries[slot % CAPACITY] = (struct entry){changes, slot, signature};
 }
 
 int pl_calls_get(const pl_calls *calls, uint64_t changes, uint32_t slot, const pl_signature **signature) {
-    const struct entry *entry = calls->entries + slot % CAPACITY;
-    if (entry->changes != changes || entry->slot != slot) {
+    const struct entry *entry = calls->entries != NULL ? calls->entries + slot % CAPACITY : NULL;
+    if (entry == NULL || entry->changes != changes || entry->slot != slot) {
         return 0;
     }
     *signature = entry->signature;
