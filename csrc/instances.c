@@ -598,6 +598,24 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
     return status == PL_OK ? 0 : fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
 }
 
+int pl_instances_make_block(pl_instances *instances, pl_library *library) {
+    struct record *record = find(instances, library);
+    int32_t index = pl_library_parts_of(library)->export_tls_make;
+    pl_extern function;
+    pl_failure failure = {NULL, NULL};
+    if (index < 0 || export_of(instances, record, (uint32_t)index, &function) != 0) {
+        return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)index);
+    }
+    pl_value value = {.i64 = 0};
+    int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
+    record = find(instances, library); /* the records may have moved */
+    if (status != PL_OK || record == NULL) {
+        return fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
+    }
+    record->tls_base = (uint32_t)value.i32;
+    return 0;
+}
+
 static int fill_slots(pl_instances *instances, const struct record *record, int replaying) {
     const pl_library_parts *parts = pl_library_parts_of(record->library);
     const pl_table *table = &instances->table.of.handle;

@@ -26,6 +26,7 @@ from pylinker.errors import InternalError
 __all__ = [
     "ACQUIRE",
     "ACQUIRED",
+    "BLOCK_OWN",
     "BOUND_FAILED",
     "BOUND_FAILED_DOUBLE",
     "BUSY",
@@ -401,6 +402,9 @@ WOKEN: int = lib.PL_WAITED_WOKEN
 NOT_EQUAL: int = lib.PL_WAITED_NOT_EQUAL
 INTERRUPTED: int = lib.PL_WAITED_INTERRUPTED
 WAIT_CANCELLED: int = lib.PL_WAITED_CANCELLED
+
+BLOCK_OWN: int = (1 << 64) - 1
+"""The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
 
 MAIN_THREAD: int = lib.PL_PROCESS
 """The number of a WASIX program's first thread, and of its process."""
@@ -1171,6 +1175,7 @@ class Library:
         parts.export_tls_base = roles.get("tls_base", -1)
         parts.export_tls_init = roles.get("tls_init", -1)
         parts.export_tls_relocs = roles.get("tls_relocs", -1)
+        parts.export_tls_make = roles.get("tls_make", -1)
         parts.rewritten = rewritten
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:

@@ -199,7 +199,9 @@ class _Everything:
             noted=state.closure_slots,
             closures=[each.closure for each in state.closures.values()],
         )
-        self.with_thread_locals = [module for module in state.order if module.thread_local is not None]
+        self.with_thread_locals = [
+            module for module in state.order if module.thread_local is not None or module.makes_thread_locals
+        ]
         makes_table = independent or main is None or not main.info.tables
         self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else 0
         self.makes_stack_pointer = independent
