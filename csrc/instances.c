@@ -562,7 +562,8 @@ static void adopt(pl_instances *instances, const struct record *record) {
 static int take_waits(pl_instances *instances, const struct record *record) {
     pl_extern table;
     pl_func function;
-    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1, &table) || table.kind != PL_EXTERN_TABLE) {
+    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1, &table) ||
+        table.kind != PL_EXTERN_TABLE) {
         return fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX);
     }
     for (uint32_t kind = PL_ATOMICS_WAIT32; kind <= PL_ATOMICS_NOTIFY; kind++) {

@@ -171,10 +171,9 @@ class LoadedModule:
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
     ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``native``
     (what the core instantiates), ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported functions),
-    ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the
-    load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function
-    index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its
-    destructors run).
+    ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the load lock: ``handles`` (open
+    ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function index -> table
+    slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
     """
 
     __slots__ = (

@@ -57,8 +57,8 @@ class Signals:
     def hear(self) -> bool:
         """Hear all that waits, each with its handler; a signal is not heard again while its own handler runs.
 
-        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal that ends the program, and what a handler
-        raises.
+        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal that ends the program, and what a
+        handler raises.
         """
         context, group = self._context(), self._group()
         if context is None or group is None:
