@@ -525,6 +525,19 @@ class TestDynamicCalls:
             guest.swap(slot)
             assert guest.call_dynamic(slot, guest.data, 16, guest.data, 8, 1) == Errno.INVAL
 
+    def test_references_are_not_numbers(self, tmp_path):
+        fields = (
+            '(func (export "takes") (param i32 externref))',
+            '(func (export "gives") (result funcref) (ref.null func))',
+            '(func (export "lists") (param i64) (result i32 externref) (i32.const 1) (ref.null extern))',
+        )
+        with Guest(tmp_path, *fields) as guest:
+            for name, counts in (("takes", (2, 0)), ("gives", (0, 1)), ("lists", (1, 2))):
+                slot = guest.main.address_of(name)
+                assert guest.call_dynamic(slot, guest.data, 100, guest.data + 200, 100, 0) == Errno.INVAL
+                assert guest.reflect_signature(slot, guest.data, 9, guest.data + 20, 9, guest.data + 40) == Errno.INVAL
+                assert struct.unpack("<BxHH", guest.memory.read(guest.data + 40, 6)) == (1, *counts)
+
     def test_a_function_of_python(self, tmp_path):
         fields = (
             '(import "env" "f" (func $f (param i32 f64) (result f64)))',
