@@ -258,7 +258,9 @@ class Linker:
         Under the load lock, which guards handles.
         """
         module = self.state.by_name(name)
-        if module is None or not module.handles or mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
+        if module is None or not module.handles or self.context.shared.cause:
+            return None
+        if mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
             return None
         module.handles += 1
         return module
