@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import signal
 import struct
+import subprocess
+import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -567,6 +572,60 @@ class TestDynamicCalls:
             with pytest.raises(wasmtime.ExitTrap) as exit_:
                 guest.call_dynamic(guest.main.address_of("leave"), 0, 0, 0, 0, 1)
             assert exit_.value.code == 7
+
+
+class TestLife:
+    """A program that waits hears Ctrl-C, and one that is closed is freed."""
+
+    WAITS: ClassVar = {
+        "futex_wait": "(call $_futex_wait (i32.const 131072) (i32.const 0) (i32.const 131080) (i32.const 131100))",
+        "thread_sleep": "(call $_thread_sleep (i64.const 1000000000000000000))",
+        "thread_join": """(i32.store (i32.const 140000) (i32.const 200000)) (i32.store (i32.const 140008) (global.get $nap))
+          (drop (call $_thread_spawn_v2 (i32.const 140000) (i32.const 131104))) (call $_thread_join (i32.const 2))""",
+        "atomic": "(memory.atomic.wait32 (i32.const 131072) (i32.const 0) (i64.const -1))",
+    }
+
+    @pytest.mark.parametrize("name", WAITS)
+    def test_interrupt(self, name, tmp_path):
+        ready = """(i32.store (i32.const 131200) (i32.const 131208)) (i32.store (i32.const 131204) (i32.const 6))
+          (i64.store (i32.const 131208) (i64.const 0x0a7964616572)) (drop (call $_fd_write (i32.const 1) (i32.const 131200) (i32.const 1)
+          (i32.const 131216)))"""
+        path = wasm(
+            tmp_path / "main.wasm",
+            *(SHARED, TABLE, STACK, THREAD),
+            '(import "env" "__table_base" (global $nap i32))',
+            "(elem (global.get $nap) func $nap)",
+            "(func $nap (param i32) (drop (call $_thread_sleep (i64.const 1000000000000000000))))",
+            *forwards({**wasix.PROVIDED, "fd_write": WASI_PREVIEW1["fd_write"]}),
+            f'(func (export "_start") {ready} (drop {self.WAITS[name]}))'
+            if name != "thread_join"
+            else f'(func (export "_start") {ready} {self.WAITS[name]} drop)',
+            slots=1,
+        )
+        command = [sys.executable, "-m", "pylinker", "run", str(path)]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout.readline() == "ready\n", process.communicate()[1]
+                process.send_signal(signal.SIGINT)
+                assert process.wait(DEADLINE) == 130
+                assert "Traceback" not in process.stderr.read()
+            finally:
+                process.kill()
+
+    def test_one_that_is_closed_is_freed_at_once(self, tmp_path):
+        gc.collect()
+        gc.disable()
+        try:
+            guest = Guest(tmp_path, TestSignals.HANDLER, THREAD)
+            guest.callback_signal(guest.put(b"hear"), 4)
+            assert guest.thread_signal(1, 10) == 0
+            guest.call_dynamic(guest.main.address_of("hear"), guest.put(bytes(4)), 4, 0, 0, 1)
+            store = weakref.ref(guest.program._linker.group.store)
+            guest.program.close()
+            del guest
+            assert store() is None
+        finally:
+            gc.enable()
 
 
 class TestSignals:

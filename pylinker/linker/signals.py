@@ -63,7 +63,8 @@ class Signals:
         context, group = self._context(), self._group()
         if context is None or group is None:
             return False
-        while (signal := next((each for each in self._pending if each not in self._heard), None)) is not None:
+        # A list of them: others post meanwhile.
+        while (signal := next((each for each in list(self._pending) if each not in self._heard), None)) is not None:
             if not context.may_call_linker:
                 return True
             if self.handler is None and context.state.hears_signals:
