@@ -1,20 +1,20 @@
 /* atomics: a guest waits on an address of its memory and wakes those who do, through host functions.
  *
- * wasmtime's own memory.atomic.wait32 is asleep to everybody but memory.atomic.notify: no library can be opened meanwhile, and no program
- * ended. So these instructions can be made calls, when a module is loaded. The functions do what the instructions do, trap for trap, over
- * the program's pl_futex; WASIX's functions of the same purpose are here too, so that a wake-up of either kind reaches a wait of the other, and
- * WASIX's sleep, which a nudge reaches as it does them.
+ * wasmtime's own memory.atomic.wait32 is asleep to everybody but memory.atomic.notify: no library can be opened meanwhile, and no
+ * program ended. So these instructions can be made calls, when a module is loaded. The functions do what the instructions do, trap for
+ * trap, over the program's pl_futex; WASIX's functions of the same purpose are here too, so that a wake-up of either kind reaches a wait
+ * of the other, and WASIX's sleep, which a nudge reaches as it does them.
  *
  * The group is PARKED while it waits. To wake is short and parks nobody, but it is a safepoint, as every host call is.
  *
  * A wait ends early with a trap when the linker is cancelled or when `check` says so, which is asked on the main thread only (epoch.h):
  * nowhere else is there anything to find, and who is not asked sleeps without a break.
  *
- * WASIX's functions answer an error number: 0, or 78 (memviolation) if something they read or write lies outside the memory. `*woken` is 1
- * after a wake-up or a nudge, and if the value was not the expected one; 0 after a time-out. To wake sets it to 1, whether or not anybody
- * waited. A time-out is 16 bytes: a tag of 8 bits, not 0 if there is one, and at 8 the nanoseconds. That is what WASIX's declarations say
- * (api_wasix.h in wasix-libc) and what programs see under Wasmer. To wake takes any address: nobody waits on a bad one. A sleep is a wait at
- * nothing; one of no time yields.
+ * WASIX's functions answer an error number: 0, or 78 (memviolation) if something they read or write lies outside the memory. `*woken` is
+ * 1 after a wake-up or a nudge, and if the value was not the expected one; 0 after a time-out. To wake sets it to 1, whether or not
+ * anybody waited. A time-out is 16 bytes: a tag of 8 bits, not 0 if there is one, and at 8 the nanoseconds. That is what WASIX's
+ * declarations say (api_wasix.h in wasix-libc) and what programs see under Wasmer. To wake takes any address: nobody waits on a bad one.
+ * A sleep is a wait at nothing; one of no time yields.
  *
  * Blocking: the waits. Threads: as the store's; a pl_atomics_call is fixed before its first call.
  *
@@ -49,8 +49,8 @@ typedef struct pl_atomics_call {
     pl_func self;     /* by pl_atomics_new */
 } pl_atomics_call;
 
-/* Waits of a group, as pl_futex_wait32 and pl_futex_wait64 do them: a nudge reaches them, and on the main thread `check`, which gets `handle` and may
- * be NULL. The group is PARKED. `timeout` in nanoseconds, negative for none. */
+/* Waits of a group, as pl_futex_wait32 and pl_futex_wait64 do them: a nudge reaches them, and on the main thread `check`, which gets
+ * `handle` and may be NULL. The group is PARKED. `timeout` in nanoseconds, negative for none. */
 int pl_group_wait32(pl_group *group, uint64_t key, const void *cell, uint32_t expected, int64_t timeout, pl_check check, uintptr_t handle);
 int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t expected, int64_t timeout, pl_check check, uintptr_t handle);
 

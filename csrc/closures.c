@@ -120,16 +120,17 @@ static int imports_of(pl_instances *instances, pl_extern *imports, pl_failure *f
 
 /* A new instance, or NULL with the trouble. */
 static struct made *make(pl_instances *instances, const pl_closure *wanted) {
+    pl_context *context = pl_instances_context(instances);
     pl_extern imports[5], function;
     pl_instance instance;
     pl_failure failure = {NULL, NULL};
     struct made *made = calloc(1, sizeof *made);
     int stage = made != NULL ? imports_of(instances, imports, &failure) : PL_STAGE_ROOM;
-    if (stage == PL_STAGE_NONE && pl_instance_new(pl_instances_context(instances), wanted->code, imports, 5, &instance, &failure) != PL_OK) {
+    if (stage == PL_STAGE_NONE && pl_instance_new(context, wanted->code, imports, 5, &instance, &failure) != PL_OK) {
         stage = PL_STAGE_INSTANTIATE;
     }
-    if (stage == PL_STAGE_NONE && (!pl_instance_export(pl_instances_context(instances), &instance, "closure", 7, &function) ||
-                                   function.kind != PL_EXTERN_FUNC)) {
+    if (stage == PL_STAGE_NONE &&
+        (!pl_instance_export(context, &instance, "closure", 7, &function) || function.kind != PL_EXTERN_FUNC)) {
         stage = PL_STAGE_EXPORT;
     }
     if (stage != PL_STAGE_NONE) {

@@ -213,15 +213,18 @@ static int reflect(const pl_import *import, const pl_signature *signature, const
     if (signature->param_count > params_limit || signature->result_count > results_limit) {
         return ERRNO_OVERFLOW;
     }
-    uint8_t *const lists[2] = {pl_guest_bytes(import, params, signature->param_count), pl_guest_bytes(import, results, signature->result_count)};
-    if ((lists[0] == NULL && signature->param_count != 0) || (lists[1] == NULL && signature->result_count != 0)) {
-        return ERRNO_MEMVIOLATION;
+    const uint32_t counts[2] = {signature->param_count, signature->result_count};
+    const uint8_t *const from[2] = {signature->types, signature->types + signature->param_count};
+    uint8_t *const to[2] = {pl_guest_bytes(import, params, counts[0]), pl_guest_bytes(import, results, counts[1])};
+    for (int i = 0; i < 2; i++) {
+        if (to[i] == NULL && counts[i] != 0) {
+            return ERRNO_MEMVIOLATION;
+        }
     }
-    if (signature->param_count != 0) {
-        memcpy(lists[0], signature->types, signature->param_count);
-    }
-    if (signature->result_count != 0) {
-        memcpy(lists[1], signature->types + signature->param_count, signature->result_count);
+    for (int i = 0; i < 2; i++) {
+        if (counts[i] != 0) {
+            memcpy(to[i], from[i], counts[i]);
+        }
     }
     return 0;
 }

@@ -3,16 +3,17 @@
  * call_dynamic       (function, values, values_size, results, results_size, strict) -> errno
  * reflect_signature  (function, params, params_limit, results, results_limit, signature) -> errno
  *
- * Which type the function in a table slot has is Python's to say: it knows which module gave it its slot. What it says is kept in the group's
- * pl_calls, as good as the count of changes it was said under (as in names.h), so a function is asked about once. It is never trusted: a guest can put
- * what it likes into its table, so a call goes through a function of wasm (pl_signature's `invoke`) that takes the slot besides the values, and
- * whose own call traps if the function there has another type.
+ * Which type the function in a table slot has is Python's to say: it knows which module gave it its slot. What it says is kept in the
+ * group's pl_calls, as good as the count of changes it was said under (as in names.h), so a function is asked about once. It is never
+ * trusted: a guest can put what it likes into its table, so a call goes through a function of wasm (pl_signature's `invoke`) that takes
+ * the slot besides the values, and whose own call traps if the function there has another type.
  *
- * Values lie one after the other, without padding, little endian: 4 bytes for i32 and f32, 8 for i64 and f64, 16 for v128. Types are bytes, enum
- * pl_value_type. Errors: 28 (inval) if there is no function, or with `strict` 1 if the sizes are not those of the values; 61 (overflow) if the
- * lists of types are too short; 78 (memviolation) for a pointer out of the memory that is used.
+ * Values lie one after the other, without padding, little endian: 4 bytes for i32 and f32, 8 for i64 and f64, 16 for v128. Types are
+ * bytes, enum pl_value_type. Errors: 28 (inval) if there is no function, or with `strict` 1 if the sizes are not those of the values; 61
+ * (overflow) if the lists of types are too short; 78 (memviolation) for a pointer out of the memory that is used.
  *
- * What the called function does passes through: a trap, an exit. Both calls are safepoints. The called function runs in the caller's state, RUNNING.
+ * What the called function does passes through: a trap, an exit. Both calls are safepoints. The called function runs in the caller's
+ * state, RUNNING.
  *
  * Blocking: as the called function. Threads: the group's.
  */

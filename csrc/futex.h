@@ -19,8 +19,9 @@
  * slice, and a sleeping guest would keep a processor busy. A nudge works in the same way, for one waiter; it is a flag, so one that comes
  * just before the wait is not lost either. With `hear` a nudge does not end the wait: the waiter hears what it is about and sleeps on.
  *
- * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex; so is `hear`, which may do anything, wait here
- * too. The waiter keeps its place meanwhile. If it is woken during a call that ends its wait, the wake-up goes to the next in the queue.
+ * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex; so is `hear`, which may do anything,
+ * wait here too. The waiter keeps its place meanwhile. If it is woken during a call that ends its wait, the wake-up goes to the next in
+ * the queue.
  *
  * Memory order: the cell is loaded SeqCst, as wasm's own atomic accesses are. What a waker did before is seen by whom it woke, through
  * the mutex. Lock order: a bucket's mutex is a leaf; nothing is taken and nobody called under it. Blocking: the two waits; the caller

@@ -5,7 +5,8 @@
 #include "hot.h"
 #include "instances.h"
 
-/* The guest's memory [address, address + size), or NULL. It may be written by others meanwhile; it never becomes smaller, and does not move. */
+/* The guest's memory [address, address + size), or NULL. It may be written by others meanwhile; it never becomes smaller, and does not
+ * move. */
 static inline uint8_t *pl_guest_bytes(const pl_import *import, uint64_t address, uint64_t size) {
     const pl_extern *memory = pl_instances_memory(import->instances);
     pl_context *context = pl_instances_context(import->instances);

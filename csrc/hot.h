@@ -22,9 +22,9 @@ struct pl_cancel {
     } hooks[2]; /* a linker's own, and its futex's */
 };
 
-/* Whether a RUNNING group has nothing to do: no operation is pending, the linker is not cancelled, and nobody nudged it. Relaxed: a change that
- * was just made may be missed, so it is for callers that look again soon. (A running group is behind only while the flag is up: the leader
- * waits for it.) */
+/* Whether a RUNNING group has nothing to do: no operation is pending, the linker is not cancelled, and nobody nudged it. Relaxed: a
+ * change that was just made may be missed, so it is for callers that look again soon. (A running group is behind only while the flag is
+ * up: the leader waits for it.) */
 static inline int pl_is_quiet(const struct pl_flag *flag, const struct pl_cancel *cancel, const struct pl_flag *nudge) {
     return atomic_load_explicit(&flag->set, memory_order_relaxed) == 0 &&
            atomic_load_explicit(&cancel->cause, memory_order_relaxed) == 0 &&

@@ -562,7 +562,8 @@ static void adopt(pl_instances *instances, const struct record *record) {
 static int take_waits(pl_instances *instances, const struct record *record) {
     pl_extern table;
     pl_func function;
-    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1, &table) || table.kind != PL_EXTERN_TABLE) {
+    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1, &table) ||
+        table.kind != PL_EXTERN_TABLE) {
         return fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX);
     }
     for (uint32_t kind = PL_ATOMICS_WAIT32; kind <= PL_ATOMICS_NOTIFY; kind++) {
@@ -596,6 +597,24 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
         status = pl_instances_call(instances, &function.of.func, &value, 0, &failure);
     }
     return status == PL_OK ? 0 : fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
+}
+
+int pl_instances_make_block(pl_instances *instances, pl_library *library) {
+    struct record *record = find(instances, library);
+    int32_t index = pl_library_parts_of(library)->export_tls_make;
+    pl_extern function;
+    pl_failure failure = {NULL, NULL};
+    if (index < 0 || export_of(instances, record, (uint32_t)index, &function) != 0) {
+        return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)index);
+    }
+    pl_value value = {.i64 = 0};
+    int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
+    record = find(instances, library); /* the records may have moved */
+    if (status != PL_OK || record == NULL) {
+        return fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
+    }
+    record->tls_base = (uint32_t)value.i32;
+    return 0;
 }
 
 static int fill_slots(pl_instances *instances, const struct record *record, int replaying) {

@@ -101,6 +101,8 @@ void pl_instances_connect(pl_instances *instances);
  * copy serves. With `replaying` the slots must be empty: the leader found them so. Answers 0, or -1 with the trouble; what there is of it then
  * goes with pl_instances_drop. */
 int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying);
+/* Has a loaded library make its thread-local block itself: 0, or -1 with the trouble. */
+int pl_instances_make_block(pl_instances *instances, pl_library *library);
 /* Forgets a library, also a half loaded one; wasmtime frees the instance with the store. */
 void pl_instances_drop(pl_instances *instances, pl_library *library);
 /* Whether it is loaded: its serial number in this group, never 0, never used twice; else 0. */

@@ -65,7 +65,8 @@ typedef struct pl_library_parts {
     int32_t export_tls_base;   /* a mutable i32 global */
     int32_t export_tls_init;   /* a function (i32) -> () */
     int32_t export_tls_relocs; /* a function () -> () */
-    int32_t rewritten; /* the code exports a table called PL_WAITS, for the functions that stand in for its waits (atomics.h); no export counts it */
+    int32_t export_tls_make;   /* a function () -> (i32) that makes a block and answers its address: WASIX's __wasix_init_tls */
+    int32_t rewritten; /* the code exports a table called PL_WAITS for the functions that stand in for its waits (atomics.h), uncounted */
 } pl_library_parts;
 
 /* NULL if there is no memory. */

@@ -115,8 +115,9 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
         }
         uint64_t block = 0;
         for (size_t j = 0; j < operation->block_count && block == 0; j++) {
-            if (operation->blocks[j].library == library && operation->blocks[j].group == group) {
-                block = operation->blocks[j].address;
+            const pl_block *wanted = operation->blocks + j;
+            if (wanted->library == library && wanted->group == group && wanted->address != PL_BLOCK_OWN) {
+                block = wanted->address;
             }
         }
         int had_table = pl_instances_table(instances) != NULL;
@@ -124,6 +125,18 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
             return -1;
         }
         if (!had_table && grow_table(instances, operation->table_size) != 0) { /* it came with this library, as large as its file says */
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Has libraries make the thread-local blocks that they make themselves. */
+static int make_blocks(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
+    for (size_t i = 0; i < operation->block_count; i++) {
+        const pl_block *wanted = operation->blocks + i;
+        if (wanted->address == PL_BLOCK_OWN && wanted->group == group && counts(wanted->library, replaying) &&
+            pl_instances_make_block(instances, wanted->library) != 0) {
             return -1;
         }
     }
@@ -188,7 +201,7 @@ int pl_replay_operation(pl_instances *instances, const pl_operation *operation, 
             return -1;
         }
     }
-    return 0;
+    return make_blocks(instances, operation, group, replaying);
 }
 
 static int follow(uintptr_t handle, uint64_t from, uint64_t to) {

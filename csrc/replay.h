@@ -30,7 +30,9 @@ typedef struct pl_filling {
     uint64_t slot;
 } pl_filling;
 
-/* The thread-local block of `library` for group `group` (its handle in the rendezvous) is at `address`. */
+/* The thread-local block of `library` for group `group` (its handle in the rendezvous) is at `address`, or PL_BLOCK_OWN: the library
+ * makes it itself, which takes functions of others, so that is done once all are loaded. */
+#define PL_BLOCK_OWN UINT64_MAX
 typedef struct pl_block {
     pl_library *library;
     uintptr_t group;

@@ -110,8 +110,8 @@ int pl_group_is_replaying(const pl_group *group);
 pl_flag *pl_group_nudge(const pl_group *group);
 
 /* Has `hear` called with `handle` on the group's thread, PARKED, whenever the group was nudged: within a wait of its own (atomics.h) or
- * at the end of its next host call (hostfn.h). It may run guest code. It answers 0; 1 to stop the guest; or PL_HEAR_LATER, and is called again at
- * the next host call. By the group's thread, or before it runs. */
+ * at the end of its next host call (hostfn.h). It may run guest code. It answers 0; 1 to stop the guest; or PL_HEAR_LATER, and is called
+ * again at the next host call. By the group's thread, or before it runs. */
 enum { PL_HEAR_LATER = 2 };
 void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle);
 /* Whether that was done. */

@@ -261,8 +261,8 @@ static uint32_t load32(const uint8_t *at) {
     return value;
 }
 
-/* fd_write(descriptor, buffers, count, written): wasmtime's writes the first buffer that is not empty, and leaves it to the guest to come again.
- * Here they are written one by one, so that a line of several parts is not torn. With the mutex. */
+/* fd_write(descriptor, buffers, count, written): wasmtime's writes the first buffer that is not empty, and leaves it to the guest to
+ * come again. Here they are written one by one, so that a line of several parts is not torn. With the mutex. */
 static pl_trap *write_all(const pl_wasi_call *call, pl_value *values) {
     const pl_value asked[4] = {values[0], values[1], values[2], values[3]};
     uint64_t buffers = (uint32_t)asked[1].i32, count = (uint32_t)asked[2].i32, written = (uint32_t)asked[3].i32;

@@ -56,8 +56,8 @@ typedef struct pl_wasi_call {
 pl_process *pl_process_new(pl_context *context, int waits);
 void pl_process_free(pl_process *process);
 
-/* What wasmtime refuses, it does with an error that makes the guest trap. From now on such a call answers an error number, as WASIX has it: `number`
- * for a pointer that leads out of the guest's memory, else EINVAL. Before any guest runs. */
+/* What wasmtime refuses, it does with an error that makes the guest trap. From now on such a call answers an error number, as WASIX has
+ * it: `number` for a pointer that leads out of the guest's memory, else EINVAL. Before any guest runs. */
 void pl_process_set_fault(pl_process *process, int32_t number);
 
 /* Function `index` (below PL_WASI_FUNCTIONS) has `type`, a wasm_functype_t that lives as long as the process, and is of `kind`. */

@@ -26,6 +26,7 @@ from pylinker.errors import InternalError
 __all__ = [
     "ACQUIRE",
     "ACQUIRED",
+    "BLOCK_OWN",
     "BOUND_FAILED",
     "BOUND_FAILED_DOUBLE",
     "BUSY",
@@ -41,13 +42,6 @@ __all__ = [
     "CAUSE_REPLAY",
     "CLOSED",
     "DEAD",
-    "INTERRUPTED",
-    "MAIN_THREAD",
-    "NOT_EQUAL",
-    "WAIT_CANCELLED",
-    "WOKEN",
-    "Atomics",
-    "new_cell",
     "ELSEWHERE",
     "EXTERN_FUNC",
     "EXTERN_GLOBAL",
@@ -55,6 +49,9 @@ __all__ = [
     "EXTERN_SHARED_MEMORY",
     "EXTERN_TABLE",
     "EXTERN_TAG",
+    "INTERRUPTED",
+    "MAIN_THREAD",
+    "NOT_EQUAL",
     "NULL",
     "OK",
     "PARKED",
@@ -66,12 +63,15 @@ __all__ = [
     "SOURCE",
     "TAKEN",
     "TIMEOUT",
+    "WAIT_CANCELLED",
     "WASI_CLOCK",
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
     "WASI_WRITE",
     "WASI_YIELD",
+    "WOKEN",
+    "Atomics",
     "Backoff",
     "Birth",
     "Bound",
@@ -131,6 +131,7 @@ __all__ = [
     "memory_read",
     "memory_size",
     "memory_write",
+    "new_cell",
     "new_handle",
     "pack_source",
     "register_host",
@@ -401,6 +402,9 @@ WOKEN: int = lib.PL_WAITED_WOKEN
 NOT_EQUAL: int = lib.PL_WAITED_NOT_EQUAL
 INTERRUPTED: int = lib.PL_WAITED_INTERRUPTED
 WAIT_CANCELLED: int = lib.PL_WAITED_CANCELLED
+
+BLOCK_OWN: int = (1 << 64) - 1
+"""The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
 
 MAIN_THREAD: int = lib.PL_PROCESS
 """The number of a WASIX program's first thread, and of its process."""
@@ -1171,6 +1175,7 @@ class Library:
         parts.export_tls_base = roles.get("tls_base", -1)
         parts.export_tls_init = roles.get("tls_init", -1)
         parts.export_tls_relocs = roles.get("tls_relocs", -1)
+        parts.export_tls_make = roles.get("tls_make", -1)
         parts.rewritten = rewritten
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:

@@ -9,9 +9,10 @@ import pytest
 import wasmtime
 
 import pylinker
-from pylinker.errors import ParseError
+from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime import code
 from pylinker.runtime.code import CodeCache, default_cache_directory
+from pylinker.wasm import rewrite_waits
 
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
 
@@ -48,6 +49,36 @@ def test_a_module_is_compiled_once_per_directory(tmp_path, compiled):
     assert first.info.exports.keys() == second.info.exports.keys() == {"answer"}
     assert len(compiled) == 1
     assert directory.stat().st_mode & 0o077 == 0
+
+
+WAITS = wasmtime.wat2wasm("""(module
+  (import "env" "memory" (memory 1 1 shared))
+  (func (export "wait") (result i32) (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const 0))))""")
+
+
+def test_waits_are_rewritten_if_that_is_wanted(tmp_path, compiled):
+    codes = [fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite) for rewrite in (False, True, True, False)]
+    assert [code.rewritten for code in codes] == [False, True, True, False]
+    assert [data == WAITS for data in compiled] == [True, False]  # and the rest comes from the disk
+    assert compiled[1] == rewrite_waits(WAITS, name="m")
+    assert all(set(code.info.exports) == {"wait"} for code in codes)
+    assert len(list(tmp_path.iterdir())) == 2
+    cache = fresh(None)
+    assert cache.load(WAITS, name="m", rewrite=True) is cache.load(WAITS, name="m", rewrite=True)
+    assert cache.load(WAITS, name="m", rewrite=True) is not cache.load(WAITS, name="m")
+
+
+def test_without_waits_there_is_nothing_to_rewrite(tmp_path, compiled):
+    assert not fresh(tmp_path).load(WASM, name="m", rewrite=True).rewritten
+    assert not fresh(tmp_path).load(WASM, name="m").rewritten
+    assert compiled == [WASM]
+
+
+def test_what_rewriting_adds_is_nobody_elses(tmp_path):
+    taken = rewrite_waits(WAITS, name="m")
+    with pytest.raises(UnsupportedError, match=r"libx\.so exports __pylinker_waits.*rewrite_waits=False"):
+        fresh(tmp_path).load(taken, name="libx.so", rewrite=True)
+    assert not fresh(tmp_path).load(taken, name="libx.so").rewritten
 
 
 def test_a_module_in_memory_needs_no_disk(compiled):

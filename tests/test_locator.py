@@ -43,6 +43,37 @@ def test_order_is_library_path_guest_path_runtime_path_defaults(tree):
         assert find() == str(place / "libx.so")
 
 
+def test_directories_of_the_guest_may_be_given_with_the_name(tree):
+    (tree / "data" / "deep").mkdir()
+    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data")}, guest_library_path="/data")
+    wanted = {("/data/deep", "/nowhere"): "data/deep", ("/nowhere",): None, ("/data",): "data", ("",): None, (): None, None: "data"}
+    put(tree / "data" / "deep")
+    put(tree / "data")
+    for search, place in wanted.items():
+        if place is None:
+            with pytest.raises(LibraryNotFoundError):
+                locator.find("libx.so", search=search)
+        else:
+            assert locator.find("libx.so", search=search).path == str(tree / place / "libx.so")
+    put(tree / "first")
+    assert locator.find("libx.so", search=["/data"]).path == str(tree / "first" / "libx.so")
+    with pytest.raises(LibraryNotFoundError) as error:
+        locator.find("liby.so", search=["/da\0ta", "", "/data"])
+    assert reasons(error)[1:3] == ["not a valid path", "not in a directory that was opened for the guest"]
+
+
+def test_directories_of_the_system_come_last_where_they_are_opened(tree):
+    default = tree / "default"
+    default_first = Locator(default_path=[default], guest_dirs={"/": str(tree)})
+    with pytest.raises(LibraryNotFoundError) as error:
+        Locator(default_path=[default]).find("libx.so")
+    assert len(reasons(error)) == 1
+    for place in ("usr/local/lib", "usr/lib", "lib", "default"):
+        (tree / place).mkdir(parents=True, exist_ok=True)
+        put(tree / place)
+        assert default_first.find("libx.so").path == str(tree / place / "libx.so")
+
+
 def test_failure_lists_every_path_in_order_with_its_reason(tree):
     (tree / "second" / "libx.so").mkdir()
     locator = Locator([tree / "first", tree / "second"], default_path=[tree / "default"])

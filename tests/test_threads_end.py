@@ -18,11 +18,11 @@ import pytest
 import wasmtime
 
 import pylinker
-from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, orderly
+from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, WAIT, YIELD, Guest, orderly
 from pylinker import SynchronizationAborted
 from toolchain import Scenario
 
-ENDLESS = [COMPUTE, SLEEP, YIELD, NAP, SERVE, COMPUTE, SLEEP]
+ENDLESS = [COMPUTE, SLEEP, YIELD, NAP, SERVE, WAIT, COMPUTE, SLEEP, WAIT]
 
 
 @pytest.fixture(autouse=True)
@@ -338,14 +338,14 @@ class TestInterrupt:
         assert after == "SynchronizationAborted"
         assert joined_after
 
-    @pytest.mark.parametrize("kind", [COMPUTE, SLEEP, YIELD])
+    @pytest.mark.parametrize("kind", [COMPUTE, SLEEP, YIELD, WAIT])
     def test_a_call_is_interrupted_and_the_program_goes_on(self, scenario: Scenario, tmp_path: Path, kind: int) -> None:
         done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "call", "{}", str(kind)], tmp_path)
         assert (done.status, done.stderr) == (0, ""), done.stderr
         assert json.loads(done.stdout)[0] == "KeyboardInterrupt"
         assert json.loads(done.stdout)[2:] == ["goes on", True]
 
-    @pytest.mark.parametrize("kind", [COMPUTE, SLEEP])
+    @pytest.mark.parametrize("kind", [COMPUTE, SLEEP, WAIT])
     def test_join_is_interrupted(self, scenario: Scenario, tmp_path: Path, kind: int) -> None:
         done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "spawn", "{}", str(kind)], tmp_path)
         assert (done.status, done.stderr) == (0, ""), done.stderr

@@ -52,7 +52,8 @@ typedef struct fake_module {
 
 static pl_context *const context = (pl_context *)0x1000;
 static const pl_types fake_types = {.cell = (const pl_type *)0x4001, .constant = (const pl_type *)0x4002,
-                                    .resolve = (const pl_type *)0x4003};
+                                    .resolve = (const pl_type *)0x4003,
+                                    .waits = {(const pl_type *)0x4010, (const pl_type *)0x4011, (const pl_type *)0x4012}};
 
 static char journal[4096];
 static size_t journal_length;
@@ -351,6 +352,17 @@ static inline void fake_error_delete(pl_error *error) {
     fake_free(error);
 }
 
+static inline void fake_error_message(const pl_error *error, pl_bytes *message) {
+    static const char text[] = "what the error says";
+    CHECK(error != NULL);
+    *message = (pl_bytes){sizeof text - 1, (malloc)(sizeof text)};
+    memcpy(message->data, text, sizeof text);
+}
+
+static inline void fake_byte_vec_delete(pl_bytes *bytes) {
+    free(bytes->data);
+}
+
 static inline pl_error *fake_error_new(const char *text) {
     CHECK(text[0] != '\0');
     return fake_object();
@@ -408,6 +420,8 @@ static inline void fake_install(void) {
     FAKE(context_set_epoch_deadline);
     FAKE(error_new);
     FAKE(error_delete);
+    FAKE(error_message);
+    FAKE(byte_vec_delete);
     FAKE(trap_new);
     FAKE(instance_new);
     FAKE(instance_export_get);
@@ -460,9 +474,10 @@ static inline pl_library *fake_library(fake_module *module, const pl_library_par
     pl_library_parts all = *parts;
     uint32_t length = 0, count = 0;
     int32_t *const roles[] = {&all.export_memory,   &all.export_table,    &all.export_stack_pointer,
-                              &all.export_tls_base, &all.export_tls_init, &all.export_tls_relocs};
-    static const char *const names[] = {"memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs"};
-    for (int i = 0; i < 6; i++) {
+                              &all.export_tls_base, &all.export_tls_init, &all.export_tls_relocs,
+                              &all.export_tls_make};
+    static const char *const names[] = {"memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs", "tls_make"};
+    for (int i = 0; i < 7; i++) {
         *roles[i] = -1;
     }
     for (; count < FAKE_EXPORTS && module->exports[count].name != NULL; count++) {
@@ -471,7 +486,7 @@ static inline pl_library *fake_library(fake_module *module, const pl_library_par
         CHECK(length + strlen(name) < sizeof module->names);
         memcpy(module->names + length, name, strlen(name));
         length += (uint32_t)strlen(name);
-        for (int i = 0; i < 6; i++) {
+        for (int i = 0; i < 7; i++) {
             if (strcmp(name, names[i]) == 0) {
                 *roles[i] = (int32_t)count;
             }

@@ -493,6 +493,65 @@ static void test_thread_knows_its_number(void) {
     tear_down();
 }
 
+static void test_process_is_one_and_what_is_not_there_says_so(void) {
+    static const pl_source sources[] = {{.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_PROC_ID},
+                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_UNSUPPORTED},
+                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DL_INVALID_HANDLE, .handle = 7}};
+    set_up();
+    pl_library *library = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 3, .place = 0});
+    load(library);
+    pl_safepoint_run(pl_group_safepoint(group));
+    pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
+    pl_instances_set_memory(instances, &memory);
+    pl_value value = {.i32 = 64};
+    CHECK(fake_enter(0, &value, 1) == NULL && value.i64 == 0 && memcmp(fake_memory + 64, "\1\0\0", 4) == 0);
+    CHECK(fake_enter(1, &value, 1) == NULL && value.i64 == PL_ERRNO_NOTSUP && fake_enter(1, NULL, 0) == NULL && host_calls == 0);
+    value.i64 = 5;
+    host_answer = 45;
+    CHECK(fake_enter(2, &value, 1) == NULL && value.i32 == 45 && host_calls == 1 && host_handle == 7);
+    know(7, 5, "", 45);
+    know(7, -1, "", 0);
+    value.i64 = 5;
+    CHECK(fake_enter(2, &value, 1) == NULL && value.i64 == 45 && host_calls == 1);
+    value.i32 = -1;
+    CHECK(fake_enter(2, &value, 1) == NULL && value.i64 == 0 && host_calls == 1);
+    pl_library_release(library);
+    tear_down();
+}
+
+static void test_waits_are_the_groups(void) {
+    static fake_module rewritten = {.name = "R", .exports = {{"f", PL_EXTERN_FUNC}, {PL_WAITS, PL_EXTERN_TABLE}}};
+    const pl_source sources[] = {{.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_SLEEP, .type = some_type},
+                                 {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_SLEEP, .type = some_type},
+                                 {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_NOTIFY, .type = some_type}};
+    set_up();
+    pl_library *library = fake_library(&rewritten, &(pl_library_parts){.sources = sources, .source_count = 3, .rewritten = 1, .place = 0});
+    pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
+    load(library);
+    EXPECT("host:0 host:1 new:R host:2 set:0=host2 host:3 set:1=host3 set:2=host1");
+    CHECK(is_func(&imports_of[0][0], "host0") && is_func(&imports_of[0][1], "host0"));
+    CHECK(hosts[2].type == fake_types.waits[0] && hosts[3].type == fake_types.waits[1] && hosts[1].type == some_type);
+    pl_value values[2] = {{.i64 = 8}, {.i64 = 1}};
+    pl_safepoint_run(pl_group_safepoint(group));
+    pl_trap *trap = fake_enter(1, values, 2);
+    CHECK(trap != NULL && strstr(trap_text, "before the memory existed") != NULL);
+    fake_free(trap);
+    pl_instances_set_memory(instances, &memory); /* they have it at once, those that were made before, too */
+    values[0].i64 = 8;
+    CHECK(fake_enter(1, values, 2) == NULL && values[0].i64 == 0);
+    pl_library *other = make_a(1);
+    load(other); /* not rewritten */
+    EXPECT("new:A");
+    fail_at("table_set", 2);
+    CHECK(pl_instances_load(instances, library, 0, 0) == -1 && pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
+    CHECK(fake_take(&pl_instances_trouble(instances)->failure) == FAILS);
+    fail_at("instance_export_get", 1);
+    CHECK(pl_instances_load(instances, library, 0, 0) == -1 && pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
+    pl_library_release(library);
+    pl_library_release(other);
+    tear_down();
+}
+
 /* Another group carries out an operation; this one is at the barrier when it is parked. */
 static void lead(void) {
     uintptr_t late;
@@ -588,7 +647,7 @@ static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void
 
 static void test_lack_of_memory_is_told(void) {
     set_up();
-    for (int left = 0; left < 2; left++) {
+    for (int left = 0; left < 4; left++) {
         atomic_store(&inject_memory, left);
         CHECK(pl_instances_new(group, context, NULL, host, NULL, GROUP) == NULL);
     }
@@ -615,6 +674,8 @@ int main(void) {
     RUN(test_dlsym_answers_what_the_group_knows);
     RUN(test_dlsym_of_wasix_answers_what_the_group_knows);
     RUN(test_thread_knows_its_number);
+    RUN(test_process_is_one_and_what_is_not_there_says_so);
+    RUN(test_waits_are_the_groups);
     RUN(test_builtins_are_safepoints);
     RUN(test_each_wasi_function_is_one_and_works_once_there_is_a_memory);
     RUN(test_lack_of_memory_is_told);

@@ -143,6 +143,43 @@ static void test_block_is_the_groups_own(void) {
     tear_down();
 }
 
+static fake_module c = {.name = "C", .exports = {{"tls_make", PL_EXTERN_FUNC}}};
+static int makes;
+
+static int make_it(const char *name, pl_value *values, size_t count) {
+    if (strcmp(name, "C.tls_make") != 0) {
+        return 0;
+    }
+    CHECK(count == 1);
+    values[0].i64 = 0x7000 + 16 * makes++;
+    return makes > 2 ? TRAPS : 0;
+}
+
+static void test_library_makes_its_block_once_all_are_there(void) {
+    set_up();
+    pl_library *own = fake_library(&c, &(pl_library_parts){.place = 5});
+    pl_block blocks[] = {{own, OTHER, PL_BLOCK_OWN}, {own, GROUP, PL_BLOCK_OWN}};
+    pl_operation operation = {.loaded = (pl_library *[]){own, library_a}, .loaded_count = 2, .blocks = blocks, .block_count = 1,
+                              .patches = (pl_patch[]){{library_a, 7, 0}}, .patch_count = 1};
+    on_call = make_it;
+    slot_count = 8;
+    CHECK(apply(&operation) == 0 && makes == 0 && pl_instances_tls_base(instances, own) == 0); /* another's */
+    EXPECT("new:C new:A set:4=A.f set:5=A.g set:7=A.f");
+    operation.block_count = 2;
+    CHECK(apply(&operation) == 0 && pl_instances_tls_base(instances, own) == 0x7000);
+    EXPECT("new:C new:A set:4=A.f set:5=A.g set:7=A.f call:C.tls_make(0)");
+    memset(slots, 0, sizeof slots);
+    CHECK(follow(&operation) == 0 && pl_instances_tls_base(instances, own) == 0x7010);
+    memset(slots, 0, sizeof slots);
+    CHECK(follow(&operation) == -1);
+    check_trouble(PL_STAGE_TLS, PL_TRAP, own, TRAPS);
+    pl_library_set_gone(own);
+    operation.loaded_count = operation.patch_count = 0;
+    CHECK(follow(&operation) == 0 && makes == 3);
+    pl_library_release(own);
+    tear_down();
+}
+
 static void test_slots_beyond_the_table_are_empty_already(void) {
     set_up();
     slots[3] = fake_func(0, 0);
@@ -498,6 +535,7 @@ int main(void) {
     RUN(test_everything_in_its_order);
     RUN(test_nothing_wanted_is_nothing_done);
     RUN(test_block_is_the_groups_own);
+    RUN(test_library_makes_its_block_once_all_are_there);
     RUN(test_slots_beyond_the_table_are_empty_already);
     RUN(test_what_concerns_a_library_that_is_not_there_is_nothing);
     RUN(test_who_catches_up_leaves_out_what_is_gone_by_now);

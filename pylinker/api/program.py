@@ -16,7 +16,19 @@ import wasmtime
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
-from pylinker.linker import RTLD_DEFAULT, RTLD_NEXT, HostImports, Limits, Linker, Locator, MainFile, SymbolInfo, read_file, start, wants_threads
+from pylinker.linker import (
+    RTLD_DEFAULT,
+    RTLD_NEXT,
+    HostImports,
+    Limits,
+    Linker,
+    Locator,
+    MainFile,
+    SymbolInfo,
+    read_file,
+    start,
+    wants_threads,
+)
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType

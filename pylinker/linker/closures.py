@@ -103,7 +103,9 @@ class Closures:
         return closure.type if closure is not None and slot in self._prepared else None
 
     def prepare(self, slot: int, type_: FuncType, function: int, environment: int) -> bool:
-        """Put a closure of this type into a slot, in every group: it calls ``function`` (a slot) with ``environment``. False: not a taken slot.
+        """Put a closure of this type into a slot, in every group: it calls ``function`` (a slot) with ``environment``.
+
+        False if the slot was not given out.
 
         Raises UnsupportedError for values that cannot be in memory, LimitError, RendezvousTimeout; what was in the slot is there still.
         """

@@ -74,7 +74,8 @@ class Groups:
     def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or abandon it.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or
+        abandon it.
         """
         self._context.check_not_instantiating()
         topology = self._context.shared.acquire_topology_token(self._context.group.state)
@@ -199,7 +200,7 @@ class _Everything:
             noted=state.closure_slots,
             closures=[each.closure for each in state.closures.values()],
         )
-        self.with_thread_locals = [module for module in state.order if module.thread_local is not None]
+        self.with_thread_locals = [module for module in state.order if module.thread_local is not None or module.makes_thread_locals]
         makes_table = independent or main is None or not main.info.tables
         self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else 0
         self.makes_stack_pointer = independent

@@ -162,7 +162,8 @@ class Linker:
     def prepare_for_instance_group(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create_instance_group`, or abandon it.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to
+        :meth:`create_instance_group`, or abandon it.
         """
         return self._groups.prepare(wants_stack=wants_stack, stack_top=stack_top)
 
@@ -239,8 +240,8 @@ class Linker:
         """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
 
         ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name, ``search`` are directories of the guest that
-        take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout among them; a guest that exits in a constructor
-        raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
+        take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout among them; a guest that exits in a
+        constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
         """
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
@@ -252,9 +253,14 @@ class Linker:
         return root
 
     def _open_again(self, name: str, mode: int) -> LoadedModule | None:
-        """Count one more handle of a library that is open, or return None if there is more to do. Under the load lock, which guards handles."""
+        """Count one more handle of a library that is open, or return None if there is more to do.
+
+        Under the load lock, which guards handles.
+        """
         module = self.state.by_name(name)
-        if module is None or not module.handles or mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
+        if module is None or not module.handles or self.context.shared.cause:
+            return None
+        if mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
             return None
         module.handles += 1
         return module

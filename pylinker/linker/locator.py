@@ -106,7 +106,8 @@ class Locator:
         for directory in self._library_path:
             yield os.path.join(directory, name), None
         for guest in guest_path:
-            yield from self._from_guest(posixpath.join(guest, name))
+            path = posixpath.join(guest, name)
+            yield from [(_shown(path), "not a valid path")] if "\0" in guest else self._from_guest(path)
         for entry in runtime_path:
             yield from self._from_runtime_path(entry, name, origin)
         for directory in self._default_path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.linker.outline import PRIVATE, outline_of
-from pylinker.wasm import Kind, SymbolFlags, has_thread_locals
+from pylinker.wasm import FuncType, Kind, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pylinker import _native
     from pylinker.linker.outline import Outline
     from pylinker.runtime.code import Code
-    from pylinker.wasm import Export, ExternType, FuncType, ModuleInfo, TagType
+    from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
 __all__ = [
     "AtExit",
@@ -40,6 +40,9 @@ __all__ = [
     "ThreadLocalCell",
     "WasiCall",
 ]
+
+
+_MAKES_BLOCK = FuncType((), ("i32",))
 
 
 class Definition(NamedTuple):
@@ -168,10 +171,9 @@ class LoadedModule:
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
     ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``native``
     (what the core instantiates), ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported functions),
-    ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the
-    load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function
-    index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its
-    destructors run).
+    ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the load lock: ``handles`` (open
+    ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function index -> table
+    slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
     """
 
     __slots__ = (
@@ -351,15 +353,15 @@ class LoadedModule:
         return known if known is not None else next((function for function, own in self.slots.items() if own == slot), None)
 
     @property
-    def thread_local_initializer(self) -> str | None:
-        """The exported function that makes a thread-local block at an address: wasm-ld's own or, where that is hidden, WASIX's."""
-        return next((name for name in ("__wasm_init_tls", "__wasix_init_tls") if name in self.info.exports), None)
+    def makes_thread_locals(self) -> bool:
+        """Whether the module makes the thread-local blocks of other threads itself, as libraries of WASIX do: it shows no other way."""
+        return self.thread_local is None and not self.is_main and self.lifecycle_function("__wasix_init_tls", _MAKES_BLOCK)
 
     @property
     def thread_local(self) -> tuple[int, int] | None:
         """Size and alignment (bytes) of the module's thread-local block, or None if it has none that it can initialise."""
         exports = self.info.exports
-        if self.thread_local_initializer is None or "__tls_size" not in exports:
+        if "__wasm_init_tls" not in exports or "__tls_size" not in exports:
             return None
         values = [1, 1]
         for index, name in enumerate(("__tls_size", "__tls_align")):
@@ -374,7 +376,7 @@ class LoadedModule:
 
         Without a way to initialise a block, all threads would silently share one.
         """
-        if self.thread_local is None and has_thread_locals(self.info):
+        if self.thread_local is None and not self.makes_thread_locals and has_thread_locals(self.info):
             raise UnsupportedError(
                 f"{self.name} has thread-local data but exports no way to initialise it in another thread; link it with "
                 "--export=__wasm_init_tls --export=__tls_base --export=__tls_size --export=__tls_align",

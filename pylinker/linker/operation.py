@@ -47,7 +47,10 @@ class SlotPatch:
 
 @dataclass(frozen=True, slots=True)
 class ThreadLocalBlock:
-    """Where the thread-local data of ``module`` is for the group with this number: ``size`` bytes at ``address``."""
+    """Where the thread-local data of ``module`` is for the group with this number: ``size`` bytes at ``address``.
+
+    Or the module makes it itself: the address is ``_native.BLOCK_OWN``.
+    """
 
     group: int
     module: LoadedModule

@@ -153,10 +153,11 @@ def _roles(module: LoadedModule) -> dict[str, int]:
         export = info.exports.get(name)
         if export is not None and export.kind is Kind.GLOBAL and info.export_type(export) == _MUTABLE_ADDRESS:
             roles[role] = positions[name]
+    if module.makes_thread_locals:
+        roles["tls_make"] = positions["__wasix_init_tls"]
     if module.thread_local is not None:
-        initializer = module.thread_local_initializer
-        if initializer is not None and module.lifecycle_function(initializer, _ONE_ADDRESS):
-            roles["tls_init"] = positions[initializer]
+        if module.lifecycle_function("__wasm_init_tls", _ONE_ADDRESS):
+            roles["tls_init"] = positions["__wasm_init_tls"]
         if module.lifecycle_function("__wasm_apply_tls_relocs", _NOTHING):
             roles["tls_relocs"] = positions["__wasm_apply_tls_relocs"]
     return roles

@@ -57,13 +57,14 @@ class Signals:
     def hear(self) -> bool:
         """Hear all that waits, each with its handler; a signal is not heard again while its own handler runs.
 
-        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal that ends the program, and what a handler
-        raises.
+        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal that ends the program, and what a
+        handler raises.
         """
         context, group = self._context(), self._group()
         if context is None or group is None:
             return False
-        while (signal := next((each for each in self._pending if each not in self._heard), None)) is not None:
+        # A list of them: others post meanwhile.
+        while (signal := next((each for each in list(self._pending) if each not in self._heard), None)) is not None:
             if not context.may_call_linker:
                 return True
             if self.handler is None and context.state.hears_signals:

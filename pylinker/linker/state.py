@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
+from pylinker._native import BLOCK_OWN
 from pylinker.errors import LimitError
 from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
@@ -235,7 +236,7 @@ class LinkerState:
         """Give a group its thread-local block of a module, or None if the module has no thread-local data."""
         wanted = module.thread_local
         if wanted is None:
-            return None
+            return ThreadLocalBlock(group, module, BLOCK_OWN, 0) if module.makes_thread_locals else None
         size, alignment = wanted
         if alignment > _PAGE:
             raise LimitError(f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}", module=module.name)

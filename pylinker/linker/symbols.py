@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pylinker.errors import LinkError, SignatureMismatchError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.operation import ResolveFunction, SlotPatch
 from pylinker.wasm import Kind
 
@@ -111,7 +111,14 @@ class Symbols:
         value = module.data_value(export)
         if value is not None and module.is_thread_local(export):
             with self._context.reading():
-                value += self._context.group.tls_base(module)
+                base = self._context.group.tls_base(module)
+            if not base:  # it has one, but says nowhere where
+                raise SymbolNotFoundError(
+                    f"{module.name}: {export.name} is thread-local, and the module does not export __tls_base",
+                    module=module.name,
+                    symbol=export.name,
+                )
+            value += base
         return value
 
     def _new_slot(self, definition: Definition) -> int:

@@ -5,7 +5,8 @@ least recently used go first) and on disk. An entry on disk is machine code that
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
   configuration, the platform, whether waits were rewritten);
-* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, and the code): a damaged, truncated, renamed or older entry is compiled anew;
+* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, and the code): a damaged, truncated,
+  renamed or older entry is compiled anew;
 * a directory or file that another user owns or may write is not read (POSIX);
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins.
 """

@@ -34,8 +34,8 @@ CAPTURE: Final = -1
 DEVNULL: Final = -3
 """Throw away what the guest writes."""
 
-# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard; those that a guest calls in
-# loops; and the one that writes lines.
+# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard; those that a guest calls
+# in loops; and the one that writes lines.
 _KINDS = {
     "poll_oneoff": _native.WASI_POLL,
     "fd_read": _native.WASI_READ,
