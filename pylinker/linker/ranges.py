@@ -52,6 +52,8 @@ class RangeAllocator:
     def allocate(self, size: int, alignment: int) -> int | None:
         """Give out ``size`` (> 0) units at a multiple of ``alignment``, or None if no free range fits."""
         for index, (start, stop) in enumerate(self._free):
+            if stop - start < size:
+                continue  # most are what was left over beside something
             base = align_up(start, alignment)
             if base + size <= stop:
                 self._free[index : index + 1] = [part for part in ((start, base), (base + size, stop)) if part[0] < part[1]]
