@@ -13,6 +13,11 @@ pl_group *pl_group_of_thread(void) {
     return own_group;
 }
 
+uintptr_t pl_handle_of_thread(void) {
+    const pl_group *group = pl_group_of_thread();
+    return group == NULL ? 0 : pl_group_handle(group);
+}
+
 static void *run(void *argument) {
     pl_thread *thread = argument;
     own_group = pl_instances_group(thread->instances);

@@ -34,5 +34,7 @@ int pl_thread_start(pl_thread *thread);
 void pl_group_enter_thread(pl_group *group);
 /* Whose thread the calling thread is, or NULL. */
 pl_group *pl_group_of_thread(void);
+/* The handle of that group, or 0. */
+uintptr_t pl_handle_of_thread(void);
 
 #endif

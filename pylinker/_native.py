@@ -547,6 +547,11 @@ class Shared:
         """How many receivers the buses of barriers and of operations have."""
         return int(lib.pl_bus_receivers(self._barriers)), int(lib.pl_bus_receivers(self._operations))
 
+    @property
+    def num_groups(self) -> int:
+        """How many groups there are."""
+        return int(lib.pl_bus_receivers(self._operations))
+
     def changed(self) -> None:
         """Note, under the write lock, that names may mean something else from now on."""
         lib.pl_shared_changed(self.pointer)
@@ -1023,6 +1028,16 @@ def memory_write(context: Context, memory: Extern, address: int, data: memoryvie
     ffi.memmove(lib.pl_memory_data(context, memory) + address, data, len(data))
 
 
+_ZEROS = bytes(1 << 20)
+
+
+def memory_zero(context: Context, memory: Extern, address: int, size: int) -> None:
+    """Fill ``size`` bytes at ``address`` with zeros; the caller has checked that they are inside."""
+    start = lib.pl_memory_data(context, memory) + address
+    for done in range(0, size, len(_ZEROS)):
+        ffi.memmove(start + done, _ZEROS, min(size - done, len(_ZEROS)))
+
+
 # What a group has
 
 
@@ -1126,13 +1141,34 @@ def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | No
     return SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
 
 
+class Shape:
+    """What of a Library follows from its module's bytes alone, to be filled in once.
+
+    ``slot_exports`` are the exported functions that get slots of their own, ``roles`` the exports with a role of their own, by the name of
+    the C member without ``export_``; exports are counted in the module's order.
+    """
+
+    __slots__ = ("_kept", "parts")
+
+    def __init__(self, names: ExportNames, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
+        parts = self.parts = ffi.new("pl_library_parts *")
+        slots = ffi.from_buffer("uint32_t[]", slot_exports)
+        self._kept = names, slots
+        parts.names = names.text
+        parts.offsets = names.offsets
+        parts.export_count = names.count
+        parts.slot_exports = slots
+        parts.slot_count = len(slot_exports)
+        for role in ("memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs", "tls_make"):
+            setattr(parts, f"export_{role}", roles.get(role, -1))
+
+
 class Library:
     """A module as every group instantiates it (``csrc/library.h``).
 
-    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` the packed sources of all imports, ``slot_exports`` the
-    exported functions that get slots from ``slot_base`` on, ``roles`` the exports with a role of their own, by the name of the C member
-    without ``export_``; exports are counted in the module's order. ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. The caller keeps code and names.
+    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` the packed sources of all imports, ``slot_base`` the first
+    of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
+    says that waits of the code were. The caller keeps the code.
     """
 
     def __init__(
@@ -1143,39 +1179,28 @@ class Library:
         trampoline_count: int,
         resolver: int,
         sources: bytes,
-        names: ExportNames,
-        slot_exports: array.array[int],
-        slot_base: int,
+        shape: Shape,
+        slot_base: int | None,
         place: int,
-        roles: Mapping[str, int],
         handles: Sequence[int],
         rewritten: bool,
     ) -> None:
         self.handles = handles
-        self._names = names
-        parts = ffi.new("pl_library_parts *")
+        self._shape = shape
+        parts = ffi.new("pl_library_parts *", shape.parts[0])
         parts.code = ffi.cast("pl_module *", code)
-        parts.trampolines = ffi.cast("pl_module *", trampolines)
-        parts.trampoline_count = trampoline_count
-        parts.resolver = resolver
+        if trampoline_count:
+            parts.trampolines = ffi.cast("pl_module *", trampolines)
+            parts.trampoline_count = trampoline_count
+            parts.resolver = resolver
         packed = ffi.from_buffer(sources)
         parts.sources = ffi.cast("pl_source *", packed)
         parts.source_count = len(sources) // SOURCE.size
-        parts.names = names.text
-        parts.offsets = names.offsets
-        parts.export_count = names.count
-        slots = ffi.from_buffer("uint32_t[]", slot_exports)
-        parts.slot_exports = slots
-        parts.slot_count = len(slot_exports)
-        parts.slot_base = slot_base
+        if slot_base is None:
+            parts.slot_count = 0
+        else:
+            parts.slot_base = slot_base
         parts.place = place
-        parts.export_memory = roles.get("memory", -1)
-        parts.export_table = roles.get("table", -1)
-        parts.export_stack_pointer = roles.get("stack_pointer", -1)
-        parts.export_tls_base = roles.get("tls_base", -1)
-        parts.export_tls_init = roles.get("tls_init", -1)
-        parts.export_tls_relocs = roles.get("tls_relocs", -1)
-        parts.export_tls_make = roles.get("tls_make", -1)
         parts.rewritten = rewritten
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
@@ -1499,8 +1524,7 @@ def start_thread(instances: Instances, func: Func, arguments: Sequence[int], end
 
 def current_member() -> int:
     """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
-    group = lib.pl_group_of_thread()
-    return 0 if group == ffi.NULL else int(lib.pl_group_handle(group))
+    return int(lib.pl_handle_of_thread())
 
 
 # Calls from Python

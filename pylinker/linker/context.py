@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
+    from pylinker.sync import InstanceGroupState
 
 __all__ = ["Change", "LinkContext"]
 
@@ -29,10 +30,17 @@ _LOAD_SLICE = 0.05
 class Change:
     """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock."""
 
-    __slots__ = ("_context", "guard", "topology")
+    __slots__ = ("_context", "_group_state", "guard", "topology")
 
-    def __init__(self, context: LinkContext, topology: TopologyToken, guard: WriteGuard[LinkerState]) -> None:
+    def __init__(
+        self,
+        context: LinkContext,
+        group_state: InstanceGroupState[DlOperation],
+        topology: TopologyToken,
+        guard: WriteGuard[LinkerState],
+    ) -> None:
         self._context = context
+        self._group_state = group_state
         self.topology = topology
         self.guard = guard
 
@@ -50,7 +58,7 @@ class Change:
                 self.topology,
                 operation,
                 self.guard,
-                context.group.state,
+                self._group_state,
                 commit=commit,
                 timeout=context.timeout,
                 wake=bump_epoch if context.preempt else None,
@@ -83,10 +91,10 @@ class _Exclusive:
 
     def __enter__(self) -> Change:
         context = self._context
-        context.check_not_instantiating()
-        topology, guard = context.shared.write_linker_state_with_topology(context.group.state)
+        state = context.check_not_instantiating().state
+        topology, guard = context.shared.write_linker_state_with_topology(state)
         context.changer = threading.get_ident()
-        self._change = Change(context, topology, guard)
+        self._change = Change(context, state, topology, guard)
         return self._change
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
@@ -99,6 +107,26 @@ class _Exclusive:
                 context.changer = None
             if change.topology.is_held:
                 change.topology.release()
+
+
+class _Loading:
+    """The load lock, from entering to leaving."""
+
+    __slots__ = ("_context", "_lock")
+
+    def __init__(self, context: LinkContext, lock: threading.RLock) -> None:
+        self._context = context
+        self._lock = lock
+
+    def __enter__(self) -> InstanceGroup:
+        group = self._context.check_not_instantiating()
+        while not self._lock.acquire(timeout=_LOAD_SLICE):
+            if self._context.shared.cause:
+                raise self._context.shared.aborted()
+        return group
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        self._lock.release()
 
 
 class LinkContext:
@@ -158,10 +186,15 @@ class LinkContext:
         """Whether the calling thread is not in the middle of a load, where its guest must not come to the linker."""
         return self.changer != threading.get_ident() and not self.group.state.member.is_replaying
 
-    def check_not_instantiating(self) -> None:
-        """Refuse a guest that calls the linker from a start function or a relocation: its thread holds the lock already."""
-        if not self.may_call_linker:
+    def check_not_instantiating(self) -> InstanceGroup:
+        """Return the calling thread's group.
+
+        Refuses a guest that calls the linker from a start function or a relocation, with a LinkError: its thread holds the lock already.
+        """
+        group = self.group
+        if self.changer == threading.get_ident() or group.state.member.is_replaying:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
+        return group
 
     @contextmanager
     def creating(self) -> Iterator[None]:
@@ -189,18 +222,10 @@ class LinkContext:
         with self.shared.read_linker_state(state):
             yield
 
-    @contextmanager
-    def loading(self) -> Iterator[None]:
+    def loading(self) -> _Loading:
         """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.
 
         So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
-        parked; it gets SynchronizationAborted if the linker is given up.
+        parked; it gets SynchronizationAborted if the linker is given up. A context manager that yields the calling thread's group.
         """
-        self.check_not_instantiating()
-        while not self._load_lock.acquire(timeout=_LOAD_SLICE):
-            if self.shared.cause:
-                raise self.shared.aborted()
-        try:
-            yield
-        finally:
-            self._load_lock.release()
+        return _Loading(self, self._load_lock)

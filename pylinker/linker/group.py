@@ -247,11 +247,13 @@ class InstanceGroup:
     def relocate(self, module: LoadedModule) -> None:
         """Apply a module's relocations. Runs guest code of the module."""
         for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
-            self._run(module, name)
+            if name in module.info.exports:
+                self._run(module, name)
 
     def construct(self, module: LoadedModule) -> None:
         """Run a module's constructors."""
-        if not self._run(module, "_initialize"):
+        exports = module.info.exports
+        if not ("_initialize" in exports and self._run(module, "_initialize")) and "__wasm_call_ctors" in exports:
             self._run(module, "__wasm_call_ctors")
 
     def _run(self, module: LoadedModule, name: str) -> bool:

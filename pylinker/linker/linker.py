@@ -76,6 +76,29 @@ _COMMAND = FuncType((), ())
 _THREAD_START = FuncType(("i32", "i32"), ())
 
 
+class _Journal:
+    """Around a load: the list of what its constructors open, to be closed if it fails, or if a load around it fails."""
+
+    __slots__ = ("_group", "_journals", "_opened")
+
+    def __init__(self, journals: dict[int, list[list[LoadedModule]]], group: InstanceGroup) -> None:
+        self._journals = journals  # by group
+        self._group = group.state.number
+        self._opened: list[LoadedModule] = []
+
+    def __enter__(self) -> list[LoadedModule]:
+        self._journals.setdefault(self._group, []).append(self._opened)
+        return self._opened
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        journals = self._journals[self._group]
+        journals.pop()
+        if not journals:
+            del self._journals[self._group]  # groups come and go
+        elif kind is None:
+            journals[-1] += self._opened
+
+
 class Linker:
     """The dynamic linker of one program.
 
@@ -214,19 +237,19 @@ class Linker:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
         for module in plan.scope:
             module.permanent = True
-        with self.context.loading(), self._journal() as opened:
+        with self.context.loading() as group, _Journal(self._opened, group) as opened:
             with self.context.exclusive() as change:
-                promoted = self._instantiate(change, plan, operation, global_=True, bind_now=self.bind_now)
-            self._construct(plan, promoted, opened)
+                promoted = self._instantiate(change, group, plan, operation, global_=True, bind_now=self.bind_now)
+            self._construct(group, plan, promoted, opened)
 
     def load_later(self, plan: LoadPlan) -> None:
         """Load libraries next to a main module that chose its own addresses and runs already."""
         for module in plan.scope:
             module.permanent = True
-        with self.context.loading(), self._journal() as opened:
+        with self.context.loading() as group, _Journal(self._opened, group) as opened:
             with self.context.exclusive() as change:
-                promoted = self._load(change, plan, RTLD_GLOBAL)
-            self._construct(plan, promoted, opened)
+                promoted = self._load(change, group, plan, RTLD_GLOBAL)
+            self._construct(group, plan, promoted, opened)
 
     def load_module(
         self,
@@ -245,11 +268,12 @@ class Linker:
         """
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
-        with self.context.loading():
-            root = self._open_again(name, mode) or self._open(Request(name, requester, trusted=trusted, search=search), mode)
-        journals = self._opened.get(self.group.state.number)
-        if journals:
-            journals[-1].append(root)
+        with self.context.loading() as group:
+            root = self._open_again(name, mode) or self._open(group, Request(name, requester, trusted=trusted, search=search), mode)
+        if self._opened:
+            journals = self._opened.get(group.state.number)
+            if journals:
+                journals[-1].append(root)
         return root
 
     def _open_again(self, name: str, mode: int) -> LoadedModule | None:
@@ -265,21 +289,21 @@ class Linker:
         module.handles += 1
         return module
 
-    def _open(self, request: Request, mode: int) -> LoadedModule:
+    def _open(self, group: InstanceGroup, request: Request, mode: int) -> LoadedModule:
         """Do all of that which :meth:`load_module` does, under the load lock."""
-        with self._journal() as opened:
+        with _Journal(self._opened, group) as opened:
             # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
             plan = self.new_plan()
             root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
             with self.context.exclusive() as change:
-                promoted = self._load(change, plan, mode) if plan.new else []
+                promoted = self._load(change, group, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:
                     self.state.add_to_global_scope(reachable(root))
                 root.handles += 1
                 if mode & RTLD_NODELETE:
                     root.permanent = True
             if plan.new:
-                self._construct(plan, promoted, opened)
+                self._construct(group, plan, promoted, opened)
         return root
 
     def _loaded(self, request: Request) -> LoadedModule:
@@ -291,25 +315,8 @@ class Linker:
                 raise LibraryNotFoundError(request.name, searched=[(located.path, "is not loaded, and RTLD_NOLOAD was given")])
         return module
 
-    @contextmanager
-    def _journal(self) -> Iterator[list[LoadedModule]]:
-        """Remember what constructors open during a load, to be closed if it fails, or if a load around it fails."""
-        number = self.group.state.number
-        journals = self._opened.setdefault(number, [])
-        opened: list[LoadedModule] = []
-        journals.append(opened)
-        try:
-            yield opened
-        finally:
-            journals.pop()
-            if not journals:
-                del self._opened[number]  # groups come and go
-        if journals:
-            journals[-1] += opened
-
-    def _load(self, change: Change, plan: LoadPlan, mode: int) -> list[LoadedModule]:
+    def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
-        group = self.group
         if not group.has_table:
             group.table  # noqa: B018 - raises the error that says how to link the main module
         self.state.table.note_size(group.table_size)
@@ -320,15 +327,16 @@ class Linker:
                 plan.place(module)
                 module.local_scope = plan.scope
             operation = plan.resolve(bind_now=bind_now)
-            self._meet_memory(plan.new)
+            self._meet_memory(group, plan.new)
         except BaseException:
             plan.undo()
             raise
-        return self._instantiate(change, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
+        return self._instantiate(change, group, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
 
-    def _instantiate(self, change: Change, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool) -> list[LoadedModule]:
+    def _instantiate(
+        self, change: Change, group: InstanceGroup, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool
+    ) -> list[LoadedModule]:
         """Instantiate and relocate in this group, then in all; returns the modules that are new in the global scope."""
-        group = self.group
         promoted: list[LoadedModule] = []
 
         def commit() -> None:
@@ -366,14 +374,15 @@ class Linker:
         for module in operation.modules:
             module.check_thread_locals()
             blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
-        return dataclasses.replace(operation, blocks=tuple(filter(None, blocks)))
+        made = tuple(filter(None, blocks))
+        return dataclasses.replace(operation, blocks=made) if made else operation
 
-    def _construct(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+    def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
         """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
         try:
             for module in sorted(plan.new, key=lambda each: each.is_main):
                 if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
-                    self.group.construct(module)
+                    group.construct(module)
                 module.initialized = next(self._initialized)
         except BaseException:
             self._roll_back(plan, promoted, opened)
@@ -454,19 +463,19 @@ class Linker:
 
         change.publish(operation, commit)
 
-    def _meet_memory(self, modules: Iterable[LoadedModule]) -> None:
+    def _meet_memory(self, group: InstanceGroup, modules: Iterable[LoadedModule]) -> None:
         """Grow the memory to the minimum that modules import; what is added is theirs to be placed in."""
         for module in modules:
             for memory in module.outline.memories:
-                if memory.limits.shared != self.group.memory_is_shared:
+                if memory.limits.shared != group.memory_is_shared:
                     raise SignatureMismatchError(
                         module=module.name,
                         symbol="memory",
                         wanted=str(memory),
                         provider="the program",
-                        found="shared" if self.group.memory_is_shared else "not shared",
+                        found="shared" if group.memory_is_shared else "not shared",
                     )
-                missing = memory.limits.minimum * _PAGE - self.group.memory_size
+                missing = memory.limits.minimum * _PAGE - group.memory_size
                 if missing > 0:
                     self.state.memory.reserve(missing, module=module.name)
 

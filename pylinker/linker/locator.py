@@ -27,6 +27,9 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 _PATH_MAX = 4096
 _NAME_MAX = 255
 
+_NO_NAMES = frozenset({"", ".", ".."})
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
 """Directories of the guest that are searched at last, where they were opened for it."""
 
@@ -61,8 +64,9 @@ class Locator:
         self._guest_library_path = [each for each in guest_library_path.split(":") if each]
         self._path_length = path_length
         granted = [*self._library_path, *self._default_path, *self._guest_dirs.values()]
-        self._real = {each: os.path.realpath(each) for each in granted}
-        self._granted = tuple(dict.fromkeys(self._real.values()))
+        real = {each: os.path.realpath(each) for each in granted}
+        self._granted = tuple(dict.fromkeys(real.values()))
+        self._prefixes = {each: os.path.join(path, "") for each, path in real.items()}
 
     def find(
         self,
@@ -86,8 +90,7 @@ class Locator:
         searched: list[tuple[str, str]] = []
         guest_path = self._guest_library_path if search is None else search
         for path, reason in self._candidates(name, origin, runtime_path, guest_path, trusted=trusted):
-            real = self._resolved(path)
-            problem = reason or self._file_problem(real, trusted=trusted and os.sep in name)
+            real, problem = (path, reason) if reason else self._look(path, trusted=trusted and os.sep in name)
             if problem is None:
                 return Located(name, real)
             searched.append((path, problem))
@@ -157,18 +160,23 @@ class Locator:
             return "the name is too long"
         return None
 
-    def _resolved(self, path: str) -> str:
-        """Return a path with its links resolved. A file right in a granted directory costs one look at it: the directory is known."""
-        directory, name = os.path.split(path)
-        real = self._real.get(directory)
-        if real is not None and name not in ("", ".", ".."):
-            candidate = os.path.join(real, name)
+    def _look(self, path: str, *, trusted: bool) -> tuple[str, str | None]:
+        """Return a path with its links resolved, and what keeps the file from being read, or None.
+
+        A file right in a granted directory costs one look at it: the directory is known.
+        """
+        directory, _, name = path.rpartition(os.sep)
+        prefix = self._prefixes.get(directory)
+        if prefix is not None and name not in _NO_NAMES:
+            real = prefix + name
             try:
-                if not stat.S_ISLNK(os.lstat(candidate).st_mode):
-                    return candidate
-            except OSError:
-                return candidate
-        return os.path.realpath(path)
+                mode = os.lstat(real).st_mode
+            except OSError as error:
+                return real, _reason(error)
+            if not stat.S_ISLNK(mode):
+                return real, _mode_problem(real, mode)
+        real = os.path.realpath(path)
+        return real, self._file_problem(real, trusted=trusted)
 
     def _file_problem(self, real: str, *, trusted: bool) -> str | None:
         # Before anything else: a guest must not learn what exists elsewhere.
@@ -176,11 +184,17 @@ class Locator:
             return "leads out of the directories that were granted"
         try:
             mode = os.stat(real).st_mode
-        except FileNotFoundError:
-            return "no such file"
         except OSError as error:
-            return (error.strerror or str(error)).lower()
-        return _kind_problem(mode) or (None if os.access(real, os.R_OK) else "permission denied")
+            return _reason(error)
+        return _mode_problem(real, mode)
+
+
+def _reason(error: OSError) -> str:
+    return "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+
+
+def _mode_problem(path: str, mode: int) -> str | None:
+    return _kind_problem(mode) or (None if os.access(path, os.R_OK) else "permission denied")
 
 
 def read_regular(path: str, limit: int) -> bytes | None:
@@ -188,7 +202,7 @@ def read_regular(path: str, limit: int) -> bytes | None:
 
     Never blocks, as opening a FIFO would.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, _READING)
     try:
         status = os.fstat(handle)
         problem = _kind_problem(status.st_mode)

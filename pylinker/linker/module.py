@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.linker.outline import PRIVATE, outline_of
-from pylinker.wasm import FuncType, Kind, SymbolFlags, has_thread_locals
+from pylinker.wasm import FuncType, Kind, SymbolFlags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pylinker import _native
-    from pylinker.linker.outline import Outline
     from pylinker.runtime.code import Code
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
@@ -167,7 +166,7 @@ class AtExit(NamedTuple):
 class LoadedModule:
     """One module of the program.
 
-    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info`` and ``code``, ``number`` (order of
+    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info``, ``outline`` and ``code``, ``number`` (order of
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
     ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``native``
     (what the core instantiates), ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported functions),
@@ -180,7 +179,6 @@ class LoadedModule:
         "__weakref__",
         "_bases",
         "_function_of",
-        "_outline",
         "_slot_of",
         "at_exit",
         "bound",
@@ -201,6 +199,7 @@ class LoadedModule:
         "native",
         "needed",
         "number",
+        "outline",
         "path",
         "permanent",
         "place",
@@ -217,6 +216,7 @@ class LoadedModule:
         self.name = name
         self.path = path
         self.info = info
+        self.outline = outline_of(info)
         self.code = code
         self.number = number
         self.is_main = is_main
@@ -243,20 +243,12 @@ class LoadedModule:
         self.slot_base = 0
         self.trampolines: Code | None = None
         self.host_handles: dict[str, int] = {}
-        self._outline: Outline | None = None
         self._slot_of: dict[int, int] | None = None
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
 
     def __repr__(self) -> str:
         return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
-
-    @property
-    def outline(self) -> Outline:
-        """The module's exports as the core counts them."""
-        if self._outline is None:
-            self._outline = outline_of(self.info)
-        return self._outline
 
     @property
     def origin(self) -> str | None:
@@ -353,30 +345,26 @@ class LoadedModule:
         return known if known is not None else next((function for function, own in self.slots.items() if own == slot), None)
 
     @property
-    def makes_thread_locals(self) -> bool:
-        """Whether the module makes the thread-local blocks of other threads itself, as libraries of WASIX do: it shows no other way."""
-        return self.thread_local is None and not self.is_main and self.lifecycle_function("__wasix_init_tls", _MAKES_BLOCK)
-
-    @property
     def thread_local(self) -> tuple[int, int] | None:
         """Size and alignment (bytes) of the module's thread-local block, or None if it has none that it can initialise."""
-        exports = self.info.exports
-        if "__wasm_init_tls" not in exports or "__tls_size" not in exports:
-            return None
-        values = [1, 1]
-        for index, name in enumerate(("__tls_size", "__tls_align")):
-            export = exports.get(name)
-            init = self.info.global_init(export.index) if export is not None and export.kind is Kind.GLOBAL else None
-            value = init.evaluate(self._base) if init is not None else None
-            values[index] = value if value is not None else 1
-        return (values[0], max(1, values[1])) if values[0] else None
+        return self.outline.thread_local
+
+    @property
+    def makes_thread_locals(self) -> bool:
+        """Whether the module makes the thread-local blocks of other threads itself, as libraries of WASIX do: it shows no other way."""
+        return (
+            "__wasix_init_tls" in self.info.exports
+            and self.outline.thread_local is None
+            and not self.is_main
+            and self.lifecycle_function("__wasix_init_tls", _MAKES_BLOCK)
+        )
 
     def check_thread_locals(self) -> None:
         """Refuse a module whose thread-local data a second thread could not have for itself. Raises UnsupportedError.
 
         Without a way to initialise a block, all threads would silently share one.
         """
-        if self.thread_local is None and not self.makes_thread_locals and has_thread_locals(self.info):
+        if self.outline.thread_local is None and not self.makes_thread_locals and self.outline.has_thread_locals:
             raise UnsupportedError(
                 f"{self.name} has thread-local data but exports no way to initialise it in another thread; link it with "
                 "--export=__wasm_init_tls --export=__tls_base --export=__tls_size --export=__tls_align",

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker import _native
-from pylinker.wasm import FuncType, Kind, MemoryType, SymbolFlags, TableType
+from pylinker.wasm import FuncType, Kind, MemoryType, SymbolFlags, TableType, has_thread_locals
 
 if TYPE_CHECKING:
     from pylinker.wasm import Export, ModuleInfo
@@ -57,10 +57,26 @@ class Outline:
     Attributes: ``names``, ``positions`` (name -> number), ``symbols`` (what the module defines, by name), ``functions`` (those of them that
     are functions: number, type, and place among the slots or None), ``data`` (those that are data at a fixed place), ``slot_exports``
     (numbers of the exported functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``memories``
-    and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX).
+    and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and alignment, in bytes, of
+    the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told), ``shapes``
+    (:class:`pylinker._native.Shape`, as main and as library).
     """
 
-    __slots__ = ("data", "functions", "memories", "names", "positions", "slot_exports", "slot_order", "symbols", "tables", "wasix")
+    __slots__ = (
+        "data",
+        "functions",
+        "has_thread_locals",
+        "memories",
+        "names",
+        "positions",
+        "shapes",
+        "slot_exports",
+        "slot_order",
+        "symbols",
+        "tables",
+        "thread_local",
+        "wasix",
+    )
 
     def __init__(self, info: ModuleInfo) -> None:
         exports = info.exports
@@ -83,6 +99,9 @@ class Outline:
                     order[index] = len(order)
                     self.slot_exports.append(position)
         self._define(info)
+        self.thread_local = _thread_local(info)
+        self.shapes: dict[bool, _native.Shape] = {}
+        self.has_thread_locals = has_thread_locals(info)
 
     def _define(self, info: ModuleInfo) -> None:
         """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""
@@ -111,6 +130,20 @@ class Outline:
                     absolute = info.dylink is None or bool(flags.get(name, 0) & SymbolFlags.ABSOLUTE)
                     self.data[name] = Datum(own, not absolute)
             self.symbols[name] = export
+
+
+def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
+    """Return size and alignment of the thread-local block, or None if there is none that the module can initialise."""
+    exports = info.exports
+    if "__wasm_init_tls" not in exports or "__tls_size" not in exports:
+        return None
+    values = [1, 1]
+    for index, name in enumerate(("__tls_size", "__tls_align")):
+        export = exports.get(name)
+        init = info.global_init(export.index) if export is not None and export.kind is Kind.GLOBAL else None
+        value = init.evaluate(lambda _base: None) if init is not None else None
+        values[index] = value if value is not None else 1
+    return (values[0], max(1, values[1])) if values[0] else None
 
 
 def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:

@@ -177,6 +177,9 @@ class LoadPlan:
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:
         """Fill ``new``: dependencies first; in a cycle, the module reached first comes last, as with ``ld.so``."""
+        if len(self.scope) == 1:
+            self.new += self._added
+            return
         done: set[LoadedModule] = set()
         added = set(self._added)
         for root in roots:

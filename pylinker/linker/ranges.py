@@ -45,6 +45,13 @@ class RangeAllocator:
         """Units owned and not given out."""
         return sum(stop - start for start, stop in self._free)
 
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` units fit side by side into the last free range, which is most often the largest."""
+        if not self._free:
+            return not size
+        start, stop = self._free[-1]
+        return stop - start >= size
+
     def extend(self, start: int, stop: int) -> None:
         """Take over the range ``[start, stop)``."""
         self._insert(start, stop)
@@ -54,9 +61,16 @@ class RangeAllocator:
         for index, (start, stop) in enumerate(self._free):
             if stop - start < size:
                 continue  # most are what was left over beside something
-            base = align_up(start, alignment)
+            base = -(-start // alignment) * alignment
             if base + size <= stop:
-                self._free[index : index + 1] = [part for part in ((start, base), (base + size, stop)) if part[0] < part[1]]
+                if base + size < stop:
+                    self._free[index] = (base + size, stop)
+                    if start < base:
+                        self._free.insert(index, (start, base))
+                elif start < base:
+                    self._free[index] = (start, base)
+                else:
+                    del self._free[index]
                 self.used += size
                 return base
         return None

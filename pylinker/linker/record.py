@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -95,11 +94,9 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         trampoline_count=len(module.plt),
         resolver=resolver,
         sources=b"".join([source if source.__class__ is bytes else _packed(source, tags, host) for source in module.sources]),
-        names=outline.names,
-        slot_exports=outline.slot_exports if module.has_slots else array.array("I"),
-        slot_base=module.slot_base,
+        shape=outline.shapes.get(module.is_main) or _new_shape(module),
+        slot_base=module.slot_base if module.has_slots else None,
         place=_place(module),
-        roles=_roles(module),
         handles=handles,
         rewritten=module.code.rewritten,
     )
@@ -137,6 +134,11 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
     if isinstance(source, OwnTag):
         return pack_source(Source.TAG, tags[source], type_address=tag_type(source.type))
     raise InternalError(f"no source: {source!r}")
+
+
+def _new_shape(module: LoadedModule) -> _native.Shape:
+    outline = module.outline
+    return outline.shapes.setdefault(module.is_main, _native.Shape(outline.names, outline.slot_exports, _roles(module)))
 
 
 def _roles(module: LoadedModule) -> dict[str, int]:

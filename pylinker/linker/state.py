@@ -58,8 +58,11 @@ class MemoryAllocator:
 
         LimitError if the limit does not allow that; the memory has not grown then.
         """
+        wanted = [(size, alignment) for size, alignment in wanted if size]
+        if self._ranges.has_room(sum(size + alignment - 1 for size, alignment in wanted)):
+            return
         ranges = self._ranges.copy()
-        missing = sum(align_up(size, _PAGE) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None)
+        missing = sum(align_up(size, _PAGE) for size, alignment in wanted if ranges.allocate(size, alignment) is None)
         if memory_size + missing > self._limit:
             raise LimitError(
                 f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}", module=module

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory"]
 
-_ZEROS = bytes(1 << 20)
-
 
 class Memory:
     """Bounds-checked access to guest memory; addresses and sizes are in bytes.
@@ -83,11 +81,9 @@ class Memory:
 
     def zero(self, address: int, size: int) -> None:
         """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
-        view = self.view()
-        self._check(len(view), address, size)
-        for start in range(address, address + size, len(_ZEROS)):
-            stop = min(start + len(_ZEROS), address + size)
-            view[start:stop] = _ZEROS[: stop - start]
+        extern = self._extern()
+        self._check(self._store.memory_size(extern), address, size)
+        self._store.memory_zero(extern, address, size)
 
     @staticmethod
     def _check(length: int, address: int, size: int) -> None:

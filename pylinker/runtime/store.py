@@ -158,6 +158,10 @@ class GuestStore:
         """Copy ``data`` to where it is inside the memory."""
         _native.memory_write(self.context, memory, address, data)
 
+    def memory_zero(self, memory: Extern, address: int, size: int) -> None:
+        """Fill bytes that are inside the memory with zeros."""
+        _native.memory_zero(self.context, memory, address, size)
+
     def table_size(self, table: Extern) -> int:
         """Return the number of slots."""
         return _native.table_size(self.context, table)

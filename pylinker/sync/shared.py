@@ -62,7 +62,7 @@ class LinkerShared(Generic[S, Op]):
     @property
     def num_groups(self) -> int:
         """How many groups have subscribed to the buses."""
-        return self._native.receivers[1]
+        return self._native.num_groups
 
     # Groups
 
@@ -304,13 +304,15 @@ class LinkerShared(Generic[S, Op]):
         return result == _native.ACQUIRED
 
     def _cooperatively(self, group_state: InstanceGroupState[Op], attempt: Callable[[], R | None]) -> R:
-        backoff = LinkerStateWriteBackoff()
+        backoff: LinkerStateWriteBackoff | None = None
         while True:
             if self._native.cause:
                 raise self.aborted()
             result = attempt()
             if result is not None:
                 return result
+            if backoff is None:  # most often the first attempt is the last
+                backoff = LinkerStateWriteBackoff()
             if self._native.pending(_native.SEQ_CST):
                 self.do_pending_link_operations_internal(group_state)
             backoff.pause()
