@@ -1,0 +1,345 @@
+"""What each import of a module means: symbols, cells of the GOT, trampolines, what pylinker provides. Nothing here touches a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pylinker import _native
+from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
+from pylinker.linker import wasix
+from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
+from pylinker.linker.imports import UnknownTypeError
+from pylinker.linker.module import (
+    Cell,
+    Constant,
+    Definition,
+    Direct,
+    GroupObject,
+    HostCall,
+    ImportSource,
+    LoadedModule,
+    OwnTag,
+    Plt,
+    PltEntry,
+    PythonCall,
+    ThreadLocalCell,
+    WasiCall,
+)
+from pylinker.linker.state import LinkerState
+from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TableType, TagType
+
+if TYPE_CHECKING:
+    from pylinker.linker.operation import SlotPatch
+    from pylinker.linker.plan import LoadPlan
+
+__all__ = ["Resolver", "Scope"]
+
+_WASI = "wasi_snapshot_preview1"
+_FEW = 64
+"""Imports of a load up to which each is looked for from module to module."""
+
+_DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
+_CELL = GlobalType("i32", mutable=True)
+_NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
+_TAGS = {"__cpp_exception", "__c_longjmp"}
+
+
+class Provider:
+    """A module in a scope, with what many imports ask of it close at hand; ``ready`` once it is instantiated by then."""
+
+    __slots__ = ("address", "data", "functions", "memory_base", "module", "ready", "slot_base", "used")
+
+    def __init__(self, module: LoadedModule) -> None:
+        self.module = module
+        self.functions = module.outline.functions
+        self.data = module.outline.data
+        self.memory_base = module.memory_base
+        self.slot_base = module.slot_base if module.has_slots else None
+        self.address = 0
+        self.ready = False
+        self.used = False
+
+    def become_ready(self) -> None:
+        """Note that modules which come later can import from this one directly."""
+        self.address = self.module.native.address
+        self.ready = True
+
+
+class Scope:
+    """Where a load's symbols are looked up: modules in order, and for a load with many imports, who defines each name first."""
+
+    __slots__ = ("_modules", "owners", "providers")
+
+    def __init__(self, modules: Iterable[LoadedModule], wanted: int, ready: set[LoadedModule]) -> None:
+        self._modules = list(modules)
+        self.owners: dict[str, Provider] | None = None
+        self.providers: dict[LoadedModule, Provider] = {}
+        if wanted > _FEW:
+            self.owners = {}
+            for module in reversed(self._modules):
+                provider = self.providers[module] = Provider(module)
+                if module in ready:
+                    provider.become_ready()
+                self.owners.update(dict.fromkeys(module.outline.symbols, provider))
+
+    def lookup(self, name: str) -> Definition | None:
+        """Return the first definition of a name, or None."""
+        if self.owners is not None:
+            owner = self.owners.get(name)
+            return None if owner is None else owner.module.find(name)
+        return LinkerState.lookup(name, self._modules)
+
+
+class Resolver:
+    """Decides the imports of one module."""
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        module: LoadedModule,
+        scope: Scope,
+        ready: set[LoadedModule],
+        undefined: list[UndefinedSymbol],
+        patches: list[SlotPatch],
+        notes: list[str],
+        *,
+        bind_now: bool,
+    ) -> None:
+        self._notes = notes
+        self._plan = plan
+        self._state = plan.state
+        self._module = module
+        self._ready = ready
+        self._undefined = undefined
+        self._patches = patches
+        self._bind_now = bind_now
+        self._scope = scope
+        self._plt: dict[tuple[str, str, FuncType], int] = {}
+
+    def sources(self) -> list[ImportSource]:
+        """Return what all imports mean.
+
+        Most imports of a large program are functions and data that a module defines which is there already: these are packed for the core
+        right here, and everything else goes to :meth:`source`.
+        """
+        owners = None if self._undefined else self._scope.owners
+        if owners is None:
+            return [self.source(each) for each in self._module.info.imports]
+        sources: list[ImportSource] = []
+        find, append, pack = owners.get, sources.append, _native.SOURCE.pack
+        export, cell, func = int(_native.Source.EXPORT), int(_native.Source.CELL), Kind.FUNC
+        for each in self._module.info.imports:
+            space, name, kind, type_ = each
+            if space == "env" and kind is func and name not in _DESTRUCTORS:
+                owner = find(name)
+                if owner is not None and owner.ready:
+                    function = owner.functions.get(name)
+                    if function is not None and function[1] == type_:
+                        owner.used = True
+                        append(pack(export, function[0], 0, owner.address, 0, 0))
+                        continue
+            elif space == "GOT.mem" and type_ == _CELL:
+                owner = find(name)
+                if owner is not None and (datum := owner.data.get(name)) is not None:
+                    owner.used = True
+                    value = datum[0] + owner.memory_base if datum[1] else datum[0]
+                    append(pack(cell, 0, value & 0xFFFFFFFF, 0, 0, 0))
+                    continue
+            elif space == "GOT.func" and type_ == _CELL:
+                owner = find(name)
+                if owner is not None and owner.slot_base is not None:
+                    function = owner.functions.get(name)
+                    if function is not None and function[2] is not None:
+                        owner.used = True
+                        append(pack(cell, 0, owner.slot_base + function[2], 0, 0, 0))
+                        continue
+            append(self.source(each))
+        for module, provider in self._scope.providers.items():
+            if provider.used and module is not self._module:
+                self._module.bound.add(module)
+            provider.used = False
+        return sources
+
+    def source(self, wanted: Import) -> ImportSource:
+        """Return what one import means."""
+        if wanted.kind is Kind.FUNC:
+            assert isinstance(wanted.type, FuncType)
+            return self._function(wanted, wanted.type)
+        if wanted.kind is Kind.GLOBAL:
+            assert isinstance(wanted.type, GlobalType)
+            return self._global(wanted, wanted.type)
+        if wanted.kind is Kind.MEMORY:
+            assert isinstance(wanted.type, MemoryType)
+            if wanted.type.limits.is64:
+                raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
+            if wanted.module == "env" and wanted.name == "memory":
+                return GroupObject("memory")
+        if wanted.kind is Kind.TABLE:
+            assert isinstance(wanted.type, TableType)
+            if wanted.module == "env" and wanted.name == "__indirect_function_table":
+                return GroupObject("table")
+        if wanted.kind is Kind.TAG:
+            assert isinstance(wanted.type, TagType)
+            return self._tag(wanted, wanted.type)
+        return self._missing(wanted, wanted.kind.label)
+
+    def _lookup(self, name: str) -> Definition | None:
+        return self._scope.lookup(name)
+
+    def _use(self, definition: Definition) -> None:
+        if definition.module is not self._module:
+            self._module.bound.add(definition.module)
+
+    def _is_weak(self, wanted: Import) -> bool:
+        dylink = self._module.info.dylink
+        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+
+    def _is_destructor_call(self, name: str) -> bool:
+        """Whether a library registers a destructor with this function: that is the linker's to run, whoever defines it."""
+        return name in _DESTRUCTORS and not self._module.is_main and self._module.find(name) is None
+
+    def _given(self, wanted: Import) -> bool:
+        """Whether the program's user gives a function for an import, and no module that comes later defines it."""
+        if (wanted.module, wanted.name) not in self._state.imports:
+            return False
+        return wanted.module != "env" or self._state.lookup(wanted.name, self._plan.following) is None
+
+    def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
+        callback = self._state.imports.callback(wanted.module, wanted.name, type_, importer=self._module)
+        return PythonCall(wanted.name, type_, callback.source)
+
+    def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
+        if wanted.module != "env" and self._given(wanted):
+            return self._python(wanted, type_)
+        if wanted.module == _WASI and wanted.name in WASI_PREVIEW1:
+            self._same(wanted, type_, WASI_PREVIEW1[wanted.name], "WASI preview 1")
+            return WasiCall(wanted.name)
+        if wanted.module == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
+            return found
+        definition = None
+        if wanted.module == "env":
+            provided = PROVIDED.get(wanted.name)
+            definition = None if self._is_destructor_call(wanted.name) else self._lookup(wanted.name)
+            if definition is None and self._given(wanted):
+                return self._python(wanted, type_)
+            if definition is None and provided is not None:
+                self._same(wanted, type_, provided, "pylinker")
+                return HostCall(wanted.name, provided)
+        if (wanted.module, wanted.name) == ("wasi", "thread-spawn") and self._state.threaded:
+            self._same(wanted, type_, THREAD_SPAWN, "pylinker")
+            return HostCall(wanted.name, THREAD_SPAWN)
+        if (wanted.module, wanted.name) == ("pylinker", "safepoint"):
+            self._same(wanted, type_, SAFEPOINT, "pylinker")
+            return HostCall(wanted.name, SAFEPOINT)
+        if definition is None:
+            if self._bind_now and not self._is_weak(wanted):
+                return self._missing(wanted, "function")
+        else:
+            self._same(wanted, type_, definition.type, definition.module.name)
+            self._use(definition)
+            if definition.module in self._ready:
+                return Direct(definition)
+        key = (wanted.module, wanted.name, type_)
+        if key not in self._plt:
+            self._plt[key] = len(self._module.plt)
+            self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
+        return Plt(self._plt[key])
+
+    def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:
+        """Return what a function of WASIX comes from: one that is there, or one that says it is not; None if no function can be made."""
+        provided = wasix.PROVIDED.get(wanted.name)
+        if provided is not None:
+            self._same(wanted, type_, provided, "WASIX")
+        source = wasix.source_of(wanted.name, type_)
+        if source is None and not self._bind_now and {*type_.params, *type_.results} <= _NUMBERS:
+            return HostCall(wasix.UNSUPPORTED, type_)
+        return source
+
+    def _global(self, wanted: Import, type_: GlobalType) -> ImportSource:
+        if wanted.module == "GOT.mem":
+            return self._data_cell(wanted, type_)
+        if wanted.module == "GOT.func":
+            return self._function_cell(wanted, type_)
+        if wanted.module == "env":
+            if wanted.name == "__stack_pointer":
+                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+                return GroupObject("stack_pointer")
+            constants = {"__memory_base": self._module.memory_base, "__table_base": self._module.table_base}
+            if wanted.name in constants:
+                self._same(wanted, type_, GlobalType("i32", mutable=False), "pylinker")
+                return Constant(constants[wanted.name])
+            definition = self._lookup(wanted.name)
+            if definition is not None and definition.module in self._ready:
+                self._same(wanted, type_, definition.type, definition.module.name)
+                self._use(definition)
+                return Direct(definition)
+        return self._missing(wanted, "global")
+
+    def _data_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+        definition = self._lookup(wanted.name)
+        if definition is None:
+            value = self._state.linker_symbols.get(wanted.name)
+            if value is not None:
+                return Cell(wanted.name, value)
+            if self._is_weak(wanted):
+                return Cell(wanted.name, 0)
+            return self._missing(wanted, "data")
+        value = definition.module.data_value(definition.export) if definition.export.kind is Kind.GLOBAL else None
+        if value is None:
+            raise self._mismatch(wanted, "data", definition)
+        self._use(definition)
+        if definition.module.is_thread_local(definition.export):
+            return ThreadLocalCell(definition.module, value)
+        return Cell(wanted.name, value)
+
+    def _function_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+        definition = self._lookup(wanted.name)
+        if definition is None:
+            if ("env", wanted.name) in self._state.imports:
+                return self._host_cell(wanted)
+            if self._is_weak(wanted):
+                return Cell(wanted.name, 0)
+            return self._missing(wanted, "function pointer")
+        if definition.export.kind is not Kind.FUNC:
+            raise self._mismatch(wanted, "function", definition)
+        self._use(definition)
+        return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
+
+    def _host_cell(self, wanted: Import) -> ImportSource:
+        everything = (*self._state.modules, *self._plan.new)
+        try:
+            return Cell(wanted.name, self._plan.pointers.slot_for(wanted.name, importer=self._module, modules=everything))
+        except UnknownTypeError as error:
+            self._notes.append(str(error))
+            return self._missing(wanted, "function pointer")
+
+    def _tag(self, wanted: Import, type_: TagType) -> ImportSource:
+        definition = self._lookup(wanted.name) if wanted.module == "env" else None
+        if definition is not None:
+            self._same(wanted, type_, definition.type, definition.module.name)
+            if definition.module in self._ready:
+                self._use(definition)
+                return Direct(definition)
+        if wanted.module == "env" and wanted.name in _TAGS:
+            return OwnTag(wanted.name, type_)
+        return self._missing(wanted, "tag")
+
+    def _missing(self, wanted: Import, kind: str) -> ImportSource:
+        name = wanted.name if wanted.module in ("env", "GOT.mem", "GOT.func") else f"{wanted.module}.{wanted.name}"
+        self._undefined.append(UndefinedSymbol(self._module.name, name, kind))
+        return Constant(0)
+
+    def _same(self, wanted: Import, type_: object, found: object, provider: str) -> None:
+        if type_ != found or type(type_) is not type(found):
+            raise SignatureMismatchError(
+                module=self._module.name, symbol=wanted.name, wanted=str(type_), provider=provider, found=str(found)
+            )
+
+    def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
+        found = "function" if definition.export.kind is Kind.FUNC else "data"
+        return SignatureMismatchError(
+            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=found
+        )
