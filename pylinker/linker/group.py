@@ -15,11 +15,10 @@ import wasmtime
 from pylinker import _native
 from pylinker._native import Signature, Stage
 from pylinker.errors import InitializationError, InternalError, LimitError, LinkError, NotDynamicError, UnsupportedError
-from pylinker.linker.module import GroupObject
 from pylinker.linker.operation import LoadModules
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
-from pylinker.wasm import PACKED_SIZES, FuncType, Limits, MemoryType, dynamic_call_module, invoker_module
+from pylinker.wasm import PACKED_SIZES, FuncType, Kind, Limits, MemoryType, dynamic_call_module, invoker_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -231,10 +230,10 @@ class InstanceGroup:
             del failure  # no cycle through this frame
 
     def _raise_missing(self, module: LoadedModule, index: int) -> NoReturn:
-        source = module.sources[index]
-        if isinstance(source, GroupObject) and source.what == "memory":
+        kind = module.info.imports[index].kind
+        if kind is Kind.MEMORY:
             self.memory  # noqa: B018 - raises
-        if isinstance(source, GroupObject) and source.what == "table":
+        if kind is Kind.TABLE:
             self.table  # noqa: B018 - raises
         raise NotDynamicError(
             f"{module.name} needs the stack, but the main module, {self._program}, does not export it; "

@@ -28,7 +28,6 @@ __all__ = [
     "Constant",
     "Definition",
     "Direct",
-    "GroupObject",
     "HostCall",
     "ImportSource",
     "LoadedModule",
@@ -62,13 +61,6 @@ class Definition(NamedTuple):
 
     def __repr__(self) -> str:
         return f"{self.export.name}@{self.module.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class GroupObject:
-    """The group's ``memory``, ``table`` or ``stack_pointer``."""
-
-    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +132,7 @@ class PythonCall:
     source: bytes
 
 
-ImportSource: TypeAlias = bytes | GroupObject | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+ImportSource: TypeAlias = bytes | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
 
 
 @dataclass(slots=True)
@@ -168,9 +160,10 @@ class LoadedModule:
 
     Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info``, ``outline`` and ``code``, ``number`` (order of
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
-    ``sources`` (one for each import, in order), ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``native``
-    (what the core instantiates), ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported functions),
-    ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the load lock: ``handles`` (open
+    ``sources`` (one for each import, in order: packed for the core, or what it is packed from), ``plt``, ``local_scope`` (what a lookup
+    goes through after the global scope), ``ready`` (modules that are resolved later can import from it directly), ``native`` (what the core
+    instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported
+    functions), ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the load lock: ``handles`` (open
     ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function index -> table
     slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
     """
@@ -180,6 +173,7 @@ class LoadedModule:
         "_bases",
         "_function_of",
         "_slot_of",
+        "address",
         "at_exit",
         "bound",
         "closing",
@@ -204,6 +198,7 @@ class LoadedModule:
         "permanent",
         "place",
         "plt",
+        "ready",
         "slot_base",
         "slots",
         "sources",
@@ -238,6 +233,8 @@ class LoadedModule:
         self.closing = False
         self.gone = False
         self.native: _native.Library
+        self.ready = False
+        self.address = 0
         self.place: int | None = None
         self.has_slots = False
         self.slot_base = 0

@@ -7,10 +7,10 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker import _native
-from pylinker.wasm import FuncType, Kind, MemoryType, SymbolFlags, TableType, has_thread_locals
+from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, TableType, has_thread_locals
 
 if TYPE_CHECKING:
-    from pylinker.wasm import Export, ModuleInfo
+    from pylinker.wasm import Export, Import, ModuleInfo
 
 __all__ = ["PRIVATE", "WASIX", "Datum", "Outline", "outline_of"]
 
@@ -44,6 +44,14 @@ PRIVATE = frozenset(
 )
 
 
+_STACK_POINTER = GlobalType("i32", mutable=True)
+_FIXED = {
+    "memory": _native.pack_source(_native.Source.MEMORY),
+    "__indirect_function_table": _native.pack_source(_native.Source.TABLE),
+    "__stack_pointer": _native.pack_source(_native.Source.STACK_POINTER),
+}
+
+
 class Datum(NamedTuple):
     """Data that a module defines: its ``value``, from the module's memory base if ``relative``."""
 
@@ -59,11 +67,13 @@ class Outline:
     (numbers of the exported functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``memories``
     and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and alignment, in bytes, of
     the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told), ``shapes``
-    (:class:`pylinker._native.Shape`, as main and as library).
+    (:class:`pylinker._native.Shape`, as main and as library), ``fixed`` (for each import its packed source, if it is the group's memory,
+    table or stack pointer, or None).
     """
 
     __slots__ = (
         "data",
+        "fixed",
         "functions",
         "has_thread_locals",
         "memories",
@@ -82,6 +92,7 @@ class Outline:
         exports = info.exports
         self.memories = [each.type for each in info.imports if isinstance(each.type, MemoryType)]
         self.tables = [each.type for each in info.imports if isinstance(each.type, TableType)]
+        self.fixed = [_FIXED.get(each.name) if each.module == "env" and _is_groups(each) else None for each in info.imports]
         self.wasix = any(each.module == WASIX for each in info.imports)
         self.symbols: dict[str, Export] = {}
         self.functions: dict[str, tuple[int, FuncType, int | None]] = {}
@@ -144,6 +155,16 @@ def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
         value = init.evaluate(lambda _base: None) if init is not None else None
         values[index] = value if value is not None else 1
     return (values[0], max(1, values[1])) if values[0] else None
+
+
+def _is_groups(wanted: Import) -> bool:
+    """Whether an import of ``env`` is the group's memory, table or stack pointer, by what it is and not only by its name."""
+    type_ = wanted.type
+    if isinstance(type_, MemoryType):
+        return wanted.name == "memory" and not type_.limits.is64
+    if isinstance(type_, TableType):
+        return wanted.name == "__indirect_function_table"
+    return wanted.name == "__stack_pointer" and type_ == _STACK_POINTER
 
 
 def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:

@@ -218,17 +218,13 @@ class LoadPlan:
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []
-        ready = set(self.state.known)
-        wanted = sum(len(module.info.imports) for module in self.new)
-        scope = Scope(dict.fromkeys((*self.state.global_scope, *self.scope)), wanted, ready)
+        wanted = sum([len(module.info.imports) for module in self.new])
+        scope = Scope(dict.fromkeys((*self.state.global_scope, *self.scope)), wanted)
         for module in self.new:
-            resolver = Resolver(self, module, scope, ready, undefined, patches, notes, bind_now=bind_now)
-            module.sources = resolver.sources()
+            module.sources = Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).sources()
             if not undefined:
                 self._write_down(module)
-                if module in scope.providers:
-                    scope.providers[module].become_ready()
-            ready.add(module)
+            module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         self._aim()
@@ -241,6 +237,7 @@ class LoadPlan:
                 self.state.tags.setdefault(source, len(self.state.tags))
         module.place = self.state.take_place()
         module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+        module.address = module.native.address
 
     def _aim(self) -> None:
         """Let the trampolines lead to what was found."""

@@ -12,7 +12,6 @@ from pylinker.linker.module import (
     Cell,
     Constant,
     Direct,
-    GroupObject,
     HostCall,
     OwnTag,
     Plt,
@@ -37,7 +36,6 @@ __all__ = ["HostCalls", "native_library"]
 HostCalls = Callable[["LoadedModule", str], Callable[["Values"], None]]
 """Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module."""
 
-_OBJECTS = {"memory": Source.MEMORY, "table": Source.TABLE, "stack_pointer": Source.STACK_POINTER}
 _BUILTINS = {
     "dlsym": Builtin.DLSYM,
     "safepoint": Builtin.SAFEPOINT,
@@ -127,8 +125,6 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
         return host(source)
     if isinstance(source, PythonCall):
         return source.source
-    if isinstance(source, GroupObject):
-        return pack_source(_OBJECTS[source.what])
     if isinstance(source, Constant):
         return pack_source(Source.CONSTANT, value=source.value)
     if isinstance(source, OwnTag):

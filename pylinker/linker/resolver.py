@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pylinker import _native
+from pylinker._native import Source
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
@@ -15,7 +16,6 @@ from pylinker.linker.module import (
     Constant,
     Definition,
     Direct,
-    GroupObject,
     HostCall,
     ImportSource,
     LoadedModule,
@@ -26,8 +26,7 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
-from pylinker.linker.state import LinkerState
-from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TableType, TagType
+from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
     from pylinker.linker.operation import SlotPatch
@@ -40,55 +39,41 @@ _FEW = 64
 """Imports of a load up to which each is looked for from module to module."""
 
 _DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
+_BASES = frozenset({"__memory_base", "__table_base"})
+_BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
+_CELL_OF, _CONSTANT, _EXPORT = int(Source.CELL), int(Source.CONSTANT), int(Source.EXPORT)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = {"__cpp_exception", "__c_longjmp"}
 
 
-class Provider:
-    """A module in a scope, with what many imports ask of it close at hand; ``ready`` once it is instantiated by then."""
-
-    __slots__ = ("address", "data", "functions", "memory_base", "module", "ready", "slot_base", "used")
-
-    def __init__(self, module: LoadedModule) -> None:
-        self.module = module
-        self.functions = module.outline.functions
-        self.data = module.outline.data
-        self.memory_base = module.memory_base
-        self.slot_base = module.slot_base if module.has_slots else None
-        self.address = 0
-        self.ready = False
-        self.used = False
-
-    def become_ready(self) -> None:
-        """Note that modules which come later can import from this one directly."""
-        self.address = self.module.native.address
-        self.ready = True
-
-
 class Scope:
-    """Where a load's symbols are looked up: modules in order, and for a load with many imports, who defines each name first."""
+    """Where a load's symbols are looked up: modules in order, and for a load with many imports, who defines each name first.
 
-    __slots__ = ("_modules", "owners", "providers")
+    ``find`` answers the first module that defines a name, or None.
+    """
 
-    def __init__(self, modules: Iterable[LoadedModule], wanted: int, ready: set[LoadedModule]) -> None:
+    __slots__ = ("_modules", "find")
+
+    def __init__(self, modules: Iterable[LoadedModule], wanted: int) -> None:
         self._modules = list(modules)
-        self.owners: dict[str, Provider] | None = None
-        self.providers: dict[LoadedModule, Provider] = {}
+        self.find: Callable[[str], LoadedModule | None] = self._search
         if wanted > _FEW:
-            self.owners = {}
+            owners: dict[str, LoadedModule] = {}
             for module in reversed(self._modules):
-                provider = self.providers[module] = Provider(module)
-                if module in ready:
-                    provider.become_ready()
-                self.owners.update(dict.fromkeys(module.outline.symbols, provider))
+                owners.update(dict.fromkeys(module.outline.symbols, module))
+            self.find = owners.get
+
+    def _search(self, name: str) -> LoadedModule | None:
+        for module in self._modules:
+            if name in module.outline.symbols:
+                return module
+        return None
 
     def lookup(self, name: str) -> Definition | None:
         """Return the first definition of a name, or None."""
-        if self.owners is not None:
-            owner = self.owners.get(name)
-            return None if owner is None else owner.module.find(name)
-        return LinkerState.lookup(name, self._modules)
+        owner = self.find(name)
+        return None if owner is None else owner.find(name)
 
 
 class Resolver:
@@ -99,7 +84,6 @@ class Resolver:
         plan: LoadPlan,
         module: LoadedModule,
         scope: Scope,
-        ready: set[LoadedModule],
         undefined: list[UndefinedSymbol],
         patches: list[SlotPatch],
         notes: list[str],
@@ -110,7 +94,6 @@ class Resolver:
         self._plan = plan
         self._state = plan.state
         self._module = module
-        self._ready = ready
         self._undefined = undefined
         self._patches = patches
         self._bind_now = bind_now
@@ -120,45 +103,44 @@ class Resolver:
     def sources(self) -> list[ImportSource]:
         """Return what all imports mean.
 
-        Most imports of a large program are functions and data that a module defines which is there already: these are packed for the core
-        right here, and everything else goes to :meth:`source`.
+        Most imports are the program's memory and table, the module's bases, and functions and data that a module defines which is there
+        already: these are packed for the core right here, and everything else goes to :meth:`source`.
         """
-        owners = None if self._undefined else self._scope.owners
-        if owners is None:
-            return [self.source(each) for each in self._module.info.imports]
+        module, outline = self._module, self._module.outline
         sources: list[ImportSource] = []
-        find, append, pack = owners.get, sources.append, _native.SOURCE.pack
-        export, cell, func = int(_native.Source.EXPORT), int(_native.Source.CELL), Kind.FUNC
-        for each in self._module.info.imports:
+        used: set[LoadedModule] = set()
+        find, append, pack, func = self._scope.find, sources.append, _native.SOURCE.pack, Kind.FUNC
+        for each, fixed in zip(module.info.imports, outline.fixed, strict=True):
+            if fixed is not None:
+                append(fixed)
+                continue
             space, name, kind, type_ = each
-            if space == "env" and kind is func and name not in _DESTRUCTORS:
-                owner = find(name)
-                if owner is not None and owner.ready:
-                    function = owner.functions.get(name)
-                    if function is not None and function[1] == type_:
-                        owner.used = True
-                        append(pack(export, function[0], 0, owner.address, 0, 0))
-                        continue
-            elif space == "GOT.mem" and type_ == _CELL:
-                owner = find(name)
-                if owner is not None and (datum := owner.data.get(name)) is not None:
-                    owner.used = True
-                    value = datum[0] + owner.memory_base if datum[1] else datum[0]
-                    append(pack(cell, 0, value & 0xFFFFFFFF, 0, 0, 0))
+            if space == "env":
+                if kind is func:
+                    if name not in _DESTRUCTORS and (owner := find(name)) is not None and owner.address:
+                        function = owner.outline.functions.get(name)
+                        if function is not None and function[1] == type_:
+                            used.add(owner)
+                            append(pack(_EXPORT, function[0], 0, owner.address, 0, 0))
+                            continue
+                elif name in _BASES and type_ == _BASE:
+                    append(pack(_CONSTANT, 0, module.memory_base if name == "__memory_base" else module.table_base, 0, 0, 0))
                     continue
-            elif space == "GOT.func" and type_ == _CELL:
-                owner = find(name)
-                if owner is not None and owner.slot_base is not None:
-                    function = owner.functions.get(name)
-                    if function is not None and function[2] is not None:
-                        owner.used = True
-                        append(pack(cell, 0, owner.slot_base + function[2], 0, 0, 0))
-                        continue
+            elif space == "GOT.mem" and type_ == _CELL:
+                if (owner := find(name)) is not None and (datum := owner.outline.data.get(name)) is not None:
+                    used.add(owner)
+                    value = datum[0] + owner.memory_base if datum[1] else datum[0]
+                    append(pack(_CELL_OF, 0, value & 0xFFFFFFFF, 0, 0, 0))
+                    continue
+            elif space == "GOT.func" and type_ == _CELL and (owner := find(name)) is not None and owner.has_slots:
+                function = owner.outline.functions.get(name)
+                if function is not None and function[2] is not None:
+                    used.add(owner)
+                    append(pack(_CELL_OF, 0, owner.slot_base + function[2], 0, 0, 0))
+                    continue
             append(self.source(each))
-        for module, provider in self._scope.providers.items():
-            if provider.used and module is not self._module:
-                self._module.bound.add(module)
-            provider.used = False
+        used.discard(module)
+        module.bound |= used
         return sources
 
     def source(self, wanted: Import) -> ImportSource:
@@ -173,12 +155,6 @@ class Resolver:
             assert isinstance(wanted.type, MemoryType)
             if wanted.type.limits.is64:
                 raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
-            if wanted.module == "env" and wanted.name == "memory":
-                return GroupObject("memory")
-        if wanted.kind is Kind.TABLE:
-            assert isinstance(wanted.type, TableType)
-            if wanted.module == "env" and wanted.name == "__indirect_function_table":
-                return GroupObject("table")
         if wanted.kind is Kind.TAG:
             assert isinstance(wanted.type, TagType)
             return self._tag(wanted, wanted.type)
@@ -238,7 +214,7 @@ class Resolver:
         else:
             self._same(wanted, type_, definition.type, definition.module.name)
             self._use(definition)
-            if definition.module in self._ready:
+            if definition.module.ready:
                 return Direct(definition)
         key = (wanted.module, wanted.name, type_)
         if key not in self._plt:
@@ -263,14 +239,12 @@ class Resolver:
             return self._function_cell(wanted, type_)
         if wanted.module == "env":
             if wanted.name == "__stack_pointer":
-                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
-                return GroupObject("stack_pointer")
-            constants = {"__memory_base": self._module.memory_base, "__table_base": self._module.table_base}
-            if wanted.name in constants:
-                self._same(wanted, type_, GlobalType("i32", mutable=False), "pylinker")
-                return Constant(constants[wanted.name])
+                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")  # raises: the right one is `fixed`
+            if wanted.name in _BASES:
+                self._same(wanted, type_, _BASE, "pylinker")
+                return Constant(self._module.memory_base if wanted.name == "__memory_base" else self._module.table_base)
             definition = self._lookup(wanted.name)
-            if definition is not None and definition.module in self._ready:
+            if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
                 self._use(definition)
                 return Direct(definition)
@@ -320,7 +294,7 @@ class Resolver:
         definition = self._lookup(wanted.name) if wanted.module == "env" else None
         if definition is not None:
             self._same(wanted, type_, definition.type, definition.module.name)
-            if definition.module in self._ready:
+            if definition.module.ready:
                 self._use(definition)
                 return Direct(definition)
         if wanted.module == "env" and wanted.name in _TAGS:
