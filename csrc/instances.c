@@ -168,6 +168,18 @@ const pl_extern *pl_instances_memory(const pl_instances *instances) {
     return instances->has_memory ? &instances->memory : NULL;
 }
 
+uint64_t pl_instances_memory_size(const pl_instances *instances) {
+    return instances->has_memory ? pl_memory_size(instances->context, &instances->memory) : 0;
+}
+
+int pl_instances_zero(pl_instances *instances, uint64_t address, uint64_t size) {
+    return instances->has_memory ? pl_memory_zero(instances->context, &instances->memory, address, size) : -1;
+}
+
+uint64_t pl_instances_table_size(const pl_instances *instances) {
+    return instances->has_table ? pl_table_size(instances->context, &instances->table.of.handle) : 0;
+}
+
 const pl_extern *pl_instances_table(const pl_instances *instances) {
     return instances->has_table ? &instances->table : NULL;
 }
@@ -690,4 +702,13 @@ int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *va
     }
     pl_safepoint_restore(pl_group_safepoint(instances->group), before);
     return status;
+}
+
+int pl_instances_run(pl_instances *instances, const pl_library *library, uint32_t index, pl_failure *failure) {
+    pl_extern function;
+    pl_value none = {.i64 = 0};
+    if (pl_instances_export(instances, library, index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
+        return -1;
+    }
+    return pl_instances_call(instances, &function.of.func, &none, 0, failure);
 }

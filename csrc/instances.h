@@ -94,6 +94,11 @@ void pl_instances_set_stack_pointer(pl_instances *instances, const pl_extern *gl
 const pl_extern *pl_instances_memory(const pl_instances *instances);
 const pl_extern *pl_instances_table(const pl_instances *instances);
 const pl_extern *pl_instances_stack_pointer(const pl_instances *instances);
+/* Bytes of the memory, slots of the table; 0 if there is none. */
+uint64_t pl_instances_memory_size(const pl_instances *instances);
+uint64_t pl_instances_table_size(const pl_instances *instances);
+/* Fills a part of the memory with zeros; -1, and nothing is done, if that is not all inside. */
+int pl_instances_zero(pl_instances *instances, uint64_t address, uint64_t size);
 /* Connects the WASI calls that were made before the process was. */
 void pl_instances_connect(pl_instances *instances);
 
@@ -126,6 +131,8 @@ int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func 
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
 /* The same as pl_call does it: RUNNING first, and a safepoint. */
 int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
+/* Calls an exported function of type () -> () like that; -1 if the library has no such function here. */
+int pl_instances_run(pl_instances *instances, const pl_library *library, uint32_t index, pl_failure *failure);
 /* Whether such a call is under way: then the store must stay. */
 int pl_instances_is_running(const pl_instances *instances);
 

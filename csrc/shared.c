@@ -448,6 +448,22 @@ int pl_group_catch_up(pl_group *self) {
     return failed;
 }
 
+uint64_t pl_group_try_exclusive(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t token = pl_cancel_cause(shared->cancel) == 0 ? pl_gate_try_acquire(shared->gate) : 0;
+    if (token == 0) {
+        return 0;
+    }
+    if (pl_rwlock_try_write(shared->lock) == PL_ACQUIRED) {
+        if (!pl_group_is_behind(self)) {
+            return token;
+        }
+        pl_rwlock_release_write(shared->lock);
+    }
+    pl_gate_release(shared->gate, token);
+    return 0;
+}
+
 /* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;

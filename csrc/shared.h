@@ -139,6 +139,10 @@ uint64_t pl_lead_withdraw(pl_group *self);
  * or not 0 if the replay failed; the linker is cancelled then. */
 int pl_group_catch_up(pl_group *self);
 
+/* Takes the topology token and then the lock for writing, for a group that has nothing to replay: the token's number. 0, with nothing taken,
+ * if that cannot be done at once, for whatever reason. */
+uint64_t pl_group_try_exclusive(pl_group *self);
+
 /* Whether a group has something to replay before it may execute guest code. A dead one never has: it may not. */
 int pl_group_is_behind(const pl_group *self);
 /* For the thread of a group that is about to execute guest code (its state is RUNNING already): pl_follow where it is needed. PL_CANCELLED

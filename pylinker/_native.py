@@ -700,6 +700,10 @@ class Member:
         """Take part in what is pending: ACQUIRED, CANCELLED or POISONED. Blocks until the leader has published."""
         return int(lib.pl_follow(self.pointer))
 
+    def try_exclusive(self) -> int:
+        """Take the topology token and the lock for writing; the token's number, or 0, with nothing taken, if that cannot be at once."""
+        return int(lib.pl_group_try_exclusive(self.pointer))
+
     def catch_up(self) -> bool:
         """Replay, under the write lock, what was missed; False if that failed."""
         return bool(lib.pl_group_catch_up(self.pointer) == 0)
@@ -1028,14 +1032,9 @@ def memory_write(context: Context, memory: Extern, address: int, data: memoryvie
     ffi.memmove(lib.pl_memory_data(context, memory) + address, data, len(data))
 
 
-_ZEROS = bytes(1 << 20)
-
-
-def memory_zero(context: Context, memory: Extern, address: int, size: int) -> None:
-    """Fill ``size`` bytes at ``address`` with zeros; the caller has checked that they are inside."""
-    start = lib.pl_memory_data(context, memory) + address
-    for done in range(0, size, len(_ZEROS)):
-        ffi.memmove(start + done, _ZEROS, min(size - done, len(_ZEROS)))
+def memory_zero(context: Context, memory: Extern, address: int, size: int) -> bool:
+    """Fill ``size`` bytes at ``address`` with zeros; False, and nothing is done, if they are not all inside."""
+    return bool(lib.pl_memory_zero(context, memory, address, size) == 0)
 
 
 # What a group has
@@ -1341,6 +1340,30 @@ class Instances:
         lib.pl_instances_set_table(self.pointer, extern)
 
     @property
+    def memory_size(self) -> int:
+        """Bytes of the memory, 0 if there is none."""
+        return int(lib.pl_instances_memory_size(self.pointer))
+
+    @property
+    def table_size(self) -> int:
+        """Slots of the table, 0 if there is none."""
+        return int(lib.pl_instances_table_size(self.pointer))
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is a memory."""
+        return bool(lib.pl_instances_memory(self.pointer) != ffi.NULL)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether there is a function table."""
+        return bool(lib.pl_instances_table(self.pointer) != ffi.NULL)
+
+    def zero(self, address: int, size: int) -> bool:
+        """Fill bytes of the memory with zeros; False, and nothing is done, if they are not all inside."""
+        return bool(lib.pl_instances_zero(self.pointer, address, size) == 0)
+
+    @property
     def stack_pointer(self) -> Extern | None:
         """The stack pointer's global, or None."""
         return self._extern(lib.pl_instances_stack_pointer(self.pointer))
@@ -1407,6 +1430,14 @@ class Instances:
         failure = ffi.new("pl_failure *")
         if lib.pl_instances_call(self.pointer, func, raw, count, failure):
             raise _failure_of(failure)
+
+    def run(self, library: Library, index: int) -> bool:
+        """Call an exported function of type () -> (), like :meth:`call`; False if it is not there. Blocks while the guest runs."""
+        failure = ffi.new("pl_failure *")
+        status = lib.pl_instances_run(self.pointer, library.pointer, index, failure)
+        if status > 0:
+            raise _failure_of(failure)
+        return bool(status == 0)
 
     def know_type(self, changes: int, slot: int, signature: Signature | None) -> None:
         """Keep the type of the function in a slot as of ``changes``; None: there is none that anybody knows. ``signature`` must stay."""

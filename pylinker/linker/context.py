@@ -30,7 +30,7 @@ _LOAD_SLICE = 0.05
 class Change:
     """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock."""
 
-    __slots__ = ("_context", "_group_state", "guard", "topology")
+    __slots__ = ("_context", "_group_state", "guard", "published", "topology")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Change:
         self._group_state = group_state
         self.topology = topology
         self.guard = guard
+        self.published = False
 
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
         """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
@@ -52,6 +53,7 @@ class Change:
         """
         context = self._context
         context.changer = None
+        self.published = True
         context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
         try:
             context.shared.synchronize_link_operation(
@@ -99,8 +101,10 @@ class _Exclusive:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         context, change = self._context, self._change
+        context.shared.changed()
+        if change.published:
+            return  # token and lock were given up there
         try:
-            context.shared.changed()
             change.guard.__exit__(kind, value, traceback)
         finally:
             if context.changer == threading.get_ident():

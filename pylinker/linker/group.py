@@ -135,14 +135,17 @@ class InstanceGroup:
     @property
     def table_size(self) -> int:
         """Slots of the table, 0 if there is none."""
-        table = self.native.table
-        return self.store.table_size(table) if table is not None else 0
+        return self.native.table_size
 
     @property
     def memory_size(self) -> int:
         """Bytes of the memory, 0 if there is none."""
-        memory = self.native.memory
-        return self.store.memory_size(memory) if memory is not None else 0
+        return self.native.memory_size
+
+    def zero_memory(self, address: int, size: int) -> None:
+        """Fill bytes of the memory with zeros; InternalError if they are not all inside."""
+        if not self.native.zero(address, size):
+            raise InternalError(f"{size} bytes at {address:#x} were given out, but are not in the memory")
 
     def grow_memory(self, pages: int) -> int | None:
         """Add pages of 64 KiB; returns the first new address, or None if the memory cannot grow that far."""
@@ -154,7 +157,7 @@ class InstanceGroup:
     @property
     def has_table(self) -> bool:
         """Whether there is a table that libraries can use."""
-        return self.native.table is not None
+        return self.native.has_table
 
     @property
     def stack_top(self) -> int | None:
@@ -173,7 +176,7 @@ class InstanceGroup:
     def apply(self, operation: DlOperation) -> None:
         """Carry an operation out. On failure the caller undoes the rest of a load."""
         logger.debug("%r", operation)
-        if isinstance(operation, LoadModules) and self.native.memory is None and operation.modules:
+        if not self.native.has_memory and isinstance(operation, LoadModules) and operation.modules:
             # The main module brings the memory: the others may call WASI as soon as they are instantiated.
             main, rest = operation.modules[:1], operation.modules[1:]
             self._apply(LoadModules(main, operation.table_size, ()), operation)
@@ -260,7 +263,12 @@ class InstanceGroup:
             return False
         logger.debug("calling %s of %s", name, module.name)
         try:
-            self.call(self.function(module, name))
+            try:
+                ran = self.native.run(module.native, module.outline.positions[name])
+            except _native.Failure as failure:
+                self.store.raise_failure(failure)
+            if not ran:
+                raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
         except wasmtime.Trap as error:
             raise InitializationError(f"{module.name}: {name} trapped: {summary(error)}", module=module.name, symbol=name) from error
         return True

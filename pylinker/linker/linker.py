@@ -145,7 +145,7 @@ class Linker:
         self._exit_hook = _native.register_host(guest_calls.finalize)
         self._destructors = Destructors(self.context, self.closures, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
-        self.state.memory.zero = self.memory.zero
+        self.state.memory.zero = main_group.zero_memory
 
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
@@ -27,11 +28,16 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 _PATH_MAX = 4096
 _NAME_MAX = 255
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.+-]+").fullmatch
 _NO_NAMES = frozenset({"", ".", ".."})
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
 """Directories of the guest that are searched at last, where they were opened for it."""
+
+
+_Candidate: TypeAlias = "tuple[str, str, str | None]"
+"""A place to look: a directory, the rest of the path, and a reason if it is ruled out before looking."""
 
 
 class Located(NamedTuple):
@@ -61,12 +67,15 @@ class Locator:
         self._library_path = [os.fspath(each) for each in library_path]
         self._default_path = [os.fspath(each) for each in default_path]
         self._guest_dirs = {posixpath.normpath(guest): os.fspath(host) for guest, host in (guest_dirs or {}).items()}
+        # The longest first: /a/b is opened by itself, even if /a is, too.
+        self._guest_prefixes = [
+            (each, "" if each == "." else each.rstrip("/") + "/") for each in sorted(self._guest_dirs, key=len, reverse=True)
+        ]
         self._guest_library_path = [each for each in guest_library_path.split(":") if each]
         self._path_length = path_length
         granted = [*self._library_path, *self._default_path, *self._guest_dirs.values()]
-        real = {each: os.path.realpath(each) for each in granted}
-        self._granted = tuple(dict.fromkeys(real.values()))
-        self._prefixes = {each: os.path.join(path, "") for each, path in real.items()}
+        self._real = {each: os.path.realpath(each) for each in granted}
+        self._granted = tuple(dict.fromkeys(self._real.values()))
 
     def find(
         self,
@@ -89,65 +98,67 @@ class Locator:
             raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
         searched: list[tuple[str, str]] = []
         guest_path = self._guest_library_path if search is None else search
-        for path, reason in self._candidates(name, origin, runtime_path, guest_path, trusted=trusted):
-            real, problem = (path, reason) if reason else self._look(path, trusted=trusted and os.sep in name)
-            if problem is None:
-                return Located(name, real)
-            searched.append((path, problem))
+        for directory, rest, reason in self._candidates(name, origin, runtime_path, guest_path, trusted=trusted):
+            if reason is None:
+                real, reason = self._look(directory, rest, trusted=trusted and os.sep in name)
+                if reason is None:
+                    return Located(name, real)
+            searched.append((os.path.join(directory, rest), reason))
         raise LibraryNotFoundError(name, searched=searched, requester=requester)
 
     def _candidates(
         self, name: str, origin: str | None, runtime_path: Sequence[str], guest_path: Sequence[str], *, trusted: bool
-    ) -> Iterator[tuple[str, str | None]]:
-        """Yield each place to look: a host path, and a reason if it is ruled out before looking."""
+    ) -> Iterator[_Candidate]:
+        """Yield each place to look."""
         if trusted and os.sep in name:
-            yield name, None
+            yield "", name, None
             return
         if "/" in name:
             yield from self._from_guest(name)
             return
         for directory in self._library_path:
-            yield os.path.join(directory, name), None
+            yield directory, name, None
         for guest in guest_path:
             path = posixpath.join(guest, name)
-            yield from [(_shown(path), "not a valid path")] if "\0" in guest else self._from_guest(path)
+            yield from [("", _shown(path), "not a valid path")] if "\0" in guest else self._from_guest(path)
         for entry in runtime_path:
-            yield from self._from_runtime_path(entry, name, origin)
+            yield self._from_runtime_path(entry, name, origin)
         for directory in self._default_path:
-            yield os.path.join(directory, name), None
+            yield directory, name, None
         for guest in _SYSTEM_PATH:
             yield from self._mapped(posixpath.join(guest, name))
 
-    def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> list[tuple[str, str | None]]:
+    def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> _Candidate:
         shown = posixpath.join(entry, name)
         if "\0" in entry or len(entry.encode()) > self._path_length:
-            return [(_shown(shown), "not a valid path")]
+            return "", _shown(shown), "not a valid path"
         for variable in ("$ORIGIN", "${ORIGIN}"):
             if entry == variable or entry.startswith(variable + "/"):
                 if origin is None:
-                    return [(shown, "$ORIGIN is unknown: the module was not loaded from a file")]
-                return [(os.path.join(origin + entry[len(variable) :], name), None)]
+                    return "", shown, "$ORIGIN is unknown: the module was not loaded from a file"
+                return origin + entry[len(variable) :], name, None
         if posixpath.isabs(entry):
-            return self._from_guest(shown)
-        return [(shown, "a relative runtime path is not searched")]
+            return self._from_guest(shown)[0]
+        return "", shown, "a relative runtime path is not searched"
 
-    def _from_guest(self, path: str) -> list[tuple[str, str | None]]:
+    def _from_guest(self, path: str) -> list[_Candidate]:
         """Return the host paths a path of the guest may mean; a relative one is tried in the guest's ``.`` and from its root."""
-        return self._mapped(path) or [(path, "not in a directory that was opened for the guest")]
+        return self._mapped(path) or [("", path, "not in a directory that was opened for the guest")]
 
-    def _mapped(self, path: str) -> list[tuple[str, str | None]]:
+    def _mapped(self, path: str) -> list[_Candidate]:
         """Return the same, nothing if the path is in no directory that was opened for the guest."""
-        found: list[tuple[str, str | None]] = []
+        found: list[_Candidate] = []
         for option in [path] if posixpath.isabs(path) else [path, "/" + path]:
             normal = posixpath.normpath(option)
-            for guest in sorted(self._guest_dirs, key=len, reverse=True):
-                prefix = "" if guest == "." else guest.rstrip("/") + "/"
+            for guest, prefix in self._guest_prefixes:
                 if normal.startswith(prefix) and not normal.startswith("../") and posixpath.isabs(normal) == (guest != "."):
-                    found.append((os.path.join(self._guest_dirs[guest], normal[len(prefix) :]), None))
+                    found.append((self._guest_dirs[guest], normal[len(prefix) :], None))
                     break
         return found
 
     def _name_problem(self, name: str) -> str | None:
+        if _PLAIN(name) and len(name) <= min(_NAME_MAX, self._path_length):
+            return None
         if not name:
             return "an empty name"
         if "\0" in name:
@@ -160,22 +171,27 @@ class Locator:
             return "the name is too long"
         return None
 
-    def _look(self, path: str, *, trusted: bool) -> tuple[str, str | None]:
+    def _look(self, directory: str, name: str, *, trusted: bool) -> tuple[str, str | None]:
         """Return a path with its links resolved, and what keeps the file from being read, or None.
 
-        A file right in a granted directory costs one look at it: the directory is known.
+        Below a granted directory, whose own path is known, there is one look at each part of the path, as long as none is a link.
         """
-        directory, _, name = path.rpartition(os.sep)
-        prefix = self._prefixes.get(directory)
-        if prefix is not None and name not in _NO_NAMES:
-            real = prefix + name
+        real = self._real.get(directory)
+        if real is not None:
+            mode = 0
             try:
-                mode = os.lstat(real).st_mode
+                for part in name.split("/"):
+                    if part in _NO_NAMES:
+                        break
+                    real = f"{real}/{part}" if real != "/" else f"/{part}"
+                    mode = os.lstat(real).st_mode
+                    if stat.S_ISLNK(mode):
+                        break
+                else:
+                    return real, _mode_problem(real, mode)
             except OSError as error:
                 return real, _reason(error)
-            if not stat.S_ISLNK(mode):
-                return real, _mode_problem(real, mode)
-        real = os.path.realpath(path)
+        real = os.path.realpath(os.path.join(directory, name))
         return real, self._file_problem(real, trusted=trusted)
 
     def _file_problem(self, real: str, *, trusted: bool) -> str | None:
@@ -208,17 +224,19 @@ def read_regular(path: str, limit: int) -> bytes | None:
         problem = _kind_problem(status.st_mode)
         if problem:
             raise OSError(errno.EINVAL, problem, path)
-        parts: list[bytes] = []
-        size, room = 0, status.st_size + 1  # one more: the end is seen with the contents
-        while part := os.read(handle, min(room, limit + 1 - size)):
+        size = status.st_size
+        if size > limit:
+            return None
+        data = os.read(handle, size + 1)  # one more: the end is seen with the contents
+        if len(data) == size:
+            return data
+        parts = [data]
+        while part := os.read(handle, 1 << 16):  # it came in pieces, or has grown meanwhile
             parts.append(part)
-            size += len(part)
-            room = max(room - len(part), 1 << 16)  # it has grown meanwhile
-            if size > limit:
+            if sum(map(len, parts)) > limit:
                 return None
-            if size == status.st_size:
-                break
-        return b"".join(parts)
+        data = b"".join(parts)
+        return data if len(data) <= limit else None
     finally:
         os.close(handle)
 

@@ -8,12 +8,13 @@ C core, which does it (``csrc/replay.h``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pylinker import _native
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.runtime.code import Code
     from pylinker.wasm import FuncType
@@ -29,6 +30,21 @@ __all__ = [
     "ThreadLocalBlock",
     "UnloadModule",
 ]
+
+
+_T = TypeVar("_T")
+
+
+class _made_once(Generic[_T]):  # noqa: N801 - a decorator
+    """``functools.cached_property`` without its lock, as Python 3.12 has it: a load is too short for it."""
+
+    def __init__(self, make: Callable[[Any], _T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, instance: object, owner: object) -> _T:
+        made = instance.__dict__[self._make.__name__] = self._make(instance)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,7 @@ class LoadModules:
     def __repr__(self) -> str:
         return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
 
-    @cached_property
+    @_made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(
@@ -106,7 +122,7 @@ class ResolveFunction:
     table_size: int
     patch: SlotPatch
 
-    @cached_property
+    @_made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(table_size=self.table_size, patches=[self.patch.native])
@@ -123,7 +139,7 @@ class AllocateFunctionTable:
     host: HostSlot | None = None
     noted: tuple[int, int] = (0, 0)
 
-    @cached_property
+    @_made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(
@@ -148,7 +164,7 @@ class PrepareClosure:
         """What the core has of it."""
         return self.slot, self.function, self.environment, self.code.address
 
-    @cached_property
+    @_made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(closures=[self.closure])
@@ -165,7 +181,7 @@ class UnloadModule:
     def __repr__(self) -> str:
         return f"UnloadModule({', '.join(module.name for module in self.modules)})"
 
-    @cached_property
+    @_made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(

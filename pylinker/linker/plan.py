@@ -170,8 +170,8 @@ class LoadPlan:
         """Grow the memory, of ``memory_size`` bytes now, for all new modules at once; LimitError before it has grown."""
         wanted = []
         for module in self.new:
-            check_alignment(module)
             if module.info.dylink is not None:
+                check_alignment(module)
                 wanted.append((module.info.dylink.memory_size, module.info.dylink.memory_alignment))
         self.state.memory.make_room(wanted, memory_size=memory_size, module=self.scope[0].name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pylinker._native import BLOCK_OWN
 from pylinker.errors import LimitError
@@ -53,16 +53,15 @@ class MemoryAllocator:
             self.zero(base, dirty)
         return base
 
-    def make_room(self, wanted: Iterable[tuple[int, int]], *, memory_size: int, module: str) -> None:
+    def make_room(self, wanted: Sequence[tuple[int, int]], *, memory_size: int, module: str) -> None:
         """Grow the memory, of ``memory_size`` bytes now, so that all (size, alignment) that are ``wanted`` will fit.
 
         LimitError if the limit does not allow that; the memory has not grown then.
         """
-        wanted = [(size, alignment) for size, alignment in wanted if size]
-        if self._ranges.has_room(sum(size + alignment - 1 for size, alignment in wanted)):
+        if self._ranges.has_room(sum([size + alignment - 1 for size, alignment in wanted])):
             return
         ranges = self._ranges.copy()
-        missing = sum(align_up(size, _PAGE) for size, alignment in wanted if ranges.allocate(size, alignment) is None)
+        missing = sum(align_up(size, _PAGE) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None)
         if memory_size + missing > self._limit:
             raise LimitError(
                 f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}", module=module

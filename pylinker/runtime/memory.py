@@ -82,8 +82,8 @@ class Memory:
     def zero(self, address: int, size: int) -> None:
         """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
         extern = self._extern()
-        self._check(self._store.memory_size(extern), address, size)
-        self._store.memory_zero(extern, address, size)
+        if address < 0 or size < 0 or not self._store.memory_zero(extern, address, size):
+            self._check(self._store.memory_size(extern), address, size)
 
     @staticmethod
     def _check(length: int, address: int, size: int) -> None:

@@ -158,9 +158,9 @@ class GuestStore:
         """Copy ``data`` to where it is inside the memory."""
         _native.memory_write(self.context, memory, address, data)
 
-    def memory_zero(self, memory: Extern, address: int, size: int) -> None:
-        """Fill bytes that are inside the memory with zeros."""
-        _native.memory_zero(self.context, memory, address, size)
+    def memory_zero(self, memory: Extern, address: int, size: int) -> bool:
+        """Fill bytes with zeros; False, and nothing is done, if they are not all inside the memory."""
+        return _native.memory_zero(self.context, memory, address, size)
 
     def table_size(self, table: Extern) -> int:
         """Return the number of slots."""

@@ -149,6 +149,10 @@ class LinkerShared(Generic[S, Op]):
 
     def write_linker_state_with_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the topology token, then the lock for writing. Blocks, cooperatively. Returns both; release the guard first."""
+        number = group_state.member.try_exclusive()
+        if number:  # nobody was in the way
+            topology = TopologyToken(self._native, number)
+            return topology, WriteGuard(self._native, self._linker_state, topology)
         topology = self.acquire_topology_token(group_state)
         try:
             guard = self._cooperatively(group_state, self.try_write_linker_state)
@@ -183,6 +187,17 @@ class LinkerShared(Generic[S, Op]):
         others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
         """
         guard = linker_state_write_lock
+        if self.num_groups <= 1 and guard.guards(self._native) and guard.topology is topology and not self._native.cause:
+            try:
+                _native.nanoseconds(timeout)  # refuse a bad one, whoever is there
+                with guard:
+                    if commit is not None:
+                        commit()
+            finally:
+                if guard.held:
+                    guard.release()
+                topology.release()
+            return
         try:
             self._check_topology(topology)
             self._check_guard(guard)
@@ -192,10 +207,6 @@ class LinkerShared(Generic[S, Op]):
                 _native.nanoseconds(timeout)  # refuse a bad one before anybody waits
                 if self._native.cause:
                     raise self.aborted()
-                if self.num_groups <= 1:
-                    if commit is not None:
-                        commit()
-                    return
                 with self._fatal(guard):
                     late = self._lead(operation, guard, group_state, commit, timeout, wake)
         finally:
