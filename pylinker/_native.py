@@ -128,9 +128,7 @@ __all__ = [
     "memory_buffer",
     "memory_grow",
     "memory_new",
-    "memory_read",
     "memory_size",
-    "memory_write",
     "new_cell",
     "new_handle",
     "pack_source",
@@ -145,6 +143,7 @@ __all__ = [
     "table_set",
     "table_size",
     "take_pending",
+    "u32s",
     "values",
     "watch",
 ]
@@ -222,6 +221,15 @@ def _failure_of(failure: Any) -> Failure:
 def values(count: int) -> Values:
     """Return room for ``count`` raw values (16 bytes each, zeroed)."""
     return ffi.new("pl_value[]", count)
+
+
+_U32S = [struct.Struct("=" + "I12x" * count) for count in range(9)]
+
+
+def u32s(raw: Values, count: int) -> tuple[int, ...]:
+    """Return the first ``count`` (at most 8) raw values as unsigned numbers of 32 bits."""
+    unpacked: tuple[int, ...] = _U32S[count].unpack(ffi.buffer(raw, count * 16))
+    return unpacked
 
 
 # Host functions
@@ -1022,21 +1030,6 @@ def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memor
     return memoryview(ffi.buffer(ffi.gc(data, release), size))
 
 
-def memory_read(context: Context, memory: Extern, address: int, size: int) -> bytes:
-    """Return a copy of ``size`` bytes at ``address``; the caller has checked that they are inside."""
-    return bytes(ffi.buffer(lib.pl_memory_data(context, memory) + address, size))
-
-
-def memory_write(context: Context, memory: Extern, address: int, data: memoryview) -> None:
-    """Copy ``data`` to ``address``; the caller has checked that it fits."""
-    ffi.memmove(lib.pl_memory_data(context, memory) + address, data, len(data))
-
-
-def memory_zero(context: Context, memory: Extern, address: int, size: int) -> bool:
-    """Fill ``size`` bytes at ``address`` with zeros; False, and nothing is done, if they are not all inside."""
-    return bool(lib.pl_memory_zero(context, memory, address, size) == 0)
-
-
 # What a group has
 
 
@@ -1250,7 +1243,9 @@ class Operation:
         closures: Sequence[tuple[int, int, int, int]] = (),
     ) -> None:
         pointer = self.pointer = ffi.new("pl_operation *")
-        kept: list[Any] = [dropped, loaded, [each[0] for each in (*unbound, *blocks, *patches)]]
+        kept: list[Any] = [dropped, loaded]
+        if unbound or blocks or patches:
+            kept.append([each[0] for each in (*unbound, *blocks, *patches)])
         pointer.table_size = table_size
         if emptied:
             kept.append(packed := ffi.new("pl_slots[]", emptied))
@@ -1358,6 +1353,19 @@ class Instances:
     def has_table(self) -> bool:
         """Whether there is a function table."""
         return bool(lib.pl_instances_table(self.pointer) != ffi.NULL)
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Return a copy of bytes of the memory, or None if they are not all inside. Neither number is negative."""
+        start = lib.pl_instances_bytes(self.pointer, address, size)
+        return None if start == ffi.NULL else bytes(ffi.buffer(start, size))
+
+    def write(self, address: int, data: bytes | memoryview, size: int) -> bool:
+        """Copy ``size`` bytes into the memory; False, and nothing is done, if it does not fit. Neither number is negative."""
+        start = lib.pl_instances_bytes(self.pointer, address, size)
+        if start == ffi.NULL:
+            return False
+        ffi.memmove(start, data, size)
+        return True
 
     def zero(self, address: int, size: int) -> bool:
         """Fill bytes of the memory with zeros; False, and nothing is done, if they are not all inside."""

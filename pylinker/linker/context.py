@@ -86,14 +86,15 @@ class Change:
 class _Exclusive:
     """Topology token and write lock, from entering to leaving."""
 
-    __slots__ = ("_change", "_context")
+    __slots__ = ("_change", "_context", "_group")
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: LinkContext, group: InstanceGroup | None) -> None:
         self._context = context
+        self._group = group
 
     def __enter__(self) -> Change:
         context = self._context
-        state = context.check_not_instantiating().state
+        state = (self._group or context.check_not_instantiating()).state
         topology, guard = context.shared.write_linker_state_with_topology(state)
         context.changer = threading.get_ident()
         self._change = Change(context, state, topology, guard)
@@ -209,12 +210,13 @@ class LinkContext:
         finally:
             self.changer = None
 
-    def exclusive(self) -> _Exclusive:
+    def exclusive(self, group: InstanceGroup | None = None) -> _Exclusive:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.
 
-        LinkError if this thread has them already: a guest called the linker from a start function or a relocation.
+        LinkError if this thread has them already: a guest called the linker from a start function or a relocation. That is not looked at
+        if the caller gives its ``group``, as :meth:`loading` has just answered it.
         """
-        return _Exclusive(self)
+        return _Exclusive(self, group)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -298,7 +298,9 @@ class Resolver:
                 self._use(definition)
                 return Direct(definition)
         if wanted.module == "env" and wanted.name in _TAGS:
-            return OwnTag(wanted.name, type_)
+            tag = OwnTag(wanted.name, type_)
+            self._state.tags.setdefault(tag, len(self._state.tags))
+            return tag
         return self._missing(wanted, "tag")
 
     def _missing(self, wanted: Import, kind: str) -> ImportSource:

@@ -113,6 +113,9 @@ class SlotAllocator:
                     f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}",
                     module=module,
                 )
+            if start == self.size and self._ranges.grow(start, count):
+                self.size += count
+                return start
             self._ranges.extend(self.size, start + count)
             self.size = start + count
             base = self._ranges.allocate(count, alignment)

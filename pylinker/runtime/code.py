@@ -76,6 +76,15 @@ def default_cache_directory() -> Path | None:
     return (Path(base) if base else Path.home() / ".cache") / "pylinker"
 
 
+_SEED = hashlib.sha256(FINGERPRINT)
+
+
+def _key_of(data: bytes) -> bytes:
+    key = _SEED.copy()
+    key.update(data)
+    return key.digest()
+
+
 class CodeCache:
     """Parses and compiles wasm bytes, or remembers the result.
 
@@ -94,7 +103,7 @@ class CodeCache:
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
-        return self._parsed(hashlib.sha256(FINGERPRINT + data).digest(), data, name)
+        return self._parsed(_key_of(data), data, name)
 
     def _parsed(self, key: bytes, data: bytes, name: str) -> ModuleInfo:
         with self._lock:
@@ -129,7 +138,7 @@ class CodeCache:
         Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds; may take seconds for a
         large one.
         """
-        original = hashlib.sha256(FINGERPRINT + data).digest()
+        original = _key_of(data)
         with self._lock:
             known = self._memory.get((original, rewrite))
             if known is not None:
