@@ -812,12 +812,13 @@ def epoch_bump(engine_address: int) -> None:
     lib.pl_epoch_bump(ffi.cast("pl_engine *", engine_address))
 
 
+def _new_watch(member: Member, *, preempt: bool) -> Any:
+    return ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
+
+
 def watch(store_address: int, context: Context, member: Member, *, preempt: bool) -> object:
     """Watch the guest of a store: it stops when its linker is cancelled or a check fails. Keep what is returned as long as the store."""
-    record = ffi.new(
-        "pl_watch *",
-        {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt},
-    )
+    record = _new_watch(member, preempt=preempt)
     lib.pl_epoch_install(ffi.cast("pl_store *", store_address), context, record)
     return record
 
@@ -1359,6 +1360,10 @@ class Instances:
         start = lib.pl_instances_bytes(self.pointer, address, size)
         return None if start == ffi.NULL else bytes(ffi.buffer(start, size))
 
+    def inside(self, address: int, size: int) -> bool:
+        """Whether these bytes are all in the memory. Neither number is negative."""
+        return bool(lib.pl_instances_bytes(self.pointer, address, size) != ffi.NULL)
+
     def write(self, address: int, data: bytes | memoryview, size: int) -> bool:
         """Copy ``size`` bytes into the memory; False, and nothing is done, if it does not fit. Neither number is negative."""
         start = lib.pl_instances_bytes(self.pointer, address, size)
@@ -1502,8 +1507,7 @@ def give_birth(
 
     Blocks while guest code initialises thread-local data.
     """
-    watch = ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
-    packed = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+    watch = _new_watch(member, preempt=preempt)
     birth = ffi.new("pl_birth *")
     birth.engine = ffi.cast("pl_engine *", engine_address)
     birth.group = member.pointer
@@ -1519,8 +1523,10 @@ def give_birth(
     birth.stack_pointer = ffi.cast("pl_type *", stack_pointer_type)
     birth.stack_top = stack_top
     birth.everything = everything.pointer
-    birth.blocks = packed
-    birth.block_count = len(blocks)
+    if blocks:
+        packed = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+        birth.blocks = packed
+        birth.block_count = len(blocks)
     failed = lib.pl_birth_give(birth)
     store = Store(engine_address, memory=memory_limit, table=table_limit, made=birth.store)
     instances = Instances(member, store.context, process, made=birth.instances)
@@ -1529,35 +1535,40 @@ def give_birth(
 
 # Threads
 
-_ended: dict[int, Callable[[Failure | None, Values], None]] = {}
+_threads: dict[int, tuple[Any, Callable[[Failure | None], None]]] = {}
+"""The threads that run, and who is told of their end, by handle."""
 _thread_handles = itertools.count(1)
-_threads: dict[int, Any] = {}
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
 def pl_python_ended(handle: int) -> int:
     """Tell whoever started the thread what came of it."""
-    thread = _threads.pop(handle)
-    failure = _failure_of(thread.failure) if thread.status else None
-    _ended.pop(handle)(failure, thread.values)
+    thread, ended = _threads.pop(handle)
+    ended(_failure_of(thread.failure) if thread.status else None)
     return 0
 
 
-def start_thread(instances: Instances, func: Func, arguments: Sequence[int], ended: Callable[[Failure | None, Values], None]) -> None:
-    """Call a function of i32 arguments on a new OS thread, as the thread of its group.
+def start_thread(
+    instances: Instances, library: Library, export: int, arguments: Sequence[int], ended: Callable[[Failure | None], None]
+) -> None:
+    """Call an exported function of i32 arguments on a new OS thread, as the thread of its group.
 
-    ``ended`` is called there at the end, with what went wrong or None and with the raw results; it must not raise. MemoryError if there
-    can be no more threads.
+    ``ended`` is called there at the end, with what went wrong or None; it must not raise. MemoryError if there can be no more threads.
     """
     handle = next(_thread_handles)
-    thread = ffi.new("pl_thread *", {"instances": instances.pointer, "func": func[0], "count": max(len(arguments), 1), "handle": handle})
+    thread = ffi.new("pl_thread *")
+    thread.instances = instances.pointer
+    thread.count = max(len(arguments), 1)
     thread.ended = lib.pl_python_ended
+    thread.handle = handle
     for index, argument in enumerate(arguments):
         thread.values[index].i64 = argument
-    _threads[handle] = thread
-    _ended[handle] = ended
-    if lib.pl_thread_start(thread):
-        del _threads[handle], _ended[handle]
+    _threads[handle] = thread, ended
+    result = lib.pl_thread_start(thread, library.pointer, export)
+    if result:
+        del _threads[handle]
+        if result == lib.PL_THREAD_LOST:
+            raise InternalError("the function that a thread begins with is not in its group")
         raise MemoryError("no more threads can be started")
 
 

@@ -134,6 +134,21 @@ class _Loading:
         self._lock.release()
 
 
+class _Creating:
+    """The calling thread changes the topology, from entering to leaving."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: LinkContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._context.changer = threading.get_ident()
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        self._context.changer = None
+
+
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
@@ -201,14 +216,9 @@ class LinkContext:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
         return group
 
-    @contextmanager
-    def creating(self) -> Iterator[None]:
+    def creating(self) -> _Creating:
         """Make a new group, holding token and write lock already: code of its modules may run and must not come to the linker."""
-        self.changer = threading.get_ident()
-        try:
-            yield
-        finally:
-            self.changer = None
+        return _Creating(self)
 
     def exclusive(self, group: InstanceGroup | None = None) -> _Exclusive:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.

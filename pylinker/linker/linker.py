@@ -374,7 +374,8 @@ class Linker:
         blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
             module.check_thread_locals()
-            blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
+            if module.thread_local is not None or module.makes_thread_locals:
+                blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
         made = tuple(filter(None, blocks))
         return dataclasses.replace(operation, blocks=made) if made else operation
 

@@ -52,7 +52,8 @@ class Memory:
 
     def check(self, address: int, size: int) -> None:
         """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
-        self._check(self.size, address, size)
+        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.inside(address, size):
+            self._refuse(address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
