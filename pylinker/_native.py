@@ -14,6 +14,7 @@ import array
 import enum
 import itertools
 import math
+import os
 import struct
 import threading
 import weakref
@@ -81,7 +82,6 @@ __all__ = [
     "CallbackResult",
     "CallbackTrouble",
     "Context",
-    "ExportNames",
     "Extern",
     "Failure",
     "Func",
@@ -90,6 +90,7 @@ __all__ = [
     "Library",
     "Log",
     "Member",
+    "Names",
     "Operation",
     "Participant",
     "Shared",
@@ -1110,8 +1111,8 @@ def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -
     lib.pl_types_set(types)
 
 
-class ExportNames:
-    """The names of a module's exports in their order, as C reads them."""
+class Names:
+    """The names of a module's exports, or of its imports, in their order, as C reads them."""
 
     __slots__ = ("_offsets", "_text", "count", "offsets", "text")
 
@@ -1134,6 +1135,105 @@ def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | No
     return SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
 
 
+class SymbolKind(enum.IntEnum):
+    """What a symbol is (``enum pl_symbol_kind``)."""
+
+    OTHER = lib.PL_SYMBOL_OTHER
+    FUNCTION = lib.PL_SYMBOL_FUNCTION
+    DATA = lib.PL_SYMBOL_DATA
+
+
+class Wanted(enum.IntEnum):
+    """What an import asks for (``enum pl_wanted_kind``)."""
+
+    OTHER = lib.PL_WANTED_OTHER
+    MEMORY = lib.PL_WANTED_MEMORY
+    TABLE = lib.PL_WANTED_TABLE
+    STACK_POINTER = lib.PL_WANTED_STACK_POINTER
+    MEMORY_BASE = lib.PL_WANTED_MEMORY_BASE
+    TABLE_BASE = lib.PL_WANTED_TABLE_BASE
+    FUNCTION = lib.PL_WANTED_FUNCTION
+    DATA = lib.PL_WANTED_DATA
+    POINTER = lib.PL_WANTED_POINTER
+
+
+NO_SLOT: int = lib.PL_NO_SLOT
+
+SYMBOL = struct.Struct("=IIIII4xQ")
+"""A ``pl_symbol``: position, kind, slot, value, relative, type."""
+WANTED = struct.Struct("=I4xQ")
+"""A ``pl_wanted``: kind, type."""
+CANDIDATE = struct.Struct("=QQIIII")
+"""A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
+assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
+
+lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
+
+
+class Symbols:
+    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records."""
+
+    __slots__ = ("_kept", "_wanted_count", "address", "pointer")
+
+    def __init__(self, names: Names, symbols: bytes, wanted_names: Names, wanted: bytes) -> None:
+        self._kept = names, wanted_names
+        self._wanted_count = wanted_names.count
+        parts = ffi.new("pl_symbols_parts *")
+        parts.names, parts.offsets = names.text, names.offsets
+        parts.wanted_names, parts.wanted_offsets = wanted_names.text, wanted_names.offsets
+        packed, packed_wanted = ffi.from_buffer(symbols), ffi.from_buffer(wanted)
+        parts.symbols, parts.symbol_count = ffi.cast("pl_symbol *", packed), len(symbols) // SYMBOL.size
+        parts.wanted, parts.wanted_count = ffi.cast("pl_wanted *", packed_wanted), wanted_names.count
+        self.pointer = ffi.gc(lib.pl_symbols_new(parts), lib.pl_symbols_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a module's symbols")
+        self.address = int(ffi.cast("uintptr_t", self.pointer))
+
+    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> tuple[Sources, list[int], list[int]]:
+        """Decide the imports: their sources, the indexes of those that are not decided, and the numbers of the modules they came from."""
+        count = self._wanted_count
+        sources = ffi.new("pl_source[]", count)
+        numbers = ffi.new("uint32_t[]", count + scope.count + 1)
+        used = numbers + count
+        scope.stamp += 1
+        left = lib.pl_symbols_resolve(
+            self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, sources, numbers, used, used + scope.count
+        )
+        used_count = used[scope.count]
+        return sources, ffi.unpack(numbers, left) if left else [], ffi.unpack(used, used_count) if used_count else []
+
+
+class Candidates:
+    """The modules of a scope, as the core looks names up in them; ``packed`` are CANDIDATE records of modules that live as long."""
+
+    __slots__ = ("_packed", "count", "pointer", "stamp")
+
+    def __init__(self, packed: bytearray) -> None:
+        self._packed = packed
+        self.count = len(packed) // CANDIDATE.size
+        self.pointer = ffi.cast("pl_candidate *", ffi.from_buffer(packed))
+        self.stamp = 0
+
+    def set(self, number: int, record: bytes) -> None:
+        """Say what a module is from now on."""
+        self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
+
+    def find(self, name: str) -> int | None:
+        """Return the number of the first module that defines a name, or None."""
+        encoded = name.encode()
+        number = int(lib.pl_symbols_find(self.pointer, self.count, encoded, len(encoded)))
+        return number if number < self.count else None
+
+
+Sources: TypeAlias = Any
+"""A ``pl_source[]``: what the imports of a library mean."""
+
+
+def put_source(sources: Sources, index: int, packed: bytes) -> None:
+    """Write one of them."""
+    ffi.memmove(sources + index, packed, SOURCE.size)
+
+
 class Shape:
     """What of a Library follows from its module's bytes alone, to be filled in once.
 
@@ -1143,7 +1243,7 @@ class Shape:
 
     __slots__ = ("_kept", "parts")
 
-    def __init__(self, names: ExportNames, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
+    def __init__(self, names: Names, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
         parts = self.parts = ffi.new("pl_library_parts *")
         slots = ffi.from_buffer("uint32_t[]", slot_exports)
         self._kept = names, slots
@@ -1159,7 +1259,7 @@ class Shape:
 class Library:
     """A module as every group instantiates it (``csrc/library.h``).
 
-    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` the packed sources of all imports, ``slot_base`` the first
+    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
     says that waits of the code were. The caller keeps the code.
     """
@@ -1171,7 +1271,7 @@ class Library:
         trampolines: int,
         trampoline_count: int,
         resolver: int,
-        sources: bytes,
+        sources: Sources,
         shape: Shape,
         slot_base: int | None,
         place: int,
@@ -1186,9 +1286,8 @@ class Library:
             parts.trampolines = ffi.cast("pl_module *", trampolines)
             parts.trampoline_count = trampoline_count
             parts.resolver = resolver
-        packed = ffi.from_buffer(sources)
-        parts.sources = ffi.cast("pl_source *", packed)
-        parts.source_count = len(sources) // SOURCE.size
+        parts.sources = sources
+        parts.source_count = len(sources)
         if slot_base is None:
             parts.slot_count = 0
         else:

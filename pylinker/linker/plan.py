@@ -217,12 +217,12 @@ class LoadPlan:
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []
-        wanted = sum([len(module.info.imports) for module in self.new])
-        scope = Scope(dict.fromkeys((*self.state.global_scope, *self.scope)), wanted)
+        scope = Scope(self.state, self.scope)
         for module in self.new:
-            module.sources = Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).sources()
+            Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
             if not undefined:
                 self._write_down(module)
+                scope.become_ready(module)
             module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
