@@ -1197,17 +1197,14 @@ class Symbols:
         result = ffi.new("pl_resolution *", (sources, room, room + count, room + 2 * count, room + 3 * count, 0, 0, 0))
         scope.stamp += 1
         lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, result)
+        unpack, late = ffi.unpack, result.late_count
         return Resolution(
             sources,
-            _unpacked(result.rest, result.rest_count),
-            _unpacked(result.late, result.late_count),
-            _unpacked(result.late_from, result.late_count),
-            _unpacked(result.used, result.used_count),
+            unpack(result.rest, result.rest_count) if result.rest_count else (),
+            unpack(result.late, late) if late else (),
+            unpack(result.late_from, late) if late else (),
+            unpack(result.used, result.used_count) if result.used_count else (),
         )
-
-
-def _unpacked(numbers: Any, count: int) -> Sequence[int]:
-    return ffi.unpack(numbers, count) if count else ()
 
 
 class Resolution(NamedTuple):
