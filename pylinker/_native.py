@@ -467,7 +467,7 @@ def nanoseconds(timeout: float | None) -> int:
         return -1
     if not timeout >= 0:
         raise ValueError(f"timeout={timeout}: give seconds, or None for no timeout")
-    return min(int(timeout * 1e9), 1 << 62)
+    return int(min(timeout * 1e9, 1 << 62))
 
 
 class Shared:
