@@ -213,6 +213,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         side("libthrower.so", "thrower.cpp", "libruntime.so", cflags=EXCEPTIONS),
         side("libcatcher.so", "catcher.cpp", "libruntime.so", cflags=EXCEPTIONS),
         side("libconstructor.so", "constructor.cpp", "libthrower.so", cflags=EXCEPTIONS),
+        side("libasker.so", "asker.cpp", cflags=EXCEPTIONS),
         side("liblegacy.so", "catcher.cpp", cflags=EXCEPTIONS[:2]),
         side("libleap.so", "jump.c", "libruntime.so", defines=("SIDE=1",), cflags=SETJMP),
         side("libland.so", "jump.c", "libruntime.so", defines=("SIDE=2",), cflags=SETJMP),

@@ -20,6 +20,10 @@ extern "C" int catching_call(int (*f)(int), int x) {
     return caught([=] { return f(x); });
 }
 
+extern "C" int catching_through(int (*f)(int), int x) {
+    return caught([=] { return through(f, x); });
+}
+
 /* Catches, and throws the same on. */
 extern "C" int rethrowing(int kind, int code) {
     try {

@@ -1,0 +1,133 @@
+"""C++ exceptions, and longjmp, across modules: compiled code with LLVM's own runtime, which is one of the libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import wasmtime
+
+import pylinker
+from pylinker import InitializationError, UnsupportedError
+from pylinker.runtime.failures import summary
+from running import lines, run, used
+from toolchain import Scenario
+
+INT, BASE, DERIVED, OTHER = range(1, 5)  # enum kind of thrown.h
+
+
+@pytest.fixture(params=["dlopen", "preload"])
+def program(scenario: Scenario, request: pytest.FixtureRequest) -> Iterator[pylinker.Program]:
+    """The program with the catcher opened by dlopen before the thrower or after it."""
+    with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
+        names = ["libcatcher.so", "libthrower.so"]
+        for name in names if request.param == "dlopen" else reversed(names):
+            program.dlopen(name, pylinker.RTLD_GLOBAL)
+        yield program
+
+
+@pytest.mark.parametrize("bind_now", [False, True])
+def test_what_is_thrown_in_one_module_is_caught_in_another(scenario: Scenario, bind_now: bool) -> None:
+    assert run(scenario("exceptions") / "main.wasm", bind_now=bind_now) == (
+        0,
+        lines(
+            "main caught 1",
+            "library caught 7",  # nothing was thrown
+            "library caught 1007",  # an int
+            "library caught 2007",  # a base class
+            "library caught 2007",  # by its base class
+            "library caught 4000",  # by catch (...)
+            "library caught 2008 from main",
+            "main caught 10 again",  # thrown, changed and thrown on by two libraries
+            "main caught 10, 1 destroyed",
+        ),
+        "",
+    )
+
+
+def test_functions_called_from_python_catch_at_the_first_call_and_later(program: pylinker.Program) -> None:
+    for code in range(3):
+        assert program.main.catching(INT, code) == INT * 1000 + code
+        assert program.main.catching(DERIVED, code) == BASE * 1000 + code
+        assert program.main.catching(OTHER, code) == OTHER * 1000
+
+
+def test_exceptions_pass_through_function_pointers_and_destroy_what_lies_between(program: pylinker.Program) -> None:
+    main = program.main
+    thrower = main["raise_int"].slot
+    assert main.catching_call(thrower, 6) == INT * 1000 + 6
+    assert main.catch_in_main(thrower, 7) == 7
+    before = program.memory.read(main.address_of("destroyed"), 4)
+    assert main.catching_through(thrower, 8) == INT * 1000 + 8
+    assert int.from_bytes(program.memory.read(main.address_of("destroyed"), 4), "little") == int.from_bytes(before, "little") + 1
+
+
+def test_the_stack_pointer_is_right_after_exceptions_that_were_caught(program: pylinker.Program) -> None:
+    assert program.main.stack_kept(500) == 0
+
+
+def test_what_nobody_catches_says_so_and_leaves_the_program_usable(program: pylinker.Program) -> None:
+    main = program.main
+    before = main.stack_now()
+    for _ in range(3):
+        with pytest.raises(wasmtime.Trap, match="raise_int") as caught:
+            main.raise_int(5)
+        assert summary(caught.value) == "thrown Wasm exception"
+        assert main.catching(BASE, 4) == BASE * 1000 + 4
+        assert main.stack_now() == before
+
+
+def test_an_exception_out_of_a_guest_function_that_python_calls_for_a_guest_is_an_error(scenario: Scenario) -> None:
+    """Between the two is a frame of Python, which ends the exception of the guest: the outer call gets Python's."""
+    with pylinker.Program(scenario("exceptions") / "main.wasm", imports={"ask": lambda x: library.raise_int(x)}) as program:
+        library = program.dlopen("libthrower.so", pylinker.RTLD_GLOBAL)
+        catcher = program.dlopen("libcatcher.so")
+        asking = program.dlopen("libasker.so")["asking"].slot
+        for _ in range(2):
+            with pytest.raises(wasmtime.Trap, match="thrown Wasm exception"):
+                catcher.catching_call(asking, 5)
+            assert catcher.catching(BASE, 4) == BASE * 1000 + 4
+
+
+def test_a_constructor_that_throws_undoes_the_load(scenario: Scenario) -> None:
+    with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
+        program.dlopen("libcatcher.so")
+        before = used(program)
+        for _ in range(2):
+            with pytest.raises(InitializationError, match=r"libconstructor\.so: __wasm_call_ctors trapped: thrown Wasm exception"):
+                program.dlopen("libconstructor.so")
+            assert used(program) == before
+
+
+def test_a_jump_crosses_modules(scenario: Scenario) -> None:
+    with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
+        program.dlopen("libland.so", pylinker.RTLD_GLOBAL)
+        program.dlopen("libleap.so", pylinker.RTLD_GLOBAL)  # later: the first jump goes through a trampoline that is not bound
+        main = program.main
+        for value in (3, 4):
+            assert main.land(value) == 100 + value
+            assert main.land_far(value) == 200 + value
+        assert main.land(0) == 101  # as C says
+        assert main.stack_kept(100) == 0
+
+
+def test_a_jump_to_nowhere_is_an_error(scenario: Scenario) -> None:
+    with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
+        leap = program.dlopen("libleap.so", pylinker.RTLD_GLOBAL)
+        land = program.dlopen("libland.so")
+        room = program.main.malloc(160)
+        with pytest.raises(wasmtime.Trap, match="thrown Wasm exception"):
+            leap.leap(room, 1)
+        assert land.land(9) == 109
+
+
+def test_legacy_exceptions_are_refused_by_name(scenario: Scenario) -> None:
+    with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
+        before = used(program)
+        with pytest.raises(
+            UnsupportedError, match=r"liblegacy\.so: wasmtime has no legacy exception handling.*wasm-use-legacy-eh=false"
+        ) as caught:
+            program.dlopen("liblegacy.so")
+        assert caught.value.module == "liblegacy.so"
+        assert used(program) == before
+        program.dlopen("libcatcher.so")
