@@ -219,6 +219,14 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         side("libland.so", "jump.c", "libruntime.so", defines=("SIDE=2",), cflags=SETJMP),
         main("libthrower.so", "libruntime.so", source="main.cpp", kind="throwing_main", cflags=EXCEPTIONS, exports=LENT_THROWING),
     ),
+    "exceptions_threads": (
+        Module("libruntime.so", "threaded_exceptions_so", ("runtime.c",)),
+        *(
+            Module(f"lib{name}.so", "throwing_threaded_side", (f"{name}.cpp",), ("libruntime.so",), cflags=EXCEPTIONS)
+            for name in ("thrower", "catcher")
+        ),
+        Module("main.wasm", "throwing_threaded_main", ("threads.cpp",), ("libthrower.so", "libruntime.so"), cflags=EXCEPTIONS),
+    ),
     "wasi": (side("libreport.so", "report.c", cflags=LOOPS), main("libreport.so")),
     "runtime_path": (
         side("libhelper.so", "helper.c", defines=("ME=1",)),

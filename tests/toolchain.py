@@ -37,7 +37,8 @@ TARGET = "--target=wasm32-wasi"
 # Optimized, as in a release build. -g0: no paths of the build machine in the modules.
 COMPILE = (TARGET, "-O2", "-g0", "-Wall", "-Werror", "-fvisibility=default")
 PIC = ("-fPIC",)
-THREADS = ("-matomics", "-mbulk-memory", "-pthread", "-nostdlib", "-ffreestanding")
+ATOMICS = ("-matomics", "-mbulk-memory", "-pthread")
+THREADS = (*ATOMICS, "-nostdlib", "-ffreestanding")
 DYNAMIC = ("--experimental-pic", "--unresolved-symbols=import-dynamic")
 SHARED_MEMORY = (
     "--shared-memory",
@@ -212,7 +213,7 @@ class Toolchain:
 
     def scenario(self, name: str, recipe: Sequence[Module]) -> Path:
         """The directory with all modules of a scenario, built now if they are not in the cache."""
-        folder = SCENARIOS / name
+        folder = SCENARIOS / name.removesuffix("_threads")  # the same sources, for a shared memory
         key = [repr(module).encode() for module in recipe]
         for path in sorted(path for root in (folder, SCENARIOS / "include") for path in root.rglob("*") if path.is_file()):
             key += [str(path.relative_to(SCENARIOS)).encode(), path.read_bytes()]
@@ -279,6 +280,21 @@ class Build:
     def exceptions_so(self, module: Module) -> None:
         """The runtime of C++ exceptions and of setjmp as a shared library."""
         self.link(module, [*self.objects(module, *PIC), *self.toolchain.exceptions()], *DYNAMIC, "-shared")
+
+    def threaded_exceptions_so(self, module: Module) -> None:
+        """The same for a shared memory."""
+        objects = [*self.objects(module, *PIC, *THREADS), *self.toolchain.exceptions(*ATOMICS)]
+        self.link(module, objects, *DYNAMIC, "-shared", *SHARED_MEMORY)
+
+    def throwing_threaded_side(self, module: Module) -> None:
+        """A freestanding library for a shared memory that throws or catches."""
+        objects = [*self.objects(module, *PIC, *THREADS), self.toolchain.unwinder(*ATOMICS)]
+        self.link(module, objects, *DYNAMIC, "-shared", *SHARED_MEMORY)
+
+    def throwing_threaded_main(self, module: Module) -> None:
+        """The same, a program."""
+        objects = [*self.objects(module, *PIC, *THREADS), self.toolchain.unwinder(*ATOMICS)]
+        self.link(module, objects, *DYNAMIC, "-pie", *SHARED_MEMORY)
 
     def throwing_main(self, module: Module) -> None:
         """A position-independent program in C++ that takes the runtime of C++ from a shared library."""
