@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import wasmtime
 
 import pylinker
-from pylinker import InitializationError, UnsupportedError
+from fields import wasm
+from pylinker import InitializationError, SignatureMismatchError, UnsupportedError
 from pylinker.runtime.failures import summary
 from running import lines, run, used
 from toolchain import Scenario
@@ -131,3 +133,11 @@ def test_legacy_exceptions_are_refused_by_name(scenario: Scenario) -> None:
         assert caught.value.module == "liblegacy.so"
         assert used(program) == before
         program.dlopen("libcatcher.so")
+
+
+def test_a_tag_carries_an_address(scenario: Scenario, tmp_path: Path) -> None:
+    library = wasm(tmp_path / "libwide.so", '(import "env" "__cpp_exception" (tag (param i64)))')
+    with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
+        with pytest.raises(SignatureMismatchError, match=r"libwide\.so: symbol __cpp_exception: wanted \(i64\).*\(i32\)"):
+            program.dlopen(library)
+        assert program.dlopen("libcatcher.so").catching(INT, 1) == INT * 1000 + 1
