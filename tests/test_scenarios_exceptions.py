@@ -79,15 +79,28 @@ def test_what_nobody_catches_says_so_and_leaves_the_program_usable(program: pyli
         assert main.stack_now() == before
 
 
-def test_an_exception_out_of_a_guest_function_that_python_calls_for_a_guest_is_an_error(scenario: Scenario) -> None:
-    """Between the two is a frame of Python, which ends the exception of the guest: the outer call gets Python's."""
-    with pylinker.Program(scenario("exceptions") / "main.wasm", imports={"ask": lambda x: library.raise_int(x)}) as program:
-        library = program.dlopen("libthrower.so", pylinker.RTLD_GLOBAL)
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_frame_of_python_between_two_of_guests_ends_an_exception(scenario: Scenario, swallowed: bool) -> None:
+    """It is an error of the call that Python makes, and may go on from there as Python's exceptions do."""
+
+    def ask(number: int) -> int:
+        try:
+            return int(thrower.raise_int(number))
+        except wasmtime.Trap:
+            if not swallowed:
+                raise
+            return number + 1
+
+    with pylinker.Program(scenario("exceptions") / "main.wasm", imports={"ask": ask}) as program:
+        thrower = program.dlopen("libthrower.so", pylinker.RTLD_GLOBAL)
         catcher = program.dlopen("libcatcher.so")
         asking = program.dlopen("libasker.so")["asking"].slot
         for _ in range(2):
-            with pytest.raises(wasmtime.Trap, match="thrown Wasm exception"):
-                catcher.catching_call(asking, 5)
+            if swallowed:
+                assert catcher.catching_call(asking, 5) == 6
+            else:
+                with pytest.raises(wasmtime.Trap, match="thrown Wasm exception"):
+                    catcher.catching_call(asking, 5)
             assert catcher.catching(BASE, 4) == BASE * 1000 + 4
 
 
@@ -99,6 +112,9 @@ def test_a_constructor_that_throws_undoes_the_load(scenario: Scenario) -> None:
             with pytest.raises(InitializationError, match=r"libconstructor\.so: __wasm_call_ctors trapped: thrown Wasm exception"):
                 program.dlopen("libconstructor.so")
             assert used(program) == before
+        assert program.main.opens("libconstructor.so") == 0
+        assert used(program) == before
+        assert program.main.opens("libthrower.so") == 1
 
 
 def test_a_jump_crosses_modules(scenario: Scenario) -> None:

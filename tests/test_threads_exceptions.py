@@ -75,7 +75,7 @@ def test_an_exception_comes_out_of_call_dynamic(program: pylinker.Program) -> No
 
 def test_what_nobody_catches_in_a_thread_ends_the_program_as_a_trap_does(program: pylinker.Program) -> None:
     thread = program.spawn("throw_up", 5)
-    with pytest.raises(wasmtime.Trap, match="(?s)throw_up.*thrown Wasm exception"):
+    with pytest.raises(wasmtime.Trap, match=r"(?s)throw_up.*thrown Wasm exception"):
         thread.join(DEADLINE)
     with pytest.raises(SynchronizationAborted) as caught:
         program.main.work(1, 1)
