@@ -228,6 +228,10 @@ RECIPES: dict[str, tuple[Module, ...]] = {
             Module(f"lib{name}.so", "throwing_threaded_side", (f"{name}.cpp",), ("libruntime.so",), cflags=EXCEPTIONS)
             for name in ("thrower", "catcher")
         ),
+        *(
+            Module(f"lib{name}.so", "throwing_threaded_side", ("jump.c",), ("libruntime.so",), cflags=(*SETJMP, f"-DSIDE={number}"))
+            for name, number in (("leap", 1), ("land", 2))
+        ),
         Module("main.wasm", "throwing_threaded_main", ("threads.cpp",), ("libthrower.so", "libruntime.so"), cflags=EXCEPTIONS),
     ),
     "wasi": (side("libreport.so", "report.c", cflags=LOOPS), main("libreport.so")),

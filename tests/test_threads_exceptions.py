@@ -73,6 +73,17 @@ def test_an_exception_comes_out_of_call_dynamic(program: pylinker.Program) -> No
         assert program.spawn("catch_through_call_dynamic", value).join(DEADLINE) == 10 + value
 
 
+def test_jumps_cross_modules_in_every_thread(program: pylinker.Program) -> None:
+    early = program.spawn("work_on", 0)
+    land = program.dlopen("libland.so", pylinker.RTLD_GLOBAL)
+    program.dlopen("libleap.so", pylinker.RTLD_GLOBAL)
+    threads = [program.spawn(lambda: [land.land(3), land.land_far(4), land.stack_kept(50)]) for _ in range(3)]
+    assert [thread.join(DEADLINE) for thread in threads] == [[103, 204, 0]] * 3
+    program.dlopen("libcatcher.so", pylinker.RTLD_GLOBAL)
+    number(program, "stop", 1)
+    assert early.join(DEADLINE) == 0
+
+
 def test_what_nobody_catches_in_a_thread_ends_the_program_as_a_trap_does(program: pylinker.Program) -> None:
     thread = program.spawn("throw_up", 5)
     with pytest.raises(wasmtime.Trap, match=r"(?s)throw_up.*thrown Wasm exception"):
