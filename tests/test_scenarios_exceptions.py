@@ -157,3 +157,31 @@ def test_a_tag_carries_an_address(scenario: Scenario, tmp_path: Path) -> None:
         with pytest.raises(SignatureMismatchError, match=r"libwide\.so: symbol __cpp_exception: wanted \(i64\).*\(i32\)"):
             program.dlopen(library)
         assert program.dlopen("libcatcher.so").catching(INT, 1) == INT * 1000 + 1
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_tag_that_a_program_defines_is_that_of_its_libraries(tmp_path: Path, threads: bool) -> None:
+    """As older toolchains have it: pylinker's own tag is for programs that define none."""
+    memory = '(import "env" "memory" (memory 1 1024 shared))' if threads else '(memory (export "memory") 1)'
+    main = wasm(
+        tmp_path / "main.wasm",
+        memory,
+        '(table (export "__indirect_function_table") 1 funcref)',
+        '(global (export "__stack_pointer") (mut i32) (i32.const 65536))',
+        '(tag $thrown (export "__cpp_exception") (param i32))',
+        '(func (export "toss") (param i32) (throw $thrown (local.get 0)))',
+        '(func (export "_start"))',
+        dynamic=False,
+    )
+    catch = "(block $caught (result i32) (try_table (catch $thrown $caught) (call $toss (local.get 0))) (i32.const -1))"
+    wasm(
+        tmp_path / "libcatcher.so",
+        '(import "env" "__cpp_exception" (tag $thrown (param i32)))',
+        '(import "env" "toss" (func $toss (param i32)))',
+        f'(func (export "catching") (param i32) (result i32) {catch})',
+    )
+    with pylinker.Program(main, library_path=[tmp_path], threads=threads) as program:
+        library = program.dlopen("libcatcher.so")
+        assert library.catching(5) == 5
+        if threads:
+            assert program.spawn(lambda: library.catching(6)).join(60) == 6
