@@ -73,6 +73,12 @@ def test_an_exception_comes_out_of_call_dynamic(program: pylinker.Program) -> No
         assert program.spawn("catch_through_call_dynamic", value).join(DEADLINE) == 10 + value
 
 
+def test_an_exception_that_leaves_a_signals_handler_is_a_trap(program: pylinker.Program) -> None:
+    with pytest.raises(wasmtime.Trap, match=r"(?s)on_signal.*thrown Wasm exception"):
+        program.main.catch_from_handler()
+    assert program.main.catch_through_call_dynamic(1) == 11
+
+
 def test_jumps_cross_modules_in_every_thread(program: pylinker.Program) -> None:
     early = program.spawn("work_on", 0)
     land = program.dlopen("libland.so", pylinker.RTLD_GLOBAL)

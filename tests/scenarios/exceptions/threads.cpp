@@ -12,6 +12,8 @@ WASIX(closure_prepare)
 int closure_prepare(u32 backing, u32 slot, const u8 *arguments, u32 count, const u8 *results, u32 result_count, void *environment);
 WASIX(call_dynamic)
 int call_dynamic(u32 function, const void *values, u32 size, void *results, u32 results_size, u32 strict);
+WASIX(callback_signal) void callback_signal(const char *name, u32 length);
+WASIX(thread_signal) int thread_signal(u32 thread, int signal);
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("sched_yield"))) int yield(void);
 
 /* What the runtime wants of a libc. */
@@ -104,6 +106,17 @@ int catch_through_call_dynamic(int x) {
         return call_dynamic((u32)(unsigned long)(void *)throw_up, &x, 4, &result, 4, 1);
     } catch (int code) {
         return 10 + code;
+    }
+}
+
+/* A handler of signals that throws, at whoever signals himself. */
+void on_signal(int signal) { throw signal; }
+int catch_from_handler(void) {
+    callback_signal("on_signal", 9);
+    try {
+        return thread_signal(1, 10);
+    } catch (...) {
+        return -1;
     }
 }
 
