@@ -69,6 +69,7 @@ __all__ = [
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_RESOLUTION",
     "WASI_WRITE",
     "WASI_YIELD",
     "WOKEN",
@@ -835,6 +836,7 @@ WASI_PLAIN: int = lib.PL_WASI_PLAIN
 WASI_POLL: int = lib.PL_WASI_POLL
 WASI_READ: int = lib.PL_WASI_READ
 WASI_CLOCK: int = lib.PL_WASI_CLOCK
+WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
 WASI_YIELD: int = lib.PL_WASI_YIELD
 WASI_WRITE: int = lib.PL_WASI_WRITE
 
@@ -850,6 +852,10 @@ class WasiProcess:
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)
+
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
+        return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
     def provide(self, index: int, type_address: int, kind: int) -> None:
         """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""

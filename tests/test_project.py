@@ -91,12 +91,12 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/building-modules.md", "docs/threads.md", "docs/wasix.md"])
 def test_documents_can_be_followed(document: str, tmp_path: Path) -> None:
-    """A C source is written to the file its first line names; shell and Python blocks run, and print what they promise."""
+    """A source is written to the file its first line names; shell and Python blocks run, and print what they promise."""
     blocks = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
     script = "".join(text for language, text in blocks if language == "sh" and "pip install" not in text)
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for language, text in blocks:
-        if language == "c":
+        if language in ("c", "cpp"):
             (tmp_path / text.splitlines()[0].removeprefix("// ")).write_text(text)
     subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=env, check=True)
     for language, text in blocks:
