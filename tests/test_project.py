@@ -87,29 +87,3 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
     assert script[-1] == second
     assert first.startswith("pip install '.[cli]' && ")
     assert second.startswith("pip install '.[test]' && ")
-
-
-@pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/building-modules.md", "docs/threads.md", "docs/wasix.md"])
-def test_documents_can_be_followed(document: str, tmp_path: Path) -> None:
-    """A C source is written to the file its first line names; shell and Python blocks run, and print what they promise."""
-    blocks = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
-    script = "".join(text for language, text in blocks if language == "sh" and "pip install" not in text)
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for language, text in blocks:
-        if language == "c":
-            (tmp_path / text.splitlines()[0].removeprefix("// ")).write_text(text)
-    subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=env, check=True)
-    for language, text in blocks:
-        if language == "python":
-            command = [sys.executable, "-c", text]
-            result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-            assert (result.returncode, result.stderr) == (0, "")
-            promised = re.findall(r"print\(.*\)  # (.*)", text)
-            assert promised
-            assert result.stdout.splitlines()[: len(promised)] == promised
-
-
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))])
-def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
