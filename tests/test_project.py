@@ -44,6 +44,13 @@ def test_every_error_is_public() -> None:
     assert set(pylinker.errors.__all__) <= set(pylinker.__all__)
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    errors = set(pylinker.errors.__all__) if "::: pylinker.errors\n" in reference else set()
+    missing = [name for name in pylinker.__all__ if name not in errors and not re.search(rf"\b{name}\b", reference)]
+    assert not missing
+
+
 def test_types_are_shipped() -> None:
     assert (Path(pylinker.__file__).parent / "py.typed").is_file()
 
