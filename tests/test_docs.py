@@ -40,7 +40,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
 )
-FENCE = re.compile(r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(
+    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$", re.DOTALL | re.MULTILINE
+)
 PROMISE = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 DEADLINE = 300  # seconds for one command: a hang, and not a slow machine
 
@@ -127,7 +129,13 @@ class Follower:
     def shell(self) -> subprocess.Popen[str]:
         """A shell that ends at the first command that fails."""
         return subprocess.Popen(
-            ["sh", "-eu"], cwd=self.directory, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ["sh", "-eu"],
+            cwd=self.directory,
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def run(self, commands: str, block: Block) -> str:
@@ -186,7 +194,13 @@ class Follower:
         script.write_text(block.text)
         env = {**self.env, "PYTHONPATH": str(self.directory)}
         done = subprocess.run(
-            [sys.executable, "-W", "error", script], cwd=self.directory, env=env, capture_output=True, text=True, check=False, timeout=DEADLINE
+            [sys.executable, "-W", "error", script],
+            cwd=self.directory,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE,
         )
         assert (done.returncode, done.stderr) == (0, ""), f"{block}: {done.stdout}{done.stderr}"
         promised = PROMISE.findall(block.text)

@@ -74,6 +74,14 @@ def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     assert list((tmp_path / "pylinker").glob("_core.*"))
 
 
+@pytest.mark.parametrize("target", ["aarch64-linux-gnu", "aarch64-macos", "x86_64-macos"])
+def test_core_compiles_where_wheels_are_built(target: str, tmp_path: Path) -> None:
+    sources = [str(path) for path in sorted((ROOT / "csrc").glob("*.c"))]
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-c", *sources]
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+
+
 def test_demo_is_built_from_its_sources(tmp_path: Path) -> None:
     for path in build(tmp_path):
         shipped = parse_module((demo.DIRECTORY / path.name).read_bytes())
