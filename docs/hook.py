@@ -51,10 +51,19 @@ def shown(path: Path, name: str) -> str:
     return f"# {name}\n\n````````{lexer}\n{path.read_text(encoding='utf-8')}\n````````\n"
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put pages that the navigation does not name at the end of "Use"."""
+    named = set(pages(config.nav))
+    use = next(part["Use"] for part in config.nav if "Use" in part)
+    use += [path.name for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in named]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is linked to, and what that links to, and so on."""
     pending = [(f"docs/{file.src_uri}", file.content_string) for file in files.documentation_pages()]
-    pending.append(("mkdocs.yml", "".join(f"]({link})" for link in linked_by(config.nav))))
+    outside = [link for link in pages(config.nav) if not (ROOT / "docs" / link).exists()]
+    pending.append(("mkdocs.yml", "".join(f"]({link})" for link in outside)))
     while pending:
         origin, text = pending.pop()
         for link, name in targets(origin, text):
@@ -69,13 +78,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def linked_by(nav: object) -> list[str]:
-    """Return the pages of the navigation that lie outside ``docs/``."""
+def pages(nav: object) -> list[str]:
+    """Return the pages that the navigation names."""
     if isinstance(nav, dict):
-        return linked_by(list(nav.values()))
+        return pages(list(nav.values()))
     if isinstance(nav, list):
-        return [link for each in nav for link in linked_by(each)]
-    return [nav] if isinstance(nav, str) and not (ROOT / "docs" / nav).exists() else []
+        return [page for part in nav for page in pages(part)]
+    return [str(nav)]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs gives them by name

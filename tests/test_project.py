@@ -44,6 +44,15 @@ def test_every_error_is_public() -> None:
     assert set(pylinker.errors.__all__) <= set(pylinker.__all__)
 
 
+def test_every_lock_is_on_the_page_about_synchronization() -> None:
+    page = (ROOT / "docs" / "synchronization.md").read_text(encoding="utf-8")
+    made = re.compile(r"threading\.(?:R?Lock|Condition|Event|Semaphore|Barrier)\(|^ +pthread_(?:mutex|rwlock)_t \w+;", re.MULTILINE)
+    files = [*(ROOT / "csrc").glob("*.[ch]"), *(ROOT / "pylinker").rglob("*.py")]
+    lockers = {path.relative_to(ROOT).as_posix() for path in files if made.search(path.read_text(encoding="utf-8"))}
+    assert {"csrc/event.c", "pylinker/linker/threads.py"} <= lockers
+    assert not [path for path in sorted(lockers) if f"](../{path})" not in page]
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     errors = set(pylinker.errors.__all__) if "::: pylinker.errors\n" in reference else set()
