@@ -6,7 +6,7 @@
     foo = pylinker.CDLL("libfoo.so", library_path=["lib"])
     foo.add(1, 2)
 
-``docs/design.md`` tells how it works.
+``docs/linking.md`` tells how it works.
 """
 
 import logging
