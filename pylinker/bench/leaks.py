@@ -26,7 +26,7 @@ from pylinker.bench.runner import find_benchmarks
 
 __all__ = ["ALLOWED", "RUNS", "Growth", "Progress", "UnknownRunError", "measure", "resident", "select", "settle"]
 
-ALLOWED = 4 << 20
+ALLOWED = 2 << 20
 """Bytes by which memory may grow in a whole run: what allocators and interpreters keep for themselves moves by less."""
 
 _SLICES = 50
@@ -59,7 +59,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Growth:
-    """What a run has found: ``before`` and ``after`` are resident bytes, after the warm-up and at the end; ``seconds`` are for all cycles."""
+    """What a run has found.
+
+    ``before`` and ``after`` are resident bytes, after the warm-up and at the end; ``seconds`` are for all cycles.
+    """
 
     name: str
     cycles: int
@@ -166,7 +169,11 @@ def _one_program(_directory: Path) -> Callable[[], object]:
 
 @contextmanager
 def _closed(directory: Path) -> Iterator[Callable[[], object]]:
-    yield lambda: _one_program(directory)()
+    def cycle() -> None:
+        close = _one_program(directory)
+        close()
+
+    yield cycle
 
 
 @contextmanager
