@@ -571,6 +571,13 @@ class Shared:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
 
+    @property
+    def applied(self) -> set[int]:
+        """The newest operations that the living groups have replayed, under the lock."""
+        capacity = self.num_groups
+        numbers = ffi.new("uint64_t[]", capacity)
+        return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
+
 
 class Participant(Protocol):
     """What a member calls back, on the thread of its group."""
@@ -1302,6 +1309,10 @@ class Log:
     def forget(self, number: int) -> None:
         """Drop all operations up to ``number``."""
         lib.pl_log_forget(self.pointer, number)
+
+    def erase(self, number: int) -> None:
+        """Drop one operation; it does nothing from now on but ask for the size of its table."""
+        lib.pl_log_erase(self.pointer, number)
 
 
 class Instances:

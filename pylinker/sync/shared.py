@@ -247,6 +247,8 @@ class LinkerShared(Generic[S, Op]):
         self.log.forget(self._native.applied_by_all)
         if self.log.append(operation) != number:
             raise InternalError(f"operation {number} has another number in the log")
+        if self.log.is_long():
+            self.log.compact(self._native.applied)
         if member.publish() != number:
             raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
         guard.published()
