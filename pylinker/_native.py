@@ -136,6 +136,7 @@ __all__ = [
     "pack_source",
     "register_host",
     "release_host",
+    "same_function",
     "set_types",
     "sizes",
     "start_thread",
@@ -979,6 +980,11 @@ def table_size(context: Context, table: Extern) -> int:
 def table_grow(context: Context, table: Extern, delta: int) -> None:
     """Add ``delta`` null slots; raises :class:`Failure` past the table's maximum."""
     _check(lib.pl_table_grow(context, _handle(table, EXTERN_TABLE), delta))
+
+
+def same_function(one: Func, other: Func) -> bool:
+    """Whether two are one function of one store."""
+    return bytes(ffi.buffer(one)) == bytes(ffi.buffer(other))
 
 
 def table_get(context: Context, table: Extern, index: int) -> Func | None:

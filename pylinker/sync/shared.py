@@ -83,6 +83,7 @@ class LinkerShared(Generic[S, Op]):
         self._check_guard(guard)
         group_state.member.die()
         group_state.member.free()
+        self.log.forget(self._native.applied_by_all)  # a group that is alone leads nobody, and would keep it for ever
 
     def assert_exactly_one_dl_bus_subscriber(self) -> None:
         """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
