@@ -118,6 +118,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "host_function_count",
     "ignore_epoch",
     "imports_of",
     "install_callbacks",
@@ -263,6 +264,11 @@ def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     handle = handle or new_handle()
     _host_functions[handle] = function
     return handle
+
+
+def host_function_count() -> int:
+    """Return how many Python functions are registered, of all programs."""
+    return len(_host_functions)
 
 
 def release_host(handle: int) -> None:

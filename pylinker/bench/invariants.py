@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pylinker import _native
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.linker import Linker
 
-__all__ = ["table_of"]
+__all__ = ["Held", "broken_invariants", "held", "table_of"]
 
 
 def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
@@ -35,3 +36,43 @@ def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
         else:
             table.append(None if function is None else "another function")
     return table
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a program holds: ``memory`` in bytes, ``slots`` of the table that are no closure's, names of its modules, Python functions."""
+
+    memory: int
+    slots: int
+    modules: tuple[str, ...]
+    host_functions: int
+
+
+def held(linker: Linker | None) -> Held:
+    """Return what a program holds now. Nobody may change it meanwhile."""
+    assert linker is not None
+    state = linker.state
+    closures = sum(count for _first, count in state.closure_slots)
+    return Held(
+        state.memory.used, state.table.used - closures, tuple(module.name for module in state.modules), _native.host_function_count()
+    )
+
+
+def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
+    """Return what is not as it must be when all threads have ended and all libraries are closed, given what was held at first."""
+    assert linker is not None
+    linker.collect()  # what could not be unloaded in time waits for the next collection
+    shared = linker.context.shared
+    now = held(linker)
+    broken = [] if now == before else [f"not all was given back: {before} before, {now} now"]
+    if shared.cause:
+        broken.append(f"the linker was given up: {shared.cause}, {shared.reason!r}")
+    if shared.num_groups != 1 or len(linker.state.groups) != 1:
+        broken.append(f"{shared.num_groups} groups are left, known as {linker.state.groups}")
+    if linker.threads is not None and len(linker.threads):
+        broken.append(f"{len(linker.threads)} threads are left")
+    if len(shared.log):
+        broken.append(f"{len(shared.log)} operations are left in the log")
+    if linker.state.blocks and any(linker.state.blocks.values()):
+        broken.append(f"thread-local blocks are left: {linker.state.blocks}")
+    return broken

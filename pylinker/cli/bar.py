@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from pylinker.cli.output import printable
@@ -26,7 +26,7 @@ class Bar:
         err = Console(stderr=True, markup=False, emoji=False, highlight=False)
         name = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # it gives way to the others
         columns = (
-            MofNCompleteColumn(),
+            TextColumn("{task.completed:.0f}/{task.total}"),
             BarColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.description}", markup=False, table_column=name),
@@ -60,5 +60,9 @@ class Bar:
 
     def end(self) -> None:
         """Advance by one part."""
+        self.advance(1)
+
+    def advance(self, parts: float) -> None:
+        """Advance by some parts."""
         if self.task is not None:
-            self.progress.advance(self.task)
+            self.progress.advance(self.task, parts)

@@ -13,6 +13,7 @@ from rich.text import Text
 from pylinker.cli.bar import Bar
 from pylinker.cli.leaks import leaks
 from pylinker.cli.output import Settings, console, printable, table, traceback_option
+from pylinker.cli.soak import soak
 
 if TYPE_CHECKING:
     from pylinker.bench.results import Comparison, Run
@@ -32,7 +33,7 @@ class _Bench(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
-_COMMANDS = {each.name: each for each in (leaks,)}
+_COMMANDS = {each.name: each for each in (leaks, soak)}
 
 
 @click.command(cls=_Bench)
@@ -64,6 +65,7 @@ def bench(
 
     \b
     pylinker bench leaks --help
+    pylinker bench soak --help
     """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
     absent = [distribution for module, distribution in NEEDED.items() if find_spec(module) is None]
     if absent:

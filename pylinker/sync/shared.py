@@ -335,6 +335,7 @@ class LinkerShared(Generic[S, Op]):
         if not group_state.member.catch_up():
             guard.poison()
             self._check_result(_native.CANCELLED, group_state)
+        self.log.forget(self._native.applied_by_all)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
         if self._native.cause or not self._acquired(self._native.write(None)):
