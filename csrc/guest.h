@@ -8,12 +8,7 @@
 /* The guest's memory [address, address + size), or NULL. It may be written by others meanwhile; it never becomes smaller, and does not
  * move. */
 static inline uint8_t *pl_guest_bytes(const pl_import *import, uint64_t address, uint64_t size) {
-    const pl_extern *memory = pl_instances_memory(import->instances);
-    pl_context *context = pl_instances_context(import->instances);
-    if (memory == NULL || address + size > pl_memory_size(context, memory)) {
-        return NULL;
-    }
-    return pl_memory_data(context, memory) + address;
+    return pl_instances_bytes(import->instances, address, size);
 }
 
 /* The end of a host function that did not park: a safepoint, two or three relaxed loads if there is nothing to do. */

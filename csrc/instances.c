@@ -172,8 +172,20 @@ uint64_t pl_instances_memory_size(const pl_instances *instances) {
     return instances->has_memory ? pl_memory_size(instances->context, &instances->memory) : 0;
 }
 
+uint8_t *pl_instances_bytes(const pl_instances *instances, uint64_t address, uint64_t size) {
+    uint64_t length = pl_instances_memory_size(instances);
+    return instances->has_memory && size <= length && address <= length - size
+               ? pl_memory_data(instances->context, &instances->memory) + address
+               : NULL;
+}
+
 int pl_instances_zero(pl_instances *instances, uint64_t address, uint64_t size) {
-    return instances->has_memory ? pl_memory_zero(instances->context, &instances->memory, address, size) : -1;
+    uint8_t *bytes = pl_instances_bytes(instances, address, size);
+    if (bytes == NULL) {
+        return -1;
+    }
+    memset(bytes, 0, size);
+    return 0;
 }
 
 uint64_t pl_instances_table_size(const pl_instances *instances) {

@@ -97,6 +97,8 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances);
 /* Bytes of the memory, slots of the table; 0 if there is none. */
 uint64_t pl_instances_memory_size(const pl_instances *instances);
 uint64_t pl_instances_table_size(const pl_instances *instances);
+/* The memory [address, address + size), or NULL if that is not all inside. It moves if it is not shared and grows. */
+uint8_t *pl_instances_bytes(const pl_instances *instances, uint64_t address, uint64_t size);
 /* Fills a part of the memory with zeros; -1, and nothing is done, if that is not all inside. */
 int pl_instances_zero(pl_instances *instances, uint64_t address, uint64_t size);
 /* Connects the WASI calls that were made before the process was. */

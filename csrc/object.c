@@ -2,8 +2,6 @@
 
 #include "api_table.h"
 
-#include <string.h>
-
 _Static_assert(sizeof(pl_extern) == 32 && offsetof(pl_extern, of) == 8, "wasmtime_extern_t");
 _Static_assert(sizeof(pl_cell) == 32 && offsetof(pl_cell, of) == 8, "wasmtime_val_t");
 _Static_assert(sizeof(pl_instance) == 16, "wasmtime_instance_t");
@@ -117,15 +115,6 @@ uint8_t *pl_memory_data(pl_context *context, const pl_extern *memory) {
 size_t pl_memory_size(pl_context *context, const pl_extern *memory) {
     return memory->kind == PL_EXTERN_SHARED_MEMORY ? pl_wasmtime.sharedmemory_data_size(memory->of.shared_memory)
                                                    : pl_wasmtime.memory_data_size(context, &memory->of.handle);
-}
-
-int pl_memory_zero(pl_context *context, const pl_extern *memory, uint64_t address, uint64_t size) {
-    uint64_t length = pl_memory_size(context, memory);
-    if (size > length || address > length - size) {
-        return -1;
-    }
-    memset(pl_memory_data(context, memory) + address, 0, size);
-    return 0;
 }
 
 pl_error *pl_memory_grow(pl_context *context, const pl_extern *memory, uint64_t delta, uint64_t *before) {

@@ -104,8 +104,6 @@ pl_error *pl_memory_new(pl_context *context, const pl_type *type, pl_memory *res
 /* One memory, of either kind: `kind` is PL_EXTERN_MEMORY or PL_EXTERN_SHARED_MEMORY. */
 uint8_t *pl_memory_data(pl_context *context, const pl_extern *memory);
 size_t pl_memory_size(pl_context *context, const pl_extern *memory);
-/* Fills [address, address + size) with zeros; -1, and nothing is done, if that is not all inside. */
-int pl_memory_zero(pl_context *context, const pl_extern *memory, uint64_t address, uint64_t size);
 /* Adds `delta` pages and stores the size before, in pages. */
 pl_error *pl_memory_grow(pl_context *context, const pl_extern *memory, uint64_t delta, uint64_t *before);
 

@@ -26,10 +26,15 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int pl_thread_start(pl_thread *thread) {
+int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index) {
     pthread_t made;
+    pl_extern function;
+    if (pl_instances_export(thread->instances, library, index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
+        return PL_THREAD_LOST;
+    }
+    thread->func = function.of.func;
     if (pthread_create(&made, NULL, run, thread) != 0) {
-        return -1;
+        return PL_THREAD_NONE;
     }
     pthread_detach(made);
     return 0;

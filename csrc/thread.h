@@ -18,7 +18,7 @@ enum { PL_THREAD_VALUES = 4 };
 
 typedef struct pl_thread {
     pl_instances *instances;
-    pl_func func;
+    pl_func func;    /* pl_thread_start sets it */
     pl_value values[PL_THREAD_VALUES]; /* its arguments, then its results */
     size_t count;
     pl_check ended;     /* gets `handle`; what it answers means nothing */
@@ -27,8 +27,11 @@ typedef struct pl_thread {
     pl_failure failure; /* its receiver owns it */
 } pl_thread;
 
-/* Answers 0, or -1 if there can be no more threads. */
-int pl_thread_start(pl_thread *thread);
+enum { PL_THREAD_NONE = -1, PL_THREAD_LOST = -2 };
+
+/* Calls export `index` of a library. Answers 0, PL_THREAD_NONE if there can be no more threads, or PL_THREAD_LOST if the library has no such
+ * function in the thread's group. */
+int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index);
 
 /* The calling thread is the thread of this group from now on; NULL: of none. */
 void pl_group_enter_thread(pl_group *group);

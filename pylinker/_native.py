@@ -14,6 +14,7 @@ import array
 import enum
 import itertools
 import math
+import os
 import struct
 import threading
 import weakref
@@ -81,7 +82,6 @@ __all__ = [
     "CallbackResult",
     "CallbackTrouble",
     "Context",
-    "ExportNames",
     "Extern",
     "Failure",
     "Func",
@@ -90,6 +90,7 @@ __all__ = [
     "Library",
     "Log",
     "Member",
+    "Names",
     "Operation",
     "Participant",
     "Shared",
@@ -129,9 +130,7 @@ __all__ = [
     "memory_buffer",
     "memory_grow",
     "memory_new",
-    "memory_read",
     "memory_size",
-    "memory_write",
     "new_cell",
     "new_handle",
     "pack_source",
@@ -147,6 +146,7 @@ __all__ = [
     "table_set",
     "table_size",
     "take_pending",
+    "u32s",
     "values",
     "watch",
 ]
@@ -224,6 +224,15 @@ def _failure_of(failure: Any) -> Failure:
 def values(count: int) -> Values:
     """Return room for ``count`` raw values (16 bytes each, zeroed)."""
     return ffi.new("pl_value[]", count)
+
+
+_U32S = [struct.Struct("=" + "I12x" * count) for count in range(9)]
+
+
+def u32s(raw: Values, count: int) -> tuple[int, ...]:
+    """Return the first ``count`` (at most 8) raw values as unsigned numbers of 32 bits."""
+    unpacked: tuple[int, ...] = _U32S[count].unpack(ffi.buffer(raw, count * 16))
+    return unpacked
 
 
 # Host functions
@@ -818,12 +827,13 @@ def epoch_bump(engine_address: int) -> None:
     lib.pl_epoch_bump(ffi.cast("pl_engine *", engine_address))
 
 
+def _new_watch(member: Member, *, preempt: bool) -> Any:
+    return ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
+
+
 def watch(store_address: int, context: Context, member: Member, *, preempt: bool) -> object:
     """Watch the guest of a store: it stops when its linker is cancelled or a check fails. Keep what is returned as long as the store."""
-    record = ffi.new(
-        "pl_watch *",
-        {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt},
-    )
+    record = _new_watch(member, preempt=preempt)
     lib.pl_epoch_install(ffi.cast("pl_store *", store_address), context, record)
     return record
 
@@ -1041,21 +1051,6 @@ def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memor
     return memoryview(ffi.buffer(ffi.gc(data, release), size))
 
 
-def memory_read(context: Context, memory: Extern, address: int, size: int) -> bytes:
-    """Return a copy of ``size`` bytes at ``address``; the caller has checked that they are inside."""
-    return bytes(ffi.buffer(lib.pl_memory_data(context, memory) + address, size))
-
-
-def memory_write(context: Context, memory: Extern, address: int, data: memoryview) -> None:
-    """Copy ``data`` to ``address``; the caller has checked that it fits."""
-    ffi.memmove(lib.pl_memory_data(context, memory) + address, data, len(data))
-
-
-def memory_zero(context: Context, memory: Extern, address: int, size: int) -> bool:
-    """Fill ``size`` bytes at ``address`` with zeros; False, and nothing is done, if they are not all inside."""
-    return bool(lib.pl_memory_zero(context, memory, address, size) == 0)
-
-
 # What a group has
 
 
@@ -1135,8 +1130,8 @@ def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -
     lib.pl_types_set(types)
 
 
-class ExportNames:
-    """The names of a module's exports in their order, as C reads them."""
+class Names:
+    """The names of a module's exports, or of its imports, in their order, as C reads them."""
 
     __slots__ = ("_offsets", "_text", "count", "offsets", "text")
 
@@ -1159,6 +1154,105 @@ def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | No
     return SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
 
 
+class SymbolKind(enum.IntEnum):
+    """What a symbol is (``enum pl_symbol_kind``)."""
+
+    OTHER = lib.PL_SYMBOL_OTHER
+    FUNCTION = lib.PL_SYMBOL_FUNCTION
+    DATA = lib.PL_SYMBOL_DATA
+
+
+class Wanted(enum.IntEnum):
+    """What an import asks for (``enum pl_wanted_kind``)."""
+
+    OTHER = lib.PL_WANTED_OTHER
+    MEMORY = lib.PL_WANTED_MEMORY
+    TABLE = lib.PL_WANTED_TABLE
+    STACK_POINTER = lib.PL_WANTED_STACK_POINTER
+    MEMORY_BASE = lib.PL_WANTED_MEMORY_BASE
+    TABLE_BASE = lib.PL_WANTED_TABLE_BASE
+    FUNCTION = lib.PL_WANTED_FUNCTION
+    DATA = lib.PL_WANTED_DATA
+    POINTER = lib.PL_WANTED_POINTER
+
+
+NO_SLOT: int = lib.PL_NO_SLOT
+
+SYMBOL = struct.Struct("=IIIII4xQ")
+"""A ``pl_symbol``: position, kind, slot, value, relative, type."""
+WANTED = struct.Struct("=I4xQ")
+"""A ``pl_wanted``: kind, type."""
+CANDIDATE = struct.Struct("=QQIIII")
+"""A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
+assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
+
+lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
+
+
+class Symbols:
+    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records."""
+
+    __slots__ = ("_kept", "_wanted_count", "address", "pointer")
+
+    def __init__(self, names: Names, symbols: bytes, wanted_names: Names, wanted: bytes) -> None:
+        self._kept = names, wanted_names
+        self._wanted_count = wanted_names.count
+        parts = ffi.new("pl_symbols_parts *")
+        parts.names, parts.offsets = names.text, names.offsets
+        parts.wanted_names, parts.wanted_offsets = wanted_names.text, wanted_names.offsets
+        packed, packed_wanted = ffi.from_buffer(symbols), ffi.from_buffer(wanted)
+        parts.symbols, parts.symbol_count = ffi.cast("pl_symbol *", packed), len(symbols) // SYMBOL.size
+        parts.wanted, parts.wanted_count = ffi.cast("pl_wanted *", packed_wanted), wanted_names.count
+        self.pointer = ffi.gc(lib.pl_symbols_new(parts), lib.pl_symbols_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a module's symbols")
+        self.address = int(ffi.cast("uintptr_t", self.pointer))
+
+    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> tuple[Sources, list[int], list[int]]:
+        """Decide the imports: their sources, the indexes of those that are not decided, and the numbers of the modules they came from."""
+        count = self._wanted_count
+        sources = ffi.new("pl_source[]", count)
+        numbers = ffi.new("uint32_t[]", count + scope.count + 1)
+        used = numbers + count
+        scope.stamp += 1
+        left = lib.pl_symbols_resolve(
+            self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, sources, numbers, used, used + scope.count
+        )
+        used_count = used[scope.count]
+        return sources, ffi.unpack(numbers, left) if left else [], ffi.unpack(used, used_count) if used_count else []
+
+
+class Candidates:
+    """The modules of a scope, as the core looks names up in them; ``packed`` are CANDIDATE records of modules that live as long."""
+
+    __slots__ = ("_packed", "count", "pointer", "stamp")
+
+    def __init__(self, packed: bytearray) -> None:
+        self._packed = packed
+        self.count = len(packed) // CANDIDATE.size
+        self.pointer = ffi.cast("pl_candidate *", ffi.from_buffer(packed))
+        self.stamp = 0
+
+    def set(self, number: int, record: bytes) -> None:
+        """Say what a module is from now on."""
+        self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
+
+    def find(self, name: str) -> int | None:
+        """Return the number of the first module that defines a name, or None."""
+        encoded = name.encode()
+        number = int(lib.pl_symbols_find(self.pointer, self.count, encoded, len(encoded)))
+        return number if number < self.count else None
+
+
+Sources: TypeAlias = Any
+"""A ``pl_source[]``: what the imports of a library mean."""
+
+
+def put_source(sources: Sources, index: int, packed: bytes) -> None:
+    """Write one of them."""
+    ffi.memmove(sources + index, packed, SOURCE.size)
+
+
 class Shape:
     """What of a Library follows from its module's bytes alone, to be filled in once.
 
@@ -1168,7 +1262,7 @@ class Shape:
 
     __slots__ = ("_kept", "parts")
 
-    def __init__(self, names: ExportNames, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
+    def __init__(self, names: Names, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
         parts = self.parts = ffi.new("pl_library_parts *")
         slots = ffi.from_buffer("uint32_t[]", slot_exports)
         self._kept = names, slots
@@ -1184,7 +1278,7 @@ class Shape:
 class Library:
     """A module as every group instantiates it (``csrc/library.h``).
 
-    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` the packed sources of all imports, ``slot_base`` the first
+    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
     says that waits of the code were. The caller keeps the code.
     """
@@ -1196,7 +1290,7 @@ class Library:
         trampolines: int,
         trampoline_count: int,
         resolver: int,
-        sources: bytes,
+        sources: Sources,
         shape: Shape,
         slot_base: int | None,
         place: int,
@@ -1211,9 +1305,8 @@ class Library:
             parts.trampolines = ffi.cast("pl_module *", trampolines)
             parts.trampoline_count = trampoline_count
             parts.resolver = resolver
-        packed = ffi.from_buffer(sources)
-        parts.sources = ffi.cast("pl_source *", packed)
-        parts.source_count = len(sources) // SOURCE.size
+        parts.sources = sources
+        parts.source_count = len(sources)
         if slot_base is None:
             parts.slot_count = 0
         else:
@@ -1269,7 +1362,9 @@ class Operation:
         closures: Sequence[tuple[int, int, int, int]] = (),
     ) -> None:
         pointer = self.pointer = ffi.new("pl_operation *")
-        kept: list[Any] = [dropped, loaded, [each[0] for each in (*unbound, *blocks, *patches)]]
+        kept: list[Any] = [dropped, loaded]
+        if unbound or blocks or patches:
+            kept.append([each[0] for each in (*unbound, *blocks, *patches)])
         pointer.table_size = table_size
         if emptied:
             kept.append(packed := ffi.new("pl_slots[]", emptied))
@@ -1381,6 +1476,23 @@ class Instances:
     def has_table(self) -> bool:
         """Whether there is a function table."""
         return bool(lib.pl_instances_table(self.pointer) != ffi.NULL)
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Return a copy of bytes of the memory, or None if they are not all inside. Neither number is negative."""
+        start = lib.pl_instances_bytes(self.pointer, address, size)
+        return None if start == ffi.NULL else bytes(ffi.buffer(start, size))
+
+    def inside(self, address: int, size: int) -> bool:
+        """Whether these bytes are all in the memory. Neither number is negative."""
+        return bool(lib.pl_instances_bytes(self.pointer, address, size) != ffi.NULL)
+
+    def write(self, address: int, data: bytes | memoryview, size: int) -> bool:
+        """Copy ``size`` bytes into the memory; False, and nothing is done, if it does not fit. Neither number is negative."""
+        start = lib.pl_instances_bytes(self.pointer, address, size)
+        if start == ffi.NULL:
+            return False
+        ffi.memmove(start, data, size)
+        return True
 
     def zero(self, address: int, size: int) -> bool:
         """Fill bytes of the memory with zeros; False, and nothing is done, if they are not all inside."""
@@ -1517,8 +1629,7 @@ def give_birth(
 
     Blocks while guest code initialises thread-local data.
     """
-    watch = ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
-    packed = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+    watch = _new_watch(member, preempt=preempt)
     birth = ffi.new("pl_birth *")
     birth.engine = ffi.cast("pl_engine *", engine_address)
     birth.group = member.pointer
@@ -1534,8 +1645,10 @@ def give_birth(
     birth.stack_pointer = ffi.cast("pl_type *", stack_pointer_type)
     birth.stack_top = stack_top
     birth.everything = everything.pointer
-    birth.blocks = packed
-    birth.block_count = len(blocks)
+    if blocks:
+        packed = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+        birth.blocks = packed
+        birth.block_count = len(blocks)
     failed = lib.pl_birth_give(birth)
     store = Store(engine_address, memory=memory_limit, table=table_limit, made=birth.store)
     instances = Instances(member, store.context, process, made=birth.instances)
@@ -1544,35 +1657,40 @@ def give_birth(
 
 # Threads
 
-_ended: dict[int, Callable[[Failure | None, Values], None]] = {}
+_threads: dict[int, tuple[Any, Callable[[Failure | None], None]]] = {}
+"""The threads that run, and who is told of their end, by handle."""
 _thread_handles = itertools.count(1)
-_threads: dict[int, Any] = {}
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
 def pl_python_ended(handle: int) -> int:
     """Tell whoever started the thread what came of it."""
-    thread = _threads.pop(handle)
-    failure = _failure_of(thread.failure) if thread.status else None
-    _ended.pop(handle)(failure, thread.values)
+    thread, ended = _threads.pop(handle)
+    ended(_failure_of(thread.failure) if thread.status else None)
     return 0
 
 
-def start_thread(instances: Instances, func: Func, arguments: Sequence[int], ended: Callable[[Failure | None, Values], None]) -> None:
-    """Call a function of i32 arguments on a new OS thread, as the thread of its group.
+def start_thread(
+    instances: Instances, library: Library, export: int, arguments: Sequence[int], ended: Callable[[Failure | None], None]
+) -> None:
+    """Call an exported function of i32 arguments on a new OS thread, as the thread of its group.
 
-    ``ended`` is called there at the end, with what went wrong or None and with the raw results; it must not raise. MemoryError if there
-    can be no more threads.
+    ``ended`` is called there at the end, with what went wrong or None; it must not raise. MemoryError if there can be no more threads.
     """
     handle = next(_thread_handles)
-    thread = ffi.new("pl_thread *", {"instances": instances.pointer, "func": func[0], "count": max(len(arguments), 1), "handle": handle})
+    thread = ffi.new("pl_thread *")
+    thread.instances = instances.pointer
+    thread.count = max(len(arguments), 1)
     thread.ended = lib.pl_python_ended
+    thread.handle = handle
     for index, argument in enumerate(arguments):
         thread.values[index].i64 = argument
-    _threads[handle] = thread
-    _ended[handle] = ended
-    if lib.pl_thread_start(thread):
-        del _threads[handle], _ended[handle]
+    _threads[handle] = thread, ended
+    result = lib.pl_thread_start(thread, library.pointer, export)
+    if result:
+        del _threads[handle]
+        if result == lib.PL_THREAD_LOST:
+            raise InternalError("the function that a thread begins with is not in its group")
         raise MemoryError("no more threads can be started")
 
 

@@ -86,14 +86,15 @@ class Change:
 class _Exclusive:
     """Topology token and write lock, from entering to leaving."""
 
-    __slots__ = ("_change", "_context")
+    __slots__ = ("_change", "_context", "_group")
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: LinkContext, group: InstanceGroup | None) -> None:
         self._context = context
+        self._group = group
 
     def __enter__(self) -> Change:
         context = self._context
-        state = context.check_not_instantiating().state
+        state = (self._group or context.check_not_instantiating()).state
         topology, guard = context.shared.write_linker_state_with_topology(state)
         context.changer = threading.get_ident()
         self._change = Change(context, state, topology, guard)
@@ -131,6 +132,21 @@ class _Loading:
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None:
         self._lock.release()
+
+
+class _Creating:
+    """The calling thread changes the topology, from entering to leaving."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: LinkContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._context.changer = threading.get_ident()
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        self._context.changer = None
 
 
 class LinkContext:
@@ -200,21 +216,17 @@ class LinkContext:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
         return group
 
-    @contextmanager
-    def creating(self) -> Iterator[None]:
+    def creating(self) -> _Creating:
         """Make a new group, holding token and write lock already: code of its modules may run and must not come to the linker."""
-        self.changer = threading.get_ident()
-        try:
-            yield
-        finally:
-            self.changer = None
+        return _Creating(self)
 
-    def exclusive(self) -> _Exclusive:
+    def exclusive(self, group: InstanceGroup | None = None) -> _Exclusive:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.
 
-        LinkError if this thread has them already: a guest called the linker from a start function or a relocation.
+        LinkError if this thread has them already: a guest called the linker from a start function or a relocation. That is not looked at
+        if the caller gives its ``group``, as :meth:`loading` has just answered it.
         """
-        return _Exclusive(self)
+        return _Exclusive(self, group)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

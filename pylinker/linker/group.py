@@ -75,9 +75,9 @@ class InstanceGroup:
         self.dl_error_address = 0
         self.signals: Signals | None = None
         self._invoker: Instance | None = None
-        self._bounds: weakref.WeakSet[Bound] = weakref.WeakSet()
+        self._bounds: weakref.WeakSet[Bound] | None = None  # made when there is one, as most threads are called nothing
         self._signatures: dict[FuncType, Signature] = {}
-        self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] = weakref.WeakKeyDictionary()
+        self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
         state.member.follow_in_c(self.native, log, lambda trouble: _describe(number, trouble))
 
@@ -299,12 +299,16 @@ class InstanceGroup:
         module, export = definition
         func = self.function(module, export.name)
         bound = _native.Bound(self.native, module.native, func, params, results, self.turn)
+        if self._bounds is None:
+            self._bounds = weakref.WeakSet()
         self._bounds.add(bound)
         return bound
 
     def own_bound(self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Bound:
         """Return :meth:`bound`, the same for every caller on the group's own thread."""
         module, export = definition
+        if self._own_bounds is None:
+            self._own_bounds = weakref.WeakKeyDictionary()
         bounds = self._own_bounds.setdefault(module, {})
         bound = bounds.get(export.name)
         if bound is None or not bound.is_open:
@@ -313,9 +317,9 @@ class InstanceGroup:
 
     def close_bounds(self) -> None:
         """Close all that was bound here: the group ends."""
-        for bound in list(self._bounds):
+        for bound in list(self._bounds or ()):
             bound.close()
-        self._own_bounds.clear()
+        self._own_bounds = None
 
     def tls_base(self, module: LoadedModule) -> int:
         """Return the address of the module's thread-local block in this group, 0 if it has none."""

@@ -18,6 +18,7 @@ from pylinker.runtime.wasi import WasiHost
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
+    from pylinker._native import Extern
     from pylinker.linker.context import LinkContext
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
@@ -77,8 +78,8 @@ class Groups:
         ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or
         abandon it.
         """
-        self._context.check_not_instantiating()
-        topology = self._context.shared.acquire_topology_token(self._context.group.state)
+        group = self._context.check_not_instantiating()
+        topology = self._context.shared.acquire_topology_token(group.state)
         return PreparedInstanceGroup(topology, wants_stack=wants_stack, stack_top=stack_top)
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
@@ -114,15 +115,15 @@ class Groups:
             blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
             with self._context.creating():
                 birth = _native.give_birth(
-                    address_of(engine()),
+                    everything.engine,
                     part.member,
                     host.native,
                     memory_limit=state.limits.memory,
                     table_limit=state.limits.table,
                     preempt=self._context.preempt,
-                    memory=self._context.main_group.memory,
+                    memory=everything.memory,
                     table_type=everything.table_type,
-                    stack_pointer_type=i32_global_type(mutable=True) if everything.makes_stack_pointer else 0,
+                    stack_pointer_type=everything.stack_pointer_type,
                     stack_top=sum(stack) or stack_top,
                     everything=everything.operation,
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
@@ -148,7 +149,7 @@ class Groups:
         """Return what a new group loads; made anew when the linker's state has changed."""
         changes = self._context.shared.changes
         if self._known is None or self._known.changes != changes:
-            self._known = _Everything(self._state, changes)
+            self._known = _Everything(self._state, self._context.main_group.memory, changes)
         return self._known
 
     def shutdown(self, group: InstanceGroup) -> None:
@@ -163,11 +164,14 @@ class Groups:
             topology, guard = shared.write_linker_state_with_topology(group.state)
         except LinkError:
             return  # cancelled meanwhile
-        with topology, guard:
-            self._state.groups.remove(group.state.number)
-            self._clear(guard, group.state, group.stack)
-            if group.dl_error_address:
-                self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
+        try:
+            with guard:
+                self._state.groups.remove(group.state.number)
+                self._clear(guard, group.state, group.stack)
+                if group.dl_error_address:
+                    self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
+        finally:
+            topology.release()
 
     def _clear(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], stack: tuple[int, int]) -> None:
         self._context.shared.unsubscribe(guard, part)
@@ -178,12 +182,13 @@ class Groups:
 class _Everything:
     """What a new group loads, as of ``changes``.
 
-    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``table_type`` (an address, 0: the main module brings
-    the table), ``makes_stack_pointer`` and ``has_stack_pointer``.
+    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``, ``memory``, ``table_type`` and
+    ``stack_pointer_type`` (addresses, 0: the main module brings it), ``makes_stack_pointer`` and ``has_stack_pointer``.
     """
 
-    def __init__(self, state: LinkerState, changes: int) -> None:
+    def __init__(self, state: LinkerState, memory: Extern, changes: int) -> None:
         self.changes = changes
+        self.memory = memory
         main = state.main
         independent = main is None or main.is_position_independent
         patches = [
@@ -203,7 +208,9 @@ class _Everything:
         self.with_thread_locals = [module for module in state.order if module.thread_local is not None or module.makes_thread_locals]
         makes_table = independent or main is None or not main.info.tables
         self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else 0
+        self.engine = address_of(engine())
         self.makes_stack_pointer = independent
+        self.stack_pointer_type = i32_global_type(mutable=True) if independent else 0
         export = main.info.exports.get("__stack_pointer") if main is not None else None
         self.has_stack_pointer = independent or export is not None
 

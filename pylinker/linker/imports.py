@@ -91,9 +91,9 @@ class NewPointers:
         self._new: dict[str, HostPointer] = {}
 
     @property
-    def slots(self) -> list[HostSlot]:
+    def slots(self) -> tuple[HostSlot, ...]:
         """The table slots that are new."""
-        return [pointer.slot for pointer in self._new.values()]
+        return tuple([pointer.slot for pointer in self._new.values()]) if self._new else ()
 
     def slot_for(self, name: str, *, importer: LoadedModule, modules: Iterable[LoadedModule]) -> int:
         """Return the table slot of a function of ``env``.
@@ -124,8 +124,9 @@ class NewPointers:
 
     def keep(self) -> None:
         """The load is published."""
-        self._imports.pointers.update(self._new)
-        self._new.clear()
+        if self._new:
+            self._imports.pointers.update(self._new)
+            self._new.clear()
 
     def undo(self) -> None:
         """Take back what is not kept."""

@@ -140,7 +140,7 @@ class Linker:
         self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
-        self.memory = Memory(main_group.store, lambda: main_group.memory)
+        self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
         self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
@@ -297,7 +297,7 @@ class Linker:
             # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
             plan = self.new_plan()
             root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
-            with self.context.exclusive() as change:
+            with self.context.exclusive(group) as change:
                 promoted = self._load(change, group, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:
                     self.state.add_to_global_scope(reachable(root))
@@ -319,17 +319,18 @@ class Linker:
 
     def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
-        if not group.has_table:
+        table_size, memory_size = group.table_size, group.memory_size
+        if not table_size and not group.has_table:
             group.table  # noqa: B018 - raises the error that says how to link the main module
-        self.state.table.note_size(group.table_size)
+        self.state.table.note_size(table_size)
         bind_now = self.bind_now or bool(mode & RTLD_NOW)
         try:
-            plan.make_room(group.memory_size)
+            plan.make_room(memory_size)
             for module in plan.new:
                 plan.place(module)
                 module.local_scope = plan.scope
             operation = plan.resolve(bind_now=bind_now)
-            self._meet_memory(group, plan.new)
+            self._meet_memory(group, plan.new, memory_size)
         except BaseException:
             plan.undo()
             raise
@@ -343,7 +344,7 @@ class Linker:
 
         def commit() -> None:
             new = set(plan.new)
-            self.state.add(module for module in plan.scope if module in new)
+            self.state.add([module for module in plan.scope if module in new])
             self.state.order += plan.new
             plan.pointers.keep()
             if global_:
@@ -375,14 +376,15 @@ class Linker:
         blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
             module.check_thread_locals()
-            blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
+            if module.thread_local is not None or module.makes_thread_locals:
+                blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
         made = tuple(filter(None, blocks))
         return dataclasses.replace(operation, blocks=made) if made else operation
 
     def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
         """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
         try:
-            for module in sorted(plan.new, key=lambda each: each.is_main):
+            for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
                 if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
                     group.construct(module)
                 module.initialized = next(self._initialized)
@@ -465,8 +467,8 @@ class Linker:
 
         change.publish(operation, commit)
 
-    def _meet_memory(self, group: InstanceGroup, modules: Iterable[LoadedModule]) -> None:
-        """Grow the memory to the minimum that modules import; what is added is theirs to be placed in."""
+    def _meet_memory(self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int) -> None:
+        """Grow the memory, of ``size`` bytes or more, to the minimum that modules import; what is added is theirs to be placed in."""
         for module in modules:
             for memory in module.outline.memories:
                 if memory.limits.shared != group.memory_is_shared:
@@ -477,9 +479,9 @@ class Linker:
                         provider="the program",
                         found="shared" if group.memory_is_shared else "not shared",
                     )
-                missing = memory.limits.minimum * _PAGE - group.memory_size
-                if missing > 0:
-                    self.state.memory.reserve(missing, module=module.name)
+                minimum = memory.limits.minimum * _PAGE
+                if minimum > size and minimum > (size := group.memory_size):
+                    self.state.memory.reserve(minimum - size, module=module.name)
 
     # Handles
 

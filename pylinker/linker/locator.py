@@ -29,6 +29,8 @@ _PATH_MAX = 4096
 _NAME_MAX = 255
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+").fullmatch
+_DIRECTORIES = 64
+_NOT_OPENED = "not in a directory that was opened for the guest"
 _NO_NAMES = frozenset({"", ".", ".."})
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -71,6 +73,7 @@ class Locator:
         self._guest_prefixes = [
             (each, "" if each == "." else each.rstrip("/") + "/") for each in sorted(self._guest_dirs, key=len, reverse=True)
         ]
+        self._directories: dict[str, list[tuple[str, str]]] = {}
         self._guest_library_path = [each for each in guest_library_path.split(":") if each]
         self._path_length = path_length
         granted = [*self._library_path, *self._default_path, *self._guest_dirs.values()]
@@ -96,15 +99,16 @@ class Locator:
         problem = self._name_problem(name)
         if problem:
             raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
-        searched: list[tuple[str, str]] = []
+        searched: list[_Candidate] = []
         guest_path = self._guest_library_path if search is None else search
         for directory, rest, reason in self._candidates(name, origin, runtime_path, guest_path, trusted=trusted):
             if reason is None:
                 real, reason = self._look(directory, rest, trusted=trusted and os.sep in name)
                 if reason is None:
                     return Located(name, real)
-            searched.append((os.path.join(directory, rest), reason))
-        raise LibraryNotFoundError(name, searched=searched, requester=requester)
+            searched.append((directory, rest, reason))
+        tried = [(os.path.join(directory, rest), reason or "") for directory, rest, reason in searched]
+        raise LibraryNotFoundError(name, searched=tried, requester=requester)
 
     def _candidates(
         self, name: str, origin: str | None, runtime_path: Sequence[str], guest_path: Sequence[str], *, trusted: bool
@@ -119,14 +123,23 @@ class Locator:
         for directory in self._library_path:
             yield directory, name, None
         for guest in guest_path:
-            path = posixpath.join(guest, name)
-            yield from [("", _shown(path), "not a valid path")] if "\0" in guest else self._from_guest(path)
+            if "\0" in guest:
+                yield "", _shown(posixpath.join(guest, name)), "not a valid path"
+            elif name in _NO_NAMES:
+                yield from self._from_guest(posixpath.join(guest, name))
+            else:
+                found = self._guest_directory(guest)
+                for host, prefix in found:
+                    yield host, prefix + name, None
+                if not found:
+                    yield "", posixpath.join(guest, name), _NOT_OPENED
         for entry in runtime_path:
             yield self._from_runtime_path(entry, name, origin)
         for directory in self._default_path:
             yield directory, name, None
-        for guest in _SYSTEM_PATH:
-            yield from self._mapped(posixpath.join(guest, name))
+        for guest in _SYSTEM_PATH if name not in _NO_NAMES else ():
+            for host, prefix in self._guest_directory(guest):
+                yield host, prefix + name, None
 
     def _from_runtime_path(self, entry: str, name: str, origin: str | None) -> _Candidate:
         shown = posixpath.join(entry, name)
@@ -143,7 +156,17 @@ class Locator:
 
     def _from_guest(self, path: str) -> list[_Candidate]:
         """Return the host paths a path of the guest may mean; a relative one is tried in the guest's ``.`` and from its root."""
-        return self._mapped(path) or [("", path, "not in a directory that was opened for the guest")]
+        return self._mapped(path) or [("", path, _NOT_OPENED)]
+
+    def _guest_directory(self, path: str) -> list[tuple[str, str]]:
+        """Return what files right in a directory of the guest may be: each a host directory, and what comes before the name."""
+        known = self._directories.get(path)
+        if known is None:
+            known = [(host, rest[:-1]) for host, rest, _ in self._mapped(posixpath.join(path, "x"))]
+            if len(self._directories) >= _DIRECTORIES:  # a guest may ask for as many as it likes
+                self._directories.clear()
+            self._directories[path] = known
+        return known
 
     def _mapped(self, path: str) -> list[_Candidate]:
         """Return the same, nothing if the path is in no directory that was opened for the guest."""

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from pylinker import _native
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.linker.outline import PRIVATE, outline_of
 from pylinker.wasm import FuncType, Kind, SymbolFlags
@@ -18,8 +19,7 @@ from pylinker.wasm import FuncType, Kind, SymbolFlags
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pylinker import _native
-    from pylinker.runtime.code import Code
+    from pylinker.runtime.code import Code, Compiled
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
 __all__ = [
@@ -132,7 +132,7 @@ class PythonCall:
     source: bytes
 
 
-ImportSource: TypeAlias = bytes | Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+ImportSource: TypeAlias = Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
 
 
 @dataclass(slots=True)
@@ -160,12 +160,13 @@ class LoadedModule:
 
     Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info``, ``outline`` and ``code``, ``number`` (order of
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
-    ``sources`` (one for each import, in order: packed for the core, or what it is packed from), ``plt``, ``local_scope`` (what a lookup
-    goes through after the global scope), ``ready`` (modules that are resolved later can import from it directly), ``native`` (what the core
-    instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of its exported
-    functions), ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by name). Under the load lock: ``handles`` (open
-    ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function index -> table
-    slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
+    ``sources`` (one for each import, in order, as the core has them) and ``special`` (those that the core has not decided, by index),
+    ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
+    it directly), ``native`` (what the core instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and
+    ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by
+    name). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions
+    it uses), ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet),
+    ``closing`` (its destructors run).
     """
 
     __slots__ = (
@@ -202,6 +203,7 @@ class LoadedModule:
         "slot_base",
         "slots",
         "sources",
+        "special",
         "table_base",
         "table_size",
         "trampolines",
@@ -221,7 +223,8 @@ class LoadedModule:
         self.table_base = 0
         self.table_size = self.info.dylink.table_size if self.info.dylink else 0
         self.needed: list[LoadedModule] = []
-        self.sources: list[ImportSource] = []
+        self.sources: _native.Sources = None
+        self.special: list[tuple[int, ImportSource]] = []
         self.plt: list[PltEntry] = []
         self.local_scope: Sequence[LoadedModule] = ()
         self.handles = 0
@@ -238,7 +241,7 @@ class LoadedModule:
         self.place: int | None = None
         self.has_slots = False
         self.slot_base = 0
-        self.trampolines: Code | None = None
+        self.trampolines: Compiled | None = None
         self.host_handles: dict[str, int] = {}
         self._slot_of: dict[int, int] | None = None
         self._function_of: dict[int, int] | None = None
@@ -246,6 +249,11 @@ class LoadedModule:
 
     def __repr__(self) -> str:
         return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
+
+    @property
+    def candidate(self) -> bytes:
+        """The module in a scope, as it is now, for the core."""
+        return _native.CANDIDATE.pack(self.outline.native.address, self.address, self.memory_base, self.slot_base, self.has_slots, 0)
 
     @property
     def origin(self) -> str | None:

@@ -109,9 +109,9 @@ class LoadModules:
         return _native.Operation(
             table_size=self.table_size,
             loaded=[module.native for module in self.modules],
-            blocks=[(block.module.native, block.group, block.address) for block in self.blocks],
-            patches=[patch.native for patch in self.patches],
-            fillings=[host.native for host in self.hosts],
+            blocks=[(block.module.native, block.group, block.address) for block in self.blocks] if self.blocks else (),
+            patches=[patch.native for patch in self.patches] if self.patches else (),
+            fillings=[host.native for host in self.hosts] if self.hosts else (),
         )
 
 

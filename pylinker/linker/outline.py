@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import array
+import functools
+import hashlib
+import os
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pylinker import _native
-from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, TableType, has_thread_locals
+from pylinker._native import NO_SLOT, SymbolKind, Wanted
+from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
-    from pylinker.wasm import Export, Import, ModuleInfo
+    from pylinker.wasm import Export, ModuleInfo
 
-__all__ = ["PRIVATE", "WASIX", "Datum", "Outline", "outline_of"]
+__all__ = ["DESTRUCTORS", "PRIVATE", "WASIX", "Outline", "outline_of"]
 
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
@@ -44,40 +48,41 @@ PRIVATE = frozenset(
 )
 
 
-_STACK_POINTER = GlobalType("i32", mutable=True)
-_FIXED = {
-    "memory": _native.pack_source(_native.Source.MEMORY),
-    "__indirect_function_table": _native.pack_source(_native.Source.TABLE),
-    "__stack_pointer": _native.pack_source(_native.Source.STACK_POINTER),
+DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
+"""Functions with which a library registers a destructor: that is the linker's to run, whoever defines them."""
+
+_BASE = GlobalType("i32", mutable=False)
+_CELL = GlobalType("i32", mutable=True)
+_GLOBALS = {
+    ("env", "__stack_pointer", _CELL): Wanted.STACK_POINTER,
+    ("env", "__memory_base", _BASE): Wanted.MEMORY_BASE,
+    ("env", "__table_base", _BASE): Wanted.TABLE_BASE,
 }
+_CELLS = {"GOT.mem": Wanted.DATA, "GOT.func": Wanted.POINTER}
+_KEY = os.urandom(16)
 
 
-class Datum(NamedTuple):
-    """Data that a module defines: its ``value``, from the module's memory base if ``relative``."""
-
-    value: int
-    relative: bool
+@functools.lru_cache(maxsize=4096)
+def _number_of(type_: FuncType) -> int:
+    """Return a number that only equal types have. With a key, since modules nobody trusts bring the types."""
+    return int.from_bytes(hashlib.blake2b(repr(type_).encode(), digest_size=8, key=_KEY).digest(), "little")
 
 
 class Outline:
     """The exports of a module, counted in their order, and what it imports only few of.
 
-    Attributes: ``names``, ``positions`` (name -> number), ``symbols`` (what the module defines, by name), ``functions`` (those of them that
-    are functions: number, type, and place among the slots or None), ``data`` (those that are data at a fixed place), ``slot_exports``
-    (numbers of the exported functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``memories``
-    and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and alignment, in bytes, of
-    the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told), ``shapes``
-    (:class:`pylinker._native.Shape`, as main and as library), ``fixed`` (for each import its packed source, if it is the group's memory,
-    table or stack pointer, or None).
+    Attributes: ``names``, ``positions`` (name -> number), ``symbols`` (what the module defines, by name), ``native`` (the same and the
+    imports, for the core), ``slot_exports`` (numbers of the exported functions that need a table slot given out), ``slot_order`` (function
+    index -> place among these), ``memories`` and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX),
+    ``thread_local`` (size and alignment, in bytes, of the thread-local block that the module can initialise, or None),
+    ``has_thread_locals`` (as far as can be told), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
     """
 
     __slots__ = (
-        "data",
-        "fixed",
-        "functions",
         "has_thread_locals",
         "memories",
         "names",
+        "native",
         "positions",
         "shapes",
         "slot_exports",
@@ -90,14 +95,12 @@ class Outline:
 
     def __init__(self, info: ModuleInfo) -> None:
         exports = info.exports
-        self.memories = [each.type for each in info.imports if isinstance(each.type, MemoryType)]
-        self.tables = [each.type for each in info.imports if isinstance(each.type, TableType)]
-        self.fixed = [_FIXED.get(each.name) if each.module == "env" and _is_groups(each) else None for each in info.imports]
+        _, tables, memories, _, _ = info.spaces
+        self.memories = memories[: info.imported_count(Kind.MEMORY)]
+        self.tables = tables[: info.imported_count(Kind.TABLE)]
         self.wasix = any(each.module == WASIX for each in info.imports)
         self.symbols: dict[str, Export] = {}
-        self.functions: dict[str, tuple[int, FuncType, int | None]] = {}
-        self.data: dict[str, Datum] = {}
-        self.names = _native.ExportNames(exports)
+        self.names = _native.Names(exports)
         self.positions = {name: position for position, name in enumerate(exports)}
         self.slot_exports = array.array("I")
         self.slot_order: dict[int, int] = {}
@@ -109,38 +112,72 @@ class Outline:
                 if index >= imported and index not in elements and index not in order and export.name not in PRIVATE:
                     order[index] = len(order)
                     self.slot_exports.append(position)
-        self._define(info)
+        self.native = _native.Symbols(self.names, self._define(info), _native.Names([each.name for each in info.imports]), _wanted(info))
         self.thread_local = _thread_local(info)
         self.shapes: dict[bool, _native.Shape] = {}
         self.has_thread_locals = has_thread_locals(info)
 
-    def _define(self, info: ModuleInfo) -> None:
+    def _define(self, info: ModuleInfo) -> bytes:
         """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""
         aliases = _aliases(info)
+        most = max(info.imported_counts)  # what comes after these is not imported
         bases = [
             0 if each.module == "env" and each.name in ("__memory_base", "__table_base") else None
             for each in info.imports
             if each.kind is Kind.GLOBAL
         ]
         flags = info.dylink.export_flags if info.dylink else {}
+        records = []
+        functions, slot_of, number_of = info.spaces[0], self.slot_order.get, _number_of
+        pack, function, data, other = _native.SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
         for position, export in enumerate(info.exports.values()):
             name, kind, index = export
-            if name in PRIVATE or (kind, index) in aliases:
+            if name in PRIVATE or (index < most and (kind, index) in aliases):
                 continue
-            type_ = info.export_type(export)
             if kind is Kind.FUNC:
-                assert isinstance(type_, FuncType)
-                self.functions[name] = position, type_, self.slot_order.get(index)
-            elif kind is Kind.GLOBAL:
-                init = info.global_init(index) if type_ == ("i32", False) else None
+                record = pack(position, function, slot_of(index, NO_SLOT), 0, 0, number_of(functions[index]))
+            elif kind is not Kind.GLOBAL:
+                record = pack(position, other, NO_SLOT, 0, 0, 0)
+            else:
+                record = pack(position, other, NO_SLOT, 0, 0, 0)
+                init = info.global_init(index) if info.export_type(export) == _BASE else None
                 value = None if init is None else init.evaluate(lambda base: bases[base] if base < len(bases) else None)
                 if init is None or value is None:
                     continue
                 own = init.evaluate(lambda _base: None)  # None: it depends on where the module lies in another way than by its offset
                 if own is not None and not flags.get(name, 0) & SymbolFlags.TLS:
                     absolute = info.dylink is None or bool(flags.get(name, 0) & SymbolFlags.ABSOLUTE)
-                    self.data[name] = Datum(own, not absolute)
+                    record = pack(position, data, NO_SLOT, own & 0xFFFFFFFF, not absolute, 0)
             self.symbols[name] = export
+            records.append(record)
+        return b"".join(records)
+
+
+def _wanted(info: ModuleInfo) -> bytes:
+    """Return what each import asks for, as the core looks it up."""
+    pack = _native.WANTED.pack
+    other = pack(Wanted.OTHER, 0)
+    functions: dict[FuncType, bytes] = {}
+    records = []
+    for space, name, kind, type_ in info.imports:
+        if kind is Kind.FUNC:
+            record = other
+            if space == "env" and name not in DESTRUCTORS:
+                assert isinstance(type_, FuncType)
+                record = functions.get(type_) or functions.setdefault(type_, pack(Wanted.FUNCTION, _number_of(type_)))
+            records.append(record)
+            continue
+        wanted = Wanted.OTHER
+        if kind is Kind.GLOBAL:
+            assert isinstance(type_, GlobalType)
+            wanted = _CELLS.get(space, Wanted.OTHER) if type_ == _CELL else Wanted.OTHER
+            wanted = _GLOBALS.get((space, name, type_), wanted)
+        elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
+            wanted = Wanted.MEMORY
+        elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
+            wanted = Wanted.TABLE
+        records.append(pack(wanted, 0))
+    return b"".join(records)
 
 
 def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
@@ -155,16 +192,6 @@ def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
         value = init.evaluate(lambda _base: None) if init is not None else None
         values[index] = value if value is not None else 1
     return (values[0], max(1, values[1])) if values[0] else None
-
-
-def _is_groups(wanted: Import) -> bool:
-    """Whether an import of ``env`` is the group's memory, table or stack pointer, by what it is and not only by its name."""
-    type_ = wanted.type
-    if isinstance(type_, MemoryType):
-        return wanted.name == "memory" and not type_.limits.is64
-    if isinstance(type_, TableType):
-        return wanted.name == "__indirect_function_table"
-    return wanted.name == "__stack_pointer" and type_ == _STACK_POINTER
 
 
 def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:

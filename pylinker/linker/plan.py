@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import read_regular
-from pylinker.linker.module import Definition, LoadedModule, OwnTag
+from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.record import native_library
 from pylinker.linker.resolver import Resolver, Scope
@@ -106,7 +106,7 @@ class LoadPlan:
         dylink = requester.info.dylink if requester else None
         return self._locator.find(
             request.name,
-            origin=requester.origin if requester else None,
+            origin=requester.origin if requester and dylink and dylink.runtime_path else None,
             runtime_path=dylink.runtime_path if dylink else (),
             requester=requester.name if requester else None,
             search=request.search,
@@ -176,11 +176,10 @@ class LoadPlan:
         self.state.memory.make_room(wanted, memory_size=memory_size, module=self.scope[0].name)
 
     def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
-        """Give a module its memory (unless the caller chose ``memory_base``) and its table slots."""
+        """Give a module, whose alignments are checked, its memory (unless the caller chose ``memory_base``) and its table slots."""
         dylink = module.info.dylink
         if dylink is None:
             return
-        check_alignment(module)
         if memory_base is not None:
             module.memory_base = memory_base
         else:
@@ -218,23 +217,20 @@ class LoadPlan:
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []
-        wanted = sum([len(module.info.imports) for module in self.new])
-        scope = Scope(dict.fromkeys((*self.state.global_scope, *self.scope)), wanted)
+        scope = Scope(self.state, self.scope)
         for module in self.new:
-            module.sources = Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).sources()
+            Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
             if not undefined:
                 self._write_down(module)
+                scope.become_ready(module)
             module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         self._aim()
-        return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=tuple(self.pointers.slots))
+        return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule) -> None:
         """Make the record from which all groups instantiate a new module."""
-        for source in module.sources:
-            if isinstance(source, OwnTag):
-                self.state.tags.setdefault(source, len(self.state.tags))
         module.place = self.state.take_place()
         module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
         module.address = module.native.address

@@ -56,6 +56,13 @@ class RangeAllocator:
         """Take over the range ``[start, stop)``."""
         self._insert(start, stop)
 
+    def grow(self, start: int, size: int) -> bool:
+        """Take over ``[start, start + size)`` and give it out at once; False if there is something free right before it to begin with."""
+        if self._free and self._free[-1][1] >= start:
+            return False
+        self.used += size
+        return True
+
     def allocate(self, size: int, alignment: int) -> int | None:
         """Give out ``size`` (> 0) units at a multiple of ``alignment``, or None if no free range fits."""
         for index, (start, stop) in enumerate(self._free):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pylinker import _native
-from pylinker._native import Atomics, Builtin, Source, pack_source
+from pylinker._native import Atomics, Builtin, Source, pack_source, put_source
 from pylinker.errors import InternalError, UnsupportedError
 from pylinker.linker.module import (
     Cell,
@@ -84,6 +84,8 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         kind = Source.HOST if builtin is None else Source.BUILTIN
         return pack_source(kind, builtin or 0, type_address=type_address, handle=handle)
 
+    for index, source in module.special:
+        put_source(module.sources, index, _packed(source, tags, host))
     assert module.code is not None
     outline = module.outline
     return _native.Library(
@@ -91,7 +93,7 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         trampolines=trampolines,
         trampoline_count=len(module.plt),
         resolver=resolver,
-        sources=b"".join([source if source.__class__ is bytes else _packed(source, tags, host) for source in module.sources]),
+        sources=module.sources,
         shape=outline.shapes.get(module.is_main) or _new_shape(module),
         slot_base=module.slot_base if module.has_slots else None,
         place=_place(module),
@@ -106,8 +108,6 @@ def _place(module: LoadedModule) -> int:
 
 
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
-    if isinstance(source, bytes):  # packed already
-        return source
     if isinstance(source, Direct):
         module, export = source.definition
         return pack_source(Source.EXPORT, module.outline.positions[export.name], library=module.native)

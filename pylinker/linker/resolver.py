@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pylinker import _native
-from pylinker._native import Source
+from pylinker._native import Candidates
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
@@ -26,54 +25,54 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
+from pylinker.linker.outline import DESTRUCTORS
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
+    from pylinker._native import Sources
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
+    from pylinker.linker.state import LinkerState
 
 __all__ = ["Resolver", "Scope"]
 
 _WASI = "wasi_snapshot_preview1"
-_FEW = 64
-"""Imports of a load up to which each is looked for from module to module."""
-
-_DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
 _BASES = frozenset({"__memory_base", "__table_base"})
 _BASE = GlobalType("i32", mutable=False)
-_CELL = GlobalType("i32", mutable=True)
-_CELL_OF, _CONSTANT, _EXPORT = int(Source.CELL), int(Source.CONSTANT), int(Source.EXPORT)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = {"__cpp_exception", "__c_longjmp"}
 
 
 class Scope:
-    """Where a load's symbols are looked up: modules in order, and for a load with many imports, who defines each name first.
+    """Where a load's symbols are looked up: the global scope, then what the load has reached."""
 
-    ``find`` answers the first module that defines a name, or None.
-    """
+    __slots__ = ("_candidates", "_modules", "_numbers")
 
-    __slots__ = ("_modules", "find")
+    def __init__(self, state: LinkerState, reached: Sequence[LoadedModule]) -> None:
+        known, packed = state.candidates
+        local = [module for module in reached if module not in known]
+        self._modules = [*state.global_scope, *local]
+        self._candidates = Candidates(bytearray(b"".join((packed, *[module.candidate for module in local]))))
+        self._numbers = {module: len(known) + number for number, module in enumerate(local)}
 
-    def __init__(self, modules: Iterable[LoadedModule], wanted: int) -> None:
-        self._modules = list(modules)
-        self.find: Callable[[str], LoadedModule | None] = self._search
-        if wanted > _FEW:
-            owners: dict[str, LoadedModule] = {}
-            for module in reversed(self._modules):
-                owners.update(dict.fromkeys(module.outline.symbols, module))
-            self.find = owners.get
+    def become_ready(self, module: LoadedModule) -> None:
+        """Let modules that come later import from this one directly."""
+        number = self._numbers.get(module)
+        if number is not None:
+            self._candidates.set(number, module.candidate)
 
-    def _search(self, name: str) -> LoadedModule | None:
-        for module in self._modules:
-            if name in module.outline.symbols:
-                return module
-        return None
+    def resolve(self, module: LoadedModule) -> tuple[Sources, list[int]]:
+        """Decide what can be decided by name and type alone; returns the sources, and the indexes of the imports that are left."""
+        sources, rest, used = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
+        for number in used:
+            if self._modules[number] is not module:
+                module.bound.add(self._modules[number])
+        return sources, rest
 
     def lookup(self, name: str) -> Definition | None:
         """Return the first definition of a name, or None."""
-        owner = self.find(name)
-        return None if owner is None else owner.find(name)
+        number = self._candidates.find(name)
+        return None if number is None else self._modules[number].find(name)
 
 
 class Resolver:
@@ -100,48 +99,12 @@ class Resolver:
         self._scope = scope
         self._plt: dict[tuple[str, str, FuncType], int] = {}
 
-    def sources(self) -> list[ImportSource]:
-        """Return what all imports mean.
-
-        Most imports are the program's memory and table, the module's bases, and functions and data that a module defines which is there
-        already: these are packed for the core right here, and everything else goes to :meth:`source`.
-        """
-        module, outline = self._module, self._module.outline
-        sources: list[ImportSource] = []
-        used: set[LoadedModule] = set()
-        find, append, pack, func = self._scope.find, sources.append, _native.SOURCE.pack, Kind.FUNC
-        for each, fixed in zip(module.info.imports, outline.fixed, strict=True):
-            if fixed is not None:
-                append(fixed)
-                continue
-            space, name, kind, type_ = each
-            if space == "env":
-                if kind is func:
-                    if name not in _DESTRUCTORS and (owner := find(name)) is not None and owner.address:
-                        function = owner.outline.functions.get(name)
-                        if function is not None and function[1] == type_:
-                            used.add(owner)
-                            append(pack(_EXPORT, function[0], 0, owner.address, 0, 0))
-                            continue
-                elif name in _BASES and type_ == _BASE:
-                    append(pack(_CONSTANT, 0, module.memory_base if name == "__memory_base" else module.table_base, 0, 0, 0))
-                    continue
-            elif space == "GOT.mem" and type_ == _CELL:
-                if (owner := find(name)) is not None and (datum := owner.outline.data.get(name)) is not None:
-                    used.add(owner)
-                    value = datum[0] + owner.memory_base if datum[1] else datum[0]
-                    append(pack(_CELL_OF, 0, value & 0xFFFFFFFF, 0, 0, 0))
-                    continue
-            elif space == "GOT.func" and type_ == _CELL and (owner := find(name)) is not None and owner.has_slots:
-                function = owner.outline.functions.get(name)
-                if function is not None and function[2] is not None:
-                    used.add(owner)
-                    append(pack(_CELL_OF, 0, owner.slot_base + function[2], 0, 0, 0))
-                    continue
-            append(self.source(each))
-        used.discard(module)
-        module.bound |= used
-        return sources
+    def resolve(self) -> None:
+        """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
+        module = self._module
+        module.sources, rest = self._scope.resolve(module)
+        imports = module.info.imports
+        module.special = [(index, self.source(imports[index])) for index in rest]
 
     def source(self, wanted: Import) -> ImportSource:
         """Return what one import means."""
@@ -173,7 +136,7 @@ class Resolver:
 
     def _is_destructor_call(self, name: str) -> bool:
         """Whether a library registers a destructor with this function: that is the linker's to run, whoever defines it."""
-        return name in _DESTRUCTORS and not self._module.is_main and self._module.find(name) is None
+        return name in DESTRUCTORS and not self._module.is_main and self._module.find(name) is None
 
     def _given(self, wanted: Import) -> bool:
         """Whether the program's user gives a function for an import, and no module that comes later defines it."""
@@ -239,7 +202,7 @@ class Resolver:
             return self._function_cell(wanted, type_)
         if wanted.module == "env":
             if wanted.name == "__stack_pointer":
-                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")  # raises: the right one is `fixed`
+                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")  # raises: the right one is decided by the core
             if wanted.name in _BASES:
                 self._same(wanted, type_, _BASE, "pylinker")
                 return Constant(self._module.memory_base if wanted.name == "__memory_base" else self._module.table_base)
@@ -298,7 +261,9 @@ class Resolver:
                 self._use(definition)
                 return Direct(definition)
         if wanted.module == "env" and wanted.name in _TAGS:
-            return OwnTag(wanted.name, type_)
+            tag = OwnTag(wanted.name, type_)
+            self._state.tags.setdefault(tag, len(self._state.tags))
+            return tag
         return self._missing(wanted, "tag")
 
     def _missing(self, wanted: Import, kind: str) -> ImportSource:

@@ -113,6 +113,9 @@ class SlotAllocator:
                     f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}",
                     module=module,
                 )
+            if start == self.size and self._ranges.grow(start, count):
+                self.size += count
+                return start
             self._ranges.extend(self.size, start + count)
             self.size = start + count
             base = self._ranges.allocate(count, alignment)
@@ -140,7 +143,8 @@ class LinkerState:
     def __init__(self, limits: Limits, imports: HostImports | None = None) -> None:
         self.limits = limits
         self.modules: list[LoadedModule] = []
-        self.global_scope: list[LoadedModule] = []
+        self._global_scope: list[LoadedModule] = []
+        self._candidates: tuple[set[LoadedModule], bytes] | None = None
         self.memory = MemoryAllocator(limits.memory)
         self.table = SlotAllocator(limits.table)
         self.known: set[LoadedModule] = set()
@@ -167,6 +171,23 @@ class LinkerState:
 
     def __repr__(self) -> str:
         return f"<LinkerState of {len(self.modules)} modules>"
+
+    @property
+    def global_scope(self) -> list[LoadedModule]:
+        """Modules whose symbols are everybody's, in order; to be assigned and not changed."""
+        return self._global_scope
+
+    @global_scope.setter
+    def global_scope(self, modules: list[LoadedModule]) -> None:
+        self._global_scope = modules
+        self._candidates = None
+
+    @property
+    def candidates(self) -> tuple[set[LoadedModule], bytes]:
+        """The global scope as a set, and packed for the core. All of it is instantiated."""
+        if self._candidates is None:
+            self._candidates = set(self._global_scope), b"".join([module.candidate for module in self._global_scope])
+        return self._candidates
 
     def next_number(self) -> int:
         """Return the number of the next module; numbers are never reused, so that a stale handle is known as one."""

@@ -48,7 +48,8 @@ class GuestThread:
         self._body = body
         self._result: Any = None
         self._failure: BaseException | None = None
-        self._done = threading.Event()
+        self._running = threading.Lock()  # until the thread has ended
+        self._running.acquire()
         self._group: InstanceGroup | None = None
         self._ended_cell = _native.new_cell()
         self.tid = tid
@@ -57,13 +58,13 @@ class GuestThread:
             self.thread = threading.Thread(target=self._run, args=(body,), name=f"{name}-{tid}", daemon=True)
 
     def __repr__(self) -> str:
-        state = "running" if not self._done.is_set() else "failed" if self._failure else "finished"
+        state = "running" if self.is_alive else "failed" if self._failure else "finished"
         return f"<GuestThread {self.tid} {state}>"
 
     @property
     def is_alive(self) -> bool:
         """Whether the thread has not ended yet."""
-        return not self._done.is_set()
+        return not self._ended_cell[0]
 
     @property
     def is_current(self) -> bool:
@@ -81,7 +82,7 @@ class GuestThread:
         Raises TimeoutError after ``timeout`` seconds, and what ended the thread: the trap of its guest, SynchronizationAborted if the
         program ended first.
         """
-        if not self._done.wait(timeout):
+        if not self._wait(timeout):
             raise TimeoutError(f"thread {self.tid} has not ended after {timeout} seconds")
         if self.thread is not None:
             self.thread.join()
@@ -91,10 +92,19 @@ class GuestThread:
 
     def stopped(self, timeout: float) -> bool:
         """Wait for the thread to end, whatever its result; False after ``timeout`` seconds."""
-        if not self._done.wait(timeout):
+        if not self._wait(timeout):
             return False
         if self.thread is not None and self.thread.ident is not None:
             self.thread.join()
+        return True
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait until the thread has ended; False after ``timeout`` seconds."""
+        if not self.is_alive:
+            return True
+        if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))):
+            return False
+        self._running.release()  # for others who wait
         return True
 
     def abandon(self) -> None:
@@ -111,8 +121,9 @@ class GuestThread:
                 self.thread.start()
             else:
                 assert isinstance(self._body, GuestEntry)
-                func = group.function(self._body.module, self._body.name)
-                _native.start_thread(group.native, func, (*self._body.arguments(self.tid),), self._ended)
+                module = self._body.module
+                export = module.outline.positions[self._body.name]
+                _native.start_thread(group.native, module.native, export, self._body.arguments(self.tid), self._ended)
         except BaseException:
             self._leave(group)
             raise
@@ -133,7 +144,7 @@ class GuestThread:
 
         self._finish(call, group)
 
-    def _ended(self, failure: _native.Failure | None, _values: _native.Values) -> None:
+    def _ended(self, failure: _native.Failure | None) -> None:
         """Hear, on the thread that the core has made, what came of it."""
         group = self._group
         assert group is not None
@@ -170,8 +181,8 @@ class GuestThread:
 
     def _end(self) -> None:
         self._table.forget(self)
-        self._done.set()
         self._ended_cell[0] = 1
+        self._running.release()
         self._table.linker.context.shared.wake(_KEYS + self.tid)
 
     def await_end(self, group: InstanceGroup) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pylinker._native import u32s
 from pylinker.errors import LimitError, LinkError, MemoryAccessError, SynchronizationAborted
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.wasix import Errno
@@ -41,7 +42,7 @@ class WasixClosures(HostFunctions):
             raw[0].i32 = _late(error)
 
     def _wasix_closure_prepare(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
-        function, closure, params, param_count, results, result_count, environment = (u32(raw[index].i32) for index in range(7))
+        function, closure, params, param_count, results, result_count, environment = u32s(raw, 7)
         try:
             types = self._types(params, param_count), self._types(results, result_count)
             if None in types:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from pylinker._native import u32s
 from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted, UndefinedSymbolError
 from pylinker.linker.dlfcn import RTLD_DEFAULT, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD
 from pylinker.linker.hostcalls import HostFunctions, u32
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pylinker._native import Values
+    from pylinker.linker.linker import Linker
     from pylinker.linker.module import Definition, LoadedModule
 
 __all__ = ["WasixLibraries"]
@@ -33,25 +35,23 @@ class WasixLibraries(HostFunctions):
     """Makes the functions behind imports of ``dlopen``, ``dlsym``, ``dl_invalid_handle`` and ``dlclose``."""
 
     def _wasix_dlopen(self, caller: LoadedModule, raw: Values) -> None:
-        path, length, flags, *text, search, search_length, out = (u32(raw[index].i32) for index in range(8))
+        path, length, flags, *text, search, search_length, out = u32s(raw, 8)
 
-        def act() -> int:
-            linker = self.linker
+        def act(linker: Linker) -> int:
             if path == 0:
                 return linker.main_handle
-            name = self._string(path, length)
-            directories = self._string(search, search_length).split(":")
+            name = _string(linker, path, length)
+            directories = _string(linker, search, search_length).split(":")
             return linker.load_module(name, flags & _MODES, requester=caller, search=directories).number
 
         raw[0].i32 = self._answer(act, out, *text)
 
     def _wasix_dlsym(self, caller: LoadedModule, raw: Values) -> None:
         handle = raw[0].i32
-        name, length, *text, out = (u32(raw[index].i32) for index in range(1, 6))
+        _, name, length, *text, out = u32s(raw, 6)
 
-        def act() -> int:
-            linker = self.linker
-            symbol = self._string(name, length)
+        def act(linker: Linker) -> int:
+            symbol = _string(linker, name, length)
             changes = linker.context.shared.changes  # before anything is looked at
             definition = self._find(u32(handle), symbol, caller)
             value = linker.symbols.value_of(definition)
@@ -90,29 +90,21 @@ class WasixLibraries(HostFunctions):
         raw[0].i32 = answer
 
     def _wasix_dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
-        handle, *text = (u32(raw[index].i32) for index in range(3))
+        handle, *text = u32s(raw, 3)
 
-        def act() -> int:
-            self.linker.dlclose_handle(handle)
+        def act(linker: Linker) -> int:
+            linker.dlclose_handle(handle)
             return 0
 
         raw[0].i32 = self._answer(act, None, *text)
 
-    def _string(self, address: int, length: int) -> str:
-        """Read a name. Raises MemoryAccessError, UnicodeDecodeError; one beyond the limit is none that anything has."""
-        linker = self.linker
-        limit = linker.state.limits.path_length + 1
-        if length > limit:
-            linker.memory.check(address, length)
-            length = limit
-        return linker.memory.read(address, length).decode()
-
-    def _answer(self, act: Callable[[], int], out: int | None, text: int, capacity: int) -> int:
+    def _answer(self, act: Callable[[Linker], int], out: int | None, text: int, capacity: int) -> int:
         """Do what the guest asks for; put the result at ``out``, or say what went wrong in the buffer ``text``. Returns an error number."""
-        memory = self.linker.memory
+        linker = self.linker
+        memory = linker.memory
         try:
             try:
-                value = act()
+                value = act(linker)
             except SynchronizationAborted:
                 raise  # the program is over, whoever asks
             except MemoryAccessError:
@@ -131,6 +123,15 @@ class WasixLibraries(HostFunctions):
         except MemoryAccessError:
             return Errno.MEMVIOLATION
         return Errno.SUCCESS
+
+
+def _string(linker: Linker, address: int, length: int) -> str:
+    """Read a name. Raises MemoryAccessError, UnicodeDecodeError; one beyond the limit is none that anything has."""
+    limit = linker.state.limits.path_length + 1
+    if length > limit:
+        linker.memory.check(address, length)
+        length = limit
+    return linker.memory.read(address, length).decode()
 
 
 def _short(error: LinkError) -> str:

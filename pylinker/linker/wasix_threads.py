@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
+from pylinker._native import u32s
 from pylinker.errors import LinkError, MemoryAccessError, SynchronizationAborted
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.signals import HANDLER, KILL, Signals
@@ -38,7 +39,7 @@ class WasixThreads(HostFunctions):
     """Makes the functions behind imports of ``thread_*`` and ``callback_signal``."""
 
     def _wasix_thread_spawn_v2(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
-        raw[0].i32 = self._spawn(u32(raw[0].i32), u32(raw[1].i32))
+        raw[0].i32 = self._spawn(*u32s(raw, 2))
 
     def _spawn(self, start: int, out: int) -> Errno:
         linker = self.linker

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pylinker.errors import MemoryAccessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pylinker._native import Extern
+    from pylinker._native import Extern, Instances
     from pylinker.runtime.store import GuestStore
 
 __all__ = ["Memory"]
+
+
+_MOST = 1 << 32
+"""Bytes that a memory may have."""
 
 
 class Memory:
@@ -21,11 +25,12 @@ class Memory:
     Every call sees the memory as large as it is at that moment. Not synchronized with a guest that runs at the same time.
     """
 
-    __slots__ = ("_extern", "_store")
+    __slots__ = ("_extern", "_instances", "_store")
 
-    def __init__(self, store: GuestStore, extern: Callable[[], Extern]) -> None:
+    def __init__(self, store: GuestStore, instances: Instances, extern: Callable[[], Extern]) -> None:
         self._store = store
-        self._extern = extern
+        self._instances = instances
+        self._extern = extern  # raises what there is to say if there is no memory
 
     def __repr__(self) -> str:
         return f"<Memory of {self.size} bytes>"
@@ -47,20 +52,21 @@ class Memory:
 
     def check(self, address: int, size: int) -> None:
         """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
-        self._check(self.size, address, size)
+        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.inside(address, size):
+            self._refuse(address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
-        extern = self._extern()
-        self._check(self._store.memory_size(extern), address, size)
-        return self._store.memory_read(extern, address, size)
+        data = self._instances.read(address, size) if 0 <= address <= _MOST and 0 <= size <= _MOST else None
+        if data is None:
+            self._refuse(address, size)
+        return data
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` into the guest. Raises MemoryAccessError, before writing anything, if it does not fit."""
-        source = memoryview(data).cast("B")
-        extern = self._extern()
-        self._check(self._store.memory_size(extern), address, len(source))
-        self._store.memory_write(extern, address, source)
+        source = data if data.__class__ is bytes else memoryview(data).cast("B")
+        if not 0 <= address <= _MOST or not self._instances.write(address, source, len(source)):
+            self._refuse(address, len(source))
 
     def cstring(self, address: int, limit: int | None = None) -> bytes:
         """Return the bytes from ``address`` up to, not including, the next NUL byte.
@@ -81,9 +87,11 @@ class Memory:
 
     def zero(self, address: int, size: int) -> None:
         """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
-        extern = self._extern()
-        if address < 0 or size < 0 or not self._store.memory_zero(extern, address, size):
-            self._check(self._store.memory_size(extern), address, size)
+        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.zero(address, size):
+            self._refuse(address, size)
+
+    def _refuse(self, address: int, size: int) -> NoReturn:
+        raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {self.size} bytes")
 
     @staticmethod
     def _check(length: int, address: int, size: int) -> None:

@@ -150,18 +150,6 @@ class GuestStore:
         """Return the memory's bytes, writable; the view keeps the store alive and does not follow growth."""
         return _native.memory_buffer(self.context, memory, self)
 
-    def memory_read(self, memory: Extern, address: int, size: int) -> bytes:
-        """Return a copy of bytes that are inside the memory."""
-        return _native.memory_read(self.context, memory, address, size)
-
-    def memory_write(self, memory: Extern, address: int, data: memoryview) -> None:
-        """Copy ``data`` to where it is inside the memory."""
-        _native.memory_write(self.context, memory, address, data)
-
-    def memory_zero(self, memory: Extern, address: int, size: int) -> bool:
-        """Fill bytes with zeros; False, and nothing is done, if they are not all inside the memory."""
-        return _native.memory_zero(self.context, memory, address, size)
-
     def table_size(self, table: Extern) -> int:
         """Return the number of slots."""
         return _native.table_size(self.context, table)

@@ -188,12 +188,15 @@ class LinkerShared(Generic[S, Op]):
         others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
         """
         guard = linker_state_write_lock
-        if self.num_groups <= 1 and guard.guards(self._native) and guard.topology is topology and not self._native.cause:
+        if self._native.num_groups <= 1 and guard.guards(self._native) and guard.topology is topology and not self._native.cause:
             try:
-                _native.nanoseconds(timeout)  # refuse a bad one, whoever is there
-                with guard:
-                    if commit is not None:
-                        commit()
+                if timeout is not None:
+                    _native.nanoseconds(timeout)  # refuse a bad one, whoever is there
+                if commit is not None:
+                    commit()
+            except InternalError:
+                guard.poison()
+                raise
             finally:
                 if guard.held:
                     guard.release()

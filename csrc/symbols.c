@@ -1,0 +1,243 @@
+/* Discipline: read-only once made. */
+#include "symbols.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct pl_symbols {
+    pl_symbols_parts parts; /* `symbols` and `wanted` are its own */
+    uint64_t *hashes;       /* of the symbols, then of the imports */
+    uint32_t *table;        /* open addressing: a symbol's index and one more, 0 for nothing; at most half full */
+    uint32_t mask;
+    uint64_t *filter; /* two bits for each symbol, of sixteen */
+    uint32_t filter_mask;
+};
+
+static uint64_t keys[2];
+
+void pl_symbols_key(uint64_t first, uint64_t second) {
+    keys[0] = first;
+    keys[1] = second;
+}
+
+/* SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). */
+
+static uint64_t rotate(uint64_t value, int bits) {
+    return value << bits | value >> (64 - bits);
+}
+
+static void mix(uint64_t v[4]) {
+    v[0] += v[1];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[3];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[2] = rotate(v[2], 32);
+}
+
+static uint64_t hash_of(const char *name, size_t length) {
+    uint64_t v[4] = {keys[0] ^ 0x736f6d6570736575u, keys[1] ^ 0x646f72616e646f6du, keys[0] ^ 0x6c7967656e657261u,
+                     keys[1] ^ 0x7465646279746573u};
+    uint64_t word;
+    size_t done = 0;
+    for (; length - done >= sizeof word; done += sizeof word) {
+        memcpy(&word, name + done, sizeof word);
+        v[3] ^= word;
+        mix(v);
+        v[0] ^= word;
+    }
+    word = 0;
+    if (length != done) {
+        memcpy(&word, name + done, length - done);
+    }
+    word ^= (uint64_t)length << 56;
+    v[3] ^= word;
+    mix(v);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    mix(v);
+    mix(v);
+    mix(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* Tables */
+
+static void *copy(const void *from, size_t size) {
+    void *to = malloc(size != 0 ? size : 1);
+    if (to != NULL && size != 0) {
+        memcpy(to, from, size);
+    }
+    return to;
+}
+
+/* The least power of two that is not below `value`. */
+static uint32_t power(uint64_t value) {
+    uint32_t result = 1;
+    while (result < value) {
+        result *= 2;
+    }
+    return result;
+}
+
+static uint64_t *filter_word(const pl_symbols *symbols, uint64_t hash) {
+    return symbols->filter + (hash >> 32 & symbols->filter_mask);
+}
+
+static uint64_t filter_bits(uint64_t hash) {
+    return (uint64_t)1 << (hash >> 58) | (uint64_t)1 << (hash >> 52 & 63);
+}
+
+static void enter(pl_symbols *symbols, uint32_t index) {
+    const uint32_t *offset = symbols->parts.offsets + symbols->parts.symbols[index].position;
+    uint64_t hash = symbols->hashes[index] = hash_of(symbols->parts.names + offset[0], offset[1] - offset[0]);
+    uint32_t place = (uint32_t)hash & symbols->mask;
+    while (symbols->table[place] != 0) {
+        place = (place + 1) & symbols->mask;
+    }
+    symbols->table[place] = index + 1;
+    *filter_word(symbols, hash) |= filter_bits(hash);
+}
+
+pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
+    pl_symbols *symbols = calloc(1, sizeof *symbols);
+    if (symbols == NULL) {
+        return NULL;
+    }
+    uint32_t size = power(2 * (uint64_t)parts->symbol_count + 1), words = power((uint64_t)parts->symbol_count / 4 + 1);
+    symbols->parts = *parts;
+    symbols->parts.symbols = copy(parts->symbols, parts->symbol_count * sizeof *parts->symbols);
+    symbols->parts.wanted = copy(parts->wanted, parts->wanted_count * sizeof *parts->wanted);
+    symbols->hashes = calloc((size_t)parts->symbol_count + parts->wanted_count + 1, sizeof *symbols->hashes);
+    symbols->table = calloc(size, sizeof *symbols->table);
+    symbols->mask = size - 1;
+    symbols->filter = calloc(words, sizeof *symbols->filter);
+    symbols->filter_mask = words - 1;
+    if (symbols->parts.symbols == NULL || symbols->parts.wanted == NULL || symbols->hashes == NULL || symbols->table == NULL ||
+        symbols->filter == NULL) {
+        pl_symbols_free(symbols);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < parts->symbol_count; i++) {
+        enter(symbols, i);
+    }
+    for (uint32_t i = 0; i < parts->wanted_count; i++) {
+        const uint32_t *offset = parts->wanted_offsets + i;
+        symbols->hashes[parts->symbol_count + i] = hash_of(parts->wanted_names + offset[0], offset[1] - offset[0]);
+    }
+    return symbols;
+}
+
+void pl_symbols_free(pl_symbols *symbols) {
+    if (symbols != NULL) {
+        free((void *)symbols->parts.symbols);
+        free((void *)symbols->parts.wanted);
+        free(symbols->hashes);
+        free(symbols->table);
+        free(symbols->filter);
+        free(symbols);
+    }
+}
+
+static const pl_symbol *find(const pl_symbols *symbols, uint64_t hash, const char *name, size_t length) {
+    uint64_t bits = filter_bits(hash);
+    if ((*filter_word(symbols, hash) & bits) != bits) {
+        return NULL;
+    }
+    for (uint32_t place = (uint32_t)hash & symbols->mask; symbols->table[place] != 0; place = (place + 1) & symbols->mask) {
+        uint32_t index = symbols->table[place] - 1;
+        const pl_symbol *symbol = symbols->parts.symbols + index;
+        const uint32_t *offset = symbols->parts.offsets + symbol->position;
+        if (symbols->hashes[index] == hash && offset[1] - offset[0] == length &&
+            memcmp(symbols->parts.names + offset[0], name, length) == 0) {
+            return symbol;
+        }
+    }
+    return NULL;
+}
+
+/* Scopes */
+
+/* The first module that defines the name, and its definition; `count` and NULL if none does. */
+static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash, const char *name, size_t length,
+                        const pl_symbol **symbol) {
+    *symbol = NULL;
+    uint32_t number = 0;
+    while (number < count && (*symbol = find(scope[number].symbols, hash, name, length)) == NULL) {
+        number++;
+    }
+    return number;
+}
+
+uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *name, size_t length) {
+    const pl_symbol *symbol;
+    return find_in(scope, count, hash_of(name, length), name, length, &symbol);
+}
+
+/* Whether an import is what a module defines under its name, and as simply as that. */
+static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, pl_source *source) {
+    if (wanted->kind == PL_WANTED_FUNCTION) {
+        *source = (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library};
+        return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type && found->library != NULL;
+    }
+    if (wanted->kind == PL_WANTED_DATA) {
+        uint32_t address = symbol->value + (symbol->relative ? found->memory_base : 0);
+        *source = (pl_source){.kind = PL_SOURCE_CELL, .value = address};
+        return symbol->kind == PL_SYMBOL_DATA;
+    }
+    *source = (pl_source){.kind = PL_SOURCE_CELL, .value = (int64_t)found->slot_base + symbol->slot};
+    return symbol->kind == PL_SYMBOL_FUNCTION && symbol->slot != PL_NO_SLOT && found->has_slots;
+}
+
+uint32_t pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
+                            uint32_t stamp, pl_source *sources, uint32_t *rest, uint32_t *used, uint32_t *used_count) {
+    const pl_symbols_parts *parts = &symbols->parts;
+    uint32_t left = 0;
+    *used_count = 0;
+    for (uint32_t i = 0; i < parts->wanted_count; i++) {
+        const pl_wanted *wanted = parts->wanted + i;
+        const uint32_t *offset = parts->wanted_offsets + i;
+        const pl_symbol *symbol;
+        pl_source source = {.kind = 0};
+        switch (wanted->kind) {
+        case PL_WANTED_MEMORY:
+            source.kind = PL_SOURCE_MEMORY;
+            break;
+        case PL_WANTED_TABLE:
+            source.kind = PL_SOURCE_TABLE;
+            break;
+        case PL_WANTED_STACK_POINTER:
+            source.kind = PL_SOURCE_STACK_POINTER;
+            break;
+        case PL_WANTED_MEMORY_BASE:
+        case PL_WANTED_TABLE_BASE:
+            source.kind = PL_SOURCE_CONSTANT;
+            source.value = wanted->kind == PL_WANTED_MEMORY_BASE ? memory_base : table_base;
+            break;
+        case PL_WANTED_FUNCTION:
+        case PL_WANTED_DATA:
+        case PL_WANTED_POINTER: {
+            uint32_t number = find_in(scope, count, symbols->hashes[parts->symbol_count + i], parts->wanted_names + offset[0],
+                                      offset[1] - offset[0], &symbol);
+            if (symbol == NULL || !decide(wanted, scope + number, symbol, &source)) {
+                rest[left++] = i;
+                continue;
+            }
+            if (scope[number].stamp != stamp) {
+                scope[number].stamp = stamp;
+                used[(*used_count)++] = number;
+            }
+            break;
+        }
+        default:
+            rest[left++] = i;
+            continue;
+        }
+        sources[i] = source;
+    }
+    return left;
+}
