@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pylinker import _native
@@ -40,12 +40,13 @@ def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
 
 @dataclass(frozen=True)
 class Held:
-    """What a program holds: ``memory`` in bytes, ``slots`` of the table that are no closure's, names of its modules, Python functions."""
+    """What a program holds: ``memory`` in bytes, ``slots`` of the table that are no closure's, and the names of its modules."""
 
     memory: int
     slots: int
     modules: tuple[str, ...]
-    host_functions: int
+    host_functions: int = field(compare=False)
+    """Of all programs: those that others leave for Python to collect may go at any time."""
 
 
 def held(linker: Linker | None) -> Held:
@@ -65,6 +66,8 @@ def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
     shared = linker.context.shared
     now = held(linker)
     broken = [] if now == before else [f"not all was given back: {before} before, {now} now"]
+    if now.host_functions > before.host_functions:
+        broken.append(f"{now.host_functions - before.host_functions} Python functions are still registered")
     if shared.cause:
         broken.append(f"the linker was given up: {shared.cause}, {shared.reason!r}")
     if shared.num_groups != 1 or len(linker.state.groups) != 1:

@@ -112,6 +112,7 @@ class Soak:
         """Do rounds until the time is over, or one has failed. Blocks. Returns the report, which has what failed."""
         report, began = self.report, time.monotonic()
         self._progress.start(int(self._seconds))
+        settle()
         with TemporaryDirectory() as directory:
             fill(Path(directory))
             with _faults(report.faults):
