@@ -1280,7 +1280,8 @@ class Library:
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. The caller keeps the code.
+    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
+    trampolines, the module's memory base and size, table base and size. The caller keeps the code.
     """
 
     def __init__(
@@ -1296,6 +1297,7 @@ class Library:
         place: int,
         handles: Sequence[int],
         rewritten: bool,
+        reuse: tuple[int, int, int, int, int, int] | None = None,
     ) -> None:
         self.handles = handles
         self._shape = shape
@@ -1313,6 +1315,8 @@ class Library:
             parts.slot_base = slot_base
         parts.place = place
         parts.rewritten = rewritten
+        if reuse is not None:
+            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
