@@ -6,7 +6,7 @@ void soak_constructing(void);   /* Python's: it may fail */
 static int data = 41, zero, fresh, never;
 static int *relocated = &data;
 #ifdef TLS
-static _Thread_local int mine = 7;
+static _Thread_local volatile int mine = 7; /* volatile: or it would be a constant */
 int soak_mine(void) { return mine; }
 #endif
 

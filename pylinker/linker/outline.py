@@ -76,7 +76,8 @@ class Outline:
     imports, for the core), ``slot_exports`` (numbers of the exported functions that need a table slot given out), ``slot_order`` (function
     index -> place among these), ``memories`` and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX),
     ``thread_local`` (size and alignment, in bytes, of the thread-local block that the module can initialise, or None),
-    ``has_thread_locals`` (as far as can be told), ``reusable`` (whether instances may be used again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
+    ``has_thread_locals`` (as far as can be told), ``reusable`` (whether instances may be used again),
+    ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
     """
 
     __slots__ = (
