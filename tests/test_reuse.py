@@ -146,18 +146,41 @@ def test_slots_and_cells_are_those_of_the_new_load(opened, tmp_path):
       (func $own (result i32) (i32.const 9)) (elem (global.get $table) $own)
       (func (export "spoil") (table.set (global.get $table) (ref.null func)))
       (func (export "slot") (result i32) (call_indirect (type $plain) (global.get $table)))"""
-    define = '(func (export "value") (result i32) (i32.const {})) (global (export "there") i32 (i32.const {}))'
-    opened("libuser0.so", '(func (export "unused"))')  # something has its place first
-    for turn, name in enumerate(["liba.so", "libb.so", "liba.so", "libb.so"]):
-        with opened("libpad.so", "", memory=16 * turn) if turn else opened("liba.so", define.format(1, 4)):
-            (tmp_path / name).write_bytes(library(define.format(10 if "a" in name else 20, 4 * turn)))
-            defining = opened.program.dlopen(name, pylinker.RTLD_GLOBAL)
-            with opened("libuser.so", user, table=1) as using:
-                expected = defining.value()
-                assert (using.call(), using.through(), using.where()) == (expected, expected, defining.address_of("there"))
-                assert using.slot() == 9
-                using.spoil()
-            defining.close()
+    libraries = {
+        "libuser.so": library(user, table=1),
+        **{f"lib{n}.so": library(f'(func (export "value") (result i32) (i32.const {n}))') for n in (10, 20)},
+        **{f"libat{n}.so": library(f'(global (export "there") i32 (i32.const {n}))') for n in (0, 4)},
+    }
+    for name, data in libraries.items():
+        (tmp_path / name).write_bytes(data)
+    made = []
+    for at, value in [(0, 10), (0, 20), (4, 10), (4, 20)]:
+        place = opened.program.dlopen(f"libat{at}.so", pylinker.RTLD_GLOBAL)
+        defining = opened.program.dlopen(f"lib{value}.so", pylinker.RTLD_GLOBAL)
+        with instantiations() as counter:
+            using = opened.program.dlopen("libuser.so")
+        made.append(counter.made)
+        assert (using.call(), using.through(), using.where()) == (value, value, place.address_of("there"))
+        assert using.slot() == 9
+        using.spoil()
+        for each in (using, defining, place):
+            each.close()
+    assert made == [1, 1, 0, 0]  # to import another function is to be another instance; other cells are not
+
+
+def test_a_trampoline_is_lazy_again(opened, tmp_path):
+    user = '(import "env" "value" (func $value (result i32))) (func (export "call") (result i32) call $value)'
+    for name, body in [("libuser.so", user), *((f"lib{n}.so", f'(func (export "value") (result i32) (i32.const {n}))') for n in (10, 20))]:
+        (tmp_path / name).write_bytes(library(body))
+    made = []
+    for value in (10, 20, 10, 20):
+        with instantiations() as counter:
+            using = opened.program.dlopen("libuser.so")
+        made.append(counter.made)
+        with opened.program.dlopen(f"lib{value}.so", pylinker.RTLD_GLOBAL):
+            assert (using.call(), using.call()) == (value, value)
+            using.close()
+    assert made == [2, 0, 0, 0]
 
 
 def test_host_functions_are_told_which_load_calls(opened):
