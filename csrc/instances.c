@@ -697,20 +697,22 @@ static int fill_slots(pl_instances *instances, const struct record *record, int 
 
 /* Spares */
 
-/* Makes a fresh instance one that can be used again, if it can be. */
-static void keep(pl_instances *instances, struct record *record, pl_spare *spare, int replaying) {
+/* Makes a fresh instance one that can be used again, if it can be: 0, or -1 with the trouble. */
+static int keep(pl_instances *instances, struct record *record, pl_spare *spare, int replaying) {
     spare->identity = record->identity;
     spare->instance = record->instance;
     spare->trampolines = record->trampolines;
     spare->resolver = record->resolver;
-    if (pl_spare_note_slots(spare, instances->context, pl_instances_table(instances)) != 0) {
+    int result = pl_spare_note_slots(spare, instances->context, pl_instances_table(instances));
+    if (result != 0) {
         pl_spare_free(spare);
-        return;
+        return result < 0 ? fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX) : 0;
     }
     if (!replaying) {
         pl_spare_take_image(record->library, instances->context, pl_instances_memory(instances));
     }
     record->spare = spare;
+    return 0;
 }
 
 /* Takes the spare that fits a library out of the list, or NULL. */
@@ -774,8 +776,10 @@ static int reuse(pl_instances *instances, struct record *record, int replaying) 
     if (adapt(instances, spare, library) != 0) {
         return -1;
     }
-    if (pl_spare_restore(spare, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying) != 0) {
-        return fail(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base);
+    pl_failure failure = {NULL, NULL};
+    if (pl_spare_restore(spare, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
+                         &failure.error) != 0) {
+        return fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
     }
     record->instance = spare->instance;
     record->trampolines = spare->trampolines;
@@ -805,10 +809,7 @@ static int load_fresh(pl_instances *instances, struct record *record, int replay
         pl_spare_free(spare);
         return -1;
     }
-    if (spare != NULL) {
-        keep(instances, record, spare, replaying);
-    }
-    return 0;
+    return spare != NULL ? keep(instances, record, spare, replaying) : 0;
 }
 
 int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying) {

@@ -1,8 +1,6 @@
 /* Discipline: a spare belongs to the thread of its group; images are counted in library.c. */
 #include "spare.h"
 
-#include "api_table.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,7 +63,7 @@ int pl_spare_note_slots(pl_spare *spare, pl_context *context, const pl_extern *t
     const pl_library_parts *parts = pl_library_parts_of(spare->library);
     for (uint32_t i = 0; i < parts->table_size; i++) {
         if (table == NULL || pl_table_get(context, &table->of.handle, parts->table_base + i, spare->elements + i) < 0) {
-            return -1;
+            return 1;
         }
     }
     pl_extern plt;
@@ -117,25 +115,28 @@ int pl_spare_fits(const pl_spare *spare, const pl_library *library, int leading)
     return 1;
 }
 
-static int set(pl_context *context, const pl_table *table, uint32_t first, const pl_func *functions, uint32_t count) {
-    int failed = 0;
-    for (uint32_t i = 0; i < count && !failed; i++) {
-        pl_error *error = pl_table_set(context, table, first + i, functions[i].store != 0 ? functions + i : NULL);
-        if (error != NULL) {
-            pl_wasmtime.error_delete(error);
-            failed = -1;
-        }
+static pl_error *set(pl_context *context, const pl_table *table, uint32_t first, const pl_func *functions, uint32_t count) {
+    pl_error *error = NULL;
+    for (uint32_t i = 0; i < count && error == NULL; i++) {
+        error = pl_table_set(context, table, first + i, functions[i].store != 0 ? functions + i : NULL);
     }
-    return failed;
+    return error;
 }
 
 int pl_spare_restore(const pl_spare *spare, pl_library *library, pl_context *context, const pl_extern *memory, const pl_extern *table,
-                     int leading) {
+                     int leading, pl_error **error) {
     const pl_library_parts *parts = pl_library_parts_of(library);
-    if (parts->table_size != 0 && (table == NULL || set(context, &table->of.handle, parts->table_base, spare->elements, parts->table_size))) {
-        return -1;
+    *error = NULL;
+    if (parts->table_size != 0) {
+        if (table == NULL) {
+            return -1;
+        }
+        *error = set(context, &table->of.handle, parts->table_base, spare->elements, parts->table_size);
     }
-    if (set(context, &spare->plt, 0, spare->stubs, parts->trampoline_count) != 0) {
+    if (*error == NULL) {
+        *error = set(context, &spare->plt, 0, spare->stubs, parts->trampoline_count);
+    }
+    if (*error != NULL) {
         return -1;
     }
     if (leading) {

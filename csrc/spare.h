@@ -47,12 +47,13 @@ pl_spare *pl_spare_new(pl_library *library);
 void pl_spare_free(pl_spare *spare);
 /* Takes the image of a library, if it is the first time that it is loaded; without memory for it there is none, and it is not used again. */
 void pl_spare_take_image(pl_library *library, pl_context *context, const pl_extern *memory);
-/* Remembers the slots of a fresh instance; -1 if one is not there. */
+/* Remembers the slots of a fresh instance: 0, 1 if its part of the table is not there, or -1 if the trampolines lack an export. */
 int pl_spare_note_slots(pl_spare *spare, pl_context *context, const pl_extern *table);
 /* Whether what differs between the two does not matter, but for the origins of what they import. With `leading`, there must be an image. */
 int pl_spare_fits(const pl_spare *spare, const pl_library *library, int leading);
-/* Puts memory (with `leading`), table and trampolines back; -1 if that cannot be done, and nothing was. */
+/* Puts memory (with `leading`), table and trampolines back: 0, or -1 and wasmtime's error, if it has one. The next restoring puts
+ * all of it back. */
 int pl_spare_restore(const pl_spare *spare, pl_library *library, pl_context *context, const pl_extern *memory, const pl_extern *table,
-                     int leading);
+                     int leading, pl_error **error);
 
 #endif
