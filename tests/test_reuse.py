@@ -9,11 +9,11 @@ import wasmtime
 import pylinker
 from corefaults import Led
 from guests import orderly
-from pylinker.bench.runner import find_benchmarks
+from pylinker.bench.location import guests
 from pylinker.linker.reuse import is_reusable
 from pylinker.wasm import parse_module
 
-GUEST = find_benchmarks() / "guest"
+GUEST = guests()
 PIC = """(import "env" "memory" (memory 1)) (import "env" "__indirect_function_table" (table 0 funcref))
   (import "env" "__memory_base" (global $memory i32)) (import "env" "__table_base" (global $table i32))"""
 IMPORTS = {"soak_host": lambda x: x + 1, "soak_constructing": lambda: None}

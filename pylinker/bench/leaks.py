@@ -22,7 +22,7 @@ import wasmtime
 
 import pylinker
 from pylinker import demo
-from pylinker.bench.runner import find_benchmarks
+from pylinker.bench.location import guests
 
 __all__ = ["ALLOWED", "RUNS", "Growth", "Progress", "UnknownRunError", "measure", "resident", "select", "settle"]
 
@@ -118,7 +118,7 @@ def _dlopen(_directory: Path) -> Iterator[Callable[[], object]]:
 @contextmanager
 def _program() -> Iterator[pylinker.Program]:
     """A program with threads."""
-    guest = find_benchmarks() / "guest"
+    guest = guests()
     with pylinker.Program(preload=[guest / "libcallee.so"], library_path=[guest], threads=True) as program:
         yield program
 

@@ -26,7 +26,7 @@ import wasmtime
 import pylinker
 from pylinker.bench.invariants import broken_invariants, held, table_of
 from pylinker.bench.leaks import resident, settle
-from pylinker.bench.runner import find_benchmarks
+from pylinker.bench.location import guests
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.plan import LoadPlan
 from pylinker.runtime.code import CodeCache
@@ -144,7 +144,7 @@ class Soak:
 
 def fill(directory: Path) -> None:
     """Write the libraries that are opened: the shipped ones under several names, and those that cannot be loaded."""
-    guest = find_benchmarks() / "guest"
+    guest = guests()
     for name, more in _LIBRARIES.items():
         for number in range(more + 1):
             (directory / (name.replace(".so", f"{number}.so") if number else name)).write_bytes((guest / name).read_bytes())
