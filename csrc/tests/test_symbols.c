@@ -28,6 +28,9 @@ static void add(struct names *names, const char *name) {
 static struct names defined, wished;
 static pl_symbol symbols[MANY];
 static pl_wanted wanted[MANY];
+static pl_source sources[MANY];
+static uint32_t rest[MANY], late[MANY], late_from[MANY], used[2];
+static pl_resolution result = {.sources = sources, .rest = rest, .late = late, .late_from = late_from, .used = used};
 static pl_library *const here = (pl_library *)0x1000, *const there = (pl_library *)0x2000; /* never looked into */
 
 static void set_up(void) {
@@ -103,10 +106,9 @@ static void test_a_module_without_symbols_has_none(void) {
     set_up();
     pl_symbols *made = table();
     pl_candidate scope = {.symbols = made};
-    pl_source none[1];
-    uint32_t rest[1], used[1], used_count = 9;
     CHECK(find(&scope, 1, "anything") == 1);
-    CHECK(pl_symbols_resolve(made, &scope, 1, 1, 2, 1, none, rest, used, &used_count) == 0 && used_count == 0);
+    pl_symbols_resolve(made, &scope, 1, 1, 2, 1, &result);
+    CHECK(result.rest_count == 0 && result.late_count == 0 && result.used_count == 0);
     pl_symbols_free(made);
 }
 
@@ -169,25 +171,24 @@ static void test_what_is_decided_and_what_is_left(void) {
     }
     pl_symbols *made = table();
     pl_candidate scope = {.symbols = made, .library = here, .memory_base = 0xA0, .slot_base = 200, .has_slots = 1};
-    pl_source sources[CASES];
-    uint32_t rest[CASES], used[1], used_count;
-    memset(sources, 0, sizeof sources);
-    uint32_t left = pl_symbols_resolve(made, &scope, 1, 0x80000000, 17, 1, sources, rest, used, &used_count), next = 0;
+    uint32_t next = 0;
+    pl_symbols_resolve(made, &scope, 1, 0x80000000, 17, 1, &result);
     for (uint32_t i = 0; i < CASES; i++) {
         if (cases[i].decided) {
             CHECK(sources[i].kind == cases[i].source.kind && sources[i].index == cases[i].source.index);
             CHECK(sources[i].value == cases[i].source.value);
             CHECK(sources[i].library == (cases[i].source.kind == PL_SOURCE_EXPORT ? here : NULL));
         } else {
-            CHECK(next < left && rest[next++] == i);
+            CHECK(next < result.rest_count && rest[next++] == i);
         }
     }
-    CHECK(next == left && used_count == 1 && used[0] == 0);
-    /* Not there yet, and without slots: data only. */
+    CHECK(next == result.rest_count && result.late_count == 0 && result.used_count == 1 && used[0] == 0);
+    /* Not there yet, and without slots: functions are bound late, and pointers are left. */
     scope.library = NULL;
     scope.has_slots = 0;
-    left = pl_symbols_resolve(made, &scope, 1, 0, 0, 2, sources, rest, used, &used_count);
-    CHECK(left == next + 2);
+    pl_symbols_resolve(made, &scope, 1, 0, 0, 2, &result);
+    CHECK(result.rest_count == next + 1 && result.late_count == 1 && late[0] == 5 && late_from[0] == 0);
+    CHECK(sources[5].kind == PL_SOURCE_PLT && sources[5].index == 0 && sources[5].library == NULL);
     pl_symbols_free(made);
 }
 
@@ -205,13 +206,14 @@ static void test_each_module_that_was_used_is_named_once(void) {
     pl_symbols_parts parts = {.names = "", .offsets = none, .wanted_names = "", .wanted_offsets = none};
     pl_symbols *empty = pl_symbols_new(&parts);
     pl_candidate scope[] = {{.symbols = empty, .library = there}, {.symbols = made, .library = here, .has_slots = 1}};
-    pl_source sources[6];
-    uint32_t rest[6], used[2], used_count;
     for (uint32_t stamp = 1; stamp < 4; stamp++) {
-        CHECK(pl_symbols_resolve(made, scope, 2, 0, 0, stamp, sources, rest, used, &used_count) == 0);
-        CHECK(used_count == 1 && used[0] == 1);
+        pl_symbols_resolve(made, scope, 2, 0, 0, stamp, &result);
+        CHECK(result.rest_count == 0 && result.used_count == 1 && used[0] == 1);
     }
     CHECK(sources[0].library == here && sources[0].index == 1 && sources[1].value == 0);
+    scope[1].library = NULL;
+    pl_symbols_resolve(made, scope, 2, 0, 0, 4, &result);
+    CHECK(result.late_count == 3 && late[2] == 4 && late_from[2] == 1 && sources[4].kind == PL_SOURCE_PLT && sources[4].index == 2);
     pl_symbols_free(made);
     pl_symbols_free(empty);
 }
