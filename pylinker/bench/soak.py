@@ -337,7 +337,23 @@ class _Ended(_Round):
 
 
 class _Interrupted(_Round):
-    """Ctrl-C, again and again, while the main thread waits in the guest."""
+    """Ctrl-C, again and again, while the main thread waits in the guest.
+
+    One that comes just when that thread follows an operation gives the linker up: that is no failure.
+    """
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except pylinker.SynchronizationAborted as error:
+            self.failures.append(error)
+        if any(
+            isinstance(each, pylinker.SynchronizationAborted) and isinstance(each.__cause__, KeyboardInterrupt) for each in self.failures
+        ):
+            self.done["given up by an interrupt"] += 1  # others then find it given up, or closed already
+            self.failures = [
+                each for each in self.failures if not isinstance(each, (pylinker.SynchronizationAborted, pylinker.ClosedError))
+            ]
 
     def lead(self) -> None:
         def interrupt(_number: int, _frame: object) -> None:
