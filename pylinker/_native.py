@@ -120,6 +120,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "host_function_count",
     "ignore_epoch",
     "imports_of",
     "install_callbacks",
@@ -136,6 +137,7 @@ __all__ = [
     "pack_source",
     "register_host",
     "release_host",
+    "same_function",
     "set_types",
     "sizes",
     "start_thread",
@@ -272,6 +274,11 @@ def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     handle = handle or new_handle()
     _host_functions[handle] = function
     return handle
+
+
+def host_function_count() -> int:
+    """Return how many Python functions are registered, of all programs."""
+    return len(_host_functions)
 
 
 def release_host(handle: int) -> None:
@@ -580,6 +587,13 @@ class Shared:
     def applied_by_all(self) -> int:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
+
+    @property
+    def applied(self) -> set[int]:
+        """The newest operations that the living groups have replayed, under the lock."""
+        capacity = self.num_groups
+        numbers = ffi.new("uint64_t[]", capacity)
+        return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
 
 
 class Participant(Protocol):
@@ -990,6 +1004,11 @@ def table_grow(context: Context, table: Extern, delta: int) -> None:
     _check(lib.pl_table_grow(context, _handle(table, EXTERN_TABLE), delta))
 
 
+def same_function(one: Func, other: Func) -> bool:
+    """Whether two are one function of one store."""
+    return bytes(ffi.buffer(one)) == bytes(ffi.buffer(other))
+
+
 def table_get(context: Context, table: Extern, index: int) -> Func | None:
     """Return the function in a slot, or None if the slot is null or does not exist."""
     func = ffi.new("pl_func *")
@@ -1286,7 +1305,8 @@ class Library:
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. The caller keeps the code.
+    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
+    trampolines, the module's memory base and size, table base and size. The caller keeps the code.
     """
 
     def __init__(
@@ -1302,6 +1322,7 @@ class Library:
         place: int,
         handles: Sequence[int],
         rewritten: bool,
+        reuse: tuple[int, int, int, int, int, int] | None = None,
     ) -> None:
         self.handles = handles
         self._shape = shape
@@ -1319,6 +1340,8 @@ class Library:
             parts.slot_base = slot_base
         parts.place = place
         parts.rewritten = rewritten
+        if reuse is not None:
+            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
@@ -1422,6 +1445,10 @@ class Log:
     def forget(self, number: int) -> None:
         """Drop all operations up to ``number``."""
         lib.pl_log_forget(self.pointer, number)
+
+    def erase(self, number: int) -> None:
+        """Drop one operation; it does nothing from now on but ask for the size of its table."""
+        lib.pl_log_erase(self.pointer, number)
 
 
 class Instances:

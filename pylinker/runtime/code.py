@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -62,12 +63,14 @@ _FORMAT = f"{SUMMARY_FORMAT}, {sys.implementation.cache_tag}".encode()
 
 
 class Compiled:
-    """A module that was compiled: ``address`` is what wasmtime instantiates."""
+    """A module that was compiled: ``address`` is what wasmtime instantiates, ``number`` is never another's."""
 
-    __slots__ = ("_module", "address")
+    __slots__ = ("_module", "address", "number")
+    _numbers = itertools.count(1)
 
     def __init__(self, module: wasmtime.Module) -> None:
         self._module = module
+        self.number = next(self._numbers)
         outlives_interpreter(module)
         self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
 
