@@ -25,6 +25,7 @@ import wasmtime
 
 from pylinker._version import __version__
 from pylinker.cli.bench import bench
+from pylinker.cli.check import check
 from pylinker.cli.demo import demo
 from pylinker.cli.inspect import inspect
 from pylinker.cli.ldd import ldd
@@ -46,7 +47,7 @@ def app() -> None:
     """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
 
 
-for command in (run, ldd, inspect, demo, bench):
+for command in (run, check, ldd, inspect, demo, bench):
     app.add_command(command)
 
 

@@ -17,6 +17,7 @@ from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import read_file
 from pylinker.linker.start import MainFile, start
+from pylinker.linker.survey import Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
 from pylinker.linker.wasix import wants_threads
@@ -30,6 +31,7 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "Category",
     "Definition",
     "GuestThread",
     "HostImports",
@@ -40,9 +42,11 @@ __all__ = [
     "Located",
     "Locator",
     "MainFile",
+    "Survey",
     "SymbolInfo",
     "reachable",
     "read_file",
     "start",
+    "survey",
     "wants_threads",
 ]
