@@ -26,6 +26,7 @@ struct pl_group {
 struct pl_shared {
     atomic_size_t owners; /* whoever made it, and each group */
     _Atomic uint64_t changes;
+    _Atomic uint64_t led, followed, waited, longest; /* relaxed: they are only counted */
     pl_event *event;
     pl_event *news;
     pl_event *rest;
@@ -138,6 +139,22 @@ void pl_shared_changed(pl_shared *shared) {
 
 uint64_t pl_shared_changes(const pl_shared *shared) {
     return atomic_load(&shared->changes);
+}
+
+void pl_shared_waits(const pl_shared *shared, pl_waits *waits) {
+    waits->led = atomic_load_explicit(&shared->led, memory_order_relaxed);
+    waits->followed = atomic_load_explicit(&shared->followed, memory_order_relaxed);
+    waits->nanoseconds = atomic_load_explicit(&shared->waited, memory_order_relaxed);
+    waits->longest = atomic_load_explicit(&shared->longest, memory_order_relaxed);
+}
+
+/* Counts what a leader waited since `began`. There is one leader at a time. */
+static void count_wait(pl_shared *shared, int64_t began) {
+    uint64_t waited = (uint64_t)(pl_now() - began);
+    atomic_fetch_add_explicit(&shared->waited, waited, memory_order_relaxed);
+    if (waited > atomic_load_explicit(&shared->longest, memory_order_relaxed)) {
+        atomic_store_explicit(&shared->longest, waited, memory_order_relaxed);
+    }
 }
 
 pl_futex *pl_shared_futex(pl_shared *shared) {
@@ -327,6 +344,7 @@ uint64_t pl_lead_open(pl_group *self) {
         return 0;
     }
     pl_receiver_take(self->barriers, number);
+    atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
     pl_flag_set(shared->flag);
     pl_event_notify(shared->news);
     return number;
@@ -336,17 +354,17 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
     pl_shared *shared = self->shared;
     uint64_t number = pl_bus_sent(shared->barriers);
     int64_t deadline = pl_deadline(timeout);
-    int64_t due = pl_now() + PL_SLICE;
-    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+    int64_t began = pl_now();
+    int64_t due = began + PL_SLICE;
+    int result = PL_ACQUIRED;
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
         if (group != self) {
-            int result = meet(self, group, has_arrived, number, deadline, &due);
-            if (result != PL_ACQUIRED) {
-                *late = group->handle;
-                return result;
-            }
+            result = meet(self, group, has_arrived, number, deadline, &due);
+            *late = group->handle;
         }
     }
-    return PL_ACQUIRED;
+    count_wait(shared, began);
+    return result;
 }
 
 uint64_t pl_lead_publish(pl_group *self) {
@@ -371,7 +389,8 @@ uint64_t pl_lead_publish(pl_group *self) {
 int pl_lead_finish(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t number = pl_bus_sent(shared->operations);
-    int64_t due = pl_now() + PL_SLICE;
+    int64_t began = pl_now();
+    int64_t due = began + PL_SLICE;
     int result = PL_ACQUIRED;
     for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
         if (group != self && group->remembered) {
@@ -379,6 +398,7 @@ int pl_lead_finish(pl_group *self) {
         }
     }
     pl_rwlock_release_read(shared->lock);
+    count_wait(shared, began);
     /* A group that could not replay may be dead by now, and was not waited for. */
     return pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
 }
@@ -468,6 +488,7 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
     int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
+    atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
         uint32_t key = pl_event_prepare(shared->news);
         arrive(self);

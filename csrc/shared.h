@@ -88,6 +88,15 @@ pl_futex *pl_shared_futex(pl_shared *shared);
 void pl_shared_changed(pl_shared *shared);
 uint64_t pl_shared_changes(const pl_shared *shared);
 
+/* How often groups waited for each other so far. Relaxed: the parts are of about the same moment. */
+typedef struct pl_waits {
+    uint64_t led;         /* rendezvous that were led */
+    uint64_t followed;    /* turns of groups that came to one, or caught up on their way into the guest */
+    uint64_t nanoseconds; /* that leaders waited for the others, in all */
+    uint64_t longest;     /* of these waits, one for each barrier */
+} pl_waits;
+void pl_shared_waits(const pl_shared *shared, pl_waits *waits);
+
 /* A parked group that has replayed everything so far; needs the write lock. `replay` and `check` (which may be NULL) get `handle`. NULL if
  * there is no memory. */
 pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check);

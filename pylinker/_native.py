@@ -571,6 +571,13 @@ class Shared:
         return int(lib.pl_shared_changes(self.pointer))
 
     @property
+    def waits(self) -> Any:
+        """A ``pl_waits``: how often groups waited for each other so far."""
+        waits = ffi.new("pl_waits *")
+        lib.pl_shared_waits(self.pointer, waits)
+        return waits
+
+    @property
     def published(self) -> int:
         """The number of the newest operation."""
         return int(lib.pl_bus_sent(self._operations))

@@ -15,6 +15,7 @@ import wasmtime
 
 from pylinker.api.function import Function
 from pylinker.api.library import Library
+from pylinker.api.statistics import Statistics, snapshot, tell_statistics
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import (
     RTLD_DEFAULT,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pylinker.runtime.memory import Memory
     from pylinker.runtime.wasi import Input, Output
 
-__all__ = ["CDLL", "ModuleSummary", "Program", "Statistics"]
+__all__ = ["CDLL", "ModuleSummary", "Program"]
 
 _StrPath = str | os.PathLike[str]
 
@@ -62,30 +63,6 @@ class ModuleSummary:
     table_size: int
     needed: tuple[str, ...]
     references: int
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """A snapshot of a program's size."""
-
-    modules: int
-    """Modules loaded."""
-    symbols: int
-    """Exports of all modules."""
-    scope: tuple[str, ...]
-    """Names of the modules in the global scope, in order."""
-    memory_pages: int
-    """Pages of 64 KiB that the guest's memory has."""
-    memory_used: int
-    """Bytes given to modules that were loaded while the program ran."""
-    table_slots: int
-    """Slots that the function table has."""
-    table_used: int
-    """Slots given to modules and function pointers."""
-    resolver_entries: int
-    """Calls of the calling thread's group that had to be resolved: one for each bound import at most."""
-    groups: int
-    """Instance groups: one for each thread."""
 
 
 class Program:
@@ -354,22 +331,9 @@ class Program:
             )
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of the program's size."""
+        """Return a snapshot of the program's size, its maps, its threads and their waits. Blocks for the linker's lock."""
         with self._entered() as linker:
-            state, group = linker.state, linker.group
-            if not linker.context.shared.cause:
-                linker.catch_up()
-            return Statistics(
-                modules=len(state.modules),
-                symbols=state.definitions(),
-                scope=tuple(module.name for module in state.global_scope),
-                memory_pages=group.memory_size >> 16,
-                memory_used=state.memory.used,
-                table_slots=group.table_size,
-                table_used=state.table.used,
-                resolver_entries=group.resolver_entries(state.modules),
-                groups=linker.context.shared.num_groups,
-            )
+            return snapshot(linker)
 
     @property
     def closed(self) -> bool:
@@ -393,6 +357,7 @@ class Program:
             self._ending = ending if ending is not None and ending.context.main_group.native.is_running else None
             self._linker = None
             if linker is not None:
+                tell_statistics(linker, self.name)
                 linker.context.main_group.close_bounds()
             if linker is not None and linker.threads is not None:
                 linker.threads.join_all()

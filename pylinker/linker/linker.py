@@ -26,6 +26,7 @@ from pylinker.errors import (
 )
 from pylinker.linker.closures import Closures
 from pylinker.linker.context import LinkContext
+from pylinker.linker.debug import LIBS
 from pylinker.linker.destructors import Destructors
 from pylinker.linker.dlfcn import (
     MODES,
@@ -451,6 +452,7 @@ class Linker:
     def _unload(self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None) -> None:
         """Take modules out of all groups and give back what they held. RendezvousTimeout: they stay, hidden, until the next collection."""
         operation = self._unloading(gone, plan)
+        LIBS.debug("%r", operation)
 
         def commit() -> None:
             self.group.apply(operation)

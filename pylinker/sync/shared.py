@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
@@ -14,7 +14,7 @@ from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.log import OperationLog
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
-__all__ = ["LinkerShared"]
+__all__ = ["LinkerShared", "Waits"]
 
 logger = logging.getLogger("pylinker.sync")
 
@@ -29,6 +29,18 @@ _CAUSES = {
     _native.CAUSE_BUS: "the synchronization protocol was broken",
     _native.CAUSE_INTERRUPTED: "a waiting thread was interrupted",
 }
+
+
+class Waits(NamedTuple):
+    """How often groups waited for each other: rendezvous that were ``led``, and ``followed``.
+
+    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait.
+    """
+
+    led: int
+    followed: int
+    nanoseconds: int
+    longest: int
 
 
 class LinkerShared(Generic[S, Op]):
@@ -64,6 +76,16 @@ class LinkerShared(Generic[S, Op]):
         """How many groups have subscribed to the buses."""
         return self._native.num_groups
 
+    def waits(self) -> Waits:
+        """Return how often groups waited for each other so far. Never blocks."""
+        waits = self._native.waits
+        return Waits(int(waits.led), int(waits.followed), int(waits.nanoseconds), int(waits.longest))
+
+    @property
+    def published(self) -> int:
+        """How many operations several groups carried out together, withdrawn ones included."""
+        return self._native.published
+
     # Groups
 
     def subscribe(
@@ -76,13 +98,16 @@ class LinkerShared(Generic[S, Op]):
         self._check_guard(guard)
         if self.num_groups and not (topology and topology.belongs_to(self._native)):
             raise InternalError("a group subscribes without the topology token")
-        return InstanceGroupState(self._native, self.log, replay)
+        group_state = InstanceGroupState(self._native, self.log, replay)
+        logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
+        return group_state
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
         self._check_guard(guard)
         group_state.member.die()
         group_state.member.free()
+        logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
 
     def assert_exactly_one_dl_bus_subscriber(self) -> None:
         """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
