@@ -38,6 +38,7 @@ struct pl_shared {
     pl_bus *barriers;
     pl_bus *operations;
     pl_futex *futex;
+    pl_trace *trace; /* most often NULL */
     pl_group *first;
     size_t count;
 };
@@ -79,6 +80,7 @@ void pl_shared_free(pl_shared *shared) {
     if (shared == NULL || atomic_fetch_sub(&shared->owners, 1) != 1) {
         return;
     }
+    pl_trace_free(shared->trace);
     pl_futex_free(shared->futex);
     pl_bus_free(shared->operations);
     pl_bus_free(shared->barriers);
@@ -91,6 +93,16 @@ void pl_shared_free(pl_shared *shared) {
     pl_event_free(shared->news);
     pl_event_free(shared->event);
     free(shared);
+}
+
+void pl_shared_set_trace(pl_shared *shared, pl_trace *trace) {
+    shared->trace = pl_trace_share(trace);
+}
+
+static void note(const pl_group *group, int kind, uint64_t detail) {
+    if (group->shared->trace != NULL) {
+        pl_trace_add(group->shared->trace, kind, group->handle, detail);
+    }
 }
 
 pl_event *pl_shared_event(pl_shared *shared) {
@@ -182,6 +194,9 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     if (!group->safepoint || !group->barriers || !group->operations || !group->nudge) {
         pl_group_free(group);
         return NULL;
+    }
+    if (shared->trace != NULL) {
+        pl_safepoint_on_trace(group->safepoint, shared->trace, handle);
     }
     return group;
 }
@@ -309,6 +324,7 @@ static int has_replayed(void *member, uint64_t number) {
 static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
     int result = PL_TIMEOUT;
+    note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
     pl_await_begin(shared->await, group->safepoint);
     while (result == PL_TIMEOUT) {
         void *member = group;
@@ -322,6 +338,7 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         }
     }
     pl_await_end(shared->await);
+    note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
     return result;
 }
 
@@ -345,6 +362,7 @@ uint64_t pl_lead_open(pl_group *self) {
     }
     pl_receiver_take(self->barriers, number);
     atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
+    note(self, PL_TRACE_LEAD_BEGIN, number);
     pl_flag_set(shared->flag);
     pl_event_notify(shared->news);
     return number;
@@ -364,6 +382,9 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
         }
     }
     count_wait(shared, began);
+    if (result == PL_CANCELLED) {
+        note(self, PL_TRACE_LEAD_END, 1);
+    }
     return result;
 }
 
@@ -377,6 +398,7 @@ uint64_t pl_lead_publish(pl_group *self) {
     uint64_t number = pl_bus_try_broadcast(shared->operations); /* `published`, and only then the flag: mutant 1 */
     if (number == 0) {
         pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        note(self, PL_TRACE_LEAD_END, 1);
         return 0;
     }
     pl_flag_clear(shared->flag);
@@ -400,7 +422,9 @@ int pl_lead_finish(pl_group *self) {
     pl_rwlock_release_read(shared->lock);
     count_wait(shared, began);
     /* A group that could not replay may be dead by now, and was not waited for. */
-    return pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
+    result = pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
+    note(self, PL_TRACE_LEAD_END, result != PL_ACQUIRED);
+    return result;
 }
 
 uint64_t pl_lead_withdraw(pl_group *self) {
@@ -413,6 +437,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     pl_flag_clear(shared->flag);
     pl_receiver_take(self->operations, number);
     pl_event_notify(shared->news);
+    note(self, PL_TRACE_LEAD_END, 1);
     return number;
 }
 
@@ -452,8 +477,10 @@ static int catch_up(pl_group *self) {
         return 0;
     }
     self->replaying = 1;
+    note(self, PL_TRACE_REPLAY_BEGIN, published - applied);
     int failed = self->replay(self->replay_handle, applied + 1, published);
     self->replaying = 0;
+    note(self, PL_TRACE_REPLAY_END, failed != 0);
     if (failed) {
         pl_cancel_set(shared->cancel, PL_CAUSE_REPLAY);
         return -1;
@@ -542,7 +569,9 @@ int pl_group_safepoint_poll(pl_group *self) {
 
 int pl_follow(pl_group *self) {
     while (pl_group_is_behind(self)) {
+        note(self, PL_TRACE_FOLLOW_BEGIN, 0);
         int result = follow_once(self);
+        note(self, PL_TRACE_FOLLOW_END, 0);
         if (result != PL_ACQUIRED) {
             return result;
         }

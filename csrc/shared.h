@@ -47,6 +47,7 @@
 #include "gate.h"
 #include "rwlock.h"
 #include "safepoint.h"
+#include "trace.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -69,6 +70,9 @@ typedef int (*pl_replay)(uintptr_t handle, uint64_t from, uint64_t to);
 /* NULL if there is no memory. Each group keeps it too, so that it and its groups may be freed in any order; no thread may wait by then. */
 pl_shared *pl_shared_new(void);
 void pl_shared_free(pl_shared *shared);
+
+/* Has what groups do noted in `trace`, of which it becomes an owner. Once, and before there are any groups. */
+void pl_shared_set_trace(pl_shared *shared, pl_trace *trace);
 
 /* The parts; they belong to `shared`. */
 pl_event *pl_shared_event(pl_shared *shared);

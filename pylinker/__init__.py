@@ -50,6 +50,7 @@ from pylinker.linker import (
     SymbolInfo,
 )
 from pylinker.runtime.memory import Memory
+from pylinker.runtime.progress import Compiling
 from pylinker.runtime.wasi import CAPTURE, DEVNULL
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "RTLD_NOW",
     "AlreadyRunError",
     "ClosedError",
+    "Compiling",
     "Function",
     "GroupSummary",
     "GuestThread",

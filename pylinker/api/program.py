@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -16,6 +17,7 @@ import wasmtime
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.api.statistics import Statistics, snapshot, tell_statistics
+from pylinker.api.tracefile import TraceFile
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import (
     RTLD_DEFAULT,
@@ -26,11 +28,14 @@ from pylinker.linker import (
     Locator,
     MainFile,
     SymbolInfo,
+    TracedLinker,
+    Tracer,
     read_file,
     start,
     wants_threads,
 )
 from pylinker.runtime.code import CodeCache, default_cache_directory
+from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType
 
@@ -86,6 +91,10 @@ class Program:
     the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take.
     ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
+    ``trace`` is a file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``. ``progress``
+    is called with a :class:`Compiling` before and after each module that is compiled (and not fetched from the cache), on the thread that
+    loads it.
+
     Raises LinkError children, OSError for a main module that cannot be read, TypeError or ValueError for ``imports`` that are no mapping
     of functions. Safe to use from several threads, which take turns.
     """
@@ -112,6 +121,8 @@ class Program:
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
         name: str | None = None,
+        trace: _StrPath | None = None,
+        progress: Observer | None = None,
     ) -> None:
         _check_lists(args=args, library_path=library_path, preload=preload)
         _check_texts("args", args)
@@ -125,7 +136,11 @@ class Program:
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
+        self._trace = TraceFile(trace) if trace is not None else None
+        tracer = self._trace.tracer if self._trace else None
         code_cache = _cache(cache)
+        if progress is not None or tracer is not None:
+            code_cache = code_cache.observed(_observers(progress, tracer))
         if threads is None:
             threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
         guest_dirs = {guest: os.fspath(host) for guest, host in (dirs or {}).items()}
@@ -138,7 +153,8 @@ class Program:
             stdout=stdout,
             stderr=stderr,
         )
-        linker = Linker(
+        new_linker = Linker if tracer is None else functools.partial(TracedLinker, tracer)
+        linker = new_linker(
             process=self._process,
             cache=code_cache,
             locator=Locator(
@@ -159,10 +175,12 @@ class Program:
             imports=given,
         )
         try:
-            start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
+            with contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name):
+                start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
         except BaseException:
             linker.threads = None
             self._process.close()
+            self._write_trace()
             raise
         self._linker = linker
         self._turn = linker.context.turn
@@ -363,6 +381,12 @@ class Program:
                 linker.threads.join_all()
                 linker.threads = None
             self._process.close()
+            self._write_trace()
+
+    def _write_trace(self) -> None:
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.write(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -399,6 +423,8 @@ class CDLL(Library):
         rendezvous_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
+        trace: _StrPath | None = None,
+        progress: Observer | None = None,
     ) -> None:
         program = Program(
             None,
@@ -419,6 +445,8 @@ class CDLL(Library):
             rendezvous_timeout=rendezvous_timeout,
             limits=limits,
             cache=cache,
+            trace=trace,
+            progress=progress,
             name=os.path.basename(os.fspath(name)),
         )
         with program._entered() as linker:
@@ -439,6 +467,17 @@ class CDLL(Library):
                 finally:
                     self.program.close()
         super().close()
+
+
+def _observers(progress: Observer | None, tracer: Tracer | None) -> Observer:
+    """Return one observer for whoever wants to know of compilations."""
+    wanted = [each for each in (progress, tracer.compiling if tracer else None) if each is not None]
+
+    def tell(what: Compiling) -> None:
+        for each in wanted:
+            each(what)
+
+    return tell
 
 
 def _check_lists(**values: object) -> None:

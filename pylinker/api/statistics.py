@@ -25,8 +25,8 @@ class Region:
     """A part of the memory (bytes) or of the function table (slots): ``size`` from ``start`` on.
 
     ``owner`` is a module, a thread, or the program; ``use`` is ``"data"``, ``"stack"``, ``"thread-local"`` or ``"heap"`` in the memory,
-    ``"elements"`` (what a module puts there itself), ``"exports"``, ``"pointers"`` or ``"closures"`` in the table. The heap is all behind the
-    static data of a program whose memory the linker lays out, so libraries that were opened later lie inside it.
+    ``"elements"`` (what a module puts there itself), ``"exports"``, ``"pointers"`` or ``"closures"`` in the table. The heap is all behind
+    the static data of a program whose memory the linker lays out, so libraries that were opened later lie inside it.
     """
 
     start: int

@@ -31,6 +31,7 @@ INTERRUPTED = 130
 @click.option("--threads/--no-threads", default=None, help="Let the program start threads (default: if its memory is shared).")
 @click.option("--preempt", is_flag=True, help="Interrupt threads that only compute when another opens a library.")
 @click.option("--no-rewrite-waits", is_flag=True, help="Leave memory.atomic.wait as it is, which nothing reaches.")
+@click.option("--trace", metavar="FILE", type=click.Path(dir_okay=False), help="Write what the threads did to FILE, for Perfetto.")
 @click.option(
     "--debug",
     "categories",
@@ -56,6 +57,7 @@ def run(
     threads: bool | None,
     preempt: bool,
     no_rewrite_waits: bool,
+    trace: str | None,
     categories: str | None,
 ) -> None:
     """Run the program MAIN with its shared libraries.
@@ -80,6 +82,7 @@ def run(
         threads=has_shared_memory(main) if threads is None else threads,
         preempt=preempt,
         rewrite_waits=not no_rewrite_waits,
+        trace=trace,
     )
     with program:
         if invoke is None:

@@ -20,6 +20,8 @@ from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
+from pylinker.linker.trace import Tracer
+from pylinker.linker.traced import TracedLinker
 from pylinker.linker.wasix import wants_threads
 
 __all__ = [
@@ -44,6 +46,8 @@ __all__ = [
     "MainFile",
     "Survey",
     "SymbolInfo",
+    "TracedLinker",
+    "Tracer",
     "reachable",
     "read_file",
     "start",

@@ -14,6 +14,7 @@ least recently used go first) and on disk. An entry on disk is machine code that
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import hashlib
 import logging
@@ -29,6 +30,7 @@ import wasmtime
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import WAITS_EXPORT, FuncType, MemoryType, ModuleInfo, parse_module, rewrite_waits, trampoline_module
 
@@ -96,10 +98,17 @@ class CodeCache:
         self.directory = directory
         self.entries = entries
         self.capacity = capacity
+        self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Code] = OrderedDict()
+
+    def observed(self, observer: Observer | None) -> CodeCache:
+        """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
+        same = copy.copy(self)
+        same._observer = observer
+        return same
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
@@ -161,7 +170,8 @@ class CodeCache:
         changed = rewrite_waits(data, name=name, info=info) if rewrite else data
         rewritten = changed is not data
         try:
-            module = wasmtime.Module(engine(), changed)
+            with observing(self._observer, name, len(changed)):
+                module = wasmtime.Module(engine(), changed)
         except wasmtime.WasmtimeError as error:
             raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
         self._write(key, module, rewritten=rewritten)

@@ -51,16 +51,18 @@ class LinkerShared(Generic[S, Op]):
     the linker is given up (:meth:`cancel`).
     """
 
-    def __init__(self, linker_state: S) -> None:
+    def __init__(self, linker_state: S, trace: _native.Trace | None = None) -> None:
         self._linker_state = linker_state
         self._native = _native.Shared()
+        if trace is not None:
+            self._native.set_trace(trace)
         self.topology_coordinator = TopologyCoordinator(self._native)
         self.log: OperationLog[Op] = OperationLog()
 
     @classmethod
-    def new(cls, linker_state: S) -> LinkerShared[S, Op]:
-        """Wrap a freshly made LinkerState; there are no groups yet."""
-        return cls(linker_state)
+    def new(cls, linker_state: S, trace: _native.Trace | None = None) -> LinkerShared[S, Op]:
+        """Wrap a freshly made LinkerState; there are no groups yet. What they will do is noted in ``trace``."""
+        return cls(linker_state, trace)
 
     def __repr__(self) -> str:
         return f"<LinkerShared of {self.num_groups} groups{', cancelled' if self._native.cause else ''}>"
