@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pylinker
-from guests import COMPUTE, WAIT, YIELD, Guest, orderly
+from guests import COMPUTE, NAP, YIELD, Guest, orderly
 from pylinker import _native, demo
 from test_cli import LIBRARY, PIC, cli, fails, write
 from toolchain import Scenario
@@ -92,11 +92,12 @@ def test_a_rendezvous_shows_who_was_waited_for(scenario: Scenario, tmp_path: Pat
 def test_a_thread_that_waits_is_parked(scenario: Scenario, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     with orderly(), Guest(scenario("threads"), trace=file) as guest:
-        threads = guest.start(WAIT, COMPUTE)
+        threads = guest.start(NAP, COMPUTE)
         guest.join(threads)
     rows, _ = read(file)
     assert set(rows) == {"main thread", *(f"thread {each.tid}" for each in threads)}
     assert all(any(each["name"] == "guest" for each in spans) for spans in rows.values())
+    assert any(each["name"] == "parked" and each["dur"] >= 500 for each in rows[f"thread {threads[0].tid}"])
 
 
 def test_a_load_that_fails_is_in_it(tmp_path: Path) -> None:
