@@ -27,8 +27,10 @@ from pylinker._version import __version__
 from pylinker.cli.bench import bench
 from pylinker.cli.check import check
 from pylinker.cli.demo import demo
+from pylinker.cli.graph import graph
 from pylinker.cli.inspect import inspect
 from pylinker.cli.ldd import ldd
+from pylinker.cli.nm import nm
 from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
 from pylinker.cli.run import INTERRUPTED, run
 from pylinker.errors import LinkError
@@ -47,7 +49,7 @@ def app() -> None:
     """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
 
 
-for command in (run, check, ldd, inspect, demo, bench):
+for command in (run, check, ldd, nm, graph, inspect, demo, bench):
     app.add_command(command)
 
 

@@ -17,7 +17,7 @@ from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import read_file
 from pylinker.linker.start import MainFile, start
-from pylinker.linker.survey import Category, Survey, survey
+from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
 from pylinker.linker.trace import Tracer
@@ -25,6 +25,7 @@ from pylinker.linker.traced import TracedLinker
 from pylinker.linker.wasix import wants_threads
 
 __all__ = [
+    "HOST",
     "RTLD_DEFAULT",
     "RTLD_GLOBAL",
     "RTLD_LAZY",

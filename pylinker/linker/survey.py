@@ -22,7 +22,7 @@ from pylinker.linker.outline import DESTRUCTORS, outline_of
 from pylinker.linker.plan import read_file
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
-__all__ = ["Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
+__all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
 
 HOST: Final = "pylinker"
 """Who has what no module has: pylinker, for WASI, WASIX, ``dlopen`` and the like."""

@@ -30,14 +30,17 @@ class TracedGroup(InstanceGroup):
         tracer.name_row(self.state.number, "main thread" if self.turn is not None else "new thread")
 
     def apply(self, operation: DlOperation) -> None:
+        """Carry an operation out."""
         with self._tracer.span("instantiate", operation=repr(operation)):
             super().apply(operation)
 
     def relocate(self, module: LoadedModule) -> None:
+        """Apply relocations."""
         with self._tracer.span("relocations", module=module.name):
             super().relocate(module)
 
     def construct(self, module: LoadedModule) -> None:
+        """Run constructors."""
         with self._tracer.span("constructors", module=module.name):
             super().construct(module)
 
@@ -50,10 +53,12 @@ class TracedPlan(LoadPlan):
         self._tracer = tracer
 
     def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
+        """Find and compile."""
         with self._tracer.span("find", names=[each.name for each in roots]):
             return super().discover(roots)
 
     def resolve(self, *, bind_now: bool) -> LoadModules:
+        """Decide what imports mean."""
         with self._tracer.span("resolve", modules=[each.name for each in self.new]):
             return super().resolve(bind_now=bind_now)
 
@@ -76,18 +81,22 @@ class TracedLinker(Linker):
         trusted: bool = False,
         search: Sequence[str] | None = None,
     ) -> LoadedModule:
+        """Open a library."""
         with self._tracer.span("dlopen", library=name):
             return super().load_module(name, mode, requester=requester, trusted=trusted, search=search)
 
     def dlclose(self, module: LoadedModule) -> None:
+        """Close a handle."""
         with self._tracer.span("dlclose", library=module.name):
             super().dlclose(module)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
+        """Make the instances of a new thread."""
         with self._tracer.span("new thread"):
             return super().create_instance_group(prepared)
 
     def note_thread(self, group: InstanceGroup, tid: int) -> None:
+        """Name the thread's row."""
         super().note_thread(group, tid)
         self._tracer.name_row(group.state.number, f"thread {tid}")
 
@@ -96,5 +105,6 @@ class TracedLinker(Linker):
             return super()._load(change, group, plan, mode)
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
+        """Carry out the load at the start."""
         with self._tracer.span("link", modules=[each.name for each in plan.new]):
             super().commit_start(plan, operation)
