@@ -29,7 +29,8 @@ text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: #1c2733 }
 .bad { fill: #fdecea; stroke: #b3261e }
 .line { fill: none; stroke: #5b7083; stroke-width: 1.2 }
 .needed { stroke-dasharray: 5 4 }
-.count { fill: #24609c; paint-order: stroke; stroke: #ffffff; stroke-width: 4px; text-anchor: middle }
+.count { fill: #24609c; text-anchor: middle }
+.back { fill: #ffffff }
 """
 
 
@@ -205,7 +206,11 @@ def _add_line(root: ET.Element, line: Line, points: Sequence[Point]) -> None:
     ET.SubElement(group, "polyline", {"class": kind, "points": shape, "marker-end": "url(#arrow)"})
     if line.label:
         (x1, y1), (x2, y2) = points[0], points[1]  # near its start, where lines to one box are still apart
-        label = ET.SubElement(group, "text", {"class": "count", "x": f"{x1 + (x2 - x1) / 3:.1f}", "y": f"{y1 + (y2 - y1) / 3 + 4:.1f}"})
+        x, y = x1 + (x2 - x1) / 3, y1 + (y2 - y1) / 3
+        width = len(line.label) * CHARACTER + 4
+        back = {"x": f"{x - width / 2:.1f}", "y": f"{y - 7:.1f}", "width": f"{width:.1f}", "height": "14"}
+        ET.SubElement(group, "rect", {"class": "back", **back})
+        label = ET.SubElement(group, "text", {"class": "count", "x": f"{x:.1f}", "y": f"{y + 4:.1f}"})
         label.text = printable(line.label)
 
 

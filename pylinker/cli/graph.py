@@ -87,8 +87,7 @@ def as_dot(boxes: list[Box], lines: list[Line]) -> str:
     """Return the graph in the language of Graphviz."""
     colours = {"": "black", "main": "blue", "bad": "red"}
     out = ["digraph {", "  rankdir=LR;", '  node [shape=box, fontname="monospace"];', '  edge [fontname="monospace"];']
-    for box in boxes:
-        out.append(f"  {quoted(box.key)} [label={quoted(*box.texts)}, color={colours[box.kind]}];")
+    out += [f"  {quoted(box.key)} [label={quoted(*box.texts)}, color={colours[box.kind]}];" for box in boxes]
     for line in lines:
         style = "dashed" if line.needed else "solid"
         out.append(

@@ -11,6 +11,7 @@ import click
 from pylinker import Function, Program, debug
 from pylinker.api.debug import CATEGORIES, help_text
 from pylinker.cli.output import traceback_option
+from pylinker.cli.progress import compilations
 from pylinker.wasm import MemoryType, parse_module
 
 __all__ = ["INTERRUPTED", "run"]
@@ -83,6 +84,7 @@ def run(
         preempt=preempt,
         rewrite_waits=not no_rewrite_waits,
         trace=trace,
+        progress=compilations(),
     )
     with program:
         if invoke is None:
