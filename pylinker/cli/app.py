@@ -4,8 +4,8 @@
 status                              meaning
 ==================================  ===========================================================
 the program's own                   ``run``: the program ended by itself
-1                                   ``ldd``: something is missing; ``bench``: a benchmark failed or the extra is missing
-2                                   wrong usage
+1                                   ``check``, ``ldd``: something is missing or wrong; ``bench``: a benchmark failed; an extra is missing
+2                                   wrong usage; ``check`` and ``graph``: MAIN cannot be read
 70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
 127                                 a module or symbol is missing, malformed or does not fit
 130 (128 + SIGINT)                  Ctrl-C
