@@ -178,11 +178,13 @@ uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *
     return find_in(scope, count, hash_of(name, length), name, length, &symbol);
 }
 
-/* Whether an import is what a module defines under its name, and as simply as that. */
-static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, pl_source *source) {
+/* Whether an import is what a module defines under its name, and as simply as that. The trampolines so far are counted. */
+static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, uint32_t trampolines, pl_source *source) {
     if (wanted->kind == PL_WANTED_FUNCTION) {
-        *source = (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library};
-        return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type && found->library != NULL;
+        *source = found->library != NULL
+                      ? (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library}
+                      : (pl_source){.kind = PL_SOURCE_PLT, .index = trampolines};
+        return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type;
     }
     if (wanted->kind == PL_WANTED_DATA) {
         uint32_t address = symbol->value + (symbol->relative ? found->memory_base : 0);
@@ -193,51 +195,55 @@ static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_s
     return symbol->kind == PL_SYMBOL_FUNCTION && symbol->slot != PL_NO_SLOT && found->has_slots;
 }
 
-uint32_t pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                            uint32_t stamp, pl_source *sources, uint32_t *rest, uint32_t *used, uint32_t *used_count) {
-    const pl_symbols_parts *parts = &symbols->parts;
-    uint32_t left = 0;
-    *used_count = 0;
-    for (uint32_t i = 0; i < parts->wanted_count; i++) {
-        const pl_wanted *wanted = parts->wanted + i;
-        const uint32_t *offset = parts->wanted_offsets + i;
-        const pl_symbol *symbol;
-        pl_source source = {.kind = 0};
-        switch (wanted->kind) {
+/* Decides an import that is a symbol, if it can be. */
+static int look_up(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t index, uint32_t stamp, pl_resolution *result) {
+    const uint32_t *offset = symbols->parts.wanted_offsets + index;
+    const pl_symbol *symbol;
+    pl_source *source = result->sources + index;
+    uint32_t number = find_in(scope, count, symbols->hashes[symbols->parts.symbol_count + index],
+                              symbols->parts.wanted_names + offset[0], offset[1] - offset[0], &symbol);
+    if (symbol == NULL || !decide(symbols->parts.wanted + index, scope + number, symbol, result->late_count, source)) {
+        return 0;
+    }
+    if (source->kind == PL_SOURCE_PLT) {
+        result->late[result->late_count] = index;
+        result->late_from[result->late_count++] = number;
+    }
+    if (scope[number].stamp != stamp) {
+        scope[number].stamp = stamp;
+        result->used[result->used_count++] = number;
+    }
+    return 1;
+}
+
+void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
+                        uint32_t stamp, pl_resolution *result) {
+    result->rest_count = result->late_count = result->used_count = 0;
+    for (uint32_t i = 0; i < symbols->parts.wanted_count; i++) {
+        pl_source *source = result->sources + i;
+        switch (symbols->parts.wanted[i].kind) {
         case PL_WANTED_MEMORY:
-            source.kind = PL_SOURCE_MEMORY;
+            *source = (pl_source){.kind = PL_SOURCE_MEMORY};
             break;
         case PL_WANTED_TABLE:
-            source.kind = PL_SOURCE_TABLE;
+            *source = (pl_source){.kind = PL_SOURCE_TABLE};
             break;
         case PL_WANTED_STACK_POINTER:
-            source.kind = PL_SOURCE_STACK_POINTER;
+            *source = (pl_source){.kind = PL_SOURCE_STACK_POINTER};
             break;
         case PL_WANTED_MEMORY_BASE:
+            *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = memory_base};
+            break;
         case PL_WANTED_TABLE_BASE:
-            source.kind = PL_SOURCE_CONSTANT;
-            source.value = wanted->kind == PL_WANTED_MEMORY_BASE ? memory_base : table_base;
+            *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = table_base};
             break;
-        case PL_WANTED_FUNCTION:
-        case PL_WANTED_DATA:
-        case PL_WANTED_POINTER: {
-            uint32_t number = find_in(scope, count, symbols->hashes[parts->symbol_count + i], parts->wanted_names + offset[0],
-                                      offset[1] - offset[0], &symbol);
-            if (symbol == NULL || !decide(wanted, scope + number, symbol, &source)) {
-                rest[left++] = i;
-                continue;
-            }
-            if (scope[number].stamp != stamp) {
-                scope[number].stamp = stamp;
-                used[(*used_count)++] = number;
-            }
+        case PL_WANTED_OTHER:
+            result->rest[result->rest_count++] = i;
             break;
-        }
         default:
-            rest[left++] = i;
-            continue;
+            if (!look_up(symbols, scope, count, i, stamp, result)) {
+                result->rest[result->rest_count++] = i;
+            }
         }
-        sources[i] = source;
     }
-    return left;
 }

@@ -5,8 +5,8 @@
  * at once that they do not have it. Nothing is built for a load but the list of tables. Names come from modules that nobody trusts, so they
  * are hashed with a key (SipHash-1-3): nobody can make a table slow.
  *
- * What is found here is what most imports are: functions and data of a module that is there already, the program's memory and table, and
- * the module's bases. Everything else is left to the caller, which has the words for it.
+ * What is decided here is what most imports are: functions and data that a module of the scope defines, the program's memory and table,
+ * and the module's bases. Everything else is left to the caller, which has the words for it.
  *
  * States: read-only once made, so any thread may read. Blocking: never.
  */
@@ -68,7 +68,7 @@ typedef struct pl_symbols_parts {
 
 typedef struct pl_symbols pl_symbols;
 
-/* A module in a scope. `library` is NULL while it is not there yet: its functions then cannot be imported directly. `has_slots`: its functions
+/* A module in a scope. `library` is NULL while it is not there yet: its functions are then bound late. `has_slots`: its functions
  * have slots from `slot_base` on. `stamp` is pl_symbols_resolve's, 0 at first. */
 typedef struct pl_candidate {
     const pl_symbols *symbols;
@@ -88,10 +88,18 @@ void pl_symbols_free(pl_symbols *symbols);
 /* The first of `count` modules that defines a name, or `count`. */
 uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *name, size_t length);
 
-/* Decides the imports of a module whose bases are given. `sources` has one for each: those that are decided here are filled in, the indexes of
- * the others go to `rest`, and the answer is how many these are. `used` gets the numbers of the modules that imports were found in, each once,
- * and *used_count how many these are; it has room for `count`. `stamp` is another one each time. */
-uint32_t pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                            uint32_t stamp, pl_source *sources, uint32_t *rest, uint32_t *used, uint32_t *used_count);
+/* What became of a module's imports; the caller gives the room. */
+typedef struct pl_resolution {
+    pl_source *sources;  /* one for each import: those that are decided are filled in */
+    uint32_t *rest;      /* the indexes of the others; room for all imports */
+    uint32_t *late;      /* the indexes of those that are bound late, as the function's module is not there yet, in the order of their */
+    uint32_t *late_from; /* trampolines; and the number of that module; room for all imports */
+    uint32_t *used;      /* the numbers of the modules that imports were found in, each once; room for all modules */
+    uint32_t rest_count, late_count, used_count;
+} pl_resolution;
+
+/* Decides the imports of a module whose bases are given. `stamp` is another one each time. */
+void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
+                        uint32_t stamp, pl_resolution *result);
 
 #endif

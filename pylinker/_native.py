@@ -1243,18 +1243,37 @@ class Symbols:
             raise MemoryError("no memory for a module's symbols")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
-    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> tuple[Sources, list[int], list[int]]:
-        """Decide the imports: their sources, the indexes of those that are not decided, and the numbers of the modules they came from."""
+    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolution:
+        """Decide the imports of the module, whose bases are given, as far as that goes by name and type alone."""
         count = self._wanted_count
         sources = ffi.new("pl_source[]", count)
-        numbers = ffi.new("uint32_t[]", count + scope.count + 1)
-        used = numbers + count
+        room = ffi.new("uint32_t[]", 3 * count + scope.count)
+        result = ffi.new("pl_resolution *", (sources, room, room + count, room + 2 * count, room + 3 * count, 0, 0, 0))
         scope.stamp += 1
-        left = lib.pl_symbols_resolve(
-            self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, sources, numbers, used, used + scope.count
+        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, result)
+        unpack, late = ffi.unpack, result.late_count
+        return Resolution(
+            sources,
+            unpack(result.rest, result.rest_count) if result.rest_count else (),
+            unpack(result.late, late) if late else (),
+            unpack(result.late_from, late) if late else (),
+            unpack(result.used, result.used_count) if result.used_count else (),
         )
-        used_count = used[scope.count]
-        return sources, ffi.unpack(numbers, left) if left else [], ffi.unpack(used, used_count) if used_count else []
+
+
+class Resolution(NamedTuple):
+    """What became of a module's imports.
+
+    ``sources`` has one for each; ``rest`` are the indexes of those that are not decided, ``late`` of those that are bound late, in the
+    order of their trampolines, ``late_from`` the numbers of the modules that define these, ``used`` those of all modules that imports were
+    found in.
+    """
+
+    sources: Sources
+    rest: Sequence[int]
+    late: Sequence[int]
+    late_from: Sequence[int]
+    used: Sequence[int]
 
 
 class Candidates:

@@ -12,7 +12,7 @@ import pylinker
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime import code
 from pylinker.runtime.code import CodeCache, default_cache_directory
-from pylinker.wasm import rewrite_waits
+from pylinker.wasm import FuncType, rewrite_waits
 
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
 
@@ -249,3 +249,39 @@ def test_a_program_uses_the_cache_it_is_given(tmp_path, monkeypatch, cache):
         assert program.run() == 0
     assert not (tmp_path / "default").exists()
     assert (tmp_path / "here").exists() == bool(cache)
+
+
+def test_a_module_is_parsed_once_per_directory(tmp_path, monkeypatch):
+    first = fresh(tmp_path).load(WASM, name="m").info
+    monkeypatch.setattr(code, "parse_module", lambda *_, **__: pytest.fail("parsed again"))
+    assert fresh(tmp_path).parse(WASM, name="m").exports == first.exports
+    assert fresh(tmp_path).load(WASM, name="m").info.exports == first.exports
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_a_module_with_waits_is_parsed_once_per_directory(tmp_path, monkeypatch, rewrite):
+    fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite)
+    monkeypatch.setattr(code, "parse_module", lambda *_, **__: pytest.fail("parsed again"))
+    assert set(fresh(tmp_path).parse(WAITS, name="m").exports) == {"wait"}
+    assert fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite).rewritten == rewrite
+
+
+def test_trampolines_are_made_once_per_directory(tmp_path, monkeypatch):
+    functions = (("f", FuncType(("i32",), ())), ("g", FuncType((), ("i64",))))
+    fresh(tmp_path).trampolines(functions, name="t")
+    fresh(tmp_path).trampolines(functions[::-1], name="t")
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
+    assert fresh(tmp_path).trampolines(functions, name="t").address
+
+
+def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    data = bytearray(entry.read_bytes())
+    data[code._HEADER + code._CONTENTS.size] ^= 0x7F
+    payload = data[code._HEADER :]
+    entry.write_bytes(data[: code._HEADER - code._DIGEST] + code.hashlib.sha256(payload).digest() + payload)
+    assert fresh(tmp_path).parse(WASM, name="m").exports
+    assert fresh(tmp_path).load(WASM, name="m").info.exports
+    assert len(compiled) == 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
-from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, TableType, has_thread_locals
+from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
     from pylinker.wasm import Export, ModuleInfo
@@ -95,8 +95,9 @@ class Outline:
 
     def __init__(self, info: ModuleInfo) -> None:
         exports = info.exports
-        self.memories = [each.type for each in info.imports if isinstance(each.type, MemoryType)]
-        self.tables = [each.type for each in info.imports if isinstance(each.type, TableType)]
+        _, tables, memories, _, _ = info.spaces
+        self.memories = memories[: info.imported_count(Kind.MEMORY)]
+        self.tables = tables[: info.imported_count(Kind.TABLE)]
         self.wasix = any(each.module == WASIX for each in info.imports)
         self.symbols: dict[str, Export] = {}
         self.names = _native.Names(exports)
@@ -119,6 +120,7 @@ class Outline:
     def _define(self, info: ModuleInfo) -> bytes:
         """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""
         aliases = _aliases(info)
+        most = max(info.imported_counts)  # what comes after these is not imported
         bases = [
             0 if each.module == "env" and each.name in ("__memory_base", "__table_base") else None
             for each in info.imports
@@ -126,18 +128,19 @@ class Outline:
         ]
         flags = info.dylink.export_flags if info.dylink else {}
         records = []
+        functions, slot_of, number_of = info.spaces[0], self.slot_order.get, _number_of
         pack, function, data, other = _native.SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
         for position, export in enumerate(info.exports.values()):
             name, kind, index = export
-            if name in PRIVATE or (kind, index) in aliases:
+            if name in PRIVATE or (index < most and (kind, index) in aliases):
                 continue
-            record = pack(position, other, NO_SLOT, 0, 0, 0)
-            type_ = info.export_type(export)
             if kind is Kind.FUNC:
-                assert isinstance(type_, FuncType)
-                record = pack(position, function, self.slot_order.get(index, NO_SLOT), 0, 0, _number_of(type_))
-            elif kind is Kind.GLOBAL:
-                init = info.global_init(index) if type_ == ("i32", False) else None
+                record = pack(position, function, slot_of(index, NO_SLOT), 0, 0, number_of(functions[index]))
+            elif kind is not Kind.GLOBAL:
+                record = pack(position, other, NO_SLOT, 0, 0, 0)
+            else:
+                record = pack(position, other, NO_SLOT, 0, 0, 0)
+                init = info.global_init(index) if info.export_type(export) == _BASE else None
                 value = None if init is None else init.evaluate(lambda base: bases[base] if base < len(bases) else None)
                 if init is None or value is None:
                     continue
@@ -152,13 +155,17 @@ class Outline:
 
 def _wanted(info: ModuleInfo) -> bytes:
     """Return what each import asks for, as the core looks it up."""
-    pack, function = _native.WANTED.pack, int(Wanted.FUNCTION)
+    pack = _native.WANTED.pack
+    other = pack(Wanted.OTHER, 0)
+    functions: dict[FuncType, bytes] = {}
     records = []
     for space, name, kind, type_ in info.imports:
         if kind is Kind.FUNC:
-            assert isinstance(type_, FuncType)
-            simple = space == "env" and name not in DESTRUCTORS
-            records.append(pack(function, _number_of(type_)) if simple else pack(Wanted.OTHER, 0))
+            record = other
+            if space == "env" and name not in DESTRUCTORS:
+                assert isinstance(type_, FuncType)
+                record = functions.get(type_) or functions.setdefault(type_, pack(Wanted.FUNCTION, _number_of(type_)))
+            records.append(record)
             continue
         wanted = Wanted.OTHER
         if kind is Kind.GLOBAL:

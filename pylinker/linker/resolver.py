@@ -29,7 +29,6 @@ from pylinker.linker.outline import DESTRUCTORS
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
-    from pylinker._native import Sources
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
     from pylinker.linker.state import LinkerState
@@ -53,21 +52,29 @@ class Scope:
         local = [module for module in reached if module not in known]
         self._modules = [*state.global_scope, *local]
         self._candidates = Candidates(bytearray(b"".join((packed, *[module.candidate for module in local]))))
-        self._numbers = {module: len(known) + number for number, module in enumerate(local)}
+        self._numbers: dict[LoadedModule, int] | None = None
 
     def become_ready(self, module: LoadedModule) -> None:
         """Let modules that come later import from this one directly."""
+        if self._numbers is None:
+            self._numbers = {each: number for number, each in enumerate(self._modules)}
         number = self._numbers.get(module)
         if number is not None:
             self._candidates.set(number, module.candidate)
 
-    def resolve(self, module: LoadedModule) -> tuple[Sources, list[int]]:
-        """Decide what can be decided by name and type alone; returns the sources, and the indexes of the imports that are left."""
-        sources, rest, used = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
-        for number in used:
-            if self._modules[number] is not module:
-                module.bound.add(self._modules[number])
-        return sources, rest
+    def resolve(self, module: LoadedModule) -> Sequence[int]:
+        """Decide what can be decided by name and type alone; returns the indexes of the imports that are left."""
+        found = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
+        module.sources = found.sources
+        modules, imports = self._modules, module.info.imports
+        for index, number in zip(found.late, found.late_from, strict=True):
+            wanted, owner = imports[index], modules[number]
+            assert isinstance(wanted.type, FuncType)
+            definition = Definition(owner, owner.outline.symbols[wanted.name])
+            module.plt.append(PltEntry(wanted.module, wanted.name, wanted.type, definition))
+        module.bound.update([modules[number] for number in found.used])
+        module.bound.discard(module)
+        return found.rest
 
     def lookup(self, name: str) -> Definition | None:
         """Return the first definition of a name, or None."""
@@ -102,7 +109,7 @@ class Resolver:
     def resolve(self) -> None:
         """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
         module = self._module
-        module.sources, rest = self._scope.resolve(module)
+        rest = self._scope.resolve(module)
         imports = module.info.imports
         module.special = [(index, self.source(imports[index])) for index in rest]
 

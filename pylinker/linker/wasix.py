@@ -102,6 +102,8 @@ def unserved(info: ModuleInfo) -> list[str]:
 
 def wants_threads(info: ModuleInfo) -> bool:
     """Whether a main module starts threads: it imports a function for that, and a memory they can share."""
+    _, _, memories, _, _ = info.spaces
+    if not any(each.limits.shared for each in memories[: info.imported_count(Kind.MEMORY)]):
+        return False
     starters = {("wasi", "thread-spawn"), (WASIX, "thread_spawn_v2")}
-    starts = any((each.module, each.name) in starters for each in info.imports)
-    return starts and any(each.kind is Kind.MEMORY and each.type.limits.shared for each in info.imports)  # type: ignore[union-attr]
+    return any((each.module, each.name) in starters for each in info.imports)

@@ -5,8 +5,8 @@ least recently used go first) and on disk. An entry on disk is machine code that
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
   configuration, the platform, whether waits were rewritten);
-* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, and the code): a damaged, truncated,
-  renamed or older entry is compiled anew;
+* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, what was read of the module, and the
+  code): a damaged, truncated, renamed or older entry is compiled anew;
 * a directory or file that another user owns or may write is not read (POSIX);
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins.
 """
@@ -20,11 +20,13 @@ import hashlib
 import logging
 import os
 import stat
+import struct
 import sys
 import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import wasmtime
 
@@ -32,36 +34,67 @@ from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import WAITS_EXPORT, FuncType, MemoryType, ModuleInfo, parse_module, rewrite_waits, trampoline_module
+from pylinker.wasm import (
+    SUMMARY_FORMAT,
+    WAITS_EXPORT,
+    FuncType,
+    ModuleInfo,
+    parse_module,
+    read_summary,
+    rewrite_waits,
+    trampoline_module,
+    write_summary,
+)
 
-__all__ = ["Code", "CodeCache", "default_cache_directory"]
+__all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
-_MAGIC = b"pylinker code 2\n"
+_MAGIC = b"pylinker code 3\n"
 _REWRITTEN = b"waits 1"
+_TRAMPOLINES = b"trampolines 1\0"  # no module begins with that
 _DIGEST = hashlib.sha256().digest_size
 _HEADER = len(_MAGIC) + 2 * _DIGEST
+_CONTENTS = struct.Struct("<?I")
+"""Before the summary and the code: whether waits were rewritten, and the bytes of the summary."""
+_FORMAT = f"{SUMMARY_FORMAT}, {sys.implementation.cache_tag}".encode()
 
 
-class Code:
-    """A module that was parsed and compiled: ``info`` (what the linker reads) and ``address`` (what wasmtime instantiates).
+class Compiled:
+    """A module that was compiled: ``address`` is what wasmtime instantiates."""
 
-    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says.
-    """
+    __slots__ = ("_module", "address")
 
-    __slots__ = ("_module", "address", "info", "rewritten", "size")
-
-    def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
-        self.info = info
-        self.size = size
-        self.rewritten = rewritten
+    def __init__(self, module: wasmtime.Module) -> None:
         self._module = module
         outlives_interpreter(module)
         self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
 
+
+class Code(Compiled):
+    """A module that was parsed, too: ``info`` is what the linker reads, ``size`` how many bytes it has.
+
+    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says.
+    """
+
+    __slots__ = ("info", "rewritten", "size")
+
+    def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
+        super().__init__(module)
+        self.info = info
+        self.size = size
+        self.rewritten = rewritten
+
     def __repr__(self) -> str:
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
+
+
+class _Entry(NamedTuple):
+    """What is in an entry of the cache on disk; ``summary`` is empty for a module that was never parsed."""
+
+    rewritten: bool
+    summary: memoryview
+    code: memoryview
 
 
 def default_cache_directory() -> Path | None:
@@ -78,13 +111,18 @@ def default_cache_directory() -> Path | None:
     return (Path(base) if base else Path.home() / ".cache") / "pylinker"
 
 
-_SEED = hashlib.sha256(FINGERPRINT)
+_SEED = hashlib.sha256(FINGERPRINT + _FORMAT)
 
 
 def _key_of(data: bytes) -> bytes:
     key = _SEED.copy()
     key.update(data)
     return key.digest()
+
+
+def _rewritten(original: bytes) -> bytes:
+    """Return the key of a module's code with its waits rewritten."""
+    return hashlib.sha256(original + _REWRITTEN).digest()
 
 
 class CodeCache:
@@ -102,7 +140,7 @@ class CodeCache:
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
-        self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Code] = OrderedDict()
+        self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Compiled] = OrderedDict()
 
     def observed(self, observer: Observer | None) -> CodeCache:
         """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
@@ -112,29 +150,39 @@ class CodeCache:
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
-        return self._parsed(_key_of(data), data, name)
-
-    def _parsed(self, key: bytes, data: bytes, name: str) -> ModuleInfo:
+        key = _key_of(data)
         with self._lock:
             info = self._infos.get(key)
             if info is not None:
                 self._infos.move_to_end(key)
                 return info
-        info = parse_module(data, name=name)
+        for each in (key, _rewritten(key)):
+            entry = self._read(each)
+            info = self._summed_up(each, entry, name) if entry is not None else None
+            if info is not None:
+                return self._keep(key, info)
+        return self._keep(key, parse_module(data, name=name))
+
+    def _keep(self, key: bytes, info: ModuleInfo) -> ModuleInfo:
         with self._lock:
             self._infos[key] = info
             while len(self._infos) > self.entries:
                 self._infos.popitem(last=False)
         return info
 
-    def trampolines(self, functions: tuple[tuple[str, FuncType], ...], *, name: str) -> Code:
+    def trampolines(self, functions: tuple[tuple[str, FuncType], ...], *, name: str) -> Compiled:
         """Return the code of :func:`pylinker.wasm.trampoline_module` for these functions. Raises UnsupportedError."""
         with self._lock:
             code = self._trampolines.get(functions)
             if code is not None:
                 self._trampolines.move_to_end(functions)
                 return code
-        code = self.load(trampoline_module(functions), name=name)
+        key = _key_of(_TRAMPOLINES + repr(functions).encode())
+        module = self._revived(key)
+        if module is None:
+            module = self._compile(trampoline_module(functions), name)
+            self._write(key, module, rewritten=False, summary=b"")
+        code = Compiled(module)
         with self._lock:
             self._trampolines[functions] = code
             while len(self._trampolines) > self.entries:
@@ -153,40 +201,66 @@ class CodeCache:
             if known is not None:
                 self._memory.move_to_end((original, rewrite))
                 return known
-        info = self._parsed(original, data, name)
-        key, wanted = original, rewrite and _has_shared_memory(info)
-        if wanted:
-            _check_reserved(info, name)
-            key = hashlib.sha256(original + _REWRITTEN).digest()
-        module, rewritten = self._read(key) or self._compile(key, data, info, name, rewrite=wanted)
-        code = Code(info, module, len(data), rewritten=rewritten)
+        code = self._recalled(original, len(data), name, rewrite=rewrite) or self._made(original, data, name, rewrite=rewrite)
         with self._lock:
             self._memory[original, rewrite] = code
             while len(self._memory) > self.entries:
                 self._memory.popitem(last=False)
         return code
 
-    def _compile(self, key: bytes, data: bytes, info: ModuleInfo, name: str, *, rewrite: bool) -> tuple[wasmtime.Module, bool]:
-        changed = rewrite_waits(data, name=name, info=info) if rewrite else data
+    def _recalled(self, original: bytes, size: int, name: str, *, rewrite: bool) -> Code | None:
+        """Return a module's code from the disk, or None."""
+        for key in (original, _rewritten(original)) if rewrite else (original,):
+            entry = self._read(key)
+            if entry is None:
+                continue
+            with self._lock:
+                info = self._infos.get(original)
+            if info is None:
+                info = self._summed_up(key, entry, name)
+                if info is None:
+                    continue
+                self._keep(original, info)
+            if key == original and rewrite and _has_shared_memory(info):
+                continue  # this is the code as it was
+            module = self._revive(key, entry.code)
+            if module is not None:
+                return Code(info, module, size, rewritten=entry.rewritten)
+        return None
+
+    def _made(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
+        """Compile a module and keep its code on disk."""
+        with self._lock:
+            info = self._infos.get(original)
+        if info is None:
+            info = self._keep(original, parse_module(data, name=name))
+        key, changed = original, data
+        if rewrite and _has_shared_memory(info):
+            _check_reserved(info, name)
+            key, changed = _rewritten(original), rewrite_waits(data, name=name, info=info)
+        module = self._compile(changed, name)
         rewritten = changed is not data
+        self._write(key, module, rewritten=rewritten, summary=write_summary(info))
+        return Code(info, module, len(data), rewritten=rewritten)
+
+    def _compile(self, data: bytes, name: str) -> wasmtime.Module:
         try:
-            with observing(self._observer, name, len(changed)):
-                module = wasmtime.Module(engine(), changed)
+            with observing(self._observer, name, len(data)):
+                return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
             raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
-        self._write(key, module, rewritten=rewritten)
-        return module, rewritten
 
-    def _path(self, key: bytes) -> Path | None:
-        return self.directory / f"{key.hex()}.code" if self.directory else None
+    def _path(self, key: bytes) -> str | None:
+        return os.path.join(self.directory, f"{key.hex()}.code") if self.directory else None
 
-    def _read(self, key: bytes) -> tuple[wasmtime.Module, bool] | None:
-        path = self._path(key)
-        if path is None:
+    def _read(self, key: bytes) -> _Entry | None:
+        """Return an entry, checked, or None."""
+        path, directory = self._path(key), self.directory
+        if path is None or directory is None:
             return None
         try:
-            if not _is_private(path.parent.stat()):
-                logger.warning("cache directory %s is not used: others may write it", path.parent)
+            if not _is_private(os.stat(directory)):
+                logger.warning("cache directory %s is not used: others may write it", directory)
                 return None
             handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             with open(handle, "rb") as file:
@@ -200,28 +274,44 @@ class CodeCache:
             logger.warning("cache entry %s: %s", path, error)
             return None
         payload = memoryview(entry)[_HEADER:]
-        if entry[:_HEADER] != _MAGIC + key + hashlib.sha256(payload).digest():
+        if entry[:_HEADER] != _MAGIC + key + hashlib.sha256(payload).digest() or len(payload) < _CONTENTS.size:
             logger.warning("cache entry %s is damaged and compiled anew", path)
             return None
-        try:
-            module = wasmtime.Module.deserialize(engine(), bytes(payload[1:]))
-        except wasmtime.WasmtimeError as error:
-            logger.warning("cache entry %s is compiled anew: %s", path, _one_line(error))
-            return None
+        rewritten, size = _CONTENTS.unpack_from(payload)
         with contextlib.suppress(OSError):
             os.utime(path)  # the time of the last use: what _prune goes by
-        return module, bool(payload[0])
+        return _Entry(rewritten, payload[_CONTENTS.size :][:size], payload[_CONTENTS.size + size :])
 
-    def _write(self, key: bytes, module: wasmtime.Module, *, rewritten: bool) -> None:
-        path = self._path(key)
-        if path is None:
-            return
-        payload = bytes([rewritten]) + module.serialize()
+    def _summed_up(self, key: bytes, entry: _Entry, name: str) -> ModuleInfo | None:
+        """Return what was read of the module, or None."""
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(path.parent.stat()):
+            return read_summary(entry.summary, name=name)
+        except (ValueError, TypeError, EOFError, LookupError, AttributeError) as error:
+            logger.warning("cache entry %s is made anew: %s", self._path(key), _one_line(error))
+            return None
+
+    def _revived(self, key: bytes) -> wasmtime.Module | None:
+        entry = self._read(key)
+        return None if entry is None else self._revive(key, entry.code)
+
+    def _revive(self, key: bytes, code: memoryview) -> wasmtime.Module | None:
+        """Return the module that was kept as ``code``, or None."""
+        try:
+            return wasmtime.Module.deserialize(engine(), bytes(code))
+        except wasmtime.WasmtimeError as error:
+            logger.warning("cache entry %s is compiled anew: %s", self._path(key), _one_line(error))
+            return None
+
+    def _write(self, key: bytes, module: wasmtime.Module, *, rewritten: bool, summary: bytes) -> None:
+        path, directory = self._path(key), self.directory
+        if path is None or directory is None:
+            return
+        payload = _CONTENTS.pack(rewritten, len(summary)) + summary + module.serialize()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(directory.stat()):
                 return
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=directory)
             try:
                 with open(handle, "wb") as file:
                     file.write(_MAGIC + key + hashlib.sha256(payload).digest())
@@ -231,7 +321,7 @@ class CodeCache:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
                 raise
-            self._prune(path.parent)
+            self._prune(directory)
         except OSError as error:
             logger.warning("cache entry %s was not written: %s", path, error)
 
@@ -253,8 +343,8 @@ class CodeCache:
 
 
 def _has_shared_memory(info: ModuleInfo) -> bool:
-    memories = (*(each.type for each in info.imports), *info.memories)
-    return any(isinstance(each, MemoryType) and each.limits.shared for each in memories)
+    _, _, memories, _, _ = info.spaces
+    return any(each.limits.shared for each in memories)
 
 
 def _check_reserved(info: ModuleInfo, name: str) -> None:

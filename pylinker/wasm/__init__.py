@@ -14,6 +14,7 @@ from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
+from pylinker.wasm.summary import SUMMARY_FORMAT, read_summary, write_summary
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
@@ -33,6 +34,7 @@ from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot,
 
 __all__ = [
     "PACKED_SIZES",
+    "SUMMARY_FORMAT",
     "WAITS_EXPORT",
     "WAITS_TABLE",
     "WAIT_TYPES",
@@ -63,7 +65,9 @@ __all__ = [
     "memory_shim",
     "parse_dylink",
     "parse_module",
+    "read_summary",
     "rewrite_waits",
     "trampoline_module",
     "with_memory_minimum",
+    "write_summary",
 ]
