@@ -135,10 +135,10 @@ def test_what_a_graph_shows(tmp_path: Path) -> None:
 
 
 class TestProgress:
-    LARGE = f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "f") (result i32) (i32.const 1)){"(func (drop (i32.const 1)))" * 20})'
+    SOURCE = f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "f") (result i32) (i32.const 1)))'
 
     def test_a_callback_is_told_before_and_after(self, tmp_path: Path) -> None:
-        lib = write(tmp_path / "lib.so", self.LARGE)
+        lib = write(tmp_path / "lib.so", self.SOURCE)
         told: list[pylinker.Compiling] = []
         with pylinker.CDLL(lib, cache=tmp_path / "cache", progress=told.append) as library:
             assert library.f() == 1
@@ -149,7 +149,7 @@ class TestProgress:
         assert told == []  # it was in the cache
 
     def test_what_a_callback_raises_comes_out(self, tmp_path: Path) -> None:
-        lib = write(tmp_path / "lib.so", self.LARGE)
+        lib = write(tmp_path / "lib.so", self.SOURCE)
 
         def stop(_what: pylinker.Compiling) -> None:
             raise KeyboardInterrupt

@@ -89,7 +89,9 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
     assert second.startswith("pip install '.[test]' && ")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/building-modules.md", "docs/debugging.md", "docs/threads.md", "docs/wasix.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/api.md", "docs/building-modules.md", "docs/debugging.md", "docs/threads.md", "docs/wasix.md"]
+)
 def test_documents_can_be_followed(document: str, tmp_path: Path) -> None:
     """A C source is written to the file its first line names; shell and Python blocks run, and print what they promise."""
     blocks = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
