@@ -47,6 +47,7 @@
 #include "gate.h"
 #include "rwlock.h"
 #include "safepoint.h"
+#include "trace.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +71,9 @@ typedef int (*pl_replay)(uintptr_t handle, uint64_t from, uint64_t to);
 pl_shared *pl_shared_new(void);
 void pl_shared_free(pl_shared *shared);
 
+/* Has what groups do noted in `trace`, of which it becomes an owner. Once, and before there are any groups. */
+void pl_shared_set_trace(pl_shared *shared, pl_trace *trace);
+
 /* The parts; they belong to `shared`. */
 pl_event *pl_shared_event(pl_shared *shared);
 pl_event *pl_shared_news(pl_shared *shared);
@@ -87,6 +91,15 @@ pl_futex *pl_shared_futex(pl_shared *shared);
  * caller of pl_shared_changed has the lock; pl_shared_changes is for all. SeqCst. */
 void pl_shared_changed(pl_shared *shared);
 uint64_t pl_shared_changes(const pl_shared *shared);
+
+/* How often groups waited for each other so far. Relaxed: the parts are of about the same moment. */
+typedef struct pl_waits {
+    uint64_t led;         /* rendezvous that were led */
+    uint64_t followed;    /* turns of groups that came to one, or caught up on their way into the guest */
+    uint64_t nanoseconds; /* that leaders waited for the others, in all */
+    uint64_t longest;     /* of these waits, one for each barrier */
+} pl_waits;
+void pl_shared_waits(const pl_shared *shared, pl_waits *waits);
 
 /* A parked group that has replayed everything so far; needs the write lock. `replay` and `check` (which may be NULL) get `handle`. NULL if
  * there is no memory. */

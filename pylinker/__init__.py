@@ -12,9 +12,11 @@
 import logging
 
 from pylinker._version import __version__
+from pylinker.api.debug import debug, debug_from_environment
 from pylinker.api.function import Function
 from pylinker.api.library import Library
-from pylinker.api.program import CDLL, ModuleSummary, Program, Statistics
+from pylinker.api.program import CDLL, ModuleSummary, Program
+from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
 from pylinker.errors import (
     AlreadyRunError,
     ClosedError,
@@ -48,6 +50,7 @@ from pylinker.linker import (
     SymbolInfo,
 )
 from pylinker.runtime.memory import Memory
+from pylinker.runtime.progress import Compiling
 from pylinker.runtime.wasi import CAPTURE, DEVNULL
 
 __all__ = [
@@ -64,7 +67,9 @@ __all__ = [
     "RTLD_NOW",
     "AlreadyRunError",
     "ClosedError",
+    "Compiling",
     "Function",
+    "GroupSummary",
     "GuestThread",
     "InitializationError",
     "InternalError",
@@ -79,6 +84,7 @@ __all__ = [
     "NotDynamicError",
     "ParseError",
     "Program",
+    "Region",
     "RendezvousTimeout",
     "SignatureMismatchError",
     "Statistics",
@@ -88,7 +94,10 @@ __all__ = [
     "UndefinedSymbol",
     "UndefinedSymbolError",
     "UnsupportedError",
+    "Waits",
     "__version__",
+    "debug",
 ]
 
 logging.getLogger("pylinker").addHandler(logging.NullHandler())
+debug_from_environment()

@@ -18,7 +18,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pylinker._core import ffi, lib
@@ -99,6 +99,8 @@ __all__ = [
     "Source",
     "Stage",
     "Store",
+    "Trace",
+    "TraceKind",
     "Trouble",
     "Turn",
     "Values",
@@ -578,6 +580,17 @@ class Shared:
         """How often that was."""
         return int(lib.pl_shared_changes(self.pointer))
 
+    def set_trace(self, trace: Trace) -> None:
+        """Have what groups do noted from now on, before there are any."""
+        lib.pl_shared_set_trace(self.pointer, trace.pointer)
+
+    @property
+    def waits(self) -> Any:
+        """A ``pl_waits``: how often groups waited for each other so far."""
+        waits = ffi.new("pl_waits *")
+        lib.pl_shared_waits(self.pointer, waits)
+        return waits
+
     @property
     def published(self) -> int:
         """The number of the newest operation."""
@@ -594,6 +607,31 @@ class Shared:
         capacity = self.num_groups
         numbers = ffi.new("uint64_t[]", capacity)
         return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
+
+
+class Trace:
+    """What threads did and when (``csrc/trace.h``), with room for ``capacity`` events: the first are kept. Safe to use from all threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self.pointer = ffi.gc(lib.pl_trace_new(capacity), lib.pl_trace_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError(f"no memory for a trace of {capacity} events")
+        self._capacity = capacity
+
+    def events(self) -> Iterator[tuple[int, TraceKind, int, int]]:
+        """Iterate over what there is so far: nanoseconds on Python's monotonic clock, kind, handle of the member, detail."""
+        buffer = ffi.new("pl_trace_event[]", 1024)
+        first = 0
+        while count := int(lib.pl_trace_read(self.pointer, first, buffer, len(buffer))):
+            for index in range(count):
+                event = buffer[index]
+                yield int(event.when), TraceKind(event.kind), int(event.group), int(event.detail)
+            first += count
+
+    @property
+    def lost(self) -> int:
+        """How many events found no room."""
+        return int(lib.pl_trace_lost(self.pointer))
 
 
 class Participant(Protocol):
@@ -1116,6 +1154,22 @@ class Stage(enum.IntEnum):
     MAKE = lib.PL_STAGE_MAKE
     INSTANTIATE = lib.PL_STAGE_INSTANTIATE
     TLS = lib.PL_STAGE_TLS
+
+
+class TraceKind(enum.IntEnum):
+    """What happened to a group (``enum pl_trace_kind``)."""
+
+    UNPARK = lib.PL_TRACE_UNPARK
+    PARK = lib.PL_TRACE_PARK
+    DEAD = lib.PL_TRACE_DEAD
+    LEAD_BEGIN = lib.PL_TRACE_LEAD_BEGIN
+    LEAD_END = lib.PL_TRACE_LEAD_END
+    AWAIT_BEGIN = lib.PL_TRACE_AWAIT_BEGIN
+    AWAIT_END = lib.PL_TRACE_AWAIT_END
+    FOLLOW_BEGIN = lib.PL_TRACE_FOLLOW_BEGIN
+    FOLLOW_END = lib.PL_TRACE_FOLLOW_END
+    REPLAY_BEGIN = lib.PL_TRACE_REPLAY_BEGIN
+    REPLAY_END = lib.PL_TRACE_REPLAY_END
 
 
 class Trouble(NamedTuple):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import read_regular
 from pylinker.linker.module import Definition, LoadedModule
@@ -229,6 +230,8 @@ class LoadPlan:
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         self._aim()
+        if wants_loads():
+            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule) -> None:

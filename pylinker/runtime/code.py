@@ -14,6 +14,7 @@ least recently used go first) and on disk. An entry on disk is machine code that
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import hashlib
 import itertools
@@ -32,6 +33,7 @@ import wasmtime
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
     SUMMARY_FORMAT,
@@ -140,10 +142,17 @@ class CodeCache:
         self.directory = directory
         self.entries = entries
         self.capacity = capacity
+        self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Compiled] = OrderedDict()
+
+    def observed(self, observer: Observer | None) -> CodeCache:
+        """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
+        same = copy.copy(self)
+        same._observer = observer
+        return same
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
@@ -240,10 +249,10 @@ class CodeCache:
         self._write(key, module, rewritten=rewritten, summary=write_summary(info))
         return Code(info, module, len(data), rewritten=rewritten)
 
-    @staticmethod
-    def _compile(data: bytes, name: str) -> wasmtime.Module:
+    def _compile(self, data: bytes, name: str) -> wasmtime.Module:
         try:
-            return wasmtime.Module(engine(), data)
+            with observing(self._observer, name, len(data)):
+                return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
             text = _one_line(error)
             if _LEGACY in text:
