@@ -19,12 +19,14 @@ from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted
 from pylinker.linker import (
     RTLD_DEFAULT,
     RTLD_NEXT,
+    Deadline,
     HostImports,
     Limits,
     Linker,
     Locator,
     MainFile,
     SymbolInfo,
+    check_seconds,
     read_file,
     start,
     wants_threads,
@@ -106,11 +108,12 @@ class Program:
     imports what starts a thread. A library that is opened then appears in all of them, at a moment when each is outside guest code or at a
     host call; with ``preempt`` a thread that only computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for
     ever) bounds the wait for one. ``rewrite_waits`` lets a thread in ``memory.atomic.wait`` be reached by others, Ctrl-C and the end of
-    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take.
+    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take;
+    ``load_timeout`` (seconds, None for ever) bounds the time that loading and constructing the program may take.
     ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
-    Raises LinkError children, OSError for a main module that cannot be read, TypeError or ValueError for ``imports`` that are no mapping
-    of functions. Safe to use from several threads, which take turns.
+    Raises LinkError children, TimeoutExpired among them, OSError for a main module that cannot be read, TypeError or ValueError for
+    ``imports`` that are no mapping of functions. Safe to use from several threads, which take turns.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Program:
         preempt: bool = False,
         rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
+        load_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
         name: str | None = None,
@@ -139,6 +143,7 @@ class Program:
         _check_lists(args=args, library_path=library_path, preload=preload)
         _check_texts("args", args)
         _check_texts("env", [*(env or {}), *(env or {}).values()])
+        check_seconds(load_timeout)
         given = HostImports(imports)
         limits = limits or Limits()
         if not 0 < stack_size <= limits.memory:
@@ -182,7 +187,8 @@ class Program:
             imports=given,
         )
         try:
-            start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
+            with Deadline(linker, load_timeout, self.name):
+                start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
         except BaseException:
             linker.threads = None
             self._process.close()
@@ -219,14 +225,17 @@ class Program:
         linker = self._linker
         return linker is None or module in linker.state.known
 
-    def run(self) -> int:
+    def run(self, *, timeout: float | None = None) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
+
+        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised; see :meth:`time_limit`.
 
         Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps, UndefinedSymbolError if it called a function
         that nobody defines (``__cause__`` is the trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
         threads stopped.
         """
-        with self._entered() as linker:
+        check_seconds(timeout)
+        with self._entered() as linker, Deadline(linker, timeout, self.name):
             main = linker.main
             if main is None or not main.lifecycle_function("_start", FuncType((), ())):
                 raise UndefinedSymbolError(
@@ -264,6 +273,22 @@ class Program:
         except wasmtime.ExitTrap as exit_:
             status = exit_.code
         return status
+
+    @contextmanager
+    def time_limit(self, seconds: float | None) -> Iterator[None]:
+        """End the program if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
+
+        ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. Guest code that computes, waits or sleeps
+        stops on all threads; a Python function that the guest calls is waited for. The program is then as one that was killed: no
+        destructors run, every later use is a SynchronizationAborted, and only what it wrote, and :meth:`close`, are left. A guest that is
+        stopped in the middle leaves its memory in any state, which is why it cannot go on. May be nested, and used from any thread.
+        """
+        check_seconds(seconds)
+        linker = self._linker
+        if linker is None:
+            raise ClosedError(f"program {self.name} is closed", module=self.name)
+        with Deadline(linker, seconds, self.name):
+            yield
 
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
         """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
@@ -432,6 +457,7 @@ class CDLL(Library):
         preempt: bool = False,
         rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
+        load_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
     ) -> None:
@@ -452,6 +478,7 @@ class CDLL(Library):
             preempt=preempt,
             rewrite_waits=rewrite_waits,
             rendezvous_timeout=rendezvous_timeout,
+            load_timeout=load_timeout,
             limits=limits,
             cache=cache,
             name=os.path.basename(os.fspath(name)),

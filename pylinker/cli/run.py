@@ -30,6 +30,7 @@ INTERRUPTED = 130
 @click.option("--threads/--no-threads", default=None, help="Let the program start threads (default: if its memory is shared).")
 @click.option("--preempt", is_flag=True, help="Interrupt threads that only compute when another opens a library.")
 @click.option("--no-rewrite-waits", is_flag=True, help="Leave memory.atomic.wait as it is, which nothing reaches.")
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="End the program after SECONDS, with exit status 124.")
 @traceback_option
 @click.pass_context
 def run(
@@ -47,6 +48,7 @@ def run(
     threads: bool | None,
     preempt: bool,
     no_rewrite_waits: bool,
+    timeout: float | None,
 ) -> None:
     """Run the program MAIN with its shared libraries.
 
@@ -68,16 +70,19 @@ def run(
         threads=has_shared_memory(main) if threads is None else threads,
         preempt=preempt,
         rewrite_waits=not no_rewrite_waits,
+        load_timeout=timeout,
     )
     with program:
         if invoke is None:
             try:
-                status = program.run()
+                status = program.run(timeout=timeout)
             except KeyboardInterrupt:
                 status = INTERRUPTED  # here, without the line that click would print
             ctx.exit(status)
         function = program.main[invoke]
-        result = function(*numbers(function, args))
+        arguments = numbers(function, args)
+        with program.time_limit(timeout):
+            result = function(*arguments)
     if result is not None:
         for each in result if isinstance(result, tuple) else (result,):
             click.echo(each)

@@ -1,5 +1,6 @@
 """The linker: what is loaded, where it lies, and which definition each symbol means."""
 
+from pylinker.linker.deadline import Deadline, check_seconds
 from pylinker.linker.dlfcn import (
     RTLD_DEFAULT,
     RTLD_GLOBAL,
@@ -30,6 +31,7 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "Deadline",
     "Definition",
     "GuestThread",
     "HostImports",
@@ -41,6 +43,7 @@ __all__ = [
     "Locator",
     "MainFile",
     "SymbolInfo",
+    "check_seconds",
     "reachable",
     "read_file",
     "start",
