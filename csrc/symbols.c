@@ -182,7 +182,7 @@ uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *
 static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, pl_source *source) {
     if (wanted->kind == PL_WANTED_FUNCTION) {
         *source = (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library};
-        return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type && found->library != NULL;
+        return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type;
     }
     if (wanted->kind == PL_WANTED_DATA) {
         uint32_t address = symbol->value + (symbol->relative ? found->memory_base : 0);
@@ -193,51 +193,65 @@ static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_s
     return symbol->kind == PL_SYMBOL_FUNCTION && symbol->slot != PL_NO_SLOT && found->has_slots;
 }
 
-uint32_t pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                            uint32_t stamp, pl_source *sources, uint32_t *rest, uint32_t *used, uint32_t *used_count) {
+/* Looks import `i` up; 0 if it is not decided here. */
+static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, uint32_t count, uint32_t stamp, pl_resolved *resolved) {
     const pl_symbols_parts *parts = &symbols->parts;
-    uint32_t left = 0;
-    *used_count = 0;
-    for (uint32_t i = 0; i < parts->wanted_count; i++) {
-        const pl_wanted *wanted = parts->wanted + i;
-        const uint32_t *offset = parts->wanted_offsets + i;
-        const pl_symbol *symbol;
-        pl_source source = {.kind = 0};
-        switch (wanted->kind) {
+    const pl_wanted *wanted = parts->wanted + i;
+    const uint32_t *offset = parts->wanted_offsets + i;
+    const pl_symbol *symbol;
+    pl_source *source = resolved->sources + i;
+    uint32_t number = find_in(scope, count, symbols->hashes[parts->symbol_count + i], parts->wanted_names + offset[0],
+                              offset[1] - offset[0], &symbol);
+    if (symbol == NULL || !decide(wanted, scope + number, symbol, source)) {
+        return 0;
+    }
+    if (source->kind == PL_SOURCE_EXPORT && source->library == NULL) {
+        if (wanted->same < i) {
+            *source = resolved->sources[wanted->same]; /* the same was found for it */
+            return 1;
+        }
+        *source = (pl_source){.kind = PL_SOURCE_PLT, .index = resolved->late_count};
+        resolved->late[resolved->late_count++] = (pl_late){.index = i, .number = number, .position = symbol->position};
+    }
+    if (scope[number].stamp != stamp) {
+        scope[number].stamp = stamp;
+        resolved->used[resolved->used_count++] = number;
+    }
+    return 1;
+}
+
+void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
+                        uint32_t stamp, pl_resolved *resolved) {
+    resolved->rest_count = resolved->late_count = resolved->used_count = 0;
+    for (uint32_t i = 0; i < symbols->parts.wanted_count; i++) {
+        pl_source *source = resolved->sources + i;
+        int decided = 1;
+        *source = (pl_source){.kind = PL_SOURCE_MEMORY};
+        switch (symbols->parts.wanted[i].kind) {
         case PL_WANTED_MEMORY:
-            source.kind = PL_SOURCE_MEMORY;
             break;
         case PL_WANTED_TABLE:
-            source.kind = PL_SOURCE_TABLE;
+            source->kind = PL_SOURCE_TABLE;
             break;
         case PL_WANTED_STACK_POINTER:
-            source.kind = PL_SOURCE_STACK_POINTER;
+            source->kind = PL_SOURCE_STACK_POINTER;
             break;
         case PL_WANTED_MEMORY_BASE:
+            *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = memory_base};
+            break;
         case PL_WANTED_TABLE_BASE:
-            source.kind = PL_SOURCE_CONSTANT;
-            source.value = wanted->kind == PL_WANTED_MEMORY_BASE ? memory_base : table_base;
+            *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = table_base};
             break;
         case PL_WANTED_FUNCTION:
         case PL_WANTED_DATA:
-        case PL_WANTED_POINTER: {
-            uint32_t number = find_in(scope, count, symbols->hashes[parts->symbol_count + i], parts->wanted_names + offset[0],
-                                      offset[1] - offset[0], &symbol);
-            if (symbol == NULL || !decide(wanted, scope + number, symbol, &source)) {
-                rest[left++] = i;
-                continue;
-            }
-            if (scope[number].stamp != stamp) {
-                scope[number].stamp = stamp;
-                used[(*used_count)++] = number;
-            }
+        case PL_WANTED_POINTER:
+            decided = look_up(symbols, i, scope, count, stamp, resolved);
             break;
-        }
         default:
-            rest[left++] = i;
-            continue;
+            decided = 0;
         }
-        sources[i] = source;
+        if (!decided) {
+            resolved->rest[resolved->rest_count++] = i;
+        }
     }
-    return left;
 }

@@ -5,8 +5,8 @@
  * at once that they do not have it. Nothing is built for a load but the list of tables. Names come from modules that nobody trusts, so they
  * are hashed with a key (SipHash-1-3): nobody can make a table slow.
  *
- * What is found here is what most imports are: functions and data of a module that is there already, the program's memory and table, and
- * the module's bases. Everything else is left to the caller, which has the words for it.
+ * What is found here is what most imports are: functions and data of the modules of the scope, the program's memory and table, and the
+ * module's bases. Everything else is left to the caller, which has the words for it.
  *
  * States: read-only once made, so any thread may read. Blocking: never.
  */
@@ -49,9 +49,17 @@ typedef struct pl_symbol {
 
 typedef struct pl_wanted {
     uint32_t kind; /* enum pl_wanted_kind */
-    uint32_t unused;
+    uint32_t same; /* the first import that asks for the same: itself, if none before it does */
     uint64_t type;
 } pl_wanted;
+
+/* An import of a function that is there, but not instantiated yet: it becomes a trampoline. `number` is the module's in the scope, `position`
+ * that of its export. */
+typedef struct pl_late {
+    uint32_t index;
+    uint32_t number;
+    uint32_t position;
+} pl_late;
 
 /* What a table is made of: records, and names one after the other with where each begins and the last ends. The records are copied, the names
  * are not. */
@@ -68,7 +76,7 @@ typedef struct pl_symbols_parts {
 
 typedef struct pl_symbols pl_symbols;
 
-/* A module in a scope. `library` is NULL while it is not there yet: its functions then cannot be imported directly. `has_slots`: its functions
+/* A module in a scope. `library` is NULL while it is not instantiated yet: its functions are then bound late. `has_slots`: its functions
  * have slots from `slot_base` on. `stamp` is pl_symbols_resolve's, 0 at first. */
 typedef struct pl_candidate {
     const pl_symbols *symbols;
@@ -88,10 +96,19 @@ void pl_symbols_free(pl_symbols *symbols);
 /* The first of `count` modules that defines a name, or `count`. */
 uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *name, size_t length);
 
-/* Decides the imports of a module whose bases are given. `sources` has one for each: those that are decided here are filled in, the indexes of
- * the others go to `rest`, and the answer is how many these are. `used` gets the numbers of the modules that imports were found in, each once,
- * and *used_count how many these are; it has room for `count`. `stamp` is another one each time. */
-uint32_t pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                            uint32_t stamp, pl_source *sources, uint32_t *rest, uint32_t *used, uint32_t *used_count);
+/* What came out of pl_symbols_resolve, and how many of each there are. */
+typedef struct pl_resolved {
+    pl_source *sources; /* one for each import */
+    uint32_t *rest;     /* the indexes of the imports that are left to the caller; room for all */
+    uint32_t rest_count;
+    pl_late *late; /* those that are bound late; their sources have their places here. Room for all */
+    uint32_t late_count;
+    uint32_t *used; /* the numbers of the modules that imports were found in, each once; room for `count` */
+    uint32_t used_count;
+} pl_resolved;
+
+/* Decides the imports of a module whose bases are given. The caller has made room in `resolved`. `stamp` is another one each time. */
+void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
+                        uint32_t stamp, pl_resolved *resolved);
 
 #endif

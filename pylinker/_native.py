@@ -1161,8 +1161,8 @@ NO_SLOT: int = lib.PL_NO_SLOT
 
 SYMBOL = struct.Struct("=IIIII4xQ")
 """A ``pl_symbol``: position, kind, slot, value, relative, type."""
-WANTED = struct.Struct("=I4xQ")
-"""A ``pl_wanted``: kind, type."""
+WANTED = struct.Struct("=IIQ")
+"""A ``pl_wanted``: kind, the first import that is the same, type."""
 CANDIDATE = struct.Struct("=QQIIII")
 """A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
 assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
@@ -1189,18 +1189,36 @@ class Symbols:
             raise MemoryError("no memory for a module's symbols")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
-    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> tuple[Sources, list[int], list[int]]:
-        """Decide the imports: their sources, the indexes of those that are not decided, and the numbers of the modules they came from."""
+    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
+        """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
-        sources = ffi.new("pl_source[]", count)
-        numbers = ffi.new("uint32_t[]", count + scope.count + 1)
-        used = numbers + count
+        resolved = ffi.new("pl_resolved *")
+        sources = resolved.sources = ffi.new("pl_source[]", count)
+        numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
+        resolved.used = numbers + count
+        late = resolved.late = ffi.new("pl_late[]", count)
         scope.stamp += 1
-        left = lib.pl_symbols_resolve(
-            self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, sources, numbers, used, used + scope.count
+        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
+        left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
+        return Resolved(
+            sources,
+            ffi.unpack(numbers, left) if left else (),
+            [(each.index, each.number, each.position) for each in late[0:late_count]] if late_count else (),
+            ffi.unpack(resolved.used, used) if used else (),
         )
-        used_count = used[scope.count]
-        return sources, ffi.unpack(numbers, left) if left else [], ffi.unpack(used, used_count) if used_count else []
+
+
+class Resolved(NamedTuple):
+    """What the core found out about the imports of a module (``pl_resolved``).
+
+    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, those bound late: the index of the import, the number
+    of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports were found in.
+    """
+
+    sources: Sources
+    rest: Sequence[int]
+    late: Sequence[tuple[int, int, int]]
+    used: Sequence[int]
 
 
 class Candidates:

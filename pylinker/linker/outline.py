@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
-from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, TableType, has_thread_locals
+from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
-    from pylinker.wasm import Export, ModuleInfo
+    from pylinker.wasm import Export, Import, ModuleInfo
 
 __all__ = ["DESTRUCTORS", "PRIVATE", "WASIX", "Outline", "outline_of"]
 
@@ -95,8 +95,8 @@ class Outline:
 
     def __init__(self, info: ModuleInfo) -> None:
         exports = info.exports
-        self.memories = [each.type for each in info.imports if isinstance(each.type, MemoryType)]
-        self.tables = [each.type for each in info.imports if isinstance(each.type, TableType)]
+        self.memories = info.imported_memories
+        self.tables = info.imported_tables
         self.wasix = any(each.module == WASIX for each in info.imports)
         self.symbols: dict[str, Export] = {}
         self.names = _native.Names(exports)
@@ -154,11 +154,14 @@ def _wanted(info: ModuleInfo) -> bytes:
     """Return what each import asks for, as the core looks it up."""
     pack, function = _native.WANTED.pack, int(Wanted.FUNCTION)
     records = []
-    for space, name, kind, type_ in info.imports:
+    first: dict[Import, int] = {}
+    for index, wanted_import in enumerate(info.imports):
+        space, name, kind, type_ = wanted_import
         if kind is Kind.FUNC:
             assert isinstance(type_, FuncType)
             simple = space == "env" and name not in DESTRUCTORS
-            records.append(pack(function, _number_of(type_)) if simple else pack(Wanted.OTHER, 0))
+            same = first.setdefault(wanted_import, index) if simple else index
+            records.append(pack(function, same, _number_of(type_)) if simple else pack(Wanted.OTHER, same, 0))
             continue
         wanted = Wanted.OTHER
         if kind is Kind.GLOBAL:
@@ -169,7 +172,7 @@ def _wanted(info: ModuleInfo) -> bytes:
             wanted = Wanted.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
             wanted = Wanted.TABLE
-        records.append(pack(wanted, 0))
+        records.append(pack(wanted, index, 0))
     return b"".join(records)
 
 

@@ -29,7 +29,7 @@ from pylinker.linker.outline import DESTRUCTORS
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
-    from pylinker._native import Sources
+    from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
     from pylinker.linker.state import LinkerState
@@ -61,13 +61,14 @@ class Scope:
         if number is not None:
             self._candidates.set(number, module.candidate)
 
-    def resolve(self, module: LoadedModule) -> tuple[Sources, list[int]]:
-        """Decide what can be decided by name and type alone; returns the sources, and the indexes of the imports that are left."""
-        sources, rest, used = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
-        for number in used:
-            if self._modules[number] is not module:
-                module.bound.add(self._modules[number])
-        return sources, rest
+    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule]]:
+        """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
+        resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
+        modules = self._modules
+        for number in resolved.used:
+            if modules[number] is not module:
+                module.bound.add(modules[number])
+        return resolved, modules
 
     def lookup(self, name: str) -> Definition | None:
         """Return the first definition of a name, or None."""
@@ -102,9 +103,16 @@ class Resolver:
     def resolve(self) -> None:
         """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
         module = self._module
-        module.sources, rest = self._scope.resolve(module)
+        resolved, modules = self._scope.resolve(module)
+        module.sources = resolved.sources
         imports = module.info.imports
-        module.special = [(index, self.source(imports[index])) for index in rest]
+        for index, number, position in resolved.late:
+            wanted, target = imports[index], modules[number]
+            assert isinstance(wanted.type, FuncType)
+            definition = Definition(target, target.outline.symbols[wanted.name])
+            self._plan.aim_later(module, len(module.plt), target, position)
+            module.plt.append(PltEntry(wanted.module, wanted.name, wanted.type, definition))
+        module.special = [(index, self.source(imports[index])) for index in resolved.rest]
 
     def source(self, wanted: Import) -> ImportSource:
         """Return what one import means."""
@@ -183,6 +191,9 @@ class Resolver:
         if key not in self._plt:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
+            if definition is not None:
+                target, export = definition
+                self._plan.aim_later(self._module, self._plt[key], target, target.outline.positions[export.name])
         return Plt(self._plt[key])
 
     def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from pylinker.linker.module import HostCall, WasiCall
 from pylinker.linker.outline import WASIX
-from pylinker.wasm import WASI_PREVIEW1, FuncType, Kind
+from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +102,7 @@ def unserved(info: ModuleInfo) -> list[str]:
 
 def wants_threads(info: ModuleInfo) -> bool:
     """Whether a main module starts threads: it imports a function for that, and a memory they can share."""
+    if not any(each.limits.shared for each in info.imported_memories):
+        return False
     starters = {("wasi", "thread-spawn"), (WASIX, "thread_spawn_v2")}
-    starts = any((each.module, each.name) in starters for each in info.imports)
-    return starts and any(each.kind is Kind.MEMORY and each.type.limits.shared for each in info.imports)  # type: ignore[union-attr]
+    return any((each.module, each.name) in starters for each in info.imports)

@@ -93,6 +93,16 @@ class ModuleInfo:
         """Whether the module has a ``dylink.0`` section."""
         return self.dylink is not None
 
+    @property
+    def imported_memories(self) -> Sequence[MemoryType]:
+        """The types of the memories it imports."""
+        return self._memories[: self._imported[Kind.MEMORY]]
+
+    @property
+    def imported_tables(self) -> Sequence[TableType]:
+        """The types of the tables it imports."""
+        return self._tables[: self._imported[Kind.TABLE]]
+
     def imported_count(self, kind: Kind) -> int:
         """How many imports are of this kind; it is also the index of the first one defined by the module."""
         return self._imported[kind]
