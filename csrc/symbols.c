@@ -103,6 +103,48 @@ static void enter(pl_symbols *symbols, uint32_t index) {
     *filter_word(symbols, hash) |= filter_bits(hash);
 }
 
+int pl_symbols_fit(const uint32_t *offsets, uint32_t count, size_t size) {
+    int fits = offsets[0] == 0 && offsets[count] <= size;
+    for (uint32_t i = 0; i < count; i++) {
+        fits &= offsets[i] <= offsets[i + 1];
+    }
+    return fits;
+}
+
+int pl_symbols_check(const pl_symbols_parts *parts) {
+    int good = 1;
+    for (uint32_t i = 0; i < parts->symbol_count; i++) {
+        const pl_symbol *symbol = parts->symbols + i;
+        good &= symbol->position < parts->name_count && (symbol->kind != PL_SYMBOL_FUNCTION || symbol->type < parts->type_count);
+    }
+    for (uint32_t i = 0; i < parts->wanted_count; i++) {
+        const pl_wanted *wanted = parts->wanted + i;
+        good &= wanted->same <= i && (wanted->kind != PL_WANTED_FUNCTION || wanted->type < parts->type_count);
+    }
+    return good;
+}
+
+/* A copy of records, with numbers for types. */
+static pl_symbol *copy_symbols(const pl_symbols_parts *parts) {
+    pl_symbol *symbols = copy(parts->symbols, parts->symbol_count * sizeof *symbols);
+    for (uint32_t i = 0; symbols != NULL && i < parts->symbol_count; i++) {
+        if (symbols[i].kind == PL_SYMBOL_FUNCTION) {
+            symbols[i].type = parts->types[symbols[i].type];
+        }
+    }
+    return symbols;
+}
+
+static pl_wanted *copy_wanted(const pl_symbols_parts *parts) {
+    pl_wanted *wanted = copy(parts->wanted, parts->wanted_count * sizeof *wanted);
+    for (uint32_t i = 0; wanted != NULL && i < parts->wanted_count; i++) {
+        if (wanted[i].kind == PL_WANTED_FUNCTION) {
+            wanted[i].type = parts->types[wanted[i].type];
+        }
+    }
+    return wanted;
+}
+
 pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     pl_symbols *symbols = calloc(1, sizeof *symbols);
     if (symbols == NULL) {
@@ -110,8 +152,9 @@ pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     }
     uint32_t size = power(2 * (uint64_t)parts->symbol_count + 1), words = power((uint64_t)parts->symbol_count / 4 + 1);
     symbols->parts = *parts;
-    symbols->parts.symbols = copy(parts->symbols, parts->symbol_count * sizeof *parts->symbols);
-    symbols->parts.wanted = copy(parts->wanted, parts->wanted_count * sizeof *parts->wanted);
+    symbols->parts.symbols = copy_symbols(parts);
+    symbols->parts.wanted = copy_wanted(parts);
+    symbols->parts.types = NULL;
     symbols->hashes = calloc((size_t)parts->symbol_count + parts->wanted_count + 1, sizeof *symbols->hashes);
     symbols->table = calloc(size, sizeof *symbols->table);
     symbols->mask = size - 1;

@@ -44,7 +44,7 @@ typedef struct pl_symbol {
     uint32_t value;
     uint32_t relative;
     uint32_t unused;
-    uint64_t type; /* equal for equal types */
+    uint64_t type; /* of a function: its place in pl_symbols_parts.types */
 } pl_symbol;
 
 typedef struct pl_wanted {
@@ -66,12 +66,15 @@ typedef struct pl_late {
 typedef struct pl_symbols_parts {
     const char *names; /* of all exports */
     const uint32_t *offsets;
+    uint32_t name_count;
     const pl_symbol *symbols; /* each name once */
     uint32_t symbol_count;
     const char *wanted_names; /* of all imports */
     const uint32_t *wanted_offsets;
     const pl_wanted *wanted;
     uint32_t wanted_count;
+    const uint64_t *types; /* numbers, equal for equal types of whatever module; not looked at again */
+    uint32_t type_count;
 } pl_symbols_parts;
 
 typedef struct pl_symbols pl_symbols;
@@ -89,6 +92,10 @@ typedef struct pl_candidate {
 
 /* The key of all hashes; before any table is made. */
 void pl_symbols_key(uint64_t first, uint64_t second);
+/* Whether `count` names that begin and end at these offsets lie in `size` bytes. */
+int pl_symbols_fit(const uint32_t *offsets, uint32_t count, size_t size);
+/* Whether all that the records point to is there; to be asked of records that come from a file. */
+int pl_symbols_check(const pl_symbols_parts *parts);
 /* NULL if there is no memory. */
 pl_symbols *pl_symbols_new(const pl_symbols_parts *parts);
 void pl_symbols_free(pl_symbols *symbols);

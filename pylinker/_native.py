@@ -18,7 +18,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pylinker._core import ffi, lib
@@ -1112,17 +1112,24 @@ def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -
 
 
 class Names:
-    """The names of a module's exports, or of its imports, in their order, as C reads them."""
+    """The names of a module's exports, or of its imports, in their order, as C reads them.
+
+    ``text`` has one after the other, ``offsets`` (uint32) where each begins and the last ends. ValueError if they do not fit.
+    """
 
     __slots__ = ("_offsets", "_text", "count", "offsets", "text")
 
-    def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode() for name in names]
-        self.count = len(encoded)
-        self._text = b"".join(encoded) + b"\0"
-        self._offsets = array.array("I", itertools.accumulate(map(len, encoded), initial=0))
-        self.text = ffi.from_buffer("char[]", self._text)
-        self.offsets = ffi.from_buffer("uint32_t[]", self._offsets)
+    def __init__(self, text: memoryview, offsets: memoryview) -> None:
+        self._text, self._offsets = text, offsets.cast("I")
+        self.count = len(self._offsets) - 1
+        self.text = ffi.from_buffer("char[]", text)
+        self.offsets = ffi.from_buffer("uint32_t[]", offsets)
+        if self.count < 0 or not lib.pl_symbols_fit(self.offsets, self.count, len(text)):
+            raise ValueError("names do not fit")
+
+    def __iter__(self) -> Iterator[str]:
+        text, offsets = bytes(self._text), self._offsets
+        return (text[begin:end].decode() for begin, end in itertools.pairwise(offsets))
 
 
 SOURCE = struct.Struct("=IIqQQQ")
@@ -1171,19 +1178,26 @@ lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.ur
 
 
 class Symbols:
-    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records."""
+    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records.
+
+    Functions have the number in ``types`` of their type. ValueError if the records say what cannot be.
+    """
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
 
-    def __init__(self, names: Names, symbols: bytes, wanted_names: Names, wanted: bytes) -> None:
+    def __init__(self, names: Names, symbols: memoryview, wanted_names: Names, wanted: memoryview, types: Sequence[int]) -> None:
         self._kept = names, wanted_names
         self._wanted_count = wanted_names.count
         parts = ffi.new("pl_symbols_parts *")
-        parts.names, parts.offsets = names.text, names.offsets
+        parts.names, parts.offsets, parts.name_count = names.text, names.offsets, names.count
         parts.wanted_names, parts.wanted_offsets = wanted_names.text, wanted_names.offsets
         packed, packed_wanted = ffi.from_buffer(symbols), ffi.from_buffer(wanted)
         parts.symbols, parts.symbol_count = ffi.cast("pl_symbol *", packed), len(symbols) // SYMBOL.size
         parts.wanted, parts.wanted_count = ffi.cast("pl_wanted *", packed_wanted), wanted_names.count
+        numbers = ffi.new("uint64_t[]", types)
+        parts.types, parts.type_count = numbers, len(types)
+        if len(wanted) != wanted_names.count * WANTED.size or not lib.pl_symbols_check(parts):
+            raise ValueError("not the symbols of a module")
         self.pointer = ffi.gc(lib.pl_symbols_new(parts), lib.pl_symbols_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a module's symbols")

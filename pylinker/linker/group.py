@@ -264,7 +264,7 @@ class InstanceGroup:
         logger.debug("calling %s of %s", name, module.name)
         try:
             try:
-                ran = self.native.run(module.native, module.outline.positions[name])
+                ran = self.native.run(module.native, module.outline.position(name))
             except _native.Failure as failure:
                 self.store.raise_failure(failure)
             if not ran:
@@ -285,7 +285,7 @@ class InstanceGroup:
 
     def export(self, module: LoadedModule, name: str) -> Extern:
         """Return an export of a module's instance."""
-        extern = self.native.export(module.native, module.outline.positions[name])
+        extern = self.native.export(module.native, module.outline.position(name))
         if extern is None:
             raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
         return extern
@@ -328,7 +328,7 @@ class InstanceGroup:
     def bind(self, module: LoadedModule, index: int, definition: Definition) -> None:
         """Let PLT entry ``index`` of a module lead straight to a definition."""
         target = definition.module
-        if not self.native.bind(module.native, index, target.native, target.outline.positions[definition.export.name]):
+        if not self.native.bind(module.native, index, target.native, target.outline.position(definition.export.name)):
             raise InternalError(f"{module.name}: {definition!r} cannot be bound: one of the two has no instance")
         logger.debug("binding %s: %s -> %r", module.name, module.plt[index].name, definition)
 

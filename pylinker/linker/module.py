@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker import _native
 from pylinker.errors import ParseError, UnsupportedError
-from pylinker.linker.outline import PRIVATE, outline_of
-from pylinker.wasm import FuncType, Kind, SymbolFlags
+from pylinker.runtime.outline import outline_of
+from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

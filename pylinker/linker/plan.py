@@ -245,7 +245,7 @@ class LoadPlan:
         """Return how large the table must be: for what was given out, and for what the modules say they import."""
         wanted = self.state.table.size
         for module in self.new:
-            for table in module.outline.tables:
+            for table in module.info.imported_tables:
                 if table.limits.minimum > wanted:
                     wanted = table.limits.minimum
                     if wanted > self.state.limits.table:

@@ -25,7 +25,7 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
-from pylinker.linker.outline import DESTRUCTORS
+from pylinker.runtime.outline import DESTRUCTORS
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Resolver:
         for index, number, position in resolved.late:
             wanted, target = imports[index], modules[number]
             assert isinstance(wanted.type, FuncType)
-            definition = Definition(target, target.outline.symbols[wanted.name])
+            definition = Definition(target, target.outline.export_at(position, wanted.name))
             self._plan.aim_later(module, len(module.plt), target, position)
             module.plt.append(PltEntry(wanted.module, wanted.name, wanted.type, definition))
         module.special = [(index, self.source(imports[index])) for index in resolved.rest]
@@ -193,7 +193,7 @@ class Resolver:
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
             if definition is not None:
                 target, export = definition
-                self._plan.aim_later(self._module, self._plt[key], target, target.outline.positions[export.name])
+                self._plan.aim_later(self._module, self._plt[key], target, target.outline.position(export.name))
         return Plt(self._plt[key])
 
     def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:

@@ -13,7 +13,7 @@ import enum
 from typing import TYPE_CHECKING, Final
 
 from pylinker.linker.module import HostCall, WasiCall
-from pylinker.linker.outline import WASIX
+from pylinker.runtime.outline import WASIX
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:

@@ -5,23 +5,31 @@ least recently used go first) and on disk. An entry on disk is machine code that
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
   configuration, the platform, whether waits were rewritten);
-* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, and the code): a damaged, truncated,
-  renamed or older entry is compiled anew;
+* the entry repeats that key and carries checksums of its contents: a damaged, truncated, renamed or older entry is compiled anew. They
+  tell damage, not malice: who may write the directory may run what they like;
 * a directory or file that another user owns or may write is not read (POSIX);
-* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins.
+* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
+  use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
+
+An entry is the code, for wasmtime to map it; then what the linker reads of the module, so that it is not read again; then a trailer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
+import io
 import logging
+import mmap
 import os
 import stat
+import struct
 import sys
 import tempfile
 import threading
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -29,17 +37,33 @@ import wasmtime
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.teardown import outlives_interpreter
-from pylinker.wasm import WAITS_EXPORT, FuncType, MemoryType, ModuleInfo, parse_module, rewrite_waits, trampoline_module
+from pylinker.wasm import (
+    WAITS_EXPORT,
+    FuncType,
+    ModuleInfo,
+    StoredInfo,
+    join,
+    parse_module,
+    rewrite_waits,
+    split,
+    store,
+    trampoline_module,
+)
 
 __all__ = ["Code", "CodeCache", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
-_MAGIC = b"pylinker code 2\n"
+_MAGIC = b"pylinker code 3\n"
 _REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
-_HEADER = len(_MAGIC) + 2 * _DIGEST
+_TRAILER = struct.Struct(f"=16s{_DIGEST}sQQIII")
+"""Magic, key, bytes of code, bytes of what is read, whether waits were rewritten, and the checksums of the two."""
+_CHECKSUM = struct.Struct("=I")
+"""The checksum of the trailer, behind it."""
+_END = _TRAILER.size + _CHECKSUM.size
 
 
 class Code:
@@ -60,6 +84,50 @@ class Code:
 
     def __repr__(self) -> str:
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
+
+
+class _Entry:
+    """An entry on disk whose trailer and whose read part are whole."""
+
+    __slots__ = ("code_checksum", "code_size", "path", "read", "rewritten")
+
+    def __init__(self, path: Path, code_size: int, code_checksum: int, read: bytes, *, rewritten: bool) -> None:
+        self.path = path
+        self.code_size = code_size
+        self.code_checksum = code_checksum
+        self.read = read
+        self.rewritten = rewritten
+
+    def info(self, name: str) -> ModuleInfo | None:
+        """Return what the linker reads of the module, or None if that cannot be read."""
+        try:
+            stored, outline = split(memoryview(self.read))
+            info = StoredInfo(stored, name=name)
+            adopt(info, outline)
+        except (ValueError, KeyError, TypeError, IndexError, ParseError) as error:
+            logger.warning("cache entry %s is made anew: %r", self.path, error)
+            return None
+        return info
+
+    def module(self) -> wasmtime.Module | None:
+        """Return the code, or None if it is damaged or wasmtime refuses it."""
+        try:
+            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), self.code_size, access=mmap.ACCESS_READ) as mapped:
+                checksum = zlib.crc32(mapped)
+        except (OSError, ValueError) as error:
+            logger.warning("cache entry %s: %s", self.path, error)
+            return None
+        if checksum != self.code_checksum:
+            logger.warning("cache entry %s is damaged and compiled anew", self.path)
+            return None
+        try:
+            module = wasmtime.Module.deserialize_file(engine(), os.fspath(self.path))
+        except wasmtime.WasmtimeError as error:
+            logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(self.path)  # the time of the last use: what _prune goes by
+        return module
 
 
 def default_cache_directory() -> Path | None:
@@ -106,12 +174,21 @@ class CodeCache:
         return self._parsed(_key_of(data), data, name)
 
     def _parsed(self, key: bytes, data: bytes, name: str) -> ModuleInfo:
+        info = self._known(key)
+        if info is None:
+            entry = self._read(key) or self._read(_rewritten(key))
+            info = entry.info(name) if entry is not None else None
+            info = self._know(key, info or parse_module(data, name=name))
+        return info
+
+    def _known(self, key: bytes) -> ModuleInfo | None:
         with self._lock:
             info = self._infos.get(key)
             if info is not None:
                 self._infos.move_to_end(key)
-                return info
-        info = parse_module(data, name=name)
+            return info
+
+    def _know(self, key: bytes, info: ModuleInfo) -> ModuleInfo:
         with self._lock:
             self._infos[key] = info
             while len(self._infos) > self.entries:
@@ -125,7 +202,16 @@ class CodeCache:
             if code is not None:
                 self._trampolines.move_to_end(functions)
                 return code
-        code = self.load(trampoline_module(functions), name=name)
+        # They follow from the functions, so what is on disk is found without making them.
+        key = _key_of(_trampolines_version() + repr(functions).encode())
+        entry = self._read(key)
+        module = entry.module() if entry is not None else None
+        info = entry.info(name) if entry is not None and module is not None else None
+        if info is None or module is None:
+            data = trampoline_module(functions)
+            info = parse_module(data, name=name)
+            module, _ = self._compile(key, data, info, name, rewrite=False)
+        code = Code(info, module, 0, rewritten=False)
         with self._lock:
             self._trampolines[functions] = code
             while len(self._trampolines) > self.entries:
@@ -144,18 +230,32 @@ class CodeCache:
             if known is not None:
                 self._memory.move_to_end((original, rewrite))
                 return known
-        info = self._parsed(original, data, name)
-        key, wanted = original, rewrite and _has_shared_memory(info)
-        if wanted:
-            _check_reserved(info, name)
-            key = hashlib.sha256(original + _REWRITTEN).digest()
-        module, rewritten = self._read(key) or self._compile(key, data, info, name, rewrite=wanted)
-        code = Code(info, module, len(data), rewritten=rewritten)
+        code = self._load(original, data, name, rewrite=rewrite)
         with self._lock:
             self._memory[original, rewrite] = code
             while len(self._memory) > self.entries:
                 self._memory.popitem(last=False)
         return code
+
+    def _load(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
+        info = self._known(original)
+        entry = None
+        if info is None:
+            entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
+            info = entry.info(name) if entry is not None else None
+            info = self._know(original, info or parse_module(data, name=name))
+        wanted = rewrite and _has_shared_memory(info)
+        if wanted:
+            _check_reserved(info, name)
+        key = _rewritten(original) if wanted else original
+        if entry is None or entry.path != self._path(key):
+            entry = self._read(key)
+        module = entry.module() if entry is not None else None
+        if entry is None or module is None:
+            module, rewritten = self._compile(key, data, info, name, rewrite=wanted)
+        else:
+            rewritten = entry.rewritten
+        return Code(info, module, len(data), rewritten=rewritten)
 
     def _compile(self, key: bytes, data: bytes, info: ModuleInfo, name: str, *, rewrite: bool) -> tuple[wasmtime.Module, bool]:
         changed = rewrite_waits(data, name=name, info=info) if rewrite else data
@@ -164,13 +264,13 @@ class CodeCache:
             module = wasmtime.Module(engine(), changed)
         except wasmtime.WasmtimeError as error:
             raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
-        self._write(key, module, rewritten=rewritten)
+        self._write(key, module, data, info, rewritten=rewritten)
         return module, rewritten
 
     def _path(self, key: bytes) -> Path | None:
         return self.directory / f"{key.hex()}.code" if self.directory else None
 
-    def _read(self, key: bytes) -> tuple[wasmtime.Module, bool] | None:
+    def _read(self, key: bytes) -> _Entry | None:
         path = self._path(key)
         if path is None:
             return None
@@ -178,35 +278,48 @@ class CodeCache:
             if not _is_private(path.parent.stat()):
                 logger.warning("cache directory %s is not used: others may write it", path.parent)
                 return None
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            with open(handle, "rb") as file:
-                if not _is_private(os.fstat(handle)):
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+            with open(handle, "rb", buffering=0) as file:
+                status = os.fstat(handle)
+                if not _is_private(status):
                     logger.warning("cache entry %s is not used: others may write it", path)
                     return None
-                entry = file.read()
+                entry = self._read_end(path, key, file, status.st_size)
         except FileNotFoundError:
             return None
         except OSError as error:
             logger.warning("cache entry %s: %s", path, error)
             return None
-        payload = memoryview(entry)[_HEADER:]
-        if entry[:_HEADER] != _MAGIC + key + hashlib.sha256(payload).digest():
+        if entry is None:
             logger.warning("cache entry %s is damaged and compiled anew", path)
-            return None
-        try:
-            module = wasmtime.Module.deserialize(engine(), bytes(payload[1:]))
-        except wasmtime.WasmtimeError as error:
-            logger.warning("cache entry %s is compiled anew: %s", path, _one_line(error))
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(path)  # the time of the last use: what _prune goes by
-        return module, bool(payload[0])
+        return entry
 
-    def _write(self, key: bytes, module: wasmtime.Module, *, rewritten: bool) -> None:
+    @staticmethod
+    def _read_end(path: Path, key: bytes, file: io.FileIO, size: int) -> _Entry | None:
+        """Read the trailer and the part before it; None if they are not whole."""
+        if size < _END:
+            return None
+        file.seek(size - _END)
+        end = file.read(_END)
+        trailer = end[: _TRAILER.size]
+        if len(end) != _END or _CHECKSUM.pack(zlib.crc32(trailer)) != end[_TRAILER.size :]:
+            return None
+        magic, found, code_size, read_size, rewritten, code_checksum, read_checksum = _TRAILER.unpack(trailer)
+        if (magic, found, code_size + read_size + _END) != (_MAGIC, key, size) or not code_size:
+            return None
+        file.seek(code_size)
+        read = file.read(read_size)
+        if len(read) != read_size or zlib.crc32(read) != read_checksum:
+            return None
+        return _Entry(path, code_size, code_checksum, read, rewritten=bool(rewritten))
+
+    def _write(self, key: bytes, module: wasmtime.Module, data: bytes, info: ModuleInfo, *, rewritten: bool) -> None:
         path = self._path(key)
         if path is None:
             return
-        payload = bytes([rewritten]) + module.serialize()
+        code = module.serialize()
+        read = join([store(info, data), pack(info)])
+        trailer = _TRAILER.pack(_MAGIC, key, len(code), len(read), rewritten, zlib.crc32(code), zlib.crc32(read))
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not _is_private(path.parent.stat()):
@@ -214,8 +327,7 @@ class CodeCache:
             handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
             try:
                 with open(handle, "wb") as file:
-                    file.write(_MAGIC + key + hashlib.sha256(payload).digest())
-                    file.write(payload)
+                    file.writelines((code, read, trailer, _CHECKSUM.pack(zlib.crc32(trailer))))
                 os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -242,9 +354,19 @@ class CodeCache:
                 total -= size
 
 
+def _rewritten(original: bytes) -> bytes:
+    """Return the key of a module whose waits are rewritten."""
+    return hashlib.sha256(original + _REWRITTEN).digest()
+
+
+@functools.lru_cache(maxsize=1)
+def _trampolines_version() -> bytes:
+    """Return what changes when trampolines are made in another way."""
+    return b"trampolines " + trampoline_module((("name", FuncType(("i32", "f64"), ("i64",))),))
+
+
 def _has_shared_memory(info: ModuleInfo) -> bool:
-    memories = (*(each.type for each in info.imports), *info.memories)
-    return any(isinstance(each, MemoryType) and each.limits.shared for each in memories)
+    return any(each.limits.shared for each in (*info.imported_memories, *info.memories))
 
 
 def _check_reserved(info: ModuleInfo, name: str) -> None:

@@ -13,6 +13,7 @@ from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
+from pylinker.wasm.stored import PRIVATE, StoredInfo, join, names_of, split, store
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
@@ -32,6 +33,7 @@ from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot,
 
 __all__ = [
     "PACKED_SIZES",
+    "PRIVATE",
     "WAITS_EXPORT",
     "WAITS_TABLE",
     "WAIT_TYPES",
@@ -48,6 +50,7 @@ __all__ = [
     "MemoryType",
     "ModuleInfo",
     "Reader",
+    "StoredInfo",
     "SymbolFlags",
     "TableType",
     "TagType",
@@ -58,10 +61,14 @@ __all__ = [
     "has_thread_locals",
     "has_waits_table",
     "invoker_module",
+    "join",
     "memory_shim",
+    "names_of",
     "parse_dylink",
     "parse_module",
     "rewrite_waits",
+    "split",
+    "store",
     "trampoline_module",
     "with_memory_minimum",
 ]

@@ -7,7 +7,7 @@ bodies of functions, it does not look at, and wasmtime refuses what is wrong the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pylinker.errors import ParseError
 from pylinker.wasm.constexpr import ConstExpr, read_const_expr
@@ -65,6 +65,9 @@ class ModuleInfo:
         "tables",
     )
 
+    imports: Sequence[Import]
+    exports: Mapping[str, Export]
+
     def __init__(self, parsed: _Parser) -> None:
         self.name = parsed.name
         self.module_name = parsed.module_name
@@ -106,6 +109,11 @@ class ModuleInfo:
     def imported_count(self, kind: Kind) -> int:
         """How many imports are of this kind; it is also the index of the first one defined by the module."""
         return self._imported[kind]
+
+    @property
+    def index_spaces(self) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
+        """The types of functions and globals, the initial values of the globals that it defines, and the types of tags."""
+        return self._functions, self._globals, self._global_inits, self._tags
 
     def export_type(self, export: Export) -> ExternType:
         """The type of one of the module's exports."""
