@@ -124,7 +124,7 @@ def test_a_damaged_entry_is_compiled_anew_and_replaced(tmp_path, compiled, posit
     data = bytearray(entry.read_bytes())
     _, _, size, read, *_ = trailer_of(data)
     end = len(data) - code._END
-    index = {"first": 0, "code": size // 2, "read": size + read // 2, "magic": end, "key": end + 20, "sizes": end + 50, "last": -1}[
+    places = {"first": 0, "code": size // 2, "read": size + read // 2, "magic": end, "key": end + 20, "sizes": end + 50, "last": -1}[
         position
     ]
     data[places[position]] ^= 1
