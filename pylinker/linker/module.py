@@ -19,7 +19,7 @@ from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pylinker.runtime.code import Code
+    from pylinker.runtime.code import Code, Compiled
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
 __all__ = [
@@ -241,7 +241,7 @@ class LoadedModule:
         self.place: int | None = None
         self.has_slots = False
         self.slot_base = 0
-        self.trampolines: Code | None = None
+        self.trampolines: Compiled | None = None
         self.host_handles: dict[str, int] = {}
         self._slot_of: dict[int, int] | None = None
         self._function_of: dict[int, int] | None = None

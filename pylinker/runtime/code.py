@@ -5,8 +5,8 @@ least recently used go first) and on disk. An entry on disk is machine code that
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
   configuration, the platform, whether waits were rewritten);
-* the entry repeats that key and carries checksums of its contents: a damaged, truncated, renamed or older entry is compiled anew. They
-  tell damage, not malice: who may write the directory may run what they like;
+* the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed or older entry is compiled anew. It
+  tells damage, not malice: who may write the directory may run what they like;
 * a directory or file that another user owns or may write is not read (POSIX);
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
   use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import io
 import logging
 import mmap
 import os
@@ -29,9 +28,11 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import wasmtime
 
@@ -59,44 +60,53 @@ logger = logging.getLogger("pylinker.cache")
 _MAGIC = b"pylinker code 3\n"
 _REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
-_TRAILER = struct.Struct(f"=16s{_DIGEST}sQQIII")
-"""Magic, key, bytes of code, bytes of what is read, whether waits were rewritten, and the checksums of the two."""
+_TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
+"""Magic, key, bytes of code, bytes of what is read, whether waits were rewritten."""
 _CHECKSUM = struct.Struct("=I")
-"""The checksum of the trailer, behind it."""
+"""The checksum of all that comes before it, the last of an entry."""
+_HOUR = 3600
+_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _END = _TRAILER.size + _CHECKSUM.size
 
 
-class Code:
-    """A module that was parsed and compiled: ``info`` (what the linker reads) and ``address`` (what wasmtime instantiates).
+class Compiled:
+    """A module that was compiled: ``address`` is what wasmtime instantiates."""
+
+    __slots__ = ("_module", "address")
+
+    def __init__(self, module: wasmtime.Module) -> None:
+        self._module = module
+        outlives_interpreter(module)
+        self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
+
+
+class Code(Compiled):
+    """A module that was parsed and compiled: ``info`` is what the linker reads.
 
     ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says.
     """
 
-    __slots__ = ("_module", "address", "info", "rewritten", "size")
+    __slots__ = ("info", "rewritten", "size")
 
     def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
+        super().__init__(module)
         self.info = info
         self.size = size
         self.rewritten = rewritten
-        self._module = module
-        outlives_interpreter(module)
-        self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
 
     def __repr__(self) -> str:
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
 
 
-class _Entry:
-    """An entry on disk whose trailer and whose read part are whole."""
+class _Entry(NamedTuple):
+    """An entry on disk that is whole."""
 
-    __slots__ = ("code_checksum", "code_size", "path", "read", "rewritten")
-
-    def __init__(self, path: Path, code_size: int, code_checksum: int, read: bytes, *, rewritten: bool) -> None:
-        self.path = path
-        self.code_size = code_size
-        self.code_checksum = code_checksum
-        self.read = read
-        self.rewritten = rewritten
+    path: str
+    key: bytes
+    read: bytes
+    rewritten: bool
+    used: float
+    """When it was used last (seconds since 1970), as far as the directory knows."""
 
     def info(self, name: str) -> ModuleInfo | None:
         """Return what the linker reads of the module, or None if that cannot be read."""
@@ -110,23 +120,16 @@ class _Entry:
         return info
 
     def module(self) -> wasmtime.Module | None:
-        """Return the code, or None if it is damaged or wasmtime refuses it."""
+        """Return the code, or None if wasmtime refuses it."""
         try:
-            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), self.code_size, access=mmap.ACCESS_READ) as mapped:
-                checksum = zlib.crc32(mapped)
-        except (OSError, ValueError) as error:
-            logger.warning("cache entry %s: %s", self.path, error)
-            return None
-        if checksum != self.code_checksum:
-            logger.warning("cache entry %s is damaged and compiled anew", self.path)
-            return None
-        try:
-            module = wasmtime.Module.deserialize_file(engine(), os.fspath(self.path))
+            module = wasmtime.Module.deserialize_file(engine(), self.path)
         except wasmtime.WasmtimeError as error:
             logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
             return None
-        with contextlib.suppress(OSError):
-            os.utime(self.path)  # the time of the last use: what _prune goes by
+        now = time.time()
+        if not now - _HOUR < self.used <= now:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)  # what _prune goes by
         return module
 
 
@@ -162,12 +165,14 @@ class CodeCache:
 
     def __init__(self, directory: Path | None, *, entries: int = 128, capacity: int = 1 << 30) -> None:
         self.directory = directory
+        self._directory = os.fspath(directory) if directory else ""
+        self._ahead: _Entry | None = None
         self.entries = entries
         self.capacity = capacity
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
-        self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Code] = OrderedDict()
+        self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Compiled] = OrderedDict()
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
@@ -179,6 +184,7 @@ class CodeCache:
             entry = self._read(key) or self._read(_rewritten(key))
             info = entry.info(name) if entry is not None else None
             info = self._know(key, info or parse_module(data, name=name))
+            self._ahead = entry  # the code comes next
         return info
 
     def _known(self, key: bytes) -> ModuleInfo | None:
@@ -195,7 +201,7 @@ class CodeCache:
                 self._infos.popitem(last=False)
         return info
 
-    def trampolines(self, functions: tuple[tuple[str, FuncType], ...], *, name: str) -> Code:
+    def trampolines(self, functions: tuple[tuple[str, FuncType], ...], *, name: str) -> Compiled:
         """Return the code of :func:`pylinker.wasm.trampoline_module` for these functions. Raises UnsupportedError."""
         with self._lock:
             code = self._trampolines.get(functions)
@@ -206,12 +212,10 @@ class CodeCache:
         key = _key_of(_trampolines_version() + repr(functions).encode())
         entry = self._read(key)
         module = entry.module() if entry is not None else None
-        info = entry.info(name) if entry is not None and module is not None else None
-        if info is None or module is None:
-            data = trampoline_module(functions)
-            info = parse_module(data, name=name)
-            module, _ = self._compile(key, data, info, name, rewrite=False)
-        code = Code(info, module, 0, rewritten=False)
+        if module is None:
+            module = self._compiled(trampoline_module(functions), name)
+            self._write(key, module, b"", rewritten=False)
+        code = Compiled(module)
         with self._lock:
             self._trampolines[functions] = code
             while len(self._trampolines) > self.entries:
@@ -239,7 +243,7 @@ class CodeCache:
 
     def _load(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
         info = self._known(original)
-        entry = None
+        entry, self._ahead = self._ahead, None
         if info is None:
             entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
             info = entry.info(name) if entry is not None else None
@@ -248,43 +252,43 @@ class CodeCache:
         if wanted:
             _check_reserved(info, name)
         key = _rewritten(original) if wanted else original
-        if entry is None or entry.path != self._path(key):
+        if entry is None or entry.key != key:
             entry = self._read(key)
         module = entry.module() if entry is not None else None
-        if entry is None or module is None:
-            module, rewritten = self._compile(key, data, info, name, rewrite=wanted)
-        else:
-            rewritten = entry.rewritten
-        return Code(info, module, len(data), rewritten=rewritten)
+        if entry is not None and module is not None:
+            return Code(info, module, len(data), rewritten=entry.rewritten)
+        changed = rewrite_waits(data, name=name, info=info) if wanted else data
+        module = self._compiled(changed, name)
+        self._write(key, module, join([store(info, data), pack(info)]), rewritten=changed is not data)
+        return Code(info, module, len(data), rewritten=changed is not data)
 
-    def _compile(self, key: bytes, data: bytes, info: ModuleInfo, name: str, *, rewrite: bool) -> tuple[wasmtime.Module, bool]:
-        changed = rewrite_waits(data, name=name, info=info) if rewrite else data
-        rewritten = changed is not data
+    @staticmethod
+    def _compiled(data: bytes, name: str) -> wasmtime.Module:
         try:
-            module = wasmtime.Module(engine(), changed)
+            return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
             raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
-        self._write(key, module, data, info, rewritten=rewritten)
-        return module, rewritten
 
-    def _path(self, key: bytes) -> Path | None:
-        return self.directory / f"{key.hex()}.code" if self.directory else None
+    def _path(self, key: bytes) -> str | None:
+        return f"{self._directory}/{key.hex()}.code" if self._directory else None
 
     def _read(self, key: bytes) -> _Entry | None:
         path = self._path(key)
         if path is None:
             return None
         try:
-            if not _is_private(path.parent.stat()):
-                logger.warning("cache directory %s is not used: others may write it", path.parent)
-                return None
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-            with open(handle, "rb", buffering=0) as file:
+            handle = os.open(path, _READING)
+            try:
                 status = os.fstat(handle)
+                if not _is_private(os.stat(self._directory)):
+                    logger.warning("cache directory %s is not used: others may write it", self._directory)
+                    return None
                 if not _is_private(status):
                     logger.warning("cache entry %s is not used: others may write it", path)
                     return None
-                entry = self._read_end(path, key, file, status.st_size)
+                entry = _read_entry(path, key, handle, status)
+            finally:
+                os.close(handle)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -294,46 +298,27 @@ class CodeCache:
             logger.warning("cache entry %s is damaged and compiled anew", path)
         return entry
 
-    @staticmethod
-    def _read_end(path: Path, key: bytes, file: io.FileIO, size: int) -> _Entry | None:
-        """Read the trailer and the part before it; None if they are not whole."""
-        if size < _END:
-            return None
-        file.seek(size - _END)
-        end = file.read(_END)
-        trailer = end[: _TRAILER.size]
-        if len(end) != _END or _CHECKSUM.pack(zlib.crc32(trailer)) != end[_TRAILER.size :]:
-            return None
-        magic, found, code_size, read_size, rewritten, code_checksum, read_checksum = _TRAILER.unpack(trailer)
-        if (magic, found, code_size + read_size + _END) != (_MAGIC, key, size) or not code_size:
-            return None
-        file.seek(code_size)
-        read = file.read(read_size)
-        if len(read) != read_size or zlib.crc32(read) != read_checksum:
-            return None
-        return _Entry(path, code_size, code_checksum, read, rewritten=bool(rewritten))
-
-    def _write(self, key: bytes, module: wasmtime.Module, data: bytes, info: ModuleInfo, *, rewritten: bool) -> None:
-        path = self._path(key)
-        if path is None:
+    def _write(self, key: bytes, module: wasmtime.Module, read: bytes, *, rewritten: bool) -> None:
+        directory, path = self.directory, self._path(key)
+        if directory is None or path is None:
             return
         code = module.serialize()
-        read = join([store(info, data), pack(info)])
-        trailer = _TRAILER.pack(_MAGIC, key, len(code), len(read), rewritten, zlib.crc32(code), zlib.crc32(read))
+        entry = b"".join((code, read, _TRAILER.pack(_MAGIC, key, len(code), len(read), rewritten)))
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(path.parent.stat()):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(directory.stat()):
                 return
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=directory)
             try:
                 with open(handle, "wb") as file:
-                    file.writelines((code, read, trailer, _CHECKSUM.pack(zlib.crc32(trailer))))
+                    file.write(entry)
+                    file.write(_CHECKSUM.pack(zlib.crc32(entry)))
                 os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
                 raise
-            self._prune(path.parent)
+            self._prune(directory)
         except OSError as error:
             logger.warning("cache entry %s was not written: %s", path, error)
 
@@ -352,6 +337,21 @@ class CodeCache:
             with contextlib.suppress(OSError):
                 os.unlink(path)
                 total -= size
+
+
+def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result) -> _Entry | None:
+    """Look at an entry that is open; None if it is not whole."""
+    if status.st_size < _END:
+        return None
+    with mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as whole:
+        end = len(whole) - _END
+        magic, found, code_size, read_size, rewritten = _TRAILER.unpack_from(whole, end)
+        if (magic, found, code_size + read_size) != (_MAGIC, key, end):
+            return None
+        with whole[: -_CHECKSUM.size] as summed:
+            if _CHECKSUM.pack(zlib.crc32(summed)) != mapped[-_CHECKSUM.size :]:
+                return None
+        return _Entry(path, key, mapped[code_size:end], bool(rewritten), status.st_mtime)
 
 
 def _rewritten(original: bytes) -> bytes:

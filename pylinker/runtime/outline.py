@@ -72,7 +72,7 @@ class Outline:
         parts = split(packed)
         if len(parts) != _PARTS:
             raise ValueError("not an outline")
-        head = json.loads(bytes(parts[0]))
+        head = json.loads(str(parts[0], "utf-8"))
         self.wasix: bool = head["wasix"]
         self.has_thread_locals: bool = head["has_thread_locals"]
         self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])

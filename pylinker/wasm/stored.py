@@ -136,7 +136,7 @@ class StoredInfo(ModuleInfo):
         parts = split(stored)
         if len(parts) != _PARTS:
             raise ValueError("not a stored module")
-        head = json.loads(bytes(parts[0]))
+        head = json.loads(str(parts[0], "utf-8"))
         self.name = name
         self.module_name = head["module_name"]
         self.dylink = parse_dylink(Reader(bytes(parts[1]), module=name)) if head["dynamic"] else None
