@@ -105,14 +105,14 @@ class Resolver:
         module = self._module
         resolved, modules = self._scope.resolve(module)
         module.sources = resolved.sources
-        imports = module.info.imports
+        import_at, aim_later, plt = module.info.import_at, self._plan.aim_later, module.plt
         for index, number, position in resolved.late:
-            wanted, target = imports[index], modules[number]
-            assert isinstance(wanted.type, FuncType)
-            definition = Definition(target, target.outline.export_at(position, wanted.name))
-            self._plan.aim_later(module, len(module.plt), target, position)
-            module.plt.append(PltEntry(wanted.module, wanted.name, wanted.type, definition))
-        module.special = [(index, self.source(imports[index])) for index in resolved.rest]
+            space, name, _, type_ = import_at(index)
+            target = modules[number]
+            assert isinstance(type_, FuncType)
+            aim_later(module, len(plt), target, position)
+            plt.append(PltEntry(space, name, type_, Definition(target, target.outline.export_at(position, name))))
+        module.special = [(index, self.source(import_at(index))) for index in resolved.rest]
 
     def source(self, wanted: Import) -> ImportSource:
         """Return what one import means."""

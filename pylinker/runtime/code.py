@@ -21,7 +21,6 @@ import ctypes
 import functools
 import hashlib
 import logging
-import mmap
 import os
 import stat
 import struct
@@ -341,17 +340,18 @@ class CodeCache:
 
 def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result) -> _Entry | None:
     """Look at an entry that is open; None if it is not whole."""
-    if status.st_size < _END:
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        whole = file.readall()
+    end = len(whole) - _END
+    if end < 0:
         return None
-    with mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as whole:
-        end = len(whole) - _END
-        magic, found, code_size, read_size, rewritten = _TRAILER.unpack_from(whole, end)
-        if (magic, found, code_size + read_size) != (_MAGIC, key, end):
+    magic, found, code_size, read_size, rewritten = _TRAILER.unpack_from(whole, end)
+    if (magic, found, code_size + read_size) != (_MAGIC, key, end):
+        return None
+    with memoryview(whole) as view, view[: -_CHECKSUM.size] as summed:
+        if _CHECKSUM.pack(zlib.crc32(summed)) != whole[-_CHECKSUM.size :]:
             return None
-        with whole[: -_CHECKSUM.size] as summed:
-            if _CHECKSUM.pack(zlib.crc32(summed)) != mapped[-_CHECKSUM.size :]:
-                return None
-        return _Entry(path, key, mapped[code_size:end], bool(rewritten), status.st_mtime)
+    return _Entry(path, key, whole[code_size:end], bool(rewritten), status.st_mtime)
 
 
 def _rewritten(original: bytes) -> bytes:

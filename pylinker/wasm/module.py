@@ -96,6 +96,10 @@ class ModuleInfo:
         """Whether the module has a ``dylink.0`` section."""
         return self.dylink is not None
 
+    def import_at(self, index: int) -> Import:
+        """One import, by its place in ``imports``."""
+        return self.imports[index]
+
     @property
     def imported_memories(self) -> Sequence[MemoryType]:
         """The types of the memories it imports."""

@@ -130,7 +130,7 @@ class StoredInfo(ModuleInfo):
     ValueError, or another error of their kind (KeyError, TypeError, IndexError), if they are nothing like that.
     """
 
-    __slots__ = ("_columns", "_outside", "_spaces", "_special", "_types", "export_count", "import_names")
+    __slots__ = ("_columns", "_import_names", "_outside", "_packed_types", "_spaces", "_special", "_types", "export_count")
 
     def __init__(self, stored: memoryview, *, name: str) -> None:
         parts = split(stored)
@@ -150,12 +150,11 @@ class StoredInfo(ModuleInfo):
         self.memories = tuple(memories[self._imported[Kind.MEMORY] :])
         self.tables = tuple(tables[self._imported[Kind.TABLE] :])
         self._spaces: list[str] = head["spaces"]
-        self._types: list[ExternType] = [_unpacked(each) for each in head["types"]]
-        self._special = {
-            name: (Export(name, _KINDS[kind], index), self._types[type_]) for name, (kind, index, type_) in head["special"].items()
-        }
+        self._packed_types: list[_Packed] = head["types"]
+        self._types: dict[int, ExternType] = {}
+        self._special: dict[str, tuple[int, int, int]] = head["special"]  # kind, index, type
         self._outside = parts[2]
-        self.import_names = parts[3], parts[4]
+        self._import_names = parts[3]
         self._columns = parts[4].cast("I"), parts[5].cast("I"), parts[6], parts[7].cast("I")
         self.imports = _Imports(self)
         self.exports = _Exports(self)
@@ -182,13 +181,28 @@ class StoredInfo(ModuleInfo):
     def export_type(self, export: Export) -> ExternType:
         """The type of one of the module's exports."""
         special = self._special.get(export.name)
-        return special[1] if special is not None and special[0] == export else super().export_type(export)
+        if special is not None and (special[0], special[1]) == (export.kind, export.index):
+            return self._type(special[2])
+        return super().export_type(export)
+
+    def special_export(self, name: str) -> Export | None:
+        """Return one of the exports that every module is asked for, if it has it."""
+        special = self._special.get(name)
+        return None if special is None else Export(name, _KINDS[special[0]], special[1])
+
+    def _type(self, number: int) -> ExternType:
+        type_ = self._types.get(number)
+        if type_ is None:
+            type_ = self._types[number] = _unpacked(self._packed_types[number])
+        return type_
 
     def import_at(self, index: int) -> Import:
         """One import."""
         offsets, spaces, kinds, types = self._columns
-        name = str(self.import_names[0][offsets[index] : offsets[index + 1]], "utf-8")
-        return Import(self._spaces[spaces[index]], name, _KINDS[kinds[index]], self._types[types[index]])
+        name = str(self._import_names[offsets[index] : offsets[index + 1]], "utf-8")
+        number = types[index]
+        type_ = self._types.get(number) or self._type(number)
+        return Import(self._spaces[spaces[index]], name, _KINDS[kinds[index]], type_)
 
 
 class _Imports(Sequence[Import]):
@@ -230,7 +244,10 @@ class _Exports(Mapping[str, Export]):
 
     def __getitem__(self, name: str) -> Export:
         if name in _ASKED:
-            return self._info._special[name][0]
+            export = self._info.special_export(name)
+            if export is None:
+                raise KeyError(name)
+            return export
         return self._info.all_exports()[name]
 
     def __iter__(self) -> Iterator[str]:
