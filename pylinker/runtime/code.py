@@ -113,7 +113,7 @@ class _Entry(NamedTuple):
             stored, outline = split(memoryview(self.read))
             info = StoredInfo(stored, name=name)
             adopt(info, outline)
-        except (ValueError, KeyError, TypeError, IndexError, ParseError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, ParseError) as error:
             logger.warning("cache entry %s is made anew: %r", self.path, error)
             return None
         return info

@@ -68,7 +68,7 @@ def join(parts: Sequence[bytes]) -> bytes:
 
 def split(whole: memoryview) -> list[memoryview]:
     """Return the parts; they refer to ``whole``. ValueError if they are not in it."""
-    if len(whole) < 8 or (count := _SIZE.unpack_from(whole)[0]) > len(whole) // 8:
+    if len(whole) < 8 or 8 * ((count := _SIZE.unpack_from(whole)[0]) + 1) > len(whole):
         raise ValueError("not parts")
     sizes = struct.unpack_from(f"={count}Q", whole, 8)
     start = 8 * (count + 1)
