@@ -208,7 +208,7 @@ class CodeCache:
                 self._trampolines.move_to_end(functions)
                 return code
         # They follow from the functions, so what is on disk is found without making them.
-        key = _key_of(_trampolines_version() + repr(functions).encode())
+        key = _key_of(_trampolines_version() + "".join([f"{function!r} {_shown(type_)}" for function, type_ in functions]).encode())
         entry = self._read(key)
         module = entry.module() if entry is not None else None
         if module is None:
@@ -357,6 +357,11 @@ def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result) -> _
 def _rewritten(original: bytes) -> bytes:
     """Return the key of a module whose waits are rewritten."""
     return hashlib.sha256(original + _REWRITTEN).digest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _shown(type_: FuncType) -> str:
+    return repr(type_)
 
 
 @functools.lru_cache(maxsize=1)
