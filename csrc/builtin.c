@@ -26,8 +26,7 @@ static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, si
     pl_import *import = environment;
     uint32_t value;
     uint64_t address = (uint32_t)values[1].i32;
-    const pl_extern *memory = pl_instances_memory(import->instances);
-    uint64_t size = memory != NULL ? pl_memory_size(pl_instances_context(import->instances), memory) : 0;
+    uint64_t size = pl_instances_memory_size(import->instances);
     if (address < size) {
         const uint8_t *name = pl_guest_bytes(import, address, 1);
         const uint8_t *end = memchr(name, 0, size - address < PL_NAME_LENGTH + 1 ? size - address : PL_NAME_LENGTH + 1);

@@ -1,7 +1,7 @@
 /* gate: the topology token, of which there is one at a time.
  *
  * States: open, or held under a number. Numbers only go up and are never reused, so a token that was released twice, or never given
- * out, is recognised. A token is a number and not a thread's: the parent of a spawn takes it, the child releases it.
+ * out, is recognised. A token is a number and not a thread's: whoever has the number may release it.
  *
  * Blocking: never; who wants the token tries, follows what is pending, and backs off. Memory order: acquiring sees everything done
  * before the last release (SeqCst).

@@ -219,19 +219,29 @@ static struct record *find(const pl_instances *instances, const pl_library *libr
     return record != NULL && record->library == library ? record : NULL;
 }
 
+/* Makes room for element `index` of an array of `*count` elements, the new ones zero: the array, which may have moved, or NULL, with the old
+ * one as it was, if there is no memory. */
+static void *grown(void *array, uint32_t *count, uint32_t index, size_t size) {
+    if (index < *count) {
+        return array;
+    }
+    uint32_t wanted = 2 * index + 8;
+    char *larger = realloc(array, wanted * size);
+    if (larger != NULL) {
+        memset(larger + *count * size, 0, (wanted - *count) * size);
+        *count = wanted;
+    }
+    return larger;
+}
+
 /* An empty record for a library, or NULL if there is no memory. */
 static struct record *add(pl_instances *instances, pl_library *library) {
     uint32_t place = pl_library_parts_of(library)->place;
-    if (place >= instances->capacity) {
-        uint32_t capacity = 2 * place + 8;
-        struct record *records = realloc(instances->records, capacity * sizeof *records);
-        if (records == NULL) {
-            return NULL;
-        }
-        memset(records + instances->capacity, 0, (capacity - instances->capacity) * sizeof *records);
-        instances->records = records;
-        instances->capacity = capacity;
+    struct record *records = grown(instances->records, &instances->capacity, place, sizeof *records);
+    if (records == NULL) {
+        return NULL;
     }
+    instances->records = records;
     struct record *record = instances->records + place;
     pl_library_release(record->library);
     *record = (struct record){.library = library};
@@ -370,16 +380,11 @@ static int builtin(pl_instances *instances, const pl_source *source, pl_func *re
 
 /* Each callback is one function in the group, however many libraries import it. */
 static int callback(pl_instances *instances, const pl_source *source, pl_func *result) {
-    if (source->index >= instances->callback_count) {
-        uint32_t count = 2 * source->index + 8;
-        struct callback *callbacks = realloc(instances->callbacks, count * sizeof *callbacks);
-        if (callbacks == NULL) {
-            return -1;
-        }
-        memset(callbacks + instances->callback_count, 0, (count - instances->callback_count) * sizeof *callbacks);
-        instances->callbacks = callbacks;
-        instances->callback_count = count;
+    struct callback *callbacks = grown(instances->callbacks, &instances->callback_count, source->index, sizeof *callbacks);
+    if (callbacks == NULL) {
+        return -1;
     }
+    instances->callbacks = callbacks;
     struct callback *known = instances->callbacks + source->index;
     if (known->import == NULL) {
         known->import = new_import(instances, source->handle);
@@ -455,15 +460,11 @@ void pl_instances_connect(pl_instances *instances) {
 /* Loading */
 
 static int tag(pl_instances *instances, uint32_t index, const pl_type *type, pl_extern *result, pl_failure *failure) {
-    if (index >= instances->tag_count) {
-        pl_extern *tags = realloc(instances->tags, (index + 1) * sizeof *tags);
-        if (tags == NULL) {
-            return PL_STAGE_ROOM;
-        }
-        memset(tags + instances->tag_count, 0, (index + 1 - instances->tag_count) * sizeof *tags);
-        instances->tags = tags;
-        instances->tag_count = index + 1;
+    pl_extern *tags = grown(instances->tags, &instances->tag_count, index, sizeof *tags);
+    if (tags == NULL) {
+        return PL_STAGE_ROOM;
     }
+    instances->tags = tags;
     pl_extern *known = instances->tags + index;
     if (known->kind != PL_EXTERN_TAG) {
         failure->error = pl_wasmtime.tag_new(instances->context, type, &known->of.handle);

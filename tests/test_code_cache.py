@@ -16,7 +16,7 @@ from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime import code
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.outline import pack
-from pylinker.wasm import join, parse_module, rewrite_waits, store
+from pylinker.wasm import FuncType, join, parse_module, rewrite_waits, store
 
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
 
@@ -165,7 +165,7 @@ def test_an_entry_that_wasmtime_refuses_is_compiled_anew(tmp_path, compiled):
     assert len(compiled) == 2
 
 
-def test_what_is_read_may_be_nonsense(tmp_path, compiled, caplog):
+def test_what_is_read_may_be_nonsense(tmp_path, caplog):
     """Whoever writes it runs code here anyway; but no accident, such as another version's entry, may come out as a crash."""
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
@@ -186,7 +186,6 @@ def test_what_is_read_may_be_nonsense(tmp_path, compiled, caplog):
         loaded = fresh(tmp_path).load(WASM, name="m")
         with suppress(Exception):
             loaded.info.exports.get("answer")
-    assert len(compiled) == 1  # the code was whole
     assert "is made anew" in caplog.text
 
 
@@ -290,3 +289,38 @@ def test_a_program_uses_the_cache_it_is_given(tmp_path, monkeypatch, cache):
         assert program.run() == 0
     assert not (tmp_path / "default").exists()
     assert (tmp_path / "here").exists() == bool(cache)
+
+
+def test_a_module_is_parsed_once_per_directory(tmp_path, monkeypatch):
+    first = fresh(tmp_path).load(WASM, name="m").info
+    monkeypatch.setattr(code, "parse_module", lambda *_, **__: pytest.fail("parsed again"))
+    assert fresh(tmp_path).parse(WASM, name="m").exports == first.exports
+    assert fresh(tmp_path).load(WASM, name="m").info.exports == first.exports
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_a_module_with_waits_is_parsed_once_per_directory(tmp_path, monkeypatch, rewrite):
+    fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite)
+    monkeypatch.setattr(code, "parse_module", lambda *_, **__: pytest.fail("parsed again"))
+    assert set(fresh(tmp_path).parse(WAITS, name="m").exports) == {"wait"}
+    assert fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite).rewritten == rewrite
+
+
+def test_trampolines_are_made_once_per_directory(tmp_path, monkeypatch):
+    functions = (("f", FuncType(("i32",), ())), ("g", FuncType((), ("i64",))))
+    fresh(tmp_path).trampolines(functions, name="t")
+    fresh(tmp_path).trampolines(functions[::-1], name="t")
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
+    assert fresh(tmp_path).trampolines(functions, name="t").address
+
+
+def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    data = entry.read_bytes()
+    entry.unlink()
+    entry.write_bytes(entry_with(bytes.fromhex(entry.stem), [b"", b""], data[: trailer_of(data)[2]]))
+    assert fresh(tmp_path).parse(WASM, name="m").exports
+    assert fresh(tmp_path).load(WASM, name="m").info.exports
+    assert len(compiled) == 2

@@ -5,9 +5,6 @@ The oracle is optional: ``pip install .[oracle]``.
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from toolchain import Toolchain
@@ -60,20 +57,6 @@ def test_a_run_that_hangs_is_ended(toolchain: Toolchain) -> None:
 def test_program_builds(toolchain: Toolchain, name: str) -> None:
     """Also those that no runner here runs."""
     assert (build(toolchain, name) / "main.wasm").stat().st_size
-
-
-@NEEDS_WASMER
-def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(__file__).parents[1] / "benchmarks" / "guest" / "measure.py"
-    spec = importlib.util.spec_from_file_location("measure", path)
-    assert spec is not None and spec.loader is not None
-    measure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(measure)
-    monkeypatch.setattr(measure, "runs", lambda _: [("calls",), ("dlopen", "1", "futex", "4"), ("dlsym", "1", "yield"), ("spawn", "2")])
-    results = list(measure.measure("wasmer", set()))
-    assert not [result for result in results if "failed" in result]
-    assert {result["what"] for result in results} >= {"call_indirect", "dlopen", "dlsym, new function", "spawn and join"}
-    assert all(result["operations"] > 0 and min(result["samples"]) > 0 for result in results)
 
 
 def test_every_program_has_a_case() -> None:

@@ -210,6 +210,41 @@ static void test_libraries_have_their_places(void) {
     tear_down();
 }
 
+static void test_memory_is_reached_only_inside(void) {
+    set_up();
+    CHECK(pl_instances_memory_size(instances) == 0 && pl_instances_table_size(instances) == 0);
+    CHECK(pl_instances_bytes(instances, 0, 0) == NULL && pl_instances_zero(instances, 0, 0) == -1);
+    pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0), table = handle_of(PL_EXTERN_TABLE, 0);
+    pl_instances_set_memory(instances, &memory);
+    pl_instances_set_table(instances, &table);
+    CHECK(pl_instances_memory_size(instances) == FAKE_MEMORY && pl_instances_table_size(instances) == 8);
+    CHECK(pl_instances_bytes(instances, 5, FAKE_MEMORY - 5) == fake_memory + 5);
+    CHECK(pl_instances_bytes(instances, FAKE_MEMORY, 0) == fake_memory + FAKE_MEMORY);
+    CHECK(pl_instances_bytes(instances, 5, FAKE_MEMORY - 4) == NULL && pl_instances_bytes(instances, FAKE_MEMORY + 1, 0) == NULL);
+    CHECK(pl_instances_bytes(instances, UINT64_MAX, 2) == NULL && pl_instances_bytes(instances, 2, UINT64_MAX) == NULL);
+    memset(fake_memory, 1, FAKE_MEMORY);
+    CHECK(pl_instances_zero(instances, 8, FAKE_MEMORY - 7) == -1 && fake_memory[8] == 1);
+    CHECK(pl_instances_zero(instances, 8, 3) == 0 && fake_memory[7] == 1 && fake_memory[8] == 0 && fake_memory[10] == 0 && fake_memory[11] == 1);
+    tear_down();
+}
+
+static void test_an_export_without_arguments_is_run(void) {
+    set_up();
+    pl_library *library = make_a(0);
+    pl_failure failure = {NULL, NULL};
+    CHECK(pl_instances_run(instances, library, 0, &failure) == -1); /* not loaded */
+    load(library);
+    EXPECT("new:A");
+    CHECK(pl_instances_run(instances, library, 1, &failure) == PL_OK && state() == PL_PARKED);
+    EXPECT("call:A.g()");
+    CHECK(pl_instances_run(instances, library, 2, &failure) == -1 && pl_instances_run(instances, library, 4, &failure) == -1);
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+    CHECK(pl_instances_run(instances, library, 1, &failure) > 0 && failure.trap == NULL && failure.error == NULL);
+    EXPECT("");
+    pl_library_release(library);
+    tear_down();
+}
+
 static void test_thread_local_block_is_where_the_library_says(void) {
     set_up();
     fake_module without = {.name = "W", .exports = {{"tls_init", PL_EXTERN_FUNC}}};
@@ -663,6 +698,8 @@ int main(void) {
     RUN(test_tags_and_callbacks_are_one_for_all_libraries);
     RUN(test_group_takes_from_a_library_only_what_it_lacks);
     RUN(test_libraries_have_their_places);
+    RUN(test_memory_is_reached_only_inside);
+    RUN(test_an_export_without_arguments_is_run);
     RUN(test_thread_local_block_is_where_the_library_says);
     RUN(test_known_target_is_bound_without_python);
     RUN(test_unknown_target_is_pythons);

@@ -50,6 +50,32 @@ static void test_leader_goes_through_its_steps(void) {
     tear_down(&one, 1);
 }
 
+static void test_token_and_lock_at_once_or_not_at_all(void) {
+    struct member members[2];
+    set_up_with(members, 2);
+    pl_group *self = members[0].group;
+    pl_gate *gate = pl_shared_gate(shared);
+    uint64_t token = pl_group_try_exclusive(self);
+    CHECK(token != 0 && pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
+    CHECK(pl_group_try_exclusive(members[1].group) == 0); /* the token is out */
+    CHECK(pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
+    pl_rwlock_release_write(the_lock());
+    CHECK(pl_gate_release(gate, token) == 0);
+    CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED); /* the lock is taken: the token comes back */
+    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 1);
+    pl_rwlock_release_read(the_lock());
+    CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED); /* the other is parked, and behind */
+    CHECK(pl_group_try_exclusive(members[1].group) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
+    token = pl_group_try_exclusive(members[1].group);
+    CHECK(token != 0);
+    pl_rwlock_release_write(the_lock());
+    CHECK(pl_gate_release(gate, token) == 0);
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    tear_down(members, 2);
+}
+
 static void test_parked_group_holds_nobody_up_and_replays_before_it_runs(void) {
     struct member members[2];
     set_up_with(members, 2);
@@ -435,6 +461,7 @@ int main(void) {
     RUN(test_new_linker_has_nothing_pending);
     RUN(test_new_group_is_parked_and_has_everything);
     RUN(test_leader_goes_through_its_steps);
+    RUN(test_token_and_lock_at_once_or_not_at_all);
     RUN(test_parked_group_holds_nobody_up_and_replays_before_it_runs);
     RUN(test_leader_catches_up_first);
     RUN(test_leader_that_cannot_catch_up_cancels);

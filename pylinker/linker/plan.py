@@ -223,7 +223,8 @@ class LoadPlan:
             Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
             if not undefined:
                 self._write_down(module)
-                scope.become_ready(module)
+                if module is not self.new[-1]:
+                    scope.become_ready(module)
             module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))

@@ -1,4 +1,4 @@
-"""A group that is about to exist: what the parent of a thread hands to the child."""
+"""A group that is about to exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PreparedInstanceGroup"]
 
 
 class PreparedInstanceGroup:
-    """Holds the topology token for the child: taken by the parent, released by whoever creates or abandons the group.
+    """Holds the topology token, so that nothing changes until the group is created or abandoned; either releases it.
 
     ``wants_stack``: the group gets a stack of its own. A guest that starts threads itself brings one, and may say where it ends:
     ``stack_top``, 0 if it has not said.

@@ -53,10 +53,12 @@ class Scope:
         local = [module for module in reached if module not in known]
         self._modules = [*state.global_scope, *local]
         self._candidates = Candidates(bytearray(b"".join((packed, *[module.candidate for module in local]))))
-        self._numbers = {module: len(known) + number for number, module in enumerate(local)}
+        self._numbers: dict[LoadedModule, int] | None = None
 
     def become_ready(self, module: LoadedModule) -> None:
         """Let modules that come later import from this one directly."""
+        if self._numbers is None:
+            self._numbers = {each: number for number, each in enumerate(self._modules)}
         number = self._numbers.get(module)
         if number is not None:
             self._candidates.set(number, module.candidate)

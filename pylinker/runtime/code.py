@@ -52,11 +52,11 @@ from pylinker.wasm import (
     trampoline_module,
 )
 
-__all__ = ["Code", "CodeCache", "default_cache_directory"]
+__all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
-_MAGIC = b"pylinker code 3\n"
+_MAGIC = b"pylinker code 4\n"
 _REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
 _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
@@ -243,9 +243,11 @@ class CodeCache:
     def _load(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
         info = self._known(original)
         entry, self._ahead = self._ahead, None
+        readable = True
         if info is None:
             entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
             info = entry.info(name) if entry is not None else None
+            readable = entry is None or info is not None
             info = self._know(original, info or parse_module(data, name=name))
         wanted = rewrite and _has_shared_memory(info)
         if wanted:
@@ -253,6 +255,8 @@ class CodeCache:
         key = _rewritten(original) if wanted else original
         if entry is None or entry.key != key:
             entry = self._read(key)
+        elif not readable:
+            entry = None  # so that it is replaced
         module = entry.module() if entry is not None else None
         if entry is not None and module is not None:
             return Code(info, module, len(data), rewritten=entry.rewritten)

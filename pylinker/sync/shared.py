@@ -141,8 +141,8 @@ class LinkerShared(Generic[S, Op]):
     def write_linker_state_blocking_holding_topology(self, topology: TopologyToken) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the lock for writing, waiting for it blindly, for a caller that holds the token.
 
-        For the child of a spawn: it is no group yet, so nobody at a barrier waits for it. Returns token and guard; release the guard first.
-        InternalError if the token is not out.
+        For a thread that makes a new group: it is parked, or no group's, so nobody at a barrier waits for it. Returns token and guard;
+        release the guard first. InternalError if the token is not out.
         """
         self._check_topology(topology)
         return topology, self._blocking_write(topology)

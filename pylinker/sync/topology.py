@@ -19,8 +19,8 @@ __all__ = ["TopologyCoordinator", "TopologyToken"]
 class TopologyToken:
     """The right to change the topology; there is at most one at a time.
 
-    It belongs to whoever has the object and may be handed to another thread: the parent of a spawn takes it and the child releases it. It
-    is released exactly once, after the guards that were taken under it. As a context manager it releases itself. ``number`` only goes up.
+    It belongs to whoever has the object, and may be handed to another thread. It is released exactly once, after the guards that were taken
+    under it. As a context manager it releases itself. ``number`` only goes up.
     """
 
     __slots__ = ("_shared", "guards", "number")
