@@ -249,12 +249,12 @@ class InstanceGroup:
     def relocate(self, module: LoadedModule) -> None:
         """Apply a module's relocations. Runs guest code of the module."""
         for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
-            if name in module.info.exports:
+            if name in module.info.private:
                 self._run(module, name)
 
     def construct(self, module: LoadedModule) -> None:
         """Run a module's constructors."""
-        exports = module.info.exports
+        exports = module.info.private
         if not ("_initialize" in exports and self._run(module, "_initialize")) and "__wasm_call_ctors" in exports:
             self._run(module, "__wasm_call_ctors")
 

@@ -144,11 +144,11 @@ def _roles(module: LoadedModule) -> dict[str, int]:
 
     if module.is_main:
         for role, name, kind in (("memory", "memory", Kind.MEMORY), ("table", "__indirect_function_table", Kind.TABLE)):
-            export = info.exports.get(name)
+            export = info.private.get(name)
             if export is not None and export.kind is kind:
                 roles[role] = position(name)
     for role, name in (("stack_pointer", "__stack_pointer"), ("tls_base", "__tls_base")):
-        export = info.exports.get(name)
+        export = info.private.get(name)
         if export is not None and export.kind is Kind.GLOBAL and info.export_type(export) == _MUTABLE_ADDRESS:
             roles[role] = position(name)
     if module.makes_thread_locals:

@@ -13,10 +13,11 @@ from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
-from pylinker.wasm.stored import PRIVATE, StoredInfo, join, names_of, split, store
+from pylinker.wasm.stored import StoredInfo, join, names_of, split, store
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
+    PRIVATE,
     Export,
     ExternType,
     FuncType,

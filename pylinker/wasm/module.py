@@ -13,7 +13,7 @@ from pylinker.errors import ParseError
 from pylinker.wasm.constexpr import ConstExpr, read_const_expr
 from pylinker.wasm.dylink import DylinkInfo, parse_dylink
 from pylinker.wasm.reader import Reader, Section, quoted, sections
-from pylinker.wasm.types import Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
+from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
 from pylinker.wasm.typesection import (
     read_global_type,
     read_memory_type,
@@ -38,7 +38,7 @@ class ModuleInfo:
     Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``, ``exports``
     (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or None) and ``start_body``
     (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines
-    itself, without imported ones), ``element_slots``.
+    itself, without imported ones), ``private`` (those exports that belong to the module itself, by name), ``element_slots``.
 
     ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
     active segment, position of the function in it). The first place counts.
@@ -60,6 +60,7 @@ class ModuleInfo:
         "memories",
         "module_name",
         "name",
+        "private",
         "start",
         "start_body",
         "tables",
@@ -73,6 +74,7 @@ class ModuleInfo:
         self.module_name = parsed.module_name
         self.imports = tuple(parsed.imports)
         self.exports = parsed.exports
+        self.private = {name: parsed.exports[name] for name in PRIVATE if name in parsed.exports}
         self.dylink = parsed.dylink
         self.start = parsed.start
         self.start_body = parsed.start_body

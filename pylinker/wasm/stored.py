@@ -19,36 +19,11 @@ from typing import Any, overload
 from pylinker.wasm.dylink import parse_dylink
 from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader, sections
-from pylinker.wasm.types import Export, ExternType, FuncType, GlobalType, Import, Kind, Limits, MemoryType, TableType, TagType
+from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, Limits, MemoryType, TableType, TagType
 from pylinker.wasm.waits import WAITS_EXPORT
 from pylinker.wasm.writer import module, section
 
-__all__ = ["PRIVATE", "StoredInfo", "join", "names_of", "split", "store"]
-
-PRIVATE = frozenset(
-    {
-        "_initialize",
-        "_start",
-        "__indirect_function_table",
-        "__memory_base",
-        "__stack_pointer",
-        "__table_base",
-        "__tls_align",
-        "__tls_base",
-        "__tls_size",
-        "__wasi_init_tp",
-        "__wasix_init_tls",
-        "__wasm_apply_data_relocs",
-        "__wasm_apply_global_relocs",
-        "__wasm_apply_tls_relocs",
-        "__wasm_call_ctors",
-        "__wasm_init_memory",
-        "__wasm_init_tls",
-        "memory",
-        "wasi_thread_start",
-    }
-)
-"""Exports that belong to a module's own life and are no symbols (tool-conventions, DynamicLinking.md, and what wasm-ld exports)."""
+__all__ = ["StoredInfo", "join", "names_of", "split", "store"]
 
 _ASKED = PRIVATE | {WAITS_EXPORT}
 _KINDS = tuple(Kind)
@@ -156,6 +131,7 @@ class StoredInfo(ModuleInfo):
         self._outside = parts[2]
         self._import_names = parts[3]
         self._columns = parts[4].cast("I"), parts[5].cast("I"), parts[6], parts[7].cast("I")
+        self.private = {name: Export(name, _KINDS[kind], index) for name, (kind, index, _) in self._special.items() if name in PRIVATE}
         self.imports = _Imports(self)
         self.exports = _Exports(self)
 

@@ -70,6 +70,7 @@ def test_exports_are_the_same(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
         assert stored.exports.get(name) == export
         assert (name in stored.exports) == (name in read.exports)
         assert export is None or stored.export_type(export) == read.export_type(export)
+    assert stored.private == read.private
     assert len(stored.exports) == len(read.exports)
     assert list(stored.exports.items()) == list(read.exports.items())
     assert [stored.export_type(each) for each in read.exports.values()] == [read.export_type(each) for each in read.exports.values()]
