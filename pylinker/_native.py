@@ -69,6 +69,7 @@ __all__ = [
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_RESOLUTION",
     "WASI_WRITE",
     "WASI_YIELD",
     "WOKEN",
@@ -119,6 +120,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "host_function_count",
     "ignore_epoch",
     "imports_of",
     "install_callbacks",
@@ -135,6 +137,7 @@ __all__ = [
     "pack_source",
     "register_host",
     "release_host",
+    "same_function",
     "set_types",
     "sizes",
     "start_thread",
@@ -271,6 +274,11 @@ def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     handle = handle or new_handle()
     _host_functions[handle] = function
     return handle
+
+
+def host_function_count() -> int:
+    """Return how many Python functions are registered, of all programs."""
+    return len(_host_functions)
 
 
 def release_host(handle: int) -> None:
@@ -467,7 +475,7 @@ def nanoseconds(timeout: float | None) -> int:
         return -1
     if not timeout >= 0:
         raise ValueError(f"timeout={timeout}: give seconds, or None for no timeout")
-    return min(int(timeout * 1e9), 1 << 62)
+    return int(min(timeout * 1e9, 1 << 62))
 
 
 class Shared:
@@ -579,6 +587,13 @@ class Shared:
     def applied_by_all(self) -> int:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
+
+    @property
+    def applied(self) -> set[int]:
+        """The newest operations that the living groups have replayed, under the lock."""
+        capacity = self.num_groups
+        numbers = ffi.new("uint64_t[]", capacity)
+        return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
 
 
 class Participant(Protocol):
@@ -835,6 +850,7 @@ WASI_PLAIN: int = lib.PL_WASI_PLAIN
 WASI_POLL: int = lib.PL_WASI_POLL
 WASI_READ: int = lib.PL_WASI_READ
 WASI_CLOCK: int = lib.PL_WASI_CLOCK
+WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
 WASI_YIELD: int = lib.PL_WASI_YIELD
 WASI_WRITE: int = lib.PL_WASI_WRITE
 
@@ -850,6 +866,10 @@ class WasiProcess:
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)
+
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
+        return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
     def provide(self, index: int, type_address: int, kind: int) -> None:
         """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""
@@ -982,6 +1002,11 @@ def table_size(context: Context, table: Extern) -> int:
 def table_grow(context: Context, table: Extern, delta: int) -> None:
     """Add ``delta`` null slots; raises :class:`Failure` past the table's maximum."""
     _check(lib.pl_table_grow(context, _handle(table, EXTERN_TABLE), delta))
+
+
+def same_function(one: Func, other: Func) -> bool:
+    """Whether two are one function of one store."""
+    return bytes(ffi.buffer(one)) == bytes(ffi.buffer(other))
 
 
 def table_get(context: Context, table: Extern, index: int) -> Func | None:
@@ -1280,7 +1305,8 @@ class Library:
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. The caller keeps the code.
+    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
+    trampolines, the module's memory base and size, table base and size. The caller keeps the code.
     """
 
     def __init__(
@@ -1296,6 +1322,7 @@ class Library:
         place: int,
         handles: Sequence[int],
         rewritten: bool,
+        reuse: tuple[int, int, int, int, int, int] | None = None,
     ) -> None:
         self.handles = handles
         self._shape = shape
@@ -1313,6 +1340,8 @@ class Library:
             parts.slot_base = slot_base
         parts.place = place
         parts.rewritten = rewritten
+        if reuse is not None:
+            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
@@ -1416,6 +1445,10 @@ class Log:
     def forget(self, number: int) -> None:
         """Drop all operations up to ``number``."""
         lib.pl_log_forget(self.pointer, number)
+
+    def erase(self, number: int) -> None:
+        """Drop one operation; it does nothing from now on but ask for the size of its table."""
+        lib.pl_log_erase(self.pointer, number)
 
 
 class Instances:

@@ -4,7 +4,7 @@
 status                              meaning
 ==================================  ===========================================================
 the program's own                   ``run``: the program ended by itself
-1                                   ``ldd``: something is missing; ``bench``: a benchmark failed or the extra is missing
+1                                   ``ldd``: something is missing; ``bench``: what is wrong was found, or the extra is missing
 2                                   wrong usage
 70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
 127                                 a module or symbol is missing, malformed or does not fit

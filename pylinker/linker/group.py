@@ -115,6 +115,10 @@ class InstanceGroup:
         """Say which error number WASI calls of the program give for a pointer out of the memory."""
         self._wasi.native.set_fault(number)
 
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the program (nanoseconds, modulo 2^64), for all its threads. False: there is no such clock."""
+        return self._wasi.native.set_clock(clock, now)
+
     @property
     def memory(self) -> Extern:
         """The program's memory; NotDynamicError if the main module keeps it to itself."""

@@ -25,6 +25,7 @@ from pylinker.errors import (
     SynchronizationAborted,
 )
 from pylinker.linker.closures import Closures
+from pylinker.linker.compaction import redundant
 from pylinker.linker.context import LinkContext
 from pylinker.linker.destructors import Destructors
 from pylinker.linker.dlfcn import (
@@ -127,6 +128,7 @@ class Linker:
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
         self.context = LinkContext(LinkerShared.new(self.state), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.context.shared.log.redundant = redundant
         self.symbols = Symbols(self.context, bind_now=bind_now)
         self.locator = locator
         self.bind_now = bind_now

@@ -55,7 +55,7 @@ class LoadPlan:
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
-    ``pointers`` (to functions of the program's user).
+    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -67,6 +67,7 @@ class LoadPlan:
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
+        self.permanent = False
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
@@ -233,7 +234,7 @@ class LoadPlan:
     def _write_down(self, module: LoadedModule) -> None:
         """Make the record from which all groups instantiate a new module."""
         module.place = self.state.take_place()
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, reusable=not self.permanent)
         module.address = module.native.address
 
     def _aim(self) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -48,6 +49,9 @@ __all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
+_LEGACY = "legacy_exceptions feature required"
+_ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
+
 _MAGIC = b"pylinker code 3\n"
 _REWRITTEN = b"waits 1"
 _TRAMPOLINES = b"trampolines 1\0"  # no module begins with that
@@ -59,12 +63,14 @@ _FORMAT = f"{SUMMARY_FORMAT}, {sys.implementation.cache_tag}".encode()
 
 
 class Compiled:
-    """A module that was compiled: ``address`` is what wasmtime instantiates."""
+    """A module that was compiled: ``address`` is what wasmtime instantiates, ``number`` is never another's."""
 
-    __slots__ = ("_module", "address")
+    __slots__ = ("_module", "address", "number")
+    _numbers = itertools.count(1)
 
     def __init__(self, module: wasmtime.Module) -> None:
         self._module = module
+        self.number = next(self._numbers)
         outlives_interpreter(module)
         self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
 
@@ -183,8 +189,8 @@ class CodeCache:
     def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
         """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
 
-        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds; may take seconds for a
-        large one.
+        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds, or uses what wasmtime
+        has not; may take seconds for a large one.
         """
         original = _key_of(data)
         with self._lock:
@@ -239,7 +245,12 @@ class CodeCache:
         try:
             return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
-            raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
+            text = _one_line(error)
+            if _LEGACY in text:
+                raise UnsupportedError(
+                    f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name
+                ) from error
+            raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
 
     def _path(self, key: bytes) -> str | None:
         return os.path.join(self.directory, f"{key.hex()}.code") if self.directory else None
