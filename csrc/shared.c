@@ -242,6 +242,16 @@ uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
     return oldest;
 }
 
+size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity) {
+    size_t count = 0;
+    for (const pl_group *group = shared->first; group != NULL && count < capacity; group = group->next) {
+        if (pl_safepoint_state(group->safepoint) != PL_DEAD) {
+            numbers[count++] = pl_receiver_taken(group->operations);
+        }
+    }
+    return count;
+}
+
 pl_safepoint *pl_group_safepoint(pl_group *group) {
     return group->safepoint;
 }

@@ -112,6 +112,8 @@ void pl_group_free(pl_group *group);
 size_t pl_group_count(const pl_shared *shared);
 /* The oldest operation that some living group has yet to replay, less one: logs may forget everything up to it. Needs a read lock. */
 uint64_t pl_shared_applied_by_all(const pl_shared *shared);
+/* The newest operation that each living group has replayed, of at most `capacity` groups; answers how many. Needs a read lock. */
+size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity);
 pl_safepoint *pl_group_safepoint(pl_group *group);
 uint64_t pl_group_arrived(const pl_group *group);
 uint64_t pl_group_applied(const pl_group *group);

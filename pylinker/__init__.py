@@ -6,7 +6,7 @@
     foo = pylinker.CDLL("libfoo.so", library_path=["lib"])
     foo.add(1, 2)
 
-``docs/design.md`` tells how it works.
+``docs/linking.md`` tells how it works.
 """
 
 import logging
@@ -33,6 +33,7 @@ from pylinker.errors import (
     SignatureMismatchError,
     SymbolNotFoundError,
     SynchronizationAborted,
+    TimeoutExpired,
     UndefinedSymbol,
     UndefinedSymbolError,
     UnsupportedError,
@@ -92,6 +93,7 @@ __all__ = [
     "SymbolInfo",
     "SymbolNotFoundError",
     "SynchronizationAborted",
+    "TimeoutExpired",
     "UndefinedSymbol",
     "UndefinedSymbolError",
     "UnsupportedError",

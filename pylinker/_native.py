@@ -69,6 +69,7 @@ __all__ = [
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_RESOLUTION",
     "WASI_WRITE",
     "WASI_YIELD",
     "WOKEN",
@@ -121,6 +122,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "host_function_count",
     "ignore_epoch",
     "imports_of",
     "install_callbacks",
@@ -137,6 +139,7 @@ __all__ = [
     "pack_source",
     "register_host",
     "release_host",
+    "same_function",
     "set_types",
     "sizes",
     "start_thread",
@@ -273,6 +276,11 @@ def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     handle = handle or new_handle()
     _host_functions[handle] = function
     return handle
+
+
+def host_function_count() -> int:
+    """Return how many Python functions are registered, of all programs."""
+    return len(_host_functions)
 
 
 def release_host(handle: int) -> None:
@@ -469,7 +477,7 @@ def nanoseconds(timeout: float | None) -> int:
         return -1
     if not timeout >= 0:
         raise ValueError(f"timeout={timeout}: give seconds, or None for no timeout")
-    return min(int(timeout * 1e9), 1 << 62)
+    return int(min(timeout * 1e9, 1 << 62))
 
 
 class Shared:
@@ -592,6 +600,13 @@ class Shared:
     def applied_by_all(self) -> int:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
+
+    @property
+    def applied(self) -> set[int]:
+        """The newest operations that the living groups have replayed, under the lock."""
+        capacity = self.num_groups
+        numbers = ffi.new("uint64_t[]", capacity)
+        return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
 
 
 class Trace:
@@ -873,6 +888,7 @@ WASI_PLAIN: int = lib.PL_WASI_PLAIN
 WASI_POLL: int = lib.PL_WASI_POLL
 WASI_READ: int = lib.PL_WASI_READ
 WASI_CLOCK: int = lib.PL_WASI_CLOCK
+WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
 WASI_YIELD: int = lib.PL_WASI_YIELD
 WASI_WRITE: int = lib.PL_WASI_WRITE
 
@@ -888,6 +904,10 @@ class WasiProcess:
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)
+
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
+        return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
     def provide(self, index: int, type_address: int, kind: int) -> None:
         """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""
@@ -1020,6 +1040,11 @@ def table_size(context: Context, table: Extern) -> int:
 def table_grow(context: Context, table: Extern, delta: int) -> None:
     """Add ``delta`` null slots; raises :class:`Failure` past the table's maximum."""
     _check(lib.pl_table_grow(context, _handle(table, EXTERN_TABLE), delta))
+
+
+def same_function(one: Func, other: Func) -> bool:
+    """Whether two are one function of one store."""
+    return bytes(ffi.buffer(one)) == bytes(ffi.buffer(other))
 
 
 def table_get(context: Context, table: Extern, index: int) -> Func | None:
@@ -1166,17 +1191,24 @@ def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -
 
 
 class Names:
-    """The names of a module's exports, or of its imports, in their order, as C reads them."""
+    """The names of a module's exports, or of its imports, in their order, as C reads them.
+
+    ``text`` has one after the other, ``offsets`` (uint32) where each begins and the last ends. ValueError if they do not fit.
+    """
 
     __slots__ = ("_offsets", "_text", "count", "offsets", "text")
 
-    def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode() for name in names]
-        self.count = len(encoded)
-        self._text = b"".join(encoded) + b"\0"
-        self._offsets = array.array("I", itertools.accumulate(map(len, encoded), initial=0))
-        self.text = ffi.from_buffer("char[]", self._text)
-        self.offsets = ffi.from_buffer("uint32_t[]", self._offsets)
+    def __init__(self, text: memoryview, offsets: memoryview) -> None:
+        self._text, self._offsets = text, offsets.cast("I")
+        self.count = len(self._offsets) - 1
+        self.text = ffi.from_buffer("char[]", text)
+        self.offsets = ffi.from_buffer("uint32_t[]", offsets)
+        if self.count < 0 or not lib.pl_symbols_fit(self.offsets, self.count, len(text)):
+            raise ValueError("names do not fit")
+
+    def __iter__(self) -> Iterator[str]:
+        text, offsets = bytes(self._text), self._offsets
+        return (text[begin:end].decode() for begin, end in itertools.pairwise(offsets))
 
 
 SOURCE = struct.Struct("=IIqQQQ")
@@ -1215,8 +1247,8 @@ NO_SLOT: int = lib.PL_NO_SLOT
 
 SYMBOL = struct.Struct("=IIIII4xQ")
 """A ``pl_symbol``: position, kind, slot, value, relative, type."""
-WANTED = struct.Struct("=I4xQ")
-"""A ``pl_wanted``: kind, type."""
+WANTED = struct.Struct("=IIQ")
+"""A ``pl_wanted``: kind, the first import that is the same, type."""
 CANDIDATE = struct.Struct("=QQIIII")
 """A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
 assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
@@ -1225,54 +1257,60 @@ lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.ur
 
 
 class Symbols:
-    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records."""
+    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records.
+
+    Functions have the number in ``types`` of their type. ValueError if the records say what cannot be.
+    """
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
 
-    def __init__(self, names: Names, symbols: bytes, wanted_names: Names, wanted: bytes) -> None:
+    def __init__(self, names: Names, symbols: memoryview, wanted_names: Names, wanted: memoryview, types: Sequence[int]) -> None:
         self._kept = names, wanted_names
         self._wanted_count = wanted_names.count
         parts = ffi.new("pl_symbols_parts *")
-        parts.names, parts.offsets = names.text, names.offsets
+        parts.names, parts.offsets, parts.name_count = names.text, names.offsets, names.count
         parts.wanted_names, parts.wanted_offsets = wanted_names.text, wanted_names.offsets
         packed, packed_wanted = ffi.from_buffer(symbols), ffi.from_buffer(wanted)
         parts.symbols, parts.symbol_count = ffi.cast("pl_symbol *", packed), len(symbols) // SYMBOL.size
         parts.wanted, parts.wanted_count = ffi.cast("pl_wanted *", packed_wanted), wanted_names.count
+        numbers = ffi.new("uint64_t[]", types)
+        parts.types, parts.type_count = numbers, len(types)
+        if len(wanted) != wanted_names.count * WANTED.size or not lib.pl_symbols_check(parts):
+            raise ValueError("not the symbols of a module")
         self.pointer = ffi.gc(lib.pl_symbols_new(parts), lib.pl_symbols_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a module's symbols")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
-    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolution:
-        """Decide the imports of the module, whose bases are given, as far as that goes by name and type alone."""
+    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
+        """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
-        sources = ffi.new("pl_source[]", count)
-        room = ffi.new("uint32_t[]", 3 * count + scope.count)
-        result = ffi.new("pl_resolution *", (sources, room, room + count, room + 2 * count, room + 3 * count, 0, 0, 0))
+        resolved = ffi.new("pl_resolved *")
+        sources = resolved.sources = ffi.new("pl_source[]", count)
+        numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
+        resolved.used = numbers + count
+        late = resolved.late = ffi.new("pl_late[]", count)
         scope.stamp += 1
-        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, result)
-        unpack, late = ffi.unpack, result.late_count
-        return Resolution(
+        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
+        left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
+        return Resolved(
             sources,
-            unpack(result.rest, result.rest_count) if result.rest_count else (),
-            unpack(result.late, late) if late else (),
-            unpack(result.late_from, late) if late else (),
-            unpack(result.used, result.used_count) if result.used_count else (),
+            ffi.unpack(numbers, left) if left else (),
+            [(each.index, each.number, each.position) for each in late[0:late_count]] if late_count else (),
+            ffi.unpack(resolved.used, used) if used else (),
         )
 
 
-class Resolution(NamedTuple):
-    """What became of a module's imports.
+class Resolved(NamedTuple):
+    """What the core found out about the imports of a module (``pl_resolved``).
 
-    ``sources`` has one for each; ``rest`` are the indexes of those that are not decided, ``late`` of those that are bound late, in the
-    order of their trampolines, ``late_from`` the numbers of the modules that define these, ``used`` those of all modules that imports were
-    found in.
+    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, those bound late: the index of the import, the number
+    of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports were found in.
     """
 
     sources: Sources
     rest: Sequence[int]
-    late: Sequence[int]
-    late_from: Sequence[int]
+    late: Sequence[tuple[int, int, int]]
     used: Sequence[int]
 
 
@@ -1334,7 +1372,8 @@ class Library:
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. The caller keeps the code.
+    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
+    trampolines, the module's memory base and size, table base and size. The caller keeps the code.
     """
 
     def __init__(
@@ -1350,6 +1389,7 @@ class Library:
         place: int,
         handles: Sequence[int],
         rewritten: bool,
+        reuse: tuple[int, int, int, int, int, int] | None = None,
     ) -> None:
         self.handles = handles
         self._shape = shape
@@ -1367,6 +1407,8 @@ class Library:
             parts.slot_base = slot_base
         parts.place = place
         parts.rewritten = rewritten
+        if reuse is not None:
+            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
@@ -1470,6 +1512,10 @@ class Log:
     def forget(self, number: int) -> None:
         """Drop all operations up to ``number``."""
         lib.pl_log_forget(self.pointer, number)
+
+    def erase(self, number: int) -> None:
+        """Drop one operation; it does nothing from now on but ask for the size of its table."""
+        lib.pl_log_erase(self.pointer, number)
 
 
 class Instances:

@@ -25,6 +25,7 @@ from pylinker.errors import (
     SynchronizationAborted,
 )
 from pylinker.linker.closures import Closures
+from pylinker.linker.compaction import redundant
 from pylinker.linker.context import LinkContext
 from pylinker.linker.debug import LIBS
 from pylinker.linker.destructors import Destructors
@@ -129,6 +130,7 @@ class Linker:
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
         self.context = LinkContext(LinkerShared.new(self.state, trace), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.context.shared.log.redundant = redundant
         self.symbols = Symbols(self.context, bind_now=bind_now)
         self.locator = locator
         self.bind_now = bind_now
@@ -478,7 +480,7 @@ class Linker:
     def _meet_memory(self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int) -> None:
         """Grow the memory, of ``size`` bytes or more, to the minimum that modules import; what is added is theirs to be placed in."""
         for module in modules:
-            for memory in module.outline.memories:
+            for memory in module.info.imported_memories:
                 if memory.limits.shared != group.memory_is_shared:
                     raise SignatureMismatchError(
                         module=module.name,

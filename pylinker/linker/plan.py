@@ -56,7 +56,7 @@ class LoadPlan:
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
-    ``pointers`` (to functions of the program's user).
+    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -68,6 +68,8 @@ class LoadPlan:
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
+        self.permanent = False
+        self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
@@ -84,7 +86,16 @@ class LoadPlan:
                 self._added.append(root)
         queue = deque(dict.fromkeys(found))
         seen = set(queue)
+        depth, left = 0, len(queue)  # how many are as deep as the next one
         while queue:
+            if not left:
+                depth, left = depth + 1, len(queue)
+                if depth > self.state.limits.needed_depth:
+                    raise LimitError(
+                        f"{queue[0].name}: libraries need each other in a chain of more than {self.state.limits.needed_depth}",
+                        module=queue[0].name,
+                    )
+            left -= 1
             module = queue.popleft()
             self.scope.append(module)
             if module not in self.state.known and module.info.dylink is not None:
@@ -228,7 +239,8 @@ class LoadPlan:
             module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
-        self._aim()
+        for module, index, target, position in self._aims:
+            module.native.aim(index, target.native, position)
         if wants_loads():
             tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
@@ -236,22 +248,18 @@ class LoadPlan:
     def _write_down(self, module: LoadedModule) -> None:
         """Make the record from which all groups instantiate a new module."""
         module.place = self.state.take_place()
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, reusable=not self.permanent)
         module.address = module.native.address
 
-    def _aim(self) -> None:
-        """Let the trampolines lead to what was found."""
-        for module in self.new:
-            for index, entry in enumerate(module.plt):
-                if entry.definition is not None:
-                    target, export = entry.definition
-                    module.native.aim(index, target.native, target.outline.positions[export.name])
+    def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
+        """Let a trampoline lead to an export of another module as soon as both have their records."""
+        self._aims.append((module, index, target, position))
 
     def _table_size(self) -> int:
         """Return how large the table must be: for what was given out, and for what the modules say they import."""
         wanted = self.state.table.size
         for module in self.new:
-            for table in module.outline.tables:
+            for table in module.info.imported_tables:
                 if table.limits.minimum > wanted:
                     wanted = table.limits.minimum
                     if wanted > self.state.limits.table:

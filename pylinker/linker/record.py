@@ -60,14 +60,19 @@ _ONE_ADDRESS = FuncType(("i32",), ())
 _NOTHING = FuncType((), ())
 
 
-def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls) -> _native.Library:
-    """Return what the core instantiates a module from, its sources being decided and all that they name made already."""
+def native_library(
+    module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, *, reusable: bool
+) -> _native.Library:
+    """Return what the core instantiates a module from, its sources being decided and all that they name made already.
+
+    ``reusable`` says that it may be unloaded, so that its instance is to be used again if it can be.
+    """
     handles: list[int] = []
-    trampolines, resolver = 0, 0
+    trampolines, trampolines_number, resolver = 0, 0, 0
     if module.plt:
         functions = tuple([(entry.name, entry.type) for entry in module.plt])
         module.trampolines = cache.trampolines(functions, name=f"trampolines of {module.name}")
-        trampolines = module.trampolines.address
+        trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
         resolver = _native.register_host(host_calls(module, "resolve"))
         handles.append(resolver)
 
@@ -99,6 +104,11 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         place=_place(module),
         handles=handles,
         rewritten=module.code.rewritten,
+        reuse=(
+            (module.code.number, trampolines_number, module.memory_base, module.memory_size, module.table_base, module.table_size)
+            if reusable and outline.reusable and module.memory_reserved
+            else None
+        ),
     )
 
 
@@ -110,7 +120,7 @@ def _place(module: LoadedModule) -> int:
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
     if isinstance(source, Direct):
         module, export = source.definition
-        return pack_source(Source.EXPORT, module.outline.positions[export.name], library=module.native)
+        return pack_source(Source.EXPORT, module.outline.position(export.name), library=module.native)
     if isinstance(source, Cell):
         return pack_source(Source.CELL, value=source.value)
     if isinstance(source, Plt):
@@ -139,23 +149,23 @@ def _new_shape(module: LoadedModule) -> _native.Shape:
 
 def _roles(module: LoadedModule) -> dict[str, int]:
     """Return the exports that mean something to the group itself, by the core's names for them."""
-    info, positions = module.info, module.outline.positions
+    info, position = module.info, module.outline.position
     roles: dict[str, int] = {}
 
     if module.is_main:
         for role, name, kind in (("memory", "memory", Kind.MEMORY), ("table", "__indirect_function_table", Kind.TABLE)):
-            export = info.exports.get(name)
+            export = info.private.get(name)
             if export is not None and export.kind is kind:
-                roles[role] = positions[name]
+                roles[role] = position(name)
     for role, name in (("stack_pointer", "__stack_pointer"), ("tls_base", "__tls_base")):
-        export = info.exports.get(name)
+        export = info.private.get(name)
         if export is not None and export.kind is Kind.GLOBAL and info.export_type(export) == _MUTABLE_ADDRESS:
-            roles[role] = positions[name]
+            roles[role] = position(name)
     if module.makes_thread_locals:
-        roles["tls_make"] = positions["__wasix_init_tls"]
+        roles["tls_make"] = position("__wasix_init_tls")
     if module.thread_local is not None:
         if module.lifecycle_function("__wasm_init_tls", _ONE_ADDRESS):
-            roles["tls_init"] = positions["__wasm_init_tls"]
+            roles["tls_init"] = position("__wasm_init_tls")
         if module.lifecycle_function("__wasm_apply_tls_relocs", _NOTHING):
-            roles["tls_relocs"] = positions["__wasm_apply_tls_relocs"]
+            roles["tls_relocs"] = position("__wasm_apply_tls_relocs")
     return roles

@@ -109,6 +109,7 @@ class LinkerShared(Generic[S, Op]):
         self._check_guard(guard)
         group_state.member.die()
         group_state.member.free()
+        self.log.forget(self._native.applied_by_all)  # a group that is alone leads nobody, and would keep it for ever
         logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
 
     def assert_exactly_one_dl_bus_subscriber(self) -> None:
@@ -277,6 +278,8 @@ class LinkerShared(Generic[S, Op]):
         self.log.forget(self._native.applied_by_all)
         if self.log.append(operation) != number:
             raise InternalError(f"operation {number} has another number in the log")
+        if self.log.is_long():
+            self.log.compact(self._native.applied)
         if member.publish() != number:
             raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
         guard.published()
@@ -362,6 +365,7 @@ class LinkerShared(Generic[S, Op]):
         if not group_state.member.catch_up():
             guard.poison()
             self._check_result(_native.CANCELLED, group_state)
+        self.log.forget(self._native.applied_by_all)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
         if self._native.cause or not self._acquired(self._native.write(None)):
