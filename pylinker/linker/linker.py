@@ -139,9 +139,7 @@ class Linker:
         self._cache = cache
         guest_calls = GuestCalls(self)
         self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
-        self._groups = Groups(
-            self.context, process, cache, stack_size=self.stack_size, name=name, group_type=self._group_type
-        )
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, group_type=self._group_type)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
