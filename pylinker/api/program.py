@@ -22,6 +22,7 @@ from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted
 from pylinker.linker import (
     RTLD_DEFAULT,
     RTLD_NEXT,
+    Deadline,
     HostImports,
     Limits,
     Linker,
@@ -30,6 +31,7 @@ from pylinker.linker import (
     SymbolInfo,
     TracedLinker,
     Tracer,
+    check_seconds,
     read_file,
     start,
     wants_threads,
@@ -88,15 +90,16 @@ class Program:
     imports what starts a thread. A library that is opened then appears in all of them, at a moment when each is outside guest code or at a
     host call; with ``preempt`` a thread that only computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for
     ever) bounds the wait for one. ``rewrite_waits`` lets a thread in ``memory.atomic.wait`` be reached by others, Ctrl-C and the end of
-    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take.
+    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take;
+    ``load_timeout`` (seconds, None for ever) bounds the time that loading and constructing the program may take.
     ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
     ``trace`` is a file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``. ``progress``
     is called with a :class:`Compiling` before and after each module that is compiled (and not fetched from the cache), on the thread that
     loads it.
 
-    Raises LinkError children, OSError for a main module that cannot be read, TypeError or ValueError for ``imports`` that are no mapping
-    of functions. Safe to use from several threads, which take turns.
+    Raises LinkError children, TimeoutExpired among them, OSError for a main module that cannot be read, TypeError or ValueError for
+    ``imports`` that are no mapping of functions. Safe to use from several threads, which take turns.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Program:
         preempt: bool = False,
         rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
+        load_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
         name: str | None = None,
@@ -127,6 +131,7 @@ class Program:
         _check_lists(args=args, library_path=library_path, preload=preload)
         _check_texts("args", args)
         _check_texts("env", [*(env or {}), *(env or {}).values()])
+        check_seconds(load_timeout)
         given = HostImports(imports)
         limits = limits or Limits()
         if not 0 < stack_size <= limits.memory:
@@ -175,7 +180,10 @@ class Program:
             imports=given,
         )
         try:
-            with contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name):
+            with (
+                Deadline(linker, load_timeout, self.name),
+                contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
+            ):
                 start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
         except BaseException:
             linker.threads = None
@@ -214,14 +222,17 @@ class Program:
         linker = self._linker
         return linker is None or module in linker.state.known
 
-    def run(self) -> int:
+    def run(self, *, timeout: float | None = None) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
+
+        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised; see :meth:`time_limit`.
 
         Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps, UndefinedSymbolError if it called a function
         that nobody defines (``__cause__`` is the trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
         threads stopped.
         """
-        with self._entered() as linker:
+        check_seconds(timeout)
+        with self._entered() as linker, Deadline(linker, timeout, self.name):
             main = linker.main
             if main is None or not main.lifecycle_function("_start", FuncType((), ())):
                 raise UndefinedSymbolError(
@@ -259,6 +270,22 @@ class Program:
         except wasmtime.ExitTrap as exit_:
             status = exit_.code
         return status
+
+    @contextmanager
+    def time_limit(self, seconds: float | None) -> Iterator[None]:
+        """End the program if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
+
+        ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. Guest code that computes, waits or sleeps
+        stops on all threads; a Python function that the guest calls is waited for. The program is then as one that was killed: no
+        destructors run, every later use is a SynchronizationAborted, and only what it wrote, and :meth:`close`, are left. A guest that is
+        stopped in the middle leaves its memory in any state, which is why it cannot go on. May be nested, and used from any thread.
+        """
+        check_seconds(seconds)
+        linker = self._linker
+        if linker is None:
+            raise ClosedError(f"program {self.name} is closed", module=self.name)
+        with Deadline(linker, seconds, self.name):
+            yield
 
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
         """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
@@ -421,6 +448,7 @@ class CDLL(Library):
         preempt: bool = False,
         rewrite_waits: bool = True,
         rendezvous_timeout: float | None = None,
+        load_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
         trace: _StrPath | None = None,
@@ -443,6 +471,7 @@ class CDLL(Library):
             preempt=preempt,
             rewrite_waits=rewrite_waits,
             rendezvous_timeout=rendezvous_timeout,
+            load_timeout=load_timeout,
             limits=limits,
             cache=cache,
             trace=trace,

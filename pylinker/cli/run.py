@@ -41,6 +41,7 @@ INTERRUPTED = 130
     callback=lambda ctx, _parameter, value: listen(ctx, value),
     help="Tell what the linker does on stderr: libs, symbols, bindings, sync, stats (with commas), all; help explains them.",
 )
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="End the program after SECONDS, with exit status 124.")
 @traceback_option
 @click.pass_context
 def run(
@@ -60,6 +61,7 @@ def run(
     no_rewrite_waits: bool,
     trace: str | None,
     categories: str | None,
+    timeout: float | None,
 ) -> None:
     """Run the program MAIN with its shared libraries.
 
@@ -85,16 +87,19 @@ def run(
         rewrite_waits=not no_rewrite_waits,
         trace=trace,
         progress=compilations(),
+        load_timeout=timeout,
     )
     with program:
         if invoke is None:
             try:
-                status = program.run()
+                status = program.run(timeout=timeout)
             except KeyboardInterrupt:
                 status = INTERRUPTED  # here, without the line that click would print
             ctx.exit(status)
         function = program.main[invoke]
-        result = function(*numbers(function, args))
+        arguments = numbers(function, args)
+        with program.time_limit(timeout):
+            result = function(*arguments)
     if result is not None:
         for each in result if isinstance(result, tuple) else (result,):
             click.echo(each)

@@ -1,5 +1,6 @@
 """The linker: what is loaded, where it lies, and which definition each symbol means."""
 
+from pylinker.linker.deadline import Deadline, check_seconds
 from pylinker.linker.dlfcn import (
     RTLD_DEFAULT,
     RTLD_GLOBAL,
@@ -35,6 +36,7 @@ __all__ = [
     "RTLD_NOLOAD",
     "RTLD_NOW",
     "Category",
+    "Deadline",
     "Definition",
     "GuestThread",
     "HostImports",
@@ -49,6 +51,7 @@ __all__ = [
     "SymbolInfo",
     "TracedLinker",
     "Tracer",
+    "check_seconds",
     "reachable",
     "read_file",
     "start",

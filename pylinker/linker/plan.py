@@ -85,7 +85,16 @@ class LoadPlan:
                 self._added.append(root)
         queue = deque(dict.fromkeys(found))
         seen = set(queue)
+        depth, left = 0, len(queue)  # how many are as deep as the next one
         while queue:
+            if not left:
+                depth, left = depth + 1, len(queue)
+                if depth > self.state.limits.needed_depth:
+                    raise LimitError(
+                        f"{queue[0].name}: libraries need each other in a chain of more than {self.state.limits.needed_depth}",
+                        module=queue[0].name,
+                    )
+            left -= 1
             module = queue.popleft()
             self.scope.append(module)
             if module not in self.state.known and module.info.dylink is not None:
