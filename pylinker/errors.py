@@ -26,6 +26,7 @@ __all__ = [
     "SignatureMismatchError",
     "SymbolNotFoundError",
     "SynchronizationAborted",
+    "TimeoutExpired",
     "UndefinedSymbol",
     "UndefinedSymbolError",
     "UnsupportedError",
@@ -185,6 +186,17 @@ class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
     def __init__(self, message: str, *, thread: int | None = None) -> None:
         super().__init__(message)
         self.thread = thread
+
+
+class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess calls it
+    """The guest was not done in time, so its program was ended: every later use of it is a SynchronizationAborted.
+
+    ``timeout`` is the time it had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
+    """
+
+    def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:
+        super().__init__(message, module=module)
+        self.timeout = timeout
 
 
 class InternalError(RuntimeError):

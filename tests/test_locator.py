@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+import pylinker
 from pylinker.errors import LibraryNotFoundError
-from pylinker.linker import Locator
+from pylinker.linker import Locator, locator, read_file
 
 
 @pytest.fixture
@@ -171,3 +172,63 @@ def test_a_directory_is_no_library(tree, name):
 def test_nothing_to_search_says_what_to_give():
     with pytest.raises(LibraryNotFoundError, match="library_path"):
         Locator().find("libx.so")
+
+
+def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch):
+    """Between looking and opening somebody else may have had the directory."""
+    place, secret = tree / "first" / "libx.so", tree / "outside" / "libx.so"
+    put(tree / "first")
+    with pylinker.Program(library_path=[tree / "first"], cache=False) as program:
+        real = locator.Locator.find
+
+        def find(self, *arguments, **keywords):
+            found = real(self, *arguments, **keywords)
+            place.unlink()
+            place.symlink_to(secret)
+            return found
+
+        monkeypatch.setattr(locator.Locator, "find", find)
+        with pytest.raises(LibraryNotFoundError) as error:
+            program.dlopen("libx.so")
+    assert "outside" not in str(error.value)
+    assert read_file("libx.so", str(secret), 100) == b"outside"
+
+
+HOSTILE = [
+    "../outside/libx.so",
+    "./../outside/libx.so",
+    "x/../../outside/libx.so",
+    "/etc/passwd",
+    "//etc/passwd",
+    "..",
+    ".",
+    "/",
+    "",
+    "libx.so\0.so",
+    "\0",
+    "link/libx.so",
+    "liblink.so",
+    "\udc80",
+    "~/libx.so",
+    "$ORIGIN/../outside/libx.so",
+    "/data/../outside/libx.so",
+    "/data/../../outside/libx.so",
+    "/data/link/libx.so",
+    "/data/liblink.so",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "runtime_path", [[], ["$ORIGIN/../outside"], ["${ORIGIN}/link"], ["../outside"], ["/"], ["\0"], ["/data/../outside"]]
+)
+def test_a_hostile_name_leads_nowhere(tree, name, runtime_path):
+    for granted in ("first", "data"):
+        (tree / granted / "link").symlink_to(tree / "outside")
+        (tree / granted / "liblink.so").symlink_to(tree / "outside" / "libx.so")
+    each = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data")}, guest_library_path="/data:/data/link:/data/../outside:..")
+    for one in (name, "libx.so"):
+        with pytest.raises(LibraryNotFoundError):
+            each.find(one, origin=str(tree / "first"), runtime_path=runtime_path, requester="liby.so", search=None)
+        with pytest.raises(LibraryNotFoundError):
+            each.find(one, origin=str(tree / "first"), runtime_path=runtime_path, search=["/data/link", "/data/../outside", "../outside"])

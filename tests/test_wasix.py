@@ -222,7 +222,7 @@ class TestPointers:
 
     def test_a_program_of_preview_1_traps_as_before(self, tmp_path):
         path = wasm(tmp_path / "lib.so", SHARED, *forwards({"random_get": WASI_PREVIEW1["random_get"]}, "wasi_snapshot_preview1"))
-        with pylinker.CDLL(path) as library, pytest.raises(wasmtime.WasmtimeError, match="WASI call failed"):
+        with pylinker.CDLL(path) as library, pytest.raises(wasmtime.Trap, match="WASI call failed"):
             library.random_get(OUTSIDE, 100)
 
     def test_a_name_may_be_as_long_as_the_memory(self, guest):
@@ -480,6 +480,21 @@ class TestClosures:
             for slot in slots:
                 assert guest.closure_free(slot) == 0
         assert guest.program.statistics().table_used == used + 128
+
+    def test_one_that_is_freed_while_it_is_prepared_is_not_prepared(self, guest, monkeypatch):
+        linker = guest.program._linker
+        closures, apply = linker.closures, type(linker.group).apply
+
+        def meanwhile(group, operation):
+            apply(group, operation)
+            closures.free(operation.slot)
+
+        slot = closures.allocate()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(linker.group), "apply", meanwhile)
+            assert closures.prepare(slot, FuncType(("i32",), ("i32",)), self.back(guest), 0)
+        assert closures.allocate() == slot
+        assert closures.type_of(slot) is None
 
     def test_too_many_values(self, guest):
         assert guest.closure_allocate(guest.data) == 0

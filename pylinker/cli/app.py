@@ -4,9 +4,10 @@
 status                              meaning
 ==================================  ===========================================================
 the program's own                   ``run``: the program ended by itself
-1                                   ``ldd``: something is missing; ``bench``: a benchmark failed or the extra is missing
-2                                   wrong usage
+1                                   ``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing
+2                                   wrong usage; ``check`` and ``graph``: MAIN cannot be read
 70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
+124                                 ``run --timeout``: the time was over
 127                                 a module or symbol is missing, malformed or does not fit
 130 (128 + SIGINT)                  Ctrl-C
 134 (128 + SIGABRT)                 a trap in guest code
@@ -25,16 +26,20 @@ import wasmtime
 
 from pylinker._version import __version__
 from pylinker.cli.bench import bench
+from pylinker.cli.check import check
 from pylinker.cli.demo import demo
+from pylinker.cli.graph import graph
 from pylinker.cli.inspect import inspect
 from pylinker.cli.ldd import ldd
+from pylinker.cli.nm import nm
 from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
 from pylinker.cli.run import INTERRUPTED, run
-from pylinker.errors import LinkError
+from pylinker.errors import LinkError, TimeoutExpired
 
 __all__ = ["main"]
 
 BROKEN_INVARIANT = 70
+TIMED_OUT = 124
 LINK_ERROR = 127
 TRAPPED = 134
 
@@ -46,7 +51,7 @@ def app() -> None:
     """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
 
 
-for command in (run, ldd, inspect, demo, bench):
+for command in (run, check, ldd, nm, graph, inspect, demo, bench):
     app.add_command(command)
 
 
@@ -71,6 +76,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return error.format_message(), error.exit_code  # the help itself
     if isinstance(error, click.ClickException):
         message, status = error.format_message(), error.exit_code
+    elif isinstance(error, TimeoutExpired):
+        message, status = str(error), TIMED_OUT
     elif isinstance(error, LinkError):
         message, status = str(error), LINK_ERROR
     elif isinstance(error, wasmtime.Trap):

@@ -1,5 +1,6 @@
 """The linker: what is loaded, where it lies, and which definition each symbol means."""
 
+from pylinker.linker.deadline import Deadline, check_seconds
 from pylinker.linker.dlfcn import (
     RTLD_DEFAULT,
     RTLD_GLOBAL,
@@ -17,11 +18,15 @@ from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import read_file
 from pylinker.linker.start import MainFile, start
+from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
+from pylinker.linker.trace import Tracer
+from pylinker.linker.traced import TracedLinker
 from pylinker.linker.wasix import wants_threads
 
 __all__ = [
+    "HOST",
     "RTLD_DEFAULT",
     "RTLD_GLOBAL",
     "RTLD_LAZY",
@@ -30,6 +35,8 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "Category",
+    "Deadline",
     "Definition",
     "GuestThread",
     "HostImports",
@@ -40,9 +47,14 @@ __all__ = [
     "Located",
     "Locator",
     "MainFile",
+    "Survey",
     "SymbolInfo",
+    "TracedLinker",
+    "Tracer",
+    "check_seconds",
     "reachable",
     "read_file",
     "start",
+    "survey",
     "wants_threads",
 ]

@@ -21,6 +21,8 @@ class Limits:
     """Bytes of one module's file."""
     threads: int = 1_000
     """Threads of the guest alive at one time, apart from the one that runs main."""
+    needed_depth: int = 1_000
+    """Libraries in the longest chain of which each is needed by the one before; two that need each other make no chain."""
     path_length: int = 4096
     """Bytes of a library's name or path."""
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from pylinker.errors import LibraryNotFoundError
+from pylinker.linker.debug import tell_search
 
 __all__ = ["Located", "Locator", "StrPath", "read_regular"]
 
@@ -32,7 +33,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+").fullmatch
 _DIRECTORIES = 64
 _NOT_OPENED = "not in a directory that was opened for the guest"
 _NO_NAMES = frozenset({"", ".", ".."})
-_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
 """Directories of the guest that are searched at last, where they were opened for it."""
@@ -105,8 +106,10 @@ class Locator:
             if reason is None:
                 real, reason = self._look(directory, rest, trusted=trusted and os.sep in name)
                 if reason is None:
+                    tell_search(name, requester, searched, real)
                     return Located(name, real)
             searched.append((directory, rest, reason))
+        tell_search(name, requester, searched, None)
         tried = [(os.path.join(directory, rest), reason or "") for directory, rest, reason in searched]
         raise LibraryNotFoundError(name, searched=tried, requester=requester)
 
@@ -239,7 +242,7 @@ def _mode_problem(path: str, mode: int) -> str | None:
 def read_regular(path: str, limit: int) -> bytes | None:
     """Return a file's bytes, or None if there are more than ``limit``; an OSError for anything but a regular file.
 
-    Never blocks, as opening a FIFO would.
+    ``path`` has its links resolved; a link that has come in the file's place since is not followed. Never blocks, as opening a FIFO would.
     """
     handle = os.open(path, _READING)
     try:

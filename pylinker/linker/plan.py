@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import read_regular
 from pylinker.linker.module import Definition, LoadedModule
@@ -55,7 +56,7 @@ class LoadPlan:
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
-    ``pointers`` (to functions of the program's user).
+    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -68,6 +69,7 @@ class LoadPlan:
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
+        self.permanent = False
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
@@ -84,7 +86,16 @@ class LoadPlan:
                 self._added.append(root)
         queue = deque(dict.fromkeys(found))
         seen = set(queue)
+        depth, left = 0, len(queue)  # how many are as deep as the next one
         while queue:
+            if not left:
+                depth, left = depth + 1, len(queue)
+                if depth > self.state.limits.needed_depth:
+                    raise LimitError(
+                        f"{queue[0].name}: libraries need each other in a chain of more than {self.state.limits.needed_depth}",
+                        module=queue[0].name,
+                    )
+            left -= 1
             module = queue.popleft()
             self.scope.append(module)
             if module not in self.state.known and module.info.dylink is not None:
@@ -230,12 +241,14 @@ class LoadPlan:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
+        if wants_loads():
+            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule) -> None:
         """Make the record from which all groups instantiate a new module."""
         module.place = self.state.take_place()
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, reusable=not self.permanent)
         module.address = module.native.address
 
     def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:

@@ -17,9 +17,11 @@ An entry is the code, for wasmtime to map it; then what the linker reads of the 
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -38,6 +40,7 @@ import wasmtime
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
 from pylinker.runtime.outline import adopt, pack
+from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
     WAITS_EXPORT,
@@ -56,7 +59,10 @@ __all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
-_MAGIC = b"pylinker code 4\n"
+_MAGIC = b"pylinker code 5\n"
+_LEGACY = "legacy_exceptions feature required"
+_ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
+
 _REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
 _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
@@ -69,12 +75,14 @@ _END = _TRAILER.size + _CHECKSUM.size
 
 
 class Compiled:
-    """A module that was compiled: ``address`` is what wasmtime instantiates."""
+    """A module that was compiled: ``address`` is what wasmtime instantiates, ``number`` is never another's."""
 
-    __slots__ = ("_module", "address")
+    __slots__ = ("_module", "address", "number")
+    _numbers = itertools.count(1)
 
     def __init__(self, module: wasmtime.Module) -> None:
         self._module = module
+        self.number = next(self._numbers)
         outlives_interpreter(module)
         self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
 
@@ -168,10 +176,17 @@ class CodeCache:
         self._ahead: _Entry | None = None
         self.entries = entries
         self.capacity = capacity
+        self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Compiled] = OrderedDict()
+
+    def observed(self, observer: Observer | None) -> CodeCache:
+        """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
+        same = copy.copy(self)
+        same._observer = observer
+        return same
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
@@ -224,8 +239,8 @@ class CodeCache:
     def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
         """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
 
-        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds; may take seconds for a
-        large one.
+        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds, or uses what wasmtime
+        has not; may take seconds for a large one.
         """
         original = _key_of(data)
         with self._lock:
@@ -265,12 +280,17 @@ class CodeCache:
         self._write(key, module, join([store(info, data), pack(info)]), rewritten=changed is not data)
         return Code(info, module, len(data), rewritten=changed is not data)
 
-    @staticmethod
-    def _compiled(data: bytes, name: str) -> wasmtime.Module:
+    def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
-            return wasmtime.Module(engine(), data)
+            with observing(self._observer, name, len(data)):
+                return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
-            raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
+            text = _one_line(error)
+            if _LEGACY in text:
+                raise UnsupportedError(
+                    f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name
+                ) from error
+            raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
 
     def _path(self, key: bytes) -> str | None:
         return f"{self._directory}/{key.hex()}.code" if self._directory else None

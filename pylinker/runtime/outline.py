@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
+from pylinker.runtime.reuse import is_reusable
 from pylinker.wasm import (
     PRIVATE,
     Export,
@@ -65,7 +66,8 @@ class Outline:
     functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``symbols`` (what the module defines,
     by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be
-    told), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library). Those that few ask for are made when they are.
+    told), ``reusable`` (whether instances may be used again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library). Those
+    that few ask for are made when they are.
     """
 
     def __init__(self, packed: memoryview) -> None:
@@ -74,6 +76,7 @@ class Outline:
             raise ValueError("not an outline")
         head = json.loads(str(parts[0], "utf-8"))
         self.wasix: bool = head["wasix"]
+        self.reusable: bool = head["reusable"]
         self.has_thread_locals: bool = head["has_thread_locals"]
         self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])
         self._private: dict[str, int] = head["private"]
@@ -128,6 +131,7 @@ def pack(info: ModuleInfo) -> bytes:
     symbols, wanted = _define(info, slot_order, types), _wanted(info, types)
     head = {
         "wasix": any(each.module == WASIX for each in info.imports),
+        "reusable": is_reusable(info),
         "has_thread_locals": has_thread_locals(info),
         "thread_local": _thread_local(info),
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},

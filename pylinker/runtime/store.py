@@ -29,6 +29,9 @@ PAGE_SIZE = 1 << 16
 
 _ANY = (1 << 62) - 1
 
+_IN_GUEST = "error while executing at wasm backtrace:"
+"""How wasmtime begins what it says of an error that guest code met."""
+
 
 def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
@@ -194,6 +197,8 @@ class GuestStore:
                 exception = _cancelled(self.member.shared)
         try:
             if pending is None:
+                if type(exception) is wasmtime.WasmtimeError and str(exception).startswith(_IN_GUEST):
+                    exception = wasmtime.Trap(str(exception))  # a trap that a function of the core made, for a bad pointer as one
                 raise exception from exception.__cause__
             if not isinstance(exception, wasmtime.Trap):
                 # A trap that a host function made comes back as an error; to the guest, and so to its caller, it was a trap.

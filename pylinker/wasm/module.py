@@ -57,6 +57,7 @@ class ModuleInfo:
         "element_slots",
         "exports",
         "imports",
+        "may_drop_segments",
         "memories",
         "module_name",
         "name",
@@ -78,6 +79,7 @@ class ModuleInfo:
         self.dylink = parsed.dylink
         self.start = parsed.start
         self.start_body = parsed.start_body
+        self.may_drop_segments = parsed.may_drop_segments
         self.element_slots = parsed.element_slots
         self.memories = tuple(parsed.memories[parsed.imported[Kind.MEMORY] :])
         self.tables = tuple(parsed.tables[parsed.imported[Kind.TABLE] :])
@@ -117,9 +119,14 @@ class ModuleInfo:
         return self._imported[kind]
 
     @property
-    def index_spaces(self) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
-        """The types of functions and globals, the initial values of the globals that it defines, and the types of tags."""
-        return self._functions, self._globals, self._global_inits, self._tags
+    def spaces(self) -> tuple[list[FuncType], list[TableType], list[MemoryType], list[GlobalType], list[TagType]]:
+        """By Kind, the types of the five index spaces, imports first."""
+        return self._functions, self._tables, self._memories, self._globals, self._tags
+
+    @property
+    def global_inits(self) -> list[ConstExpr]:
+        """The initial values of the globals that it defines."""
+        return self._global_inits
 
     def export_type(self, export: Export) -> ExternType:
         """The type of one of the module's exports."""
@@ -137,6 +144,10 @@ class ModuleInfo:
             raise ParseError(f"there is no global {index}", module=self.name)
         defined = index - self._imported[Kind.GLOBAL]
         return self._global_inits[defined] if defined >= 0 else None
+
+
+_DROPS = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x89", b"\xfc\x8d")
+"""How ``data.drop`` and ``elem.drop`` begin, also where their number is written with more bytes than it needs."""
 
 
 def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
@@ -194,6 +205,7 @@ class _Parser:
         self.dylink: DylinkInfo | None = None
         self.start: int | None = None
         self.start_body: bytes | None = None
+        self.may_drop_segments = False
         self.element_slots: dict[int, tuple[ConstExpr, int]] = {}
         self.types: list[FuncType | None] = []
         self.functions: list[FuncType] = []
@@ -331,6 +343,8 @@ class _Parser:
                     raise reader.error(f"function body of {size} bytes, but {reader.remaining} are left")
                 else:
                     reader.position += size
+        start_body = self.start_body or b""
+        self.may_drop_segments = any(reader.data.count(each) > start_body.count(each) for each in _DROPS)
         reader.position = len(reader.data)
 
     def _read_elements(self, reader: Reader) -> None:

@@ -87,6 +87,7 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
         "module_name": info.module_name,
         "start": info.start,
         "start_body": None if info.start_body is None else info.start_body.decode("latin-1"),
+        "may_drop_segments": info.may_drop_segments,
         "imported": [info.imported_count(kind) for kind in _KINDS],
         "exports": len(info.exports),
         "dynamic": info.dylink is not None,
@@ -117,6 +118,7 @@ class StoredInfo(ModuleInfo):
         self.dylink = parse_dylink(Reader(bytes(parts[1]), module=name)) if head["dynamic"] else None
         self.start = head["start"]
         self.start_body = None if head["start_body"] is None else head["start_body"].encode("latin-1")
+        self.may_drop_segments = head["may_drop_segments"]
         self._imported = head["imported"]
         self.export_count: int = head["exports"]
         memories: list[Any] = [_unpacked(each) for each in head["memories"]]
@@ -144,7 +146,8 @@ class StoredInfo(ModuleInfo):
 
     def _read_again(self) -> None:
         read = parse_module(bytes(self._outside), name=self.name)
-        self._functions, self._globals, self._global_inits, self._tags = read.index_spaces
+        self._functions, _, _, self._globals, self._tags = read.spaces
+        self._global_inits = read.global_inits
         self.element_slots = read.element_slots
         self.exports = read.exports
 
