@@ -24,6 +24,8 @@ def build(output: Path) -> list[Path]:
         Module("libcallee.so", "threaded_side", ("callee.c",)),
         Module("libcaller.so", "threaded_side", ("caller.c",), ("libcallee.so",)),
         Module("libsmall.so", "threaded_side", ("small.c",)),
+        Module("libsoak.so", "threaded_side", ("soak.c",), ("libcallee.so",)),
+        Module("libsoaktls.so", "threaded_side", ("soak.c",), ("libcallee.so",), cflags=("-DTLS",)),
         Module("libmany.so", "threaded_side", ("many.c",)),
         Module("main.wasm", "threaded_main", ("main.c",), ("libcallee.so",), cflags=(f"-I{TESTS / 'wasix'}",)),
     )

@@ -8,7 +8,7 @@ A header with a C file of the same name is public. It may contain what cffi can 
 belongs into an ``enum``. Any other header is for the C files only. ``*.cdef`` is for cffi only: the ``extern "Python"``
 callbacks.
 
-Environment: ``PYLINKER_SANITIZE`` (``address``, ``thread``, ``undefined``; several with a comma), ``PYLINKER_DEBUG=1`` (no
+Environment: ``PYLINKER_SANITIZE`` (``address``, ``thread``, ``undefined``; several with a comma), ``PYLINKER_BUILD_DEBUG=1`` (no
 optimization, C assertions on), ``PYLINKER_WERROR=1`` (warnings are errors).
 """
 
@@ -50,7 +50,7 @@ def flags() -> tuple[list[str], list[str]]:
     """Return the compiler's and the linker's flags for this environment."""
     compiler = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"]
     linker: list[str] = []
-    if os.environ.get("PYLINKER_DEBUG") == "1":
+    if os.environ.get("PYLINKER_BUILD_DEBUG") == "1":
         compiler += ["-O0", "-g", "-UNDEBUG"]
     if sanitize := os.environ.get("PYLINKER_SANITIZE"):
         compiler += [

@@ -154,7 +154,7 @@ static uint64_t load(const void *cell, size_t size) {
     return size == sizeof(uint32_t) ? atomic_load((const _Atomic uint32_t *)cell) : atomic_load((const _Atomic uint64_t *)cell);
 }
 
-static int wait(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected, const pl_until *until) {
+static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected, const pl_until *until) {
     int64_t deadline = pl_deadline(until->timeout);
     struct bucket *bucket = bucket_of(futex, key);
     struct waiter self = {.key = key, .nudge = until->nudge};
@@ -174,11 +174,11 @@ static int wait(pl_futex *futex, uint64_t key, const void *cell, size_t size, ui
 }
 
 int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected, const pl_until *until) {
-    return wait(futex, key, cell, sizeof expected, expected, until);
+    return wait_on(futex, key, cell, sizeof expected, expected, until);
 }
 
 int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected, const pl_until *until) {
-    return wait(futex, key, cell, sizeof expected, expected, until);
+    return wait_on(futex, key, cell, sizeof expected, expected, until);
 }
 
 uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count) {

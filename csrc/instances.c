@@ -5,6 +5,7 @@
 #include "builtin.h"
 #include "callback.h"
 #include "dynamic.h"
+#include "spare.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@ struct record {
     pl_instance trampolines;
     pl_import *resolver;
     uint32_t tls_base;
+    uint64_t identity; /* of the instance: that of a spare is what it was */
+    pl_spare *spare;   /* what becomes of it when it is dropped, or NULL */
 };
 
 /* A callback in this group. */
@@ -48,6 +51,7 @@ struct pl_instances {
     pl_names *names;
     pl_calls *calls;
     pl_closures *closures;
+    pl_spare *spares; /* the one that was dropped last comes first */
     uint32_t thread;
     unsigned running; /* calls by the host that are under way, one inside the other */
     pl_trouble trouble;
@@ -110,6 +114,12 @@ void pl_instances_free(pl_instances *instances) {
     }
     for (uint32_t i = 0; i < instances->capacity; i++) {
         pl_library_release(instances->records[i].library);
+        pl_spare_free(instances->records[i].spare);
+    }
+    while (instances->spares != NULL) {
+        pl_spare *next = instances->spares->next;
+        pl_spare_free(instances->spares);
+        instances->spares = next;
     }
     for (size_t i = 0; i < PL_WASI_FUNCTIONS; i++) {
         free(instances->wasi[i]);
@@ -219,6 +229,16 @@ static struct record *find(const pl_instances *instances, const pl_library *libr
     return record != NULL && record->library == library ? record : NULL;
 }
 
+/* Empties a record; what can be used again is kept. */
+static void clear(pl_instances *instances, struct record *record) {
+    if (record->spare != NULL) {
+        record->spare->next = instances->spares;
+        instances->spares = record->spare;
+    }
+    pl_library_release(record->library);
+    *record = (struct record){.library = NULL};
+}
+
 /* Makes room for element `index` of an array of `*count` elements, the new ones zero: the array, which may have moved, or NULL, with the old
  * one as it was, if there is no memory. */
 static void *grown(void *array, uint32_t *count, uint32_t index, size_t size) {
@@ -243,7 +263,7 @@ static struct record *add(pl_instances *instances, pl_library *library) {
     }
     instances->records = records;
     struct record *record = instances->records + place;
-    pl_library_release(record->library);
+    clear(instances, record);
     *record = (struct record){.library = library};
     pl_library_retain(library);
     return record;
@@ -252,8 +272,7 @@ static struct record *add(pl_instances *instances, pl_library *library) {
 void pl_instances_drop(pl_instances *instances, pl_library *library) {
     struct record *record = find(instances, library);
     if (record != NULL) {
-        *record = (struct record){.library = NULL};
-        pl_library_release(library);
+        clear(instances, record);
     }
 }
 
@@ -536,7 +555,16 @@ int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func 
     return stage != PL_STAGE_NONE ? fail_with(instances, stage, NULL, 0, failure) : 0;
 }
 
-static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs) {
+static int is_made_for_it(const pl_source *source) {
+    return source->kind == PL_SOURCE_HOST || source->kind == PL_SOURCE_BUILTIN;
+}
+
+static uint64_t origin(const pl_instances *instances, const pl_source *source) {
+    const struct record *record = source->kind == PL_SOURCE_EXPORT ? find(instances, source->library) : NULL;
+    return record != NULL ? record->identity : 0;
+}
+
+static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs, pl_spare *spare) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_failure failure = {NULL, NULL};
@@ -557,6 +585,10 @@ static int instantiate(pl_instances *instances, struct record *record, pl_extern
         int stage = extern_of(instances, record, parts->sources + i, externs + i, &failure);
         if (stage != PL_STAGE_NONE) {
             return fail_with(instances, stage, library, i, failure);
+        }
+        if (spare != NULL) {
+            spare->hosts[i] = is_made_for_it(parts->sources + i) ? instances->hosts : NULL;
+            spare->origins[i] = origin(instances, parts->sources + i);
         }
     }
     if (pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure) != PL_OK) {
@@ -664,19 +696,130 @@ static int fill_slots(pl_instances *instances, const struct record *record, int 
     return 0;
 }
 
-int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying) {
-    struct record *record = add(instances, library);
-    uint32_t count = pl_library_parts_of(library)->source_count;
-    pl_extern *externs = malloc((count ? count : 1) * sizeof *externs);
-    int failed = record == NULL || externs == NULL ? fail(instances, PL_STAGE_ROOM, library, 0)
-                                                   : instantiate(instances, record, externs);
-    free(externs);
+/* Spares */
+
+/* Makes a fresh instance one that can be used again, if it can be: 0, or -1 with the trouble. */
+static int keep(pl_instances *instances, struct record *record, pl_spare *spare, int replaying) {
+    spare->identity = record->identity;
+    spare->instance = record->instance;
+    spare->trampolines = record->trampolines;
+    spare->resolver = record->resolver;
+    int result = pl_spare_note_slots(spare, instances->context, pl_instances_table(instances));
+    if (result != 0) {
+        pl_spare_free(spare);
+        return result < 0 ? fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX) : 0;
+    }
+    if (!replaying) {
+        pl_spare_take_image(record->library, instances->context, pl_instances_memory(instances));
+    }
+    record->spare = spare;
+    return 0;
+}
+
+/* Takes the spare that fits a library out of the list, or NULL. */
+static pl_spare *take_fitting(pl_instances *instances, const pl_library *library, int replaying) {
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    for (pl_spare **link = &instances->spares; *link != NULL; link = &(*link)->next) {
+        pl_spare *spare = *link;
+        int fits = pl_spare_fits(spare, library, !replaying);
+        for (uint32_t i = 0; fits && i < parts->source_count; i++) {
+            fits = origin(instances, parts->sources + i) == spare->origins[i];
+        }
+        if (fits) {
+            *link = spare->next;
+            return spare;
+        }
+    }
+    return NULL;
+}
+
+/* Gives the globals and host functions that were made for a spare what this load has decided: 0, or -1 with the trouble. */
+static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) {
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    for (uint32_t i = 0; i < parts->source_count; i++) {
+        const pl_source *source = parts->sources + i;
+        int64_t value = source->value;
+        if (spare->hosts[i] != NULL) {
+            spare->hosts[i]->function.handle = source->handle;
+        }
+        if (source->kind == PL_SOURCE_TLS_CELL) {
+            uint32_t base = pl_instances_tls_base(instances, source->library);
+            if (base == 0) {
+                return fail(instances, PL_STAGE_TLS_CELL, library, i);
+            }
+            value += base;
+        } else if (source->kind != PL_SOURCE_CELL) {
+            continue;
+        }
+        pl_failure failure = {NULL, pl_global_set_i32(instances->context, &spare->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value)};
+        if (failure.error != NULL) {
+            return fail_with(instances, PL_STAGE_MAKE, library, i, failure);
+        }
+    }
+    if (spare->resolver != NULL) {
+        pl_library_retain(library);
+        pl_library_release(spare->resolver->library);
+        spare->resolver->library = library;
+        spare->resolver->function.handle = parts->resolver;
+        spare->resolver->function.entries = 0;
+    }
+    return 0;
+}
+
+/* Fills a record from a spare: 1, 0 if there is none that fits, or -1 with the trouble. */
+static int reuse(pl_instances *instances, struct record *record, int replaying) {
+    pl_library *library = record->library;
+    pl_spare *spare = take_fitting(instances, library, replaying);
+    if (spare == NULL) {
+        return 0;
+    }
+    record->spare = spare;
+    if (adapt(instances, spare, library) != 0) {
+        return -1;
+    }
+    pl_failure failure = {NULL, NULL};
+    if (pl_spare_restore(spare, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
+                         &failure.error) != 0) {
+        return fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
+    }
+    record->instance = spare->instance;
+    record->trampolines = spare->trampolines;
+    record->resolver = spare->resolver;
+    record->identity = spare->identity;
+    record->serial = ++instances->serials;
+    return 1;
+}
+
+/* Instantiates a library and takes from it what the group has none of: 0, or -1 with the trouble. */
+static int load_fresh(pl_instances *instances, struct record *record, int replaying) {
+    pl_library *library = record->library;
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    pl_spare *spare = parts->code_number != 0 ? pl_spare_new(library) : NULL;
+    pl_extern *externs = spare != NULL ? spare->externs : malloc((parts->source_count ? parts->source_count : 1) * sizeof *externs);
+    int failed = externs == NULL ? fail(instances, PL_STAGE_ROOM, library, 0) : instantiate(instances, record, externs, spare);
+    if (spare == NULL) {
+        free(externs);
+    }
     if (failed) {
+        pl_spare_free(spare);
         return failed;
     }
-    record->serial = ++instances->serials;
+    record->identity = record->serial = ++instances->serials;
     adopt(instances, record);
-    if (pl_library_parts_of(library)->rewritten && take_waits(instances, record) != 0) {
+    if (parts->rewritten && take_waits(instances, record) != 0) {
+        pl_spare_free(spare);
+        return -1;
+    }
+    return spare != NULL ? keep(instances, record, spare, replaying) : 0;
+}
+
+int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying) {
+    struct record *record = add(instances, library);
+    if (record == NULL) {
+        return fail(instances, PL_STAGE_ROOM, library, 0);
+    }
+    int done = pl_library_parts_of(library)->code_number != 0 ? reuse(instances, record, replaying) : 0;
+    if (done < 0 || (done == 0 && load_fresh(instances, record, replaying) != 0)) {
         return -1;
     }
     if (block != 0 && start_thread_locals(instances, record, block) != 0) {

@@ -1,4 +1,4 @@
-/* Discipline: `parts` is read-only; `targets`, `gone` and `owners` are atomic. */
+/* Discipline: `parts` is read-only; `targets`, `gone` and `owners` are atomic; the image is under the lock of the linker. */
 #include "library.h"
 
 #include <stdatomic.h>
@@ -10,9 +10,17 @@ struct target {
     _Atomic uint32_t export_index;
 };
 
+struct image {
+    atomic_size_t owners;
+    size_t size;
+    uint8_t data[];
+};
+
 struct pl_library {
     pl_library_parts parts; /* `sources` and `slot_exports` are its own */
     struct target *targets;
+    struct image *image; /* under the lock of the linker, as is `tried` */
+    int tried;
     atomic_int gone;
     atomic_size_t owners;
 };
@@ -62,11 +70,18 @@ void pl_library_retain(pl_library *library) {
     atomic_fetch_add(&library->owners, 1);
 }
 
+static void release(struct image *image) {
+    if (image != NULL && atomic_fetch_sub(&image->owners, 1) == 1) {
+        free(image);
+    }
+}
+
 void pl_library_release(pl_library *library) {
     if (library != NULL && atomic_fetch_sub(&library->owners, 1) == 1) {
         free((void *)library->parts.sources);
         free((void *)library->parts.slot_exports);
         free(library->targets);
+        release(library->image);
         free(library);
     }
 }
@@ -97,6 +112,33 @@ pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_
     pl_library *target = atomic_load_explicit(&library->targets[index].library, memory_order_acquire);
     *export_index = atomic_load_explicit(&library->targets[index].export_index, memory_order_relaxed);
     return target;
+}
+
+void pl_library_take_image(pl_library *library, const uint8_t *data, size_t size) {
+    if (!library->tried) {
+        library->tried = 1;
+        library->image = malloc(sizeof *library->image + size);
+        if (library->image != NULL) {
+            atomic_init(&library->image->owners, 1);
+            library->image->size = size;
+            memcpy(library->image->data, data, size);
+        }
+    }
+}
+
+int pl_library_has_image(const pl_library *library) {
+    return library->image != NULL;
+}
+
+void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t *data) {
+    if (from->image != NULL) {
+        memcpy(data, from->image->data, from->image->size);
+        if (!library->tried) {
+            library->tried = 1;
+            library->image = from->image;
+            atomic_fetch_add(&library->image->owners, 1);
+        }
+    }
 }
 
 void pl_library_set_gone(pl_library *library) {

@@ -66,6 +66,9 @@ typedef struct pl_library_parts {
     int32_t export_tls_init;   /* a function (i32) -> () */
     int32_t export_tls_relocs; /* a function () -> () */
     int32_t export_tls_make;   /* a function () -> (i32) that makes a block and answers its address: WASIX's __wasix_init_tls */
+    uint64_t code_number;        /* of the code, the same for no other; 0: instances are not to be used again (spare.h) */
+    uint64_t trampolines_number; /* that of the trampolines */
+    uint32_t memory_base, memory_size, table_base, table_size; /* its place */
     int32_t rewritten; /* the code exports a table called PL_WAITS for the functions that stand in for its waits (atomics.h), uncounted */
 } pl_library_parts;
 
@@ -84,6 +87,13 @@ void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uin
 void pl_library_miss(pl_library *library, uint32_t index);
 /* Where it leads, or NULL. */
 pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_t *export_index);
+
+/* What instantiating it wrote into its part of the memory, but for the zeros at the end; none if it was not taken. pl_library_take_image copies
+ * it, if that was never tried before. pl_library_share_image gives a library the image of another one, and writes it to `data`. By the leader
+ * of a load, under the write lock. */
+void pl_library_take_image(pl_library *library, const uint8_t *data, size_t size);
+int pl_library_has_image(const pl_library *library);
+void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t *data);
 
 /* It has been unloaded: a group that was parked does not load it any more. Under the write lock; read under a read lock. */
 void pl_library_set_gone(pl_library *library);

@@ -7,8 +7,12 @@
  * A follower that was parked may come to the load of a library that has been unloaded since (pl_library_is_gone): its memory may be another's
  * by now, so it is skipped, with all else that concerns it.
  *
- * The log: appended to and shortened under the write lock, read under a read lock. Operation 1 is the first; NULL is one that was withdrawn
- * or that is nobody's here. The log does not own what it points to.
+ * The log: appended to and shortened under the write lock, read under a read lock. Operation 1 is the first; NULL is one that was withdrawn,
+ * that is nobody's here, or that was erased. The log does not own what it points to.
+ *
+ * A group that stays parked keeps the log from forgetting. So that it does not grow without bound, the linker erases operations that come to
+ * nothing for every group that has yet to replay them (pylinker/linker/compaction.py has the argument). All that an erased one leaves is the
+ * size of the table: it is the same in all groups whatever was erased.
  *
  * Blocking: as long as start functions and initialisers of guest modules run.
  */
@@ -90,6 +94,8 @@ uint64_t pl_log_append(pl_log *log, const pl_operation *operation);
 const pl_operation *pl_log_at(const pl_log *log, uint64_t number);
 /* Drops everything up to `number`. */
 void pl_log_forget(pl_log *log, uint64_t number);
+/* Drops one operation, which does nothing from now on but ask for the size of its table. */
+void pl_log_erase(pl_log *log, uint64_t number);
 
 /* A group that follows in C. It stays where it is as long as the group. */
 typedef struct pl_follower {

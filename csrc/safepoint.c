@@ -7,11 +7,13 @@
 
 struct pl_safepoint {
     atomic_int state;
-    pl_await *await; /* read-only */
+    pl_await *await; /* read-only, like the rest */
+    pl_trace *trace; /* most often NULL */
+    uint64_t group;
 };
 
 pl_safepoint *pl_safepoint_new(pl_await *await) {
-    pl_safepoint *safepoint = malloc(sizeof *safepoint);
+    pl_safepoint *safepoint = calloc(1, sizeof *safepoint);
     if (safepoint != NULL) {
         atomic_init(&safepoint->state, PL_PARKED);
         safepoint->await = await;
@@ -23,19 +25,29 @@ void pl_safepoint_free(pl_safepoint *safepoint) {
     free(safepoint);
 }
 
+void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t group) {
+    safepoint->trace = trace;
+    safepoint->group = group;
+}
+
 int pl_safepoint_state(const pl_safepoint *safepoint) {
     return atomic_load(&safepoint->state);
 }
 
 int pl_safepoint_run(pl_safepoint *safepoint) {
     int before = PL_PARKED;
-    atomic_compare_exchange_strong(&safepoint->state, &before, PL_RUNNING);
+    if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_RUNNING) && safepoint->trace != NULL) {
+        pl_trace_add(safepoint->trace, PL_TRACE_UNPARK, safepoint->group, 0);
+    }
     return before;
 }
 
 int pl_safepoint_park(pl_safepoint *safepoint) {
     int before = PL_RUNNING;
     if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_PARKED)) {
+        if (safepoint->trace != NULL) {
+            pl_trace_add(safepoint->trace, PL_TRACE_PARK, safepoint->group, 0);
+        }
         pl_await_tell(safepoint->await, safepoint);
     }
     return before;
@@ -50,6 +62,8 @@ void pl_safepoint_restore(pl_safepoint *safepoint, int before) {
 }
 
 void pl_safepoint_die(pl_safepoint *safepoint) {
-    atomic_store(&safepoint->state, PL_DEAD);
+    if (atomic_exchange(&safepoint->state, PL_DEAD) != PL_DEAD && safepoint->trace != NULL) {
+        pl_trace_add(safepoint->trace, PL_TRACE_DEAD, safepoint->group, 0);
+    }
     pl_await_tell(safepoint->await, safepoint);
 }

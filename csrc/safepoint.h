@@ -17,6 +17,7 @@
 #define PL_SAFEPOINT_H
 
 #include "await.h"
+#include "trace.h"
 
 enum pl_state { PL_PARKED = 0, PL_RUNNING = 1, PL_DEAD = 2 };
 
@@ -25,6 +26,8 @@ typedef struct pl_safepoint pl_safepoint;
 /* A parked one; who waits for it through `await` is told when it parks or dies. NULL if there is no memory. */
 pl_safepoint *pl_safepoint_new(pl_await *await);
 void pl_safepoint_free(pl_safepoint *safepoint);
+/* Has every change of state noted in `trace`, which outlives the safepoint, as one of the group `group`. Before any thread uses it. */
+void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t group);
 
 /* Answers an enum pl_state. */
 int pl_safepoint_state(const pl_safepoint *safepoint);

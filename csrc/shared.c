@@ -26,6 +26,7 @@ struct pl_group {
 struct pl_shared {
     atomic_size_t owners; /* whoever made it, and each group */
     _Atomic uint64_t changes;
+    _Atomic uint64_t led, followed, waited, longest; /* relaxed: they are only counted */
     pl_event *event;
     pl_event *news;
     pl_event *rest;
@@ -37,6 +38,7 @@ struct pl_shared {
     pl_bus *barriers;
     pl_bus *operations;
     pl_futex *futex;
+    pl_trace *trace; /* most often NULL */
     pl_group *first;
     size_t count;
 };
@@ -78,6 +80,7 @@ void pl_shared_free(pl_shared *shared) {
     if (shared == NULL || atomic_fetch_sub(&shared->owners, 1) != 1) {
         return;
     }
+    pl_trace_free(shared->trace);
     pl_futex_free(shared->futex);
     pl_bus_free(shared->operations);
     pl_bus_free(shared->barriers);
@@ -90,6 +93,16 @@ void pl_shared_free(pl_shared *shared) {
     pl_event_free(shared->news);
     pl_event_free(shared->event);
     free(shared);
+}
+
+void pl_shared_set_trace(pl_shared *shared, pl_trace *trace) {
+    shared->trace = pl_trace_share(trace);
+}
+
+static void note(const pl_group *group, int kind, uint64_t detail) {
+    if (group->shared->trace != NULL) {
+        pl_trace_add(group->shared->trace, kind, group->handle, detail);
+    }
 }
 
 pl_event *pl_shared_event(pl_shared *shared) {
@@ -140,6 +153,22 @@ uint64_t pl_shared_changes(const pl_shared *shared) {
     return atomic_load(&shared->changes);
 }
 
+void pl_shared_waits(const pl_shared *shared, pl_waits *waits) {
+    waits->led = atomic_load_explicit(&shared->led, memory_order_relaxed);
+    waits->followed = atomic_load_explicit(&shared->followed, memory_order_relaxed);
+    waits->nanoseconds = atomic_load_explicit(&shared->waited, memory_order_relaxed);
+    waits->longest = atomic_load_explicit(&shared->longest, memory_order_relaxed);
+}
+
+/* Counts what a leader waited since `began`. There is one leader at a time. */
+static void count_wait(pl_shared *shared, int64_t began) {
+    uint64_t waited = (uint64_t)(pl_now() - began);
+    atomic_fetch_add_explicit(&shared->waited, waited, memory_order_relaxed);
+    if (waited > atomic_load_explicit(&shared->longest, memory_order_relaxed)) {
+        atomic_store_explicit(&shared->longest, waited, memory_order_relaxed);
+    }
+}
+
 pl_futex *pl_shared_futex(pl_shared *shared) {
     return shared->futex;
 }
@@ -165,6 +194,9 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     if (!group->safepoint || !group->barriers || !group->operations || !group->nudge) {
         pl_group_free(group);
         return NULL;
+    }
+    if (shared->trace != NULL) {
+        pl_safepoint_on_trace(group->safepoint, shared->trace, handle);
     }
     return group;
 }
@@ -208,6 +240,16 @@ uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
         }
     }
     return oldest;
+}
+
+size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity) {
+    size_t count = 0;
+    for (const pl_group *group = shared->first; group != NULL && count < capacity; group = group->next) {
+        if (pl_safepoint_state(group->safepoint) != PL_DEAD) {
+            numbers[count++] = pl_receiver_taken(group->operations);
+        }
+    }
+    return count;
 }
 
 pl_safepoint *pl_group_safepoint(pl_group *group) {
@@ -292,6 +334,7 @@ static int has_replayed(void *member, uint64_t number) {
 static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
     int result = PL_TIMEOUT;
+    note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
     pl_await_begin(shared->await, group->safepoint);
     while (result == PL_TIMEOUT) {
         void *member = group;
@@ -305,6 +348,7 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         }
     }
     pl_await_end(shared->await);
+    note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
     return result;
 }
 
@@ -327,6 +371,8 @@ uint64_t pl_lead_open(pl_group *self) {
         return 0;
     }
     pl_receiver_take(self->barriers, number);
+    atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
+    note(self, PL_TRACE_LEAD_BEGIN, number);
     pl_flag_set(shared->flag);
     pl_event_notify(shared->news);
     return number;
@@ -336,17 +382,20 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
     pl_shared *shared = self->shared;
     uint64_t number = pl_bus_sent(shared->barriers);
     int64_t deadline = pl_deadline(timeout);
-    int64_t due = pl_now() + PL_SLICE;
-    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+    int64_t began = pl_now();
+    int64_t due = began + PL_SLICE;
+    int result = PL_ACQUIRED;
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
         if (group != self) {
-            int result = meet(self, group, has_arrived, number, deadline, &due);
-            if (result != PL_ACQUIRED) {
-                *late = group->handle;
-                return result;
-            }
+            result = meet(self, group, has_arrived, number, deadline, &due);
+            *late = group->handle;
         }
     }
-    return PL_ACQUIRED;
+    count_wait(shared, began);
+    if (result == PL_CANCELLED) {
+        note(self, PL_TRACE_LEAD_END, 1);
+    }
+    return result;
 }
 
 uint64_t pl_lead_publish(pl_group *self) {
@@ -359,6 +408,7 @@ uint64_t pl_lead_publish(pl_group *self) {
     uint64_t number = pl_bus_try_broadcast(shared->operations); /* `published`, and only then the flag: mutant 1 */
     if (number == 0) {
         pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        note(self, PL_TRACE_LEAD_END, 1);
         return 0;
     }
     pl_flag_clear(shared->flag);
@@ -371,7 +421,8 @@ uint64_t pl_lead_publish(pl_group *self) {
 int pl_lead_finish(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t number = pl_bus_sent(shared->operations);
-    int64_t due = pl_now() + PL_SLICE;
+    int64_t began = pl_now();
+    int64_t due = began + PL_SLICE;
     int result = PL_ACQUIRED;
     for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
         if (group != self && group->remembered) {
@@ -379,8 +430,11 @@ int pl_lead_finish(pl_group *self) {
         }
     }
     pl_rwlock_release_read(shared->lock);
+    count_wait(shared, began);
     /* A group that could not replay may be dead by now, and was not waited for. */
-    return pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
+    result = pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
+    note(self, PL_TRACE_LEAD_END, result != PL_ACQUIRED);
+    return result;
 }
 
 uint64_t pl_lead_withdraw(pl_group *self) {
@@ -393,6 +447,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     pl_flag_clear(shared->flag);
     pl_receiver_take(self->operations, number);
     pl_event_notify(shared->news);
+    note(self, PL_TRACE_LEAD_END, 1);
     return number;
 }
 
@@ -432,8 +487,10 @@ static int catch_up(pl_group *self) {
         return 0;
     }
     self->replaying = 1;
+    note(self, PL_TRACE_REPLAY_BEGIN, published - applied);
     int failed = self->replay(self->replay_handle, applied + 1, published);
     self->replaying = 0;
+    note(self, PL_TRACE_REPLAY_END, failed != 0);
     if (failed) {
         pl_cancel_set(shared->cancel, PL_CAUSE_REPLAY);
         return -1;
@@ -468,6 +525,7 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
     int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
+    atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
         uint32_t key = pl_event_prepare(shared->news);
         arrive(self);
@@ -521,7 +579,9 @@ int pl_group_safepoint_poll(pl_group *self) {
 
 int pl_follow(pl_group *self) {
     while (pl_group_is_behind(self)) {
+        note(self, PL_TRACE_FOLLOW_BEGIN, 0);
         int result = follow_once(self);
+        note(self, PL_TRACE_FOLLOW_END, 0);
         if (result != PL_ACQUIRED) {
             return result;
         }

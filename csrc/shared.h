@@ -47,6 +47,7 @@
 #include "gate.h"
 #include "rwlock.h"
 #include "safepoint.h"
+#include "trace.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +71,9 @@ typedef int (*pl_replay)(uintptr_t handle, uint64_t from, uint64_t to);
 pl_shared *pl_shared_new(void);
 void pl_shared_free(pl_shared *shared);
 
+/* Has what groups do noted in `trace`, of which it becomes an owner. Once, and before there are any groups. */
+void pl_shared_set_trace(pl_shared *shared, pl_trace *trace);
+
 /* The parts; they belong to `shared`. */
 pl_event *pl_shared_event(pl_shared *shared);
 pl_event *pl_shared_news(pl_shared *shared);
@@ -88,6 +92,15 @@ pl_futex *pl_shared_futex(pl_shared *shared);
 void pl_shared_changed(pl_shared *shared);
 uint64_t pl_shared_changes(const pl_shared *shared);
 
+/* How often groups waited for each other so far. Relaxed: the parts are of about the same moment. */
+typedef struct pl_waits {
+    uint64_t led;         /* rendezvous that were led */
+    uint64_t followed;    /* turns of groups that came to one, or caught up on their way into the guest */
+    uint64_t nanoseconds; /* that leaders waited for the others, in all */
+    uint64_t longest;     /* of these waits, one for each barrier */
+} pl_waits;
+void pl_shared_waits(const pl_shared *shared, pl_waits *waits);
+
 /* A parked group that has replayed everything so far; needs the write lock. `replay` and `check` (which may be NULL) get `handle`. NULL if
  * there is no memory. */
 pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check);
@@ -99,6 +112,8 @@ void pl_group_free(pl_group *group);
 size_t pl_group_count(const pl_shared *shared);
 /* The oldest operation that some living group has yet to replay, less one: logs may forget everything up to it. Needs a read lock. */
 uint64_t pl_shared_applied_by_all(const pl_shared *shared);
+/* The newest operation that each living group has replayed, of at most `capacity` groups; answers how many. Needs a read lock. */
+size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity);
 pl_safepoint *pl_group_safepoint(pl_group *group);
 uint64_t pl_group_arrived(const pl_group *group);
 uint64_t pl_group_applied(const pl_group *group);

@@ -1,5 +1,5 @@
 /* Discipline: `mutex` is held while the process's store runs, and by nobody who waits for anything else. A pl_process is read-only but for
- * it. */
+ * it, and for its clocks, which are relaxed atomics: each is a number of its own. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -13,15 +13,19 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+enum { CLOCKS = 4 };
 
 struct pl_process {
     pl_context *context;
     int waits;
     int32_t fault; /* an error number, or 0 */
     int64_t started; /* on pl_now's clock: where the guest's monotonic clock is zero */
+    _Atomic uint64_t ahead[CLOCKS]; /* by how much the guest has set each of its clocks forward, modulo 2^64 */
     pthread_mutex_t mutex;
     struct {
         const pl_type *type;
@@ -42,7 +46,7 @@ enum {
     CLOCK_REALTIME_ID = 0,
     CLOCK_MONOTONIC_ID = 1,
     CLOCK_PROCESS_ID = 2, /* processor time */
-    CLOCK_THREAD_ID = 3,
+    CLOCK_THREAD_ID = 3, /* the last of CLOCKS */
     FLAG_ABSOLUTE = 1,
     ERRNO_INVAL = 28,
     BUFFER_SIZE = 8,
@@ -126,24 +130,42 @@ static uint64_t load64(const uint8_t *at) {
     return value;
 }
 
-/* The guest's clock `id` in nanoseconds: 1, or 0 if it is not one that is known here. */
-static int read_clock(const pl_process *process, uint32_t id, uint64_t *now) {
+static const clockid_t host_clocks[CLOCKS] = {
+    [CLOCK_REALTIME_ID] = CLOCK_REALTIME,
+    [CLOCK_MONOTONIC_ID] = CLOCK_MONOTONIC,
+    [CLOCK_PROCESS_ID] = CLOCK_PROCESS_CPUTIME_ID,
+    [CLOCK_THREAD_ID] = CLOCK_THREAD_CPUTIME_ID,
+};
+
+static uint64_t nanoseconds(const struct timespec *time) {
+    return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
+}
+
+/* The host's clock behind the guest's clock `id`, which is one. */
+static uint64_t read_host_clock(const pl_process *process, uint32_t id) {
     if (id == CLOCK_MONOTONIC_ID) {
-        *now = (uint64_t)(pl_now() - process->started);
-        return 1;
+        return (uint64_t)(pl_now() - process->started);
     }
-    static const clockid_t clocks[] = {
-        [CLOCK_REALTIME_ID] = CLOCK_REALTIME,
-        [CLOCK_PROCESS_ID] = CLOCK_PROCESS_CPUTIME_ID,
-        [CLOCK_THREAD_ID] = CLOCK_THREAD_CPUTIME_ID,
-    };
-    if (id <= CLOCK_THREAD_ID) {
-        struct timespec time;
-        clock_gettime(clocks[id], &time);
-        *now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-        return 1;
+    struct timespec time;
+    clock_gettime(host_clocks[id], &time);
+    return nanoseconds(&time);
+}
+
+/* The guest's clock `id` in nanoseconds: 1, or 0 if there is no such clock. */
+static int read_clock(const pl_process *process, uint32_t id, uint64_t *now) {
+    if (id >= CLOCKS) {
+        return 0;
     }
-    return 0;
+    *now = read_host_clock(process, id) + atomic_load_explicit(&process->ahead[id], memory_order_relaxed);
+    return 1;
+}
+
+int pl_process_set_clock(pl_process *process, uint32_t id, uint64_t now) {
+    if (id >= CLOCKS) {
+        return 0;
+    }
+    atomic_store_explicit(&process->ahead[id], now - read_host_clock(process, id), memory_order_relaxed);
+    return 1;
 }
 
 /* How long subscription `at` wants to sleep, in nanoseconds, or -1 if it is not a clock this function knows. */
@@ -199,15 +221,32 @@ static int poll_clocks(const pl_wasi_call *call, pl_value *values) {
     return 1;
 }
 
-/* clock_time_get(id, precision, result): 1 if it is done, 0 if wasmtime has to do it, or has the right error for it. */
-static int tell_time(const pl_wasi_call *call, pl_value *values) {
-    uint64_t result = (uint32_t)values[2].i32, now;
-    if (!read_clock(call->process, (uint32_t)values[0].i32, &now) || result + sizeof now > pl_memory_size(call->context, &call->memory)) {
+/* Answers with a number of a clock that is one, at `result`: 1 if it is done, 0 if wasmtime has the right error for it. */
+static int tell_number(const pl_wasi_call *call, pl_value *values, uint64_t result, uint64_t number) {
+    if (result + sizeof number > pl_memory_size(call->context, &call->memory)) {
+        values[0].i64 = CLOCK_MONOTONIC_ID; /* of a clock that wasmtime has not it would say that first */
         return 0;
     }
-    memcpy(pl_memory_data(call->context, &call->memory) + result, &now, sizeof now);
+    memcpy(pl_memory_data(call->context, &call->memory) + result, &number, sizeof number);
     values[0].i64 = 0;
     return 1;
+}
+
+/* clock_time_get(id, precision, result): 1 if it is done, 0 if wasmtime has to do it, or has the right error for it. */
+static int tell_time(const pl_wasi_call *call, pl_value *values) {
+    uint64_t now;
+    return read_clock(call->process, (uint32_t)values[0].i32, &now) && tell_number(call, values, (uint32_t)values[2].i32, now);
+}
+
+/* clock_res_get(id, result), in the same way: wasmtime has no clocks of processor time. */
+static int tell_resolution(const pl_wasi_call *call, pl_value *values) {
+    uint32_t id = (uint32_t)values[0].i32;
+    if (id != CLOCK_PROCESS_ID && id != CLOCK_THREAD_ID) {
+        return 0;
+    }
+    struct timespec time;
+    clock_getres(host_clocks[id], &time);
+    return tell_number(call, values, (uint32_t)values[1].i32, nanoseconds(&time));
 }
 
 /* Waits until standard input has something, or has ended. Answers 0, or -1 if it must stop. */
@@ -316,6 +355,9 @@ static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, si
         return pl_trap_of("a WASI function was called before the memory existed");
     }
     if (call->kind == PL_WASI_CLOCK && tell_time(call, values)) {
+        return pl_host_poll(call->group);
+    }
+    if (call->kind == PL_WASI_RESOLUTION && tell_resolution(call, values)) {
         return pl_host_poll(call->group);
     }
     if (call->kind == PL_WASI_YIELD) {

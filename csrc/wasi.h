@@ -34,7 +34,8 @@ enum pl_wasi_kind {
     PL_WASI_READ = 2, /* fd_read: descriptor 0 may have to wait */
     PL_WASI_CLOCK = 3, /* clock_time_get */
     PL_WASI_YIELD = 4, /* sched_yield */
-    PL_WASI_WRITE = 5  /* fd_write: of several buffers, all are written */
+    PL_WASI_WRITE = 5, /* fd_write: of several buffers, all are written */
+    PL_WASI_RESOLUTION = 6 /* clock_res_get */
 };
 
 enum { PL_WASI_FUNCTIONS = 64 }; /* room for all of preview 1 */
@@ -59,6 +60,10 @@ void pl_process_free(pl_process *process);
 /* What wasmtime refuses, it does with an error that makes the guest trap. From now on such a call answers an error number, as WASIX has
  * it: `number` for a pointer that leads out of the guest's memory, else EINVAL. Before any guest runs. */
 void pl_process_set_fault(pl_process *process, int32_t number);
+
+/* Sets the guest's clock `id` to `now`, in nanoseconds, for this process alone. 0 if there is no such clock, else 1. Any thread, never
+ * blocks. */
+int pl_process_set_clock(pl_process *process, uint32_t id, uint64_t now);
 
 /* Function `index` (below PL_WASI_FUNCTIONS) has `type`, a wasm_functype_t that lives as long as the process, and is of `kind`. */
 void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind);

@@ -6,15 +6,17 @@
     foo = pylinker.CDLL("libfoo.so", library_path=["lib"])
     foo.add(1, 2)
 
-``docs/design.md`` tells how it works.
+``docs/linking.md`` tells how it works.
 """
 
 import logging
 
 from pylinker._version import __version__
+from pylinker.api.debug import debug, debug_from_environment
 from pylinker.api.function import Function
 from pylinker.api.library import Library
-from pylinker.api.program import CDLL, ModuleSummary, Program, Statistics
+from pylinker.api.program import CDLL, ModuleSummary, Program
+from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
 from pylinker.errors import (
     AlreadyRunError,
     ClosedError,
@@ -49,6 +51,7 @@ from pylinker.linker import (
     SymbolInfo,
 )
 from pylinker.runtime.memory import Memory
+from pylinker.runtime.progress import Compiling
 from pylinker.runtime.wasi import CAPTURE, DEVNULL
 
 __all__ = [
@@ -65,7 +68,9 @@ __all__ = [
     "RTLD_NOW",
     "AlreadyRunError",
     "ClosedError",
+    "Compiling",
     "Function",
+    "GroupSummary",
     "GuestThread",
     "InitializationError",
     "InternalError",
@@ -80,6 +85,7 @@ __all__ = [
     "NotDynamicError",
     "ParseError",
     "Program",
+    "Region",
     "RendezvousTimeout",
     "SignatureMismatchError",
     "Statistics",
@@ -90,7 +96,10 @@ __all__ = [
     "UndefinedSymbol",
     "UndefinedSymbolError",
     "UnsupportedError",
+    "Waits",
     "__version__",
+    "debug",
 ]
 
 logging.getLogger("pylinker").addHandler(logging.NullHandler())
+debug_from_environment()

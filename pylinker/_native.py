@@ -18,7 +18,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pylinker._core import ffi, lib
@@ -69,6 +69,7 @@ __all__ = [
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_RESOLUTION",
     "WASI_WRITE",
     "WASI_YIELD",
     "WOKEN",
@@ -98,6 +99,8 @@ __all__ = [
     "Source",
     "Stage",
     "Store",
+    "Trace",
+    "TraceKind",
     "Trouble",
     "Turn",
     "Values",
@@ -119,6 +122,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "host_function_count",
     "ignore_epoch",
     "imports_of",
     "install_callbacks",
@@ -135,6 +139,7 @@ __all__ = [
     "pack_source",
     "register_host",
     "release_host",
+    "same_function",
     "set_types",
     "sizes",
     "start_thread",
@@ -271,6 +276,11 @@ def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     handle = handle or new_handle()
     _host_functions[handle] = function
     return handle
+
+
+def host_function_count() -> int:
+    """Return how many Python functions are registered, of all programs."""
+    return len(_host_functions)
 
 
 def release_host(handle: int) -> None:
@@ -467,7 +477,7 @@ def nanoseconds(timeout: float | None) -> int:
         return -1
     if not timeout >= 0:
         raise ValueError(f"timeout={timeout}: give seconds, or None for no timeout")
-    return min(int(timeout * 1e9), 1 << 62)
+    return int(min(timeout * 1e9, 1 << 62))
 
 
 class Shared:
@@ -570,6 +580,17 @@ class Shared:
         """How often that was."""
         return int(lib.pl_shared_changes(self.pointer))
 
+    def set_trace(self, trace: Trace) -> None:
+        """Have what groups do noted from now on, before there are any."""
+        lib.pl_shared_set_trace(self.pointer, trace.pointer)
+
+    @property
+    def waits(self) -> Any:
+        """A ``pl_waits``: how often groups waited for each other so far."""
+        waits = ffi.new("pl_waits *")
+        lib.pl_shared_waits(self.pointer, waits)
+        return waits
+
     @property
     def published(self) -> int:
         """The number of the newest operation."""
@@ -579,6 +600,38 @@ class Shared:
     def applied_by_all(self) -> int:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
+
+    @property
+    def applied(self) -> set[int]:
+        """The newest operations that the living groups have replayed, under the lock."""
+        capacity = self.num_groups
+        numbers = ffi.new("uint64_t[]", capacity)
+        return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
+
+
+class Trace:
+    """What threads did and when (``csrc/trace.h``), with room for ``capacity`` events: the first are kept. Safe to use from all threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self.pointer = ffi.gc(lib.pl_trace_new(capacity), lib.pl_trace_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError(f"no memory for a trace of {capacity} events")
+        self._capacity = capacity
+
+    def events(self) -> Iterator[tuple[int, TraceKind, int, int]]:
+        """Iterate over what there is so far: nanoseconds on Python's monotonic clock, kind, handle of the member, detail."""
+        buffer = ffi.new("pl_trace_event[]", 1024)
+        first = 0
+        while count := int(lib.pl_trace_read(self.pointer, first, buffer, len(buffer))):
+            for index in range(count):
+                event = buffer[index]
+                yield int(event.when), TraceKind(event.kind), int(event.group), int(event.detail)
+            first += count
+
+    @property
+    def lost(self) -> int:
+        """How many events found no room."""
+        return int(lib.pl_trace_lost(self.pointer))
 
 
 class Participant(Protocol):
@@ -835,6 +888,7 @@ WASI_PLAIN: int = lib.PL_WASI_PLAIN
 WASI_POLL: int = lib.PL_WASI_POLL
 WASI_READ: int = lib.PL_WASI_READ
 WASI_CLOCK: int = lib.PL_WASI_CLOCK
+WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
 WASI_YIELD: int = lib.PL_WASI_YIELD
 WASI_WRITE: int = lib.PL_WASI_WRITE
 
@@ -850,6 +904,10 @@ class WasiProcess:
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)
+
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
+        return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
     def provide(self, index: int, type_address: int, kind: int) -> None:
         """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""
@@ -984,6 +1042,11 @@ def table_grow(context: Context, table: Extern, delta: int) -> None:
     _check(lib.pl_table_grow(context, _handle(table, EXTERN_TABLE), delta))
 
 
+def same_function(one: Func, other: Func) -> bool:
+    """Whether two are one function of one store."""
+    return bytes(ffi.buffer(one)) == bytes(ffi.buffer(other))
+
+
 def table_get(context: Context, table: Extern, index: int) -> Func | None:
     """Return the function in a slot, or None if the slot is null or does not exist."""
     func = ffi.new("pl_func *")
@@ -1091,6 +1154,22 @@ class Stage(enum.IntEnum):
     MAKE = lib.PL_STAGE_MAKE
     INSTANTIATE = lib.PL_STAGE_INSTANTIATE
     TLS = lib.PL_STAGE_TLS
+
+
+class TraceKind(enum.IntEnum):
+    """What happened to a group (``enum pl_trace_kind``)."""
+
+    UNPARK = lib.PL_TRACE_UNPARK
+    PARK = lib.PL_TRACE_PARK
+    DEAD = lib.PL_TRACE_DEAD
+    LEAD_BEGIN = lib.PL_TRACE_LEAD_BEGIN
+    LEAD_END = lib.PL_TRACE_LEAD_END
+    AWAIT_BEGIN = lib.PL_TRACE_AWAIT_BEGIN
+    AWAIT_END = lib.PL_TRACE_AWAIT_END
+    FOLLOW_BEGIN = lib.PL_TRACE_FOLLOW_BEGIN
+    FOLLOW_END = lib.PL_TRACE_FOLLOW_END
+    REPLAY_BEGIN = lib.PL_TRACE_REPLAY_BEGIN
+    REPLAY_END = lib.PL_TRACE_REPLAY_END
 
 
 class Trouble(NamedTuple):
@@ -1280,7 +1359,8 @@ class Library:
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. The caller keeps the code.
+    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
+    trampolines, the module's memory base and size, table base and size. The caller keeps the code.
     """
 
     def __init__(
@@ -1296,6 +1376,7 @@ class Library:
         place: int,
         handles: Sequence[int],
         rewritten: bool,
+        reuse: tuple[int, int, int, int, int, int] | None = None,
     ) -> None:
         self.handles = handles
         self._shape = shape
@@ -1313,6 +1394,8 @@ class Library:
             parts.slot_base = slot_base
         parts.place = place
         parts.rewritten = rewritten
+        if reuse is not None:
+            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
         self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
@@ -1416,6 +1499,10 @@ class Log:
     def forget(self, number: int) -> None:
         """Drop all operations up to ``number``."""
         lib.pl_log_forget(self.pointer, number)
+
+    def erase(self, number: int) -> None:
+        """Drop one operation; it does nothing from now on but ask for the size of its table."""
+        lib.pl_log_erase(self.pointer, number)
 
 
 class Instances:

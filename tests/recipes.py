@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolchain import Module
+from toolchain import EXCEPTIONS, SETJMP, Module
 
 # What programs here lend to their libraries from the libc they link in.
 LENT = ("printf", "puts", "putchar", "malloc", "free", "qsort", "strlen", "snprintf", "fflush", "strcmp", "memcpy", "stdout")
@@ -22,6 +22,12 @@ LENT_CXX = (
     *("_Znwm", "_Znam", "_ZdlPv", "_ZdlPvm", "_ZdaPv", "__cxa_pure_virtual", "__dynamic_cast"),
     *("_ZTVN10__cxxabiv117__class_type_infoE", "_ZTVN10__cxxabiv120__si_class_type_infoE"),
     *("__cxa_guard_acquire", "__cxa_guard_release"),
+)
+
+# What a program lends to the runtime of exceptions.
+LENT_THROWING = (
+    *LENT,
+    *("abort", "aligned_alloc", "calloc", "memchr", "memset", "memmove", "realloc", "raise_in_main", "catch_in_main", "opens"),
 )
 
 # Keep a loop a loop: without this clang turns one that counts characters into a call of strlen, which not every program has.
@@ -204,6 +210,29 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         side("libshapes.so", "shapes.cpp"),
         side("libstatics.so", "statics.cpp"),
         main("libshapes.so", source="main.cpp", exports=LENT_CXX),
+    ),
+    "exceptions": (
+        Module("libruntime.so", "exceptions_so", ("runtime.c",)),
+        side("libthrower.so", "thrower.cpp", "libruntime.so", cflags=EXCEPTIONS),
+        side("libcatcher.so", "catcher.cpp", "libruntime.so", cflags=EXCEPTIONS),
+        side("libconstructor.so", "constructor.cpp", "libthrower.so", cflags=EXCEPTIONS),
+        side("libasker.so", "asker.cpp", cflags=EXCEPTIONS),
+        side("liblegacy.so", "catcher.cpp", cflags=EXCEPTIONS[:2]),
+        side("libleap.so", "jump.c", "libruntime.so", defines=("SIDE=1",), cflags=SETJMP),
+        side("libland.so", "jump.c", "libruntime.so", defines=("SIDE=2",), cflags=SETJMP),
+        main("libthrower.so", "libruntime.so", source="main.cpp", kind="throwing_main", cflags=EXCEPTIONS, exports=LENT_THROWING),
+    ),
+    "exceptions_threads": (
+        Module("libruntime.so", "threaded_exceptions_so", ("runtime.c",)),
+        *(
+            Module(f"lib{name}.so", "throwing_threaded_side", (f"{name}.cpp",), ("libruntime.so",), cflags=EXCEPTIONS)
+            for name in ("thrower", "catcher")
+        ),
+        *(
+            Module(f"lib{name}.so", "throwing_threaded_side", ("jump.c",), ("libruntime.so",), cflags=(*SETJMP, f"-DSIDE={number}"))
+            for name, number in (("leap", 1), ("land", 2))
+        ),
+        Module("main.wasm", "throwing_threaded_main", ("threads.cpp",), ("libthrower.so", "libruntime.so"), cflags=EXCEPTIONS),
     ),
     "wasi": (side("libreport.so", "report.c", cflags=LOOPS), main("libreport.so")),
     "runtime_path": (

@@ -450,7 +450,7 @@ class TestRunner:
         assert Path(roles.__file__).parent == runner.find_benchmarks()
         for folder in (runner.find_benchmarks(), ROOT / "benchmarks"):
             assert {path.name for path in (folder / "guest").glob("*.wasm")} == {"main.wasm"}
-            assert len(list((folder / "guest").glob("*.so"))) == 4
+            assert len(list((folder / "guest").glob("*.so"))) == 6
 
     def test_full_run_is_not_scaled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PYLINKER_BENCH_QUICK", raising=False)

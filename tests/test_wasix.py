@@ -481,6 +481,21 @@ class TestClosures:
                 assert guest.closure_free(slot) == 0
         assert guest.program.statistics().table_used == used + 128
 
+    def test_one_that_is_freed_while_it_is_prepared_is_not_prepared(self, guest, monkeypatch):
+        linker = guest.program._linker
+        closures, apply = linker.closures, type(linker.group).apply
+
+        def meanwhile(group, operation):
+            apply(group, operation)
+            closures.free(operation.slot)
+
+        slot = closures.allocate()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(linker.group), "apply", meanwhile)
+            assert closures.prepare(slot, FuncType(("i32",), ("i32",)), self.back(guest), 0)
+        assert closures.allocate() == slot
+        assert closures.type_of(slot) is None
+
     def test_too_many_values(self, guest):
         assert guest.closure_allocate(guest.data) == 0
         slot, lists = guest.word(), guest.put(bytes(2000), 8)

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import ziglang
+
 # Gives the directory of a scenario's built modules: the type of the fixture of that name.
 Scenario = Callable[[str], Path]
 
@@ -35,7 +37,8 @@ TARGET = "--target=wasm32-wasi"
 # Optimized, as in a release build. -g0: no paths of the build machine in the modules.
 COMPILE = (TARGET, "-O2", "-g0", "-Wall", "-Werror", "-fvisibility=default")
 PIC = ("-fPIC",)
-THREADS = ("-matomics", "-mbulk-memory", "-pthread", "-nostdlib", "-ffreestanding")
+ATOMICS = ("-matomics", "-mbulk-memory", "-pthread")
+THREADS = (*ATOMICS, "-nostdlib", "-ffreestanding")
 DYNAMIC = ("--experimental-pic", "--unresolved-symbols=import-dynamic")
 SHARED_MEMORY = (
     "--shared-memory",
@@ -48,9 +51,23 @@ SHARED_MEMORY = (
     "--export=__tls_align",
     "--export-if-defined=__wasm_apply_data_relocs",
 )
+# Exceptions as the standard has them (exnref); what clang emits unless told otherwise is refused by wasmtime. zig names no feature
+# to clang that it was not asked for.
+EXCEPTIONS = ("-fwasm-exceptions", "-mexception-handling", "-mllvm", "-wasm-use-legacy-eh=false")
+SETJMP = (*EXCEPTIONS, "-mllvm", "-wasm-enable-sjlj")
 LINK = ("--build-id=none",)
+# The part of LLVM's runtime of C++ exceptions that code needs to throw and to catch, below zig's lib.
+UNWIND = "libunwind/src/Unwind-wasm.c"
+JUMPS = "libc/wasi/libc-top-half/musl/src/setjmp/wasm32/rt.c"
+THROWING = (
+    *("cxa_aux_runtime", "cxa_default_handlers", "cxa_exception", "cxa_exception_storage", "cxa_handlers", "cxa_personality"),
+    *("cxa_virtual", "fallback_malloc", "private_typeinfo", "stdlib_exception", "stdlib_typeinfo", "stdlib_new_delete"),
+)
 STRIP = ("--strip-debug",)
 COMMAND = ("--stack-first", "-z", "stack-size=1048576")
+
+
+ZIG = Path(ziglang.__file__).parent / "lib"
 
 
 class BuildError(Exception):
@@ -170,9 +187,33 @@ class Toolchain:
 
         return self.cached(f"archives{'-pic' if pic else ''}{'-cxx' if cxx else ''}", [], fill)
 
+    def unwinder(self, *flags: str) -> Path:
+        """The object of LLVM's unwinder, which a module with thread-local data has to contain: lld takes no such data from others."""
+
+        def fill(work: Path) -> None:
+            options = (TARGET, *PIC, "-O2", "-g0", "-w", "-fvisibility=default", *EXCEPTIONS, *flags, "-D_LIBUNWIND_HIDE_SYMBOLS")
+            self.zig("cc", *options, "-DNDEBUG", "-I", ZIG / "libunwind/include", "-c", ZIG / UNWIND, "-o", work / "unwind.o")
+
+        return self.cached("unwinder", [repr(flags).encode()], fill) / "unwind.o"
+
+    def exceptions(self, *flags: str) -> list[Path]:
+        """The objects of LLVM's runtime of exceptions and of wasi-libc's setjmp, which zig has as sources only."""
+
+        def fill(work: Path) -> None:
+            common = (TARGET, *PIC, "-O2", "-g0", "-w", "-fvisibility=default", *EXCEPTIONS, *flags, "-DNDEBUG")
+            cxx = ("-std=c++23", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCPP_BUILDING_LIBRARY", "-DLIBCXX_BUILDING_LIBCXXABI")
+            cxx += ("-DLIBCXXABI_NON_DEMANGLING_TERMINATE", f"-I{ZIG / 'libcxxabi/include'}", f"-I{ZIG / 'libcxx/src'}")
+            for name in THROWING:
+                # its heap, for when there is no memory left, wants a mutex, which zig's libc has not
+                lock = ("-D_LIBCXXABI_HAS_NO_THREADS",) if name == "fallback_malloc" else ()
+                self.zig("c++", *common, *cxx, *lock, "-c", ZIG / "libcxxabi/src" / f"{name}.cpp", "-o", work / f"{name}.o")
+            self.zig("cc", *common, "-mllvm", "-wasm-enable-sjlj", "-c", ZIG / JUMPS, "-o", work / "setjmp.o")
+
+        return [self.unwinder(*flags), *sorted(self.cached("exceptions", [repr(flags).encode()], fill).glob("*.o"))]
+
     def scenario(self, name: str, recipe: Sequence[Module]) -> Path:
         """The directory with all modules of a scenario, built now if they are not in the cache."""
-        folder = SCENARIOS / name
+        folder = SCENARIOS / name.removesuffix("_threads")  # the same sources, for a shared memory
         key = [repr(module).encode() for module in recipe]
         for path in sorted(path for root in (folder, SCENARIOS / "include") for path in root.rglob("*") if path.is_file()):
             key += [str(path.relative_to(SCENARIOS)).encode(), path.read_bytes()]
@@ -235,6 +276,31 @@ class Build:
         """The C++ runtime (libc++abi) as a shared library that exports ``module.exports``."""
         directory = self.toolchain.archives(pic=True, cxx=True)
         self.link(module, [directory / "libc++abi.a", directory / "libcompiler_rt.a"], *DYNAMIC, "-shared")
+
+    def exceptions_so(self, module: Module) -> None:
+        """The runtime of C++ exceptions and of setjmp as a shared library."""
+        self.link(module, [*self.objects(module, *PIC), *self.toolchain.exceptions()], *DYNAMIC, "-shared")
+
+    def threaded_exceptions_so(self, module: Module) -> None:
+        """The same for a shared memory."""
+        objects = [*self.objects(module, *PIC, *THREADS), *self.toolchain.exceptions(*ATOMICS)]
+        self.link(module, objects, *DYNAMIC, "-shared", *SHARED_MEMORY)
+
+    def throwing_threaded_side(self, module: Module) -> None:
+        """A freestanding library for a shared memory that throws or catches."""
+        objects = [*self.objects(module, *PIC, *THREADS), self.toolchain.unwinder(*ATOMICS)]
+        self.link(module, objects, *DYNAMIC, "-shared", *SHARED_MEMORY)
+
+    def throwing_threaded_main(self, module: Module) -> None:
+        """The same, a program."""
+        objects = [*self.objects(module, *PIC, *THREADS), self.toolchain.unwinder(*ATOMICS)]
+        self.link(module, objects, *DYNAMIC, "-pie", *SHARED_MEMORY)
+
+    def throwing_main(self, module: Module) -> None:
+        """A position-independent program in C++ that takes the runtime of C++ from a shared library."""
+        directory = self.toolchain.archives(pic=True)
+        inputs = [directory / "crt1-command.o", *self.objects(module, *PIC), *sorted(directory.glob("*.a"))]
+        self.link(module, inputs, *DYNAMIC, "-pie", "--export-dynamic", "--import-memory")
 
     def pie_main(self, module: Module) -> None:
         """A position-independent program, libc linked in, that imports its memory and table."""

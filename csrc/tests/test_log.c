@@ -80,6 +80,29 @@ static void test_at_random(void) {
 }
 
 /* A program that runs long opens and closes without end; its log has only what some group has yet to replay. */
+static void test_erased_one_is_nothing_and_the_rest_stays(void) {
+    set_up();
+    pl_log_erase(log_, 1); /* of an empty log */
+    for (uint64_t number = 1; number <= 10; number++) {
+        pl_log_append(log_, operations + number);
+    }
+    pl_log_forget(log_, 2);
+    pl_log_erase(log_, 2);  /* it was forgotten */
+    pl_log_erase(log_, 3);  /* the oldest */
+    pl_log_erase(log_, 6);
+    pl_log_erase(log_, 6);  /* it was already */
+    pl_log_erase(log_, 10); /* the newest */
+    pl_log_erase(log_, 11); /* one that is to come */
+    for (uint64_t number = 0; number <= 11; number++) {
+        int gone = number < 4 || number == 6 || number >= 10;
+        CHECK(pl_log_at(log_, number) == (gone ? NULL : operations + number));
+    }
+    CHECK(pl_log_append(log_, operations + 11) == 11 && pl_log_at(log_, 11) == operations + 11);
+    pl_log_forget(log_, 7);
+    CHECK(pl_log_at(log_, 7) == NULL && pl_log_at(log_, 8) == operations + 8);
+    tear_down();
+}
+
 static void test_long_run_with_a_short_log_needs_no_more_memory(void) {
     set_up();
     uint64_t number = 0;
@@ -123,6 +146,7 @@ int main(void) {
     RUN(test_withdrawn_one_has_a_number);
     RUN(test_what_is_forgotten_leaves_the_numbers_of_the_rest);
     RUN(test_at_random);
+    RUN(test_erased_one_is_nothing_and_the_rest_stays);
     RUN(test_long_run_with_a_short_log_needs_no_more_memory);
     RUN(test_lack_of_memory_is_told_and_changes_nothing);
     return 0;

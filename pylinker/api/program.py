@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -15,6 +16,8 @@ import wasmtime
 
 from pylinker.api.function import Function
 from pylinker.api.library import Library
+from pylinker.api.statistics import Statistics, snapshot, tell_statistics
+from pylinker.api.tracefile import TraceFile
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
 from pylinker.linker import (
     RTLD_DEFAULT,
@@ -26,12 +29,15 @@ from pylinker.linker import (
     Locator,
     MainFile,
     SymbolInfo,
+    TracedLinker,
+    Tracer,
     check_seconds,
     read_file,
     start,
     wants_threads,
 )
 from pylinker.runtime.code import CodeCache, default_cache_directory
+from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType
 
@@ -44,7 +50,7 @@ if TYPE_CHECKING:
     from pylinker.runtime.memory import Memory
     from pylinker.runtime.wasi import Input, Output
 
-__all__ = ["CDLL", "ModuleSummary", "Program", "Statistics"]
+__all__ = ["CDLL", "ModuleSummary", "Program"]
 
 _StrPath = str | os.PathLike[str]
 
@@ -64,30 +70,6 @@ class ModuleSummary:
     table_size: int
     needed: tuple[str, ...]
     references: int
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """A snapshot of a program's size."""
-
-    modules: int
-    """Modules loaded."""
-    symbols: int
-    """Exports of all modules."""
-    scope: tuple[str, ...]
-    """Names of the modules in the global scope, in order."""
-    memory_pages: int
-    """Pages of 64 KiB that the guest's memory has."""
-    memory_used: int
-    """Bytes given to modules that were loaded while the program ran."""
-    table_slots: int
-    """Slots that the function table has."""
-    table_used: int
-    """Slots given to modules and function pointers."""
-    resolver_entries: int
-    """Calls of the calling thread's group that had to be resolved: one for each bound import at most."""
-    groups: int
-    """Instance groups: one for each thread."""
 
 
 class Program:
@@ -111,6 +93,10 @@ class Program:
     the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take;
     ``load_timeout`` (seconds, None for ever) bounds the time that loading and constructing the program may take.
     ``cache`` is True for the user's cache of compiled modules, a directory, or False.
+
+    ``trace`` is a file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``. ``progress``
+    is called with a :class:`Compiling` before and after each module that is compiled (and not fetched from the cache), on the thread that
+    loads it.
 
     Raises LinkError children, TimeoutExpired among them, OSError for a main module that cannot be read, TypeError or ValueError for
     ``imports`` that are no mapping of functions. Safe to use from several threads, which take turns.
@@ -139,6 +125,8 @@ class Program:
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
         name: str | None = None,
+        trace: _StrPath | None = None,
+        progress: Observer | None = None,
     ) -> None:
         _check_lists(args=args, library_path=library_path, preload=preload)
         _check_texts("args", args)
@@ -153,7 +141,11 @@ class Program:
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
+        self._trace = TraceFile(trace) if trace is not None else None
+        tracer = self._trace.tracer if self._trace else None
         code_cache = _cache(cache)
+        if progress is not None or tracer is not None:
+            code_cache = code_cache.observed(_observers(progress, tracer))
         if threads is None:
             threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
         guest_dirs = {guest: os.fspath(host) for guest, host in (dirs or {}).items()}
@@ -166,7 +158,8 @@ class Program:
             stdout=stdout,
             stderr=stderr,
         )
-        linker = Linker(
+        new_linker = Linker if tracer is None else functools.partial(TracedLinker, tracer)
+        linker = new_linker(
             process=self._process,
             cache=code_cache,
             locator=Locator(
@@ -187,11 +180,15 @@ class Program:
             imports=given,
         )
         try:
-            with Deadline(linker, load_timeout, self.name):
+            with (
+                Deadline(linker, load_timeout, self.name),
+                contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
+            ):
                 start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
         except BaseException:
             linker.threads = None
             self._process.close()
+            self._write_trace()
             raise
         self._linker = linker
         self._turn = linker.context.turn
@@ -379,22 +376,9 @@ class Program:
             )
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of the program's size."""
+        """Return a snapshot of the program's size, its maps, its threads and their waits. Blocks for the linker's lock."""
         with self._entered() as linker:
-            state, group = linker.state, linker.group
-            if not linker.context.shared.cause:
-                linker.catch_up()
-            return Statistics(
-                modules=len(state.modules),
-                symbols=state.definitions(),
-                scope=tuple(module.name for module in state.global_scope),
-                memory_pages=group.memory_size >> 16,
-                memory_used=state.memory.used,
-                table_slots=group.table_size,
-                table_used=state.table.used,
-                resolver_entries=group.resolver_entries(state.modules),
-                groups=linker.context.shared.num_groups,
-            )
+            return snapshot(linker)
 
     @property
     def closed(self) -> bool:
@@ -418,11 +402,18 @@ class Program:
             self._ending = ending if ending is not None and ending.context.main_group.native.is_running else None
             self._linker = None
             if linker is not None:
+                tell_statistics(linker, self.name)
                 linker.context.main_group.close_bounds()
             if linker is not None and linker.threads is not None:
                 linker.threads.join_all()
                 linker.threads = None
             self._process.close()
+            self._write_trace()
+
+    def _write_trace(self) -> None:
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.write(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -460,6 +451,8 @@ class CDLL(Library):
         load_timeout: float | None = None,
         limits: Limits | None = None,
         cache: bool | _StrPath = True,
+        trace: _StrPath | None = None,
+        progress: Observer | None = None,
     ) -> None:
         program = Program(
             None,
@@ -481,6 +474,8 @@ class CDLL(Library):
             load_timeout=load_timeout,
             limits=limits,
             cache=cache,
+            trace=trace,
+            progress=progress,
             name=os.path.basename(os.fspath(name)),
         )
         with program._entered() as linker:
@@ -501,6 +496,17 @@ class CDLL(Library):
                 finally:
                     self.program.close()
         super().close()
+
+
+def _observers(progress: Observer | None, tracer: Tracer | None) -> Observer:
+    """Return one observer for whoever wants to know of compilations."""
+    wanted = [each for each in (progress, tracer.compiling if tracer else None) if each is not None]
+
+    def tell(what: Compiling) -> None:
+        for each in wanted:
+            each(what)
+
+    return tell
 
 
 def _check_lists(**values: object) -> None:

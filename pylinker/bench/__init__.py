@@ -10,6 +10,10 @@ results      what was measured, its ratios and targets, the JSON, the comparison
 table        the results as cells of text
 charts       the results as charts
 report       the page
+location     where the benchmarks and their guests are
+leaks        ``pylinker bench leaks``: whether memory grows
+soak         ``pylinker bench soak``: everything at once, with faults
+invariants   what must be true of a program when nobody changes it
 ===========  ==========================================================================================
 
 The benchmarks themselves are ``pylinker.benchmarks``, in the sources ``benchmarks/``.

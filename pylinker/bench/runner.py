@@ -6,7 +6,6 @@ plugins or compile cache of the user's, and its files are in a temporary directo
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pylinker.bench.facts import gather
+from pylinker.bench.location import BrokenRunError, find_benchmarks
 from pylinker.bench.plugin import NOT_INSTALLED
 from pylinker.bench.results import Absent, Run, from_pytest
 
@@ -44,10 +44,6 @@ class UnknownNameError(ValueError):
 
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
         super().__init__(f"no benchmark file or group has {', '.join(map(repr, unknown))} in its name: there are {'; '.join(known)}")
-
-
-class BrokenRunError(RuntimeError):
-    """pytest ended without results. The message has the end of what it wrote."""
 
 
 class Observer(Protocol):
@@ -129,14 +125,6 @@ def process(directory: Path, names: Sequence[str], *, quick: bool) -> Iterator[t
             yield child, events
         finally:
             end(child)
-
-
-def find_benchmarks() -> Path:
-    """Return the directory of the benchmarks, wherever they are installed, without importing them."""
-    found = importlib.util.find_spec("pylinker.benchmarks")
-    if found is None or not found.submodule_search_locations:
-        raise BrokenRunError("this installation of pylinker has no benchmarks")
-    return Path(next(iter(found.submodule_search_locations)))
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

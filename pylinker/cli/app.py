@@ -4,8 +4,8 @@
 status                              meaning
 ==================================  ===========================================================
 the program's own                   ``run``: the program ended by itself
-1                                   ``ldd``: something is missing; ``bench``: a benchmark failed or the extra is missing
-2                                   wrong usage
+1                                   ``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing
+2                                   wrong usage; ``check`` and ``graph``: MAIN cannot be read
 70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
 124                                 ``run --timeout``: the time was over
 127                                 a module or symbol is missing, malformed or does not fit
@@ -26,9 +26,12 @@ import wasmtime
 
 from pylinker._version import __version__
 from pylinker.cli.bench import bench
+from pylinker.cli.check import check
 from pylinker.cli.demo import demo
+from pylinker.cli.graph import graph
 from pylinker.cli.inspect import inspect
 from pylinker.cli.ldd import ldd
+from pylinker.cli.nm import nm
 from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
 from pylinker.cli.run import INTERRUPTED, run
 from pylinker.errors import LinkError, TimeoutExpired
@@ -48,7 +51,7 @@ def app() -> None:
     """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
 
 
-for command in (run, ldd, inspect, demo, bench):
+for command in (run, check, ldd, nm, graph, inspect, demo, bench):
     app.add_command(command)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
 from rich.text import Text
 
+from pylinker.cli.bar import Bar
+from pylinker.cli.leaks import leaks
 from pylinker.cli.output import Settings, console, printable, table, traceback_option
+from pylinker.cli.soak import soak
 
 if TYPE_CHECKING:
     from pylinker.bench.results import Comparison, Run
@@ -22,48 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 NEEDED = {"msgspec": "msgspec", "plotly": "plotly", "pytest": "pytest", "pytest_benchmark": "pytest-benchmark"}
-REDRAWN = 2  # times a second at most: what draws the bar takes time from what is measured
 
 
-class Bar:
-    """A progress bar on stderr, if that is a terminal."""
+class _Bench(click.Command):
+    """The command, and those that go by a name of their own: ``leaks`` is no name of a benchmark."""
 
-    def __init__(self) -> None:
-        err = Console(stderr=True, markup=False, emoji=False, highlight=False)
-        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # it gives way to the others
-        columns = (
-            MofNCompleteColumn(),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False, table_column=name),
-        )
-        self.progress = Progress(
-            *columns,
-            console=err,
-            transient=True,
-            disable=not sys.stderr.isatty(),
-            refresh_per_second=REDRAWN,
-            speed_estimate_period=600,
-            expand=True,
-        )
-        self.task: TaskID | None = None
-
-    def start(self, count: int) -> None:
-        """Show an empty bar for ``count`` benchmarks."""
-        self.task = self.progress.add_task("", total=count)
-
-    def begin(self, name: str) -> None:
-        """Show the name of what runs."""
-        if self.task is not None:
-            self.progress.update(self.task, description=printable(name))
-
-    def end(self) -> None:
-        """Advance by one benchmark."""
-        if self.task is not None:
-            self.progress.advance(self.task)
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        command = _COMMANDS.get(args[0]) if args else None
+        if command is not None:
+            return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
 
-@click.command()
+_COMMANDS = {each.name: each for each in (leaks, soak)}
+
+
+@click.command(cls=_Bench)
 @click.argument("names", metavar="[NAMES]...", nargs=-1)
 @click.option("--quick", is_flag=True, help="A minute or two for everything; the numbers are rough.")
 @click.option(
@@ -89,6 +62,10 @@ def bench(
     pylinker bench --html report.html
     pylinker bench call dlopen --json before.json
     pylinker bench call dlopen --compare before.json
+
+    \b
+    pylinker bench leaks --help
+    pylinker bench soak --help
     """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
     absent = [distribution for module, distribution in NEEDED.items() if find_spec(module) is None]
     if absent:
@@ -104,8 +81,7 @@ def bench(
     except results.ResultsError as error:
         raise click.BadParameter(str(error), ctx, param_hint="--compare") from error
     try:
-        bar = Bar()
-        with bar.progress:
+        with Bar() as bar:
             run, details = runner.measure(names, bar, quick=quick)
     except runner.UnknownNameError as error:
         raise click.BadParameter(str(error), ctx, param_hint="NAMES") from error

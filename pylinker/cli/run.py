@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from pylinker import Function, Program
+from pylinker import Function, Program, debug
+from pylinker.api.debug import CATEGORIES, help_text
 from pylinker.cli.output import traceback_option
+from pylinker.cli.progress import compilations
 from pylinker.wasm import MemoryType, parse_module
 
 __all__ = ["INTERRUPTED", "run"]
@@ -30,6 +32,15 @@ INTERRUPTED = 130
 @click.option("--threads/--no-threads", default=None, help="Let the program start threads (default: if its memory is shared).")
 @click.option("--preempt", is_flag=True, help="Interrupt threads that only compute when another opens a library.")
 @click.option("--no-rewrite-waits", is_flag=True, help="Leave memory.atomic.wait as it is, which nothing reaches.")
+@click.option("--trace", metavar="FILE", type=click.Path(dir_okay=False), help="Write what the threads did to FILE, for Perfetto.")
+@click.option(
+    "--debug",
+    "categories",
+    metavar="WHAT",
+    is_eager=True,
+    callback=lambda ctx, _parameter, value: listen(ctx, value),
+    help="Tell what the linker does on stderr: libs, symbols, bindings, sync, stats (with commas), all; help explains them.",
+)
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="End the program after SECONDS, with exit status 124.")
 @traceback_option
 @click.pass_context
@@ -48,6 +59,8 @@ def run(
     threads: bool | None,
     preempt: bool,
     no_rewrite_waits: bool,
+    trace: str | None,
+    categories: str | None,
     timeout: float | None,
 ) -> None:
     """Run the program MAIN with its shared libraries.
@@ -58,6 +71,8 @@ def run(
     pylinker run -L lib --dir data::/data app.wasm --verbose /data/in.txt
     pylinker run -L lib --invoke add libcalc.so 1 2
     """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+    if categories:
+        debug(categories)
     program = Program(
         main,
         args=() if invoke else args,
@@ -70,6 +85,8 @@ def run(
         threads=has_shared_memory(main) if threads is None else threads,
         preempt=preempt,
         rewrite_waits=not no_rewrite_waits,
+        trace=trace,
+        progress=compilations(),
         load_timeout=timeout,
     )
     with program:
@@ -86,6 +103,17 @@ def run(
     if result is not None:
         for each in result if isinstance(result, tuple) else (result,):
             click.echo(each)
+
+
+def listen(ctx: click.Context, value: str | None) -> str | None:
+    """Check what ``--debug`` says; ``help`` prints what there is and ends the command."""
+    if value == "help":
+        click.echo(help_text(), nl=False)
+        ctx.exit()
+    unknown = [each for each in (value or "all").split(",") if each not in {"all", *CATEGORIES}]
+    if unknown:
+        raise click.BadParameter(f"there is no {unknown[0]!r}; --debug=help tells what there is")
+    return value
 
 
 def has_shared_memory(main: str) -> bool:

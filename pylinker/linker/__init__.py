@@ -18,11 +18,15 @@ from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import read_file
 from pylinker.linker.start import MainFile, start
+from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
+from pylinker.linker.trace import Tracer
+from pylinker.linker.traced import TracedLinker
 from pylinker.linker.wasix import wants_threads
 
 __all__ = [
+    "HOST",
     "RTLD_DEFAULT",
     "RTLD_GLOBAL",
     "RTLD_LAZY",
@@ -31,6 +35,7 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "Category",
     "Deadline",
     "Definition",
     "GuestThread",
@@ -42,10 +47,14 @@ __all__ = [
     "Located",
     "Locator",
     "MainFile",
+    "Survey",
     "SymbolInfo",
+    "TracedLinker",
+    "Tracer",
     "check_seconds",
     "reachable",
     "read_file",
     "start",
+    "survey",
     "wants_threads",
 ]

@@ -120,7 +120,9 @@ class Closures:
 
             def commit() -> None:
                 state.closures[slot] = operation
-                self._prepared.add(slot)
+                with self._lock:
+                    if slot in self._taken:  # else it was freed meanwhile, and who gets it next has to prepare it
+                        self._prepared.add(slot)
 
             try:
                 group.apply(operation)

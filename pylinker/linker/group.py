@@ -6,7 +6,6 @@ instances, table contents, stack, thread-local blocks. One thread at a time uses
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +14,7 @@ import wasmtime
 from pylinker import _native
 from pylinker._native import Signature, Stage
 from pylinker.errors import InitializationError, InternalError, LimitError, LinkError, NotDynamicError, UnsupportedError
+from pylinker.linker.debug import BINDINGS, LIBS
 from pylinker.linker.operation import LoadModules
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from pylinker.sync import InstanceGroupState
 
 __all__ = ["InstanceGroup"]
-
-logger = logging.getLogger("pylinker.linker")
 
 _NOTHING = FuncType((), ())
 _VALUE_NUMBERS = {type_: number for number, type_ in enumerate(PACKED_SIZES)}
@@ -115,6 +113,10 @@ class InstanceGroup:
         """Say which error number WASI calls of the program give for a pointer out of the memory."""
         self._wasi.native.set_fault(number)
 
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the program (nanoseconds, modulo 2^64), for all its threads. False: there is no such clock."""
+        return self._wasi.native.set_clock(clock, now)
+
     @property
     def memory(self) -> Extern:
         """The program's memory; NotDynamicError if the main module keeps it to itself."""
@@ -175,7 +177,6 @@ class InstanceGroup:
 
     def apply(self, operation: DlOperation) -> None:
         """Carry an operation out. On failure the caller undoes the rest of a load."""
-        logger.debug("%r", operation)
         if not self.native.has_memory and isinstance(operation, LoadModules) and operation.modules:
             # The main module brings the memory: the others may call WASI as soon as they are instantiated.
             main, rest = operation.modules[:1], operation.modules[1:]
@@ -261,7 +262,7 @@ class InstanceGroup:
     def _run(self, module: LoadedModule, name: str) -> bool:
         if not module.lifecycle_function(name, _NOTHING):
             return False
-        logger.debug("calling %s of %s", name, module.name)
+        LIBS.debug("calling %s of %s", name, module.name)
         try:
             try:
                 ran = self.native.run(module.native, module.outline.positions[name])
@@ -330,7 +331,7 @@ class InstanceGroup:
         target = definition.module
         if not self.native.bind(module.native, index, target.native, target.outline.positions[definition.export.name]):
             raise InternalError(f"{module.name}: {definition!r} cannot be bound: one of the two has no instance")
-        logger.debug("binding %s: %s -> %r", module.name, module.plt[index].name, definition)
+        BINDINGS.debug("binding %s to %s: %s [function, first call]", module.name, target.name, module.plt[index].name)
 
     def resolver_entries(self, modules: Iterable[LoadedModule]) -> int:
         """Return how often calls of these modules had to be resolved."""

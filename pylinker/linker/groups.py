@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pylinker import _native
 from pylinker.errors import InternalError, LinkError, NotDynamicError
 from pylinker.linker.dlfcn import DL_ERROR_CAPACITY
-from pylinker.linker.group import InstanceGroup
 from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.signals import Signals
@@ -18,8 +17,11 @@ from pylinker.runtime.wasi import WasiHost
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pylinker._native import Extern
     from pylinker.linker.context import LinkContext
+    from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
@@ -32,16 +34,27 @@ __all__ = ["Groups"]
 class Groups:
     """Makes the groups of one program and takes them out again.
 
-    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program.
+    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program, ``group_type`` makes
+    the groups themselves.
     """
 
-    def __init__(self, context: LinkContext, process: WasiProcess, cache: CodeCache, *, stack_size: int, name: str) -> None:
+    def __init__(
+        self,
+        context: LinkContext,
+        process: WasiProcess,
+        cache: CodeCache,
+        *,
+        stack_size: int,
+        name: str,
+        group_type: Callable[..., InstanceGroup],
+    ) -> None:
         self._context = context
         self._state = context.state
         self._process = process
         self._cache = cache
         self._stack_size = stack_size
         self._name = name
+        self._group_type = group_type
         # Threads share the one store that has the process; a single one has it in its own.
         self._known: _Everything | None = None
         self._host = WasiHost(self._new_store(None, hosts_process=True), process, cache) if self._state.threaded else None
@@ -66,7 +79,7 @@ class Groups:
         try:
             store = self._new_store(state.member, hosts_process=self._host is None)
             host = self._host or WasiHost(store, self._process, self._cache)
-            group = InstanceGroup(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
+            group = self._group_type(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
         except BaseException:
             shared.unsubscribe(guard, state)
             raise
@@ -129,7 +142,7 @@ class Groups:
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
                 )
                 store = GuestStore(part.member, made=(birth.store, birth.watch))
-                group = InstanceGroup(part, store, host, self._cache, shared.log.native, None, self._name, birth.instances)
+                group = self._group_type(part, store, host, self._cache, shared.log.native, None, self._name, birth.instances)
                 group.memory_is_shared = True
                 if birth.trouble is not None:
                     group.raise_trouble(birth.trouble, state.order)

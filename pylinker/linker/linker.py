@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,9 @@ from pylinker.errors import (
     SynchronizationAborted,
 )
 from pylinker.linker.closures import Closures
+from pylinker.linker.compaction import redundant
 from pylinker.linker.context import LinkContext
+from pylinker.linker.debug import LIBS
 from pylinker.linker.destructors import Destructors
 from pylinker.linker.dlfcn import (
     MODES,
@@ -122,11 +124,13 @@ class Linker:
         stack_size: int = 1 << 20,
         name: str = "program",
         imports: HostImports | None = None,
+        trace: _native.Trace | None = None,
     ) -> None:
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
-        self.context = LinkContext(LinkerShared.new(self.state), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.context = LinkContext(LinkerShared.new(self.state, trace), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.context.shared.log.redundant = redundant
         self.symbols = Symbols(self.context, bind_now=bind_now)
         self.locator = locator
         self.bind_now = bind_now
@@ -135,7 +139,7 @@ class Linker:
         self._cache = cache
         guest_calls = GuestCalls(self)
         self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
-        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name)
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, group_type=self._group_type)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
@@ -153,6 +157,9 @@ class Linker:
     def __del__(self) -> None:
         if hasattr(self, "_exit_hook"):
             _native.release_host(self._exit_hook)
+
+    _group_type: Callable[..., InstanceGroup] = InstanceGroup
+    _plan_type: Callable[..., LoadPlan] = LoadPlan
 
     @property
     def main(self) -> LoadedModule | None:
@@ -202,6 +209,10 @@ class Linker:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
         self._groups.shutdown(group)
 
+    def note_thread(self, group: InstanceGroup, tid: int) -> None:
+        """Note the number that the guest has for a group's thread, which is about to begin."""
+        self.context.tids[group.state.number] = tid
+
     def thread_spawn(self, argument: int) -> int:
         """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
         main, threads = self.main, self.threads
@@ -231,7 +242,7 @@ class Linker:
 
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
-        return LoadPlan(self.state, self.locator, self._cache, self._host_functions.function_for)
+        return self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
@@ -451,6 +462,7 @@ class Linker:
     def _unload(self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None) -> None:
         """Take modules out of all groups and give back what they held. RendezvousTimeout: they stay, hidden, until the next collection."""
         operation = self._unloading(gone, plan)
+        LIBS.debug("%r", operation)
 
         def commit() -> None:
             self.group.apply(operation)

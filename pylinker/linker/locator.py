@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from pylinker.errors import LibraryNotFoundError
+from pylinker.linker.debug import tell_search
 
 __all__ = ["Located", "Locator", "StrPath", "read_regular"]
 
@@ -105,8 +106,10 @@ class Locator:
             if reason is None:
                 real, reason = self._look(directory, rest, trusted=trusted and os.sep in name)
                 if reason is None:
+                    tell_search(name, requester, searched, real)
                     return Located(name, real)
             searched.append((directory, rest, reason))
+        tell_search(name, requester, searched, None)
         tried = [(os.path.join(directory, rest), reason or "") for directory, rest, reason in searched]
         raise LibraryNotFoundError(name, searched=tried, requester=requester)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
+from pylinker.linker.reuse import is_reusable
 from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, SymbolFlags, has_thread_locals
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Outline:
     imports, for the core), ``slot_exports`` (numbers of the exported functions that need a table slot given out), ``slot_order`` (function
     index -> place among these), ``memories`` and ``tables`` (imported types), ``wasix`` (whether it imports anything of WASIX),
     ``thread_local`` (size and alignment, in bytes, of the thread-local block that the module can initialise, or None),
-    ``has_thread_locals`` (as far as can be told), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
+    ``has_thread_locals`` (as far as can be told), ``reusable`` (whether instances may be used again),
+    ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
     """
 
     __slots__ = (
@@ -84,6 +86,7 @@ class Outline:
         "names",
         "native",
         "positions",
+        "reusable",
         "shapes",
         "slot_exports",
         "slot_order",
@@ -116,6 +119,7 @@ class Outline:
         self.thread_local = _thread_local(info)
         self.shapes: dict[bool, _native.Shape] = {}
         self.has_thread_locals = has_thread_locals(info)
+        self.reusable = is_reusable(info)
 
     def _define(self, info: ModuleInfo) -> bytes:
         """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""

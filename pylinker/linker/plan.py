@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import read_regular
 from pylinker.linker.module import Definition, LoadedModule
@@ -55,7 +56,7 @@ class LoadPlan:
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
-    ``pointers`` (to functions of the program's user).
+    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -67,6 +68,7 @@ class LoadPlan:
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
+        self.permanent = False
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
@@ -237,12 +239,14 @@ class LoadPlan:
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         self._aim()
+        if wants_loads():
+            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule) -> None:
         """Make the record from which all groups instantiate a new module."""
         module.place = self.state.take_place()
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, reusable=not self.permanent)
         module.address = module.native.address
 
     def _aim(self) -> None:

@@ -60,14 +60,19 @@ _ONE_ADDRESS = FuncType(("i32",), ())
 _NOTHING = FuncType((), ())
 
 
-def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls) -> _native.Library:
-    """Return what the core instantiates a module from, its sources being decided and all that they name made already."""
+def native_library(
+    module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, *, reusable: bool
+) -> _native.Library:
+    """Return what the core instantiates a module from, its sources being decided and all that they name made already.
+
+    ``reusable`` says that it may be unloaded, so that its instance is to be used again if it can be.
+    """
     handles: list[int] = []
-    trampolines, resolver = 0, 0
+    trampolines, trampolines_number, resolver = 0, 0, 0
     if module.plt:
         functions = tuple([(entry.name, entry.type) for entry in module.plt])
         module.trampolines = cache.trampolines(functions, name=f"trampolines of {module.name}")
-        trampolines = module.trampolines.address
+        trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
         resolver = _native.register_host(host_calls(module, "resolve"))
         handles.append(resolver)
 
@@ -99,6 +104,11 @@ def native_library(module: LoadedModule, tags: Mapping[OwnTag, int], cache: Code
         place=_place(module),
         handles=handles,
         rewritten=module.code.rewritten,
+        reuse=(
+            (module.code.number, trampolines_number, module.memory_base, module.memory_size, module.table_base, module.table_size)
+            if reusable and outline.reusable and module.memory_reserved
+            else None
+        ),
     )
 
 

@@ -39,7 +39,9 @@ _WASI = "wasi_snapshot_preview1"
 _BASES = frozenset({"__memory_base", "__table_base"})
 _BASE = GlobalType("i32", mutable=False)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
-_TAGS = {"__cpp_exception", "__c_longjmp"}
+_TAGS = frozenset({"__cpp_exception", "__c_longjmp"})
+_THROWN = TagType(FuncType(("i32",), ()))
+"""What the tags carry: the address of what was thrown."""
 
 
 class Scope:
@@ -268,6 +270,7 @@ class Resolver:
                 self._use(definition)
                 return Direct(definition)
         if wanted.module == "env" and wanted.name in _TAGS:
+            self._same(wanted, type_, _THROWN, "the linker")
             tag = OwnTag(wanted.name, type_)
             self._state.tags.setdefault(tag, len(self._state.tags))
             return tag

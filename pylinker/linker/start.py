@@ -72,6 +72,7 @@ def _start_independent(
     stack_size: int,
 ) -> None:
     plan = linker.new_plan()
+    plan.permanent = True
     plan.discover([*([module] if module else []), *requests])
     _note_wasix(linker, plan.scope)
     memory = _common_memory(plan.scope)
@@ -116,6 +117,7 @@ def _start_independent(
 
 def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
     plan = linker.new_plan()
+    plan.permanent = True
     plan.discover([module])
     _note_wasix(linker, plan.scope)
     module.code = cache.load(main.data, name=module.name, rewrite=linker.state.rewrite_waits)
@@ -134,6 +136,7 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         linker.state.table.note_size(linker.group.table_size)
     if requests:
         later = linker.new_plan()
+        later.permanent = True
         later.discover(requests)
         linker.load_later(later)
     linker.symbols.check_trampolines(module)

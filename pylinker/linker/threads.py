@@ -115,7 +115,7 @@ class GuestThread:
         """Start the OS thread, in this group. RuntimeError or MemoryError if there can be no more threads."""
         group.native.set_thread(self.tid)
         self._group = group
-        self._table.linker.context.tids[group.state.number] = self.tid
+        self._table.linker.note_thread(group, self.tid)
         try:
             if self.thread is not None:
                 self.thread.start()

@@ -75,6 +75,7 @@ callback_signal ii -
 futex_wait iiii
 futex_wake ii
 futex_wake_all ii
+clock_time_set il
 proc_exit2 i -
 proc_id i
 """

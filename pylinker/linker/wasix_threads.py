@@ -1,4 +1,4 @@
-"""WASIX's threads, and the signals between them. Ids, sleep and futexes are in the core."""
+"""WASIX's threads, the signals between them, and the setting of clocks. Ids, sleep and futexes are in the core."""
 
 from __future__ import annotations
 
@@ -81,6 +81,10 @@ class WasixThreads(HostFunctions):
             raw[0].i32 = Errno.SUCCESS
         except MemoryAccessError:
             raw[0].i32 = Errno.MEMVIOLATION
+
+    def _wasix_clock_time_set(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+        known = self.linker.group.set_clock(u32(raw[0].i32), raw[1].i64 & 0xFFFF_FFFF_FFFF_FFFF)
+        raw[0].i32 = Errno.SUCCESS if known else Errno.INVAL
 
     def _wasix_callback_signal(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
         linker = self.linker

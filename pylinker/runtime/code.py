@@ -14,8 +14,10 @@ least recently used go first) and on disk. An entry on disk is machine code that
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -31,6 +33,7 @@ import wasmtime
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
     SUMMARY_FORMAT,
@@ -48,6 +51,9 @@ __all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
+_LEGACY = "legacy_exceptions feature required"
+_ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
+
 _MAGIC = b"pylinker code 3\n"
 _REWRITTEN = b"waits 1"
 _TRAMPOLINES = b"trampolines 1\0"  # no module begins with that
@@ -59,12 +65,14 @@ _FORMAT = f"{SUMMARY_FORMAT}, {sys.implementation.cache_tag}".encode()
 
 
 class Compiled:
-    """A module that was compiled: ``address`` is what wasmtime instantiates."""
+    """A module that was compiled: ``address`` is what wasmtime instantiates, ``number`` is never another's."""
 
-    __slots__ = ("_module", "address")
+    __slots__ = ("_module", "address", "number")
+    _numbers = itertools.count(1)
 
     def __init__(self, module: wasmtime.Module) -> None:
         self._module = module
+        self.number = next(self._numbers)
         outlives_interpreter(module)
         self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
 
@@ -134,10 +142,17 @@ class CodeCache:
         self.directory = directory
         self.entries = entries
         self.capacity = capacity
+        self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Compiled] = OrderedDict()
+
+    def observed(self, observer: Observer | None) -> CodeCache:
+        """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
+        same = copy.copy(self)
+        same._observer = observer
+        return same
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
@@ -183,8 +198,8 @@ class CodeCache:
     def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
         """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
 
-        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds; may take seconds for a
-        large one.
+        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds, or uses what wasmtime
+        has not; may take seconds for a large one.
         """
         original = _key_of(data)
         with self._lock:
@@ -234,12 +249,17 @@ class CodeCache:
         self._write(key, module, rewritten=rewritten, summary=write_summary(info))
         return Code(info, module, len(data), rewritten=rewritten)
 
-    @staticmethod
-    def _compile(data: bytes, name: str) -> wasmtime.Module:
+    def _compile(self, data: bytes, name: str) -> wasmtime.Module:
         try:
-            return wasmtime.Module(engine(), data)
+            with observing(self._observer, name, len(data)):
+                return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
-            raise ParseError(f"wasmtime refuses it: {_one_line(error)}", module=name) from error
+            text = _one_line(error)
+            if _LEGACY in text:
+                raise UnsupportedError(
+                    f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name
+                ) from error
+            raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
 
     def _path(self, key: bytes) -> str | None:
         return os.path.join(self.directory, f"{key.hex()}.code") if self.directory else None

@@ -40,6 +40,7 @@ _KINDS = {
     "poll_oneoff": _native.WASI_POLL,
     "fd_read": _native.WASI_READ,
     "clock_time_get": _native.WASI_CLOCK,
+    "clock_res_get": _native.WASI_RESOLUTION,
     "sched_yield": _native.WASI_YIELD,
     "fd_write": _native.WASI_WRITE,
 }

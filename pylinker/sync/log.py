@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Generic, TypeAlias, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError
@@ -13,18 +13,29 @@ __all__ = ["OperationLog"]
 Op = TypeVar("Op")
 
 
-class OperationLog(Generic[Op]):
-    """Operations by number, from 1; None is one that was withdrawn.
+_LONG = 32
+"""Operations in a log that is looked through for what may be erased."""
 
-    Appended to under the write lock, read under a read lock, and shortened at its old end once every group has replayed that far.
-    ``native`` has those that the C core carries out: what an operation has as its own ``native``.
+Redundant: TypeAlias = Callable[[Mapping[int, Op], Collection[int]], Iterable[int]]
+"""Answers which operations of a log come to nothing for all groups, given the newest that each of them has replayed."""
+
+
+class OperationLog(Generic[Op]):
+    """Operations by number, from 1; None is one that was withdrawn, or erased.
+
+    Appended to under the write lock, read under a read lock, and shortened at its old end once every group has replayed that far. Those
+    that come to nothing, as ``redundant`` says, are erased. ``native`` has those that the C core carries out: what an operation has as its
+    own ``native``.
     """
 
-    __slots__ = ("_first", "_operations", "native")
+    __slots__ = ("_due", "_first", "_last", "_operations", "native", "redundant")
 
     def __init__(self) -> None:
-        self._operations: deque[Op | None] = deque()
+        self._operations: dict[int, Op] = {}  # by ascending numbers
         self._first = 1
+        self._last = 0
+        self._due = _LONG
+        self.redundant: Redundant[Op] | None = None
         self.native = _native.Log()
 
     def __len__(self) -> int:
@@ -33,18 +44,31 @@ class OperationLog(Generic[Op]):
     def append(self, operation: Op | None) -> int:
         """Add the next operation and return its number."""
         self.native.append(getattr(operation, "native", None))
-        self._operations.append(operation)
-        return self._first + len(self._operations) - 1
+        self._last += 1
+        if operation is not None:
+            self._operations[self._last] = operation
+        return self._last
 
     def __getitem__(self, number: int) -> Op | None:
-        index = number - self._first
-        if not 0 <= index < len(self._operations):
-            raise InternalError(f"operation {number} is not in the log, which has {self._first} to {self._first + len(self) - 1}")
-        return self._operations[index]
+        if not self._first <= number <= self._last:
+            raise InternalError(f"operation {number} is not in the log, which has {self._first} to {self._last}")
+        return self._operations.get(number)
 
     def forget(self, number: int) -> None:
         """Drop all operations up to ``number``."""
-        while self._operations and self._first <= number:
-            self._operations.popleft()
-            self._first += 1
+        self._first = max(self._first, min(number, self._last) + 1)
+        while self._operations and (oldest := next(iter(self._operations))) <= number:
+            del self._operations[oldest]
         self.native.forget(number)
+
+    def is_long(self) -> bool:
+        """Whether it has become long enough to be looked through."""
+        return len(self._operations) >= self._due
+
+    def compact(self, applied: Collection[int]) -> None:
+        """Erase what is redundant, given the newest operations that the groups have replayed. Under the write lock, with nobody reading."""
+        if self.redundant is not None:
+            for number in [*self.redundant(self._operations, applied)]:
+                self.native.erase(number)
+                del self._operations[number]
+        self._due = 2 * len(self._operations) + _LONG

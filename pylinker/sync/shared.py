@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
@@ -14,7 +14,7 @@ from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.log import OperationLog
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
-__all__ = ["LinkerShared"]
+__all__ = ["LinkerShared", "Waits"]
 
 logger = logging.getLogger("pylinker.sync")
 
@@ -31,6 +31,18 @@ _CAUSES = {
 }
 
 
+class Waits(NamedTuple):
+    """How often groups waited for each other: rendezvous that were ``led``, and ``followed``.
+
+    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait.
+    """
+
+    led: int
+    followed: int
+    nanoseconds: int
+    longest: int
+
+
 class LinkerShared(Generic[S, Op]):
     """Shared linkage and synchronization for every handle of one program's linker.
 
@@ -39,16 +51,18 @@ class LinkerShared(Generic[S, Op]):
     the linker is given up (:meth:`cancel`).
     """
 
-    def __init__(self, linker_state: S) -> None:
+    def __init__(self, linker_state: S, trace: _native.Trace | None = None) -> None:
         self._linker_state = linker_state
         self._native = _native.Shared()
+        if trace is not None:
+            self._native.set_trace(trace)
         self.topology_coordinator = TopologyCoordinator(self._native)
         self.log: OperationLog[Op] = OperationLog()
 
     @classmethod
-    def new(cls, linker_state: S) -> LinkerShared[S, Op]:
-        """Wrap a freshly made LinkerState; there are no groups yet."""
-        return cls(linker_state)
+    def new(cls, linker_state: S, trace: _native.Trace | None = None) -> LinkerShared[S, Op]:
+        """Wrap a freshly made LinkerState; there are no groups yet. What they will do is noted in ``trace``."""
+        return cls(linker_state, trace)
 
     def __repr__(self) -> str:
         return f"<LinkerShared of {self.num_groups} groups{', cancelled' if self._native.cause else ''}>"
@@ -64,6 +78,16 @@ class LinkerShared(Generic[S, Op]):
         """How many groups have subscribed to the buses."""
         return self._native.num_groups
 
+    def waits(self) -> Waits:
+        """Return how often groups waited for each other so far. Never blocks."""
+        waits = self._native.waits
+        return Waits(int(waits.led), int(waits.followed), int(waits.nanoseconds), int(waits.longest))
+
+    @property
+    def published(self) -> int:
+        """How many operations several groups carried out together, withdrawn ones included."""
+        return self._native.published
+
     # Groups
 
     def subscribe(
@@ -76,13 +100,17 @@ class LinkerShared(Generic[S, Op]):
         self._check_guard(guard)
         if self.num_groups and not (topology and topology.belongs_to(self._native)):
             raise InternalError("a group subscribes without the topology token")
-        return InstanceGroupState(self._native, self.log, replay)
+        group_state = InstanceGroupState(self._native, self.log, replay)
+        logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
+        return group_state
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
         self._check_guard(guard)
         group_state.member.die()
         group_state.member.free()
+        self.log.forget(self._native.applied_by_all)  # a group that is alone leads nobody, and would keep it for ever
+        logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
 
     def assert_exactly_one_dl_bus_subscriber(self) -> None:
         """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
@@ -250,6 +278,8 @@ class LinkerShared(Generic[S, Op]):
         self.log.forget(self._native.applied_by_all)
         if self.log.append(operation) != number:
             raise InternalError(f"operation {number} has another number in the log")
+        if self.log.is_long():
+            self.log.compact(self._native.applied)
         if member.publish() != number:
             raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
         guard.published()
@@ -335,6 +365,7 @@ class LinkerShared(Generic[S, Op]):
         if not group_state.member.catch_up():
             guard.poison()
             self._check_result(_native.CANCELLED, group_state)
+        self.log.forget(self._native.applied_by_all)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
         if self._native.cause or not self._acquired(self._native.write(None)):

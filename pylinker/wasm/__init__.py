@@ -5,6 +5,7 @@ Pure Python, without wasmtime; it imports nothing of pylinker but its errors. St
 
 from __future__ import annotations
 
+from pylinker.wasm.bodies import body_sizes
 from pylinker.wasm.closures import PACKED_SIZES, closure_module, dynamic_call_module
 from pylinker.wasm.constexpr import ConstExpr
 from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
@@ -55,6 +56,7 @@ __all__ = [
     "TagType",
     "ValType",
     "WaitSlot",
+    "body_sizes",
     "closure_module",
     "dynamic_call_module",
     "has_thread_locals",

@@ -56,6 +56,7 @@ class ModuleInfo:
         "global_inits",
         "imported_counts",
         "imports",
+        "may_drop_segments",
         "memories",
         "module_name",
         "name",
@@ -75,6 +76,7 @@ class ModuleInfo:
         dylink: DylinkInfo | None,
         start: int | None,
         start_body: bytes | None,
+        may_drop_segments: bool,
         spaces: Spaces,
         imported_counts: Sequence[int],
         global_inits: list[ConstExpr],
@@ -87,6 +89,7 @@ class ModuleInfo:
         self.dylink = dylink
         self.start = start
         self.start_body = start_body
+        self.may_drop_segments = may_drop_segments
         self.spaces = spaces
         self.imported_counts = imported_counts
         self.global_inits = global_inits
@@ -125,6 +128,10 @@ class ModuleInfo:
             raise ParseError(f"there is no global {index}", module=self.name)
         defined = index - self.imported_counts[Kind.GLOBAL]
         return self.global_inits[defined] if defined >= 0 else None
+
+
+_DROPS = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x89", b"\xfc\x8d")
+"""How ``data.drop`` and ``elem.drop`` begin, also where their number is written with more bytes than it needs."""
 
 
 def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
@@ -182,6 +189,7 @@ class _Parser:
         self.dylink: DylinkInfo | None = None
         self.start: int | None = None
         self.start_body: bytes | None = None
+        self.may_drop_segments = False
         self.element_slots: dict[int, tuple[ConstExpr, int]] = {}
         self.types: list[FuncType | None] = []
         self.functions: list[FuncType] = []
@@ -201,6 +209,7 @@ class _Parser:
             dylink=self.dylink,
             start=self.start,
             start_body=self.start_body,
+            may_drop_segments=self.may_drop_segments,
             spaces=(self.functions, self.tables, self.memories, self.globals, self.tags),
             imported_counts=self.imported,
             global_inits=self.global_inits,
@@ -335,6 +344,8 @@ class _Parser:
                     raise reader.error(f"function body of {size} bytes, but {reader.remaining} are left")
                 else:
                     reader.position += size
+        start_body = self.start_body or b""
+        self.may_drop_segments = any(reader.data.count(each) > start_body.count(each) for each in _DROPS)
         reader.position = len(reader.data)
 
     def _read_elements(self, reader: Reader) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SUMMARY_FORMAT", "read_summary", "write_summary"]
 
-SUMMARY_FORMAT = f"summary 1, marshal {marshal.version}"
+SUMMARY_FORMAT = f"summary 2, marshal {marshal.version}"
 """Changes whenever older bytes are not to be read any more."""
 
 _KINDS = tuple(Kind)
@@ -53,6 +53,7 @@ def write_summary(info: ModuleInfo) -> bytes:
         _packed([place for _, place in slots.values()]),
         info.start,
         info.start_body,
+        info.may_drop_segments,
         [_plain(each) for each in types],
         [tuple(each) for each in expressions],
         _plain_dylink(info.dylink),
@@ -80,6 +81,7 @@ def read_summary(data: bytes | memoryview, *, name: str) -> ModuleInfo:
         slot_places,
         start,
         start_body,
+        may_drop_segments,
         plain_types,
         plain_expressions,
         dylink,
@@ -104,6 +106,7 @@ def read_summary(data: bytes | memoryview, *, name: str) -> ModuleInfo:
         dylink=None if dylink is None else DylinkInfo(*dylink),
         start=start,
         start_body=start_body,
+        may_drop_segments=may_drop_segments,
         spaces=typing.cast("Spaces", tuple([list(map(type_at, _unpacked(each))) for each in spaces])),
         imported_counts=imported_counts,
         global_inits=list(map(expression_at, _unpacked(inits))),

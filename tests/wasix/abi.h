@@ -97,6 +97,8 @@ struct bytes {
 WASI("args_sizes_get") int args_sizes_get(u32 *count, u32 *size);
 WASI("args_get") int args_get(char **list, char *buffer);
 WASI("clock_time_get") int clock_time_get(u32 clock, u64 precision, u64 *nanoseconds);
+WASI("clock_res_get") int clock_res_get(u32 clock, u64 *nanoseconds);
+WASIX("clock_time_set") int clock_time_set(u32 clock, u64 nanoseconds);
 WASI("fd_write") int fd_write(int descriptor, const struct bytes *list, int count, u32 *written);
 WASI("sched_yield") int sched_yield(void);
 

@@ -364,6 +364,21 @@ CASES = {
             "sleep no time: 0",
             "yield: 0",
             "outside: 78",
+            *(f"resolution {clock}: 0, at most a second: 1" for clock in range(4)),
+            "resolution 4: 28, at most a second: 0",
+            "outside: 78 78",
+            *(f"set {clock}: 1" for clock in range(4)),
+            "set 4: 28",
+            "back: 1",
+            "in another thread: 1",
+        ),
+    ),
+    "wakeup": Case(
+        "wakeup",
+        lines(
+            *(f"{signal}: 0, heard as {signal if signal < 32 else 0}" for signal in range(25, 35)),
+            *("a wait: 0 0, not early: 1", "heard: 0"),
+            *("a wait: 0 0, not early: 1", "heard: 1"),
         ),
     ),
     "signals": Case(

@@ -65,6 +65,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
     "unstartable": (program("unstartable"),),
     "futex": (program("futex"),),
     "clocks": (program("clocks"),),
+    "wakeup": (program("wakeup"),),
     "signals": (program("signals"),),
     "ends": (program("ends"),),
     "namespaces": (program("namespaces"),),

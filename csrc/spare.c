@@ -1,0 +1,150 @@
+/* Discipline: a spare belongs to the thread of its group; images are counted in library.c. */
+#include "spare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Room for `count` items, at least one. */
+static void *room(size_t count, size_t size) {
+    return calloc(count != 0 ? count : 1, size);
+}
+
+pl_spare *pl_spare_new(pl_library *library) {
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    pl_spare *spare = calloc(1, sizeof *spare);
+    if (spare == NULL) {
+        return NULL;
+    }
+    spare->library = library;
+    pl_library_retain(library);
+    spare->externs = room(parts->source_count, sizeof *spare->externs);
+    spare->hosts = room(parts->source_count, sizeof *spare->hosts);
+    spare->origins = room(parts->source_count, sizeof *spare->origins);
+    spare->elements = room(parts->table_size, sizeof *spare->elements);
+    spare->stubs = room(parts->trampoline_count, sizeof *spare->stubs);
+    if (spare->externs == NULL || spare->hosts == NULL || spare->origins == NULL || spare->elements == NULL || spare->stubs == NULL) {
+        pl_spare_free(spare);
+        return NULL;
+    }
+    return spare;
+}
+
+void pl_spare_free(pl_spare *spare) {
+    if (spare != NULL) {
+        pl_library_release(spare->library);
+        free(spare->externs);
+        free(spare->hosts);
+        free(spare->origins);
+        free(spare->elements);
+        free(spare->stubs);
+        free(spare);
+    }
+}
+
+/* Its part of the memory, or NULL if that is not all inside. */
+static uint8_t *part(const pl_library_parts *parts, pl_context *context, const pl_extern *memory) {
+    uint64_t end = (uint64_t)parts->memory_base + parts->memory_size;
+    return memory != NULL && end <= pl_memory_size(context, memory) ? pl_memory_data(context, memory) + parts->memory_base : NULL;
+}
+
+void pl_spare_take_image(pl_library *library, pl_context *context, const pl_extern *memory) {
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    const uint8_t *data = part(parts, context, memory);
+    if (data != NULL) {
+        size_t size = parts->memory_size;
+        while (size != 0 && data[size - 1] == 0) { /* what lies there was zeroed, and will be again */
+            size--;
+        }
+        pl_library_take_image(library, data, size);
+    }
+}
+
+int pl_spare_note_slots(pl_spare *spare, pl_context *context, const pl_extern *table) {
+    const pl_library_parts *parts = pl_library_parts_of(spare->library);
+    for (uint32_t i = 0; i < parts->table_size; i++) {
+        if (table == NULL || pl_table_get(context, &table->of.handle, parts->table_base + i, spare->elements + i) < 0) {
+            return 1;
+        }
+    }
+    pl_extern plt;
+    if (parts->trampoline_count == 0) {
+        return 0;
+    }
+    if (!pl_instance_export(context, &spare->trampolines, "plt", 3, &plt) || plt.kind != PL_EXTERN_TABLE) {
+        return -1;
+    }
+    spare->plt = plt.of.handle;
+    for (uint32_t i = 0; i < parts->trampoline_count; i++) {
+        if (pl_table_get(context, &spare->plt, i, spare->stubs + i) != 1) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int is_same_source(const pl_source *one, const pl_source *other) {
+    if (one->kind != other->kind || one->index != other->index) {
+        return 0;
+    }
+    switch (one->kind) {
+    case PL_SOURCE_CONSTANT:
+        return one->value == other->value;
+    case PL_SOURCE_CALLBACK:
+        return one->value == other->value && one->handle == other->handle;
+    default: /* the value of a cell is set; all else is the group's own */
+        return 1;
+    }
+}
+
+int pl_spare_fits(const pl_spare *spare, const pl_library *library, int leading) {
+    const pl_library_parts *one = pl_library_parts_of(spare->library), *other = pl_library_parts_of(library);
+    if (one->code_number != other->code_number || one->trampolines_number != other->trampolines_number ||
+        one->memory_base != other->memory_base || one->memory_size != other->memory_size || one->table_base != other->table_base ||
+        one->table_size != other->table_size || one->source_count != other->source_count ||
+        one->trampoline_count != other->trampoline_count) {
+        return 0;
+    }
+    if (leading && !pl_library_has_image(spare->library)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < one->source_count; i++) {
+        if (!is_same_source(one->sources + i, other->sources + i)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static pl_error *set(pl_context *context, const pl_table *table, uint32_t first, const pl_func *functions, uint32_t count) {
+    pl_error *error = NULL;
+    for (uint32_t i = 0; i < count && error == NULL; i++) {
+        error = pl_table_set(context, table, first + i, functions[i].store != 0 ? functions + i : NULL);
+    }
+    return error;
+}
+
+int pl_spare_restore(const pl_spare *spare, pl_library *library, pl_context *context, const pl_extern *memory, const pl_extern *table,
+                     int leading, pl_error **error) {
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    *error = NULL;
+    if (parts->table_size != 0) {
+        if (table == NULL) {
+            return -1;
+        }
+        *error = set(context, &table->of.handle, parts->table_base, spare->elements, parts->table_size);
+    }
+    if (*error == NULL) {
+        *error = set(context, &spare->plt, 0, spare->stubs, parts->trampoline_count);
+    }
+    if (*error != NULL) {
+        return -1;
+    }
+    if (leading) {
+        uint8_t *data = part(parts, context, memory);
+        if (data == NULL) {
+            return -1;
+        }
+        pl_library_share_image(library, spare->library, data);
+    }
+    return 0;
+}

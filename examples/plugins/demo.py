@@ -1,0 +1,25 @@
+"""Edits the plugin while the host runs."""
+
+from pathlib import Path
+
+from host import Host
+
+from build import build
+
+PLUGIN = Path("plugin.so")
+
+build("plugin.c", "plugin.so")
+host = Host(PLUGIN)
+host.event(1)
+host.event(2)
+build("plugin.c", "plugin.so", "-DSQUARES")
+host.event(3)
+host.event(4)
+PLUGIN.write_bytes(PLUGIN.read_bytes()[:40])  # as a copy looks that is not done yet
+host.event(5)
+build("plugin.c", "plugin.so", "-DBROKEN")
+host.event(6)
+modules, memory = len(host.program.libraries), host.program.statistics().memory_used
+host.close()
+assert modules == 1, "what could not be loaded, and what was replaced, is gone"
+assert memory < 65536

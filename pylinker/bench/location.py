@@ -1,0 +1,25 @@
+"""Where the benchmarks are, and the guests that come with them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+__all__ = ["BrokenRunError", "find_benchmarks", "guests"]
+
+
+class BrokenRunError(RuntimeError):
+    """The benchmarks could not be run to their end."""
+
+
+def find_benchmarks() -> Path:
+    """Return the directory of the benchmarks, wherever they are installed, without importing them. Raises BrokenRunError."""
+    found = importlib.util.find_spec("pylinker.benchmarks")
+    if found is None or not found.submodule_search_locations:
+        raise BrokenRunError("this installation of pylinker has no benchmarks")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def guests() -> Path:
+    """Return the directory of the libraries that are loaded. Raises BrokenRunError."""
+    return find_benchmarks() / "guest"

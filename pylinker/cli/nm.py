@@ -1,0 +1,96 @@
+"""``pylinker nm``: the dynamic symbols of a module, in the manner of ``nm -D``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from pylinker.cli.output import console, describe, print_json, printable, table, traceback_option
+from pylinker.wasm import GlobalType, Kind, ModuleInfo, SymbolFlags, body_sizes, parse_module
+
+__all__ = ["nm"]
+
+SPACES = {"GOT.func": "function pointer", "GOT.mem": "data"}
+LETTERS = {"function": "T", "data": "D", "thread-local data": "L", "tag": "E", "global": "G", "memory": "M", "table": "B"}
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One import or export.
+
+    ``value`` is the offset of data from the module's memory base (from its thread-local block for thread-local data, absolute in an
+    ordinary program), or the index of a function; ``size`` (bytes) that of a function's body. Both are None where the module does not
+    say.
+    """
+
+    name: str
+    letter: str
+    kind: str
+    type: str
+    defined: bool
+    weak: bool
+    value: int | None = None
+    size: int | None = None
+    module: str | None = None
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-u", "--undefined-only", is_flag=True, help="Show only what the module wants from others.")
+@click.option("-U", "--defined-only", is_flag=True, help="Show only what it has.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@traceback_option
+def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -> None:
+    """List the symbols that the module FILE has and wants, in the manner of nm -D.
+
+    \b
+    T function   D data   L thread-local data   E exception tag   G global   M memory   B table
+    U undefined  W weak and defined             w weak and undefined
+    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+    data = file.read_bytes()
+    listed = [
+        each
+        for each in symbols(parse_module(data, name=file.name), body_sizes(data, name=file.name))
+        if not (undefined_only and each.defined) and not (defined_only and not each.defined)
+    ]
+    if as_json:
+        print_json({"file": str(file), "symbols": [asdict(each) for each in listed]})
+        return
+    listing = table("value", "size", "", "name", "kind", "type", numbers=("value", "size"))
+    for each in listed:
+        name = each.name if each.module in (None, "env", *SPACES) else f"{each.module}.{each.name}"
+        value = "" if each.value is None else f"{each.value:08x}"
+        cells = (value, "" if each.size is None else str(each.size), each.letter, name, each.kind, each.type)
+        listing.add_row(*(Text(printable(cell)) for cell in cells), style=None if each.defined else "dim")
+    console().print(listing)
+
+
+def symbols(module: ModuleInfo, sizes: list[int]) -> list[Symbol]:
+    """Return what a module wants, in the order of its imports, then what it has, in the order of its exports."""
+    dylink = module.dylink
+    found = []
+    for wanted in module.imports:
+        kind = SPACES.get(wanted.module, wanted.kind.label)
+        weak = bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+        letter = "w" if weak else "U"
+        type_ = describe(wanted.type)
+        found.append(Symbol(wanted.name, letter, kind, type_, defined=False, weak=weak, module=wanted.module))
+    imported = module.imported_count(Kind.FUNC)
+    for export in module.exports.values():
+        flags = dylink.export_flags.get(export.name, 0) if dylink else 0
+        of = module.export_type(export)
+        kind, value, size = export.kind.label, None, None
+        if export.kind is Kind.FUNC:
+            value = export.index
+            size = sizes[export.index - imported] if imported <= export.index < imported + len(sizes) else None
+        elif of == GlobalType("i32", mutable=False):
+            kind = "thread-local data" if flags & SymbolFlags.TLS else "data"
+            init = module.global_init(export.index)
+            value = init.evaluate(lambda _base: 0) if init is not None else None
+        weak = bool(flags & SymbolFlags.BINDING_WEAK)
+        letter = "W" if weak else LETTERS[kind]
+        found.append(Symbol(export.name, letter, kind, describe(of), defined=True, weak=weak, value=value, size=size))
+    return found

@@ -1,0 +1,173 @@
+"""A trace of what a program's threads did, in the format of Chrome's and Perfetto's viewers: one row for each thread.
+
+Two sources on one clock: spans of Python code, noted here, and events of the C core (``csrc/trace.h``), where threads park, meet and replay
+without Python. Spans of one row nest, since each begins and ends on the thread that the row stands for.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from pylinker import _native
+from pylinker._native import TraceKind
+from pylinker.runtime.progress import Compiling
+
+__all__ = ["Tracer"]
+
+CAPACITY = 1 << 18
+"""Events of each of the two sources that are kept: the first ones."""
+
+_BEGINS = {
+    TraceKind.UNPARK: "guest",
+    TraceKind.LEAD_BEGIN: "rendezvous",
+    TraceKind.AWAIT_BEGIN: "wait",
+    TraceKind.FOLLOW_BEGIN: "follow",
+    TraceKind.REPLAY_BEGIN: "replay",
+}
+_ENDS = {
+    TraceKind.PARK: "guest",
+    TraceKind.LEAD_END: "rendezvous",
+    TraceKind.AWAIT_END: "wait",
+    TraceKind.FOLLOW_END: "follow",
+    TraceKind.REPLAY_END: "replay",
+}
+_CAME = ("parked", "came", "replayed")
+
+
+class _Span(NamedTuple):
+    """Something that took from ``start`` to ``end`` (nanoseconds) on the row of a group."""
+
+    start: int
+    end: int
+    row: int
+    name: str
+    args: dict[str, Any]
+
+
+class Tracer:
+    """Collects a trace. ``native`` is what the core adds to. Safe to use from all threads."""
+
+    def __init__(self) -> None:
+        self.native = _native.Trace(CAPACITY)
+        self._began = time.monotonic_ns()
+        self._spans: list[_Span] = []
+        self._lost = 0
+        self._rows: dict[int, str] = {}
+        self._compiling: dict[tuple[int, str], int] = {}
+        self._current = 0
+
+    def name_row(self, row: int, name: str) -> None:
+        """Say what the row of a group is called; the first one is that of the main thread."""
+        self._current = self._current or row
+        self._rows[row] = name
+
+    def _row(self) -> int:
+        """Return the row of the calling thread: that of its group, or the main group's."""
+        member = _native.current_member()
+        return member if member in self._rows else self._current
+
+    @contextmanager
+    def span(self, name: str, **args: Any) -> Iterator[None]:
+        """Note what happens inside, on the calling thread's row."""
+        start = time.monotonic_ns()
+        try:
+            yield
+        except BaseException as error:
+            args["error"] = type(error).__name__
+            raise
+        finally:
+            self._add(start, name, args)
+
+    def compiling(self, what: Compiling) -> None:
+        """Note a compilation: an observer of the code cache."""
+        row = self._row()
+        if not what.done:
+            self._compiling[row, what.name] = time.monotonic_ns()
+            return
+        start = self._compiling.pop((row, what.name), None)
+        if start is not None:
+            self._add(start, "compile", {"module": what.name, "bytes": what.size})
+
+    def _add(self, start: int, name: str, args: dict[str, Any]) -> None:
+        if len(self._spans) < CAPACITY:
+            self._spans.append(_Span(start, time.monotonic_ns(), self._row(), name, args))
+        else:
+            self._lost += 1
+
+    def document(self, program: str) -> dict[str, Any]:
+        """Return the trace as what ``json.dump`` takes. What has not ended yet ends now."""
+        now = time.monotonic_ns()
+        process = os.getpid()
+        rows: dict[int, list[tuple[int, TraceKind, int]]] = {}
+        for when, kind, group, detail in self.native.events():
+            rows.setdefault(group, []).append((when, kind, detail))
+        spans = list(self._spans)
+        for row, events in rows.items():
+            bounds = sorted(bound for each in self._spans if each.row == row for bound in (each.start, each.end))
+            spans += self._spans_of(row, events, bounds, now)
+        named = {**dict.fromkeys((each.row for each in spans), ""), **self._rows}
+        metadata: list[dict[str, Any]] = [{"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": program}}]
+        for row in sorted(named):
+            metadata.append({"ph": "M", "pid": process, "tid": row, "name": "thread_name", "args": {"name": self._name(row)}})
+            metadata.append({"ph": "M", "pid": process, "tid": row, "name": "thread_sort_index", "args": {"sort_index": row}})
+        shown = [
+            {
+                "ph": "X",
+                "pid": process,
+                "tid": each.row,
+                "ts": (each.start - self._began) / 1000,
+                "dur": (each.end - each.start) / 1000,
+                "name": each.name,
+                "cat": "pylinker",
+                "args": each.args,
+            }
+            for each in sorted(spans, key=lambda each: (each.row, each.start, -each.end))
+        ]
+        lost = self._lost + self.native.lost
+        return {"traceEvents": [*metadata, *shown], "displayTimeUnit": "ns", "otherData": {"lost": lost}}
+
+    def _name(self, row: int) -> str:
+        return self._rows.get(row) or f"group {row}"
+
+    def _spans_of(self, row: int, events: list[tuple[int, TraceKind, int]], bounds: list[int], now: int) -> Iterator[_Span]:
+        """Iterate over what events of the core on one row make, given where the spans of Python on this row begin and end."""
+        stack: list[tuple[int, TraceKind, int]] = []
+        parked: int | None = None
+        for when, kind, detail in events:
+            if kind is TraceKind.UNPARK and parked is not None:
+                place = bisect.bisect_left(bounds, parked)
+                if place == len(bounds) or bounds[place] >= when:  # else it was busy in Python, which has spans of its own
+                    yield _Span(parked, when, row, "parked", {})
+            parked = when if kind is TraceKind.PARK else None
+            if kind in _BEGINS:
+                stack.append((when, kind, detail))
+            elif kind is TraceKind.DEAD:
+                while stack:
+                    yield self._closed(row, stack.pop(), when, None)
+            elif stack and _BEGINS[stack[-1][1]] == _ENDS[kind]:
+                yield self._closed(row, stack.pop(), when, detail)
+        while stack:
+            yield self._closed(row, stack.pop(), now, None)
+
+    def _closed(self, row: int, begin: tuple[int, TraceKind, int], end: int, result: int | None) -> _Span:
+        start, kind, detail = begin
+        name = _BEGINS[kind]
+        args: dict[str, Any] = {}
+        if kind is TraceKind.AWAIT_BEGIN:
+            name, args = f"wait for {self._name(detail)}", {"thread": self._name(detail)}
+            if result is not None:
+                args["found"] = _CAME[result]
+        elif kind is TraceKind.REPLAY_BEGIN:
+            args = {"operations": detail}
+        elif kind is TraceKind.LEAD_BEGIN:
+            args = {"barrier": detail}
+        if result is None:
+            args["unfinished"] = True
+        elif result and kind in (TraceKind.REPLAY_BEGIN, TraceKind.LEAD_BEGIN):
+            args["failed"] = True
+        return _Span(start, end, row, name, args)

@@ -1,0 +1,216 @@
+"""The log beside threads that stay outside guest code: it stays short, and they come back to what everybody else has."""
+
+import random
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+import pylinker
+from guests import Guest, orderly
+from pylinker.bench.invariants import table_of
+from pylinker.linker.compaction import redundant
+from pylinker.linker.operation import LoadModules, PrepareClosure, ResolveFunction, SlotPatch, UnloadModule
+from pylinker.sync.log import OperationLog
+
+PLAIN = [f"libplain{n}.so" for n in range(1, 6)]
+LENGTH = 100
+
+
+@pytest.fixture
+def guest(scenario):
+    with orderly(), Guest(scenario("threads")) as guest:
+        guest["leave_constructor"] = 1
+        yield guest
+
+
+@pytest.fixture
+def program(guest):
+    return guest.program
+
+
+class Parked:
+    """A thread of the guest that stays outside guest code until it is asked what it has."""
+
+    def __init__(self, program):
+        self.linker = program._linker
+        self.go = threading.Event()
+        self.thread = program.spawn(self.wait)
+
+    def wait(self):
+        self.go.wait()
+        return look(self.linker)
+
+    def come_back(self):
+        self.go.set()
+        return self.thread.join(60)
+
+
+def look(linker):
+    """What the calling thread's table has, when it has caught up."""
+    linker.catch_up()
+    table = table_of(linker, linker.group)
+    assert not [each for each in table if str(each).startswith("not ")]
+    return table
+
+
+def log_of(program):
+    return program._linker.context.shared.log
+
+
+def test_a_library_that_comes_and_goes_leaves_nothing_in_the_log(program):
+    parked = Parked(program)
+    for _ in range(300):
+        program.dlopen("libplain1.so").close()
+    assert len(log_of(program)) < LENGTH
+    assert parked.come_back() == look(program._linker)
+
+
+def test_a_thread_that_has_a_library_unloads_it_however_late_it_comes_back(program):
+    library = program.dlopen("libplain1.so")
+    parked = Parked(program)
+    library.close()
+    for _ in range(300):
+        program.dlopen("libplain3.so").close()
+    assert len(log_of(program)) < LENGTH
+    with program.dlopen("libplain4.so"):  # in the slots of the first
+        assert parked.come_back() == look(program._linker)
+
+
+def test_a_load_whose_constructor_traps_leaves_nothing_in_the_log(guest, program):
+    parked = Parked(program)
+    guest["trap_in_constructor"] = 1
+    for _ in range(150):
+        with pytest.raises(pylinker.InitializationError):
+            program.dlopen("libtrap.so")
+    assert len(log_of(program)) < LENGTH
+    assert parked.come_back() == look(program._linker)
+
+
+def test_the_table_is_as_large_as_the_others_when_what_made_it_grow_was_erased(program):
+    parked = Parked(program)
+    for _ in range(100):
+        libraries = [program.dlopen(name) for name in PLAIN]
+        for library in libraries:
+            library.close()
+    log = log_of(program)
+    log.compact(log_applied(program))
+    assert len(log) == 0
+    assert len(parked.come_back()) == program.statistics().table_slots
+
+
+def log_applied(program):
+    return program._linker.context.shared._native.applied
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_threads_that_come_back_at_random_have_what_everybody_has(program, seed):
+    choice = random.Random(seed)
+    opened, parked = [], []
+    for _ in range(250):
+        dice = choice.random()
+        if dice < 0.4 or (dice < 0.8 and not opened):
+            opened.append(program.dlopen(choice.choice([*PLAIN, "libnest.so", "libuser.so"])))
+        elif dice < 0.8:
+            opened.pop(choice.randrange(len(opened))).close()
+        elif dice < 0.9 and len(parked) < 6:
+            parked.append(Parked(program))
+        elif parked:
+            assert parked.pop(choice.randrange(len(parked))).come_back() == look(program._linker)
+    assert len(log_of(program)) < LENGTH
+    for each in parked:
+        assert each.come_back() == look(program._linker)
+
+
+def test_the_log_is_empty_when_the_last_thread_has_left(program):
+    parked = Parked(program)
+    program.dlopen("libplain1.so")
+    assert len(log_of(program)) == 1
+    parked.come_back()
+    assert len(log_of(program)) == 0
+
+
+# The rule itself
+
+
+class Module(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+def module(name, *, gone=True):
+    return Module(name=name, gone=gone)
+
+
+def patch(slot, module):
+    return SlotPatch(slot, SimpleNamespace(module=module))
+
+
+def test_a_pair_goes_unless_a_group_is_between_the_two():
+    a = module("a")
+    log = {3: LoadModules((a,), 8, ()), 5: UnloadModule((a,), ((4, 2),))}
+    assert redundant(log, [2, 5]) == {3, 5}
+    for between in (3, 4):
+        assert redundant(log, [2, between]) == set()
+
+
+def test_an_unload_stays_whose_load_everybody_had_before():
+    a = module("a")
+    assert redundant({5: UnloadModule((a,), ())}, [4]) == set()
+
+
+def test_what_is_there_stays():
+    a = module("a", gone=False)
+    log = {1: LoadModules((a,), 8, ()), 2: ResolveFunction(9, patch(8, a))}
+    assert redundant(log, [0]) == set()
+
+
+def test_a_slot_of_a_function_that_is_gone_goes():
+    assert redundant({2: ResolveFunction(9, patch(8, module("a")))}, [0]) == {2}
+
+
+def test_a_load_stays_for_the_slot_that_it_gave_to_another():
+    a, there = module("a"), module("there", gone=False)
+    log = {1: LoadModules((a,), 8, (patch(7, there),)), 2: UnloadModule((a,), ((4, 2),))}
+    assert redundant(log, [0]) == {2}
+
+
+def test_a_load_that_was_undone_goes_with_the_slots_that_it_gave():
+    a, there = module("a"), module("there", gone=False)
+    host = SimpleNamespace(slot=6)
+    log = {1: LoadModules((a,), 8, (patch(7, there),), hosts=(host,)), 2: UnloadModule((a,), ((4, 2), (7, 1), (6, 1)))}
+    assert redundant(log, [0]) == {1, 2}
+    log[2] = UnloadModule((a,), ((4, 2), (7, 1)))  # one of the two is left
+    assert redundant(log, [0]) == set()
+
+
+def test_of_two_libraries_of_a_load_one_may_stay():
+    a, b = module("a"), module("b", gone=False)
+    log = {1: LoadModules((a, b), 8, ()), 2: UnloadModule((a,), ((4, 2),))}
+    assert redundant(log, [0]) == {2}
+    assert redundant(log, [1]) == set()
+
+
+def test_the_newest_closure_of_a_slot_stays():
+    log = {number: PrepareClosure(slot, None, None, 1, 1) for number, slot in enumerate((7, 8, 7, 7), 1)}
+    assert redundant(log, [0]) == {1, 3}
+
+
+def test_an_erased_operation_is_nothing_and_the_numbers_stay():
+    log = OperationLog()
+    log.redundant = lambda operations, applied: {number for number in operations if number <= max(applied)}
+    for name in "abc":
+        log.append(name)
+    log.compact({2})
+    assert (log[1], log[2], log[3], len(log), log.append("d")) == (None, None, "c", 1, 4)
+
+
+def test_a_log_is_looked_through_when_it_has_doubled():
+    log = OperationLog()
+    log.redundant = lambda _operations, _applied: ()
+    looks = 0
+    for number in range(1000):
+        log.append(number)
+        if log.is_long():
+            log.compact({0})
+            looks += 1
+    assert looks == 5
