@@ -112,3 +112,15 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
     assert script[-1] == second
     assert first.startswith("pip install '.[cli]' && ")
     assert second.startswith("pip install '.[test]' && ")
+
+
+def test_the_tests_that_the_promises_of_security_name_exist() -> None:
+    rows = [line for line in (ROOT / "docs" / "security.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
+    defined = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(rows) >= 10
+    for row in rows:
+        named = set(re.findall(r"`(test_\w+)`", row))
+        assert named, row
+        assert named <= defined, row
