@@ -38,10 +38,7 @@ def check_reader(data: bytes) -> bool:
     except LinkError:
         return False
     assert info.spaces
-    stored = StoredInfo(memoryview(store(info, data)), name="fuzz")
-    assert repr(stored) == repr(info)
-    assert tuple(stored.imports) == info.imports and stored.private == info.private
-    assert dict(stored.exports) == info.exports and stored.spaces == info.spaces
+    assert repr(StoredInfo(memoryview(store(info, data)), name="fuzz")) == repr(info)
     for export in info.exports.values():
         info.export_type(export)
     try:

@@ -68,8 +68,8 @@ class LoadPlan:
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
-        self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self.permanent = False
+        self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
-from pylinker.runtime.reuse import is_reusable
 from pylinker.wasm import (
     PRIVATE,
     Export,
@@ -22,6 +21,7 @@ from pylinker.wasm import (
     MemoryType,
     SymbolFlags,
     has_thread_locals,
+    is_reusable,
     join,
     names_of,
     split,
@@ -66,8 +66,8 @@ class Outline:
     functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``symbols`` (what the module defines,
     by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be
-    told), ``reusable`` (whether instances may be used again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library). Those
-    that few ask for are made when they are.
+    told), ``reusable`` (whether instances may be used again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
+    Those that few ask for are made when they are.
     """
 
     def __init__(self, packed: memoryview) -> None:
@@ -76,8 +76,8 @@ class Outline:
             raise ValueError("not an outline")
         head = json.loads(str(parts[0], "utf-8"))
         self.wasix: bool = head["wasix"]
-        self.reusable: bool = head["reusable"]
         self.has_thread_locals: bool = head["has_thread_locals"]
+        self.reusable: bool = head["reusable"]
         self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])
         self._private: dict[str, int] = head["private"]
         types = [_number_of(FuncType(tuple(params), tuple(results))) for params, results in head["types"]]
@@ -131,8 +131,8 @@ def pack(info: ModuleInfo) -> bytes:
     symbols, wanted = _define(info, slot_order, types), _wanted(info, types)
     head = {
         "wasix": any(each.module == WASIX for each in info.imports),
-        "reusable": is_reusable(info),
         "has_thread_locals": has_thread_locals(info),
+        "reusable": is_reusable(info),
         "thread_local": _thread_local(info),
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},
         "types": list(types),

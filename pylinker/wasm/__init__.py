@@ -12,6 +12,7 @@ from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
 from pylinker.wasm.invoker import invoker_module
 from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
+from pylinker.wasm.reuse import is_reusable
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
 from pylinker.wasm.stored import StoredInfo, join, names_of, split, store
@@ -64,6 +65,7 @@ __all__ = [
     "has_thread_locals",
     "has_waits_table",
     "invoker_module",
+    "is_reusable",
     "join",
     "memory_shim",
     "names_of",

@@ -119,14 +119,16 @@ class ModuleInfo:
         return self._imported[kind]
 
     @property
-    def spaces(self) -> tuple[list[FuncType], list[TableType], list[MemoryType], list[GlobalType], list[TagType]]:
+    def spaces(
+        self,
+    ) -> tuple[list[FuncType], list[TableType], list[MemoryType], list[GlobalType], list[TagType]]:
         """By Kind, the types of the five index spaces, imports first."""
         return self._functions, self._tables, self._memories, self._globals, self._tags
 
     @property
-    def global_inits(self) -> list[ConstExpr]:
-        """The initial values of the globals that it defines."""
-        return self._global_inits
+    def index_spaces(self) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
+        """The types of functions and globals, the initial values of the globals that it defines, and the types of tags."""
+        return self._functions, self._globals, self._global_inits, self._tags
 
     def export_type(self, export: Export) -> ExternType:
         """The type of one of the module's exports."""
