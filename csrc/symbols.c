@@ -103,6 +103,48 @@ static void enter(pl_symbols *symbols, uint32_t index) {
     *filter_word(symbols, hash) |= filter_bits(hash);
 }
 
+int pl_symbols_fit(const uint32_t *offsets, uint32_t count, size_t size) {
+    int fits = offsets[0] == 0 && offsets[count] <= size;
+    for (uint32_t i = 0; i < count; i++) {
+        fits &= offsets[i] <= offsets[i + 1];
+    }
+    return fits;
+}
+
+int pl_symbols_check(const pl_symbols_parts *parts) {
+    int good = 1;
+    for (uint32_t i = 0; i < parts->symbol_count; i++) {
+        const pl_symbol *symbol = parts->symbols + i;
+        good &= symbol->position < parts->name_count && (symbol->kind != PL_SYMBOL_FUNCTION || symbol->type < parts->type_count);
+    }
+    for (uint32_t i = 0; i < parts->wanted_count; i++) {
+        const pl_wanted *wanted = parts->wanted + i;
+        good &= wanted->same <= i && (wanted->kind != PL_WANTED_FUNCTION || wanted->type < parts->type_count);
+    }
+    return good;
+}
+
+/* A copy of records, with numbers for types. */
+static pl_symbol *copy_symbols(const pl_symbols_parts *parts) {
+    pl_symbol *symbols = copy(parts->symbols, parts->symbol_count * sizeof *symbols);
+    for (uint32_t i = 0; symbols != NULL && i < parts->symbol_count; i++) {
+        if (symbols[i].kind == PL_SYMBOL_FUNCTION) {
+            symbols[i].type = parts->types[symbols[i].type];
+        }
+    }
+    return symbols;
+}
+
+static pl_wanted *copy_wanted(const pl_symbols_parts *parts) {
+    pl_wanted *wanted = copy(parts->wanted, parts->wanted_count * sizeof *wanted);
+    for (uint32_t i = 0; wanted != NULL && i < parts->wanted_count; i++) {
+        if (wanted[i].kind == PL_WANTED_FUNCTION) {
+            wanted[i].type = parts->types[wanted[i].type];
+        }
+    }
+    return wanted;
+}
+
 pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     pl_symbols *symbols = calloc(1, sizeof *symbols);
     if (symbols == NULL) {
@@ -110,8 +152,9 @@ pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     }
     uint32_t size = power(2 * (uint64_t)parts->symbol_count + 1), words = power((uint64_t)parts->symbol_count / 4 + 1);
     symbols->parts = *parts;
-    symbols->parts.symbols = copy(parts->symbols, parts->symbol_count * sizeof *parts->symbols);
-    symbols->parts.wanted = copy(parts->wanted, parts->wanted_count * sizeof *parts->wanted);
+    symbols->parts.symbols = copy_symbols(parts);
+    symbols->parts.wanted = copy_wanted(parts);
+    symbols->parts.types = NULL;
     symbols->hashes = calloc((size_t)parts->symbol_count + parts->wanted_count + 1, sizeof *symbols->hashes);
     symbols->table = calloc(size, sizeof *symbols->table);
     symbols->mask = size - 1;
@@ -178,12 +221,10 @@ uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *
     return find_in(scope, count, hash_of(name, length), name, length, &symbol);
 }
 
-/* Whether an import is what a module defines under its name, and as simply as that. The trampolines so far are counted. */
-static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, uint32_t trampolines, pl_source *source) {
+/* Whether an import is what a module defines under its name, and as simply as that. */
+static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, pl_source *source) {
     if (wanted->kind == PL_WANTED_FUNCTION) {
-        *source = found->library != NULL
-                      ? (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library}
-                      : (pl_source){.kind = PL_SOURCE_PLT, .index = trampolines};
+        *source = (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library};
         return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type;
     }
     if (wanted->kind == PL_WANTED_DATA) {
@@ -195,41 +236,48 @@ static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_s
     return symbol->kind == PL_SYMBOL_FUNCTION && symbol->slot != PL_NO_SLOT && found->has_slots;
 }
 
-/* Decides an import that is a symbol, if it can be. */
-static int look_up(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t index, uint32_t stamp, pl_resolution *result) {
-    const uint32_t *offset = symbols->parts.wanted_offsets + index;
+/* Looks import `i` up; 0 if it is not decided here. */
+static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, uint32_t count, uint32_t stamp, pl_resolved *resolved) {
+    const pl_symbols_parts *parts = &symbols->parts;
+    const pl_wanted *wanted = parts->wanted + i;
+    const uint32_t *offset = parts->wanted_offsets + i;
     const pl_symbol *symbol;
-    pl_source *source = result->sources + index;
-    uint32_t number = find_in(scope, count, symbols->hashes[symbols->parts.symbol_count + index],
-                              symbols->parts.wanted_names + offset[0], offset[1] - offset[0], &symbol);
-    if (symbol == NULL || !decide(symbols->parts.wanted + index, scope + number, symbol, result->late_count, source)) {
+    pl_source *source = resolved->sources + i;
+    uint32_t number = find_in(scope, count, symbols->hashes[parts->symbol_count + i], parts->wanted_names + offset[0],
+                              offset[1] - offset[0], &symbol);
+    if (symbol == NULL || !decide(wanted, scope + number, symbol, source)) {
         return 0;
     }
-    if (source->kind == PL_SOURCE_PLT) {
-        result->late[result->late_count] = index;
-        result->late_from[result->late_count++] = number;
+    if (source->kind == PL_SOURCE_EXPORT && source->library == NULL) {
+        if (wanted->same < i) {
+            *source = resolved->sources[wanted->same]; /* the same was found for it */
+            return 1;
+        }
+        *source = (pl_source){.kind = PL_SOURCE_PLT, .index = resolved->late_count};
+        resolved->late[resolved->late_count++] = (pl_late){.index = i, .number = number, .position = symbol->position};
     }
     if (scope[number].stamp != stamp) {
         scope[number].stamp = stamp;
-        result->used[result->used_count++] = number;
+        resolved->used[resolved->used_count++] = number;
     }
     return 1;
 }
 
 void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                        uint32_t stamp, pl_resolution *result) {
-    result->rest_count = result->late_count = result->used_count = 0;
+                        uint32_t stamp, pl_resolved *resolved) {
+    resolved->rest_count = resolved->late_count = resolved->used_count = 0;
     for (uint32_t i = 0; i < symbols->parts.wanted_count; i++) {
-        pl_source *source = result->sources + i;
+        pl_source *source = resolved->sources + i;
+        int decided = 1;
+        *source = (pl_source){.kind = PL_SOURCE_MEMORY};
         switch (symbols->parts.wanted[i].kind) {
         case PL_WANTED_MEMORY:
-            *source = (pl_source){.kind = PL_SOURCE_MEMORY};
             break;
         case PL_WANTED_TABLE:
-            *source = (pl_source){.kind = PL_SOURCE_TABLE};
+            source->kind = PL_SOURCE_TABLE;
             break;
         case PL_WANTED_STACK_POINTER:
-            *source = (pl_source){.kind = PL_SOURCE_STACK_POINTER};
+            source->kind = PL_SOURCE_STACK_POINTER;
             break;
         case PL_WANTED_MEMORY_BASE:
             *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = memory_base};
@@ -237,13 +285,16 @@ void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t
         case PL_WANTED_TABLE_BASE:
             *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = table_base};
             break;
-        case PL_WANTED_OTHER:
-            result->rest[result->rest_count++] = i;
+        case PL_WANTED_FUNCTION:
+        case PL_WANTED_DATA:
+        case PL_WANTED_POINTER:
+            decided = look_up(symbols, i, scope, count, stamp, resolved);
             break;
         default:
-            if (!look_up(symbols, scope, count, i, stamp, result)) {
-                result->rest[result->rest_count++] = i;
-            }
+            decided = 0;
+        }
+        if (!decided) {
+            resolved->rest[resolved->rest_count++] = i;
         }
     }
 }

@@ -5,8 +5,8 @@
  * at once that they do not have it. Nothing is built for a load but the list of tables. Names come from modules that nobody trusts, so they
  * are hashed with a key (SipHash-1-3): nobody can make a table slow.
  *
- * What is decided here is what most imports are: functions and data that a module of the scope defines, the program's memory and table,
- * and the module's bases. Everything else is left to the caller, which has the words for it.
+ * What is found here is what most imports are: functions and data of the modules of the scope, the program's memory and table, and the
+ * module's bases. Everything else is left to the caller, which has the words for it.
  *
  * States: read-only once made, so any thread may read. Blocking: never.
  */
@@ -44,31 +44,42 @@ typedef struct pl_symbol {
     uint32_t value;
     uint32_t relative;
     uint32_t unused;
-    uint64_t type; /* equal for equal types */
+    uint64_t type; /* of a function: its place in pl_symbols_parts.types */
 } pl_symbol;
 
 typedef struct pl_wanted {
     uint32_t kind; /* enum pl_wanted_kind */
-    uint32_t unused;
+    uint32_t same; /* the first import that asks for the same: itself, if none before it does */
     uint64_t type;
 } pl_wanted;
+
+/* An import of a function that is there, but not instantiated yet: it becomes a trampoline. `number` is the module's in the scope, `position`
+ * that of its export. */
+typedef struct pl_late {
+    uint32_t index;
+    uint32_t number;
+    uint32_t position;
+} pl_late;
 
 /* What a table is made of: records, and names one after the other with where each begins and the last ends. The records are copied, the names
  * are not. */
 typedef struct pl_symbols_parts {
     const char *names; /* of all exports */
     const uint32_t *offsets;
+    uint32_t name_count;
     const pl_symbol *symbols; /* each name once */
     uint32_t symbol_count;
     const char *wanted_names; /* of all imports */
     const uint32_t *wanted_offsets;
     const pl_wanted *wanted;
     uint32_t wanted_count;
+    const uint64_t *types; /* numbers, equal for equal types of whatever module; not looked at again */
+    uint32_t type_count;
 } pl_symbols_parts;
 
 typedef struct pl_symbols pl_symbols;
 
-/* A module in a scope. `library` is NULL while it is not there yet: its functions are then bound late. `has_slots`: its functions
+/* A module in a scope. `library` is NULL while it is not instantiated yet: its functions are then bound late. `has_slots`: its functions
  * have slots from `slot_base` on. `stamp` is pl_symbols_resolve's, 0 at first. */
 typedef struct pl_candidate {
     const pl_symbols *symbols;
@@ -81,6 +92,10 @@ typedef struct pl_candidate {
 
 /* The key of all hashes; before any table is made. */
 void pl_symbols_key(uint64_t first, uint64_t second);
+/* Whether `count` names that begin and end at these offsets lie in `size` bytes. */
+int pl_symbols_fit(const uint32_t *offsets, uint32_t count, size_t size);
+/* Whether all that the records point to is there; to be asked of records that come from a file. */
+int pl_symbols_check(const pl_symbols_parts *parts);
 /* NULL if there is no memory. */
 pl_symbols *pl_symbols_new(const pl_symbols_parts *parts);
 void pl_symbols_free(pl_symbols *symbols);
@@ -88,18 +103,19 @@ void pl_symbols_free(pl_symbols *symbols);
 /* The first of `count` modules that defines a name, or `count`. */
 uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *name, size_t length);
 
-/* What became of a module's imports; the caller gives the room. */
-typedef struct pl_resolution {
-    pl_source *sources;  /* one for each import: those that are decided are filled in */
-    uint32_t *rest;      /* the indexes of the others; room for all imports */
-    uint32_t *late;      /* the indexes of those that are bound late, as the function's module is not there yet, in the order of their */
-    uint32_t *late_from; /* trampolines; and the number of that module; room for all imports */
-    uint32_t *used;      /* the numbers of the modules that imports were found in, each once; room for all modules */
-    uint32_t rest_count, late_count, used_count;
-} pl_resolution;
+/* What came out of pl_symbols_resolve, and how many of each there are. */
+typedef struct pl_resolved {
+    pl_source *sources; /* one for each import */
+    uint32_t *rest;     /* the indexes of the imports that are left to the caller; room for all */
+    uint32_t rest_count;
+    pl_late *late; /* those that are bound late; their sources have their places here. Room for all */
+    uint32_t late_count;
+    uint32_t *used; /* the numbers of the modules that imports were found in, each once; room for `count` */
+    uint32_t used_count;
+} pl_resolved;
 
-/* Decides the imports of a module whose bases are given. `stamp` is another one each time. */
+/* Decides the imports of a module whose bases are given. The caller has made room in `resolved`. `stamp` is another one each time. */
 void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                        uint32_t stamp, pl_resolution *result);
+                        uint32_t stamp, pl_resolved *resolved);
 
 #endif

@@ -12,7 +12,8 @@
 import logging
 
 from pylinker._version import __version__
-from pylinker.api.debug import debug, debug_from_environment
+from pylinker.api.debug import debug
+from pylinker.api.debug import debug_from_environment as _debug_from_environment
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.api.program import CDLL, ModuleSummary, Program
@@ -102,4 +103,4 @@ __all__ = [
 ]
 
 logging.getLogger("pylinker").addHandler(logging.NullHandler())
-debug_from_environment()
+_debug_from_environment()

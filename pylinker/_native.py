@@ -1191,17 +1191,24 @@ def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -
 
 
 class Names:
-    """The names of a module's exports, or of its imports, in their order, as C reads them."""
+    """The names of a module's exports, or of its imports, in their order, as C reads them.
+
+    ``text`` has one after the other, ``offsets`` (uint32) where each begins and the last ends. ValueError if they do not fit.
+    """
 
     __slots__ = ("_offsets", "_text", "count", "offsets", "text")
 
-    def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode() for name in names]
-        self.count = len(encoded)
-        self._text = b"".join(encoded) + b"\0"
-        self._offsets = array.array("I", itertools.accumulate(map(len, encoded), initial=0))
-        self.text = ffi.from_buffer("char[]", self._text)
-        self.offsets = ffi.from_buffer("uint32_t[]", self._offsets)
+    def __init__(self, text: memoryview, offsets: memoryview) -> None:
+        self._text, self._offsets = text, offsets.cast("I")
+        self.count = len(self._offsets) - 1
+        self.text = ffi.from_buffer("char[]", text)
+        self.offsets = ffi.from_buffer("uint32_t[]", offsets)
+        if self.count < 0 or not lib.pl_symbols_fit(self.offsets, self.count, len(text)):
+            raise ValueError("names do not fit")
+
+    def __iter__(self) -> Iterator[str]:
+        text, offsets = bytes(self._text), self._offsets
+        return (text[begin:end].decode() for begin, end in itertools.pairwise(offsets))
 
 
 SOURCE = struct.Struct("=IIqQQQ")
@@ -1240,8 +1247,8 @@ NO_SLOT: int = lib.PL_NO_SLOT
 
 SYMBOL = struct.Struct("=IIIII4xQ")
 """A ``pl_symbol``: position, kind, slot, value, relative, type."""
-WANTED = struct.Struct("=I4xQ")
-"""A ``pl_wanted``: kind, type."""
+WANTED = struct.Struct("=IIQ")
+"""A ``pl_wanted``: kind, the first import that is the same, type."""
 CANDIDATE = struct.Struct("=QQIIII")
 """A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
 assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
@@ -1250,54 +1257,60 @@ lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.ur
 
 
 class Symbols:
-    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records."""
+    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records.
+
+    Functions have the number in ``types`` of their type. ValueError if the records say what cannot be.
+    """
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
 
-    def __init__(self, names: Names, symbols: bytes, wanted_names: Names, wanted: bytes) -> None:
+    def __init__(self, names: Names, symbols: memoryview, wanted_names: Names, wanted: memoryview, types: Sequence[int]) -> None:
         self._kept = names, wanted_names
         self._wanted_count = wanted_names.count
         parts = ffi.new("pl_symbols_parts *")
-        parts.names, parts.offsets = names.text, names.offsets
+        parts.names, parts.offsets, parts.name_count = names.text, names.offsets, names.count
         parts.wanted_names, parts.wanted_offsets = wanted_names.text, wanted_names.offsets
         packed, packed_wanted = ffi.from_buffer(symbols), ffi.from_buffer(wanted)
         parts.symbols, parts.symbol_count = ffi.cast("pl_symbol *", packed), len(symbols) // SYMBOL.size
         parts.wanted, parts.wanted_count = ffi.cast("pl_wanted *", packed_wanted), wanted_names.count
+        numbers = ffi.new("uint64_t[]", types)
+        parts.types, parts.type_count = numbers, len(types)
+        if len(wanted) != wanted_names.count * WANTED.size or not lib.pl_symbols_check(parts):
+            raise ValueError("not the symbols of a module")
         self.pointer = ffi.gc(lib.pl_symbols_new(parts), lib.pl_symbols_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a module's symbols")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
-    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolution:
-        """Decide the imports of the module, whose bases are given, as far as that goes by name and type alone."""
+    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
+        """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
-        sources = ffi.new("pl_source[]", count)
-        room = ffi.new("uint32_t[]", 3 * count + scope.count)
-        result = ffi.new("pl_resolution *", (sources, room, room + count, room + 2 * count, room + 3 * count, 0, 0, 0))
+        resolved = ffi.new("pl_resolved *")
+        sources = resolved.sources = ffi.new("pl_source[]", count)
+        numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
+        resolved.used = numbers + count
+        late = resolved.late = ffi.new("pl_late[]", count)
         scope.stamp += 1
-        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, result)
-        unpack, late = ffi.unpack, result.late_count
-        return Resolution(
+        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
+        left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
+        return Resolved(
             sources,
-            unpack(result.rest, result.rest_count) if result.rest_count else (),
-            unpack(result.late, late) if late else (),
-            unpack(result.late_from, late) if late else (),
-            unpack(result.used, result.used_count) if result.used_count else (),
+            ffi.unpack(numbers, left) if left else (),
+            [(each.index, each.number, each.position) for each in late[0:late_count]] if late_count else (),
+            ffi.unpack(resolved.used, used) if used else (),
         )
 
 
-class Resolution(NamedTuple):
-    """What became of a module's imports.
+class Resolved(NamedTuple):
+    """What the core found out about the imports of a module (``pl_resolved``).
 
-    ``sources`` has one for each; ``rest`` are the indexes of those that are not decided, ``late`` of those that are bound late, in the
-    order of their trampolines, ``late_from`` the numbers of the modules that define these, ``used`` those of all modules that imports were
-    found in.
+    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, those bound late: the index of the import, the number
+    of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports were found in.
     """
 
     sources: Sources
     rest: Sequence[int]
-    late: Sequence[int]
-    late_from: Sequence[int]
+    late: Sequence[tuple[int, int, int]]
     used: Sequence[int]
 
 

@@ -7,9 +7,8 @@ import functools
 import wasmtime
 
 from pylinker.errors import LinkError
-from pylinker.wasm import has_waits_table, parse_module, rewrite_waits, with_memory_minimum
+from pylinker.wasm import StoredInfo, has_waits_table, parse_module, rewrite_waits, store, with_memory_minimum
 from pylinker.wasm.reader import Reader, sections
-from pylinker.wasm.summary import read_summary, write_summary
 from pylinker.wasm.waits import _CANDIDATE, WAITS_EXPORT
 
 _CODE = 10
@@ -39,7 +38,7 @@ def check_reader(data: bytes) -> bool:
     except LinkError:
         return False
     assert info.spaces
-    assert repr(read_summary(write_summary(info), name="fuzz")) == repr(info)
+    assert repr(StoredInfo(memoryview(store(info, data)), name="fuzz")) == repr(info)
     for export in info.exports.values():
         info.export_type(export)
     try:

@@ -10,8 +10,7 @@ import pylinker
 from corefaults import Led
 from guests import orderly
 from pylinker.bench.location import guests
-from pylinker.linker.reuse import is_reusable
-from pylinker.wasm import parse_module
+from pylinker.wasm import is_reusable, parse_module
 
 GUEST = guests()
 PIC = """(import "env" "memory" (memory 1)) (import "env" "__indirect_function_table" (table 0 funcref))

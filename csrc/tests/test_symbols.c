@@ -29,8 +29,11 @@ static struct names defined, wished;
 static pl_symbol symbols[MANY];
 static pl_wanted wanted[MANY];
 static pl_source sources[MANY];
-static uint32_t rest[MANY], late[MANY], late_from[MANY], used[2];
-static pl_resolution result = {.sources = sources, .rest = rest, .late = late, .late_from = late_from, .used = used};
+static uint32_t rest[MANY], used[2];
+static pl_late late[MANY];
+static pl_resolved result = {.sources = sources, .rest = rest, .late = late, .used = used};
+static const uint64_t types[] = {0, 0, 0, 0, 0, 0, 0, 700, 800}; /* the numbers of TYPE and OTHER_TYPE */
+enum { TYPES = sizeof types / sizeof *types };
 static pl_library *const here = (pl_library *)0x1000, *const there = (pl_library *)0x2000; /* never looked into */
 
 static void set_up(void) {
@@ -46,14 +49,26 @@ static void define(const char *name, pl_symbol symbol) {
 }
 
 static void want(const char *name, uint32_t kind, uint64_t type) {
-    wanted[wished.count] = (pl_wanted){.kind = kind, .type = type};
+    wanted[wished.count] = (pl_wanted){.kind = kind, .same = wished.count, .type = type};
     add(&wished, name);
 }
 
+static pl_symbols_parts all(void) {
+    return (pl_symbols_parts){.names = defined.text,
+                              .offsets = defined.offsets,
+                              .name_count = defined.count,
+                              .symbols = symbols,
+                              .symbol_count = defined.count,
+                              .wanted_names = wished.text,
+                              .wanted_offsets = wished.offsets,
+                              .wanted = wanted,
+                              .wanted_count = wished.count,
+                              .types = types,
+                              .type_count = TYPES};
+}
+
 static pl_symbols *table(void) {
-    pl_symbols_parts parts = {.names = defined.text, .offsets = defined.offsets, .symbols = symbols, .symbol_count = defined.count,
-                              .wanted_names = wished.text, .wanted_offsets = wished.offsets, .wanted = wanted,
-                              .wanted_count = wished.count};
+    pl_symbols_parts parts = all();
     pl_symbols *made = pl_symbols_new(&parts);
     CHECK(made != NULL);
     return made;
@@ -123,8 +138,8 @@ static void test_the_first_module_of_the_scope_counts(void) {
     define("second", function(TYPE, 0));
     symbols[0] = function(TYPE, 0);
     symbols[1] = (pl_symbol){.position = 2, .kind = PL_SYMBOL_FUNCTION, .type = TYPE};
-    pl_symbols_parts parts = {.names = defined.text, .offsets = defined.offsets, .symbols = symbols, .symbol_count = 2,
-                              .wanted_names = wished.text, .wanted_offsets = wished.offsets, .wanted = wanted, .wanted_count = 0};
+    pl_symbols_parts parts = all();
+    parts.symbol_count = 2;
     pl_symbols *second = pl_symbols_new(&parts); /* it has "both" and "second" */
     pl_candidate scope[] = {{.symbols = first}, {.symbols = second}};
     CHECK(find(scope, 2, "both") == 0 && find(scope + 1, 1, "both") == 0);
@@ -187,7 +202,8 @@ static void test_what_is_decided_and_what_is_left(void) {
     scope.library = NULL;
     scope.has_slots = 0;
     pl_symbols_resolve(made, &scope, 1, 0, 0, 2, &result);
-    CHECK(result.rest_count == next + 1 && result.late_count == 1 && late[0] == 5 && late_from[0] == 0);
+    CHECK(result.rest_count == next + 1 && result.late_count == 1 && late[0].index == 5);
+    CHECK(late[0].number == 0 && late[0].position == 0);
     CHECK(sources[5].kind == PL_SOURCE_PLT && sources[5].index == 0 && sources[5].library == NULL);
     pl_symbols_free(made);
 }
@@ -213,17 +229,61 @@ static void test_each_module_that_was_used_is_named_once(void) {
     CHECK(sources[0].library == here && sources[0].index == 1 && sources[1].value == 0);
     scope[1].library = NULL;
     pl_symbols_resolve(made, scope, 2, 0, 0, 4, &result);
-    CHECK(result.late_count == 3 && late[2] == 4 && late_from[2] == 1 && sources[4].kind == PL_SOURCE_PLT && sources[4].index == 2);
+    CHECK(result.late_count == 3 && late[2].index == 4 && late[2].number == 1 && late[2].position == 1);
+    CHECK(sources[4].kind == PL_SOURCE_PLT && sources[4].index == 2);
     pl_symbols_free(made);
     pl_symbols_free(empty);
+}
+
+static void test_the_same_import_has_one_trampoline(void) {
+    set_up();
+    define("f", function(TYPE, 0));
+    want("f", PL_WANTED_FUNCTION, TYPE);
+    want("f", PL_WANTED_FUNCTION, OTHER_TYPE);
+    want("f", PL_WANTED_FUNCTION, TYPE);
+    wanted[2].same = 0;
+    pl_symbols *made = table();
+    pl_candidate scope = {.symbols = made};
+    pl_symbols_resolve(made, &scope, 1, 0, 0, 1, &result);
+    CHECK(result.late_count == 1 && late[0].index == 0 && result.rest_count == 1 && rest[0] == 1);
+    CHECK(sources[2].kind == PL_SOURCE_PLT && sources[2].index == 0);
+    pl_symbols_free(made);
+}
+
+static void test_records_that_point_elsewhere_are_refused(void) {
+    set_up();
+    define("f", function(TYPE, 0));
+    define("g", function(TYPE, 1));
+    want("f", PL_WANTED_FUNCTION, TYPE);
+    want("g", PL_WANTED_FUNCTION, TYPE);
+    pl_symbols_parts parts = all();
+    CHECK(pl_symbols_check(&parts));
+    symbols[1].position = 2;
+    CHECK(!pl_symbols_check(&parts));
+    symbols[1].position = 1;
+    symbols[0].type = TYPES;
+    CHECK(!pl_symbols_check(&parts));
+    symbols[0].kind = PL_SYMBOL_DATA; /* which has no type */
+    CHECK(pl_symbols_check(&parts));
+    wanted[0].same = 1;
+    CHECK(!pl_symbols_check(&parts));
+    wanted[0].same = 0;
+    wanted[1].type = TYPES;
+    CHECK(!pl_symbols_check(&parts));
+}
+
+static void test_names_that_do_not_fit_are_refused(void) {
+    static const uint32_t good[] = {0, 3, 3, 4}, back[] = {0, 3, 2, 4}, late_start[] = {1, 2};
+    CHECK(pl_symbols_fit(good, 3, 4) && !pl_symbols_fit(good, 3, 3));
+    CHECK(!pl_symbols_fit(back, 3, 4) && !pl_symbols_fit(late_start, 1, 4));
+    CHECK(pl_symbols_fit(good, 0, 0));
 }
 
 static void test_lack_of_memory_gives_none(void) {
     set_up();
     define("f", function(TYPE, 0));
     want("f", PL_WANTED_FUNCTION, TYPE);
-    pl_symbols_parts parts = {.names = defined.text, .offsets = defined.offsets, .symbols = symbols, .symbol_count = 1,
-                              .wanted_names = wished.text, .wanted_offsets = wished.offsets, .wanted = wanted, .wanted_count = 1};
+    pl_symbols_parts parts = all();
     int given = 0;
     for (pl_symbols *made = NULL; made == NULL; given++) {
         atomic_store(&inject_memory, given);
@@ -243,6 +303,9 @@ int main(void) {
     RUN(test_the_first_module_of_the_scope_counts);
     RUN(test_what_is_decided_and_what_is_left);
     RUN(test_each_module_that_was_used_is_named_once);
+    RUN(test_the_same_import_has_one_trampoline);
+    RUN(test_records_that_point_elsewhere_are_refused);
+    RUN(test_names_that_do_not_fit_are_refused);
     RUN(test_lack_of_memory_gives_none);
     return 0;
 }

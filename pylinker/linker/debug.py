@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pylinker.linker.outline import DESTRUCTORS
+from pylinker.runtime.outline import DESTRUCTORS
 from pylinker.wasm import Kind
 
 if TYPE_CHECKING:

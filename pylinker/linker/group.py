@@ -250,12 +250,12 @@ class InstanceGroup:
     def relocate(self, module: LoadedModule) -> None:
         """Apply a module's relocations. Runs guest code of the module."""
         for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
-            if name in module.info.exports:
+            if name in module.info.private:
                 self._run(module, name)
 
     def construct(self, module: LoadedModule) -> None:
         """Run a module's constructors."""
-        exports = module.info.exports
+        exports = module.info.private
         if not ("_initialize" in exports and self._run(module, "_initialize")) and "__wasm_call_ctors" in exports:
             self._run(module, "__wasm_call_ctors")
 
@@ -265,7 +265,7 @@ class InstanceGroup:
         LIBS.debug("calling %s of %s", name, module.name)
         try:
             try:
-                ran = self.native.run(module.native, module.outline.positions[name])
+                ran = self.native.run(module.native, module.outline.position(name))
             except _native.Failure as failure:
                 self.store.raise_failure(failure)
             if not ran:
@@ -286,7 +286,7 @@ class InstanceGroup:
 
     def export(self, module: LoadedModule, name: str) -> Extern:
         """Return an export of a module's instance."""
-        extern = self.native.export(module.native, module.outline.positions[name])
+        extern = self.native.export(module.native, module.outline.position(name))
         if extern is None:
             raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
         return extern
@@ -329,7 +329,7 @@ class InstanceGroup:
     def bind(self, module: LoadedModule, index: int, definition: Definition) -> None:
         """Let PLT entry ``index`` of a module lead straight to a definition."""
         target = definition.module
-        if not self.native.bind(module.native, index, target.native, target.outline.positions[definition.export.name]):
+        if not self.native.bind(module.native, index, target.native, target.outline.position(definition.export.name)):
             raise InternalError(f"{module.name}: {definition!r} cannot be bound: one of the two has no instance")
         BINDINGS.debug("binding %s to %s: %s [function, first call]", module.name, target.name, module.plt[index].name)
 

@@ -480,7 +480,7 @@ class Linker:
     def _meet_memory(self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int) -> None:
         """Grow the memory, of ``size`` bytes or more, to the minimum that modules import; what is added is theirs to be placed in."""
         for module in modules:
-            for memory in module.outline.memories:
+            for memory in module.info.imported_memories:
                 if memory.limits.shared != group.memory_is_shared:
                     raise SignatureMismatchError(
                         module=module.name,

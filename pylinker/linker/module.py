@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker import _native
 from pylinker.errors import ParseError, UnsupportedError
-from pylinker.linker.outline import PRIVATE, outline_of
-from pylinker.wasm import FuncType, Kind, SymbolFlags
+from pylinker.runtime.outline import outline_of
+from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -358,7 +358,7 @@ class LoadedModule:
     def makes_thread_locals(self) -> bool:
         """Whether the module makes the thread-local blocks of other threads itself, as libraries of WASIX do: it shows no other way."""
         return (
-            "__wasix_init_tls" in self.info.exports
+            "__wasix_init_tls" in self.info.private
             and self.outline.thread_local is None
             and not self.is_main
             and self.lifecycle_function("__wasix_init_tls", _MAKES_BLOCK)
@@ -377,8 +377,8 @@ class LoadedModule:
             )
 
     def lifecycle_function(self, name: str, type_: FuncType) -> bool:
-        """Whether the module exports this function of its own life (a constructor, ``_start``, ...); its type must be right."""
-        export = self.info.exports.get(name)
+        """Whether the module has this private export (a constructor, ``_start``, ...), which must be a function of the type."""
+        export = self.info.private.get(name)
         if export is None:
             return False
         found = self.info.export_type(export)

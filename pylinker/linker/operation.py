@@ -58,7 +58,7 @@ class SlotPatch:
     def native(self) -> tuple[_native.Library, int, int]:
         """The same for the core."""
         module, export = self.definition
-        return module.native, self.slot, module.outline.positions[export.name]
+        return module.native, self.slot, module.outline.position(export.name)
 
 
 @dataclass(frozen=True, slots=True)

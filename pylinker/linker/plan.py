@@ -69,6 +69,7 @@ class LoadPlan:
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
         self.permanent = False
+        self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
@@ -238,7 +239,8 @@ class LoadPlan:
             module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
-        self._aim()
+        for module, index, target, position in self._aims:
+            module.native.aim(index, target.native, position)
         if wants_loads():
             tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
@@ -249,19 +251,15 @@ class LoadPlan:
         module.native = native_library(module, self.state.tags, self._cache, self._host_calls, reusable=not self.permanent)
         module.address = module.native.address
 
-    def _aim(self) -> None:
-        """Let the trampolines lead to what was found."""
-        for module in self.new:
-            for index, entry in enumerate(module.plt):
-                if entry.definition is not None:
-                    target, export = entry.definition
-                    module.native.aim(index, target.native, target.outline.positions[export.name])
+    def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
+        """Let a trampoline lead to an export of another module as soon as both have their records."""
+        self._aims.append((module, index, target, position))
 
     def _table_size(self) -> int:
         """Return how large the table must be: for what was given out, and for what the modules say they import."""
         wanted = self.state.table.size
         for module in self.new:
-            for table in module.outline.tables:
+            for table in module.info.imported_tables:
                 if table.limits.minimum > wanted:
                     wanted = table.limits.minimum
                     if wanted > self.state.limits.table:

@@ -120,7 +120,7 @@ def _place(module: LoadedModule) -> int:
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
     if isinstance(source, Direct):
         module, export = source.definition
-        return pack_source(Source.EXPORT, module.outline.positions[export.name], library=module.native)
+        return pack_source(Source.EXPORT, module.outline.position(export.name), library=module.native)
     if isinstance(source, Cell):
         return pack_source(Source.CELL, value=source.value)
     if isinstance(source, Plt):
@@ -149,23 +149,23 @@ def _new_shape(module: LoadedModule) -> _native.Shape:
 
 def _roles(module: LoadedModule) -> dict[str, int]:
     """Return the exports that mean something to the group itself, by the core's names for them."""
-    info, positions = module.info, module.outline.positions
+    info, position = module.info, module.outline.position
     roles: dict[str, int] = {}
 
     if module.is_main:
         for role, name, kind in (("memory", "memory", Kind.MEMORY), ("table", "__indirect_function_table", Kind.TABLE)):
-            export = info.exports.get(name)
+            export = info.private.get(name)
             if export is not None and export.kind is kind:
-                roles[role] = positions[name]
+                roles[role] = position(name)
     for role, name in (("stack_pointer", "__stack_pointer"), ("tls_base", "__tls_base")):
-        export = info.exports.get(name)
+        export = info.private.get(name)
         if export is not None and export.kind is Kind.GLOBAL and info.export_type(export) == _MUTABLE_ADDRESS:
-            roles[role] = positions[name]
+            roles[role] = position(name)
     if module.makes_thread_locals:
-        roles["tls_make"] = positions["__wasix_init_tls"]
+        roles["tls_make"] = position("__wasix_init_tls")
     if module.thread_local is not None:
         if module.lifecycle_function("__wasm_init_tls", _ONE_ADDRESS):
-            roles["tls_init"] = positions["__wasm_init_tls"]
+            roles["tls_init"] = position("__wasm_init_tls")
         if module.lifecycle_function("__wasm_apply_tls_relocs", _NOTHING):
-            roles["tls_relocs"] = positions["__wasm_apply_tls_relocs"]
+            roles["tls_relocs"] = position("__wasm_apply_tls_relocs")
     return roles

@@ -25,10 +25,11 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
-from pylinker.linker.outline import DESTRUCTORS
+from pylinker.runtime.outline import DESTRUCTORS
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
+    from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
     from pylinker.linker.state import LinkerState
@@ -64,19 +65,14 @@ class Scope:
         if number is not None:
             self._candidates.set(number, module.candidate)
 
-    def resolve(self, module: LoadedModule) -> Sequence[int]:
-        """Decide what can be decided by name and type alone; returns the indexes of the imports that are left."""
-        found = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
-        module.sources = found.sources
-        modules, imports = self._modules, module.info.imports
-        for index, number in zip(found.late, found.late_from, strict=True):
-            wanted, owner = imports[index], modules[number]
-            assert isinstance(wanted.type, FuncType)
-            definition = Definition(owner, owner.outline.symbols[wanted.name])
-            module.plt.append(PltEntry(wanted.module, wanted.name, wanted.type, definition))
-        module.bound.update([modules[number] for number in found.used])
-        module.bound.discard(module)
-        return found.rest
+    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule]]:
+        """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
+        resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
+        modules = self._modules
+        for number in resolved.used:
+            if modules[number] is not module:
+                module.bound.add(modules[number])
+        return resolved, modules
 
     def lookup(self, name: str) -> Definition | None:
         """Return the first definition of a name, or None."""
@@ -111,9 +107,16 @@ class Resolver:
     def resolve(self) -> None:
         """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
         module = self._module
-        rest = self._scope.resolve(module)
-        imports = module.info.imports
-        module.special = [(index, self.source(imports[index])) for index in rest]
+        resolved, modules = self._scope.resolve(module)
+        module.sources = resolved.sources
+        import_at, aim_later, plt = module.info.import_at, self._plan.aim_later, module.plt
+        for index, number, position in resolved.late:
+            space, name, _, type_ = import_at(index)
+            target = modules[number]
+            assert isinstance(type_, FuncType)
+            aim_later(module, len(plt), target, position)
+            plt.append(PltEntry(space, name, type_, Definition(target, target.outline.export_at(position, name))))
+        module.special = [(index, self.source(import_at(index))) for index in resolved.rest]
 
     def source(self, wanted: Import) -> ImportSource:
         """Return what one import means."""
@@ -192,6 +195,9 @@ class Resolver:
         if key not in self._plt:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
+            if definition is not None:
+                target, export = definition
+                self._plan.aim_later(self._module, self._plt[key], target, target.outline.position(export.name))
         return Plt(self._plt[key])
 
     def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:

@@ -211,8 +211,8 @@ def _sharing(shared: bool) -> str:  # noqa: FBT001
 
 
 def _memories(modules: Iterable[LoadedModule]) -> list[MemoryType]:
-    return [memory for module in modules for memory in module.outline.memories]
+    return [memory for module in modules for memory in module.info.imported_memories]
 
 
 def _tables(modules: Iterable[LoadedModule]) -> list[TableType]:
-    return [table for module in modules for table in module.outline.tables]
+    return [table for module in modules for table in module.info.imported_tables]

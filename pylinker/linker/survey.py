@@ -18,8 +18,8 @@ from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
 from pylinker.linker.limits import Limits
 from pylinker.linker.locator import Locator
-from pylinker.linker.outline import DESTRUCTORS, outline_of
 from pylinker.linker.plan import read_file
+from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
 __all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
@@ -323,4 +323,4 @@ class _Judge:
 
 
 def _memories(info: ModuleInfo) -> list[MemoryType]:
-    return [*info.memories, *outline_of(info).memories]
+    return [*info.memories, *info.imported_memories]

@@ -56,7 +56,7 @@ class Symbols:
                     symbol=entry.name,
                 )
             target, export = definition
-            module.native.aim(index, target.native, target.outline.positions[export.name])  # the other groups need not ask
+            module.native.aim(index, target.native, target.outline.position(export.name))  # the other groups need not ask
             group.bind(module, index, definition)
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:

@@ -122,7 +122,7 @@ class GuestThread:
             else:
                 assert isinstance(self._body, GuestEntry)
                 module = self._body.module
-                export = module.outline.positions[self._body.name]
+                export = module.outline.position(self._body.name)
                 _native.start_thread(group.native, module.native, export, self._body.arguments(self.tid), self._ended)
         except BaseException:
             self._leave(group)

@@ -13,8 +13,8 @@ import enum
 from typing import TYPE_CHECKING, Final
 
 from pylinker.linker.module import HostCall, WasiCall
-from pylinker.linker.outline import WASIX
-from pylinker.wasm import WASI_PREVIEW1, FuncType, Kind
+from pylinker.runtime.outline import WASIX
+from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,8 +103,7 @@ def unserved(info: ModuleInfo) -> list[str]:
 
 def wants_threads(info: ModuleInfo) -> bool:
     """Whether a main module starts threads: it imports a function for that, and a memory they can share."""
-    _, _, memories, _, _ = info.spaces
-    if not any(each.limits.shared for each in memories[: info.imported_count(Kind.MEMORY)]):
+    if not any(each.limits.shared for each in info.imported_memories):
         return False
     starters = {("wasi", "thread-spawn"), (WASIX, "thread_spawn_v2")}
     return any((each.module, each.name) in starters for each in info.imports)

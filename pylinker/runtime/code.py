@@ -5,10 +5,13 @@ least recently used go first) and on disk. An entry on disk is machine code that
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
   configuration, the platform, whether waits were rewritten);
-* the entry repeats that key and carries the SHA-256 of its contents (whether waits were rewritten, what was read of the module, and the
-  code): a damaged, truncated, renamed or older entry is compiled anew;
+* the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed or older entry is compiled anew. It
+  tells damage, not malice: who may write the directory may run what they like;
 * a directory or file that another user owns or may write is not read (POSIX);
-* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins.
+* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
+  use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
+
+An entry is the code, for wasmtime to map it; then what the linker reads of the module, so that it is not read again; then a trailer.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import functools
 import hashlib
 import itertools
 import logging
@@ -25,6 +29,8 @@ import struct
 import sys
 import tempfile
 import threading
+import time
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -33,18 +39,20 @@ import wasmtime
 
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
-    SUMMARY_FORMAT,
     WAITS_EXPORT,
     FuncType,
     ModuleInfo,
+    StoredInfo,
+    join,
     parse_module,
-    read_summary,
     rewrite_waits,
+    split,
+    store,
     trampoline_module,
-    write_summary,
 )
 
 __all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
@@ -54,14 +62,16 @@ logger = logging.getLogger("pylinker.cache")
 _LEGACY = "legacy_exceptions feature required"
 _ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
 
-_MAGIC = b"pylinker code 3\n"
+_MAGIC = b"pylinker code 4\n"
 _REWRITTEN = b"waits 1"
-_TRAMPOLINES = b"trampolines 1\0"  # no module begins with that
 _DIGEST = hashlib.sha256().digest_size
-_HEADER = len(_MAGIC) + 2 * _DIGEST
-_CONTENTS = struct.Struct("<?I")
-"""Before the summary and the code: whether waits were rewritten, and the bytes of the summary."""
-_FORMAT = f"{SUMMARY_FORMAT}, {sys.implementation.cache_tag}".encode()
+_TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
+"""Magic, key, bytes of code, bytes of what is read, whether waits were rewritten."""
+_CHECKSUM = struct.Struct("=I")
+"""The checksum of all that comes before it, the last of an entry."""
+_HOUR = 3600
+_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_END = _TRAILER.size + _CHECKSUM.size
 
 
 class Compiled:
@@ -78,7 +88,7 @@ class Compiled:
 
 
 class Code(Compiled):
-    """A module that was parsed, too: ``info`` is what the linker reads, ``size`` how many bytes it has.
+    """A module that was parsed and compiled: ``info`` is what the linker reads.
 
     ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says.
     """
@@ -96,11 +106,38 @@ class Code(Compiled):
 
 
 class _Entry(NamedTuple):
-    """What is in an entry of the cache on disk; ``summary`` is empty for a module that was never parsed."""
+    """An entry on disk that is whole."""
 
+    path: str
+    key: bytes
+    read: bytes
     rewritten: bool
-    summary: memoryview
-    code: memoryview
+    used: float
+    """When it was used last (seconds since 1970), as far as the directory knows."""
+
+    def info(self, name: str) -> ModuleInfo | None:
+        """Return what the linker reads of the module, or None if that cannot be read."""
+        try:
+            stored, outline = split(memoryview(self.read))
+            info = StoredInfo(stored, name=name)
+            adopt(info, outline)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, ParseError) as error:
+            logger.warning("cache entry %s is made anew: %r", self.path, error)
+            return None
+        return info
+
+    def module(self) -> wasmtime.Module | None:
+        """Return the code, or None if wasmtime refuses it."""
+        try:
+            module = wasmtime.Module.deserialize_file(engine(), self.path)
+        except wasmtime.WasmtimeError as error:
+            logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
+            return None
+        now = time.time()
+        if not now - _HOUR < self.used <= now:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)  # what _prune goes by
+        return module
 
 
 def default_cache_directory() -> Path | None:
@@ -117,18 +154,13 @@ def default_cache_directory() -> Path | None:
     return (Path(base) if base else Path.home() / ".cache") / "pylinker"
 
 
-_SEED = hashlib.sha256(FINGERPRINT + _FORMAT)
+_SEED = hashlib.sha256(FINGERPRINT)
 
 
 def _key_of(data: bytes) -> bytes:
     key = _SEED.copy()
     key.update(data)
     return key.digest()
-
-
-def _rewritten(original: bytes) -> bytes:
-    """Return the key of a module's code with its waits rewritten."""
-    return hashlib.sha256(original + _REWRITTEN).digest()
 
 
 class CodeCache:
@@ -140,6 +172,8 @@ class CodeCache:
 
     def __init__(self, directory: Path | None, *, entries: int = 128, capacity: int = 1 << 30) -> None:
         self.directory = directory
+        self._directory = os.fspath(directory) if directory else ""
+        self._ahead: _Entry | None = None
         self.entries = entries
         self.capacity = capacity
         self._observer: Observer | None = None
@@ -156,20 +190,25 @@ class CodeCache:
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
         """Read a module without compiling it, or remember what was read. Raises ParseError."""
-        key = _key_of(data)
+        return self._parsed(_key_of(data), data, name)
+
+    def _parsed(self, key: bytes, data: bytes, name: str) -> ModuleInfo:
+        info = self._known(key)
+        if info is None:
+            entry = self._read(key) or self._read(_rewritten(key))
+            info = entry.info(name) if entry is not None else None
+            info = self._know(key, info or parse_module(data, name=name))
+            self._ahead = entry  # the code comes next
+        return info
+
+    def _known(self, key: bytes) -> ModuleInfo | None:
         with self._lock:
             info = self._infos.get(key)
             if info is not None:
                 self._infos.move_to_end(key)
-                return info
-        for each in (key, _rewritten(key)):
-            entry = self._read(each)
-            info = self._summed_up(each, entry, name) if entry is not None else None
-            if info is not None:
-                return self._keep(key, info)
-        return self._keep(key, parse_module(data, name=name))
+            return info
 
-    def _keep(self, key: bytes, info: ModuleInfo) -> ModuleInfo:
+    def _know(self, key: bytes, info: ModuleInfo) -> ModuleInfo:
         with self._lock:
             self._infos[key] = info
             while len(self._infos) > self.entries:
@@ -183,11 +222,13 @@ class CodeCache:
             if code is not None:
                 self._trampolines.move_to_end(functions)
                 return code
-        key = _key_of(_TRAMPOLINES + repr(functions).encode())
-        module = self._revived(key)
+        # They follow from the functions, so what is on disk is found without making them.
+        key = _key_of(_trampolines_version() + "".join([f"{function!r} {_shown(type_)}" for function, type_ in functions]).encode())
+        entry = self._read(key)
+        module = entry.module() if entry is not None else None
         if module is None:
-            module = self._compile(trampoline_module(functions), name)
-            self._write(key, module, rewritten=False, summary=b"")
+            module = self._compiled(trampoline_module(functions), name)
+            self._write(key, module, b"", rewritten=False)
         code = Compiled(module)
         with self._lock:
             self._trampolines[functions] = code
@@ -207,49 +248,39 @@ class CodeCache:
             if known is not None:
                 self._memory.move_to_end((original, rewrite))
                 return known
-        code = self._recalled(original, len(data), name, rewrite=rewrite) or self._made(original, data, name, rewrite=rewrite)
+        code = self._load(original, data, name, rewrite=rewrite)
         with self._lock:
             self._memory[original, rewrite] = code
             while len(self._memory) > self.entries:
                 self._memory.popitem(last=False)
         return code
 
-    def _recalled(self, original: bytes, size: int, name: str, *, rewrite: bool) -> Code | None:
-        """Return a module's code from the disk, or None."""
-        for key in (original, _rewritten(original)) if rewrite else (original,):
-            entry = self._read(key)
-            if entry is None:
-                continue
-            with self._lock:
-                info = self._infos.get(original)
-            if info is None:
-                info = self._summed_up(key, entry, name)
-                if info is None:
-                    continue
-                self._keep(original, info)
-            if key == original and rewrite and _has_shared_memory(info):
-                continue  # this is the code as it was
-            module = self._revive(key, entry.code)
-            if module is not None:
-                return Code(info, module, size, rewritten=entry.rewritten)
-        return None
-
-    def _made(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
-        """Compile a module and keep its code on disk."""
-        with self._lock:
-            info = self._infos.get(original)
+    def _load(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
+        info = self._known(original)
+        entry, self._ahead = self._ahead, None
+        readable = True
         if info is None:
-            info = self._keep(original, parse_module(data, name=name))
-        key, changed = original, data
-        if rewrite and _has_shared_memory(info):
+            entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
+            info = entry.info(name) if entry is not None else None
+            readable = entry is None or info is not None
+            info = self._know(original, info or parse_module(data, name=name))
+        wanted = rewrite and _has_shared_memory(info)
+        if wanted:
             _check_reserved(info, name)
-            key, changed = _rewritten(original), rewrite_waits(data, name=name, info=info)
-        module = self._compile(changed, name)
-        rewritten = changed is not data
-        self._write(key, module, rewritten=rewritten, summary=write_summary(info))
-        return Code(info, module, len(data), rewritten=rewritten)
+        key = _rewritten(original) if wanted else original
+        if entry is None or entry.key != key:
+            entry = self._read(key)
+        elif not readable:
+            entry = None  # so that it is replaced
+        module = entry.module() if entry is not None else None
+        if entry is not None and module is not None:
+            return Code(info, module, len(data), rewritten=entry.rewritten)
+        changed = rewrite_waits(data, name=name, info=info) if wanted else data
+        module = self._compiled(changed, name)
+        self._write(key, module, join([store(info, data), pack(info)]), rewritten=changed is not data)
+        return Code(info, module, len(data), rewritten=changed is not data)
 
-    def _compile(self, data: bytes, name: str) -> wasmtime.Module:
+    def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
             with observing(self._observer, name, len(data)):
                 return wasmtime.Module(engine(), data)
@@ -262,62 +293,40 @@ class CodeCache:
             raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
 
     def _path(self, key: bytes) -> str | None:
-        return os.path.join(self.directory, f"{key.hex()}.code") if self.directory else None
+        return f"{self._directory}/{key.hex()}.code" if self._directory else None
 
     def _read(self, key: bytes) -> _Entry | None:
-        """Return an entry, checked, or None."""
-        path, directory = self._path(key), self.directory
-        if path is None or directory is None:
+        path = self._path(key)
+        if path is None:
             return None
         try:
-            if not _is_private(os.stat(directory)):
-                logger.warning("cache directory %s is not used: others may write it", directory)
-                return None
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            with open(handle, "rb") as file:
-                if not _is_private(os.fstat(handle)):
+            handle = os.open(path, _READING)
+            try:
+                status = os.fstat(handle)
+                if not _is_private(os.stat(self._directory)):
+                    logger.warning("cache directory %s is not used: others may write it", self._directory)
+                    return None
+                if not _is_private(status):
                     logger.warning("cache entry %s is not used: others may write it", path)
                     return None
-                entry = file.read()
+                entry = _read_entry(path, key, handle, status)
+            finally:
+                os.close(handle)
         except FileNotFoundError:
             return None
         except OSError as error:
             logger.warning("cache entry %s: %s", path, error)
             return None
-        payload = memoryview(entry)[_HEADER:]
-        if entry[:_HEADER] != _MAGIC + key + hashlib.sha256(payload).digest() or len(payload) < _CONTENTS.size:
+        if entry is None:
             logger.warning("cache entry %s is damaged and compiled anew", path)
-            return None
-        rewritten, size = _CONTENTS.unpack_from(payload)
-        with contextlib.suppress(OSError):
-            os.utime(path)  # the time of the last use: what _prune goes by
-        return _Entry(rewritten, payload[_CONTENTS.size :][:size], payload[_CONTENTS.size + size :])
+        return entry
 
-    def _summed_up(self, key: bytes, entry: _Entry, name: str) -> ModuleInfo | None:
-        """Return what was read of the module, or None."""
-        try:
-            return read_summary(entry.summary, name=name)
-        except (ValueError, TypeError, EOFError, LookupError, AttributeError) as error:
-            logger.warning("cache entry %s is made anew: %s", self._path(key), _one_line(error))
-            return None
-
-    def _revived(self, key: bytes) -> wasmtime.Module | None:
-        entry = self._read(key)
-        return None if entry is None else self._revive(key, entry.code)
-
-    def _revive(self, key: bytes, code: memoryview) -> wasmtime.Module | None:
-        """Return the module that was kept as ``code``, or None."""
-        try:
-            return wasmtime.Module.deserialize(engine(), bytes(code))
-        except wasmtime.WasmtimeError as error:
-            logger.warning("cache entry %s is compiled anew: %s", self._path(key), _one_line(error))
-            return None
-
-    def _write(self, key: bytes, module: wasmtime.Module, *, rewritten: bool, summary: bytes) -> None:
-        path, directory = self._path(key), self.directory
-        if path is None or directory is None:
+    def _write(self, key: bytes, module: wasmtime.Module, read: bytes, *, rewritten: bool) -> None:
+        directory, path = self.directory, self._path(key)
+        if directory is None or path is None:
             return
-        payload = _CONTENTS.pack(rewritten, len(summary)) + summary + module.serialize()
+        code = module.serialize()
+        entry = b"".join((code, read, _TRAILER.pack(_MAGIC, key, len(code), len(read), rewritten)))
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not _is_private(directory.stat()):
@@ -325,8 +334,8 @@ class CodeCache:
             handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=directory)
             try:
                 with open(handle, "wb") as file:
-                    file.write(_MAGIC + key + hashlib.sha256(payload).digest())
-                    file.write(payload)
+                    file.write(entry)
+                    file.write(_CHECKSUM.pack(zlib.crc32(entry)))
                 os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -353,9 +362,40 @@ class CodeCache:
                 total -= size
 
 
+def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result) -> _Entry | None:
+    """Look at an entry that is open; None if it is not whole."""
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        whole = file.readall()
+    end = len(whole) - _END
+    if end < 0:
+        return None
+    magic, found, code_size, read_size, rewritten = _TRAILER.unpack_from(whole, end)
+    if (magic, found, code_size + read_size) != (_MAGIC, key, end):
+        return None
+    with memoryview(whole) as view, view[: -_CHECKSUM.size] as summed:
+        if _CHECKSUM.pack(zlib.crc32(summed)) != whole[-_CHECKSUM.size :]:
+            return None
+    return _Entry(path, key, whole[code_size:end], bool(rewritten), status.st_mtime)
+
+
+def _rewritten(original: bytes) -> bytes:
+    """Return the key of a module whose waits are rewritten."""
+    return hashlib.sha256(original + _REWRITTEN).digest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _shown(type_: FuncType) -> str:
+    return repr(type_)
+
+
+@functools.lru_cache(maxsize=1)
+def _trampolines_version() -> bytes:
+    """Return what changes when trampolines are made in another way."""
+    return b"trampolines " + trampoline_module((("name", FuncType(("i32", "f64"), ("i64",))),))
+
+
 def _has_shared_memory(info: ModuleInfo) -> bool:
-    _, _, memories, _, _ = info.spaces
-    return any(each.limits.shared for each in memories)
+    return any(each.limits.shared for each in (*info.imported_memories, *info.memories))
 
 
 def _check_reserved(info: ModuleInfo, name: str) -> None:

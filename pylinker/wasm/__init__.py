@@ -12,12 +12,14 @@ from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
 from pylinker.wasm.invoker import invoker_module
 from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
+from pylinker.wasm.reuse import is_reusable
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
-from pylinker.wasm.summary import SUMMARY_FORMAT, read_summary, write_summary
+from pylinker.wasm.stored import StoredInfo, join, names_of, split, store
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
+    PRIVATE,
     Export,
     ExternType,
     FuncType,
@@ -34,7 +36,7 @@ from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot,
 
 __all__ = [
     "PACKED_SIZES",
-    "SUMMARY_FORMAT",
+    "PRIVATE",
     "WAITS_EXPORT",
     "WAITS_TABLE",
     "WAIT_TYPES",
@@ -51,6 +53,7 @@ __all__ = [
     "MemoryType",
     "ModuleInfo",
     "Reader",
+    "StoredInfo",
     "SymbolFlags",
     "TableType",
     "TagType",
@@ -62,12 +65,15 @@ __all__ = [
     "has_thread_locals",
     "has_waits_table",
     "invoker_module",
+    "is_reusable",
+    "join",
     "memory_shim",
+    "names_of",
     "parse_dylink",
     "parse_module",
-    "read_summary",
     "rewrite_waits",
+    "split",
+    "store",
     "trampoline_module",
     "with_memory_minimum",
-    "write_summary",
 ]

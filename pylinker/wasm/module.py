@@ -7,14 +7,13 @@ bodies of functions, it does not look at, and wasmtime refuses what is wrong the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
 from pylinker.errors import ParseError
 from pylinker.wasm.constexpr import ConstExpr, read_const_expr
 from pylinker.wasm.dylink import DylinkInfo, parse_dylink
 from pylinker.wasm.reader import Reader, Section, quoted, sections
-from pylinker.wasm.types import Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
+from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
 from pylinker.wasm.typesection import (
     read_global_type,
     read_memory_type,
@@ -24,8 +23,6 @@ from pylinker.wasm.typesection import (
 )
 
 __all__ = ["ConstExpr", "ModuleInfo", "parse_module"]
-
-Spaces: TypeAlias = "tuple[list[FuncType], list[TableType], list[MemoryType], list[GlobalType], list[TagType]]"
 
 _TABLE_WITH_INITIALIZER = 0x40
 _KINDS = tuple(Kind)
@@ -41,8 +38,7 @@ class ModuleInfo:
     Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``, ``exports``
     (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or None) and ``start_body``
     (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines
-    itself, without imported ones), ``spaces`` (by Kind, the types of the five index spaces, imports first), ``imported_counts`` (by Kind),
-    ``global_inits`` (of the globals it defines), ``element_slots``.
+    itself, without imported ones), ``private`` (those exports that belong to the module itself, by name), ``element_slots``.
 
     ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
     active segment, position of the function in it). The first place counts.
@@ -50,53 +46,50 @@ class ModuleInfo:
 
     __slots__ = (
         "__weakref__",
+        "_functions",
+        "_global_inits",
+        "_globals",
+        "_imported",
+        "_memories",
+        "_tables",
+        "_tags",
         "dylink",
         "element_slots",
         "exports",
-        "global_inits",
-        "imported_counts",
         "imports",
         "may_drop_segments",
         "memories",
         "module_name",
         "name",
-        "spaces",
+        "private",
         "start",
         "start_body",
         "tables",
     )
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        module_name: str | None,
-        imports: tuple[Import, ...],
-        exports: dict[str, Export],
-        dylink: DylinkInfo | None,
-        start: int | None,
-        start_body: bytes | None,
-        may_drop_segments: bool,
-        spaces: Spaces,
-        imported_counts: Sequence[int],
-        global_inits: list[ConstExpr],
-        element_slots: dict[int, tuple[ConstExpr, int]],
-    ) -> None:
-        self.name = name
-        self.module_name = module_name
-        self.imports = imports
-        self.exports = exports
-        self.dylink = dylink
-        self.start = start
-        self.start_body = start_body
-        self.may_drop_segments = may_drop_segments
-        self.spaces = spaces
-        self.imported_counts = imported_counts
-        self.global_inits = global_inits
-        self.element_slots = element_slots
-        _, tables, memories, _, _ = spaces
-        self.memories = tuple(memories[imported_counts[Kind.MEMORY] :])
-        self.tables = tuple(tables[imported_counts[Kind.TABLE] :])
+    imports: Sequence[Import]
+    exports: Mapping[str, Export]
+
+    def __init__(self, parsed: _Parser) -> None:
+        self.name = parsed.name
+        self.module_name = parsed.module_name
+        self.imports = tuple(parsed.imports)
+        self.exports = parsed.exports
+        self.private = {name: parsed.exports[name] for name in PRIVATE if name in parsed.exports}
+        self.dylink = parsed.dylink
+        self.start = parsed.start
+        self.start_body = parsed.start_body
+        self.may_drop_segments = parsed.may_drop_segments
+        self.element_slots = parsed.element_slots
+        self.memories = tuple(parsed.memories[parsed.imported[Kind.MEMORY] :])
+        self.tables = tuple(parsed.tables[parsed.imported[Kind.TABLE] :])
+        self._imported = parsed.imported
+        self._functions = parsed.functions
+        self._tables = parsed.tables
+        self._memories = parsed.memories
+        self._globals = parsed.globals
+        self._tags = parsed.tags
+        self._global_inits = parsed.global_inits
 
     def __repr__(self) -> str:
         kind = "dynamic" if self.is_dynamic else "static"
@@ -107,27 +100,52 @@ class ModuleInfo:
         """Whether the module has a ``dylink.0`` section."""
         return self.dylink is not None
 
+    def import_at(self, index: int) -> Import:
+        """One import, by its place in ``imports``."""
+        return self.imports[index]
+
+    @property
+    def imported_memories(self) -> Sequence[MemoryType]:
+        """The types of the memories it imports."""
+        return self._memories[: self._imported[Kind.MEMORY]]
+
+    @property
+    def imported_tables(self) -> Sequence[TableType]:
+        """The types of the tables it imports."""
+        return self._tables[: self._imported[Kind.TABLE]]
+
     def imported_count(self, kind: Kind) -> int:
         """How many imports are of this kind; it is also the index of the first one defined by the module."""
-        return self.imported_counts[kind]
+        return self._imported[kind]
+
+    @property
+    def spaces(
+        self,
+    ) -> tuple[list[FuncType], list[TableType], list[MemoryType], list[GlobalType], list[TagType]]:
+        """By Kind, the types of the five index spaces, imports first."""
+        return self._functions, self._tables, self._memories, self._globals, self._tags
+
+    @property
+    def index_spaces(self) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
+        """The types of functions and globals, the initial values of the globals that it defines, and the types of tags."""
+        return self._functions, self._globals, self._global_inits, self._tags
 
     def export_type(self, export: Export) -> ExternType:
         """The type of one of the module's exports."""
-        return self.spaces[export.kind][export.index]
+        return (self._functions, self._tables, self._memories, self._globals, self._tags)[export.kind][export.index]
 
     def function_type(self, index: int) -> FuncType:
         """The type of a function by index. ParseError if the module has no such function."""
-        functions = self.spaces[0]
-        if not 0 <= index < len(functions):
+        if not 0 <= index < len(self._functions):
             raise ParseError(f"there is no function {index}", module=self.name)
-        return functions[index]
+        return self._functions[index]
 
     def global_init(self, index: int) -> ConstExpr | None:
         """How a global is initialised; None for an imported global. ParseError if the module has no such global."""
-        if not 0 <= index < len(self.spaces[Kind.GLOBAL]):
+        if not 0 <= index < len(self._globals):
             raise ParseError(f"there is no global {index}", module=self.name)
-        defined = index - self.imported_counts[Kind.GLOBAL]
-        return self.global_inits[defined] if defined >= 0 else None
+        defined = index - self._imported[Kind.GLOBAL]
+        return self._global_inits[defined] if defined >= 0 else None
 
 
 _DROPS = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x89", b"\xfc\x8d")
@@ -155,7 +173,7 @@ def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
             parser.dylink = parse_dylink(Reader(data[start : section.end], base=start, module=name, section=title))
         elif title == "name":
             parser.module_name = _module_name(Reader(data[start : section.end], base=start, module=name, section=title))
-    return parser.result()
+    return ModuleInfo(parser)
 
 
 def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int]:
@@ -198,23 +216,6 @@ class _Parser:
         self.globals: list[GlobalType] = []
         self.tags: list[TagType] = []
         self.global_inits: list[ConstExpr] = []  # of defined globals only
-
-    def result(self) -> ModuleInfo:
-        """Return what was read."""
-        return ModuleInfo(
-            name=self.name,
-            module_name=self.module_name,
-            imports=tuple(self.imports),
-            exports=self.exports,
-            dylink=self.dylink,
-            start=self.start,
-            start_body=self.start_body,
-            may_drop_segments=self.may_drop_segments,
-            spaces=(self.functions, self.tables, self.memories, self.globals, self.tags),
-            imported_counts=self.imported,
-            global_inits=self.global_inits,
-            element_slots=self.element_slots,
-        )
 
     def read_section(self, section: Section, data: bytes) -> None:
         """Read a section of the file ``data`` if a linker has to know it."""

@@ -11,6 +11,7 @@ import enum
 from typing import NamedTuple, TypeAlias
 
 __all__ = [
+    "PRIVATE",
     "Export",
     "ExternType",
     "FuncType",
@@ -23,6 +24,31 @@ __all__ = [
     "TagType",
     "ValType",
 ]
+
+PRIVATE = frozenset(
+    {
+        "_initialize",
+        "_start",
+        "__indirect_function_table",
+        "__memory_base",
+        "__stack_pointer",
+        "__table_base",
+        "__tls_align",
+        "__tls_base",
+        "__tls_size",
+        "__wasi_init_tp",
+        "__wasix_init_tls",
+        "__wasm_apply_data_relocs",
+        "__wasm_apply_global_relocs",
+        "__wasm_apply_tls_relocs",
+        "__wasm_call_ctors",
+        "__wasm_init_memory",
+        "__wasm_init_tls",
+        "memory",
+        "wasi_thread_start",
+    }
+)
+"""Exports that belong to a module's own life and are no symbols (tool-conventions, DynamicLinking.md, and what wasm-ld exports)."""
 
 ValType: TypeAlias = str
 """``"i32"``, ``"i64"``, ``"f32"``, ``"f64"``, ``"v128"``, ``"funcref"``, ``"externref"``, ``"exnref"``, or the text of

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pylinker.errors import ParseError
-from pylinker.wasm import GlobalType, Kind, has_thread_locals
 from pylinker.wasm.instructions import instructions
 from pylinker.wasm.reader import Reader
+from pylinker.wasm.threadlocal import has_thread_locals
+from pylinker.wasm.types import GlobalType, Kind
 
 if TYPE_CHECKING:
-    from pylinker.wasm import ModuleInfo
+    from pylinker.wasm.module import ModuleInfo
 
 __all__ = ["is_reusable"]
 
