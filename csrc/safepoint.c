@@ -30,6 +30,14 @@ void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t gr
     safepoint->group = group;
 }
 
+/* Out of the way of those who have no trace. */
+#if defined(__GNUC__)
+__attribute__((cold, noinline))
+#endif
+static void note(const pl_safepoint *safepoint, int kind) {
+    pl_trace_add(safepoint->trace, kind, safepoint->group, 0);
+}
+
 int pl_safepoint_state(const pl_safepoint *safepoint) {
     return atomic_load(&safepoint->state);
 }
@@ -37,7 +45,7 @@ int pl_safepoint_state(const pl_safepoint *safepoint) {
 int pl_safepoint_run(pl_safepoint *safepoint) {
     int before = PL_PARKED;
     if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_RUNNING) && safepoint->trace != NULL) {
-        pl_trace_add(safepoint->trace, PL_TRACE_UNPARK, safepoint->group, 0);
+        note(safepoint, PL_TRACE_UNPARK);
     }
     return before;
 }
@@ -46,7 +54,7 @@ int pl_safepoint_park(pl_safepoint *safepoint) {
     int before = PL_RUNNING;
     if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_PARKED)) {
         if (safepoint->trace != NULL) {
-            pl_trace_add(safepoint->trace, PL_TRACE_PARK, safepoint->group, 0);
+            note(safepoint, PL_TRACE_PARK);
         }
         pl_await_tell(safepoint->await, safepoint);
     }
@@ -63,7 +71,7 @@ void pl_safepoint_restore(pl_safepoint *safepoint, int before) {
 
 void pl_safepoint_die(pl_safepoint *safepoint) {
     if (atomic_exchange(&safepoint->state, PL_DEAD) != PL_DEAD && safepoint->trace != NULL) {
-        pl_trace_add(safepoint->trace, PL_TRACE_DEAD, safepoint->group, 0);
+        note(safepoint, PL_TRACE_DEAD);
     }
     pl_await_tell(safepoint->await, safepoint);
 }

@@ -44,10 +44,9 @@ class Memory:
         return self._store.memory_size(self._extern())
 
     def view(self) -> memoryview:
-        """Return all of the memory as a writable view of unsigned bytes (one dimension, format ``B``).
+        """Return all of the memory as a writable view of unsigned bytes (one dimension, ``B``), for ``numpy.frombuffer`` and the like.
 
-        That is what ``numpy.frombuffer`` and the like want. The view keeps the memory alive, but not its size: after the guest has grown
-        its memory, ask for a new one.
+        The view keeps the memory alive, but not its size: after the guest has grown its memory, ask for a new one.
         """
         return self._store.memory_view(self._extern())
 
