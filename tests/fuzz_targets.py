@@ -38,7 +38,11 @@ def check_reader(data: bytes) -> bool:
     except LinkError:
         return False
     assert info.spaces
-    assert repr(StoredInfo(memoryview(store(info, data)), name="fuzz")) == repr(info)
+    stored = StoredInfo(memoryview(store(info, data)), name="fuzz")
+    assert repr(stored) == repr(info)
+    assert tuple(stored.imports) == info.imports
+    assert stored.private == info.private
+    assert dict(stored.exports) == info.exports
     for export in info.exports.values():
         info.export_type(export)
     try:

@@ -87,7 +87,6 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
         "module_name": info.module_name,
         "start": info.start,
         "start_body": None if info.start_body is None else info.start_body.decode("latin-1"),
-        "may_drop_segments": info.may_drop_segments,
         "imported": [info.imported_count(kind) for kind in _KINDS],
         "exports": len(info.exports),
         "dynamic": info.dylink is not None,
@@ -147,8 +146,7 @@ class StoredInfo(ModuleInfo):
 
     def _read_again(self) -> None:
         read = parse_module(bytes(self._outside), name=self.name)
-        self._functions, _, _, self._globals, self._tags = read.spaces
-        self._global_inits = read.global_inits
+        self._functions, self._globals, self._global_inits, self._tags = read.index_spaces
         self.element_slots = read.element_slots
         self.exports = read.exports
 
