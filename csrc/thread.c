@@ -33,7 +33,9 @@ int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index
         return PL_THREAD_LOST;
     }
     thread->func = function.of.func;
+    thread->started = 1;
     if (pthread_create(&made, NULL, run, thread) != 0) {
+        thread->started = 0;
         return PL_THREAD_NONE;
     }
     pthread_detach(made);

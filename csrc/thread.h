@@ -23,6 +23,7 @@ typedef struct pl_thread {
     size_t count;
     pl_check ended;     /* gets `handle`; what it answers means nothing */
     uintptr_t handle;
+    int started;        /* there is a thread, or will be at once: who is interrupted in pl_thread_start looks here */
     int status;         /* enum pl_status, for `ended` */
     pl_failure failure; /* its receiver owns it */
 } pl_thread;

@@ -92,6 +92,7 @@ __all__ = [
     "Log",
     "Member",
     "Names",
+    "NativeThread",
     "Operation",
     "Participant",
     "Shared",
@@ -142,7 +143,6 @@ __all__ = [
     "same_function",
     "set_types",
     "sizes",
-    "start_thread",
     "table_get",
     "table_grow",
     "table_new",
@@ -1766,28 +1766,42 @@ def pl_python_ended(handle: int) -> int:
     return 0
 
 
-def start_thread(
-    instances: Instances, library: Library, export: int, arguments: Sequence[int], ended: Callable[[Failure | None], None]
-) -> None:
-    """Call an exported function of i32 arguments on a new OS thread, as the thread of its group.
+class NativeThread:
+    """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
 
-    ``ended`` is called there at the end, with what went wrong or None; it must not raise. MemoryError if there can be no more threads.
+    ``ended`` is called there at the end, with what went wrong or None; it must not raise.
     """
-    handle = next(_thread_handles)
-    thread = ffi.new("pl_thread *")
-    thread.instances = instances.pointer
-    thread.count = max(len(arguments), 1)
-    thread.ended = lib.pl_python_ended
-    thread.handle = handle
-    for index, argument in enumerate(arguments):
-        thread.values[index].i64 = argument
-    _threads[handle] = thread, ended
-    result = lib.pl_thread_start(thread, library.pointer, export)
-    if result:
-        del _threads[handle]
+
+    __slots__ = ("_ended", "_record")
+
+    def __init__(self, instances: Instances, arguments: Sequence[int], ended: Callable[[Failure | None], None]) -> None:
+        record = self._record = ffi.new("pl_thread *")
+        self._ended = ended
+        record.instances = instances.pointer
+        record.count = max(len(arguments), 1)
+        record.ended = lib.pl_python_ended
+        record.handle = next(_thread_handles)
+        for index, argument in enumerate(arguments):
+            record.values[index].i64 = argument
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a thread, or was: also after :meth:`start` was interrupted."""
+        return bool(self._record.started)
+
+    def start(self, library: Library, export: int) -> None:
+        """Call an exported function on the thread. MemoryError if there can be no more threads."""
+        handle = self._record.handle
+        _threads[handle] = self._record, self._ended
+        try:
+            result = lib.pl_thread_start(self._record, library.pointer, export)
+        finally:
+            if not self._record.started:
+                del _threads[handle]
         if result == lib.PL_THREAD_LOST:
             raise InternalError("the function that a thread begins with is not in its group")
-        raise MemoryError("no more threads can be started")
+        if result:
+            raise MemoryError("no more threads can be started")
 
 
 def current_member() -> int:

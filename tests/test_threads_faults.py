@@ -282,7 +282,7 @@ class TestSpawnFailsHalfWay:
         assert guest.join(threads) == [0, 1, 2]
 
     def test_in_the_guest_gives_minus_one(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        fault = Fault(monkeypatch, _native, "start_thread", MemoryError("no more threads can be started"))
+        fault = Fault(monkeypatch, _native.NativeThread, "start", MemoryError("no more threads can be started"))
         assert guest.main.start_threads(0, 3, YIELD, 0) == 2
         assert fault.happened.is_set()
         assert guest.array("told", 3)[0] == -1

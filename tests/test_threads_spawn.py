@@ -11,6 +11,7 @@ import wasmtime
 
 import pylinker
 from guests import COMPUTE, DEADLINE, NAP, RETURN, SLEEP, TRAP, YIELD, Guest, orderly
+from pylinker import _native
 from running import sizes, used
 from toolchain import Scenario
 
@@ -385,4 +386,79 @@ class TestThreadLocalDataWithoutAWay:
         with pytest.raises(pylinker.LinkError, match=r"libsingle\.so"):
             guest.program.dlopen("libsingle.so")
         assert used(guest.program) == before
+        guest.still_works()
+
+
+class TestInterruptedStart:
+    """Ctrl-C may come when the thread runs already, before whoever started it knows."""
+
+    @staticmethod
+    def alone(guest: Guest) -> None:
+        while guest.program.statistics().groups > 1:
+            threading.Event().wait(0.001)
+        assert not len(guest.program._linker.threads)
+
+    @pytest.mark.parametrize("kind", [YIELD, RETURN])
+    def test_of_a_thread_of_the_guests(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+        original = _native.NativeThread.start
+
+        def start(self: _native.NativeThread, *arguments: int) -> None:
+            original(self, *arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_native.NativeThread, "start", start)
+            with pytest.raises(KeyboardInterrupt):
+                guest.main.start_threads(0, 1, kind, 0)
+        guest.until("running", 1)
+        guest["stop"] = 1
+        self.alone(guest)
+        guest.still_works()
+
+    def test_of_a_thread_of_pythons(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = threading.Thread.start
+
+        def start(self: threading.Thread) -> None:
+            original(self)
+            guest.until("running", 1)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(KeyboardInterrupt):
+                guest.program.spawn("work", YIELD, 0)
+        guest["stop"] = 1
+        self.alone(guest)
+        guest.still_works()
+
+    @pytest.mark.parametrize("of_python", [False, True])
+    def test_of_one_that_does_not_run(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, *, of_python: bool) -> None:
+        before = used(guest.program)
+
+        def start(*_arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(*((threading.Thread, "start", start) if of_python else (_native.NativeThread, "start", start)))
+            with pytest.raises(KeyboardInterrupt):
+                guest.program.spawn("nothing") if of_python else guest.main.start_threads(0, 1, RETURN, 0)
+        self.alone(guest)
+        assert used(guest.program) == before
+        guest.still_works()
+
+    def test_of_one_of_pythons_that_runs_late(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+        late = []
+
+        def start(self: threading.Thread) -> None:
+            late.append(self)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(KeyboardInterrupt):
+                guest.program.spawn("work", YIELD, 0)
+        self.alone(guest)
+        late[0].start()
+        late[0].join(DEADLINE)
+        assert guest["running"] == 0
         guest.still_works()

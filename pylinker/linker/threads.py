@@ -52,6 +52,9 @@ class GuestThread:
         self._running.acquire()
         self._group: InstanceGroup | None = None
         self._ended_cell = _native.new_cell()
+        self._native: _native.NativeThread | None = None
+        self._has_group = False  # the thread has taken it, and gives it up itself; under the table's lock
+        self._may_not_begin = False  # under the table's lock
         self.tid = tid
         self.thread: threading.Thread | None = None
         if not isinstance(body, GuestEntry):
@@ -107,26 +110,31 @@ class GuestThread:
         self._running.release()  # for others who wait
         return True
 
-    def abandon(self) -> None:
-        """Note that the thread will not run: it could not be started."""
-        self._end()
-
     def begin(self, group: InstanceGroup) -> None:
         """Start the OS thread, in this group. RuntimeError or MemoryError if there can be no more threads."""
         group.native.set_thread(self.tid)
         self._group = group
         self._table.linker.note_thread(group, self.tid)
-        try:
-            if self.thread is not None:
-                self.thread.start()
-            else:
-                assert isinstance(self._body, GuestEntry)
-                module = self._body.module
-                export = module.outline.position(self._body.name)
-                _native.start_thread(group.native, module.native, export, self._body.arguments(self.tid), self._ended)
-        except BaseException:
-            self._leave(group)
-            raise
+        if self.thread is not None:
+            self.thread.start()
+            return
+        assert isinstance(self._body, GuestEntry)
+        module = self._body.module
+        self._native = _native.NativeThread(group.native, self._body.arguments(self.tid), self._ended)
+        self._native.start(module.native, module.outline.position(self._body.name))
+
+    def withdraw(self, group: InstanceGroup | None) -> None:
+        """Note that the thread could not be started, or that who started it was interrupted: then it may run all the same.
+
+        If it does not and will not, its group goes, too.
+        """
+        with self._table.lock:
+            self._may_not_begin = True
+            runs = self._has_group or (self._native is not None and self._native.started)
+        if not runs:
+            if group is not None:
+                self._leave(group)
+            self._end()
 
     def _leave(self, group: InstanceGroup) -> None:
         self._table.detach(self)
@@ -135,6 +143,10 @@ class GuestThread:
 
     def _run(self, body: Callable[[InstanceGroup], Any]) -> None:
         """What Python's thread does."""
+        with self._table.lock:
+            if self._may_not_begin:
+                return
+            self._has_group = True
         group = self._group
         assert group is not None
 
@@ -230,7 +242,7 @@ class ThreadTable:
         self.ended = False
         self._limit = limit
         self._name = name
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
 
@@ -251,7 +263,7 @@ class ThreadTable:
         ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively, for the linker. Raises LimitError, or
         what kept the group from being created; nothing is left then.
         """
-        with self._lock:
+        with self.lock:
             if len(self._alive) >= self._limit:
                 raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached")
             tid = next(self._numbers)
@@ -259,6 +271,7 @@ class ThreadTable:
                 raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")
             thread = GuestThread(self, tid, body, self._name)
             self._alive[tid] = thread
+        group = None
         try:
             prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
             try:
@@ -267,23 +280,23 @@ class ThreadTable:
                 prepared.abandon()  # unless it was taken, and then released
             thread.begin(group)
         except BaseException:
-            thread.abandon()
+            thread.withdraw(group)
             raise
         return thread
 
     def forget(self, thread: GuestThread) -> None:
         """Take a thread out of the table."""
-        with self._lock:
+        with self.lock:
             self._alive.pop(thread.tid, None)
 
     def detach(self, thread: GuestThread) -> None:
         """Let a thread have no group any more: nobody can reach it from now on."""
-        with self._lock:
+        with self.lock:
             thread._group = None
 
     def post(self, tid: int, signal: int) -> None:
         """Post a signal to a thread, if there is one of that number."""
-        with self._lock:  # so that its group stays
+        with self.lock:  # so that its group stays
             thread = self._alive.get(tid)
             group = thread._group if thread is not None else None
             if group is not None and group.signals is not None:
@@ -291,7 +304,7 @@ class ThreadTable:
 
     def end(self, *, status: int | None = None, failure: BaseException | None = None) -> None:
         """End the program: the first status or failure counts, and every thread stops at its next step. Does not wait."""
-        with self._lock:
+        with self.lock:
             if not self.ended:
                 self.ended = True
                 self.status, self.failure = status, failure
