@@ -18,6 +18,7 @@ import pylinker
 from corefaults import CoreHalt
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
 from pylinker import SynchronizationAborted, _native
+from pylinker.errors import InternalError
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
@@ -287,6 +288,13 @@ class TestSpawnFailsHalfWay:
         assert fault.happened.is_set()
         assert guest.array("told", 3)[0] == -1
         assert guest.main.finish(2) == 2
+        guest.still_works()
+
+    def test_a_broken_invariant_is_told_and_not_taken_for_a_lack_of_threads(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patch:
+            Fault(patch, _native.NativeThread, "start", InternalError("broken"))
+            with pytest.raises(InternalError, match="broken"):
+                guest.main.start_threads(0, 1, YIELD, 0)
         guest.still_works()
 
     def test_while_another_leads(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pylinker import _native
 from pylinker.errors import (
     ClosedError,
+    InternalError,
     LibraryNotFoundError,
     LinkError,
     RendezvousTimeout,
@@ -222,7 +223,7 @@ class Linker:
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
             return threads.start(entry, wants_stack=False).tid
-        except SynchronizationAborted:
+        except (SynchronizationAborted, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread-spawn: %s", error)
