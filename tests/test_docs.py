@@ -1,4 +1,4 @@
-"""Every block of code in README, docs and examples is run, and shows what the page says.
+"""Every block of code in README, docs and examples is run, but for those of NOT_RUN, and shows what the page says.
 
 A page's blocks run in its order, in one directory. For a page of ``examples/`` that is a copy of its folder; other pages get an empty one.
 It also has links to what a reader has who follows the page in a checkout (``csrc``, ``docs``, ``examples``).

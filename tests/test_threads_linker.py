@@ -73,7 +73,7 @@ class TestClosureSlots:
         slot = linker.allocate_closure_slot()
         used = guest.program.statistics().table_used
         for _ in range(1000):
-            linker.free_closure_slot(slot)
+            linker.closures.free(slot)
             assert linker.allocate_closure_slot() == slot
         assert guest.program.statistics().table_used == used
 

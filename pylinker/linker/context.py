@@ -102,16 +102,17 @@ class _Exclusive:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         context, change = self._context, self._change
-        context.shared.changed()
-        if change.published:
-            return  # token and lock were given up there
         try:
-            change.guard.__exit__(kind, value, traceback)
+            context.shared.changed()
         finally:
-            if context.changer == threading.get_ident():
-                context.changer = None
-            if change.topology.is_held:
-                change.topology.release()
+            if not change.published:  # else token and lock were given up there
+                try:
+                    change.guard.__exit__(kind, value, traceback)
+                finally:
+                    if context.changer == threading.get_ident():
+                        context.changer = None
+                    if change.topology.is_held:
+                        change.topology.release()
 
 
 class _Loading:

@@ -655,10 +655,6 @@ class Linker:
         """
         return self.closures.allocate()
 
-    def free_closure_slot(self, slot: int) -> None:
-        """Take a closure's slot back, to be given out again; the caller has emptied it in every group that filled it."""
-        self.closures.free(slot)
-
 
 @contextmanager
 def _logged(what: str) -> Iterator[None]:
