@@ -179,19 +179,42 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch
     place, secret = tree / "first" / "libx.so", tree / "outside" / "libx.so"
     put(tree / "first")
     with pylinker.Program(library_path=[tree / "first"], cache=False) as program:
-        real = locator.Locator.find
+        real = locator.open_regular
 
-        def find(self, *arguments, **keywords):
-            found = real(self, *arguments, **keywords)
-            place.unlink()
-            place.symlink_to(secret)
-            return found
+        def opened(path):
+            if path == str(place):
+                place.unlink()
+                place.symlink_to(secret)
+            return real(path)
 
-        monkeypatch.setattr(locator.Locator, "find", find)
-        with pytest.raises(LibraryNotFoundError) as error:
+        monkeypatch.setattr(locator, "open_regular", opened)
+        with pytest.raises(LibraryNotFoundError, match="leads out of the directories") as error:
             program.dlopen("libx.so")
     assert "outside" not in str(error.value)
     assert read_file("libx.so", str(secret), 100) == b"outside"
+
+
+def test_the_file_that_was_found_is_the_one_that_is_read(tree):
+    """Whatever comes in its place meanwhile."""
+    place = tree / "first" / "libx.so"
+    put(tree / "first")
+    place.write_bytes(b"found")
+    located = Locator([tree / "first"]).find("libx.so")
+    place.unlink()
+    place.write_bytes(b"another")
+    assert located.file.read(100) == b"found"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files there")
+def test_a_file_closes_itself(tree):
+    put(tree / "data")
+    handles = len(os.listdir("/proc/self/fd"))
+    kept = [Locator([tree / "data"]).find("libx.so") for _ in range(10)]
+    assert len(os.listdir("/proc/self/fd")) == handles + 10
+    with pytest.raises(LibraryNotFoundError, match="is a directory"):
+        Locator([tree]).find("data")
+    kept.clear()
+    assert len(os.listdir("/proc/self/fd")) == handles
 
 
 HOSTILE = [

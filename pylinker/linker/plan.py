@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
-from pylinker.linker.locator import read_regular
+from pylinker.linker.locator import open_regular
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.record import native_library
@@ -23,7 +23,7 @@ from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState
 
 if TYPE_CHECKING:
-    from pylinker.linker.locator import Located, Locator
+    from pylinker.linker.locator import Located, Locator, RegularFile
     from pylinker.linker.record import HostCalls
     from pylinker.runtime.code import CodeCache
 
@@ -80,6 +80,8 @@ class LoadPlan:
     def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
         """Find the roots and everything they need, breadth-first; returns the roots. Raises LinkError children."""
         found = [root if isinstance(root, LoadedModule) else self._find(root) for root in roots]
+        if len(found) == 1 and self._discover_one(found[0]):
+            return found
         for root in found:
             if root not in self.state.known and root not in self._added:
                 self._names.setdefault(root.name, root)
@@ -108,6 +110,15 @@ class LoadPlan:
         self._order(found)
         return found
 
+    def _discover_one(self, root: LoadedModule) -> bool:
+        """Be done with a root that is new and needs nothing, as most that are opened later are; False if it is not like that."""
+        dylink = root.info.dylink
+        if dylink is None or dylink.needed or len(self._added) != 1 or self._added[0] is not root:
+            return False
+        self.scope.append(root)
+        self.new.append(root)
+        return True
+
     def find_loaded(self, request: Request) -> LoadedModule | None:
         """Return the module a request means if it is loaded already (or about to be), by name only."""
         return self._names.get(request.name) or self.state.by_name(request.name)
@@ -133,15 +144,15 @@ class LoadPlan:
         module = self._paths.get(located.path) or self.state.by_path(located.path)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
-            module = self._read(name, located.path)
+            module = self._read(name, located.path, located.file)
             self._paths[located.path] = module
             self._names[module.name] = module
             self._added.append(module)
         self._names.setdefault(request.name, module)
         return module
 
-    def _read(self, name: str, path: str) -> LoadedModule:
-        data = read_file(name, path, self.state.limits.library_size)
+    def _read(self, name: str, path: str, file: RegularFile) -> LoadedModule:
+        data = _bytes_of(name, path, file, self.state.limits.library_size)
         code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
         module = LoadedModule(name, path, code.info, code, self.state.next_number())
         if not module.info.is_dynamic:
@@ -312,10 +323,21 @@ def check_alignment(module: LoadedModule) -> None:
 def read_file(name: str, path: str, limit: int) -> bytes:
     """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
     try:
-        data = read_regular(path, limit)
+        file = open_regular(path)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise LibraryNotFoundError(name, searched=[(path, reason)]) from error
+        raise _unreadable(name, path, error) from error
+    return _bytes_of(name, path, file, limit)
+
+
+def _unreadable(name: str, path: str, error: OSError) -> LibraryNotFoundError:
+    return LibraryNotFoundError(name, searched=[(path, (error.strerror or str(error)).lower())])
+
+
+def _bytes_of(name: str, path: str, file: RegularFile, limit: int) -> bytes:
+    try:
+        data = file.read(limit)
+    except OSError as error:
+        raise _unreadable(name, path, error) from error
     if data is None:
         raise LimitError(f"{name}: {path} has more than {limit} bytes", module=name)
     return data
