@@ -21,6 +21,7 @@ struct pl_group {
     int replaying;
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
+    uint64_t exclusive; /* the newest token that pl_group_try_exclusive took for it; its own thread's */
 };
 
 struct pl_shared {
@@ -513,12 +514,29 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
     }
     if (pl_rwlock_try_write(shared->lock) == PL_ACQUIRED) {
         if (!pl_group_is_behind(self)) {
+            self->exclusive = token;
             return token;
         }
         pl_rwlock_release_write(shared->lock);
     }
     pl_gate_release(shared->gate, token);
     return 0;
+}
+
+void pl_group_abandon_exclusive(pl_group *self) {
+    uint64_t token = self->exclusive;
+    if (token != 0 && pl_gate_holder(self->shared->gate) == token) { /* else it was given back in the usual way */
+        pl_shared_release_exclusive(self->shared, token);
+    }
+}
+
+int pl_shared_is_alone(const pl_shared *shared) {
+    return pl_bus_receivers(shared->operations) <= 1 && pl_cancel_cause(shared->cancel) == 0;
+}
+
+void pl_shared_release_exclusive(pl_shared *shared, uint64_t token) {
+    pl_rwlock_release_write(shared->lock);
+    pl_gate_release(shared->gate, token);
 }
 
 /* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */

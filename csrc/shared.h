@@ -157,6 +157,12 @@ int pl_group_catch_up(pl_group *self);
 /* Takes the topology token and then the lock for writing, for a group that has nothing to replay: the token's number. 0, with nothing taken,
  * if that cannot be done at once, for whatever reason. */
 uint64_t pl_group_try_exclusive(pl_group *self);
+/* For a caller that was interrupted before it learned what pl_group_try_exclusive took: gives back what that was, if it was anything. */
+void pl_group_abandon_exclusive(pl_group *self);
+/* Whether there is nobody whom a change would have to meet: one group at most, and the linker was not given up. Under the write lock. */
+int pl_shared_is_alone(const pl_shared *shared);
+/* Gives the lock for writing back, and then the token. Under both. */
+void pl_shared_release_exclusive(pl_shared *shared, uint64_t token);
 
 /* Whether a group has something to replay before it may execute guest code. A dead one never has: it may not. */
 int pl_group_is_behind(const pl_group *self);

@@ -556,6 +556,15 @@ class Shared:
         """Give the topology token back; False if this one is not out."""
         return bool(lib.pl_gate_release(self._gate, token) == 0)
 
+    def release_exclusive(self, token: int) -> None:
+        """Give up the write lock, and then the topology token."""
+        lib.pl_shared_release_exclusive(self.pointer, token)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether a change would meet nobody: there is one group at most, and the linker was not given up."""
+        return bool(lib.pl_shared_is_alone(self.pointer))
+
     @property
     def token(self) -> int:
         """The number of the token that is out, or 0."""
@@ -764,7 +773,12 @@ class Member:
 
     def try_exclusive(self) -> int:
         """Take the topology token and the lock for writing; the token's number, or 0, with nothing taken, if that cannot be at once."""
-        return int(lib.pl_group_try_exclusive(self.pointer))
+        return int(lib.pl_group_try_exclusive(self._pointer or self.pointer))
+
+    def abandon_exclusive(self) -> None:
+        """Give back what :meth:`try_exclusive` took, if it was interrupted before it could tell."""
+        if self._pointer != ffi.NULL:
+            lib.pl_group_abandon_exclusive(self._pointer)
 
     def catch_up(self) -> bool:
         """Replay, under the write lock, what was missed; False if that failed."""

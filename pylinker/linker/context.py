@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pylinker import _native
@@ -14,6 +15,8 @@ from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
@@ -28,22 +31,51 @@ _LOAD_SLICE = 0.05
 
 
 class Change:
-    """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock."""
+    """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock.
+
+    A context manager that has them from entering to leaving, or to :meth:`publish`.
+    """
 
     __slots__ = ("_context", "_group_state", "guard", "published", "topology")
 
-    def __init__(
-        self,
-        context: LinkContext,
-        group_state: InstanceGroupState[DlOperation],
-        topology: TopologyToken,
-        guard: WriteGuard[LinkerState],
-    ) -> None:
+    guard: WriteGuard[LinkerState]
+    topology: TopologyToken
+
+    def __init__(self, context: LinkContext, group_state: InstanceGroupState[DlOperation]) -> None:
         self._context = context
         self._group_state = group_state
-        self.topology = topology
-        self.guard = guard
         self.published = False
+
+    def __enter__(self) -> Self:
+        context = self._context
+        topology, guard = context.shared.write_linker_state_with_topology(self._group_state)
+        try:
+            self.topology, self.guard = topology, guard
+            context.changer = get_ident()
+        except BaseException:  # an interrupt
+            guard.release_with(topology)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        context = self._context
+        if kind is None and self.published:  # token and lock were given up there
+            context.shared.changed()
+            return
+        guard, topology = self.guard, self.topology
+        try:
+            context.shared.changed()
+        finally:
+            try:
+                if kind is None:
+                    guard.release_with(topology)
+                else:
+                    guard.__exit__(kind, value, traceback)
+            finally:
+                if context.changer == get_ident():
+                    context.changer = None
+                if topology.is_held:
+                    topology.release()
 
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
         """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
@@ -83,38 +115,6 @@ class Change:
             yield
 
 
-class _Exclusive:
-    """Topology token and write lock, from entering to leaving."""
-
-    __slots__ = ("_change", "_context", "_group")
-
-    def __init__(self, context: LinkContext, group: InstanceGroup | None) -> None:
-        self._context = context
-        self._group = group
-
-    def __enter__(self) -> Change:
-        context = self._context
-        state = (self._group or context.check_not_instantiating()).state
-        topology, guard = context.shared.write_linker_state_with_topology(state)
-        context.changer = threading.get_ident()
-        self._change = Change(context, state, topology, guard)
-        return self._change
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        context, change = self._context, self._change
-        try:
-            context.shared.changed()
-        finally:
-            if not change.published:  # else token and lock were given up there
-                try:
-                    change.guard.__exit__(kind, value, traceback)
-                finally:
-                    if context.changer == threading.get_ident():
-                        context.changer = None
-                    if change.topology.is_held:
-                        change.topology.release()
-
-
 class _Loading:
     """The load lock, from entering to leaving."""
 
@@ -144,7 +144,7 @@ class _Creating:
         self._context = context
 
     def __enter__(self) -> None:
-        self._context.changer = threading.get_ident()
+        self._context.changer = get_ident()
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None:
         self._context.changer = None
@@ -205,15 +205,15 @@ class LinkContext:
     @property
     def may_call_linker(self) -> bool:
         """Whether the calling thread is not in the middle of a load, where its guest must not come to the linker."""
-        return self.changer != threading.get_ident() and not self.group.state.member.is_replaying
+        return self.changer != get_ident() and not self.group.state.member.is_replaying
 
     def check_not_instantiating(self) -> InstanceGroup:
         """Return the calling thread's group.
 
         Refuses a guest that calls the linker from a start function or a relocation, with a LinkError: its thread holds the lock already.
         """
-        group = self.group
-        if self.changer == threading.get_ident() or group.state.member.is_replaying:
+        group = self.groups.get(_native.current_member(), self._main_group) or self.group
+        if self.changer == get_ident() or group.state.member.is_replaying:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
         return group
 
@@ -221,18 +221,18 @@ class LinkContext:
         """Make a new group, holding token and write lock already: code of its modules may run and must not come to the linker."""
         return _Creating(self)
 
-    def exclusive(self, group: InstanceGroup | None = None) -> _Exclusive:
+    def exclusive(self, group: InstanceGroup | None = None) -> Change:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.
 
         LinkError if this thread has them already: a guest called the linker from a start function or a relocation. That is not looked at
         if the caller gives its ``group``, as :meth:`loading` has just answered it.
         """
-        return _Exclusive(self, group)
+        return Change(self, (group or self.check_not_instantiating()).state)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Take the read lock for the calling thread, unless it has the write lock; its group is up to date then. Blocks, cooperatively."""
-        if self.changer == threading.get_ident():
+        if self.changer == get_ident():
             yield
             return
         state = self.group.state

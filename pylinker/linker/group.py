@@ -260,12 +260,15 @@ class InstanceGroup:
             self._run(module, "__wasm_call_ctors")
 
     def _run(self, module: LoadedModule, name: str) -> bool:
-        if not module.lifecycle_function(name, _NOTHING):
-            return False
+        position = module.outline.entries.get(name)
+        if position is None:
+            if not module.lifecycle_function(name, _NOTHING):
+                return False
+            position = module.outline.entries[name] = module.outline.position(name)
         LIBS.debug("calling %s of %s", name, module.name)
         try:
             try:
-                ran = self.native.run(module.native, module.outline.position(name))
+                ran = self.native.run(module.native, position)
             except _native.Failure as failure:
                 self.store.raise_failure(failure)
             if not ran:

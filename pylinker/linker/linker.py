@@ -329,7 +329,7 @@ class Linker:
 
     def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
-        table_size, memory_size = group.table_size, group.memory_size
+        table_size, memory_size = group.native.table_size, group.native.memory_size
         if not table_size and not group.has_table:
             group.table  # noqa: B018 - raises the error that says how to link the main module
         self.state.table.note_size(table_size)
@@ -385,6 +385,8 @@ class Linker:
         """Give every other group its thread-local blocks of the new modules; the leader uses the modules' initial copies."""
         blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
+            if module.outline.is_shared:
+                continue
             module.check_thread_locals()
             if module.thread_local is not None or module.makes_thread_locals:
                 blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]

@@ -66,7 +66,9 @@ class Outline:
     functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``symbols`` (what the module defines,
     by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be
-    told), ``reusable`` (whether instances may be used again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library).
+    told), ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
+    again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library), ``entries`` (functions of the module's life that were
+    checked, by name: their numbers).
     Those that few ask for are made when they are.
     """
 
@@ -80,6 +82,8 @@ class Outline:
         self.reusable: bool = head["reusable"]
         self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])
         self._private: dict[str, int] = head["private"]
+        self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
+        self.entries: dict[str, int] = {}
         types = [_number_of(FuncType(tuple(params), tuple(results))) for params, results in head["types"]]
         self.names = _native.Names(parts[1], parts[2])
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]

@@ -26,9 +26,9 @@ class _Guard(Generic[S]):
         self._shared = shared
         self._state = state
         self.held = True
-        self.topology: TopologyToken | None = None
+        self.topology = topology
         if topology is not None:
-            self.take_under(topology)
+            topology.guards += 1
 
     def take_under(self, topology: TopologyToken) -> None:
         """Note the token that the lock was taken under: it outlives this guard."""
@@ -91,6 +91,13 @@ class WriteGuard(_Guard[S]):
         """Give the lock back; InternalError the second time."""
         self._end()
         self._shared.release_write()
+
+    def release_with(self, topology: TopologyToken) -> None:
+        """Give the lock back, and then the token that it was taken under. InternalError if one of them is not held."""
+        if topology.guards != 1 or self.topology is not topology:
+            raise InternalError(f"{topology!r} is not to be released with this guard")
+        self._end()
+        self._shared.release_exclusive(topology.number)
 
     def poison(self) -> None:
         """Give the lock back for good: nobody gets it any more."""

@@ -177,10 +177,15 @@ class LinkerShared(Generic[S, Op]):
 
     def write_linker_state_with_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the topology token, then the lock for writing. Blocks, cooperatively. Returns both; release the guard first."""
-        number = group_state.member.try_exclusive()
-        if number:  # nobody was in the way
-            topology = TopologyToken(self._native, number)
-            return topology, WriteGuard(self._native, self._linker_state, topology)
+        member = group_state.member
+        try:
+            number = member.try_exclusive()
+            if number:  # nobody was in the way
+                topology = TopologyToken(self._native, number)
+                return topology, WriteGuard(self._native, self._linker_state, topology)
+        except BaseException:  # an interrupt
+            member.abandon_exclusive()
+            raise
         topology = self.acquire_topology_token(group_state)
         try:
             guard = self._cooperatively(group_state, self.try_write_linker_state)
@@ -215,7 +220,7 @@ class LinkerShared(Generic[S, Op]):
         others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
         """
         guard = linker_state_write_lock
-        if self._native.num_groups <= 1 and guard.guards(self._native) and guard.topology is topology and not self._native.cause:
+        if guard.topology is topology and guard.guards(self._native) and self._native.is_alone:
             try:
                 if timeout is not None:
                     _native.nanoseconds(timeout)  # refuse a bad one, whoever is there
@@ -223,11 +228,12 @@ class LinkerShared(Generic[S, Op]):
                     commit()
             except InternalError:
                 guard.poison()
-                raise
-            finally:
-                if guard.held:
-                    guard.release()
                 topology.release()
+                raise
+            except BaseException:
+                guard.release_with(topology)
+                raise
+            guard.release_with(topology)
             return
         try:
             self._check_topology(topology)
