@@ -41,6 +41,10 @@ int pl_turn_is_mine(const pl_turn *turn) {
     return atomic_load_explicit(&turn->owner, memory_order_relaxed) == me(); /* only this thread writes its own identity */
 }
 
+unsigned pl_turn_depth(const pl_turn *turn) {
+    return pl_turn_is_mine(turn) ? turn->depth : 0;
+}
+
 int pl_turn_try(pl_turn *turn) {
     uintptr_t nobody = 0;
     if (pl_turn_is_mine(turn) || atomic_compare_exchange_strong(&turn->owner, &nobody, me())) {

@@ -1,6 +1,6 @@
 /* turn: threads that are none of the guest's take turns with the main group.
  *
- * A lock that its holder may take again, as often as it gives it back. Taking it uncontended is one compare-and-swap, giving it back one
+ * The load lock of a program is one, too. A lock that its holder may take again, as often as it gives it back. Taking it uncontended is one compare-and-swap, giving it back one
  * store and one load: it is on the path of every call from Python.
  *
  * Protocol: `owner` is 0 or the holder's identity. Memory order: SeqCst. A waiter announces itself and then looks at `owner`; who gives back
@@ -31,5 +31,7 @@ int pl_turn_wait(pl_turn *turn, int64_t timeout);
 void pl_turn_leave(pl_turn *turn);
 /* Whether the calling thread has it. */
 int pl_turn_is_mine(const pl_turn *turn);
+/* How often it has it, to be given back as often: what who was interrupted while it took it goes by. */
+unsigned pl_turn_depth(const pl_turn *turn);
 
 #endif

@@ -1818,6 +1818,69 @@ class NativeThread:
             raise MemoryError("no more threads can be started")
 
 
+# Files
+
+SEARCH_CALLER: int = lib.PL_SEARCH_CALLER
+SEARCH_DIRECTORY: int = lib.PL_SEARCH_DIRECTORY
+SEARCH_SPECIAL: int = lib.PL_SEARCH_SPECIAL
+
+
+class RegularFile:
+    """A regular file that is open, to be read once (``csrc/search.h``). It closes itself."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self) -> None:
+        self._file = ffi.new("pl_file *", (-1, 0))
+
+    def read(self, limit: int) -> bytes | None:
+        """Return its bytes, or None if there are more than ``limit``. Raises OSError."""
+        handle, size = self._file.handle, self._file.size
+        if size > limit:
+            return None
+        data = os.read(handle, size + 1)  # one more: the end is seen with the contents
+        if len(data) == size:
+            return data
+        parts = [data]
+        while part := os.read(handle, 1 << 16):  # it came in pieces, or has grown meanwhile
+            parts.append(part)
+            if sum(map(len, parts)) > limit:
+                return None
+        data = b"".join(parts)
+        return data if len(data) <= limit else None
+
+    def __del__(self) -> None:
+        lib.pl_file_close(self._file)
+
+
+class Places:
+    """Where to look for a file (``pl_place``): each with what comes before its name, of which the first bytes have no links.
+
+    None is a place that the caller looks at.
+    """
+
+    __slots__ = ("_kept", "_places", "count")
+
+    def __init__(self, places: Sequence[tuple[bytes, int] | None]) -> None:
+        self.count = len(places)
+        self._kept = [None if place is None else ffi.new("char[]", place[0]) for place in places]
+        self._places = ffi.new("pl_place[]", self.count)
+        for index, (place, text) in enumerate(zip(places, self._kept, strict=True)):
+            if place is not None:
+                self._places[index] = (text, len(place[0]), place[1])
+
+    def search(self, name: bytes, first: int, file: RegularFile) -> tuple[int, Sequence[int]]:
+        """Look for a file from the place numbered ``first`` on, and open it.
+
+        Returns the number of the place that has it, or of the first one that is the caller's to look at, or ``count``; and why each place
+        from ``first`` on is not the one: an errno, or a ``SEARCH_`` number, 0 for the one that is.
+        """
+        count = self.count - first
+        problems = ffi.new("int32_t[]", count)
+        number = lib.pl_search(self._places + first, count, name, len(name), problems, file._file)
+        return first + number, problems
+
+
 def current_member() -> int:
     """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
     return int(lib.pl_handle_of_thread())
@@ -1861,9 +1924,28 @@ class Turn:
 
     def __enter__(self) -> None:
         """Take the turn. Blocks; signals are handled meanwhile."""
-        if not lib.pl_turn_try(self.pointer):
-            while not lib.pl_turn_wait(self.pointer, lib.PL_SLICE):
-                pass
+        self.take(None)
+
+    def take(self, give_up: Callable[[], None] | None) -> None:
+        """Take the turn. Blocks; signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
+
+        Whatever is raised, the turn was not taken.
+        """
+        pointer = self.pointer
+        depth = lib.pl_turn_depth(pointer)
+        try:
+            if not lib.pl_turn_try(pointer):
+                while not lib.pl_turn_wait(pointer, lib.PL_SLICE):
+                    if give_up is not None:
+                        give_up()
+        except BaseException:  # it may be an interrupt that came right after it was taken
+            if lib.pl_turn_depth(pointer) > depth:
+                lib.pl_turn_leave(pointer)
+            raise
+
+    def leave(self) -> None:
+        """Give the turn back once."""
+        lib.pl_turn_leave(self.pointer)
 
     def __exit__(self, *_: object) -> None:
         lib.pl_turn_leave(self.pointer)

@@ -69,11 +69,44 @@ static void test_token_and_lock_at_once_or_not_at_all(void) {
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
     token = pl_group_try_exclusive(members[1].group);
     CHECK(token != 0);
-    pl_rwlock_release_write(the_lock());
-    CHECK(pl_gate_release(gate, token) == 0);
+    pl_shared_release_exclusive(shared, token);
+    CHECK(pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
     tear_down(members, 2);
+}
+
+static void test_who_was_interrupted_gives_back_what_it_took_and_nothing_else(void) {
+    struct member members[2];
+    set_up_with(members, 2);
+    pl_gate *gate = pl_shared_gate(shared);
+    pl_group *one = members[0].group, *other = members[1].group;
+    pl_group_abandon_exclusive(one); /* it has never taken any */
+    CHECK(pl_group_try_exclusive(one) != 0);
+    pl_group_abandon_exclusive(other);
+    CHECK(pl_rwlock_readers(the_lock()) == -1);
+    pl_group_abandon_exclusive(one);
+    CHECK(pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    pl_group_abandon_exclusive(one); /* it was given back */
+    uint64_t token = pl_group_try_exclusive(other);
+    CHECK(token != 0);
+    pl_group_abandon_exclusive(one); /* what it took once is not what is taken now */
+    CHECK(pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
+    pl_shared_release_exclusive(shared, token);
+    tear_down(members, 2);
+}
+
+static void test_alone(void) {
+    struct member members[2];
+    set_up_with(members, 2);
+    CHECK(!pl_shared_is_alone(shared));
+    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
+    pl_group_free(members[1].group);
+    CHECK(pl_shared_is_alone(shared));
+    pl_rwlock_release_write(the_lock());
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+    CHECK(!pl_shared_is_alone(shared));
+    tear_down(members, 1);
 }
 
 static void test_parked_group_holds_nobody_up_and_replays_before_it_runs(void) {
@@ -462,6 +495,8 @@ int main(void) {
     RUN(test_new_group_is_parked_and_has_everything);
     RUN(test_leader_goes_through_its_steps);
     RUN(test_token_and_lock_at_once_or_not_at_all);
+    RUN(test_who_was_interrupted_gives_back_what_it_took_and_nothing_else);
+    RUN(test_alone);
     RUN(test_parked_group_holds_nobody_up_and_replays_before_it_runs);
     RUN(test_leader_catches_up_first);
     RUN(test_leader_that_cannot_catch_up_cancels);

@@ -18,7 +18,7 @@ static void tear_down(void) {
 
 /* What another thread gets, and whether it takes itself for the holder. It gives back what it gets. */
 static void *try_once(void *result) {
-    CHECK(!pl_turn_is_mine(turn));
+    CHECK(!pl_turn_is_mine(turn) && pl_turn_depth(turn) == 0);
     *(int *)result = pl_turn_try(turn);
     CHECK(pl_turn_is_mine(turn) == *(int *)result);
     if (*(int *)result) {
@@ -38,7 +38,7 @@ static void test_holder_takes_it_again_and_gives_it_back_as_often(void) {
     for (int repeat = 0; repeat < 2; repeat++) {
         for (int depth = 0; depth < 5; depth++) {
             CHECK(depth % 2 ? pl_turn_try(turn) : pl_turn_wait(turn, 0));
-            CHECK(pl_turn_is_mine(turn) && !another_gets_it());
+            CHECK(pl_turn_is_mine(turn) && pl_turn_depth(turn) == (unsigned)depth + 1 && !another_gets_it());
         }
         for (int depth = 5; depth > 0; depth--) {
             CHECK(pl_turn_is_mine(turn) && !another_gets_it());

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from pylinker.sync import InstanceGroupState
 
 __all__ = ["Change", "LinkContext"]
-
-
-_LOAD_SLICE = 0.05
-"""Seconds a thread waits for the load lock before it looks whether the linker was given up."""
 
 
 class Change:
@@ -118,21 +113,19 @@ class Change:
 class _Loading:
     """The load lock, from entering to leaving."""
 
-    __slots__ = ("_context", "_lock")
+    __slots__ = ("_context",)
 
-    def __init__(self, context: LinkContext, lock: threading.RLock) -> None:
+    def __init__(self, context: LinkContext) -> None:
         self._context = context
-        self._lock = lock
 
     def __enter__(self) -> InstanceGroup:
-        group = self._context.check_not_instantiating()
-        while not self._lock.acquire(timeout=_LOAD_SLICE):
-            if self._context.shared.cause:
-                raise self._context.shared.aborted()
+        context = self._context
+        group = context.check_not_instantiating()
+        context.load_lock.take(context.check_not_given_up)
         return group
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        self._lock.release()
+        self._context.load_lock.leave()
 
 
 class _Creating:
@@ -155,7 +148,7 @@ class LinkContext:
 
     ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
     that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
-    their own, by number.
+    their own, by number; ``load_lock`` is :meth:`loading`'s.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
@@ -166,7 +159,7 @@ class LinkContext:
         self.changer: int | None = None  # the thread that has a Change
         self.tids: dict[int, int] = {}
         self.turn = _native.Turn()
-        self._load_lock = threading.RLock()
+        self.load_lock = _native.Turn()
         self._main_group: InstanceGroup | None = None
         self.groups: dict[int, InstanceGroup] = {}
 
@@ -217,6 +210,11 @@ class LinkContext:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
         return group
 
+    def check_not_given_up(self) -> None:
+        """Raise SynchronizationAborted if the linker was given up."""
+        if self.shared.cause:
+            raise self.shared.aborted()
+
     def creating(self) -> _Creating:
         """Make a new group, holding token and write lock already: code of its modules may run and must not come to the linker."""
         return _Creating(self)
@@ -245,4 +243,4 @@ class LinkContext:
         So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
         parked; it gets SynchronizationAborted if the linker is given up. A context manager that yields the calling thread's group.
         """
-        return _Loading(self, self._load_lock)
+        return _Loading(self)

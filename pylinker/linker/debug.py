@@ -36,7 +36,7 @@ def wants_loads() -> bool:
     return LIBS.isEnabledFor(_DEBUG) or SYMBOLS.isEnabledFor(_DEBUG) or BINDINGS.isEnabledFor(_DEBUG)
 
 
-def tell_search(name: str, requester: str | None, searched: Sequence[tuple[str, str, str | None]], found: str | None) -> None:
+def tell_search(name: str, requester: str | None, searched: Sequence[tuple[str, str, str]], found: str | None) -> None:
     """Tell where a library was looked for: directory, rest of the path, and why it was not taken; and where it was found."""
     if not LIBS.isEnabledFor(_DEBUG):
         return

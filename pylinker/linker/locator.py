@@ -16,14 +16,15 @@ import logging
 import os
 import posixpath
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from pylinker import _native
+from pylinker._native import Places, RegularFile
 from pylinker.errors import LibraryNotFoundError
 from pylinker.linker.debug import LIBS, tell_search
 
-__all__ = ["Located", "Locator", "RegularFile", "StrPath", "open_regular"]
+__all__ = ["Located", "Locator", "StrPath", "open_regular"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -31,13 +32,10 @@ _PATH_MAX = 4096
 _NAME_MAX = 255
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+").fullmatch
-_KNOWN_PLACES = 64
+_KNOWN_SEARCHES = 64
 _NOT_OPENED = "not in a directory that was opened for the guest"
-_NO_FILE = "is not a regular file"
 _NO_NAMES = frozenset({"", ".", ".."})
-_FOLLOWS_NOT = hasattr(os, "O_NOFOLLOW")
-_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_LINK_ERRORS = frozenset({errno.ELOOP, errno.EMLINK})
+_PROBLEMS = {errno.ENOENT: "no such file", _native.SEARCH_DIRECTORY: "is a directory", _native.SEARCH_SPECIAL: "is not a regular file"}
 _DEBUG = logging.DEBUG
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
@@ -48,41 +46,33 @@ _Place: TypeAlias = "tuple[str, str, str | None]"
 """A place to look: a directory, what comes before the name in it, and a reason if it is ruled out before looking."""
 
 
-class RegularFile:
-    """A file that was opened, to be read once. It closes itself."""
-
-    __slots__ = ("_handle", "_size")
-
-    def __init__(self, handle: int, size: int) -> None:
-        self._handle = handle
-        self._size = size
-
-    def read(self, limit: int) -> bytes | None:
-        """Return its bytes, or None if there are more than ``limit``. Raises OSError."""
-        size = self._size
-        if size > limit:
-            return None
-        data = os.read(self._handle, size + 1)  # one more: the end is seen with the contents
-        if len(data) == size:
-            return data
-        parts = [data]
-        while part := os.read(self._handle, 1 << 16):  # it came in pieces, or has grown meanwhile
-            parts.append(part)
-            if sum(map(len, parts)) > limit:
-                return None
-        data = b"".join(parts)
-        return data if len(data) <= limit else None
-
-    def __del__(self) -> None:
-        os.close(self._handle)
-
-
 class Located(NamedTuple):
     """A library that was found: the ``name`` it was asked for, the ``path`` of its file on the host, links resolved, and the ``file``."""
 
     name: str
     path: str
     file: RegularFile
+
+
+class _Search:
+    """Places to look for a name: as they are shown, and for the core, which looks where the directory's own path is known (``real``).
+
+    ``whole`` says that all of a path is in its place, and no name comes behind it. ``paths`` has what comes before the name, "" for a place
+    that the core leaves to its caller.
+    """
+
+    __slots__ = ("native", "paths", "places")
+
+    def __init__(self, places: list[_Place], real: Mapping[str, str], *, whole: bool = False) -> None:
+        self.places = places
+        self.paths: list[str] = []
+        known: list[tuple[bytes, int] | None] = []
+        for directory, prefix, reason in places:
+            parts = prefix.split("/")
+            root = real.get(directory) if reason is None and _NO_NAMES.isdisjoint(parts if whole else parts[:-1]) else None
+            self.paths.append("" if root is None else f"{root}/{prefix}")
+            known.append(None if root is None else (os.fsencode(self.paths[-1]), len(os.fsencode(root))))
+        self.native = Places(known)
 
 
 class Locator:
@@ -109,7 +99,7 @@ class Locator:
         self._guest_prefixes = [
             (each, "" if each == "." else each.rstrip("/") + "/") for each in sorted(self._guest_dirs, key=len, reverse=True)
         ]
-        self._known_places: dict[tuple[str | None, ...], list[_Place]] = {}
+        self._searches: dict[tuple[str | None, ...], _Search] = {}
         self._guest_library_path = [each for each in guest_library_path.split(":") if each]
         self._path_length = path_length
         self._name_length = min(_NAME_MAX, path_length)
@@ -139,38 +129,47 @@ class Locator:
             if problem:
                 raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
         own = trusted and os.sep in name
-        places: Sequence[_Place]
         if own:
-            last, places = "", [("", name, None)]
+            last, where = "", _Search([("", name, None)], {})
         elif "/" in name:
-            last, places = "", self._from_guest(name)
+            last, where = "", _Search(self._from_guest(name), self._real, whole=True)
         else:
-            last, places = name, self._places(self._guest_library_path if search is None else search, runtime_path, origin)
-        searched: list[_Place] = []
-        for directory, prefix, reason in places:
-            if reason is None:
-                real, found = self._look(directory, prefix + last, trusted=own)
-                if not isinstance(found, str):
-                    if LIBS.isEnabledFor(_DEBUG):
-                        tell_search(name, requester, [(place, before + last, why) for place, before, why in searched], real)
-                    return Located(name, real, found)
-                searched.append((directory, prefix, found))
-            else:
-                searched.append((directory, prefix, reason))
-        if LIBS.isEnabledFor(_DEBUG):
-            tell_search(name, requester, [(place, before + last, why) for place, before, why in searched], None)
-        tried = [(os.path.join(place, before + last), why or "") for place, before, why in searched]
-        raise LibraryNotFoundError(name, searched=tried, requester=requester)
+            last, where = name, self._search(self._guest_library_path if search is None else search, runtime_path, origin)
+            if name in _NO_NAMES:
+                where = _Search(where.places, {})
+        file, encoded, count = RegularFile(), os.fsencode(last), len(where.places)
+        reasons: list[str | int] = []
+        while len(reasons) < count:
+            first = len(reasons)
+            number, problems = where.native.search(encoded, first, file)
+            if number < count and problems[number - first] == 0:
+                if LIBS.isEnabledFor(_DEBUG):
+                    reasons += list(problems[0 : number - first])
+                    tell_search(name, requester, _tried(where, last, reasons), where.paths[number] + last)
+                return Located(name, where.paths[number] + last, file)
+            reasons += list(problems[0 : number - first])
+            if number < count:
+                directory, prefix, reason = where.places[number]
+                if reason is None:
+                    real, reason = self._look(directory, prefix + last, file, trusted=own)
+                    if reason is None:
+                        tell_search(name, requester, _tried(where, last, reasons), real)
+                        return Located(name, real, file)
+                reasons.append(reason)
+        tried = _tried(where, last, reasons)
+        tell_search(name, requester, tried, None)
+        searched = [(os.path.join(directory, rest), reason) for directory, rest, reason in tried]
+        raise LibraryNotFoundError(name, searched=searched, requester=requester)
 
-    def _places(self, guest_path: Sequence[str], runtime_path: Sequence[str], origin: str | None) -> Sequence[_Place]:
+    def _search(self, guest_path: Sequence[str], runtime_path: Sequence[str], origin: str | None) -> _Search:
         """Return each place to look for a name without a slash."""
         key = (*guest_path, None, *runtime_path, None, origin)
-        known = self._known_places.get(key)
+        known = self._searches.get(key)
         if known is None:
-            known = list(self._new_places(guest_path, runtime_path, origin))
-            if len(self._known_places) >= _KNOWN_PLACES:  # a guest may ask for as many as it likes
-                self._known_places.clear()
-            self._known_places[key] = known
+            known = _Search(list(self._new_places(guest_path, runtime_path, origin)), self._real)
+            if len(self._searches) >= _KNOWN_SEARCHES:  # a guest may ask for as many as it likes
+                self._searches.clear()
+            self._searches[key] = known
         return known
 
     def _new_places(self, guest_path: Sequence[str], runtime_path: Sequence[str], origin: str | None) -> Iterator[_Place]:
@@ -233,61 +232,35 @@ class Locator:
             return "the name is too long"
         return None
 
-    def _look(self, directory: str, name: str, *, trusted: bool) -> tuple[str, RegularFile | str]:
-        """Return a path with its links resolved, and its file, or what keeps that from being read.
-
-        Below a granted directory, whose own path is known, there is one look at each part of the path, as long as none is a link.
-        """
-        real = self._real.get(directory) if _FOLLOWS_NOT else None
-        if real is not None:
-            *parents, last = name.split("/")
-            try:
-                for part in parents:
-                    real = f"{real}/{part}"
-                    if part in _NO_NAMES or stat.S_ISLNK(os.lstat(real).st_mode):
-                        break
-                else:
-                    if last not in _NO_NAMES:
-                        real = f"{real}/{last}"
-                        return real, open_regular(real)
-            except OSError as error:
-                if error.errno not in _LINK_ERRORS:
-                    return real, _reason(error)
+    def _look(self, directory: str, name: str, file: RegularFile, *, trusted: bool) -> tuple[str, str | None]:
+        """Open a file wherever links lead. Returns its path with links resolved, and what keeps it from being read, or None."""
         real = os.path.realpath(os.path.join(directory, name))
         # Before anything else: a guest must not learn what exists elsewhere.
         if not trusted and not any(real == root or real.startswith(root + os.sep) for root in self._granted):
             return real, "leads out of the directories that were granted"
-        try:
-            return real, open_regular(real)
-        except OSError as error:
-            return real, _reason(error)
+        return real, open_regular(real, file)
 
 
-def _reason(error: OSError) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
-
-
-def open_regular(path: str) -> RegularFile:
-    """Open a file for reading; an OSError for anything but a regular file.
+def open_regular(path: str, file: RegularFile) -> str | None:
+    """Open a regular file for reading; returns what keeps it from being read, or None.
 
     ``path`` has its links resolved; a link that has come in the file's place since is not followed. Never blocks, as opening a FIFO would.
     """
-    try:
-        handle = os.open(path, _READING)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
-            raise OSError(errno.EINVAL, _NO_FILE, path) from None
-        raise
-    try:
-        status = os.fstat(handle)
-        if stat.S_ISREG(status.st_mode):
-            file = RegularFile(handle, status.st_size)
-            handle = -1
-            return file
-        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(status.st_mode) else _NO_FILE, path)
-    finally:
-        if handle >= 0:
-            os.close(handle)
+    encoded = os.fsencode(path)
+    _, problems = Places([(encoded, len(encoded))]).search(b"", 0, file)
+    return None if not problems[0] else _reason(problems[0])
+
+
+def _reason(problem: int) -> str:
+    return _PROBLEMS.get(problem) or os.strerror(errno.ELOOP if problem == _native.SEARCH_CALLER else problem).lower()
+
+
+def _tried(where: _Search, name: str, reasons: Sequence[str | int]) -> list[tuple[str, str, str]]:
+    """Return where a name was looked for: directory, rest of the path, and why it was not taken."""
+    return [
+        (directory, prefix + name, reason if isinstance(reason, str) else _reason(reason))
+        for (directory, prefix, _), reason in zip(where.places, reasons, strict=False)
+    ]
 
 
 def _shown(name: str) -> str:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pylinker._native import RegularFile
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
@@ -23,7 +24,7 @@ from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState
 
 if TYPE_CHECKING:
-    from pylinker.linker.locator import Located, Locator, RegularFile
+    from pylinker.linker.locator import Located, Locator
     from pylinker.linker.record import HostCalls
     from pylinker.runtime.code import CodeCache
 
@@ -322,22 +323,18 @@ def check_alignment(module: LoadedModule) -> None:
 
 def read_file(name: str, path: str, limit: int) -> bytes:
     """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
-    try:
-        file = open_regular(path)
-    except OSError as error:
-        raise _unreadable(name, path, error) from error
+    file = RegularFile()
+    problem = open_regular(path, file)
+    if problem is not None:
+        raise LibraryNotFoundError(name, searched=[(path, problem)])
     return _bytes_of(name, path, file, limit)
-
-
-def _unreadable(name: str, path: str, error: OSError) -> LibraryNotFoundError:
-    return LibraryNotFoundError(name, searched=[(path, (error.strerror or str(error)).lower())])
 
 
 def _bytes_of(name: str, path: str, file: RegularFile, limit: int) -> bytes:
     try:
         data = file.read(limit)
     except OSError as error:
-        raise _unreadable(name, path, error) from error
+        raise LibraryNotFoundError(name, searched=[(path, (error.strerror or str(error)).lower())]) from error
     if data is None:
         raise LimitError(f"{name}: {path} has more than {limit} bytes", module=name)
     return data

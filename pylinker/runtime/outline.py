@@ -65,8 +65,8 @@ class Outline:
     Attributes: ``names``, ``native`` (what the module defines and imports, for the core), ``slot_exports`` (numbers of the exported
     functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``symbols`` (what the module defines,
     by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
-    alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be
-    told), ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
+    alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
+    ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
     again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library), ``entries`` (functions of the module's life that were
     checked, by name: their numbers).
     Those that few ask for are made when they are.
