@@ -64,6 +64,12 @@ class Delays:
             (Linker, "shutdown_instance_group"),
         ]:
             monkeypatch.setattr(owner, name, self._delayed(getattr(owner, name)))
+        at_once = LinkerShared._at_once
+
+        def sometimes(shared: Any, group_state: Any) -> Any:  # so that token and lock are often taken one by one
+            return at_once(shared, group_state) if self._choice().random() < 0.5 else (None, None)
+
+        monkeypatch.setattr(LinkerShared, "_at_once", sometimes)
         self._core = [CoreDelay(name, self.pause) for name in ("instance_new", "table_set")]  # of what is carried out
 
     def __enter__(self) -> None:
@@ -83,11 +89,15 @@ class Delays:
 
         return delayed
 
-    def pause(self) -> None:
-        """Sometimes let others run, rarely for longer than they would get by themselves."""
+    def _choice(self) -> random.Random:
         choice: random.Random | None = getattr(self._local, "random", None)
         if choice is None:
             choice = self._local.random = random.Random(f"{self.seed} delays {threading.current_thread().name}")
+        return choice
+
+    def pause(self) -> None:
+        """Sometimes let others run, rarely for longer than they would get by themselves."""
+        choice = self._choice()
         dice = choice.random()
         if dice < 0.02:
             time.sleep(choice.random() / 200)

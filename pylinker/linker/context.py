@@ -128,21 +128,6 @@ class _Loading:
         self._context.load_lock.leave()
 
 
-class _Creating:
-    """The calling thread changes the topology, from entering to leaving."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: LinkContext) -> None:
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._context.changer = get_ident()
-
-    def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        self._context.changer = None
-
-
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
@@ -214,10 +199,6 @@ class LinkContext:
         """Raise SynchronizationAborted if the linker was given up."""
         if self.shared.cause:
             raise self.shared.aborted()
-
-    def creating(self) -> _Creating:
-        """Make a new group, holding token and write lock already: code of its modules may run and must not come to the linker."""
-        return _Creating(self)
 
     def exclusive(self, group: InstanceGroup | None = None) -> Change:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.

@@ -260,11 +260,9 @@ class InstanceGroup:
             self._run(module, "__wasm_call_ctors")
 
     def _run(self, module: LoadedModule, name: str) -> bool:
-        position = module.outline.entries.get(name)
+        position = module.entry(name, _NOTHING)
         if position is None:
-            if not module.lifecycle_function(name, _NOTHING):
-                return False
-            position = module.outline.entries[name] = module.outline.position(name)
+            return False
         LIBS.debug("calling %s of %s", name, module.name)
         try:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pylinker import _native
@@ -86,28 +87,39 @@ class Groups:
         return group
 
     def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
-        """Prepare a new group: take the topology token, so that nothing changes until it exists.
+        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the write lock if it is free.
 
         ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or
         abandon it.
         """
         group = self._context.check_not_instantiating()
-        topology = self._context.shared.acquire_topology_token(group.state)
-        return PreparedInstanceGroup(topology, wants_stack=wants_stack, stack_top=stack_top)
+        topology, guard = self._context.shared.prepare_topology(group.state)
+        try:
+            return PreparedInstanceGroup(topology, guard, wants_stack=wants_stack, stack_top=stack_top)
+        except BaseException:  # an interrupt
+            if guard is not None:
+                guard.release()
+            topology.release()
+            raise
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
 
-        Blocks for the write lock, holding the token; releases both. The calling thread is parked or no group's, so nobody waits for it.
-        Raises what kept a module from being instantiated; nothing is left then.
+        Blocks for the write lock if that was not free, holding the token; releases both. The calling thread is parked or no group's, so
+        nobody waits for it. Raises what kept a module from being instantiated; nothing is left then.
         """
-        topology = prepared.take()
+        topology, guard = prepared.take()
         try:
-            topology, guard = self._context.shared.write_linker_state_blocking_holding_topology(topology)
-            with guard:
-                return self._create(guard, topology, wants_stack=prepared.wants_stack, stack_top=prepared.stack_top)
-        finally:
+            if guard is None:
+                topology, guard = self._context.shared.write_linker_state_blocking_holding_topology(topology)
+            group = self._create(guard, topology, wants_stack=prepared.wants_stack, stack_top=prepared.stack_top)
+        except BaseException as error:
+            if guard is not None:
+                guard.__exit__(type(error), error, None)
             topology.release()
+            raise
+        guard.release_with(topology)
+        return group
 
     def _create(self, guard: WriteGuard[LinkerState], topology: TopologyToken, *, wants_stack: bool, stack_top: int) -> InstanceGroup:
         state, shared, host = self._state, self._context.shared, self._host
@@ -126,7 +138,8 @@ class Groups:
             if wants_stack:
                 stack = (state.memory.allocate(self._stack_size, 16, module="stack of a thread", zero=False), self._stack_size)
             blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
-            with self._context.creating():
+            self._context.changer = get_ident()  # code of the modules may run, and must not come to the linker
+            try:
                 birth = _native.give_birth(
                     everything.engine,
                     part.member,
@@ -148,6 +161,8 @@ class Groups:
                     group.raise_trouble(birth.trouble, state.order)
                 if wants_stack and not everything.makes_stack_pointer:
                     group.stack_top = sum(stack)  # an ordinary main's instance begins with the stack of the main thread
+            finally:
+                self._context.changer = None
         except BaseException:
             self._clear(guard, part, stack)
             raise
@@ -178,13 +193,15 @@ class Groups:
         except LinkError:
             return  # cancelled meanwhile
         try:
-            with guard:
-                self._state.groups.remove(group.state.number)
-                self._clear(guard, group.state, group.stack)
-                if group.dl_error_address:
-                    self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
-        finally:
+            self._state.groups.remove(group.state.number)
+            self._clear(guard, group.state, group.stack)
+            if group.dl_error_address:
+                self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
+        except BaseException as error:
+            guard.__exit__(type(error), error, None)
             topology.release()
+            raise
+        guard.release_with(topology)
 
     def _clear(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], stack: tuple[int, int]) -> None:
         self._context.shared.unsubscribe(guard, part)

@@ -191,7 +191,7 @@ class Linker:
     # Groups
 
     def prepare_for_instance_group(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
-        """Prepare a new group: take the topology token, so that nothing changes until it exists.
+        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the lock if it is free.
 
         ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to
         :meth:`create_instance_group`, or abandon it.
@@ -201,8 +201,8 @@ class Linker:
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
 
-        Blocks for the write lock, holding the token; releases both. Raises what kept a module from being instantiated; nothing is left
-        then.
+        Blocks for the write lock if that was not free, holding the token; releases both. Raises what kept a module from being instantiated;
+        nothing is left then.
         """
         return self._groups.create(prepared)
 
@@ -217,9 +217,10 @@ class Linker:
     def thread_spawn(self, argument: int) -> int:
         """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
         main, threads = self.main, self.threads
-        if main is None or threads is None or not main.lifecycle_function("wasi_thread_start", _THREAD_START):
+        position = main.entry("wasi_thread_start", _THREAD_START) if main is not None else None
+        if main is None or threads is None or position is None:
             return -1
-        entry = GuestEntry(main, "wasi_thread_start", lambda tid: (tid, argument))
+        entry = GuestEntry(main, position, lambda tid: (tid, argument))
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
             return threads.start(entry, wants_stack=False).tid

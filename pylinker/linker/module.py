@@ -376,6 +376,13 @@ class LoadedModule:
                 module=self.name,
             )
 
+    def entry(self, name: str, type_: FuncType) -> int | None:
+        """Return the number of a :meth:`lifecycle_function` among the exports, or None if the module has none of the name."""
+        position = self.outline.entries.get(name)
+        if position is None and self.lifecycle_function(name, type_):
+            position = self.outline.entries[name] = self.outline.position(name)
+        return position
+
     def lifecycle_function(self, name: str, type_: FuncType) -> bool:
         """Whether the module has this private export (a constructor, ``_start``, ...), which must be a function of the type."""
         export = self.info.private.get(name)

@@ -7,8 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wasmtime
 
@@ -121,7 +120,7 @@ class GuestThread:
         assert isinstance(self._body, GuestEntry)
         module = self._body.module
         self._native = _native.NativeThread(group.native, self._body.arguments(self.tid), self._ended)
-        self._native.start(module.native, module.outline.position(self._body.name))
+        self._native.start(module.native, self._body.export)
 
     def withdraw(self, group: InstanceGroup | None) -> None:
         """Note that the thread could not be started, or that who started it was interrupted: then it may run all the same.
@@ -209,12 +208,11 @@ class GuestThread:
                 raise self._table.linker.context.shared.aborted()
 
 
-@dataclass(frozen=True)
-class GuestEntry:
-    """Where a thread begins that the guest has started: an exported function, and its arguments, given the thread's number."""
+class GuestEntry(NamedTuple):
+    """Where a thread begins that the guest has started: the number of an export, and its arguments, given the thread's number."""
 
     module: LoadedModule
-    name: str
+    export: int
     arguments: Callable[[int], tuple[int, ...]]
 
 

@@ -45,18 +45,18 @@ class WasixThreads(HostFunctions):
         linker = self.linker
         memory, threads, main = linker.memory, linker.threads, linker.main
         try:
-            memory.check(start, _START_SIZE)
             memory.check(out, 4)  # now: else there would be a thread that nobody knows
-            stack_top = int.from_bytes(memory.read(start, 4), "little")
+            stack_top = int.from_bytes(memory.read(start, _START_SIZE)[:4], "little")
         except MemoryAccessError:
             return Errno.MEMVIOLATION
-        if main is None or not main.lifecycle_function(_ENTRY, _ENTRY_TYPE):
+        entry = main.entry(_ENTRY, _ENTRY_TYPE) if main is not None else None
+        if main is None or entry is None:
             return Errno.NOTCAPABLE
         if threads is None:
             return Errno.NOTSUP
         try:
             # wasi_thread_start sets the stack up from the structure; libraries that initialise thread-local data need it before.
-            thread = threads.start(GuestEntry(main, _ENTRY, lambda tid: (tid, start)), wants_stack=False, stack_top=stack_top)
+            thread = threads.start(GuestEntry(main, entry, lambda tid: (tid, start)), wants_stack=False, stack_top=stack_top)
         except (SynchronizationAborted, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:

@@ -98,10 +98,15 @@ class LinkerShared(Generic[S, Op]):
         Needs the write lock, and for all but the first group the topology token.
         """
         self._check_guard(guard)
-        if self.num_groups and not (topology and topology.belongs_to(self._native)):
+        if (
+            (topology is None or guard.topology is not topology)
+            and self.num_groups
+            and not (topology and topology.belongs_to(self._native))
+        ):
             raise InternalError("a group subscribes without the topology token")
         group_state = InstanceGroupState(self._native, self.log, replay)
-        logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
         return group_state
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
@@ -110,7 +115,8 @@ class LinkerShared(Generic[S, Op]):
         group_state.member.die()
         group_state.member.free()
         self.log.forget(self._native.applied_by_all)  # a group that is alone leads nobody, and would keep it for ever
-        logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
 
     def assert_exactly_one_dl_bus_subscriber(self) -> None:
         """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
@@ -177,15 +183,9 @@ class LinkerShared(Generic[S, Op]):
 
     def write_linker_state_with_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the topology token, then the lock for writing. Blocks, cooperatively. Returns both; release the guard first."""
-        member = group_state.member
-        try:
-            number = member.try_exclusive()
-            if number:  # nobody was in the way
-                topology = TopologyToken(self._native, number)
-                return topology, WriteGuard(self._native, self._linker_state, topology)
-        except BaseException:  # an interrupt
-            member.abandon_exclusive()
-            raise
+        topology, guard = self._at_once(group_state)
+        if topology is not None and guard is not None:
+            return topology, guard
         topology = self.acquire_topology_token(group_state)
         try:
             guard = self._cooperatively(group_state, self.try_write_linker_state)
@@ -195,6 +195,24 @@ class LinkerShared(Generic[S, Op]):
             topology.release()
             raise
         return topology, guard
+
+    def prepare_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S] | None]:
+        """Take the topology token, and with it the lock for writing if nobody is in the way. Blocks, cooperatively, for the token."""
+        topology, guard = self._at_once(group_state)
+        return (topology, guard) if topology is not None else (self.acquire_topology_token(group_state), None)
+
+    def _at_once(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]] | tuple[None, None]:
+        """Take token and lock if nobody is in the way of either."""
+        member = group_state.member
+        try:
+            number = member.try_exclusive()
+            if not number:
+                return None, None
+            topology = TopologyToken(self._native, number)
+            return topology, WriteGuard(self._native, self._linker_state, topology)
+        except BaseException:  # an interrupt
+            member.abandon_exclusive()
+            raise
 
     # The rendezvous
 
