@@ -1,4 +1,6 @@
-#define _GNU_SOURCE
+#if !defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L /* O_NOFOLLOW, O_CLOEXEC */
+#endif
 #include "search.h"
 
 #include <errno.h>

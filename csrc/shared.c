@@ -2,6 +2,7 @@
  * of the token writes it). Everything else is atomic inside its primitive. */
 #include "shared.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -42,6 +43,11 @@ struct pl_shared {
     pl_trace *trace; /* most often NULL */
     pl_group *first;
     size_t count;
+    pthread_mutex_t ended_mutex; /* of the list, and that it is closed */
+    pl_ended *ended;
+    int ended_closed;
+    atomic_uint ended_count;
+    pl_event *endings;
 };
 
 static void wake_all(void *argument) {
@@ -68,8 +74,10 @@ pl_shared *pl_shared_new(void) {
     shared->barriers = pl_bus_new();
     shared->operations = pl_bus_new();
     shared->futex = shared->cancel ? pl_futex_new(shared->cancel) : NULL;
+    shared->endings = pl_event_new();
+    pthread_mutex_init(&shared->ended_mutex, NULL);
     if (!shared->event || !shared->news || !shared->rest || !shared->await || !shared->cancel || !shared->flag || !shared->lock ||
-        !shared->gate || !shared->barriers || !shared->operations || !shared->futex) {
+        !shared->gate || !shared->barriers || !shared->operations || !shared->futex || !shared->endings) {
         pl_shared_free(shared);
         return NULL;
     }
@@ -82,6 +90,8 @@ void pl_shared_free(pl_shared *shared) {
         return;
     }
     pl_trace_free(shared->trace);
+    pthread_mutex_destroy(&shared->ended_mutex);
+    pl_event_free(shared->endings);
     pl_futex_free(shared->futex);
     pl_bus_free(shared->operations);
     pl_bus_free(shared->barriers);
@@ -94,6 +104,60 @@ void pl_shared_free(pl_shared *shared) {
     pl_event_free(shared->news);
     pl_event_free(shared->event);
     free(shared);
+}
+
+pl_shared *pl_shared_keep(pl_shared *shared) {
+    atomic_fetch_add(&shared->owners, 1);
+    return shared;
+}
+
+int pl_shared_leave_ended(pl_shared *shared, pl_ended *ended) {
+    pthread_mutex_lock(&shared->ended_mutex);
+    int left = !shared->ended_closed && atomic_load(&shared->ended_count) < PL_ENDED_MOST;
+    if (left) {
+        ended->next = shared->ended;
+        shared->ended = ended;
+        atomic_fetch_add(&shared->ended_count, 1);
+    }
+    pthread_mutex_unlock(&shared->ended_mutex);
+    if (left) {
+        pl_event_notify(shared->endings);
+    }
+    return left;
+}
+
+uintptr_t pl_shared_next_ended(pl_shared *shared) {
+    pthread_mutex_lock(&shared->ended_mutex);
+    pl_ended *ended = shared->ended;
+    uintptr_t handle = 0;
+    if (ended != NULL) {
+        handle = ended->handle;
+        shared->ended = ended->next;
+        atomic_fetch_sub(&shared->ended_count, 1);
+    }
+    pthread_mutex_unlock(&shared->ended_mutex);
+    return handle;
+}
+
+uint32_t pl_shared_ended(const pl_shared *shared) {
+    return atomic_load(&shared->ended_count);
+}
+
+void pl_shared_close_ended(pl_shared *shared) {
+    pthread_mutex_lock(&shared->ended_mutex);
+    shared->ended_closed = 1;
+    pthread_mutex_unlock(&shared->ended_mutex);
+}
+
+void pl_shared_tell_ended(pl_shared *shared) {
+    pl_event_notify(shared->endings);
+}
+
+void pl_shared_await_ended(pl_shared *shared, int64_t timeout) {
+    uint32_t key = pl_event_prepare(shared->endings);
+    if (pl_shared_ended(shared) == 0) {
+        pl_event_wait(shared->endings, key, pl_deadline(timeout));
+    }
 }
 
 void pl_shared_set_trace(pl_shared *shared, pl_trace *trace) {
@@ -187,11 +251,10 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     group->replay = replay;
     group->replay_handle = handle;
     group->check = check;
-    group->shared = shared;
+    group->shared = pl_shared_keep(shared);
     group->next = shared->first;
     shared->first = group;
     shared->count++;
-    atomic_fetch_add(&shared->owners, 1);
     if (!group->safepoint || !group->barriers || !group->operations || !group->nudge) {
         pl_group_free(group);
         return NULL;

@@ -92,6 +92,29 @@ pl_futex *pl_shared_futex(pl_shared *shared);
 void pl_shared_changed(pl_shared *shared);
 uint64_t pl_shared_changes(const pl_shared *shared);
 
+/* Threads that have ended by themselves, and whose groups are dead but still there: whoever changes the topology next takes them out, so that
+ * the thread itself needs neither the lock nor Python. There is room for PL_ENDED_MOST of them. Any thread, at any time; a mutex of its own, under
+ * which nothing is waited for. */
+enum { PL_ENDED_MOST = 16 };
+typedef struct pl_ended {
+    struct pl_ended *next;
+    uintptr_t handle; /* of the thread */
+} pl_ended;
+/* Keeps one more owner of `shared`: pl_shared_free. */
+pl_shared *pl_shared_keep(pl_shared *shared);
+/* Leaves a thread there, whose record stays until pl_shared_next_ended has answered it. 0 if there is no room, or nobody looks any more. */
+int pl_shared_leave_ended(pl_shared *shared, pl_ended *ended);
+/* Takes one: its handle, or 0 if there is none. */
+uintptr_t pl_shared_next_ended(pl_shared *shared);
+/* How many there are. */
+uint32_t pl_shared_ended(const pl_shared *shared);
+/* Nobody will look any more: what is there may be taken still, but nothing is left there from now on. */
+void pl_shared_close_ended(pl_shared *shared);
+/* Wakes those who wait in pl_shared_await_ended. */
+void pl_shared_tell_ended(pl_shared *shared);
+/* Waits until there is one, or they were woken, or the timeout (nanoseconds) is over. Blocks. */
+void pl_shared_await_ended(pl_shared *shared, int64_t timeout);
+
 /* How often groups waited for each other so far. Relaxed: the parts are of about the same moment. */
 typedef struct pl_waits {
     uint64_t led;         /* rendezvous that were led */

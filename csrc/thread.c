@@ -1,9 +1,12 @@
 /* Discipline: a pl_thread belongs to its thread from pl_thread_start until `ended` has returned. */
-#define _GNU_SOURCE
+#if !defined(__APPLE__)
+#define _XOPEN_SOURCE 700 /* sigaltstack */
+#endif
 #include "thread.h"
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 static _Thread_local pl_group *own_group;
 
@@ -24,14 +27,29 @@ uintptr_t pl_handle_of_thread(void) {
  * start: three system calls, the last of which interrupts the other processors. */
 enum { SIGNAL_STACK = 256 << 10 };
 
+/* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it out itself. */
+static int leave(pl_thread *thread, pl_group *group) {
+    pl_shared *shared = pl_shared_keep(pl_group_shared(group)); /* the program may end as soon as the thread is over */
+    own_group = NULL;
+    pl_safepoint_die(pl_group_safepoint(group));
+    atomic_store((_Atomic uint32_t *)thread->over, 1);
+    pl_futex_wake(pl_shared_futex(shared), thread->key, UINT32_MAX);
+    int left = pl_shared_leave_ended(shared, &thread->ending);
+    pl_shared_free(shared);
+    return left;
+}
+
 static void *run(void *argument) {
     pl_thread *thread = argument;
     char signal_stack[SIGNAL_STACK]; /* no page of it is touched unless there is a trap */
     stack_t own = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
     sigaltstack(&own, NULL); /* if that fails wasmtime makes one, as ever */
-    own_group = pl_instances_group(thread->instances);
+    pl_group *group = pl_instances_group(thread->instances);
+    own_group = group;
     thread->status = pl_instances_call(thread->instances, &thread->func, thread->values, thread->count, &thread->failure);
-    thread->ended(thread->handle);
+    if (thread->status != PL_OK || !leave(thread, group)) {
+        thread->ended(thread->ending.handle);
+    }
     own.ss_flags = SS_DISABLE;
     sigaltstack(&own, NULL);
     return NULL;

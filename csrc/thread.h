@@ -1,11 +1,14 @@
 /* thread: an OS thread that runs one guest function in a group of its own.
  *
- * The thread is made here and not by Python, so that a thread the guest starts needs neither Python nor the GIL until it ends: the group is
- * ready (birth.h), the function is called, and `ended` is told what came of it, on the thread itself. A host function of Python's that the
- * guest calls there finds the group through pl_group_of_thread.
+ * The thread is made here and not by Python, so that a thread the guest starts needs neither Python nor the GIL: the group is ready (birth.h)
+ * and the function is called. A host function of Python's that the guest calls there finds the group through pl_group_of_thread.
  *
- * Life: a pl_thread stays where it is until `ended` has returned; nothing here touches it afterwards. The thread is detached: who wants to wait
- * for it waits for what `ended` does.
+ * If the function returns, the group is dead, `over` becomes 1, who waits for that is woken, and the record is left for whoever changes the
+ * topology next (pl_shared_leave_ended), in this order. If that has no room, or the function did not return, `ended` is told, on the thread
+ * itself.
+ *
+ * Life: a pl_thread stays where it is until pl_shared_next_ended has answered it, or `ended` has returned; nothing here touches it afterwards. The
+ * thread is detached: who wants to wait for it waits for one of the two.
  *
  * Blocking: pl_thread_start never.
  */
@@ -22,7 +25,9 @@ typedef struct pl_thread {
     pl_value values[PL_THREAD_VALUES]; /* its arguments, then its results */
     size_t count;
     pl_check ended;     /* gets `handle`; what it answers means nothing */
-    uintptr_t handle;
+    pl_ended ending;    /* its handle is the thread's */
+    uint32_t *over;     /* atomic; stays as long as this does */
+    uint64_t key;       /* what is woken then */
     int started;        /* there is a thread, or will be at once: who is interrupted in pl_thread_start looks here */
     int status;         /* enum pl_status, for `ended` */
     pl_failure failure; /* its receiver owns it */

@@ -589,6 +589,28 @@ class Shared:
         """How often that was."""
         return int(lib.pl_shared_changes(self.pointer))
 
+    @property
+    def ended(self) -> int:
+        """How many threads have ended by themselves and were not taken by :func:`next_ended`."""
+        return int(lib.pl_shared_ended(self.pointer))
+
+    def next_ended(self) -> NativeThread | None:
+        """Take one of them, or return None."""
+        handle = lib.pl_shared_next_ended(self.pointer)
+        return _threads.pop(handle) if handle else None
+
+    def close_ended(self) -> None:
+        """Have threads end as ``ended`` of :class:`NativeThread` from now on."""
+        lib.pl_shared_close_ended(self.pointer)
+
+    def tell_ended(self) -> None:
+        """Wake who waits in :meth:`await_ended`."""
+        lib.pl_shared_tell_ended(self.pointer)
+
+    def await_ended(self, timeout: float) -> None:
+        """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds. Blocks; signals are handled afterwards."""
+        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), lib.PL_SLICE))
+
     def set_trace(self, trace: Trace) -> None:
         """Have what groups do noted from now on, before there are any."""
         lib.pl_shared_set_trace(self.pointer, trace.pointer)
@@ -1767,34 +1789,47 @@ def give_birth(
 
 # Threads
 
-_threads: dict[int, tuple[Any, Callable[[Failure | None], None]]] = {}
-"""The threads that run, and who is told of their end, by handle."""
+_threads: dict[int, NativeThread] = {}
+"""The threads that run, or have ended by themselves and were not taken, by handle."""
 _thread_handles = itertools.count(1)
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
 def pl_python_ended(handle: int) -> int:
     """Tell whoever started the thread what came of it."""
-    thread, ended = _threads.pop(handle)
-    ended(_failure_of(thread.failure) if thread.status else None)
+    _threads.pop(handle).tell()
     return 0
 
 
 class NativeThread:
     """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
 
-    ``ended`` is called there at the end, with what went wrong or None; it must not raise.
+    If the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is woken, and the thread waits to be taken
+    by :meth:`Shared.next_ended`, whose caller takes the group out and calls ``left``. Where that cannot be, or it did not return, ``ended``
+    is called on the thread at the end, with what went wrong or None; it must not raise.
     """
 
-    __slots__ = ("_ended", "_record")
+    __slots__ = ("_ended", "_over", "_record", "left")
 
-    def __init__(self, instances: Instances, arguments: Sequence[int], ended: Callable[[Failure | None], None]) -> None:
+    def __init__(
+        self,
+        instances: Instances,
+        arguments: Sequence[int],
+        ended: Callable[[Failure | None], None],
+        left: Callable[[Any], None],
+        *,
+        over: Any,
+        key: int,
+    ) -> None:
         record = self._record = ffi.new("pl_thread *")
         self._ended = ended
+        self._over = record.over = over
+        self.left = left
+        record.key = key
         record.instances = instances.pointer
         record.count = max(len(arguments), 1)
         record.ended = lib.pl_python_ended
-        record.handle = next(_thread_handles)
+        record.ending.handle = next(_thread_handles)
         for index, argument in enumerate(arguments):
             record.values[index].i64 = argument
 
@@ -1803,10 +1838,14 @@ class NativeThread:
         """Whether there is a thread, or was: also after :meth:`start` was interrupted."""
         return bool(self._record.started)
 
+    def tell(self) -> None:
+        """Tell what came of the thread."""
+        self._ended(_failure_of(self._record.failure) if self._record.status else None)
+
     def start(self, library: Library, export: int) -> None:
         """Call an exported function on the thread. MemoryError if there can be no more threads."""
-        handle = self._record.handle
-        _threads[handle] = self._record, self._ended
+        handle = self._record.ending.handle
+        _threads[handle] = self
         try:
             result = lib.pl_thread_start(self._record, library.pointer, export)
         finally:

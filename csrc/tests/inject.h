@@ -7,7 +7,7 @@
 #define PL_INJECT_H
 
 #if !defined(__APPLE__)
-#define _POSIX_C_SOURCE 200809L /* before the first system header, as the core's own files do it */
+#define _XOPEN_SOURCE 700 /* which is _POSIX_C_SOURCE 200809L and more; before the first system header, as the core's own files do it */
 #endif
 
 #include <pthread.h>

@@ -257,7 +257,7 @@ static void test_lack_of_memory_is_told_and_leaves_nothing_behind(void) {
         atomic_store(&inject_memory, -1);
         pl_shared_free(made);
         if (made != NULL) {
-            CHECK(left == 13);
+            CHECK(left == 14);
             break;
         }
     }

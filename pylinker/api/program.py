@@ -410,6 +410,11 @@ class Program:
             self._process.close()
             self._write_trace()
 
+    def __del__(self) -> None:
+        linker: Linker | None = getattr(self, "_linker", None)
+        if linker is not None and linker.threads is not None:
+            linker.threads.orphan()
+
     def _write_trace(self) -> None:
         trace, self._trace = self._trace, None
         if trace is not None:

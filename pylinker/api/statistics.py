@@ -107,6 +107,8 @@ def snapshot(linker: Linker) -> Statistics:
     Of a program that has ended it takes no lock: nothing changes any more.
     """
     context = linker.context
+    if linker.threads is not None:
+        linker.threads.reap()
     with contextlib.nullcontext() if context.shared.cause else context.reading():
         state, group = linker.state, linker.group
         groups = [context.main_group, *[context.groups[number] for number in state.groups if number in context.groups]]

@@ -47,7 +47,9 @@ class Change:
         try:
             self.topology, self.guard = topology, guard
             context.changer = get_ident()
+            context.reap_ended(guard)
         except BaseException:  # an interrupt
+            context.changer = None
             guard.release_with(topology)
             raise
         return self
@@ -133,7 +135,8 @@ class LinkContext:
 
     ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
     that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
-    their own, by number; ``load_lock`` is :meth:`loading`'s.
+    their own, by number; ``load_lock`` is :meth:`loading`'s; ``reap``
+    answers what takes out the groups of threads that have ended by themselves, under the write lock.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
@@ -146,6 +149,7 @@ class LinkContext:
         self.turn = _native.Turn()
         self.load_lock = _native.Turn()
         self._main_group: InstanceGroup | None = None
+        self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: None
         self.groups: dict[int, InstanceGroup] = {}
 
     @property
@@ -194,6 +198,11 @@ class LinkContext:
         if self.changer == get_ident() or group.state.member.is_replaying:
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
         return group
+
+    def reap_ended(self, guard: WriteGuard[LinkerState]) -> None:
+        """Take out the groups of threads that have ended by themselves: whoever gets the lock for a change does so first."""
+        if self.shared.ended and (reap := self.reap()) is not None:
+            reap(guard)
 
     def check_not_given_up(self) -> None:
         """Raise SynchronizationAborted if the linker was given up."""

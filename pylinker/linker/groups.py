@@ -95,6 +95,8 @@ class Groups:
         group = self._context.check_not_instantiating()
         topology, guard = self._context.shared.prepare_topology(group.state)
         try:
+            if guard is not None:
+                self._context.reap_ended(guard)
             return PreparedInstanceGroup(topology, guard, wants_stack=wants_stack, stack_top=stack_top)
         except BaseException:  # an interrupt
             if guard is not None:
@@ -112,6 +114,7 @@ class Groups:
         try:
             if guard is None:
                 topology, guard = self._context.shared.write_linker_state_blocking_holding_topology(topology)
+                self._context.reap_ended(guard)
             group = self._create(guard, topology, wants_stack=prepared.wants_stack, stack_top=prepared.stack_top)
         except BaseException as error:
             if guard is not None:
@@ -184,24 +187,34 @@ class Groups:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
         self._context.groups.pop(group.state.number, None)
         group.state.member.die()
-        group.close_bounds()
         shared = self._context.shared
         if shared.cause:
+            group.close_bounds()
             return  # the whole linker goes; a dead member is waited for by nobody
         try:
             topology, guard = shared.write_linker_state_with_topology(group.state)
         except LinkError:
             return  # cancelled meanwhile
         try:
-            self._state.groups.remove(group.state.number)
-            self._clear(guard, group.state, group.stack)
-            if group.dl_error_address:
-                self._state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
+            self.take_out(group, guard)
         except BaseException as error:
             guard.__exit__(type(error), error, None)
             topology.release()
             raise
         guard.release_with(topology)
+
+    def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
+        """Take a dead group out of the program. Needs the write lock, unless the program has ended: then there is little to do."""
+        state, number = self._state, group.state.number
+        self._context.groups.pop(number, None)
+        self._context.tids.pop(number, None)
+        group.close_bounds()
+        if guard is None:
+            return
+        state.groups.remove(number)
+        self._clear(guard, group.state, group.stack)
+        if group.dl_error_address:
+            state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
 
     def _clear(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], stack: tuple[int, int]) -> None:
         self._context.shared.unsubscribe(guard, part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from pylinker.linker.operation import ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
+    from pylinker.sync import WriteGuard
 
 __all__ = ["Linker"]
 
@@ -137,6 +139,8 @@ class Linker:
         self.bind_now = bind_now
         self.stack_size = align_up(stack_size, 16)
         self.threads = ThreadTable(self, limit=limits.threads, name=name) if threads else None
+        if self.threads is not None:
+            self.context.reap = weakref.WeakMethod(self.threads.reap_under)
         self._cache = cache
         guest_calls = GuestCalls(self)
         self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
@@ -209,6 +213,10 @@ class Linker:
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
         self._groups.shutdown(group)
+
+    def take_group_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
+        """Take a dead group out of the program, for whoever has the write lock; None: the program has ended."""
+        self._groups.take_out(group, guard)
 
     def note_thread(self, group: InstanceGroup, tid: int) -> None:
         """Note the number that the guest has for a group's thread, which is about to begin."""

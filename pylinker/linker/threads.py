@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
+    from pylinker.linker.state import LinkerState
+    from pylinker.sync import WriteGuard
 
 __all__ = ["GuestThread", "ThreadTable"]
 
@@ -30,6 +33,9 @@ _LAST_TID = (1 << 29) - 1
 
 _KEYS = 1 << 63
 """What a group that waits for the end of a thread waits on is this and the thread's number: no guest's address."""
+
+_SLICE = 0.05
+"""Seconds between two looks whether a thread has ended, should nobody tell."""
 
 _PATIENCE = 5.0
 """Seconds to wait for a thread that the guest has put where nothing reaches it (``memory.atomic.wait32``)."""
@@ -47,8 +53,7 @@ class GuestThread:
         self._body = body
         self._result: Any = None
         self._failure: BaseException | None = None
-        self._running = threading.Lock()  # until the thread has ended
-        self._running.acquire()
+        self._gone = False  # nothing is left of it: its group is taken out
         self._group: InstanceGroup | None = None
         self._ended_cell = _native.new_cell()
         self._native: _native.NativeThread | None = None
@@ -56,7 +61,10 @@ class GuestThread:
         self._may_not_begin = False  # under the table's lock
         self.tid = tid
         self.thread: threading.Thread | None = None
+        self._running: threading.Lock | None = None  # of a thread of Python's, until it has ended
         if not isinstance(body, GuestEntry):
+            self._running = threading.Lock()
+            self._running.acquire()
             self.thread = threading.Thread(target=self._run, args=(body,), name=f"{name}-{tid}", daemon=True)
 
     def __repr__(self) -> str:
@@ -102,12 +110,19 @@ class GuestThread:
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait until the thread has ended; False after ``timeout`` seconds."""
-        if not self.is_alive:
+        if self._gone:
             return True
+        if self._running is None:
+            return self._table.await_end_of(self, timeout)
         if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))):
             return False
         self._running.release()  # for others who wait
         return True
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is left of the thread: its group is taken out of the program."""
+        return self._gone
 
     def begin(self, group: InstanceGroup) -> None:
         """Start the OS thread, in this group. RuntimeError or MemoryError if there can be no more threads."""
@@ -119,7 +134,8 @@ class GuestThread:
             return
         assert isinstance(self._body, GuestEntry)
         module = self._body.module
-        self._native = _native.NativeThread(group.native, self._body.arguments(self.tid), self._ended)
+        arguments = self._body.arguments(self.tid)
+        self._native = _native.NativeThread(group.native, arguments, self._ended, self._left, over=self._ended_cell, key=_KEYS + self.tid)
         self._native.start(module.native, self._body.export)
 
     def withdraw(self, group: InstanceGroup | None) -> None:
@@ -137,7 +153,6 @@ class GuestThread:
 
     def _leave(self, group: InstanceGroup) -> None:
         self._table.detach(self)
-        self._table.linker.context.tids.pop(group.state.number, None)
         self._table.linker.shutdown_instance_group(group)
 
     def _run(self, body: Callable[[InstanceGroup], Any]) -> None:
@@ -167,6 +182,16 @@ class GuestThread:
 
         self._finish(call, group)
 
+    def _left(self, guard: WriteGuard[LinkerState] | None) -> None:
+        """Hear, under the write lock or when the program has ended (None), that the thread's function has returned. Its group is dead."""
+        group = self._group
+        assert group is not None
+        try:
+            self._table.detach(self)
+            self._table.linker.take_group_out(group, guard)
+        finally:
+            self._end()
+
     def _finish(self, call: Callable[[], Any], group: InstanceGroup) -> None:
         """Note what ``call`` comes to, end the program if that is its end, and leave it."""
         try:
@@ -191,10 +216,15 @@ class GuestThread:
             self._end()
 
     def _end(self) -> None:
+        shared = self._table.linker.context.shared
         self._table.forget(self)
-        self._ended_cell[0] = 1
-        self._running.release()
-        self._table.linker.context.shared.wake(_KEYS + self.tid)
+        self._gone = True
+        if self._running is not None:
+            self._running.release()
+        if not self._ended_cell[0]:
+            self._ended_cell[0] = 1
+            shared.wake(_KEYS + self.tid)
+        shared.tell_ended()
 
     def await_end(self, group: InstanceGroup) -> None:
         """Wait for the thread to end, whatever its result, as ``group``, which is parked; signals of the guest's reach it.
@@ -245,7 +275,7 @@ class ThreadTable:
         self._alive: dict[int, GuestThread] = {}
 
     def __len__(self) -> int:
-        return len(self._alive)
+        return sum(thread.is_alive for thread in list(self._alive.values()))
 
     def reserve(self, last: int) -> None:
         """Give no thread a number up to ``last``."""
@@ -261,6 +291,8 @@ class ThreadTable:
         ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively, for the linker. Raises LimitError, or
         what kept the group from being created; nothing is left then.
         """
+        if len(self._alive) >= self._limit:
+            self.reap()
         with self.lock:
             if len(self._alive) >= self._limit:
                 raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached")
@@ -281,6 +313,45 @@ class ThreadTable:
             thread.withdraw(group)
             raise
         return thread
+
+    def reap(self) -> None:
+        """Take out the groups of threads that have ended by themselves. Blocks, cooperatively, for the linker if there are any."""
+        context, shared = self.linker.context, self.linker.context.shared
+        if not shared.ended or not context.may_call_linker:
+            return
+        if not shared.cause:
+            with contextlib.suppress(SynchronizationAborted):  # the program ends
+                topology, guard = shared.write_linker_state_with_topology(context.group.state)
+                try:
+                    self.reap_under(guard)
+                finally:
+                    guard.release_with(topology)
+                return
+        self.reap_under(None)
+
+    def reap_under(self, guard: WriteGuard[LinkerState] | None) -> None:
+        """Do the same for a caller that has the write lock, or for whom the program has ended (None)."""
+        while (ended := self.linker.context.shared.next_ended()) is not None:
+            ended.left(guard)
+
+    def orphan(self) -> None:
+        """Note that nobody has the program any more: what keeps it alive are threads, until they end. Never blocks."""
+        shared = self.linker.context.shared
+        shared.close_ended()
+        while shared.next_ended() is not None:
+            pass
+
+    def await_end_of(self, thread: GuestThread, timeout: float | None) -> bool:
+        """Wait until nothing is left of a thread of the core's; False after ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self.reap()
+            if thread.is_gone:
+                return True
+            left = _SLICE if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self.linker.context.shared.await_ended(left)
 
     def forget(self, thread: GuestThread) -> None:
         """Take a thread out of the table."""

@@ -338,6 +338,27 @@ class LinkerShared(Generic[S, Op]):
 
     # The end
 
+    @property
+    def ended(self) -> int:
+        """How many threads have ended by themselves, with their groups still there: see :meth:`next_ended`."""
+        return self._native.ended
+
+    def next_ended(self) -> _native.NativeThread | None:
+        """Take one of them, or return None; its ``left`` is to be called, by the caller who has the write lock. Never blocks."""
+        return self._native.next_ended()
+
+    def close_ended(self) -> None:
+        """Have threads take their groups out themselves from now on."""
+        self._native.close_ended()
+
+    def tell_ended(self) -> None:
+        """Wake who waits in :meth:`await_ended`."""
+        self._native.tell_ended()
+
+    def await_ended(self, timeout: float) -> None:
+        """Wait for a thread to end by itself, for :meth:`tell_ended`, or a moment, ``timeout`` seconds at most. Blocks."""
+        self._native.await_ended(timeout)
+
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
         if reason is not None and self._native.reason is None and self._native.cause in (0, cause):
