@@ -64,6 +64,8 @@ class TestRatios:
             (Target("bare", at_most=1.5), 1.6, False, "at most 1.5x bare: 1.6x, missed"),
             (Target("bare", at_least=3), 0.25, True, "at least 3x as fast as bare: 4x, reached"),
             (Target("bare", at_least=3), 0.5, False, "at least 3x as fast as bare: 2x, missed"),
+            (Target("bare", at_least=3), 0.0, True, "at least 3x as fast as bare: infx, reached"),
+            (Target("bare", at_most=1), 0.0, True, "at most 1x bare: 0x, reached"),
             (Target("the_other", at_most=2), 1.0, True, "at most 2x the_other: 1x, reached"),
             (Target("wasmtime-py", at_most=2), 1.0, None, "at most 2x wasmtime-py: not measured"),
         ],
@@ -112,7 +114,8 @@ class TestWords:
         assert table.amount(value, "B") == text
 
     @pytest.mark.parametrize(
-        ("ratio", "words"), [(0.3125, "3.2x faster"), (1.4, "1.4x slower"), (1.001, "the same"), (0.0001, "10000x faster")]
+        ("ratio", "words"),
+        [(0.3125, "3.2x faster"), (1.4, "1.4x slower"), (1.001, "the same"), (0.0001, "10000x faster"), (0.0, "nothing to be seen")],
     )
     def test_ratio(self, ratio: float, words: str) -> None:
         assert table.ratio_words(ratio, "s") == words

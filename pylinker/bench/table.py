@@ -48,6 +48,8 @@ def ratio_words(ratio: float, unit: str) -> str:
     """Return a time, or size, over the baseline's in words."""
     if abs(ratio - 1) < SAME:
         return "the same"
+    if ratio <= 0:
+        return "nothing to be seen"  # a difference of two times may be none
     better, worse = FASTER[unit]
     return f"{digits(1 / ratio)}x {better}" if ratio < 1 else f"{digits(ratio)}x {worse}"
 
