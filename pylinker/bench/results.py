@@ -61,9 +61,7 @@ class Target:
 
     def value(self, mine: float, other: float) -> float:
         """Return the number that the target is about, from two times."""
-        if self.at_least is None:
-            return mine / other
-        return other / mine if mine > 0 else math.inf
+        return mine / other if self.at_least is None else other / mine
 
     def reached(self, mine: float, other: float) -> bool:
         """Return whether the times are as they should be."""
