@@ -394,3 +394,4 @@ class ThreadTable:
                 if not thread.stopped(max(0.0, deadline - time.monotonic())):
                     logger.warning("%r does not stop: it waits in guest code; it is left behind", thread)
                     self.forget(thread)
+        self.orphan()  # whoever was left behind and ends after all
