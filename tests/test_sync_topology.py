@@ -7,6 +7,7 @@ import pytest
 from pylinker import _native
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import LinkerShared
+from pylinker.sync import shared as sync_shared
 from sync_world import DEADLINE, Group, World, at_each_pause, wait_for, wait_until
 
 
@@ -30,6 +31,11 @@ def published_behind_the_back_of(world, group):
     """Have another group lead while ``group`` is parked."""
     world.lead(world.new_group(), "open a")
     assert group.replayed == []
+
+
+def interrupted(*_arguments):
+    """What a call comes to when Ctrl-C reaches it."""
+    raise KeyboardInterrupt
 
 
 # The token
@@ -305,6 +311,40 @@ def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordin
         topology, _guard = world.shared.write_linker_state_with_topology(group_state)
     assert len(pauses) == 3
     assert touched == [topology.number]
+
+
+@pytest.mark.parametrize("name", ["TopologyToken", "WriteGuard"])
+def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, group_state, monkeypatch, name):
+    other = world.new_group()
+    with monkeypatch.context() as patch:
+        patch.setattr(sync_shared, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            world.shared.write_linker_state_with_topology(group_state)
+    assert (world.native.token, world.native.readers) == (0, 0)
+    topology, guard = world.shared.write_linker_state_with_topology(group_state)
+    with monkeypatch.context() as patch:  # what others have is not given back
+        patch.setattr(_native.Member, "try_exclusive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            world.run(world.shared.write_linker_state_with_topology, other.state)
+    assert (world.native.token, world.native.readers) == (topology.number, -1)
+    guard.release_with(topology)
+
+
+def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(world, coordinator, monkeypatch):
+    topology = coordinator.try_acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(sync_shared, "WriteGuard", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            world.shared.write_linker_state_blocking_holding_topology(topology)
+    assert (topology.guards, world.native.readers) == (0, 0)
+    reader = world.shared.try_read_linker_state()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.native, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            world.shared.write_linker_state_blocking_holding_topology(topology)
+    assert world.native.readers == 1
+    reader.release()
+    topology.release()
 
 
 def test_with_topology_has_replayed_everything_before_it_returns(world, group_state):

@@ -48,9 +48,10 @@ class Change:
             self.topology, self.guard = topology, guard
             context.changer = get_ident()
             context.reap_ended(guard)
-        except BaseException:  # an interrupt
+        except BaseException as error:  # an interrupt, most likely
             context.changer = None
-            guard.release_with(topology)
+            guard.__exit__(type(error), error, None)
+            topology.release()
             raise
         return self
 

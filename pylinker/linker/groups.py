@@ -98,9 +98,9 @@ class Groups:
             if guard is not None:
                 self._context.reap_ended(guard)
             return PreparedInstanceGroup(topology, guard, wants_stack=wants_stack, stack_top=stack_top)
-        except BaseException:  # an interrupt
+        except BaseException as error:  # an interrupt, most likely
             if guard is not None:
-                guard.release()
+                guard.__exit__(type(error), error, None)
             topology.release()
             raise
 
@@ -197,6 +197,7 @@ class Groups:
             return  # cancelled meanwhile
         try:
             self.take_out(group, guard)
+            self._context.reap_ended(guard)
         except BaseException as error:
             guard.__exit__(type(error), error, None)
             topology.release()

@@ -324,8 +324,11 @@ class ThreadTable:
                 topology, guard = shared.write_linker_state_with_topology(context.group.state)
                 try:
                     self.reap_under(guard)
-                finally:
-                    guard.release_with(topology)
+                except BaseException as error:
+                    guard.__exit__(type(error), error, None)
+                    topology.release()
+                    raise
+                guard.release_with(topology)
                 return
         self.reap_under(None)
 
@@ -346,7 +349,7 @@ class ThreadTable:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self.reap()
-            if thread.is_gone:
+            if thread.is_gone or not (thread.is_alive or self.linker.context.may_call_linker):  # within a load nothing is taken out
                 return True
             left = _SLICE if deadline is None else deadline - time.monotonic()
             if left <= 0:

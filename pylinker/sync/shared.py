@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from pylinker import _native
-from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
+from pylinker.errors import InternalError, LinkError, RendezvousTimeout, SynchronizationAborted
 from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
@@ -413,9 +413,20 @@ class LinkerShared(Generic[S, Op]):
         self.log.forget(self._native.applied_by_all)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
-        if self._native.cause or not self._acquired(self._native.write(None)):
-            raise self.aborted()
-        return WriteGuard(self._native, self._linker_state, topology)
+        guards = topology.guards if topology is not None else 0
+        try:
+            if self._native.cause or not self._acquired(self._native.write(None)):
+                raise self.aborted()
+            return WriteGuard(self._native, self._linker_state, topology)
+        except LinkError:
+            raise
+        except (
+            BaseException
+        ):  # an interrupt, before or after the lock was taken; nobody takes it for writing without the token, and that is here
+            if topology is not None and self._native.readers == -1:
+                topology.guards = guards
+                self._native.release_write()
+            raise
 
     def _check_topology(self, topology: TopologyToken) -> None:
         if not topology.belongs_to(self._native):
