@@ -206,6 +206,18 @@ def test_the_file_that_was_found_is_the_one_that_is_read(tree):
     assert located.file.read(100) == b"found"
 
 
+def test_what_is_kept_of_searches_is_bounded(tree):
+    """However many a guest thinks of, and however long they are."""
+    put(tree / "data")
+    found = Locator(guest_dirs={"/": str(tree)})
+    for number in range(200):
+        assert found.find("libx.so", search=[f"/{number}", "/data"]).path == str(tree / "data" / "libx.so")
+    assert 0 < len(found._searches) <= 64
+    found._searches.clear()
+    assert found.find("libx.so", search=[*[""] * 3000, "/data"]).path == str(tree / "data" / "libx.so")
+    assert not found._searches
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files there")
 def test_a_file_closes_itself(tree):
     put(tree / "data")

@@ -33,6 +33,7 @@ _NAME_MAX = 255
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+").fullmatch
 _KNOWN_SEARCHES = 64
+_KNOWN_PLACES = 64
 _NOT_OPENED = "not in a directory that was opened for the guest"
 _NO_NAMES = frozenset({"", ".", ".."})
 _PROBLEMS = {errno.ENOENT: "no such file", _native.SEARCH_DIRECTORY: "is a directory", _native.SEARCH_SPECIAL: "is not a regular file"}
@@ -167,9 +168,10 @@ class Locator:
         known = self._searches.get(key)
         if known is None:
             known = _Search(list(self._new_places(guest_path, runtime_path, origin)), self._real)
-            if len(self._searches) >= _KNOWN_SEARCHES:  # a guest may ask for as many as it likes
-                self._searches.clear()
-            self._searches[key] = known
+            if len(known.places) <= _KNOWN_PLACES:  # a guest may ask for as many searches as it likes, and for long ones
+                if len(self._searches) >= _KNOWN_SEARCHES:
+                    self._searches.clear()
+                self._searches[key] = known
         return known
 
     def _new_places(self, guest_path: Sequence[str], runtime_path: Sequence[str], origin: str | None) -> Iterator[_Place]:
