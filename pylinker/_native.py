@@ -834,6 +834,7 @@ class Member:
         if pointer != ffi.NULL:
             _members.pop(self.handle, None)
             lib.pl_group_free(pointer)
+            self._instances = self._describe = self._hear = self._follower = None  # which lead back here
 
     def __del__(self) -> None:
         if hasattr(self, "_last_applied"):

@@ -111,6 +111,28 @@ def test_no_thread_of_the_core_is_kept(guest: Guest) -> None:
     assert len(_native._threads) == kept
 
 
+def test_what_is_taken_out_is_freed_at_once(guest: Guest) -> None:
+    groups = linker_of(guest).context.groups
+    gc.disable()
+    try:
+        assert guest.main.start_threads(0, 3, YIELD, 0) == 3
+        guest.until("running", 3)
+        kept: list[weakref.ref[object]] = []
+        for group in groups.values():
+            kept += [weakref.ref(group), weakref.ref(group.native), weakref.ref(group.state.member)]
+        del group
+        assert len(kept) == 9
+        assert guest.main.finish(3) == 3
+        until = time.monotonic() + DEADLINE
+        while linker_of(guest).context.shared.ended < 3:
+            assert time.monotonic() < until
+            linker_of(guest).context.shared._native.await_ended(0.01)
+        guest.program.statistics()
+        assert [each() for each in kept] == [None] * 9
+    finally:
+        gc.enable()
+
+
 def test_closing_the_program_takes_them_out(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
     kept = len(_native._threads)
     with Guest(scenario("threads")) as guest:

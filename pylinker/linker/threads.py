@@ -145,7 +145,7 @@ class GuestThread:
         """
         with self._table.lock:
             self._may_not_begin = True
-            runs = self._has_group or (self._native is not None and self._native.started)
+            runs = self._gone or self._has_group or (self._native is not None and self._native.started)
         if not runs:
             if group is not None:
                 self._leave(group)
@@ -219,6 +219,7 @@ class GuestThread:
         shared = self._table.linker.context.shared
         self._table.forget(self)
         self._gone = True
+        self._native = None  # which leads back here
         if self._running is not None:
             self._running.release()
         if not self._ended_cell[0]:
