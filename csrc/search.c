@@ -12,7 +12,11 @@
 
 /* The problem with the parts of a path between `known` and its last slash, 0 if there is none. `path` is as before then. */
 static int32_t look_at_parents(char *path, size_t known) {
-    for (char *slash = strchr(path + known + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+    char *from = path + known;
+    if (*from == '/') {
+        from++; /* the end of what is known; nothing follows where all of the path is */
+    }
+    for (char *slash = strchr(from, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         struct stat status;
         *slash = '\0';
         int failed = lstat(path, &status);

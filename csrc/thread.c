@@ -23,8 +23,8 @@ uintptr_t pl_handle_of_thread(void) {
     return group == NULL ? 0 : pl_group_handle(group);
 }
 
-/* Where wasmtime handles traps. It makes one for each thread that has none of this size or more, which takes longer than the rest of a thread's
- * start: three system calls, the last of which interrupts the other processors. */
+/* Where wasmtime handles traps. It makes one for each thread that has none of this size or more, and takes it back at the end: three system
+ * calls. */
 enum { SIGNAL_STACK = 256 << 10 };
 
 /* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it out itself. */

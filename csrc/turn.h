@@ -1,6 +1,8 @@
 /* turn: threads that are none of the guest's take turns with the main group.
  *
- * The load lock of a program is one, too. A lock that its holder may take again, as often as it gives it back. Taking it uncontended is one compare-and-swap, giving it back one
+ * The load lock of a program is one, too.
+ *
+ * A lock that its holder may take again, as often as it gives it back. Taking it uncontended is one compare-and-swap, giving it back one
  * store and one load: it is on the path of every call from Python.
  *
  * Protocol: `owner` is 0 or the holder's identity. Memory order: SeqCst. A waiter announces itself and then looks at `owner`; who gives back

@@ -75,6 +75,10 @@ static void test_the_first_that_has_it(void) {
     CHECK(pl_search(places, 3, "none", 4, problems, &file) == 3 && file.handle == -1);
     CHECK(problems[0] == ENOENT && problems[1] == ENOENT && problems[2] == ENOENT);
     CHECK(pl_search(places, 0, "lib", 3, problems, &file) == 0);
+    pl_place whole = place("b/deep/lib"); /* all of it is known, and no name follows */
+    whole.known = whole.length;
+    CHECK(pl_search(&whole, 1, "", 0, problems, &file) == 0 && problems[0] == 0 && file.size == 6);
+    pl_file_close(&file);
     tear_down();
 }
 
