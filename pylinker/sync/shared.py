@@ -420,9 +420,8 @@ class LinkerShared(Generic[S, Op]):
             return WriteGuard(self._native, self._linker_state, topology)
         except LinkError:
             raise
-        except (
-            BaseException
-        ):  # an interrupt, before or after the lock was taken; nobody takes it for writing without the token, and that is here
+        except BaseException:
+            # An interrupt, before or after the lock was taken; nobody takes it for writing without the token, and that is here.
             if topology is not None and self._native.readers == -1:
                 topology.guards = guards
                 self._native.release_write()
