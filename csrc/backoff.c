@@ -4,6 +4,8 @@
 
 #include "backoff.h"
 
+#include "hot.h"
+
 #include <sched.h>
 #include <time.h>
 
@@ -22,21 +24,13 @@ int64_t pl_backoff_kind(uint32_t pauses) {
     return sleep < PL_BACKOFF_CAP ? sleep : PL_BACKOFF_CAP;
 }
 
-static void spin(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 void pl_backoff_pause(pl_backoff *backoff) {
     int64_t kind = pl_backoff_kind(backoff->pauses);
     if (backoff->pauses != UINT32_MAX) {
         backoff->pauses++;
     }
     if (kind == 0) {
-        spin();
+        pl_pause();
     } else if (kind < 0) {
         sched_yield();
     } else {

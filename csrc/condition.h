@@ -25,23 +25,25 @@ static inline void pl_condition_init(pthread_cond_t *condition) {
 #endif
 }
 
+/* When a sleep ends that may last until `deadline`; `now` is what pl_now has just said. */
+static inline struct timespec pl_condition_time(int64_t now, int64_t deadline) {
+    if (deadline - now > PL_LONGEST_SLEEP) {
+        deadline = now + PL_LONGEST_SLEEP;
+    }
+    return (struct timespec){.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+}
+
 /* Sleeps until it is signalled, or until `deadline` (negative: none); `now` is what pl_now has just said. May return early, for nothing. */
 static inline void pl_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t now, int64_t deadline) {
-    struct timespec time;
     if (deadline < 0) {
         pthread_cond_wait(condition, mutex);
         return;
     }
-    if (deadline - now > PL_LONGEST_SLEEP) {
-        deadline = now + PL_LONGEST_SLEEP;
-    }
 #if defined(__APPLE__)
-    time.tv_sec = (deadline - now) / 1000000000;
-    time.tv_nsec = (deadline - now) % 1000000000;
+    struct timespec time = pl_condition_time(0, deadline - now);
     pthread_cond_timedwait_relative_np(condition, mutex, &time);
 #else
-    time.tv_sec = deadline / 1000000000;
-    time.tv_nsec = deadline % 1000000000;
+    struct timespec time = pl_condition_time(now, deadline);
     pthread_cond_timedwait(condition, mutex, &time);
 #endif
 }

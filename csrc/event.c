@@ -1,24 +1,113 @@
-/* Discipline: `count` and `sleepers` are atomic; `mutex` orders going to sleep against waking: a waiter compares the count under
- * it, a notifier broadcasts under it, after moving the count. */
-#if !defined(__APPLE__)
+/* Discipline: `count`, `sleepers` and `look` are atomic.
+ *
+ * On Linux a waiter sleeps in the kernel on the count itself, which compares it with the key before it does. So whoever is woken goes on at
+ * once: behind a condition variable they would have to pass its mutex one after the other, which the notifier still holds while it wakes
+ * them. Elsewhere there is only that: `mutex` orders going to sleep against waking: a waiter compares the count under it, a notifier
+ * broadcasts under it, after moving the count. PL_EVENT_CONDITION asks for it on Linux, too, so that it can be tested there. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* syscall, CPU_COUNT */
+#elif !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* condition variables on the monotonic clock */
 #endif
 
 #include "event.h"
 
 #include "condition.h"
+#include "hot.h"
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#endif
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
+
+#if defined(SYS_futex) && defined(__LP64__) && !defined(PL_EVENT_CONDITION) /* a timespec of 32 bits has a call of its own */
+#define ON_FUTEX 1
+#include <limits.h>
+#else
+#define ON_FUTEX 0
+#endif
 
 struct pl_event {
     _Atomic uint32_t count;
     _Atomic uint32_t sleepers;
+    _Atomic int64_t look;
+#if !ON_FUTEX
     pthread_mutex_t mutex;
     pthread_cond_t moved; /* with mutex */
+#endif
 };
+
+#if ON_FUTEX
+
+static void init(pl_event *event) {
+    (void)event;
+}
+
+static void destroy(pl_event *event) {
+    (void)event;
+}
+
+static void sleep_at(pl_event *event, uint32_t key, int64_t now, int64_t deadline) {
+    struct timespec time;
+    if (deadline >= 0) {
+        time = pl_condition_time(now, deadline);
+    }
+    /* FUTEX_WAIT_BITSET for its deadline: that of FUTEX_WAIT is a duration. Woken, interrupted, too late: the caller looks again. */
+    syscall(SYS_futex, &event->count, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, key, deadline >= 0 ? &time : NULL, NULL,
+            FUTEX_BITSET_MATCH_ANY);
+}
+
+static void wake(pl_event *event) {
+    syscall(SYS_futex, &event->count, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
+}
+
+static void lock(pl_event *event) {
+    (void)event;
+}
+
+static void unlock(pl_event *event) {
+    (void)event;
+}
+
+#else
+
+static void init(pl_event *event) {
+    pthread_mutex_init(&event->mutex, NULL);
+    pl_condition_init(&event->moved);
+}
+
+static void destroy(pl_event *event) {
+    pthread_cond_destroy(&event->moved);
+    pthread_mutex_destroy(&event->mutex);
+}
+
+static void sleep_at(pl_event *event, uint32_t key, int64_t now, int64_t deadline) {
+    (void)key; /* compared under the mutex, which this gives up */
+    pl_condition_wait(&event->moved, &event->mutex, now, deadline);
+}
+
+static void wake(pl_event *event) {
+    pthread_mutex_lock(&event->mutex);
+    pthread_cond_broadcast(&event->moved);
+    pthread_mutex_unlock(&event->mutex);
+}
+
+static void lock(pl_event *event) {
+    pthread_mutex_lock(&event->mutex);
+}
+
+static void unlock(pl_event *event) {
+    pthread_mutex_unlock(&event->mutex);
+}
+
+#endif
 
 pl_event *pl_event_new(void) {
     pl_event *event = malloc(sizeof *event);
@@ -27,15 +116,14 @@ pl_event *pl_event_new(void) {
     }
     atomic_init(&event->count, 0);
     atomic_init(&event->sleepers, 0);
-    pthread_mutex_init(&event->mutex, NULL);
-    pl_condition_init(&event->moved);
+    atomic_init(&event->look, 0);
+    init(event);
     return event;
 }
 
 void pl_event_free(pl_event *event) {
     if (event != NULL) {
-        pthread_cond_destroy(&event->moved);
-        pthread_mutex_destroy(&event->mutex);
+        destroy(event);
         free(event);
     }
 }
@@ -44,9 +132,37 @@ uint32_t pl_event_prepare(pl_event *event) {
     return atomic_load(&event->count);
 }
 
+void pl_event_look(pl_event *event, int64_t nanoseconds) {
+    atomic_store_explicit(&event->look, nanoseconds, memory_order_relaxed);
+}
+
+/* Looks at the count for a while: whether it has moved. */
+static int look(pl_event *event, uint32_t key, int64_t deadline) {
+    int64_t nanoseconds = atomic_load_explicit(&event->look, memory_order_relaxed);
+    if (nanoseconds <= 0) {
+        return 0;
+    }
+    int64_t until = pl_now() + nanoseconds;
+    if (deadline >= 0 && deadline < until) {
+        until = deadline;
+    }
+    do {
+        for (int i = 0; i < 16; i++) { /* so that the clock is not what takes the time */
+            if (atomic_load(&event->count) != key) {
+                return 1;
+            }
+            pl_pause();
+        }
+    } while (pl_now() < until);
+    return 0;
+}
+
 int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {
     int moved = 1;
-    pthread_mutex_lock(&event->mutex);
+    if (look(event, key, deadline)) {
+        return moved;
+    }
+    lock(event);
     /* Announced before the count is compared: a notifier that misses us has moved the count before we compare it. */
     atomic_fetch_add(&event->sleepers, 1);
     while (atomic_load(&event->count) == key) {
@@ -55,24 +171,33 @@ int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {
             moved = 0;
             break;
         }
-        pl_condition_wait(&event->moved, &event->mutex, now, deadline);
+        sleep_at(event, key, now, deadline);
     }
     atomic_fetch_sub(&event->sleepers, 1);
-    pthread_mutex_unlock(&event->mutex);
+    unlock(event);
     return moved;
 }
 
 void pl_event_notify(pl_event *event) {
     atomic_fetch_add(&event->count, 1);
     if (atomic_load(&event->sleepers) != 0) {
-        pthread_mutex_lock(&event->mutex);
-        pthread_cond_broadcast(&event->moved);
-        pthread_mutex_unlock(&event->mutex);
+        wake(event);
     }
 }
 
 uint32_t pl_event_waiters(pl_event *event) {
     return atomic_load(&event->sleepers);
+}
+
+size_t pl_processors(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        return (size_t)CPU_COUNT(&set);
+    }
+#endif
+    long count = sysconf(_SC_NPROCESSORS_ONLN); /* more than a cpu_set_t can hold, or another system */
+    return count > 0 ? (size_t)count : 1;
 }
 
 int64_t pl_now(void) {

@@ -3,7 +3,7 @@
  * An eventcount: a waiter reads the count, looks at its condition, and sleeps only while the count has not moved. A notifier makes
  * the condition true and moves the count. So no lock is shared with what the condition is made of, and no wake-up is lost.
  *
- * States: a count, and how many sleep. Memory order: SeqCst, which makes "announce, then compare the count" (a wait) and
+ * States: a count, how many sleep, and how long a waiter looks at the count before it sleeps. Memory order: SeqCst, which makes "announce, then compare the count" (a wait) and
  * "move the count, then look for sleepers" (a notification) see each other. Blocking: only pl_event_wait. Threads: any, at once.
  *
  *     for (;;) {
@@ -15,6 +15,7 @@
 #ifndef PL_EVENT_H
 #define PL_EVENT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -38,9 +39,14 @@ uint32_t pl_event_prepare(pl_event *event);
 int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline);
 /* Wakes every waiter. Cheap when there is none: one atomic addition and one load. */
 void pl_event_notify(pl_event *event);
+/* From now on a waiter looks at the count for so many nanoseconds before it sleeps: for waits that are shorter than being woken takes, as long
+ * as everybody who is waited for has a processor. 0 at first. Relaxed: a waiter that does not see it yet sleeps at once, or looks in vain. */
+void pl_event_look(pl_event *event, int64_t nanoseconds);
 /* How many threads sleep here now; for tests. */
 uint32_t pl_event_waiters(pl_event *event);
 
+/* How many processors this process may use. */
+size_t pl_processors(void);
 /* Nanoseconds on a clock that only goes forward. */
 int64_t pl_now(void);
 /* The deadline that lies `timeout` nanoseconds ahead; negative stays negative (none). */

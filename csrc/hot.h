@@ -7,6 +7,15 @@
 
 struct pl_event;
 
+/* Tells the processor that this thread looks at a word again and again. */
+static inline void pl_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* flag.h */
 struct pl_flag {
     atomic_int set;

@@ -6,6 +6,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+/* Nanoseconds for which those who meet look before they sleep, as long as each has a processor. What they wait for, a leader's own part or a
+ * replay, takes some ten microseconds, and so does being woken; looking in vain costs a wait this much once. */
+enum { LOOK = 20000 };
+
 struct pl_group {
     pl_shared *shared; /* read-only */
     pl_safepoint *safepoint;
@@ -40,6 +44,7 @@ struct pl_shared {
     pl_bus *barriers;
     pl_bus *operations;
     pl_futex *futex;
+    size_t processors; /* read-only */
     pl_trace *trace; /* most often NULL */
     pl_group *first;
     size_t count;
@@ -63,6 +68,7 @@ pl_shared *pl_shared_new(void) {
         return NULL;
     }
     atomic_init(&shared->owners, 1);
+    shared->processors = pl_processors();
     shared->event = pl_event_new();
     shared->news = pl_event_new();
     shared->rest = pl_event_new();
@@ -423,12 +429,18 @@ uint64_t pl_lead_open(pl_group *self) {
         pl_cancel_set(shared->cancel, PL_CAUSE_BUS); /* one who is behind would mark what it missed as replayed */
         return 0;
     }
+    size_t running = 1;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
         group->remembered = 0;
-        if (pl_safepoint_state(group->safepoint) == PL_DEAD) {
+        int state = pl_safepoint_state(group->safepoint);
+        running += group != self && state == PL_RUNNING;
+        if (state == PL_DEAD) {
             pl_receiver_forgive(group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
         }
     }
+    int64_t look = running <= shared->processors ? LOOK : 0;
+    pl_event_look(shared->news, look);
+    pl_event_look(pl_await_event(shared->await), look);
     uint64_t number = pl_bus_try_broadcast(shared->barriers); /* `cur`, before the flag */
     if (number == 0) {
         pl_cancel_set(shared->cancel, PL_CAUSE_BUS);

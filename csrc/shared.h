@@ -19,7 +19,8 @@
  *
  * Who sleeps where, so that nobody is woken for others: waiters for the lock and the token on the event, followers at the barrier on `news`
  * (moved by leaders), the leader on `await` (moved by the group it waits for), parked threads that rest on `rest` (moved by nothing but the
- * end). Cancelling moves them all.
+ * end). Cancelling moves them all. When the leader and all who run have a processor each, those who meet look at `news` and `await` for a
+ * moment before they sleep (pl_event_look): the leader decides it when it opens the barrier.
  *
  * Lock order: the group's own thread, then the token, then the lock. The list of groups changes under token and write lock.
  *

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_core_passes_its_tests_under_sanitizers(core, name, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr  # the seed of a stress is in there
     tests = re.findall(r"^static void (test_\w+)\(void\)", source.read_text(encoding="utf-8"), re.MULTILINE)
     assert [line for line in result.stdout.splitlines() if line.startswith("test_")] == tests
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it is built like this anyway")
+@pytest.mark.parametrize("name", ["test_event", "test_shared_stress"])
+def test_core_passes_its_tests_without_futexes(core, name, tmp_path):
+    command, objects = core
+    event = compile_object([*command, "-DPL_EVENT_CONDITION"], CSRC / "event.c", tmp_path)
+    others = [each for each in objects if Path(each).name != "event.o"]
+    program = str(tmp_path / name)
+    built = subprocess.run([*command, str(TESTS / f"{name}.c"), *others, event, "-o", program], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    symbols = subprocess.run(["nm", event], capture_output=True, text=True, check=True).stdout
+    assert "pthread_cond_broadcast" in symbols
+    result = run([program])
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_a_compiler_is_here():

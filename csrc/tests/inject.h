@@ -6,7 +6,9 @@
 #ifndef PL_INJECT_H
 #define PL_INJECT_H
 
-#if !defined(__APPLE__)
+#if defined(__linux__)
+#define _GNU_SOURCE /* which is all of them; before the first system header, as the core's own files do it */
+#elif !defined(__APPLE__)
 #define _XOPEN_SOURCE 700 /* which is _POSIX_C_SOURCE 200809L and more; before the first system header, as the core's own files do it */
 #endif
 

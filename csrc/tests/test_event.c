@@ -71,6 +71,53 @@ static void test_notify_wakes_every_waiter(void) {
     pl_event_free(event);
 }
 
+static pl_event *looked_at;
+
+static void notify_the_sleepless(void) {
+    CHECK(pl_event_waiters(looked_at) == 0);
+    pl_event_notify(looked_at);
+}
+
+static void test_a_waiter_that_looks_does_not_sleep(void) {
+    looked_at = pl_event_new();
+    pl_event_look(looked_at, INT64_C(1000) * 1000000000);
+    uint32_t key = pl_event_prepare(looked_at);
+    inject_between(100, notify_the_sleepless); /* as many looks later; a sleeper makes no steps */
+    CHECK(pl_event_wait(looked_at, key, -1) == 1);
+    CHECK(pl_event_waiters(looked_at) == 0);
+    pl_event_free(looked_at);
+}
+
+static void test_a_look_ends_with_the_deadline(void) {
+    pl_event *event = pl_event_new();
+    pl_event_look(event, INT64_C(1000) * 1000000000);
+    int64_t deadline = pl_deadline(2 * MILLISECOND);
+    CHECK(pl_event_wait(event, pl_event_prepare(event), deadline) == 0);
+    CHECK(pl_now() >= deadline);
+    pl_event_free(event);
+}
+
+static void test_who_has_looked_in_vain_sleeps(void) {
+    pl_event *event = pl_event_new();
+    pl_event_look(event, MILLISECOND);
+    struct waiter waiter = {.event = event, .deadline = -1, .result = -1};
+    pthread_t thread = thread_start(wait_once, &waiter);
+    AWAIT(pl_event_waiters(event) == 1);
+    pl_event_notify(event);
+    thread_join(thread);
+    CHECK(waiter.result == 1);
+    pl_event_look(event, 0);
+    thread = thread_start(wait_once, &waiter);
+    AWAIT(pl_event_waiters(event) == 1);
+    pl_event_notify(event);
+    thread_join(thread);
+    pl_event_free(event);
+}
+
+static void test_there_is_a_processor(void) {
+    CHECK(pl_processors() >= 1);
+}
+
 /* Two threads that take turns. Nobody else notifies: a wake-up that is lost once is lost for good. */
 
 struct game {
@@ -193,6 +240,10 @@ int main(void) {
     RUN(test_wait_is_over_when_the_count_moved_before);
     RUN(test_wait_ends_at_its_deadline);
     RUN(test_notify_wakes_every_waiter);
+    RUN(test_a_waiter_that_looks_does_not_sleep);
+    RUN(test_a_look_ends_with_the_deadline);
+    RUN(test_who_has_looked_in_vain_sleeps);
+    RUN(test_there_is_a_processor);
     RUN(test_no_wakeup_is_lost_between_two);
     RUN(test_no_wakeup_is_lost_in_a_crowd);
     RUN(test_deadline_is_reached_while_others_notify);
