@@ -84,6 +84,30 @@ void pl_process_connect(pl_process *process, uint32_t index, const pl_func *targ
     process->functions[index].target = *target;
 }
 
+int pl_process_join(pl_process *process, const pl_linker *linker, const char *space, const char *const *names, uint32_t count,
+                    const pl_module *shim, const pl_extern *memory, pl_failure *failure) {
+    pl_extern imports[1 + PL_WASI_FUNCTIONS], function;
+    pl_instance instance;
+    *failure = (pl_failure){NULL, NULL};
+    if (count > PL_WASI_FUNCTIONS) {
+        return PL_ERROR;
+    }
+    imports[0] = *memory;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!pl_linker_get(linker, process->context, space, strlen(space), names[i], strlen(names[i]), imports + 1 + i)) {
+            return PL_ERROR;
+        }
+    }
+    int status = pl_instance_new(process->context, shim, imports, 1 + count, &instance, failure);
+    for (uint32_t i = 0; i < count && status == PL_OK; i++) {
+        if (!pl_instance_export(process->context, &instance, names[i], strlen(names[i]), &function) || function.kind != PL_EXTERN_FUNC) {
+            return PL_ERROR;
+        }
+        pl_process_connect(process, i, &function.of.func);
+    }
+    return status;
+}
+
 const pl_type *pl_process_type(const pl_process *process, uint32_t index) {
     return process->functions[index].type;
 }

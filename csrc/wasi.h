@@ -11,11 +11,11 @@
  *
  * The monotonic clock begins with the process, as wasmtime's does, so that a guest may use both.
  *
- * Blocking: as the function does. Threads: any number of callers; what a process provides is fixed before its first group is made, its
- * targets once the memory is there.
+ * Blocking: as the function does. Threads: any number of callers; what a process provides is fixed before a library is made that calls it,
+ * by the leader of its load, and so are its targets if the memory is there already.
  *
  *     pl_process_provide(process, index, type, PL_WASI_PLAIN);
- *     pl_process_connect(process, index, &shim_function);
+ *     pl_process_join(process, linker, "wasi_snapshot_preview1", names, count, shim, &memory, &failure);
  *     pl_wasi_call call = {.process = process, .group = group, .context = context};
  *     pl_wasi_connect(&call, index, &memory);
  *     pl_wasi_new(context, pl_process_type(process, index), &call, &call.self);
@@ -69,6 +69,11 @@ int pl_process_set_clock(pl_process *process, uint32_t id, uint64_t now);
 void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind);
 /* It is the shim's function `target`. */
 void pl_process_connect(pl_process *process, uint32_t index, const pl_func *target);
+/* Instantiates the shim, which imports the memory and then the functions with these names, of that space of the linker's, and exports
+ * functions of the same names: they are functions 0 to `count` (at most PL_WASI_FUNCTIONS). A pl_status; PL_ERROR with an empty `failure` if one
+ * of them is missing. */
+int pl_process_join(pl_process *process, const pl_linker *linker, const char *space, const char *const *names, uint32_t count,
+                    const pl_module *shim, const pl_extern *memory, pl_failure *failure);
 const pl_type *pl_process_type(const pl_process *process, uint32_t index);
 
 /* `call` is function `index` of its process, for a guest with this memory. If the process is not connected yet, calls trap. */

@@ -128,7 +128,6 @@ __all__ = [
     "imports_of",
     "install_callbacks",
     "instantiate",
-    "linker_get",
     "load_api",
     "mean_result",
     "memory_buffer",
@@ -952,9 +951,16 @@ class WasiProcess:
             raise InternalError(f"there is no room for WASI function {index}")
         lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind)
 
-    def connect(self, index: int, target: Func) -> None:
-        """Say which function of the process's store it is."""
-        lib.pl_process_connect(self.pointer, index, target)
+    def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
+        """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""
+        kept = [ffi.new("char[]", name.encode()) for name in names]
+        failure = ffi.new("pl_failure *")
+        linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
+        pointers = ffi.new("char *[]", kept)
+        if lib.pl_process_join(self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure):
+            if not failure.trap and not failure.error:
+                raise InternalError("wasmtime lacks a function of WASI")
+            raise _failure_of(failure)
 
 
 # Stores
@@ -1014,14 +1020,6 @@ def export(context: Context, instance: Instance, name: str) -> Extern | None:
     extern = ffi.new("pl_extern *")
     encoded = name.encode()
     return extern if lib.pl_instance_export(context, instance, encoded, len(encoded), extern) else None
-
-
-def linker_get(linker_address: int, context: Context, module: str, name: str) -> Extern | None:
-    """Return what a linker of wasmtime's defines, or None."""
-    extern = ffi.new("pl_extern *")
-    space, encoded = module.encode(), name.encode()
-    linker = ffi.cast("pl_linker *", linker_address)
-    return extern if lib.pl_linker_get(linker, context, space, len(space), encoded, len(encoded), extern) else None
 
 
 # Globals

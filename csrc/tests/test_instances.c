@@ -680,6 +680,51 @@ static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void
     pl_process_free(process);
 }
 
+static bool linker_get(const pl_linker *linker, pl_context *at, const char *space, size_t space_length, const char *name, size_t length,
+                       pl_extern *result) {
+    CHECK(linker == (const pl_linker *)0x70 && at == context && space_length == 5 && memcmp(space, "space", 5) == 0);
+    *result = handle_of(PL_EXTERN_FUNC, 100 + (uint64_t)name[0]);
+    return length == 1;
+}
+
+static void test_a_shim_gives_a_process_its_functions(void) {
+    set_up();
+    pl_wasmtime.linker_get = linker_get;
+    pl_instances_free(instances);
+    pl_process *process = pl_process_new(context, 0);
+    pl_process_provide(process, 0, some_type, PL_WASI_PLAIN);
+    pl_process_provide(process, 1, some_type, PL_WASI_PLAIN);
+    const pl_linker *linker = (const pl_linker *)0x70;
+    const pl_module *shim = (const pl_module *)&a;
+    pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
+    pl_failure failure;
+    static const char *const names[] = {"f", "g"}, *const unknown[] = {"f", "unknown"}, *const lost[] = {"f", "x"};
+    static const char *const many[PL_WASI_FUNCTIONS + 1];
+    CHECK(pl_process_join(process, linker, "space", many, PL_WASI_FUNCTIONS + 1, shim, &memory, &failure) == PL_ERROR && !fake_take(&failure));
+    CHECK(pl_process_join(process, linker, "space", unknown, 2, shim, &memory, &failure) == PL_ERROR && !fake_take(&failure));
+    EXPECT("");
+    CHECK(pl_process_join(process, linker, "space", lost, 2, shim, &memory, &failure) == PL_ERROR && !fake_take(&failure));
+    fail_at("instance_new", 1);
+    CHECK(pl_process_join(process, linker, "space", names, 2, shim, &memory, &failure) == PL_ERROR && fake_take(&failure) == FAILS);
+    EXPECT("new:A new:A");
+    CHECK(pl_process_join(process, linker, "space", names, 2, shim, &memory, &failure) == PL_OK);
+    EXPECT("new:A");
+    CHECK(import_counts[2] == 3 && imports_of[2][0].kind == PL_EXTERN_MEMORY);
+    CHECK(imports_of[2][1].of.handle.index == 100 + 'f' && imports_of[2][2].of.handle.index == 100 + 'g');
+    instances = pl_instances_new(group, context, process, host, NULL, GROUP);
+    pl_instances_set_memory(instances, &memory);
+    const pl_source sources[] = {{.kind = PL_SOURCE_WASI, .index = 1}, {.kind = PL_SOURCE_WASI, .index = 0}};
+    pl_library *library = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 2, .place = 0});
+    load(library);
+    pl_safepoint_run(pl_group_safepoint(group));
+    pl_value value = {.i64 = 3};
+    CHECK(fake_enter(0, &value, 1) == NULL && fake_enter(1, &value, 1) == NULL);
+    EXPECT("host:0 host:1 new:B call:A.g(3) call:A.f(3)");
+    pl_library_release(library);
+    tear_down();
+    pl_process_free(process);
+}
+
 static void test_lack_of_memory_is_told(void) {
     set_up();
     for (int left = 0; left < 4; left++) {
@@ -715,6 +760,7 @@ int main(void) {
     RUN(test_waits_are_the_groups);
     RUN(test_builtins_are_safepoints);
     RUN(test_each_wasi_function_is_one_and_works_once_there_is_a_memory);
+    RUN(test_a_shim_gives_a_process_its_functions);
     RUN(test_lack_of_memory_is_told);
     fake_reset(0);
     return 0;

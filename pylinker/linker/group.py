@@ -91,12 +91,13 @@ class InstanceGroup:
         except wasmtime.WasmtimeError as error:
             raise LimitError(f"no memory of {type_} pages can be made: {summary(error)}") from error
         self.native.memory = memory
-        self._connect(shared=type_.limits.shared)
+        self.memory_is_shared = type_.limits.shared
 
-    def _connect(self, *, shared: bool) -> None:
-        self.memory_is_shared = shared
-        self._wasi.connect(self.memory, shared=shared)
-        self.native.connect()
+    def _provide_wasi(self) -> None:
+        """Be ready for modules that call WASI."""
+        self._wasi.provide()
+        if self.native.has_memory:
+            self._wasi.connect(self.memory, shared=self.memory_is_shared)
 
     def make_table(self, limits: Limits) -> None:
         """Make the function table, for a program whose modules import it."""
@@ -177,6 +178,8 @@ class InstanceGroup:
 
     def apply(self, operation: DlOperation) -> None:
         """Carry an operation out. On failure the caller undoes the rest of a load."""
+        if isinstance(operation, LoadModules) and not self._wasi.is_connected and any(each.calls_wasi for each in operation.modules):
+            self._provide_wasi()
         if not self.native.has_memory and isinstance(operation, LoadModules) and operation.modules:
             # The main module brings the memory: the others may call WASI as soon as they are instantiated.
             main, rest = operation.modules[:1], operation.modules[1:]
@@ -189,7 +192,10 @@ class InstanceGroup:
     def _connect_adopted(self) -> None:
         memory = self.native.memory
         if memory is not None:
-            self._connect(shared=memory.kind == _native.EXTERN_SHARED_MEMORY)
+            self.memory_is_shared = memory.kind == _native.EXTERN_SHARED_MEMORY
+            if self._wasi.is_provided:
+                self._wasi.connect(memory, shared=self.memory_is_shared)
+                self.native.connect()
 
     def _apply(self, operation: DlOperation, whole: DlOperation) -> None:
         trouble = self.native.apply(operation.native)

@@ -164,9 +164,9 @@ class LoadedModule:
     ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
     it directly), ``native`` (what the core instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and
     ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by
-    name). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose definitions
-    it uses), ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction, 0: not yet),
-    ``closing`` (its destructors run).
+    name), ``calls_wasi`` (whether it imports functions of the WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the
+    linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function index -> table slot given out for it),
+    ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
     """
 
     __slots__ = (
@@ -177,6 +177,7 @@ class LoadedModule:
         "address",
         "at_exit",
         "bound",
+        "calls_wasi",
         "closing",
         "code",
         "gone",
@@ -228,6 +229,7 @@ class LoadedModule:
         self.plt: list[PltEntry] = []
         self.local_scope: Sequence[LoadedModule] = ()
         self.handles = 0
+        self.calls_wasi = False
         self.permanent = False
         self.bound: set[LoadedModule] = set()
         self.slots: dict[int, int] = {}

@@ -91,6 +91,8 @@ def native_library(
 
     for index, source in module.special:
         put_source(module.sources, index, _packed(source, tags, host))
+        if isinstance(source, WasiCall) and source.name != "proc_exit":  # which is a function of the linker's own
+            module.calls_wasi = True
     assert module.code is not None
     outline = module.outline
     return _native.Library(

@@ -130,6 +130,12 @@ class GuestStore:
         """Instantiate compiled code; raises Trap or WasmtimeError. Blocks while a start function runs."""
         return self._checked(_native.instantiate, code.address, externs)
 
+    def join_process(
+        self, process: _native.WasiProcess, linker_address: int, space: str, names: Sequence[str], shim: Code, memory: Extern
+    ) -> None:
+        """Let the functions of a linker's, with the memory of the guest behind a shim, be those of this store's process."""
+        self._checked(lambda _context: process.join(linker_address, space, names, shim.address, memory))
+
     # Using them
 
     def export(self, instance: Instance, name: str) -> Extern | None:

@@ -17,7 +17,7 @@ from typing import Final
 import wasmtime
 
 from pylinker import _native
-from pylinker._native import Extern, Instance
+from pylinker._native import Extern
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.failures import GuestExit
@@ -154,38 +154,45 @@ def _shim(*, shared: bool) -> bytes:
 class WasiHost:
     """The store that has the process, for all groups of a program.
 
-    In a program of one thread it is the guest's own; in a threaded one it is a store of its own that runs nothing but WASI. It becomes
-    usable with the memory (:meth:`connect`), which a main module may bring along.
+    In a program of one thread it is the guest's own; in a threaded one it is a store of its own that runs nothing but WASI. Many libraries
+    call nothing of it, so what it takes is made when the first module comes that does: :meth:`provide`, before that is instantiated, and
+    :meth:`connect`, with the memory, which a main module may bring along. Both by the leader of a load.
+
+    ``is_provided`` and ``is_connected`` say whether that was done.
     """
 
     def __init__(self, store: GuestStore, process: WasiProcess, cache: CodeCache) -> None:
         self.store = store
         self._cache = cache
-        self._linker = wasmtime.Linker(engine())
-        outlives_interpreter(self._linker)
-        self._linker.define_wasi()
-        self._shim: Instance | None = None
+        self._linker: wasmtime.Linker | None = None
+        self.is_connected = False
         process.install(store.wasmtime_store)
         self.native = _native.WasiProcess(store.context, waits=process.waits)  # at once: both clocks begin here
         store.keep(self.native)
-        for name, type_ in WASI_PREVIEW1.items():
-            self.native.provide(_INDEX[name], function_type(type_), _KINDS.get(name, _native.WASI_PLAIN))
+
+    @property
+    def is_provided(self) -> bool:
+        """Whether modules that call WASI may be instantiated."""
+        return self._linker is not None
+
+    def provide(self) -> None:
+        """Let modules be instantiated that call WASI; their calls trap until it is connected."""
+        if self._linker is None:
+            linker = wasmtime.Linker(engine())
+            outlives_interpreter(linker)
+            linker.define_wasi()
+            for name, type_ in WASI_PREVIEW1.items():
+                self.native.provide(_INDEX[name], function_type(type_), _KINDS.get(name, _native.WASI_PLAIN))
+            self._linker = linker
 
     def connect(self, memory: Extern, *, shared: bool) -> None:
-        """Say where the guest's memory is."""
-        if self._shim is None:
+        """Say where the guest's memory is; once what is provided."""
+        assert self._linker is not None
+        if not self.is_connected:
             # The most general type of that kind: one shim serves all programs.
             code = self._cache.load(_shim(shared=shared), name="wasi shim")
-            self._shim = self.store.instantiate(code, [memory, *(self._function(each) for each in WASI_PREVIEW1)])
-            for name, index in _INDEX.items():
-                function = self.store.export(self._shim, name)
-                assert function is not None
-                self.native.connect(index, self.store.func_of(function))
-
-    def _function(self, name: str) -> Extern:
-        function = _native.linker_get(address_of(self._linker), self.store.context, WASI_MODULE, name)
-        assert function is not None
-        return function
+            self.store.join_process(self.native, address_of(self._linker), WASI_MODULE, [*WASI_PREVIEW1], code, memory)
+            self.is_connected = True
 
 
 def _proc_exit(raw: _native.Values) -> None:
