@@ -314,20 +314,24 @@ uint64_t pl_instances_resolver_entries(const pl_instances *instances, const pl_l
 
 /* Trampolines */
 
-static int trampoline_export(pl_instances *instances, const struct record *record, const char *name, pl_extern *result) {
-    return pl_instance_export(instances->context, &record->trampolines, name, strlen(name), result) ? 0 : -1;
+/* The instance of trampolines that those of a library are in, and which one trampoline `*index` is; NULL if there is none. */
+static const pl_instance *trampolines_of(const pl_instances *instances, const pl_library *library, uint32_t *index) {
+    const struct record *record = find(instances, pl_library_plt(library, index));
+    return record != NULL && record->trampolines.store != 0 ? &record->trampolines : NULL;
 }
 
-/* Export KIND + number of the trampolines of a record. */
-static int trampoline(pl_instances *instances, const struct record *record, char kind, uint32_t index, pl_extern *result) {
+/* Export KIND + number of the trampolines of a library. */
+static int trampoline(pl_instances *instances, const pl_library *library, char kind, uint32_t index, pl_extern *result) {
+    const pl_instance *trampolines = trampolines_of(instances, library, &index);
     char name[16];
-    snprintf(name, sizeof name, "%c%u", kind, (unsigned)index);
-    return trampoline_export(instances, record, name, result);
+    int length = snprintf(name, sizeof name, "%c%u", kind, (unsigned)index);
+    return trampolines != NULL && pl_instance_export(instances->context, trampolines, name, (size_t)length, result) ? 0 : -1;
 }
 
-static int aim(pl_instances *instances, const struct record *record, uint32_t index, const pl_func *func) {
+static int aim(pl_instances *instances, const pl_library *library, uint32_t index, const pl_func *func) {
+    const pl_instance *trampolines = trampolines_of(instances, library, &index);
     pl_extern plt;
-    if (trampoline_export(instances, record, "plt", &plt) != 0) {
+    if (trampolines == NULL || !pl_instance_export(instances->context, trampolines, "plt", 3, &plt)) {
         return -1;
     }
     pl_error *error = pl_table_set(instances->context, &plt.of.handle, index, func);
@@ -339,20 +343,18 @@ static int aim(pl_instances *instances, const struct record *record, uint32_t in
 }
 
 int pl_instances_bind(pl_instances *instances, const pl_library *library, uint32_t index, const pl_library *target, uint32_t export_index) {
-    const struct record *record = find(instances, library);
     pl_extern function;
-    if (record == NULL || record->trampolines.store == 0 || pl_instances_export(instances, target, export_index, &function) != 0 ||
+    if (find(instances, library) == NULL || pl_instances_export(instances, target, export_index, &function) != 0 ||
         function.kind != PL_EXTERN_FUNC) {
         return -1;
     }
-    return aim(instances, record, index, &function.of.func);
+    return aim(instances, library, index, &function.of.func);
 }
 
 void pl_instances_unbind(pl_instances *instances, const pl_library *library, uint32_t index) {
-    const struct record *record = find(instances, library);
     pl_extern stub;
-    if (record != NULL && record->trampolines.store != 0 && trampoline(instances, record, 's', index, &stub) == 0) {
-        aim(instances, record, index, &stub.of.func);
+    if (find(instances, library) != NULL && trampoline(instances, library, 's', index, &stub) == 0) {
+        aim(instances, library, index, &stub.of.func);
     }
 }
 
@@ -533,7 +535,7 @@ static int extern_of(pl_instances *instances, const struct record *record, const
     case PL_SOURCE_EXPORT:
         return pl_instances_export(instances, source->library, source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
     case PL_SOURCE_PLT:
-        return trampoline(instances, record, 't', source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
+        return trampoline(instances, record->library, 't', source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
     case PL_SOURCE_WASI:
         return wasi_function(instances, source->index, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
     case PL_SOURCE_ATOMICS:

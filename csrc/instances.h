@@ -3,9 +3,9 @@
  * Everything a load or an unload does to a group is here and in replay.h, in C: a follower carries it out without the GIL, and a leader runs
  * the same code. What went wrong is left in a pl_trouble for whoever can put it into words.
  *
- * Lazy binding: a trampoline that is called for the first time comes to the resolver of its library in this group. If its target is known
- * (library.h) it is bound here, without a lock and without Python: the group is RUNNING, and nothing is unloaded while it is. Otherwise the
- * Python callback decides.
+ * Lazy binding: a trampoline that is called for the first time comes to the resolver of the library that has it (library.h: it may be used by
+ * others), in this group. If its target is known it is bound here, without a lock and without Python: the group is RUNNING, and nothing is
+ * unloaded while it is. Otherwise the Python callback decides.
  *
  * Threads: one at a time, the group's own (the main group's: whoever has its turn). Blocking: as long as start functions and initialisers of
  * guest modules run. Life: it must outlive its store's last guest call; it may be freed before or after the store.
@@ -119,7 +119,7 @@ int pl_instances_export(pl_instances *instances, const pl_library *library, uint
 /* The address of the library's thread-local block in this group, 0 if it has none. The library's own __tls_base knows best: a guest's thread
  * may bring a block of its own. */
 uint32_t pl_instances_tls_base(pl_instances *instances, const pl_library *library);
-/* How often calls of this library had to be resolved. */
+/* How often calls through the trampolines of this library had to be resolved, those of others included that use them. */
 uint64_t pl_instances_resolver_entries(const pl_instances *instances, const pl_library *library);
 /* Lets trampoline `index` lead to an export: 0, or -1 if one of the two libraries is not loaded. */
 int pl_instances_bind(pl_instances *instances, const pl_library *library, uint32_t index, const pl_library *target, uint32_t export_index);

@@ -51,15 +51,34 @@ pl_library *pl_library_new(const pl_library_parts *parts) {
     library->parts.sources = sources;
     failed |= copy(parts->slot_exports, parts->slot_count * sizeof *parts->slot_exports, &slots);
     library->parts.slot_exports = slots;
-    if (parts->trampoline_count != 0) {
-        library->targets = calloc(parts->trampoline_count, sizeof *library->targets);
-        failed |= library->targets == NULL;
+    if (parts->plt_of != NULL) {
+        pl_library_retain(parts->plt_of);
     }
+    failed |= pl_library_set_trampolines(library, parts->trampolines, parts->trampoline_count, parts->resolver) != 0;
     if (failed) {
         pl_library_release(library);
         return NULL;
     }
     return library;
+}
+
+int pl_library_set_trampolines(pl_library *library, const pl_module *trampolines, uint32_t count, uintptr_t resolver) {
+    if (count != 0) {
+        library->targets = calloc(count, sizeof *library->targets);
+        if (library->targets == NULL) {
+            return -1;
+        }
+    }
+    library->parts.trampolines = trampolines;
+    library->parts.trampoline_count = count;
+    library->parts.resolver = resolver;
+    return 0;
+}
+
+pl_library *pl_library_plt(const pl_library *library, uint32_t *index) {
+    pl_library *owner = library->parts.plt_of;
+    *index += owner != NULL ? library->parts.plt_base : 0;
+    return owner != NULL ? owner : (pl_library *)library;
 }
 
 const pl_library_parts *pl_library_parts_of(const pl_library *library) {
@@ -81,6 +100,7 @@ void pl_library_release(pl_library *library) {
         free((void *)library->parts.sources);
         free((void *)library->parts.slot_exports);
         free(library->targets);
+        pl_library_release(library->parts.plt_of);
         release(library->image);
         free(library);
     }
@@ -93,6 +113,7 @@ const char *pl_library_name(const pl_library *library, uint32_t index, size_t *l
 }
 
 void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index) {
+    library = pl_library_plt(library, &index);
     if (index < library->parts.trampoline_count) {
         atomic_store_explicit(&library->targets[index].export_index, export_index, memory_order_relaxed);
         atomic_store_explicit(&library->targets[index].library, target, memory_order_release);
@@ -100,12 +121,14 @@ void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uin
 }
 
 void pl_library_miss(pl_library *library, uint32_t index) {
+    library = pl_library_plt(library, &index);
     if (index < library->parts.trampoline_count) {
         atomic_store_explicit(&library->targets[index].library, NULL, memory_order_release);
     }
 }
 
 pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_t *export_index) {
+    library = pl_library_plt(library, &index);
     if (index >= library->parts.trampoline_count) {
         return NULL;
     }

@@ -51,6 +51,8 @@ typedef struct pl_library_parts {
     const pl_module *code;
     const pl_module *trampolines; /* of the late bound imports, or NULL */
     uint32_t trampoline_count;
+    pl_library *plt_of; /* whose trampolines it uses, from number `plt_base` on, in place of its own: loaded before it, and longer. Or NULL */
+    uint32_t plt_base;
     uintptr_t resolver; /* the handle that is called back when a trampoline has no target */
     const pl_source *sources;
     uint32_t source_count;
@@ -80,6 +82,12 @@ void pl_library_release(pl_library *library);
 
 /* The name of export `index`, not terminated. */
 const char *pl_library_name(const pl_library *library, uint32_t index, size_t *length);
+
+/* Has it have `count` trampolines, its own and those that others use, and `resolver` called back: before it is loaded, if it has none yet. 0,
+ * or -1 if there is no memory. */
+int pl_library_set_trampolines(pl_library *library, const pl_module *trampolines, uint32_t count, uintptr_t resolver);
+/* Whose trampoline, and which, trampoline `index` of a library is: its own, or as `plt_of` says. */
+pl_library *pl_library_plt(const pl_library *library, uint32_t *index);
 
 /* Trampoline `index` leads to export `export_index` of `target` from now on. */
 void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index);

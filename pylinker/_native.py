@@ -1408,7 +1408,8 @@ class Library:
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
     of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
     says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
-    trampolines, the module's memory base and size, table base and size. The caller keeps the code.
+    trampolines, the module's memory base and size, table base and size. ``plt`` is a library whose trampolines it uses in place of its own,
+    and from which number on. The caller keeps the code.
     """
 
     def __init__(
@@ -1425,8 +1426,9 @@ class Library:
         handles: Sequence[int],
         rewritten: bool,
         reuse: tuple[int, int, int, int, int, int] | None = None,
+        plt: tuple[Library, int] | None = None,
     ) -> None:
-        self.handles = handles
+        self.handles = [*handles]
         self._shape = shape
         parts = ffi.new("pl_library_parts *", shape.parts[0])
         parts.code = ffi.cast("pl_module *", code)
@@ -1434,6 +1436,8 @@ class Library:
             parts.trampolines = ffi.cast("pl_module *", trampolines)
             parts.trampoline_count = trampoline_count
             parts.resolver = resolver
+        if plt is not None:
+            parts.plt_of, parts.plt_base = plt[0].pointer, plt[1]
         parts.sources = sources
         parts.source_count = len(sources)
         if slot_base is None:
@@ -1444,10 +1448,16 @@ class Library:
         parts.rewritten = rewritten
         if reuse is not None:
             parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
-        self.pointer = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
+        self.pointer: Any = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
+
+    def set_trampolines(self, trampolines: int, count: int, resolver: int) -> None:
+        """Have it have ``count`` trampolines, its own and those that others use; once, before it is loaded. ``resolver`` goes with it."""
+        self.handles.append(resolver)
+        if lib.pl_library_set_trampolines(self.pointer, ffi.cast("pl_module *", trampolines), count, resolver):
+            raise MemoryError("no memory for a library's trampolines")
 
     def aim(self, index: int, target: Library, export: int) -> None:
         """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""

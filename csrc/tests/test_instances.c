@@ -228,6 +228,42 @@ static void test_memory_is_reached_only_inside(void) {
     tear_down();
 }
 
+static void test_libraries_share_trampolines(void) {
+    set_up();
+    const pl_source sources[] = {{.kind = PL_SOURCE_PLT, .index = 0}};
+    pl_library *target = make_a(0), *owner = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 1, .place = 1});
+    pl_library_parts using = {.sources = sources, .source_count = 1, .plt_of = owner, .plt_base = 1, .place = 2};
+    pl_library *user = fake_library(&b, &using);
+    CHECK(pl_library_set_trampolines(owner, (const pl_module *)&trampolines, 2, 9) == 0);
+    CHECK(pl_instances_load(instances, user, 0, 0) == -1); /* before what it uses */
+    CHECK(pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT && pl_instances_trouble(instances)->library == user);
+    pl_instances_drop(instances, user);
+    EXPECT("");
+    load(owner);
+    load(user);
+    load(target);
+    EXPECT("host:0 new:B~ new:B new:B new:A");
+    CHECK(is_func(imports_of[1], "B~.t0") && is_func(imports_of[2], "B~.t1"));
+    CHECK(pl_instances_bind(instances, user, 0, target, 1) == 0 && pl_instances_bind(instances, owner, 0, target, 0) == 0);
+    CHECK(strcmp(fake_name(&plt[0][0]), "A.f") == 0 && strcmp(fake_name(&plt[0][1]), "A.g") == 0);
+    pl_instances_unbind(instances, user, 0);
+    CHECK(strcmp(fake_name(&plt[0][0]), "A.f") == 0 && strcmp(fake_name(&plt[0][1]), "B~.s1") == 0);
+    pl_library_aim(user, 0, target, 1);
+    pl_value value = {.i64 = 0};
+    value.i32 = 1;
+    CHECK(fake_enter(0, &value, 1) == NULL && host_calls == 0); /* the resolver */
+    CHECK(strcmp(fake_name(&plt[0][1]), "A.g") == 0);
+    CHECK(pl_instances_resolver_entries(instances, owner) == 1 && pl_instances_resolver_entries(instances, user) == 0);
+    pl_instances_unbind(instances, user, 0);
+    pl_instances_drop(instances, owner); /* whoever is left has no trampolines, but harms nobody */
+    CHECK(pl_instances_bind(instances, user, 0, target, 1) == -1 && fake_enter(0, &value, 1) == NULL && host_calls == 1);
+    pl_instances_unbind(instances, user, 0);
+    pl_library_release(owner);
+    pl_library_release(user);
+    pl_library_release(target);
+    tear_down();
+}
+
 static void test_an_export_without_arguments_is_run(void) {
     set_up();
     pl_library *library = make_a(0);
@@ -744,6 +780,7 @@ int main(void) {
     RUN(test_group_takes_from_a_library_only_what_it_lacks);
     RUN(test_libraries_have_their_places);
     RUN(test_memory_is_reached_only_inside);
+    RUN(test_libraries_share_trampolines);
     RUN(test_an_export_without_arguments_is_run);
     RUN(test_thread_local_block_is_where_the_library_says);
     RUN(test_known_target_is_bound_without_python);

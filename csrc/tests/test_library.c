@@ -91,6 +91,39 @@ static void test_without_trampolines_there_are_no_targets(void) {
     pl_library_release(library);
 }
 
+static void test_trampolines_of_one_serve_others(void) {
+    pl_library_parts parts = some_parts(NULL, 0, NULL, 0);
+    parts.trampolines = NULL;
+    parts.trampoline_count = 0;
+    pl_library *owner = pl_library_new(&parts), *target = make();
+    parts.plt_of = owner;
+    parts.plt_base = 2;
+    pl_library *user = pl_library_new(&parts);
+    uint32_t number, index = 0;
+    pl_library_aim(user, 0, target, 1); /* there are none yet */
+    CHECK(pl_library_target(user, 0, &number) == NULL);
+    CHECK(pl_library_set_trampolines(owner, (const pl_module *)0x21, 4, 31) == 0);
+    const pl_library_parts *kept = pl_library_parts_of(owner);
+    CHECK(kept->trampolines == (const pl_module *)0x21 && kept->trampoline_count == 4 && kept->resolver == 31);
+    CHECK(pl_library_plt(owner, &index) == owner && index == 0 && pl_library_plt(user, &index) == owner && index == 2);
+    pl_library_aim(owner, 0, target, 5);
+    pl_library_aim(user, 1, target, 6);
+    pl_library_aim(user, 2, target, 7); /* behind the last */
+    CHECK(pl_library_target(user, 0, &number) == NULL && pl_library_target(user, 2, &number) == NULL);
+    CHECK(pl_library_target(user, 1, &number) == target && number == 6 && pl_library_target(owner, 3, &number) == target);
+    CHECK(pl_library_target(owner, 0, &number) == target && number == 5);
+    pl_library_miss(user, 1);
+    CHECK(pl_library_target(owner, 3, &number) == NULL && pl_library_target(owner, 0, &number) == target);
+    pl_library_release(owner);
+    index = 0;
+    CHECK(pl_library_plt(user, &index) == owner && pl_library_parts_of(owner)->place == 50); /* which the user keeps */
+    atomic_store(&inject_memory, 0);
+    CHECK(pl_library_set_trampolines(user, (const pl_module *)0x21, 4, 31) == -1);
+    atomic_store(&inject_memory, -1);
+    pl_library_release(user);
+    pl_library_release(target);
+}
+
 static void test_gone_is_for_good(void) {
     pl_library *library = make();
     CHECK(!pl_library_is_gone(library));
@@ -219,6 +252,7 @@ int main(void) {
     RUN(test_names_are_told_by_number);
     RUN(test_targets_are_set_taken_back_and_each_its_own);
     RUN(test_without_trampolines_there_are_no_targets);
+    RUN(test_trampolines_of_one_serve_others);
     RUN(test_gone_is_for_good);
     RUN(test_last_one_frees_it);
     RUN(test_targets_go_from_thread_to_thread);

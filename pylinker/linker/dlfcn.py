@@ -75,7 +75,7 @@ class GuestCalls(HostFunctions):
     """Makes the functions behind imports of ``env`` and ``wasi``, and those that trampolines call."""
 
     def _resolve(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.symbols.resolve_trampoline(caller, raw[0].i32)
+        self.linker.symbols.resolve_trampoline(*caller.plt_user(u32(raw[0].i32)))
 
     def _dlopen(self, caller: LoadedModule, raw: Values) -> None:
         name, mode = u32(raw[0].i32), u32(raw[1].i32)

@@ -6,13 +6,16 @@ instantiates from the same record, so a symbol cannot mean two things in two gro
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import operator
 import os
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker import _native
-from pylinker.errors import ParseError, UnsupportedError
+from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.runtime.outline import outline_of
 from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
@@ -163,10 +166,11 @@ class LoadedModule:
     ``sources`` (one for each import, in order, as the core has them) and ``special`` (those that the core has not decided, by index),
     ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
     it directly), ``native`` (what the core instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and
-    ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``host_handles`` (of host functions, by
-    name), ``calls_wasi`` (whether it imports functions of the WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the
-    linker's lock: ``permanent``, ``bound`` (modules whose definitions it uses), ``slots`` (function index -> table slot given out for it),
-    ``at_exit``, ``initialized`` (order of construction, 0: not yet), ``closing`` (its destructors run).
+    ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that use
+    them, too, and from which number on), ``host_handles`` (of host functions, by name), ``calls_wasi`` (whether it imports functions of the
+    WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
+    definitions it uses), ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
+    0: not yet), ``closing`` (its destructors run).
     """
 
     __slots__ = (
@@ -200,6 +204,7 @@ class LoadedModule:
         "permanent",
         "place",
         "plt",
+        "plt_users",
         "ready",
         "slot_base",
         "slots",
@@ -244,10 +249,23 @@ class LoadedModule:
         self.has_slots = False
         self.slot_base = 0
         self.trampolines: Compiled | None = None
+        self.plt_users: Sequence[tuple[int, weakref.ref[LoadedModule]]] = ()
         self.host_handles: dict[str, int] = {}
         self._slot_of: dict[int, int] | None = None
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
+
+    def plt_user(self, index: int) -> tuple[LoadedModule, int]:
+        """Return whose trampoline number ``index`` of this module is, and which of that module's."""
+        module, base = self, 0
+        place = bisect.bisect_right(self.plt_users, index, key=operator.itemgetter(0))
+        if place:
+            base, known = self.plt_users[place - 1]
+            user = known()
+            if user is None:
+                raise InternalError(f"trampoline {index} of {self.name} was called by a module that is gone")
+            module = user
+        return module, index - base
 
     def __repr__(self) -> str:
         return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"

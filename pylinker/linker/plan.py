@@ -19,7 +19,7 @@ from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import open_regular
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
-from pylinker.linker.record import native_library
+from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState
 
@@ -242,25 +242,28 @@ class LoadPlan:
         notes: list[str] = []
         patches: list[SlotPatch] = []
         scope = Scope(self.state, self.scope)
+        shared = SharedTrampolines() if self.permanent else None
         for module in self.new:
             Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
             if not undefined:
-                self._write_down(module)
+                self._write_down(module, shared)
                 if module is not self.new[-1]:
                     scope.become_ready(module)
             module.ready = True
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
+        if shared is not None:
+            shared.make(self._cache, self._host_calls)
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
         if wants_loads():
             tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
-    def _write_down(self, module: LoadedModule) -> None:
+    def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
         """Make the record from which all groups instantiate a new module."""
         module.place = self.state.take_place()
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, reusable=not self.permanent)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared)
         module.address = module.native.address
 
     def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:

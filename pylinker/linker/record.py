@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pylinker.linker.module import ImportSource, LoadedModule
     from pylinker.runtime.code import CodeCache
 
-__all__ = ["HostCalls", "native_library"]
+__all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
 HostCalls = Callable[["LoadedModule", str], Callable[["Values"], None]]
 """Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module."""
@@ -55,21 +56,58 @@ _ATOMICS = {
 }
 _ALONE = frozenset({"wasix.proc_id", "wasix.thread_id", UNSUPPORTED})
 """Host functions that the core answers without Python."""
+_MOST_SHARED = 50_000
+"""Trampolines in one module: far more than programs have, and few enough for what engines take."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
 _ONE_ADDRESS = FuncType(("i32",), ())
 _NOTHING = FuncType((), ())
 
 
+class SharedTrampolines:
+    """The trampolines of modules that are loaded together and never unloaded: one instance in each group in place of one for each module.
+
+    The first module that needs some has them all, once :meth:`make` was called.
+    """
+
+    def __init__(self) -> None:
+        self._owner: LoadedModule | None = None
+        self._functions: list[tuple[str, FuncType]] = []
+        self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
+
+    def place(self, module: LoadedModule) -> tuple[bool, tuple[_native.Library, int] | None]:
+        """Add those of a module. Returns whether they are here and, but for the first module, whose they are, from which number on."""
+        base = len(self._functions)
+        if base + len(module.plt) > _MOST_SHARED:
+            return False, None
+        self._functions += [(entry.name, entry.type) for entry in module.plt]
+        if self._owner is None:
+            self._owner = module
+            module.plt_users = self._users
+            return True, None
+        self._users.append((base, weakref.ref(module)))
+        return True, (self._owner.native, base)
+
+    def make(self, cache: CodeCache, host_calls: HostCalls) -> None:
+        """Give them to the first module; before it is instantiated."""
+        owner = self._owner
+        if owner is not None:
+            owner.trampolines = cache.trampolines(tuple(self._functions), name=f"trampolines of {owner.name}")
+            resolver = _native.register_host(host_calls(owner, "resolve"))
+            owner.native.set_trampolines(owner.trampolines.address, len(self._functions), resolver)
+
+
 def native_library(
-    module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, *, reusable: bool
+    module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, shared: SharedTrampolines | None
 ) -> _native.Library:
     """Return what the core instantiates a module from, its sources being decided and all that they name made already.
 
-    ``reusable`` says that it may be unloaded, so that its instance is to be used again if it can be.
+    ``shared`` are trampolines of a load that nobody unloads; without them the module has its own, and its instance is used again, if it can
+    be, once it is unloaded.
     """
     handles: list[int] = []
     trampolines, trampolines_number, resolver = 0, 0, 0
-    if module.plt:
+    is_shared, plt = shared.place(module) if shared is not None and module.plt else (False, None)
+    if module.plt and not is_shared:
         functions = tuple([(entry.name, entry.type) for entry in module.plt])
         module.trampolines = cache.trampolines(functions, name=f"trampolines of {module.name}")
         trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
@@ -98,7 +136,7 @@ def native_library(
     return _native.Library(
         code=module.code.address,
         trampolines=trampolines,
-        trampoline_count=len(module.plt),
+        trampoline_count=len(module.plt) if module.trampolines else 0,
         resolver=resolver,
         sources=module.sources,
         shape=outline.shapes.get(module.is_main) or _new_shape(module),
@@ -108,9 +146,10 @@ def native_library(
         rewritten=module.code.rewritten,
         reuse=(
             (module.code.number, trampolines_number, module.memory_base, module.memory_size, module.table_base, module.table_size)
-            if reusable and outline.reusable and module.memory_reserved
+            if shared is None and outline.reusable and module.memory_reserved
             else None
         ),
+        plt=plt,
     )
 
 

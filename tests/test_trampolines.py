@@ -1,0 +1,149 @@
+"""Modules that are loaded together and stay have their trampolines in one module; those that are opened later have their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wasmtime
+
+import pylinker
+from guests import DEADLINE
+from pylinker.errors import SignatureMismatchError, UndefinedSymbolError
+from pylinker.linker import record
+
+Write = Callable[..., Path]
+NAMES = ["liba.so", "libb.so", "libc.so"]
+
+CALLER = """(module
+  (@dylink.0 (mem-info))
+  (import "env" "memory" (memory 1 1024 shared))
+  (import "env" "common" (func $common (param i32) (result i32)))
+  (import "env" "only_NAME" (func $only (result i32)))
+  (func (export "common_NAME") (param i32) (result i32) (call $common (local.get 0)))
+  (func (export "own_NAME") (result i32) (call $only)))"""
+
+CALLEE = """(module
+  (@dylink.0 (mem-info))
+  (import "env" "memory" (memory 1 1024 shared))
+  (func (export "common") (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+  (func (export "only_a") (result i32) (i32.const 10))
+  (func (export "only_b") (result i32) (i32.const 20))
+  (func (export "only_c") (result i64) (i64.const 30)))"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(wasmtime.wat2wasm(text.replace("NAME", name.removeprefix("lib").removesuffix(".so"))))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def paths(write: Write) -> list[Path]:
+    return [write(name, CALLER) for name in NAMES]
+
+
+def started(paths: Sequence[Path]) -> pylinker.Program:
+    return pylinker.Program(None, preload=paths, threads=True, stack_size=1 << 14)
+
+
+def modules(program: pylinker.Program) -> list[Any]:
+    return [module for module in program._linker.state.modules if module.plt]
+
+
+def test_the_first_module_of_a_start_has_those_of_all(paths: list[Path]) -> None:
+    with started(paths) as program:
+        first, *others = modules(program)
+        assert first.trampolines is not None
+        assert [each.trampolines for each in others] == [None, None]
+        assert program.statistics().trampolines == 6
+        users = [first.plt_user(index) for index in range(6)]
+        assert users == [(module, index) for module in (first, *others) for index in range(2)]
+
+
+def test_a_call_that_leads_nowhere_names_the_module_that_made_it(paths: list[Path]) -> None:
+    with started(paths) as program:
+        for name in NAMES:
+            letter = name[3]
+            with program.dlopen(name) as library, pytest.raises(UndefinedSymbolError) as error:
+                library[f"own_{letter}"]()
+            assert [(each.module, each.symbol) for each in error.value.undefined] == [(name, f"only_{letter}")]
+
+
+def test_calls_are_bound_one_by_one_in_every_thread(paths: list[Path], write: Write) -> None:
+    with started(paths) as program:
+        libraries = [program.dlopen(name) for name in NAMES]
+        program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
+        assert [library[f"common_{name[3]}"](5) for library, name in zip(libraries, NAMES, strict=True)] == [6, 6, 6]
+        assert program.statistics().resolver_entries == 3
+        for _ in range(2):
+            assert libraries[1].own_b() == 20
+            assert libraries[0].own_a() == 10
+        assert program.statistics().resolver_entries == 5
+        with pytest.raises(SignatureMismatchError, match=r"only_c"):
+            libraries[2].own_c()
+        threads = [program.spawn(library[f"common_{name[3]}"], 7) for library, name in zip(libraries, NAMES, strict=True)]
+        assert [thread.join(DEADLINE) for thread in threads] == [8, 8, 8]
+
+
+def test_they_lead_nowhere_again_once_a_load_was_undone(paths: list[Path], write: Write) -> None:
+    trap = """(import "env" "own_b" (func $own_b (result i32)))
+      (func (export "__wasm_call_ctors") (if (i32.eq (call $own_b) (i32.const 20)) (then unreachable)))"""
+    failing = write("libfailing.so", CALLEE.replace("(func (export", f"{trap} (func (export", 1))
+    with started(paths) as program:
+        library = program.dlopen("libb.so")
+        for _ in range(2):
+            with pytest.raises(pylinker.LinkError, match=r"libfailing\.so.*unreachable"):
+                program.dlopen(failing, pylinker.RTLD_GLOBAL)
+            with pytest.raises(UndefinedSymbolError, match="only_b"):
+                library.own_b()
+        program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
+        assert library.own_b() == 20
+
+
+def test_a_library_that_is_opened_has_its_own(paths: list[Path], write: Write) -> None:
+    with started(paths[:1]) as program:
+        later = program.dlopen(paths[1])
+        assert all(module.trampolines is not None and not module.plt_users for module in modules(program))
+        program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
+        assert later.own_b() == 20
+        assert program.dlopen("liba.so").own_a() == 10
+
+
+def test_there_is_a_bound_for_those_in_one_module(paths: list[Path], write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_MOST_SHARED", 4)
+    with started(paths) as program:
+        first, second, third = modules(program)
+        assert first.trampolines and not second.trampolines and third.trampolines
+        program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
+        assert [program.dlopen(name)[f"common_{name[3]}"](5) for name in NAMES] == [6, 6, 6]
+
+
+def test_bind_now_binds_all_of_them(write: Write, tmp_path: Path) -> None:
+    """Two libraries that call each other: the calls of the one that comes first are bound late, and here at once."""
+    text = """(module
+      (@dylink.0 (mem-info) (needed "OTHER"))
+      (import "env" "memory" (memory 1 1024 shared))
+      (import "env" "WANTED" (func $wanted (result i32)))
+      (func (export "GIVEN") (result i32) (i32.const VALUE))
+      (func (export "call_GIVEN") (result i32) (call $wanted)))"""
+
+    def ring(name: str, other: str, wanted: str, given: str, value: int) -> Path:
+        filled = text.replace("OTHER", other).replace("WANTED", wanted).replace("GIVEN", given).replace("VALUE", str(value))
+        return write(name, filled)
+
+    ring("libp.so", "libq.so", "q", "p", 1)
+    ring("libq.so", "libr.so", "r", "q", 2)
+    ring("libr.so", "libp.so", "p", "r", 3)
+    with pylinker.Program(
+        None, preload=[tmp_path / "libp.so"], library_path=[tmp_path], threads=True, stack_size=1 << 14, bind_now=True
+    ) as program:
+        library = program.dlopen("libp.so")
+        assert (library.call_p(), library.call_q(), library.call_r()) == (2, 3, 1)
+        assert program.statistics().resolver_entries == 0
