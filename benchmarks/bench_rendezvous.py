@@ -6,9 +6,10 @@ pylinker bench rendezvous
 carry it out before the leader returns. The floor, `bare`, is what N threads in the same loop need to see a word change in their memory
 and to answer by counting: each must have been on a processor once. With more threads than processors that is mostly the scheduler's time.
 
-*Each further thread*: the time of a `dlopen` (`pylinker bench dlopen`) beyond that without other threads, divided by their number. The
-floor is five `wasmtime_instance_new` of the same library, and one wake-up of a sleeping thread: half of the time that a byte takes
-through a pipe to another process, and back.
+*Each further thread*: the time of a `dlopen` (`pylinker bench dlopen`) beyond that without other threads, divided by their number. Without
+any there is no rendezvous, so this has the fixed part of one, too, which is much for few threads. *By a line*: the slope of a line through
+the times with all these numbers of threads, which is without it. The floor is five `wasmtime_instance_new` of the same library, and one
+wake-up of a sleeping thread: half of the time that a byte takes through a pipe to another process, and back.
 """
 
 from __future__ import annotations
@@ -107,6 +108,13 @@ def bench_dlopen(benchmark: Any, guests: Guests, threads: int) -> None:
     alone = statistics.median(guests.seconds("pylinker", "dlopen", "dlopen"))
     among = guests.seconds("pylinker", "dlopen", "dlopen", threads, "yield")
     reported(benchmark, [max(seconds - alone, 0) / threads for seconds in among])
+
+
+@pytest.mark.benchmark(group=EACH)
+def bench_dlopen_by_a_line(benchmark: Any, guests: Guests) -> None:
+    role(benchmark, contender="pylinker", target=Target(at_most=1, of="five_instances_and_a_wakeup"))
+    times = [guests.seconds("pylinker", "dlopen", "dlopen", threads, "yield") for threads in THREADS]
+    reported(benchmark, [max(statistics.linear_regression(THREADS, each).slope, 0) for each in zip(*times, strict=True)])
 
 
 TURNS = 10  # of two times the work in a round: a byte and its answer are two wake-ups

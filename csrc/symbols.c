@@ -298,3 +298,9 @@ void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t
         }
     }
 }
+
+void pl_symbols_aim(pl_library *library, const pl_late *late, uint32_t count, pl_library *const *libraries) {
+    for (uint32_t i = 0; i < count; i++) {
+        pl_library_aim(library, i, libraries[late[i].number], late[i].position);
+    }
+}

@@ -118,4 +118,7 @@ typedef struct pl_resolved {
 void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
                         uint32_t stamp, pl_resolved *resolved);
 
+/* Lets the first `count` trampolines of `library` lead to where these imports were found; `libraries` are those of the scope, by number. */
+void pl_symbols_aim(pl_library *library, const pl_late *late, uint32_t count, pl_library *const *libraries);
+
 #endif

@@ -1331,7 +1331,7 @@ class Symbols:
         return Resolved(
             sources,
             ffi.unpack(numbers, left) if left else (),
-            [(each.index, each.number, each.position) for each in late[0:late_count]] if late_count else (),
+            memoryview(bytes(ffi.buffer(late[0:late_count]))).cast("I") if late_count else (),
             ffi.unpack(resolved.used, used) if used else (),
         )
 
@@ -1339,13 +1339,14 @@ class Symbols:
 class Resolved(NamedTuple):
     """What the core found out about the imports of a module (``pl_resolved``).
 
-    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, those bound late: the index of the import, the number
-    of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports were found in.
+    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers for each that is bound late: the index of
+    the import, the number of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports
+    were found in.
     """
 
     sources: Sources
     rest: Sequence[int]
-    late: Sequence[tuple[int, int, int]]
+    late: Sequence[int]
     used: Sequence[int]
 
 
@@ -1462,6 +1463,11 @@ class Library:
     def aim(self, index: int, target: Library, export: int) -> None:
         """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""
         lib.pl_library_aim(self.pointer, index, target.pointer, export)
+
+    def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
+        """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
+        found, libraries = ffi.from_buffer("pl_late[]", late), ffi.from_buffer("pl_library *[]", addresses)
+        lib.pl_symbols_aim(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:
         """Let it lead nowhere; only while every other group is at the barrier or parked."""

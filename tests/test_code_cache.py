@@ -308,11 +308,15 @@ def test_a_module_with_waits_is_parsed_once_per_directory(tmp_path, monkeypatch,
 
 def test_trampolines_are_made_once_per_directory(tmp_path, monkeypatch):
     functions = (("f", FuncType(("i32",), ())), ("g", FuncType((), ("i64",))))
-    fresh(tmp_path).trampolines(functions, name="t")
-    fresh(tmp_path).trampolines(functions[::-1], name="t")
-    assert len(list(tmp_path.iterdir())) == 2
+    cache = fresh(tmp_path)
+    made = cache.trampolines([b"key", b"1"], functions, name="t")
+    assert cache.trampolines([b"key", b"1"], functions, name="t") is made
+    for other in ([b"key1"], [b"key", b"2"], [b"1", b"key"]):
+        assert cache.trampolines(other, functions[::-1], name="t") is not made
+    assert len(list(tmp_path.iterdir())) == 4
     monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
-    assert fresh(tmp_path).trampolines(functions, name="t").address
+    unseen = (pytest.fail("looked at") for _ in range(1))
+    assert fresh(tmp_path).trampolines([b"key", b"1"], unseen, name="t").address
 
 
 def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):

@@ -34,6 +34,19 @@ CALLEE = """(module
   (func (export "only_c") (result i64) (i64.const 30)))"""
 
 
+OWN = """(module
+  (@dylink.0 (mem-info) (needed "libcallee.so"))
+  (import "env" "memory" (memory 1 1024 shared))
+  (import "env" "one" (func $one (result i32)))
+  (import "env" "nobody" (func $nobody))
+  (import "env" "two" (func $two (param i64) (result i64)))
+  (func (export "one") (result i32) (i32.const 1))
+  (func (export "two") (param i64) (result i64) (i64.add (local.get 0) (i64.const 1)))
+  (func (export "call_one") (result i32) (call $one))
+  (func (export "call_two") (param i64) (result i64) (call $two (local.get 0)))
+  (func (export "call_nobody") (call $nobody)))"""
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     def write(name: str, text: str) -> Path:
@@ -123,6 +136,32 @@ def test_there_is_a_bound_for_those_in_one_module(paths: list[Path], write: Writ
         assert first.trampolines and not second.trampolines and third.trampolines
         program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
         assert [program.dlopen(name)[f"common_{name[3]}"](5) for name in NAMES] == [6, 6, 6]
+
+
+def test_entries_are_made_when_they_are_asked_for(write: Write, tmp_path: Path) -> None:
+    write("libcallee.so", CALLEE)
+    caller = write("libcaller.so", OWN)
+    pylinker.Program(None, preload=[caller], library_path=[tmp_path], threads=True).close()  # makes the trampolines: all are looked at
+    with pylinker.Program(None, preload=[caller], library_path=[tmp_path], threads=True) as program:
+        (module,) = modules(program)
+        plt = module.plt
+        assert len(plt) == 3
+        assert not plt._entries.keys() & {0, 1}
+        assert [(each.module, each.name, str(each.type)) for each in plt[1:]] == [
+            ("env", "two", "(i64) -> i64"),
+            ("env", "nobody", "() -> ()"),
+        ]
+        assert plt._entries.keys() == {1, 2}
+        assert plt[0] is plt[0] is plt[-3] is next(iter(plt))
+        assert [each.definition and each.definition.module for each in plt] == [module, module, None]
+        for index in (3, -4):
+            with pytest.raises(IndexError):
+                plt[index]
+        library = program.dlopen("libcaller.so")
+        assert (library.call_one(), library.call_two(5)) == (1, 6)
+        with pytest.raises(UndefinedSymbolError, match="nobody"):
+            library.call_nobody()
+        assert program.statistics().resolver_entries == 3
 
 
 def test_bind_now_binds_all_of_them(write: Write, tmp_path: Path) -> None:

@@ -250,6 +250,19 @@ static void test_the_same_import_has_one_trampoline(void) {
     pl_symbols_free(made);
 }
 
+static void test_trampolines_lead_to_what_was_found(void) {
+    static const uint32_t none[1];
+    pl_library_parts parts = {.trampoline_count = 3, .names = "", .offsets = none};
+    pl_library *library = pl_library_new(&parts), *libraries[] = {here, there};
+    static const pl_late found[] = {{.index = 8, .number = 1, .position = 5}, {.index = 9, .number = 0, .position = 6}};
+    uint32_t position;
+    pl_symbols_aim(library, found, 2, libraries);
+    CHECK(pl_library_target(library, 0, &position) == there && position == 5);
+    CHECK(pl_library_target(library, 1, &position) == here && position == 6);
+    CHECK(pl_library_target(library, 2, &position) == NULL);
+    pl_library_release(library);
+}
+
 static void test_records_that_point_elsewhere_are_refused(void) {
     set_up();
     define("f", function(TYPE, 0));
@@ -304,6 +317,7 @@ int main(void) {
     RUN(test_what_is_decided_and_what_is_left);
     RUN(test_each_module_that_was_used_is_named_once);
     RUN(test_the_same_import_has_one_trampoline);
+    RUN(test_trampolines_lead_to_what_was_found);
     RUN(test_records_that_point_elsewhere_are_refused);
     RUN(test_names_that_do_not_fit_are_refused);
     RUN(test_lack_of_memory_gives_none);

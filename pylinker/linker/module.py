@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker import _native
 from pylinker.errors import InternalError, ParseError, UnsupportedError
+from pylinker.linker.plt import ProcedureLinkage
 from pylinker.runtime.outline import outline_of
 from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
@@ -36,7 +37,6 @@ __all__ = [
     "LoadedModule",
     "OwnTag",
     "Plt",
-    "PltEntry",
     "PythonCall",
     "ThreadLocalCell",
     "WasiCall",
@@ -138,19 +138,6 @@ class PythonCall:
 ImportSource: TypeAlias = Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
 
 
-@dataclass(slots=True)
-class PltEntry:
-    """A function import bound at its first call, in each group by itself.
-
-    ``definition`` is what it was found to mean, at load or at the first call of any group: the same for all.
-    """
-
-    module: str
-    name: str
-    type: FuncType
-    definition: Definition | None = None
-
-
 class AtExit(NamedTuple):
     """A destructor the module registered: a table slot, and its argument (None: the function takes none)."""
 
@@ -231,7 +218,7 @@ class LoadedModule:
         self.needed: list[LoadedModule] = []
         self.sources: _native.Sources = None
         self.special: list[tuple[int, ImportSource]] = []
-        self.plt: list[PltEntry] = []
+        self.plt = ProcedureLinkage(info)
         self.local_scope: Sequence[LoadedModule] = ()
         self.handles = 0
         self.calls_wasi = False
@@ -289,6 +276,10 @@ class LoadedModule:
         """Return the module's own definition of a symbol, or None."""
         export = self.outline.symbols.get(name)
         return None if export is None else Definition(self, export)
+
+    def definition_at(self, position: int, name: str) -> Definition:
+        """Return the module's export of this number and name."""
+        return Definition(self, self.outline.export_at(position, name))
 
     def data_value(self, export: Export) -> int | None:
         """Return the address of a data symbol (for thread-local data, the offset from ``__tls_base``), or None if it is none.

@@ -26,11 +26,11 @@ from pylinker.runtime.wasi import wasi_source
 from pylinker.wasm import FuncType, GlobalType, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pylinker._native import Values
     from pylinker.linker.module import ImportSource, LoadedModule
-    from pylinker.runtime.code import CodeCache
+    from pylinker.runtime.code import CodeCache, Compiled
 
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
@@ -71,15 +71,17 @@ class SharedTrampolines:
 
     def __init__(self) -> None:
         self._owner: LoadedModule | None = None
-        self._functions: list[tuple[str, FuncType]] = []
+        self._modules: list[LoadedModule] = []
+        self._count = 0
         self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
 
     def place(self, module: LoadedModule) -> tuple[bool, tuple[_native.Library, int] | None]:
         """Add those of a module. Returns whether they are here and, but for the first module, whose they are, from which number on."""
-        base = len(self._functions)
+        base = self._count
         if base + len(module.plt) > _MOST_SHARED:
             return False, None
-        self._functions += [(entry.name, entry.type) for entry in module.plt]
+        self._count += len(module.plt)
+        self._modules.append(module)
         if self._owner is None:
             self._owner = module
             module.plt_users = self._users
@@ -91,9 +93,16 @@ class SharedTrampolines:
         """Give them to the first module; before it is instantiated."""
         owner = self._owner
         if owner is not None:
-            owner.trampolines = cache.trampolines(tuple(self._functions), name=f"trampolines of {owner.name}")
+            owner.trampolines = _trampolines(self._modules, cache)
             resolver = _native.register_host(host_calls(owner, "resolve"))
-            owner.native.set_trampolines(owner.trampolines.address, len(self._functions), resolver)
+            owner.native.set_trampolines(owner.trampolines.address, self._count, resolver)
+
+
+def _trampolines(modules: Sequence[LoadedModule], cache: CodeCache) -> Compiled:
+    """Return the trampolines of modules; their names and types are looked at only where these are made."""
+    parts = [part for module in modules if module.code for part in (module.code.key, module.plt.signature())]
+    functions = ((entry.name, entry.type) for module in modules for entry in module.plt)
+    return cache.trampolines(parts, functions, name=f"trampolines of {modules[0].name}")
 
 
 def native_library(
@@ -108,8 +117,7 @@ def native_library(
     trampolines, trampolines_number, resolver = 0, 0, 0
     is_shared, plt = shared.place(module) if shared is not None and module.plt else (False, None)
     if module.plt and not is_shared:
-        functions = tuple([(entry.name, entry.type) for entry in module.plt])
-        module.trampolines = cache.trampolines(functions, name=f"trampolines of {module.name}")
+        module.trampolines = _trampolines([module], cache)
         trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
         resolver = _native.register_host(host_calls(module, "resolve"))
         handles.append(resolver)

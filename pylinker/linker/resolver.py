@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,11 @@ from pylinker.linker.module import (
     LoadedModule,
     OwnTag,
     Plt,
-    PltEntry,
     PythonCall,
     ThreadLocalCell,
     WasiCall,
 )
+from pylinker.linker.plt import PltEntry
 from pylinker.runtime.outline import DESTRUCTORS
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
@@ -56,6 +57,10 @@ class Scope:
         self._modules = [*state.global_scope, *local]
         self._candidates = Candidates(bytearray(b"".join((packed, *[module.candidate for module in local]))))
         self._numbers: dict[LoadedModule, int] | None = None
+
+    def addresses(self) -> array[int]:
+        """Where the core's libraries of the modules are, by number; all of them have their records by now."""
+        return array("Q", [module.address for module in self._modules])
 
     def become_ready(self, module: LoadedModule) -> None:
         """Let modules that come later import from this one directly."""
@@ -109,13 +114,9 @@ class Resolver:
         module = self._module
         resolved, modules = self._scope.resolve(module)
         module.sources = resolved.sources
-        import_at, aim_later, plt = module.info.import_at, self._plan.aim_later, module.plt
-        for index, number, position in resolved.late:
-            space, name, _, type_ = import_at(index)
-            target = modules[number]
-            assert isinstance(type_, FuncType)
-            aim_later(module, len(plt), target, position)
-            plt.append(PltEntry(space, name, type_, Definition(target, target.outline.export_at(position, name))))
+        if resolved.late:
+            module.plt.decided(resolved.late, modules)
+        import_at = module.info.import_at
         module.special = [(index, self.source(import_at(index))) for index in resolved.rest]
 
     def source(self, wanted: Import) -> ImportSource:

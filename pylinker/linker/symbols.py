@@ -13,7 +13,8 @@ from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
-    from pylinker.linker.module import Definition, LoadedModule, PltEntry
+    from pylinker.linker.module import Definition, LoadedModule
+    from pylinker.linker.plt import PltEntry
     from pylinker.wasm import FuncType
 
 __all__ = ["SymbolInfo", "Symbols", "reachable"]

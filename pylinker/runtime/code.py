@@ -21,6 +21,7 @@ import copy
 import ctypes
 import functools
 import hashlib
+import io
 import itertools
 import logging
 import os
@@ -32,6 +33,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +72,8 @@ _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
 _CHECKSUM = struct.Struct("=I")
 """The checksum of all that comes before it, the last of an entry."""
 _HOUR = 3600
+_LARGE = 1 << 20
+"""Bytes of the largest buffer that is kept to be read into again."""
 _READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _END = _TRAILER.size + _CHECKSUM.size
 
@@ -90,13 +94,15 @@ class Compiled:
 class Code(Compiled):
     """A module that was parsed and compiled: ``info`` is what the linker reads.
 
-    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says.
+    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says. ``key`` is the
+    same for the same bytes of wasm only.
     """
 
-    __slots__ = ("info", "rewritten", "size")
+    __slots__ = ("info", "key", "rewritten", "size")
 
-    def __init__(self, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
+    def __init__(self, key: bytes, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
         super().__init__(module)
+        self.key = key
         self.info = info
         self.size = size
         self.rewritten = rewritten
@@ -174,13 +180,14 @@ class CodeCache:
         self.directory = directory
         self._directory = os.fspath(directory) if directory else ""
         self._ahead: _Entry | None = None
+        self._buffers: list[bytearray] = []
         self.entries = entries
         self.capacity = capacity
         self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
-        self._trampolines: OrderedDict[tuple[tuple[str, FuncType], ...], Compiled] = OrderedDict()
+        self._trampolines: OrderedDict[bytes, Compiled] = OrderedDict()
 
     def observed(self, observer: Observer | None) -> CodeCache:
         """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
@@ -215,23 +222,25 @@ class CodeCache:
                 self._infos.popitem(last=False)
         return info
 
-    def trampolines(self, functions: tuple[tuple[str, FuncType], ...], *, name: str) -> Compiled:
-        """Return the code of :func:`pylinker.wasm.trampoline_module` for these functions. Raises UnsupportedError."""
+    def trampolines(self, origin: Iterable[bytes], functions: Iterable[tuple[str, FuncType]], *, name: str) -> Compiled:
+        """Return the code of :func:`pylinker.wasm.trampoline_module` for functions that follow from ``origin``. Raises UnsupportedError.
+
+        They are looked at only if there is no code for that origin yet.
+        """
+        key = _key_of(b"".join([_trampolines_version(), *[b"%d %b" % (len(part), part) for part in origin]]))
         with self._lock:
-            code = self._trampolines.get(functions)
+            code = self._trampolines.get(key)
             if code is not None:
-                self._trampolines.move_to_end(functions)
+                self._trampolines.move_to_end(key)
                 return code
-        # They follow from the functions, so what is on disk is found without making them.
-        key = _key_of(_trampolines_version() + "".join([f"{function!r} {_shown(type_)}" for function, type_ in functions]).encode())
         entry = self._read(key)
         module = entry.module() if entry is not None else None
         if module is None:
-            module = self._compiled(trampoline_module(functions), name)
+            module = self._compiled(trampoline_module([*functions]), name)
             self._write(key, module, b"", rewritten=False)
         code = Compiled(module)
         with self._lock:
-            self._trampolines[functions] = code
+            self._trampolines[key] = code
             while len(self._trampolines) > self.entries:
                 self._trampolines.popitem(last=False)
         return code
@@ -274,11 +283,11 @@ class CodeCache:
             entry = None  # so that it is replaced
         module = entry.module() if entry is not None else None
         if entry is not None and module is not None:
-            return Code(info, module, len(data), rewritten=entry.rewritten)
+            return Code(original, info, module, len(data), rewritten=entry.rewritten)
         changed = rewrite_waits(data, name=name, info=info) if wanted else data
         module = self._compiled(changed, name)
         self._write(key, module, join([store(info, data), pack(info)]), rewritten=changed is not data)
-        return Code(info, module, len(data), rewritten=changed is not data)
+        return Code(original, info, module, len(data), rewritten=changed is not data)
 
     def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
@@ -309,7 +318,10 @@ class CodeCache:
                 if not _is_private(status):
                     logger.warning("cache entry %s is not used: others may write it", path)
                     return None
-                entry = _read_entry(path, key, handle, status)
+                buffer = self._buffer(status.st_size)
+                entry = _read_entry(path, key, handle, status, buffer)
+                if len(buffer) <= _LARGE:
+                    self._buffers.append(buffer)
             finally:
                 os.close(handle)
         except FileNotFoundError:
@@ -320,6 +332,14 @@ class CodeCache:
         if entry is None:
             logger.warning("cache entry %s is damaged and compiled anew", path)
         return entry
+
+    def _buffer(self, size: int) -> bytearray:
+        """Return room for an entry: what the one before was read into, if that is enough, for new memory costs more than what is read."""
+        with contextlib.suppress(IndexError):
+            buffer = self._buffers.pop()
+            if len(buffer) >= size:
+                return buffer
+        return bytearray(size)
 
     def _write(self, key: bytes, module: wasmtime.Module, read: bytes, *, rewritten: bool) -> None:
         directory, path = self.directory, self._path(key)
@@ -362,30 +382,32 @@ class CodeCache:
                 total -= size
 
 
-def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result) -> _Entry | None:
-    """Look at an entry that is open; None if it is not whole."""
-    with open(handle, "rb", buffering=0, closefd=False) as file:
-        whole = file.readall()
-    end = len(whole) - _END
+def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result, buffer: bytearray) -> _Entry | None:
+    """Look at an entry that is open, in a buffer that has room for it; None if it is not whole."""
+    size = status.st_size
+    end = size - _END
     if end < 0:
         return None
-    magic, found, code_size, read_size, rewritten = _TRAILER.unpack_from(whole, end)
-    if (magic, found, code_size + read_size) != (_MAGIC, key, end):
-        return None
-    with memoryview(whole) as view, view[: -_CHECKSUM.size] as summed:
-        if _CHECKSUM.pack(zlib.crc32(summed)) != whole[-_CHECKSUM.size :]:
+    with memoryview(buffer) as room, room[:size] as whole, whole[: -_CHECKSUM.size] as summed:
+        with io.FileIO(handle, closefd=False) as file:
+            start = 0
+            while start < size:
+                with whole[start:] as rest:
+                    count = file.readinto(rest)
+                if not count:
+                    return None  # it was cut short
+                start += count
+        magic, found, code_size, read_size, rewritten = _TRAILER.unpack_from(whole, end)
+        if (magic, found, code_size + read_size) != (_MAGIC, key, end):
             return None
-    return _Entry(path, key, whole[code_size:end], bool(rewritten), status.st_mtime)
+        if _CHECKSUM.unpack_from(whole, size - _CHECKSUM.size)[0] != zlib.crc32(summed):
+            return None
+        return _Entry(path, key, bytes(whole[code_size:end]), bool(rewritten), status.st_mtime)
 
 
 def _rewritten(original: bytes) -> bytes:
     """Return the key of a module whose waits are rewritten."""
     return hashlib.sha256(original + _REWRITTEN).digest()
-
-
-@functools.lru_cache(maxsize=1024)
-def _shown(type_: FuncType) -> str:
-    return repr(type_)
 
 
 @functools.lru_cache(maxsize=1)
