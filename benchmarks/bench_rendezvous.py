@@ -5,6 +5,7 @@ pylinker bench rendezvous
 *Meet*: an operation that changes nothing, with N threads in a loop of `sched_yield`. All of them come to the barrier, wait there, and
 carry it out before the leader returns. The floor, `bare`, is what N threads in the same loop need to see a word change in their memory
 and to answer by counting: each must have been on a processor once. With more threads than processors that is mostly the scheduler's time.
+The same with threads that ask for the time in a loop: none of them gives up its processor, which it may keep for some milliseconds.
 
 *Each further thread*: the time of a `dlopen` (`pylinker bench dlopen`) beyond that without other threads, divided by their number. Without
 any there is no rendezvous, so this has the fixed part of one, too, which is much for few threads. *By a line*: the slope of a line through
@@ -26,13 +27,14 @@ from typing import Any
 import pytest
 
 from pylinker.benchmarks.bare import Bare
-from pylinker.benchmarks.company import SHARED, looping, threaded
+from pylinker.benchmarks.company import BUSY, LOOP, SHARED, looping, threaded
 from pylinker.benchmarks.guests import GUEST, Guests
 from pylinker.benchmarks.roles import Target, quick, reported, role, samples, scaled
 from pylinker.linker.operation import AllocateFunctionTable
 from pylinker.runtime.store import GuestStore
 
 MEET = "a rendezvous for nothing, with N threads in a loop of host calls"
+MEET_BUSY = "a rendezvous for nothing, with N threads that never give up the processor"
 EACH = "what each of N running threads adds to a dlopen"
 THREADS = [1, 4, 16] if quick() else [1, 2, 4, 8, 16, 32, 64]
 N_NAME = "other threads in a loop of host calls"
@@ -80,7 +82,18 @@ def measure(benchmark: Any, meet: Callable[[], object]) -> None:
 @each_count
 def bench_pylinker(benchmark: Any, tmp_path: Path, threads: int) -> None:
     role(benchmark, contender="pylinker", n=threads, n_name=N_NAME)
-    with threaded(tmp_path) as program, looping(program, tmp_path, threads):
+    meetings(benchmark, tmp_path, threads, LOOP)
+
+
+@pytest.mark.benchmark(group=MEET_BUSY)
+@each_count
+def bench_busy(benchmark: Any, tmp_path: Path, threads: int) -> None:
+    role(benchmark, contender="pylinker", n=threads, n_name=N_NAME)
+    meetings(benchmark, tmp_path, threads, BUSY)
+
+
+def meetings(benchmark: Any, directory: Path, threads: int, loop: str) -> None:
+    with threaded(directory) as program, looping(program, directory, threads, loop):
         context = program._linker.context
 
         def meet() -> None:

@@ -11,7 +11,7 @@ import wasmtime
 
 import pylinker
 
-__all__ = ["LOOP", "SHARED", "looping", "threaded", "write"]
+__all__ = ["BUSY", "LOOP", "SHARED", "looping", "threaded", "write"]
 
 SHARED = '(import "env" "memory" (memory 1 1024 shared))'
 """What a module of a threaded program imports as its memory."""
@@ -28,6 +28,21 @@ LOOP = f"""(module
       (br_if $again (i32.eqz (i32.atomic.load (global.get $base))))))
   (func (export "begun") (result i32) (i32.atomic.load offset=4 (global.get $base)))
   (func (export "halt") (i32.atomic.store (global.get $base) (i32.const 1))))"""
+
+
+BUSY = f"""(module
+  (@dylink.0 (mem-info (memory 24 3)))
+  {SHARED}
+  (import "env" "__memory_base" (global $base i32))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+  (func (export "loop")
+    (drop (i32.atomic.rmw.add offset=4 (global.get $base) (i32.const 1)))
+    (loop $again
+      (drop (call $clock (i32.const 1) (i64.const 1) (i32.add (global.get $base) (i32.const 16))))
+      (br_if $again (i32.eqz (i32.atomic.load (global.get $base))))))
+  (func (export "begun") (result i32) (i32.atomic.load offset=4 (global.get $base)))
+  (func (export "halt") (i32.atomic.store (global.get $base) (i32.const 1))))"""
+"""The same with a host call that does not give up the processor."""
 
 
 def write(directory: Path, name: str, text: str) -> Path:

@@ -1,4 +1,4 @@
-/* Discipline: `count`, `sleepers` and `look` are atomic.
+/* Discipline: everything is atomic.
  *
  * On Linux a waiter sleeps in the kernel on the count itself, which compares it with the key before it does. So whoever is woken goes on at
  * once: behind a condition variable they would have to pass its mutex one after the other, which the notifier still holds while it wakes
@@ -17,11 +17,11 @@
 
 #if defined(__linux__)
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #endif
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -34,10 +34,13 @@
 #define ON_FUTEX 0
 #endif
 
+enum { HELD_UP = 1000000 }; /* nanoseconds */
+
 struct pl_event {
     _Atomic uint32_t count;
     _Atomic uint32_t sleepers;
-    _Atomic int64_t look;
+    _Atomic int64_t look, held_up; /* relaxed, like the next: hints */
+    atomic_int yields;
 #if !ON_FUTEX
     pthread_mutex_t mutex;
     pthread_cond_t moved; /* with mutex */
@@ -117,6 +120,8 @@ pl_event *pl_event_new(void) {
     atomic_init(&event->count, 0);
     atomic_init(&event->sleepers, 0);
     atomic_init(&event->look, 0);
+    atomic_init(&event->held_up, 0);
+    atomic_init(&event->yields, 0);
     init(event);
     return event;
 }
@@ -132,8 +137,13 @@ uint32_t pl_event_prepare(pl_event *event) {
     return atomic_load(&event->count);
 }
 
-void pl_event_look(pl_event *event, int64_t nanoseconds) {
+void pl_event_look(pl_event *event, int64_t nanoseconds, int yields) {
     atomic_store_explicit(&event->look, nanoseconds, memory_order_relaxed);
+    atomic_store_explicit(&event->yields, yields, memory_order_relaxed);
+}
+
+int64_t pl_event_held_up(pl_event *event) {
+    return atomic_load_explicit(&event->held_up, memory_order_relaxed);
 }
 
 /* Looks at the count for a while: whether it has moved. */
@@ -142,19 +152,30 @@ static int look(pl_event *event, uint32_t key, int64_t deadline) {
     if (nanoseconds <= 0) {
         return 0;
     }
-    int64_t until = pl_now() + nanoseconds;
+    int yields = atomic_load_explicit(&event->yields, memory_order_relaxed);
+    int64_t now = pl_now(), until = now + nanoseconds;
     if (deadline >= 0 && deadline < until) {
         until = deadline;
     }
-    do {
+    int held_up = 0;
+    while (now < until && !held_up) {
         for (int i = 0; i < 16; i++) { /* so that the clock is not what takes the time */
             if (atomic_load(&event->count) != key) {
                 return 1;
             }
             pl_pause();
         }
-    } while (pl_now() < until);
-    return 0;
+        if (yields) {
+            sched_yield();
+        }
+        int64_t before = now;
+        now = pl_now();
+        held_up = yields && now - before >= HELD_UP;
+    }
+    if (held_up) {
+        atomic_store_explicit(&event->held_up, now, memory_order_relaxed);
+    }
+    return atomic_load(&event->count) != key;
 }
 
 int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {

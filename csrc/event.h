@@ -39,9 +39,13 @@ uint32_t pl_event_prepare(pl_event *event);
 int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline);
 /* Wakes every waiter. Cheap when there is none: one atomic addition and one load. */
 void pl_event_notify(pl_event *event);
-/* From now on a waiter looks at the count for so many nanoseconds before it sleeps: for waits that are shorter than being woken takes, as long
- * as everybody who is waited for has a processor. 0 at first. Relaxed: a waiter that does not see it yet sleeps at once, or looks in vain. */
-void pl_event_look(pl_event *event, int64_t nanoseconds);
+/* From now on a waiter looks at the count for so many nanoseconds before it sleeps: for waits that are shorter than being woken takes. If not
+ * everybody who is waited for has a processor, it `yields` its own between two looks. 0 at first. Relaxed: a waiter that does not see it yet
+ * sleeps at once, or looks in vain. */
+void pl_event_look(pl_event *event, int64_t nanoseconds, int yields);
+/* When a waiter last yielded to somebody who kept the processor for more than a millisecond, which nobody does who is about to move the count;
+ * it stopped looking then. 0: never. */
+int64_t pl_event_held_up(pl_event *event);
 /* How many threads sleep here now; for tests. */
 uint32_t pl_event_waiters(pl_event *event);
 

@@ -6,9 +6,14 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Nanoseconds for which those who meet look before they sleep, as long as each has a processor. What they wait for, a leader's own part or a
- * replay, takes some ten microseconds, and so does being woken; looking in vain costs a wait this much once. */
-enum { LOOK = 20000 };
+/* How those who meet wait for each other. What they wait for, a leader's own part or a replay, takes some ten microseconds, and so does being
+ * woken. So they look for a moment before they sleep, as long as it takes (LOOK nanoseconds, and LOOK_EACH for each that runs). Where more of
+ * them run than there are processors, they yield between two looks: then each has its turn soon, without being put to sleep and woken. Not if
+ * that are too many (CROWD for a processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that kept the
+ * processor, as an unrelated program's does. */
+enum { LOOK = 20000, LOOK_EACH = 3000, CROWD = 64, SOBER = 100000000 };
+/* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's time. */
+enum { SLICE = 4000000 };
 
 struct pl_group {
     pl_shared *shared; /* read-only */
@@ -45,6 +50,8 @@ struct pl_shared {
     pl_bus *operations;
     pl_futex *futex;
     size_t processors; /* read-only */
+    atomic_int crowded; /* relaxed: more groups ran than there are processors when the newest barrier was opened */
+    _Atomic uint64_t finished; /* the newest operation whose leader has met all */
     pl_trace *trace; /* most often NULL */
     pl_group *first;
     size_t count;
@@ -422,6 +429,29 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
     return result;
 }
 
+/* Decides how to wait in a rendezvous of so many running groups. */
+static void choose_wait(pl_shared *shared, size_t running) {
+    pl_event *await = pl_await_event(shared->await);
+    int crowded = running > shared->processors;
+    int64_t look = LOOK;
+    if (crowded) {
+        int64_t sober = pl_now() - SOBER;
+        int held_up = pl_event_held_up(shared->news) > sober || pl_event_held_up(await) > sober;
+        look = held_up || running > CROWD * shared->processors ? 0 : LOOK + LOOK_EACH * (int64_t)running;
+    }
+    atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
+    pl_event_look(shared->news, look, crowded);
+    pl_event_look(await, look, crowded);
+}
+
+/* The leader of an operation has met all that it had to meet. */
+static void finish(pl_shared *shared, uint64_t number) {
+    atomic_store(&shared->finished, number);
+    if (atomic_load_explicit(&shared->crowded, memory_order_relaxed)) {
+        pl_event_notify(shared->news);
+    }
+}
+
 uint64_t pl_lead_open(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t published = pl_bus_sent(shared->operations);
@@ -438,9 +468,7 @@ uint64_t pl_lead_open(pl_group *self) {
             pl_receiver_forgive(group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
         }
     }
-    int64_t look = running <= shared->processors ? LOOK : 0;
-    pl_event_look(shared->news, look);
-    pl_event_look(pl_await_event(shared->await), look);
+    choose_wait(shared, running);
     uint64_t number = pl_bus_try_broadcast(shared->barriers); /* `cur`, before the flag */
     if (number == 0) {
         pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
@@ -506,6 +534,7 @@ int pl_lead_finish(pl_group *self) {
         }
     }
     pl_rwlock_release_read(shared->lock);
+    finish(shared, number);
     count_wait(shared, began);
     /* A group that could not replay may be dead by now, and was not waited for. */
     result = pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
@@ -522,6 +551,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     }
     pl_flag_clear(shared->flag);
     pl_receiver_take(self->operations, number);
+    atomic_store(&shared->finished, number);
     pl_event_notify(shared->news);
     note(self, PL_TRACE_LEAD_END, 1);
     return number;
@@ -614,6 +644,21 @@ void pl_shared_release_exclusive(pl_shared *shared, uint64_t token) {
     pl_gate_release(shared->gate, token);
 }
 
+/* A follower that is done would go on for a whole slice of the processor's time, which is milliseconds, while others have yet to replay, and the
+ * leader waits for them. So where there are more of them than processors it waits until the leader has met all, or for as long as such a
+ * slice: nothing depends on it. */
+static void let_others_go_first(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t applied = pl_receiver_taken(self->operations);
+    int64_t deadline = pl_deadline(SLICE);
+    int waits = atomic_load_explicit(&shared->crowded, memory_order_relaxed);
+    while (waits) {
+        uint32_t key = pl_event_prepare(shared->news);
+        waits = atomic_load(&shared->finished) < applied && pl_cancel_cause(shared->cancel) == 0 &&
+                pl_event_wait(shared->news, key, deadline);
+    }
+}
+
 /* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
@@ -654,6 +699,7 @@ static int follow_once(pl_group *self) {
     int failed = catch_up(self);
     pl_rwlock_release_read(shared->lock);
     pl_await_tell(shared->await, self->safepoint); /* with the lock given back: whoever sees the leader return finds no reader */
+    let_others_go_first(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
 

@@ -19,8 +19,9 @@
  *
  * Who sleeps where, so that nobody is woken for others: waiters for the lock and the token on the event, followers at the barrier on `news`
  * (moved by leaders), the leader on `await` (moved by the group it waits for), parked threads that rest on `rest` (moved by nothing but the
- * end). Cancelling moves them all. When the leader and all who run have a processor each, those who meet look at `news` and `await` for a
- * moment before they sleep (pl_event_look): the leader decides it when it opens the barrier.
+ * end). Cancelling moves them all. Those who meet look at `news` and `await` for a moment before they sleep (pl_event_look), as the leader
+ * decides when it opens the barrier; and where more groups run than there are processors, a follower that is done waits on `news` for the
+ * leader to finish, for some milliseconds at most. Both are about time alone: any of them may wait longer or shorter.
  *
  * Lock order: the group's own thread, then the token, then the lock. The list of groups changes under token and write lock.
  *

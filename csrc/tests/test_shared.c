@@ -389,6 +389,32 @@ static void test_leader_returns_after_every_running_group_has_replayed(void) {
     tear_down(members, 3);
 }
 
+static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
+    enum { CROWD = 6 }; /* more than there are processors on most machines: those who are done let others go first */
+    struct member members[CROWD];
+    pthread_t guests[CROWD];
+    set_up_with(members, CROWD);
+    members[1].on_replay = wait_until_free;
+    for (int i = 1; i < CROWD; i++) {
+        guests[i] = start_guest(&members[i]);
+    }
+    pthread_t leader = thread_start(lead_in_thread, &members[0]);
+    for (int i = 2; i < CROWD; i++) {
+        AWAIT(pl_group_applied(members[i].group) == 1);
+        atomic_store(&members[i].is_in, 0);
+        AWAIT(atomic_load(&members[i].is_in));
+    }
+    CHECK(atomic_load(&returned) == 0 && pl_group_applied(members[1].group) == 0);
+    atomic_store(&members[1].is_free, 1);
+    thread_join(leader);
+    CHECK(members[0].result == PL_ACQUIRED);
+    for (int i = 1; i < CROWD; i++) {
+        CHECK(pl_group_applied(members[i].group) == 1);
+        stop_guest(&members[i], guests[i]);
+    }
+    tear_down(members, CROWD);
+}
+
 static void test_group_that_comes_back_during_a_rendezvous_waits_and_is_not_waited_for(void) {
     struct member members[2];
     set_up_with(members, 2);
@@ -513,6 +539,7 @@ int main(void) {
     RUN(test_leader_that_has_met_may_publish_at_any_moment_of_coming_back);
     RUN(test_no_writer_comes_between_a_publication_and_its_end);
     RUN(test_leader_returns_after_every_running_group_has_replayed);
+    RUN(test_nobody_waits_for_long_for_one_that_replays_for_long);
     RUN(test_group_that_comes_back_during_a_rendezvous_waits_and_is_not_waited_for);
     RUN(test_follower_that_waits_for_the_lock_comes_to_the_next_barrier);
     RUN(test_late_group_is_named_and_the_others_go_on);
