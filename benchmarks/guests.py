@@ -43,6 +43,10 @@ class Guests:
         """
         return [time for each in range(1 if quick() else 3) for time in self._samples(contender, tuple(map(str, args)), each)[what]]
 
+    def fresh(self, what: str, *args: object) -> list[float]:
+        """Return what pylinker takes for one ``what`` just now: a run of its own, for what is compared with another one. Blocks."""
+        return self._run("pylinker", tuple(map(str, args)), 0)[what]
+
     def _run(self, contender: str, args: tuple[str, ...], _turn: int) -> dict[str, list[float]]:
         output = self._pylinker(args) if contender == "pylinker" else self._wasmer(args)
         results = [json.loads(line) for line in output.splitlines()]
