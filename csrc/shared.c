@@ -7,11 +7,11 @@
 #include <stdlib.h>
 
 /* How those who meet wait for each other. What they wait for, a leader's own part or a replay, takes some ten microseconds, and so does being
- * woken. So they look for a moment before they sleep, as long as it takes (LOOK nanoseconds, and LOOK_EACH for each that runs). Where more of
- * them run than there are processors, they yield between two looks: then each has its turn soon, without being put to sleep and woken. Not if
- * that are too many (CROWD for a processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that kept the
+ * woken. So they look for a moment (LOOK nanoseconds) before they sleep. Where more of them run than there are processors, they yield between
+ * two looks, and look longer (LOOK_EACH more for each that a processor has): then each has its turn soon, without being put to sleep and woken.
+ * Not if that are too many (CROWD for a processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that kept the
  * processor, as an unrelated program's does. */
-enum { LOOK = 20000, LOOK_EACH = 3000, CROWD = 64, SOBER = 100000000 };
+enum { LOOK = 20000, LOOK_EACH = 6000, CROWD = 64, SOBER = 100000000 };
 /* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's time. */
 enum { SLICE = 4000000 };
 
@@ -437,7 +437,7 @@ static void choose_wait(pl_shared *shared, size_t running) {
     if (crowded) {
         int64_t sober = pl_now() - SOBER;
         int held_up = pl_event_held_up(shared->news) > sober || pl_event_held_up(await) > sober;
-        look = held_up || running > CROWD * shared->processors ? 0 : LOOK + LOOK_EACH * (int64_t)running;
+        look = held_up || running > CROWD * shared->processors ? 0 : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
     }
     atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
     pl_event_look(shared->news, look, crowded);
