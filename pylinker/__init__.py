@@ -49,6 +49,7 @@ from pylinker.linker import (
     RTLD_NOW,
     GuestThread,
     Limits,
+    ModuleBytes,
     SymbolInfo,
 )
 from pylinker.runtime.memory import Memory
@@ -82,6 +83,7 @@ __all__ = [
     "LinkError",
     "Memory",
     "MemoryAccessError",
+    "ModuleBytes",
     "ModuleSummary",
     "NotDynamicError",
     "ParseError",

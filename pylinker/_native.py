@@ -21,8 +21,15 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from pylinker._core import ffi, lib
 from pylinker.errors import InternalError
+
+try:
+    from pylinker._core import ffi, lib
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"the C core of pylinker is not built in {os.path.dirname(__file__)}, a source folder: "
+        "run `pip install -e .` in the folder above it, or leave that folder to use an installed pylinker"
+    ) from error
 
 __all__ = [
     "ACQUIRE",

@@ -110,8 +110,24 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert first in script
     assert script[-1] == second
-    assert first.startswith("pip install '.[cli]' && ")
-    assert second.startswith("pip install '.[test]' && ")
+    assert first.startswith("pip install -e '.[cli]' && ")
+    assert second.startswith("pip install -e '.[test]' && ")
+
+
+def test_the_checkout_is_the_package(tmp_path: Path) -> None:
+    script = tmp_path / "t.py"
+    script.write_text("import pylinker; print(pylinker.CDLL.__name__, pylinker.__file__)", encoding="utf-8")
+    for command in (["-m", "pylinker", "--version"], ["-c", script.read_text(encoding="utf-8")], [str(script)]):
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "pylinker" in done.stdout
+
+
+def test_a_source_folder_without_its_core_says_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "pylinker", tmp_path / "pylinker", ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+    done = subprocess.run([sys.executable, "-c", "import pylinker"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "ImportError: the C core of pylinker is not built in" in done.stderr and "pip install -e ." in done.stderr
 
 
 def test_the_tests_that_the_promises_of_security_name_exist() -> None:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from host import Host
-
 from build import build
+from host import Host
 
 PLUGIN = Path("plugin.so")
 

@@ -120,6 +120,10 @@ class Function:
         return f"<Function {self.name} {self.type} of {self._handle.name}>"
 
     @property
+    def __name__(self) -> str:
+        return self.name
+
+    @property
     def slot(self) -> int:
         """The function's slot in the table: its value as a C function pointer, the same for every module."""
         return self._handle.slot_of(self._definition)

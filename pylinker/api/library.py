@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pylinker.api.function import Function
 from pylinker.api.handle import Handle
-from pylinker.errors import SymbolNotFoundError
+from pylinker.errors import LinkError, SymbolNotFoundError
 from pylinker.linker import reachable
 from pylinker.wasm import FuncType
 
@@ -26,6 +26,9 @@ class Library:
     """A handle of a library in a program, as ``dlopen`` gives it.
 
     ``library.name(...)`` and ``library["name"]`` are the function called ``name``, looked up in the library and then in what it needs.
+    Iterating gives the names of the functions that the library itself defines. A function whose name an attribute of this class has
+    (``name``, ``path``, ``close``, ...) is reached as ``library["name"]``.
+
     Each open handle counts: the library is unloaded when the last one is closed and nothing else uses it. ``with`` closes at the end.
     """
 
@@ -52,6 +55,8 @@ class Library:
 
     def __getitem__(self, name: str) -> Function:
         """Return the function called ``name``; SymbolNotFoundError (a KeyError) if there is none."""
+        if not isinstance(name, str):
+            raise TypeError(f"{self!r} is indexed by {type(name).__name__}; give the name of a function")
         function = self._functions.get(name)
         if function is None or not self._handle.open:
             with self._handle.entered() as linker:
@@ -70,9 +75,20 @@ class Library:
         with self._handle.entered() as linker:
             return isinstance(name, str) and linker.state.lookup(name, self._scope(linker)) is not None
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the functions that the library defines itself, in the order of its exports.
+
+        For the program as a whole, those of its global scope. ClosedError if the handle is closed.
+        """
+        with self._handle.entered() as linker:
+            modules = self._scope(linker) if self._module is None else [self._module]
+            return iter([name for name, definition in _definitions(modules) if isinstance(definition.type, FuncType)])
+
     def __dir__(self) -> Iterable[str]:
-        own = self._module.info.exports if self._module else {}
-        return [*super().__dir__(), *(name for name in own if self._module and self._module.find(name))]
+        try:
+            return [*super().__dir__(), *self]
+        except LinkError:  # closed: what is left is the handle
+            return super().__dir__()
 
     def _function(self, linker: Linker, name: str) -> Function:
         definition = self._definition(linker, name)
@@ -115,7 +131,8 @@ class Library:
         self._handle.open = False
         functions = list(self._functions.values())
         for function in functions:
-            self.__dict__.pop(function.name, None)
+            if self.__dict__.get(function.name) is function:  # a C function may be called "_handle"
+                del self.__dict__[function.name]
         self._functions.clear()
         if not self._handle.program.closed:
             with self._handle.program._entered():
@@ -131,3 +148,13 @@ class Library:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+def _definitions(modules: Iterable[LoadedModule]) -> Iterator[tuple[str, Definition]]:
+    """Iterate over what modules define, the first definition of each name."""
+    seen: set[str] = set()
+    for module in modules:
+        for name in module.info.exports:
+            if name not in seen and (definition := module.find(name)) is not None:
+                seen.add(name)
+                yield name, definition

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import wasmtime
 
 from pylinker.api.function import Function
 from pylinker.api.library import Library
+from pylinker.api.options import ModuleSource, StrPath, as_limits, as_module, as_modules, as_paths, check_mapping, check_texts, check_types
 from pylinker.api.statistics import Statistics, snapshot, tell_statistics
 from pylinker.api.tracefile import TraceFile
 from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
@@ -28,6 +29,7 @@ from pylinker.linker import (
     Linker,
     Locator,
     MainFile,
+    ModuleBytes,
     SymbolInfo,
     TracedLinker,
     Tracer,
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CDLL", "ModuleSummary", "Program"]
 
-_StrPath = str | os.PathLike[str]
-
 _caches: dict[Path | None, CodeCache] = {}
 _caches_lock = threading.Lock()
 
@@ -77,6 +77,8 @@ class Program:
 
     ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
     and ``preload`` (libraries that come right after it in the scope), and the libraries are constructed; :meth:`run` then starts it.
+    A library, in ``preload`` and for :meth:`dlopen`, is a ``str`` (a name to search for, or with a slash a path), a path object, or
+    the bytes of a module (:class:`ModuleBytes` gives them a name).
 
     ``args`` are the arguments after the program's name, ``env`` the environment, ``dirs`` maps directories of the guest to directories
     of the host. ``stdin`` is None (this process's), bytes, or a path; ``stdout`` and ``stderr`` are None (this process's), ``CAPTURE``,
@@ -99,18 +101,18 @@ class Program:
     loads it.
 
     Raises LinkError children, TimeoutExpired among them, OSError for a main module that cannot be read, TypeError or ValueError for
-    ``imports`` that are no mapping of functions. Safe to use from several threads, which take turns.
+    arguments that are no such thing. Safe to use from several threads, which take turns.
     """
 
     def __init__(
         self,
-        main: _StrPath | bytes | None = None,
+        main: ModuleSource | ModuleBytes | None = None,
         *,
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
-        dirs: Mapping[str, _StrPath] | None = None,
-        library_path: Sequence[_StrPath] = (),
-        preload: Sequence[_StrPath] = (),
+        dirs: Mapping[str, StrPath] | None = None,
+        library_path: StrPath | Sequence[StrPath] = (),
+        preload: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes] = (),
         stdin: Input = None,
         stdout: Output = None,
         stderr: Output = None,
@@ -123,17 +125,31 @@ class Program:
         rendezvous_timeout: float | None = None,
         load_timeout: float | None = None,
         limits: Limits | None = None,
-        cache: bool | _StrPath = True,
+        cache: bool | StrPath = True,
         name: str | None = None,
-        trace: _StrPath | None = None,
+        trace: StrPath | None = None,
         progress: Observer | None = None,
     ) -> None:
-        _check_lists(args=args, library_path=library_path, preload=preload)
-        _check_texts("args", args)
-        _check_texts("env", [*(env or {}), *(env or {}).values()])
-        check_seconds(load_timeout)
+        check_types(
+            stack_size=stack_size,
+            cache=cache,
+            name=name,
+            progress=progress,
+            trace=trace,
+            threads=threads,
+            bind_now=bind_now,
+            preempt=preempt,
+            rewrite_waits=rewrite_waits,
+        )
+        check_texts("args", args)
+        environment = check_mapping("env", env, '{"NAME": "value"}')
+        guest_dirs = check_mapping("dirs", dirs, '{"/guest": "host/directory"}', paths=True)
+        search_path = as_paths(library_path, "library_path")
+        preloaded = as_modules(preload, "preload")
+        check_seconds(load_timeout, "load_timeout")
+        check_seconds(rendezvous_timeout, "rendezvous_timeout")
         given = HostImports(imports)
-        limits = limits or Limits()
+        limits = as_limits(limits)
         if not 0 < stack_size <= limits.memory:
             raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
         self._linker: Linker | None = None
@@ -148,8 +164,6 @@ class Program:
             code_cache = code_cache.observed(_observers(progress, tracer))
         if threads is None:
             threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
-        guest_dirs = {guest: os.fspath(host) for guest, host in (dirs or {}).items()}
-        environment = dict(env or {})
         self._process = WasiProcess(
             arguments=[self.name, *args],
             environment=environment,
@@ -163,7 +177,7 @@ class Program:
             process=self._process,
             cache=code_cache,
             locator=Locator(
-                library_path,
+                search_path,
                 default_path=[os.path.dirname(file.path)] if file and file.path else [],
                 guest_dirs=guest_dirs,
                 guest_library_path=environment.get("LD_LIBRARY_PATH", ""),
@@ -184,7 +198,7 @@ class Program:
                 Deadline(linker, load_timeout, self.name),
                 contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
             ):
-                start(linker, code_cache, file, [os.fspath(each) for each in preload], stack_size=stack_size)
+                start(linker, code_cache, file, preloaded, stack_size=stack_size)
         except BaseException:
             linker.threads = None
             self._process.close()
@@ -314,14 +328,18 @@ class Program:
         """What the guest wrote to its standard error so far; ValueError unless created with ``stderr=CAPTURE``."""
         return self._process.captured("stderr")
 
-    def dlopen(self, name: _StrPath, mode: int = 0) -> Library:
+    def dlopen(self, name: ModuleSource | ModuleBytes, mode: int = 0) -> Library:
         """Open a library: load it and what it needs, unless it is there already.
 
-        ``name`` with a slash is a path, else the library is searched for. ``mode`` combines ``RTLD_LAZY`` or ``RTLD_NOW``, ``RTLD_GLOBAL``,
-        ``RTLD_NOLOAD``, ``RTLD_NODELETE``. Raises LinkError children, after which nothing has changed; ExitTrap if a constructor exits.
+        ``name`` is a ``str`` (with a slash a path, else the library is searched for), a path object, or
+        the bytes of a module. ``mode`` combines ``RTLD_LAZY`` or ``RTLD_NOW``, ``RTLD_GLOBAL``, ``RTLD_NOLOAD``, ``RTLD_NODELETE``.
+        Raises LinkError children, after which nothing has changed; ExitTrap if a constructor exits.
         """
+        source = as_module(name, "name")
+        if isinstance(mode, bool) or not isinstance(mode, int):
+            raise TypeError(f"mode={mode!r}: combine pylinker.RTLD_NOW and the like")
         with self._entered() as linker:
-            return Library(self, linker.load_module(os.fspath(name), mode, trusted=True))
+            return Library(self, linker.load_module(source, mode, trusted=True))
 
     def dlsym(self, handle: Library | int, name: str) -> int:
         """Return the address of a data symbol or the table slot of a function.
@@ -329,6 +347,8 @@ class Program:
         ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes after the main module in it). Raises
         SymbolNotFoundError.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name is {type(name).__name__}; give the name of a symbol")
         if isinstance(handle, Library):
             if handle._handle.program is not self:
                 raise ValueError(f"{handle!r} belongs to another program")
@@ -430,19 +450,20 @@ class Program:
 class CDLL(Library):
     """A library used by itself, as ``ctypes.CDLL`` uses a native one: in a program of its own, without a main module.
 
-    ``name`` with a slash is a path, else it is searched for in ``library_path``. Takes the keywords of :class:`Program`, which is
-    ``.program``; libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and closes the program.
+    ``name`` is a ``str`` (with a slash a path, else it is searched for in ``library_path``), a path object,
+    or the bytes of a module. Takes the keywords of :class:`Program`, which is ``.program``;
+    libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and closes the program.
     """
 
     def __init__(
         self,
-        name: _StrPath,
+        name: ModuleSource | ModuleBytes,
         *,
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
-        dirs: Mapping[str, _StrPath] | None = None,
-        library_path: Sequence[_StrPath] = (),
-        preload: Sequence[_StrPath] = (),
+        dirs: Mapping[str, StrPath] | None = None,
+        library_path: StrPath | Sequence[StrPath] = (),
+        preload: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes] = (),
         stdin: Input = None,
         stdout: Output = None,
         stderr: Output = None,
@@ -455,17 +476,18 @@ class CDLL(Library):
         rendezvous_timeout: float | None = None,
         load_timeout: float | None = None,
         limits: Limits | None = None,
-        cache: bool | _StrPath = True,
-        trace: _StrPath | None = None,
+        cache: bool | StrPath = True,
+        trace: StrPath | None = None,
         progress: Observer | None = None,
     ) -> None:
+        source = as_module(name, "name")
         program = Program(
             None,
             args=args,
             env=env,
             dirs=dirs,
             library_path=library_path,
-            preload=[*preload, name],
+            preload=[*as_modules(preload, "preload"), source],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -481,10 +503,10 @@ class CDLL(Library):
             cache=cache,
             trace=trace,
             progress=progress,
-            name=os.path.basename(os.fspath(name)),
+            name=os.path.basename(source) if isinstance(source, str) else source.name,
         )
         with program._entered() as linker:
-            module = linker.load_module(os.fspath(name), trusted=True)
+            module = linker.load_module(source, trusted=True)
         super().__init__(program, module)
 
     @property
@@ -514,29 +536,18 @@ def _observers(progress: Observer | None, tracer: Tracer | None) -> Observer:
     return tell
 
 
-def _check_lists(**values: object) -> None:
-    for name, value in values.items():
-        if isinstance(value, (str, bytes, os.PathLike)):
-            raise TypeError(f"{name} is a list, not one {type(value).__name__}")
-
-
-def _check_texts(name: str, values: Iterable[object]) -> None:
-    for value in values:
-        if not isinstance(value, str):
-            raise TypeError(f"{name} contains {value!r}; it takes str")
-
-
-def _main_file(main: _StrPath | bytes | None, name: str | None, limits: Limits) -> MainFile | None:
+def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits: Limits) -> MainFile | None:
     if main is None:
         return None
-    if isinstance(main, (bytes, bytearray)):
-        return MainFile(name or "main", None, bytes(main))
-    path = os.path.realpath(main)
-    shown = os.path.basename(os.fspath(main))
+    source = as_module(main, "main")
+    if isinstance(source, ModuleBytes):
+        return MainFile(name or (source.name if source is main else "main"), None, source.data)
+    path = os.path.realpath(source)
+    shown = os.path.basename(source)
     return MainFile(shown, path, read_file(shown, path, limits.library_size))
 
 
-def _cache(choice: bool | _StrPath) -> CodeCache:  # noqa: FBT001
+def _cache(choice: bool | StrPath) -> CodeCache:  # noqa: FBT001
     """Return the process's cache for a directory; modules kept in memory are shared by all programs."""
     directory = default_cache_directory() if choice is True else None if choice is False else Path(choice)
     with _caches_lock:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "check_seconds"]
 
 
-def check_seconds(seconds: float | None) -> None:
+def check_seconds(seconds: float | None, what: str = "timeout") -> None:
     """Refuse what is no time to wait: TypeError for what is no number, ValueError for one that is negative or not a number."""
     if seconds is None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"timeout={seconds!r}: give seconds")
+        raise TypeError(f"{what}={seconds!r}: give seconds")
     if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"timeout={seconds!r}: give seconds, 0 or more")
+        raise ValueError(f"{what}={seconds!r}: give seconds, 0 or more")
 
 
 class Deadline:

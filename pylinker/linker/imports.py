@@ -45,6 +45,8 @@ class HostImports:
         self._functions: dict[_Key, _Function] = {}
         self._callbacks: dict[tuple[_Key, FuncType], Callback] = {}
         self.pointers: dict[str, HostPointer] = {}
+        if functions is not None and not isinstance(functions, Mapping):
+            raise TypeError(f'imports is {type(functions).__name__}; give a dict such as {{"name": function}}')
         for name, function in (functions or {}).items():
             key = _key(name)
             if not callable(function):

@@ -47,7 +47,7 @@ from pylinker.linker.hostcalls import HostTable
 from pylinker.linker.imports import HostImports
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
-from pylinker.linker.plan import LoadPlan, Request
+from pylinker.linker.plan import LoadPlan, ModuleBytes, Request
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
 from pylinker.linker.signals import Signals
@@ -274,7 +274,7 @@ class Linker:
 
     def load_module(
         self,
-        name: str,
+        name: str | ModuleBytes,
         mode: int = 0,
         *,
         requester: LoadedModule | None = None,
@@ -287,22 +287,23 @@ class Linker:
         take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout among them; a guest that exits in a
         constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
         """
+        request = Request(name, requester, trusted=trusted, search=search)
         if mode & ~MODES:
-            raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
+            raise LinkError(f"dlopen({request.name!r}): unknown flags {mode & ~MODES:#x} in mode", module=request.name)
         with self.context.loading() as group:
-            root = self._open_again(name, mode) or self._open(group, Request(name, requester, trusted=trusted, search=search), mode)
+            root = self._open_again(request, mode) or self._open(group, request, mode)
         if self._opened:
             journals = self._opened.get(group.state.number)
             if journals:
                 journals[-1].append(root)
         return root
 
-    def _open_again(self, name: str, mode: int) -> LoadedModule | None:
+    def _open_again(self, request: Request, mode: int) -> LoadedModule | None:
         """Count one more handle of a library that is open, or return None if there is more to do.
 
         Under the load lock, which guards handles.
         """
-        module = self.state.by_name(name)
+        module = self.state.by_path(request.given.key) if request.given else self.state.by_name(request.name)
         if module is None or not module.handles or self.context.shared.cause:
             return None
         if mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
@@ -328,9 +329,12 @@ class Linker:
         return root
 
     def _loaded(self, request: Request) -> LoadedModule:
-        module = self.state.by_name(request.name)
+        plan = self.new_plan()
+        module = plan.find_loaded(request)
+        if module is None and request.given is not None:
+            raise LibraryNotFoundError(request.name, searched=[("bytes", "is not loaded, and RTLD_NOLOAD was given")])
         if module is None:
-            located = self.new_plan().locate(request)
+            located = plan.locate(request)
             module = self.state.by_path(located.path)
             if module is None:
                 raise LibraryNotFoundError(request.name, searched=[(located.path, "is not loaded, and RTLD_NOLOAD was given")])

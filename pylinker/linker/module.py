@@ -148,7 +148,9 @@ class AtExit(NamedTuple):
 class LoadedModule:
     """One module of the program.
 
-    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info``, ``outline`` and ``code``, ``number`` (order of
+    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None),
+    ``key`` (path, or digest of bytes that were given; opening the same key again is the same module),
+    ``info``, ``outline`` and ``code``, ``number`` (order of
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
     ``sources`` (one for each import, in order, as the core has them) and ``special`` (those that the core has not decided, by index),
     ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
@@ -178,6 +180,7 @@ class LoadedModule:
         "info",
         "initialized",
         "is_main",
+        "key",
         "local_scope",
         "memory_base",
         "memory_reserved",
@@ -202,9 +205,20 @@ class LoadedModule:
         "trampolines",
     )
 
-    def __init__(self, name: str, path: str | None, info: ModuleInfo, code: Code | None, number: int, *, is_main: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str | None,
+        info: ModuleInfo,
+        code: Code | None,
+        number: int,
+        *,
+        is_main: bool = False,
+        key: str | None = None,
+    ) -> None:
         self.name = name
         self.path = path
+        self.key = key or path
         self.info = info
         self.outline = outline_of(info)
         self.code = code

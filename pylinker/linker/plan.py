@@ -6,6 +6,7 @@ in the last constructor.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import deque
@@ -28,25 +29,56 @@ if TYPE_CHECKING:
     from pylinker.linker.record import HostCalls
     from pylinker.runtime.code import CodeCache
 
-__all__ = ["LoadPlan", "Request", "check_alignment", "read_file"]
+__all__ = ["LoadPlan", "ModuleBytes", "Request", "check_alignment", "read_file"]
 
 logger = logging.getLogger("pylinker.linker")
 
 _PAGE = 1 << 16
 
 
+class ModuleBytes:
+    """A module that is given as bytes, wherever the path of one may be given.
+
+    The same bytes are the same library, as the same file is: opening them twice counts one more
+    handle.
+
+    Args:
+        data: The bytes of the module.
+        name: What other modules may name it by in their list of needed libraries. Without one it
+            is called by the beginning of its SHA-256.
+    """
+
+    __slots__ = ("data", "key", "name")
+
+    def __init__(self, data: bytes | bytearray | memoryview, *, name: str | None = None) -> None:
+        self.data = bytes(data)
+        digest = hashlib.sha256(self.data).hexdigest()
+        self.key = f"sha256:{digest}"  # no absolute path, so it is never that of a file
+        self.name = name or f"module-{digest[:12]}"
+
+    def __repr__(self) -> str:
+        return f"ModuleBytes(<{len(self.data)} bytes>, name={self.name!r})"
+
+
 class Request:
     """A library somebody asks for: its ``name``, who asks, whether the host wrote the name itself, and where to search for it.
 
-    ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, or None.
+    ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, or None. ``given`` is the module
+    itself, if the host gave its bytes: the name is then not looked for.
     """
 
-    __slots__ = ("name", "requester", "search", "trusted")
+    __slots__ = ("given", "name", "requester", "search", "trusted")
 
     def __init__(
-        self, name: str, requester: LoadedModule | None = None, *, trusted: bool = False, search: Sequence[str] | None = None
+        self,
+        name: str | ModuleBytes,
+        requester: LoadedModule | None = None,
+        *,
+        trusted: bool = False,
+        search: Sequence[str] | None = None,
     ) -> None:
-        self.name = name
+        self.given = name if isinstance(name, ModuleBytes) else None
+        self.name = name.name if isinstance(name, ModuleBytes) else name
         self.requester = requester
         self.trusted = trusted
         self.search = search
@@ -122,6 +154,8 @@ class LoadPlan:
 
     def find_loaded(self, request: Request) -> LoadedModule | None:
         """Return the module a request means if it is loaded already (or about to be), by name only."""
+        if request.given is not None:
+            return self._paths.get(request.given.key) or self.state.by_path(request.given.key)
         return self._names.get(request.name) or self.state.by_name(request.name)
 
     def locate(self, request: Request) -> Located:
@@ -141,28 +175,36 @@ class LoadPlan:
         module = self.find_loaded(request)
         if module is not None:
             return module
+        if request.given is not None:
+            given = request.given
+            if len(given.data) > self.state.limits.library_size:
+                limit = self.state.limits.library_size
+                raise LimitError(f"{given.name}: the module has {len(given.data)} bytes; the limit is {limit}", module=given.name)
+            module = self._new_module(given.name, None, given.data, key=given.key)
+            self._names.setdefault(module.name, module)
+            return module
         located = self.locate(request)
         module = self._paths.get(located.path) or self.state.by_path(located.path)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
-            module = self._read(name, located.path, located.file)
-            self._paths[located.path] = module
+            data = _bytes_of(name, located.path, located.file, self.state.limits.library_size)
+            module = self._new_module(name, located.path, data, key=located.path)
             self._names[module.name] = module
-            self._added.append(module)
         self._names.setdefault(request.name, module)
         return module
 
-    def _read(self, name: str, path: str, file: RegularFile) -> LoadedModule:
-        data = _bytes_of(name, path, file, self.state.limits.library_size)
+    def _new_module(self, name: str, path: str | None, data: bytes, *, key: str) -> LoadedModule:
         code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
-        module = LoadedModule(name, path, code.info, code, self.state.next_number())
+        module = LoadedModule(name, path, code.info, code, self.state.next_number(), key=key)
         if not module.info.is_dynamic:
             raise NotDynamicError(
-                f"{name} ({path}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
+                f"{name} ({path or 'bytes'}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
             )
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
+        self._paths[key] = module
+        self._added.append(module)
         return module
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
 from pylinker.linker.module import LoadedModule
-from pylinker.linker.plan import Request, check_alignment
+from pylinker.linker.plan import ModuleBytes, Request, check_alignment
 from pylinker.linker.ranges import align_up
 from pylinker.wasm import Limits, MemoryType, TableType, with_memory_minimum
 
@@ -42,7 +42,7 @@ class MainFile(NamedTuple):
     data: bytes
 
 
-def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Sequence[str], *, stack_size: int) -> None:
+def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Sequence[str | ModuleBytes], *, stack_size: int) -> None:
     """Load a program: its main module, then ``libraries`` (names the host wrote), in that order of the global scope.
 
     Raises LinkError children; the linker is of no use then.

@@ -209,7 +209,7 @@ class LinkerState:
         return self._by_name.get(name)
 
     def by_path(self, path: str) -> LoadedModule | None:
-        """Return the module that was loaded from this file."""
+        """Return the module that was loaded from this file, or has this key."""
         return self._by_path.get(path)
 
     def by_number(self, number: int) -> LoadedModule | None:
@@ -222,8 +222,8 @@ class LinkerState:
             self.modules.append(module)
             self.known.add(module)
             self._by_name.setdefault(module.name, module)
-            if module.path:
-                self._by_path.setdefault(module.path, module)
+            if module.key:
+                self._by_path.setdefault(module.key, module)
 
     def add_to_global_scope(self, modules: Iterable[LoadedModule]) -> list[LoadedModule]:
         """Append modules to the global scope, each once; returns those that were not in it."""

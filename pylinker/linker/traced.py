@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pylinker.linker.context import Change
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.operation import DlOperation, LoadModules
-    from pylinker.linker.plan import Request
+    from pylinker.linker.plan import ModuleBytes, Request
     from pylinker.linker.prepared import PreparedInstanceGroup
     from pylinker.linker.trace import Tracer
 
@@ -74,7 +74,7 @@ class TracedLinker(Linker):
 
     def load_module(
         self,
-        name: str,
+        name: str | ModuleBytes,
         mode: int = 0,
         *,
         requester: LoadedModule | None = None,
@@ -82,7 +82,7 @@ class TracedLinker(Linker):
         search: Sequence[str] | None = None,
     ) -> LoadedModule:
         """Open a library."""
-        with self._tracer.span("dlopen", library=name):
+        with self._tracer.span("dlopen", library=name if isinstance(name, str) else name.name):
             return super().load_module(name, mode, requester=requester, trusted=trusted, search=search)
 
     def dlclose(self, module: LoadedModule) -> None:

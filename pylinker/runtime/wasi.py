@@ -18,6 +18,7 @@ import wasmtime
 
 from pylinker import _native
 from pylinker._native import Extern
+from pylinker.errors import ClosedError
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.failures import GuestExit
@@ -76,6 +77,11 @@ class WasiProcess:
         for guest, host in directories.items():
             if not Path(host).is_dir():
                 raise NotADirectoryError(f"dirs[{guest!r}]: {host} is not a directory")
+        if stdin is not None and not isinstance(stdin, (bytes, str, os.PathLike)):
+            raise TypeError(f"stdin={stdin!r}: give None, bytes or a path")
+        for what, target in (("stdout", stdout), ("stderr", stderr)):
+            if target is not None and not isinstance(target, (int, str, os.PathLike)):
+                raise TypeError(f"{what}={target!r}: give None, CAPTURE, DEVNULL or a path")
         self.arguments = list(arguments)
         self.environment = dict(environment)
         self.directories = dict(directories)
@@ -83,6 +89,7 @@ class WasiProcess:
         self._stdout = stdout
         self._stderr = stderr
         self._temporary: dict[str, Path] = {}
+        self._closed = False
 
     @property
     def waits(self) -> bool:
@@ -129,14 +136,25 @@ class WasiProcess:
         return Path(path)
 
     def captured(self, name: str) -> bytes:
-        """Return what the guest wrote to ``stdout`` or ``stderr`` so far; ValueError if it is not captured."""
+        """Return what the guest wrote to ``stdout`` or ``stderr`` so far.
+
+        Raises:
+            ClosedError: The program is closed, and what was captured is gone.
+            ValueError: The stream is not captured.
+        """
         path = self._temporary.get(name)
+        if self._closed and {"stdout": self._stdout, "stderr": self._stderr}[name] == CAPTURE:
+            raise ClosedError(
+                f"program {self.arguments[0]} is closed: read {name} before close(), inside the with block",
+                module=self.arguments[0],
+            )
         if path is None:
             raise ValueError(f"{name} is not captured: create the program with {name}=pylinker.CAPTURE")
         return path.read_bytes()
 
     def close(self) -> None:
         """Remove the temporary files behind captured streams."""
+        self._closed = True
         for path in self._temporary.values():
             path.unlink(missing_ok=True)
         self._temporary.clear()
