@@ -531,9 +531,8 @@ def _main_file(main: _StrPath | bytes | None, name: str | None, limits: Limits) 
         return None
     if isinstance(main, (bytes, bytearray)):
         return MainFile(name or "main", None, bytes(main))
-    path = os.path.realpath(main)
     shown = os.path.basename(os.fspath(main))
-    return MainFile(shown, path, read_file(shown, path, limits.library_size))
+    return MainFile(shown, *read_file(shown, main, limits.library_size))
 
 
 def _cache(choice: bool | _StrPath) -> CodeCache:  # noqa: FBT001

@@ -16,7 +16,7 @@ from pylinker._native import RegularFile
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
-from pylinker.linker.locator import open_regular
+from pylinker.linker.locator import open_wherever
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.record import SharedTrampolines, native_library
@@ -24,11 +24,11 @@ from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState
 
 if TYPE_CHECKING:
-    from pylinker.linker.locator import Located, Locator
+    from pylinker.linker.locator import Located, Locator, StrPath
     from pylinker.linker.record import HostCalls
     from pylinker.runtime.code import CodeCache
 
-__all__ = ["LoadPlan", "Request", "check_alignment", "read_file"]
+__all__ = ["LoadPlan", "Request", "bytes_of", "check_alignment", "read_file"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -134,6 +134,7 @@ class LoadPlan:
             runtime_path=dylink.runtime_path if dylink else (),
             requester=requester.name if requester else None,
             search=request.search,
+            home=requester.home if requester else None,
             trusted=request.trusted,
         )
 
@@ -146,6 +147,7 @@ class LoadPlan:
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
             module = self._read(name, located.path, located.file)
+            module.home = located.home or (request.requester.home if request.requester else None)
             self._paths[located.path] = module
             self._names[module.name] = module
             self._added.append(module)
@@ -153,12 +155,12 @@ class LoadPlan:
         return module
 
     def _read(self, name: str, path: str, file: RegularFile) -> LoadedModule:
-        data = _bytes_of(name, path, file, self.state.limits.library_size)
+        data = bytes_of(name, path, file, self.state.limits.library_size)
         code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
         module = LoadedModule(name, path, code.info, code, self.state.next_number())
         if not module.info.is_dynamic:
             raise NotDynamicError(
-                f"{name} ({path}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
+                f"{name} is not a dynamic library: it has no dylink.0 section (link it with -shared)\n  {path}", module=name
             )
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
@@ -329,20 +331,25 @@ def check_alignment(module: LoadedModule) -> None:
         )
 
 
-def read_file(name: str, path: str, limit: int) -> bytes:
-    """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
+def read_file(name: str, path: StrPath, limit: int) -> tuple[str, bytes]:
+    """Return the path of a file of the host's, links resolved, and its bytes.
+
+    Raises LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read.
+    """
     file = RegularFile()
-    problem = open_regular(path, file)
+    real, problem = open_wherever(path, file)
     if problem is not None:
-        raise LibraryNotFoundError(name, searched=[(path, problem)])
-    return _bytes_of(name, path, file, limit)
+        raise LibraryNotFoundError(name, searched=[(real, problem)])
+    return real, bytes_of(name, real, file, limit)
 
 
-def _bytes_of(name: str, path: str, file: RegularFile, limit: int) -> bytes:
+def bytes_of(name: str, path: str, file: RegularFile, limit: int) -> bytes:
+    """Return the bytes of a file that is open. Raises LimitError, LibraryNotFoundError."""
     try:
         data = file.read(limit)
     except OSError as error:
         raise LibraryNotFoundError(name, searched=[(path, (error.strerror or str(error)).lower())]) from error
     if data is None:
-        raise LimitError(f"{name}: {path} has more than {limit} bytes", module=name)
+        # A guest is told the first line, and paths of the host are none of its business.
+        raise LimitError(f"{name}: the file has more than {limit} bytes\n  {path}", module=name)
     return data
