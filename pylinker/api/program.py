@@ -151,7 +151,7 @@ class Program:
         guest_dirs = {guest: os.fspath(host) for guest, host in (dirs or {}).items()}
         environment = dict(env or {})
         self._process = WasiProcess(
-            arguments=[self.name, *args],
+            arguments=[_argument(self.name), *args],
             environment=environment,
             directories=guest_dirs,
             stdin=stdin,
@@ -524,6 +524,11 @@ def _check_texts(name: str, values: Iterable[object]) -> None:
     for value in values:
         if not isinstance(value, str):
             raise TypeError(f"{name} contains {value!r}; it takes str")
+
+
+def _argument(name: str) -> str:
+    """Return the name of a program as WASI takes it: a file may have one that is not Unicode."""
+    return name.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def _main_file(main: _StrPath | bytes | None, name: str | None, limits: Limits) -> MainFile | None:

@@ -444,8 +444,13 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
 def _real_path(path: StrPath) -> str:
     """Return a path with its links resolved. Raises OSError, ValueError."""
     try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise  # where ``realpath`` would recurse link by link
+    try:
         return os.path.realpath(path)
-    except RecursionError as error:  # a long chain of links
+    except RecursionError as error:  # the links have just come
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
 
 

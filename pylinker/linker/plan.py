@@ -146,7 +146,7 @@ class LoadPlan:
         module = self._paths.get(located.path) or self.state.by_path(located.path)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
-            module = self._read(name, located.path, located.file)
+            module = self._read(name, located, request.requester)
             module.home = located.home or (request.requester.home if request.requester else None)
             self._paths[located.path] = module
             self._names[module.name] = module
@@ -154,8 +154,9 @@ class LoadPlan:
         self._names.setdefault(request.name, module)
         return module
 
-    def _read(self, name: str, path: str, file: RegularFile) -> LoadedModule:
-        data = bytes_of(name, path, file, self.state.limits.library_size)
+    def _read(self, name: str, located: Located, requester: LoadedModule | None) -> LoadedModule:
+        path = located.path
+        data = bytes_of(name, path, located.file, self.state.limits.library_size, requester=requester.name if requester else None)
         code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
         module = LoadedModule(name, path, code.info, code, self.state.next_number())
         if not module.info.is_dynamic:
@@ -343,12 +344,13 @@ def read_file(name: str, path: StrPath, limit: int) -> tuple[str, bytes]:
     return real, bytes_of(name, real, file, limit)
 
 
-def bytes_of(name: str, path: str, file: RegularFile, limit: int) -> bytes:
+def bytes_of(name: str, path: str, file: RegularFile, limit: int, *, requester: str | None = None) -> bytes:
     """Return the bytes of a file that is open. Raises LimitError, LibraryNotFoundError."""
     try:
         data = file.read(limit)
     except OSError as error:
-        raise LibraryNotFoundError(name, searched=[(path, (error.strerror or str(error)).lower())]) from error
+        reason = (error.strerror or str(error)).lower()
+        raise LibraryNotFoundError(name, searched=[(path, reason)], requester=requester) from error
     if data is None:
         # A guest is told the first line, and paths of the host are none of its business.
         raise LimitError(f"{name}: the file has more than {limit} bytes\n  {path}", module=name)
