@@ -475,3 +475,97 @@ def python(script: str, tree: Path, **environment: str | None) -> subprocess.Com
     )
     assert done.returncode == 0, done.stderr
     return done
+
+
+def linked(path: Path, function: str, calls: str = "", *, needed: str = "", runtime_path: str = "") -> Path:
+    """Write a library with ``function``: it returns 1, or one more than ``calls`` of another library."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    needs = f'(needed "{needed}")' if needed else ""
+    where = f'(runtime-path "{runtime_path}")' if runtime_path else ""
+    body = f"(i32.add (call $next) (i32.const 1))" if calls else "(i32.const 1)"
+    imported = f'(import "env" "{calls}" (func $next (result i32)))' if calls else ""
+    path.write_bytes(
+        wasmtime.wat2wasm(
+            f"(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} (func (export \"{function}\") (result i32) {body}))"
+        )
+    )
+    return path
+
+
+class TestBesideItself:
+    """A library that is opened by its path has what it needs beside it, and what that needs."""
+
+    @pytest.fixture(params=["", "$ORIGIN"], ids=["without -rpath", "with -rpath"])
+    def plugin(self, tree: Path, request: pytest.FixtureRequest) -> Path:
+        folder = tree / "granted" / "plugins"
+        linked(folder / "libcore.so", "core")
+        linked(folder / "libbase.so", "base", "core", needed="libcore.so", runtime_path=request.param)
+        return linked(folder / "libplugin.so", "plugin", "base", needed="libbase.so", runtime_path=request.param)
+
+    def test_cdll(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for directory, name in ((plugin.parent.parent, "./plugins/libplugin.so"), (plugin.parent, "./libplugin.so"), (None, str(plugin))):
+            if directory is not None:
+                monkeypatch.chdir(directory)
+            with pylinker.CDLL(name, cache=False) as library:
+                assert library.plugin() == 3
+                assert [each.path for each in library.program.libraries] == [
+                    str(plugin.parent / f"lib{each}.so") for each in ("plugin", "base", "core")
+                ]
+
+    def test_dlopen_and_preload(self, plugin: Path, tree: Path) -> None:
+        with pylinker.Program(cache=False) as program:
+            assert program.dlopen(plugin).plugin() == 3
+        with pylinker.Program(preload=[plugin], cache=False) as program:
+            assert program.main.plugin() == 3
+
+    def test_dlopen_of_a_guest(self, plugin: Path, tree: Path) -> None:
+        with guest(tree) as program:
+            assert program.main.open(put(program, "/plugins/libplugin.so")) == 2  # it is loaded, and is not libx.so
+
+    def test_run_check_and_ldd(self, plugin: Path, tree: Path) -> None:
+        main = tree / "main.wasm"
+        main.write_bytes(wasmtime.wat2wasm('(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) (func (export "_start")))'))
+        for arguments, says in (
+            (["run", "--invoke", "plugin", str(plugin)], "3"),
+            (["run", "--preload", str(plugin), str(main)], ""),
+            (["check", str(plugin)], "0 missing"),
+            (["check", str(main), str(plugin)], "0 missing"),
+            (["ldd", str(plugin)], "libcore.so"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "pylinker", *arguments], cwd=tree, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 0, done.stderr + done.stdout
+            assert says in done.stdout
+
+    def test_a_copy_beside_it_comes_before_that_of_the_main_module(self, plugin: Path, tree: Path) -> None:
+        main = tree / "main.wasm"
+        main.write_bytes(wasmtime.wat2wasm('(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) (func (export "_start")))'))
+        linked(tree / "libbase.so", "base")
+        with pylinker.Program(main, cache=False) as program:
+            assert program.dlopen(plugin).plugin() == 3
+            assert program.dlopen("libbase.so").base() == 2  # it is loaded already
+
+    def test_only_for_what_it_needs(self, plugin: Path) -> None:
+        """Neither the host's own names nor other libraries are looked for there, and nothing above or below."""
+        linked(plugin.parent / "libother.so", "other")
+        linked(plugin.parent.parent / "libabove.so", "above")
+        with pylinker.Program(cache=False) as program:
+            program.dlopen(plugin)
+            with pytest.raises(pylinker.LibraryNotFoundError):
+                program.dlopen("libother.so")
+            for needed, where in (("libabove.so", "$ORIGIN/.."), ("libabove.so", ""), ("../libabove.so", "$ORIGIN")):
+                with pytest.raises(pylinker.LibraryNotFoundError, match="needed by libuser.so"):
+                    program.dlopen(linked(plugin.parent / "libuser.so", "user", "above", needed=needed, runtime_path=where))
+
+    def test_a_link_beside_it_leads_no_further(self, plugin: Path, tree: Path) -> None:
+        (plugin.parent / "libcore.so").unlink()
+        linked(tree / "outside" / "libcore.so", "core")
+        (plugin.parent / "libcore.so").symlink_to(tree / "outside" / "libcore.so")
+        with pytest.raises(pylinker.LibraryNotFoundError, match="leads out of the directories that were granted"):
+            pylinker.CDLL(plugin, cache=False)
+        (plugin.parent / "libcore.so").unlink()
+        linked(plugin.parent / "real" / "libcore.so.1", "core")
+        (plugin.parent / "libcore.so").symlink_to("real/libcore.so.1")
+        with pylinker.CDLL(plugin, cache=False) as library:
+            assert library.plugin() == 3
