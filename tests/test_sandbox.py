@@ -482,7 +482,7 @@ def linked(path: Path, function: str, calls: str = "", *, needed: str = "", runt
     path.parent.mkdir(parents=True, exist_ok=True)
     needs = f'(needed "{needed}")' if needed else ""
     where = f'(runtime-path "{runtime_path}")' if runtime_path else ""
-    body = f"(i32.add (call $next) (i32.const 1))" if calls else "(i32.const 1)"
+    body = "(i32.add (call $next) (i32.const 1))" if calls else "(i32.const 1)"
     imported = f'(import "env" "{calls}" (func $next (result i32)))' if calls else ""
     path.write_bytes(
         wasmtime.wat2wasm(

@@ -7,7 +7,8 @@ least recently used go first) and on disk. An entry on disk is machine code that
   configuration, the platform, whether waits were rewritten);
 * the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed or older entry is compiled anew. It
   tells damage, not malice: who may write the directory may run what they like;
-* a directory or file that another user owns or may write is not read (POSIX);
+* a directory or file that another user owns or may write is not read (POSIX), nor is what is no regular file. What is read and mapped is what
+  was checked: an entry is opened once, below a descriptor of the directory, and mapped through its own descriptor;
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
   use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
 
@@ -25,10 +26,10 @@ import io
 import itertools
 import logging
 import os
+import secrets
 import stat
 import struct
 import sys
-import tempfile
 import threading
 import time
 import zlib
@@ -74,7 +75,11 @@ _CHECKSUM = struct.Struct("=I")
 _HOUR = 3600
 _LARGE = 1 << 20
 """Bytes of the largest buffer that is kept to be read into again."""
-_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FILES = ("/proc/self/fd", "/dev/fd")
+"""Where a system shows its descriptors as files."""
 _END = _TRAILER.size + _CHECKSUM.size
 
 
@@ -111,13 +116,33 @@ class Code(Compiled):
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
 
 
+class _File:
+    """A file that is open. It closes itself."""
+
+    __slots__ = ("handle",)
+
+    def __init__(self, path: str, flags: int, *, directory: int | None = None) -> None:
+        self.handle = -1
+        self.handle = os.open(path, flags, dir_fd=directory)
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        handle, self.handle = self.handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    __del__ = close
+
+
 class _Entry(NamedTuple):
-    """An entry on disk that is whole."""
+    """An entry on disk that is whole: ``path`` for messages, ``file`` for what is in it."""
 
     path: str
     key: bytes
     read: bytes
     rewritten: bool
+    code_size: int
+    file: _File
     used: float
     """When it was used last (seconds since 1970), as far as the directory knows."""
 
@@ -133,31 +158,42 @@ class _Entry(NamedTuple):
         return info
 
     def module(self) -> wasmtime.Module | None:
-        """Return the code, or None if wasmtime refuses it."""
+        """Return the code, once, or None if wasmtime refuses it."""
+        handle = self.file.handle
         try:
-            module = wasmtime.Module.deserialize_file(engine(), self.path)
-        except wasmtime.WasmtimeError as error:
+            path = _path_of(handle)
+            if path is not None:
+                module = wasmtime.Module.deserialize_file(engine(), path)
+            else:
+                module = wasmtime.Module.deserialize(engine(), os.pread(handle, self.code_size, 0))
+            now = time.time()
+            if not now - _HOUR < self.used <= now:
+                with contextlib.suppress(OSError):
+                    os.utime(handle)  # what _prune goes by
+        except (wasmtime.WasmtimeError, OSError) as error:
             logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
             return None
-        now = time.time()
-        if not now - _HOUR < self.used <= now:
-            with contextlib.suppress(OSError):
-                os.utime(self.path)  # what _prune goes by
+        finally:
+            self.file.close()
         return module
 
 
 def default_cache_directory() -> Path | None:
     """Return where compiled modules are kept: ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory.
 
-    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None.
+    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None. So does a user without a home directory, which is logged.
     """
     chosen = os.environ.get("PYLINKER_CACHE")
     if chosen is not None:
         return Path(chosen) if chosen else None
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pylinker"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pylinker"
+    base = os.environ.get("XDG_CACHE_HOME") if sys.platform != "darwin" else None
+    if not base:
+        home = os.path.expanduser("~")  # not Path.home(): RuntimeError where there is none
+        if not os.path.isabs(home):
+            logger.warning("compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names another)")
+            return None
+        base = f"{home}/Library/Caches" if sys.platform == "darwin" else f"{home}/.cache"
+    return Path(base) / "pylinker"
 
 
 _SEED = hashlib.sha256(FINGERPRINT)
@@ -301,32 +337,42 @@ class CodeCache:
                 ) from error
             raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
 
-    def _path(self, key: bytes) -> str | None:
-        return f"{self._directory}/{key.hex()}.code" if self._directory else None
+    def _open_directory(self) -> _File | None:
+        """Open the directory, or return None if others may write it. Raises OSError, ValueError."""
+        directory = _File(self._directory, _DIRECTORY)
+        if not _is_private(os.fstat(directory.handle)):
+            directory.close()
+            logger.warning("cache directory %s is not used: others may write it", self._directory)
+            return None
+        return directory
 
     def _read(self, key: bytes) -> _Entry | None:
-        path = self._path(key)
-        if path is None:
+        if not self._directory:
             return None
+        name = _name_of(key)
+        path = f"{self._directory}/{name}"
         try:
-            handle = os.open(path, _READING)
+            directory = self._open_directory()
+            if directory is None:
+                return None
             try:
-                status = os.fstat(handle)
-                if not _is_private(os.stat(self._directory)):
-                    logger.warning("cache directory %s is not used: others may write it", self._directory)
-                    return None
-                if not _is_private(status):
-                    logger.warning("cache entry %s is not used: others may write it", path)
-                    return None
-                buffer = self._buffer(status.st_size)
-                entry = _read_entry(path, key, handle, status, buffer)
-                if len(buffer) <= _LARGE:
-                    self._buffers.append(buffer)
+                file = _File(name, _READING, directory=directory.handle)
             finally:
-                os.close(handle)
+                directory.close()
+            status = os.fstat(file.handle)
+            if not stat.S_ISREG(status.st_mode):
+                logger.warning("cache entry %s is not used: it is no regular file", path)
+                return None
+            if not _is_private(status):
+                logger.warning("cache entry %s is not used: others may write it", path)
+                return None
+            buffer = self._buffer(status.st_size)
+            entry = _read_entry(path, key, file, status, buffer)
+            if len(buffer) <= _LARGE:
+                self._buffers.append(buffer)
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that can be none
             logger.warning("cache entry %s: %s", path, error)
             return None
         if entry is None:
@@ -342,54 +388,78 @@ class CodeCache:
         return bytearray(size)
 
     def _write(self, key: bytes, module: wasmtime.Module, read: bytes, *, rewritten: bool) -> None:
-        directory, path = self.directory, self._path(key)
-        if directory is None or path is None:
+        if self.directory is None:
             return
+        name = _name_of(key)
         code = module.serialize()
         entry = b"".join((code, read, _TRAILER.pack(_MAGIC, key, len(code), len(read), rewritten)))
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(directory.stat()):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory = self._open_directory()
+            if directory is None:
                 return
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=directory)
             try:
-                with open(handle, "wb") as file:
-                    file.write(entry)
-                    file.write(_CHECKSUM.pack(zlib.crc32(entry)))
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            self._prune(directory)
-        except OSError as error:
-            logger.warning("cache entry %s was not written: %s", path, error)
+                self._put(directory.handle, name, entry)
+                self._prune(directory.handle)
+            finally:
+                directory.close()
+        except (OSError, ValueError) as error:
+            logger.warning("cache entry %s/%s was not written: %s", self._directory, name, error)
 
-    def _prune(self, directory: Path) -> None:
+    @staticmethod
+    def _put(directory: int, name: str, entry: bytes) -> None:
+        temporary = f".{secrets.token_hex(8)}.new"
+        handle = os.open(temporary, _WRITING, 0o600, dir_fd=directory)
+        try:
+            with open(handle, "wb") as file:
+                file.write(entry)
+                file.write(_CHECKSUM.pack(zlib.crc32(entry)))
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+
+    def _prune(self, directory: int) -> None:
         """Remove the entries that were not used for longest until the rest fits into ``capacity``."""
         found: list[tuple[float, int, str]] = []
         with os.scandir(directory) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime, status.st_size, entry.path))
+                    found.append((status.st_mtime, status.st_size, entry.name))
         total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
+        for _, size, name in sorted(found):
             if total <= self.capacity:
                 break
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                os.unlink(name, dir_fd=directory)
                 total -= size
 
 
-def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result, buffer: bytearray) -> _Entry | None:
+def _name_of(key: bytes) -> str:
+    return f"{key.hex()}.code"
+
+
+def _path_of(handle: int) -> str | None:
+    """Return a path that leads to a file that is open and to no other, or None where the system shows no such."""
+    status = os.fstat(handle)
+    for directory in _OPEN_FILES:
+        path = f"{directory}/{handle}"
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(path), status):
+                return path
+    return None
+
+
+def _read_entry(path: str, key: bytes, opened: _File, status: os.stat_result, buffer: bytearray) -> _Entry | None:
     """Look at an entry that is open, in a buffer that has room for it; None if it is not whole."""
     size = status.st_size
     end = size - _END
     if end < 0:
         return None
     with memoryview(buffer) as room, room[:size] as whole, whole[: -_CHECKSUM.size] as summed:
-        with io.FileIO(handle, closefd=False) as file:
+        with io.FileIO(opened.handle, closefd=False) as file:
             start = 0
             while start < size:
                 with whole[start:] as rest:
@@ -402,7 +472,7 @@ def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result, buff
             return None
         if _CHECKSUM.unpack_from(whole, size - _CHECKSUM.size)[0] != zlib.crc32(summed):
             return None
-        return _Entry(path, key, bytes(whole[code_size:end]), bool(rewritten), status.st_mtime)
+        return _Entry(path, key, bytes(whole[code_size:end]), bool(rewritten), code_size, opened, status.st_mtime)
 
 
 def _rewritten(original: bytes) -> bytes:
