@@ -189,9 +189,12 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch
         return found
 
     monkeypatch.setattr(Locator, "_follow", changed)
-    with pylinker.Program(library_path=[tree / "first"], cache=False) as program:
-        with pytest.raises(LibraryNotFoundError, match="leads out of the directories that were granted") as error:
-            program.dlopen("libx.so")
+    leads_out = "leads out of the directories that were granted"
+    with (
+        pylinker.Program(library_path=[tree / "first"], cache=False) as program,
+        pytest.raises(LibraryNotFoundError, match=leads_out) as error,
+    ):
+        program.dlopen("libx.so")
     assert "outside" not in str(error.value)
     assert read_file("libx.so", str(secret), 100) == (str(secret), b"outside")
 

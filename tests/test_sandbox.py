@@ -209,7 +209,16 @@ class TestLinks:
         for number in range(40):
             (granted / f"chain{number + 1}").symlink_to(f"chain{number}" if number else "one.so")
         with guest(tree) as program:
-            names = ("/one.so", "/two.so", "/absolute.so", "/place2/libx.so", "/deep/er/up.so", "/deep/over/libx.so", "/chain38", "./chain10")
+            names = (
+                "/one.so",
+                "/two.so",
+                "/absolute.so",
+                "/place2/libx.so",
+                "/deep/er/up.so",
+                "/deep/over/libx.so",
+                "/chain38",
+                "./chain10",
+            )
             for name in names:
                 assert program.main.open(put(program, name)) == 1, name
             assert error_of(program, "/chain40") == "library NAME not found, needed by main"
@@ -486,7 +495,7 @@ def linked(path: Path, function: str, calls: str = "", *, needed: str = "", runt
     imported = f'(import "env" "{calls}" (func $next (result i32)))' if calls else ""
     path.write_bytes(
         wasmtime.wat2wasm(
-            f"(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} (func (export \"{function}\") (result i32) {body}))"
+            f'(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} (func (export "{function}") (result i32) {body}))'
         )
     )
     return path
@@ -512,7 +521,7 @@ class TestBesideItself:
                     str(plugin.parent / f"lib{each}.so") for each in ("plugin", "base", "core")
                 ]
 
-    def test_dlopen_and_preload(self, plugin: Path, tree: Path) -> None:
+    def test_dlopen_and_preload(self, plugin: Path) -> None:
         with pylinker.Program(cache=False) as program:
             assert program.dlopen(plugin).plugin() == 3
         with pylinker.Program(preload=[plugin], cache=False) as program:
@@ -520,11 +529,11 @@ class TestBesideItself:
 
     def test_dlopen_of_a_guest(self, plugin: Path, tree: Path) -> None:
         with guest(tree) as program:
-            assert program.main.open(put(program, "/plugins/libplugin.so")) == 2  # it is loaded, and is not libx.so
+            name = f"/plugins/{plugin.name}"
+            assert program.main.open(put(program, name)) == 2  # it is loaded, and is not libx.so
 
     def test_run_check_and_ldd(self, plugin: Path, tree: Path) -> None:
-        main = tree / "main.wasm"
-        main.write_bytes(wasmtime.wat2wasm('(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) (func (export "_start")))'))
+        main = wasm(tree / "main.wasm", '(memory (export "memory") 1)', '(func (export "_start"))')
         for arguments, says in (
             (["run", "--invoke", "plugin", str(plugin)], "3"),
             (["run", "--preload", str(plugin), str(main)], ""),
@@ -539,8 +548,7 @@ class TestBesideItself:
             assert says in done.stdout
 
     def test_a_copy_beside_it_comes_before_that_of_the_main_module(self, plugin: Path, tree: Path) -> None:
-        main = tree / "main.wasm"
-        main.write_bytes(wasmtime.wat2wasm('(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) (func (export "_start")))'))
+        main = wasm(tree / "main.wasm", '(memory (export "memory") 1)', '(func (export "_start"))')
         linked(tree / "libbase.so", "base")
         with pylinker.Program(main, cache=False) as program:
             assert program.dlopen(plugin).plugin() == 3
@@ -555,7 +563,7 @@ class TestBesideItself:
             with pytest.raises(pylinker.LibraryNotFoundError):
                 program.dlopen("libother.so")
             for needed, where in (("libabove.so", "$ORIGIN/.."), ("libabove.so", ""), ("../libabove.so", "$ORIGIN")):
-                with pytest.raises(pylinker.LibraryNotFoundError, match="needed by libuser.so"):
+                with pytest.raises(pylinker.LibraryNotFoundError, match=r"needed by libuser\.so"):
                     program.dlopen(linked(plugin.parent / "libuser.so", "user", "above", needed=needed, runtime_path=where))
 
     def test_a_link_beside_it_leads_no_further(self, plugin: Path, tree: Path) -> None:

@@ -1,17 +1,20 @@
 """Where a library's file is, and why not elsewhere.
 
-The order is ``ld.so``'s: a name with a slash is a path; any other name is looked for in ``library_path``, in the guest's own
-``LD_LIBRARY_PATH``, in the runtime path of the module that needs it (``$ORIGIN`` is the directory of that module), beside a library that was
-opened by its path (for what it needs, and for what that needs), in the default directories, and in the guest's ``/lib``, ``/usr/lib`` and
-``/usr/local/lib``.
+The order is ``ld.so``'s: a name with a slash is a path; any other name is looked for in
+``library_path``, in the guest's own ``LD_LIBRARY_PATH``, in the runtime path of the module that needs
+it (``$ORIGIN`` is the directory of that module), in its home, in the default directories, and in the
+guest's ``/lib``, ``/usr/lib`` and ``/usr/local/lib``. The home of a library that was opened by path is
+the directory of its file, and the libraries found on its behalf inherit it.
 
-Names come from three kinds of hands. The host's are trusted. Those in a module (``needed``, the runtime path) and those a guest
-passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid only below a directory the host has opened for it, and
-whatever is found must lie, links resolved, in one of the directories the host named.
+Names have three sources. The host's are trusted. Names in a module (``needed``, the runtime path) and
+names that a guest passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid only
+below a directory the host has opened for it, and the file must lie, links resolved, in a directory the
+host named.
 
-A directory that was granted is open, and a file is opened below its descriptor, without following a link (``csrc/search.h``). Where there is
-a link, :meth:`Locator._follow` reads it and goes on from where it leads, as long as that is in a granted directory. So whatever changes
-between two steps, no file outside is opened; and what is outside is never looked at, so nothing tells whether it exists.
+A granted directory is held open, and a file is opened below its descriptor without following links
+(``csrc/search.h``). :meth:`Locator._follow` resolves links one by one and continues where each leads,
+as long as that is in a granted directory. A change between two steps can therefore never open a file
+outside; and nothing outside is examined, so no error depends on what exists there.
 """
 
 from __future__ import annotations
@@ -80,9 +83,10 @@ _open_directories: WeakValueDictionary[tuple[int, int, bytes], Directory] = Weak
 
 
 class Home:
-    """The directory of a library that was opened by its path: where what it needs is searched for.
+    """The directory of a library that was opened by path: its needs are searched for there.
 
-    If the host named the file, the directory is granted by that (``is_own``). A path of a guest is in a granted directory already.
+    If the host named the file, that grants the directory for this search (``is_own``). A path of a
+    guest is in a granted directory already.
     """
 
     __slots__ = ("_root", "is_own", "path")
@@ -105,7 +109,8 @@ class Home:
 class Located(NamedTuple):
     """A library that was found.
 
-    The ``name`` it was asked for, the ``path`` of its file on the host, links resolved, the ``file``, and its ``home`` if the name is a path.
+    The ``name`` it was asked for, the ``path`` of its file on the host with links resolved, the open
+    ``file``, and its ``home`` if the name is a path.
     """
 
     name: str
@@ -117,8 +122,9 @@ class Located(NamedTuple):
 class _Search:
     """Places to look for a name: as they are shown, and for the core, which looks where the directory is known.
 
-    ``below`` returns the granted directory a place is in, and what comes before the name there. ``whole`` says that all of a path is in its
-    place, and no name comes behind it. ``paths`` has what comes before the name, "" for a place that the core leaves to its caller.
+    ``below`` returns the granted directory of a place, and the prefix of the name there. With ``whole``
+    a place is a complete path, and no name follows. ``paths`` has the prefix of each name, "" for a place
+    that the core leaves to its caller.
     """
 
     __slots__ = ("native", "paths", "places")
@@ -148,8 +154,8 @@ class Locator:
     ``guest_library_path`` is the guest's ``LD_LIBRARY_PATH`` (guest paths, separated by colons). ``path_length`` bounds a name in
     bytes. Safe to use from many threads.
 
-    A directory means the one that is there now, wherever it is moved; one that is made later, or made again after it was removed, is
-    found at its path as that is now, without links in it.
+    Each directory is opened now and keeps its meaning when it is renamed. A directory created later, or
+    created again after it was removed, is looked up at its present path, without following links.
     """
 
     def __init__(
@@ -176,14 +182,17 @@ class Locator:
         self._aliases: list[tuple[str, str]] = []
         self._ruled_out: dict[str, str] = {}
         for each in dict.fromkeys([*self._library_path, *self._default_path, *self._guest_dirs.values()]):
-            try:
-                self._roots[each] = _Root(_real_path(each))
-                self._aliases.append((os.path.abspath(each).rstrip("/"), self._roots[each].path))
-            except OSError as error:
-                self._ruled_out[each] = _reason(error.errno or errno.ENOENT)
-            except ValueError:  # a NUL, or what the file system's encoding has not
-                self._ruled_out[each] = _INVALID
+            self._grant(each)
         self._granted = tuple({root.path: root for root in self._roots.values()}.values())
+
+    def _grant(self, directory: str) -> None:
+        try:
+            root = self._roots[directory] = _Root(_real_path(directory))
+            self._aliases.append((os.path.abspath(directory).rstrip("/"), root.path))
+        except OSError as error:
+            self._ruled_out[directory] = _reason(error.errno or errno.ENOENT)
+        except ValueError:  # a NUL, or a character that the file system's encoding lacks
+            self._ruled_out[directory] = _INVALID
 
     def find(
         self,
@@ -198,9 +207,17 @@ class Locator:
     ) -> Located:
         """Return where the library called ``name`` is.
 
-        ``origin`` is the directory of the module that asks, ``runtime_path`` its runtime path, ``home`` its home and ``requester`` its name;
-        ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, an empty one being the current directory;
-        ``trusted`` says that the host itself wrote ``name``. Raises LibraryNotFoundError, which lists every path that was tried.
+        Args:
+            name: A path if it has a slash, else searched for.
+            origin: The directory of the requesting module.
+            runtime_path: Its runtime path.
+            requester: Its name.
+            search: Directories of the guest that replace its ``LD_LIBRARY_PATH``; "" is the current one.
+            home: The home of the requesting module.
+            trusted: Whether the host wrote ``name``.
+
+        Raises:
+            LibraryNotFoundError: It lists every path that was tried.
         """
         if not _PLAIN(name) or len(name) > self._name_length or name in _NO_NAMES:
             problem = self._name_problem(name, trusted=trusted)
@@ -369,10 +386,10 @@ class Locator:
         return "", _reason(_native.SEARCH_CALLER)
 
     def _follow(self, start: Sequence[str], path: str, roots: Sequence[_Root]) -> tuple[_Root, str] | str:
-        """Go a path, link by link, from the directory with the parts ``start``.
+        """Resolve a path link by link, from the directory with the parts ``start``.
 
-        Returns the granted directory in which it ends and the path there, as it is now without links; or a reason. Only what is in a granted
-        directory is looked at.
+        Returns the granted directory in which it ends and the link-free path there, or a reason. Nothing
+        outside of granted directories is examined.
         """
         above = {root.parts[:length] for root in roots for length in range(len(root.parts) + 1)}
         real, rest, links = list(start), path.split("/")[::-1], 0
@@ -420,8 +437,8 @@ class Locator:
 def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
     """Open a regular file of the host's own for reading, wherever links lead.
 
-    Returns its path with links resolved, and what keeps it from being read, or None. A link that comes in the place of a part of the path
-    meanwhile is seen and followed like the others. Never blocks, as opening a FIFO would.
+    Returns its path with links resolved, and the reason why it cannot be read, or None. A link created
+    meanwhile is resolved like the others. Does not block on a FIFO.
     """
     for _ in range(_LINKS):
         try:
@@ -431,7 +448,7 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
             if error.errno == errno.EINVAL:
                 continue  # there was a link, and is none now
             return os.fspath(path), _reason(error.errno or errno.ENOENT)
-        except ValueError:  # a NUL, or what the file system's encoding has not
+        except ValueError:  # a NUL, or a character that the file system's encoding lacks
             return os.fspath(path), _INVALID
         if not place[1]:
             return real, _reason(_native.SEARCH_DIRECTORY)

@@ -150,8 +150,9 @@ class LoadedModule:
     """One module of the program.
 
     Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``info``, ``outline`` and ``code``, ``number`` (order of
-    loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``home`` (where
-    what it needs is searched for besides, or None), ``sources`` (one for each import, in order, as the core has them) and ``special`` (those that the core has not decided, by index),
+    loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
+    ``home`` (where its needs are searched for besides, or None), ``sources`` (one for each import, in order, as the core has them) and
+    ``special`` (those that the core has not decided, by index),
     ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
     it directly), ``native`` (what the core instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and
     ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that use

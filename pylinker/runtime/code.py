@@ -7,8 +7,9 @@ least recently used go first) and on disk. An entry on disk is machine code that
   configuration, the platform, whether waits were rewritten);
 * the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed or older entry is compiled anew. It
   tells damage, not malice: who may write the directory may run what they like;
-* a directory or file that another user owns or may write is not read (POSIX), nor is what is no regular file. What is read and mapped is what
-  was checked: an entry is opened once, below a descriptor of the directory, and mapped through its own descriptor;
+* a directory or file that another user owns or may write is not read (POSIX), and neither is anything but
+  a regular file. An entry is opened once, below a descriptor of the directory, checked by its own
+  descriptor, and read and mapped through that;
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
   use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
 
@@ -40,7 +41,7 @@ from typing import NamedTuple
 
 import wasmtime
 
-from pylinker.errors import ParseError, UnsupportedError
+from pylinker.errors import LinkError, ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
 from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.progress import Observer, observing
@@ -58,7 +59,7 @@ from pylinker.wasm import (
     trampoline_module,
 )
 
-__all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
+__all__ = ["Code", "CodeCache", "Compiled", "Uncompiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
@@ -72,6 +73,9 @@ _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
 """Magic, key, bytes of code, bytes of what is read, whether waits were rewritten."""
 _CHECKSUM = struct.Struct("=I")
 """The checksum of all that comes before it, the last of an entry."""
+_REFUSED = 1024
+_LONGEST = 2000
+"""How many modules are known not to be valid, and how many characters are kept of what is said of one."""
 _HOUR = 3600
 _LARGE = 1 << 20
 """Bytes of the largest buffer that is kept to be read into again."""
@@ -178,6 +182,10 @@ class _Entry(NamedTuple):
         return module
 
 
+_homeless: list[bool] = []
+"""Not empty once it was said that there is no home directory."""
+
+
 def default_cache_directory() -> Path | None:
     """Return where compiled modules are kept: ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory.
 
@@ -190,7 +198,8 @@ def default_cache_directory() -> Path | None:
     if not base:
         home = os.path.expanduser("~")  # not Path.home(): RuntimeError where there is none
         if not os.path.isabs(home):
-            logger.warning("compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names another)")
+            level, _homeless[:] = logging.DEBUG if _homeless else logging.WARNING, [True]  # the warning once in a process
+            logger.log(level, "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)")
             return None
         base = f"{home}/Library/Caches" if sys.platform == "darwin" else f"{home}/.cache"
     return Path(base) / "pylinker"
@@ -203,6 +212,51 @@ def _key_of(data: bytes) -> bytes:
     key = _SEED.copy()
     key.update(data)
     return key.digest()
+
+
+class Uncompiled:
+    """A module that was read and has no code yet. ``info`` is what the linker reads.
+
+    Compiling a large one takes minutes, so there is a step before it: :meth:`validate` takes a hundredth of that.
+    """
+
+    __slots__ = ("_cache", "_checked", "_data", "_id", "_key", "_name", "_wanted", "info")
+
+    def __init__(
+        self, cache: CodeCache, id_: tuple[bytes, bool], key: bytes, info: ModuleInfo, data: bytes, name: str, *, wanted: bool
+    ) -> None:
+        self._cache = cache
+        self._id = id_
+        self._key = key
+        self.info = info
+        self._data = data
+        self._name = name
+        self._wanted = wanted
+        self._checked: bytes | None = None
+
+    def validate(self) -> None:
+        """Raise ParseError or UnsupportedError if wasmtime refuses the module; that is remembered. A second time does nothing."""
+        if self._checked is not None:
+            return
+        changed = rewrite_waits(self._data, name=self._name, info=self.info) if self._wanted else self._data
+        try:
+            wasmtime.Module.validate(engine(), changed)
+        except wasmtime.WasmtimeError as error:
+            text = _one_line(error)[:_LONGEST]
+            self._cache._refuse(self._id, text)
+            raise _refusal(text, self._name) from error
+        self._checked = changed
+
+    def compile(self) -> Code:
+        """Return the code; from now on the cache has it. Raises what :meth:`validate` raises."""
+        self.validate()
+        changed = self._checked
+        assert changed is not None
+        data, info = self._data, self.info
+        rewritten = changed is not data
+        module = self._cache._compiled(changed, self._name)
+        self._cache._write(self._key, module, join([store(info, data), pack(info)]), rewritten=rewritten)
+        return self._cache._keep(self._id, Code(self._id[0], info, module, len(data), rewritten=rewritten))
 
 
 class CodeCache:
@@ -222,6 +276,7 @@ class CodeCache:
         self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
+        self._refused: OrderedDict[tuple[bytes, bool], str] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[bytes, Compiled] = OrderedDict()
 
@@ -229,6 +284,7 @@ class CodeCache:
         """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
         same = copy.copy(self)
         same._observer = observer
+        same._ahead = None
         return same
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
@@ -241,7 +297,8 @@ class CodeCache:
             entry = self._read(key) or self._read(_rewritten(key))
             info = entry.info(name) if entry is not None else None
             info = self._know(key, info or parse_module(data, name=name))
-            self._ahead = entry  # the code comes next
+            with self._lock:
+                self._ahead = entry  # the code comes next
         return info
 
     def _known(self, key: bytes) -> ModuleInfo | None:
@@ -287,22 +344,22 @@ class CodeCache:
         Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds, or uses what wasmtime
         has not; may take seconds for a large one.
         """
+        found = self.find(data, name=name, rewrite=rewrite)
+        return found if isinstance(found, Code) else found.compile()
+
+    def find(self, data: bytes, *, name: str, rewrite: bool = False) -> Code | Uncompiled:
+        """Return the code of ``data`` if it was compiled before, else what compiles it. Raises what :meth:`load` raises."""
         original = _key_of(data)
         with self._lock:
             known = self._memory.get((original, rewrite))
             if known is not None:
                 self._memory.move_to_end((original, rewrite))
                 return known
-        code = self._load(original, data, name, rewrite=rewrite)
-        with self._lock:
-            self._memory[original, rewrite] = code
-            while len(self._memory) > self.entries:
-                self._memory.popitem(last=False)
-        return code
-
-    def _load(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
+            refused = self._refused.get((original, rewrite))
+        if refused is not None:
+            raise _refusal(refused, name)
         info = self._known(original)
-        entry, self._ahead = self._ahead, None
+        entry = self._take_ahead()
         readable = True
         if info is None:
             entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
@@ -318,24 +375,37 @@ class CodeCache:
         elif not readable:
             entry = None  # so that it is replaced
         module = entry.module() if entry is not None else None
-        if entry is not None and module is not None:
-            return Code(original, info, module, len(data), rewritten=entry.rewritten)
-        changed = rewrite_waits(data, name=name, info=info) if wanted else data
-        module = self._compiled(changed, name)
-        self._write(key, module, join([store(info, data), pack(info)]), rewritten=changed is not data)
-        return Code(original, info, module, len(data), rewritten=changed is not data)
+        if entry is None or module is None:
+            return Uncompiled(self, (original, rewrite), key, info, data, name, wanted=wanted)
+        return self._keep((original, rewrite), Code(original, info, module, len(data), rewritten=entry.rewritten))
+
+    def _take_ahead(self) -> _Entry | None:
+        """Return the entry that was read last, once: two must not use its file."""
+        with self._lock:
+            entry, self._ahead = self._ahead, None
+            return entry
+
+    def _keep(self, key: tuple[bytes, bool], code: Code) -> Code:
+        with self._lock:
+            code = self._memory.setdefault(key, code)
+            self._memory.move_to_end(key)
+            while len(self._memory) > self.entries:
+                self._memory.popitem(last=False)
+        return code
+
+    def _refuse(self, key: tuple[bytes, bool], text: str) -> None:
+        """Remember what wasmtime said of a module that is not valid."""
+        with self._lock:
+            self._refused[key] = text
+            while len(self._refused) > _REFUSED:
+                self._refused.popitem(last=False)
 
     def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
             with observing(self._observer, name, len(data)):
                 return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
-            text = _one_line(error)
-            if _LEGACY in text:
-                raise UnsupportedError(
-                    f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name
-                ) from error
-            raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
+            raise _refusal(_one_line(error), name) from error
 
     def _open_directory(self) -> _File | None:
         """Open the directory, or return None if others may write it. Raises OSError, ValueError."""
@@ -501,6 +571,13 @@ def _is_private(status: os.stat_result) -> bool:
     if sys.platform == "win32":
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _refusal(text: str, name: str) -> LinkError:
+    """Return the error for what wasmtime says of a module."""
+    if _LEGACY in text:
+        return UnsupportedError(f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name)
+    return ParseError(f"wasmtime refuses it: {text}", module=name)
 
 
 def _one_line(error: Exception) -> str:
