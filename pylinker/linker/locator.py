@@ -218,6 +218,7 @@ class Locator:
 
         Raises:
             LibraryNotFoundError: It lists every path that was tried.
+
         """
         if not _PLAIN(name) or len(name) > self._name_length or name in _NO_NAMES:
             problem = self._name_problem(name, trusted=trusted)

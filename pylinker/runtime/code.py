@@ -197,7 +197,7 @@ def default_cache_directory() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") if sys.platform != "darwin" else None
     if not base:
         home = os.path.expanduser("~")  # not Path.home(): RuntimeError where there is none
-        if not os.path.isabs(home):
+        if not os.path.isabs(home) or os.environ.get("HOME") == "":
             level, _homeless[:] = logging.DEBUG if _homeless else logging.WARNING, [True]  # the warning once in a process
             logger.log(level, "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)")
             return None
