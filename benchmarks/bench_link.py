@@ -189,8 +189,8 @@ def _exported(type_: FuncType, name: str) -> str:
 
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "find the files": [(Locator, "find")],
-    "read the files": [(pylinker.linker.plan, "read_file"), (program_module, "read_file")],
-    "code and what is known of it": [(CodeCache, "load"), (CodeCache, "parse"), (CodeCache, "trampolines")],
+    "read the files": [(pylinker.linker.plan, "bytes_of"), (program_module, "read_file")],
+    "code and what is known of it": [(CodeCache, "load"), (CodeCache, "find"), (CodeCache, "parse"), (CodeCache, "trampolines")],
     "WASI": [(WasiHost, "__init__"), (WasiHost, "connect")],
     "place": [(LoadPlan, "place")],
     "resolve": [(LoadPlan, "resolve")],

@@ -1,60 +1,171 @@
-#if !defined(__APPLE__)
-#define _POSIX_C_SOURCE 200809L /* O_NOFOLLOW, O_CLOEXEC */
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* O_PATH, syscall */
+#elif !defined(__linux__) && !defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L /* openat, O_NOFOLLOW, O_CLOEXEC */
 #endif
 #include "search.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
-/* The problem with the parts of a path between `known` and its last slash, 0 if there is none. `path` is as before then. */
-static int32_t look_at_parents(char *path, size_t known) {
-    char *from = path + known;
-    if (*from == '/') {
-        from++; /* the end of what is known; nothing follows where all of the path is */
-    }
-    for (char *slash = strchr(from, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        struct stat status;
-        *slash = '\0';
-        int failed = lstat(path, &status);
-        *slash = '/';
-        if (failed) {
-            return errno;
-        }
-        if (S_ISLNK(status.st_mode)) {
-            return PL_SEARCH_CALLER;
-        }
-    }
-    return 0;
+/* A directory that is only passed through needs no right to list it. */
+#if defined(O_PATH)
+#define THROUGH O_PATH
+#elif defined(O_SEARCH)
+#define THROUGH O_SEARCH
+#else
+#define THROUGH O_RDONLY
+#endif
+
+#define DIRECTORY (THROUGH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+#define REGULAR (O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
+
+static atomic_int by_component; /* 1: the system has no openat2, or a test says so */
+
+void pl_search_by_component(int32_t wanted) {
+    atomic_store_explicit(&by_component, wanted != 0, memory_order_relaxed);
 }
 
-static int32_t open_at(const pl_place *place, const char *name, size_t length, pl_file *file) {
-    char path[PATH_MAX];
-    if (place->directory == NULL) {
-        return PL_SEARCH_CALLER;
-    }
-    if (place->length + length >= sizeof path) {
-        return ENAMETOOLONG;
-    }
-    memcpy(path, place->directory, place->length);
-    memcpy(path + place->length, name, length);
-    path[place->length + length] = '\0';
-    int32_t problem = look_at_parents(path, place->known);
-    if (problem != 0) {
-        return problem;
-    }
+static int open_part(int directory, const char *name, int flags) {
     int handle;
     do {
-        handle = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+        handle = openat(directory, name, flags);
     } while (handle < 0 && errno == EINTR);
+    if (handle >= 0) {
+        return handle;
+    }
+    int problem = errno;
+    struct stat status;
+    if ((problem == ENOTDIR || problem == EMLINK) && fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
+        problem = ELOOP; /* systems differ in what they say of a link that is not followed */
+    }
+    return -problem;
+}
+
+static int open_parts(int root, const char *path, int flags) {
+    int directory = root, handle;
+    for (;;) {
+        char name[NAME_MAX + 1];
+        size_t length = strcspn(path, "/");
+        if (length > NAME_MAX) {
+            handle = -ENAMETOOLONG;
+            break;
+        }
+        memcpy(name, path, length);
+        name[length] = '\0';
+        int is_last = path[length] == '\0';
+        handle = open_part(directory, name, is_last ? flags : DIRECTORY);
+        if (is_last || handle < 0) {
+            break;
+        }
+        if (directory != root) {
+            close(directory);
+        }
+        directory = handle;
+        path += length + 1;
+    }
+    if (directory != root) {
+        close(directory);
+    }
+    return handle;
+}
+
+#if defined(__linux__)
+#if !defined(SYS_openat2)
+#define SYS_openat2 437
+#endif
+enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08 }; /* RESOLVE_ of <linux/openat2.h>, which may be older than the system */
+
+/* The descriptor, or a negative errno; -ENOSYS and -EPERM say that it has to be done without openat2. */
+static int open_at_once(int root, const char *path, int flags) {
+    struct {
+        uint64_t flags, mode, resolve; /* struct open_how */
+    } how = {(uint64_t)(flags & ~O_NOFOLLOW), 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS}; /* with O_PATH it would open a link itself */
+    long handle;
+    do {
+        handle = syscall(SYS_openat2, root, path, &how, sizeof how);
+    } while (handle < 0 && errno == EINTR);
+    return handle < 0 ? -errno : (int)handle;
+}
+#endif
+
+static int has_only_names(const char *path) {
+    for (;; path++) {
+        size_t length = strcspn(path, "/");
+        if (length == 0 || (path[0] == '.' && (length == 1 || (length == 2 && path[1] == '.')))) {
+            return 0;
+        }
+        path += length;
+        if (*path == '\0') {
+            return 1;
+        }
+    }
+}
+
+/* Opens a path of nothing but names, without following a link anywhere in it. Returns the descriptor, or a negative errno. */
+static int open_beneath(int root, const char *path, int flags) {
+    if (!has_only_names(path)) {
+        return -EINVAL;
+    }
+#if defined(__linux__)
+    if (!atomic_load_explicit(&by_component, memory_order_relaxed)) {
+        int handle = open_at_once(root, path, flags);
+        if (handle != -ENOSYS && handle != -EPERM) { /* a filter of system calls may say EPERM, and so may a file */
+            return handle;
+        }
+        if (handle == -ENOSYS) {
+            pl_search_by_component(1);
+        }
+    }
+#endif
+    return open_parts(root, path, flags);
+}
+
+/* A descriptor of a directory, or a negative errno. */
+static int open_directory(const char *path) {
+    int top = open_part(AT_FDCWD, "/", DIRECTORY);
+    if (top < 0 || path[1] == '\0') {
+        return top;
+    }
+    int handle = open_beneath(top, path + 1, DIRECTORY);
+    close(top);
+    return handle;
+}
+
+int32_t pl_root_open(pl_root *root, const char *path) {
+    int handle = open_directory(path);
+    root->path = path;
+    root->handle = handle < 0 ? -1 : handle;
+    return handle < 0 ? -handle : 0;
+}
+
+void pl_root_close(pl_root *root) {
+    if (root->handle >= 0) {
+        close(root->handle);
+        root->handle = -1;
+    }
+}
+
+static int was_removed(int directory) {
+    struct stat status;
+    return fstat(directory, &status) == 0 && status.st_nlink == 0;
+}
+
+static int32_t open_file(int root, const char *path, pl_file *file) {
+    int handle = open_beneath(root, path, REGULAR);
     if (handle < 0) {
-        return errno == ELOOP || errno == EMLINK ? PL_SEARCH_CALLER : errno == ENXIO || errno == EOPNOTSUPP ? PL_SEARCH_SPECIAL : errno;
+        return handle == -ELOOP ? PL_SEARCH_CALLER : handle == -ENXIO || handle == -EOPNOTSUPP ? PL_SEARCH_SPECIAL : -handle;
     }
     struct stat status;
-    problem = fstat(handle, &status) ? errno : S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? PL_SEARCH_DIRECTORY : PL_SEARCH_SPECIAL;
+    int32_t problem = fstat(handle, &status) ? errno : S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? PL_SEARCH_DIRECTORY : PL_SEARCH_SPECIAL;
     if (problem != 0) {
         close(handle);
         return problem;
@@ -64,9 +175,33 @@ static int32_t open_at(const pl_place *place, const char *name, size_t length, p
     return 0;
 }
 
+static int32_t search_in(const pl_place *place, const char *name, size_t length, pl_file *file) {
+    char path[PATH_MAX];
+    const pl_root *root = place->root;
+    if (root == NULL) {
+        return PL_SEARCH_CALLER;
+    }
+    if (place->length >= sizeof path || length >= sizeof path - place->length) {
+        return ENAMETOOLONG;
+    }
+    memcpy(path, place->prefix, place->length);
+    memcpy(path + place->length, name, length);
+    path[place->length + length] = '\0';
+    int32_t problem = root->handle < 0 ? ENOENT : open_file(root->handle, path, file);
+    if (problem == ENOENT && (root->handle < 0 || was_removed(root->handle))) {
+        int now = open_directory(root->path);
+        if (now < 0) {
+            return now == -ELOOP ? ENOENT : -now; /* a link in place of what was granted is nothing of that */
+        }
+        problem = open_file(now, path, file);
+        close(now);
+    }
+    return problem;
+}
+
 uint32_t pl_search(const pl_place *places, uint32_t count, const char *name, size_t length, int32_t *problems, pl_file *file) {
     for (uint32_t number = 0; number < count; number++) {
-        problems[number] = open_at(places + number, name, length, file);
+        problems[number] = search_in(places + number, name, length, file);
         if (problems[number] == 0 || problems[number] == PL_SEARCH_CALLER) {
             return number;
         }
@@ -79,4 +214,45 @@ void pl_file_close(pl_file *file) {
         close(file->handle);
         file->handle = -1;
     }
+}
+
+static int32_t read_link(int root, const char *path, char *target, uint32_t size) {
+    char parent[PATH_MAX];
+    int directory = root;
+    const char *slash = strrchr(path, '/');
+    if (slash != NULL) {
+        size_t length = (size_t)(slash - path);
+        if (length >= sizeof parent) {
+            return -ENAMETOOLONG;
+        }
+        memcpy(parent, path, length);
+        parent[length] = '\0';
+        directory = open_beneath(root, parent, DIRECTORY);
+        if (directory < 0) {
+            return directory;
+        }
+        path = slash + 1;
+    }
+    ssize_t length = readlinkat(directory, path, target, size);
+    int32_t result = length < 0 ? -errno : (int32_t)length;
+    if (directory != root) {
+        close(directory);
+    }
+    return result;
+}
+
+int32_t pl_search_link(const pl_root *root, const char *path, char *target, uint32_t size) {
+    if (!has_only_names(path)) {
+        return -EINVAL;
+    }
+    int32_t result = root->handle < 0 ? -ENOENT : read_link(root->handle, path, target, size);
+    if (result == -ENOENT && (root->handle < 0 || was_removed(root->handle))) {
+        int now = open_directory(root->path);
+        if (now < 0) {
+            return now == -ELOOP ? -ENOENT : now;
+        }
+        result = read_link(now, path, target, size);
+        close(now);
+    }
+    return result;
 }

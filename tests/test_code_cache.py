@@ -328,3 +328,166 @@ def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):
     assert fresh(tmp_path).parse(WASM, name="m").exports
     assert fresh(tmp_path).load(WASM, name="m").info.exports
     assert len(compiled) == 2
+
+
+def no_home(tmp_path, script, **environment):
+    """Run a script as a user without a home directory and without an entry in the list of users."""
+    known = {name: value for name, value in os.environ.items() if name not in ("HOME", "PYLINKER_CACHE", "XDG_CACHE_HOME")}
+    header = "import logging, os, pwd, sys\nlogging.basicConfig()\n"
+    header += "def absent(uid): raise KeyError(uid)\npwd.getpwuid = absent\n"
+    done = subprocess.run(
+        [sys.executable, "-c", header + script],
+        env={**known, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_without_a_home_directory_there_is_no_cache(tmp_path):
+    script = """
+import pylinker, wasmtime
+for _ in range(3):
+    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))) as program:
+        assert program.run() == 0
+"""
+    for environment in ({}, {"HOME": ""}, {"HOME": "relative"}):
+        said = no_home(tmp_path, script, **environment)
+        assert said.count("there is no home directory") == 1, said
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_fifo_or_a_directory_in_place_of_an_entry_is_not_waited_for(tmp_path, compiled, caplog):
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    entry.unlink()
+    os.mkfifo(entry)
+    fresh(tmp_path).load(WASM, name="m")
+    assert "no regular file" in caplog.text
+    entry.unlink()  # compiled anew, and put in place of the FIFO
+    entry.mkdir()
+    fresh(tmp_path).load(WASM, name="m")
+    assert len(compiled) == 3
+    assert "was not written" in caplog.text
+
+
+def test_an_entry_that_is_replaced_after_it_was_checked_is_not_mapped(tmp_path, compiled, monkeypatch):
+    """By a link, another entry, or a FIFO: what was opened is what is mapped."""
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    data = entry.read_bytes()
+    read = code._read_entry
+
+    for replace in (
+        lambda: entry.write_bytes(b"other code"),
+        lambda: os.mkfifo(entry),
+        lambda: entry.symlink_to("/etc/passwd"),
+        lambda: None,
+    ):
+
+        def replaced(*arguments, replace=replace):
+            found = read(*arguments)
+            entry.unlink()
+            replace()
+            return found
+
+        monkeypatch.setattr(code, "_read_entry", replaced)
+        loaded = fresh(tmp_path).load(WASM, name="m")
+        assert loaded.info.exports
+        entry.unlink(missing_ok=True)
+        entry.write_bytes(data)
+    assert len(compiled) == 1
+
+
+def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(tmp_path, compiled, monkeypatch):
+    directory, other = tmp_path / "cache", tmp_path / "other"
+    fresh(directory).load(WASM, name="m")
+    other.mkdir()
+    entry_of(directory).rename(other / entry_of(directory).name)  # whole, and in a directory of somebody else
+    other.chmod(0o777)
+    private = code._is_private
+
+    def replaced(status):
+        monkeypatch.setattr(code, "_is_private", private)
+        answer = private(status)
+        directory.rename(tmp_path / "moved")
+        other.rename(directory)
+        return answer
+
+    monkeypatch.setattr(code, "_is_private", replaced)
+    fresh(directory).load(WASM, name="m")
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("paths", [(), ("/nowhere", "/dev")])
+def test_where_the_system_shows_no_open_files_the_code_is_copied(tmp_path, compiled, monkeypatch, paths):
+    monkeypatch.setattr(code, "_OPEN_FILES", paths)
+    fresh(tmp_path).load(WASM, name="m")
+    assert fresh(tmp_path).load(WASM, name="m").info.exports
+    assert len(compiled) == 1
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files there")
+def test_no_entry_stays_open(tmp_path, monkeypatch):
+    fresh(tmp_path).load(WASM, name="m")
+    before = len(os.listdir("/proc/self/fd"))
+    cache = fresh(tmp_path)
+    cache.load(WASM, name="m")
+    before += 1  # wasmtime keeps the file that it has mapped
+    assert len(os.listdir("/proc/self/fd")) == before
+    other = fresh(tmp_path)
+    other.parse(WASM, name="m")  # the code is thought to come next
+    del other
+    assert len(os.listdir("/proc/self/fd")) == before
+    monkeypatch.setattr(code, "_MAGIC", b"another version\n")
+    fresh(tmp_path).parse(WASM, name="m")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("directory", [os.fsdecode(b"cache\xff"), "a\0b", "\ud800", "x" * 5000])
+def test_a_cache_of_any_name_costs_at_most_time(tmp_path, monkeypatch, directory):
+    monkeypatch.chdir(tmp_path)
+    main = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+    for _ in range(2):
+        with pylinker.Program(main, cache=directory) as program:
+            assert program.run() == 0
+
+
+def test_a_link_to_the_directory_is_followed(tmp_path, compiled):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "cache").symlink_to("real")
+    fresh(tmp_path / "cache").load(WASM, name="m")
+    fresh(tmp_path / "cache").load(WASM, name="m")
+    assert len(compiled) == 1
+    assert entry_of(tmp_path / "real")
+
+
+# Well-formed outside, but a body leaves nothing where an i32 is promised.
+INVALID = bytes(wasmtime.wat2wasm('(module (func (export "f") (result i32) i32.const 1))')).replace(b"\x41\x01\x0b", b"\x01\x01\x0b")
+
+
+def test_what_validation_refused_is_not_tried_again(tmp_path, compiled, monkeypatch):
+    tried = []
+    validate = wasmtime.Module.validate
+    monkeypatch.setattr(code.wasmtime.Module, "validate", lambda engine, wasm: (tried.append(wasm), validate(engine, wasm)))
+    cache = fresh(tmp_path)
+    said = set()
+    for name in ("one.so", "two.so", "one.so"):
+        with pytest.raises(ParseError, match=rf"{name}: wasmtime refuses it") as caught:
+            cache.load(INVALID, name=name)
+        said.add(str(caught.value).replace(name, "NAME"))
+    assert len(said) == 1
+    assert len(tried) == 1
+    assert not compiled
+    assert not list(tmp_path.iterdir())
+    cache.load(WASM, name="m")
+    for number in range(2000):  # what is remembered is bounded
+        cache._refuse((b"%d" % number, False), "x")
+    assert len(cache._refused) == 1024
+    with pytest.raises(ParseError):
+        cache.load(INVALID, name="one.so")
+    assert len(tried) == 3

@@ -6,7 +6,7 @@ import pytest
 
 import pylinker
 from pylinker.errors import LibraryNotFoundError
-from pylinker.linker import Locator, locator, read_file
+from pylinker.linker import Locator, read_file
 
 
 @pytest.fixture
@@ -159,7 +159,8 @@ def test_origin_with_braces_is_the_directory_of_the_module(tree):
 def test_impossible_names_are_refused_with_a_reason(tree, name, reason, trusted):
     with pytest.raises(LibraryNotFoundError) as error:
         Locator([tree / "first"]).find(name, trusted=trusted)
-    assert reasons(error) == [reason]
+    # The host's own file systems may have names that are not Unicode.
+    assert reasons(error) == ["no such file" if trusted and name == "\udc80" else reason]
     assert len(str(error.value)) < 500
 
 
@@ -175,24 +176,27 @@ def test_nothing_to_search_says_what_to_give():
 
 
 def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch):
-    """Between looking and opening somebody else may have had the directory."""
+    """Between reading a link and opening what it leads to somebody else may have had the directory."""
     place, secret = tree / "first" / "real.so", tree / "outside" / "libx.so"
     put(tree / "first", "real.so")
     (tree / "first" / "libx.so").symlink_to(place)
-    with pylinker.Program(library_path=[tree / "first"], cache=False) as program:
-        real = locator.open_regular
+    real = Locator._follow
 
-        def opened(path, file):
-            if path == str(place):
-                place.unlink()
-                place.symlink_to(secret)
-            return real(path, file)
+    def changed(*arguments):
+        found = real(*arguments)
+        place.unlink(missing_ok=True)
+        place.symlink_to(secret)
+        return found
 
-        monkeypatch.setattr(locator, "open_regular", opened)
-        with pytest.raises(LibraryNotFoundError, match="too many levels of symbolic links") as error:
-            program.dlopen("libx.so")
+    monkeypatch.setattr(Locator, "_follow", changed)
+    leads_out = "leads out of the directories that were granted"
+    with (
+        pylinker.Program(library_path=[tree / "first"], cache=False) as program,
+        pytest.raises(LibraryNotFoundError, match=leads_out) as error,
+    ):
+        program.dlopen("libx.so")
     assert "outside" not in str(error.value)
-    assert read_file("libx.so", str(secret), 100) == b"outside"
+    assert read_file("libx.so", str(secret), 100) == (str(secret), b"outside")
 
 
 def test_the_file_that_was_found_is_the_one_that_is_read(tree):

@@ -1,4 +1,4 @@
-/* search: the first place that has the file is the one, links are nobody's business here, and what is opened is closed. */
+/* search: the first place that has the file is the one, no link is followed, and what is opened is closed; with openat2 and without. */
 #define _GNU_SOURCE
 #include "check.h"
 
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 static char root[64];
+static pl_root top; /* of the whole tree */
 
 static const char *below(const char *rest) {
     static char path[256];
@@ -33,21 +34,19 @@ static void set_up(void) {
     CHECK(mkdir(below("a"), 0700) == 0 && mkdir(below("b"), 0700) == 0 && mkdir(below("b/deep"), 0700) == 0);
     put("b/lib", "four");
     put("b/deep/lib", "deeper");
+    CHECK(pl_root_open(&top, root) == 0 && top.handle >= 0 && (fcntl(top.handle, F_GETFD) & FD_CLOEXEC));
 }
 
 static void tear_down(void) {
     char command[128];
+    pl_root_close(&top);
+    pl_root_close(&top);
     snprintf(command, sizeof command, "rm -rf %s", root);
     CHECK(system(command) == 0);
 }
 
-/* A place below the root, which has no links. */
-static pl_place place(const char *rest) {
-    static char texts[8][128];
-    static unsigned next;
-    char *text = texts[next++ % 8];
-    snprintf(text, sizeof *texts, "%s/%s", root, rest);
-    return (pl_place){text, (uint32_t)strlen(text), (uint32_t)strlen(root)};
+static pl_place place(const char *prefix) {
+    return (pl_place){&top, prefix, (uint32_t)strlen(prefix)};
 }
 
 static int closed_handles(void) { /* the lowest handle that is free */
@@ -75,28 +74,140 @@ static void test_the_first_that_has_it(void) {
     CHECK(pl_search(places, 3, "none", 4, problems, &file) == 3 && file.handle == -1);
     CHECK(problems[0] == ENOENT && problems[1] == ENOENT && problems[2] == ENOENT);
     CHECK(pl_search(places, 0, "lib", 3, problems, &file) == 0);
-    pl_place whole = place("b/deep/lib"); /* all of it is known, and no name follows */
-    whole.known = whole.length;
+    pl_place whole = place("b/deep/lib"); /* no name follows */
     CHECK(pl_search(&whole, 1, "", 0, problems, &file) == 0 && problems[0] == 0 && file.size == 6);
     pl_file_close(&file);
+    CHECK(closed_handles() == before);
     tear_down();
 }
 
 static void test_links_are_left_to_the_caller(void) {
     set_up();
     int before = closed_handles();
-    CHECK(symlink("../b/lib", below("a/lib")) == 0 && symlink("b", below("link")) == 0);
-    pl_place places[] = {place("a/"), place("b/"), place("link/")};
-    int32_t problems[3];
+    CHECK(symlink("../b/lib", below("a/lib")) == 0 && symlink("b", below("link")) == 0 && symlink("/", below("a/up")) == 0);
+    pl_place places[] = {place("a/"), place("b/"), place("link/"), place("link/deep/"), place("a/up/etc/")};
+    int32_t problems[5];
     pl_file file = {.handle = -1};
-    CHECK(pl_search(places, 3, "lib", 3, problems, &file) == 0 && problems[0] == PL_SEARCH_CALLER && file.handle == -1);
-    CHECK(pl_search(places + 2, 1, "lib", 3, problems, &file) == 0 && problems[0] == PL_SEARCH_CALLER && file.handle == -1);
-    places[2].known = places[2].length - 1; /* the caller says that this has no links */
-    CHECK(pl_search(places + 2, 1, "lib", 3, problems, &file) == 0 && problems[0] == 0);
-    pl_file_close(&file);
-    pl_place nowhere[] = {place("b/deep/x/"), {NULL, 0, 0}, place("b/")};
+    for (int number = 0; number < 5; number++) {
+        if (number != 1) {
+            CHECK(pl_search(places + number, 1, "lib", 3, problems, &file) == 0 && problems[0] == PL_SEARCH_CALLER && file.handle == -1);
+        }
+    }
+    pl_place nowhere[] = {place("b/deep/x/"), {NULL, NULL, 0}, place("b/")};
     CHECK(pl_search(nowhere, 3, "lib", 3, problems, &file) == 1 && problems[0] == ENOENT && problems[1] == PL_SEARCH_CALLER);
     CHECK(file.handle == -1 && closed_handles() == before);
+    char target[64];
+    CHECK(pl_search_link(&top, "a/lib", target, sizeof target) == 8 && memcmp(target, "../b/lib", 8) == 0);
+    CHECK(pl_search_link(&top, "link", target, sizeof target) == 1 && target[0] == 'b');
+    CHECK(pl_search_link(&top, "link", target, 0) <= 0);
+    CHECK(pl_search_link(&top, "b", target, sizeof target) == -EINVAL && pl_search_link(&top, "b/lib", target, sizeof target) == -EINVAL);
+    CHECK(pl_search_link(&top, "none", target, sizeof target) == -ENOENT && pl_search_link(&top, "x/y", target, sizeof target) == -ENOENT);
+    CHECK(pl_search_link(&top, "b/lib/x", target, sizeof target) == -ENOTDIR);
+    CHECK(pl_search_link(&top, "link/lib", target, sizeof target) == -ELOOP);
+    CHECK(closed_handles() == before);
+    tear_down();
+}
+
+static void test_only_names(void) {
+    set_up();
+    const char *paths[] = {"..", ".", "", "/lib", "../lib", "b/../b/lib", "b/./lib", "b//lib", "b/", "b/deep/..", "/etc/passwd"};
+    char target[8];
+    for (size_t number = 0; number < sizeof paths / sizeof *paths; number++) {
+        int32_t problem;
+        pl_file file = {.handle = -1};
+        pl_place nowhere = place("");
+        CHECK(pl_search(&nowhere, 1, paths[number], strlen(paths[number]), &problem, &file) == 1 && problem == EINVAL);
+        CHECK(pl_search_link(&top, paths[number], target, sizeof target) == -EINVAL);
+    }
+    tear_down();
+}
+
+static void test_roots(void) {
+    set_up();
+    int before = closed_handles();
+    pl_root other;
+    int32_t problem;
+    pl_file file = {.handle = -1};
+    pl_place inside = {&other, "", 0};
+    char path[256], moved[256], target[8];
+    strcpy(path, below("later"));
+    strcpy(moved, below("moved"));
+    CHECK(pl_root_open(&other, path) == ENOENT && other.handle == -1);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 1 && problem == ENOENT);
+    CHECK(pl_search_link(&other, "lib", target, sizeof target) == -ENOENT);
+    CHECK(symlink("b", path) == 0); /* what comes there later is no link */
+    CHECK(pl_root_open(&other, path) == ELOOP && other.handle == -1);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 1 && problem == ENOENT);
+    CHECK(pl_search_link(&other, "lib", target, sizeof target) == -ENOENT);
+    CHECK(unlink(path) == 0 && mkdir(path, 0700) == 0);
+    put("later/lib", "later");
+    CHECK(symlink("lib", below("later/link")) == 0);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5 && other.handle == -1);
+    CHECK(pl_search_link(&other, "link", target, sizeof target) == 3);
+    pl_file_close(&file);
+    CHECK(closed_handles() == before);
+    CHECK(pl_root_open(&other, path) == 0); /* and now it is that directory, wherever it goes */
+    CHECK(rename(path, moved) == 0 && symlink("b", path) == 0);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5);
+    pl_file_close(&file);
+    CHECK(unlink(below("moved/lib")) == 0 && unlink(below("moved/link")) == 0 && rmdir(moved) == 0);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 1 && problem == ENOENT); /* a link is not in its place */
+    CHECK(unlink(path) == 0 && mkdir(path, 0700) == 0);
+    put("later/lib", "again"); /* another directory is, since it was removed */
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5);
+    pl_file_close(&file);
+    pl_root_close(&other);
+    CHECK(pl_root_open(&other, below("b/lib")) == ENOTDIR);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 1 && problem == ENOTDIR);
+    CHECK(pl_root_open(&other, "/") == 0);
+    pl_root_close(&other);
+    CHECK(closed_handles() == before);
+    tear_down();
+}
+
+/* A directory and a link change places for ever; a file outside is never opened. */
+static atomic_int swapping;
+
+static void *swap(void *unused) {
+    (void)unused;
+    char inside[128], link[128], spare[128];
+    strcpy(inside, below("a/x"));
+    strcpy(link, below("a/link"));
+    strcpy(spare, below("a/spare"));
+    while (atomic_load(&swapping)) {
+        CHECK(rename(inside, spare) == 0 && rename(link, inside) == 0);
+        CHECK(rename(inside, link) == 0 && rename(spare, inside) == 0);
+    }
+    return NULL;
+}
+
+static void test_a_link_that_takes_the_place_of_a_directory(void) {
+    set_up();
+    CHECK(mkdir(below("a/x"), 0700) == 0 && symlink("../b", below("a/link")) == 0);
+    put("a/x/lib", "in");
+    pl_root inside;
+    char path[128];
+    strcpy(path, below("a"));
+    CHECK(pl_root_open(&inside, path) == 0);
+    pl_place places[] = {{&inside, "x/", 2}};
+    atomic_store(&swapping, 1);
+    pthread_t thread = thread_start(swap, NULL);
+    int found = 0, links = 0;
+    for (int times = 0; times < 20000 || found == 0 || links == 0; times++) {
+        int32_t problem;
+        pl_file file = {.handle = -1};
+        char target[8];
+        pl_search(places, 1, "lib", 3, &problem, &file);
+        CHECK(problem == 0 ? file.size == 2 : problem == ENOENT || problem == ENOTDIR || problem == PL_SEARCH_CALLER);
+        found += problem == 0;
+        links += problem == PL_SEARCH_CALLER;
+        pl_file_close(&file);
+        int32_t length = pl_search_link(&inside, "x/lib", target, sizeof target);
+        CHECK(length == -EINVAL || length == -ENOENT || length == -ENOTDIR || length == -ELOOP);
+    }
+    atomic_store(&swapping, 0);
+    thread_join(thread);
+    pl_root_close(&inside);
     tear_down();
 }
 
@@ -133,11 +244,27 @@ static void test_long_names(void) {
     tear_down();
 }
 
+static void test_without_openat2(void) {
+    pl_search_by_component(1);
+    test_the_first_that_has_it();
+    test_links_are_left_to_the_caller();
+    test_only_names();
+    test_roots();
+    test_a_link_that_takes_the_place_of_a_directory();
+    test_only_regular_files();
+    test_long_names();
+    pl_search_by_component(0);
+}
+
 int main(void) {
     check_begin(0);
     RUN(test_the_first_that_has_it);
     RUN(test_links_are_left_to_the_caller);
+    RUN(test_only_names);
+    RUN(test_roots);
+    RUN(test_a_link_that_takes_the_place_of_a_directory);
     RUN(test_only_regular_files);
     RUN(test_long_names);
+    RUN(test_without_openat2);
     return 0;
 }

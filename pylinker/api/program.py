@@ -165,7 +165,7 @@ class Program:
         if threads is None:
             threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
         self._process = WasiProcess(
-            arguments=[self.name, *args],
+            arguments=[_argument(self.name), *args],
             environment=environment,
             directories=guest_dirs,
             stdin=stdin,
@@ -536,15 +536,19 @@ def _observers(progress: Observer | None, tracer: Tracer | None) -> Observer:
     return tell
 
 
+def _argument(name: str) -> str:
+    """Return the name of a program as WASI takes it: a file may have one that is not Unicode."""
+    return name.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits: Limits) -> MainFile | None:
     if main is None:
         return None
     source = as_module(main, "main")
     if isinstance(source, ModuleBytes):
         return MainFile(name or (source.name if source is main else "main"), None, source.data)
-    path = os.path.realpath(source)
     shown = os.path.basename(source)
-    return MainFile(shown, path, read_file(shown, path, limits.library_size))
+    return MainFile(shown, *read_file(shown, source, limits.library_size))
 
 
 def _cache(choice: bool | StrPath) -> CodeCache:  # noqa: FBT001

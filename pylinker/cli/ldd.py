@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.tree import Tree
 
 from pylinker.cli.output import console, one_line, print_json, printable, traceback_option
 from pylinker.errors import LibraryNotFoundError, LinkError
-from pylinker.linker import Limits, Locator, read_file
+from pylinker.linker import Limits, Locator, bytes_of, read_file
 from pylinker.wasm import DylinkInfo, parse_module
 
 __all__ = ["ldd"]
@@ -41,8 +42,9 @@ def ldd(ctx: click.Context, *, file: Path, library_path: tuple[str, ...], as_jso
 
     The exit status is 1 if one of them is missing.
     """
-    main = parse_module(file.read_bytes(), name=file.name).dylink
-    libraries = resolve(file, main, library_path) if main else {}
+    path, data = read_file(file.name, file, Limits().library_size)
+    main = parse_module(data, name=file.name).dylink
+    libraries = resolve(file.name, path, main, library_path) if main else {}
     missing = [library.name for library in libraries.values() if library.problem]
     if as_json:
         print_json(
@@ -60,19 +62,19 @@ def ldd(ctx: click.Context, *, file: Path, library_path: tuple[str, ...], as_jso
     ctx.exit(1 if missing else 0)
 
 
-def resolve(file: Path, main: DylinkInfo, library_path: tuple[str, ...]) -> dict[str, Library]:
-    """Return every library that ``file`` needs by its name, breadth-first, as the linker looks them up."""
-    locator = Locator(library_path, default_path=(str(file.resolve().parent),))
+def resolve(name: str, path: str, main: DylinkInfo, library_path: tuple[str, ...]) -> dict[str, Library]:
+    """Return every library that the file needs by its name, breadth-first, as the linker looks them up."""
+    locator = Locator(library_path, default_path=(os.path.dirname(path),))
     libraries: dict[str, Library] = {}
-    pending = deque([(file.name, str(file.resolve()), main)])
+    pending = deque([(name, path, main)])
     while pending:
         requester, path, info = pending.popleft()
         for name in info.needed:
             if name in libraries:
                 continue
             try:
-                found = locator.find(name, origin=str(Path(path).parent), runtime_path=info.runtime_path, requester=requester)
-                dylink = parse_module(read_file(name, found.path, Limits().library_size), name=name).dylink
+                found = locator.find(name, origin=os.path.dirname(path), runtime_path=info.runtime_path, requester=requester)
+                dylink = parse_module(bytes_of(name, found.path, found.file, Limits().library_size), name=name).dylink
                 problem = None if dylink else "not a shared library"
                 libraries[name] = Library(name, requester, found.path, dylink.needed if dylink else (), problem)
                 if dylink:

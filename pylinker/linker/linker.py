@@ -317,6 +317,7 @@ class Linker:
             # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
             plan = self.new_plan()
             root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
+            plan.compile(bind_now=self.bind_now or bool(mode & RTLD_NOW))
             with self.context.exclusive(group) as change:
                 promoted = self._load(change, group, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:

@@ -23,6 +23,7 @@ from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pylinker.linker.locator import Home
     from pylinker.runtime.code import Code, Compiled
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
@@ -152,7 +153,8 @@ class LoadedModule:
     ``key`` (path, or digest of bytes that were given; opening the same key again is the same module),
     ``info``, ``outline`` and ``code``, ``number`` (order of
     loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
-    ``sources`` (one for each import, in order, as the core has them) and ``special`` (those that the core has not decided, by index),
+    ``home`` (where its needs are searched for besides, or None), ``sources`` (one for each import, in order, as the core has them) and
+    ``special`` (those that the core has not decided, by index),
     ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
     it directly), ``native`` (what the core instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and
     ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that use
@@ -176,6 +178,7 @@ class LoadedModule:
         "gone",
         "handles",
         "has_slots",
+        "home",
         "host_handles",
         "info",
         "initialized",
@@ -235,6 +238,7 @@ class LoadedModule:
         self.plt = ProcedureLinkage(info)
         self.local_scope: Sequence[LoadedModule] = ()
         self.handles = 0
+        self.home: Home | None = None
         self.calls_wasi = False
         self.permanent = False
         self.bound: set[LoadedModule] = set()

@@ -1,4 +1,4 @@
-"""From "load these" to a LoadModules operation: locate, order, place, resolve. Nothing of this runs guest code or touches a store.
+"""From "load these" to a LoadModules operation: locate, order, compile, place, resolve. Nothing of this runs guest code or touches a store.
 
 A plan changes nothing that :meth:`LoadPlan.undo` does not put back: the linker calls it on any failure, up to and including a trap
 in the last constructor.
@@ -17,19 +17,20 @@ from pylinker._native import RegularFile
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
-from pylinker.linker.locator import open_regular
+from pylinker.linker.locator import open_wherever
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
-from pylinker.linker.state import LinkerState
+from pylinker.linker.state import LinkerState, SlotAllocator
+from pylinker.runtime.code import Uncompiled
 
 if TYPE_CHECKING:
-    from pylinker.linker.locator import Located, Locator
+    from pylinker.linker.locator import Located, Locator, StrPath
     from pylinker.linker.record import HostCalls
-    from pylinker.runtime.code import CodeCache
+    from pylinker.runtime.code import Code, CodeCache
 
-__all__ = ["LoadPlan", "ModuleBytes", "Request", "check_alignment", "read_file"]
+__all__ = ["LoadPlan", "ModuleBytes", "Request", "bytes_of", "check_alignment", "read_file"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -103,6 +104,7 @@ class LoadPlan:
         self._given: list[tuple[LoadedModule, int]] = []
         self.permanent = False
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
+        self._uncompiled: list[tuple[LoadedModule, Uncompiled]] = []
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
         self.scope: list[LoadedModule] = []
@@ -168,6 +170,7 @@ class LoadPlan:
             runtime_path=dylink.runtime_path if dylink else (),
             requester=requester.name if requester else None,
             search=request.search,
+            home=requester.home if requester else None,
             trusted=request.trusted,
         )
 
@@ -187,25 +190,57 @@ class LoadPlan:
         module = self._paths.get(located.path) or self.state.by_path(located.path)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
-            data = _bytes_of(name, located.path, located.file, self.state.limits.library_size)
+            requester = request.requester
+            data = bytes_of(
+                name, located.path, located.file, self.state.limits.library_size, requester=requester.name if requester else None
+            )
             module = self._new_module(name, located.path, data, key=located.path)
+            module.home = located.home or (requester.home if requester else None)
             self._names[module.name] = module
         self._names.setdefault(request.name, module)
         return module
 
     def _new_module(self, name: str, path: str | None, data: bytes, *, key: str) -> LoadedModule:
-        code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
-        module = LoadedModule(name, path, code.info, code, self.state.next_number(), key=key)
+        found = self._cache.find(data, name=name, rewrite=self.state.rewrite_waits)
+        module = LoadedModule(name, path, found.info, None, self.state.next_number(), key=key)
         if not module.info.is_dynamic:
             raise NotDynamicError(
-                f"{name} ({path or 'bytes'}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
+                f"{name} is not a dynamic library: it has no dylink.0 section (link it with -shared)\n  {path or 'bytes'}", module=name
             )
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
+        self._have(module, found)
         self._paths[key] = module
         self._added.append(module)
         return module
+
+    def load(self, module: LoadedModule, data: bytes) -> None:
+        """Give a module its code, at once or by :meth:`compile`. Raises LinkError children."""
+        self._have(module, self._cache.find(data, name=module.name, rewrite=self.state.rewrite_waits))
+
+    def _have(self, module: LoadedModule, found: Code | Uncompiled) -> None:
+        if isinstance(found, Uncompiled):
+            self._uncompiled.append((module, found))
+        else:
+            module.code = found
+
+    def validate(self) -> None:
+        """Have wasmtime look at the modules that have no code yet. Raises ParseError, UnsupportedError."""
+        for _, each in self._uncompiled:
+            each.validate()
+
+    def compile(self, *, bind_now: bool) -> None:
+        """Compile what has no code yet, after all that can be known in less time: what is undefined, and what is not valid.
+
+        Raises LinkError children. Under the load lock; nobody has to wait for it yet.
+        """
+        if self._uncompiled:
+            _Rehearsal(self).decide(bind_now=bind_now)
+            self.validate()
+            for module, each in self._uncompiled:
+                module.code = each.compile()
+            self._uncompiled.clear()
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:
         """Fill ``new``: dependencies first; in a cycle, the module reached first comes last, as with ``ld.so``."""
@@ -360,6 +395,42 @@ class LoadPlan:
             self.state.release(module)
 
 
+class _NoSlots(SlotAllocator):
+    """A table that gives out nothing."""
+
+    def allocate(self, count: int, alignment: int, *, module: str) -> int:  # noqa: ARG002
+        """Return no slot."""
+        return 0
+
+
+class _Rehearsal(LoadPlan):
+    """Decides the imports of another plan's modules as :meth:`LoadPlan.resolve` will, on stand-ins, and keeps nothing."""
+
+    def __init__(self, plan: LoadPlan) -> None:
+        super().__init__(plan.state, plan._locator, plan._cache, plan._host_calls)
+        double = {each: LoadedModule(each.name, each.path, each.info, None, each.number, is_main=each.is_main) for each in plan.new}
+        self.new = [*double.values()]
+        self.scope = [double.get(each, each) for each in plan.scope]
+        self.following = plan.following
+        self.pointers = NewPointers(plan.state.imports, _NoSlots(0))
+
+    def decide(self, *, bind_now: bool) -> None:
+        """Raise what :meth:`LoadPlan.resolve` would."""
+        undefined: list[UndefinedSymbol] = []
+        notes: list[str] = []
+        scope = Scope(self.state, self.scope)
+        for module in self.new:
+            check_alignment(module)
+            Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now).resolve()
+            module.ready = True
+        if undefined:
+            raise UndefinedSymbolError(undefined, note="; ".join(notes))
+
+    def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:  # noqa: ARG002
+        """Return no slot."""
+        return 0
+
+
 def check_alignment(module: LoadedModule) -> None:
     """Refuse alignments beyond a page: no compiler asks for one, and a hostile one would waste gigabytes. Raises LimitError."""
     dylink = module.info.dylink
@@ -371,20 +442,26 @@ def check_alignment(module: LoadedModule) -> None:
         )
 
 
-def read_file(name: str, path: str, limit: int) -> bytes:
-    """Return a module's bytes; LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read."""
+def read_file(name: str, path: StrPath, limit: int) -> tuple[str, bytes]:
+    """Return the path of a file of the host's, links resolved, and its bytes.
+
+    Raises LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read.
+    """
     file = RegularFile()
-    problem = open_regular(path, file)
+    real, problem = open_wherever(path, file)
     if problem is not None:
-        raise LibraryNotFoundError(name, searched=[(path, problem)])
-    return _bytes_of(name, path, file, limit)
+        raise LibraryNotFoundError(name, searched=[(real, problem)])
+    return real, bytes_of(name, real, file, limit)
 
 
-def _bytes_of(name: str, path: str, file: RegularFile, limit: int) -> bytes:
+def bytes_of(name: str, path: str, file: RegularFile, limit: int, *, requester: str | None = None) -> bytes:
+    """Return the bytes of a file that is open. Raises LimitError, LibraryNotFoundError."""
     try:
         data = file.read(limit)
     except OSError as error:
-        raise LibraryNotFoundError(name, searched=[(path, (error.strerror or str(error)).lower())]) from error
+        reason = (error.strerror or str(error)).lower()
+        raise LibraryNotFoundError(name, searched=[(path, reason)], requester=requester) from error
     if data is None:
-        raise LimitError(f"{name}: {path} has more than {limit} bytes", module=name)
+        # A guest is told the first line, and paths of the host are none of its business.
+        raise LimitError(f"{name}: the file has more than {limit} bytes\n  {path}", module=name)
     return data

@@ -56,16 +56,15 @@ def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Se
         linker.state.next_number()  # number 1 is the handle of the program as a whole
     requests = [Request(name, trusted=True) for name in libraries]
     if main is None or module is None:
-        _start_independent(linker, cache, None, None, requests, stack_size)
+        _start_independent(linker, None, None, requests, stack_size)
     elif module.is_position_independent:
-        _start_independent(linker, cache, main, module, requests, stack_size)
+        _start_independent(linker, main, module, requests, stack_size)
     else:
-        _start_fixed(linker, cache, main, module, requests)
+        _start_fixed(linker, main, module, requests)
 
 
 def _start_independent(
     linker: Linker,
-    cache: CodeCache,
     main: MainFile | None,
     module: LoadedModule | None,
     requests: Sequence[Request],
@@ -97,7 +96,8 @@ def _start_independent(
             # Everything else needs this memory.
             plan.new.remove(module)
             plan.new.insert(0, module)
-        module.code = cache.load(data, name=module.name, rewrite=linker.state.rewrite_waits)
+        plan.load(module, data)
+    plan.compile(bind_now=linker.bind_now)
     operation = plan.resolve(bind_now=linker.bind_now)
     if module is None or not module.info.memories:
         maximum = memory.maximum
@@ -115,17 +115,19 @@ def _start_independent(
     linker.commit_start(plan, operation)
 
 
-def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+def _start_fixed(linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
     plan = linker.new_plan()
     plan.permanent = True
     plan.discover([module])
     _note_wasix(linker, plan.scope)
-    module.code = cache.load(main.data, name=module.name, rewrite=linker.state.rewrite_waits)
+    plan.load(module, main.data)
     _check_threads(linker, [module], shared=any(each.limits.shared for each in _memories([module])))
-    if requests and linker.state.imports:
+    if requests and (linker.state.imports or module.code is None):
         preview = linker.new_plan()
         preview.discover(requests)
+        preview.validate()
         plan.following = preview.scope
+    plan.compile(bind_now=False)
     operation = plan.resolve(bind_now=False)
     for type_ in _memories([module]):
         linker.group.make_memory(type_)
@@ -138,6 +140,7 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         later = linker.new_plan()
         later.permanent = True
         later.discover(requests)
+        later.compile(bind_now=linker.bind_now)
         linker.load_later(later)
     linker.symbols.check_trampolines(module)
 

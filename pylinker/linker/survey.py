@@ -17,8 +17,8 @@ from pylinker.errors import LibraryNotFoundError, LinkError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
 from pylinker.linker.limits import Limits
-from pylinker.linker.locator import Locator
-from pylinker.linker.plan import read_file
+from pylinker.linker.locator import Home, Locator
+from pylinker.linker.plan import bytes_of, read_file
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
@@ -116,8 +116,8 @@ def survey(
     LinkError if it cannot be read; what is wrong with a library is in the result.
     """
     limits = limits or Limits()
-    path = os.path.realpath(main)
-    info = parse_module(read_file(os.path.basename(main), path, limits.library_size), name=os.path.basename(main))
+    path, data = read_file(os.path.basename(main), main, limits.library_size)
+    info = parse_module(data, name=os.path.basename(main))
     found = _Reach(Locator(library_path, default_path=(os.path.dirname(path),)), limits)
     found.add(Surveyed(os.path.basename(main), path, info, is_main=True, needed=_needed(info)))
     for name in libraries:
@@ -142,6 +142,7 @@ class _Reach:
         self._locator = locator
         self._limits = limits
         self._names: set[str] = set()
+        self._homes: dict[str, Home | None] = {}  # by path
         self._pending: deque[Surveyed] = deque()
 
     def add(self, module: Surveyed) -> None:
@@ -156,10 +157,13 @@ class _Reach:
         self._names.add(name)
         runtime_path = requester.info.dylink.runtime_path if requester and requester.info.dylink else ()
         origin = os.path.dirname(requester.path) if requester and runtime_path else None
+        home = self._homes.get(requester.path) if requester else None
         try:
-            path = self._locator.find(name, origin=origin, runtime_path=runtime_path, trusted=requester is None).path
+            found = self._locator.find(name, origin=origin, runtime_path=runtime_path, home=home, trusted=requester is None)
+            path = found.path
             shown = os.path.basename(name) if requester is None else name
-            info = parse_module(read_file(shown, path, self._limits.library_size), name=shown)
+            info = parse_module(bytes_of(shown, path, found.file, self._limits.library_size), name=shown)
+            self._homes.setdefault(path, found.home or home)
         except LibraryNotFoundError as error:
             self.missing.append(Missing(name, requester.name if requester else None, _reasons(error)))
         except LinkError as error:

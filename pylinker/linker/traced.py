@@ -53,7 +53,7 @@ class TracedPlan(LoadPlan):
         self._tracer = tracer
 
     def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
-        """Find and compile."""
+        """Find and read."""
         with self._tracer.span("find", names=[each.name for each in roots]):
             return super().discover(roots)
 

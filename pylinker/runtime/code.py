@@ -7,7 +7,9 @@ least recently used go first) and on disk. An entry on disk is machine code that
   configuration, the platform, whether waits were rewritten);
 * the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed or older entry is compiled anew. It
   tells damage, not malice: who may write the directory may run what they like;
-* a directory or file that another user owns or may write is not read (POSIX);
+* a directory or file that another user owns or may write is not read (POSIX), and neither is anything but
+  a regular file. An entry is opened once, below a descriptor of the directory, checked by its own
+  descriptor, and read and mapped through that;
 * a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
   use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
 
@@ -25,10 +27,10 @@ import io
 import itertools
 import logging
 import os
+import secrets
 import stat
 import struct
 import sys
-import tempfile
 import threading
 import time
 import zlib
@@ -39,7 +41,7 @@ from typing import NamedTuple
 
 import wasmtime
 
-from pylinker.errors import ParseError, UnsupportedError
+from pylinker.errors import LinkError, ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
 from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.progress import Observer, observing
@@ -57,7 +59,7 @@ from pylinker.wasm import (
     trampoline_module,
 )
 
-__all__ = ["Code", "CodeCache", "Compiled", "default_cache_directory"]
+__all__ = ["Code", "CodeCache", "Compiled", "Uncompiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
@@ -71,10 +73,17 @@ _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
 """Magic, key, bytes of code, bytes of what is read, whether waits were rewritten."""
 _CHECKSUM = struct.Struct("=I")
 """The checksum of all that comes before it, the last of an entry."""
+_REFUSED = 1024
+_LONGEST = 2000
+"""How many modules are known not to be valid, and how many characters are kept of what is said of one."""
 _HOUR = 3600
 _LARGE = 1 << 20
 """Bytes of the largest buffer that is kept to be read into again."""
-_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FILES = ("/proc/self/fd", "/dev/fd")
+"""Where a system shows its descriptors as files."""
 _END = _TRAILER.size + _CHECKSUM.size
 
 
@@ -111,13 +120,33 @@ class Code(Compiled):
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
 
 
+class _File:
+    """A file that is open. It closes itself."""
+
+    __slots__ = ("handle",)
+
+    def __init__(self, path: str, flags: int, *, directory: int | None = None) -> None:
+        self.handle = -1
+        self.handle = os.open(path, flags, dir_fd=directory)
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        handle, self.handle = self.handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    __del__ = close
+
+
 class _Entry(NamedTuple):
-    """An entry on disk that is whole."""
+    """An entry on disk that is whole: ``path`` for messages, ``file`` for what is in it."""
 
     path: str
     key: bytes
     read: bytes
     rewritten: bool
+    code_size: int
+    file: _File
     used: float
     """When it was used last (seconds since 1970), as far as the directory knows."""
 
@@ -133,31 +162,47 @@ class _Entry(NamedTuple):
         return info
 
     def module(self) -> wasmtime.Module | None:
-        """Return the code, or None if wasmtime refuses it."""
+        """Return the code, once, or None if wasmtime refuses it."""
+        handle = self.file.handle
         try:
-            module = wasmtime.Module.deserialize_file(engine(), self.path)
-        except wasmtime.WasmtimeError as error:
+            path = _path_of(handle)
+            if path is not None:
+                module = wasmtime.Module.deserialize_file(engine(), path)
+            else:
+                module = wasmtime.Module.deserialize(engine(), os.pread(handle, self.code_size, 0))
+            now = time.time()
+            if not now - _HOUR < self.used <= now:
+                with contextlib.suppress(OSError):
+                    os.utime(handle)  # what _prune goes by
+        except (wasmtime.WasmtimeError, OSError) as error:
             logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
             return None
-        now = time.time()
-        if not now - _HOUR < self.used <= now:
-            with contextlib.suppress(OSError):
-                os.utime(self.path)  # what _prune goes by
+        finally:
+            self.file.close()
         return module
+
+
+_homeless: list[bool] = []
+"""Not empty once it was said that there is no home directory."""
 
 
 def default_cache_directory() -> Path | None:
     """Return where compiled modules are kept: ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory.
 
-    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None.
+    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None. So does a user without a home directory, which is logged.
     """
     chosen = os.environ.get("PYLINKER_CACHE")
     if chosen is not None:
         return Path(chosen) if chosen else None
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pylinker"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pylinker"
+    base = os.environ.get("XDG_CACHE_HOME") if sys.platform != "darwin" else None
+    if not base:
+        home = os.path.expanduser("~")  # not Path.home(): RuntimeError where there is none
+        if not os.path.isabs(home) or os.environ.get("HOME") == "":
+            level, _homeless[:] = logging.DEBUG if _homeless else logging.WARNING, [True]  # the warning once in a process
+            logger.log(level, "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)")
+            return None
+        base = f"{home}/Library/Caches" if sys.platform == "darwin" else f"{home}/.cache"
+    return Path(base) / "pylinker"
 
 
 _SEED = hashlib.sha256(FINGERPRINT)
@@ -167,6 +212,51 @@ def _key_of(data: bytes) -> bytes:
     key = _SEED.copy()
     key.update(data)
     return key.digest()
+
+
+class Uncompiled:
+    """A module that was read and has no code yet. ``info`` is what the linker reads.
+
+    Compiling a large one takes minutes, so there is a step before it: :meth:`validate` takes a hundredth of that.
+    """
+
+    __slots__ = ("_cache", "_checked", "_data", "_id", "_key", "_name", "_wanted", "info")
+
+    def __init__(
+        self, cache: CodeCache, id_: tuple[bytes, bool], key: bytes, info: ModuleInfo, data: bytes, name: str, *, wanted: bool
+    ) -> None:
+        self._cache = cache
+        self._id = id_
+        self._key = key
+        self.info = info
+        self._data = data
+        self._name = name
+        self._wanted = wanted
+        self._checked: bytes | None = None
+
+    def validate(self) -> None:
+        """Raise ParseError or UnsupportedError if wasmtime refuses the module; that is remembered. A second time does nothing."""
+        if self._checked is not None:
+            return
+        changed = rewrite_waits(self._data, name=self._name, info=self.info) if self._wanted else self._data
+        try:
+            wasmtime.Module.validate(engine(), changed)
+        except wasmtime.WasmtimeError as error:
+            text = _one_line(error)[:_LONGEST]
+            self._cache._refuse(self._id, text)
+            raise _refusal(text, self._name) from error
+        self._checked = changed
+
+    def compile(self) -> Code:
+        """Return the code; from now on the cache has it. Raises what :meth:`validate` raises."""
+        self.validate()
+        changed = self._checked
+        assert changed is not None
+        data, info = self._data, self.info
+        rewritten = changed is not data
+        module = self._cache._compiled(changed, self._name)
+        self._cache._write(self._key, module, join([store(info, data), pack(info)]), rewritten=rewritten)
+        return self._cache._keep(self._id, Code(self._id[0], info, module, len(data), rewritten=rewritten))
 
 
 class CodeCache:
@@ -186,6 +276,7 @@ class CodeCache:
         self._observer: Observer | None = None
         self._lock = threading.Lock()
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
+        self._refused: OrderedDict[tuple[bytes, bool], str] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[bytes, Compiled] = OrderedDict()
 
@@ -193,6 +284,7 @@ class CodeCache:
         """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
         same = copy.copy(self)
         same._observer = observer
+        same._ahead = None
         return same
 
     def parse(self, data: bytes, *, name: str) -> ModuleInfo:
@@ -205,7 +297,8 @@ class CodeCache:
             entry = self._read(key) or self._read(_rewritten(key))
             info = entry.info(name) if entry is not None else None
             info = self._know(key, info or parse_module(data, name=name))
-            self._ahead = entry  # the code comes next
+            with self._lock:
+                self._ahead = entry  # the code comes next
         return info
 
     def _known(self, key: bytes) -> ModuleInfo | None:
@@ -251,22 +344,22 @@ class CodeCache:
         Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds, or uses what wasmtime
         has not; may take seconds for a large one.
         """
+        found = self.find(data, name=name, rewrite=rewrite)
+        return found if isinstance(found, Code) else found.compile()
+
+    def find(self, data: bytes, *, name: str, rewrite: bool = False) -> Code | Uncompiled:
+        """Return the code of ``data`` if it was compiled before, else what compiles it. Raises what :meth:`load` raises."""
         original = _key_of(data)
         with self._lock:
             known = self._memory.get((original, rewrite))
             if known is not None:
                 self._memory.move_to_end((original, rewrite))
                 return known
-        code = self._load(original, data, name, rewrite=rewrite)
-        with self._lock:
-            self._memory[original, rewrite] = code
-            while len(self._memory) > self.entries:
-                self._memory.popitem(last=False)
-        return code
-
-    def _load(self, original: bytes, data: bytes, name: str, *, rewrite: bool) -> Code:
+            refused = self._refused.get((original, rewrite))
+        if refused is not None:
+            raise _refusal(refused, name)
         info = self._known(original)
-        entry, self._ahead = self._ahead, None
+        entry = self._take_ahead()
         readable = True
         if info is None:
             entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
@@ -282,51 +375,74 @@ class CodeCache:
         elif not readable:
             entry = None  # so that it is replaced
         module = entry.module() if entry is not None else None
-        if entry is not None and module is not None:
-            return Code(original, info, module, len(data), rewritten=entry.rewritten)
-        changed = rewrite_waits(data, name=name, info=info) if wanted else data
-        module = self._compiled(changed, name)
-        self._write(key, module, join([store(info, data), pack(info)]), rewritten=changed is not data)
-        return Code(original, info, module, len(data), rewritten=changed is not data)
+        if entry is None or module is None:
+            return Uncompiled(self, (original, rewrite), key, info, data, name, wanted=wanted)
+        return self._keep((original, rewrite), Code(original, info, module, len(data), rewritten=entry.rewritten))
+
+    def _take_ahead(self) -> _Entry | None:
+        """Return the entry that was read last, once: two must not use its file."""
+        with self._lock:
+            entry, self._ahead = self._ahead, None
+            return entry
+
+    def _keep(self, key: tuple[bytes, bool], code: Code) -> Code:
+        with self._lock:
+            code = self._memory.setdefault(key, code)
+            self._memory.move_to_end(key)
+            while len(self._memory) > self.entries:
+                self._memory.popitem(last=False)
+        return code
+
+    def _refuse(self, key: tuple[bytes, bool], text: str) -> None:
+        """Remember what wasmtime said of a module that is not valid."""
+        with self._lock:
+            self._refused[key] = text
+            while len(self._refused) > _REFUSED:
+                self._refused.popitem(last=False)
 
     def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
             with observing(self._observer, name, len(data)):
                 return wasmtime.Module(engine(), data)
         except wasmtime.WasmtimeError as error:
-            text = _one_line(error)
-            if _LEGACY in text:
-                raise UnsupportedError(
-                    f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name
-                ) from error
-            raise ParseError(f"wasmtime refuses it: {text}", module=name) from error
+            raise _refusal(_one_line(error), name) from error
 
-    def _path(self, key: bytes) -> str | None:
-        return f"{self._directory}/{key.hex()}.code" if self._directory else None
+    def _open_directory(self) -> _File | None:
+        """Open the directory, or return None if others may write it. Raises OSError, ValueError."""
+        directory = _File(self._directory, _DIRECTORY)
+        if not _is_private(os.fstat(directory.handle)):
+            directory.close()
+            logger.warning("cache directory %s is not used: others may write it", self._directory)
+            return None
+        return directory
 
     def _read(self, key: bytes) -> _Entry | None:
-        path = self._path(key)
-        if path is None:
+        if not self._directory:
             return None
+        name = _name_of(key)
+        path = f"{self._directory}/{name}"
         try:
-            handle = os.open(path, _READING)
+            directory = self._open_directory()
+            if directory is None:
+                return None
             try:
-                status = os.fstat(handle)
-                if not _is_private(os.stat(self._directory)):
-                    logger.warning("cache directory %s is not used: others may write it", self._directory)
-                    return None
-                if not _is_private(status):
-                    logger.warning("cache entry %s is not used: others may write it", path)
-                    return None
-                buffer = self._buffer(status.st_size)
-                entry = _read_entry(path, key, handle, status, buffer)
-                if len(buffer) <= _LARGE:
-                    self._buffers.append(buffer)
+                file = _File(name, _READING, directory=directory.handle)
             finally:
-                os.close(handle)
+                directory.close()
+            status = os.fstat(file.handle)
+            if not stat.S_ISREG(status.st_mode):
+                logger.warning("cache entry %s is not used: it is no regular file", path)
+                return None
+            if not _is_private(status):
+                logger.warning("cache entry %s is not used: others may write it", path)
+                return None
+            buffer = self._buffer(status.st_size)
+            entry = _read_entry(path, key, file, status, buffer)
+            if len(buffer) <= _LARGE:
+                self._buffers.append(buffer)
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that can be none
             logger.warning("cache entry %s: %s", path, error)
             return None
         if entry is None:
@@ -342,54 +458,78 @@ class CodeCache:
         return bytearray(size)
 
     def _write(self, key: bytes, module: wasmtime.Module, read: bytes, *, rewritten: bool) -> None:
-        directory, path = self.directory, self._path(key)
-        if directory is None or path is None:
+        if self.directory is None:
             return
+        name = _name_of(key)
         code = module.serialize()
         entry = b"".join((code, read, _TRAILER.pack(_MAGIC, key, len(code), len(read), rewritten)))
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(directory.stat()):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory = self._open_directory()
+            if directory is None:
                 return
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=directory)
             try:
-                with open(handle, "wb") as file:
-                    file.write(entry)
-                    file.write(_CHECKSUM.pack(zlib.crc32(entry)))
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            self._prune(directory)
-        except OSError as error:
-            logger.warning("cache entry %s was not written: %s", path, error)
+                self._put(directory.handle, name, entry)
+                self._prune(directory.handle)
+            finally:
+                directory.close()
+        except (OSError, ValueError) as error:
+            logger.warning("cache entry %s/%s was not written: %s", self._directory, name, error)
 
-    def _prune(self, directory: Path) -> None:
+    @staticmethod
+    def _put(directory: int, name: str, entry: bytes) -> None:
+        temporary = f".{secrets.token_hex(8)}.new"
+        handle = os.open(temporary, _WRITING, 0o600, dir_fd=directory)
+        try:
+            with open(handle, "wb") as file:
+                file.write(entry)
+                file.write(_CHECKSUM.pack(zlib.crc32(entry)))
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+
+    def _prune(self, directory: int) -> None:
         """Remove the entries that were not used for longest until the rest fits into ``capacity``."""
         found: list[tuple[float, int, str]] = []
         with os.scandir(directory) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime, status.st_size, entry.path))
+                    found.append((status.st_mtime, status.st_size, entry.name))
         total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
+        for _, size, name in sorted(found):
             if total <= self.capacity:
                 break
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                os.unlink(name, dir_fd=directory)
                 total -= size
 
 
-def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result, buffer: bytearray) -> _Entry | None:
+def _name_of(key: bytes) -> str:
+    return f"{key.hex()}.code"
+
+
+def _path_of(handle: int) -> str | None:
+    """Return a path that leads to a file that is open and to no other, or None where the system shows no such."""
+    status = os.fstat(handle)
+    for directory in _OPEN_FILES:
+        path = f"{directory}/{handle}"
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(path), status):
+                return path
+    return None
+
+
+def _read_entry(path: str, key: bytes, opened: _File, status: os.stat_result, buffer: bytearray) -> _Entry | None:
     """Look at an entry that is open, in a buffer that has room for it; None if it is not whole."""
     size = status.st_size
     end = size - _END
     if end < 0:
         return None
     with memoryview(buffer) as room, room[:size] as whole, whole[: -_CHECKSUM.size] as summed:
-        with io.FileIO(handle, closefd=False) as file:
+        with io.FileIO(opened.handle, closefd=False) as file:
             start = 0
             while start < size:
                 with whole[start:] as rest:
@@ -402,7 +542,7 @@ def _read_entry(path: str, key: bytes, handle: int, status: os.stat_result, buff
             return None
         if _CHECKSUM.unpack_from(whole, size - _CHECKSUM.size)[0] != zlib.crc32(summed):
             return None
-        return _Entry(path, key, bytes(whole[code_size:end]), bool(rewritten), status.st_mtime)
+        return _Entry(path, key, bytes(whole[code_size:end]), bool(rewritten), code_size, opened, status.st_mtime)
 
 
 def _rewritten(original: bytes) -> bytes:
@@ -431,6 +571,13 @@ def _is_private(status: os.stat_result) -> bool:
     if sys.platform == "win32":
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _refusal(text: str, name: str) -> LinkError:
+    """Return the error for what wasmtime says of a module."""
+    if _LEGACY in text:
+        return UnsupportedError(f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name)
+    return ParseError(f"wasmtime refuses it: {text}", module=name)
 
 
 def _one_line(error: Exception) -> str:

@@ -69,13 +69,14 @@ class WasiProcess:
         stdout: Output,
         stderr: Output,
     ) -> None:
-        _no_nul("argument", arguments)
-        _no_nul("environment variable", [*environment, *environment.values()])
+        _check_texts("argument", arguments)
+        _check_texts("environment variable", [*environment, *environment.values()])
+        _check_texts("directory", [*directories, *directories.values()])
         for variable in environment:
             if not variable or "=" in variable:
                 raise ValueError(f"environment variable {variable!r}: a name is not empty and contains no '='")
         for guest, host in directories.items():
-            if not Path(host).is_dir():
+            if not os.path.isdir(host):
                 raise NotADirectoryError(f"dirs[{guest!r}]: {host} is not a directory")
         if stdin is not None and not isinstance(stdin, (bytes, str, os.PathLike)):
             raise TypeError(f"stdin={stdin!r}: give None, bytes or a path")
@@ -227,7 +228,11 @@ def wasi_source(name: str) -> bytes:
     return _native.pack_source(_native.Source.WASI, _INDEX[name])
 
 
-def _no_nul(what: str, texts: Iterable[str]) -> None:
+def _check_texts(what: str, texts: Iterable[str]) -> None:
     for text in texts:
         if "\0" in text:
             raise ValueError(f"{what} {text!r} contains a NUL character")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} {text!r} is not valid Unicode, and WASI takes UTF-8 only") from None
