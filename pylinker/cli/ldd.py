@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from pylinker.cli.output import console, one_line, print_json, printable, traceback_option
 from pylinker.errors import LibraryNotFoundError, LinkError
-from pylinker.linker import Limits, Locator, read_file
+from pylinker.linker import Limits, Locator, read_file, why_no_library
 from pylinker.wasm import DylinkInfo, parse_module
 
 __all__ = ["ldd"]
@@ -72,8 +72,9 @@ def resolve(file: Path, main: DylinkInfo, library_path: tuple[str, ...]) -> dict
                 continue
             try:
                 found = locator.find(name, origin=str(Path(path).parent), runtime_path=info.runtime_path, requester=requester)
-                dylink = parse_module(read_file(name, found.path, Limits().library_size), name=name).dylink
-                problem = None if dylink else "not a shared library"
+                read = parse_module(read_file(name, found.path, Limits().library_size), name=name)
+                dylink = read.dylink
+                problem = why_no_library(read) if dylink else "not a shared library"
                 libraries[name] = Library(name, requester, found.path, dylink.needed if dylink else (), problem)
                 if dylink:
                     pending.append((name, found.path, dylink))

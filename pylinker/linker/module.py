@@ -269,8 +269,21 @@ class LoadedModule:
 
     @property
     def is_position_independent(self) -> bool:
-        """Whether the module lies where the linker puts it (a dylink.0 module) and not at addresses of its own choice."""
-        return self.info.is_dynamic
+        """Whether the module lies where the linker puts it and not at addresses of its own choice."""
+        return self.info.is_position_independent
+
+    @property
+    def brings_table(self) -> bool:
+        """Whether the module defines the program's function table itself."""
+        export = self.info.private.get("__indirect_function_table")
+        return export is not None and export.kind is Kind.TABLE and export.index == 0 and not self.info.imported_tables
+
+    @property
+    def fixed_slots(self) -> int:
+        """Slots at the beginning of the table that the module uses by its own choice."""
+        tables = (*self.info.imported_tables, *self.info.tables)
+        chooses = tables and (self.brings_table or not self.is_position_independent)
+        return max(self.info.fixed_slots, tables[0].limits.minimum if chooses else 0)
 
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""

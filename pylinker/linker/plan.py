@@ -22,13 +22,15 @@ from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState
+from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
     from pylinker.linker.locator import Located, Locator
     from pylinker.linker.record import HostCalls
     from pylinker.runtime.code import CodeCache
+    from pylinker.wasm import ModuleInfo
 
-__all__ = ["LoadPlan", "Request", "check_alignment", "read_file"]
+__all__ = ["LoadPlan", "Request", "check_alignment", "read_file", "why_no_library"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -155,11 +157,10 @@ class LoadPlan:
     def _read(self, name: str, path: str, file: RegularFile) -> LoadedModule:
         data = _bytes_of(name, path, file, self.state.limits.library_size)
         code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
+        reason = why_no_library(code.info)
+        if reason is not None:
+            raise NotDynamicError(f"{name} ({path}) {reason}", module=name)
         module = LoadedModule(name, path, code.info, code, self.state.next_number())
-        if not module.info.is_dynamic:
-            raise NotDynamicError(
-                f"{name} ({path}) is not a dynamic library: it has no dylink.0 section (link it with -shared)", module=name
-            )
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
@@ -215,7 +216,8 @@ class LoadPlan:
                 self.state.memory.release(module.memory_base, dylink.memory_size)
             raise
         module.memory_reserved = memory_base is None
-        self._place_functions(module)
+        if not module.brings_table:  # else they get slots as they are asked for: its table can grow once there is an instance
+            self._place_functions(module)
 
     def _place_functions(self, module: LoadedModule) -> None:
         """Give the exported functions of a module their table slots, so that no pointer to one of them ever needs a rendezvous.
@@ -316,6 +318,22 @@ class LoadPlan:
         self._given.clear()
         for module in self._added:
             self.state.release(module)
+
+
+def why_no_library(info: ModuleInfo) -> str | None:
+    """Return why a module cannot be opened as a library, as the end of a sentence about it, or None if it can."""
+    start = info.private.get("_start")
+    if start is not None and start.kind is Kind.FUNC:
+        return "is a program and not a dynamic library: it exports _start (run it as the main module)"
+    if info.dylink is None:
+        return "is not a dynamic library: it has no dylink.0 section (link it with -shared)"
+    if info.memories and not info.imported_memories:
+        return "is a program and not a dynamic library: it brings its own memory (link it with -shared)"
+    if not info.is_position_independent:
+        return "is a program and not a dynamic library: it lies at fixed addresses (link it with -shared)"
+    if info.fixed_slots:
+        return "is not a dynamic library: it puts functions into fixed slots of the table (link it with -shared)"
+    return None
 
 
 def check_alignment(module: LoadedModule) -> None:

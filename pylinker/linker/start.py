@@ -4,8 +4,9 @@ Four kinds of main module differ in who owns what:
 
 * position-independent, importing memory and table: the linker makes both;
 * position-independent, defining its memory: the linker raises the minimum of that memory to what the program needs;
-* an ordinary program with addresses of its own: it is instantiated first, with all calls into libraries bound late, and
-  libraries are placed behind it;
+* a program at fixed addresses, with a ``dylink.0`` section or without: libraries are placed behind it. It is instantiated first, with
+  all calls into libraries bound late; but if it needs libraries or imports from the GOT, all are decided together and instantiated
+  in one load, since cells of the GOT are filled before the program exists;
 * none: a set of libraries; the linker makes memory and table.
 
 In the memory the linker lays out, the stack comes first, so that an overflow traps at address 0 instead of eating data; then the main
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
+from pylinker.linker.layout import initial_memory
 from pylinker.linker.module import LoadedModule
 from pylinker.linker.plan import Request, check_alignment
 from pylinker.linker.ranges import align_up
@@ -25,6 +27,7 @@ from pylinker.wasm import Limits, MemoryType, TableType, with_memory_minimum
 
 if TYPE_CHECKING:
     from pylinker.linker.linker import Linker
+    from pylinker.linker.operation import LoadModules
     from pylinker.linker.plan import LoadPlan
     from pylinker.runtime.code import CodeCache
 
@@ -32,6 +35,7 @@ __all__ = ["MainFile", "start"]
 
 _PAGE = 1 << 16
 _STACK_ALIGNMENT = 16
+_GOT = frozenset({"GOT.func", "GOT.mem"})
 
 
 class MainFile(NamedTuple):
@@ -78,8 +82,7 @@ def _start_independent(
     memory = _common_memory(plan.scope)
     _check_threads(linker, plan.scope, shared=memory.shared)
     heap, pages = _lay_out(linker, plan, stack_size, memory.minimum)
-    if memory.maximum is not None and pages > memory.maximum:
-        raise LimitError(f"the program needs {pages} pages of memory; a module allows at most {memory.maximum}")
+    _check_pages(pages, memory.maximum)
     linker.state.linker_symbols.update(
         {
             "__stack_low": 0,
@@ -89,37 +92,32 @@ def _start_independent(
         }
     )
     if module is not None and main is not None:
-        data = main.data
-        if module.info.memories:
-            data = with_memory_minimum(data, pages, name=module.name)
-            if "memory" not in module.info.exports:
-                raise UnsupportedError(f"{module.name}: defines its memory but does not export it as 'memory'", module=module.name)
-            # Everything else needs this memory.
+        if module.info.memories:  # everything else needs this memory
             plan.new.remove(module)
             plan.new.insert(0, module)
-        module.code = cache.load(data, name=module.name, rewrite=linker.state.rewrite_waits)
+        _load_main(linker, cache, main, module, pages)
     operation = plan.resolve(bind_now=linker.bind_now)
-    if module is None or not module.info.memories:
-        maximum = memory.maximum
-        if maximum is not None:
-            maximum = min(maximum, linker.state.limits.memory // _PAGE)
-        linker.group.make_memory(MemoryType(Limits(pages, maximum, memory.shared)))
-    tables = [each.limits for each in _tables(plan.scope)]
-    maxima = [each.maximum for each in tables if each.maximum is not None]
-    if maxima and min(maxima) < operation.table_size:
-        raise LimitError(f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}")
-    linker.state.table_maximum = min(maxima, default=None)
-    if not (module and module.info.tables and "__indirect_function_table" in module.info.exports):
-        linker.group.make_table(Limits(operation.table_size, linker.state.table_maximum))
+    _make_memory(linker, module, pages, memory)
+    _make_table(linker, plan, module, operation)
     linker.group.make_stack_pointer(align_up(stack_size, _STACK_ALIGNMENT))
     linker.commit_start(plan, operation)
 
 
 def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+    dylink = module.info.dylink
+    if (dylink is not None and dylink.needed) or any(each.module in _GOT for each in module.info.imports):
+        _start_together(linker, cache, main, module, requests)
+    else:
+        _start_alone(linker, cache, main, module, requests)
+
+
+def _start_alone(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+    """Start a program at fixed addresses that imports no addresses: its libraries are loaded as if it had opened them."""
     plan = linker.new_plan()
     plan.permanent = True
     plan.discover([module])
     _note_wasix(linker, plan.scope)
+    _note_slots(linker, module)
     module.code = cache.load(main.data, name=module.name, rewrite=linker.state.rewrite_waits)
     _check_threads(linker, [module], shared=any(each.limits.shared for each in _memories([module])))
     if requests and linker.state.imports:
@@ -131,6 +129,8 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         linker.group.make_memory(type_)
     for table in _tables([module]):
         linker.group.make_table(table.limits)
+    if module.info.is_dynamic and not (module.info.tables or module.info.imported_tables):
+        linker.group.make_table(Limits(1, None))
     linker.commit_start(plan, operation)
     if linker.group.has_table:
         linker.state.table.note_size(linker.group.table_size)
@@ -140,6 +140,69 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
         later.discover(requests)
         linker.load_later(later)
     linker.symbols.check_trampolines(module)
+
+
+def _start_together(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+    """Start a program at fixed addresses together with its libraries, which lie behind the memory that it asks for."""
+    plan = linker.new_plan()
+    plan.permanent = True
+    plan.discover([module, *requests])
+    _note_wasix(linker, plan.scope)
+    memory = _common_memory(plan.scope)
+    _check_threads(linker, plan.scope, shared=memory.shared)
+    pages = _lay_out_behind(linker, plan, module, memory.minimum)
+    _check_pages(pages, memory.maximum)
+    # Everything else needs what it brings: memory, table, stack pointer.
+    plan.new.remove(module)
+    plan.new.insert(0, module)
+    _load_main(linker, cache, main, module, pages)
+    operation = plan.resolve(bind_now=linker.bind_now)
+    _make_memory(linker, module, pages, memory)
+    _make_table(linker, plan, module, operation)
+    linker.commit_start(plan, operation)
+
+
+def _note_slots(linker: Linker, main: LoadedModule) -> None:
+    """Keep the slots of a main module at fixed addresses, and give it others if it wants them elsewhere."""
+    linker.state.table.note_size(main.fixed_slots)
+    dylink = main.info.dylink
+    if dylink is not None and any((each.module, each.name) == ("env", "__table_base") for each in main.info.imports):
+        check_alignment(main)
+        main.table_base = linker.state.table.allocate(dylink.table_size, dylink.table_alignment, module=main.name)
+
+
+def _load_main(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, pages: int) -> None:
+    """Compile the main module; a memory that it defines begins with ``pages`` pages."""
+    data = main.data
+    if module.info.memories:
+        data = with_memory_minimum(data, pages, name=module.name)
+        if "memory" not in module.info.exports:
+            raise UnsupportedError(f"{module.name}: defines its memory but does not export it as 'memory'", module=module.name)
+    module.code = cache.load(data, name=module.name, rewrite=linker.state.rewrite_waits)
+
+
+def _check_pages(pages: int, maximum: int | None) -> None:
+    if maximum is not None and pages > maximum:
+        raise LimitError(f"the program needs {pages} pages of memory; a module allows at most {maximum}")
+
+
+def _make_memory(linker: Linker, module: LoadedModule | None, pages: int, memory: Limits) -> None:
+    """Make the memory unless the main module brings it."""
+    if module is None or not module.info.memories:
+        maximum = memory.maximum
+        if maximum is not None:
+            maximum = min(maximum, linker.state.limits.memory // _PAGE)
+        linker.group.make_memory(MemoryType(Limits(pages, maximum, memory.shared)))
+
+
+def _make_table(linker: Linker, plan: LoadPlan, module: LoadedModule | None, operation: LoadModules) -> None:
+    """Make the table unless the main module brings it."""
+    maxima = [each.limits.maximum for each in _tables(plan.scope) if each.limits.maximum is not None]
+    if maxima and min(maxima) < operation.table_size:
+        raise LimitError(f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}")
+    linker.state.table_maximum = min(maxima, default=None)
+    if module is None or not module.brings_table:
+        linker.group.make_table(Limits(operation.table_size, linker.state.table_maximum))
 
 
 def _note_wasix(linker: Linker, modules: Sequence[LoadedModule]) -> None:
@@ -164,23 +227,47 @@ def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> t
     """Place all modules of the plan; returns the start of the heap (bytes) and the size of the memory (pages)."""
     cursor = align_up(stack_size, _STACK_ALIGNMENT)
     for module in plan.scope:
-        dylink = module.info.dylink
-        assert dylink is not None
-        check_alignment(module)
-        base = align_up(cursor, max(dylink.memory_alignment, _STACK_ALIGNMENT))
-        cursor = base + dylink.memory_size
-        if cursor > linker.state.limits.memory:
-            raise LimitError(
-                f"{module.name}: {dylink.memory_size} bytes of data aligned to {dylink.memory_alignment} do not fit into "
-                f"{linker.state.limits.memory} bytes of memory",
-                module=module.name,
-            )
-        plan.place(module, memory_base=base)
+        if module.is_main:
+            linker.state.table.note_size(module.fixed_slots)
+        cursor = _place_at(linker, plan, module, cursor)
     heap = align_up(cursor, _STACK_ALIGNMENT)
     pages = max(align_up(heap, _PAGE) // _PAGE, minimum)
+    _check_memory_limit(linker, pages)
+    return heap, pages
+
+
+def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum: int) -> int:
+    """Place the libraries of a plan behind a main module at fixed addresses; returns the size of the memory (pages)."""
+    _note_slots(linker, main)
+    cursor = initial_memory(main.info) or 0
+    for module in plan.scope:
+        if module is not main:
+            cursor = _place_at(linker, plan, module, cursor)
+    pages = max(align_up(cursor, _PAGE) // _PAGE, minimum)
+    _check_memory_limit(linker, pages)
+    return pages
+
+
+def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int) -> int:
+    """Place a module of the start behind ``cursor``; returns where it ends."""
+    dylink = module.info.dylink
+    assert dylink is not None
+    check_alignment(module)
+    base = align_up(cursor, max(dylink.memory_alignment, _STACK_ALIGNMENT))
+    end = base + dylink.memory_size
+    if end > linker.state.limits.memory:
+        raise LimitError(
+            f"{module.name}: {dylink.memory_size} bytes of data aligned to {dylink.memory_alignment} do not fit into "
+            f"{linker.state.limits.memory} bytes of memory",
+            module=module.name,
+        )
+    plan.place(module, memory_base=base)
+    return end
+
+
+def _check_memory_limit(linker: Linker, pages: int) -> None:
     if pages * _PAGE > linker.state.limits.memory:
         raise LimitError(f"the program needs {pages * _PAGE} bytes of memory; the limit is {linker.state.limits.memory}")
-    return heap, pages
 
 
 def _common_memory(modules: Iterable[LoadedModule]) -> Limits:

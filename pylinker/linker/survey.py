@@ -18,7 +18,7 @@ from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
 from pylinker.linker.limits import Limits
 from pylinker.linker.locator import Locator
-from pylinker.linker.plan import read_file
+from pylinker.linker.plan import read_file, why_no_library
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
@@ -165,8 +165,9 @@ class _Reach:
         except LinkError as error:
             self.missing.append(Missing(name, requester.name if requester else None, str(error)))
         else:
-            if info.dylink is None:
-                self.missing.append(Missing(name, requester.name if requester else None, f"{path} is not a shared library"))
+            reason = why_no_library(info)
+            if reason is not None:
+                self.missing.append(Missing(name, requester.name if requester else None, f"{path} {reason}"))
             elif len(self.modules) >= self._limits.modules:
                 self.missing.append(Missing(name, requester.name if requester else None, f"more than {self._limits.modules} modules"))
             else:
