@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pylinker.runtime.outline import HEAP
 from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
@@ -11,9 +12,8 @@ if TYPE_CHECKING:
 
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["HEAP", "LAYOUT", "constant_global", "initial_memory", "program_layout"]
+__all__ = ["LAYOUT", "constant_global", "initial_memory", "program_layout"]
 
-HEAP: Final = frozenset({"__heap_base", "__heap_end"})
 LAYOUT: Final = frozenset({*HEAP, "__data_end", "__global_base", "__stack_high", "__stack_low"})
 """Data symbols that no module of a position-independent program defines: the linker does."""
 

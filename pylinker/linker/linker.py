@@ -155,6 +155,8 @@ class Linker:
         self._destructors = Destructors(self.context, self.closures, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = main_group.zero_memory
+        native = main_group.native
+        self.state.memory.size = lambda: native.memory_size
 
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"

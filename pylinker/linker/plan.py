@@ -240,6 +240,7 @@ class LoadPlan:
 
         Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError, UnsupportedError, LimitError.
         """
+        self.state.heap.give([module for module in self.scope if module not in self.state.known])
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
-from pylinker.linker.layout import initial_memory
+from pylinker.linker.heap import asks_for_heap
+from pylinker.linker.layout import initial_memory, program_layout
 from pylinker.linker.module import LoadedModule
 from pylinker.linker.plan import Request, check_alignment
 from pylinker.linker.ranges import align_up
@@ -87,10 +88,13 @@ def _start_independent(
         {
             "__stack_low": 0,
             "__stack_high": align_up(stack_size, _STACK_ALIGNMENT),
+            "__global_base": align_up(stack_size, _STACK_ALIGNMENT),
+            "__data_end": heap,
             "__heap_base": heap,
             "__heap_end": pages * _PAGE,
         }
     )
+    linker.state.heap.lay_out(heap, pages * _PAGE)
     if module is not None and main is not None:
         if module.info.memories:  # everything else needs this memory
             plan.new.remove(module)
@@ -104,6 +108,8 @@ def _start_independent(
 
 
 def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+    linker.state.linker_symbols.update(program_layout(module.info))
+    linker.state.heap.belongs_to_program(module)
     dylink = module.info.dylink
     if (dylink is not None and dylink.needed) or any(each.module in _GOT for each in module.info.imports):
         _start_together(linker, cache, main, module, requests)
@@ -231,7 +237,8 @@ def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> t
             linker.state.table.note_size(module.fixed_slots)
         cursor = _place_at(linker, plan, module, cursor)
     heap = align_up(cursor, _STACK_ALIGNMENT)
-    pages = max(align_up(heap, _PAGE) // _PAGE, minimum)
+    wanted = any(asks_for_heap(module.outline.heap) for module in plan.scope)
+    pages = max(align_up(heap + wanted, _PAGE) // _PAGE, minimum)
     _check_memory_limit(linker, pages)
     return heap, pages
 
@@ -245,6 +252,8 @@ def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum:
             cursor = _place_at(linker, plan, module, cursor)
     pages = max(align_up(cursor, _PAGE) // _PAGE, minimum)
     _check_memory_limit(linker, pages)
+    if asks_for_heap(main.outline.heap) and "__heap_base" not in main.info.exports:  # it leaves that to the linker
+        linker.state.heap.lay_out(align_up(cursor, _STACK_ALIGNMENT), pages * _PAGE)
     return pages
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pylinker._native import BLOCK_OWN
 from pylinker.errors import LimitError
+from pylinker.linker.heap import Heap
 from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule, OwnTag
@@ -21,7 +22,8 @@ _PAGE = 1 << 16
 class MemoryAllocator:
     """Places for libraries in guest memory.
 
-    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow); what is given out is zero.
+    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow); what is given out is zero. ``size``
+    returns how large the memory is (bytes), 0 before it exists.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,6 +31,7 @@ class MemoryAllocator:
         self._limit = limit
         self.grow: Callable[[int], int | None] = lambda _pages: None
         self.zero: Callable[[int, int], None] = lambda _start, _size: None
+        self.size: Callable[[], int] = lambda: 0
 
     @property
     def used(self) -> int:
@@ -71,12 +74,21 @@ class MemoryAllocator:
 
     def reserve(self, size: int, *, module: str) -> int:
         """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins. LimitError if it cannot."""
+        start = self.grow_for(size, module=module)
+        self.own(start, start + align_up(size, _PAGE))
+        return start
+
+    def grow_for(self, size: int, *, module: str) -> int:
+        """Grow the memory by ``size`` (> 0) bytes, rounded up to pages, that are the caller's; returns where they begin."""
         pages = align_up(size, _PAGE) // _PAGE
         start = self.grow(pages) if pages * _PAGE <= self._limit else None
         if start is None:
             raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
-        self._ranges.extend(start, start + pages * _PAGE)
         return start
+
+    def own(self, start: int, stop: int) -> None:
+        """Take over memory that nothing else uses."""
+        self._ranges.extend(start, stop)
 
     def release(self, start: int, size: int) -> None:
         """Take back what :meth:`allocate` gave out."""
@@ -132,7 +144,7 @@ class LinkerState:
     """Modules, scopes, names, memory and table of one program.
 
     Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
-    ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
+    ``table`` (allocators), ``heap`` (who has it), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
     (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
     program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
@@ -146,6 +158,7 @@ class LinkerState:
         self._global_scope: list[LoadedModule] = []
         self._candidates: tuple[set[LoadedModule], bytes] | None = None
         self.memory = MemoryAllocator(limits.memory)
+        self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
         self.known: set[LoadedModule] = set()
         self.order: list[LoadedModule] = []
@@ -277,6 +290,7 @@ class LinkerState:
 
     def release(self, module: LoadedModule) -> None:
         """Take back a module's memory and table slots."""
+        self.heap.release(module)
         if module.memory_reserved:
             self.memory.release(module.memory_base, module.memory_size)
             self.table.release(module.table_base, module.table_size)
