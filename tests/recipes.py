@@ -263,6 +263,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
             kind="non_pie_main",
             exports=("main_where", "__heap_base", "__heap_end", "__stack_low", "__stack_high", "__data_end", "__global_base"),
         ),
+        main(output="lends.wasm", source="plain.c", kind="non_pie_main", exports=("main_where", "malloc", "free")),
         main(output="datafirst.wasm", source="plain.c", kind="non_pie_main", exports=("main_where",), ldflags=("--no-stack-first",)),
     ),
     # what no C compiler emits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 
 import pytest
@@ -201,3 +200,222 @@ def test_a_program_that_the_linker_lays_out_has_all_places(tmp_path: Path) -> No
         places = {name: getattr(library, f"ask{name}")() for name in NAMES}
     assert places["__stack_low"] == 0
     assert places["__stack_high"] <= places["__global_base"] < places["__data_end"] <= places["__heap_base"] < places["__heap_end"]
+
+
+# Emscripten's sbrk in miniature: the heap goes from where it begins up to memory.size, whoever has grown it. Its malloc is a list of
+# blocks of any size, which free puts back.
+SBRK = """(import "env" "emscripten_resize_heap" (func $resize (param i32) (result i32)))
+  (global $live (export "live") (mut i32) (i32.const 0))
+  (func $sbrk {sbrk} (param $size i32) (result i32) (local $at i32) (local $to i32)
+    (local.set $at (i32.load (global.get $brk)))
+    (if (i32.eqz (local.get $at)) (then (local.set $at {begin})))
+    (local.set $to (i32.add (local.get $at) (local.get $size)))
+    (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then
+      (if (i32.eq (memory.grow (i32.const 8)) (i32.const -1)) (then (return (i32.const -1))))
+      (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then (return (i32.const -1))))))
+    (i32.store (global.get $brk) (local.get $to))
+    (local.get $at))"""
+MALLOC = """(func (export "malloc") (param $size i32) (result i32) (local $at i32)
+    (local.set $at (call $sbrk (i32.add (local.get $size) (i32.const 5))))
+    (if (i32.eq (local.get $at) (i32.const -1)) (then (return (i32.const 0))))
+    (global.set $live (i32.add (global.get $live) (i32.const 1)))
+    (i32.add (local.get $at) (i32.const 1)))
+  (func (export "free") (param i32) (global.set $live (i32.sub (global.get $live) (i32.const 1))))
+  (func (export "count") (result i32) (global.get $live))"""
+TAKE = '(func (export "take") (param i32) (result i32) (call $sbrk (local.get 0)))'
+LIBRARY = """(import "GOT.mem" "__heap_base" (global $heap (mut i32)))"""
+
+IMPORTS = {"emscripten_resize_heap": lambda _size: 0}
+
+
+def placed(*fields: str, sbrk: str = "", begin: str = "(global.get $heap)") -> str:
+    """A module that asks the linker where its heap is."""
+    text = SBRK.format(sbrk=sbrk, begin=begin)
+    imports, rest = text.split("\n", 1)
+    return f"""(module (@dylink.0 (mem-info (memory 16 4) (table 0 0))) {LIBRARY} {imports} {PIC}
+      (global $brk (mut i32) (i32.const 0))
+      (func $begin (global.set $brk (global.get $base))) (start $begin) {rest} {" ".join(fields)})"""
+
+
+def fixed(*fields: str, sbrk: str = "", dynamic: bool = True, imports: str = "", heap: int = 2048) -> str:
+    """A program at fixed addresses: two pages, its data in the first 2,048 bytes."""
+    text = SBRK.format(sbrk=sbrk, begin=f"(i32.const {heap})")
+    first, rest = text.split("\n", 1)
+    section = "(@dylink.0 (mem-info (memory 0 4) (table 0 0)))" if dynamic else ""
+    return f"""(module {section} {imports} {first} (memory (export "memory") 2) (table (export "__indirect_function_table") 1 funcref)
+      (global (export "__stack_pointer") (mut i32) (i32.const 1024)) (global (export "__heap_base") i32 (i32.const {heap}))
+      (global $brk i32 (i32.const 1024)) (data (i32.const 1028) "main") (func (export "_start")) {rest} {" ".join(fields)})"""
+
+
+def fill(program: pylinker.Program, ranges: list[tuple[int, int]]) -> None:
+    """Write something of its own into each of the ranges: afterwards all have it if no byte is in two."""
+    for number, (address, size) in enumerate(ranges, 1):
+        program.memory.write(address, bytes([number]) * size)
+    for number, (address, size) in enumerate(ranges, 1):
+        assert program.memory.read(address, size) == bytes([number]) * size, (number, ranges)
+
+
+class TestHeapThatTakesAllMemory:
+    MAINS = {
+        "placed": placed(TAKE, MALLOC),
+        "placed, sbrk only": placed(TAKE, sbrk='(export "sbrk")'),
+        "fixed": fixed(TAKE, MALLOC),
+        "fixed, no section": fixed(TAKE, MALLOC, dynamic=False),
+        "fixed, sbrk only": fixed(TAKE, sbrk='(export "sbrk")'),
+    }
+
+    @pytest.mark.parametrize("name", MAINS)
+    @pytest.mark.parametrize("preloaded", [False, True])
+    def test_no_byte_is_given_twice(self, tmp_path: Path, name: str, *, preloaded: bool) -> None:
+        files = [write(tmp_path / f"lib{number}.so", asks(size=40_000 * (number % 3 + 1))) for number in range(6)]
+        data = bytes(wasmtime.wat2wasm(self.MAINS[name]))
+        with pylinker.Program(data, preload=files[:2] if preloaded else [], imports=IMPORTS) as program:
+            take = program.main["take"]
+            ranges = []
+            for number, file in enumerate(files):
+                ranges.append((take(30_000), 30_000))
+                library = program.dlopen(file)
+                assert library.data() % 16 == 0
+                assert program.memory.read(library.data(), 40_000) == bytes(40_000)
+                ranges.append((library.data(), 40_000 * (number % 3 + 1)))
+                ranges.append((take(100_000), 100_000))
+            fill(program, ranges)
+
+    def test_as_a_library_without_a_program(self, tmp_path: Path) -> None:
+        write(tmp_path / "libheap.so", self.MAINS["placed"])
+        write(tmp_path / "libdata.so", asks(size=70_000))
+        write(tmp_path / "libbefore.so", asks(size=70_000))
+        with pylinker.Program(library_path=[tmp_path], imports=IMPORTS) as program:
+            before = program.dlopen("libbefore.so")
+            heap = program.dlopen("libheap.so")
+            ranges = [(before.data(), 70_000), (heap.take(200_000), 200_000)]
+            data = program.dlopen("libdata.so")
+            ranges += [(data.data(), 70_000), (heap.take(200_000), 200_000)]
+            fill(program, ranges)
+            heap.close()  # it stays: another lies in its heap
+            assert [each.name for each in program.libraries] == ["libbefore.so", "libheap.so", "libdata.so"]
+            data.close()
+            assert [each.name for each in program.libraries] == ["libbefore.so"]
+
+    def test_what_was_given_goes_back(self, tmp_path: Path) -> None:
+        files = [write(tmp_path / f"lib{number}.so", asks(size=40_000)) for number in range(3)]
+        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+            before = used(program)
+            libraries = [program.dlopen(file) for file in files]
+            assert program.main.count() == 3
+            for number, library in enumerate(libraries, 1):
+                library.close()
+                assert program.main.count() == 3 - number
+            assert used(program) == before
+
+    @pytest.mark.parametrize("aligned", [4, 12, 16])
+    def test_alignment(self, tmp_path: Path, aligned: int) -> None:
+        path = write(tmp_path / "lib.so", asks(size=100).replace("memory 100 4", f"memory 100 {aligned}"))
+        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+            assert program.dlopen(path).data() % (1 << aligned) == 0
+
+    def test_arguments_have_room(self, tmp_path: Path) -> None:
+        echo = '(func (export "first") (param i32 i32) (result i32) (i32.load8_u (local.get 1)))'
+        path = write(tmp_path / "lib.so", asks(fields=echo))
+        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+            library = program.dlopen(path)
+            for _ in range(3):
+                assert library.first(0, "x" * 100_000) == ord("x")
+
+    BAD = {
+        "null": ("(i32.const 0)", pylinker.LimitError, "no room"),
+        "minus one": ("(i32.const -1)", pylinker.LimitError, "no room"),
+        "traps": ("(unreachable)", pylinker.LinkError, "malloc trapped"),
+        "outside": ("(i32.const 0x7fffff00)", pylinker.LinkError, "not in the memory"),
+        "the last bytes": ("(i32.const 0xfffffff0)", pylinker.LinkError, "not in the memory"),
+        "always the same": ("(i32.const 4096)", pylinker.LinkError, "in use"),
+    }
+
+    @pytest.mark.parametrize("how", BAD)
+    def test_a_malloc_that_fails(self, tmp_path: Path, how: str) -> None:
+        body, error, says = self.BAD[how]
+        malloc = f'(func (export "malloc") (param i32) (result i32) {body})'
+        first = write(tmp_path / "libfirst.so", asks(size=4000))
+        second = write(tmp_path / "libsecond.so", asks(size=4000))
+        with pylinker.Program(bytes(wasmtime.wat2wasm(fixed(TAKE, malloc))), imports=IMPORTS) as program:
+            if how == "always the same":
+                program.dlopen(first)
+            before = used(program)
+            for _ in range(2):
+                with pytest.raises(error, match=says) as caught:
+                    program.dlopen(second)
+                assert caught.value.module
+                assert used(program) == before
+            assert program.main.take(16) == 2048
+        if how != "always the same":
+            with pytest.raises(error, match=says):
+                pylinker.Program(bytes(wasmtime.wat2wasm(fixed(TAKE, malloc))), imports=IMPORTS, preload=[first])
+
+    def test_without_a_malloc_there_is_no_room(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "lib.so", asks())
+        for text in (placed(TAKE), fixed(TAKE)):
+            with pylinker.Program(bytes(wasmtime.wat2wasm(text)), imports=IMPORTS) as program:
+                for _ in range(2):
+                    with pytest.raises(pylinker.UnsupportedError, match="--export=malloc"):
+                        program.dlopen(path)
+                assert len(program.libraries) == 1
+
+    def test_there_can_be_one(self, tmp_path: Path) -> None:
+        write(tmp_path / "libheap.so", placed(TAKE, MALLOC))
+        write(tmp_path / "libother.so", placed(TAKE, MALLOC))
+        with pylinker.CDLL(tmp_path / "libheap.so", library_path=[tmp_path], imports=IMPORTS) as heap:
+            for _ in range(2):
+                with pytest.raises(pylinker.UnsupportedError, match=r"libother\.so.*libheap\.so"):
+                    heap.program.dlopen("libother.so")
+            assert len(heap.program.libraries) == 1
+            assert heap.count() == 0
+
+    def test_a_load_that_fails_gives_its_room_back(self, tmp_path: Path) -> None:
+        bad = [
+            write(tmp_path / "libtrap.so", asks(fields='(func (export "__wasm_call_ctors") unreachable)')),
+            write(tmp_path / "liblacks.so", asks("no_such_data")),
+        ]
+        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+            before = used(program)
+            for path in bad * 2:
+                with pytest.raises(pylinker.LinkError):
+                    program.dlopen(path)
+                assert used(program) == before
+                assert program.main.count() == 0
+
+    @pytest.mark.parametrize("got", [False, True])
+    def test_libraries_of_the_start_lie_before_emscriptens_heap(self, tmp_path: Path, *, got: bool) -> None:
+        """As Emscripten's loader does for a program at fixed addresses: it moves the heap before anything runs."""
+        pointer = f"""(func (export "emscripten_get_sbrk_ptr") (result i32) (global.get $brk)) (data (i32.const 1024) "\\00\\08")
+          {'(func (export "symbol") (result i32) (global.get $symbol))' if got else ""}"""
+        symbol = '(global (export "symbol_of_library") i32 (i32.const 4))'
+        files = [write(tmp_path / f"lib{number}.so", asks(size=90_000, fields=symbol)) for number in range(2)]
+        imports = '(import "GOT.mem" "symbol_of_library" (global $symbol (mut i32)))' if got else ""
+        text = fixed(TAKE, MALLOC, pointer, imports=imports)
+        with pylinker.Program(bytes(wasmtime.wat2wasm(text)), preload=files, imports=IMPORTS) as program:
+            libraries = [program.dlopen(file) for file in files]
+            assert [each.data() for each in libraries] == [2048, 2048 + 90_000]
+            if got:
+                assert program.main.symbol() == 2052
+            ranges = [(each.data(), 90_000) for each in libraries]
+            ranges += [(program.main.take(70_000), 70_000)]
+            write(tmp_path / "liblate.so", asks(size=80_000))
+            ranges += [(program.dlopen(tmp_path / "liblate.so").data(), 80_000), (program.main.take(70_000), 70_000)]
+            assert ranges[2][0] == 2048 + 90_000 * 2
+            fill(program, ranges)
+
+
+def test_an_ordinary_program_with_a_malloc_gives_room(scenario: Scenario, tmp_path: Path) -> None:
+    path = write(tmp_path / "libdata.so", asks(size=50_000))
+    with pylinker.Program(scenario("layout") / "lends.wasm", preload=[path]) as program:
+        malloc, free = program.main["malloc"], program.main["free"]
+        block = malloc(3000)
+        late = write(tmp_path / "liblate.so", asks(size=300_000))
+        library = program.dlopen(late)
+        ranges = [(program.dlopen(path).data(), 50_000), (block, 3000), (library.data(), 300_000), (malloc(200_000), 200_000)]
+        fill(program, ranges)
+        address = library.data()
+        library.close()
+        assert malloc(300_000) <= address + 300_000  # free gave it back, and malloc has it again
+        free(block)
+        assert program.run() == 0

@@ -23,24 +23,36 @@ if TYPE_CHECKING:
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.state import MemoryAllocator
 
-__all__ = ["Heap", "asks_for_heap", "has_no_end", "takes_heap_first"]
+__all__ = ["Heap", "asks_for_heap", "gives_room", "has_no_end", "takes_heap_first"]
 
 _PAGE = 1 << 16
 
 
-def asks_for_heap(use: HeapUse) -> bool:
+def asks_for_heap(use: int) -> bool:
     """Whether a module imports where the heap begins or ends."""
     return bool(use & (HeapUse.BASE | HeapUse.END))
 
 
-def has_no_end(use: HeapUse) -> bool:
+def has_no_end(use: int) -> bool:
     """Whether a module that asks for the heap does not ask for its end, and so may take all memory there is."""
     return bool(use & HeapUse.BASE) and not use & HeapUse.END
 
 
-def takes_heap_first(use: HeapUse) -> int:
+def takes_heap_first(use: int) -> int:
     """Return the rank of a module among those that ask at the same time; equal ones stay in the order of the scope."""
     return 0 if use & HeapUse.TAKES_ALL else 1
+
+
+def gives_room(module: LoadedModule | None) -> bool:
+    """Whether room in the program whose heap ``module`` has must come from its malloc: no other memory is safe from it."""
+    if module is None:
+        return False
+    use = module.outline.heap
+    if use & HeapUse.TAKES_ALL:
+        return True
+    fixed = module.is_main and not module.is_position_independent
+    has_malloc = bool(use & HeapUse.MALLOC)
+    return (has_malloc and fixed) or (has_no_end(use) and (has_malloc or bool(use & HeapUse.SBRK)))
 
 
 class Heap:
@@ -68,7 +80,7 @@ class Heap:
         layout = program_layout(main.info)
         self.stop = layout.get("__heap_end", 0)
         self.start = layout.get("__heap_base", self.stop)
-        self.owner = main
+        self._set_owner(main)
         self._is_fixed = "__heap_base" in layout
 
     def give(self, modules: Iterable[LoadedModule]) -> None:
@@ -85,7 +97,7 @@ class Heap:
         if self.owner is module:
             return self.start, self.stop
         if self.owner is None:
-            self.owner = module
+            self._set_owner(module)
             size = self._memory.size()
             if size and self.start == self.stop:  # the layout left nothing
                 self.start = self._memory.grow_for(_PAGE, module=module.name)
@@ -116,7 +128,11 @@ class Heap:
         """Take back what a module was given."""
         module.heap = None
         if self.owner is module:
-            self.owner = None
+            self._set_owner(None)
         page = self._pages.pop(module, None)
         if page is not None:
-            self._memory.own(page, page + _PAGE)
+            self._memory.reuse(page, page + _PAGE)
+
+    def _set_owner(self, module: LoadedModule | None) -> None:
+        self.owner = module
+        self._memory.from_guest = gives_room(module)

@@ -156,7 +156,8 @@ class LoadedModule:
     ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that use
     them, too, and from which number on), ``host_handles`` (of host functions, by name), ``calls_wasi`` (whether it imports functions of the
     WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
-    definitions it uses), ``heap`` (what it finds as ``__heap_base`` and ``__heap_end``, or None), ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
+    definitions it uses), ``heap`` (what it finds as ``__heap_base`` and ``__heap_end``, or None),
+    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
     0: not yet), ``closing`` (its destructors run).
     """
 

@@ -193,12 +193,16 @@ class LoadPlan:
 
     def make_room(self, memory_size: int) -> None:
         """Grow the memory, of ``memory_size`` bytes now, for all new modules at once; LimitError before it has grown."""
+        self.state.memory.make_room(self.wanted_memory(), memory_size=memory_size, module=self.scope[0].name)
+
+    def wanted_memory(self) -> list[tuple[int, int]]:
+        """Return size and alignment (bytes) of the memory that each new module wants; LimitError for what no module can have."""
         wanted = []
         for module in self.new:
             if module.info.dylink is not None:
                 check_alignment(module)
                 wanted.append((module.info.dylink.memory_size, module.info.dylink.memory_alignment))
-        self.state.memory.make_room(wanted, memory_size=memory_size, module=self.scope[0].name)
+        return wanted
 
     def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
         """Give a module, whose alignments are checked, its memory (unless the caller chose ``memory_base``) and its table slots."""

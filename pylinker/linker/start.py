@@ -15,15 +15,19 @@ module's data, then the libraries', then the heap.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pylinker.errors import LimitError, SignatureMismatchError, UnsupportedError
+import wasmtime
+
+from pylinker.errors import LimitError, LinkError, SignatureMismatchError, UnsupportedError
 from pylinker.linker.heap import asks_for_heap
-from pylinker.linker.layout import initial_memory, program_layout
+from pylinker.linker.layout import constant_global, initial_memory, program_layout
 from pylinker.linker.module import LoadedModule
 from pylinker.linker.plan import Request, check_alignment
 from pylinker.linker.ranges import align_up
+from pylinker.runtime.outline import HeapUse
 from pylinker.wasm import Limits, MemoryType, TableType, with_memory_minimum
 
 if TYPE_CHECKING:
@@ -111,7 +115,8 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
     linker.state.linker_symbols.update(program_layout(module.info))
     linker.state.heap.belongs_to_program(module)
     dylink = module.info.dylink
-    if (dylink is not None and dylink.needed) or any(each.module in _GOT for each in module.info.imports):
+    moves_heap = module.outline.heap & HeapUse.SBRK_POINTER and requests
+    if moves_heap or (dylink is not None and dylink.needed) or any(each.module in _GOT for each in module.info.imports):
         _start_together(linker, cache, main, module, requests)
     else:
         _start_alone(linker, cache, main, module, requests)
@@ -149,7 +154,11 @@ def _start_alone(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
 
 
 def _start_together(linker: Linker, cache: CodeCache, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
-    """Start a program at fixed addresses together with its libraries, which lie behind the memory that it asks for."""
+    """Start a program at fixed addresses together with its libraries, which lie behind the memory that it asks for.
+
+    Emscripten's ``sbrk`` takes all memory behind the data, so in its programs the libraries lie where the heap would begin, and the heap
+    begins behind them: it is moved before any constructor runs, as Emscripten's own loader does.
+    """
     plan = linker.new_plan()
     plan.permanent = True
     plan.discover([module, *requests])
@@ -165,7 +174,21 @@ def _start_together(linker: Linker, cache: CodeCache, main: MainFile, module: Lo
     operation = plan.resolve(bind_now=linker.bind_now)
     _make_memory(linker, module, pages, memory)
     _make_table(linker, plan, module, operation)
-    linker.commit_start(plan, operation)
+    begin = module.outline.heap & HeapUse.TAKES_ALL and len(plan.scope) > 1
+    linker.commit_start(plan, operation, functools.partial(_move_heap, linker, module) if begin else None)
+
+
+def _move_heap(linker: Linker, main: LoadedModule) -> None:
+    """Let Emscripten's ``sbrk`` begin behind the libraries of the start. Runs a function of the guest that only returns an address."""
+    group, memory = linker.group, linker.memory
+    try:
+        address = group.call(group.function(main, "emscripten_get_sbrk_ptr"))
+    except wasmtime.Trap as error:
+        raise LinkError(f"{main.name}: emscripten_get_sbrk_ptr trapped", module=main.name, symbol="emscripten_get_sbrk_ptr") from error
+    begins = constant_global(main.info, "__heap_base") or 0
+    if memory.read(address, 4) != begins.to_bytes(4, "little"):
+        raise LinkError(f"{main.name}: its heap is in use before it was started", module=main.name, symbol="emscripten_get_sbrk_ptr")
+    memory.write(address, linker.state.heap.start.to_bytes(4, "little"))
 
 
 def _note_slots(linker: Linker, main: LoadedModule) -> None:
@@ -246,13 +269,29 @@ def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> t
 def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum: int) -> int:
     """Place the libraries of a plan behind a main module at fixed addresses; returns the size of the memory (pages)."""
     _note_slots(linker, main)
-    cursor = initial_memory(main.info) or 0
+    size = cursor = initial_memory(main.info) or 0
+    heap = main.outline.heap
+    moves = bool(heap & HeapUse.TAKES_ALL and len(plan.scope) > 1)
+    if moves:
+        begins = constant_global(main.info, "__heap_base")
+        if begins is None or not heap & HeapUse.SBRK_POINTER:
+            raise UnsupportedError(
+                f"{main.name}: its heap takes all memory, and it does not export emscripten_get_sbrk_ptr and __heap_base, so there is no "
+                "place for the libraries that it begins with",
+                module=main.name,
+                symbol="emscripten_get_sbrk_ptr",
+            )
+        cursor = begins
+    start = cursor
     for module in plan.scope:
         if module is not main:
             cursor = _place_at(linker, plan, module, cursor)
+    if moves:
+        linker.state.heap.start = align_up(cursor, _STACK_ALIGNMENT)
+        cursor = size + linker.state.heap.start - start  # the heap is as large as the program wants it
     pages = max(align_up(cursor, _PAGE) // _PAGE, minimum)
     _check_memory_limit(linker, pages)
-    if asks_for_heap(main.outline.heap) and "__heap_base" not in main.info.exports:  # it leaves that to the linker
+    if asks_for_heap(heap) and "__heap_base" not in main.info.exports:  # it leaves that to the linker
         linker.state.heap.lay_out(align_up(cursor, _STACK_ALIGNMENT), pages * _PAGE)
     return pages
 

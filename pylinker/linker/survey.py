@@ -73,7 +73,8 @@ class Finding:
 
     ``category``: ``undefined`` (nobody has it), ``mismatched`` (who has it has another type; ``detail`` has both), ``weak`` (a weak import;
     undefined ones are null), ``duplicate`` (several have it, the first is taken), ``unserved`` (a function of WASIX that answers
-    ENOTSUP), ``heap`` (several modules have a heap: ``defined_by`` has the range, the others get an empty one). ``wanted_by`` and ``defined_by`` are names of modules.
+    ENOTSUP), ``heap`` (several modules have a heap: ``defined_by`` has the range, the others get an empty one).
+    ``wanted_by`` and ``defined_by`` are names of modules.
     """
 
     category: Category

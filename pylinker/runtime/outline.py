@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import array
-import enum
 import functools
 import hashlib
 import json
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
@@ -55,16 +54,16 @@ _PARTS = 10
 _KEY = os.urandom(16)
 
 
-class HeapUse(enum.IntFlag):
-    """What a module has to do with the heap: what it imports of it, and what it defines."""
+class HeapUse:
+    """Bits for what a module has to do with the heap: what it imports of it, and what it defines. Not an enum, whose ``&`` is slow."""
 
-    BASE = 1  # imports GOT.mem.__heap_base
-    END = 2  # imports GOT.mem.__heap_end
-    TAKES_ALL = 4  # has Emscripten's sbrk, whose heap goes on to memory.size
-    MALLOC = 8
-    FREE = 16
-    SBRK = 32
-    SBRK_POINTER = 64  # Emscripten's, which says where the next sbrk begins
+    BASE: Final = 1  # imports GOT.mem.__heap_base
+    END: Final = 2  # imports GOT.mem.__heap_end
+    TAKES_ALL: Final = 4  # has Emscripten's sbrk, whose heap goes on to memory.size
+    MALLOC: Final = 8
+    FREE: Final = 16
+    SBRK: Final = 32
+    SBRK_POINTER: Final = 64  # Emscripten's, which says where the next sbrk begins
 
 
 _EMSCRIPTEN_GROWS = frozenset({"emscripten_notify_memory_growth", "emscripten_resize_heap"})
@@ -107,7 +106,7 @@ class Outline:
         self.wasix: bool = head["wasix"]
         self.has_thread_locals: bool = head["has_thread_locals"]
         self.reusable: bool = head["reusable"]
-        self.heap = HeapUse(head["heap"])
+        self.heap: int = head["heap"]
         self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])
         self._private: dict[str, int] = head["private"]
         self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
@@ -165,7 +164,7 @@ def pack(info: ModuleInfo) -> bytes:
         "wasix": any(each.module == WASIX for each in info.imports),
         "has_thread_locals": has_thread_locals(info),
         "reusable": is_reusable(info),
-        "heap": int(_heap_use(info)),
+        "heap": _heap_use(info),
         "thread_local": _thread_local(info),
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},
         "types": list(types),
@@ -243,9 +242,9 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
     return b"".join(records)
 
 
-def _heap_use(info: ModuleInfo) -> HeapUse:
-    """Return what the module has to do with the heap."""
-    use = HeapUse(0)
+def _heap_use(info: ModuleInfo) -> int:
+    """Return what the module has to do with the heap: bits of HeapUse."""
+    use = 0
     for space, name, kind, _ in info.imports:
         if space == "GOT.mem" and name in HEAP:
             use |= HeapUse.BASE if name == "__heap_base" else HeapUse.END
