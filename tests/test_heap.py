@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -419,3 +421,58 @@ def test_an_ordinary_program_with_a_malloc_gives_room(scenario: Scenario, tmp_pa
         assert malloc(300_000) <= address + 300_000  # free gave it back, and malloc has it again
         free(block)
         assert program.run() == 0
+
+
+THREADED = """(module (import "env" "memory" (memory 2 1024 shared)) (import "env" "emscripten_resize_heap" (func (param i32) (result i32)))
+  (table (export "__indirect_function_table") 1 funcref)
+  (global (export "__stack_pointer") (mut i32) (i32.const 2048)) (global (export "__heap_base") i32 (i32.const 4096))
+  (func $sbrk (export "take") (param $size i32) (result i32) (local $at i32) (local $to i32)
+    (local.set $at (i32.add (i32.const 4096) (i32.atomic.rmw.add (i32.const 2048) (local.get $size))))
+    (local.set $to (i32.add (local.get $at) (local.get $size)))
+    (loop $again
+      (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then
+        (drop (memory.grow (i32.const 1)))
+        (br $again))))
+    (local.get $at))
+  (func (export "malloc") (param i32) (result i32)
+    (drop (i32.atomic.rmw.add (i32.const 2052) (i32.const 1)))
+    (call $sbrk (i32.and (i32.add (local.get 0) (i32.const 15)) (i32.const -16))))
+  (func (export "free") (param i32) (drop (i32.atomic.rmw.sub (i32.const 2052) (i32.const 1))))
+  (func (export "count") (result i32) (i32.atomic.load (i32.const 2052))))"""
+
+THREAD_LOCAL = """(module (@dylink.0 (mem-info (memory {size} 4) (table 0 0)))
+  (import "env" "memory" (memory 1 1024 shared)) (import "env" "__memory_base" (global $base i32))
+  (global $tls (export "__tls_base") (mut i32) (i32.const 0))
+  (global (export "__tls_size") i32 (i32.const 64)) (global (export "__tls_align") i32 (i32.const 16))
+  (func (export "__wasm_init_tls") (param i32) (global.set $tls (local.get 0)))
+  (func $begin (if (i32.eqz (global.get $tls)) (then (global.set $tls (global.get $base))))) (start $begin)
+  (func (export "data") (result i32) (global.get $base))
+  (func (export "block") (result i32) (global.get $tls)))"""
+
+
+def test_threads_have_room_of_the_programs_malloc(tmp_path: Path) -> None:
+    count = 4
+    for number in range(count):
+        write(tmp_path / f"lib{number}.so", THREAD_LOCAL.format(size=30_000 + number))
+    data = bytes(wasmtime.wat2wasm(THREADED))
+    with pylinker.Program(data, threads=True, imports=IMPORTS, library_path=[tmp_path], stack_size=PAGE) as program:
+        first = program.dlopen("lib0.so")
+        all_open, done = threading.Barrier(count), threading.Barrier(count)
+
+        def work(number: int) -> list[tuple[int, int]]:
+            ranges = [(program.main.take(5000), 5000)]
+            library = program.dlopen(f"lib{number}.so")
+            ranges.append((program.main.take(5000), 5000))
+            all_open.wait(60)
+            if number:
+                ranges.append((library.data(), 30_000))
+            ranges.append((first.block(), 64))
+            done.wait(60)
+            library.close()
+            return ranges
+
+        threads = [program.spawn(functools.partial(work, number)) for number in range(count)]
+        ranges = [each for thread in threads for each in thread.join()] + [(first.data(), 30_000)]
+        fill(program, ranges)
+        first.close()
+        assert program.main.count() == 0
