@@ -253,7 +253,19 @@ RECIPES: dict[str, tuple[Module, ...]] = {
         side("libcompare.so", "compare.c"),
         main("libformat.so", "libkeep.so", "libc.so", kind="pie_main_on_libc_so", exports=()),
     ),
-    "layout": (side("liblayout.so", "layout.c"), main("liblayout.so", source="main.c")),
+    "layout": (
+        side("liblayout.so", "layout.c"),
+        main("liblayout.so", source="main.c"),
+        main(output="plain.wasm", source="plain.c", kind="non_pie_main", exports=("main_where",)),
+        main(
+            output="shown.wasm",
+            source="plain.c",
+            kind="non_pie_main",
+            exports=("main_where", "__heap_base", "__heap_end", "__stack_low", "__stack_high", "__data_end", "__global_base"),
+        ),
+        main(output="lends.wasm", source="plain.c", kind="non_pie_main", exports=("main_where", "malloc", "free")),
+        main(output="datafirst.wasm", source="plain.c", kind="non_pie_main", exports=("main_where",), ldflags=("--no-stack-first",)),
+    ),
     # what no C compiler emits
     "features": tuple(
         Module(f"lib{name}.so", "wat", (f"{name}.wat",)) for name in ("provider", "user", "thrower", "catcher", "starts", "reactor")

@@ -161,8 +161,9 @@ def _sorted(regions: list[Region]) -> tuple[Region, ...]:
 def _memory_map(state: LinkerState, groups: list[InstanceGroup], tids: dict[int, int], size: int) -> list[Region]:
     regions = [Region(module.memory_base, module.memory_size, module.name, "data") for module in state.modules]
     layout = state.linker_symbols
-    if layout:
+    if "__stack_low" in layout and "__stack_high" in layout:
         regions.append(Region(layout["__stack_low"], layout["__stack_high"] - layout["__stack_low"], "main thread", "stack"))
+    if "__heap_base" in layout:
         regions.append(Region(layout["__heap_base"], size - layout["__heap_base"], "program", "heap"))
     regions += [Region(*each.stack, f"thread {tids.get(each.state.number, 0)}", "stack") for each in groups]
     regions += [

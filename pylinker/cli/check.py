@@ -24,6 +24,7 @@ TITLES: tuple[tuple[Category, str, str], ...] = (
     ("unserved", "unserved: functions of wasix_32v1 that answer ENOTSUP", "yellow"),
     ("weak", "weak: null if nobody has it", ""),
     ("duplicate", "duplicate: the first is taken", ""),
+    ("heap", "heap: several modules ask for it, the first has it", ""),
 )
 
 
@@ -86,7 +87,7 @@ def show(seen: Survey) -> None:
                 cells = (f"  {each.symbol}", each.kind, ", ".join(each.wanted_by) or "-", ", ".join(each.defined_by) or "-", each.detail)
                 listing.add_row(*(printable(cell) for cell in cells))
             out.print(listing)
-    counts = ", ".join(f"{len(seen.of(category))} {category}" for category, _, _ in TITLES)
+    counts = ", ".join(f"{len(seen.of(category))} {category}" for category, _, _ in TITLES if category != "heap")
     name = Path(seen.modules[0].path).name
     out.print(f"{printable(name)}: {len(seen.modules)} modules, {len(seen.bindings)} imports bound, {len(seen.missing)} missing, {counts}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pylinker.cli.output import console, describe, print_json, printable, table, traceback_option
+from pylinker.linker import why_no_library
 from pylinker.wasm import DylinkInfo, ExternType, Kind, ModuleInfo, SymbolFlags, parse_module
 
 __all__ = ["inspect"]
@@ -53,13 +54,13 @@ def row(name: str, kind: Kind, extern: ExternType, flags: int) -> dict[str, str 
 
 def kind_of(module: ModuleInfo) -> str:
     """Return in words what part a module can play."""
-    imports_memory = any(each.kind is Kind.MEMORY for each in module.imports)
-    if module.dylink is not None:
-        if "_start" not in module.exports:
-            return "shared library"
-        return f"position-independent program, {'imports' if imports_memory else 'defines'} its memory"
-    if "_start" in module.exports:
-        linkable = {"memory", "__indirect_function_table", "__stack_pointer"} <= module.exports.keys()
+    if why_no_library(module) is None:
+        return "shared library"
+    if module.dylink is not None and (module.is_position_independent or module.data_range is None):
+        return f"position-independent program, {'imports' if module.imported_memories else 'defines'} its memory"
+    if module.dylink is not None or "_start" in module.exports:
+        shared = {each.name for each in module.imports if each.kind in (Kind.MEMORY, Kind.TABLE)}
+        linkable = {"memory", "__indirect_function_table", "__stack_pointer"} <= module.exports.keys() | shared
         return "program that can load libraries" if linkable else "static program"
     return "module without dynamic linking information"
 

@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from pylinker.cli.output import console, one_line, print_json, printable, traceback_option
 from pylinker.errors import LibraryNotFoundError, LinkError
-from pylinker.linker import Limits, Locator, bytes_of, read_file
+from pylinker.linker import Limits, Locator, bytes_of, read_file, why_no_library
 from pylinker.wasm import DylinkInfo, parse_module
 
 __all__ = ["ldd"]
@@ -74,8 +74,9 @@ def resolve(name: str, path: str, main: DylinkInfo, library_path: tuple[str, ...
                 continue
             try:
                 found = locator.find(name, origin=os.path.dirname(path), runtime_path=info.runtime_path, requester=requester)
-                dylink = parse_module(bytes_of(name, found.path, found.file, Limits().library_size), name=name).dylink
-                problem = None if dylink else "not a shared library"
+                read = parse_module(bytes_of(name, found.path, found.file, Limits().library_size), name=name)
+                dylink = read.dylink
+                problem = why_no_library(read) if dylink else "not a shared library"
                 libraries[name] = Library(name, requester, found.path, dylink.needed if dylink else (), problem)
                 if dylink:
                     pending.append((name, found.path, dylink))

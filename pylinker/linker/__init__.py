@@ -16,7 +16,7 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.linker import Linker
 from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
-from pylinker.linker.plan import ModuleBytes, bytes_of, read_file
+from pylinker.linker.plan import ModuleBytes, bytes_of, read_file, why_no_library
 from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
@@ -59,4 +59,5 @@ __all__ = [
     "start",
     "survey",
     "wants_threads",
+    "why_no_library",
 ]

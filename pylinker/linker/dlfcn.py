@@ -125,7 +125,7 @@ class GuestCalls(HostFunctions):
             raw[0].i32 = 0
             return
         if not group.dl_error_address:
-            with linker.context.exclusive():
+            with linker.room.fetched(lambda: [(DL_ERROR_CAPACITY, 1)], module="dlerror"), linker.context.exclusive():
                 group.dl_error_address = linker.state.memory.allocate(DL_ERROR_CAPACITY, 1, module="dlerror")
         # The first line only: the rest lists paths of the host, which are none of the guest's business.
         encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: DL_ERROR_CAPACITY - 1]

@@ -250,7 +250,7 @@ class _Everything:
             closures=[each.closure for each in state.closures.values()],
         )
         self.with_thread_locals = [module for module in state.order if module.thread_local is not None or module.makes_thread_locals]
-        makes_table = independent or main is None or not main.info.tables
+        makes_table = main is None or not (main.brings_table if independent else main.info.tables)
         self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else 0
         self.engine = address_of(engine())
         self.makes_stack_pointer = independent

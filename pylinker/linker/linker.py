@@ -12,7 +12,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from pylinker import _native
@@ -50,6 +50,7 @@ from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import LoadPlan, ModuleBytes, Request
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
+from pylinker.linker.room import GuestRoom
 from pylinker.linker.signals import Signals
 from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
@@ -77,6 +78,7 @@ __all__ = ["Linker"]
 logger = logging.getLogger("pylinker.linker")
 
 _PAGE = 1 << 16
+_NO_ROOM: AbstractContextManager[None] = nullcontext()
 _COMMAND = FuncType((), ())
 _THREAD_START = FuncType(("i32", "i32"), ())
 
@@ -151,10 +153,13 @@ class Linker:
         self._initialized = itertools.count(1)
         self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
+        self.room = GuestRoom(self.context)
         self._exit_hook = _native.register_host(guest_calls.finalize)
         self._destructors = Destructors(self.context, self.closures, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = main_group.zero_memory
+        native = main_group.native
+        self.state.memory.size = lambda: native.memory_size
 
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
@@ -254,13 +259,18 @@ class Linker:
         """Return an empty plan for a load."""
         return self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
 
-    def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
-        """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
+    def commit_start(self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None) -> None:
+        """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded.
+
+        ``begin`` is called when all is relocated, before the first constructor.
+        """
         for module in plan.scope:
             module.permanent = True
         with self.context.loading() as group, _Journal(self._opened, group) as opened:
             with self.context.exclusive() as change:
                 promoted = self._instantiate(change, group, plan, operation, global_=True, bind_now=self.bind_now)
+            if begin is not None:
+                begin()
             self._construct(group, plan, promoted, opened)
 
     def load_later(self, plan: LoadPlan) -> None:
@@ -268,7 +278,7 @@ class Linker:
         for module in plan.scope:
             module.permanent = True
         with self.context.loading() as group, _Journal(self._opened, group) as opened:
-            with self.context.exclusive() as change:
+            with self._room_for(plan), self.context.exclusive() as change:
                 promoted = self._load(change, group, plan, RTLD_GLOBAL)
             self._construct(group, plan, promoted, opened)
 
@@ -318,7 +328,7 @@ class Linker:
             plan = self.new_plan()
             root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
             plan.compile(bind_now=self.bind_now or bool(mode & RTLD_NOW))
-            with self.context.exclusive(group) as change:
+            with self._room_for(plan), self.context.exclusive(group) as change:
                 promoted = self._load(change, group, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:
                     self.state.add_to_global_scope(reachable(root))
@@ -328,6 +338,35 @@ class Linker:
             if plan.new:
                 self._construct(group, plan, promoted, opened)
         return root
+
+    def _room_for(self, plan: LoadPlan) -> AbstractContextManager[None]:
+        """Have room for what a plan loads, where the guest's malloc gives it; needs the load lock."""
+        return self._fetching(plan) if self.state.memory.from_guest and plan.new else _NO_ROOM
+
+    @contextmanager
+    def _fetching(self, plan: LoadPlan) -> Iterator[None]:
+        def wanted() -> list[tuple[int, int]]:
+            blocks = [block for module in plan.new if (block := module.thread_local) is not None]
+            return [*plan.wanted_memory(), *(blocks * (len(self.state.groups) - 1))]
+
+        try:
+            with self.room.fetched(wanted, module=plan.new[-1].name):
+                yield
+        except BaseException:
+            with _logged("giving back the room of a failed load"):
+                self.room.trim()
+            raise
+
+    def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
+        """Have room for a thread that begins, where the guest's malloc gives it."""
+        if not self.state.memory.from_guest:
+            return _NO_ROOM
+
+        def wanted() -> list[tuple[int, int]]:
+            blocks = [block for module in self.state.order if (block := module.thread_local) is not None]
+            return [*([(self.stack_size, 16)] if wants_stack else []), *blocks]
+
+        return self.room.fetched(wanted, module="thread")
 
     def _loaded(self, request: Request) -> LoadedModule:
         plan = self.new_plan()
@@ -508,7 +547,8 @@ class Linker:
                     )
                 minimum = memory.limits.minimum * _PAGE
                 if minimum > size and minimum > (size := group.memory_size):
-                    self.state.memory.reserve(minimum - size, module=module.name)
+                    allocator = self.state.memory
+                    (allocator.grow_for if allocator.from_guest else allocator.reserve)(minimum - size, module=module.name)
 
     # Handles
 
@@ -574,7 +614,7 @@ class Linker:
         if on_stack:
             group.stack_top = base
         else:
-            with self.context.exclusive():
+            with self.room.fetched(lambda: [(total, 16)], module="arguments"), self.context.exclusive():
                 base = self.state.memory.allocate(total, 16, module="arguments")
         try:
             addresses = []
@@ -614,7 +654,7 @@ class Linker:
                         opened.remove(module)
                         break
                 dead = set() if module.handles else self._condemn()
-            if dead and self._bury(dead):
+            if dead and (self._bury(dead) or self.room.is_used):
                 self.collect()
 
     def collect(self) -> None:
@@ -623,12 +663,14 @@ class Linker:
             while True:
                 with self.context.exclusive():
                     dead = self._condemn()
-                if not dead or not self._bury(dead):
+                again = bool(dead) and self._bury(dead)
+                if not self.room.trim() and not again:
                     break
 
     def _condemn(self) -> set[LoadedModule]:
         """Return what is dead now, hidden from all that is looked up. Under the write lock. What is dying still needs all it leads to."""
-        roots = [module for module in self.state.modules if module.handles or module.permanent or module.closing]
+        kept = self.room.keeps
+        roots = [module for module in self.state.modules if module.handles or module.permanent or module.closing or kept(module)]
         alive = set(reachable(*roots, bound=True))
         dead = {module for module in self.state.modules if module not in alive}
         # A destructor that opens one of them again must get a fresh copy.

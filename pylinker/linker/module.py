@@ -160,7 +160,8 @@ class LoadedModule:
     ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that use
     them, too, and from which number on), ``host_handles`` (of host functions, by name), ``calls_wasi`` (whether it imports functions of the
     WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
-    definitions it uses), ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
+    definitions it uses), ``heap`` (what it finds as ``__heap_base`` and ``__heap_end``, or None),
+    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
     0: not yet), ``closing`` (its destructors run).
     """
 
@@ -178,6 +179,7 @@ class LoadedModule:
         "gone",
         "handles",
         "has_slots",
+        "heap",
         "home",
         "host_handles",
         "info",
@@ -227,6 +229,7 @@ class LoadedModule:
         self.code = code
         self.number = number
         self.is_main = is_main
+        self.heap: tuple[int, int] | None = None
         self.memory_base = 0
         self.memory_size = self.info.dylink.memory_size if self.info.dylink else 0
         self.memory_reserved = False
@@ -287,8 +290,21 @@ class LoadedModule:
 
     @property
     def is_position_independent(self) -> bool:
-        """Whether the module lies where the linker puts it (a dylink.0 module) and not at addresses of its own choice."""
-        return self.info.is_dynamic
+        """Whether the module lies where the linker puts it and not at addresses of its own choice."""
+        return self.info.is_position_independent
+
+    @property
+    def brings_table(self) -> bool:
+        """Whether the module defines the program's function table itself."""
+        export = self.info.private.get("__indirect_function_table")
+        return export is not None and export.kind is Kind.TABLE and export.index == 0 and not self.info.imported_tables
+
+    @property
+    def fixed_slots(self) -> int:
+        """Slots at the beginning of the table that the module uses by its own choice."""
+        tables = (*self.info.imported_tables, *self.info.tables)
+        chooses = tables and (self.brings_table or not self.is_position_independent)
+        return max(self.info.fixed_slots, tables[0].limits.minimum if chooses else 0)
 
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""

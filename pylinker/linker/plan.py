@@ -24,13 +24,16 @@ from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState, SlotAllocator
 from pylinker.runtime.code import Uncompiled
+from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
     from pylinker.linker.locator import Located, Locator, StrPath
     from pylinker.linker.record import HostCalls
     from pylinker.runtime.code import Code, CodeCache
+    from pylinker.wasm import ModuleInfo
 
-__all__ = ["LoadPlan", "ModuleBytes", "Request", "bytes_of", "check_alignment", "read_file"]
+
+__all__ = ["LoadPlan", "ModuleBytes", "Request", "bytes_of", "check_alignment", "read_file", "why_no_library"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -202,11 +205,10 @@ class LoadPlan:
 
     def _new_module(self, name: str, path: str | None, data: bytes, *, key: str) -> LoadedModule:
         found = self._cache.find(data, name=name, rewrite=self.state.rewrite_waits)
+        reason = why_no_library(found.info)
+        if reason is not None:
+            raise NotDynamicError(f"{name} {reason}\n  {path or 'bytes'}", module=name)
         module = LoadedModule(name, path, found.info, None, self.state.next_number(), key=key)
-        if not module.info.is_dynamic:
-            raise NotDynamicError(
-                f"{name} is not a dynamic library: it has no dylink.0 section (link it with -shared)\n  {path or 'bytes'}", module=name
-            )
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
@@ -269,12 +271,16 @@ class LoadPlan:
 
     def make_room(self, memory_size: int) -> None:
         """Grow the memory, of ``memory_size`` bytes now, for all new modules at once; LimitError before it has grown."""
+        self.state.memory.make_room(self.wanted_memory(), memory_size=memory_size, module=self.scope[0].name)
+
+    def wanted_memory(self) -> list[tuple[int, int]]:
+        """Return size and alignment (bytes) of the memory that each new module wants; LimitError for what no module can have."""
         wanted = []
         for module in self.new:
             if module.info.dylink is not None:
                 check_alignment(module)
                 wanted.append((module.info.dylink.memory_size, module.info.dylink.memory_alignment))
-        self.state.memory.make_room(wanted, memory_size=memory_size, module=self.scope[0].name)
+        return wanted
 
     def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
         """Give a module, whose alignments are checked, its memory (unless the caller chose ``memory_base``) and its table slots."""
@@ -292,7 +298,8 @@ class LoadPlan:
                 self.state.memory.release(module.memory_base, dylink.memory_size)
             raise
         module.memory_reserved = memory_base is None
-        self._place_functions(module)
+        if not module.brings_table:  # else they get slots as they are asked for: its table can grow once there is an instance
+            self._place_functions(module)
 
     def _place_functions(self, module: LoadedModule) -> None:
         """Give the exported functions of a module their table slots, so that no pointer to one of them ever needs a rendezvous.
@@ -315,6 +322,7 @@ class LoadPlan:
 
         Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError, UnsupportedError, LimitError.
         """
+        self.state.heap.give([module for module in self.scope if module not in self.state.known])
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []
@@ -421,6 +429,7 @@ class _Rehearsal(LoadPlan):
         scope = Scope(self.state, self.scope)
         for module in self.new:
             check_alignment(module)
+            module.heap = (0, 0)  # who has the heap is decided with the placement
             Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now).resolve()
             module.ready = True
         if undefined:
@@ -429,6 +438,22 @@ class _Rehearsal(LoadPlan):
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:  # noqa: ARG002
         """Return no slot."""
         return 0
+
+
+def why_no_library(info: ModuleInfo) -> str | None:
+    """Return why a module cannot be opened as a library, as the end of a sentence about it, or None if it can."""
+    start = info.private.get("_start")
+    if start is not None and start.kind is Kind.FUNC:
+        return "is a program and not a dynamic library: it exports _start (run it as the main module)"
+    if info.dylink is None:
+        return "is not a dynamic library: it has no dylink.0 section (link it with -shared)"
+    if info.memories and not info.imported_memories:
+        return "is a program and not a dynamic library: it brings its own memory (link it with -shared)"
+    if not info.is_position_independent:
+        return "is a program and not a dynamic library: it lies at fixed addresses (link it with -shared)"
+    if info.fixed_slots:
+        return "is not a dynamic library: it puts functions into fixed slots of the table (link it with -shared)"
+    return None
 
 
 def check_alignment(module: LoadedModule) -> None:

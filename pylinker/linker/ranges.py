@@ -56,6 +56,16 @@ class RangeAllocator:
         """Take over the range ``[start, stop)``."""
         self._insert(start, stop)
 
+    def withdraw(self, start: int, stop: int) -> bool:
+        """Give up the range ``[start, stop)``; False if not all of it is free."""
+        index = bisect.bisect_right(self._free, (start, stop)) - 1
+        for place in (index, index + 1):
+            if 0 <= place < len(self._free) and self._free[place][0] <= start and stop <= self._free[place][1]:
+                first, end = self._free[place]
+                self._free[place : place + 1] = [each for each in ((first, start), (stop, end)) if each[0] < each[1]]
+                return True
+        return False
+
     def grow(self, start: int, size: int) -> bool:
         """Take over ``[start, start + size)`` and give it out at once; False if there is something free right before it to begin with."""
         if self._free and self._free[-1][1] >= start:

@@ -26,7 +26,7 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.plt import PltEntry
-from pylinker.runtime.outline import DESTRUCTORS
+from pylinker.runtime.outline import DESTRUCTORS, HEAP
 from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
@@ -232,8 +232,9 @@ class Resolver:
     def _data_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
         definition = self._lookup(wanted.name)
-        if definition is None:
-            value = self._state.linker_symbols.get(wanted.name)
+        heap = wanted.name in HEAP and self._state.heap.owner is not self._module
+        if definition is None or (heap and definition.module is self._state.heap.owner):
+            value = self._linker_symbol(wanted.name)
             if value is not None:
                 return Cell(wanted.name, value)
             if self._is_weak(wanted):
@@ -246,6 +247,13 @@ class Resolver:
         if definition.module.is_thread_local(definition.export):
             return ThreadLocalCell(definition.module, value)
         return Cell(wanted.name, value)
+
+    def _linker_symbol(self, name: str) -> int | None:
+        """Return the address of a symbol that the linker defines: where stack, data and heap are."""
+        if name not in HEAP:
+            return self._state.linker_symbols.get(name)
+        heap = self._module.heap
+        return None if heap is None else heap[name == "__heap_end"]
 
     def _function_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")

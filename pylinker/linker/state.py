@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pylinker._native import BLOCK_OWN
 from pylinker.errors import LimitError
+from pylinker.linker.heap import Heap
 from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule, OwnTag
@@ -21,7 +22,9 @@ _PAGE = 1 << 16
 class MemoryAllocator:
     """Places for libraries in guest memory.
 
-    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow); what is given out is zero.
+    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow); what is given out is zero. ``size``
+    returns how large the memory is (bytes), 0 before it exists. With ``from_guest`` the memory does not grow for what is allocated:
+    room is taken over from the guest's malloc before.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,6 +32,10 @@ class MemoryAllocator:
         self._limit = limit
         self.grow: Callable[[int], int | None] = lambda _pages: None
         self.zero: Callable[[int, int], None] = lambda _start, _size: None
+        self.size: Callable[[], int] = lambda: 0
+        self.from_guest = False
+        self._grown: list[tuple[int, int]] = []
+        self._taken_over: set[tuple[int, int]] = set()
 
     @property
     def used(self) -> int:
@@ -44,6 +51,8 @@ class MemoryAllocator:
             return 0
         base = self._ranges.allocate(size, alignment)
         dirty = size
+        if base is None and self.from_guest:
+            raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
         if base is None:
             fresh = self.reserve(size, module=module)  # begins at a page, which suits every alignment
             base = self._ranges.allocate(size, alignment)
@@ -58,7 +67,7 @@ class MemoryAllocator:
 
         LimitError if the limit does not allow that; the memory has not grown then.
         """
-        if self._ranges.has_room(sum([size + alignment - 1 for size, alignment in wanted])):
+        if self.from_guest or self._ranges.has_room(sum([size + alignment - 1 for size, alignment in wanted])):
             return
         ranges = self._ranges.copy()
         missing = sum(align_up(size, _PAGE) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None)
@@ -71,12 +80,45 @@ class MemoryAllocator:
 
     def reserve(self, size: int, *, module: str) -> int:
         """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins. LimitError if it cannot."""
+        start = self.grow_for(size, module=module)
+        self.reuse(start, start + align_up(size, _PAGE))
+        return start
+
+    def grow_for(self, size: int, *, module: str) -> int:
+        """Grow the memory by ``size`` (> 0) bytes, rounded up to pages, that are the caller's; returns where they begin."""
         pages = align_up(size, _PAGE) // _PAGE
         start = self.grow(pages) if pages * _PAGE <= self._limit else None
         if start is None:
             raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
-        self._ranges.extend(start, start + pages * _PAGE)
+        if self._grown and self._grown[-1][1] == start:
+            self._grown[-1] = (self._grown[-1][0], start + pages * _PAGE)
+        else:
+            self._grown.append((start, start + pages * _PAGE))
         return start
+
+    def reuse(self, start: int, stop: int) -> None:
+        """Take back memory that :meth:`grow_for` gave."""
+        self._ranges.extend(start, stop)
+
+    def missing(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return which of the (size, alignment) that are ``wanted`` do not fit, if they are allocated in this order."""
+        ranges = self._ranges.copy()
+        return [(size, alignment) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None]
+
+    def take_over(self, start: int, stop: int) -> bool:
+        """Take over memory of the guest's malloc; False if some of it is the allocator's already."""
+        if any(first < stop and start < end for first, end in (*self._grown, *self._taken_over)):
+            return False
+        self._taken_over.add((start, stop))
+        self._ranges.extend(start, stop)
+        return True
+
+    def hand_back(self, start: int, stop: int) -> bool:
+        """Give up what :meth:`take_over` took; False if some of it is given out."""
+        if not self._ranges.withdraw(start, stop):
+            return False
+        self._taken_over.remove((start, stop))
+        return True
 
     def release(self, start: int, size: int) -> None:
         """Take back what :meth:`allocate` gave out."""
@@ -132,7 +174,8 @@ class LinkerState:
     """Modules, scopes, names, memory and table of one program.
 
     Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
-    ``table`` (allocators), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers), ``blocks``
+    ``table`` (allocators), ``heap`` (who has it), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers),
+    ``blocks``
     (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
     program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
@@ -146,6 +189,7 @@ class LinkerState:
         self._global_scope: list[LoadedModule] = []
         self._candidates: tuple[set[LoadedModule], bytes] | None = None
         self.memory = MemoryAllocator(limits.memory)
+        self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
         self.known: set[LoadedModule] = set()
         self.order: list[LoadedModule] = []
@@ -277,6 +321,7 @@ class LinkerState:
 
     def release(self, module: LoadedModule) -> None:
         """Take back a module's memory and table slots."""
+        self.heap.release(module)
         if module.memory_reserved:
             self.memory.release(module.memory_base, module.memory_size)
             self.table.release(module.table_base, module.table_size)

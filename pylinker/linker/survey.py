@@ -16,10 +16,12 @@ from typing import Final, Literal, TypeAlias
 from pylinker.errors import LibraryNotFoundError, LinkError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
+from pylinker.linker.heap import asks_for_heap, has_no_end, takes_heap_first
+from pylinker.linker.layout import LAYOUT, program_layout
 from pylinker.linker.limits import Limits
 from pylinker.linker.locator import Home, Locator
-from pylinker.linker.plan import bytes_of, read_file
-from pylinker.runtime.outline import DESTRUCTORS, outline_of
+from pylinker.linker.plan import bytes_of, read_file, why_no_library
+from pylinker.runtime.outline import DESTRUCTORS, HEAP, outline_of
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
 __all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
@@ -29,11 +31,10 @@ HOST: Final = "pylinker"
 
 _WASI = "wasi_snapshot_preview1"
 _OWN_GLOBALS = frozenset({"__memory_base", "__stack_pointer", "__table_base"})
-_LAYOUT = frozenset({"__heap_base", "__heap_end", "__stack_high", "__stack_low"})
 _TAGS = frozenset({"__c_longjmp", "__cpp_exception"})
 _SPACES = {"GOT.func": "function pointer", "GOT.mem": "data"}
 
-Category: TypeAlias = Literal["undefined", "mismatched", "weak", "duplicate", "unserved"]
+Category: TypeAlias = Literal["undefined", "mismatched", "weak", "duplicate", "unserved", "heap"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Finding:
 
     ``category``: ``undefined`` (nobody has it), ``mismatched`` (who has it has another type; ``detail`` has both), ``weak`` (a weak import;
     undefined ones are null), ``duplicate`` (several have it, the first is taken), ``unserved`` (a function of WASIX that answers
-    ENOTSUP). ``wanted_by`` and ``defined_by`` are names of modules.
+    ENOTSUP), ``heap`` (several modules have a heap: ``defined_by`` has the range, the others get an empty one).
+    ``wanted_by`` and ``defined_by`` are names of modules.
     """
 
     category: Category
@@ -126,7 +128,7 @@ def survey(
     judge = _Judge(tuple(found.modules.values()), frozenset(given))
     for module in judge.modules:
         judge.look_at(module)
-    return Survey(judge.modules, tuple(found.missing), tuple(judge.bindings), (*judge.findings(), *judge.duplicates()))
+    return Survey(judge.modules, tuple(found.missing), tuple(judge.bindings), (*judge.findings(), *judge.duplicates(), *judge.heaps()))
 
 
 def _needed(info: ModuleInfo) -> tuple[str, ...]:
@@ -169,8 +171,9 @@ class _Reach:
         except LinkError as error:
             self.missing.append(Missing(name, requester.name if requester else None, str(error)))
         else:
-            if info.dylink is None:
-                self.missing.append(Missing(name, requester.name if requester else None, f"{path} is not a shared library"))
+            reason = why_no_library(info)
+            if reason is not None:
+                self.missing.append(Missing(name, requester.name if requester else None, f"{path} {reason}"))
             elif len(self.modules) >= self._limits.modules:
                 self.missing.append(Missing(name, requester.name if requester else None, f"more than {self._limits.modules} modules"))
             else:
@@ -209,7 +212,8 @@ class _Judge:
                 self._definers.setdefault(name, []).append(module)
         self._wishes: dict[tuple[Category, str, str, str], _Wish] = {}
         main = modules[0].info
-        self._lays_out = main.is_dynamic
+        self._layout = LAYOUT if main.is_position_independent else frozenset(program_layout(main))
+        self._main_has_heap = not main.is_position_independent and "__heap_end" in self._layout
         self._shared = next((each.limits.shared for module in modules for each in _memories(module.info)), None)
 
     def findings(self) -> list[Finding]:
@@ -231,6 +235,16 @@ class _Judge:
                 kind = outline_of(definers[0].info).symbols[name].kind
                 label = "data" if kind is Kind.GLOBAL else kind.label
                 yield Finding("duplicate", name, label, tuple(wanted.get(name, ())), tuple(each.name for each in definers))
+
+    def heaps(self) -> Iterable[Finding]:
+        """Iterate over the one finding that there is if several modules have a heap."""
+        asking = [module for module in self.modules if asks_for_heap(outline_of(module.info).heap)]
+        asking.sort(key=lambda each: takes_heap_first(outline_of(each.info).heap))
+        if self._main_has_heap:
+            asking = [self.modules[0], *(module for module in asking if not module.is_main)]
+        if len(asking) > 1:
+            names = tuple(module.name for module in asking)
+            yield Finding("heap", "__heap_base", "data", names[1:], names[:1], "an empty range, so that each malloc grows its own memory")
 
     def look_at(self, module: Surveyed) -> None:
         """Judge all imports of a module."""
@@ -280,7 +294,7 @@ class _Judge:
                 self._mismatch(module, wanted, provider.name, type_, export.kind)
                 return
             self.bindings.append(Binding(module.name, provider.name, wanted.name, kind))
-        elif not self._has_host(wanted):
+        elif not self._has_host(module, wanted):
             if not weak or wanted.kind not in (Kind.FUNC, Kind.GLOBAL):
                 self._note("undefined", wanted.name, kind, module)
         else:
@@ -288,15 +302,21 @@ class _Judge:
         if weak:
             self._note("weak", wanted.name, kind, module, tuple(each.name for each in definers[:1]))
 
-    def _has_host(self, wanted: Import) -> bool:
+    def _has_host(self, module: Surveyed, wanted: Import) -> bool:
         """Whether pylinker or its user has what no module defines."""
         if wanted.module == "GOT.mem":
-            return self._lays_out and wanted.name in _LAYOUT
+            return self._lays_out(module, wanted.name)
         if wanted.module == "env" and wanted.kind is Kind.TAG:
             return wanted.name in _TAGS
         if wanted.module == "env" and wanted.kind is Kind.FUNC and PROVIDED.get(wanted.name) == wanted.type:
             return True
         return wanted.name in self._given and (wanted.kind is Kind.FUNC or wanted.module == "GOT.func")
+
+    def _lays_out(self, module: Surveyed, name: str) -> bool:
+        """Whether the linker says where a part of the program's memory is."""
+        if name in HEAP and self._main_has_heap and not has_no_end(outline_of(module.info).heap):
+            return True  # an empty range
+        return name in self._layout
 
     def _is_structure(self, module: Surveyed, wanted: Import) -> bool:
         """Whether an import is no symbol, but a part of how modules lie together; a memory of another sort is noted here."""

@@ -153,7 +153,9 @@ class Symbols:
         return itertools.islice(rest, 1, None)
 
     def symbol_at(self, *, address: int | None = None, slot: int | None = None) -> SymbolInfo | None:
-        """Tell which module and symbol an address or a table slot belongs to, or None."""
+        """Tell which module and symbol an address or a table slot belongs to, or None. The address may be spelled as a negative i32."""
+        if address is not None and -(1 << 31) <= address < 0:
+            address += 1 << 32
         with self._context.reading():
             modules: Sequence[LoadedModule] = self._context.state.modules
             for module in modules:

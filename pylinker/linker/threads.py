@@ -304,11 +304,12 @@ class ThreadTable:
             self._alive[tid] = thread
         group = None
         try:
-            prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
-            try:
-                group = self.linker.create_instance_group(prepared)
-            finally:
-                prepared.abandon()  # unless it was taken, and then released
+            with self.linker.room_for_thread(wants_stack=wants_stack):
+                prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
+                try:
+                    group = self.linker.create_instance_group(prepared)
+                finally:
+                    prepared.abandon()  # unless it was taken, and then released
             thread.begin(group)
         except BaseException:
             thread.withdraw(group)

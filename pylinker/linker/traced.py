@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pylinker.linker.group import InstanceGroup
@@ -104,7 +104,7 @@ class TracedLinker(Linker):
         with self._tracer.span("link", modules=[each.name for each in plan.new]):
             return super()._load(change, group, plan, mode)
 
-    def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
+    def commit_start(self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None) -> None:
         """Carry out the load at the start."""
         with self._tracer.span("link", modules=[each.name for each in plan.new]):
-            super().commit_start(plan, operation)
+            super().commit_start(plan, operation, begin)

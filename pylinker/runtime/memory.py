@@ -19,9 +19,16 @@ _MOST = 1 << 32
 """Bytes that a memory may have."""
 
 
+def _unsigned(address: int) -> int:
+    """Return the address that a negative i32 stands for; what is no i32 stays, and is not inside any memory."""
+    return address + _MOST if address >= -(_MOST >> 1) else address
+
+
 class Memory:
     """Bounds-checked access to guest memory; addresses and sizes are in bytes.
 
+    Addresses are unsigned, 0 to 2**32 - 1. One at or above 2**31 is also taken as the negative number that a function of the guest
+    gives for it, which is an i32 like any other: ``memory.read(library.malloc(8), 8)`` works wherever the block lies.
     Every call sees the memory as large as it is at that moment. Not synchronized with a guest that runs at the same time.
     """
 
@@ -52,11 +59,15 @@ class Memory:
 
     def check(self, address: int, size: int) -> None:
         """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
+        if address < 0:
+            address = _unsigned(address)
         if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.inside(address, size):
             self._refuse(address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
+        if address < 0:
+            address = _unsigned(address)
         data = self._instances.read(address, size) if 0 <= address <= _MOST and 0 <= size <= _MOST else None
         if data is None:
             self._refuse(address, size)
@@ -64,6 +75,8 @@ class Memory:
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` into the guest. Raises MemoryAccessError, before writing anything, if it does not fit."""
+        if address < 0:
+            address = _unsigned(address)
         source = data if data.__class__ is bytes else memoryview(data).cast("B")
         if not 0 <= address <= _MOST or not self._instances.write(address, source, len(source)):
             self._refuse(address, len(source))
@@ -73,6 +86,8 @@ class Memory:
 
         Raises MemoryAccessError if there is none within ``limit`` bytes (if given) or the memory.
         """
+        if address < 0:
+            address = _unsigned(address)
         view = self.view()
         self._check(len(view), address, 0)
         stop = len(view) if limit is None else min(len(view), address + limit)
@@ -87,6 +102,8 @@ class Memory:
 
     def zero(self, address: int, size: int) -> None:
         """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
+        if address < 0:
+            address = _unsigned(address)
         if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.zero(address, size):
             self._refuse(address, size)
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
@@ -30,13 +30,16 @@ from pylinker.wasm import (
 if TYPE_CHECKING:
     from pylinker.wasm import Import, ModuleInfo
 
-__all__ = ["DESTRUCTORS", "WASIX", "Outline", "adopt", "outline_of", "pack"]
+__all__ = ["DESTRUCTORS", "HEAP", "WASIX", "HeapUse", "Outline", "adopt", "outline_of", "pack"]
 
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
 
 DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
 """Functions with which a library registers a destructor: that is the linker's to run, whoever defines them."""
+
+HEAP = frozenset({"__heap_base", "__heap_end"})
+"""Data symbols that differ from module to module: one has the heap, all others an empty range."""
 
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
@@ -49,6 +52,29 @@ _CELLS = {"GOT.mem": Wanted.DATA, "GOT.func": Wanted.POINTER}
 _KINDS = tuple(Kind)
 _PARTS = 10
 _KEY = os.urandom(16)
+
+
+class HeapUse:
+    """Bits for what a module has to do with the heap: what it imports of it, and what it defines. Not an enum, whose ``&`` is slow."""
+
+    BASE: Final = 1  # imports GOT.mem.__heap_base
+    END: Final = 2  # imports GOT.mem.__heap_end
+    TAKES_ALL: Final = 4  # has Emscripten's sbrk, whose heap goes on to memory.size
+    MALLOC: Final = 8
+    FREE: Final = 16
+    SBRK: Final = 32
+    SBRK_POINTER: Final = 64  # Emscripten's, which says where the next sbrk begins
+
+
+_EMSCRIPTEN_GROWS = frozenset({"emscripten_notify_memory_growth", "emscripten_resize_heap"})
+_TAKES = FuncType(("i32",), ("i32",))
+_HEAP_FUNCTIONS = {
+    "emscripten_get_sbrk_ptr": (FuncType((), ("i32",)), HeapUse.SBRK_POINTER | HeapUse.TAKES_ALL),
+    "emscripten_resize_heap": (_TAKES, HeapUse.TAKES_ALL),
+    "free": (FuncType(("i32",), ()), HeapUse.FREE),
+    "malloc": (_TAKES, HeapUse.MALLOC),
+    "sbrk": (_TAKES, HeapUse.SBRK),
+}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -68,7 +94,7 @@ class Outline:
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
     ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
     again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library), ``entries`` (functions of the module's life that were
-    checked, by name: their numbers).
+    checked, by name: their numbers), ``heap`` (what it has to do with the heap).
     Those that few ask for are made when they are.
     """
 
@@ -80,6 +106,7 @@ class Outline:
         self.wasix: bool = head["wasix"]
         self.has_thread_locals: bool = head["has_thread_locals"]
         self.reusable: bool = head["reusable"]
+        self.heap: int = head["heap"]
         self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])
         self._private: dict[str, int] = head["private"]
         self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
@@ -137,6 +164,7 @@ def pack(info: ModuleInfo) -> bytes:
         "wasix": any(each.module == WASIX for each in info.imports),
         "has_thread_locals": has_thread_locals(info),
         "reusable": is_reusable(info),
+        "heap": _heap_use(info),
         "thread_local": _thread_local(info),
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},
         "types": list(types),
@@ -204,7 +232,7 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
         wanted = Wanted.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
-            wanted = _CELLS.get(space, Wanted.OTHER) if type_ == _CELL else Wanted.OTHER
+            wanted = _CELLS.get(space, Wanted.OTHER) if type_ == _CELL and name not in HEAP else Wanted.OTHER
             wanted = _GLOBALS.get((space, name, type_), wanted)
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
             wanted = Wanted.MEMORY
@@ -212,6 +240,22 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
             wanted = Wanted.TABLE
         records.append(pack(wanted, index, 0))
     return b"".join(records)
+
+
+def _heap_use(info: ModuleInfo) -> int:
+    """Return what the module has to do with the heap: bits of HeapUse."""
+    use = 0
+    for space, name, kind, _ in info.imports:
+        if space == "GOT.mem" and name in HEAP:
+            use |= HeapUse.BASE if name == "__heap_base" else HeapUse.END
+        elif space == "env" and kind is Kind.FUNC and name in _EMSCRIPTEN_GROWS:
+            use |= HeapUse.TAKES_ALL
+    imported = info.imported_count(Kind.FUNC)
+    for name, (type_, flag) in _HEAP_FUNCTIONS.items():
+        export = info.exports.get(name)
+        if export is not None and export.kind is Kind.FUNC and export.index >= imported and info.export_type(export) == type_:
+            use |= flag
+    return use
 
 
 def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:

@@ -1,7 +1,8 @@
 """The ``dylink.0`` section: what a dynamic library says about itself to a linker.
 
 The format is described in https://github.com/WebAssembly/tool-conventions/blob/main/DynamicLinking.md ("The dylink.0
-Section"); the symbol flags are those of ``WASM_SYMBOL_TABLE`` in Linking.md beside it.
+Section"); the symbol flags are those of ``WASM_SYMBOL_TABLE`` in Linking.md beside it. Before 2021 the section was called
+``dylink`` and had no subsections.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pylinker.wasm.reader import Reader, quoted
 
-__all__ = ["DylinkInfo", "SymbolFlags", "parse_dylink"]
+__all__ = ["DylinkInfo", "SymbolFlags", "parse_dylink", "parse_legacy_dylink"]
 
 _MEM_INFO = 1
 _NEEDED = 2
@@ -71,7 +72,8 @@ def parse_dylink(reader: Reader) -> DylinkInfo:
     """Read the contents of a ``dylink.0`` section (what follows its name).
 
     A subsection of an unknown type is skipped, as the format grows that way. A subsection may come again, and a name may be
-    listed twice (the flags are then added): the conventions do not forbid either.
+    listed twice (the flags are then added): the conventions do not forbid either. The entries of import-info and export-info
+    are read to the end of the subsection: auditwheel-emscripten adds entries and leaves the count as it was.
     Raises ParseError when a subsection is malformed or an alignment is more than 2**31.
     """
     memory = table = (0, 1)
@@ -88,11 +90,15 @@ def parse_dylink(reader: Reader) -> DylinkInfo:
         elif kind == _NEEDED:
             needed += _names(body, "needed library")
         elif kind == _EXPORT_INFO:
-            for _ in range(body.count(2)):
+            least = body.count(2)
+            while body.remaining >= 2 or least > 0:
+                least -= 1
                 name = body.name()
                 export_flags[name] = export_flags.get(name, 0) | body.u32()
         elif kind == _IMPORT_INFO:
-            for _ in range(body.count(3)):
+            least = body.count(3)
+            while body.remaining >= 3 or least > 0:
+                least -= 1
                 key = body.name(), body.name()
                 import_flags[key] = import_flags.get(key, 0) | body.u32()
         elif kind == _RUNTIME_PATH:
@@ -101,6 +107,18 @@ def parse_dylink(reader: Reader) -> DylinkInfo:
             continue
         body.finish()
     return DylinkInfo(*memory, *table, tuple(needed), tuple(runtime_path), export_flags, import_flags)
+
+
+def parse_legacy_dylink(reader: Reader) -> DylinkInfo:
+    """Read the contents of a ``dylink`` section (what follows its name): sizes and alignments, then the needed libraries.
+
+    Raises ParseError when it is malformed or an alignment is more than 2**31.
+    """
+    memory = _size_and_alignment(reader, "memory")
+    table = _size_and_alignment(reader, "table")
+    needed = tuple(_names(reader, "needed library")) if reader.remaining else ()
+    reader.finish()
+    return DylinkInfo(*memory, *table, needed)
 
 
 def _size_and_alignment(reader: Reader, what: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pylinker.errors import ParseError
 from pylinker.wasm.constexpr import ConstExpr, read_const_expr
-from pylinker.wasm.dylink import DylinkInfo, parse_dylink
+from pylinker.wasm.dylink import DylinkInfo, parse_dylink, parse_legacy_dylink
 from pylinker.wasm.reader import Reader, Section, quoted, sections
 from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
 from pylinker.wasm.typesection import (
@@ -27,7 +27,8 @@ __all__ = ["ConstExpr", "ModuleInfo", "parse_module"]
 _TABLE_WITH_INITIALIZER = 0x40
 _KINDS = tuple(Kind)
 
-# Bits of the flags of an element segment (https://webassembly.github.io/spec/core/binary/modules.html#element-section).
+# Bits of the flags of an element segment (https://webassembly.github.io/spec/core/binary/modules.html#element-section);
+# those of a data segment are the first two, of which it has one at most.
 _SEGMENT_PASSIVE, _SEGMENT_EXPLICIT, _SEGMENT_EXPRESSIONS = 1, 2, 4
 _SEGMENT_FLAGS = 7  # all of them
 
@@ -36,9 +37,13 @@ class ModuleInfo:
     """The outside of a module: imports, exports, types, and its ``dylink.0`` section. It keeps no reference to the bytes.
 
     Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``, ``exports``
-    (by name), ``dylink`` (None for a module without that section), ``start`` (index of the start function or None) and ``start_body``
+    (by name), ``dylink`` (None for a module without that section), ``has_legacy_dylink`` (it was the older section),
+    ``start`` (index of the start function or None) and ``start_body``
     (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines
-    itself, without imported ones), ``private`` (those exports that belong to the module itself, by name), ``element_slots``.
+    itself, without imported ones), ``private`` (those exports that belong to the module itself, by name), ``element_slots``,
+    ``is_position_independent`` (whether its data lies where a linker puts it; False: it chose its addresses itself), ``data_range``
+    (first address and end of its data, if all of it is at constant addresses of memory 0; else None), ``fixed_slots`` (where the
+    slots end that it fills by its own choice in a table that it imports; 0 if there are none).
 
     ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
     active segment, position of the function in it). The first place counts.
@@ -53,10 +58,14 @@ class ModuleInfo:
         "_memories",
         "_tables",
         "_tags",
+        "data_range",
         "dylink",
         "element_slots",
         "exports",
+        "fixed_slots",
+        "has_legacy_dylink",
         "imports",
+        "is_position_independent",
         "may_drop_segments",
         "memories",
         "module_name",
@@ -77,6 +86,10 @@ class ModuleInfo:
         self.exports = parsed.exports
         self.private = {name: parsed.exports[name] for name in PRIVATE if name in parsed.exports}
         self.dylink = parsed.dylink
+        self.has_legacy_dylink = parsed.has_legacy_dylink
+        self.is_position_independent = parsed.is_position_independent
+        self.data_range = parsed.data_range
+        self.fixed_slots = parsed.fixed_slots
         self.start = parsed.start
         self.start_body = parsed.start_body
         self.may_drop_segments = parsed.may_drop_segments
@@ -97,7 +110,7 @@ class ModuleInfo:
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the module has a ``dylink.0`` section."""
+        """Whether the module has a ``dylink.0`` (or the older ``dylink``) section."""
         return self.dylink is not None
 
     def import_at(self, index: int) -> Import:
@@ -148,6 +161,10 @@ class ModuleInfo:
         return self._global_inits[defined] if defined >= 0 else None
 
 
+def _unknown(_index: int) -> None:
+    """The value of a global in an expression that is to be constant."""
+
+
 _DROPS = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x89", b"\xfc\x8d")
 """How ``data.drop`` and ``elem.drop`` begin, also where their number is written with more bytes than it needs."""
 
@@ -156,7 +173,7 @@ def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
     """Read a module. ``name`` is what messages call it.
 
     The section ``dylink.0`` "should be the very first section in the module", say the conventions; it is refused elsewhere,
-    as other linkers would not see it there.
+    as other linkers would not see it there. So is the older section ``dylink``, unless the module has the newer one.
     Raises ParseError, and nothing else, whatever the bytes are.
     """
     data = bytes(data)
@@ -171,6 +188,11 @@ def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
             if number:
                 raise whole.error("section dylink.0 is not the first section of the module", section.header)
             parser.dylink = parse_dylink(Reader(data[start : section.end], base=start, module=name, section=title))
+        elif title == "dylink" and (parser.dylink is None or parser.has_legacy_dylink):
+            if number:
+                raise whole.error("section dylink is not the first section of the module", section.header)
+            parser.dylink = parse_legacy_dylink(Reader(data[start : section.end], base=start, module=name, section=title))
+            parser.has_legacy_dylink = True
         elif title == "name":
             parser.module_name = _module_name(Reader(data[start : section.end], base=start, module=name, section=title))
     return ModuleInfo(parser)
@@ -205,10 +227,14 @@ class _Parser:
         self.imported = [0] * len(_KINDS)
         self.exports: dict[str, Export] = {}
         self.dylink: DylinkInfo | None = None
+        self.has_legacy_dylink = False
         self.start: int | None = None
         self.start_body: bytes | None = None
         self.may_drop_segments = False
         self.element_slots: dict[int, tuple[ConstExpr, int]] = {}
+        self.constant_data: tuple[int, int] | None = None  # of the active segments at constant addresses of memory 0
+        self.other_data = False  # segments that are passive, or lie elsewhere
+        self.constant_slots = 0  # the end of the active segments at constant slots of table 0
         self.types: list[FuncType | None] = []
         self.functions: list[FuncType] = []
         self.tables: list[TableType] = []
@@ -230,6 +256,7 @@ class _Parser:
             8: self._read_start,
             9: self._read_elements,
             10: self._read_code,
+            11: self._read_data,
             13: self._read_tags,
         }.get(section.id)
         if read is not None:
@@ -374,6 +401,9 @@ class _Parser:
                 functions = reader.u32s(reader.count())
             if offset is not None:
                 self._add_element_slots(reader, offset, functions, position)
+                first = offset.evaluate(_unknown) if functions else None
+                if first is not None:
+                    self.constant_slots = max(self.constant_slots, first + len(functions))
 
     def _add_element_slots(self, reader: Reader, offset: ConstExpr, functions: Sequence[int | None], position: int) -> None:
         slots = self.element_slots
@@ -383,3 +413,58 @@ class _Parser:
                 if function >= size:
                     raise reader.error(f"element segment: there is no function {function}", position)
                 slots[function] = (offset, place)
+
+    def _read_data(self, reader: Reader) -> None:
+        for _ in range(reader.count(2)):
+            position = reader.position
+            flags = reader.u32()
+            if flags not in (0, _SEGMENT_PASSIVE, _SEGMENT_EXPLICIT):
+                raise reader.error(f"unknown flags {flags:#x} of a data segment", position)
+            memory, address = -1, None
+            if flags != _SEGMENT_PASSIVE:
+                memory = reader.u32() if flags else 0
+                if memory >= len(self.memories):
+                    raise reader.error(f"data segment: there is no memory {memory}", position)
+                is64 = self.memories[memory].limits.is64
+                address = read_const_expr(reader, "i64" if is64 else "i32").evaluate(_unknown)
+            size = reader.u32()
+            if size > reader.remaining:
+                raise reader.error(f"data segment of {size} bytes, but {reader.remaining} are left", position)
+            reader.position += size
+            if not size:
+                continue
+            if memory or address is None:
+                self.other_data = True
+            else:
+                first, end = self.constant_data or (address, 0)
+                self.constant_data = min(first, address), max(end, address + size)
+
+    @property
+    def data_range(self) -> tuple[int, int] | None:
+        """Where the module's data is, if all of it is at constant addresses of memory 0."""
+        return None if self.other_data else self.constant_data
+
+    @property
+    def is_position_independent(self) -> bool:
+        """Whether the module lies where a linker puts it.
+
+        A module with a dylink section that imports no ``__memory_base`` lies at fixed addresses if it has data at constant
+        ones, or if it brings its own memory or stack pointer.
+        """
+        if self.dylink is None or self._imports_base("__memory_base"):
+            return self.dylink is not None
+        if len(self.memories) > self.imported[Kind.MEMORY] == 0:
+            return False
+        stack_pointer = self.exports.get("__stack_pointer")
+        if stack_pointer is not None and stack_pointer.kind is Kind.GLOBAL and stack_pointer.index >= self.imported[Kind.GLOBAL]:
+            return False
+        # What a start function copies from passive segments goes to constant addresses, too.
+        return self.constant_data is None and not (self.other_data and self.start is not None)
+
+    @property
+    def fixed_slots(self) -> int:
+        """The end of the slots that the module fills by its own choice in a table that it imports."""
+        return self.constant_slots if self.imported[Kind.TABLE] and not self._imports_base("__table_base") else 0
+
+    def _imports_base(self, name: str) -> bool:
+        return any(each.name == name and each.module == "env" and each.kind is Kind.GLOBAL for each in self.imports)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, overload
 
-from pylinker.wasm.dylink import parse_dylink
+from pylinker.wasm.dylink import parse_dylink, parse_legacy_dylink
 from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader, sections
 from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, Limits, MemoryType, TableType, TagType
@@ -90,6 +90,10 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
         "imported": [info.imported_count(kind) for kind in _KINDS],
         "exports": len(info.exports),
         "dynamic": info.dylink is not None,
+        "legacy": info.has_legacy_dylink,
+        "position_independent": info.is_position_independent,
+        "data_range": info.data_range,
+        "fixed_slots": info.fixed_slots,
         "may_drop_segments": info.may_drop_segments,
         "memories": [_packed(each) for each in (*info.imported_memories, *info.memories)],
         "tables": [_packed(each) for each in (*info.imported_tables, *info.tables)],
@@ -115,7 +119,12 @@ class StoredInfo(ModuleInfo):
         head = json.loads(str(parts[0], "utf-8"))
         self.name = name
         self.module_name = head["module_name"]
-        self.dylink = parse_dylink(Reader(bytes(parts[1]), module=name)) if head["dynamic"] else None
+        self.has_legacy_dylink = head["legacy"]
+        parse = parse_legacy_dylink if self.has_legacy_dylink else parse_dylink
+        self.dylink = parse(Reader(bytes(parts[1]), module=name)) if head["dynamic"] else None
+        self.is_position_independent = head["position_independent"]
+        self.fixed_slots = head["fixed_slots"]
+        self.data_range = None if head["data_range"] is None else (head["data_range"][0], head["data_range"][1])
         self.start = head["start"]
         self.start_body = None if head["start_body"] is None else head["start_body"].encode("latin-1")
         self.may_drop_segments = head["may_drop_segments"]

@@ -10,6 +10,8 @@ import wasmtime
 from pylinker.benchmarks.linked import Shape, write
 from pylinker.wasm import PRIVATE, ModuleInfo, StoredInfo, join, parse_module, split, store
 
+PLACE = ("is_position_independent", "data_range", "fixed_slots", "has_legacy_dylink")
+
 TEXT = """(module $named
   (type $f (func (param i32 i64) (result f64)))
   (import "env" "memory" (memory 1 7 shared))
@@ -46,7 +48,7 @@ def pair(data: bytes) -> tuple[ModuleInfo, ModuleInfo]:
 
 def test_the_head_is_the_same(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
     read, stored = pair
-    for name in ("name", "module_name", "dylink", "start", "start_body", "memories", "tables", "is_dynamic"):
+    for name in ("name", "module_name", "dylink", "start", "start_body", "memories", "tables", "is_dynamic", *PLACE):
         assert getattr(read, name) == getattr(stored, name), name
     assert list(read.imported_memories) == list(stored.imported_memories)
     assert list(read.imported_tables) == list(stored.imported_tables)

@@ -1,0 +1,57 @@
+"""Where a program at fixed addresses has its stack, data and heap, under the names that ``wasm-ld`` gives to these places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pylinker.runtime.outline import HEAP
+from pylinker.wasm import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pylinker.wasm import ModuleInfo
+
+__all__ = ["LAYOUT", "constant_global", "initial_memory", "program_layout"]
+
+LAYOUT: Final = frozenset({*HEAP, "__data_end", "__global_base", "__stack_high", "__stack_low"})
+"""Data symbols that no module of a position-independent program defines: the linker does."""
+
+_PAGE = 1 << 16
+
+
+def initial_memory(info: ModuleInfo) -> int | None:
+    """Return the bytes of memory that a module begins with, or None if it has none."""
+    memories = (*info.imported_memories, *info.memories)
+    return memories[0].limits.minimum * _PAGE if memories else None
+
+
+def constant_global(info: ModuleInfo, name: str) -> int | None:
+    """Return the initial value of an exported i32 global, or None if it is no such global or its value is not in the file."""
+    export = info.exports.get(name)
+    if export is None or export.kind is not Kind.GLOBAL:
+        return None
+    init = info.global_init(export.index)
+    return init.evaluate(lambda _index: None) if init is not None and init.bits == 32 else None
+
+
+def program_layout(info: ModuleInfo) -> Mapping[str, int]:
+    """Return the addresses of :data:`LAYOUT` that a program at fixed addresses exports, or that follow from its file.
+
+    ``wasm-ld`` puts the stack before the data (``--stack-first``) or between data and heap. What is zero at the start is not in the
+    file, so where the data ends is known from an export only.
+    """
+    found = {name: value for name in LAYOUT if (value := constant_global(info, name)) is not None}
+    size = initial_memory(info)
+    if size is not None:
+        found.setdefault("__heap_end", size)
+    stack_high, data = constant_global(info, "__stack_pointer"), info.data_range
+    if data is not None:
+        found.setdefault("__global_base", data[0])
+    if stack_high is not None:
+        found.setdefault("__stack_high", stack_high)
+        if data is not None and data[0] >= stack_high:
+            found.setdefault("__stack_low", 0)
+        elif data is not None and data[1] <= stack_high:
+            found.setdefault("__heap_base", stack_high)
+    return found
