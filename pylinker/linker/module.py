@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from pylinker import _native
 from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.linker.plt import ProcedureLinkage
-from pylinker.runtime.outline import outline_of
+from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ class LoadedModule:
     them, too, and from which number on), ``host_handles`` (of host functions, by name), ``calls_wasi`` (whether it imports functions of the
     WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
     definitions it uses), ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
-    0: not yet), ``closing`` (its destructors run).
+    0: not yet), ``closing`` (its destructors run), ``lingering`` (they have run, but keys keep it), ``keys`` (of ``pthread_key_create``,
+    whose destructor is a function of the module), ``texts`` (strings in guest memory for ``dladdr``: address and size, by text).
     """
 
     __slots__ = (
@@ -178,6 +179,8 @@ class LoadedModule:
         "info",
         "initialized",
         "is_main",
+        "keys",
+        "lingering",
         "local_scope",
         "memory_base",
         "memory_reserved",
@@ -199,6 +202,7 @@ class LoadedModule:
         "special",
         "table_base",
         "table_size",
+        "texts",
         "trampolines",
     )
 
@@ -228,6 +232,9 @@ class LoadedModule:
         self.at_exit: list[AtExit] = []
         self.initialized = 0
         self.closing = False
+        self.lingering = False
+        self.keys: set[int] = set()
+        self.texts: dict[str, tuple[int, int]] = {}
         self.gone = False
         self.native: _native.Library
         self.ready = False
@@ -276,6 +283,13 @@ class LoadedModule:
         """Return the module's own definition of a symbol, or None."""
         export = self.outline.symbols.get(name)
         return None if export is None else Definition(self, export)
+
+    def leaves_to_linker(self, name: str) -> bool:
+        """Whether the module is a library that registers a destructor with this function, which it does not define itself.
+
+        The linker then runs the destructor, whichever module defines the function.
+        """
+        return name in DESTRUCTORS and not self.is_main and self.find(name) is None
 
     def definition_at(self, position: int, name: str) -> Definition:
         """Return the module's export of this number and name."""

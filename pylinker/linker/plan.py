@@ -56,7 +56,6 @@ class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
-    ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
     ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
     """
 
@@ -71,8 +70,7 @@ class LoadPlan:
         self._given: list[tuple[LoadedModule, int]] = []
         self.permanent = False
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
-        self.pointers = NewPointers(state.imports, state.table)
-        self.following: Sequence[LoadedModule] = ()
+        self.pointers = NewPointers(state.imports, state.table, host_calls)
         self.scope: list[LoadedModule] = []
         self.new: list[LoadedModule] = []
 
@@ -262,7 +260,7 @@ class LoadPlan:
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
         if wants_loads():
-            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
+            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))), self.state.imports)
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:

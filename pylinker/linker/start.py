@@ -122,10 +122,6 @@ def _start_fixed(linker: Linker, cache: CodeCache, main: MainFile, module: Loade
     _note_wasix(linker, plan.scope)
     module.code = cache.load(main.data, name=module.name, rewrite=linker.state.rewrite_waits)
     _check_threads(linker, [module], shared=any(each.limits.shared for each in _memories([module])))
-    if requests and linker.state.imports:
-        preview = linker.new_plan()
-        preview.discover(requests)
-        plan.following = preview.scope
     operation = plan.resolve(bind_now=False)
     for type_ in _memories([module]):
         linker.group.make_memory(type_)
