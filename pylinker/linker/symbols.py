@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["SymbolInfo", "Symbols", "reachable"]
 
 
+_MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
+
+
 class SymbolInfo(NamedTuple):
     """What an address or a table slot belongs to, as ``dladdr`` tells it.
 
@@ -109,9 +112,12 @@ class Symbols:
             raise UndefinedSymbolError(undefined)
 
     def find(self, scope: Iterable[LoadedModule], name: str) -> Definition | None:
-        """Return what a name means in a scope, or None."""
+        """Return what a name means to ``dlsym`` in a scope, or None. ``main`` has other names in WebAssembly, by its parameters."""
         with self._context.reading():
-            return self._context.state.lookup(name, scope)
+            if name != "main":
+                return self._context.state.lookup(name, scope)
+            found = (module.find(each) for module in scope for each in _MAIN)
+            return next((each for each in found if each is not None), None)
 
     def value_of(self, definition: Definition) -> int | None:
         """Return a definition's address or table slot; None for a tag or another thing that has neither.
