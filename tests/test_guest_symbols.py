@@ -530,3 +530,46 @@ class TestCallsOfAnotherType:
                 with pytest.raises(pylinker.SignatureMismatchError):
                     program.dlopen("uses.so", pylinker.RTLD_NOW)
                 assert used(program) == before
+
+
+class TestTheCLibrarys:
+    """Undefined symbols of the C library are said to be, with what to do."""
+
+    @pytest.mark.parametrize(
+        ("name", "library"),
+        [
+            *((name, "C library") for name in ("strlen", "malloc", "printf", "sin", "environ", "__errno_location", "setlocale")),
+            *((name, "C++ library") for name in ("_Znwm", "_ZdlPv", "__cxa_throw", "_ZSt9terminatev", "_ZTISt9exception", "_ZTIi")),
+            *((name, "C++ library") for name in ("_ZNKSt3__112basic_stringIcE4sizeEv", "_ZTVN10__cxxabiv117__class_type_infoE")),
+            *((name, None) for name in ("my_strlen", "_ZN3foo3barEv", "_Z3addii", "_ZTV3Foo", "_ZN2StE", "_ZN4StarE", "main")),
+        ],
+    )
+    def test_it_is_said(self, name: str, library: str | None, tmp_path: Path) -> None:
+        path = wasm(tmp_path / "lib.so", *both(name, "i32", "i32", export="go"))
+        with pylinker.CDLL(path) as opened:
+            go = opened.go
+            with pytest.raises(pylinker.UndefinedSymbolError) as caught:
+                go(1)
+        with pytest.raises(pylinker.UndefinedSymbolError) as at_once:
+            pylinker.CDLL(path, bind_now=True)
+        findings = survey(str(path)).of("undefined")
+        assert [each.detail for each in findings] == [f"of the {library}" if library else ""]
+        for said in (str(caught.value), str(caught.value.__cause__), str(at_once.value)):
+            assert f"undefined symbol: {name} (function)" in said
+            assert (f"{name} is of the {library}: preload a lib" in said) == (library is not None)
+            assert (f"link the main module with -Wl,--export={name}" in said) == (library is not None)
+
+    def test_of_many_some_are_named_and_guests_are_told(self, tmp_path: Path) -> None:
+        names = ("strlen", "strcpy", "foo", "malloc", "free", "_Znwm")
+        path = wasm(tmp_path / "lacks.so", *(f'(import "GOT.func" "{name}" (global (mut i32)))' for name in names))
+        with pytest.raises(pylinker.UndefinedSymbolError) as caught:
+            pylinker.CDLL(path)
+        last = str(caught.value).split("\n")[-1]
+        assert last.startswith("strlen, strcpy, malloc and 1 more are of the C library: ")
+        assert "_Znwm is of the C++ library: preload a libc++.so" in last
+        assert "foo" not in last
+        wasm(tmp_path / "one.so", '(import "GOT.func" "strlen" (global (mut i32)))')
+        wasm(tmp_path / "lib.so", MEMORY, *DLFCN)
+        with pylinker.CDLL("lib.so", library_path=[tmp_path]) as library:
+            assert library.call_dlopen("one.so", 2) == 0
+            assert "strlen is of the C library" in error(library, library.program)

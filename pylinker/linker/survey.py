@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from pylinker._libc import library_of
 from pylinker.errors import LibraryNotFoundError, LinkError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import PROVIDED, provided_type
@@ -69,9 +70,9 @@ class Binding:
 class Finding:
     """One symbol that deserves a look.
 
-    ``category``: ``undefined`` (nobody has it), ``mismatched`` (who has it has another type; ``detail`` has both), ``weak`` (a weak import;
-    undefined ones are null), ``duplicate`` (several have it, the first is taken), ``unserved`` (a function of WASIX that answers
-    ENOTSUP). ``wanted_by`` and ``defined_by`` are names of modules.
+    ``category``: ``undefined`` (nobody has it; ``detail`` says if the C library does), ``mismatched`` (its definition has another type;
+    ``detail`` has both), ``weak`` (a weak import; undefined ones are null), ``duplicate`` (several have it, the first is taken),
+    ``unserved`` (a function of WASIX that answers ENOTSUP). ``wanted_by`` and ``defined_by`` are names of modules.
     """
 
     category: Category
@@ -281,7 +282,8 @@ class _Judge:
             return
         elif not self._has_host(wanted):
             if not weak or wanted.kind not in (Kind.FUNC, Kind.GLOBAL):
-                self._note("undefined", wanted.name, kind, module)
+                library = library_of(wanted.name)
+                self._note("undefined", wanted.name, kind, module, detail=f"of the {library}" if library else "")
         else:
             self.bindings.append(Binding(module.name, HOST, wanted.name, kind))
         if weak:
