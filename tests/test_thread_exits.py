@@ -361,6 +361,36 @@ class TestKeys:
             libc.finish()
             assert said == []
 
+    def test_a_c_library_that_comes_later(self, keys: Path, said: list[int]) -> None:
+        with pylinker.CDLL("other.so", library_path=[keys], threads=True, imports={"say": said.append}) as other:
+            program = other.program
+            library = program.dlopen("lib.so")
+            libc = program.dlopen("libc.so", pylinker.RTLD_GLOBAL)
+            assert library.make() == 0
+            library.close()
+            libc.finish()
+            assert said == [10]
+
+    @pytest.mark.parametrize("call", ["$create", "$keep"])
+    def test_a_module_that_is_just_being_loaded_may_not_call(self, call: str, keys: Path, folder: Path, said: list[int]) -> None:
+        """From its start function: its thread has the linker's lock already."""
+        fields = KEYED if call == "$create" else LIBRARY
+        memory = "" if call == "$create" else SHARED
+        wasm(
+            folder / "starts.so",
+            *fields,
+            *([memory] if memory else []),
+            f"(func $start (drop (call {call} (i32.const 0) (i32.const 0))))",
+            "(start $start)",
+            slots=3,
+        )
+        with pylinker.CDLL("libc.so", library_path=[keys], threads=True, imports={"say": said.append}) as libc:
+            before = used(libc.program)
+            for _ in range(2):
+                with pytest.raises(pylinker.LinkError, match="just being loaded"):
+                    libc.program.dlopen("starts.so")
+                assert used(libc.program) == before
+
     def test_without_a_c_library_the_functions_are_undefined(self, keys: Path) -> None:
         with pylinker.CDLL("lib.so", library_path=[keys], threads=True, imports={"say": lambda _: None}) as library:
             make = library.make

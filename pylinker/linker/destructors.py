@@ -45,8 +45,11 @@ class Destructors:
         self._make_hook()
 
     def register_thread(self, module: LoadedModule | None, entry: AtExit, dso: int) -> None:
-        """Remember a destructor of the calling thread, to be run when it ends. The module, found as above, stays loaded until then."""
-        group = self._context.group
+        """Remember a destructor of the calling thread, to be run when it ends. The module, found as above, stays loaded until then.
+
+        Raises LinkError to a module that is just being loaded.
+        """
+        group = self._context.check_not_instantiating()
         module = module or self._symbols.owner_of(slot=entry.slot, address=dso)
         group.thread_exits.append(ThreadExit(module, entry))
         group.native.set_exits(True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import LimitError, LinkError, MemoryAccessError, SynchronizationAborted, UndefinedSymbolError
+from pylinker.errors import LinkError, MemoryAccessError, SynchronizationAborted, UndefinedSymbolError
 from pylinker.linker import wasix
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
@@ -149,7 +149,9 @@ class GuestCalls(HostFunctions):
         address, info = u32(raw[0].i32), u32(raw[1].i32)
         try:
             raw[0].i32 = self.linker.write_symbol_info(address, info)
-        except (MemoryAccessError, LimitError):
+        except SynchronizationAborted:
+            raise
+        except LinkError:
             raw[0].i32 = 0  # POSIX: no error can be asked for
 
     def _cxa_atexit(self, caller: LoadedModule | None, raw: Values) -> None:

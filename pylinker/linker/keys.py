@@ -65,7 +65,7 @@ class Keys:
 
     def _call(self, caller: LoadedModule, name: str, *arguments: int) -> int:
         context = self._context
-        group = context.group
+        group = context.check_not_instantiating()
         with context.reading():
             definition = context.state.lookup(name, context.state.scope_of(caller))
         if definition is None or definition.type != KEY_TYPES[name] or not group.has(definition.module):

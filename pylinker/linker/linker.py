@@ -564,8 +564,9 @@ class Linker:
         """Write at ``address`` what a guest's ``dladdr`` says of a function pointer or of an address; 0 if it belongs to no module.
 
         A number that is both is taken for a function pointer. The strings are in guest memory as long as the module is. Raises
-        MemoryAccessError, LimitError. Blocks for the linker's lock.
+        MemoryAccessError, LimitError, LinkError to a module that is just being loaded. Blocks for the linker's lock.
         """
+        self.context.check_not_instantiating()
         self.memory.check(address, 16)
         with self.context.reading():
             words = self._symbol_info(value, known=True)

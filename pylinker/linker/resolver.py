@@ -178,7 +178,13 @@ class Resolver:
             return HostCall(name, type_)
         if self._bind_now and not self._is_weak(wanted):
             return self._missing(wanted, "function")
+        if self._is_watched(wanted, type_):
+            return HostCall(name, type_)
         return self._trampoline(wanted, type_, None)
+
+    def _is_watched(self, wanted: Import, type_: FuncType) -> bool:
+        """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
+        return wanted.module == "env" and KEY_TYPES.get(wanted.name) == type_ and not self._module.is_main
 
     def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
         if definition.export.kind is not Kind.FUNC:
@@ -186,7 +192,7 @@ class Resolver:
         if not self._fits(wanted, type_, definition.type, definition.module.name):
             return self._trampoline(wanted, type_, None)
         self._use(definition)
-        if KEY_TYPES.get(wanted.name) == type_ and not self._module.is_main and definition.module is not self._module:
+        if definition.module is not self._module and self._is_watched(wanted, type_):
             return HostCall(wanted.name, type_)
         if definition.module.ready:
             return Direct(definition)

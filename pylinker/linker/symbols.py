@@ -70,12 +70,12 @@ class Symbols:
         state = self._context.state
         definition = self._lookup(module, entry)
         if definition is None:
-            name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
             provided = provided_type(entry.module, entry.name, threaded=state.threaded)
             if provided is not None:  # what has the right type was provided at load
                 raise SignatureMismatchError(
-                    module=module.name, symbol=name, wanted=str(entry.type), provider=provided[1], found=str(provided[0])
+                    module=module.name, symbol=entry.name, wanted=str(entry.type), provider=provided[1], found=str(provided[0])
                 )
+            name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
             raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note="it was called")
         if definition.type != entry.type:
             raise SignatureMismatchError(
@@ -266,7 +266,11 @@ class Symbols:
         return None
 
     def owner_of(self, *, slot: int, address: int | None = None) -> LoadedModule | None:
-        """Return the module whose data is at an address or, if there is none, whose function is in a table slot; None for neither."""
+        """Return the module whose data is at an address or, if there is none, whose function is in a table slot; None for neither.
+
+        LinkError to a module that is just being loaded.
+        """
+        self._context.check_not_instantiating()
         with self._context.reading():
             modules = self._context.state.modules
             for module in modules if address else ():
