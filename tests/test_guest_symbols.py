@@ -149,6 +149,24 @@ class TestPointersToProvidedFunctions:
             assert program.spawn("call2", slot, 0, dlopen).join(DEADLINE) == 0  # no name there
             assert program.spawn(lambda: main.call2(slot, 0, "dlopen")).join(DEADLINE) == dlopen
 
+    def test_a_table_without_room(self, folder: Path) -> None:
+        main = wasm(
+            folder / "main.wasm",
+            '(memory (export "memory") 1)',
+            '(table (export "__indirect_function_table") 1 1 funcref)',
+            '(global (export "__stack_pointer") (mut i32) (i32.const 4096))',
+            *DLFCN,
+            dynamic=False,
+        )
+        with pylinker.Program(main) as program:
+            assert program.main.call_dlsym(0, "nothing") == 0
+            assert "undefined" in error(program.main, program)
+            before = used(program)
+            for _ in range(2):
+                assert program.main.call_dlsym(0, "dlopen") == 0
+                assert "cannot grow" in error(program.main, program)
+                assert used(program) == before
+
     def test_a_module_that_defines_the_function_comes_first(self, folder: Path) -> None:
         wasm(folder / "defines.so", '(func (export "dlopen") (param i32 i32) (result i32) (i32.const 7))')
         with pylinker.CDLL("one.so", library_path=[folder], preload=["defines.so"]) as one:

@@ -157,6 +157,50 @@ class TestThreadLocalDestructors:
             work()
         assert said == []
 
+    def test_a_library_that_a_failed_load_takes_with_it_runs_them(self, folder: Path, said: list[int]) -> None:
+        """It needs the one that fails, whose constructor has opened it."""
+        wasm(
+            folder / "outer.so",
+            SHARED,
+            '(import "env" "open" (func $open))',
+            '(func (export "__wasm_call_ctors") (call $open) unreachable)',
+        )
+        wasm(folder / "inner.so", SHARED, *LIBRARY, slots=3, needed=("outer.so",))
+
+        def open_inner() -> None:
+            assert program.dlopen("inner.so").keep(0, 5) == 0
+
+        given: dict[str, Any] = {"say": said.append, "open": open_inner}
+        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=given) as main:
+            program = main.program
+            before = used(program)
+            for count in (1, 2):
+                with pytest.raises(pylinker.InitializationError):
+                    program.dlopen("outer.so")
+                assert said == [5] * count
+                assert used(program) == before
+        assert said == [5, 5]
+
+    def test_the_library_stays_while_a_destructor_runs(self, folder: Path) -> None:
+        wasm(folder / "other.so", SHARED)
+        seen: list[list[str]] = []
+
+        def say(_: int) -> None:
+            program.dlopen("other.so").close()  # collects what is not used
+            seen.append(names(program))
+
+        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": say}) as main:
+            program = main.program
+
+            def work() -> None:
+                with program.dlopen("lib.so") as library:
+                    library.keep(0, 1)
+                    library.keep(0, 2)
+
+            program.spawn(work).join(DEADLINE)
+            assert seen == [["main.so", "lib.so"]] * 2
+            assert names(program) == ["main.so"]
+
     def test_by_pointer_and_by_its_other_name(self, folder: Path, said: list[int]) -> None:
         fields = [each.replace('"env" "__cxa_thread_atexit"', '"env" "__cxa_thread_atexit_impl"') for each in LIBRARY]
         wasm(folder / "impl.so", SHARED, *fields, slots=3)
