@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pylinker._libc import advice
+from pylinker import _libc
 
 __all__ = [
     "AlreadyRunError",
@@ -126,7 +126,7 @@ class UndefinedSymbolError(LinkError, LookupError):
         else:
             message = f"{len(undefined)} undefined symbols:\n" + "\n".join(f"  {each}" for each in undefined)
         message += f"; {note}" if note else ""
-        hint = advice(each.symbol for each in undefined)
+        hint = _libc.advice(each.symbol for each in undefined)
         if hint:
             message += ("; " if len(undefined) == 1 else "\n") + hint
         super().__init__(message, module=first.module, symbol=first.symbol)
