@@ -53,6 +53,7 @@ struct pl_instances {
     pl_closures *closures;
     pl_spare *spares; /* the one that was dropped last comes first */
     uint32_t thread;
+    int exits;
     unsigned running; /* calls by the host that are under way, one inside the other */
     pl_trouble trouble;
 };
@@ -98,6 +99,14 @@ pl_calls *pl_instances_calls(const pl_instances *instances) {
 
 pl_closures *pl_instances_closures(const pl_instances *instances) {
     return instances->closures;
+}
+
+int pl_instances_exits(const pl_instances *instances) {
+    return instances->exits;
+}
+
+void pl_instances_set_exits(pl_instances *instances, int exits) {
+    instances->exits = exits;
 }
 
 uint32_t pl_instances_thread(const pl_instances *instances) {

@@ -83,6 +83,9 @@ pl_names *pl_instances_names(pl_instances *instances);
 /* What it knows of the types of its slots (dynamic.h), and its closures. */
 pl_calls *pl_instances_calls(const pl_instances *instances);
 pl_closures *pl_instances_closures(const pl_instances *instances);
+/* Whether its thread has destructors to run at its end: thread.h asks. */
+int pl_instances_exits(const pl_instances *instances);
+void pl_instances_set_exits(pl_instances *instances, int exits);
 /* The number of its thread in the guest; 0 until it is set. */
 uint32_t pl_instances_thread(const pl_instances *instances);
 void pl_instances_set_thread(pl_instances *instances, uint32_t thread);

@@ -47,7 +47,7 @@ static void *run(void *argument) {
     pl_group *group = pl_instances_group(thread->instances);
     own_group = group;
     thread->status = pl_instances_call(thread->instances, &thread->func, thread->values, thread->count, &thread->failure);
-    if (thread->status != PL_OK || !leave(thread, group)) {
+    if (thread->status != PL_OK || pl_instances_exits(thread->instances) || !leave(thread, group)) {
         thread->ended(thread->ending.handle);
     }
     own.ss_flags = SS_DISABLE;

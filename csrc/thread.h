@@ -4,8 +4,8 @@
  * and the function is called. A host function of Python's that the guest calls there finds the group through pl_group_of_thread.
  *
  * If the function returns, the group is dead, `over` becomes 1, who waits for that is woken, and the record is left for whoever changes the
- * topology next (pl_shared_leave_ended), in this order. If that has no room, or the function did not return, `ended` is told, on the thread
- * itself.
+ * topology next (pl_shared_leave_ended), in this order. If that has no room, or the function did not return, or the thread has destructors to
+ * run, `ended` is told, on the thread itself.
  *
  * Life: a pl_thread stays where it is until pl_shared_next_ended has answered it, or `ended` has returned; nothing here touches it afterwards. The
  * thread is detached: who wants to wait for it waits for one of the two.

@@ -1666,6 +1666,10 @@ class Instances:
         """Say which number the group's thread has in the guest."""
         lib.pl_instances_set_thread(self.pointer, number)
 
+    def set_exits(self, exits: bool) -> None:  # noqa: FBT001
+        """Say whether the group's thread has destructors to run at its end. By the thread itself."""
+        lib.pl_instances_set_exits(self.pointer, exits)
+
     def connect(self) -> None:
         """Connect the WASI functions that were imported before there was a memory."""
         lib.pl_instances_connect(self.pointer)

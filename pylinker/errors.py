@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pylinker import _libc
+
 __all__ = [
     "AlreadyRunError",
     "ClosedError",
@@ -112,7 +114,10 @@ class UndefinedSymbol(NamedTuple):
 
 
 class UndefinedSymbolError(LinkError, LookupError):
-    """One or more symbols have no definition. ``undefined`` lists all of them (:class:`UndefinedSymbol`)."""
+    """One or more symbols have no definition. ``undefined`` lists all of them (:class:`UndefinedSymbol`).
+
+    The message says of those that are the C or C++ library's where they can be had.
+    """
 
     def __init__(self, undefined: Sequence[UndefinedSymbol], *, note: str = "") -> None:
         first = undefined[0]
@@ -120,7 +125,11 @@ class UndefinedSymbolError(LinkError, LookupError):
             message = f"{first.module}: undefined symbol: {_one_line(first.symbol)} ({first.kind})"
         else:
             message = f"{len(undefined)} undefined symbols:\n" + "\n".join(f"  {each}" for each in undefined)
-        super().__init__(message + (f"; {note}" if note else ""), module=first.module, symbol=first.symbol)
+        message += f"; {note}" if note else ""
+        hint = _libc.advice(each.symbol for each in undefined)
+        if hint:
+            message += ("; " if len(undefined) == 1 else "\n") + hint
+        super().__init__(message, module=first.module, symbol=first.symbol)
         self.undefined = tuple(undefined)
 
 

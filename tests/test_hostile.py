@@ -210,8 +210,6 @@ class TestAbsurdSizes:
             '(import "env" "unknown" (memory 1))',
             '(import "env" "unknown" (table 1 funcref))',
             '(import "env" "unknown" (tag))',
-            '(import "env" "dlopen" (func (param i64) (result f32)))',
-            '(import "wasi_snapshot_preview1" "fd_write" (func (param i64)))',
             '(import "wasi_snapshot_preview1" "fd_write" (global i32))',
         ],
     )

@@ -289,7 +289,7 @@ class TestExceptions:
 
 
 class TestWhoComesFirst:
-    """What a module of the program defines, then ``imports``, then what pylinker provides."""
+    """``imports``, then what a module of the program defines, then what pylinker provides."""
 
     DEFINES = '(func (export "f") (result i32) (i32.const 1))'
     CALLS = ('(import "env" "f" (func $f (result i32)))', '(func (export "go") (result i32) (call $f))')
@@ -302,13 +302,14 @@ class TestWhoComesFirst:
         alone = pylinker.CDLL("calls.so", library_path=[tmp_path], imports=given, bind_now=bind_now)
         assert alone.go() == 2
         both = pylinker.CDLL("calls.so", library_path=[tmp_path], preload=["defines.so"], imports=given, bind_now=bind_now)
-        assert both.go() == 1
+        assert both.go() == 2
 
     def test_a_module_that_is_needed_and_comes_later_in_a_cycle(self, tmp_path):
         wasm(tmp_path / "a.so", *self.CALLS, needed=("b.so",))
         wasm(tmp_path / "b.so", self.DEFINES, needed=("a.so",))
-        assert pylinker.CDLL("a.so", library_path=[tmp_path], imports={"f": lambda: 2}).go() == 1
-        assert pylinker.CDLL("b.so", library_path=[tmp_path], imports={"f": lambda: 2}).go() == 1
+        for name in ("a.so", "b.so"):
+            assert pylinker.CDLL(name, library_path=[tmp_path], imports={"f": lambda: 2}).go() == 2
+            assert pylinker.CDLL(name, library_path=[tmp_path], imports={"g": lambda: 2}).go() == 1
 
     def test_a_library_of_a_main_module_at_fixed_addresses(self, tmp_path):
         """Such a main is instantiated before its libraries are."""
@@ -322,7 +323,8 @@ class TestWhoComesFirst:
         wasm(tmp_path / "defines.so", self.DEFINES)
         assert pylinker.Program(main, imports={"f": lambda: 2}).main.go() == 2
         preloaded = pylinker.Program(main, preload=["defines.so"], library_path=[tmp_path], imports={"f": lambda: 2})
-        assert preloaded.main.go() == 1
+        assert preloaded.main.go() == 2
+        assert pylinker.Program(main, preload=["defines.so"], library_path=[tmp_path], imports={"g": lambda: 2}).main.go() == 1
         assert [each.name for each in preloaded.libraries] == ["main.wasm", "defines.so"]
 
     def test_a_function_pointer(self, tmp_path):
@@ -330,7 +332,42 @@ class TestWhoComesFirst:
         wasm(tmp_path / "calls.so", *fields)
         wasm(tmp_path / "defines.so", self.DEFINES)
         library = pylinker.CDLL("calls.so", library_path=[tmp_path], preload=["defines.so"], imports={"f": lambda: 2})
-        assert library.slot() == library.program.main["f"].slot
+        slot = library.slot()
+        assert slot != library.program.main["f"].slot
+        assert library.program.dlsym(pylinker.RTLD_DEFAULT, "f") == slot
+        assert library["go"]() == 2
+
+    @pytest.mark.parametrize("threads", [False, True])
+    def test_a_module_that_defines_it_itself(self, threads, tmp_path):
+        """It imports its own functions, so that others may come first; loaded at the start, or later."""
+        fields = (
+            self.DEFINES,
+            *self.CALLS,
+            '(import "GOT.func" "f" (global $p (mut i32)))',
+            '(import "GOT.mem" "f_data" (global $d (mut i32)))',
+            '(global (export "f_data") i32 (i32.const 4))',
+            "(type $t (func (result i32)))",
+            '(func (export "slot") (result i32) (global.get $p))',
+            '(func (export "by_pointer") (result i32) (call_indirect (type $t) (global.get $p)))',
+            *([SHARED] if threads else []),
+            TABLE,
+        )
+        wasm(tmp_path / "own.so", *fields)
+        wasm(tmp_path / "other.so", *fields)
+        wasm(tmp_path / "empty.so", *([SHARED] if threads else []))
+        given = {"f": lambda: 2, "f_data": lambda: 9}
+        with pylinker.CDLL("empty.so", library_path=[tmp_path], imports=given, threads=threads) as empty:
+            program = empty.program
+            own, other = program.dlopen("own.so", pylinker.RTLD_GLOBAL), program.dlopen("other.so")
+            assert [own.go(), own.by_pointer(), other.go(), other.by_pointer()] == [2] * 4
+            assert own.slot() == other.slot() == program.dlsym(pylinker.RTLD_DEFAULT, "f")
+            assert own.f() == 1  # asked for by handle, it is the module's
+            if threads:
+                assert program.spawn(lambda: (own.go(), other.by_pointer())).join(DEADLINE) == (2, 2)
+            before = used(program)
+            other.close()
+            assert program.dlopen("other.so").by_pointer() == 2
+            assert used(program) == before
 
     def test_the_users_dlopen_comes_before_pylinkers(self, tmp_path):
         asked = []
@@ -377,8 +414,10 @@ class TestWhoComesFirst:
 
     def test_an_import_of_wasi_may_have_another_type_then(self, tmp_path):
         path = wasm(tmp_path / "lib.so", *forward("fd_write", "i64", "f64", module="wasi_snapshot_preview1"))
+        with pytest.raises(pylinker.SignatureMismatchError, match="WASI preview 1 defines it as"):
+            pylinker.CDLL(path).go(3)
         with pytest.raises(pylinker.SignatureMismatchError):
-            pylinker.CDLL(path)
+            pylinker.CDLL(path, bind_now=True)
         assert pylinker.CDLL(path, imports={("wasi_snapshot_preview1", "fd_write"): lambda value: value / 2}).go(3) == 1.5
 
     def test_a_str_is_a_name_in_env_and_no_other_module(self, tmp_path):

@@ -218,7 +218,7 @@ class TestFailedLoads:
     def test_ten_thousand_failing_loads_leave_every_size_unchanged(
         self, scenario: Scenario, folder: str, name: str, error: type[Exception]
     ) -> None:
-        preload = {"signature": ["libprovider.so"], "trap": ["libtrace.so"], "missing": ["liblater.so"]}[folder]
+        preload = {"signature": ["libdata.so"], "trap": ["libtrace.so"], "missing": ["liblater.so"]}[folder]
         if name == "libpointer.so":
             preload = []
         path = [scenario(folder), scenario("zeroed")]

@@ -8,7 +8,7 @@ import pytest
 import wasmtime
 
 import pylinker
-from running import run
+from running import run, used
 from toolchain import Scenario
 
 
@@ -165,14 +165,32 @@ class TestMissing:
 
 
 class TestTypes:
-    def test_a_wrong_signature_fails_the_load_and_names_both(self, scenario: Scenario) -> None:
+    def test_a_call_with_a_wrong_signature_traps_and_names_both(self, scenario: Scenario) -> None:
+        with pylinker.CDLL("libuser.so", library_path=[scenario("signature")], preload=["libprovider.so"]) as user:
+            for _ in range(2):
+                with pytest.raises(pylinker.SignatureMismatchError) as caught:
+                    user.ask(1.0)
+                error = caught.value
+                assert (error.module, error.symbol, error.provider) == ("libuser.so", "area", "libprovider.so")
+                assert (error.wanted, error.found) == ("(f64) -> i32", "(i32, i32) -> i32")
+                assert isinstance(error.__cause__, wasmtime.Trap)
+                for part in ("libuser.so", "area", "libprovider.so", "(f64) -> i32", "(i32, i32) -> i32"):
+                    assert part in str(error)
+                    assert part in str(error.__cause__)
+
+    def test_bound_at_once_a_wrong_signature_fails_the_load_and_names_both(self, scenario: Scenario) -> None:
+        path = [scenario("signature")]
         with pytest.raises(pylinker.SignatureMismatchError) as caught:
-            pylinker.CDLL("libuser.so", library_path=[scenario("signature")], preload=["libprovider.so"])
-        error = caught.value
-        assert (error.module, error.symbol, error.provider) == ("libuser.so", "area", "libprovider.so")
-        assert (error.wanted, error.found) == ("(f64) -> i32", "(i32, i32) -> i32")
-        for part in ("libuser.so", "area", "libprovider.so", "(f64) -> i32", "(i32, i32) -> i32"):
-            assert part in str(error)
+            pylinker.CDLL("libuser.so", library_path=path, preload=["libprovider.so"], bind_now=True)
+        assert (caught.value.wanted, caught.value.found) == ("(f64) -> i32", "(i32, i32) -> i32")
+        with pylinker.Program(library_path=path, preload=["libprovider.so"]) as program:
+            before = used(program)
+            for _ in range(2):
+                with pytest.raises(pylinker.SignatureMismatchError):
+                    program.dlopen("libuser.so", pylinker.RTLD_NOW)
+                assert used(program) == before
+            with pytest.raises(pylinker.SignatureMismatchError):
+                program.dlopen("libuser.so").ask(1.0)
 
     def test_data_where_a_function_is_wanted_is_a_mismatch(self, scenario: Scenario) -> None:
         with pytest.raises(pylinker.SignatureMismatchError) as caught:
@@ -194,6 +212,6 @@ def test_every_reason_of_the_suite_is_a_link_error(scenario: Scenario, tmp_path:
     with pytest.raises(LookupError):
         pylinker.CDLL("libdata.so", library_path=[scenario("missing")])
     with pytest.raises(TypeError):
-        pylinker.CDLL("libuser.so", library_path=[scenario("signature")], preload=["libprovider.so"])
+        pylinker.CDLL("libuser.so", library_path=[scenario("signature")], preload=["libprovider.so"], bind_now=True)
     with pytest.raises(FileNotFoundError):
         pylinker.CDLL("libnowhere.so", library_path=[tmp_path])

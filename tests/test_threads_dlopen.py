@@ -576,4 +576,4 @@ class TestSafepoint:
         with pytest.raises(
             pylinker.SignatureMismatchError, match=r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)"
         ):
-            pylinker.CDLL(path)
+            pylinker.CDLL(path, bind_now=True)

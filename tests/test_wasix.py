@@ -202,8 +202,10 @@ class TestWhatIsServed:
 
     @pytest.mark.parametrize("name", sorted(wasix.PROVIDED))
     def test_of_another_type(self, name, tmp_path):
-        with pytest.raises(pylinker.SignatureMismatchError, match=f"{name}.*WASIX"):
-            Guest(tmp_path, functions={name: FuncType(("f32",), ("f32",))})
+        with Guest(tmp_path, functions={name: FuncType(("f32",), ("f32",))}) as guest:
+            call = guest.main[name]
+            with pytest.raises(pylinker.SignatureMismatchError, match=f"{name}.*WASIX"):
+                call(1.0)
 
     def test_the_user_comes_first(self, tmp_path):
         path = wasm(tmp_path / "lib.so", SHARED, *forwards({"proc_id": wasix.PROVIDED["proc_id"]}))

@@ -176,7 +176,10 @@ def _memory_map(state: LinkerState, groups: list[InstanceGroup], tids: dict[int,
 
 def _table_map(state: LinkerState) -> list[Region]:
     regions = [Region(first, count, "program", "closures") for first, count in state.closure_slots]
-    regions += [Region(pointer.slot.slot, 1, f"imports {name}", "pointers") for name, pointer in state.imports.pointers.items()]
+    regions += [
+        Region(pointer.slot.slot, 1, f"{'pylinker' if pointer.provided else 'imports'} {name}", "pointers")
+        for name, pointer in state.imports.pointers.items()
+    ]
     for module in state.modules:
         regions.append(Region(module.table_base, module.table_size, module.name, "elements"))
         regions.append(Region(module.slot_base, module.slot_count, module.name, "exports"))

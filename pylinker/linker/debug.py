@@ -9,10 +9,10 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pylinker.runtime.outline import DESTRUCTORS
 from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
+    from pylinker.linker.imports import HostImports
     from pylinker.linker.module import LoadedModule
 
 __all__ = ["BINDINGS", "LIBS", "STATS", "SYMBOLS", "tell_load", "tell_search", "wants_loads"]
@@ -46,8 +46,8 @@ def tell_search(name: str, requester: str | None, searched: Sequence[tuple[str, 
     LIBS.debug("  %s", f"found file={found}" if found else "not found")
 
 
-def tell_load(modules: Sequence[LoadedModule], scope: Sequence[LoadedModule]) -> None:
-    """Tell where the modules of a load were put, and what their imports mean in ``scope``."""
+def tell_load(modules: Sequence[LoadedModule], scope: Sequence[LoadedModule], given: HostImports) -> None:
+    """Tell where the modules of a load were put, and what their imports mean: in ``given``, which comes first, and in ``scope``."""
     for module in modules:
         LIBS.debug(
             "load %s [%s]: memory %#x+%d, table %d+%d",
@@ -66,7 +66,11 @@ def tell_load(modules: Sequence[LoadedModule], scope: Sequence[LoadedModule]) ->
                 continue
             kind = _WORDS.get(each.module, each.kind.label)
             provider = None
-            if not (each.name in DESTRUCTORS and not module.is_main and module.find(each.name) is None):
+            is_function = each.kind is Kind.FUNC or each.module == "GOT.func"
+            if is_function and ("env", each.name) in given:
+                BINDINGS.debug("binding %s to imports: %s [%s]", module.name, each.name, kind)
+                continue
+            if not (is_function and module.leaves_to_linker(each.name)):
                 for candidate in scope:
                     SYMBOLS.debug("symbol=%s [%s]; lookup in %s", each.name, module.name, candidate.name)
                     if candidate.find(each.name) is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted
+from pylinker.errors import LinkError, MemoryAccessError, SynchronizationAborted, UndefinedSymbolError
+from pylinker.linker import wasix
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
-from pylinker.wasm import FuncType
+from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,8 +32,11 @@ __all__ = [
     "RTLD_NOLOAD",
     "RTLD_NOW",
     "SAFEPOINT",
+    "THREAD_EXITS",
     "THREAD_SPAWN",
     "GuestCalls",
+    "guest_message",
+    "provided_type",
 ]
 
 logger = logging.getLogger("pylinker.dlfcn")
@@ -56,7 +60,10 @@ PROVIDED: Mapping[str, FuncType] = {
     "dlsym": FuncType(_II, _I),
     "dlclose": FuncType(_I, _I),
     "dlerror": FuncType((), _I),
+    "dladdr": FuncType(_II, _I),
     "__cxa_atexit": FuncType(_III, _I),
+    "__cxa_thread_atexit": FuncType(_III, _I),
+    "__cxa_thread_atexit_impl": FuncType(_III, _I),
     "atexit": FuncType(_I, _I),
 }
 """What is provided under ``env``, by name, with the types of the C declarations."""
@@ -66,6 +73,17 @@ THREAD_SPAWN = FuncType(_I, _I)
 
 SAFEPOINT = FuncType((), ())
 """``pylinker.safepoint``: a place where others may open libraries, for a guest that makes no other call."""
+
+KEY_TYPES: Mapping[str, FuncType] = {
+    "pthread_key_create": FuncType(_II, _I),
+    "pthread_key_delete": FuncType(_I, _I),
+    "tss_create": FuncType(_II, _I),
+    "tss_delete": FuncType(_I, ()),
+}
+"""The types of the functions of the C library that are watched."""
+
+THREAD_EXITS: Final = "thread_exits"
+"""What a guest's own list of a thread's destructors calls for those of libraries; no name of a symbol."""
 
 DL_ERROR_CAPACITY: Final = 1024
 """Bytes of the buffer that ``dlerror`` answers with; each thread has one."""
@@ -77,7 +95,7 @@ class GuestCalls(HostFunctions):
     def _resolve(self, caller: LoadedModule, raw: Values) -> None:
         self.linker.symbols.resolve_trampoline(*caller.plt_user(u32(raw[0].i32)))
 
-    def _dlopen(self, caller: LoadedModule, raw: Values) -> None:
+    def _dlopen(self, caller: LoadedModule | None, raw: Values) -> None:
         name, mode = u32(raw[0].i32), u32(raw[1].i32)
 
         def act() -> int:
@@ -85,11 +103,11 @@ class GuestCalls(HostFunctions):
             if name == 0:
                 return linker.main_handle
             path = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
-            return linker.load_module(path, mode, requester=caller).number
+            return linker.load_module(path, mode, requester=caller or linker.main).number
 
-        raw[0].i32 = self._guarded(act)
+        raw[0].i32 = i32(self._guarded(act))
 
-    def _dlsym(self, caller: LoadedModule, raw: Values) -> None:
+    def _dlsym(self, caller: LoadedModule | None, raw: Values) -> None:
         handle, name = raw[0].i32, u32(raw[1].i32)
 
         def act() -> int:
@@ -97,18 +115,15 @@ class GuestCalls(HostFunctions):
             symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1)
             known = handle if handle in (RTLD_DEFAULT, RTLD_NEXT) else u32(handle)
             changes = linker.context.shared.changes  # before anything is looked at
-            definition, where = linker.find_export(known, symbol.decode("utf-8", "surrogateescape"), caller)
-            value = linker.symbols.value_of(definition)
-            if value is None:
-                raise SymbolNotFoundError(f"{where}: {definition.export.name} has no address", module=where, symbol=definition.export.name)
-            if not definition.is_thread_local:
+            value, lasting = linker.find_value(known, symbol.decode("utf-8", "surrogateescape"), caller or linker.main)
+            if lasting and caller is not None:
                 # The next time the core answers, without coming here.
                 linker.group.native.remember(changes, caller.host_handles["dlsym"], handle, symbol, value)
             return value
 
         raw[0].i32 = i32(self._guarded(act))
 
-    def _dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+    def _dlclose(self, caller: LoadedModule | None, raw: Values) -> None:  # noqa: ARG002
         handle = u32(raw[0].i32)
 
         def act() -> int:
@@ -117,7 +132,7 @@ class GuestCalls(HostFunctions):
 
         raw[0].i32 = self._guarded(act, failure=-1)
 
-    def _dlerror(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
+    def _dlerror(self, caller: LoadedModule | None, raw: Values) -> None:  # noqa: ARG002
         linker = self.linker
         group = linker.group
         text, group.dl_error = group.dl_error, None
@@ -127,18 +142,50 @@ class GuestCalls(HostFunctions):
         if not group.dl_error_address:
             with linker.room.fetched(lambda: [(DL_ERROR_CAPACITY, 1)], module="dlerror"), linker.context.exclusive():
                 group.dl_error_address = linker.state.memory.allocate(DL_ERROR_CAPACITY, 1, module="dlerror")
-        # The first line only: the rest lists paths of the host, which are none of the guest's business.
-        encoded = text.split("\n", 1)[0].encode("utf-8", "replace")[: DL_ERROR_CAPACITY - 1]
-        linker.memory.write(group.dl_error_address, encoded.replace(b"\0", b"?") + b"\0")
+        linker.memory.write(group.dl_error_address, text.encode("utf-8", "replace").replace(b"\0", b"?") + b"\0")
         raw[0].i32 = i32(group.dl_error_address)
 
-    def _cxa_atexit(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)))
+    def _dladdr(self, caller: LoadedModule | None, raw: Values) -> None:  # noqa: ARG002
+        address, info = u32(raw[0].i32), u32(raw[1].i32)
+        try:
+            raw[0].i32 = self.linker.write_symbol_info(address, info)
+        except SynchronizationAborted:
+            raise
+        except LinkError:
+            raw[0].i32 = 0  # POSIX: no error can be asked for
+
+    def _cxa_atexit(self, caller: LoadedModule | None, raw: Values) -> None:
+        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)), u32(raw[2].i32))
         raw[0].i32 = 0
 
-    def _atexit(self, caller: LoadedModule, raw: Values) -> None:
+    def _atexit(self, caller: LoadedModule | None, raw: Values) -> None:
         self.linker.at_exit(caller, AtExit(u32(raw[0].i32), None))
         raw[0].i32 = 0
+
+    def _cxa_thread_atexit(self, caller: LoadedModule | None, raw: Values) -> None:
+        self.linker.at_thread_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)), u32(raw[2].i32))
+        raw[0].i32 = 0
+
+    _cxa_thread_atexit_impl = _cxa_thread_atexit
+
+    def _thread_exits(self, caller: LoadedModule | None, raw: Values) -> None:  # noqa: ARG002
+        self.linker.end_thread()
+
+    def _pthread_key_create(self, caller: LoadedModule, raw: Values) -> None:
+        self._key_create(caller, "pthread_key_create", raw)
+
+    def _tss_create(self, caller: LoadedModule, raw: Values) -> None:
+        self._key_create(caller, "tss_create", raw)
+
+    def _key_create(self, caller: LoadedModule, name: str, raw: Values) -> None:
+        address, destructor = u32(raw[0].i32), u32(raw[1].i32)
+        raw[0].i32 = i32(self.linker.create_key(caller, name, address, destructor))
+
+    def _pthread_key_delete(self, caller: LoadedModule, raw: Values) -> None:
+        raw[0].i32 = i32(self.linker.delete_key(caller, "pthread_key_delete", u32(raw[0].i32)))
+
+    def _tss_delete(self, caller: LoadedModule, raw: Values) -> None:
+        self.linker.delete_key(caller, "tss_delete", u32(raw[0].i32))
 
     def _thread_spawn(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
         raw[0].i32 = self.linker.thread_spawn(raw[0].i32)
@@ -160,5 +207,40 @@ class GuestCalls(HostFunctions):
             self.linker.group.dl_error = "bad address"
         except LinkError as error:
             logger.debug("dlerror: %s", error)
-            self.linker.group.dl_error = str(error)
+            self.linker.group.dl_error = guest_message(error, DL_ERROR_CAPACITY - 1)
         return failure
+
+
+def provided_type(space: str, name: str, *, threaded: bool) -> tuple[FuncType, str] | None:
+    """Return the type of a function that pylinker provides under a module and a name, and who that is; None if it provides none."""
+    type_, provider = None, "pylinker"
+    if space == "env":
+        type_ = PROVIDED.get(name)
+    elif space == "wasi_snapshot_preview1":
+        type_, provider = WASI_PREVIEW1.get(name), "WASI preview 1"
+    elif space == wasix.WASIX:
+        type_, provider = wasix.PROVIDED.get(name), "WASIX"
+    elif (space, name) == ("wasi", "thread-spawn"):
+        type_ = THREAD_SPAWN if threaded else None
+    elif (space, name) == ("pylinker", "safepoint"):
+        type_ = SAFEPOINT
+    return None if type_ is None else (type_, provider)
+
+
+def guest_message(error: LinkError, capacity: int) -> str:
+    """Return a message in one line of at most ``capacity`` bytes: all symbols that are missing, and no path of the host.
+
+    Where they do not fit, it says how many more there are.
+    """
+    text = str(error).split("\n", 1)[0]  # what follows lists paths of the host
+    if isinstance(error, UndefinedSymbolError) and len(error.undefined) > 1:
+        count = len(error.undefined)
+        text = f"{count} undefined symbols: "
+        for index, each in enumerate(error.undefined):
+            shown = str(each) + (", " if index < count - 1 else "")
+            rest = f"... and {count - index} more"
+            if len((text + shown + rest).encode("utf-8", "replace")) > capacity and index:
+                text += rest
+                break
+            text += shown
+    return text.encode("utf-8", "replace")[:capacity].decode("utf-8", "ignore")

@@ -7,7 +7,7 @@ instances, table contents, stack, thread-local blocks. One thread at a time uses
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import wasmtime
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pylinker._native import Bound, BoundKind, Extern, Func, Instance, Log, Trouble, Turn, Values
-    from pylinker.linker.module import Definition, LoadedModule
+    from pylinker.linker.module import AtExit, Definition, LoadedModule
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.signals import Signals
     from pylinker.runtime.code import CodeCache
@@ -32,11 +32,18 @@ if TYPE_CHECKING:
     from pylinker.runtime.wasi import WasiHost
     from pylinker.sync import InstanceGroupState
 
-__all__ = ["InstanceGroup"]
+__all__ = ["InstanceGroup", "ThreadExit"]
 
 _NOTHING = FuncType((), ())
 _VALUE_NUMBERS = {type_: number for number, type_ in enumerate(PACKED_SIZES)}
 """The core's numbers of the value types that can be in memory."""
+
+
+class ThreadExit(NamedTuple):
+    """A destructor that a thread has registered, and the module it is of, if that is known."""
+
+    module: LoadedModule | None
+    entry: AtExit
 
 
 class InstanceGroup:
@@ -46,7 +53,8 @@ class InstanceGroup:
     its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made
     by the linker, or taken from the main module once it is instantiated. ``turn`` is for those who share the group, None if it has a
     thread of its own; ``program`` is the name of the program, which is that of its main module. ``signals`` are those of its thread in a
-    WASIX program, else None.
+    WASIX program, else None. ``thread_exits`` are the destructors that its thread has registered, ``ending`` those that run now, one
+    inside the other; ``has_exit_hook`` says that the guest's own list of destructors will call for them.
     """
 
     def __init__(
@@ -72,6 +80,9 @@ class InstanceGroup:
         self.dl_error: str | None = None
         self.dl_error_address = 0
         self.signals: Signals | None = None
+        self.thread_exits: list[ThreadExit] = []
+        self.ending: list[ThreadExit] = []
+        self.has_exit_hook = False
         self._invoker: Instance | None = None
         self._bounds: weakref.WeakSet[Bound] | None = None  # made when there is one, as most threads are called nothing
         self._signatures: dict[FuncType, Signature] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,17 @@ class HostTable:
     def __init__(self, *families: HostFunctions) -> None:
         self._families = families
 
-    def function_for(self, module: LoadedModule, name: str) -> Callable[[Values], None]:
+    def function_for(self, module: LoadedModule | None, name: str) -> Callable[[Values], None]:
         """Return the function that ``module`` gets for the HostCall ``name`` (or ``resolve``, for its trampolines).
 
-        Each module that imports one gets a function of its own, since the answer depends on who asks.
+        Each module that imports one gets a function of its own, since the result depends on the caller. The function behind a pointer
+        is the same for all modules (None): its caller is not known.
         """
         attribute = f"_{name.strip('_').translate(_AS_METHOD)}"
-        method: Callable[[LoadedModule, Values], None]
+        method: Callable[[LoadedModule | None, Values], None]
         method = next(getattr(each, attribute) for each in self._families if hasattr(each, attribute))
+        if module is None:
+            return functools.partial(method, None)
         known = weakref.ref(module)
 
         def call(raw: Values) -> None:

@@ -6,13 +6,17 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from pylinker import _native
 from pylinker.errors import SignatureMismatchError, UnsupportedError
 from pylinker.linker.operation import HostSlot
 from pylinker.runtime.callbacks import PASSED, Callback
-from pylinker.wasm import FuncType
+from pylinker.runtime.types import function_type
+from pylinker.wasm import FuncType, names_of
 
 if TYPE_CHECKING:
+    from pylinker._native import Values
     from pylinker.linker.module import LoadedModule
+    from pylinker.linker.record import HostCalls
     from pylinker.linker.state import SlotAllocator
 
 __all__ = ["HostImports", "HostPointer", "Imports", "NewPointers", "UnknownTypeError"]
@@ -27,10 +31,25 @@ _ENV = "env"
 
 
 class HostPointer(NamedTuple):
-    """A host function's place in the table, the same in every group and for every module: its value as a C function pointer."""
+    """A host function's place in the table, the same in every group and for every module: its value as a C function pointer.
+
+    ``provided`` is what keeps a function of pylinker's own; None for one of the program's user.
+    """
 
     type: FuncType
     slot: HostSlot
+    provided: _Provided | None = None
+
+
+class _Provided:
+    """Keeps a host function callable, by its ``handle``, as long as it lives."""
+
+    def __init__(self, function: Callable[[Values], None]) -> None:
+        self.handle = _native.register_host(function)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            _native.release_host(self.handle)
 
 
 class HostImports:
@@ -54,6 +73,13 @@ class HostImports:
             if key in self._functions:
                 raise ValueError(f"imports has {key[1]!r} of {key[0]!r} twice")
             self._functions[key] = function
+        self._native = _symbols(name for space, name in self._functions if space == _ENV)
+
+    @property
+    def candidate(self) -> bytes:
+        """The first element of every scope, for the core: all names of ``env``. Empty if there are none."""
+        native = self._native
+        return b"" if native is None else _native.CANDIDATE.pack(native.address, 0, 0, 0, 0, 0)
 
     def __bool__(self) -> bool:
         return bool(self._functions)
@@ -61,7 +87,7 @@ class HostImports:
     def __contains__(self, key: _Key) -> bool:
         return key in self._functions
 
-    def callback(self, module: str, name: str, type_: FuncType, *, importer: LoadedModule) -> Callback:
+    def callback(self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None) -> Callback:
         """Return what ``importer`` gets for an import of this type, the same for all importers.
 
         Raises SignatureMismatchError if the function cannot be called with that many arguments, UnsupportedError if they cannot be passed.
@@ -70,7 +96,7 @@ class HostImports:
         known = self._callbacks.get((key, type_))
         if known is None:
             function = self._functions[key]
-            _check(function, key, type_, importer.name)
+            _check(function, key, type_, importer.name if importer is not None else "dlsym")
             known = Callback(function, _shown(*key), type_, len(self._callbacks))
             self._callbacks[key, type_] = known
         return known
@@ -87,9 +113,10 @@ class UnknownTypeError(Exception):
 class NewPointers:
     """The pointers to host functions that one load brings. Until it is published, they may be taken back."""
 
-    def __init__(self, imports: HostImports, table: SlotAllocator) -> None:
+    def __init__(self, imports: HostImports, table: SlotAllocator, host_calls: HostCalls) -> None:
         self._imports = imports
         self._table = table
+        self._host_calls = host_calls
         self._new: dict[str, HostPointer] = {}
 
     @property
@@ -97,16 +124,26 @@ class NewPointers:
         """The table slots that are new."""
         return tuple([pointer.slot for pointer in self._new.values()]) if self._new else ()
 
-    def slot_for(self, name: str, *, importer: LoadedModule, modules: Iterable[LoadedModule]) -> int:
+    def provided(self, name: str, type_: FuncType) -> int:
+        """Return the table slot of a function that pylinker provides. Raises LimitError."""
+        pointer = self._imports.pointers.get(name) or self._new.get(name)
+        if pointer is None:
+            slot = self._table.allocate(1, 1, module=name)
+            owner = _Provided(self._host_calls(None, name))
+            source = _native.pack_source(_native.Source.HOST, type_address=function_type(type_), handle=owner.handle)
+            pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source), owner)
+        return pointer.slot.slot
+
+    def slot_for(self, name: str, *, importer: LoadedModule | None, modules: Iterable[LoadedModule]) -> int:
         """Return the table slot of a function of ``env``.
 
         A pointer import says nothing of the type. It is that of the importer's calls or, if it makes none, of all ``modules``; only
         the first pointer to a function decides. Raises UnknownTypeError if there is not one type, SignatureMismatchError if another module
-        has decided otherwise, and what :meth:`HostImports.callback` raises.
+        has decided otherwise, and what :meth:`HostImports.callback` raises. Without ``importer`` (``dlsym``) all modules count.
         """
-        types = _imported_types([importer], name)
+        types = _imported_types([importer] if importer is not None else [], name)
         pointer = self._imports.pointers.get(name) or self._new.get(name)
-        if pointer is not None and types and pointer.type not in types:
+        if pointer is not None and importer is not None and types and pointer.type not in types:
             raise SignatureMismatchError(
                 module=importer.name,
                 symbol=name,
@@ -120,7 +157,7 @@ class NewPointers:
                 why = f"modules call it with {len(types)} types" if types else "no module calls it; a call that is never made would tell"
                 raise UnknownTypeError(f"imports has {name}, but there is no telling the type of a pointer to it: {why}")
             callback = self._imports.callback(_ENV, name, types.pop(), importer=importer)
-            slot = self._table.allocate(1, 1, module=importer.name)
+            slot = self._table.allocate(1, 1, module=importer.name if importer is not None else name)
             pointer = self._new[name] = HostPointer(callback.type, HostSlot(slot, callback.source))
         return pointer.slot.slot
 
@@ -145,6 +182,27 @@ def _imported_types(modules: Iterable[LoadedModule], name: str) -> set[FuncType]
         for each in module.info.imports
         if each.name == name and each.module == _ENV and isinstance(each.type, FuncType)
     }
+
+
+def _symbols(names: Iterable[str]) -> _native.Symbols | None:
+    """Return a table of functions for the core, or None if there are none. Python decides what each import of one gets."""
+    known = [name for name in names if _is_unicode(name)]  # no module can import another
+    if not known:
+        return None
+    record = _native.SYMBOL.pack
+    records = b"".join([record(index, _native.SymbolKind.OTHER, _native.NO_SLOT, 0, 0, 0) for index in range(len(known))])
+    text, offsets = names_of(known)
+    nothing, end = names_of(())
+    defined = _native.Names(memoryview(text), memoryview(offsets))
+    return _native.Symbols(defined, memoryview(records), _native.Names(memoryview(nothing), memoryview(end)), memoryview(b""), ())
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(module: str, name: str) -> str:

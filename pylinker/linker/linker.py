@@ -45,6 +45,7 @@ from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
 from pylinker.linker.hostcalls import HostTable
 from pylinker.linker.imports import HostImports
+from pylinker.linker.keys import Keys
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import LoadPlan, ModuleBytes, Request
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
     from pylinker.linker import limits as _limits
     from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
-    from pylinker.linker.module import Definition
     from pylinker.linker.operation import ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
@@ -136,7 +136,6 @@ class Linker:
         self.state.rewrite_waits = rewrite_waits
         self.context = LinkContext(LinkerShared.new(self.state, trace), self.state, preempt=preempt, timeout=rendezvous_timeout)
         self.context.shared.log.redundant = redundant
-        self.symbols = Symbols(self.context, bind_now=bind_now)
         self.locator = locator
         self.bind_now = bind_now
         self.stack_size = align_up(stack_size, 16)
@@ -146,6 +145,7 @@ class Linker:
         self._cache = cache
         guest_calls = GuestCalls(self)
         self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
+        self.symbols = Symbols(self.context, self._host_functions.function_for, bind_now=bind_now)
         self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, group_type=self._group_type)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
@@ -155,7 +155,8 @@ class Linker:
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
         self._exit_hook = _native.register_host(guest_calls.finalize)
-        self._destructors = Destructors(self.context, self.closures, self._exit_hook)
+        self._keys = Keys(self.context)
+        self._destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = main_group.zero_memory
         native = main_group.native
@@ -440,7 +441,8 @@ class Linker:
         for module in operation.modules:
             if module.outline.is_shared:
                 continue
-            module.check_thread_locals()
+            if not module.is_main:  # which may initialise those of its threads itself
+                module.check_thread_locals()
             if module.thread_local is not None or module.makes_thread_locals:
                 blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
         made = tuple(filter(None, blocks))
@@ -460,8 +462,13 @@ class Linker:
     def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
         """Undo a load whose constructors failed, with what they opened."""
         gone = self._dependents(plan.new)
+        initialized = [module for module in gone if module.initialized]
         with _logged("destructor during the undoing of a failed load"):
-            self._destructors.run([module for module in gone if module.initialized])
+            self._destructors.run_thread(initialized)
+        with _logged("destructor during the undoing of a failed load"):
+            self._destructors.run(initialized)
+        with _logged("key of a failed load"):
+            self._keys.drop(gone)
         with _logged("undoing a failed load"):
             with self.context.exclusive() as change:
                 kept = set(promoted) - gone
@@ -558,16 +565,13 @@ class Linker:
         ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT; ``caller`` is the module that asks. Raises
         SymbolNotFoundError, ClosedError. Blocks for a rendezvous if the symbol is a function that has no slot yet.
         """
-        definition, where = self.find_export(handle, name, caller)
-        value = self.symbols.value_of(definition)
-        if value is None:
-            raise SymbolNotFoundError(f"{where}: {name} has no address", module=where, symbol=name)
-        return value
+        return self.find_value(handle, name, caller)[0]
 
-    def find_export(self, handle: int, name: str, caller: LoadedModule | None = None) -> tuple[Definition, str]:
-        """Return what a name means to :meth:`resolve_export`, and whose name a message should give."""
+    def find_value(self, handle: int, name: str, caller: LoadedModule | None = None) -> tuple[int, bool]:
+        """Return what :meth:`resolve_export` does, and whether it is the same for all threads as long as nothing is loaded."""
         scope: Iterable[LoadedModule]
         where = caller.name if caller else "program"
+        is_global = handle in (RTLD_DEFAULT, self.main_handle)
         if handle == RTLD_DEFAULT:
             scope = self.state.scope_of(caller)
         elif handle == RTLD_NEXT:
@@ -576,10 +580,70 @@ class Linker:
             scope = self.scope_of_handle(handle)
             module = self.by_handle(handle)
             where = module.name if module else where
-        definition = self.symbols.find(scope, name)
+        return self.find_value_in(scope, name, where, caller, is_global=is_global)
+
+    def find_value_in(
+        self, scope: Iterable[LoadedModule], name: str, where: str, caller: LoadedModule | None, *, is_global: bool
+    ) -> tuple[int, bool]:
+        """Return what :meth:`find_value` does for modules in this order; ``where`` is named in an error.
+
+        Functions that pylinker provides come last and, if the scope ``is_global``, those of the program's user first.
+        """
+        slot = self.symbols.imported(name) if is_global else None
+        if slot is not None:
+            return slot, True
+        definition = None
+        if caller is None or not caller.leaves_to_linker(name):
+            definition = self.symbols.find(scope, name)
         if definition is None:
-            raise SymbolNotFoundError(f"{where}: undefined symbol: {name}", module=where, symbol=name)
-        return definition, where
+            slot = self.symbols.provided(name)
+            if slot is None:
+                raise SymbolNotFoundError(f"{where}: undefined symbol: {name}", module=where, symbol=name)
+            return slot, True
+        value = self.symbols.value_of(definition)
+        if value is None:
+            raise SymbolNotFoundError(f"{where}: {name} has no address", module=where, symbol=name)
+        return value, not definition.is_thread_local
+
+    def write_symbol_info(self, value: int, address: int) -> int:
+        """Write at ``address`` what a guest's ``dladdr`` says of a function pointer or of an address; 0 if it belongs to no module.
+
+        A number that is both is taken for a function pointer. The strings are in guest memory as long as the module is. Raises
+        MemoryAccessError, LimitError, LinkError to a module that is just being loaded. Blocks for the linker's lock.
+        """
+        self.context.check_not_instantiating()
+        self.memory.check(address, 16)
+        with self.context.reading():
+            words = self._symbol_info(value, known=True)
+        if words is None:
+            with self.context.exclusive():
+                words = self._symbol_info(value, known=False)
+        if words:
+            self.memory.write(address, b"".join([word.to_bytes(4, "little") for word in words]))
+        return 1 if words else 0
+
+    def _symbol_info(self, value: int, *, known: bool) -> tuple[int, ...] | None:
+        """Return the four members of a guest's Dl_info, () if the value belongs to no module.
+
+        None if a string is not in memory yet and only those that are ``known`` may be used, as under the read lock.
+        """
+        found = self.symbols.locate(value)
+        if found is None:
+            return ()
+        module, name, base, symbol, at = found
+        texts = self.state.texts if module is None else module.texts
+        if known and (name not in texts or (symbol is not None and symbol not in texts)):
+            return None
+        return self._text(texts, name), base, 0 if symbol is None else self._text(texts, symbol), at or 0
+
+    def _text(self, texts: dict[str, tuple[int, int]], text: str) -> int:
+        """Return the address of a C string that stays in guest memory as long as its owner. Under the write lock."""
+        known = texts.get(text)
+        if known is None:
+            data = text.encode("utf-8", "surrogateescape") + b"\0"
+            known = texts[text] = (self.state.memory.allocate(len(data), 1, module="dladdr", zero=False), len(data))
+            self.memory.write(known[0], data)
+        return known[0]
 
     def scope_of_handle(self, handle: int) -> Sequence[LoadedModule]:
         """Return where a handle's symbols are looked up: the module and what it needs, breadth-first."""
@@ -669,8 +733,12 @@ class Linker:
 
     def _condemn(self) -> set[LoadedModule]:
         """Return what is dead now, hidden from all that is looked up. Under the write lock. What is dying still needs all it leads to."""
-        kept = self.room.keeps
-        roots = [module for module in self.state.modules if module.handles or module.permanent or module.closing or kept(module)]
+        kept, in_heap = self._destructors.kept(), self.room.keeps
+        roots = [
+            module
+            for module in self.state.modules
+            if module.handles or module.permanent or module.closing or module in kept or in_heap(module)
+        ]
         alive = set(reachable(*roots, bound=True))
         dead = {module for module in self.state.modules if module not in alive}
         # A destructor that opens one of them again must get a fresh copy.
@@ -690,7 +758,11 @@ class Linker:
         finally:
             try:
                 with self.context.exclusive() as change:
-                    self._unload(change, dead)
+                    # What keys of threads need is still there when these end, but hidden as the rest.
+                    kept = dead.intersection(reachable(*[module for module in dead if module.keys], bound=True))
+                    self._unload(change, dead - kept)
+                    for module in kept:
+                        module.lingering = True
             except RendezvousTimeout as error:
                 again = False
                 for module in dead:
@@ -698,13 +770,72 @@ class Linker:
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
         return again
 
-    def at_exit(self, module: LoadedModule, entry: AtExit) -> None:
-        """Register a destructor of a module, to be run when it is unloaded or the program exits."""
-        self._destructors.register(module, entry)
+    def at_exit(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> None:
+        """Register a destructor of a module, to be run when it is unloaded or the program exits.
+
+        If the module is not known (None), it is that of the address ``dso``, or that of the destructor.
+        """
+        self._destructors.register(module, entry, dso)
+
+    def at_thread_exit(self, module: LoadedModule | None, entry: AtExit, dso: int) -> None:
+        """Register a destructor of the calling thread, to be run when it ends; until then its module stays loaded."""
+        self._destructors.register_thread(module, entry, dso)
+
+    def end_thread(self, *, own_stack: bool = False) -> None:
+        """Run the destructors of the calling thread, and unload what only they have kept. Blocks, cooperatively.
+
+        With ``own_stack`` on a stack of their own: that of a thread that the guest has started may be another's by now. Raises LimitError
+        if there is no room for it, and what the first destructor that failed has raised.
+        """
+        group = self.group
+        if not group.thread_exits:
+            return
+        top = group.stack_top if own_stack else None
+        if top is None:
+            self._run_thread_exits()
+            return
+        with self.context.exclusive():
+            stack = self.state.memory.allocate(self.stack_size, 16, module="stack of a thread", zero=False)
+        try:
+            group.stack_top = stack + self.stack_size
+            self._run_thread_exits()
+        finally:
+            group.stack_top = top
+            with self.context.exclusive():
+                self.state.memory.release(stack, self.stack_size)
+
+    def _run_thread_exits(self) -> None:
+        modules = {each.module for each in self.group.thread_exits}
+        try:
+            self._destructors.run_thread()
+        finally:
+            if any(module is not None and not module.handles and not module.permanent for module in modules):
+                self.collect()
+
+    def create_key(self, caller: LoadedModule, name: str, address: int, destructor: int) -> int:
+        """Have the C library create a key of threads; while it exists, the code of its destructor does. Returns what that returned."""
+        return self._keys.create(caller, name, address, destructor)
+
+    def delete_key(self, caller: LoadedModule, name: str, key: int) -> int:
+        """Have the C library delete a key, and unload what only that has kept. Returns what that returned."""
+        result, freed = self._keys.delete(caller, name, key)
+        if freed:
+            with self.context.exclusive():
+                for module in self.state.modules:
+                    if module.lingering:
+                        module.lingering = module.closing = False
+            self.collect()
+        return result
 
     def finalize(self) -> None:
-        """Run all destructors that are left: the program exits."""
-        self._destructors.run(list(self.state.modules))
+        """Run all destructors that are left, those of the calling thread first: the program exits."""
+        try:
+            self._destructors.run_thread()
+        finally:
+            try:
+                self._destructors.run(list(self.state.modules))
+            finally:
+                self._destructors.run_unowned()
 
     def allocate_closure_slot(self) -> int:
         """Return a table slot that is free in every group, for a function that is no module's.

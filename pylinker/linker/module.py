@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from pylinker import _native
 from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.linker.plt import ProcedureLinkage
-from pylinker.runtime.outline import outline_of
+from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ class LoadedModule:
     WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
     definitions it uses), ``heap`` (what it finds as ``__heap_base`` and ``__heap_end``, or None),
     ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
-    0: not yet), ``closing`` (its destructors run).
+    0: not yet), ``closing`` (its destructors run), ``lingering`` (they have run, but keys keep it), ``keys`` (of ``pthread_key_create``,
+    whose destructor is a function of the module), ``texts`` (strings in guest memory for ``dladdr``: address and size, by text).
     """
 
     __slots__ = (
@@ -186,6 +187,8 @@ class LoadedModule:
         "initialized",
         "is_main",
         "key",
+        "keys",
+        "lingering",
         "local_scope",
         "memory_base",
         "memory_reserved",
@@ -207,6 +210,7 @@ class LoadedModule:
         "special",
         "table_base",
         "table_size",
+        "texts",
         "trampolines",
     )
 
@@ -249,6 +253,9 @@ class LoadedModule:
         self.at_exit: list[AtExit] = []
         self.initialized = 0
         self.closing = False
+        self.lingering = False
+        self.keys: set[int] = set()
+        self.texts: dict[str, tuple[int, int]] = {}
         self.gone = False
         self.native: _native.Library
         self.ready = False
@@ -310,6 +317,13 @@ class LoadedModule:
         """Return the module's own definition of a symbol, or None."""
         export = self.outline.symbols.get(name)
         return None if export is None else Definition(self, export)
+
+    def leaves_to_linker(self, name: str) -> bool:
+        """Whether the module is a library that registers a destructor with this function, which it does not define itself.
+
+        The linker then runs the destructor, whichever module defines the function.
+        """
+        return name in DESTRUCTORS and not self.is_main and self.find(name) is None
 
     def definition_at(self, position: int, name: str) -> Definition:
         """Return the module's export of this number and name."""

@@ -92,7 +92,6 @@ class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
-    ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
     ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
     """
 
@@ -108,8 +107,7 @@ class LoadPlan:
         self.permanent = False
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self._uncompiled: list[tuple[LoadedModule, Uncompiled]] = []
-        self.pointers = NewPointers(state.imports, state.table)
-        self.following: Sequence[LoadedModule] = ()
+        self.pointers = NewPointers(state.imports, state.table, host_calls)
         self.scope: list[LoadedModule] = []
         self.new: list[LoadedModule] = []
 
@@ -347,7 +345,7 @@ class LoadPlan:
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
         if wants_loads():
-            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))))
+            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))), self.state.imports)
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
@@ -419,8 +417,7 @@ class _Rehearsal(LoadPlan):
         double = {each: LoadedModule(each.name, each.path, each.info, None, each.number, is_main=each.is_main) for each in plan.new}
         self.new = [*double.values()]
         self.scope = [double.get(each, each) for each in plan.scope]
-        self.following = plan.following
-        self.pointers = NewPointers(plan.state.imports, _NoSlots(0))
+        self.pointers = NewPointers(plan.state.imports, _NoSlots(0), plan._host_calls)
 
     def decide(self, *, bind_now: bool) -> None:
         """Raise what :meth:`LoadPlan.resolve` would."""

@@ -47,10 +47,11 @@ class ProcedureLinkage(Sequence[PltEntry]):
         self._targets: Mapping[int, LoadedModule] = {}
         self.late: Sequence[int] = ()
 
-    def decided(self, late: Sequence[int], modules: Sequence[LoadedModule]) -> None:
+    def decided(self, late: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
         """Have the entries that the core has decided; ``modules`` are those of its scope. Before all others."""
         self.late = late
-        self._targets = {number: modules[number] for number in set(late[1::3])}  # not all of them: an entry keeps what it leads to
+        # Not all of them: an entry keeps what it leads to.
+        self._targets = {number: target for number in set(late[1::3]) if (target := modules[number]) is not None}
         self._count = len(late) // 3
 
     def append(self, entry: PltEntry) -> None:

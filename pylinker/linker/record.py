@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
-HostCalls = Callable[["LoadedModule", str], Callable[["Values"], None]]
-"""Answers the function behind a HostCall (by its name), or behind ``resolve``, for one module."""
+HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
+"""Returns the function behind a HostCall (by its name), or behind ``resolve``, for one module, or for all (None)."""
 
 _BUILTINS = {
     "dlsym": Builtin.DLSYM,

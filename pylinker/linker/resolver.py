@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pylinker._native import Candidates
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
-from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
+from pylinker.linker.dlfcn import KEY_TYPES, PROVIDED, provided_type
 from pylinker.linker.imports import UnknownTypeError
 from pylinker.linker.module import (
     Cell,
@@ -26,14 +26,14 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.plt import PltEntry
-from pylinker.runtime.outline import DESTRUCTORS, HEAP
-from pylinker.wasm import WASI_PREVIEW1, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
+from pylinker.linker.state import LinkerState
+from pylinker.runtime.outline import HEAP
+from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
     from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
-    from pylinker.linker.state import LinkerState
 
 __all__ = ["Resolver", "Scope"]
 
@@ -47,42 +47,50 @@ _THROWN = TagType(FuncType(("i32",), ()))
 
 
 class Scope:
-    """Where a load's symbols are looked up: the global scope, then what the load has reached."""
+    """Where a load's symbols are looked up: functions of the program's user, the global scope, then what the load has reached.
+
+    The core finds a name of the user's first, and leaves the import to the caller.
+    """
 
     __slots__ = ("_candidates", "_modules", "_numbers")
 
     def __init__(self, state: LinkerState, reached: Sequence[LoadedModule]) -> None:
         known, packed = state.candidates
         local = [module for module in reached if module not in known]
-        self._modules = [*state.global_scope, *local]
-        self._candidates = Candidates(bytearray(b"".join((packed, *[module.candidate for module in local]))))
+        given = state.imports.candidate
+        self._modules: list[LoadedModule | None] = [*([None] if given else []), *state.global_scope, *local]
+        self._candidates = Candidates(bytearray(b"".join((given, packed, *[module.candidate for module in local]))))
         self._numbers: dict[LoadedModule, int] | None = None
 
     def addresses(self) -> array[int]:
         """Where the core's libraries of the modules are, by number; all of them have their records by now."""
-        return array("Q", [module.address for module in self._modules])
+        return array("Q", [0 if module is None else module.address for module in self._modules])
 
     def become_ready(self, module: LoadedModule) -> None:
         """Let modules that come later import from this one directly."""
         if self._numbers is None:
-            self._numbers = {each: number for number, each in enumerate(self._modules)}
+            self._numbers = {each: number for number, each in enumerate(self._modules) if each is not None}
         number = self._numbers.get(module)
         if number is not None:
             self._candidates.set(number, module.candidate)
 
-    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule]]:
+    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
         """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
         resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
         modules = self._modules
         for number in resolved.used:
-            if modules[number] is not module:
-                module.bound.add(modules[number])
+            used = modules[number]
+            if used is not None and used is not module:
+                module.bound.add(used)
         return resolved, modules
 
     def lookup(self, name: str) -> Definition | None:
-        """Return the first definition of a name, or None."""
+        """Return the first definition of a name in a module, or None."""
         number = self._candidates.find(name)
-        return None if number is None else self._modules[number].find(name)
+        found = None if number is None else self._modules[number]
+        if number is not None and found is None:  # it is the user's, too
+            return LinkerState.lookup(name, [module for module in self._modules if module is not None])
+        return None if found is None else found.find(name)
 
 
 class Resolver:
@@ -147,51 +155,52 @@ class Resolver:
         dylink = self._module.info.dylink
         return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
 
-    def _is_destructor_call(self, name: str) -> bool:
-        """Whether a library registers a destructor with this function: that is the linker's to run, whoever defines it."""
-        return name in DESTRUCTORS and not self._module.is_main and self._module.find(name) is None
-
-    def _given(self, wanted: Import) -> bool:
-        """Whether the program's user gives a function for an import, and no module that comes later defines it."""
-        if (wanted.module, wanted.name) not in self._state.imports:
-            return False
-        return wanted.module != "env" or self._state.lookup(wanted.name, self._plan.following) is None
-
     def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
         callback = self._state.imports.callback(wanted.module, wanted.name, type_, importer=self._module)
         return PythonCall(wanted.name, type_, callback.source)
 
     def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
-        if wanted.module != "env" and self._given(wanted):
+        space, name = wanted.module, wanted.name
+        if (space, name) in self._state.imports:
             return self._python(wanted, type_)
-        if wanted.module == _WASI and wanted.name in WASI_PREVIEW1:
-            self._same(wanted, type_, WASI_PREVIEW1[wanted.name], "WASI preview 1")
-            return WasiCall(wanted.name)
-        if wanted.module == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
-            return found
         definition = None
-        if wanted.module == "env":
-            provided = PROVIDED.get(wanted.name)
-            definition = None if self._is_destructor_call(wanted.name) else self._lookup(wanted.name)
-            if definition is None and self._given(wanted):
-                return self._python(wanted, type_)
-            if definition is None and provided is not None:
-                self._same(wanted, type_, provided, "pylinker")
-                return HostCall(wanted.name, provided)
-        if (wanted.module, wanted.name) == ("wasi", "thread-spawn") and self._state.threaded:
-            self._same(wanted, type_, THREAD_SPAWN, "pylinker")
-            return HostCall(wanted.name, THREAD_SPAWN)
-        if (wanted.module, wanted.name) == ("pylinker", "safepoint"):
-            self._same(wanted, type_, SAFEPOINT, "pylinker")
-            return HostCall(wanted.name, SAFEPOINT)
-        if definition is None:
-            if self._bind_now and not self._is_weak(wanted):
-                return self._missing(wanted, "function")
-        else:
-            self._same(wanted, type_, definition.type, definition.module.name)
-            self._use(definition)
-            if definition.module.ready:
-                return Direct(definition)
+        if space == "env" and not self._module.leaves_to_linker(name):
+            definition = self._lookup(name)
+        if definition is not None:
+            return self._function_of_module(wanted, type_, definition)
+        provided = provided_type(space, name, threaded=self._state.threaded)
+        if provided is not None and not self._fits(wanted, type_, *provided):
+            return self._trampoline(wanted, type_, None)
+        if space == _WASI and name in WASI_PREVIEW1:
+            return WasiCall(name)
+        if space == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
+            return found
+        if provided is not None:
+            return HostCall(name, type_)
+        if self._bind_now and not self._is_weak(wanted):
+            return self._missing(wanted, "function")
+        if self._is_watched(wanted, type_):
+            return HostCall(name, type_)
+        return self._trampoline(wanted, type_, None)
+
+    def _is_watched(self, wanted: Import, type_: FuncType) -> bool:
+        """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
+        return wanted.module == "env" and KEY_TYPES.get(wanted.name) == type_ and not self._module.is_main
+
+    def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
+        if definition.export.kind is not Kind.FUNC:
+            raise self._mismatch(wanted, str(type_), definition)
+        if not self._fits(wanted, type_, definition.type, definition.module.name):
+            return self._trampoline(wanted, type_, None)
+        self._use(definition)
+        if definition.module is not self._module and self._is_watched(wanted, type_):
+            return HostCall(wanted.name, type_)
+        if definition.module.ready:
+            return Direct(definition)
+        return self._trampoline(wanted, type_, definition)
+
+    def _trampoline(self, wanted: Import, type_: FuncType, definition: Definition | None) -> ImportSource:
+        """Return a call that is bound when it is made; without a definition it is an error then, which says why."""
         key = (wanted.module, wanted.name, type_)
         if key not in self._plt:
             self._plt[key] = len(self._module.plt)
@@ -201,11 +210,14 @@ class Resolver:
                 self._plan.aim_later(self._module, self._plt[key], target, target.outline.position(export.name))
         return Plt(self._plt[key])
 
+    def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
+        """Whether a function has the type that it is imported with; SignatureMismatchError if calls are bound now."""
+        if self._bind_now:
+            self._same(wanted, type_, found, provider)
+        return type_ == found
+
     def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:
         """Return what a function of WASIX comes from: one that is there, or one that says it is not; None if no function can be made."""
-        provided = wasix.PROVIDED.get(wanted.name)
-        if provided is not None:
-            self._same(wanted, type_, provided, "WASIX")
         source = wasix.source_of(wanted.name, type_)
         if source is None and not self._bind_now and {*type_.params, *type_.results} <= _NUMBERS:
             return HostCall(wasix.UNSUPPORTED, type_)
@@ -257,10 +269,13 @@ class Resolver:
 
     def _function_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
-        definition = self._lookup(wanted.name)
+        if ("env", wanted.name) in self._state.imports:
+            return self._host_cell(wanted)
+        definition = None if self._module.leaves_to_linker(wanted.name) else self._lookup(wanted.name)
         if definition is None:
-            if ("env", wanted.name) in self._state.imports:
-                return self._host_cell(wanted)
+            provided = PROVIDED.get(wanted.name)
+            if provided is not None:
+                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, provided))
             if self._is_weak(wanted):
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "function pointer")
@@ -303,7 +318,8 @@ class Resolver:
             )
 
     def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
-        found = "function" if definition.export.kind is Kind.FUNC else "data"
+        kind = definition.export.kind
+        found = "data" if kind is Kind.GLOBAL else kind.label
         return SignatureMismatchError(
             module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=found
         )

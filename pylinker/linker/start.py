@@ -131,11 +131,10 @@ def _start_alone(linker: Linker, main: MainFile, module: LoadedModule, requests:
     _note_slots(linker, module)
     plan.load(module, main.data)
     _check_threads(linker, [module], shared=any(each.limits.shared for each in _memories([module])))
-    if requests and (linker.state.imports or module.code is None):
+    if requests and module.code is None:
         preview = linker.new_plan()
         preview.discover(requests)
         preview.validate()
-        plan.following = preview.scope
     plan.compile(bind_now=False)
     operation = plan.resolve(bind_now=False)
     for type_ in _memories([module]):

@@ -179,7 +179,8 @@ class LinkerState:
     (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
     program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
-    start uses it), ``hears_signals`` (whether a thread of it ever wanted to), ``closure_slots`` (first, count) and ``closures`` (by slot).
+    start uses it), ``hears_signals`` (whether a thread of it ever wanted to), ``closure_slots`` (first, count) and ``closures`` (by slot),
+    ``texts`` (strings in guest memory that are no module's: address and size in bytes, by text).
     LinkerShared guards it.
     """
 
@@ -206,6 +207,7 @@ class LinkerState:
         self.main: LoadedModule | None = None
         self.table_maximum: int | None = None
         self.linker_symbols: dict[str, int] = {}
+        self.texts: dict[str, tuple[int, int]] = {}
         self._by_name: dict[str, LoadedModule] = {}
         self._by_path: dict[str, LoadedModule] = {}
         self.tags: dict[OwnTag, int] = {}
@@ -329,6 +331,9 @@ class LinkerState:
         for slot in module.slots.values():
             self.table.release(slot, 1)
         module.slots.clear()
+        for address, size in module.texts.values():
+            self.memory.release(address, size)
+        module.texts.clear()
         if module.has_slots:
             self.table.release(module.slot_base, module.slot_count)
             module.has_slots = False

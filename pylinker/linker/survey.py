@@ -13,23 +13,23 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from pylinker._libc import library_of
 from pylinker.errors import LibraryNotFoundError, LinkError
 from pylinker.linker import wasix
-from pylinker.linker.dlfcn import PROVIDED, SAFEPOINT, THREAD_SPAWN
+from pylinker.linker.dlfcn import PROVIDED, provided_type
 from pylinker.linker.heap import asks_for_heap, has_no_end, takes_heap_first
 from pylinker.linker.layout import LAYOUT, program_layout
 from pylinker.linker.limits import Limits
 from pylinker.linker.locator import Home, Locator
 from pylinker.linker.plan import bytes_of, read_file, why_no_library
 from pylinker.runtime.outline import DESTRUCTORS, HEAP, outline_of
-from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
+from pylinker.wasm import ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
 __all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
 
 HOST: Final = "pylinker"
 """Who has what no module has: pylinker, for WASI, WASIX, ``dlopen`` and the like."""
 
-_WASI = "wasi_snapshot_preview1"
 _OWN_GLOBALS = frozenset({"__memory_base", "__stack_pointer", "__table_base"})
 _TAGS = frozenset({"__c_longjmp", "__cpp_exception"})
 _SPACES = {"GOT.func": "function pointer", "GOT.mem": "data"}
@@ -71,10 +71,10 @@ class Binding:
 class Finding:
     """One symbol that deserves a look.
 
-    ``category``: ``undefined`` (nobody has it), ``mismatched`` (who has it has another type; ``detail`` has both), ``weak`` (a weak import;
-    undefined ones are null), ``duplicate`` (several have it, the first is taken), ``unserved`` (a function of WASIX that answers
-    ENOTSUP), ``heap`` (several modules have a heap: ``defined_by`` has the range, the others get an empty one).
-    ``wanted_by`` and ``defined_by`` are names of modules.
+    ``category``: ``undefined`` (no module defines it; ``detail`` says if the C library does), ``mismatched`` (its definition has another
+    type; ``detail`` has both), ``weak`` (a weak import; undefined ones are null), ``duplicate`` (several define it, the first is taken),
+    ``unserved`` (a function of WASIX that answers ENOTSUP), ``heap`` (several modules have a heap: ``defined_by`` has the range, the
+    others get an empty one). ``wanted_by`` and ``defined_by`` are names of modules.
     """
 
     category: Category
@@ -259,13 +259,11 @@ class _Judge:
 
     def _host(self, module: Surveyed, wanted: Import) -> None:
         """Judge an import that no module can have."""
-        types: dict[tuple[str, str], FuncType] = {("wasi", "thread-spawn"): THREAD_SPAWN, ("pylinker", "safepoint"): SAFEPOINT}
         name = f"{wanted.module}.{wanted.name}"
-        found = types.get((wanted.module, wanted.name))
-        if wanted.module == _WASI:
-            found = WASI_PREVIEW1.get(wanted.name)
-        elif wanted.module == wasix.WASIX:
-            found = wasix.PROVIDED.get(wanted.name, wanted.type) if isinstance(wanted.type, FuncType) else None
+        provided = provided_type(wanted.module, wanted.name, threaded=True)
+        found: ExternType | None = None if provided is None else provided[0]
+        if found is None and wanted.module == wasix.WASIX and isinstance(wanted.type, FuncType):
+            found = wanted.type
         if name in self._given or (found is not None and found == wanted.type):
             self.bindings.append(Binding(module.name, HOST, name, wanted.kind.label))
         elif found is not None:
@@ -279,8 +277,11 @@ class _Judge:
             return
         weak = bool(module.info.dylink and module.info.dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
         definers = self._definers.get(wanted.name, [])
-        if wanted.name in DESTRUCTORS and wanted.kind is Kind.FUNC and not module.is_main and module not in definers:
+        is_function = wanted.kind is Kind.FUNC or wanted.module == "GOT.func"
+        if is_function and wanted.name in DESTRUCTORS and not module.is_main and module not in definers:
             definers = []  # registering a destructor is the linker's to do, whoever defines it
+        if is_function and wanted.name in self._given:  # what the host gives comes first
+            definers = []
         if definers:
             provider = definers[0]
             export = outline_of(provider.info).symbols[wanted.name]
@@ -294,9 +295,13 @@ class _Judge:
                 self._mismatch(module, wanted, provider.name, type_, export.kind)
                 return
             self.bindings.append(Binding(module.name, provider.name, wanted.name, kind))
+        elif wanted.kind is Kind.FUNC and self._other_type(wanted) is not None:
+            self._mismatch(module, wanted, HOST, PROVIDED[wanted.name])
+            return
         elif not self._has_host(module, wanted):
             if not weak or wanted.kind not in (Kind.FUNC, Kind.GLOBAL):
-                self._note("undefined", wanted.name, kind, module)
+                library = library_of(wanted.name)
+                self._note("undefined", wanted.name, kind, module, detail=f"of the {library}" if library else "")
         else:
             self.bindings.append(Binding(module.name, HOST, wanted.name, kind))
         if weak:
@@ -308,9 +313,14 @@ class _Judge:
             return self._lays_out(module, wanted.name)
         if wanted.module == "env" and wanted.kind is Kind.TAG:
             return wanted.name in _TAGS
-        if wanted.module == "env" and wanted.kind is Kind.FUNC and PROVIDED.get(wanted.name) == wanted.type:
-            return True
-        return wanted.name in self._given and (wanted.kind is Kind.FUNC or wanted.module == "GOT.func")
+        if wanted.kind is Kind.FUNC or wanted.module == "GOT.func":
+            return wanted.name in self._given or wanted.name in PROVIDED
+        return False
+
+    def _other_type(self, wanted: Import) -> FuncType | None:
+        """Return the type of a function that pylinker provides, if it is imported with another one."""
+        found = PROVIDED.get(wanted.name) if wanted.name not in self._given else None
+        return found if found != wanted.type else None
 
     def _lays_out(self, module: Surveyed, name: str) -> bool:
         """Whether the linker says where a part of the program's memory is."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
-from pylinker.linker.operation import ResolveFunction, SlotPatch
-from pylinker.wasm import Kind
+from pylinker.linker.dlfcn import PROVIDED, provided_type
+from pylinker.linker.imports import NewPointers, UnknownTypeError
+from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
+from pylinker.wasm import FuncType, Kind
 
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.linker.plt import PltEntry
-    from pylinker.wasm import FuncType
+    from pylinker.linker.record import HostCalls
 
 __all__ = ["SymbolInfo", "Symbols", "reachable"]
+
+
+_MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
 
 
 class SymbolInfo(NamedTuple):
@@ -36,8 +41,9 @@ class SymbolInfo(NamedTuple):
 class Symbols:
     """Lookups in the modules of a program. Safe to use from all its threads; blocks for the read lock only, unless it says otherwise."""
 
-    def __init__(self, context: LinkContext, *, bind_now: bool) -> None:
+    def __init__(self, context: LinkContext, host_calls: HostCalls, *, bind_now: bool) -> None:
         self._context = context
+        self._host_calls = host_calls
         self._bind_now = bind_now
 
     def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
@@ -62,8 +68,13 @@ class Symbols:
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
         state = self._context.state
-        definition = state.lookup(entry.name, state.scope_of(module)) if entry.module == "env" else None
+        definition = self._lookup(module, entry)
         if definition is None:
+            provided = provided_type(entry.module, entry.name, threaded=state.threaded)
+            if provided is not None:  # what has the right type was provided at load
+                raise SignatureMismatchError(
+                    module=module.name, symbol=entry.name, wanted=str(entry.type), provider=provided[1], found=str(provided[0])
+                )
             name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
             raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note="it was called")
         if definition.type != entry.type:
@@ -80,23 +91,33 @@ class Symbols:
             module.bound.add(definition.module)
         return definition
 
-    def check_trampolines(self, module: LoadedModule) -> None:
-        """Check the calls of a module that was linked before its libraries were loaded: types, and with ``bind_now`` all of it."""
+    def _lookup(self, module: LoadedModule, entry: PltEntry) -> Definition | None:
+        if entry.module != "env" or module.leaves_to_linker(entry.name):
+            return None
         state = self._context.state
+        return state.lookup(entry.name, state.scope_of(module))
+
+    def check_trampolines(self, module: LoadedModule) -> None:
+        """With ``bind_now``, bind the calls of a module that was linked before its libraries were loaded."""
+        if not self._bind_now:
+            return
         undefined = []
         for index, entry in enumerate(module.plt):
-            definition = state.lookup(entry.name, state.scope_of(module)) if entry.module == "env" else None
-            if definition is not None and (definition.type != entry.type or self._bind_now):
+            provided = provided_type(entry.module, entry.name, threaded=self._context.state.threaded)
+            if self._lookup(module, entry) is not None or provided is not None:
                 self.resolve_trampoline(module, index)
-            elif definition is None and self._bind_now and entry.definition is None:
+            elif entry.definition is None:
                 undefined.append(UndefinedSymbol(module.name, entry.name, "function"))
         if undefined:
             raise UndefinedSymbolError(undefined)
 
     def find(self, scope: Iterable[LoadedModule], name: str) -> Definition | None:
-        """Return what a name means in a scope, or None."""
+        """Return what a name means to ``dlsym`` in a scope, or None. ``main`` has other names in WebAssembly, by its parameters."""
         with self._context.reading():
-            return self._context.state.lookup(name, scope)
+            if name != "main":
+                return self._context.state.lookup(name, scope)
+            found = (module.find(each) for module in scope for each in _MAIN)
+            return next((each for each in found if each is not None), None)
 
     def value_of(self, definition: Definition) -> int | None:
         """Return a definition's address or table slot; None for a tag or another thing that has neither.
@@ -147,6 +168,51 @@ class Symbols:
                 raise
         return slot
 
+    def imported(self, name: str) -> int | None:
+        """Return the table slot of a function of the program's user, None if there is none of the name.
+
+        Raises SymbolNotFoundError if no module tells its type. Blocks for a rendezvous if it has no slot yet.
+        """
+        state = self._context.state
+        if ("env", name) not in state.imports:
+            return None
+        try:
+            return self._host_slot(name, lambda new: new.slot_for(name, importer=None, modules=state.modules))
+        except UnknownTypeError as error:
+            raise SymbolNotFoundError(str(error), symbol=name) from error
+
+    def provided(self, name: str, type_: FuncType | None = None) -> int | None:
+        """Return the table slot of a function that pylinker provides, None if there is none of the name.
+
+        ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it has no slot yet.
+        """
+        found = type_ or PROVIDED.get(name)
+        return None if found is None else self._host_slot(name, lambda new: new.provided(name, found))
+
+    def _host_slot(self, name: str, give: Callable[[NewPointers], int]) -> int:
+        context = self._context
+        state, group = context.state, context.group
+        known = state.imports.pointers.get(name)  # they are never taken back
+        if known is not None:
+            return known.slot.slot
+        with context.exclusive() as change:
+            pointers = NewPointers(state.imports, state.table, self._host_calls)
+            state.table.note_size(group.table_size)
+            try:
+                slot = give(pointers)
+                if pointers.slots:  # else another thread was here first
+                    operation = AllocateFunctionTable(state.table.size, pointers.slots[0])
+                    group.apply(operation)
+                    change.publish(operation, pointers.keep)
+            except BaseException:
+                with change.undoing():
+                    for each in pointers.slots:
+                        if each.slot < group.table_size:
+                            group.empty_slot(each.slot)
+                    pointers.undo()
+                raise
+        return slot
+
     def scope_after(self, caller: LoadedModule) -> Iterator[LoadedModule]:
         """Iterate over what comes after a module in its scope: ``RTLD_NEXT``."""
         rest = itertools.dropwhile(lambda each: each is not caller, self._context.state.scope_of(caller))
@@ -179,6 +245,41 @@ class Symbols:
                 if function is not None:
                     return module.info.function_type(function)
             return next((pointer.type for pointer in state.imports.pointers.values() if pointer.slot.slot == slot), None)
+
+    def locate(self, value: int) -> tuple[LoadedModule | None, str, int, str | None, int | None] | None:
+        """Return what a function pointer or an address belongs to, as a guest's ``dladdr`` tells it; None if to nothing.
+
+        The module (None: the host), its name, its memory base, the symbol and its value. A number that is both is taken for a function
+        pointer. The caller has the lock.
+        """
+        state = self._context.state
+        for name, pointer in state.imports.pointers.items():
+            if pointer.slot.slot == value:
+                return None, "pylinker", 0, name, value
+        for module in state.modules:
+            function = module.function_at(value)
+            if function is not None:
+                info = self._function_symbol(module, function, value)
+                return module, module.name, module.memory_base, info.symbol, info.value
+        for module in state.modules:
+            if module.memory_base <= value < module.memory_base + module.memory_size:
+                info = self._data_symbol(module, value)
+                return module, module.name, module.memory_base, info.symbol, info.value
+        return None
+
+    def owner_of(self, *, slot: int, address: int | None = None) -> LoadedModule | None:
+        """Return the module whose data is at an address or, if there is none, whose function is in a table slot; None for neither.
+
+        LinkError to a module that is just being loaded.
+        """
+        self._context.check_not_instantiating()
+        with self._context.reading():
+            modules = self._context.state.modules
+            for module in modules if address else ():
+                assert address is not None
+                if module.memory_base <= address < module.memory_base + max(module.memory_size, 1):
+                    return module
+            return next((module for module in modules if module.function_at(slot) is not None), None)
 
     @staticmethod
     def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:

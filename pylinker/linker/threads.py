@@ -165,8 +165,13 @@ class GuestThread:
         assert group is not None
 
         def call() -> Any:
-            with self._table.linker.context.own_group(group):
-                return body(group)
+            linker = self._table.linker
+            with linker.context.own_group(group):
+                result = None
+                with contextlib.suppress(ThreadExit):  # the thread alone
+                    result = body(group)
+                linker.end_thread()
+                return result
 
         self._finish(call, group)
 
@@ -176,9 +181,13 @@ class GuestThread:
         assert group is not None
 
         def call() -> None:
-            _native.enter_thread(None)
-            if failure is not None:
-                group.store.raise_failure(failure)
+            try:
+                with contextlib.suppress(ThreadExit):
+                    if failure is not None:
+                        group.store.raise_failure(failure)
+                self._table.linker.end_thread(own_stack=True)
+            finally:
+                _native.enter_thread(None)
 
         self._finish(call, group)
 
@@ -196,8 +205,6 @@ class GuestThread:
         """Note what ``call`` comes to, end the program if that is its end, and leave it."""
         try:
             self._result = call()
-        except ThreadExit:
-            pass  # the thread alone
         except wasmtime.ExitTrap as exit_:
             self._failure = SynchronizationAborted("the program has ended")
             self._table.end(status=exit_.code)
@@ -289,9 +296,13 @@ class ThreadTable:
     def start(self, body: Callable[[InstanceGroup], Any] | GuestEntry, *, wants_stack: bool, stack_top: int = 0) -> GuestThread:
         """Start a thread: create a group, and run ``body`` in it on a thread of its own.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively, for the linker. Raises LimitError, or
-        what kept the group from being created; nothing is left then.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively, for the linker. Raises LimitError,
+        UnsupportedError if nobody can initialise the main module's thread-local data for it, or what kept the group from being created;
+        nothing is left then.
         """
+        main = self.linker.main
+        if wants_stack and main is not None:  # a thread that the guest starts has its data from the guest
+            main.check_thread_locals()
         if len(self._alive) >= self._limit:
             self.reap()
         with self.lock:

@@ -10,8 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from pylinker._native import u32s
-from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted, UndefinedSymbolError
-from pylinker.linker.dlfcn import RTLD_DEFAULT, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD
+from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SynchronizationAborted
+from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.symbols import reachable
 from pylinker.linker.wasix import Errno
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pylinker._native import Values
     from pylinker.linker.linker import Linker
-    from pylinker.linker.module import Definition, LoadedModule
+    from pylinker.linker.module import LoadedModule
 
 __all__ = ["WasixLibraries"]
 
@@ -53,29 +53,17 @@ class WasixLibraries(HostFunctions):
         def act(linker: Linker) -> int:
             symbol = _string(linker, name, length)
             changes = linker.context.shared.changes  # before anything is looked at
-            definition = self._find(u32(handle), symbol, caller)
-            value = linker.symbols.value_of(definition)
-            if value is None:
-                raise SymbolNotFoundError(f"{definition!r} has no address", module=definition.module.name, symbol=symbol)
-            if not definition.is_thread_local:
+            main = linker.main
+            if u32(handle) == linker.main_handle and main is not None:  # the module, and not the program as a whole
+                value, lasting = linker.find_value_in(reachable(main), symbol, main.name, caller, is_global=True)
+            else:
+                value, lasting = linker.find_value(u32(handle), symbol, caller)
+            if lasting:
                 # The next time the core answers, without coming here.
                 linker.group.native.remember(changes, caller.host_handles["wasix.dlsym"], handle, symbol.encode(), value)
             return value
 
         raw[0].i32 = self._answer(act, out, *text)
-
-    def _find(self, handle: int, symbol: str, caller: LoadedModule) -> Definition:
-        """Return what a name means by a handle. That of the main module is for the module, and not for the program as a whole."""
-        linker = self.linker
-        main = linker.main
-        if handle == linker.main_handle and main is not None:
-            definition = linker.symbols.find(reachable(main), symbol)
-            if definition is None:
-                raise SymbolNotFoundError(f"{main.name}: undefined symbol: {symbol}", module=main.name, symbol=symbol)
-            return definition
-        if handle == RTLD_DEFAULT:
-            return linker.find_export(RTLD_DEFAULT, symbol, caller)[0]
-        return linker.find_export(handle, symbol, caller)[0]
 
     def _wasix_dl_invalid_handle(self, caller: LoadedModule, raw: Values) -> None:
         linker = self.linker
@@ -114,7 +102,7 @@ class WasixLibraries(HostFunctions):
             except LinkError as error:
                 logger.debug("%s", error)
                 if capacity:
-                    encoded = _short(error).encode("utf-8", "replace").replace(b"\0", b"?")[: capacity - 1] + b"\0"
+                    encoded = guest_message(error, capacity - 1).encode("utf-8", "replace").replace(b"\0", b"?") + b"\0"
                     memory.check(text, capacity)
                     memory.write(text, encoded)
                 return Errno.UNKNOWN
@@ -132,10 +120,3 @@ def _string(linker: Linker, address: int, length: int) -> str:
         linker.memory.check(address, length)
         length = limit
     return linker.memory.read(address, length).decode()
-
-
-def _short(error: LinkError) -> str:
-    """Return a message without the paths of the host, which are none of the guest's business, but with all symbols that are missing."""
-    if isinstance(error, UndefinedSymbolError):
-        return "; ".join(f"{each.module}: undefined symbol: {each.symbol} ({each.kind})" for each in error.undefined)
-    return str(error).split("\n", 1)[0]

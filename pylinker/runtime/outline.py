@@ -30,17 +30,21 @@ from pylinker.wasm import (
 if TYPE_CHECKING:
     from pylinker.wasm import Import, ModuleInfo
 
-__all__ = ["DESTRUCTORS", "HEAP", "WASIX", "HeapUse", "Outline", "adopt", "outline_of", "pack"]
+__all__ = ["DESTRUCTORS", "HEAP", "KEYS", "WASIX", "HeapUse", "Outline", "adopt", "outline_of", "pack"]
 
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
 
-DESTRUCTORS = frozenset({"__cxa_atexit", "atexit"})
+DESTRUCTORS = frozenset({"__cxa_atexit", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "atexit"})
 """Functions with which a library registers a destructor: that is the linker's to run, whoever defines them."""
 
 HEAP = frozenset({"__heap_base", "__heap_end"})
 """Data symbols that differ from module to module: one has the heap, all others an empty range."""
 
+KEYS = frozenset({"pthread_key_create", "pthread_key_delete", "tss_create", "tss_delete"})
+"""Functions of the C library that the linker watches: a key keeps the library of its destructor in memory."""
+
+_WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
 _GLOBALS = {
@@ -225,14 +229,15 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
         space, name, kind, type_ = wanted_import
         if kind is Kind.FUNC:
             assert isinstance(type_, FuncType)
-            simple = space == "env" and name not in DESTRUCTORS
+            simple = space == "env" and name not in _WATCHED
             same = first.setdefault(wanted_import, index) if simple else index
             records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(Wanted.OTHER, same, 0))
             continue
         wanted = Wanted.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
-            wanted = _CELLS.get(space, Wanted.OTHER) if type_ == _CELL and name not in HEAP else Wanted.OTHER
+            if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
+                wanted = _CELLS.get(space, Wanted.OTHER)
             wanted = _GLOBALS.get((space, name, type_), wanted)
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
             wanted = Wanted.MEMORY
