@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,25 @@ import guests
 from recipes import RECIPES
 from toolchain import Scenario, Toolchain
 
+GRACE = 60
+"""Seconds between the limit of a test, which fails it, and the end of a process in which it did not fail."""
+
 
 def pytest_configure() -> None:
     """Keep a standard error that is not captured, for the stacks of a process that hangs."""
     guests.uncaptured = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process of a test that outlives its limit because it hears no signal: under xdist one failed test, else of the session."""
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker and marker.args else item.config.getoption("timeout") or item.config.getini("timeout"))
+    guests.end_process_in(limit + GRACE if limit else float("inf"))
+    try:
+        return (yield)
+    finally:
+        guests.end_process_in(float("inf"))
 
 
 @pytest.fixture(scope="session", autouse=True)

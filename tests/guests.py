@@ -43,23 +43,61 @@ class DeadlineError(AssertionError):
     """A test has not ended in time: somebody waits for ever."""
 
 
+_end = float("inf")  # when this process is to be ended, in seconds of time.monotonic
+
+
+def end_process_in(seconds: float) -> float:
+    """End this process with all stacks after ``seconds`` (infinity: never). Returns what was left of the limit before.
+
+    faulthandler's thread needs neither the GIL nor a main thread that hears signals. A process has one such timer.
+    """
+    global _end
+    now = time.monotonic()
+    left, _end = _end - now, now + seconds
+    if seconds == float("inf"):
+        faulthandler.cancel_dump_traceback_later()
+    else:
+        faulthandler.dump_traceback_later(max(seconds, 1), exit=True, file=uncaptured)
+    return left
+
+
 @contextmanager
 def deadline(seconds: float = DEADLINE) -> Iterator[None]:
-    """End what takes longer: with DeadlineError where the main thread is, and if that does not help, with all stacks and the process."""
+    """End what takes longer: with DeadlineError where the main thread is, and if that does not help, with all stacks and the process.
+
+    Deadlines nest: the limits outside, of pytest-timeout among them, hold again afterwards.
+    """
 
     def late(_signum: int, _frame: object) -> None:
         faulthandler.dump_traceback(file=uncaptured)
         raise DeadlineError(f"not done after {seconds} seconds")
 
+    start = time.monotonic()
     previous = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(seconds + 30, exit=True, file=uncaptured)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    left = end_process_in(seconds + 30)
     try:
         yield
     finally:
+        passed = time.monotonic() - start
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-        faulthandler.cancel_dump_traceback_later()
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(outer - passed, 0.001))
+        end_process_in(left - passed)
+
+
+@contextmanager
+def off_the_clock(limit: float) -> Iterator[None]:
+    """Count nothing inside against the limits of the test: building modules with cold caches takes minutes. ``limit`` holds instead."""
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    left = end_process_in(limit)
+    try:
+        yield
+    finally:
+        end_process_in(left)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, outer)
 
 
 @contextmanager

@@ -232,6 +232,16 @@ class Index:
     def __index__(self) -> int:
         return self.value
 
+    def __repr__(self) -> str:  # a part of test ids, which must be the same in every process
+        return f"{type(self).__name__}({self.value})"
+
+
+class Nothing:
+    """An object that is no number."""
+
+    def __repr__(self) -> str:
+        return "Nothing()"
+
 
 class Cut(Index):
     """One that says something else where it is cut."""
@@ -245,7 +255,7 @@ WRONG: list[tuple[str, tuple[Any, ...]]] = [
     *(("l", (value,)) for value in (2**64, -(2**63) - 1, 10**30)),
     *(("d", (value,)) for value in (10**400, "1", None, 1j, b"", [1.0])),
     *(("f", (value,)) for value in (10**400, "1", None, 1j)),
-    *(("i", (value,)) for value in (1.5, 1.0, math.nan, None, 1j, [1], (1,), {}, object(), int)),
+    *(("i", (value,)) for value in (1.5, 1.0, math.nan, None, 1j, [1], (1,), {}, Nothing(), int)),
     *(("l", (value,)) for value in (1.5, "1", b"1", None)),
     ("i", ("a\0b",)),
     ("ii", (1, 2**32)),

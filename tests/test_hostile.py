@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,20 +69,6 @@ class Victim:
                 self.program.dlopen("libhostile.so")
             assert used(self.program) == before
         return caught.value
-
-
-@pytest.fixture(autouse=True)
-def deadline() -> Iterator[None]:
-    """Ends a test that hangs where Python can be interrupted, so that the suite goes on; far more than any test needs."""
-
-    def expired(*_: object) -> None:
-        raise TimeoutError("the test hangs")
-
-    before = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

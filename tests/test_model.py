@@ -14,6 +14,7 @@ MUTANTS = sorted(path.stem for path in (MODEL / "mutants").glob("*.patch"))
 TIMEOUT = 280  # seconds, for a machine that has other things to do: it takes half a minute
 
 
+@pytest.mark.timeout(TIMEOUT + 20)
 def test_spin_passes_the_model_and_catches_every_mutant():
     missing = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
     if not (shutil.which("patch") or shutil.which("git")):

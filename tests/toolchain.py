@@ -3,7 +3,8 @@
 A scenario is a folder of C and C++ sources under ``tests/scenarios`` and a recipe (``recipes.py``) that says which modules
 they become. All modules of a scenario are built into one directory of a cache, named by everything that decides their bytes:
 the sources, the recipe, the flags in this file and zig's version. A directory is filled under another name and renamed when
-it is complete, so concurrent test runs share the cache without locks.
+it is complete, so a directory that is there is whole. A file lock for each lets one process build it and the others wait, since
+the workers of pytest-xdist start with the same scenarios.
 
 ``PYLINKER_TEST_CACHE`` names the cache directory; without it a folder in the user's cache directory is used.
 
@@ -14,6 +15,7 @@ that ``zig cc`` would link are asked from it once and kept in the cache.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -27,6 +29,8 @@ from functools import cached_property
 from pathlib import Path
 
 import ziglang
+
+import guests
 
 # Gives the directory of a scenario's built modules: the type of the fixture of that name.
 Scenario = Callable[[str], Path]
@@ -68,6 +72,7 @@ COMMAND = ("--stack-first", "-z", "stack-size=1048576")
 
 
 ZIG = Path(ziglang.__file__).parent / "lib"
+TOOL_TIMEOUT = 600  # seconds for one command: zig builds libc and libc++ when its own cache is empty
 
 
 class BuildError(Exception):
@@ -112,7 +117,14 @@ def execute(
     """Run a tool to its end. Raises BuildError with its output when it fails."""
     words = [str(word) for word in command]
     done = subprocess.run(
-        words, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        words,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TOOL_TIMEOUT,
     )
     if done.returncode:
         raise BuildError(f"exit status {done.returncode} of: {' '.join(words)}\n{done.stdout}{done.stderr}")
@@ -154,15 +166,17 @@ class Toolchain:
         final = self.cache / f"{name}-{digest.hexdigest()[:24]}"
         if final.is_dir():
             return final
+        with guests.off_the_clock(2 * TOOL_TIMEOUT), (self.cache / f".{final.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, also by the end of the process
+            return final if final.is_dir() else self.build(name, final, fill)
+
+    def build(self, name: str, final: Path, fill: Callable[[Path], None]) -> Path:
+        """Make the cache's directory ``final``. The caller holds the lock of it."""
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.cache))
         try:
             fill(work)
             work.chmod(0o755)
-            try:
-                work.rename(final)
-            except OSError:
-                if not final.is_dir():  # else another run was first, with the same bytes
-                    raise
+            work.rename(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         return final
