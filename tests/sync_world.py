@@ -21,7 +21,7 @@ from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBack
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 _stuck: list[object] = []  # what a thread that never ended may still touch
 

@@ -18,7 +18,9 @@ PROGRAMS = sorted(path.stem for path in TESTS.glob("test_*.c"))
 COMPILERS = [compiler for compiler in ("gcc", "clang") if shutil.which(compiler)]
 FLAGS = ["-std=c11", "-pthread", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", "-include", str(TESTS / "inject.h")]
 BUILDS = [(compiler, "address,undefined") for compiler in COMPILERS] + [(compiler, "thread") for compiler in COMPILERS[-1:]]
-TIMEOUT = 120  # seconds: a program's own deadline (check.h) is earlier and says more
+TIMEOUT = 240  # seconds: a program's own deadline (check.h) is earlier and says more
+
+pytestmark = pytest.mark.timeout(900)  # compiling under two sanitizers, then a program and its own limits
 
 
 def compile_object(command: list[str], source: Path, folder: Path) -> str:

@@ -303,10 +303,8 @@ class Interrupted:
         process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
-            started = time.monotonic()
             process.send_signal(signal.SIGINT)
             self.status = process.wait(DEADLINE)  # stdin stays open meanwhile
-            self.seconds = time.monotonic() - started
             self.stdout, self.stderr = process.communicate()
         finally:
             process.kill()
