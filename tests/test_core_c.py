@@ -15,9 +15,20 @@ import pytest
 CSRC = Path(__file__).parent.parent / "csrc"
 TESTS = CSRC / "tests"
 PROGRAMS = sorted(path.stem for path in TESTS.glob("test_*.c"))
-COMPILERS = [compiler for compiler in ("gcc", "clang") if shutil.which(compiler)]
+
+
+def sanitizes(compiler: str, sanitizers: str) -> bool:
+    """Whether the compiler is here with its sanitizers: Debian has clang's in another package (libclang-rt-14-dev)."""
+    if shutil.which(compiler) is None:
+        return False
+    command = [compiler, f"-fsanitize={sanitizers}", "-x", "c", "-", "-o", os.devnull]
+    return not subprocess.run(command, input=b"int main(void) { return 0; }", capture_output=True, check=False).returncode
+
+
+COMPILERS = [compiler for compiler in ("gcc", "clang") if sanitizes(compiler, "address,undefined")]
 FLAGS = ["-std=c11", "-pthread", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", "-include", str(TESTS / "inject.h")]
-BUILDS = [(compiler, "address,undefined") for compiler in COMPILERS] + [(compiler, "thread") for compiler in COMPILERS[-1:]]
+THREAD = [compiler for compiler in COMPILERS if sanitizes(compiler, "thread")]
+BUILDS = [(compiler, "address,undefined") for compiler in COMPILERS] + [(compiler, "thread") for compiler in THREAD[-1:]]
 TIMEOUT = 240  # seconds: a program's own deadline (check.h) is earlier and says more
 
 pytestmark = pytest.mark.timeout(900)  # compiling under two sanitizers, then a program and its own limits
@@ -76,4 +87,6 @@ def test_core_passes_its_tests_without_futexes(core, name, tmp_path):
 
 
 def test_a_compiler_is_here():
-    assert COMPILERS
+    assert THREAD
+    if os.environ.get("CI") == "true":
+        assert COMPILERS == ["gcc", "clang"]
