@@ -35,8 +35,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A compile cache of this session alone, for this process and those it starts."""
-    directory = tmp_path_factory.mktemp("pylinker-cache")
+    """A compile cache of this session alone, for its processes (the workers of pytest-xdist) and those they start."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pylinker-cache"
+    directory.mkdir(exist_ok=True)
     before = os.environ.get("PYLINKER_CACHE")
     os.environ["PYLINKER_CACHE"] = str(directory)
     yield directory

@@ -522,6 +522,7 @@ def bench_endless(benchmark):
 """
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_files_and_comparison(self, tmp_path: Path) -> None:
         before, after = tmp_path / "before.json", tmp_path / "after.json"

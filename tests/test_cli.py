@@ -295,6 +295,7 @@ class TestLdd:
         assert (gone["requester"], gone["path"], gone["problem"]) == ("main.wasm", None, "not found")
         assert any(str(tmp_path) in path for path, _reason in gone["searched"])
 
+    @pytest.mark.slow
     def test_long_chain(self, tmp_path: Path) -> None:
         for number in range(1200):
             library(tmp_path / f"{number}.so", f"{number + 1}.so")

@@ -107,6 +107,7 @@ def test_thirty_libraries(seed: int) -> None:
     assert svg.count("<polyline") == len(pairs)
 
 
+@pytest.mark.slow
 def test_many_real_libraries(scenario: Scenario, tmp_path: Path) -> None:
     done = cli("graph", scenario("many") / "main.wasm", "-o", "many.svg", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -41,7 +41,10 @@ def compile_object(command: list[str], source: Path, folder: Path) -> str:
     return str(target)
 
 
-@pytest.fixture(scope="module", params=BUILDS, ids=[" ".join(build) for build in BUILDS])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(build, id=" ".join(build), marks=[pytest.mark.slow] if build != BUILDS[0] else []) for build in BUILDS],
+)
 def core(request, tmp_path_factory):
     """The compiler's command, and the objects of the core, compiled once for all programs."""
     compiler, sanitizers = request.param

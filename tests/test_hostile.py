@@ -120,6 +120,7 @@ class TestTruncated:
                 pylinker.Program(data[:length], library_path=[directory], cache=False)
 
 
+@pytest.mark.slow
 class TestRandom:
     """The same examples each time: a suite that fails now and then is of no use to anybody."""
 
@@ -259,6 +260,7 @@ class TestAbsurdSizes:
             pylinker.CDLL(library, library_path=[tmp_path], limits=high).close()
 
 
+@pytest.mark.slow
 class TestManyThings:
     def test_five_thousand_undefined_functions(self, victim: Victim) -> None:
         count = 5_000

@@ -72,6 +72,7 @@ def test_version_is_stated_once() -> None:
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.slow
 def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         assert os.environ.get("CI") != "true", f"{compiler} is required in CI: apt-get install {compiler}"
@@ -85,6 +86,7 @@ def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["aarch64-linux-gnu", "aarch64-macos", "x86_64-macos"])
+@pytest.mark.slow
 def test_core_compiles_where_wheels_are_built(target: str, tmp_path: Path) -> None:
     sources = [str(path) for path in sorted((ROOT / "csrc").glob("*.c"))]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-c", *sources]

@@ -351,6 +351,7 @@ class TestInterrupt:
         assert (result, joined, after, joined_after) == ("KeyboardInterrupt", False, "goes on", True)
 
     @pytest.mark.parametrize("mode", MODES, ids=" ".join)
+    @pytest.mark.slow
     def test_the_command_line_exits_with_130(self, scenario: Scenario, tmp_path: Path, mode: tuple[str, ...]) -> None:
         command = [sys.executable, "-m", "pylinker", "run", "--threads", "-L", str(scenario("threads"))]
         done = Interrupted([*command, str(scenario("threads") / "main.wasm"), *mode], tmp_path)
