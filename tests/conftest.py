@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import guests
 from recipes import RECIPES
@@ -17,8 +18,10 @@ GRACE = 60
 
 
 def pytest_configure() -> None:
-    """Keep a standard error that is not captured, for the stacks of a process that hangs."""
+    """Keep a standard error that is not captured, for the stacks of a process that hangs; have hypothesis time no single example."""
     guests.uncaptured = os.dup(2)
+    settings.register_profile("tests", deadline=None)  # 0.2 s by default, which a busy machine takes
+    settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)

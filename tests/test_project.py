@@ -126,3 +126,11 @@ def test_the_tests_that_the_promises_of_security_name_exist() -> None:
         named = set(re.findall(r"`(test_\w+)`", row))
         assert named, row
         assert named <= defined, row
+
+
+def test_the_tests_that_catch_mutants_exist_where_the_page_says() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8").partition("## Mutants")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:csrc/)?tests/\S+)`, `(test_\w+)`", text)
+    assert len(named) >= 8
+    for path, test in named:
+        assert re.search(rf"\b{test}\(", (ROOT / path).read_text(encoding="utf-8")), (path, test)
