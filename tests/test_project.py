@@ -94,6 +94,7 @@ def test_core_compiles_where_wheels_are_built(target: str, tmp_path: Path) -> No
     assert built.returncode == 0, built.stderr
 
 
+@pytest.mark.slow
 def test_demo_is_built_from_its_sources(tmp_path: Path) -> None:
     for path in build(tmp_path):
         shipped = parse_module((demo.DIRECTORY / path.name).read_bytes())
