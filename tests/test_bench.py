@@ -360,6 +360,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+@pytest.mark.slow
 class TestRunner:
     def test_all_outcomes(self, suite: Path) -> None:
         (suite / "bench_sums.py").write_text(SUITE)

@@ -196,6 +196,7 @@ class TestRun:
             assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 class TestInspect:
     def test_the_demo(self, tmp_path: Path) -> None:
         shown = json.loads(cli("inspect", "--json", demo.DIRECTORY / "libplugin.so", cwd=tmp_path).stdout)
@@ -257,6 +258,7 @@ class TestInspect:
         fails(cli("inspect", "nowhere", cwd=tmp_path), 2, "nowhere")
 
 
+@pytest.mark.slow
 class TestLdd:
     def test_tree(self, tmp_path: Path) -> None:
         main = library(tmp_path / "main.wasm", "a.so", "b.so")

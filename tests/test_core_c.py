@@ -29,6 +29,9 @@ COMPILERS = [compiler for compiler in ("gcc", "clang") if sanitizes(compiler, "a
 FLAGS = ["-std=c11", "-pthread", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", "-include", str(TESTS / "inject.h")]
 THREAD = [compiler for compiler in COMPILERS if sanitizes(compiler, "thread")]
 BUILDS = [(compiler, "address,undefined") for compiler in COMPILERS] + [(compiler, "thread") for compiler in THREAD[-1:]]
+FAST = {
+    f"test_{name}" for name in ("backoff", "barrier", "bus", "cancel", "event", "flag", "futex", "gate", "rwlock", "safepoint", "shared")
+}
 TIMEOUT = 240  # seconds: a program's own deadline (check.h) is earlier and says more
 
 pytestmark = pytest.mark.timeout(900)  # compiling under two sanitizers, then a program and its own limits
@@ -59,7 +62,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT, env=env)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in PROGRAMS])
 def test_core_passes_its_tests_under_sanitizers(core, name, tmp_path):
     command, objects = core
     source = TESTS / f"{name}.c"
@@ -75,6 +78,7 @@ def test_core_passes_its_tests_under_sanitizers(core, name, tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it is built like this anyway")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_event", "test_shared_stress"])
 def test_core_passes_its_tests_without_futexes(core, name, tmp_path):
     command, objects = core
