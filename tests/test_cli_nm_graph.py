@@ -21,6 +21,8 @@ from pylinker.cli import drawing
 from test_cli import DEADLINE, PIC, cli, fails, write
 from toolchain import Scenario, wasm_tools
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 SYMBOLS = f"""(module

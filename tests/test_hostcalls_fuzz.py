@@ -98,8 +98,9 @@ def in_time() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("threads", [pytest.param(False, id="alone"), pytest.param(True, id="threads", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("threads", [False, True], ids=["alone", "threads"])
 @pytest.mark.parametrize("key", list(FUNCTIONS), ids=".".join)
+@pytest.mark.slow
 def test_any_arguments(tmp_path: Path, key: tuple[str, str], threads: bool) -> None:
     rng = random.Random(repr((key, threads)))  # the same calls each time
     caller = Caller(tmp_path, key, threads=threads)

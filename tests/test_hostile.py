@@ -84,6 +84,7 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
     made.program.close()
 
 
+@pytest.mark.slow
 class TestTruncated:
     @pytest.mark.parametrize(("folder", "file"), [("transitive", "libmiddle.so"), ("weak", "libweak.so"), ("calls", "libpair.so")])
     def test_every_truncation_of_a_library(self, scenario: Scenario, victim: Victim, folder: str, file: str) -> None:

@@ -87,6 +87,7 @@ def test_a_library_and_its_program_call_each_other_recursively(scenario: Scenari
     assert bound == (0, lines("9 is odd", "calls 5 5"), "")
 
 
+@pytest.mark.slow
 def test_a_program_with_a_chain_of_twenty_libraries(scenario: Scenario) -> None:
     main = scenario("many") / "main.wasm"
     assert run(main) == (0, f"{sum(range(1, 21)) + 20 * 1000}\n", "")

@@ -320,7 +320,7 @@ MODES = [
 
 
 class TestInterrupt:
-    @pytest.mark.parametrize("preempt", [False, True])
+    @pytest.mark.parametrize("preempt", [False, pytest.param(True, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("mode", [*MODES, ("rendezvous",)], ids=" ".join)
     def test_run_raises_keyboard_interrupt_with_all_threads_joined(
         self, scenario: Scenario, tmp_path: Path, mode: tuple[str, ...], preempt: bool
