@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 import pylinker
 from running import copies, lines, run
 from toolchain import Scenario
