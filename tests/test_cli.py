@@ -310,6 +310,7 @@ class TestLdd:
         assert "needs no libraries" in cli("ldd", static, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 class TestEverywhere:
     def test_demo(self, tmp_path: Path) -> None:
         result = cli("demo", cwd=tmp_path)
