@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import guests
 from recipes import RECIPES
@@ -17,8 +18,22 @@ GRACE = 60
 
 
 def pytest_configure() -> None:
-    """Keep a standard error that is not captured, for the stacks of a process that hangs."""
+    """Keep a standard error that is not captured, for the stacks of a process that hangs; have hypothesis time no single example."""
     guests.uncaptured = os.dup(2)
+    settings.register_profile("tests", deadline=None)  # 0.2 s by default, which a busy machine takes
+    settings.load_profile("tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process of a test that outlives its limit because it hears no signal: under xdist one failed test, else of the session."""
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker and marker.args else item.config.getoption("timeout") or item.config.getini("timeout"))
+    guests.end_process_in(limit + GRACE if limit else float("inf"))
+    try:
+        return (yield)
+    finally:
+        guests.end_process_in(float("inf"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,8 +50,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A compile cache of this session alone, for this process and those it starts."""
-    directory = tmp_path_factory.mktemp("pylinker-cache")
+    """A compile cache of this session alone, for its processes (the workers of pytest-xdist) and those they start."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pylinker-cache"
+    directory.mkdir(exist_ok=True)
     before = os.environ.get("PYLINKER_CACHE")
     os.environ["PYLINKER_CACHE"] = str(directory)
     yield directory

@@ -64,6 +64,19 @@ def threaded(output: str, source: str, *needs: str, defines: tuple[str, ...] = (
     return Module(output, "threaded_side", (source,), needs, cflags=tuple(f"-D{define}" for define in defines))
 
 
+PLUGINS = (
+    side("libplugin.so", "plugin.c"),
+    side("libneedsmain.so", "needs_main.c"),
+    side("libreal.so", "real.c"),
+    side("libwrap.so", "wrap.c"),
+    side("libnest.so", "nest.c"),
+    side("libnesttrap.so", "nest_trap.c"),
+    side("libholder.so", "holder.c"),
+    side("libself.so", "self.c"),
+    side("liblacks.so", "lacks.c"),
+)
+
+# A scenario called X_plain has the ordinary programs of X, which need the libc that is not position-independent: tests with it are slow.
 RECIPES: dict[str, tuple[Module, ...]] = {
     # libraries that need libraries
     "needed": (side("libgreet.so", "greet.c"), main("libgreet.so")),
@@ -180,25 +193,16 @@ RECIPES: dict[str, tuple[Module, ...]] = {
     "stack": (side("libdeep.so", "deep.c"),),
     "zeroed": (side("libbss.so", "bss.c"), side("libother.so", "other.c")),
     # dlopen from the guest
-    "dlfcn": (
-        side("libplugin.so", "plugin.c"),
-        side("libneedsmain.so", "needs_main.c"),
-        side("libreal.so", "real.c"),
-        side("libwrap.so", "wrap.c"),
-        side("libnest.so", "nest.c"),
-        side("libnesttrap.so", "nest_trap.c"),
-        side("libholder.so", "holder.c"),
-        side("libself.so", "self.c"),
-        side("liblacks.so", "lacks.c"),
-        main(),
-        main(kind="pie_main_own_memory", output="own.wasm"),
-        main(kind="non_pie_main", output="plain.wasm", exports=("main_total", "main_scale")),
-    ),
+    "dlfcn": (*PLUGINS, main(), main(kind="pie_main_own_memory", output="own.wasm")),
+    "dlfcn_plain": (*PLUGINS, main(kind="non_pie_main", output="plain.wasm", exports=("main_total", "main_scale"))),
     # kinds of program
     "mains": (
         side("libtool.so", "tool.c"),
         main("libtool.so", output="pie.wasm", cflags=("-DDIRECT",)),
         main("libtool.so", output="own.wasm", kind="pie_main_own_memory", cflags=("-DDIRECT",)),
+    ),
+    "mains_plain": (
+        side("libtool.so", "tool.c"),
         main(output="plain.wasm", kind="non_pie_main", exports=("main_value", "main_twice")),
         main(output="static.wasm", source="static.c", kind="static_main", exports=()),
         # three that lack something a library needs: a table that grows, the stack pointer, memory that grows

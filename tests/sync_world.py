@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pylinker import _native
 from pylinker._core import lib
@@ -21,7 +21,7 @@ from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBack
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 _stuck: list[object] = []  # what a thread that never ended may still touch
 
@@ -37,6 +37,25 @@ def wait_until(condition: Callable[[], object]) -> None:
 def wait_for(event: threading.Event) -> None:
     """Wait for an event that another thread must set."""
     assert event.wait(DEADLINE), "an event the test waits for did not happen"
+
+
+class CoreCalls:
+    """Stands for the core in :mod:`pylinker._native`, and notes the calls of some of its functions: names and arguments."""
+
+    def __init__(self, *names: str) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(lib, name)
+        if name not in self._names:
+            return function
+
+        def noted(*arguments: object) -> object:
+            self.calls.append((name, *arguments))
+            return function(*arguments)
+
+        return noted
 
 
 class Job:

@@ -360,6 +360,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+@pytest.mark.slow
 class TestRunner:
     def test_all_outcomes(self, suite: Path) -> None:
         (suite / "bench_sums.py").write_text(SUITE)
@@ -419,6 +420,22 @@ class TestRunner:
         )
         with pytest.raises(runner.BrokenRunError, match="SIGSEGV while it measured 'bench_it: it'"):
             runner.measure([], Recorder(), quick=True)
+
+    def test_one_that_runs_out_of_descriptors_takes_no_other_with_it(self, suite: Path) -> None:
+        (suite / "bench_files.py").write_text(
+            "import os, resource\n"
+            "def bench_first(benchmark):\n"
+            "    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+            "    kept = []\n"
+            "    benchmark(lambda: kept.append(open(os.devnull)))\n"
+            "def bench_second(benchmark):\n"
+            "    with open(os.devnull) as file:\n"
+            "        benchmark(file.fileno)\n"
+        )
+        run, details = runner.measure([], Recorder(), quick=True)
+        assert [each.name for each in run.failed] == ["first"]
+        assert "Too many open files" in details[0]
+        assert [each.name for group in run.groups for each in group.benchmarks] == ["second"]
 
     def test_the_users_settings_do_not_matter(self, suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTEST_ADDOPTS", "--benchmark-disable")
@@ -506,6 +523,7 @@ def bench_endless(benchmark):
 """
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_files_and_comparison(self, tmp_path: Path) -> None:
         before, after = tmp_path / "before.json", tmp_path / "after.json"

@@ -18,6 +18,8 @@ from bench_runs import BROKEN, CALL, FAILED, LATENCY, SCALING, SKIPPED, made_up,
 from pylinker.bench import results
 from pylinker.bench.report import page
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 120  # seconds; only a hang takes that long
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
 HOSTILE = "</script><script>throw 1</script><img src=x onerror='throw 2'> & <b>bold</b> \" ' &lt;"

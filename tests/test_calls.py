@@ -151,6 +151,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @settings(max_examples=600, deadline=None)
 @given(st.sampled_from(list(SHAPES)).flatmap(lambda name: st.tuples(st.just(name), *(VALUES[each] for each in SHAPES[name].params))))
+@pytest.mark.slow
 def test_a_call_is_what_wasmtime_makes_of_it(both: Both, call: tuple[Any, ...]) -> None:
     name, *arguments = call
     expected = both.expected(name, arguments)

@@ -196,6 +196,7 @@ class TestRun:
             assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 class TestInspect:
     def test_the_demo(self, tmp_path: Path) -> None:
         shown = json.loads(cli("inspect", "--json", demo.DIRECTORY / "libplugin.so", cwd=tmp_path).stdout)
@@ -257,6 +258,7 @@ class TestInspect:
         fails(cli("inspect", "nowhere", cwd=tmp_path), 2, "nowhere")
 
 
+@pytest.mark.slow
 class TestLdd:
     def test_tree(self, tmp_path: Path) -> None:
         main = library(tmp_path / "main.wasm", "a.so", "b.so")
@@ -295,6 +297,7 @@ class TestLdd:
         assert (gone["requester"], gone["path"], gone["problem"]) == ("main.wasm", None, "not found")
         assert any(str(tmp_path) in path for path, _reason in gone["searched"])
 
+    @pytest.mark.slow
     def test_long_chain(self, tmp_path: Path) -> None:
         for number in range(1200):
             library(tmp_path / f"{number}.so", f"{number + 1}.so")
@@ -307,6 +310,7 @@ class TestLdd:
         assert "needs no libraries" in cli("ldd", static, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 class TestEverywhere:
     def test_demo(self, tmp_path: Path) -> None:
         result = cli("demo", cwd=tmp_path)

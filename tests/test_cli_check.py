@@ -117,7 +117,21 @@ def test_what_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
         assert file in done.stderr
 
 
-@pytest.mark.parametrize("name", ["needed", "diamond", "cycle", "main_cycle", "data", "interpose", "cxx", "missing", "signature", "weak"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "needed",
+        "diamond",
+        "cycle",
+        "main_cycle",
+        "data",
+        "interpose",
+        pytest.param("cxx", marks=pytest.mark.slow),
+        "missing",
+        "signature",
+        "weak",
+    ],
+)
 def test_agrees_with_the_linker(name: str, scenario: Scenario, tmp_path: Path) -> None:
     """Programs that link with everything bound at once have nothing undefined or mismatched, and others have."""
     directory = scenario(name)

@@ -21,6 +21,8 @@ from pylinker.cli import drawing
 from test_cli import DEADLINE, PIC, cli, fails, write
 from toolchain import Scenario, wasm_tools
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 SYMBOLS = f"""(module
@@ -107,6 +109,7 @@ def test_thirty_libraries(seed: int) -> None:
     assert svg.count("<polyline") == len(pairs)
 
 
+@pytest.mark.slow
 def test_many_real_libraries(scenario: Scenario, tmp_path: Path) -> None:
     done = cli("graph", scenario("many") / "main.wasm", "-o", "many.svg", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

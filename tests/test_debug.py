@@ -110,6 +110,7 @@ def test_categories_are_checked() -> None:
     assert not logging.getLogger("pylinker.libs").isEnabledFor(logging.DEBUG)
 
 
+@pytest.mark.slow
 class TestCommandLine:
     def test_debug(self, tmp_path: Path) -> None:
         done = cli("run", "--debug=libs,bindings", demo.MAIN, cwd=tmp_path)

@@ -218,7 +218,18 @@ class Follower:
 RUN = {"c", "console", "cpp", "json", "python", "sh", "toml"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(block.language in RUN for block in blocks(page))], ids=name)
+FAST = {"README.md", "docs/index.md"}
+
+
+@pytest.mark.timeout(2 * DEADLINE)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name(page), marks=[] if name(page) in FAST else [pytest.mark.slow])
+        for page in PAGES
+        if any(block.language in RUN for block in blocks(page))
+    ],
+)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     missing = [tool for tool in NEEDS.get(name(page), ()) if shutil.which(tool) is None]
     if missing:

@@ -20,6 +20,8 @@ from fuzz_targets import TARGETS, check_reader, check_waits, is_valid
 from guests import orderly
 from running import used
 
+pytestmark = pytest.mark.slow
+
 CORPUS = sorted((Path(__file__).parent / "fuzz" / "corpus").iterdir())
 
 # The same examples each time: a suite that fails now and then is of no use to anybody.

@@ -100,6 +100,7 @@ def in_time() -> Iterator[None]:
 
 @pytest.mark.parametrize("threads", [False, True], ids=["alone", "threads"])
 @pytest.mark.parametrize("key", list(FUNCTIONS), ids=".".join)
+@pytest.mark.slow
 def test_any_arguments(tmp_path: Path, key: tuple[str, str], threads: bool) -> None:
     rng = random.Random(repr((key, threads)))  # the same calls each time
     caller = Caller(tmp_path, key, threads=threads)

@@ -84,6 +84,7 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
     made.program.close()
 
 
+@pytest.mark.slow
 class TestTruncated:
     @pytest.mark.parametrize(("folder", "file"), [("transitive", "libmiddle.so"), ("weak", "libweak.so"), ("calls", "libpair.so")])
     def test_every_truncation_of_a_library(self, scenario: Scenario, victim: Victim, folder: str, file: str) -> None:
@@ -120,6 +121,7 @@ class TestTruncated:
                 pylinker.Program(data[:length], library_path=[directory], cache=False)
 
 
+@pytest.mark.slow
 class TestRandom:
     """The same examples each time: a suite that fails now and then is of no use to anybody."""
 
@@ -257,6 +259,7 @@ class TestAbsurdSizes:
             pylinker.CDLL(library, library_path=[tmp_path], limits=high).close()
 
 
+@pytest.mark.slow
 class TestManyThings:
     def test_five_thousand_undefined_functions(self, victim: Victim) -> None:
         count = 5_000

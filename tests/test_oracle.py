@@ -9,6 +9,8 @@ from recipes import RECIPES
 from toolchain import Scenario
 from wat import Skeleton, skeleton
 
+pytestmark = pytest.mark.slow
+
 KINDS = {Kind.FUNC: "func", Kind.TABLE: "table", Kind.MEMORY: "memory", Kind.GLOBAL: "global", Kind.TAG: "tag"}
 MODULES = sorted({(name, module.output) for name, recipe in RECIPES.items() for module in recipe})
 

@@ -72,6 +72,7 @@ def test_version_is_stated_once() -> None:
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.slow
 def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         assert os.environ.get("CI") != "true", f"{compiler} is required in CI: apt-get install {compiler}"
@@ -85,6 +86,7 @@ def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["aarch64-linux-gnu", "aarch64-macos", "x86_64-macos"])
+@pytest.mark.slow
 def test_core_compiles_where_wheels_are_built(target: str, tmp_path: Path) -> None:
     sources = [str(path) for path in sorted((ROOT / "csrc").glob("*.c"))]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-c", *sources]
@@ -92,6 +94,7 @@ def test_core_compiles_where_wheels_are_built(target: str, tmp_path: Path) -> No
     assert built.returncode == 0, built.stderr
 
 
+@pytest.mark.slow
 def test_demo_is_built_from_its_sources(tmp_path: Path) -> None:
     for path in build(tmp_path):
         shipped = parse_module((demo.DIRECTORY / path.name).read_bytes())
@@ -140,3 +143,11 @@ def test_the_tests_that_the_promises_of_security_name_exist() -> None:
         named = set(re.findall(r"`(test_\w+)`", row))
         assert named, row
         assert named <= defined, row
+
+
+def test_the_tests_that_catch_mutants_exist_where_the_page_says() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8").partition("## Mutants")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:csrc/)?tests/\S+)`, `(test_\w+)`", text)
+    assert len(named) >= 8
+    for path, test in named:
+        assert re.search(rf"\b{test}\(", (ROOT / path).read_text(encoding="utf-8")), (path, test)

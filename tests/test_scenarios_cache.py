@@ -119,6 +119,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(scenario: Scenario, tmp_
         assert run(main) == EXPECTED
 
 
+@pytest.mark.slow
 def test_concurrent_writers_do_not_disturb_each_other(scenario: Scenario, cache: Path, tmp_path: Path) -> None:
     main = scenario("transitive") / "main.wasm"
     with ThreadPoolExecutor(6) as pool:  # each thread waits for a process of its own

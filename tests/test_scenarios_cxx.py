@@ -8,6 +8,8 @@ import pylinker
 from running import lines, run, trace
 from toolchain import Scenario
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("bind_now", [False, True])
 def test_virtual_calls_rtti_and_destructors_cross_modules_both_ways(scenario: Scenario, bind_now: bool) -> None:

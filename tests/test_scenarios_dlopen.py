@@ -12,12 +12,12 @@ from running import copies, lines, run, trace, used
 from toolchain import Scenario
 
 # One program built as every kind of main module.
-KINDS = ["main.wasm", "own.wasm", "plain.wasm"]
+KINDS = ["main.wasm", "own.wasm", pytest.param("plain.wasm", marks=pytest.mark.slow)]
 
 
 def guest(scenario: Scenario, *commands: str, main: str = "main.wasm", **keywords: object) -> list[str]:
     """Run the program of the dlfcn scenario with these commands and return the lines it printed."""
-    outcome = run(scenario("dlfcn") / main, *commands, **keywords)
+    outcome = run(scenario("dlfcn_plain" if main == "plain.wasm" else "dlfcn") / main, *commands, **keywords)
     assert (outcome.status, outcome.stderr) == (0, "")
     return outcome.stdout.splitlines()
 

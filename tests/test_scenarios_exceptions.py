@@ -15,6 +15,8 @@ from pylinker.runtime.failures import summary
 from running import lines, run, used
 from toolchain import Scenario
 
+pytestmark = pytest.mark.slow
+
 INT, BASE, DERIVED, OTHER = range(1, 5)  # enum kind of thrown.h
 
 

@@ -215,6 +215,7 @@ class TestFailedLoads:
             ("signature", "libuser.so", pylinker.SignatureMismatchError),
         ],
     )
+    @pytest.mark.slow
     def test_ten_thousand_failing_loads_leave_every_size_unchanged(
         self, scenario: Scenario, folder: str, name: str, error: type[Exception]
     ) -> None:

@@ -25,7 +25,17 @@ EXPECTED = (
 )
 
 # A PIE names its libraries; a program that is not PIE has no dylink section to name them in.
-KINDS = [("pie.wasm", ()), ("own.wasm", ()), ("plain.wasm", ("libtool.so",))]
+KINDS = [
+    ("mains/pie.wasm", ()),
+    ("mains/own.wasm", ()),
+    pytest.param("mains_plain/plain.wasm", ("libtool.so",), marks=pytest.mark.slow),
+]
+
+
+def built(scenario: Scenario, main: str) -> Path:
+    """A program by its scenario and name."""
+    folder, _, name = main.partition("/")
+    return scenario(folder) / name
 
 
 @pytest.mark.parametrize(("main", "preload"), KINDS)
@@ -33,21 +43,21 @@ KINDS = [("pie.wasm", ()), ("own.wasm", ()), ("plain.wasm", ("libtool.so",))]
 def test_every_kind_of_program_shares_data_functions_and_pointers(
     scenario: Scenario, main: str, preload: tuple[str, ...], bind_now: bool
 ) -> None:
-    outcome = run(scenario("mains") / main, preload=preload, bind_now=bind_now)
+    outcome = run(built(scenario, main), preload=preload, bind_now=bind_now)
     assert outcome == (0, lines(*EXPECTED, "arguments 1"), "")
 
 
 @pytest.mark.parametrize(("main", "preload"), KINDS)
 def test_every_kind_of_program_has_arguments_and_an_exit_status(scenario: Scenario, main: str, preload: tuple[str, ...]) -> None:
-    outcome = run(scenario("mains") / main, "42", "x", preload=preload)
+    outcome = run(built(scenario, main), "42", "x", preload=preload)
     assert outcome == (42, lines(*EXPECTED, "arguments 3"), "")
 
 
 @pytest.mark.parametrize(("main", "preload"), KINDS)
 def test_every_kind_of_program_is_a_library_to_python(scenario: Scenario, main: str, preload: tuple[str, ...]) -> None:
-    with pylinker.Program(scenario("mains") / main, preload=preload) as program:
+    with pylinker.Program(built(scenario, main), preload=preload) as program:
         tool = program.dlopen("libtool.so")
-        assert program.main.name == main
+        assert program.main.name == Path(main).name
         assert program.main.main_twice(21) == 42
         assert program.main["main_twice"].slot == tool.tool_main_pointer()
         address = program.main.address_of("main_value")
@@ -75,16 +85,18 @@ def test_a_programs_heap_does_not_meet_a_library_opened_in_between(scenario: Sce
         assert plugin.plugin_add(1, 2) == 3
 
 
+@pytest.mark.slow
 def test_a_static_program_runs_as_it_is(scenario: Scenario) -> None:
-    main = scenario("mains") / "static.wasm"
+    main = scenario("mains_plain") / "static.wasm"
     assert run(main) == (0, "static -\n", "")
     assert run(main, "argument", "9") == (9, "static argument\n", "")
     with pylinker.Program(main) as program:
         assert [each.name for each in program.libraries] == ["static.wasm"]
 
 
+@pytest.mark.slow
 def test_a_static_program_cannot_have_libraries_and_says_why(scenario: Scenario) -> None:
-    directory = scenario("mains")
+    directory = scenario("mains_plain")
     with pylinker.Program(directory / "static.wasm") as program:
         with pytest.raises(pylinker.NotDynamicError, match=r"static\.wasm") as caught:
             program.dlopen("libtool.so")
@@ -95,10 +107,11 @@ def test_a_static_program_cannot_have_libraries_and_says_why(scenario: Scenario)
 
 
 @pytest.mark.parametrize(("main", "lacks"), [("fixed.wasm", "--growable-table"), ("stackless.wasm", "--export=__stack_pointer")])
+@pytest.mark.slow
 def test_a_program_that_lacks_what_libraries_need_says_what(scenario: Scenario, main: str, lacks: str) -> None:
     path = [scenario("layout"), scenario("libc")]
-    assert run(scenario("mains") / main, "x") == (0, "static x\n", "")
-    with pylinker.Program(scenario("mains") / main, library_path=path) as program:
+    assert run(scenario("mains_plain") / main, "x") == (0, "static x\n", "")
+    with pylinker.Program(scenario("mains_plain") / main, library_path=path) as program:
         for _ in range(2):
             with pytest.raises(pylinker.NotDynamicError, match=f"main module, {re.escape(main)},.*{lacks}") as caught:
                 program.dlopen("libc.so")
@@ -113,9 +126,10 @@ def test_a_program_that_keeps_its_memory_to_itself_says_so() -> None:
         assert caught.value.module == "hermit"
 
 
+@pytest.mark.slow
 def test_a_program_whose_memory_is_full_says_so_and_goes_on(scenario: Scenario) -> None:
     with pylinker.Program(
-        scenario("mains") / "full.wasm", preload=["libtool.so"], library_path=[scenario("zeroed")], stdout=pylinker.CAPTURE
+        scenario("mains_plain") / "full.wasm", preload=["libtool.so"], library_path=[scenario("zeroed")], stdout=pylinker.CAPTURE
     ) as program:
         before = sizes(program)
         with pytest.raises(pylinker.LimitError):
@@ -124,8 +138,9 @@ def test_a_program_whose_memory_is_full_says_so_and_goes_on(scenario: Scenario) 
         assert program.main.main_twice(4) == 8
 
 
+@pytest.mark.slow
 def test_a_program_is_not_a_library(scenario: Scenario) -> None:
-    with pylinker.Program(library_path=[scenario("mains")]) as program:
+    with pylinker.Program(library_path=[scenario("mains_plain")]) as program:
         for name in ("static.wasm", "plain.wasm"):
             with pytest.raises(pylinker.NotDynamicError, match=name.replace(".", r"\.")):
                 program.dlopen(name)

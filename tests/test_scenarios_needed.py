@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 import pylinker
 from running import copies, lines, run
 from toolchain import Scenario
@@ -87,6 +89,7 @@ def test_a_library_and_its_program_call_each_other_recursively(scenario: Scenari
     assert bound == (0, lines("9 is odd", "calls 5 5"), "")
 
 
+@pytest.mark.slow
 def test_a_program_with_a_chain_of_twenty_libraries(scenario: Scenario) -> None:
     main = scenario("many") / "main.wasm"
     assert run(main) == (0, f"{sum(range(1, 21)) + 20 * 1000}\n", "")

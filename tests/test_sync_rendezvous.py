@@ -1,5 +1,6 @@
 """synchronize_link_operation and its followers: who waits for whom, what is held meanwhile, and how it ends when something goes wrong."""
 
+import contextlib
 import math
 import threading
 
@@ -10,7 +11,7 @@ from pylinker._core import lib
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
-from sync_world import DEADLINE, World, at_each_pause, broken_invariant, wait_for, wait_until
+from sync_world import DEADLINE, CoreCalls, World, at_each_pause, broken_invariant, wait_for, wait_until
 
 
 @pytest.fixture
@@ -96,6 +97,24 @@ def test_with_one_group_guard_and_token_are_dropped(alone):
     alone.shared.synchronize_link_operation(topology, "open a", guard, group.state)
     assert not guard.held and not topology.is_held
     alone.assert_untouched()
+
+
+@pytest.mark.parametrize("error", [None, KeyError, InternalError])
+def test_with_one_group_the_token_is_released_after_the_lock(alone, monkeypatch, error):
+    """The next one would have the token and find the lock taken."""
+    order = ["pl_rwlock_release_write", "pl_rwlock_poison", "pl_shared_release_exclusive", "pl_gate_release"]
+
+    def commit():
+        if error is not None:
+            raise error("in commit")
+
+    topology, guard = take(alone, alone.groups[0])
+    core = CoreCalls(*order)
+    monkeypatch.setattr(_native, "lib", core)
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        alone.shared.synchronize_link_operation(topology, "open a", guard, alone.groups[0].state, commit=commit)
+    expected = ["pl_rwlock_poison", "pl_gate_release"] if error is InternalError else ["pl_shared_release_exclusive"]
+    assert [name for name, *_ in core.calls] == expected
 
 
 def test_without_any_group_there_is_nothing_to_do_either(alone):

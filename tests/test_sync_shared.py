@@ -10,7 +10,7 @@ from pylinker._core import lib
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
-from sync_world import Group, World, at_each_pause, broken_invariant, wait_for, wait_until
+from sync_world import CoreCalls, Group, World, at_each_pause, broken_invariant, wait_for, wait_until
 
 ORDERINGS = [_native.RELAXED, _native.ACQUIRE, _native.SEQ_CST]
 
@@ -143,6 +143,25 @@ def test_a_group_that_is_dropped_no_longer_counts(world, shared):
 
 
 # bootstrap_exclusive_write_then
+
+
+def test_bootstrap_is_refused_without_assertions_too(tmp_path):
+    """``python -O`` drops assert statements and what is under ``__debug__``."""
+    script = """if True:
+        from pylinker.errors import InternalError
+        from pylinker.sync import LinkerShared
+
+        shared, called = LinkerShared.new({}), []
+        try:
+            shared.bootstrap_exclusive_write_then(called.append)
+        except InternalError as error:
+            print(error, called)
+    """
+    for options in ([], ["-O"]):
+        done = subprocess.run(
+            [sys.executable, *options, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
+        )
+        assert (done.stdout, done.stderr) == ("internal error: both buses must have one receiver, but they have 0 and 0 []\n", "")
 
 
 @pytest.mark.parametrize("value", ["done", None, 0])
@@ -559,6 +578,14 @@ def test_the_flag_is_loaded_with_the_ordering_asked_for(shared, monkeypatch, ord
     monkeypatch.setattr(shared._native, "pending", lambda order: asked.append(order) or True)
     assert shared.dl_operation_pending_load(ordering) is True
     assert asked == [ordering]
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+def test_the_core_is_given_the_ordering_asked_for(shared, monkeypatch, ordering):
+    core = CoreCalls("pl_flag_load")
+    monkeypatch.setattr(_native, "lib", core)
+    assert shared.dl_operation_pending_load(ordering) is False
+    assert [order for _, _, order in core.calls] == [ordering]
 
 
 def test_the_orderings_differ():

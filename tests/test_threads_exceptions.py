@@ -13,6 +13,8 @@ from guests import DEADLINE, orderly
 from pylinker import SynchronizationAborted
 from toolchain import Scenario
 
+pytestmark = pytest.mark.slow
+
 INT = 1  # enum kind of thrown.h
 
 

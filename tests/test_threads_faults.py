@@ -5,6 +5,7 @@ What can fail while an operation is carried out is in test_core_faults.py.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,9 +85,13 @@ class Halt:
         monkeypatch.setattr(owner, name, waiting)
 
 
-def until_pending(guest: Guest) -> None:
-    """Wait until a leader has put its barrier up."""
-    while not guest.program._linker.context.shared.dl_operation_pending_load(pylinker._native.SEQ_CST):
+def until_pending(guest: Guest, published: float = math.inf) -> None:
+    """Wait until a leader has put its barrier up, or has ``published`` more than so many operations.
+
+    A main group that computes on the main thread comes to a safepoint whenever signals are looked for, so the barrier may be down again.
+    """
+    shared = guest.program._linker.context.shared
+    while not shared.dl_operation_pending_load(pylinker._native.SEQ_CST) and shared.published <= published:
         time.sleep(0.001)
 
 
@@ -196,9 +201,10 @@ class TestFollower:
             guest.until("running", 2)  # the main group computes now; spawn() would wait for its turn
             body = lambda group: group.call(group.function(linker.main, "open_library"), address, 2)  # noqa: E731
             leaders.append(linker.threads.start(body, wants_stack=True))
-            until_pending(guest)
+            until_pending(guest, published)
             guest["stop"] = 1
 
+        published = linker.context.shared.published
         helper = threading.Thread(target=lead)
         helper.start()
         with pytest.raises(wasmtime.Trap):

@@ -25,6 +25,8 @@ from pylinker.linker.linker import Linker
 from pylinker.sync import LinkerShared
 from toolchain import Scenario
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("PYLINKER_STRESS_SECONDS", "10"))
 SEED = int(os.environ.get("PYLINKER_STRESS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 

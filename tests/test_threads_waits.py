@@ -69,11 +69,10 @@ def test_libraries_are_opened_and_used_by_those_that_waited(guest: Guest) -> Non
     guest.still_works()
 
 
-def test_the_end_of_the_program_reaches_them(guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_of_the_program_reaches_them(guest: Guest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_PATIENCE", DEADLINE / 2)  # what is not reached is left behind then, with a warning
     waiting = guest.start(WAIT, WAIT, SERVE)
-    began = time.monotonic()
     guest.program.close()
-    assert time.monotonic() - began < threads._PATIENCE
     for thread in waiting:
         with pytest.raises(SynchronizationAborted):
             thread.join(DEADLINE)
@@ -86,7 +85,7 @@ def test_one_that_is_left_as_it_is_is_reached_by_nothing(
     monkeypatch.setattr(threads, "_PATIENCE", 0.2)
     path = wasm(tmp_path / "lib.so", SHARED, WAITER)
     with pylinker.CDLL(path, threads=True, rewrite_waits=False) as library:
-        waiting = library.program.spawn("say_and_wait", 2_000_000_000)
+        waiting = library.program.spawn("say_and_wait", 6_000_000_000)
         while not library.program.memory.read(8192, 1)[0]:
             pass
         with caplog.at_level(logging.WARNING):

@@ -13,6 +13,8 @@ from wasix.case import Case
 from wasix.cases import CASES, TEXTS
 from wasix.recipes import RECIPES, build
 
+pytestmark = pytest.mark.slow
+
 # run(main, files, args, timeout) -> Outcome(status, stdout, stderr); a linker under test joins here
 RUNNERS = {"wasmer": wasmer.run, "pylinker": linked.run}
 

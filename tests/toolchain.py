@@ -227,7 +227,7 @@ class Toolchain:
 
     def scenario(self, name: str, recipe: Sequence[Module]) -> Path:
         """The directory with all modules of a scenario, built now if they are not in the cache."""
-        folder = SCENARIOS / name.removesuffix("_threads")  # the same sources, for a shared memory
+        folder = SCENARIOS / name.removesuffix("_threads").removesuffix("_plain")  # the same sources, for another kind of program
         key = [repr(module).encode() for module in recipe]
         for path in sorted(path for root in (folder, SCENARIOS / "include") for path in root.rglob("*") if path.is_file()):
             key += [str(path.relative_to(SCENARIOS)).encode(), path.read_bytes()]

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #ifndef PL_TEST_DEADLINE
-#define PL_TEST_DEADLINE 60 /* seconds for a whole program: ten times what the slowest needs under ThreadSanitizer */
+#define PL_TEST_DEADLINE 150 /* seconds for a whole program: what the slowest needs under ThreadSanitizer beside a dozen others */
 #endif
 
 static const char *_Atomic check_test = "the start"; /* the test that runs */
@@ -118,6 +118,8 @@ static _Thread_local uint64_t inject_state; /* 0: this thread has no delays */
 static _Thread_local unsigned inject_rate;
 static _Thread_local void (*inject_act)(void); /* NULL: nothing comes between */
 static _Thread_local unsigned inject_steps;
+static _Thread_local unsigned inject_yields; /* how often the thread called sched_yield */
+static _Thread_local unsigned inject_taken;  /* how many atomic steps and mutexes it took */
 static atomic_long inject_memory = -1; /* how many allocations still succeed; negative: all */
 
 /* From now on one in `rate` of the calling thread's atomic steps and mutexes is delayed. */
@@ -140,7 +142,27 @@ static inline int inject_is_over(void) {
     return is_over;
 }
 
+static inline void inject_too_many(void) {
+    check_failed(1, __FILE__, __LINE__, "a call that never blocks does not end");
+}
+
+/* Evaluates a call that must not block: how many SeqCst steps and mutexes it took. It fails after 1,000 of them. */
+#define INJECT_STEPS(count, call)                  \
+    do {                                           \
+        unsigned inject_before = inject_taken;     \
+        inject_between(1000, inject_too_many);     \
+        call;                                      \
+        CHECK(inject_is_over());                   \
+        (count) = inject_taken - inject_before;    \
+    } while (0)
+
+int inject_yield(void) {
+    inject_yields++;
+    return (sched_yield)();
+}
+
 void inject_delay(void) {
+    inject_taken++;
     if (inject_act != NULL && inject_steps-- == 0) {
         void (*act)(void) = inject_act;
         inject_act = NULL;
@@ -154,7 +176,7 @@ void inject_delay(void) {
         struct timespec time = {.tv_sec = 0, .tv_nsec = random_below(&inject_state, 100000)};
         nanosleep(&time, NULL);
     } else if (dice < 4) {
-        sched_yield();
+        (sched_yield)();
     } else {
         for (volatile unsigned spins = random_below(&inject_state, 1000); spins != 0; spins--) {
         }

@@ -1,5 +1,7 @@
 /* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay, or an act of another thread,
- * before an atomic step or a mutex; and a lack of memory.
+ * before an atomic step or a mutex; a lack of memory; and a count of the times that the core yielded.
+ *
+ * Only SeqCst steps are injected, so a test can see whether a step is one: INJECT_STEPS in check.h.
  *
  * Nothing is injected until a thread asks for it. check.h has the bodies.
  */
@@ -13,10 +15,12 @@
 #endif
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 void inject_delay(void);
+int inject_yield(void);
 void *inject_malloc(size_t size);
 void *inject_calloc(size_t count, size_t size);
 void *inject_realloc(void *memory, size_t size);
@@ -40,6 +44,8 @@ void *inject_realloc(void *memory, size_t size);
      atomic_compare_exchange_weak_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
 
 #define pthread_mutex_lock(mutex) (inject_delay(), pthread_mutex_lock(mutex))
+
+#define sched_yield() inject_yield()
 
 #define malloc(size) inject_malloc(size)
 #define calloc(count, size) inject_calloc(count, size)

@@ -40,6 +40,15 @@ static void test_fresh_one_is_all_zeros_and_counts_its_pauses(void) {
     CHECK(backoff.pauses == 92);
 }
 
+static void test_yields_are_yields_and_nothing_else_is(void) {
+    pl_backoff backoff = {0};
+    for (uint32_t pause = 0; pause < 90; pause++) {
+        unsigned before = inject_yields;
+        pl_backoff_pause(&backoff);
+        CHECK(inject_yields - before == (pl_backoff_kind(pause) == YIELD));
+    }
+}
+
 static void test_count_does_not_wrap(void) {
     pl_backoff backoff = {.pauses = UINT32_MAX - 1};
     pl_backoff_pause(&backoff);
@@ -53,6 +62,7 @@ int main(void) {
     RUN(test_schedule);
     RUN(test_doubling_ends_with_the_eighth);
     RUN(test_fresh_one_is_all_zeros_and_counts_its_pauses);
+    RUN(test_yields_are_yields_and_nothing_else_is);
     RUN(test_count_does_not_wrap);
     return 0;
 }

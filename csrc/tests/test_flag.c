@@ -64,6 +64,39 @@ static void test_load_that_acquires_sees_what_was_done_before_the_change(void) {
     }
 }
 
+static void *write_message_and_clear(void *unused) {
+    message = 42;
+    pl_flag_clear(ready);
+    return unused;
+}
+
+static void test_load_that_acquires_sees_what_was_done_before_the_flag_was_cleared(void) {
+    for (int i = 1; i < 3; i++) {
+        ready = pl_flag_new();
+        pl_flag_set(ready);
+        message = 0;
+        pthread_t writer = thread_start(write_message_and_clear, NULL);
+        AWAIT(!pl_flag_load(ready, orders[i]));
+        CHECK(message == 42);
+        thread_join(writer);
+        pl_flag_free(ready);
+    }
+}
+
+static void test_changes_are_seq_cst_and_a_load_is_what_it_is_asked_for(void) {
+    pl_flag *flag = pl_flag_new();
+    unsigned steps;
+    INJECT_STEPS(steps, pl_flag_set(flag));
+    CHECK(steps == 1);
+    INJECT_STEPS(steps, pl_flag_clear(flag));
+    CHECK(steps == 1);
+    for (int i = 0; i < 3; i++) {
+        INJECT_STEPS(steps, pl_flag_load(flag, orders[i]));
+        CHECK(steps == (orders[i] == PL_SEQ_CST));
+    }
+    pl_flag_free(flag);
+}
+
 static void *set_it(void *flag) {
     pl_flag_set(flag);
     return NULL;
@@ -123,6 +156,8 @@ int main(void) {
     RUN(test_new_flag_is_clear_and_changes_are_idempotent);
     RUN(test_flags_do_not_share);
     RUN(test_load_that_acquires_sees_what_was_done_before_the_change);
+    RUN(test_load_that_acquires_sees_what_was_done_before_the_flag_was_cleared);
+    RUN(test_changes_are_seq_cst_and_a_load_is_what_it_is_asked_for);
     RUN(test_relaxed_load_sees_a_change_in_the_end);
     RUN(test_two_that_set_and_look_do_not_both_miss);
     RUN(test_lack_of_memory_is_told);

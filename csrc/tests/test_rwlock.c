@@ -22,6 +22,33 @@ static void tear_down(void) {
     pl_event_free(event);
 }
 
+static void test_attempts_end_after_a_few_steps(void) {
+    int result;
+    unsigned steps;
+    set_up();
+    for (int state = 0; state < 4; state++) {
+        if (state == 1) {
+            CHECK(pl_rwlock_try_read(lock) == PL_ACQUIRED);
+        } else if (state == 2) {
+            pl_rwlock_release_read(lock);
+            CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
+        } else if (state == 3) {
+            pl_rwlock_poison(lock);
+        }
+        INJECT_STEPS(steps, result = pl_rwlock_try_read(lock));
+        CHECK(steps <= 10 && result == (state < 2 ? PL_ACQUIRED : state == 2 ? PL_BUSY : PL_POISONED));
+        if (result == PL_ACQUIRED) {
+            pl_rwlock_release_read(lock);
+        }
+        INJECT_STEPS(steps, result = pl_rwlock_try_write(lock));
+        CHECK(steps <= 10 && result == (state == 0 ? PL_ACQUIRED : state < 3 ? PL_BUSY : PL_POISONED));
+        if (result == PL_ACQUIRED) {
+            pl_rwlock_release_write(lock);
+        }
+    }
+    tear_down();
+}
+
 static void test_many_readers_keep_a_writer_out(void) {
     set_up();
     for (int readers = 1; readers <= 5; readers++) {
@@ -228,6 +255,7 @@ static void test_lack_of_memory_is_told(void) {
 
 int main(void) {
     check_begin(0);
+    RUN(test_attempts_end_after_a_few_steps);
     RUN(test_many_readers_keep_a_writer_out);
     RUN(test_writer_keeps_everybody_out);
     RUN(test_downgrade_leaves_one_reader);

@@ -76,6 +76,57 @@ static void test_token_and_lock_at_once_or_not_at_all(void) {
     tear_down(members, 2);
 }
 
+/* At every moment of what `pair[0]` does: the lock is not held for writing by anyone who has not the token. */
+
+static int token_was_out, lock_was_held;
+
+static void look_at_token_and_lock(void) {
+    token_was_out = pl_gate_holder(pl_shared_gate(shared)) != 0;
+    lock_was_held = pl_rwlock_readers(the_lock()) == -1;
+}
+
+static struct member orderly[2];
+
+static void test_the_token_is_taken_before_the_lock_and_given_back_after_it(void) {
+    for (int behind = 0; behind < 2; behind++) {
+        int seen = 0; /* the lock was held */
+        for (unsigned steps = 0, is_over = 0; !is_over; steps++) {
+            set_up_with(orderly, 2);
+            if (behind) { /* then it takes both and gives both back itself */
+                CHECK(lead(&orderly[1], 5, -1) == PL_ACQUIRED);
+            }
+            inject_between(steps, look_at_token_and_lock);
+            uint64_t token = pl_group_try_exclusive(orderly[0].group);
+            CHECK((token == 0) == behind);
+            if (token != 0) {
+                pl_shared_release_exclusive(shared, token);
+            }
+            is_over = inject_is_over();
+            CHECK(is_over || !lock_was_held || token_was_out);
+            seen |= !is_over && lock_was_held;
+            tear_down(orderly, 2);
+        }
+        CHECK(seen);
+    }
+}
+
+static void test_an_attempt_for_both_ends_after_a_few_steps(void) {
+    struct member one;
+    unsigned steps;
+    uint64_t token;
+    set_up_with(&one, 1);
+    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
+    INJECT_STEPS(steps, token = pl_group_try_exclusive(one.group));
+    CHECK(token == 0 && steps < 20);
+    pl_rwlock_release_write(the_lock());
+    CHECK((token = pl_gate_try_acquire(pl_shared_gate(shared))) != 0);
+    uint64_t other;
+    INJECT_STEPS(steps, other = pl_group_try_exclusive(one.group));
+    CHECK(other == 0 && steps < 20);
+    release_token(token);
+    tear_down(&one, 1);
+}
+
 static void test_who_was_interrupted_gives_back_what_it_took_and_nothing_else(void) {
     struct member members[2];
     set_up_with(members, 2);
@@ -505,7 +556,13 @@ static void test_each_step_that_is_waited_for_notifies(void) {
     pl_rwlock_release_write(the_lock());
     AWAIT(atomic_load(&members[1].is_in));
     stop_guest(&members[1], follower);
-    CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED);
+    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
+    CHECK(pl_lead_open(members[0].group) == 2 && pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
+    append(5);
+    key = pl_event_prepare(pl_shared_news(shared)); /* where followers sleep; the lock's event moves in any case */
+    CHECK(pl_lead_publish(members[0].group) == 2);
+    CHECK(pl_event_prepare(pl_shared_news(shared)) != key);
+    CHECK(pl_lead_finish(members[0].group) == PL_ACQUIRED);
     CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED); /* the leader has one, so that releasing another is no news */
     key = count_of_event();
     pl_await_begin(pl_shared_await(shared), pl_group_safepoint(members[1].group));
@@ -515,12 +572,29 @@ static void test_each_step_that_is_waited_for_notifies(void) {
     tear_down(members, 2);
 }
 
+static void test_cancelling_moves_every_event(void) {
+    set_up();
+    pl_event *events[] = {pl_shared_event(shared), pl_shared_news(shared), pl_shared_rest(shared),
+                          pl_await_event(pl_shared_await(shared))};
+    uint32_t keys[4];
+    for (int i = 0; i < 4; i++) {
+        keys[i] = pl_event_prepare(events[i]);
+    }
+    CHECK(pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED));
+    for (int i = 0; i < 4; i++) {
+        CHECK(pl_event_prepare(events[i]) != keys[i]);
+    }
+    tear_down(NULL, 0);
+}
+
 int main(void) {
     check_begin(0);
     RUN(test_new_linker_has_nothing_pending);
     RUN(test_new_group_is_parked_and_has_everything);
     RUN(test_leader_goes_through_its_steps);
     RUN(test_token_and_lock_at_once_or_not_at_all);
+    RUN(test_the_token_is_taken_before_the_lock_and_given_back_after_it);
+    RUN(test_an_attempt_for_both_ends_after_a_few_steps);
     RUN(test_who_was_interrupted_gives_back_what_it_took_and_nothing_else);
     RUN(test_alone);
     RUN(test_parked_group_holds_nobody_up_and_replays_before_it_runs);
@@ -544,5 +618,6 @@ int main(void) {
     RUN(test_follower_that_waits_for_the_lock_comes_to_the_next_barrier);
     RUN(test_late_group_is_named_and_the_others_go_on);
     RUN(test_each_step_that_is_waited_for_notifies);
+    RUN(test_cancelling_moves_every_event);
     return 0;
 }

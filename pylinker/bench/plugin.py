@@ -14,8 +14,10 @@ An ``id`` is pytest's node id. Each item has ``id``, ``file``, ``group`` and ``n
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,12 @@ class Reporter:
             outcome.update(outcome=report.outcome, reason=reason(report), details=report.longreprtext)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Tell how it ended."""
+        """Tell how it ended, and free what one that failed had open: pytest keeps its traceback, and that its variables."""
+        if self.outcomes[nodeid]["outcome"] == "failed":
+            for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+                if hasattr(sys, name):
+                    setattr(sys, name, None)
+            gc.collect()
         self.send("end", id=nodeid, **self.outcomes.pop(nodeid))
 
 

@@ -105,7 +105,7 @@ def process(directory: Path, names: Sequence[str], *, quick: bool) -> Iterator[t
     command += ["--continue-on-collection-errors", "-p", "pytest_benchmark.plugin", "-p", "pylinker.bench.plugin"]
     command += [f"--bench-events={writer}", *(f"--bench-select={name}" for name in names)]
     command += [*(QUICK if quick else FULL), "--benchmark-quiet", f"--benchmark-json={directory / 'results.json'}"]
-    env = {name: value for name, value in os.environ.items() if name not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYLINKER_BENCH_QUICK": str(int(quick)), "PYLINKER_CACHE": str(directory / "cache")}
     with open(reader, "rb") as events, open(directory / "output", "wb") as output:
         try:

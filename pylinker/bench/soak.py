@@ -101,22 +101,23 @@ class Report:
 
 
 class Soak:
-    """Soaks for ``seconds`` with ``seed``. For the process's main thread: it is the one that can be interrupted."""
+    """Soaks for ``seconds`` with ``seed``, ``rounds`` at least. For the process's main thread: it is the one that can be interrupted."""
 
-    def __init__(self, seconds: float, seed: int, progress: Progress) -> None:
+    def __init__(self, seconds: float, seed: int, progress: Progress, rounds: int = 1) -> None:
         self.report = Report(seed)
         self._seconds = seconds
+        self._rounds = rounds
         self._progress = progress
 
     def run(self) -> Report:
-        """Do rounds until the time is over, or one has failed. Blocks. Returns the report, which has what failed."""
+        """Do rounds until the time is over and there were enough of them, or one has failed. Blocks. Returns the report."""
         report, began = self.report, time.monotonic()
         self._progress.start(int(self._seconds))
         settle()
         with TemporaryDirectory() as directory:
             fill(Path(directory))
             with _faults(report.faults):
-                while not report.failures and (report.rounds == 0 or time.monotonic() - began < self._seconds):
+                while not report.failures and (report.rounds < self._rounds or time.monotonic() - began < self._seconds):
                     before = time.monotonic()
                     self._round(Path(directory))
                     self._progress.advance(time.monotonic() - before)

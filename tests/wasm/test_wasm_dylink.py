@@ -75,6 +75,7 @@ flags = st.integers(0, 2**32 - 1)
     exports=st.dictionaries(symbols, flags, max_size=4),
     imports=st.dictionaries(st.tuples(symbols, symbols), flags, max_size=4),
 )
+@pytest.mark.slow
 def test_everything_that_was_written_is_read(memory, table, needed, paths, exports, imports) -> None:
     unsigned, name, vector = writer.unsigned, writer.name, writer.vector
     info = parse(

@@ -165,6 +165,7 @@ names = st.text(max_size=8)
 
 @settings(max_examples=60, deadline=None)
 @given(functions=st.lists(st.tuples(names, func_types), min_size=1, max_size=8))
+@pytest.mark.slow
 def test_the_module_is_valid_and_has_the_agreed_outside(functions, all_features: wasmtime.Engine) -> None:
     data = trampoline_module(functions)
     wasmtime.Module.validate(all_features, data)
