@@ -36,6 +36,7 @@ enum { CLOCKS = 4 };
 struct stream {
     int descriptor;         /* of the host */
     int owned;              /* opened for this process alone, and not blocking unless it is a file */
+    int is_fifo;            /* and it is a FIFO */
     _Atomic uint32_t place; /* the guest's descriptor for it, or NOWHERE */
 };
 
@@ -101,6 +102,7 @@ enum {
     TYPE_SOCKET_STREAM = 6,
     LOOKUP_FOLLOW = 1,
     OPEN_DIRECTORY = 2,
+    OPEN_NEW = 1 | 4, /* create, exclusively */
     CLOCK_REALTIME_ID = 0,
     CLOCK_MONOTONIC_ID = 1,
     CLOCK_PROCESS_ID = 2, /* processor time */
@@ -184,6 +186,7 @@ int pl_process_set_stream(pl_process *process, uint32_t index, int descriptor) {
     }
     stream->descriptor = mine;
     stream->owned = 1;
+    stream->is_fifo = S_ISFIFO(status.st_mode);
     return 0;
 }
 
@@ -610,6 +613,25 @@ static ssize_t move_bytes(int descriptor, int writing, const struct iovec *parts
     return writing ? writev(descriptor, parts, count) : readv(descriptor, parts, count);
 }
 
+/* The same of a stream of this process alone: -1 and EAGAIN if it would wait. A FIFO that no writer has opened yet would seem to have ended;
+ * poll knows the difference. */
+static ssize_t move_own_bytes(const struct stream *stream, int writing, const struct iovec *parts, int count) {
+    for (;;) {
+        ssize_t moved = move_bytes(stream->descriptor, writing, parts, count);
+        if (moved != 0 || writing || !stream->is_fifo) {
+            return moved;
+        }
+        struct pollfd polled = {.fd = stream->descriptor, .events = POLLIN, .revents = 0};
+        if (poll(&polled, 1, 0) == 0) {
+            errno = EAGAIN;
+            return -1;
+        }
+        if (!(polled.revents & POLLIN)) {
+            return 0;
+        } /* else a writer has come, and written */
+    }
+}
+
 /* Reads or writes what can be read or written at once: -1 and EAGAIN if that is nothing. What the descriptor refers to belongs to others,
  * too, so its O_NONBLOCK is not for this function to set, and a look (poll) before it is no promise: another process may be faster. */
 static ssize_t move_without_waiting(int descriptor, int writing, const struct iovec *parts, int count) {
@@ -732,7 +754,7 @@ static pl_trap *move_stream(const pl_wasi_call *call, const struct stream *strea
         if (count <= 0 || buffers.total > INT32_MAX - BYTES_MOST) {
             break;
         }
-        ssize_t moved = stream->owned ? move_bytes(stream->descriptor, writing, parts, count)
+        ssize_t moved = stream->owned ? move_own_bytes(stream, writing, parts, count)
                                       : move_without_waiting(stream->descriptor, writing, parts, count);
         if (moved >= 0) {
             advance(&buffers, memory, (uint64_t)moved);
@@ -1030,9 +1052,10 @@ static pl_trap *open_path(const pl_wasi_call *call, pl_value *values, size_t cou
     pthread_mutex_lock(&naming);
     uint8_t *memory = pl_memory_data(process->context, &process->private_memory);
     memcpy(memory + PRIVATE_PATH, pl_memory_data(call->context, &call->memory) + path, length);
-    int32_t number = refusal(process, values);
+    int32_t how = opens ? values[4].i32 : 0;
+    int32_t number = (how & OPEN_NEW) == OPEN_NEW ? 0 : refusal(process, values); /* what is there already is not opened then */
     if (number != 0) {
-        values[0].i64 = opens && number == ERRNO_NXIO && (values[4].i32 & OPEN_DIRECTORY) ? ERRNO_NOTDIR : number;
+        values[0].i64 = number == ERRNO_NXIO && (how & OPEN_DIRECTORY) ? ERRNO_NOTDIR : number;
     } else {
         values[2].i64 = PRIVATE_PATH;
         if (opens) {
