@@ -1,8 +1,8 @@
 """A library that exports every function of WASI, and a process in which one of them waits for something that never comes.
 
-As a script: ``wasi_guest.py FOLDER STOP THREADS``. Standard input and output are pipes that nobody writes to or reads. The script makes
-each of ``CALLS``, which waits, in a program of its own, stops it by ``STOP``, and reports on standard error, as JSON, what the call raised and
-how long after the stop.
+As a script: ``wasi_guest.py FOLDER STOP THREADS``. Standard input and output are pipes that nobody writes to or reads. The script
+makes each of ``CALLS``, which waits, in a program of its own, stops it by ``STOP``, and reports on standard error, as JSON, what the
+call raised and how long after the stop.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ROOM = 1 << 18
-RIGHTS = 0x6E  # read, seek, tell, write
+READ_ONLY, WRITE_ONLY = 0x2E, 0x6C  # with seek and tell
+RIGHTS = READ_ONLY | WRITE_ONLY
 READ, WRITE = 1, 2  # tags of subscriptions
 BADF, INVAL, NOTDIR, NXIO = 8, 28, 54, 60
 
 LOOPS = """
   (global $stop (mut i32) (i32.const 0))
   (func $open (param $flags i32) (result i32)
-    (call $path_open (i32.const 3) (i32.const 1) (global.get $base) (i32.const 4) (i32.const 0) (i64.const 0x6e)
+    (call $path_open (i32.const 3) (i32.const 1) (global.get $base) (i32.const 4) (i32.const 0) (i64.const 0x2e)
       (i64.const 0) (i32.const 0) (i32.add (global.get $base) (i32.const 128))))
   (func (export "open_often") (param $times i32) (result i32) (local $opened i32)
     (loop $again
@@ -209,7 +210,7 @@ def stopped(guest: WasiGuest, call: str, stop: str) -> tuple[str, float]:
         else:
             timer.start()
             result = CALLS[call](guest)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt is one
         return type(error).__name__, time.monotonic() - at[0]
     return repr(result), time.monotonic() - at[0]
 

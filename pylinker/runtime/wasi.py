@@ -137,9 +137,9 @@ class WasiProcess:
             return self._temporary_file(name)
         if target == DEVNULL:
             return os.devnull
-        if isinstance(target, int):
-            raise ValueError(f"{name}={target}: give None, CAPTURE, DEVNULL or a path")
-        return target
+        if not isinstance(target, int):
+            return target
+        raise ValueError(f"{name}={target}: give None, CAPTURE, DEVNULL or a path")
 
     def _temporary_file(self, name: str) -> Path:
         handle, path = tempfile.mkstemp(prefix=f"pylinker-{name}-")
