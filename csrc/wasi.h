@@ -19,7 +19,8 @@
  *     can make a transfer wait.
  *   - poll_oneoff, all of it. Of a descriptor that is no stream wasmtime is asked; that is a file, which is always ready.
  *   - Opening a FIFO, and devices such as terminals. wasmtime could not read them (it reads at offsets) and opens without O_NONBLOCK. So
- *     path_open, and path_filestat_set_times, which opens what it changes, look at the type first and refuse them with NXIO. Nothing that
+ *     path_open, and path_filestat_set_times, which opens what it changes, look at the type first and refuse them with NXIO. (Below a granted
+ *     directory that is one fstatat; wasmtime is asked only if it does not show a file or directory.) Nothing that
  *     a guest does comes between the look and the opening: the path is copied to a memory that no guest has (the private shim's), and
  *     path_link, path_rename and path_symlink of all programs in this process are excluded by a mutex meanwhile. Another process that
  *     renames a FIFO into a granted directory at that moment is not excluded.
@@ -101,6 +102,9 @@ pl_process *pl_process_new(pl_context *context);
 /* Stream `index` is a duplicate of the host's `descriptor`, which the process owns, and which becomes non-blocking if it can wait: with it
  * all that share its open file description. Before any guest runs. Returns 0 or an errno. */
 int pl_process_set_stream(pl_process *process, uint32_t index, int descriptor);
+/* The guest's descriptor `place` is the granted directory to which the host's `descriptor` leads; the process owns a duplicate. Without it, looking
+ * at paths below the directory takes longer. Before any guest runs. Returns 0 or an errno. */
+int pl_process_add_directory(pl_process *process, uint32_t place, int descriptor);
 void pl_process_free(pl_process *process);
 
 /* What wasmtime refuses, it does with an error that makes the guest trap. From now on such a call answers an error number, as WASIX has

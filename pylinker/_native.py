@@ -961,6 +961,11 @@ class WasiProcess:
         if error := lib.pl_process_set_stream(self.pointer, index, descriptor):
             raise OSError(error, os.strerror(error))
 
+    def add_directory(self, place: int, descriptor: int) -> None:
+        """Say which directory of the host the guest's descriptor ``place`` is; raises OSError. Before any guest runs."""
+        if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
+            raise OSError(error, os.strerror(error))
+
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)

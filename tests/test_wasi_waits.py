@@ -419,6 +419,24 @@ class TestFiles:
             for name in ("tty", "ptmx"):
                 assert guest.open(name)[0] == NXIO
 
+    def test_directories_that_are_renumbered(self, tmp_path: Path, root: Path, threads: bool) -> None:
+        second = tmp_path / "second"
+        (second / "inside").mkdir(parents=True)
+        (root / "name").write_bytes(b"in the first")
+        os.mkfifo(second / "name")
+        os.mkfifo(second / "inside" / "name")
+        with WasiGuest(tmp_path, threads=threads, dirs={"/a": root, "/b": second}) as guest:
+            assert guest.open("name", rights=READ_ONLY)[0] == 0
+            assert guest.library.fd_renumber(4, 3) == 0
+            assert guest.open("name", rights=READ_ONLY)[0] == NXIO
+            assert guest.open("inside/name", rights=READ_ONLY)[0] == NXIO
+            error, inside = guest.open("inside", how=2, rights=READ_ONLY)
+            assert (error, inside) == (0, 4)  # the number that is free
+            assert guest.library.fd_renumber(inside, 3) == 0
+            assert guest.open("name", rights=READ_ONLY)[0] == NXIO
+            assert guest.open("other", how=1)[0] == 0
+        assert (second / "inside" / "other").exists()
+
     def test_times_and_errors_are_as_before(self, guest: WasiGuest, root: Path) -> None:
         assert guest.touch("file") == 0
         assert (root / "file").stat().st_mtime == 5

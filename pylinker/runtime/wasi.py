@@ -11,6 +11,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,7 @@ _KINDS = {
     "fd_close": _native.WASI_CLOSE,
     "fd_renumber": _native.WASI_RENUMBER,
 }
+_FIRST_DIRECTORY = 3
 # In the order of the core's enum pl_wasi_private.
 _PRIVATE = ("path_filestat_get", "path_open", "path_filestat_set_times", "poll_oneoff")
 
@@ -100,25 +102,26 @@ class WasiProcess:
         self._temporary: dict[str, Path] = {}
         self._closed = False
 
-    def install(self, store: wasmtime.Store) -> None:
-        """Give ``store`` this process; once per process. The standard streams are given by :meth:`open_streams`."""
+    def install(self, store: wasmtime.Store, process: _native.WasiProcess) -> None:
+        """Give ``store`` this process, and ``process`` its directories and streams; once per process. Raises OSError.
+
+        Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As ``stdout`` or ``stderr`` it waits for a
+        reader, as ``open`` does, and can be interrupted.
+        """
         config = wasmtime.WasiConfig()
         config.argv = self.arguments
         config.env = list(self.environment.items())
-        for guest, host in self.directories.items():
-            config.preopen_dir(host, guest)
+        with ExitStack() as opened:
+            for place, (guest, host) in enumerate(self.directories.items(), _FIRST_DIRECTORY):
+                config.preopen_dir(_opened(host, process, place, opened), guest)
         # The core reads and writes the streams; wasmtime says whether they are terminals.
         for name, target in (("stdin", self._stdin), ("stdout", self._stdout), ("stderr", self._stderr)):
             if target is None:
                 getattr(config, f"inherit_{name}")()
         store.set_wasi(config)
+        self._open_streams(process)
 
-    def open_streams(self, process: _native.WasiProcess) -> None:
-        """Open the standard streams that are not this process's own; once per process.
-
-        Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As ``stdout`` or ``stderr`` it waits for a
-        reader, as ``open`` does, and can be interrupted. Raises OSError.
-        """
+    def _open_streams(self, process: _native.WasiProcess) -> None:
         stdin = self._stdin
         if isinstance(stdin, bytes):
             path = self._temporary_file("stdin")
@@ -176,6 +179,19 @@ class WasiProcess:
             self.close()
 
 
+def _opened(host: str, process: _native.WasiProcess, place: int, opened: ExitStack) -> str:
+    """Return a path by which wasmtime opens the directory that ``process`` gets, whatever happens to names meanwhile."""
+    if not hasattr(os, "O_PATH"):
+        return host
+    descriptor = os.open(host, os.O_PATH | os.O_DIRECTORY)
+    opened.callback(os.close, descriptor)
+    path = f"/proc/self/fd/{descriptor}"
+    if not os.path.isdir(path):  # no /proc: the core then asks wasmtime about paths
+        return host
+    process.add_directory(place, descriptor)
+    return path
+
+
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
@@ -205,10 +221,9 @@ class WasiHost:
         self._cache = cache
         self._linker: wasmtime.Linker | None = None
         self.is_connected = False
-        process.install(store.wasmtime_store)
-        self.native = _native.WasiProcess(store.context)  # at once: both clocks begin here
+        self.native = _native.WasiProcess(store.context)  # at once: the guest's clock begins here
         store.keep(self.native)
-        process.open_streams(self.native)
+        process.install(store.wasmtime_store, self.native)
 
     @property
     def is_provided(self) -> bool:
