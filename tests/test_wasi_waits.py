@@ -286,6 +286,20 @@ assert guest.write(1, *(bytes([97 + each]) * 10_000 for each in range(20))) == (
             assert process.wait(DEADLINE) == 0
         assert data == b"".join(bytes([97 + each]) * 10_000 for each in range(20))
 
+    def test_input_that_is_read_in_pieces(self, tmp_path: Path) -> None:
+        script = """
+import json, sys
+from pathlib import Path
+from wasi_guest import WasiGuest
+guest = WasiGuest(Path(sys.argv[1]))
+print(json.dumps([guest.read(0, 1)[1].decode() for _ in range(3)]), file=sys.stderr, flush=True)
+"""
+        with Pipes(tmp_path, script=script) as process:
+            assert process.stdin is not None
+            process.stdin.write(b"abc")
+            process.stdin.flush()  # and stays open
+            assert said(process) == ["a", "b", "c"]
+
     @pytest.mark.parametrize("kind", ["socket", "terminal", "pipe"])
     def test_the_hosts_descriptors_keep_their_flags_and_are_waited_for(self, tmp_path: Path, kind: str) -> None:
         """A stream that others use, too: what is written goes on when they have read, and their O_NONBLOCK is not set."""
@@ -319,7 +333,6 @@ except TimeoutExpired:
                 os.close(here)
                 os.close(there)
 
-    @pytest.mark.skipif(not hasattr(os, "preadv"), reason="no such system call")
     def test_two_programs_that_read_the_same_pipe_wait_for_each_other_and_are_stopped(self, tmp_path: Path) -> None:
         """What one has taken the other does not find, after it saw that there was something."""
         script = """
