@@ -20,7 +20,7 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from pylinker.errors import InternalError
 
@@ -74,10 +74,15 @@ __all__ = [
     "TIMEOUT",
     "WAIT_CANCELLED",
     "WASI_CLOCK",
+    "WASI_CLOSE",
+    "WASI_NAME",
+    "WASI_OPEN",
     "WASI_PLAIN",
     "WASI_POLL",
     "WASI_READ",
+    "WASI_RENUMBER",
     "WASI_RESOLUTION",
+    "WASI_TIMES",
     "WASI_WRITE",
     "WASI_YIELD",
     "WOKEN",
@@ -935,15 +940,32 @@ WASI_CLOCK: int = lib.PL_WASI_CLOCK
 WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
 WASI_YIELD: int = lib.PL_WASI_YIELD
 WASI_WRITE: int = lib.PL_WASI_WRITE
+WASI_OPEN: int = lib.PL_WASI_OPEN
+WASI_TIMES: int = lib.PL_WASI_TIMES
+WASI_NAME: int = lib.PL_WASI_NAME
+WASI_CLOSE: int = lib.PL_WASI_CLOSE
+WASI_RENUMBER: int = lib.PL_WASI_RENUMBER
 
 
 class WasiProcess:
-    """The store that has a WASI process, and the mutex its callers take turns with. ``waits``: descriptor 0 is standard input itself."""
+    """The store that has a WASI process, the mutex its callers take turns with, and its standard streams."""
 
-    def __init__(self, context: Context, *, waits: bool) -> None:
-        self.pointer = ffi.gc(lib.pl_process_new(context, waits), lib.pl_process_free)
+    def __init__(self, context: Context) -> None:
+        self.pointer = ffi.gc(lib.pl_process_new(context), lib.pl_process_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a WASI process")
+
+    def set_stream(self, index: int, descriptor: int) -> None:
+        """Make stream ``index`` a duplicate of an open descriptor, which becomes non-blocking; raises OSError. Before any guest runs."""
+        if not 0 <= index < lib.PL_WASI_STREAMS:
+            raise InternalError(f"there is no standard stream {index}")
+        if error := lib.pl_process_set_stream(self.pointer, index, descriptor):
+            raise OSError(error, os.strerror(error))
+
+    def add_directory(self, place: int, descriptor: int) -> None:
+        """Say which directory of the host the guest's descriptor ``place`` is; raises OSError. Before any guest runs."""
+        if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
+            raise OSError(error, os.strerror(error))
 
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
@@ -966,9 +988,20 @@ class WasiProcess:
         linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
         pointers = ffi.new("char *[]", kept)
         if lib.pl_process_join(self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure):
-            if not failure.trap and not failure.error:
-                raise InternalError("wasmtime lacks a function of WASI")
-            raise _failure_of(failure)
+            self._raise(failure)
+
+    def join_private(self, linker_address: int, space: str, shim_address: int) -> None:
+        """Instantiate the private shim, which copies of the guest's arguments are given to."""
+        failure = ffi.new("pl_failure *")
+        linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
+        if lib.pl_process_join_private(self.pointer, linker, space.encode(), shim, failure):
+            self._raise(failure)
+
+    @staticmethod
+    def _raise(failure: Any) -> NoReturn:
+        if not failure.trap and not failure.error:
+            raise InternalError("wasmtime lacks a function of WASI")
+        raise _failure_of(failure)
 
 
 # Stores

@@ -666,7 +666,7 @@ static void test_builtins_are_safepoints(void) {
 static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void) {
     set_up();
     pl_instances_free(instances);
-    pl_process *process = pl_process_new(context, 0);
+    pl_process *process = pl_process_new(context);
     pl_process_provide(process, 0, some_type, PL_WASI_PLAIN);
     pl_process_provide(process, 5, some_type, PL_WASI_YIELD);
     pl_process_provide(process, 6, some_type, PL_WASI_PLAIN);
@@ -727,7 +727,7 @@ static void test_a_shim_gives_a_process_its_functions(void) {
     set_up();
     pl_wasmtime.linker_get = linker_get;
     pl_instances_free(instances);
-    pl_process *process = pl_process_new(context, 0);
+    pl_process *process = pl_process_new(context);
     pl_process_provide(process, 0, some_type, PL_WASI_PLAIN);
     pl_process_provide(process, 1, some_type, PL_WASI_PLAIN);
     const pl_linker *linker = (const pl_linker *)0x70;

@@ -136,6 +136,10 @@ class GuestStore:
         """Let the functions of a linker's, with the memory of the guest behind a shim, be those of this store's process."""
         self._checked(lambda _context: process.join(linker_address, space, names, shim.address, memory))
 
+    def join_process_private(self, process: _native.WasiProcess, linker_address: int, space: str, shim: Code) -> None:
+        """Give this store's process the shim whose memory no guest has."""
+        self._checked(lambda _context: process.join_private(linker_address, space, shim.address))
+
     # Using them
 
     def export(self, instance: Instance, name: str) -> Extern | None:

@@ -11,6 +11,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,8 @@ CAPTURE: Final = -1
 DEVNULL: Final = -3
 """Throw away what the guest writes."""
 
-# Functions that may wait, which then must not keep other threads out of the process, or Ctrl-C from being heard; those that a guest calls
-# in loops; and the one that writes lines.
+# Functions that may wait, which the core then does itself; those that open files or change their names; those that a guest calls in
+# loops; and those that change which descriptors are the standard streams.
 _KINDS = {
     "poll_oneoff": _native.WASI_POLL,
     "fd_read": _native.WASI_READ,
@@ -44,7 +45,17 @@ _KINDS = {
     "clock_res_get": _native.WASI_RESOLUTION,
     "sched_yield": _native.WASI_YIELD,
     "fd_write": _native.WASI_WRITE,
+    "path_open": _native.WASI_OPEN,
+    "path_filestat_set_times": _native.WASI_TIMES,
+    "path_link": _native.WASI_NAME,
+    "path_rename": _native.WASI_NAME,
+    "path_symlink": _native.WASI_NAME,
+    "fd_close": _native.WASI_CLOSE,
+    "fd_renumber": _native.WASI_RENUMBER,
 }
+_FIRST_DIRECTORY = 3
+# In the order of the core's enum pl_wasi_private.
+_PRIVATE = ("path_filestat_get", "path_open", "path_filestat_set_times", "poll_oneoff")
 
 _INDEX = {name: index for index, name in enumerate(WASI_PREVIEW1)}
 
@@ -92,43 +103,47 @@ class WasiProcess:
         self._temporary: dict[str, Path] = {}
         self._closed = False
 
-    @property
-    def waits(self) -> bool:
-        """Whether the guest's standard input is this process's own."""
-        return self._stdin is None
+    def install(self, store: wasmtime.Store, process: _native.WasiProcess) -> None:
+        """Give ``store`` this process, and ``process`` its directories and streams; once per process. Raises OSError.
 
-    def install(self, store: wasmtime.Store) -> None:
-        """Give ``store`` this process; once per process."""
+        Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As ``stdout`` or ``stderr`` it waits for a
+        reader, as ``open`` does, and can be interrupted.
+        """
         config = wasmtime.WasiConfig()
         config.argv = self.arguments
         config.env = list(self.environment.items())
-        for guest, host in self.directories.items():
-            config.preopen_dir(host, guest)
-        if self._stdin is None:
-            config.inherit_stdin()
-        elif isinstance(self._stdin, bytes):
-            path = self._temporary_file("stdin")
-            path.write_bytes(self._stdin)
-            config.stdin_file = path
-        else:
-            with open(self._stdin, "rb"):  # wasmtime would not say what is wrong
-                config.stdin_file = os.fspath(self._stdin)
-        self._output(config, "stdout", self._stdout)
-        self._output(config, "stderr", self._stderr)
+        with ExitStack() as opened:
+            for place, (guest, host) in enumerate(self.directories.items(), _FIRST_DIRECTORY):
+                config.preopen_dir(_opened(host, process, place, opened), guest)
+        # The core reads and writes the streams; wasmtime says whether they are terminals.
+        for name, target in (("stdin", self._stdin), ("stdout", self._stdout), ("stderr", self._stderr)):
+            if target is None:
+                getattr(config, f"inherit_{name}")()
         store.set_wasi(config)
+        self._open_streams(process)
 
-    def _output(self, config: wasmtime.WasiConfig, name: str, target: Output) -> None:
-        if target is None:
-            getattr(config, f"inherit_{name}")()
-        elif target == CAPTURE:
-            setattr(config, f"{name}_file", self._temporary_file(name))
-        elif target == DEVNULL:
-            setattr(config, f"{name}_file", os.devnull)
-        elif isinstance(target, int):
-            raise ValueError(f"{name}={target}: give None, CAPTURE, DEVNULL or a path")
-        else:
-            with open(target, "wb"):
-                setattr(config, f"{name}_file", os.fspath(target))
+    def _open_streams(self, process: _native.WasiProcess) -> None:
+        stdin = self._stdin
+        if isinstance(stdin, bytes):
+            path = self._temporary_file("stdin")
+            path.write_bytes(stdin)
+            stdin = path
+        if stdin is not None:
+            with open(stdin, "rb", buffering=0, opener=_open_without_waiting) as file:
+                process.set_stream(0, file.fileno())
+        for index, (name, target) in enumerate((("stdout", self._stdout), ("stderr", self._stderr)), 1):
+            if target is not None:
+                with open(self._output(name, target), "wb", buffering=0) as file:
+                    process.set_stream(index, file.fileno())
+
+    def _output(self, name: str, target: int | str | os.PathLike[str]) -> str | os.PathLike[str]:
+        if target == CAPTURE:
+            return self._temporary_file(name)
+        if target == DEVNULL:
+            return os.devnull
+        if not isinstance(target, int):
+            return target
+        raise ValueError(f"{name}={target}: give None, CAPTURE, DEVNULL or a path")
 
     def _temporary_file(self, name: str) -> Path:
         handle, path = tempfile.mkstemp(prefix=f"pylinker-{name}-")
@@ -165,6 +180,28 @@ class WasiProcess:
             self.close()
 
 
+def _opened(host: str, process: _native.WasiProcess, place: int, opened: ExitStack) -> str:
+    """Return a path by which wasmtime opens the directory that ``process`` gets, whatever happens to names meanwhile."""
+    if not hasattr(os, "O_PATH"):
+        return host
+    descriptor = os.open(host, os.O_PATH | os.O_DIRECTORY)
+    opened.callback(os.close, descriptor)
+    path = f"/proc/self/fd/{descriptor}"
+    if not os.path.isdir(path):  # no /proc: the core then asks wasmtime about paths
+        return host
+    process.add_directory(place, descriptor)
+    return path
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+_PRIVATE_SHIM = memory_shim(
+    MemoryType(Limits(1, 1, shared=False)), WASI_MODULE, {name: WASI_PREVIEW1[name] for name in _PRIVATE}, private=True
+)
+
+
 @functools.lru_cache(maxsize=2)
 def _shim(*, shared: bool) -> bytes:
     return memory_shim(MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared)), WASI_MODULE, WASI_PREVIEW1)
@@ -185,9 +222,9 @@ class WasiHost:
         self._cache = cache
         self._linker: wasmtime.Linker | None = None
         self.is_connected = False
-        process.install(store.wasmtime_store)
-        self.native = _native.WasiProcess(store.context, waits=process.waits)  # at once: both clocks begin here
+        self.native = _native.WasiProcess(store.context)  # at once: the guest's clock begins here
         store.keep(self.native)
+        process.install(store.wasmtime_store, self.native)
 
     @property
     def is_provided(self) -> bool:
@@ -211,6 +248,8 @@ class WasiHost:
             # The most general type of that kind: one shim serves all programs.
             code = self._cache.load(_shim(shared=shared), name="wasi shim")
             self.store.join_process(self.native, address_of(self._linker), WASI_MODULE, [*WASI_PREVIEW1], code, memory)
+            private = self._cache.load(_PRIVATE_SHIM, name="private wasi shim")
+            self.store.join_process_private(self.native, address_of(self._linker), WASI_MODULE, private)
             self.is_connected = True
 
 

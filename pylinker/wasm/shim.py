@@ -19,11 +19,11 @@ _CALL = b"\x10"
 _MEMORY = "memory"
 
 
-def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncType]) -> bytes:
+def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncType], *, private: bool = False) -> bytes:
     """A module that gives ``functions`` of ``module`` a caller with a memory.
 
-    It imports ``("env", "memory")`` of the type ``memory`` and each function by its name; it exports the memory as
-    ``memory``, and under each name a function that calls the imported one.
+    It imports ``("env", "memory")`` of the type ``memory``, or with ``private`` defines one, and imports each function by its name; it
+    exports the memory as ``memory``, and under each name a function that calls the imported one.
 
     The same input, in the same order, gives the same bytes.
     Raises UnsupportedError for types that cannot be encoded, and for a function named ``memory``.
@@ -31,7 +31,7 @@ def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncTyp
     if _MEMORY in functions:
         raise UnsupportedError(f"a function named {_MEMORY!r} cannot be forwarded", symbol=_MEMORY)
     type_indices: dict[FuncType, int] = {}
-    imports = [writer.name("env") + writer.name(_MEMORY) + bytes([Kind.MEMORY]) + writer.memory_type(memory)]
+    imports = [] if private else [writer.name("env") + writer.name(_MEMORY) + bytes([Kind.MEMORY]) + writer.memory_type(memory)]
     exports = [writer.name(_MEMORY) + bytes([Kind.MEMORY, 0])]
     type_of: list[bytes] = []
     bodies: list[bytes] = []
@@ -49,6 +49,7 @@ def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncTyp
             writer.section(1, writer.vector([writer.func_type(each) for each in type_indices])),
             writer.section(2, writer.vector(imports)),
             writer.section(3, writer.vector(type_of)),
+            *([writer.section(5, writer.vector([writer.memory_type(memory)]))] if private else []),
             writer.section(7, writer.vector(exports)),
             writer.section(10, writer.vector(bodies)),
             writer.function_names(names),
