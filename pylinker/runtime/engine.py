@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
 import platform
 import sys
@@ -13,6 +12,7 @@ import wasmtime
 
 from pylinker import _native
 from pylinker.runtime.compat import VERSION
+from pylinker.runtime.once import once
 from pylinker.runtime.teardown import outlives_interpreter
 
 __all__ = ["FINGERPRINT", "address_of", "bump_epoch", "engine"]
@@ -38,16 +38,26 @@ _TICK = 0.05
 FINGERPRINT = hashlib.sha256(repr((VERSION, sorted(_FEATURES.items()), sys.platform, platform.machine())).encode()).digest()
 
 
-@functools.lru_cache(maxsize=1)
-def engine() -> wasmtime.Engine:
-    """Return the engine of this process. Engines are safe to use from all threads; compiled modules belong to one."""
+@once
+def _engine() -> wasmtime.Engine:
     config = wasmtime.Config()
     for name, value in _FEATURES.items():
         setattr(config, name, value)
     shared = wasmtime.Engine(config)
     outlives_interpreter(shared)
-    _native.epoch_tick(address_of(shared), _TICK)
     return shared
+
+
+@once
+def _ticker() -> None:
+    """Start the thread that moves the epoch; only then is the engine known to others, and it is the only one."""
+    _native.epoch_tick(address_of(_engine()), _TICK)
+
+
+def engine() -> wasmtime.Engine:
+    """Return the engine of this process. Engines are safe to use from all threads; compiled modules belong to one."""
+    _ticker()
+    return _engine()
 
 
 def bump_epoch() -> None:

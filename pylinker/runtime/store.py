@@ -120,7 +120,8 @@ class GuestStore:
 
     def new_table(self, limits: Limits) -> Extern:
         """Make a table of funcref, all slots null."""
-        return self._checked(_native.table_new, table_type(limits))
+        type_ = table_type(limits)
+        return self._checked(_native.table_new, address_of(type_))
 
     def new_global(self, value: int, *, mutable: bool) -> Extern:
         """Make an i32 global."""
