@@ -62,6 +62,8 @@ __all__ = [
     "RUNNING",
     "SEQ_CST",
     "SOURCE",
+    "STACK_GUEST",
+    "STACK_REFUSAL",
     "TAKEN",
     "TIMEOUT",
     "WAIT_CANCELLED",
@@ -111,6 +113,7 @@ __all__ = [
     "bound_failure",
     "bound_status",
     "callback_type",
+    "check_stack",
     "context_at",
     "current_member",
     "enter_thread",
@@ -888,6 +891,17 @@ def pl_python_hear(handle: int) -> int:
 
 
 # Guests that make no calls
+
+
+STACK_GUEST: int = lib.PL_STACK_GUEST
+"""Bytes of stack that a guest may use."""
+STACK_REFUSAL: str = ffi.string(lib.pl_stack_refusal()).decode()
+"""How the message begins of the error of a thread that has too little stack to enter a guest."""
+
+
+def check_stack() -> None:
+    """Raise Failure unless the calling thread has the stack to enter a guest."""
+    _check(lib.pl_stack_check(0))
 
 
 def epoch_tick(engine_address: int, interval: float) -> None:

@@ -39,8 +39,11 @@ from typing import NamedTuple
 
 import wasmtime
 
+from pylinker import _native
+from pylinker._native import Failure
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.failures import exception_of
 from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
@@ -290,6 +293,10 @@ class CodeCache:
         return Code(original, info, module, len(data), rewritten=changed is not data)
 
     def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
+        try:
+            _native.check_stack()  # the compiler needs as much
+        except Failure as failure:
+            raise exception_of(failure) from None
         try:
             with observing(self._observer, name, len(data)):
                 return wasmtime.Module(engine(), data)

@@ -43,6 +43,7 @@ def _engine() -> wasmtime.Engine:
     config = wasmtime.Config()
     for name, value in _FEATURES.items():
         setattr(config, name, value)
+    config.max_wasm_stack = _native.STACK_GUEST  # what the core reckons with
     shared = wasmtime.Engine(config)
     outlives_interpreter(shared)
     return shared
