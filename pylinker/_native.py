@@ -38,6 +38,7 @@ __all__ = [
     "CANCELLED",
     "CAUSE_BUS",
     "CAUSE_CLOSED",
+    "CAUSE_FORKED",
     "CAUSE_INTERRUPTED",
     "CAUSE_LEADER",
     "CAUSE_REPLAY",
@@ -50,6 +51,7 @@ __all__ = [
     "EXTERN_SHARED_MEMORY",
     "EXTERN_TABLE",
     "EXTERN_TAG",
+    "FORKED",
     "INTERRUPTED",
     "MAIN_THREAD",
     "NOT_EQUAL",
@@ -435,6 +437,9 @@ CAUSE_LEADER: int = lib.PL_CAUSE_LEADER
 CAUSE_REPLAY: int = lib.PL_CAUSE_REPLAY
 CAUSE_BUS: int = lib.PL_CAUSE_BUS
 CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
+CAUSE_FORKED: int = lib.PL_CAUSE_FORKED
+FORKED = "fork() has left its threads in the parent process; make a new program here"
+"""What is said of a program that was given up for that cause."""
 
 
 NULL: Any = ffi.NULL
@@ -507,6 +512,10 @@ class Shared:
     def cancel(self, cause: int) -> bool:
         """Cancel for good and wake every waiter; True if this was the first cause."""
         return bool(lib.pl_cancel_set(self._cancel, cause))
+
+    def abandon(self) -> None:
+        """Cancel for good in a child of the process, whose only thread this is: wake none, and take no lock."""
+        lib.pl_cancel_abandon(self._cancel, CAUSE_FORKED)
 
     @property
     def cause(self) -> int:
@@ -1989,6 +1998,14 @@ class Turn:
         self.pointer = ffi.gc(lib.pl_turn_new(), lib.pl_turn_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a turn")
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether another thread has the turn."""
+        if not lib.pl_turn_try(self.pointer):
+            return True
+        lib.pl_turn_leave(self.pointer)
+        return False
 
     def __enter__(self) -> None:
         """Take the turn. Blocks; signals are handled meanwhile."""

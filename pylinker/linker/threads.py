@@ -227,6 +227,13 @@ class GuestThread:
             shared.wake(_KEYS + self.tid)
         shared.tell_ended()
 
+    def leave_behind(self, failure: BaseException) -> None:
+        """Note, in a child of fork(), that the thread is in the parent: joining it raises ``failure``."""
+        self._failure = failure
+        self._gone = True
+        self.thread = None
+        self._ended_cell[0] = 1
+
     def await_end(self, group: InstanceGroup) -> None:
         """Wait for the thread to end, whatever its result, as ``group``, which is parked; signals of the guest's reach it.
 
@@ -356,6 +363,20 @@ class ThreadTable:
             if left <= 0:
                 return False
             self.linker.context.shared.await_ended(left)
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether there is a thread that has not ended, or is just ending."""
+        return len(self._alive) > self.linker.context.shared.ended
+
+    def leave_behind(self) -> None:
+        """Note, in a child of fork(), that all threads are in the parent; no lock that one of them may have is taken."""
+        self.lock = threading.Lock()
+        self.ended = True
+        self.failure = self.linker.context.shared.aborted()
+        for thread in self._alive.values():
+            thread.leave_behind(self.failure)
+        self._alive = {}
 
     def forget(self, thread: GuestThread) -> None:
         """Take a thread out of the table."""

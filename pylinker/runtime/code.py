@@ -42,8 +42,9 @@ import wasmtime
 from pylinker import _native
 from pylinker._native import Failure
 from pylinker.errors import ParseError, UnsupportedError
-from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.engine import FINGERPRINT, compile_module, engine
 from pylinker.runtime.failures import exception_of
+from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
@@ -188,6 +189,7 @@ class CodeCache:
         self.capacity = capacity
         self._observer: Observer | None = None
         self._lock = threading.Lock()
+        free_in_child(self._lock)
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[bytes, Compiled] = OrderedDict()
@@ -299,7 +301,7 @@ class CodeCache:
             raise exception_of(failure) from None
         try:
             with observing(self._observer, name, len(data)):
-                return wasmtime.Module(engine(), data)
+                return compile_module(data)
         except wasmtime.WasmtimeError as error:
             text = _one_line(error)
             if _LEGACY in text:

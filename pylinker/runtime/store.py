@@ -38,6 +38,8 @@ def _address(pointer: Any) -> int:
 
 
 def _cancelled(shared: Shared) -> SynchronizationAborted:
+    if shared.cause == _native.CAUSE_FORKED:
+        return SynchronizationAborted(f"the linker was given up: {_native.FORKED}")
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error

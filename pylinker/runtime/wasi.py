@@ -83,6 +83,7 @@ class WasiProcess:
         self._stdout = stdout
         self._stderr = stderr
         self._temporary: dict[str, Path] = {}
+        self._owner = os.getpid()  # a child of fork() does not remove them
 
     @property
     def waits(self) -> bool:
@@ -137,7 +138,7 @@ class WasiProcess:
 
     def close(self) -> None:
         """Remove the temporary files behind captured streams."""
-        for path in self._temporary.values():
+        for path in self._temporary.values() if os.getpid() == self._owner else ():
             path.unlink(missing_ok=True)
         self._temporary.clear()
 
