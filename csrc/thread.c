@@ -6,9 +6,15 @@
 
 #include "stack.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { ROOM = 4 << 20 }; /* bytes: thread-local data of libraries, the store, Python's frames */
 
 static _Thread_local pl_group *own_group;
 
@@ -51,6 +57,41 @@ static void *run(void *argument) {
     own.ss_flags = SS_DISABLE;
     sigaltstack(&own, NULL);
     return NULL;
+}
+
+#if defined(__linux__)
+/* Bytes of address space that RLIMIT_AS leaves. Looking takes none: another thread may need it at this very moment. */
+static uint64_t room(void) {
+    struct rlimit limit;
+    char text[64];
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return UINT64_MAX;
+    }
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0) {
+        close(file);
+    }
+    if (length <= 0) {
+        return UINT64_MAX;
+    }
+    text[length] = '\0';
+    uint64_t size = strtoull(text, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return size < limit.rlim_cur ? limit.rlim_cur - size : 0;
+}
+#else
+static uint64_t room(void) {
+    return UINT64_MAX; /* no such limit that is enforced */
+}
+#endif
+
+int pl_thread_has_room(size_t stack) {
+    pthread_attr_t attributes;
+    if (stack == 0 && pthread_attr_init(&attributes) == 0) {
+        pthread_attr_getstacksize(&attributes, &stack);
+        pthread_attr_destroy(&attributes);
+    }
+    return room() >= (uint64_t)stack + ROOM;
 }
 
 /* Makes a detached thread, of a stack that does not depend on RLIMIT_STACK. */

@@ -66,6 +66,7 @@ __all__ = [
     "SOURCE",
     "STACK_GUEST",
     "STACK_REFUSAL",
+    "STACK_THREAD",
     "TAKEN",
     "TIMEOUT",
     "WAIT_CANCELLED",
@@ -128,6 +129,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "has_room_for_thread",
     "host_function_count",
     "ignore_epoch",
     "imports_of",
@@ -904,6 +906,8 @@ def pl_python_hear(handle: int) -> int:
 
 STACK_GUEST: int = lib.PL_STACK_GUEST
 """Bytes of stack that a guest may use."""
+STACK_THREAD: int = lib.PL_STACK_THREAD
+"""Bytes of stack of a thread that the core makes."""
 STACK_REFUSAL: str = ffi.string(lib.pl_stack_refusal()).decode()
 """How the message begins of the error of a thread that has too little stack to enter a guest."""
 
@@ -2034,6 +2038,11 @@ class Turn:
 
     def __exit__(self, *_: object) -> None:
         lib.pl_turn_leave(self.pointer)
+
+
+def has_room_for_thread(stack: int) -> bool:
+    """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
+    return bool(lib.pl_thread_has_room(stack))
 
 
 def enter_thread(member: Member | None) -> None:

@@ -176,7 +176,7 @@ int main(void) {
     RUN(test_hook_is_called_by_the_first_alone);
     RUN(test_one_of_many_is_the_first);
     RUN(test_every_kind_of_waiter_wakes);
-    RUN(test_abandoned_one_takes_no_lock);
     RUN(test_lack_of_memory_is_told);
+    RUN(test_abandoned_one_takes_no_lock);
     return 0;
 }

@@ -125,12 +125,15 @@ class GuestThread:
         return self._gone
 
     def begin(self, group: InstanceGroup) -> None:
-        """Start the OS thread, in this group. RuntimeError or MemoryError if there can be no more threads."""
+        """Start the OS thread, in this group. LimitError, RuntimeError or MemoryError if there can be no more threads."""
         group.native.set_thread(self.tid)
         self._group = group
         self._table.linker.note_thread(group, self.tid)
         if self.thread is not None:
-            self.thread.start()
+            try:
+                self.thread.start()
+            except RuntimeError as error:
+                raise LimitError(f"there can be no more threads: {error}") from error
             return
         assert isinstance(self._body, GuestEntry)
         module = self._body.module
@@ -311,6 +314,9 @@ class ThreadTable:
             self._alive[tid] = thread
         group = None
         try:
+            # Of a thread of Python's the default: to ask threading.stack_size is to set it.
+            if not _native.has_room_for_thread(_native.STACK_THREAD if isinstance(body, GuestEntry) else 0):
+                raise LimitError(f"{self._name}: there is no memory for another thread")
             prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
             try:
                 group = self.linker.create_instance_group(prepared)

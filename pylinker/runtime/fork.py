@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["free_in_child", "in_child", "is_child"]
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
-_is_child = False
+_renewed: list[int] = []  # process numbers, of this process and those between it and the first
 
 
 def in_child(function: Callable[[], None]) -> None:
@@ -32,12 +32,11 @@ def free_in_child(lock: Any) -> None:
 
 def is_child() -> bool:
     """Whether this process was forked from one that had imported this."""
-    return _is_child
+    return bool(_renewed)
 
 
 def _renew() -> None:
-    global _is_child
-    _is_child = True
+    _renewed.append(os.getpid())
     for lock in list(_locks):
         lock._at_fork_reinit()
 
