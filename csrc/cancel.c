@@ -50,6 +50,10 @@ int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
     return first;
 }
 
+void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause) {
+    atomic_store(&cancel->cause, cause);
+}
+
 uint64_t pl_cancel_cause(const pl_cancel *cancel) {
     return atomic_load(&cancel->cause);
 }

@@ -26,6 +26,8 @@ void pl_cancel_free(pl_cancel *cancel);
 int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument);
 /* Cancels with a cause (any number but 0). Answers 1 if this was the first, else 0. */
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause);
+/* Cancels in a child of fork(), whose only thread calls: no waiter is woken, no hook called, no mutex taken. */
+void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause);
 /* The cause, or 0 while open. */
 uint64_t pl_cancel_cause(const pl_cancel *cancel);
 

@@ -3,6 +3,7 @@
 #define PL_HOT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct pl_event;
@@ -14,6 +15,14 @@ static inline void pl_pause(void) {
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+}
+
+/* stack.h: the lowest address of the calling thread's stack. Above all addresses until it is read, 0 if it is not known. */
+extern _Thread_local uintptr_t pl_stack_end;
+
+/* Whether less than `needed` bytes of stack are left, or the bounds were not read yet. */
+static inline int pl_stack_is_short(size_t needed) {
+    return (uintptr_t)__builtin_frame_address(0) < pl_stack_end + needed;
 }
 
 /* flag.h */

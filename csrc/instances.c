@@ -5,7 +5,9 @@
 #include "builtin.h"
 #include "callback.h"
 #include "dynamic.h"
+#include "hot.h"
 #include "spare.h"
+#include "stack.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -575,6 +577,12 @@ static uint64_t origin(const pl_instances *instances, const pl_source *source) {
     return record != NULL ? record->identity : 0;
 }
 
+/* Whether the calling thread has the stack to enter the store: NULL, or the error. */
+static pl_error *enter_stack(const pl_instances *instances) {
+    int is_nested = instances->running != 0;
+    return pl_stack_is_short(is_nested ? PL_STACK_NESTED : PL_STACK_WHOLE) ? pl_stack_check(is_nested) : NULL;
+}
+
 static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs, pl_spare *spare) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
@@ -602,7 +610,9 @@ static int instantiate(pl_instances *instances, struct record *record, pl_extern
             spare->origins[i] = origin(instances, parts->sources + i);
         }
     }
-    if (pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure) != PL_OK) {
+    failure.error = enter_stack(instances); /* it may have a start function */
+    if (failure.error != NULL ||
+        pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure) != PL_OK) {
         record->instance.store = 0;
         return fail_with(instances, PL_STAGE_INSTANTIATE, library, 0, failure);
     }
@@ -843,6 +853,10 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
     pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
     int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
     failure->trap = NULL;
+    failure->error = enter_stack(instances);
+    if (failure->error != NULL) {
+        return PL_ERROR;
+    }
     instances->running++;
     failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
     instances->running--;

@@ -60,7 +60,8 @@ enum pl_cause {
     PL_CAUSE_LEADER = 2,       /* a leader failed between the barriers */
     PL_CAUSE_REPLAY = 3,       /* a group could not replay */
     PL_CAUSE_BUS = 4,          /* a bus was full, a barrier was open already, a leader was behind: a broken protocol */
-    PL_CAUSE_INTERRUPTED = 5   /* `check` said so */
+    PL_CAUSE_INTERRUPTED = 5,  /* `check` said so */
+    PL_CAUSE_FORKED = 6        /* its threads are in the parent of this process */
 };
 
 typedef struct pl_shared pl_shared;

@@ -4,9 +4,17 @@
 #endif
 #include "thread.h"
 
+#include "stack.h"
+
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { ROOM = 4 << 20 }; /* bytes: thread-local data of libraries, the store, Python's frames */
 
 static _Thread_local pl_group *own_group;
 
@@ -23,10 +31,6 @@ uintptr_t pl_handle_of_thread(void) {
     return group == NULL ? 0 : pl_group_handle(group);
 }
 
-/* Where wasmtime handles traps. It makes one for each thread that has none of this size or more, and takes it back at the end: three system
- * calls. */
-enum { SIGNAL_STACK = 256 << 10 };
-
 /* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it out itself. */
 static int leave(pl_thread *thread, pl_group *group) {
     pl_shared *shared = pl_shared_keep(pl_group_shared(group)); /* the program may end as soon as the thread is over */
@@ -41,9 +45,9 @@ static int leave(pl_thread *thread, pl_group *group) {
 
 static void *run(void *argument) {
     pl_thread *thread = argument;
-    char signal_stack[SIGNAL_STACK]; /* no page of it is touched unless there is a trap */
+    char signal_stack[PL_STACK_SIGNAL]; /* in place of one that costs three system calls; no page of it is touched unless there is a trap */
     stack_t own = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
-    sigaltstack(&own, NULL); /* if that fails wasmtime makes one, as ever */
+    sigaltstack(&own, NULL);
     pl_group *group = pl_instances_group(thread->instances);
     own_group = group;
     thread->status = pl_instances_call(thread->instances, &thread->func, thread->values, thread->count, &thread->failure);
@@ -55,18 +59,65 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index) {
+#if defined(__linux__)
+/* Bytes of address space that RLIMIT_AS leaves. Looking takes none: another thread may need it at this very moment. */
+static uint64_t room(void) {
+    struct rlimit limit;
+    char text[64];
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return UINT64_MAX;
+    }
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0) {
+        close(file);
+    }
+    if (length <= 0) {
+        return UINT64_MAX;
+    }
+    text[length] = '\0';
+    uint64_t size = strtoull(text, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return size < limit.rlim_cur ? limit.rlim_cur - size : 0;
+}
+#else
+static uint64_t room(void) {
+    return UINT64_MAX; /* no such limit that is enforced */
+}
+#endif
+
+int pl_thread_has_room(size_t stack) {
+    pthread_attr_t attributes;
+    if (stack == 0 && pthread_attr_init(&attributes) == 0) {
+        pthread_attr_getstacksize(&attributes, &stack);
+        pthread_attr_destroy(&attributes);
+    }
+    return room() >= (uint64_t)stack + ROOM;
+}
+
+/* Makes a detached thread, of a stack that does not depend on RLIMIT_STACK. */
+static int create(pl_thread *thread) {
+    pthread_attr_t attributes;
     pthread_t made;
+    if (pthread_attr_init(&attributes) != 0) {
+        return -1;
+    }
+    int failed = pthread_attr_setstacksize(&attributes, PL_STACK_THREAD) ||
+                 pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) ||
+                 pthread_create(&made, &attributes, run, thread);
+    pthread_attr_destroy(&attributes);
+    return failed ? -1 : 0;
+}
+
+int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index) {
     pl_extern function;
     if (pl_instances_export(thread->instances, library, index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
         return PL_THREAD_LOST;
     }
     thread->func = function.of.func;
     thread->started = 1;
-    if (pthread_create(&made, NULL, run, thread) != 0) {
+    if (create(thread) != 0) {
         thread->started = 0;
         return PL_THREAD_NONE;
     }
-    pthread_detach(made);
     return 0;
 }

@@ -39,6 +39,10 @@ enum { PL_THREAD_NONE = -1, PL_THREAD_LOST = -2 };
  * function in the thread's group. */
 int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index);
 
+/* Whether there is address space (RLIMIT_AS) for a thread with a stack of `stack` bytes (0: the C library's default), and for what it takes
+ * when it runs: the C library and wasmtime end the process if they find none then. Returns 1 or 0. Others may take it meanwhile. */
+int pl_thread_has_room(size_t stack);
+
 /* The calling thread is the thread of this group from now on; NULL: of none. */
 void pl_group_enter_thread(pl_group *group);
 /* Whose thread the calling thread is, or NULL. */

@@ -46,6 +46,7 @@ __all__ = [
     "CANCELLED",
     "CAUSE_BUS",
     "CAUSE_CLOSED",
+    "CAUSE_FORKED",
     "CAUSE_INTERRUPTED",
     "CAUSE_LEADER",
     "CAUSE_REPLAY",
@@ -58,6 +59,7 @@ __all__ = [
     "EXTERN_SHARED_MEMORY",
     "EXTERN_TABLE",
     "EXTERN_TAG",
+    "FORKED",
     "INTERRUPTED",
     "MAIN_THREAD",
     "NOT_EQUAL",
@@ -70,6 +72,9 @@ __all__ = [
     "RUNNING",
     "SEQ_CST",
     "SOURCE",
+    "STACK_GUEST",
+    "STACK_REFUSAL",
+    "STACK_THREAD",
     "TAKEN",
     "TIMEOUT",
     "WAIT_CANCELLED",
@@ -124,6 +129,7 @@ __all__ = [
     "bound_failure",
     "bound_status",
     "callback_type",
+    "check_stack",
     "context_at",
     "current_member",
     "enter_thread",
@@ -136,6 +142,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "has_room_for_thread",
     "host_function_count",
     "ignore_epoch",
     "imports_of",
@@ -445,6 +452,9 @@ CAUSE_LEADER: int = lib.PL_CAUSE_LEADER
 CAUSE_REPLAY: int = lib.PL_CAUSE_REPLAY
 CAUSE_BUS: int = lib.PL_CAUSE_BUS
 CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
+CAUSE_FORKED: int = lib.PL_CAUSE_FORKED
+FORKED = "fork() has left its threads in the parent process; make a new program here"
+"""What is said of a program that was given up for that cause."""
 
 
 NULL: Any = ffi.NULL
@@ -517,6 +527,10 @@ class Shared:
     def cancel(self, cause: int) -> bool:
         """Cancel for good and wake every waiter; True if this was the first cause."""
         return bool(lib.pl_cancel_set(self._cancel, cause))
+
+    def abandon(self) -> None:
+        """Cancel for good in a child of the process, whose only thread this is: wake none, and take no lock."""
+        lib.pl_cancel_abandon(self._cancel, CAUSE_FORKED)
 
     @property
     def cause(self) -> int:
@@ -901,6 +915,19 @@ def pl_python_hear(handle: int) -> int:
 
 
 # Guests that make no calls
+
+
+STACK_GUEST: int = lib.PL_STACK_GUEST
+"""Bytes of stack that a guest may use."""
+STACK_THREAD: int = lib.PL_STACK_THREAD
+"""Bytes of stack of a thread that the core makes."""
+STACK_REFUSAL: str = ffi.string(lib.pl_stack_refusal()).decode()
+"""How the message begins of the error of a thread that has too little stack to enter a guest."""
+
+
+def check_stack() -> None:
+    """Raise Failure unless the calling thread has the stack to enter a guest."""
+    _check(lib.pl_stack_check(0))
 
 
 def epoch_tick(engine_address: int, interval: float) -> None:
@@ -2064,6 +2091,14 @@ class Turn:
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a turn")
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether another thread has the turn."""
+        if not lib.pl_turn_try(self.pointer):
+            return True
+        lib.pl_turn_leave(self.pointer)
+        return False
+
     def __enter__(self) -> None:
         """Take the turn. Blocks; signals are handled meanwhile."""
         self.take(None)
@@ -2091,6 +2126,11 @@ class Turn:
 
     def __exit__(self, *_: object) -> None:
         lib.pl_turn_leave(self.pointer)
+
+
+def has_room_for_thread(stack: int) -> bool:
+    """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
+    return bool(lib.pl_thread_has_room(stack))
 
 
 def enter_thread(member: Member | None) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "ParseError",
     "RendezvousTimeout",
     "SignatureMismatchError",
+    "StackSizeError",
     "SymbolNotFoundError",
     "SynchronizationAborted",
     "TimeoutExpired",
@@ -156,6 +157,13 @@ class SignatureMismatchError(LinkError, TypeError):
 
 class LimitError(LinkError, MemoryError):
     """A module asks for more memory, table slots, or modules than the program may have."""
+
+
+class StackSizeError(LinkError, RecursionError):
+    """The calling thread has too little stack left to enter a guest, which may use 512 KiB of it; the guest was not entered.
+
+    Give threads more before they start, with ``threading.stack_size`` or ``ulimit -s``. Threads that the guest starts have enough.
+    """
 
 
 class InitializationError(LinkError, RuntimeError):

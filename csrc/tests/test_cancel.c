@@ -156,6 +156,20 @@ static void test_lack_of_memory_is_told(void) {
     atomic_store(&inject_memory, -1);
 }
 
+static void abandoned_hook(void *argument) {
+    CHECK(argument == NULL); /* must not be called */
+}
+
+static void test_abandoned_one_takes_no_lock(void) {
+    pl_event *event = pl_event_new();
+    pl_cancel *cancel = pl_cancel_new(event);
+    CHECK(pl_cancel_on_set(cancel, abandoned_hook, cancel) == 0);
+    pl_cancel_abandon(cancel, 6);
+    CHECK(pl_cancel_cause(cancel) == 6 && pl_cancel_set(cancel, 1) == 0);
+    pl_cancel_free(cancel);
+    pl_event_free(event);
+}
+
 int main(void) {
     check_begin(0);
     RUN(test_first_cause_wins_and_stays);
@@ -163,5 +177,6 @@ int main(void) {
     RUN(test_one_of_many_is_the_first);
     RUN(test_every_kind_of_waiter_wakes);
     RUN(test_lack_of_memory_is_told);
+    RUN(test_abandoned_one_takes_no_lock);
     return 0;
 }

@@ -134,11 +134,11 @@ class Library:
             if self.__dict__.get(function.name) is function:  # a C function may be called "_handle"
                 del self.__dict__[function.name]
         self._functions.clear()
-        if not self._handle.program.closed:
+        if not self._handle.program._is_gone:
             with self._handle.program._entered():
                 for function in functions:
                     function.close()
-        if self._module is not None and not self._handle.program.closed:
+        if self._module is not None and not self._handle.program._is_gone:
             with self._handle.program._entered() as linker:
                 if self._module is not linker.main and self._handle.is_loaded:
                     linker.dlclose(self._module)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
+from pylinker._native import CAUSE_FORKED
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.api.options import ModuleSource, StrPath, as_limits, as_module, as_modules, as_paths, check_mapping, check_texts, check_types
@@ -39,6 +40,7 @@ from pylinker.linker import (
     wants_threads,
 )
 from pylinker.runtime.code import CodeCache, default_cache_directory
+from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
 from pylinker.wasm import FuncType
@@ -56,6 +58,7 @@ __all__ = ["CDLL", "ModuleSummary", "Program"]
 
 _caches: dict[Path | None, CodeCache] = {}
 _caches_lock = threading.Lock()
+free_in_child(_caches_lock)
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,8 @@ class Program:
         A thread of the guest has a group of its own; all others take turns with the main group.
         """
         linker = self._linker
+        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+            raise linker.context.shared.aborted()
         if linker is not None and linker.context.is_guest_thread:
             yield linker
             return
@@ -231,6 +236,12 @@ class Program:
     def _running(self) -> Linker | None:
         """The linker, also while the guest of a program that is closed comes to its end; None when all is gone."""
         return self._linker or self._ending
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether there is nothing to unload: the program is closed, or was left behind in the parent of this process."""
+        linker = self._linker
+        return linker is None or linker.context.shared.cause == CAUSE_FORKED
 
     def _knows(self, module: LoadedModule) -> bool:
         linker = self._linker
@@ -298,6 +309,8 @@ class Program:
         linker = self._linker
         if linker is None:
             raise ClosedError(f"program {self.name} is closed", module=self.name)
+        if linker.context.shared.cause == CAUSE_FORKED:
+            raise linker.context.shared.aborted()
         with Deadline(linker, seconds, self.name):
             yield
 
@@ -411,6 +424,9 @@ class Program:
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
         linker = self._linker
+        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+            self._linker = None  # all else is the parent's
+            return
         if linker is not None and linker.threads is not None:
             linker.threads.end(status=0)  # before anything is waited for: the main thread may be in the guest
             if linker.context.is_guest_thread:
@@ -432,7 +448,7 @@ class Program:
 
     def __del__(self) -> None:
         linker: Linker | None = getattr(self, "_linker", None)
-        if linker is not None and linker.threads is not None:
+        if linker is not None and linker.threads is not None and linker.context.shared.cause != CAUSE_FORKED:
             linker.threads.orphan()
 
     def _write_trace(self) -> None:
@@ -516,7 +532,7 @@ class CDLL(Library):
 
     def close(self) -> None:
         """Run the destructors of all libraries and close the program. A second time does nothing."""
-        if self._handle.open and not self.program.closed:
+        if self._handle.open and not self.program._is_gone:
             with self.program._entered() as linker:
                 try:
                     linker.finalize()

@@ -15,11 +15,14 @@ class TraceFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
+        self._owner = os.getpid()  # a child of fork() does not write it
         with open(path, "w", encoding="utf-8"):
             pass
         self.tracer = Tracer()
 
     def write(self, program: str) -> None:
         """Write what was collected so far. OSError."""
+        if os.getpid() != self._owner:
+            return
         with open(self._path, "w", encoding="utf-8") as file:
             json.dump(self.tracer.document(program), file, separators=(",", ":"))

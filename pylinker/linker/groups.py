@@ -151,7 +151,7 @@ class Groups:
                     table_limit=state.limits.table,
                     preempt=self._context.preempt,
                     memory=everything.memory,
-                    table_type=everything.table_type,
+                    table_type=address_of(everything.table_type) if everything.table_type else 0,
                     stack_pointer_type=everything.stack_pointer_type,
                     stack_top=sum(stack) or stack_top,
                     everything=everything.operation,
@@ -226,8 +226,9 @@ class Groups:
 class _Everything:
     """What a new group loads, as of ``changes``.
 
-    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``, ``memory``, ``table_type`` and
-    ``stack_pointer_type`` (addresses, 0: the main module brings it), ``makes_stack_pointer`` and ``has_stack_pointer``.
+    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``, ``memory``, ``table_type`` (None:
+    the main module brings the table), ``stack_pointer_type`` (an address, 0: the main module brings it), ``makes_stack_pointer`` and
+    ``has_stack_pointer``.
     """
 
     def __init__(self, state: LinkerState, memory: Extern, changes: int) -> None:
@@ -251,7 +252,7 @@ class _Everything:
         )
         self.with_thread_locals = [module for module in state.order if module.thread_local is not None or module.makes_thread_locals]
         makes_table = main is None or not (main.brings_table if independent else main.info.tables)
-        self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else 0
+        self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else None
         self.engine = address_of(engine())
         self.makes_stack_pointer = independent
         self.stack_pointer_type = i32_global_type(mutable=True) if independent else 0

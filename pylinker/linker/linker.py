@@ -41,6 +41,7 @@ from pylinker.linker.dlfcn import (
     RTLD_NOW,
     GuestCalls,
 )
+from pylinker.linker.forked import watch
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
 from pylinker.linker.hostcalls import HostTable
@@ -161,6 +162,7 @@ class Linker:
         self.state.memory.zero = main_group.zero_memory
         native = main_group.native
         self.state.memory.size = lambda: native.memory_size
+        watch(self)
 
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
@@ -168,6 +170,17 @@ class Linker:
     def __del__(self) -> None:
         if hasattr(self, "_exit_hook"):
             _native.release_host(self._exit_hook)
+
+    def is_left_behind(self) -> bool:
+        """Whether, in a child of fork(), the program needs a thread that is in the parent."""
+        context = self.context
+        return (self.threads is not None and self.threads.has_threads) or context.turn.is_taken or context.load_lock.is_taken
+
+    def leave_behind(self) -> None:
+        """Give the program up in a child of fork(): every use raises SynchronizationAborted."""
+        self.context.shared.abandon()
+        if self.threads is not None:
+            self.threads.leave_behind()
 
     _group_type: Callable[..., InstanceGroup] = InstanceGroup
     _plan_type: Callable[..., LoadPlan] = LoadPlan

@@ -125,12 +125,15 @@ class GuestThread:
         return self._gone
 
     def begin(self, group: InstanceGroup) -> None:
-        """Start the OS thread, in this group. RuntimeError or MemoryError if there can be no more threads."""
+        """Start the OS thread, in this group. LimitError, RuntimeError or MemoryError if there can be no more threads."""
         group.native.set_thread(self.tid)
         self._group = group
         self._table.linker.note_thread(group, self.tid)
         if self.thread is not None:
-            self.thread.start()
+            try:
+                self.thread.start()
+            except RuntimeError as error:
+                raise LimitError(f"there can be no more threads: {error}") from error
             return
         assert isinstance(self._body, GuestEntry)
         module = self._body.module
@@ -234,6 +237,13 @@ class GuestThread:
             shared.wake(_KEYS + self.tid)
         shared.tell_ended()
 
+    def leave_behind(self, failure: BaseException) -> None:
+        """Note, in a child of fork(), that the thread is in the parent: joining it raises ``failure``."""
+        self._failure = failure
+        self._gone = True
+        self.thread = None
+        self._ended_cell[0] = 1
+
     def await_end(self, group: InstanceGroup) -> None:
         """Wait for the thread to end, whatever its result, as ``group``, which is parked; signals of the guest's reach it.
 
@@ -315,6 +325,9 @@ class ThreadTable:
             self._alive[tid] = thread
         group = None
         try:
+            # Of a thread of Python's the default: to ask threading.stack_size is to set it.
+            if not _native.has_room_for_thread(_native.STACK_THREAD if isinstance(body, GuestEntry) else 0):
+                raise LimitError(f"{self._name}: there is no memory for another thread")
             with self.linker.room_for_thread(wants_stack=wants_stack):
                 prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
                 try:
@@ -368,6 +381,20 @@ class ThreadTable:
             if left <= 0:
                 return False
             self.linker.context.shared.await_ended(left)
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether there is a thread that has not ended, or is just ending."""
+        return len(self._alive) > self.linker.context.shared.ended
+
+    def leave_behind(self) -> None:
+        """Note, in a child of fork(), that all threads are in the parent; no lock that one of them may have is taken."""
+        self.lock = threading.Lock()
+        self.ended = True
+        self.failure = self.linker.context.shared.aborted()
+        for thread in self._alive.values():
+            thread.leave_behind(self.failure)
+        self._alive = {}
 
     def forget(self, thread: GuestThread) -> None:
         """Take a thread out of the table."""

@@ -41,8 +41,12 @@ from typing import NamedTuple
 
 import wasmtime
 
+from pylinker import _native
+from pylinker._native import Failure
 from pylinker.errors import LinkError, ParseError, UnsupportedError
-from pylinker.runtime.engine import FINGERPRINT, engine
+from pylinker.runtime.engine import FINGERPRINT, compile_module, engine
+from pylinker.runtime.failures import exception_of
+from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.outline import adopt, pack
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
@@ -275,6 +279,7 @@ class CodeCache:
         self.capacity = capacity
         self._observer: Observer | None = None
         self._lock = threading.Lock()
+        free_in_child(self._lock)
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._refused: OrderedDict[tuple[bytes, bool], str] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
@@ -402,8 +407,12 @@ class CodeCache:
 
     def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
+            _native.check_stack()  # the compiler needs as much
+        except Failure as failure:
+            raise exception_of(failure) from None
+        try:
             with observing(self._observer, name, len(data)):
-                return wasmtime.Module(engine(), data)
+                return compile_module(data)
         except wasmtime.WasmtimeError as error:
             raise _refusal(_one_line(error), name) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
 import platform
 import sys
@@ -13,9 +12,11 @@ import wasmtime
 
 from pylinker import _native
 from pylinker.runtime.compat import VERSION
+from pylinker.runtime.fork import in_child, is_child
+from pylinker.runtime.once import once
 from pylinker.runtime.teardown import outlives_interpreter
 
-__all__ = ["FINGERPRINT", "address_of", "bump_epoch", "engine"]
+__all__ = ["FINGERPRINT", "address_of", "bump_epoch", "compile_module", "engine"]
 
 # What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory and threads cost nothing in
 # code that does not use them; exceptions need the two proposals they are built on.
@@ -38,16 +39,59 @@ _TICK = 0.05
 FINGERPRINT = hashlib.sha256(repr((VERSION, sorted(_FEATURES.items()), sys.platform, platform.machine())).encode()).digest()
 
 
-@functools.lru_cache(maxsize=1)
-def engine() -> wasmtime.Engine:
-    """Return the engine of this process. Engines are safe to use from all threads; compiled modules belong to one."""
+def _new_engine(*, parallel: bool) -> wasmtime.Engine:
     config = wasmtime.Config()
     for name, value in _FEATURES.items():
         setattr(config, name, value)
+    config.parallel_compilation = parallel
+    config.max_wasm_stack = _native.STACK_GUEST  # what the core reckons with
     shared = wasmtime.Engine(config)
     outlives_interpreter(shared)
-    _native.epoch_tick(address_of(shared), _TICK)
     return shared
+
+
+@once
+def _engine() -> wasmtime.Engine:
+    return _new_engine(parallel=True)
+
+
+@once
+def _lone_compiler() -> wasmtime.Engine:
+    return _new_engine(parallel=False)
+
+
+def compile_module(data: bytes) -> wasmtime.Module:
+    """Compile a module. Raises WasmtimeError; may take seconds for a large one."""
+    if is_child():  # where wasmtime's threads are not, which it would wait for
+        alone = wasmtime.Module(_lone_compiler(), data)
+        outlives_interpreter(alone)
+        return wasmtime.Module.deserialize(engine(), alone.serialize())
+    return wasmtime.Module(engine(), data)
+
+
+_made: list[bool] = []
+"""Not empty once there is a thread that moves the epoch; a child of this process then needs one, too."""
+
+
+@once
+def _ticker() -> None:
+    """Start the thread that moves the epoch; only then is the engine known to others, and it is the only one."""
+    _native.epoch_tick(address_of(_engine()), _TICK)
+    _made.append(True)
+
+
+def _tick_in_child() -> None:
+    if _made:
+        _native.epoch_tick(address_of(_engine()), _TICK)
+
+
+in_child(_tick_in_child)
+
+
+def engine() -> wasmtime.Engine:
+    """Return the engine of this process. Engines are safe to use from all threads; compiled modules belong to one."""
+    _ticker()
+    return _engine()
 
 
 def bump_epoch() -> None:

@@ -7,8 +7,9 @@ import ctypes
 import wasmtime
 from wasmtime import _bindings
 
+from pylinker import _native
 from pylinker._native import Failure
-from pylinker.errors import InternalError
+from pylinker.errors import InternalError, StackSizeError
 
 __all__ = ["GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
 
@@ -31,14 +32,15 @@ class ThreadExit(GuestExit):
         super().__init__(0)
 
 
-def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError:
-    """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap`` or ``WasmtimeError``."""
+def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError | StackSizeError:
+    """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap``, ``WasmtimeError`` or StackSizeError."""
     if failure.trap:
         trap = ctypes.cast(failure.trap, ctypes.POINTER(_bindings.wasm_trap_t))
         return wasmtime.Trap._from_ptr(trap)
     if failure.error:
         error = ctypes.cast(failure.error, ctypes.POINTER(_bindings.wasmtime_error_t))
-        return wasmtime.WasmtimeError._from_ptr(error)
+        refused = wasmtime.WasmtimeError._from_ptr(error)
+        return StackSizeError(str(refused)) if str(refused).startswith(_native.STACK_REFUSAL) else refused
     raise InternalError("a failure with neither trap nor error")
 
 

@@ -38,6 +38,8 @@ def _address(pointer: Any) -> int:
 
 
 def _cancelled(shared: Shared) -> SynchronizationAborted:
+    if shared.cause == _native.CAUSE_FORKED:
+        return SynchronizationAborted(f"the linker was given up: {_native.FORKED}")
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error
@@ -120,7 +122,8 @@ class GuestStore:
 
     def new_table(self, limits: Limits) -> Extern:
         """Make a table of funcref, all slots null."""
-        return self._checked(_native.table_new, table_type(limits))
+        type_ = table_type(limits)
+        return self._checked(_native.table_new, address_of(type_))
 
     def new_global(self, value: int, *, mutable: bool) -> Extern:
         """Make an i32 global."""

@@ -1,14 +1,16 @@
-"""Types as wasmtime has them, by address. They are made once and live as long as the process: the C core and its records refer to them."""
+"""Types as wasmtime has them.
+
+Those that are given out by address are made once and live as long as the process: the C core and its records refer to them.
+"""
 
 from __future__ import annotations
-
-import functools
 
 import wasmtime
 
 from pylinker import _native
 from pylinker.errors import UnsupportedError
 from pylinker.runtime.engine import address_of
+from pylinker.runtime.once import once
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import WAIT_TYPES, FuncType, Limits, TagType
 
@@ -29,37 +31,32 @@ def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
         raise UnsupportedError(f"host object of type {type_}: value type {error.args[0]} is not supported") from None
 
 
-@functools.cache
+@once
 def _kept_function_type(type_: FuncType) -> wasmtime.FuncType:
     shared = _new_function_type(type_)
     outlives_interpreter(shared)
     return shared
 
 
-@functools.cache
+@once
 def _kept_tag_type(type_: TagType) -> wasmtime.TagType:
     shared = wasmtime.TagType(_new_function_type(type_.type))  # of its own: it is consumed
     outlives_interpreter(shared)
     return shared
 
 
-@functools.cache
+@once
 def _kept_global_type(mutable: bool) -> wasmtime.GlobalType:  # noqa: FBT001
     shared = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable)
     outlives_interpreter(shared)
     return shared
 
 
-@functools.lru_cache(maxsize=64)
-def _table_type(limits: Limits) -> wasmtime.TableType:
-    shared = wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(limits.minimum, limits.maximum))
-    outlives_interpreter(shared)
-    return shared
-
-
-def table_type(limits: Limits) -> int:
-    """Return the address of a ``wasm_tabletype_t`` of funcref. It is for use at once: only the newest are kept."""
-    return address_of(_table_type(limits))
+def table_type(limits: Limits) -> wasmtime.TableType:
+    """Return a new type of tables of funcref: the caller keeps it for as long as its address is in use."""
+    new = wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(limits.minimum, limits.maximum))
+    outlives_interpreter(new)
+    return new
 
 
 def function_type(type_: FuncType) -> int:

@@ -102,6 +102,7 @@ class WasiProcess:
         self._stderr = stderr
         self._temporary: dict[str, Path] = {}
         self._closed = False
+        self._owner = os.getpid()  # a child of fork() does not remove them
 
     def install(self, store: wasmtime.Store, process: _native.WasiProcess) -> None:
         """Give ``store`` this process, and ``process`` its directories and streams; once per process. Raises OSError.
@@ -171,7 +172,7 @@ class WasiProcess:
     def close(self) -> None:
         """Remove the temporary files behind captured streams."""
         self._closed = True
-        for path in self._temporary.values():
+        for path in self._temporary.values() if os.getpid() == self._owner else ():
             path.unlink(missing_ok=True)
         self._temporary.clear()
 

@@ -28,6 +28,7 @@ _CAUSES = {
     _native.CAUSE_REPLAY: "a thread could not carry out an operation of another",
     _native.CAUSE_BUS: "the synchronization protocol was broken",
     _native.CAUSE_INTERRUPTED: "a waiting thread was interrupted",
+    _native.CAUSE_FORKED: _native.FORKED,
 }
 
 
@@ -364,6 +365,10 @@ class LinkerShared(Generic[S, Op]):
         if reason is not None and self._native.reason is None and self._native.cause in (0, cause):
             self._native.reason = reason
         return self._native.cancel(cause)
+
+    def abandon(self) -> None:
+        """Give up the linker in a child of the process, whose only thread calls."""
+        self._native.abandon()
 
     @property
     def cause(self) -> int:

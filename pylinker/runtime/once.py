@@ -1,0 +1,45 @@
+"""Objects that a process makes once.
+
+``functools.cache`` is not "once": two threads that miss both make the object, and one of the two is freed while its address is in use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+__all__ = ["once"]
+
+_Arguments = ParamSpec("_Arguments")
+_Made = TypeVar("_Made")
+
+# Protects the making of every such object, of all functions. Reentrant, as one may need another, and as a signal handler may come in
+# between. No code of a guest runs under it, and it is never taken within another lock of pylinker's core.
+_lock = threading.RLock()
+
+if hasattr(os, "register_at_fork"):
+    # A child has the lock free, whichever thread of its parent was making something.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
+    """Call ``make`` once for each set of positional arguments, and return the same object ever after, on all threads.
+
+    Blocks while another thread makes an object. What ``make`` raises is raised, and the next call tries again. The objects live as long
+    as the process.
+    """
+    made: dict[object, _Made] = {}
+
+    def get(*arguments: _Arguments.args, **keywords: _Arguments.kwargs) -> _Made:
+        assert not keywords
+        try:
+            return made[arguments]
+        except KeyError:
+            pass
+        with _lock:
+            # A signal handler that ran within `make` may have made it, and given it out.
+            return made[arguments] if arguments in made else made.setdefault(arguments, make(*arguments, **keywords))
+
+    return get
