@@ -117,7 +117,7 @@ class TestCounts:
 
 
 def threaded(path: Path, *fields: str, **keywords: object) -> pylinker.CDLL:
-    wasm(path / "libtime.so", *fields)
+    wasm(path / "libtime.so", '(import "env" "__memory_base" (global i32))', *fields)
     return pylinker.CDLL(path / "libtime.so", cache=False, **keywords)
 
 

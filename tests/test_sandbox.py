@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 import re
@@ -296,6 +297,7 @@ class TestGrantedDirectories:
 
         with pylinker.Program(library_path=[tree], cache=False):
             pass
+        gc.collect()  # programs of other tests hold descriptors until then
         before = count()
         programs = [pylinker.Program(library_path=[tree / "granted"], cache=False) for _ in range(20)]
         assert count() == before + 1

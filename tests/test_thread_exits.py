@@ -487,7 +487,8 @@ class TestThreadLocalDataOfTheGuest:
 
     def test_a_library_cannot_have_such_data(self, tmp_path: Path) -> None:
         main = wasm(tmp_path / "main.wasm", *TLS)
-        wasm(tmp_path / "lib.so", *(each for each in TLS if "_start" not in each and "$spawn" not in each))
+        base = '(import "env" "__memory_base" (global i32))'
+        wasm(tmp_path / "lib.so", base, *(each for each in TLS if "_start" not in each and "$spawn" not in each))
         with pylinker.Program(main, threads=True, library_path=[tmp_path]) as program:
             before = used(program)
             for _ in range(2):

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from build import build
 from host import Host
+
+from build import build
 
 PLUGIN = Path("plugin.so")
 
