@@ -44,7 +44,7 @@ import wasmtime
 from pylinker import _native
 from pylinker._native import Failure
 from pylinker.errors import LinkError, ParseError, UnsupportedError
-from pylinker.runtime.engine import FINGERPRINT, compile_module, engine
+from pylinker.runtime.engine import FINGERPRINT, compile_module, engine, validate_module
 from pylinker.runtime.failures import exception_of
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.outline import adopt, pack
@@ -244,7 +244,7 @@ class Uncompiled:
             return
         changed = rewrite_waits(self._data, name=self._name, info=self.info) if self._wanted else self._data
         try:
-            wasmtime.Module.validate(engine(), changed)
+            validate_module(changed)
         except wasmtime.WasmtimeError as error:
             text = _one_line(error)[:_LONGEST]
             self._cache._refuse(self._id, text)

@@ -16,7 +16,7 @@ from pylinker.runtime.fork import in_child, is_child
 from pylinker.runtime.once import once
 from pylinker.runtime.teardown import outlives_interpreter
 
-__all__ = ["FINGERPRINT", "address_of", "bump_epoch", "compile_module", "engine"]
+__all__ = ["FINGERPRINT", "address_of", "bump_epoch", "compile_module", "engine", "validate_module"]
 
 # What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory and threads cost nothing in
 # code that does not use them; exceptions need the two proposals they are built on.
@@ -67,6 +67,11 @@ def compile_module(data: bytes) -> wasmtime.Module:
         outlives_interpreter(alone)
         return wasmtime.Module.deserialize(engine(), alone.serialize())
     return wasmtime.Module(engine(), data)
+
+
+def validate_module(data: bytes) -> None:
+    """Have wasmtime look at a module without compiling it. Raises WasmtimeError."""
+    wasmtime.Module.validate(_lone_compiler() if is_child() else engine(), data)
 
 
 _made: list[bool] = []
