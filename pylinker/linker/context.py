@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pylinker import _native
-from pylinker.errors import InternalError, LinkError, RendezvousTimeout
+from pylinker.errors import STOPS, InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
 from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 
@@ -127,7 +127,10 @@ class _Loading:
         context.load_lock.take(context.check_not_given_up)
         return group
 
-    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
+        # A call that is stopped in here can neither finish what it began nor undo it.
+        if isinstance(value, STOPS) and not self._context.state.threaded:
+            self._context.shared.cancel(_native.CAUSE_CLOSED, value)
         self._context.load_lock.leave()
 
 
@@ -136,8 +139,8 @@ class LinkContext:
 
     ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
     that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
-    their own, by number; ``load_lock`` is :meth:`loading`'s; ``reap``
-    answers what takes out the groups of threads that have ended by themselves, under the write lock.
+    their own, by number; ``load_lock`` is :meth:`loading`'s; ``expired`` has, by thread, the errors of its time
+    limits that are over; ``reap`` answers what takes out the groups of threads that have ended by themselves, under the write lock.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
@@ -150,6 +153,7 @@ class LinkContext:
         self.turn = _native.Turn()
         self.load_lock = _native.Turn()
         self._main_group: InstanceGroup | None = None
+        self.expired: dict[int, list[BaseException]] = {}
         self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: None
         self.groups: dict[int, InstanceGroup] = {}
 
@@ -209,6 +213,21 @@ class LinkContext:
         """Raise SynchronizationAborted if the linker was given up."""
         if self.shared.cause:
             raise self.shared.aborted()
+
+    def check_in_time(self) -> None:
+        """Raise TimeoutExpired if a time limit of the calling thread is over: for a thread that waits for others before it is in a call."""
+        if errors := self.expired.get(get_ident()):
+            raise errors[0]
+
+    def stop_call(self, reason: BaseException, *, caller: int | None = None) -> bool:
+        """Have the call in progress raise ``reason``; with ``caller`` only one that this thread makes. False: there is none.
+
+        For a program of one thread, whose calls are numbered. Never blocks; any thread.
+        """
+        if not self.shared.stop_call(reason, holds=None if caller is None else (self.turn, caller)):
+            return False
+        bump_epoch()
+        return True
 
     def exclusive(self, group: InstanceGroup | None = None) -> Change:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.

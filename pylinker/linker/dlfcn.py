@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted
+from pylinker.errors import STOPS, LinkError, MemoryAccessError, SymbolNotFoundError
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
 from pylinker.wasm import FuncType
@@ -154,8 +154,8 @@ class GuestCalls(HostFunctions):
         """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
         try:
             return act()
-        except SynchronizationAborted:
-            raise  # the program is over, whoever asks
+        except STOPS:
+            raise  # the program is over, or this call of it
         except MemoryAccessError:
             self.linker.group.dl_error = "bad address"
         except LinkError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker.errors import (
+    STOPS,
     ClosedError,
     InternalError,
     LibraryNotFoundError,
@@ -24,7 +25,6 @@ from pylinker.errors import (
     RendezvousTimeout,
     SignatureMismatchError,
     SymbolNotFoundError,
-    SynchronizationAborted,
 )
 from pylinker.linker.closures import Closures
 from pylinker.linker.compaction import redundant
@@ -232,7 +232,7 @@ class Linker:
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
             return threads.start(entry, wants_stack=False).tid
-        except (SynchronizationAborted, InternalError):
+        except (*STOPS, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread-spawn: %s", error)

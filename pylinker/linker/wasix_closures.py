@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pylinker._native import u32s
-from pylinker.errors import LimitError, LinkError, MemoryAccessError, SynchronizationAborted
+from pylinker.errors import STOPS, LimitError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.wasix import Errno
 from pylinker.wasm import FuncType
@@ -88,6 +88,6 @@ class WasixClosures(HostFunctions):
 
 def _late(error: LinkError) -> Errno:
     """Return the error number for what the linker could not do now: others did not come. The end of the program is raised again."""
-    if isinstance(error, SynchronizationAborted):
+    if isinstance(error, STOPS):
         raise error
     return Errno.AGAIN

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from pylinker._native import u32s
-from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, SynchronizationAborted, UndefinedSymbolError
+from pylinker.errors import STOPS, ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, UndefinedSymbolError
 from pylinker.linker.dlfcn import RTLD_DEFAULT, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.symbols import reachable
@@ -105,8 +105,8 @@ class WasixLibraries(HostFunctions):
         try:
             try:
                 value = act(linker)
-            except SynchronizationAborted:
-                raise  # the program is over, whoever asks
+            except STOPS:
+                raise  # the program is over, or this call of it
             except MemoryAccessError:
                 return Errno.MEMVIOLATION
             except UnicodeDecodeError:

@@ -361,7 +361,7 @@ class LinkerShared(Generic[S, Op]):
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
-        if reason is not None and self._native.reason is None and self._native.cause in (0, cause):
+        if reason is not None and self._native.reason is None and self._native.cause in (0, cause, _native.CAUSE_STOPPED):
             self._native.reason = reason
         return self._native.cancel(cause)
 
@@ -375,12 +375,31 @@ class LinkerShared(Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
+    def stop_call(self, reason: BaseException, *, holds: tuple[_native.Turn, int] | None = None) -> bool:
+        """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
+
+        With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The call is stopped at its next look, for
+        which the caller moves the epoch; if it ends before, nothing happens. Never blocks; any thread.
+        """
+        call = self._native.call
+        if not call:
+            return False
+        if holds is not None:
+            # The holder of the turn does not change during a call: if the same call is still in progress, it is this one's.
+            turn, identity = holds
+            if turn.holder != identity or self._native.call != call:
+                return False
+        self._native.stop(call, reason)
+        return True
+
     def wake(self, key: int) -> None:
         """Wake all groups that wait on a key of the host's (:meth:`pylinker._native.Member.wait`)."""
         self._native.wake(key)
 
-    def aborted(self) -> SynchronizationAborted:
-        """Return the exception for a linker that was given up."""
+    def aborted(self) -> BaseException:
+        """Return the exception for a linker that was given up, or for the call in progress if that was stopped."""
+        if self._native.cause == _native.CAUSE_STOPPED and (reason := self._native.stopped()) is not None:
+            return reason
         error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(self._native.cause, 'for another reason')}")
         error.__cause__ = self.reason
         return error
