@@ -120,8 +120,11 @@ static void store_epoch_deadline_callback(pl_store *store,
     epoch_data = data;
 }
 
+static uint64_t epoch_deadline;
+
 static void context_set_epoch_deadline(pl_context *at, uint64_t ticks) {
     CHECK(at == context && ticks > 0);
+    epoch_deadline = ticks;
 }
 
 static pl_error *error_new(const char *text) {
@@ -336,7 +339,9 @@ static void test_epoch_goes_on_stops_or_replays(void) {
     CHECK(epoch_callback(context, epoch_data, &delta, &kind) == NULL && replays == 1);
     watch.check = check_signals;
     stop_now = 1;
-    CHECK(epoch_callback(context, epoch_data, &delta, &kind) == (pl_error *)0x9000 && state() == PL_RUNNING);
+    epoch_data = NULL;
+    CHECK(epoch_callback(context, &watch, &delta, &kind) == (pl_error *)0x9000 && state() == PL_RUNNING);
+    CHECK(epoch_data == &watch && epoch_deadline == 1); /* what runs next in the store is watched */
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     stop_now = 0;
     CHECK(epoch_callback(context, epoch_data, &delta, &kind) == (pl_error *)0x9000);
