@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import pylinker
+from binary import dylink
 from fields import MEMORY, SHARED, wasm
 from guests import orderly
 from pylinker import Interrupted, SynchronizationAborted, TimeoutExpired
@@ -32,10 +33,10 @@ DEEP = """
 (func (export "deep") (global.set $top (i32.sub (global.get $top) (i32.const 4096))) (loop $again (br $again)))
 (func (export "top") (result i32) (global.get $top))
 """
+SUBSCRIPTION = "".join(f"{chr(92)}{each:02x}" for each in bytes(16) + b"\1" + bytes(12) + b"\xff\xff\0\0")  # a clock, days from now
 NAP = (
     '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
-    f'(data (i32.const 128) "{chr(92)}00{"".join(chr(92) + "00" for _ in range(15))}{chr(92)}01{"".join(chr(92) + "00" for _ in range(12))}'
-    f'{chr(92)}ff{chr(92)}ff{chr(92)}00{chr(92)}00")',
+    f'(data (i32.const 128) "{SUBSCRIPTION}")',
     '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 512))))',
 )
 CALL = '(import "env" "call" (func $call))(func (export "go") (call $call) (loop $again (br $again)))'
@@ -84,14 +85,25 @@ class Caller:
 
 
 @contextlib.contextmanager
-def on_alarm(handler: Callable[[int, object], object]) -> Iterator[Callable[[float], object]]:
-    """Handle SIGALRM; yields what sets the alarm."""
+def on_alarm(handler: Callable[[int, object], object]) -> Iterator[Callable[[Callable[[], object]], object]]:
+    """Handle SIGALRM; yields what calls a function with the alarm set."""
     before = signal.signal(signal.SIGALRM, handler)
+
+    def alarmed(call: Callable[[], object]) -> object:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)  # here, so that it comes to a caller that expects it
+        return call()
+
     try:
-        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield alarmed
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def interrupt_soon(program: pylinker.Program) -> None:
+    """Interrupt the call; again in a moment if it has not begun."""
+    if not program.interrupt():
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
 
 
 def interrupting(*_: object) -> None:
@@ -101,25 +113,23 @@ def interrupting(*_: object) -> None:
 class TestAgainAndAgain:
     def test_signals(self, tmp_path: Path) -> None:
         guest = library(tmp_path, MEMORY, LOOP, OK)
-        with on_alarm(interrupting) as alarm:
+        with on_alarm(interrupting) as alarmed:
             for _ in range(TIMES):
-                alarm(0.05)
                 with pytest.raises(KeyboardInterrupt):
-                    guest.spin()
+                    alarmed(guest.spin)
         assert guest.ok() == 7
         guest.close()
 
     @pytest.mark.parametrize("how", ["spin", "nap"])
     def test_time_limits(self, tmp_path: Path, how: str) -> None:
         guest = library(tmp_path, MEMORY, LOOP, OK, *NAP)
-        with on_alarm(interrupting) as alarm:
+        with on_alarm(interrupting) as alarmed:
             for turn in range(TIMES):
                 with pytest.raises(TimeoutExpired), guest.program.time_limit(0.05):
                     guest[how]()
                 if turn % 3 == 0:
-                    alarm(0.05)
                     with pytest.raises(KeyboardInterrupt):
-                        guest.spin()
+                        alarmed(guest.spin)
                 assert guest.ok() == 7
         guest.close()
 
@@ -137,10 +147,8 @@ class TestAgainAndAgain:
     def test_close(self, tmp_path: Path) -> None:
         for turn in range(TIMES):
             guest = library(tmp_path, MEMORY, LOOP, OK)
-            with on_alarm(interrupting) as alarm:
-                alarm(0.05)
-                with pytest.raises(KeyboardInterrupt):
-                    guest.spin()
+            with on_alarm(interrupting) as alarmed, pytest.raises(KeyboardInterrupt):
+                alarmed(guest.spin)
             caller = Caller(guest.spin)
             until(lambda guest=guest: is_running(guest.program))  # type: ignore[misc]
             (guest if turn % 2 else guest.program).close()
@@ -154,6 +162,7 @@ class TestAgainAndAgain:
         program = guest.program
 
         def others() -> None:
+            until(lambda: program._linker.context.main_group.native.is_running)  # type: ignore[union-attr]
             for _ in range(3):
                 with program.dlopen(tmp_path / "libother.so") as other:
                     assert other.other() == 8
@@ -183,11 +192,10 @@ class TestHandlers:
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             guest.spin()
 
-        with on_alarm(handler) as alarm:
+        with on_alarm(handler) as alarmed:
             for turn in range(TIMES):
-                alarm(0.05)
                 with pytest.raises(KeyboardInterrupt):
-                    guest.spin()
+                    alarmed(guest.spin)
                 assert depth == 3 * turn + 3
         assert guest.ok() == 7
         guest.close()
@@ -202,11 +210,10 @@ class TestHandlers:
             except BaseException as error:  # noqa: BLE001 - the stop comes again
                 seen.append(error)
 
-        with on_alarm(handler) as alarm:
+        with on_alarm(handler) as alarmed:
             for _ in range(TIMES):
-                alarm(0.02)
                 with pytest.raises(TimeoutExpired) as caught, guest.program.time_limit(0.2):
-                    guest.spin()
+                    alarmed(guest.spin)
                 assert seen.pop() is caught.value
                 assert not seen
         assert guest.ok() == 7
@@ -218,9 +225,8 @@ class TestHandlers:
             '(func (export "done") (global.set $go (i32.const 0)))'
         )
         guest = library(tmp_path, MEMORY, count)
-        with on_alarm(lambda *_: guest.done()) as alarm:
-            alarm(0.05)
-            guest.wait()
+        with on_alarm(lambda *_: guest.done()) as alarmed:
+            alarmed(guest.wait)
         guest.close()
 
 
@@ -246,16 +252,18 @@ class TestInterrupt:
 
     def test_from_a_signal_handler(self, tmp_path: Path) -> None:
         guest = library(tmp_path, MEMORY, LOOP, OK)
-        with on_alarm(lambda *_: guest.program.interrupt()) as alarm:
+        with on_alarm(lambda *_: interrupt_soon(guest.program)) as alarmed:
             for _ in range(3):
-                alarm(0.05)
                 with pytest.raises(Interrupted, match=r"^libstop\.so was interrupted$"):
-                    guest.spin()
+                    alarmed(guest.spin)
         assert guest.ok() == 7
         guest.close()
 
     def test_from_python_that_the_guest_calls(self, tmp_path: Path) -> None:
-        guest = library(tmp_path, MEMORY, CALL, OK, imports={"call": lambda: guest.program.interrupt()})
+        def program() -> pylinker.Program:
+            return guest.program
+
+        guest = library(tmp_path, MEMORY, CALL, OK, imports={"call": lambda: program().interrupt()})
         for _ in range(3):
             with pytest.raises(Interrupted):
                 guest.go()
@@ -269,7 +277,7 @@ class TestInterrupt:
             for _ in range(2):  # the second is not even begun
                 try:
                     guest.spin()
-                except BaseException as error:  # noqa: BLE001 - looked at below
+                except BaseException as error:  # noqa: BLE001, PERF203 - looked at below
                     seen.append(error)
 
         guest = library(tmp_path, MEMORY, LOOP, CALL, OK, imports={"call": call})
@@ -324,7 +332,8 @@ class TestInterrupt:
         wasm(tmp_path / "libbad.so", spin)
         opens = (
             MEMORY,
-            '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))(data (i32.const 64) "libbad.so\\00")'
+            '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
+            '(data (i32.const 64) "libbad.so\\00")',
             '(func (export "open") (result i32) (call $dlopen (i32.const 64) (i32.const 1)))',
         )
         guest = library(tmp_path, *opens, OK, library_path=[tmp_path], dirs={"/lib": tmp_path}, env={"LD_LIBRARY_PATH": "/lib"})
@@ -340,15 +349,13 @@ class TestInterrupt:
         program.close()
 
     def test_a_program_that_is_dropped_is_freed_at_once(self, tmp_path: Path) -> None:
-        guest = library(tmp_path, MEMORY, LOOP)
-        with on_alarm(lambda *_: guest.program.interrupt()) as alarm:
-            alarm(0.05)
-            with pytest.raises(Interrupted):
-                guest.spin()
-        gone = weakref.ref(guest.program)
+        held = [library(tmp_path, MEMORY, LOOP)]
+        with on_alarm(lambda *_: interrupt_soon(held[0].program)) as alarmed, pytest.raises(Interrupted):
+            alarmed(held[0].spin)
+        gone = weakref.ref(held[0].program)
         gc.disable()
         try:
-            del guest
+            held.clear()
             assert gone() is None
         finally:
             gc.enable()
@@ -383,7 +390,7 @@ class TestInterrupt:
                 for number in range(20):
                     try:
                         assert guest.echo(number) == number
-                    except Interrupted:
+                    except Interrupted:  # noqa: PERF203 - each call by itself
                         interrupted += 1
         finally:
             stop.set()
@@ -410,17 +417,25 @@ class TestTimeLimits:
 
     def test_many_short_calls(self, tmp_path: Path) -> None:
         guest = library(tmp_path, MEMORY, OK)
-        with pytest.raises(TimeoutExpired), guest.program.time_limit(0.05):
+
+        def calls() -> None:
             while True:
                 guest.ok()
+
+        with pytest.raises(TimeoutExpired), guest.program.time_limit(0.05):
+            calls()
         assert guest.ok() == 7
         guest.close()
 
     def test_a_call_that_begins_too_late(self, tmp_path: Path) -> None:
         guest = library(tmp_path, MEMORY, LOOP, OK)
-        with pytest.raises(TimeoutExpired), guest.program.time_limit(0.01):
+
+        def late() -> None:
             until(lambda: guest.program._linker.context.expired)  # type: ignore[union-attr]
             guest.spin()
+
+        with pytest.raises(TimeoutExpired), guest.program.time_limit(0.01):
+            late()
         assert guest.ok() == 7
         assert not guest.program._linker.context.expired  # type: ignore[union-attr]
         guest.close()
@@ -487,3 +502,139 @@ def test_a_thread_ends_with_what_stopped_its_call(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert result.stdout == "joined\n"
     assert "Interrupted" in result.stderr  # the thread's own traceback
+
+
+ATEXIT = (
+    '(import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))'
+    '(import "env" "__table_base" (global $base i32))(import "env" "__indirect_function_table" (table 1 funcref))'
+    "(elem (global.get $base) $bye)"
+)
+REGISTER = """
+(func (export "register") (param i32) (result i32) (local i32)
+  (loop $again
+    (local.set 1 (i32.add (local.get 1) (call $atexit (global.get $base) (i32.const 0) (i32.const 0))))
+    (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+  (local.get 1))
+"""
+
+
+class TestLoopsOfTheLinker:
+    """Their length is the guest's choice, so they look whether they are to end."""
+
+    @pytest.mark.parametrize("by", ["limit", "signal", "interrupt"])
+    def test_destructors(self, tmp_path: Path, by: str) -> None:
+        # Each registers itself again, so that there is no end to them.
+        again = f"(func $bye (param i32) (drop (call $atexit (global.get $base) (i32.const 0) (i32.const 0)))){REGISTER}"
+        guest = library(tmp_path, MEMORY, OK, ATEXIT, again)
+        assert guest.register(3) == 0
+        program = guest.program
+        with on_alarm(interrupting) as alarmed:
+            if by == "limit":
+                with pytest.raises(TimeoutExpired), program.time_limit(0.1):
+                    guest.close()
+            elif by == "signal":
+                with pytest.raises(KeyboardInterrupt):
+                    alarmed(guest.close)
+            else:
+                caller = Caller(guest.close)
+                while not caller.result:
+                    program.interrupt()
+                    time.sleep(0.001)
+                assert isinstance(caller.join(), Interrupted)
+        assert program.closed
+
+    def test_destructors_of_a_library_that_is_closed(self, tmp_path: Path) -> None:
+        again = f"(func $bye (param i32) (drop (call $atexit (global.get $base) (i32.const 0) (i32.const 0)))){REGISTER}"
+        wasm(tmp_path / "libagain.so", ATEXIT, again)
+        guest = library(tmp_path, MEMORY, OK)
+        program = guest.program
+        other = program.dlopen(tmp_path / "libagain.so")
+        assert other.register(1) == 0
+        with pytest.raises(TimeoutExpired), program.time_limit(0.1):
+            other.close()
+        with pytest.raises(SynchronizationAborted):  # it was stopped inside the linker
+            guest.ok()
+        program.close()
+
+    @pytest.mark.parametrize("threads", [False, True])
+    def test_needed_libraries(self, tmp_path: Path, threads: bool) -> None:
+        """A library with many names for itself, each of which is looked up."""
+        names = tuple(f"{'./' * 20}{'/' * number}libmany.so" for number in range(900))
+        wasm(tmp_path / "libmany.so", needed=names)
+        guest = library(tmp_path, SHARED if threads else MEMORY, OK, threads=threads, dirs={".": tmp_path})
+        locator = guest.program._linker.locator  # type: ignore[union-attr]
+        finds = locator.find
+        found: list[object] = []
+
+        def find(*arguments: object, **keywords: object) -> object:
+            found.append(arguments)
+            if len(found) == 5:
+                until(lambda: context.expired if not threads else context.shared.cause)
+            return finds(*arguments, **keywords)
+
+        context = guest.program._linker.context  # type: ignore[union-attr]
+        locator.find = find  # type: ignore[method-assign, assignment]
+        with pytest.raises(TimeoutExpired), guest.program.time_limit(1):
+            guest.program.dlopen(tmp_path / "libmany.so")
+        assert len(found) == 5
+        guest.program.close()
+
+
+class TestWhatALoopHolds:
+    def test_destructors(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        guest = library(tmp_path, MEMORY, OK, ATEXIT, f"(func $bye (param i32)){REGISTER}", limits=pylinker.Limits(destructors=10))
+        assert guest.register(7) == 0
+        assert guest.register(10) == -7
+        assert guest.register(1) == -1
+        assert [record.getMessage() for record in caplog.records] == ["the limit of 10 destructors is reached"]
+        guest.program._linker.finalize()  # type: ignore[union-attr]
+        assert guest.register(12) == -2
+        guest.close()
+
+    def test_the_default_is_enough_for_large_programs_and_no_more(self, tmp_path: Path) -> None:
+        guest = library(tmp_path, MEMORY, ATEXIT, f"(func $bye (param i32)){REGISTER}")
+        assert guest.register(100_003) == -3
+        guest.program.close()
+
+    def test_runtime_paths(self, tmp_path: Path) -> None:
+        (tmp_path / "libfar.so").write_bytes(dylink(needed=["libaway.so"], runtime_path=["$ORIGIN"] * 12))
+        wasm(tmp_path / "libaway.so", OK)
+        says = r"libfar\.so: a runtime path of 12 directories; the limit is 11"
+        program = pylinker.Program(limits=pylinker.Limits(runtime_path=11), cache=False, dirs={"/": tmp_path})
+        with program, pytest.raises(pylinker.LimitError, match=says):
+            program.dlopen(tmp_path / "libfar.so")
+        with pylinker.Program(limits=pylinker.Limits(runtime_path=12), cache=False, dirs={"/": tmp_path}) as program:
+            program.dlopen(tmp_path / "libfar.so")
+
+    def test_needed_libraries(self, tmp_path: Path) -> None:
+        (tmp_path / "libmany.so").write_bytes(dylink(needed=[f"lib{number}.so" for number in range(6)]))
+        says = r"libmany\.so: needs 6 libraries; the limit is 5 modules"
+        program = pylinker.Program(limits=pylinker.Limits(modules=5), cache=False)
+        with program, pytest.raises(pylinker.LimitError, match=says):
+            program.dlopen(tmp_path / "libmany.so")
+
+    def test_libraries_that_a_constructor_opens_and_closes(self, tmp_path: Path) -> None:
+        """What the load remembers for its undoing does not grow with the number of calls."""
+        wasm(tmp_path / "libplain.so", OK)
+        loop = (
+            '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))'
+            '(import "env" "dlclose" (func $dlclose (param i32) (result i32)))'
+            '(import "env" "look" (func $look))(data (i32.const 64) "libplain.so\\00")'
+            '(func (export "__wasm_call_ctors") (local i32) (local.set 0 (i32.const 1000))'
+            "(loop $again (drop (call $dlopen (i32.const 64) (i32.const 1)))"
+            "(drop (call $dlclose (call $dlopen (i32.const 64) (i32.const 1))))"
+            "(br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))) (call $look))"
+        )
+        seen = []
+
+        def look() -> None:
+            linker = program._linker
+            assert linker is not None
+            [[journal]] = linker._opened.values()
+            seen.append(dict(journal))
+
+        wasm(tmp_path / "libloop.so", MEMORY, loop)
+        with pylinker.Program(imports={"look": look}, cache=False, dirs={"/lib": tmp_path}, env={"LD_LIBRARY_PATH": "/lib"}) as program:
+            program.dlopen(tmp_path / "libloop.so")
+            [held] = seen
+            assert list(held.values()) == [1000]

@@ -219,6 +219,11 @@ class LinkContext:
         if errors := self.expired.get(get_ident()):
             raise errors[0]
 
+    def check_going_on(self) -> None:
+        """Raise what ends the calling thread's work, if something does: for loops of the linker whose length the guest chooses."""
+        self.check_not_given_up()
+        self.check_in_time()
+
     def stop_call(self, reason: BaseException, *, caller: int | None = None) -> bool:
         """Have the call in progress raise ``reason``; with ``caller`` only one that this thread makes. False: there is none.
 

@@ -133,12 +133,10 @@ class GuestCalls(HostFunctions):
         raw[0].i32 = i32(group.dl_error_address)
 
     def _cxa_atexit(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)))
-        raw[0].i32 = 0
+        raw[0].i32 = 0 if self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32))) else -1
 
     def _atexit(self, caller: LoadedModule, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), None))
-        raw[0].i32 = 0
+        raw[0].i32 = 0 if self.linker.at_exit(caller, AtExit(u32(raw[0].i32), None)) else -1
 
     def _thread_spawn(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
         raw[0].i32 = self.linker.thread_spawn(raw[0].i32)

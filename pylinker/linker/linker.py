@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -82,16 +83,16 @@ _THREAD_START = FuncType(("i32", "i32"), ())
 
 
 class _Journal:
-    """Around a load: the list of what its constructors open, to be closed if it fails, or if a load around it fails."""
+    """Around a load: how often its constructors open what, to be closed if it fails, or if a load around it fails."""
 
     __slots__ = ("_group", "_journals", "_opened")
 
-    def __init__(self, journals: dict[int, list[list[LoadedModule]]], group: InstanceGroup) -> None:
+    def __init__(self, journals: dict[int, list[Counter[LoadedModule]]], group: InstanceGroup) -> None:
         self._journals = journals  # by group
         self._group = group.state.number
-        self._opened: list[LoadedModule] = []
+        self._opened: Counter[LoadedModule] = Counter()
 
-    def __enter__(self) -> list[LoadedModule]:
+    def __enter__(self) -> Counter[LoadedModule]:
         self._journals.setdefault(self._group, []).append(self._opened)
         return self._opened
 
@@ -101,7 +102,7 @@ class _Journal:
         if not journals:
             del self._journals[self._group]  # groups come and go
         elif kind is None:
-            journals[-1] += self._opened
+            journals[-1].update(self._opened)
 
 
 class Linker:
@@ -149,7 +150,7 @@ class Linker:
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
-        self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
+        self._opened: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self._exit_hook = _native.register_host(guest_calls.finalize)
         self._destructors = Destructors(self.context, self.closures, self._exit_hook)
@@ -252,7 +253,9 @@ class Linker:
 
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
-        return self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
+        plan = self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
+        plan.check = self.context.check_going_on
+        return plan
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules) -> None:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded."""
@@ -294,7 +297,7 @@ class Linker:
         if self._opened:
             journals = self._opened.get(group.state.number)
             if journals:
-                journals[-1].append(root)
+                journals[-1][root] += 1
         return root
 
     def _open_again(self, name: str, mode: int) -> LoadedModule | None:
@@ -402,7 +405,7 @@ class Linker:
         made = tuple(filter(None, blocks))
         return dataclasses.replace(operation, blocks=made) if made else operation
 
-    def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+    def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Counter[LoadedModule]) -> None:
         """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
         try:
             for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
@@ -413,7 +416,7 @@ class Linker:
             self._roll_back(plan, promoted, opened)
             raise
 
-    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Counter[LoadedModule]) -> None:
         """Undo a load whose constructors failed, with what they opened."""
         gone = self._dependents(plan.new)
         with _logged("destructor during the undoing of a failed load"):
@@ -424,8 +427,9 @@ class Linker:
                 self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
                 for module in gone:
                     module.handles, module.permanent = 0, False
-                for module in opened:
-                    module.handles -= module not in gone
+                for module, count in opened.items():
+                    if module not in gone:
+                        module.handles -= count
                 self.state.hide(gone)
                 self._unload(change, gone, plan)
             self.collect()
@@ -605,8 +609,10 @@ class Linker:
                     raise ClosedError(f"{module.name} is not open", module=module.name)
                 module.handles -= 1
                 for opened in reversed(self._opened.get(self.group.state.number, [])):
-                    if module in opened:
-                        opened.remove(module)
+                    if opened[module] > 0:
+                        opened[module] -= 1
+                        if not opened[module]:
+                            del opened[module]  # or it would keep every module that came and went
                         break
                 dead = set() if module.handles else self._condemn()
             if dead and self._bury(dead):
@@ -616,6 +622,7 @@ class Linker:
         """Unload the modules that no handle, no permanent module and no binding leads to."""
         with self.context.loading():
             while True:
+                self.context.check_going_on()  # a destructor may open and close others for ever
                 with self.context.exclusive():
                     dead = self._condemn()
                 if not dead or not self._bury(dead):
@@ -651,9 +658,9 @@ class Linker:
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
         return again
 
-    def at_exit(self, module: LoadedModule, entry: AtExit) -> None:
-        """Register a destructor of a module, to be run when it is unloaded or the program exits."""
-        self._destructors.register(module, entry)
+    def at_exit(self, module: LoadedModule, entry: AtExit) -> bool:
+        """Register a destructor of a module, to be run when it is unloaded or the program exits. False: there are too many."""
+        return self._destructors.register(module, entry)
 
     def finalize(self) -> None:
         """Run all destructors that are left: the program exits."""

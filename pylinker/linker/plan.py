@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker._native import RegularFile
@@ -57,7 +57,8 @@ class LoadPlan:
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
-    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
+    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded), ``check`` (called in loops whose
+    length the modules choose; what it raises ends them).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -70,6 +71,7 @@ class LoadPlan:
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
         self.permanent = False
+        self.check: Callable[[], None] = lambda: None
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
@@ -103,6 +105,10 @@ class LoadPlan:
             self.scope.append(module)
             if module not in self.state.known and module.info.dylink is not None:
                 names = dict.fromkeys(module.info.dylink.needed)
+                if len(names) > self.state.limits.modules:
+                    raise LimitError(
+                        f"{module.name}: needs {len(names)} libraries; the limit is {self.state.limits.modules} modules", module=module.name
+                    )
                 module.needed = [self._find(Request(name, module)) for name in names]
             for each in module.needed:
                 if each not in seen:
@@ -128,6 +134,11 @@ class LoadPlan:
         """Return the file a request means. Raises LibraryNotFoundError."""
         requester = request.requester
         dylink = requester.info.dylink if requester else None
+        limit = self.state.limits.runtime_path
+        if requester is not None and dylink is not None and len(dylink.runtime_path) > limit:
+            raise LimitError(
+                f"{requester.name}: a runtime path of {len(dylink.runtime_path)} directories; the limit is {limit}", module=requester.name
+            )
         return self._locator.find(
             request.name,
             origin=requester.origin if requester and dylink and dylink.runtime_path else None,
@@ -138,6 +149,7 @@ class LoadPlan:
         )
 
     def _find(self, request: Request) -> LoadedModule:
+        self.check()
         module = self.find_loaded(request)
         if module is not None:
             return module
@@ -244,6 +256,7 @@ class LoadPlan:
         scope = Scope(self.state, self.scope)
         shared = SharedTrampolines() if self.permanent else None
         for module in self.new:
+            self.check()
             Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
             if not undefined:
                 self._write_down(module, shared)
