@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pylinker import _native
@@ -113,6 +114,22 @@ class Change:
             yield
 
 
+class _Patience:
+    """What a thread that waits for the load lock looks at now and then: the end, and how long it waits at most."""
+
+    __slots__ = ("_context", "_deadline", "_timeout")
+
+    def __init__(self, context: LinkContext, timeout: float) -> None:
+        self._context = context
+        self._timeout = timeout
+        self._deadline = monotonic() + timeout
+
+    def __call__(self) -> None:
+        self._context.check_going_on()
+        if monotonic() >= self._deadline:
+            raise RendezvousTimeout(f"another thread has been loading or closing libraries for {self._timeout} seconds")
+
+
 class _Loading:
     """The load lock, from entering to leaving."""
 
@@ -124,7 +141,7 @@ class _Loading:
     def __enter__(self) -> InstanceGroup:
         context = self._context
         group = context.check_not_instantiating()
-        context.load_lock.take(context.check_not_given_up)
+        context.load_lock.take(context.check_going_on if context.timeout is None else _Patience(context, context.timeout))
         return group
 
     def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
@@ -256,6 +273,7 @@ class LinkContext:
         """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.
 
         So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
-        parked; it gets SynchronizationAborted if the linker is given up. A context manager that yields the calling thread's group.
+        parked; it gets SynchronizationAborted if the linker is given up, TimeoutExpired if a time limit of it is over, RendezvousTimeout
+        after ``timeout`` seconds, and signals are handled. A context manager that yields the calling thread's group.
         """
         return _Loading(self)

@@ -14,7 +14,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker import _native
 from pylinker.errors import (
@@ -48,7 +48,7 @@ from pylinker.linker.hostcalls import HostTable
 from pylinker.linker.imports import HostImports
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
-from pylinker.linker.plan import LoadPlan, Request
+from pylinker.linker.plan import Files, LoadPlan, Request, Unread
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
 from pylinker.linker.signals import Signals
@@ -103,6 +103,14 @@ class _Journal:
             del self._journals[self._group]  # groups come and go
         elif kind is None:
             journals[-1].update(self._opened)
+
+
+class _Ahead(NamedTuple):
+    """A plan, as of ``changes``, and the module that was asked for."""
+
+    changes: int
+    plan: LoadPlan
+    root: LoadedModule | None
 
 
 class Linker:
@@ -292,8 +300,15 @@ class Linker:
         """
         if mode & ~MODES:
             raise LinkError(f"dlopen({name!r}): unknown flags {mode & ~MODES:#x} in mode", module=name)
-        with self.context.loading() as group:
-            root = self._open_again(name, mode) or self._open(group, Request(name, requester, trusted=trusted, search=search), mode)
+        request, files, ahead = Request(name, requester, trusted=trusted, search=search), Files(), None
+        if self.state.by_name(name) is None:  # else it is most likely open already
+            ahead = self._look_ahead(request, mode, files)
+        while True:
+            with self.context.loading() as group:
+                root = self._open_again(name, mode) or self._open(group, request, mode, files, ahead)
+            if root is not None:
+                break
+            ahead = self._look_ahead(request, mode, files)
         if self._opened:
             journals = self._opened.get(group.state.number)
             if journals:
@@ -313,12 +328,41 @@ class Linker:
         module.handles += 1
         return module
 
-    def _open(self, group: InstanceGroup, request: Request, mode: int) -> LoadedModule:
-        """Do all of that which :meth:`load_module` does, under the load lock."""
+    def _look_ahead(self, request: Request, mode: int, files: Files) -> _Ahead:
+        """Find, read and compile what a load may need, without any lock: a file that is slow keeps no other thread waiting."""
+        self.context.check_not_instantiating()
+        files.may_read = True
+        changes = self.context.shared.changes  # before anything is looked at
+        plan = self.new_plan()
+        plan.files = files
+        return _Ahead(changes, plan, self._discover(plan, request, mode))
+
+    def _discover(self, plan: LoadPlan, request: Request, mode: int) -> LoadedModule | None:
+        """Return the module that a request means; with RTLD_NOLOAD None if it is not loaded."""
+        if mode & RTLD_NOLOAD:
+            return self.state.by_name(request.name) or self.state.by_path(plan.path_of(request))
+        return plan.discover([request])[0]
+
+    def _open(self, group: InstanceGroup, request: Request, mode: int, files: Files, ahead: _Ahead | None) -> LoadedModule | None:
+        """Do all of that which :meth:`load_module` does, under the load lock. None: there is more to read first.
+
+        Which modules there are changes only under the load lock. If nothing has changed since the look ahead, its plan holds; else a new
+        one is made of the files that were read.
+        """
         with _Journal(self._opened, group) as opened:
-            # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
-            plan = self.new_plan()
-            root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
+            if ahead is not None and ahead.changes == self.context.shared.changes:
+                plan, found = ahead.plan, ahead.root
+            else:
+                plan = self.new_plan()
+                plan.files = files
+                files.may_read = False
+                try:
+                    found = self._discover(plan, request, mode)
+                except Unread:
+                    return None
+            if found is None:
+                raise LibraryNotFoundError(request.name, searched=[(plan.path_of(request), "is not loaded, and RTLD_NOLOAD was given")])
+            root = found
             with self.context.exclusive(group) as change:
                 promoted = self._load(change, group, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:
@@ -329,15 +373,6 @@ class Linker:
             if plan.new:
                 self._construct(group, plan, promoted, opened)
         return root
-
-    def _loaded(self, request: Request) -> LoadedModule:
-        module = self.state.by_name(request.name)
-        if module is None:
-            located = self.new_plan().locate(request)
-            module = self.state.by_path(located.path)
-            if module is None:
-                raise LibraryNotFoundError(request.name, searched=[(located.path, "is not loaded, and RTLD_NOLOAD was given")])
-        return module
 
     def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""

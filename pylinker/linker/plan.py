@@ -26,9 +26,9 @@ from pylinker.linker.state import LinkerState
 if TYPE_CHECKING:
     from pylinker.linker.locator import Located, Locator
     from pylinker.linker.record import HostCalls
-    from pylinker.runtime.code import CodeCache
+    from pylinker.runtime.code import Code, CodeCache
 
-__all__ = ["LoadPlan", "Request", "check_alignment", "read_file"]
+__all__ = ["Files", "LoadPlan", "Request", "Unread", "check_alignment", "read_file"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -52,13 +52,39 @@ class Request:
         self.search = search
 
 
+class Unread(Exception):  # noqa: N818 - not an error a user meets: the caller reads, and comes again
+    """A file has to be read that was not read before, and not now."""
+
+
+class _File:
+    __slots__ = ("code", "file", "path")
+
+    def __init__(self, located: Located) -> None:
+        self.path = located.path
+        self.file = located.file
+        self.code: Code | None = None  # None: not read yet
+
+
+class Files:
+    """The files that plans for one load have found and read, by what was asked for: a second plan does neither again.
+
+    Without ``may_read`` a plan that needs another one raises Unread.
+    """
+
+    __slots__ = ("known", "may_read")
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[object, ...], _File] = {}
+        self.may_read = True
+
+
 class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``following`` (modules that another load brings right afterwards: what they define comes before what the program's user gives),
     ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded), ``check`` (called in loops whose
-    length the modules choose; what it raises ends them).
+    length the modules choose; what it raises ends them), ``files`` (what was read for this load before).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -72,6 +98,7 @@ class LoadPlan:
         self._given: list[tuple[LoadedModule, int]] = []
         self.permanent = False
         self.check: Callable[[], None] = lambda: None
+        self.files = Files()
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self.pointers = NewPointers(state.imports, state.table)
         self.following: Sequence[LoadedModule] = ()
@@ -130,8 +157,23 @@ class LoadPlan:
         """Return the module a request means if it is loaded already (or about to be), by name only."""
         return self._names.get(request.name) or self.state.by_name(request.name)
 
-    def locate(self, request: Request) -> Located:
-        """Return the file a request means. Raises LibraryNotFoundError."""
+    def path_of(self, request: Request) -> str:
+        """Return the path of the file a request means. Raises LibraryNotFoundError, Unread."""
+        return self._file_of(request).path
+
+    def _file_of(self, request: Request) -> _File:
+        requester = request.requester
+        dylink = requester.info.dylink if requester else None
+        search = None if request.search is None else tuple(request.search)
+        key = (request.name, request.trusted, search, requester.origin if requester else None, dylink.runtime_path if dylink else ())
+        found = self.files.known.get(key)
+        if found is None:
+            if not self.files.may_read:
+                raise Unread
+            found = self.files.known[key] = _File(self._locate(request))
+        return found
+
+    def _locate(self, request: Request) -> Located:
         requester = request.requester
         dylink = requester.info.dylink if requester else None
         limit = self.state.limits.runtime_path
@@ -153,20 +195,24 @@ class LoadPlan:
         module = self.find_loaded(request)
         if module is not None:
             return module
-        located = self.locate(request)
-        module = self._paths.get(located.path) or self.state.by_path(located.path)
+        found = self._file_of(request)
+        module = self._paths.get(found.path) or self.state.by_path(found.path)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
-            module = self._read(name, located.path, located.file)
-            self._paths[located.path] = module
+            module = self._new_module(name, found)
+            self._paths[found.path] = module
             self._names[module.name] = module
             self._added.append(module)
         self._names.setdefault(request.name, module)
         return module
 
-    def _read(self, name: str, path: str, file: RegularFile) -> LoadedModule:
-        data = _bytes_of(name, path, file, self.state.limits.library_size)
-        code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
+    def _new_module(self, name: str, found: _File) -> LoadedModule:
+        path, code = found.path, found.code
+        if code is None:
+            if not self.files.may_read:
+                raise Unread
+            data = _bytes_of(name, path, found.file, self.state.limits.library_size)
+            code = found.code = self._cache.load(data, name=name, rewrite=self.state.rewrite_waits)
         module = LoadedModule(name, path, code.info, code, self.state.next_number())
         if not module.info.is_dynamic:
             raise NotDynamicError(

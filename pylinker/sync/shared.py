@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout, SynchronizationAborted
@@ -17,6 +17,9 @@ from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 __all__ = ["LinkerShared", "Waits"]
 
 logger = logging.getLogger("pylinker.sync")
+
+_SLICE: Final = 0.05
+"""Seconds between two looks of a thread that waits blindly whether there is a signal to handle."""
 
 S = TypeVar("S")
 Op = TypeVar("Op")
@@ -434,7 +437,12 @@ class LinkerShared(Generic[S, Op]):
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
         guards = topology.guards if topology is not None else 0
         try:
-            if self._native.cause or not self._acquired(self._native.write(None)):
+            result = _native.TIMEOUT
+            while result == _native.TIMEOUT:  # in slices, between which the interpreter handles signals
+                if self._native.cause:
+                    raise self.aborted()
+                result = self._native.write(_SLICE)
+            if not self._acquired(result):
                 raise self.aborted()
             return WriteGuard(self._native, self._linker_state, topology)
         except LinkError:
