@@ -556,6 +556,23 @@ class TestLoopsOfTheLinker:
             guest.ok()
         program.close()
 
+    def test_no_destructor_runs_after_the_time_is_over(self, tmp_path: Path) -> None:
+        """The loop looks by itself: a destructor is too short to be met by the watcher."""
+        told: list[int] = []
+        tell = '(import "env" "tell" (func $tell (param i32)))(func $bye (param i32) (call $tell (i32.const 3)))'
+        guest = library(tmp_path, MEMORY, OK, ATEXIT + tell + REGISTER, imports={"tell": told.append})
+        assert guest.register(1000) == 0
+
+        def late() -> None:
+            until(lambda: guest.program._linker.context.expired)  # type: ignore[union-attr]
+            guest.program._linker.finalize()  # type: ignore[union-attr]
+
+        with pytest.raises(TimeoutExpired), guest.program.time_limit(0.01):
+            late()
+        assert not told
+        guest.close()
+        assert len(told) == 1000
+
     @pytest.mark.parametrize("threads", [False, True])
     def test_needed_libraries(self, tmp_path: Path, threads: bool) -> None:
         """A library with many names for itself, each of which is looked up."""
