@@ -215,7 +215,3 @@ class InternalError(RuntimeError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"internal error: {message}")
-
-
-STOPS = (SynchronizationAborted, Interrupted, TimeoutExpired)
-"""What a guest's request to the linker must not turn into an error number: the guest is to stop."""

@@ -9,8 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pylinker import _native
-from pylinker.errors import STOPS, InternalError, LinkError, RendezvousTimeout
+from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
+from pylinker.runtime.failures import STOPS
 from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pylinker.errors import STOPS
 from pylinker.linker.dlfcn import PROVIDED
+from pylinker.runtime.failures import STOPS
 
 if TYPE_CHECKING:
     from pylinker.linker.closures import Closures

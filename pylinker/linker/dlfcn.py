@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import STOPS, LinkError, MemoryAccessError, SymbolNotFoundError
+from pylinker.errors import LinkError, MemoryAccessError, SymbolNotFoundError
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
+from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:

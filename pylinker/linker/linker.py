@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker import _native
 from pylinker.errors import (
-    STOPS,
     ClosedError,
     InternalError,
     LibraryNotFoundError,
@@ -59,6 +58,7 @@ from pylinker.linker.wasix import Errno
 from pylinker.linker.wasix_closures import WasixClosures
 from pylinker.linker.wasix_libraries import WasixLibraries
 from pylinker.linker.wasix_threads import WasixThreads
+from pylinker.runtime.failures import STOPS
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pylinker._native import u32s
-from pylinker.errors import STOPS, LimitError, LinkError, MemoryAccessError
+from pylinker.errors import LimitError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.wasix import Errno
+from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:

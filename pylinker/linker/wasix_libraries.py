@@ -10,11 +10,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from pylinker._native import u32s
-from pylinker.errors import STOPS, ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, UndefinedSymbolError
+from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SymbolNotFoundError, UndefinedSymbolError
 from pylinker.linker.dlfcn import RTLD_DEFAULT, RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.symbols import reachable
 from pylinker.linker.wasix import Errno
+from pylinker.runtime.failures import STOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
 from pylinker._native import u32s
-from pylinker.errors import STOPS, InternalError, LinkError, MemoryAccessError
+from pylinker.errors import InternalError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.signals import HANDLER, KILL, Signals
 from pylinker.linker.threads import GuestEntry
 from pylinker.linker.wasix import Errno
-from pylinker.runtime.failures import GuestExit, ThreadExit
+from pylinker.runtime.failures import STOPS, GuestExit, ThreadExit
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
