@@ -56,7 +56,9 @@ typedef struct pl_bytes {
     X(pl_error *, sharedmemory_grow, (const pl_shared_memory *, uint64_t, uint64_t *))
 
 /* The same for functions whose names begin with wasm_ alone. */
-#define PL_API_PLAIN_ENTRIES(X) X(void, byte_vec_delete, (pl_bytes *))
+#define PL_API_PLAIN_ENTRIES(X)             \
+    X(void, byte_vec_delete, (pl_bytes *)) \
+    X(void, trap_delete, (pl_trap *))
 
 struct pl_api {
 #define PL_API_FIELD(result, name, parameters) result(*name) parameters;

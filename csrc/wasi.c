@@ -88,7 +88,7 @@ int pl_process_join(pl_process *process, const pl_linker *linker, const char *sp
                     const pl_module *shim, const pl_extern *memory, pl_failure *failure) {
     pl_extern imports[1 + PL_WASI_FUNCTIONS], function;
     pl_instance instance;
-    *failure = (pl_failure){NULL, NULL};
+    *failure = (pl_failure){NULL, NULL, 0};
     if (count > PL_WASI_FUNCTIONS) {
         return PL_ERROR;
     }

@@ -35,9 +35,11 @@ def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError:
     """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap`` or ``WasmtimeError``."""
     if failure.trap:
         trap = ctypes.cast(failure.trap, ctypes.POINTER(_bindings.wasm_trap_t))
+        failure.disown()
         return wasmtime.Trap._from_ptr(trap)
     if failure.error:
         error = ctypes.cast(failure.error, ctypes.POINTER(_bindings.wasmtime_error_t))
+        failure.disown()
         return wasmtime.WasmtimeError._from_ptr(error)
     raise InternalError("a failure with neither trap nor error")
 
