@@ -148,7 +148,6 @@ __all__ = [
     "release_host",
     "same_function",
     "set_types",
-    "sizes",
     "table_get",
     "table_grow",
     "table_new",
@@ -192,28 +191,41 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
 
 def load_api(address_of: Callable[[str], int]) -> None:
     """Fill the core's table of wasmtime functions; ``address_of`` answers the address of a C function by name, or raises."""
-    for index in itertools.count():
-        name = lib.pl_api_name(index)
-        if name == ffi.NULL:
-            break
-        lib.pl_api_set(index, ffi.cast("void *", address_of(ffi.string(name).decode())))
+    for index, (name, _) in enumerate(api_shapes()):
+        lib.pl_api_set(index, ffi.cast("void *", address_of(name)))
     missing = lib.pl_api_missing()
     if missing != ffi.NULL:
         raise InternalError(f"no address for {ffi.string(missing).decode()}")
 
 
-def sizes() -> dict[str, int]:
-    """Return the sizes in bytes of the structures the core shares with wasmtime, by wasmtime's names."""
-    return {
-        "wasmtime_extern_t": ffi.sizeof("pl_extern"),
-        "wasmtime_func_t": ffi.sizeof("pl_func"),
-        "wasmtime_global_t": ffi.sizeof("pl_global"),
-        "wasmtime_instance_t": ffi.sizeof("pl_instance"),
-        "wasmtime_memory_t": ffi.sizeof("pl_memory"),
-        "wasmtime_table_t": ffi.sizeof("pl_table"),
-        "wasmtime_val_raw_t": ffi.sizeof("pl_value"),
-        "wasmtime_val_t": ffi.sizeof("pl_cell"),
-    }
+def api_shapes() -> Iterator[tuple[str, str]]:
+    """Iterate over the functions of wasmtime that the core calls: their names and shapes (``pl_api_shape``)."""
+    for index in itertools.count():
+        name = lib.pl_api_name(index)
+        if name == ffi.NULL:
+            return
+        yield ffi.string(name).decode(), ffi.string(lib.pl_api_shape(index)).decode()
+
+
+def layout(name: str) -> tuple[int, dict[str, tuple[int, int]]]:
+    """Return the size of a structure of the core, and offset and size of each of its fields, in bytes."""
+    kind = ffi.typeof(name)
+    return ffi.sizeof(kind), {field: (each.offset, ffi.sizeof(each.type)) for field, each in kind.fields}
+
+
+def probe_text() -> str:
+    """Return the text of the module that :func:`probe` runs."""
+    return str(ffi.string(lib.pl_probe_text()).decode())
+
+
+def probe(engine: int, module: int, shared: int, *, function: int, cell: int, table: int, tag: int, memory: int) -> str | None:
+    """Try each kind of object of wasmtime once (``csrc/probe.h``); all arguments are addresses. Returns what differs, or None."""
+    types = {"function": function, "cell": cell, "table": table, "tag": tag, "memory": memory}
+    record = ffi.new("pl_probe_types *", {name: ffi.cast("pl_type *", address) for name, address in types.items()})
+    problem = lib.pl_probe(
+        ffi.cast("pl_engine *", engine), ffi.cast("pl_module *", module), ffi.cast("pl_shared_memory *", shared), record
+    )
+    return None if problem == ffi.NULL else str(ffi.string(problem).decode())
 
 
 def context_at(address: int) -> Context:
