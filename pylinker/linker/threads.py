@@ -278,7 +278,7 @@ class ThreadTable:
         self.ended = False
         self._limit = limit
         self._name = name
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may end the program while its thread has the lock
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
 
