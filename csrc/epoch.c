@@ -26,9 +26,10 @@ int pl_epoch_on_main_thread(void) {
 
 static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, uint8_t *kind) {
     pl_watch *watch = data;
-    /* wasmtime has taken the callback away for as long as it runs: guest code that a replay runs from here would trap at the deadline that
-     * has passed. What is answered below sets the next one. */
-    pl_wasmtime.context_set_epoch_deadline(context, PL_FAR);
+    /* wasmtime takes the callback out of the store while the callback runs, and puts it back afterwards. Guest code can run meanwhile: a
+     * replay instantiates modules, and a signal handler may call guest functions. So the store gets the callback again, and a deadline
+     * near by. That deadline also holds if an error is returned: only a return without one sets another. */
+    pl_epoch_install(watch->store, context, watch);
     *delta = 1;
     *kind = 0; /* go on with the guest */
     pl_cancel *cancel = pl_shared_cancel(pl_group_shared(watch->group));
@@ -53,6 +54,7 @@ static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, u
 }
 
 void pl_epoch_install(pl_store *store, pl_context *context, pl_watch *watch) {
+    watch->store = store;
     pl_wasmtime.store_epoch_deadline_callback(store, called_back, watch, NULL);
     pl_wasmtime.context_set_epoch_deadline(context, 1);
 }

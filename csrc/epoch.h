@@ -7,6 +7,9 @@
  * The epoch moves in two ways: a ticker moves it every few milliseconds, which is soon enough for a person; a leader moves it at once
  * (pl_epoch_bump).
  *
+ * The callback is nested when guest code that runs within it computes: a module that is replayed, or a function that a signal handler calls.
+ * Each level looks at everything anew. After an error the next call of the store is watched as before.
+ *
  * Blocking: in the callback, as pl_follow. Threads: pl_epoch_bump is for any; the callback runs on the thread that runs the store. One
  * ticker serves an engine for as long as the process lives.
  *
@@ -25,6 +28,7 @@ typedef struct pl_watch {
     pl_check check;   /* gets `handle`, on the main thread only; not 0 ends the guest with an error. May be NULL */
     uintptr_t handle;
     int preempt;      /* the callback is a safepoint */
+    pl_store *store;  /* set by pl_epoch_install */
 } pl_watch;
 
 /* Watches the guest of this store from now on. */
