@@ -51,20 +51,6 @@ static void *ask(void *argument) {
     return NULL;
 }
 
-static void test_thread_may_enter_with_what_a_guest_may_use(void) {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    pthread_attr_init(&attributes);
-    CHECK(pthread_attr_setstacksize(&attributes, PL_STACK_THREAD) == 0);
-    for (int i = 0; i < 3; i++) {
-        CHECK(pthread_create(&thread, &attributes, ask, NULL) == 0);
-        thread_join(thread);
-    }
-    pthread_attr_destroy(&attributes);
-    CHECK(fake_alive == 0);
-}
-
-/* In a process of its own, since its limit cannot be undone. */
 static void test_first_thread_has_what_the_limit_says_at_the_time(void) {
     pid_t child = fork();
     if (child == 0) {
@@ -83,6 +69,20 @@ static void test_first_thread_has_what_the_limit_says_at_the_time(void) {
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void test_thread_may_enter_with_what_a_guest_may_use(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    CHECK(pthread_attr_setstacksize(&attributes, PL_STACK_THREAD) == 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK(pthread_create(&thread, &attributes, ask, NULL) == 0);
+        thread_join(thread);
+    }
+    pthread_attr_destroy(&attributes);
+    CHECK(fake_alive == 0);
+}
+
+/* In a process of its own, since its limit cannot be undone. */
 static void test_stack_of_unknown_bounds_is_not_checked(void) {
     int has_text = 0;
     pl_stack_end = 0;
