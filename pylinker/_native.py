@@ -13,6 +13,7 @@ from __future__ import annotations
 import array
 import enum
 import errno
+import functools
 import itertools
 import math
 import os
@@ -537,9 +538,18 @@ class Shared:
         """Why it was cancelled, 0 if it was not."""
         return int(lib.pl_cancel_cause(self._cancel))
 
-    def try_read(self) -> int:
-        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED."""
-        return int(lib.pl_rwlock_try_read(self._lock))
+    def new_held(self) -> Any:
+        """Return a cell of C that says whether the read lock is held for it, 0 at first. Dropping it releases the lock.
+
+        No Python code runs then, so no signal handler can.
+        """
+        release = functools.partial(lib.pl_rwlock_release_read_from, self._lock)
+        release.owner = self.pointer  # type: ignore[attr-defined] # the lock lives as long
+        return ffi.gc(ffi.new("int *"), release)
+
+    def try_read(self, held: Any) -> int:
+        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED. ``held`` is a :meth:`new_held` that becomes 1 with the lock."""
+        return int(lib.pl_rwlock_try_read_into(self._lock, held))
 
     def try_write(self) -> int:
         """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
@@ -549,13 +559,13 @@ class Shared:
         """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
         return int(lib.pl_rwlock_write(self._lock, self._cancel, nanoseconds(timeout)))
 
-    def downgrade(self) -> None:
-        """Turn the write lock into a read lock without a gap."""
-        lib.pl_rwlock_downgrade(self._lock)
+    def downgrade(self, held: Any) -> None:
+        """Turn the write lock into a read lock without a gap; ``held`` becomes 1."""
+        lib.pl_rwlock_downgrade_into(self._lock, held)
 
-    def release_read(self) -> None:
-        """Give up a read lock."""
-        lib.pl_rwlock_release_read(self._lock)
+    def release_read(self, held: Any) -> None:
+        """Release a read lock if ``held`` says so, which becomes 0."""
+        lib.pl_rwlock_release_read_from(self._lock, held)
 
     def release_write(self) -> None:
         """Give up the write lock."""

@@ -111,9 +111,9 @@ def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world,
     attempts = []
     original = getattr(world.native, attempt)
 
-    def counted():
+    def counted(*arguments):
         attempts.append(attempt)
-        return original()
+        return original(*arguments)
 
     for _ in range(2):  # a second wait starts anew
         held = occupy(world)

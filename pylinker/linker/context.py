@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
-from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
+from pylinker.sync import LinkerShared, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -131,6 +131,29 @@ class _Loading:
         self._context.load_lock.leave()
 
 
+class _Reading:
+    """The read lock, from entering to leaving.
+
+    A class and not a generator: an interrupt right after a generator has taken the lock would leave it suspended, with the lock, for as
+    long as the interrupt's traceback lives.
+    """
+
+    __slots__ = ("_context", "_guard")
+
+    def __init__(self, context: LinkContext) -> None:
+        self._context = context
+        self._guard: ReadGuard[LinkerState] | None = None
+
+    def __enter__(self) -> None:
+        context = self._context
+        if context.changer != get_ident():
+            self._guard = context.shared.read_linker_state(context.group.state)
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        if self._guard is not None:
+            self._guard.release()
+
+
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
@@ -218,15 +241,12 @@ class LinkContext:
         """
         return Change(self, (group or self.check_not_instantiating()).state)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Take the read lock for the calling thread, unless it has the write lock; its group is up to date then. Blocks, cooperatively."""
-        if self.changer == get_ident():
-            yield
-            return
-        state = self.group.state
-        with self.shared.read_linker_state(state):
-            yield
+    def reading(self) -> _Reading:
+        """Take the read lock for the calling thread, unless it has the write lock; its group is up to date then. Blocks, cooperatively.
+
+        A context manager.
+        """
+        return _Reading(self)
 
     def loading(self) -> _Loading:
         """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.

@@ -20,12 +20,12 @@ S = TypeVar("S")
 
 
 class _Guard(Generic[S]):
-    __slots__ = ("_shared", "_state", "held", "topology")
+    __slots__ = ("_held", "_shared", "_state", "topology")
 
     def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
         self._shared = shared
         self._state = state
-        self.held = True
+        self._held = True
         self.topology = topology
         if topology is not None:
             topology.guards += 1
@@ -37,9 +37,14 @@ class _Guard(Generic[S]):
 
     def _end(self) -> None:
         self._check()
-        self.held = False
+        self._held = False
         if self.topology is not None:
             self.topology.guards -= 1
+
+    @property
+    def held(self) -> bool:
+        """Whether the lock is held by this guard."""
+        return self._held
 
     @property
     def state(self) -> S:
@@ -65,14 +70,35 @@ class _Guard(Generic[S]):
 
 
 class ReadGuard(_Guard[S]):
-    """The LinkerState may be read. A context manager; may be released by another thread."""
+    """The LinkerState may be read. A context manager; may be released by another thread.
 
-    __slots__ = ()
+    The guard exists before the lock is taken, and C notes in it that it was: an interrupt at any moment leaves the lock with its guard,
+    which releases it when it is dropped.
+    """
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
+        self._cell = shared.new_held()
+        super().__init__(shared, state, topology)
+
+    @property
+    def held(self) -> bool:
+        """Whether the lock is held by this guard."""
+        return bool(self._cell[0])
+
+    def take(self) -> int:
+        """Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."""
+        return self._shared.try_read(self._cell)
+
+    def take_over(self) -> None:
+        """Turn the write lock, which the calling thread holds, into this guard's."""
+        self._shared.downgrade(self._cell)
 
     def release(self) -> None:
         """Give the lock back; InternalError the second time."""
         self._end()
-        self._shared.release_read()
+        self._shared.release_read(self._cell)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         if self.held:
@@ -109,7 +135,7 @@ class WriteGuard(_Guard[S]):
         self._check()
         reader = ReadGuard(self._shared, self._state, self.topology)
         self._end()
-        self._shared.downgrade()
+        reader.take_over()
         return reader
 
     def published(self) -> None:

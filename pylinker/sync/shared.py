@@ -150,7 +150,8 @@ class LinkerShared(Generic[S, Op]):
 
     def try_read_linker_state(self) -> ReadGuard[S] | None:
         """Return a read guard, or None if somebody writes. Never blocks. SynchronizationAborted if the lock is poisoned."""
-        return ReadGuard(self._native, self._linker_state) if self._acquired(self._native.try_read()) else None
+        guard = ReadGuard(self._native, self._linker_state)
+        return guard if self._acquired(guard.take()) else None
 
     def write_linker_state(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
         """Take the lock for writing, taking part in whatever is pending meanwhile; the group has then replayed everything.
@@ -163,10 +164,15 @@ class LinkerShared(Generic[S, Op]):
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
         """Take the lock for reading; the group has then replayed everything. Blocks, cooperatively."""
-        guard = self._cooperatively(group_state, self.try_read_linker_state)
-        if not group_state.member.catch_up():
-            guard.release()
-            self._check_result(_native.CANCELLED, group_state)
+        guard = ReadGuard(self._native, self._linker_state)
+        try:
+            self._cooperatively(group_state, lambda: self._acquired(guard.take()) or None)
+            if not group_state.member.catch_up():
+                self._check_result(_native.CANCELLED, group_state)
+        except BaseException:  # an interrupt, too: its traceback would keep the guard
+            if guard.held:
+                guard.release()
+            raise
         return guard
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
