@@ -162,7 +162,9 @@ class LimitError(LinkError, MemoryError):
 
 
 class StackSizeError(LinkError, RecursionError):
-    """The calling thread has too little stack left to enter a guest, which may use 512 KiB of it; the guest was not entered.
+    """The calling thread has less than 768 KiB of stack left to enter a guest; the guest was not entered.
+
+    A guest may use 512 KiB, and a host function that it calls the rest.
 
     Give threads more before they start, with ``threading.stack_size`` or ``ulimit -s``. Threads that the guest starts have enough.
     """
