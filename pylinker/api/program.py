@@ -45,6 +45,7 @@ from pylinker.linker import (
     TracedLinker,
     Tracer,
     check_seconds,
+    check_size,
     read_file,
     start,
     wants_threads,
@@ -636,7 +637,8 @@ def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits
         return None
     source = as_module(main, "main")
     if isinstance(source, ModuleBytes):
-        return MainFile(name or (source.name if source is main else "main"), None, source.data)
+        shown = name or (source.name if source is main else "main")
+        return MainFile(shown, None, check_size(shown, source.data, limits.library_size))
     shown = os.path.basename(source)
     return MainFile(shown, *read_file(shown, source, limits.library_size))
 
