@@ -506,6 +506,14 @@ class TestCommandLine:
         done = CliRunner().invoke(app, [*command, "--help"])
         assert (done.exit_code, done.output[:7]) == (0, "Usage: ")
 
+    @pytest.mark.parametrize("command", ["run", "check", "nm", "inspect", "ldd", "graph"])
+    @pytest.mark.parametrize("file", ["fifo", "/dev/zero"])
+    def test_only_regular_files_are_read(self, tmp_path: Path, command: str, file: str) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        done = CliRunner().invoke(app, [command, str(tmp_path / file)])
+        assert done.exit_code == 2 or isinstance(done.exception, pylinker.LibraryNotFoundError)
+        assert "is not a regular file" in f"{done.output}{done.exception}"
+
     @pytest.mark.parametrize(
         ("option", "keyword"),
         [
