@@ -12,6 +12,7 @@ from pylinker import Function, Program, debug
 from pylinker.api.debug import CATEGORIES, help_text
 from pylinker.cli.output import traceback_option
 from pylinker.cli.progress import compilations
+from pylinker.linker import Limits, read_file
 from pylinker.wasm import MemoryType, parse_module
 
 __all__ = ["INTERRUPTED", "run"]
@@ -118,8 +119,7 @@ def listen(ctx: click.Context, value: str | None) -> str | None:
 
 def has_shared_memory(main: str) -> bool:
     """Whether a main module is made for threads: it imports a shared memory."""
-    with open(main, "rb") as file:
-        info = parse_module(file.read(), name=main)
+    info = parse_module(read_file(main, main, Limits().library_size)[1], name=main)
     return any(isinstance(each.type, MemoryType) and each.type.limits.shared for each in info.imports)
 
 

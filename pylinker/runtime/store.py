@@ -206,6 +206,7 @@ class GuestStore:
         failure_of_member = None
         if self.member is not None:
             failure_of_member, self.member.failure = self.member.failure, None
+            self.member.shared.forget(failure_of_member)
             if failure_of_member is not None:
                 pending = failure_of_member
             elif pending is None and self.member.shared.cause and not isinstance(exception, wasmtime.Trap):
