@@ -2151,10 +2151,11 @@ def enter_thread(member: Member | None) -> None:
 class Bound:
     """A function of a library in one group, ready to be called (``csrc/bound.h``).
 
-    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first argument is ``record``.
+    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first argument is ``record``. ``shared`` is
+    the linker's, also once it is closed.
     """
 
-    __slots__ = ("__weakref__", "_kept", "call", "record")
+    __slots__ = ("__weakref__", "_kept", "call", "record", "shared")
 
     def __init__(
         self,
@@ -2179,6 +2180,7 @@ class Bound:
         self.call = bound_call(params, results)
         if self.call is not None:
             self.record.params[0 : len(params)] = params
+        self.shared = instances.member.shared
         self._kept: tuple[object, ...] = (instances, library, turn)
 
     @property

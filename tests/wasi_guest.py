@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 
 import pylinker
+from pylinker._native import PARKED
 from pylinker.wasm import WASI_PREVIEW1
 
 if TYPE_CHECKING:
@@ -190,18 +191,30 @@ CALLS: dict[str, Callable[[WasiGuest], Any]] = {
 }
 
 
+def until_it_waits(guest: WasiGuest) -> None:
+    """Return when the guest has been in one of its calls of WASI for some time."""
+    linker = guest.program._linker
+    assert linker is not None
+    group = linker.context.main_group
+    seen = 0
+    while seen < 20:
+        time.sleep(0.015)
+        seen = seen + 1 if group.native.is_running and group.state.member.state == PARKED else 0
+
+
 def stopped(guest: WasiGuest, call: str, stop: str) -> tuple[str, float]:
     """What a call that waits raises when it is stopped, and how many seconds after that."""
     at = [0.0]
 
     def act() -> None:
+        until_it_waits(guest)
         at[0] = time.monotonic()
         if stop == "signal":
             os.kill(os.getpid(), signal.SIGINT)
         else:
             guest.program.close()
 
-    timer = threading.Timer(0.3, act)
+    timer = threading.Thread(target=act)
     try:
         if stop == "limit":
             at[0] = time.monotonic() + 0.3

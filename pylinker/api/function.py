@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pylinker import _native
 from pylinker._native import BOUND_FAILED, BOUND_FAILED_DOUBLE, BoundKind
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
-from pylinker.runtime.failures import exception_of
+from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
     from pylinker._native import Bound, Values
@@ -213,11 +213,13 @@ class Function:
         linker = self._handle.program._running
         if linker is not None:
             linker.group.store.raise_failure(failure)
-        # Another thread has closed the program since.
-        pending = _native.take_pending()
-        if failure.trap or failure.error:
-            raise pending or exception_of(failure)
-        raise pending or ClosedError(f"program {self._handle.program.name} is closed", module=self._handle.program.name)
+        # Another thread has closed the program since, which may be what stopped the call.
+        assert self._bound is not None
+        error = what_ended_call(failure, self._bound.shared)
+        try:
+            raise error from error.__cause__
+        finally:
+            del error  # no cycle through this frame
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(
