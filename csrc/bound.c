@@ -181,5 +181,5 @@ int pl_bound_argument(void) {
 
 void pl_bound_failure(pl_failure *failure) {
     *failure = last.failure;
-    last.failure = (pl_failure){NULL, NULL};
+    last.failure = (pl_failure){0};
 }

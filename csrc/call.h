@@ -34,10 +34,11 @@ typedef struct pl_func {
     void *body;
 } pl_func;
 
-/* What a call into wasmtime came back with. At most one of the two is set, and then the receiver owns it. */
+/* What a call into wasmtime came back with. At most one of `trap` and `error` is set, and then the receiver owns it. */
 typedef struct pl_failure {
     pl_trap *trap;
     pl_error *error;
+    uint64_t stopped; /* the number of the call if it was stopped (cancel.h), else 0 */
 } pl_failure;
 
 enum pl_status {

@@ -21,6 +21,7 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from pylinker.errors import InternalError
@@ -51,6 +52,7 @@ __all__ = [
     "CAUSE_INTERRUPTED",
     "CAUSE_LEADER",
     "CAUSE_REPLAY",
+    "CAUSE_STOPPED",
     "CLOSED",
     "DEAD",
     "ELSEWHERE",
@@ -169,6 +171,7 @@ __all__ = [
     "table_set",
     "table_size",
     "take_pending",
+    "thread_identity",
     "u32s",
     "values",
     "watch",
@@ -195,13 +198,14 @@ _U32 = 1 << 32
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
     """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address, which the receiver owns.
 
-    Neither is: the linker is cancelled, and wasmtime was not asked.
+    Neither is: the linker is cancelled, and wasmtime was not asked. ``stopped`` is the number of the call if it was stopped, else 0.
     """
 
-    def __init__(self, *, trap: int = 0, error: int = 0) -> None:
+    def __init__(self, *, trap: int = 0, error: int = 0, stopped: int = 0) -> None:
         super().__init__(f"trap {trap:#x}" if trap else f"error {error:#x}" if error else "cancelled")
         self.trap = trap
         self.error = error
+        self.stopped = stopped
 
 
 def load_api(address_of: Callable[[str], int]) -> None:
@@ -241,7 +245,8 @@ def _check(error: Any) -> None:
 
 
 def _failure_of(failure: Any) -> Failure:
-    return Failure(trap=int(ffi.cast("uintptr_t", failure.trap)), error=int(ffi.cast("uintptr_t", failure.error)))
+    trap, error = ffi.cast("uintptr_t", failure.trap), ffi.cast("uintptr_t", failure.error)
+    return Failure(trap=int(trap), error=int(error), stopped=int(failure.stopped))
 
 
 def values(count: int) -> Values:
@@ -456,6 +461,11 @@ CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
 CAUSE_FORKED: int = lib.PL_CAUSE_FORKED
 FORKED = "fork() has left its threads in the parent process; make a new program here"
 """What is said of a program that was given up for that cause."""
+CAUSE_STOPPED: int = lib.PL_CAUSE_STOPPED
+"""Not the end of the linker: the call in progress was stopped."""
+
+_STOPS = 16
+"""Reasons of stopped calls that are kept at one time. Each is taken by its call as soon as that ends."""
 
 
 NULL: Any = ffi.NULL
@@ -514,6 +524,7 @@ class Shared:
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for the linker's locks")
         self.reason: BaseException | None = None
+        self._stops: dict[int, BaseException] = {}  # by the number of the call
         self._cancel = lib.pl_shared_cancel(self.pointer)
         self._flag = lib.pl_shared_flag(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)
@@ -535,8 +546,31 @@ class Shared:
 
     @property
     def cause(self) -> int:
-        """Why it was cancelled, 0 if it was not."""
+        """Why it was cancelled, 0 if it was not; CAUSE_STOPPED within a call that was stopped."""
         return int(lib.pl_cancel_cause(self._cancel))
+
+    @property
+    def call(self) -> int:
+        """The number of the call in progress, of a linker whose calls are numbered (:meth:`Instances.number_calls`), else 0."""
+        return int(lib.pl_cancel_call(self._cancel))
+
+    def stop(self, call: int, reason: BaseException) -> None:
+        """Stop the call with this number, if it is still in progress: it raises ``reason``, or that of an earlier stop. Never blocks.
+
+        The guest looks when the epoch moves, which is up to the caller.
+        """
+        for old in list(self._stops)[: 1 - _STOPS]:
+            self._stops.pop(old, None)
+        self._stops.setdefault(call, reason)  # before the call can see that it was stopped
+        lib.pl_cancel_stop(self._cancel, call)
+
+    def stopped(self, call: int = 0) -> BaseException | None:
+        """Return the reason why a call (0: the one in progress) was stopped; it is forgotten when that call is over."""
+        current = self.call
+        reason = self._stops.get(call or current)
+        if call and call != current:
+            self._stops.pop(call, None)
+        return reason
 
     def new_held(self) -> Any:
         """Return a cell of C that says whether the read lock is held for it, 0 at first. Dropping it releases the lock.
@@ -1757,7 +1791,12 @@ class Instances:
         if trouble.failure.trap != ffi.NULL or trouble.failure.error != ffi.NULL or trouble.stage in (Stage.INSTANTIATE, Stage.TLS):
             failure = _failure_of(trouble.failure)
             trouble.failure.trap = trouble.failure.error = ffi.NULL
+            trouble.failure.stopped = 0
         return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
+
+    def number_calls(self) -> None:
+        """Number the outermost calls, so that :meth:`Shared.stop` can stop one. For the only group of a linker, before it runs code."""
+        lib.pl_instances_number_calls(self.pointer)
 
     @property
     def is_running(self) -> bool:
@@ -2130,6 +2169,20 @@ class Turn:
                 lib.pl_turn_leave(pointer)
             raise
 
+    def until(self, give_up: Callable[[], None]) -> AbstractContextManager[None]:
+        """Return a context manager that takes the turn as :meth:`take` does."""
+        return _TurnUntil(self, give_up)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another thread has the turn; it may have given it back meanwhile."""
+        return self.holder not in (0, thread_identity())
+
+    @property
+    def holder(self) -> int:
+        """The :func:`thread_identity` of the thread that has the turn, 0 if there is none."""
+        return int(lib.pl_turn_holder(self.pointer))
+
     def leave(self) -> None:
         """Give the turn back once."""
         lib.pl_turn_leave(self.pointer)
@@ -2141,6 +2194,25 @@ class Turn:
 def has_room_for_thread(stack: int) -> bool:
     """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
     return bool(lib.pl_thread_has_room(stack))
+
+
+class _TurnUntil:
+    __slots__ = ("_give_up", "_turn")
+
+    def __init__(self, turn: Turn, give_up: Callable[[], None]) -> None:
+        self._turn = turn
+        self._give_up = give_up
+
+    def __enter__(self) -> None:
+        self._turn.take(self._give_up)
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.leave()
+
+
+def thread_identity() -> int:
+    """Return what tells the calling thread from all others that live, as :attr:`Turn.holder` does."""
+    return int(lib.pl_turn_me())
 
 
 def enter_thread(member: Member | None) -> None:

@@ -17,7 +17,7 @@ from guests import DEADLINE, orderly
 from pylinker import SynchronizationAborted
 
 TEXT = """(module (@dylink.0 (mem-info (memory 64 4)))
-  (import "env" "memory" (memory 1 1024 shared))
+  (import "env" "memory" (memory 1 1024 SHARED))
   (import "env" "__memory_base" (global $base i32))
   (import "env" "begun" (func $begun (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -35,15 +35,15 @@ TEXT = """(module (@dylink.0 (mem-info (memory 64 4)))
 
 
 class Race:
-    """A program with threads. ``call`` makes a call that fails, and another thread has closed the program before that is looked at."""
+    """A program. ``call`` makes a call that fails, and another thread has closed the program before that is looked at."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, threads: bool) -> None:
         os.mkfifo(folder / "fifo")
         self.begun = threading.Event()
         self.host: Callable[[], None] = lambda: None
-        self.library = pylinker.CDLL(
-            bytes(wasmtime.wat2wasm(TEXT)), threads=True, stdin=folder / "fifo", imports={"begun": self._begun}, cache=False
-        )
+        module = bytes(wasmtime.wat2wasm(TEXT.replace("SHARED", "shared" if threads else "")))
+        stdin = folder / "fifo"
+        self.library = pylinker.CDLL(module, threads=threads, stdin=stdin, imports={"begun": self._begun}, cache=False)
         self.program = self.library.program
         linker = self.program._linker
         assert linker is not None
@@ -88,9 +88,9 @@ def in_time() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Race]:
-    race = Race(tmp_path, monkeypatch)
+@pytest.fixture(params=[False, True], ids=["", "threads"])
+def race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Race]:
+    race = Race(tmp_path, monkeypatch, threads=request.param)
     yield race
     race.begun.set()
     if race.closer.ident is not None:
@@ -106,10 +106,19 @@ def cancelled(race: Race) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["compute", "wait", "read"])
+with_threads = pytest.mark.parametrize("race", [True], ids=["threads"], indirect=True)
+
+
+@pytest.mark.parametrize("name", ["compute", "read"])
 def test_a_guest_that_is_stopped(race: Race, name: str) -> None:
     with pytest.raises(SynchronizationAborted, match="the program has ended"):
         race.call(name)
+
+
+@with_threads
+def test_a_guest_that_is_woken_from_an_atomic_wait(race: Race) -> None:
+    with pytest.raises(SynchronizationAborted, match="the program has ended"):
+        race.call("wait")
 
 
 def test_a_guest_whose_host_function_returns_after_the_end(race: Race) -> None:
@@ -118,6 +127,7 @@ def test_a_guest_whose_host_function_returns_after_the_end(race: Race) -> None:
         race.call("host")
 
 
+@with_threads
 def test_a_call_that_came_after_the_end(race: Race) -> None:
     race.program._linker.threads.end(status=0)
     with pytest.raises(SynchronizationAborted, match="the program has ended"):

@@ -133,7 +133,7 @@ static inline int fake_take(pl_failure *failure) {
     CHECK(failure->trap == NULL || failure->error == NULL);
     fake_free(failure->trap);
     fake_free(failure->error);
-    *failure = (pl_failure){NULL, NULL};
+    *failure = (pl_failure){0};
     return kind;
 }
 

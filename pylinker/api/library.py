@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pylinker.api.function import Function
 from pylinker.api.handle import Handle
-from pylinker.errors import LinkError, SymbolNotFoundError
+from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
 from pylinker.wasm import FuncType
 
@@ -124,7 +124,8 @@ class Library:
     def close(self) -> None:
         """Close this handle (``dlclose``); a second time does nothing.
 
-        Raises Trap if a destructor of the library traps; the handle is closed all the same.
+        Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises RendezvousTimeout if another thread was
+        loading or closing libraries for ``rendezvous_timeout`` seconds; the handle is open still.
         """
         if not self._handle.open:
             return
@@ -141,7 +142,11 @@ class Library:
         if self._module is not None and not self._handle.program._is_gone:
             with self._handle.program._entered() as linker:
                 if self._module is not linker.main and self._handle.is_loaded:
-                    linker.dlclose(self._module)
+                    try:
+                        linker.dlclose(self._module)
+                    except RendezvousTimeout:
+                        self._handle.open = True  # another thread is loading: nothing has changed
+                        raise
 
     def __enter__(self) -> Self:
         return self

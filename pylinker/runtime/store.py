@@ -37,9 +37,11 @@ def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-def _cancelled(shared: Shared) -> SynchronizationAborted:
+def _cancelled(shared: Shared) -> BaseException:
     if shared.cause == _native.CAUSE_FORKED:
         return SynchronizationAborted(f"the linker was given up: {_native.FORKED}")
+    if shared.cause == _native.CAUSE_STOPPED and (reason := shared.stopped()) is not None:
+        return reason  # of a call around this one
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error
@@ -63,9 +65,16 @@ def _meaning(failure: Failure, shared: Shared | None) -> BaseException:
     return exception
 
 
+def _why_stopped(failure: Failure, shared: Shared, pending: BaseException | None) -> BaseException | None:
+    """Return the reason why the call was stopped, or what is pending instead: nothing, a host function's error, or an interrupt."""
+    if failure.stopped and (pending is None or isinstance(pending, Exception)):
+        return shared.stopped(failure.stopped) or pending
+    return pending
+
+
 def what_ended_call(failure: Failure, shared: Shared) -> BaseException:
     """Return what a failed call of the calling thread means, whose store may be gone: as :meth:`GuestStore.raise_failure` raises it."""
-    return _native.take_pending() or _meaning(failure, shared)
+    return _why_stopped(failure, shared, _native.take_pending()) or _meaning(failure, shared)
 
 
 def _limits(limits: Limits) -> wasmtime.Limits:
@@ -229,6 +238,7 @@ class GuestStore:
         if member is not None:
             failure_of_member, member.failure = member.failure, None
             pending = failure_of_member or pending
+            pending = _why_stopped(failure, member.shared, pending)
         try:
             if pending is None:
                 raise exception from exception.__cause__
