@@ -1038,6 +1038,10 @@ class WasiProcess:
         if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
             raise OSError(error, os.strerror(error))
 
+    def set_descriptors(self, most: int) -> None:
+        """Let the guest have so many descriptors open at one time besides those it begins with. Before any guest runs."""
+        lib.pl_process_set_descriptors(self.pointer, min(most, 0x7FFFFFFF))
+
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)

@@ -30,6 +30,11 @@ class Limits:
     destructors: int = 100_000
     """Destructors registered at one time (``atexit``, ``__cxa_atexit``); one more is refused with -1."""
 
+    descriptors: int = 256
+    """Files and directories that the guest has open at one time, besides its standard streams and the granted directories.
+
+    One more gives it ``EMFILE``. Each stream or granted directory that it closes lets it open another file."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
