@@ -2,7 +2,8 @@
  * taken after it. A pl_process is read-only but for its clocks, which are relaxed atomics (each is a number of its own), and for the
  * places of its streams. A place is written under the mutex and read without it, relaxed: a call that reads an older place comes before
  * the call that changed it, which it overlaps. The one order that matters, that wasmtime never reads or writes a descriptor that is a
- * stream, is kept by reading the place again under the mutex. */
+ * stream, is kept by reading the place again under the mutex. `available` is used with the process only (enter_process): whoever opens takes
+ * one before wasmtime is called, and gives it back if that fails. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* ppoll, preadv2, O_PATH */
 #elif !defined(__APPLE__)
@@ -73,6 +74,7 @@ struct pl_process {
     struct stream streams[PL_WASI_STREAMS];
     struct directory *directories;
     size_t directory_count;
+    uint32_t available; /* how many descriptors the guest may still open; each that it closes is one more */
     int32_t fault; /* an error number, or 0 */
     int64_t started; /* on pl_now's clock: where the guest's monotonic clock is zero */
     _Atomic uint64_t ahead[CLOCKS]; /* by how much the guest has set each of its clocks forward, modulo 2^64 */
@@ -127,6 +129,7 @@ enum {
     ERRNO_IO = 29,
     ERRNO_ISDIR = 31,
     ERRNO_LOOP = 32,
+    ERRNO_MFILE = 33,
     ERRNO_NAMETOOLONG = 37,
     ERRNO_NOENT = 44,
     ERRNO_NOMEM = 48,
@@ -149,6 +152,7 @@ pl_process *pl_process_new(pl_context *context) {
     pl_process *process = calloc(1, sizeof *process);
     if (process != NULL) {
         process->context = context;
+        process->available = UINT32_MAX / 2;
         process->started = pl_now();
         for (uint32_t i = 0; i < PL_WASI_STREAMS; i++) {
             process->streams[i].descriptor = (int)i;
@@ -214,6 +218,10 @@ int pl_process_add_directory(pl_process *process, uint32_t place, int descriptor
     }
     directories[process->directory_count++] = (struct directory){mine, place};
     return 0;
+}
+
+void pl_process_set_descriptors(pl_process *process, uint32_t most) {
+    process->available = most;
 }
 
 void pl_process_set_fault(pl_process *process, int32_t number) {
@@ -1112,16 +1120,24 @@ static pl_trap *open_path(const pl_wasi_call *call, pl_value *values, size_t cou
     memcpy(memory + PRIVATE_PATH, pl_memory_data(call->context, &call->memory) + path, length);
     memory[PRIVATE_PATH + length] = 0;
     int32_t how = opens ? values[4].i32 : 0;
-    int32_t number = (how & OPEN_NEW) == OPEN_NEW ? 0 : refusal(process, values); /* what is there already is not opened then */
+    int32_t number = 0;
+    if (opens && process->available == 0) {
+        number = ERRNO_MFILE;
+    } else if ((how & OPEN_NEW) != OPEN_NEW) { /* what is there already is not opened then */
+        number = refusal(process, values);
+    }
     if (number != 0) {
         values[0].i64 = number == ERRNO_NXIO && (how & OPEN_DIRECTORY) ? ERRNO_NOTDIR : number;
     } else {
         values[2].i64 = PRIVATE_PATH;
         if (opens) {
             values[8].i64 = PRIVATE_RESULT;
+            process->available--;
         }
         trap = call_shim(process, process->private_functions + (opens ? PL_WASI_PRIVATE_OPEN : PL_WASI_PRIVATE_TIMES), values, count);
-        if (trap == NULL && values[0].i32 == 0 && opens) {
+        if (opens && (trap != NULL || values[0].i32 != 0)) {
+            process->available++;
+        } else if (opens) {
             memcpy(pl_memory_data(call->context, &call->memory) + result, memory + PRIVATE_RESULT, 4);
         }
     }
@@ -1159,8 +1175,10 @@ static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count
         if (trap == NULL && values[0].i32 == 0) {
             if (call->kind == PL_WASI_CLOSE) {
                 follow_close(process, first);
+                process->available++;
             } else if (call->kind == PL_WASI_RENUMBER) {
                 follow_renumber(process, first, second);
+                process->available += first != second; /* `second` was open, and is closed: wasmtime refuses it if not */
             }
         }
     }

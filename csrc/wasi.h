@@ -105,6 +105,9 @@ int pl_process_set_stream(pl_process *process, uint32_t index, int descriptor);
 /* The guest's descriptor `place` is the granted directory to which the host's `descriptor` leads; the process owns a duplicate. Without it, looking
  * at paths below the directory takes longer. Before any guest runs. Returns 0 or an errno. */
 int pl_process_add_directory(pl_process *process, uint32_t place, int descriptor);
+/* The guest may have `most` descriptors open at one time besides those it begins with (granted directories and standard streams); path_open
+ * gives it MFILE then. It may open one more for each of these that it closes. Without this there is no bound. Before any guest runs. */
+void pl_process_set_descriptors(pl_process *process, uint32_t most);
 void pl_process_free(pl_process *process);
 
 /* What wasmtime refuses, it does with an error that makes the guest trap. From now on such a call answers an error number, as WASIX has

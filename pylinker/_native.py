@@ -1043,6 +1043,10 @@ class WasiProcess:
         if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
             raise OSError(error, os.strerror(error))
 
+    def set_descriptors(self, most: int) -> None:
+        """Let the guest have so many descriptors open at one time besides those it begins with. Before any guest runs."""
+        lib.pl_process_set_descriptors(self.pointer, min(most, 0x7FFFFFFF))
+
     def set_fault(self, number: int) -> None:
         """Say which error number a pointer out of the guest's memory gives."""
         lib.pl_process_set_fault(self.pointer, number)
@@ -2228,10 +2232,11 @@ def enter_thread(member: Member | None) -> None:
 class Bound:
     """A function of a library in one group, ready to be called (``csrc/bound.h``).
 
-    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first argument is ``record``.
+    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first argument is ``record``. ``shared`` is
+    the linker's, also once it is closed.
     """
 
-    __slots__ = ("__weakref__", "_kept", "call", "record")
+    __slots__ = ("__weakref__", "_kept", "call", "record", "shared")
 
     def __init__(
         self,
@@ -2256,6 +2261,7 @@ class Bound:
         self.call = bound_call(params, results)
         if self.call is not None:
             self.record.params[0 : len(params)] = params
+        self.shared = instances.member.shared
         self._kept: tuple[object, ...] = (instances, library, turn)
 
     @property

@@ -15,6 +15,8 @@ from fields import MEMORY, SHARED, TABLE, wasm
 from guests import DEADLINE, orderly
 from running import used
 
+EAGAIN, THRD_ERROR = 6, 2
+
 # A destructor that says its argument to the host; `again` registers itself once more, `traps` traps, `calls` uses another library.
 LIBRARY = (
     '(import "env" "say" (func $say (param i32)))',
@@ -498,3 +500,60 @@ class TestThreadLocalDataOfTheGuest:
             assert program.run() == 16
         with pytest.raises(pylinker.UnsupportedError, match=r"lib\.so has thread-local data"):
             pylinker.Program(main, threads=True, library_path=[tmp_path], preload=["lib.so"])
+
+
+class TestLimit:
+    """``Limits.destructors``: what a guest registers for the end of threads, and keys, are counted together."""
+
+    LIMITS = pylinker.Limits(destructors=5)
+
+    def test_of_one_thread(self, folder: Path, said: list[int]) -> None:
+        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}, limits=self.LIMITS) as library:
+            assert [library.keep(0, number) for number in range(7)] == [0] * 5 + [-1] * 2
+        assert said == [4, 3, 2, 1, 0]
+
+    def test_of_all_threads_together_until_they_end(self, folder: Path, said: list[int]) -> None:
+        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}, limits=self.LIMITS) as library:
+            program = library.program
+
+            def work() -> list[int]:
+                mine = [library.keep(0, number) for number in (1, 2, 3)]
+                return mine + program.spawn(lambda: [library.keep(0, number) for number in (4, 5, 6)]).join(DEADLINE)
+
+            for _ in range(3):
+                assert program.spawn(work).join(DEADLINE) == [0] * 5 + [-1]
+            assert said == [5, 4, 3, 2, 1] * 3
+
+    def test_a_destructor_that_registers_itself_again_has_room(self, folder: Path, said: list[int]) -> None:
+        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}, limits=self.LIMITS) as library:
+            assert library.program.spawn(lambda: [library.keep(0, 0) for _ in range(4)] + [library.keep(1, 7)]).join(DEADLINE) == [0] * 5
+        assert said == [7, 107, 0, 0, 0, 0]
+
+    def test_of_keys(self, tmp_path: Path) -> None:
+        """A C library of the guest's own may say that it has made as many keys as it likes."""
+        wasm(tmp_path / "libc.so", *LIBC)
+        wasm(tmp_path / "lib.so", *KEYED, slots=3)
+        keywords: dict[str, Any] = {"threads": True, "imports": {"say": print}, "limits": self.LIMITS}
+        with pylinker.CDLL("libc.so", library_path=[tmp_path], **keywords) as libc:
+            library = libc.program.dlopen("lib.so")
+            for _ in range(2):
+                keys = []
+                for _ in range(5):
+                    assert library.make() == 0
+                    keys.append(library.key())
+                assert library.make() == EAGAIN
+                assert library.key() == keys[-1]  # the guest's function was not called
+                assert library.leave(1) == -1
+                assert library.plain() == 0  # which keeps nothing
+                for key in keys:
+                    assert library.forget(key) == 0
+            assert library.leave(1) == 0
+            assert [library.make() for _ in range(5)] == [0] * 4 + [EAGAIN]
+
+    def test_of_keys_of_c11(self, tmp_path: Path) -> None:
+        wasm(tmp_path / "libc.so", *(each.replace("pthread_key_", "tss_") for each in LIBC))
+        wasm(tmp_path / "lib.so", *(each.replace("pthread_key_create", "tss_create") for each in KEYED), slots=3)
+        keywords: dict[str, Any] = {"threads": True, "imports": {"say": print}, "limits": self.LIMITS}
+        with pylinker.CDLL("libc.so", library_path=[tmp_path], **keywords) as libc:
+            library = libc.program.dlopen("lib.so")
+            assert [library.make() for _ in range(6)] == [0] * 5 + [THRD_ERROR]

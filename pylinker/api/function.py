@@ -10,12 +10,10 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import wasmtime
-
 from pylinker import _native
 from pylinker._native import BOUND_FAILED, BOUND_FAILED_DOUBLE, BoundKind
-from pylinker.errors import ClosedError, InternalError, SynchronizationAborted, UnsupportedError
-from pylinker.runtime.failures import exception_of
+from pylinker.errors import ClosedError, InternalError, UnsupportedError
+from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
     from pylinker._native import Bound, Values
@@ -216,17 +214,12 @@ class Function:
         if linker is not None:
             linker.group.store.raise_failure(failure)
         # Another thread has closed the program since, which may be what stopped the call.
-        pending = _native.take_pending()
-        error = exception_of(failure) if failure.trap or failure.error else None
-        if pending is not None:
-            raise pending
-        if isinstance(error, wasmtime.Trap):
-            raise error
-        name = self._handle.program.name
-        closed = ClosedError(f"program {name} is closed", module=name)
-        if error is None:
-            raise closed
-        raise SynchronizationAborted("the program has ended") from closed
+        assert self._bound is not None
+        error = what_ended_call(failure, self._bound.shared)
+        try:
+            raise error from error.__cause__
+        finally:
+            del error  # no cycle through this frame
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(

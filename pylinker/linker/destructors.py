@@ -48,7 +48,7 @@ class Destructors:
 
         If it is not known who calls (None), the module is that of the address ``dso`` (``__dso_handle``) or of the destructor itself.
         """
-        if not self._counts():
+        if not self.has_room():
             return False
         module = module or self._symbols.owner_of(slot=entry.slot, address=dso)
         (self._unowned if module is None else module.at_exit).append(entry)
@@ -61,7 +61,7 @@ class Destructors:
         False: there are too many. Raises LinkError to a module that is just being loaded.
         """
         group = self._context.check_not_instantiating()
-        if not self._counts():
+        if not self.has_room():
             return False
         module = module or self._symbols.owner_of(slot=entry.slot, address=dso)
         group.thread_exits.append(ThreadExit(module, entry))
@@ -73,8 +73,8 @@ class Destructors:
             self._make_hook()
         return True
 
-    def _counts(self) -> bool:
-        """Count one more registration: whether there is room for it."""
+    def has_room(self) -> bool:
+        """Count one more registration, of a destructor or of a key that has one: whether there is room for it."""
         number = next(self._numbers)
         return number <= self._counted or self._is_room(number)
 
@@ -82,7 +82,8 @@ class Destructors:
         """Count the destructors that are left, when registration ``number`` comes: whether there may be one more."""
         limit = self._context.state.limits.destructors
         groups = (self._context.main_group, *list(self._context.groups.values()))
-        held = sum(len(module.at_exit) for module in self._context.state.modules) + sum(len(group.thread_exits) for group in groups)
+        modules = self._context.state.modules
+        held = sum(len(module.at_exit) + len(module.keys) for module in modules) + sum(len(group.thread_exits) for group in groups)
         room = limit - held - len(self._unowned)
         if room > 0:
             self._counted = number + room - 1

@@ -58,7 +58,7 @@ class Groups:
         self._group_type = group_type
         # Threads share the one store that has the process; a single one has it in its own.
         self._known: _Everything | None = None
-        self._host = WasiHost(self._new_store(None, hosts_process=True), process, cache) if self._state.threaded else None
+        self._host = self._new_host(self._new_store(None, hosts_process=True)) if self._state.threaded else None
 
     def create_main(self) -> InstanceGroup:
         """Create the group that runs main, the only one for now."""
@@ -75,13 +75,16 @@ class Groups:
         limits = self._state.limits
         return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process)
 
+    def _new_host(self, store: GuestStore) -> WasiHost:
+        return WasiHost(store, self._process, self._cache, descriptors=self._state.limits.descriptors)
+
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
         """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
         shared = self._context.shared
         state = shared.subscribe(guard, _replayed_in_c)
         try:
             store = self._new_store(state.member, hosts_process=self._host is None)
-            host = self._host or WasiHost(store, self._process, self._cache)
+            host = self._host or self._new_host(store)
             group = self._group_type(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
         except BaseException:
             shared.unsubscribe(guard, state)

@@ -8,8 +8,8 @@ of the main module are not watched; it is never unloaded.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.dlfcn import KEY_TYPES
@@ -20,15 +20,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Keys"]
 
+FULL: Final = {"pthread_key_create": 6, "tss_create": 2}
+"""The results for no room: ``EAGAIN`` of WASI, ``thrd_error`` of musl."""
+
 
 class Keys:
-    """The keys of one program. Safe to use from all its threads; blocks for the read lock only."""
+    """The keys of one program. Safe to use from all its threads; blocks for the read lock only.
 
-    def __init__(self, context: LinkContext) -> None:
+    ``has_room`` counts one more key with a destructor: False if there are too many.
+    """
+
+    def __init__(self, context: LinkContext, has_room: Callable[[], bool]) -> None:
         self._context = context
+        self._has_room = has_room
 
     def create(self, caller: LoadedModule, name: str, address: int, destructor: int) -> int:
-        """Call the guest's function, and note whose destructor the key has. Raises UndefinedSymbolError, and what the guest's raises."""
+        """Call the guest's function, and note whose destructor the key has. Raises UndefinedSymbolError, and what the guest's raises.
+
+        Without room for one more, the guest's function is not called, and the result is the one that says so.
+        """
+        if destructor and not self._has_room():
+            return FULL[name]
         result = self._call(caller, name, address, destructor)
         data = self._context.group.native.read(address, 4)
         if result == 0 and data is not None:

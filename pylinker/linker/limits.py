@@ -31,7 +31,13 @@ class Limits:
     runtime_path: int = 1_000
     """Directories in a library's runtime path (``-rpath``)."""
     destructors: int = 100_000
-    """Destructors registered at one time (``atexit``, ``__cxa_atexit``); one more is refused with -1."""
+    """Destructors registered at one time (``atexit``, ``__cxa_atexit``, ``__cxa_thread_atexit``; one more is refused with -1), and keys
+    with a destructor (``pthread_key_create``, ``tss_create``; one more is refused with ``EAGAIN`` or ``thrd_error``)."""
+
+    descriptors: int = 256
+    """Files and directories that the guest has open at one time, besides its standard streams and the granted directories.
+
+    One more gives it ``EMFILE``. Each stream or granted directory that it closes lets it open another file."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

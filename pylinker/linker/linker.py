@@ -165,8 +165,8 @@ class Linker:
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
         self._exit_hook = _native.register_host(guest_calls.finalize)
-        self._keys = Keys(self.context)
         self._destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
+        self._keys = Keys(self.context, self._destructors.has_room)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = main_group.zero_memory
         native = main_group.native

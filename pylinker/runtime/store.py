@@ -22,7 +22,7 @@ from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.wasm import Limits, MemoryType
 
-__all__ = ["PAGE_SIZE", "GuestStore"]
+__all__ = ["PAGE_SIZE", "GuestStore", "what_ended_call"]
 
 PAGE_SIZE = 1 << 16
 """Bytes in a page of guest memory."""
@@ -45,6 +45,36 @@ def _cancelled(shared: Shared) -> BaseException:
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error
+
+
+def _meaning(failure: Failure, shared: Shared | None) -> BaseException:
+    """Return what a failure of wasmtime's means by itself: Trap, ExitTrap, WasmtimeError, StackSizeError or SynchronizationAborted.
+
+    Once the linker is cancelled, all errors but traps of the guest itself are that: the text of the error depends on where the guest was.
+    """
+    if not failure.trap and not failure.error:
+        assert shared is not None
+        return _cancelled(shared)
+    exception = exception_of(failure)
+    if isinstance(exception, wasmtime.Trap):
+        return exception
+    if shared is not None and shared.cause:
+        return _cancelled(shared)
+    if type(exception) is wasmtime.WasmtimeError and str(exception).startswith(_IN_GUEST):
+        return wasmtime.Trap(str(exception))  # a trap that a function of the core made, for a bad pointer as one
+    return exception
+
+
+def _why_stopped(failure: Failure, shared: Shared, pending: BaseException | None) -> BaseException | None:
+    """Return the reason why the call was stopped, or what is pending instead: nothing, a host function's error, or an interrupt."""
+    if failure.stopped and (pending is None or isinstance(pending, Exception)):
+        return shared.stopped(failure.stopped) or pending
+    return pending
+
+
+def what_ended_call(failure: Failure, shared: Shared) -> BaseException:
+    """Return what a failed call of the calling thread means, whose store may be gone: as :meth:`GuestStore.raise_failure` raises it."""
+    return _why_stopped(failure, shared, _native.take_pending()) or _meaning(failure, shared)
 
 
 def _limits(limits: Limits) -> wasmtime.Limits:
@@ -200,23 +230,18 @@ class GuestStore:
 
     def raise_failure(self, failure: Failure) -> NoReturn:
         """Raise what a failed call of the calling thread means: what a host function raised, Trap, ExitTrap, WasmtimeError, or the end."""
-        exception: BaseException = exception_of(failure) if failure.trap or failure.error else _cancelled(self._guest.shared)
+        member = self.member
+        exception = _meaning(failure, member.shared if member is not None else None)
         pending = _native.take_pending()
-        # A signal handler's exception stopped the guest; else, if the linker is cancelled, that did, whatever wasmtime calls it.
+        # A signal handler's exception stopped the guest; it comes before what a host function raised.
         failure_of_member = None
-        if self.member is not None:
-            failure_of_member, self.member.failure = self.member.failure, None
-            self.member.shared.forget(failure_of_member)
-            if failure_of_member is not None:
-                pending = failure_of_member
-            elif pending is None and self.member.shared.cause and not isinstance(exception, wasmtime.Trap):
-                exception = _cancelled(self.member.shared)
-            if failure.stopped and (pending is None or isinstance(pending, Exception)):
-                pending = self.member.shared.stopped(failure.stopped) or pending
+        if member is not None:
+            failure_of_member, member.failure = member.failure, None
+            member.shared.forget(failure_of_member)
+            pending = failure_of_member or pending
+            pending = _why_stopped(failure, member.shared, pending)
         try:
             if pending is None:
-                if type(exception) is wasmtime.WasmtimeError and str(exception).startswith(_IN_GUEST):
-                    exception = wasmtime.Trap(str(exception))  # a trap that a function of the core made, for a bad pointer as one
                 raise exception from exception.__cause__
             if not isinstance(exception, wasmtime.Trap):
                 # A trap that a host function made comes back as an error; to the guest, and so to its caller, it was a trap.

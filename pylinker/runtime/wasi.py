@@ -215,15 +215,17 @@ class WasiHost:
     call nothing of it, so what it takes is made when the first module comes that does: :meth:`provide`, before that is instantiated, and
     :meth:`connect`, with the memory, which a main module may bring along. Both by the leader of a load.
 
-    ``is_provided`` and ``is_connected`` say whether that was done.
+    ``is_provided`` and ``is_connected`` say whether that was done. The guest may have ``descriptors`` open at one time besides those it
+    begins with.
     """
 
-    def __init__(self, store: GuestStore, process: WasiProcess, cache: CodeCache) -> None:
+    def __init__(self, store: GuestStore, process: WasiProcess, cache: CodeCache, *, descriptors: int) -> None:
         self.store = store
         self._cache = cache
         self._linker: wasmtime.Linker | None = None
         self.is_connected = False
         self.native = _native.WasiProcess(store.context)  # at once: the guest's clock begins here
+        self.native.set_descriptors(descriptors)
         store.keep(self.native)
         process.install(store.wasmtime_store, self.native)
 
