@@ -249,8 +249,5 @@ class GuestStore:
             note_trap(pending)
             raise pending from pending.__cause__ or exception
         finally:
-            del (
-                exception,
-                pending,
-                failure_of_member,
-            )  # a frame that holds its own exception would keep the store alive until the collector comes
+            # A frame that holds its own exception would keep the store alive until the collector comes.
+            del exception, pending, failure_of_member
