@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,13 @@ INTERRUPTED = 130
     callback=lambda ctx, _parameter, value: listen(ctx, value),
     help="Tell what the linker does on stderr: libs, symbols, bindings, sync, stats (with commas), all; help explains them.",
 )
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="End the program after SECONDS, with exit status 124.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    callback=lambda _ctx, _parameter, value: seconds(value),
+    help="End the program after SECONDS, with exit status 124.",
+)
 @traceback_option
 @click.pass_context
 def run(
@@ -114,6 +121,13 @@ def listen(ctx: click.Context, value: str | None) -> str | None:
     unknown = [each for each in (value or "all").split(",") if each not in {"all", *CATEGORIES}]
     if unknown:
         raise click.BadParameter(f"there is no {unknown[0]!r}; --debug=help tells what there is")
+    return value
+
+
+def seconds(value: float | None) -> float | None:
+    """Return a time; click takes NaN for one."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no time")
     return value
 
 
