@@ -83,7 +83,7 @@ def run(
         debug(categories)
     program = Program(
         main,
-        args=() if invoke else args,
+        args=() if invoke else [utf8(each, "ARGS") for each in args],
         env=dict(map(variable, env)),
         dirs=dict(map(directory, dirs)),
         library_path=library_path,
@@ -137,6 +137,15 @@ def has_shared_memory(main: str) -> bool:
     return any(isinstance(each.type, MemoryType) and each.type.limits.shared for each in info.imports)
 
 
+def utf8(text: str, hint: str) -> str:
+    """Return what goes to the guest as it is; what is not Unicode on this command line is wrong usage."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{text!r} is not valid Unicode, and WASI takes UTF-8 only", param_hint=hint) from None
+    return text
+
+
 def variable(text: str) -> tuple[str, str]:
     """Return name and value of ``NAME=VALUE``, or of ``NAME`` with the host's value."""
     name, equals, value = text.partition("=")
@@ -144,7 +153,7 @@ def variable(text: str) -> tuple[str, str]:
         raise click.BadParameter(f"{text!r} has no name", param_hint="--env")
     if not equals and (value := os.environ.get(name, "\0")) == "\0":
         raise click.BadParameter(f"{name} is not set here", param_hint="--env")
-    return name, value
+    return utf8(name, "--env"), utf8(value, "--env")
 
 
 def directory(text: str) -> tuple[str, str]:
@@ -152,7 +161,7 @@ def directory(text: str) -> tuple[str, str]:
     host, _, guest = text.partition("::")
     if not Path(host).is_dir():
         raise click.BadParameter(f"{host!r} is not a directory", param_hint="--dir")
-    return guest or host, host
+    return utf8(guest or host, "--dir"), host
 
 
 def numbers(function: Function, args: Sequence[str]) -> list[int | float]:
