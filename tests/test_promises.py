@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -16,6 +17,7 @@ import wasmtime
 from click.testing import CliRunner
 
 import pylinker
+import pylinker.cli.app
 import pylinker.cli.run
 from fields import BASE, MEMORY, SHARED, TABLE, forward, wasm
 from guests import orderly
@@ -505,6 +507,44 @@ class TestCommandLine:
     def test_every_command_has_help(self, command: list[str]) -> None:
         done = CliRunner().invoke(app, [*command, "--help"])
         assert (done.exit_code, done.output[:7]) == (0, "Usage: ")
+
+    @pytest.mark.parametrize(
+        ("arguments", "status"),
+        [
+            (["--invoke", "one", "main.wasm"], 0),
+            (["--invoke", "exit", "main.wasm"], 3),
+            (["--preload", "./libexit.so", "main.wasm"], 3),
+            (["main.wasm"], 134),
+            (["--timeout", "nan", "main.wasm"], 2),
+            (["main.wasm", "\udcff"], 2),
+            (["--env", "NAME=\udcff", "main.wasm"], 2),
+            (["--dir", ".::/\udcff", "main.wasm"], 2),
+            (["--timeout", "0", "main.wasm"], 124),
+            (["--trace", "absent/file", "main.wasm"], 127),
+            (["--preload", "absent.so", "main.wasm"], 127),
+            (["--invoke", "absent", "main.wasm"], 127),
+            (["absent.wasm"], 127),
+        ],
+    )
+    def test_exit_statuses_of_run(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        arguments: list[str],
+        status: int,
+    ) -> None:
+        exits = '(func (export "exit") (call $exit (i32.const 259)))'
+        wasm(tmp_path / "main.wasm", *ORDINARY, EXIT, ONE, exits, '(func (export "_start") unreachable)', dynamic=False)
+        library(tmp_path / "libexit.so", MEMORY, EXIT, exits.replace('"exit"', '"__wasm_call_ctors"'))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["pylinker", "run", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            pylinker.cli.app.main()
+        assert caught.value.code == status
+        error = capfd.readouterr().err
+        assert error.count("\n") == (0 if status in (0, 3) else 1)
+        assert "please report" not in error
 
     @pytest.mark.parametrize("command", ["run", "check", "nm", "inspect", "ldd", "graph"])
     @pytest.mark.parametrize("file", ["fifo", "/dev/zero"])
