@@ -17,7 +17,7 @@ from wasmtime import _ffi
 from pylinker._core import ffi, lib
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 TEXT = "injected"
 """What an injected error or trap says."""
