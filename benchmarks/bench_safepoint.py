@@ -10,19 +10,18 @@ nanoseconds. The two looks of a safepoint, at the flag and at the cancellation, 
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wasmtime
-from wasmtime import _bindings as bindings
 
 import pylinker
 from pylinker._core import ffi, lib
 from pylinker._native import Builtin
 from pylinker.benchmarks.roles import Target, per_call, role
 from pylinker.runtime.engine import engine
+from pylinker.runtime.private import raw_function
 
 GROUP = "the guest calls a host function that has nothing to do"
 
@@ -50,12 +49,7 @@ def bench_empty(benchmark: Any) -> None:
     role(benchmark, contender="bare", baseline=True)
     store = wasmtime.Store(engine())
     store.set_epoch_deadline(1 << 40)
-    callback = bindings.wasmtime_func_unchecked_callback_t(int(ffi.cast("uintptr_t", lib.pl_builtin(Builtin.EMPTY))))
-    function = bindings.wasmtime_func_t()
-    type_ = wasmtime.FuncType([], [])
-    bindings.wasmtime_func_new_unchecked(
-        store._context(), type_.ptr(), callback, None, bindings._wasmtime_func_new_unchecked.argtypes[4](), ctypes.byref(function)
-    )
-    instance = wasmtime.Instance(store, wasmtime.Module(engine(), wasmtime.wat2wasm(LOOP)), [wasmtime.Func._from_raw(function)])
+    function = raw_function(store, wasmtime.FuncType([], []), int(ffi.cast("uintptr_t", lib.pl_builtin(Builtin.EMPTY))))
+    instance = wasmtime.Instance(store, wasmtime.Module(engine(), wasmtime.wat2wasm(LOOP)), [function])
     loop = instance.exports(store)["loop"]
     assert per_call(benchmark, lambda calls: loop(store, calls)) == 0

@@ -18,8 +18,8 @@ TRAP = -1
 HUNG = -2
 
 
-async def execute(main: bytes, files: Mapping[str, bytes], args: Sequence[str], timeout: float) -> tuple[int, str, str]:
-    """Run the program. Output is read while it runs: ``Command.run`` would lose it with a trap. Blocks for ``timeout`` seconds at most."""
+async def execute(main: bytes, files: Mapping[str, bytes], args: Sequence[str], seconds: float) -> tuple[int, str, str]:
+    """Run the program. Output is read while it runs: ``Command.run`` would lose it with a trap. Blocks for ``seconds`` at most."""
     definition = wasmer_sdk.PackageDefinition(
         modules={"main": main},
         commands={"main": wasmer_sdk.PackageCommandDefinition(module="main")},
@@ -43,9 +43,10 @@ async def execute(main: bytes, files: Mapping[str, bytes], args: Sequence[str], 
 
     readers = asyncio.gather(read(process.stdout, stdout), read(process.stderr, stderr))
     try:
-        status = await asyncio.wait_for(wait(), timeout)
+        async with asyncio.timeout(seconds):
+            status = await wait()
         await readers
-    except asyncio.TimeoutError:
+    except TimeoutError:
         status = HUNG
     return status, stdout.decode(), stderr.decode(errors="replace")
 

@@ -28,8 +28,31 @@ typedef struct pl_trap pl_trap;       /* wasm_trap_t: owned by whoever receives 
 typedef struct pl_caller pl_caller;   /* wasmtime_caller_t: valid during one host call */
 typedef struct pl_type pl_type;       /* wasm_functype_t and the like */
 
+/* wasm_byte_vec_t */
+typedef struct pl_bytes {
+    size_t size;
+    char *data;
+} pl_bytes;
+
+/* wasm_frame_vec_t */
+typedef struct pl_frames {
+    size_t size;
+    void **data;
+} pl_frames;
+
+/* wasmtime_trap_code_t */
+enum pl_trap_code { PL_TRAP_OUT_OF_BOUNDS = 1, PL_TRAP_UNALIGNED = 2, PL_TRAP_NOT_SHARED = 12 };
+
 /* The name of entry `index`, or NULL past the last one. Never blocks. */
 const char *pl_api_name(size_t index);
+
+/* How entry `index` is called, one letter for each type, the result first: what it must have in common with wasmtime's own declaration.
+ * NULL past the last one.
+ *
+ *     v void    ? bool    B uint8_t    q int64_t    Q uint64_t or size_t    p any other pointer
+ *     h wasmtime_func_unchecked_callback_t    d the callback of wasmtime_store_epoch_deadline_callback    f a finalizer
+ */
+const char *pl_api_shape(size_t index);
 
 /* Fills entry `index` with the address of the function called pl_api_name(index). Answers 0, or -1 if there is no such entry. */
 int pl_api_set(size_t index, void *address);

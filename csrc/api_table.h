@@ -9,29 +9,28 @@
 
 #include <stdbool.h>
 
-/* wasm_byte_vec_t */
-typedef struct pl_bytes {
-    size_t size;
-    char *data;
-} pl_bytes;
+/* Callbacks that wasmtime takes. */
+typedef pl_trap *pl_host_function(void *, pl_caller *, pl_value *, size_t);
+typedef pl_error *pl_deadline_callback(pl_context *, void *, uint64_t *, uint8_t *);
+typedef void pl_finalizer(void *);
 
-/* X(result, name without its prefix, parameters). The order is the index of pl_api_name. */
+/* X(result, name without its prefix, parameters). The order is the index of pl_api_name. At most seven parameters (api.c). */
 #define PL_API_ENTRIES(X)                                                                                              \
     X(pl_error *, func_call_unchecked, (pl_context *, const pl_func *, pl_value *, size_t, pl_trap **))               \
     X(void, func_new_unchecked,                                                                                        \
-      (pl_context *, const pl_type *, pl_trap *(*)(void *, pl_caller *, pl_value *, size_t), void *, void (*)(void *), \
-       pl_func *))                                                                                                     \
-    X(pl_store *, store_new, (pl_engine *, void *, void (*)(void *)))                                                 \
+      (pl_context *, const pl_type *, pl_host_function *, void *, pl_finalizer *, pl_func *))                          \
+    X(pl_store *, store_new, (pl_engine *, void *, pl_finalizer *))                                                 \
     X(pl_context *, store_context, (pl_store *))                                                                      \
     X(void, store_limiter, (pl_store *, int64_t, int64_t, int64_t, int64_t, int64_t))                                 \
     X(void, store_delete, (pl_store *))                                                                               \
     X(void, engine_increment_epoch, (pl_engine *))                                                                    \
     X(void, context_set_epoch_deadline, (pl_context *, uint64_t))                                                     \
     X(void, store_epoch_deadline_callback,                                                                             \
-      (pl_store *, pl_error * (*)(pl_context *, void *, uint64_t *, uint8_t *), void *, void (*)(void *)))            \
+      (pl_store *, pl_deadline_callback *, void *, pl_finalizer *))                                                    \
     X(pl_error *, error_new, (const char *))                                                                          \
     X(void, error_delete, (pl_error *))                                                                                \
     X(void, error_message, (const pl_error *, pl_bytes *))                                                             \
+    X(void, error_wasm_trace, (const pl_error *, pl_frames *))                                                         \
     X(pl_trap *, trap_new, (const char *, size_t))                                                                     \
     X(pl_trap *, trap_new_code, (uint8_t))                                                                             \
     X(pl_error *, instance_new,                                                                                        \
@@ -56,8 +55,9 @@ typedef struct pl_bytes {
     X(pl_error *, sharedmemory_grow, (const pl_shared_memory *, uint64_t, uint64_t *))
 
 /* The same for functions whose names begin with wasm_ alone. */
-#define PL_API_PLAIN_ENTRIES(X)               \
-    X(void, byte_vec_delete, (pl_bytes *))     \
+#define PL_API_PLAIN_ENTRIES(X)                                                                                        \
+    X(void, byte_vec_delete, (pl_bytes *))                                                                             \
+    X(void, frame_vec_delete, (pl_frames *))                                                                           \
     X(void, trap_delete, (pl_trap *))
 
 struct pl_api {

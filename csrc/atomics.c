@@ -11,9 +11,6 @@
 #include <sched.h>
 #include <string.h>
 
-/* wasmtime_trap_code_t */
-enum { TRAP_OUT_OF_BOUNDS = 1, TRAP_UNALIGNED = 2, TRAP_NOT_SHARED = 12 };
-
 /* WASIX, https://github.com/wasix-org/wasix-libc: error numbers, and __wasi_option_timestamp_t */
 enum {
     ERRNO_SUCCESS = 0,
@@ -84,9 +81,9 @@ static uint32_t wake(const pl_atomics_call *call, uint64_t address, uint32_t cou
 
 static pl_trap *trap_for(const pl_atomics_call *call, uint64_t address, uint64_t size) {
     if (address % size != 0) {
-        return pl_wasmtime.trap_new_code(TRAP_UNALIGNED);
+        return pl_wasmtime.trap_new_code(PL_TRAP_UNALIGNED);
     }
-    return is_inside(call, address, size) ? NULL : pl_wasmtime.trap_new_code(TRAP_OUT_OF_BOUNDS);
+    return is_inside(call, address, size) ? NULL : pl_wasmtime.trap_new_code(PL_TRAP_OUT_OF_BOUNDS);
 }
 
 static pl_trap *atomic_wait(const pl_atomics_call *call, pl_value *values) {
@@ -98,7 +95,7 @@ static pl_trap *atomic_wait(const pl_atomics_call *call, pl_value *values) {
         return trap;
     }
     if (call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
-        return pl_wasmtime.trap_new_code(TRAP_NOT_SHARED);
+        return pl_wasmtime.trap_new_code(PL_TRAP_NOT_SHARED);
     }
     answer(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
     return trap;

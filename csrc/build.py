@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import sysconfig
 from pathlib import Path
 
 from cffi import FFI
@@ -82,6 +84,13 @@ def flags() -> tuple[list[str], list[str]]:
     return compiler, linker
 
 
+def macros() -> list[tuple[str, str]]:
+    """Return the macros of the whole build: the limited API of CPython 3.11, for an interpreter that has a limited API."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"):
+        return []
+    return [("Py_LIMITED_API", "0x030B0000")]
+
+
 def builder() -> FFI:
     """Return the configured builder of ``pylinker._core``."""
     ffi = FFI()
@@ -100,6 +109,7 @@ def builder() -> FFI:
         sources=[str(path) for path in sorted(CSRC.glob("*.c"))],
         depends=[str(path) for path in sorted(CSRC.iterdir()) if path.suffix in {".h", ".cdef", ".py"}],
         include_dirs=[str(CSRC)],
+        define_macros=macros(),
         extra_compile_args=compiler,
         extra_link_args=linker,
     )

@@ -10,3 +10,11 @@ int pl_call_begin(pl_group *group, int *before) {
     *before = pl_safepoint_run(pl_group_safepoint(group));
     return pl_group_safepoint_poll(group) == PL_ACQUIRED ? PL_OK : PL_ABORTED;
 }
+
+int pl_error_is_of_guest(const pl_error *error) {
+    pl_frames frames = {0, NULL};
+    pl_wasmtime.error_wasm_trace(error, &frames);
+    int is_of_guest = frames.size != 0;
+    pl_wasmtime.frame_vec_delete(&frames);
+    return is_of_guest;
+}

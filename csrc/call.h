@@ -48,6 +48,9 @@ enum pl_status {
     PL_ABORTED = 3 /* the linker is cancelled: the guest was not called */
 };
 
+/* Whether an error came up in guest code or in a host function that it called: wasmtime gives only such an error a backtrace. */
+int pl_error_is_of_guest(const pl_error *error);
+
 /* The thread is about to run guest code of the group: RUNNING, and with everything replayed. PL_OK, or PL_ABORTED; `before` goes to
  * pl_safepoint_restore either way. */
 int pl_call_begin(pl_group *group, int *before);

@@ -82,6 +82,7 @@ struct pl_process {
     struct {
         const pl_type *type;
         int kind;
+        const char *parameters;
         pl_func target;
     } functions[PL_WASI_FUNCTIONS];
     pl_func private_functions[PL_WASI_PRIVATE_FUNCTIONS];
@@ -105,6 +106,8 @@ enum {
     TAG_READ = 1,
     TAG_WRITE = 2,
     FLAG_HANGUP = 1,
+    FDSTAT_SIZE = 24,
+    FILESTAT_SIZE = 64,
     FILESTAT_TYPE = 16,
     TYPE_UNKNOWN = 0,
     TYPE_CHARACTER_DEVICE = 2,
@@ -228,9 +231,10 @@ void pl_process_set_fault(pl_process *process, int32_t number) {
     process->fault = number;
 }
 
-void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind) {
+void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind, const char *parameters) {
     process->functions[index].type = type;
     process->functions[index].kind = kind;
+    process->functions[index].parameters = parameters;
 }
 
 void pl_process_connect(pl_process *process, uint32_t index, const pl_func *target) {
@@ -307,6 +311,7 @@ const pl_type *pl_process_type(const pl_process *process, uint32_t index) {
 
 void pl_wasi_connect(pl_wasi_call *call, uint32_t index, const pl_extern *memory) {
     call->kind = call->process->functions[index].kind;
+    call->parameters = call->process->functions[index].parameters;
     call->target = call->process->functions[index].target;
     call->memory = *memory;
 }
@@ -421,20 +426,60 @@ static int tell_resolution(const pl_wasi_call *call, pl_value *values) {
     return tell_number(call, values, (uint32_t)values[1].i32, nanoseconds(&time));
 }
 
-/* The error number for what wasmtime refuses: pointers that lead out of the memory, and values that mean nothing. */
-static int32_t number_of(const pl_process *process, const pl_error *error) {
-    static const char outside[] = "Pointer out of bounds";
-    pl_bytes message = {0, NULL};
-    int32_t number = ERRNO_INVAL;
-    pl_wasmtime.error_message(error, &message);
-    for (size_t i = 0; i + sizeof outside - 1 <= message.size; i++) {
-        if (memcmp(message.data + i, outside, sizeof outside - 1) == 0) {
-            number = process->fault;
-            break;
+/* Whether one of `count` buffers at `address` leads out of a memory of `size` bytes, or the list of them does. */
+static int buffers_lead_outside(const pl_wasi_call *call, uint64_t address, uint64_t count, uint64_t size) {
+    if (address + count * BUFFER_SIZE > size) {
+        return 1;
+    }
+    const uint8_t *memory = pl_memory_data(call->context, &call->memory);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint8_t *buffer = memory + address + i * BUFFER_SIZE;
+        if ((uint64_t)load32(buffer) + load32(buffer + BUFFER_LENGTH) > size) {
+            return 1;
         }
     }
-    pl_wasmtime.byte_vec_delete(&message);
-    return number;
+    return 0;
+}
+
+/* Whether one of the pointers that a function was called with leads out of the memory (pl_process_provide). */
+static int leads_outside(const pl_wasi_call *call, const pl_value *asked) {
+    const uint64_t size = pl_memory_size(call->context, &call->memory);
+    for (const char *letter = call->parameters; *letter != 0; letter++, asked++) {
+        const uint64_t address = (uint32_t)asked[0].i32;
+        uint64_t wanted = 0;
+        switch (*letter) {
+        case '2':
+        case '4':
+        case '8':
+            wanted = (uint64_t)(*letter - '0');
+            break;
+        case 't':
+            wanted = FDSTAT_SIZE;
+            break;
+        case 'f':
+            wanted = FILESTAT_SIZE;
+            break;
+        case 'b':
+            wanted = (uint32_t)asked[1].i32;
+            break;
+        case 'v':
+            if (buffers_lead_outside(call, address, (uint32_t)asked[1].i32, size)) {
+                return 1;
+            }
+            continue;
+        case 's': /* what else is refused is an array that is not aligned */
+            if (address % sizeof(uint32_t) == 0) {
+                return 1;
+            }
+            continue;
+        default:
+            continue;
+        }
+        if (address + wanted > size) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static pl_trap *refuse(const pl_process *process, pl_value *values, int32_t number) {
@@ -459,21 +504,32 @@ static int is_pointer(const pl_process *process, uint64_t address, uint64_t size
     return 1;
 }
 
-/* With the process. */
-static pl_trap *call_shim(const pl_process *process, const pl_func *target, pl_value *values, size_t count) {
-    pl_trap *trap = NULL;
-    pl_error *error = pl_wasmtime.func_call_unchecked(process->context, target, values, count, &trap);
-    if (error != NULL) {
-        int32_t number = process->fault != 0 ? number_of(process, error) : 0;
-        pl_wasmtime.error_delete(error);
-        return refuse(process, values, number);
+/* With the process. 1 if wasmtime refuses the call, else 0. */
+static int call_wasmtime(const pl_process *process, const pl_func *target, pl_value *values, size_t count, pl_trap **trap) {
+    *trap = NULL;
+    pl_error *error = pl_wasmtime.func_call_unchecked(process->context, target, values, count, trap);
+    if (error == NULL) {
+        return 0;
     }
-    return trap;
+    pl_wasmtime.error_delete(error);
+    return 1;
 }
 
-/* With the process. */
+/* A call with pointers into the private memory. With the process. */
+static pl_trap *call_shim(const pl_process *process, const pl_func *target, pl_value *values, size_t count) {
+    pl_trap *trap;
+    return call_wasmtime(process, target, values, count, &trap) ? refuse(process, values, ERRNO_INVAL) : trap;
+}
+
+/* A call with the guest's own pointers. With the process. */
 static pl_trap *forward_one(const pl_wasi_call *call, pl_value *values, size_t count) {
-    return call_shim(call->process, &call->target, values, count);
+    pl_value asked[PL_WASI_PARAMETERS];
+    pl_trap *trap;
+    memcpy(asked, values, (count < PL_WASI_PARAMETERS ? count : PL_WASI_PARAMETERS) * sizeof *asked);
+    if (!call_wasmtime(call->process, &call->target, values, count, &trap)) {
+        return trap;
+    }
+    return refuse(call->process, values, leads_outside(call, asked) ? call->process->fault : ERRNO_INVAL);
 }
 
 /* Takes the process for a call. Its store is the caller's own in a program without threads: there is nobody else then, and there must be no

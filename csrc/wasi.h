@@ -71,6 +71,7 @@ enum pl_wasi_kind {
 
 enum {
     PL_WASI_FUNCTIONS = 64, /* room for all of preview 1 */
+    PL_WASI_PARAMETERS = 9, /* the most that one has */
     PL_WASI_STREAMS = 3,
     PL_WASI_MOST = 65536    /* buffers or subscriptions in one call */
 };
@@ -91,6 +92,7 @@ typedef struct pl_wasi_call {
     pl_check check;      /* gets `handle` now and then during a wait; not 0 ends it with a trap. May be NULL */
     uintptr_t handle;
     int kind;            /* enum pl_wasi_kind; this and what follows: by pl_wasi_connect */
+    const char *parameters; /* as pl_process_provide has it */
     pl_extern memory;
     pl_func target;      /* of the shim */
     pl_func self;        /* what the guest imports */
@@ -118,8 +120,17 @@ void pl_process_set_fault(pl_process *process, int32_t number);
  * blocks. */
 int pl_process_set_clock(pl_process *process, uint32_t id, uint64_t now);
 
-/* Function `index` (below PL_WASI_FUNCTIONS) has `type`, a wasm_functype_t that lives as long as the process, and is of `kind`. */
-void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind);
+/* Function `index` (below PL_WASI_FUNCTIONS) has `type`, a wasm_functype_t, and is of `kind`. `parameters` has a letter for each parameter that
+ * says what of the guest's memory the function uses; it and the type live as long as the process.
+ *
+ *     i l      a number of 32 or 64 bits
+ *     2 4 8    a pointer to as many bytes
+ *     t f      a pointer to a descriptor's or a file's status: 24 or 64 bytes
+ *     b        a pointer to bytes; the next parameter is their count
+ *     v        a pointer to buffers; the next parameter is their count
+ *     s        a pointer to an array of pointers to texts, and the next parameter to the texts: as large as they are
+ */
+void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind, const char *parameters);
 /* It is the shim's function `target`. */
 void pl_process_connect(pl_process *process, uint32_t index, const pl_func *target);
 /* Instantiates the shim, which imports the memory and then the functions with these names, of that space of the linker's, and exports

@@ -18,6 +18,7 @@ import itertools
 import math
 import os
 import struct
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,6 +81,7 @@ __all__ = [
     "STACK_THREAD",
     "TAKEN",
     "TIMEOUT",
+    "TRAP_CODES",
     "WAIT_CANCELLED",
     "WASI_CLOCK",
     "WASI_CLOSE",
@@ -127,6 +129,7 @@ __all__ = [
     "Turn",
     "Values",
     "WasiProcess",
+    "api_shapes",
     "bound_argument",
     "bound_call",
     "bound_failure",
@@ -134,6 +137,7 @@ __all__ = [
     "callback_type",
     "check_stack",
     "context_at",
+    "core_file",
     "current_member",
     "enter_thread",
     "epoch_bump",
@@ -151,6 +155,8 @@ __all__ = [
     "imports_of",
     "install_callbacks",
     "instantiate",
+    "is_error_of_guest",
+    "layout",
     "load_api",
     "mean_result",
     "memory_buffer",
@@ -160,11 +166,12 @@ __all__ = [
     "new_cell",
     "new_handle",
     "pack_source",
+    "probe",
+    "probe_text",
     "register_host",
     "release_host",
     "same_function",
     "set_types",
-    "sizes",
     "table_get",
     "table_grow",
     "table_new",
@@ -210,28 +217,57 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
 
 def load_api(address_of: Callable[[str], int]) -> None:
     """Fill the core's table of wasmtime functions; ``address_of`` answers the address of a C function by name, or raises."""
-    for index in itertools.count():
-        name = lib.pl_api_name(index)
-        if name == ffi.NULL:
-            break
-        lib.pl_api_set(index, ffi.cast("void *", address_of(ffi.string(name).decode())))
+    for index, (name, _) in enumerate(api_shapes()):
+        lib.pl_api_set(index, ffi.cast("void *", address_of(name)))
     missing = lib.pl_api_missing()
     if missing != ffi.NULL:
         raise InternalError(f"no address for {ffi.string(missing).decode()}")
 
 
-def sizes() -> dict[str, int]:
-    """Return the sizes in bytes of the structures the core shares with wasmtime, by wasmtime's names."""
-    return {
-        "wasmtime_extern_t": ffi.sizeof("pl_extern"),
-        "wasmtime_func_t": ffi.sizeof("pl_func"),
-        "wasmtime_global_t": ffi.sizeof("pl_global"),
-        "wasmtime_instance_t": ffi.sizeof("pl_instance"),
-        "wasmtime_memory_t": ffi.sizeof("pl_memory"),
-        "wasmtime_table_t": ffi.sizeof("pl_table"),
-        "wasmtime_val_raw_t": ffi.sizeof("pl_value"),
-        "wasmtime_val_t": ffi.sizeof("pl_cell"),
-    }
+def api_shapes() -> Iterator[tuple[str, str]]:
+    """Iterate over the functions of wasmtime that the core calls: their names and shapes (``pl_api_shape``)."""
+    for index in itertools.count():
+        name = lib.pl_api_name(index)
+        if name == ffi.NULL:
+            return
+        yield ffi.string(name).decode(), ffi.string(lib.pl_api_shape(index)).decode()
+
+
+def core_file() -> str | None:
+    """Return the file of the compiled core."""
+    return getattr(sys.modules["pylinker._core"], "__file__", None)
+
+
+TRAP_CODES: Mapping[str, int] = {
+    "MEMORY_OUT_OF_BOUNDS": lib.PL_TRAP_OUT_OF_BOUNDS,
+    "HEAP_MISALIGNED": lib.PL_TRAP_UNALIGNED,
+    "ATOMIC_WAIT_NON_SHARED_MEMORY": lib.PL_TRAP_NOT_SHARED,
+}
+"""The traps that the core makes, by wasmtime's names without their prefix."""
+
+
+def layout(name: str) -> tuple[int, dict[str, tuple[int, int]]]:
+    """Return the size of a structure of the core, and offset and size of each of its fields, in bytes."""
+    kind = ffi.typeof(name)
+    return ffi.sizeof(kind), {field: (each.offset, ffi.sizeof(each.type)) for field, each in kind.fields}
+
+
+def probe_text() -> str:
+    """Return the text of the module that :func:`probe` runs."""
+    return str(ffi.string(lib.pl_probe_text()).decode())
+
+
+def probe(engine: int, module: int, shared: int, *, function: int, cell: int, table: int, tag: int, memory: int) -> str | None:
+    """Try each kind of object of wasmtime once (``csrc/probe.h``); all arguments are addresses. Returns what differs, or None."""
+    types = {"function": function, "cell": cell, "table": table, "tag": tag, "memory": memory}
+    record = ffi.new("pl_probe_types *", {name: ffi.cast("pl_type *", address) for name, address in types.items()})
+    problem = lib.pl_probe(ffi.cast("pl_engine *", engine), ffi.cast("pl_module *", module), ffi.cast("pl_shared_memory *", shared), record)
+    return None if problem == ffi.NULL else str(ffi.string(problem).decode())
+
+
+def is_error_of_guest(error: int) -> bool:
+    """Whether an error, by its address, came up in guest code or in a host function that it called."""
+    return bool(lib.pl_error_is_of_guest(ffi.cast("pl_error *", error)))
 
 
 def context_at(address: int) -> Context:
@@ -1023,6 +1059,12 @@ WASI_CLOSE: int = lib.PL_WASI_CLOSE
 WASI_RENUMBER: int = lib.PL_WASI_RENUMBER
 
 
+@functools.cache
+def _kept_text(text: str) -> Any:
+    """Return a C string that lives as long as the process."""
+    return ffi.new("char[]", text.encode())
+
+
 class WasiProcess:
     """The store that has a WASI process, the mutex its callers take turns with, and its standard streams."""
 
@@ -1055,11 +1097,11 @@ class WasiProcess:
         """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
         return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
-    def provide(self, index: int, type_address: int, kind: int) -> None:
-        """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is."""
+    def provide(self, index: int, type_address: int, kind: int, parameters: str) -> None:
+        """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is; ``parameters`` is as in ``csrc/wasi.h``."""
         if not 0 <= index < lib.PL_WASI_FUNCTIONS:
             raise InternalError(f"there is no room for WASI function {index}")
-        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind)
+        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind, _kept_text(parameters))
 
     def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
         """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""

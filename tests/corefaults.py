@@ -6,18 +6,16 @@ either goes on to wasmtime's own function or answers in its place, with an error
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from wasmtime import _ffi
-
 from pylinker._core import ffi, lib
+from pylinker.runtime.private import address_of_function
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 TEXT = "injected"
 """What an injected error or trap says."""
@@ -30,6 +28,7 @@ _TYPES = {
     "global_new": "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_global *)",
     "table_new": "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_table *)",
     "table_set": "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *)",
+    "error_message": "void(*)(pl_error *, pl_bytes *)",
     "table_grow": "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *, uint64_t *)",
 }
 
@@ -39,7 +38,7 @@ _kept: list[Any] = []
 
 def _address(name: str) -> int:
     """The address of one of wasmtime's own functions."""
-    return ctypes.cast(getattr(_ffi.dll, name), ctypes.c_void_p).value or 0
+    return address_of_function(name)
 
 
 def _index(name: str) -> int:
@@ -68,7 +67,7 @@ class Led:
         self._index = _index(f"wasmtime_{name}")
         self._original = _address(f"wasmtime_{name}")
         type_ = ffi.typeof(_TYPES[name])
-        original = ffi.cast(type_, self._original)
+        self.original = original = ffi.cast(type_, self._original)
 
         def led(*arguments: Any) -> Any:
             answer = self.before(arguments)

@@ -17,7 +17,7 @@ import pylinker
 from pylinker import SynchronizationAborted
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  # enum kind of main.c
 DEADLINE = 60

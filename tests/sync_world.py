@@ -19,7 +19,7 @@ from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 DEADLINE = 60.0  # seconds
 

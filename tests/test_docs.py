@@ -29,6 +29,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -214,7 +215,6 @@ class Follower:
         json.loads(block.text)
 
     def toml(self, block: Block) -> None:
-        tomllib = pytest.importorskip("tomllib")  # Python 3.11
         tomllib.loads(block.text)
 
 

@@ -25,7 +25,7 @@ from pylinker import RTLD_DEFAULT, RTLD_NEXT, Interrupted, SynchronizationAborte
 from pylinker.cli.app import app
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 ONE = '(func (export "one") (result i32) (i32.const 1))'
 TWO = '(func (export "one") (result i32) (i32.const 2))'

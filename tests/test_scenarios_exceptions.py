@@ -11,6 +11,7 @@ import wasmtime
 import pylinker
 from fields import wasm
 from pylinker import InitializationError, SignatureMismatchError, UnsupportedError
+from pylinker.runtime.compat import VERSION
 from pylinker.runtime.failures import summary
 from running import lines, run, used
 from toolchain import Scenario
@@ -73,8 +74,9 @@ def test_the_stack_pointer_is_right_after_exceptions_that_were_caught(program: p
 def test_what_nobody_catches_says_so_and_leaves_the_program_usable(program: pylinker.Program) -> None:
     main = program.main
     before = main.stack_now()
+    where = "raise_int" if VERSION.partition(".")[0] != "45" else "thrown"  # which gives such a trap no backtrace
     for _ in range(3):
-        with pytest.raises(wasmtime.Trap, match="raise_int") as caught:
+        with pytest.raises(wasmtime.Trap, match=where) as caught:
             main.raise_int(5)
         assert summary(caught.value) == "thrown Wasm exception"
         assert main.catching(BASE, 4) == BASE * 1000 + 4

@@ -277,7 +277,7 @@ class TestInterrupt:
             for _ in range(2):  # the second is not even begun
                 try:
                     guest.spin()
-                except BaseException as error:  # noqa: BLE001, PERF203 - looked at below
+                except BaseException as error:  # noqa: BLE001 - looked at below
                     seen.append(error)
 
         guest = library(tmp_path, MEMORY, LOOP, CALL, OK, imports={"call": call})
@@ -390,7 +390,7 @@ class TestInterrupt:
                 for number in range(20):
                     try:
                         assert guest.echo(number) == number
-                    except Interrupted:  # noqa: PERF203 - each call by itself
+                    except Interrupted:
                         interrupted += 1
         finally:
             stop.set()

@@ -30,7 +30,7 @@ from pylinker.linker.wasix import Errno
 from pylinker.wasm import WASI_PREVIEW1, FuncType, parse_module
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 STACK = '(import "env" "__stack_pointer" (global $sp (mut i32)))'
 OUTSIDE = 0xFFFFFFF0

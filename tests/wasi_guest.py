@@ -25,7 +25,7 @@ from pylinker._native import PARKED
 from pylinker.wasm import WASI_PREVIEW1
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 ROOM = 1 << 18
 READ_ONLY, WRITE_ONLY = 0x2E, 0x6C  # with seek and tell

@@ -191,6 +191,46 @@ static void test_table_is_incomplete_until_every_entry_is_set(void) {
     CHECK(pl_api_name(count + 1) == NULL);
 }
 
+/* result, then parameters: the letters of api.h */
+static void test_each_entry_says_how_it_is_called(void) {
+    static const struct {
+        const char *name, *shape;
+    } expected[] = {{"wasmtime_func_new_unchecked", "vpphpfp"}, {"wasmtime_store_limiter", "vpqqqqq"},
+                    {"wasmtime_store_epoch_deadline_callback", "vpdpf"}, {"wasmtime_linker_get", "?pppQpQp"},
+                    {"wasmtime_trap_new_code", "pB"}, {"wasmtime_table_size", "Qpp"}, {"wasm_trap_delete", "vp"}};
+    size_t found = 0;
+    for (size_t i = 0; pl_api_name(i); i++) {
+        for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
+            if (strcmp(pl_api_name(i), expected[k].name) == 0) {
+                CHECK(strcmp(pl_api_shape(i), expected[k].shape) == 0);
+                found++;
+            }
+        }
+    }
+    CHECK(found == sizeof expected / sizeof *expected);
+    CHECK(pl_api_shape(1000) == NULL);
+}
+
+static size_t frames_of_error;
+static int frames_deleted;
+
+static void error_wasm_trace(const pl_error *error, pl_frames *frames) {
+    CHECK(error == (const pl_error *)0x3000);
+    *frames = (pl_frames){frames_of_error, NULL};
+}
+
+static void frame_vec_delete(pl_frames *frames) {
+    CHECK(frames->size == frames_of_error);
+    frames_deleted++;
+}
+
+static void test_error_with_a_backtrace_is_of_a_guest(void) {
+    for (frames_of_error = 0; frames_of_error < 3; frames_of_error++) {
+        CHECK(pl_error_is_of_guest((const pl_error *)0x3000) == (frames_of_error != 0));
+    }
+    CHECK(frames_deleted == 3);
+}
+
 static void test_call_tells_result_trap_and_error_apart(void) {
     pl_value values[3] = {{.i32 = 1}, {.i32 = 2}, {.i32 = 3}};
     pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 1};
@@ -383,12 +423,16 @@ int main(void) {
     SET(store_epoch_deadline_callback);
     SET(context_set_epoch_deadline);
     SET(error_new);
+    SET(error_wasm_trace);
+    set("wasm_frame_vec_delete", (void (*)(void))frame_vec_delete);
     SET(table_get);
     SET(table_set);
     SET(global_get);
     SET(global_set);
     SET(memory_data_size);
     SET(sharedmemory_data_size);
+    RUN(test_each_entry_says_how_it_is_called);
+    RUN(test_error_with_a_backtrace_is_of_a_guest);
     RUN(test_call_tells_result_trap_and_error_apart);
     RUN(test_call_runs_the_group_after_it_has_replayed);
     RUN(test_leader_may_come_at_any_moment_of_a_call);

@@ -668,9 +668,9 @@ static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void
     set_up();
     pl_instances_free(instances);
     pl_process *process = pl_process_new(context);
-    pl_process_provide(process, 0, some_type, PL_WASI_PLAIN);
-    pl_process_provide(process, 5, some_type, PL_WASI_YIELD);
-    pl_process_provide(process, 6, some_type, PL_WASI_PLAIN);
+    pl_process_provide(process, 0, some_type, PL_WASI_PLAIN, "i");
+    pl_process_provide(process, 5, some_type, PL_WASI_YIELD, "i");
+    pl_process_provide(process, 6, some_type, PL_WASI_PLAIN, "i");
     instances = pl_instances_new(group, context, process, host, NULL, GROUP);
     const pl_source sources[] = {{.kind = PL_SOURCE_WASI, .index = 0}, {.kind = PL_SOURCE_WASI, .index = 5},
                                  {.kind = PL_SOURCE_WASI, .index = 0}};
@@ -729,8 +729,8 @@ static void test_a_shim_gives_a_process_its_functions(void) {
     pl_wasmtime.linker_get = linker_get;
     pl_instances_free(instances);
     pl_process *process = pl_process_new(context);
-    pl_process_provide(process, 0, some_type, PL_WASI_PLAIN);
-    pl_process_provide(process, 1, some_type, PL_WASI_PLAIN);
+    pl_process_provide(process, 0, some_type, PL_WASI_PLAIN, "i");
+    pl_process_provide(process, 1, some_type, PL_WASI_PLAIN, "i");
     const pl_linker *linker = (const pl_linker *)0x70;
     const pl_module *shim = (const pl_module *)&a;
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);

@@ -14,8 +14,7 @@ from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker, LoadedModule

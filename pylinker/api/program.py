@@ -59,8 +59,7 @@ from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pylinker.linker import GuestThread, Imports, LoadedModule
     from pylinker.runtime.memory import Memory

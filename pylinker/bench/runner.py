@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,7 +77,7 @@ def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[R
     Returns the results, and what pytest said of each benchmark that failed. Raises ``UnknownNameError`` and ``BrokenRunError``.
     An exception here, ``KeyboardInterrupt`` too, ends the process that measures.
     """
-    facts, created = gather(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    facts, created = gather(), datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="pylinker-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         collected = Collected()

@@ -12,7 +12,7 @@ from rich.table import Column
 from pylinker.cli.output import printable
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Bar"]
 

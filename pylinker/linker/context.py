@@ -16,8 +16,7 @@ from pylinker.sync import LinkerShared, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation

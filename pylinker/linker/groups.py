@@ -11,7 +11,8 @@ from pylinker.linker.dlfcn import DL_ERROR_CAPACITY
 from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.signals import Signals
-from pylinker.runtime.engine import address_of, engine
+from pylinker.runtime.engine import engine
+from pylinker.runtime.private import address_of
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.runtime.wasi import WasiHost

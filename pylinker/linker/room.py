@@ -155,7 +155,7 @@ class GuestRoom:
             for block in unused:
                 try:
                     self._call(provider, "free", block.address)
-                except LinkError as error:  # noqa: PERF203 - each is given back, whatever the others came to
+                except LinkError as error:  # each is given back, whatever the others came to
                     logger.warning("%s", error)
         finally:
             self._lock.leave()

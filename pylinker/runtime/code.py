@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import functools
 import hashlib
 import io
@@ -44,10 +43,12 @@ import wasmtime
 from pylinker import _native
 from pylinker._native import Failure
 from pylinker.errors import LinkError, ParseError, UnsupportedError
+from pylinker.runtime.directory import VARIABLE, cache_directory
 from pylinker.runtime.engine import FINGERPRINT, compile_module, engine, validate_module
 from pylinker.runtime.failures import exception_of
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.outline import adopt, pack
+from pylinker.runtime.private import address_of
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
@@ -61,13 +62,13 @@ from pylinker.wasm import (
     split,
     store,
     trampoline_module,
+    uses_legacy_exceptions,
 )
 
 __all__ = ["Code", "CodeCache", "Compiled", "Uncompiled", "default_cache_directory"]
 
 logger = logging.getLogger("pylinker.cache")
 
-_LEGACY = "legacy_exceptions feature required"
 _ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
 
 _MAGIC = b"pylinker code 6\n"
@@ -101,7 +102,7 @@ class Compiled:
         self._module = module
         self.number = next(self._numbers)
         outlives_interpreter(module)
-        self.address: int = ctypes.cast(module.ptr(), ctypes.c_void_p).value or 0
+        self.address = address_of(module)
 
 
 class Code(Compiled):
@@ -195,18 +196,11 @@ def default_cache_directory() -> Path | None:
 
     An empty ``PYLINKER_CACHE`` switches the cache on disk off: None. So does a user without a home directory, which is logged.
     """
-    chosen = os.environ.get("PYLINKER_CACHE")
-    if chosen is not None:
-        return Path(chosen) if chosen else None
-    base = os.environ.get("XDG_CACHE_HOME") if sys.platform != "darwin" else None
-    if not base:
-        home = os.path.expanduser("~")  # not Path.home(): RuntimeError where there is none
-        if not os.path.isabs(home) or os.environ.get("HOME") == "":
-            level, _homeless[:] = logging.DEBUG if _homeless else logging.WARNING, [True]  # the warning once in a process
-            logger.log(level, "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)")
-            return None
-        base = f"{home}/Library/Caches" if sys.platform == "darwin" else f"{home}/.cache"
-    return Path(base) / "pylinker"
+    directory = cache_directory()
+    if directory is None and VARIABLE not in os.environ:
+        level, _homeless[:] = logging.DEBUG if _homeless else logging.WARNING, [True]  # the warning once in a process
+        logger.log(level, "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)")
+    return directory
 
 
 _SEED = hashlib.sha256(FINGERPRINT)
@@ -216,6 +210,22 @@ def _key_of(data: bytes) -> bytes:
     key = _SEED.copy()
     key.update(data)
     return key.digest()
+
+
+class _Refused:
+    """Why wasmtime refuses a module: the module's own instructions say whether it is for legacy exceptions, not wasmtime's text."""
+
+    __slots__ = ("_is_legacy", "_text")
+
+    def __init__(self, data: bytes, error: wasmtime.WasmtimeError) -> None:
+        self._is_legacy = uses_legacy_exceptions(data)
+        self._text = _one_line(error)[:_LONGEST]
+
+    def error(self, name: str) -> LinkError:
+        """Return the error for a module of this name."""
+        if self._is_legacy:
+            return UnsupportedError(f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name)
+        return ParseError(f"wasmtime refuses it: {self._text}", module=name)
 
 
 class Uncompiled:
@@ -246,9 +256,9 @@ class Uncompiled:
         try:
             validate_module(changed)
         except wasmtime.WasmtimeError as error:
-            text = _one_line(error)[:_LONGEST]
-            self._cache._refuse(self._id, text)
-            raise _refusal(text, self._name) from error
+            refused = _Refused(changed, error)
+            self._cache._refuse(self._id, refused)
+            raise refused.error(self._name) from error
         self._checked = changed
 
     def compile(self) -> Code:
@@ -281,7 +291,7 @@ class CodeCache:
         self._lock = threading.Lock()
         free_in_child(self._lock)
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
-        self._refused: OrderedDict[tuple[bytes, bool], str] = OrderedDict()
+        self._refused: OrderedDict[tuple[bytes, bool], _Refused] = OrderedDict()
         self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
         self._trampolines: OrderedDict[bytes, Compiled] = OrderedDict()
 
@@ -362,7 +372,7 @@ class CodeCache:
                 return known
             refused = self._refused.get((original, rewrite))
         if refused is not None:
-            raise _refusal(refused, name)
+            raise refused.error(name)
         info = self._known(original)
         entry = self._take_ahead()
         readable = True
@@ -398,10 +408,10 @@ class CodeCache:
                 self._memory.popitem(last=False)
         return code
 
-    def _refuse(self, key: tuple[bytes, bool], text: str) -> None:
-        """Remember what wasmtime said of a module that is not valid."""
+    def _refuse(self, key: tuple[bytes, bool], refused: _Refused) -> None:
+        """Remember why a module is not valid."""
         with self._lock:
-            self._refused[key] = text
+            self._refused[key] = refused
             while len(self._refused) > _REFUSED:
                 self._refused.popitem(last=False)
 
@@ -414,7 +424,7 @@ class CodeCache:
             with observing(self._observer, name, len(data)):
                 return compile_module(data)
         except wasmtime.WasmtimeError as error:
-            raise _refusal(_one_line(error), name) from error
+            raise _Refused(data, error).error(name) from error
 
     def _open_directory(self) -> _File | None:
         """Open the directory, or return None if others may write it. Raises OSError, ValueError."""
@@ -580,13 +590,6 @@ def _is_private(status: os.stat_result) -> bool:
     if sys.platform == "win32":
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _refusal(text: str, name: str) -> LinkError:
-    """Return the error for what wasmtime says of a module."""
-    if _LEGACY in text:
-        return UnsupportedError(f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name)
-    return ParseError(f"wasmtime refuses it: {text}", module=name)
 
 
 def _one_line(error: Exception) -> str:

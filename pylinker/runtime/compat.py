@@ -1,59 +1,123 @@
-"""Which wasmtime this is, and whether the C core may talk to it.
+"""Whether the C core may talk to the wasmtime that is installed.
 
-The core passes wasmtime's structures by value, so it must agree with them to the byte. Only versions that were tested are
-accepted, and the sizes are compared on top: a wrong guess here would be memory corruption, not an exception.
+Not its number decides but what it is: its declarations must be those the core was compiled for (:mod:`pylinker.runtime.abi`), and it must
+do what the core relies on (:mod:`pylinker.runtime.probe`). Both are looked at when pylinker is imported. The first takes half a
+millisecond; that the second went well is remembered in the cache directory, by version.
 """
 
 from __future__ import annotations
 
-import ctypes
+import hashlib
 import importlib.metadata
-import itertools
-
-from wasmtime import _bindings, _ffi
+import os
+import platform
+import stat
+import sys
+import warnings
+from pathlib import Path
 
 from pylinker import _native
+from pylinker._version import __version__
+from pylinker.runtime.abi import differences
+from pylinker.runtime.directory import cache_directory
+from pylinker.runtime.private import BINDINGS, DLL, address_of_function
 
-__all__ = ["MAXIMUM", "MINIMUM", "VERSION", "check", "version_error"]
+__all__ = ["NEWEST", "OLDEST", "VERSION", "check", "check_behaviour"]
 
-MINIMUM = (50, 0, 1)
-"""The oldest wasmtime-py that is tested."""
-MAXIMUM = (51,)
-"""The first wasmtime-py that is not."""
+OLDEST = 45
+"""The oldest major version of wasmtime that passes the tests, and that pylinker's package requires."""
+NEWEST = 50
+"""The newest major version of wasmtime that the tests have been run with."""
 
 VERSION = importlib.metadata.version("wasmtime")
 
-
-def version_error(version: str) -> str | None:
-    """Return why this version of wasmtime-py is refused, or None."""
-    numbers = tuple(int("".join(itertools.takewhile(str.isdigit, part)) or 0) for part in version.split("+", maxsplit=1)[0].split(".")[:3])
-    if MINIMUM <= numbers < MAXIMUM:
-        return None
-    low, high = (".".join(map(str, bound)) for bound in (MINIMUM, MAXIMUM))
-    return f"pylinker is tested with wasmtime >= {low}, < {high}, but {version} is installed: pip install 'wasmtime>={low},<{high}'"
-
-
-def _layout_error() -> str | None:
-    for name, size in _native.sizes().items():
-        theirs = ctypes.sizeof(getattr(_bindings, name))
-        if theirs != size:
-            return f"wasmtime {VERSION}: {name} has {theirs} bytes, pylinker was built for {size}"
-    return None
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def check() -> None:
-    """Connect the C core to wasmtime; raises ImportError if this wasmtime is not one that was tested."""
-    problem = version_error(VERSION) or _layout_error()
-    if problem:
-        raise ImportError(problem)
+    """Connect the C core to wasmtime.
 
-    def address_of(name: str) -> int:
-        try:
-            return ctypes.cast(getattr(_ffi.dll, name), ctypes.c_void_p).value or 0
-        except AttributeError:
-            raise ImportError(f"wasmtime {VERSION} has no function {name}") from None
+    Raises:
+        ImportError: What wasmtime declares is not what the core was compiled for; the message says what differs.
+    """
+    problems = list(differences(BINDINGS, DLL))
+    if problems:
+        raise _refusal(problems)
+    _native.load_api(address_of_function)
 
-    _native.load_api(address_of)
+
+def check_behaviour(directory: Path | None) -> None:
+    """Try once whether wasmtime does what the core relies on, and remember in ``directory`` that it does.
+
+    Starts no thread and installs no signal handler. A directory that cannot be used is the same as none.
+
+    Args:
+        directory: The cache directory; None remembers nothing.
+
+    Raises:
+        ImportError: It does not; the message says what differs.
+    """
+    mark = None if directory is None else directory / f"works-{_key()}"
+    if mark is not None and _is_own(mark):
+        return
+    # What is not remembered is not imported either.
+    from pylinker.runtime.probe import probe  # noqa: PLC0415
+
+    try:
+        problem = probe()
+    except Exception as error:
+        raise _refusal([f"{type(error).__name__}: {' '.join(str(error).split())}"]) from error
+    if problem is not None:
+        raise _refusal([problem])
+    if mark is not None:
+        _remember(mark)
+
+
+def _warn_if_newer(version: str) -> None:
+    """Warn if this version of wasmtime has a higher major number than any that was tested."""
+    major = version.split(".", 1)[0]
+    if major.isdecimal() and int(major) > NEWEST:
+        text = f"pylinker was tested with wasmtime up to {NEWEST}; what it uses of {version} is declared alike and works alike"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _key() -> str:
+    """Return what stands for this wasmtime and this pylinker, on this kind of machine."""
+    files = [_state(getattr(DLL, "_name", None)), _state(_native.core_file())]
+    parts = (VERSION, __version__, sys.platform, platform.machine(), files)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _state(file: str | None) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file) if file else None
+    except OSError:
+        status = None
+    return (status.st_size, status.st_mtime_ns) if status else None
+
+
+def _is_own(mark: Path) -> bool:
+    """Whether the mark is there, and made by this user."""
+    try:
+        status = os.lstat(mark)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+
+
+def _remember(mark: Path) -> None:
+    try:
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(mark, _NEW, 0o600))
+    except (OSError, ValueError):
+        pass  # it is tried again the next time
+
+
+def _refusal(problems: list[str]) -> ImportError:
+    lines = "".join(f"\n  {each}" for each in problems)
+    return ImportError(f"pylinker cannot use wasmtime {VERSION}:{lines}\nInstall another: pip install 'wasmtime>={OLDEST},<{NEWEST + 1}'")
 
 
 check()
+check_behaviour(cache_directory())
+_warn_if_newer(VERSION)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import platform
 import sys
-from typing import Any
 
 import wasmtime
 
@@ -14,9 +12,10 @@ from pylinker import _native
 from pylinker.runtime.compat import VERSION
 from pylinker.runtime.fork import in_child, is_child
 from pylinker.runtime.once import once
+from pylinker.runtime.private import address_of
 from pylinker.runtime.teardown import outlives_interpreter
 
-__all__ = ["FINGERPRINT", "address_of", "bump_epoch", "compile_module", "engine", "validate_module"]
+__all__ = ["FINGERPRINT", "bump_epoch", "compile_module", "engine", "validate_module"]
 
 # What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory and threads cost nothing in
 # code that does not use them; exceptions need the two proposals they are built on.
@@ -102,8 +101,3 @@ def engine() -> wasmtime.Engine:
 def bump_epoch() -> None:
     """Have every running guest of this process look now."""
     _native.epoch_bump(address_of(engine()))
-
-
-def address_of(managed: Any) -> int:
-    """Return the address behind an object of wasmtime-py."""
-    return ctypes.cast(managed.ptr(), ctypes.c_void_p).value or 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import wasmtime
-from wasmtime import _bindings
 
 from pylinker import _native
 from pylinker._native import Failure
 from pylinker.errors import InternalError, Interrupted, StackSizeError, SynchronizationAborted, TimeoutExpired
+from pylinker.runtime.private import error_at, trap_at
 
 __all__ = ["STOPS", "GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
 
@@ -38,11 +36,9 @@ class ThreadExit(GuestExit):
 def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError | StackSizeError:
     """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap``, ``WasmtimeError`` or StackSizeError."""
     if failure.trap:
-        trap = ctypes.cast(failure.trap, ctypes.POINTER(_bindings.wasm_trap_t))
-        return wasmtime.Trap._from_ptr(trap)
+        return trap_at(failure.trap)
     if failure.error:
-        error = ctypes.cast(failure.error, ctypes.POINTER(_bindings.wasmtime_error_t))
-        refused = wasmtime.WasmtimeError._from_ptr(error)
+        refused = error_at(failure.error)
         return StackSizeError(str(refused)) if str(refused).startswith(_native.STACK_REFUSAL) else refused
     raise InternalError("a failure with neither trap nor error")
 

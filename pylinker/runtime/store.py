@@ -6,7 +6,6 @@ the guest there raises it again.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -16,8 +15,9 @@ from pylinker import _native
 from pylinker._native import Extern, Failure, Func, Instance, Member, Shared
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.runtime.code import Code
-from pylinker.runtime.engine import address_of, engine
+from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import exception_of, note_trap
+from pylinker.runtime.private import address_of, address_of_context
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.wasm import Limits, MemoryType
@@ -28,13 +28,6 @@ PAGE_SIZE = 1 << 16
 """Bytes in a page of guest memory."""
 
 _ANY = (1 << 62) - 1
-
-_IN_GUEST = "error while executing at wasm backtrace:"
-"""How wasmtime begins what it says of an error that guest code met."""
-
-
-def _address(pointer: Any) -> int:
-    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
 def _cancelled(shared: Shared) -> BaseException:
@@ -55,12 +48,13 @@ def _meaning(failure: Failure, shared: Shared | None) -> BaseException:
     if not failure.trap and not failure.error:
         assert shared is not None
         return _cancelled(shared)
+    is_of_guest = failure.error != 0 and _native.is_error_of_guest(failure.error)  # before the error is consumed
     exception = exception_of(failure)
     if isinstance(exception, wasmtime.Trap):
         return exception
     if shared is not None and shared.cause:
         return _cancelled(shared)
-    if type(exception) is wasmtime.WasmtimeError and str(exception).startswith(_IN_GUEST):
+    if type(exception) is wasmtime.WasmtimeError and is_of_guest:
         return wasmtime.Trap(str(exception))  # a trap that a function of the core made, for a bad pointer as one
     return exception
 
@@ -112,8 +106,8 @@ class GuestStore:
             self._managed = wasmtime.Store(engine())
             outlives_interpreter(self._managed)
             self._managed.set_limits(memory_size=memory, table_elements=table, instances=_ANY, tables=_ANY, memories=_ANY)
-            self._address = _address(self._managed.ptr())
-            self.context = _native.context_at(_address(self._managed._context()))
+            self._address = address_of(self._managed)
+            self.context = _native.context_at(address_of_context(self._managed))
         else:
             self._native = _native.Store(address_of(engine()), memory=memory, table=table)
             self._address = self._native.address
@@ -148,9 +142,9 @@ class GuestStore:
             shared = wasmtime.SharedMemory(engine(), wasmtime.MemoryType(limits, shared=True))
             self.keep(shared)
             outlives_interpreter(shared)
-            return _native.extern_of_shared_memory(_address(shared.ptr()))
+            return _native.extern_of_shared_memory(address_of(shared))
         memory_type = wasmtime.MemoryType(limits)
-        return self._checked(_native.memory_new, _address(memory_type.ptr()))
+        return self._checked(_native.memory_new, address_of(memory_type))
 
     def new_table(self, limits: Limits) -> Extern:
         """Make a table of funcref, all slots null."""

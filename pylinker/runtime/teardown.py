@@ -7,9 +7,10 @@ So whatever still lives then is left to the operating system, like all other mem
 from __future__ import annotations
 
 import atexit
-import contextlib
 import weakref
 from typing import Any
+
+from pylinker.runtime.private import disown
 
 __all__ = ["outlives_interpreter"]
 
@@ -24,5 +25,4 @@ def outlives_interpreter(managed: Any) -> None:
 @atexit.register
 def _abandon() -> None:
     for managed in list(_alive):
-        with contextlib.suppress(ValueError):  # closed already
-            managed._consume()
+        disown(managed)

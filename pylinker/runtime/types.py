@@ -9,8 +9,8 @@ import wasmtime
 
 from pylinker import _native
 from pylinker.errors import UnsupportedError
-from pylinker.runtime.engine import address_of
 from pylinker.runtime.once import once
+from pylinker.runtime.private import address_of
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import WAIT_TYPES, FuncType, Limits, TagType
 

@@ -21,12 +21,13 @@ from pylinker import _native
 from pylinker._native import Extern
 from pylinker.errors import ClosedError
 from pylinker.runtime.code import CodeCache
-from pylinker.runtime.engine import address_of, engine
+from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import GuestExit
+from pylinker.runtime.private import address_of
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.runtime.types import function_type
-from pylinker.wasm import WASI_PREVIEW1, Limits, MemoryType, memory_shim
+from pylinker.wasm import WASI_PARAMETERS, WASI_PREVIEW1, Limits, MemoryType, memory_shim
 
 __all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "WasiHost", "WasiProcess", "wasi_source"]
 
@@ -241,7 +242,8 @@ class WasiHost:
             outlives_interpreter(linker)
             linker.define_wasi()
             for name, type_ in WASI_PREVIEW1.items():
-                self.native.provide(_INDEX[name], function_type(type_), _KINDS.get(name, _native.WASI_PLAIN))
+                kind = _KINDS.get(name, _native.WASI_PLAIN)
+                self.native.provide(_INDEX[name], function_type(type_), kind, WASI_PARAMETERS[name])
             self._linker = linker
 
     def connect(self, memory: Extern, *, shared: bool) -> None:

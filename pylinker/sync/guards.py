@@ -8,8 +8,7 @@ from pylinker.errors import InternalError
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pylinker import _native
     from pylinker.sync.topology import TopologyToken

@@ -5,7 +5,7 @@ Pure Python, without wasmtime; it imports nothing of pylinker but its errors. St
 
 from __future__ import annotations
 
-from pylinker.wasm.bodies import body_sizes
+from pylinker.wasm.bodies import body_sizes, uses_legacy_exceptions
 from pylinker.wasm.closures import PACKED_SIZES, closure_module, dynamic_call_module
 from pylinker.wasm.constexpr import ConstExpr
 from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
@@ -14,7 +14,7 @@ from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader
 from pylinker.wasm.reuse import is_reusable
 from pylinker.wasm.rewrite import with_memory_minimum
-from pylinker.wasm.shim import WASI_PREVIEW1, memory_shim
+from pylinker.wasm.shim import WASI_PARAMETERS, WASI_PREVIEW1, memory_shim
 from pylinker.wasm.stored import StoredInfo, join, names_of, split, store
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
@@ -40,6 +40,7 @@ __all__ = [
     "WAITS_EXPORT",
     "WAITS_TABLE",
     "WAIT_TYPES",
+    "WASI_PARAMETERS",
     "WASI_PREVIEW1",
     "ConstExpr",
     "DylinkInfo",
@@ -75,5 +76,6 @@ __all__ = [
     "split",
     "store",
     "trampoline_module",
+    "uses_legacy_exceptions",
     "with_memory_minimum",
 ]

@@ -13,7 +13,7 @@ from pylinker.errors import UnsupportedError
 from pylinker.wasm import writer
 from pylinker.wasm.types import FuncType, Kind, MemoryType
 
-__all__ = ["WASI_PREVIEW1", "memory_shim"]
+__all__ = ["WASI_PARAMETERS", "WASI_PREVIEW1", "memory_shim"]
 
 _CALL = b"\x10"
 _MEMORY = "memory"
@@ -57,64 +57,64 @@ def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncTyp
     )
 
 
-def _wasi_preview1(table: str) -> dict[str, FuncType]:
-    """Read lines of a name and its parameters, a letter each. All return an errno but the one that does not return."""
-    letters = {"i": "i32", "l": "i64"}
-    functions = {}
-    for line in table.strip().splitlines():
-        name, _, params = line.partition(" ")
-        functions[name] = FuncType(tuple([letters[each] for each in params]), () if name == "proc_exit" else ("i32",))
-    return functions
-
-
-# The types as wasmtime defines them; i is an i32, l an i64.
-WASI_PREVIEW1: Mapping[str, FuncType] = _wasi_preview1(
-    """
-args_get ii
-args_sizes_get ii
-environ_get ii
-environ_sizes_get ii
-clock_res_get ii
-clock_time_get ili
+WASI_PARAMETERS: Mapping[str, str] = dict(
+    line.split()
+    for line in """
+args_get si
+args_sizes_get 44
+environ_get si
+environ_sizes_get 44
+clock_res_get i8
+clock_time_get il8
 fd_advise illi
 fd_allocate ill
 fd_close i
 fd_datasync i
-fd_fdstat_get ii
+fd_fdstat_get it
 fd_fdstat_set_flags ii
 fd_fdstat_set_rights ill
-fd_filestat_get ii
+fd_filestat_get if
 fd_filestat_set_size il
 fd_filestat_set_times illi
-fd_pread iiili
-fd_prestat_get ii
-fd_prestat_dir_name iii
-fd_pwrite iiili
-fd_read iiii
-fd_readdir iiili
+fd_pread ivil4
+fd_prestat_get i8
+fd_prestat_dir_name ibi
+fd_pwrite ivil4
+fd_read ivi4
+fd_readdir ibil4
 fd_renumber ii
-fd_seek ilii
+fd_seek ili8
 fd_sync i
-fd_tell ii
-fd_write iiii
-path_create_directory iii
-path_filestat_get iiiii
-path_filestat_set_times iiiilli
-path_link iiiiiii
-path_open iiiiillii
-path_readlink iiiiii
-path_remove_directory iii
-path_rename iiiiii
-path_symlink iiiii
-path_unlink_file iii
+fd_tell i8
+fd_write ivi4
+path_create_directory ibi
+path_filestat_get iibif
+path_filestat_set_times iibilli
+path_link iibiibi
+path_open iibiilli4
+path_readlink ibibi4
+path_remove_directory ibi
+path_rename ibiibi
+path_symlink biibi
+path_unlink_file ibi
 poll_oneoff iiii
 proc_exit i
 proc_raise i
-sched_yield
-random_get ii
-sock_accept iii
-sock_recv iiiiii
-sock_send iiiii
+sched_yield -
+random_get bi
+sock_accept ii4
+sock_recv ivii42
+sock_send ivii4
 sock_shutdown ii
-"""
+""".strip().splitlines()
 )
+"""WASI preview 1: a letter for each parameter of a function, which says what of the guest's memory it is about (``csrc/wasi.h``).
+
+What is no number of 64 bits (``l``) is an i32. The pointers of ``poll_oneoff`` are the core's own to check. ``-``: no parameters.
+"""
+
+WASI_PREVIEW1: Mapping[str, FuncType] = {
+    name: FuncType(tuple("i64" if each == "l" else "i32" for each in parameters.strip("-")), () if name == "proc_exit" else ("i32",))
+    for name, parameters in WASI_PARAMETERS.items()
+}
+"""The types as wasmtime defines them. All return an errno but the one that does not return."""

@@ -1,0 +1,28 @@
+/* probe: whether the wasmtime at hand does what the core relies on, beyond what its headers declare.
+ *
+ * pl_probe exercises each kind of object once, through the entries of api.h: the numbers of wasmtime's enumerations (kinds of externs
+ * and values, what an epoch callback answers), the layout of raw values, null references, shared memories, traps, errors and tags.
+ * It uses its own store in `engine` and leaves nothing behind.
+ *
+ * Requires: a complete table (api.h); an engine with epoch interruption, and a module of PL_PROBE_TEXT compiled for it.
+ * Blocks: no. Returns: NULL, or what differs: a static text.
+ */
+#ifndef PL_PROBE_H
+#define PL_PROBE_H
+
+#include "object.h"
+
+/* What the module imports, in this order, and the types of it. */
+typedef struct pl_probe_types {
+    const pl_type *function; /* wasm_functype_t, (i32, i64, f32, f64) -> i64 */
+    const pl_type *cell;     /* wasm_globaltype_t, a mutable i32 */
+    const pl_type *table;    /* wasm_tabletype_t, 2 to 4 of funcref */
+    const pl_type *tag;      /* wasm_tagtype_t, (i32) */
+    const pl_type *memory;   /* wasm_memorytype_t, 1 to 2 pages, not shared */
+} pl_probe_types;
+
+/* The module's text. `shared` is a shared memory of 1 to 2 pages. */
+const char *pl_probe_text(void);
+const char *pl_probe(pl_engine *engine, const pl_module *module, pl_shared_memory *shared, const pl_probe_types *types);
+
+#endif

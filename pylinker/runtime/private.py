@@ -1,0 +1,94 @@
+"""Every private name of wasmtime-py that pylinker uses, in one place.
+
+=================  ======================================================================================
+used               what would replace it, should wasmtime-py drop it
+=================  ======================================================================================
+``_ffi.dll``       ``ctypes.CDLL`` of the library inside the package, found with ``importlib.resources``
+``_bindings``      wasmtime's C headers (Apache-2.0), compiled in with ``_Static_assert`` for each layout
+``_from_ptr``      own exception classes, their text and frames read with ``wasm_trap_message`` and
+                   ``wasm_trap_trace``
+``_consume``       a reference that is never dropped: the object then lives as long as the process
+``_context``       ``wasmtime_store_context`` of ``ptr()``
+``_from_raw``      ``wasmtime_linker_define`` of the raw function (only a benchmark uses it)
+=================  ======================================================================================
+
+The tests run with the oldest wasmtime and the newest, so they show at once when a name is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from typing import Any
+
+import wasmtime
+from wasmtime import _bindings, _ffi
+
+__all__ = [
+    "BINDINGS",
+    "DLL",
+    "address_of",
+    "address_of_context",
+    "address_of_function",
+    "disown",
+    "error_at",
+    "raw_function",
+    "switch_off_signals",
+    "trap_at",
+]
+
+BINDINGS: Any = _bindings
+"""wasmtime's declarations, as ctypes structures."""
+DLL: Any = _ffi.dll
+"""wasmtime's library; its functions have the types of :data:`BINDINGS`."""
+
+
+def address_of(managed: Any) -> int:
+    """Return the address behind an object of wasmtime-py."""
+    return _address(managed.ptr())
+
+
+def address_of_context(store: wasmtime.Store) -> int:
+    """Return the address of a store's ``wasmtime_context_t``."""
+    return _address(store._context())
+
+
+def address_of_function(name: str) -> int:
+    """Return the address of a function of wasmtime's library, 0 if there is none of that name."""
+    return _address(getattr(DLL, name, None))
+
+
+def trap_at(address: int) -> wasmtime.Trap:
+    """Return the exception for a ``wasm_trap_t``, which it owns from now on."""
+    return wasmtime.Trap._from_ptr(ctypes.cast(address, ctypes.POINTER(BINDINGS.wasm_trap_t)))
+
+
+def error_at(address: int) -> wasmtime.WasmtimeError:
+    """Return the exception for a ``wasmtime_error_t``, which it owns from now on: WasmtimeError, or ExitTrap."""
+    return wasmtime.WasmtimeError._from_ptr(ctypes.cast(address, ctypes.POINTER(BINDINGS.wasmtime_error_t)))
+
+
+def disown(managed: Any) -> None:
+    """Keep wasmtime-py from freeing an object of its own. Does nothing for one that is closed."""
+    with contextlib.suppress(ValueError):
+        managed._consume()
+
+
+def switch_off_signals(config: wasmtime.Config) -> None:
+    """Let engines of this configuration install no signal handlers: their guests check what they do, and are slower."""
+    switch = getattr(DLL, "wasmtime_config_signals_based_traps_set", None)
+    if switch is not None:
+        enabled = False
+        switch(config.ptr(), enabled)
+
+
+def raw_function(store: wasmtime.Store, type_: wasmtime.FuncType, callback: int) -> wasmtime.Func:
+    """Return a function of a store that calls a C function by its address (``wasmtime_func_unchecked_callback_t``), with no environment."""
+    new = DLL.wasmtime_func_new_unchecked
+    function = BINDINGS.wasmtime_func_t()
+    new(store._context(), type_.ptr(), new.argtypes[2](callback), None, new.argtypes[4](), ctypes.byref(function))
+    return wasmtime.Func._from_raw(function)
+
+
+def _address(pointer: Any) -> int:
+    return 0 if pointer is None else ctypes.cast(pointer, ctypes.c_void_p).value or 0

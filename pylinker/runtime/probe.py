@@ -1,0 +1,49 @@
+"""Tries what the C core relies on, in a few milliseconds, with the wasmtime that is installed."""
+
+from __future__ import annotations
+
+import wasmtime
+
+from pylinker import _native
+from pylinker.runtime.private import address_of, switch_off_signals
+
+__all__ = ["probe"]
+
+_FEATURES = ("wasm_threads", "shared_memory", "wasm_function_references", "wasm_gc", "wasm_exceptions", "epoch_interruption")
+
+
+def probe() -> str | None:
+    """Exercise each kind of object once (``csrc/probe.h``).
+
+    The engine is one of its own that starts no thread and installs no signal handler, so that importing pylinker does not either.
+
+    Returns:
+        What this wasmtime does differently, or None. Blocks for a few milliseconds.
+
+    Raises:
+        Exception: This wasmtime refuses what the probe needs.
+    """
+    config = wasmtime.Config()
+    for feature in _FEATURES:
+        setattr(config, feature, True)
+    config.parallel_compilation = False
+    switch_off_signals(config)
+    engine = wasmtime.Engine(config)
+    number = wasmtime.ValType
+    function = wasmtime.FuncType([number.i32(), number.i64(), number.f32(), number.f64()], [number.i64()])
+    cell = wasmtime.GlobalType(number.i32(), mutable=True)
+    table = wasmtime.TableType(number.funcref(), wasmtime.Limits(2, 4))
+    tag = wasmtime.TagType(wasmtime.FuncType([number.i32()], []))
+    memory = wasmtime.MemoryType(wasmtime.Limits(1, 2))
+    shared = wasmtime.SharedMemory(engine, wasmtime.MemoryType(wasmtime.Limits(1, 2), shared=True))
+    module = wasmtime.Module(engine, bytes(wasmtime.wat2wasm(_native.probe_text())))
+    return _native.probe(
+        address_of(engine),
+        address_of(module),
+        address_of(shared),
+        function=address_of(function),
+        cell=address_of(cell),
+        table=address_of(table),
+        tag=address_of(tag),
+        memory=address_of(memory),
+    )
