@@ -29,6 +29,8 @@ struct pl_group {
     uintptr_t hearer;
     int heard_later; /* of the group's own thread, like this: it was nudged when it could not hear */
     int replaying;
+    int leading;    /* of its own thread, like the two around it: its barrier is up */
+    int following;  /* it is in pl_follow */
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
     uint64_t exclusive; /* the newest token that pl_group_try_exclusive took for it; its own thread's */
@@ -332,6 +334,10 @@ int pl_group_is_replaying(const pl_group *group) {
     return group->replaying;
 }
 
+int pl_group_is_following(const pl_group *group) {
+    return group->following;
+}
+
 pl_flag *pl_group_nudge(pl_group *group) {
     return &group->nudge;
 }
@@ -456,6 +462,7 @@ uint64_t pl_lead_open(pl_group *self) {
     pl_receiver_take(&self->barriers, number);
     atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
     note(self, PL_TRACE_LEAD_BEGIN, number);
+    self->leading = 1;
     pl_flag_set(&shared->flag);
     pl_event_notify(&shared->news);
     return number;
@@ -496,6 +503,7 @@ uint64_t pl_lead_publish(pl_group *self) {
     }
     pl_flag_clear(&shared->flag);
     pl_receiver_take(&self->operations, number);
+    self->leading = 0;
     pl_rwlock_downgrade(&shared->lock);
     pl_event_notify(&shared->news);
     return number;
@@ -530,6 +538,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     }
     pl_flag_clear(&shared->flag);
     pl_receiver_take(&self->operations, number);
+    self->leading = 0;
     atomic_store(&shared->finished, number);
     pl_event_notify(&shared->news);
     note(self, PL_TRACE_LEAD_END, 1);
@@ -543,7 +552,7 @@ static int is_dead(const pl_group *self) {
 
 int pl_group_is_behind(const pl_group *self) {
     const pl_shared *shared = self->shared;
-    if (is_dead(self)) {
+    if (is_dead(self) || self->leading) { /* a leader has carried out what it leads; a signal handler of it may call the guest */
         return 0;
     }
     /* The flag before the number: the other order lets a group through between the two (mutant 2). */
@@ -696,9 +705,12 @@ int pl_group_safepoint_poll(pl_group *self) {
 }
 
 int pl_follow(pl_group *self) {
+    int before = self->following; /* a signal handler of a wait may call the guest, which follows then */
     while (pl_group_is_behind(self)) {
         note(self, PL_TRACE_FOLLOW_BEGIN, 0);
+        self->following = 1;
         int result = follow_once(self);
+        self->following = before;
         note(self, PL_TRACE_FOLLOW_END, 0);
         if (result != PL_ACQUIRED) {
             return result;
