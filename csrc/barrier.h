@@ -20,10 +20,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Answers 1 if this member is not to be waited for, or no longer, at barrier `number`. */
+/* Returns 1 if this member is not to be waited for, or no longer, at barrier `number`. */
 typedef int (*pl_member_done)(void *member, uint64_t number);
 
-/* Answers PL_ACQUIRED, PL_TIMEOUT or PL_CANCELLED; in the last two cases `late` is the index of a member that is not done. */
+/* Returns PL_ACQUIRED, PL_TIMEOUT or PL_CANCELLED; in the last two cases `late` is the index of a member that is not done. */
 int pl_barrier_wait(pl_event *event, const pl_cancel *cancel, void **members, size_t count, pl_member_done done,
                     uint64_t number, int64_t deadline, size_t *late);
 

@@ -41,7 +41,7 @@ void pl_bus_unsubscribe(pl_bus *bus, pl_receiver *receiver);
 /* How many there are; any thread, relaxed. */
 size_t pl_bus_receivers(const pl_bus *bus);
 
-/* Sends the next message. Answers its number (from 1), or 0, with nothing sent, if a receiver still owes an answer to an earlier one. */
+/* Sends the next message. Returns its number (from 1), or 0, with nothing sent, if a receiver still owes an answer to an earlier one. */
 uint64_t pl_bus_try_broadcast(pl_bus *bus);
 /* The number of the last message, 0 before the first. */
 uint64_t pl_bus_sent(const pl_bus *bus);

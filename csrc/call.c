@@ -1,6 +1,7 @@
 #include "call.h"
 
 #include "api_table.h"
+#include "rendezvous.h"
 
 _Static_assert(sizeof(pl_value) == 16, "wasmtime_val_raw_t has 16 bytes");
 _Static_assert(sizeof(pl_func) == 16, "wasmtime_func_t has 16 bytes");

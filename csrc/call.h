@@ -1,6 +1,6 @@
 /* call: what every call of a guest function by the host is made of.
  *
- * States: entering is RUNNING and a safepoint, leaving puts back what was before (shared.h). A group that is behind replays before the
+ * States: entering is RUNNING and a safepoint, leaving puts back what was before (rendezvous.h). A group that is behind replays before the
  * first instruction of the guest; one whose linker is cancelled does not get in.
  *
  * Values travel raw, as wasmtime keeps them: 16 bytes each, arguments in, results out, in one array. Nothing is checked and nothing is
@@ -16,7 +16,7 @@
 #define PL_CALL_H
 
 #include "api.h"
-#include "shared.h"
+#include "group.h"
 
 /* wasmtime_val_raw_t */
 typedef union pl_value {

@@ -6,6 +6,7 @@
 #include "epoch.h"
 
 #include "api_table.h"
+#include "rendezvous.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

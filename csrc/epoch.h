@@ -20,7 +20,7 @@
 #define PL_EPOCH_H
 
 #include "api.h"
-#include "shared.h"
+#include "group.h"
 
 /* What stands behind one store; it must stay where it is until the store is gone. */
 typedef struct pl_watch {

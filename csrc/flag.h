@@ -17,7 +17,7 @@ typedef struct pl_flag {
     atomic_int set;
 } pl_flag;
 
-/* Answers 1 if set, else 0. `order` is an enum pl_order. */
+/* Returns 1 if set, else 0. `order` is an enum pl_order. */
 int pl_flag_load(const pl_flag *flag, int order);
 void pl_flag_set(pl_flag *flag);
 void pl_flag_clear(pl_flag *flag);

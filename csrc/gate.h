@@ -26,7 +26,7 @@ typedef struct pl_gate {
 void pl_gate_init(pl_gate *gate, pl_event *event);
 /* The number of a token, or 0 while another is out. */
 uint64_t pl_gate_try_acquire(pl_gate *gate);
-/* Answers 0, or -1 if `token` is not the one that is out: it was released before, or is made up. */
+/* Returns 0, or -1 if `token` is not the one that is out: it was released before, or is made up. */
 int pl_gate_release(pl_gate *gate, uint64_t token);
 /* The token that is out, or 0. */
 uint64_t pl_gate_holder(const pl_gate *gate);

@@ -2,6 +2,7 @@
 #include "hostfn.h"
 
 #include "api_table.h"
+#include "rendezvous.h"
 
 #include <string.h>
 

@@ -38,7 +38,7 @@ pl_trap *pl_trap_of(const char *text);
 pl_trap *pl_host_enter(void *environment, pl_caller *caller, pl_value *values, size_t count);
 
 /* Ends a host call of `group` that trapped with `trap` or not (NULL): puts the group's state back, replays what is pending, and hears
- * what it was nudged for (shared.h). Answers `trap`, or one of its own if there was none and the linker is cancelled or the guest is to
+ * what it was nudged for (group.h). Answers `trap`, or one of its own if there was none and the linker is cancelled or the guest is to
  * stop. */
 pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap);
 

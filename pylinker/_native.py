@@ -554,6 +554,11 @@ class Shared:
         """The number of the call in progress, of a linker whose calls are numbered (:meth:`Instances.number_calls`), else 0."""
         return int(lib.pl_cancel_call(self._cancel))
 
+    def forget(self, failure: BaseException | None) -> None:
+        """Drop a reason kept by :meth:`Member.note_failure` if the linker was not cancelled for it: the call alone ends."""
+        if failure is not None and self.reason is failure and not self.cause:
+            self.reason = None
+
     def stop(self, call: int, reason: BaseException) -> None:
         """Stop the call with this number, if it is still in progress: it raises ``reason``, or that of an earlier stop. Never blocks.
 

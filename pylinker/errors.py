@@ -1,7 +1,8 @@
 """What can go wrong, and whose fault it is.
 
-Every error a file, a guest or a caller can provoke is a :class:`LinkError`: it carries the module and the symbol it is about
-and also inherits the builtin a Python programmer would catch (``ValueError``, ``LookupError``, ...). A trap in guest code is
+What is wrong with a module or symbol, or with the use of a program, is a :class:`LinkError`: it carries the module and the symbol it is
+about, if there is one, and also inherits the builtin a Python programmer would catch (``ValueError``, ``LookupError``, ...). Arguments of
+a wrong type or value are a TypeError, ValueError or OverflowError, files that cannot be opened an OSError. A trap in guest code is
 ``wasmtime.Trap``, unchanged. :class:`InternalError` is not a ``LinkError``: it says that pylinker broke one of its own
 invariants, which is a bug to report and never the guest's doing.
 """
@@ -157,18 +158,23 @@ class SignatureMismatchError(LinkError, TypeError):
 
 
 class LimitError(LinkError, MemoryError):
-    """A module asks for more memory, table slots, or modules than the program may have."""
+    """More memory, table slots, modules, threads or bytes of a file are wanted than :class:`pylinker.Limits` allows, or than there are."""
 
 
 class StackSizeError(LinkError, RecursionError):
-    """The calling thread has too little stack left to enter a guest, which may use 512 KiB of it; the guest was not entered.
+    """The calling thread has less than 768 KiB of stack left to enter a guest; the guest was not entered.
+
+    A guest may use 512 KiB, and a host function that it calls the rest.
 
     Give threads more before they start, with ``threading.stack_size`` or ``ulimit -s``. Threads that the guest starts have enough.
     """
 
 
 class InitializationError(LinkError, RuntimeError):
-    """A module's relocation or constructor trapped; ``__cause__`` is the trap. The load was undone."""
+    """A module's relocation or constructor trapped; ``__cause__`` is the trap. The load was undone.
+
+    A constructor that exits raises ``wasmtime.ExitTrap`` instead.
+    """
 
 
 class UnsupportedError(LinkError, NotImplementedError):
@@ -188,17 +194,18 @@ class AlreadyRunError(LinkError, RuntimeError):
 
 
 class SynchronizationAborted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the linker
-    """The linker of a threaded program was given up, for good; ``__cause__`` is the first reason.
+    """The program has ended, or its linker was given up, for good; ``__cause__`` is the first reason, if that is an exception.
 
-    All threads of the program get it, and every later use of the program.
+    All threads of the program get it, and every later call, load and spawn. Memory, ``libraries``, ``statistics()`` and output can be read
+    until the program is closed.
     """
 
 
 class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
-    """A thread of the guest did not come to a safepoint in time, so the operation was withdrawn; nothing has changed.
+    """A thread did not come to a safepoint in ``rendezvous_timeout``, or was loading or closing libraries for so long; nothing has changed.
 
-    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread. ``preempt=True`` makes every running thread
-    come within milliseconds.
+    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread, None in the second case. ``preempt=True``
+    makes every running thread come to a safepoint within milliseconds.
     """
 
     def __init__(self, message: str, *, thread: int | None = None) -> None:
@@ -209,17 +216,17 @@ class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
 class Interrupted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the call
     """``Program.interrupt()`` stopped the call of the guest, wherever it was; the program goes on.
 
-    A guest that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor), or one with threads, does not: every later use
-    of its program is a SynchronizationAborted.
+    A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) does not: every later call, load and spawn is a
+    SynchronizationAborted. A program with threads ends, too, and its calls raise SynchronizationAborted, with this as ``__cause__``.
     """
 
 
 class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess calls it
     """The guest was not done in time, so it was stopped, wherever it was.
 
-    After ``run(timeout=)`` and ``load_timeout=`` the program has ended, and every later use of it is a SynchronizationAborted. After
-    ``time_limit`` it goes on, with the exceptions of :class:`Interrupted`. ``timeout`` is the time the guest had, in seconds. What it wrote
-    is still in ``stdout`` and ``stderr`` of the program.
+    After ``run(timeout=)`` the program has ended, and every later call, load and spawn is a SynchronizationAborted; after ``load_timeout=``
+    there is none. After ``time_limit`` it goes on, unless it has threads or the guest was inside the linker. ``timeout`` is the time the
+    guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
     """
 
     def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -205,6 +206,24 @@ class TestJson:
         path = tmp_path / "run.json"
         path.write_text(results.to_json(run), encoding="utf-8")
         assert results.load(path) == run
+
+    def test_its_keys_are_those_of_the_page(self) -> None:
+        page = (Path(__file__).parent.parent / "docs" / "performance.md").read_text(encoding="utf-8")
+        rows = [line.split("|") for line in page.partition("## The JSON")[2].partition("## The paths")[0].splitlines() if line[:3] == "| `"]
+        words = [(re.findall(r"`(\w+)`", row[1]), re.findall(r"`(\w+)`", row[2])) for row in rows]
+        stated = {name for names, _ in words for name in names}
+        document = json.loads(results.to_json(made_up(CALL, SCALING, LATENCY, skipped=(SKIPPED,), failed=(FAILED,))))
+        benchmarks = [each for group in document["groups"] for each in group["benchmarks"]]
+        assert stated == {*document, *(key for each in benchmarks for key in each)}
+        for key, found in (
+            ("facts", document["facts"]),
+            ("groups", document["groups"][0]),
+            ("skipped", document["skipped"][0]),
+            ("failed", document["failed"][0]),
+            ("stats", benchmarks[0]["stats"]),
+        ):
+            (explained,) = [set(names) for keys, names in words if key in keys]
+            assert set(found) <= explained, key
 
     def test_what_follows_is_there_too(self) -> None:
         document = json.loads(results.to_json(made_up(CALL)))

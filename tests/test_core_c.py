@@ -30,7 +30,8 @@ FLAGS = ["-std=c11", "-pthread", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-
 THREAD = [compiler for compiler in COMPILERS if sanitizes(compiler, "thread")]
 BUILDS = [(compiler, "address,undefined") for compiler in COMPILERS] + [(compiler, "thread") for compiler in THREAD[-1:]]
 FAST = {
-    f"test_{name}" for name in ("backoff", "barrier", "bus", "cancel", "event", "flag", "futex", "gate", "rwlock", "safepoint", "shared")
+    f"test_{name}"
+    for name in ("backoff", "barrier", "bus", "cancel", "event", "flag", "futex", "gate", "rwlock", "safepoint", "rendezvous")
 }
 TIMEOUT = 240  # seconds: a program's own deadline (check.h) is earlier and says more
 
@@ -87,7 +88,7 @@ def test_core_passes_its_tests_without_futexes(core, tmp_path):
     objects = compile_core(command, tmp_path)
     symbols = subprocess.run(["nm", str(tmp_path / "event.o")], capture_output=True, text=True, check=True).stdout
     assert "pthread_cond_broadcast" in symbols
-    for name in ("test_event", "test_shared_stress"):
+    for name in ("test_event", "test_rendezvous_stress"):
         program = str(tmp_path / name)
         built = subprocess.run([*command, str(TESTS / f"{name}.c"), *objects, "-o", program], capture_output=True, text=True, check=False)
         assert built.returncode == 0, built.stderr

@@ -19,6 +19,8 @@ project or be installed, and ``pytest`` is not run within itself.
 
 from __future__ import annotations
 
+import builtins
+import dataclasses
 import inspect
 import json
 import os
@@ -35,6 +37,7 @@ from typing import Any
 import pytest
 
 import pylinker
+from pylinker.cli.check import TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -258,6 +261,65 @@ def test_signatures_are_true() -> None:
     exec(f"def {block.text.strip()}: ...", stated)
     promised = {each.name: (each.default, each.kind) for each in inspect.signature(stated["Program"]).parameters.values()}
     assert promised == {each.name: (each.default, each.kind) for each in inspect.signature(pylinker.Program).parameters.values()}
+
+
+MEMBERS = {
+    "Program": pylinker.Program,
+    "GuestThread": pylinker.GuestThread,
+    "Memory": pylinker.Memory,
+    "Debugging": pylinker,
+}
+
+
+@pytest.mark.parametrize("section", MEMBERS)
+def test_signatures_of_members_are_true(section: str) -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    checked = 0
+    for member, parameters in re.findall(r"`(\w+)\(([^()`]*)\)`", FENCE.sub("", text)):
+        found = getattr(MEMBERS[section], member, None)
+        if found is None or isinstance(found, type):
+            continue  # a call in an example, a class
+        stated = f"def {member}({parameters}): ..."
+        space = {each: getattr(pylinker, each) for each in pylinker.__all__}
+        exec(stated, space)
+        promised = [(each.name, each.default, each.kind) for each in inspect.signature(space[member]).parameters.values()]
+        actual = [(each.name, each.default, each.kind) for each in inspect.signature(found).parameters.values() if each.name != "self"]
+        assert promised == actual, member
+        checked += 1
+    assert checked >= {"Program": 9, "Memory": 5}.get(section, 1)
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the rows of the first table below a heading."""
+    text = (ROOT / page).read_text(encoding="utf-8").partition(heading)[2]
+    rows = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert rows is not None
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[0].splitlines()[2:]]
+
+
+def test_errors_inherit_the_builtins_that_the_table_says() -> None:
+    stated = {
+        row[0].strip("`"): {getattr(builtins, each.strip("` ")) for each in row[1].split(",")} for row in table("docs/api.md", "## Errors")
+    }
+    errors = {
+        each: getattr(pylinker, each)
+        for each in pylinker.errors.__all__
+        if isinstance(getattr(pylinker, each), type) and issubclass(getattr(pylinker, each), pylinker.LinkError)
+    }
+    assert set(stated) == set(errors) - {"LinkError"}
+    for name, builtin in stated.items():
+        assert {each for each in errors[name].__bases__ if each.__module__ == "builtins"} == builtin, name
+    assert not issubclass(pylinker.InternalError, pylinker.LinkError)
+
+
+def test_limits_are_those_of_the_page() -> None:
+    (row,) = [row for row in table("docs/api.md", "Loads and links everything in the constructor") if row[0] == "`limits`"]
+    assert re.findall(r"(\w+)=\.\.\.", row[1]) == [each.name for each in dataclasses.fields(pylinker.Limits)]
+
+
+def test_what_check_lists_is_what_the_page_says() -> None:
+    stated = {row[0] for row in table("docs/debugging.md", "No module is compiled, no code of a guest runs.")}
+    assert stated == {"missing", *(title.partition(":")[0] for _, title, _ in TITLES)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

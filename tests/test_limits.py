@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from wasmtime import wat2wasm
 
 import pylinker
 from binary import dylink
@@ -89,6 +90,15 @@ class TestCounts:
         (tmp_path / "liblong.so").write_bytes(dylink() + b"\0\xff\x01" + bytes(10_000))
         with program(tmp_path, library_size=10_000) as limited:
             refused(limited, "liblong.so", "10000|10,000")
+
+    def test_library_size_of_what_is_given_as_bytes(self, tmp_path: Path) -> None:
+        main = bytes(wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+        (tmp_path / "main.wasm").write_bytes(main)
+        enough, short = Limits(library_size=len(main)), Limits(library_size=len(main) - 1)
+        for given in (main, tmp_path / "main.wasm"):
+            pylinker.Program(given, limits=enough, cache=False).close()
+            with pytest.raises(LimitError, match=f"main.*{short.library_size}"):
+                pylinker.Program(given, limits=short, cache=False)
 
     def test_path_length(self, tmp_path: Path) -> None:
         with program(tmp_path, path_length=20) as limited:

@@ -7,6 +7,7 @@ import pytest
 import pylinker
 from pylinker.errors import LibraryNotFoundError
 from pylinker.linker import Locator, read_file
+from pylinker.linker.locator import Home
 
 
 @pytest.fixture
@@ -27,19 +28,22 @@ def reasons(error):
     return [reason for _, reason in error.value.searched]
 
 
-def test_order_is_library_path_guest_path_runtime_path_defaults(tree):
+def test_order_is_library_path_guest_path_runtime_path_home_defaults_system(tree):
     locator = Locator(
         [tree / "first", tree / "second"],
         default_path=[tree / "default", tree / "origin"],
-        guest_dirs={"/data": str(tree / "data")},
+        guest_dirs={"/data": str(tree / "data"), "/": str(tree / "root")},
         guest_library_path="/data",
     )
 
     def find():
-        return locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["$ORIGIN/lib"]).path
+        home = Home(str(tree / "home"), is_own=True)
+        return locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["$ORIGIN/lib"], home=home).path
 
-    places = [tree / name for name in ("default", "origin/lib", "data", "second", "first")]
+    system = ("root/usr/local/lib", "root/usr/lib", "root/lib")
+    places = [tree / name for name in (*system, "default", "home", "origin/lib", "data", "second", "first")]
     for place in places:
+        place.mkdir(parents=True, exist_ok=True)
         put(place)
         assert find() == str(place / "libx.so")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import os
@@ -52,6 +53,55 @@ def test_every_lock_is_on_the_page_about_synchronization() -> None:
     lockers = {path.relative_to(ROOT).as_posix() for path in files if made.search(path.read_text(encoding="utf-8"))}
     assert {"csrc/event.h", "pylinker/linker/threads.py"} <= lockers
     assert not [path for path in sorted(lockers) if f"](../{path})" not in page]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules that a file of the package imports, and ``package.name`` for each name that it imports of a package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    return found
+
+
+def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("## The parts")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`pylinker/(\w+)(?:\.py)?`", row.split("|")[1]) for row in page.splitlines() if row.startswith("| `")]
+    parts = [name for row in rows for name in row]
+    assert {"_native", "wasm", "sync", "runtime", "linker", "api", "cli", "bench"} == set(parts)
+    for row in filter(None, rows):
+        above = parts[: parts.index(row[0])]
+        for part in row:
+            path = ROOT / "pylinker" / part
+            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+                used = {each.split(".")[1] for each in imports_of(file) if each.startswith("pylinker.")}
+                assert not (used & set(parts)) - {part, *above}, file
+
+
+def test_only_runtime_uses_private_names_of_wasmtime() -> None:
+    for file in sorted((ROOT / "pylinker").rglob("*.py")):
+        part = file.relative_to(ROOT / "pylinker").parts[0]
+        if part in ("runtime", "benchmarks"):
+            continue
+        used = {each for each in imports_of(file) if each.split(".")[0] == "wasmtime"}
+        assert part in ("linker", "api", "cli", "bench") or not used, file
+        names = {each.partition(".")[2] for each in used} | set(re.findall(r"\bwasmtime\.(\w+)", file.read_text(encoding="utf-8")))
+        assert names <= {"", "ExitTrap", "Trap", "WasmtimeError", "wat2wasm"}, file
+
+
+def test_only_the_seam_imports_the_core() -> None:
+    files = [file for file in (ROOT / "pylinker").rglob("*.py") if {"pylinker._core", "_core"} & imports_of(file)]
+    assert [file.name for file in files] == ["_native.py"]
+
+
+def test_every_logger_is_on_the_page_about_debugging() -> None:
+    page = (ROOT / "docs" / "debugging.md").read_text(encoding="utf-8")
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "pylinker").rglob("*.py")]
+    names = {name for source in sources for name in re.findall(r'getLogger\("(pylinker\.\w+)"\)', source)}
+    assert len(names) >= 8
+    assert not [name for name in sorted(names) if f"`{name}`" not in page]
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -395,7 +395,7 @@ class TestFromPython:
                 with pytest.raises(pylinker.SymbolNotFoundError):
                     program.dlsym(library, name)
 
-    def test_rtld_next_from_python_is_what_follows_the_first_definition(self, scenario: Scenario) -> None:
+    def test_rtld_default_from_python_is_the_first_definition(self, scenario: Scenario) -> None:
         with pylinker.Program(library_path=[scenario("interpose")], preload=["libfirst.so", "libsecond.so"]) as program:
             second = program.dlopen("libsecond.so")
             assert program.dlsym(pylinker.RTLD_DEFAULT, "tag") == program.dlopen("libfirst.so").address_of("tag")

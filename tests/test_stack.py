@@ -69,6 +69,7 @@ print(on(128, library["answer"]))
 """
     *told, message = _run(tmp_path, script)
     assert told == [_REFUSED] * 9 + [_OVERFLOW, _ANSWER, _ANSWER]
+    assert "a guest may need 768;" in message  # as docs/api.md has it
     assert "threading.stack_size" in message
     assert "ulimit -s" in message
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +213,19 @@ class TestWhatIsServed:
         assert pylinker.CDLL(path, imports={(wasix.WASIX, "proc_id"): lambda out: out + 1}).proc_id(5) == 6
 
 
+class TestClocks:
+    def test_one_program_sets_its_own_alone(self, tmp_path):
+        functions = {name: (WASI_PREVIEW1 | wasix.PROVIDED)[name] for name in ("clock_time_get", "clock_time_set")}
+        with Guest(tmp_path, functions=functions) as one, Guest(tmp_path, functions=functions) as other:
+            before = time.time_ns()
+            assert one.clock_time_set(0, 10**18) == Errno.SUCCESS
+            for guest in (one, other):
+                assert guest.clock_time_get(0, 1, guest.data) == Errno.SUCCESS
+            set_, untouched = (int.from_bytes(each.memory.read(each.data, 8), "little") for each in (one, other))
+            assert 0 <= set_ - 10**18 < 60 * 10**9
+            assert before <= untouched <= time.time_ns()
+
+
 class TestPointers:
     def test_a_pointer_out_of_the_memory_is_an_error_of_wasi_too(self, tmp_path):
         names = ("args_sizes_get", "fd_write", "random_get", "clock_time_get", "fd_seek")
@@ -221,6 +235,15 @@ class TestPointers:
             assert guest.random_get(OUTSIDE, 100) == Errno.MEMVIOLATION
             assert guest.clock_time_get(1, 1, OUTSIDE) == Errno.MEMVIOLATION
             assert guest.fd_seek(1, 0, 77, guest.data) == Errno.INVAL
+
+    def test_buffers_of_numbers_must_be_aligned(self, tmp_path):
+        names = ("args_sizes_get", "fd_write", "fd_fdstat_get", "poll_oneoff")
+        with Guest(tmp_path, functions={name: WASI_PREVIEW1[name] for name in names}) as guest:
+            odd = guest.data + 1
+            assert guest.args_sizes_get(odd, guest.data) == guest.args_sizes_get(guest.data, odd) == Errno.INVAL
+            assert guest.fd_write(1, odd, 1, guest.data) == guest.fd_write(1, guest.data, 0, odd) == Errno.INVAL
+            assert guest.fd_fdstat_get(1, odd) == guest.poll_oneoff(odd, guest.data, 1, guest.data) == Errno.INVAL
+            assert guest.args_sizes_get(guest.data, guest.data + 4) == Errno.SUCCESS
 
     def test_a_program_of_preview_1_traps_as_before(self, tmp_path):
         path = wasm(tmp_path / "lib.so", SHARED, *forwards({"random_get": WASI_PREVIEW1["random_get"]}, "wasi_snapshot_preview1"))

@@ -1,11 +1,12 @@
-/* program: what the tests of shared.h are about: a linker with its log, groups with their threads, and how a leader and a
+/* program: what the tests of rendezvous.h are about: a linker with its log, groups with their threads, and how a leader and a
  * follower behave. */
 #ifndef PL_PROGRAM_H
 #define PL_PROGRAM_H
 
 #include "check.h"
 
-#include "shared.h"
+#include "backoff.h"
+#include "rendezvous.h"
 
 enum { NOTHING = 0, FORGOTTEN = 1, MILLISECOND = 1000000 };
 

@@ -5,6 +5,7 @@
 #include "api.h"
 #include "atomics.h"
 #include "epoch.h"
+#include "rendezvous.h"
 
 #include <string.h>
 

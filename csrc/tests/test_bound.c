@@ -3,6 +3,7 @@
 
 #include "bound.h"
 #include "replay.h"
+#include "rendezvous.h"
 
 #include <math.h>
 

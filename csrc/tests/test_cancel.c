@@ -83,7 +83,7 @@ static void test_one_of_many_is_the_first(void) {
     }
 }
 
-/* Every kind of waiter that there is below shared.h; its own test has the leaders and the followers. */
+/* Every kind of waiter that there is below rendezvous.h; its own test has the leaders and the followers. */
 
 static pl_rwlock *lock;
 static int plain_cause; /* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */

@@ -8,6 +8,7 @@
 #include "hostfn.h"
 #include "instances.h"
 #include "object.h"
+#include "rendezvous.h"
 
 #include <stdbool.h>
 #include <string.h>

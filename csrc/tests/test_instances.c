@@ -4,6 +4,7 @@
 
 #include "builtin.h"
 #include "callback.h"
+#include "rendezvous.h"
 
 enum { GROUP = 40 };
 

@@ -2,6 +2,7 @@
 #include "fake.h"
 
 #include "replay.h"
+#include "rendezvous.h"
 
 enum { GROUP = 40, OTHER = 41 };
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from pylinker._native import CAUSE_STOPPED
 from pylinker.api.function import Function
 from pylinker.api.handle import Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
@@ -42,7 +43,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        """The name the library was asked for; for the program as a whole, its own."""
+        """The name by which the library was first loaded, without directories; for the program as a whole, its own."""
         return self._handle.name
 
     @property
@@ -123,7 +124,7 @@ class Library:
             return value
 
     def close(self) -> None:
-        """Close this handle (``dlclose``); a second time does nothing.
+        """Close this handle (``dlclose``); a second time does nothing, nor does a program that has ended unload anything.
 
         Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises RendezvousTimeout if another thread was
         loading or closing libraries for ``rendezvous_timeout`` seconds; the handle is open still.
@@ -143,6 +144,8 @@ class Library:
                     function.close()
         if self._module is not None and not self._handle.program._is_gone:
             with self._handle.program._entered() as linker:
+                if linker.context.shared.cause not in (0, CAUSE_STOPPED):
+                    return  # the program has ended: as one that was killed
                 if self._module is not linker.main and self._handle.is_loaded:
                     try:
                         linker.dlclose(self._module)

@@ -32,6 +32,7 @@ from pylinker.errors import (
 )
 from pylinker.linker import (
     RTLD_DEFAULT,
+    RTLD_LAZY,
     RTLD_NEXT,
     Deadline,
     HostImports,
@@ -44,6 +45,7 @@ from pylinker.linker import (
     TracedLinker,
     Tracer,
     check_seconds,
+    check_size,
     read_file,
     start,
     wants_threads,
@@ -99,23 +101,26 @@ class Program:
     ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
     defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
 
-    ``imports`` are Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name. Modules
-    come first, then these, then what pylinker provides. What one raises comes out of the call that entered the guest.
+    ``imports`` are Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name. They
+    come before the definitions of all modules; what pylinker provides comes last. What one raises comes out of the call that entered the
+    guest.
 
     ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. None: if the main module
     imports what starts a thread. A library that is opened then appears in all of them, at a moment when each is outside guest code or at a
     host call; with ``preempt`` a thread that only computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for
     ever) bounds the wait for one. ``rewrite_waits`` lets a thread in ``memory.atomic.wait`` be reached by others, Ctrl-C and the end of
     the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take;
-    ``load_timeout`` (seconds, None for ever) bounds the time that loading and constructing the program may take.
+    ``load_timeout`` (seconds, None for ever) bounds the time that loading and constructing the program may take (the reading and compiling
+    of a module is waited for).
     ``cache`` is True for the user's cache of compiled modules, a directory, or False.
 
     ``trace`` is a file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``. ``progress``
     is called with a :class:`Compiling` before and after each module that is compiled (and not fetched from the cache), on the thread that
     loads it.
 
-    Raises LinkError children, TimeoutExpired among them, OSError for a main module that cannot be read, TypeError or ValueError for
-    arguments that are no such thing. Safe to use from several threads, which take turns.
+    Raises LinkError children (LibraryNotFoundError for a main module that cannot be read, TimeoutExpired), OSError for a file or directory
+    of the other arguments that cannot be opened, TypeError or ValueError for arguments that are no such thing. Safe to use from several
+    threads, which take turns.
     """
 
     def __init__(
@@ -293,8 +298,8 @@ class Program:
     def run(self, *, timeout: float | None = None) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
 
-        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised. It is then as one that was
-        killed: every later use is a SynchronizationAborted.
+        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised. No destructors run, and every
+        later call, load and spawn is a SynchronizationAborted.
 
         Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps, UndefinedSymbolError if it called a function
         that nobody defines (``__cause__`` is the trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
@@ -348,8 +353,9 @@ class Program:
         is about to end anyway may end as if nothing had happened; a call that begins later is never stopped.
 
         Afterwards the program can be used: its stack is as it was before the call, its memory as the guest left it, in the middle of what
-        it did. A program that has threads ends instead, with all of them, if any of its guest code runs; so does one that was stopped
-        inside the linker (in ``dlopen``, ``dlclose``, a constructor).
+        it did. A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) ends instead. So does one that has
+        threads, with all of them, if any of its guest code runs: its calls raise SynchronizationAborted, with the Interrupted as
+        ``__cause__``, and ``run()`` the Interrupted.
         """
         linker = self._running
         if linker is None:
@@ -373,8 +379,8 @@ class Program:
         memory as the guest left it, in the middle of what it did.
 
         A program that has threads ends instead, as it does if the guest was stopped inside the linker (in ``dlopen``, ``dlclose``, a
-        constructor): it is then as one that was killed, no destructors run, every later use is a SynchronizationAborted, and only what it
-        wrote, and :meth:`close`, are left. May be nested, and used from any thread.
+        constructor): no destructors run, and every later call, load and spawn is a SynchronizationAborted. May be nested, and used from
+        any thread.
         """
         check_seconds(seconds)
         linker = self._linker
@@ -391,7 +397,8 @@ class Program:
         Needs ``threads=True``. The thread has instances, a stack and thread-local data of its own. ``function`` is a name, looked up in the
         program, or a Function of it, or any other callable: Python that runs as a thread of the guest, so that what it calls and opens in
         this program happens there. Blocks until the thread exists. Raises what kept it from existing, TypeError for wrong arguments. A
-        trap of the thread ends the program.
+        trap or exit of the thread ends the program, and so does an exception that a guest it called has seen; another exception of
+        ``function`` comes out of ``join`` alone.
         """
         if isinstance(function, str):
             function = self.main[function]
@@ -404,15 +411,15 @@ class Program:
 
     @property
     def stdout(self) -> bytes:
-        """What the guest wrote to its standard output so far; ValueError unless created with ``stdout=CAPTURE``."""
+        """What the guest wrote to its standard output so far. ValueError without ``stdout=CAPTURE``, ClosedError after close."""
         return self._process.captured("stdout")
 
     @property
     def stderr(self) -> bytes:
-        """What the guest wrote to its standard error so far; ValueError unless created with ``stderr=CAPTURE``."""
+        """What the guest wrote to its standard error so far. ValueError without ``stderr=CAPTURE``, ClosedError after close."""
         return self._process.captured("stderr")
 
-    def dlopen(self, name: ModuleSource | ModuleBytes, mode: int = 0) -> Library:
+    def dlopen(self, name: ModuleSource | ModuleBytes, mode: int = RTLD_LAZY) -> Library:
         """Open a library: load it and what it needs, unless it is there already.
 
         ``name`` is a ``str`` (with a slash a path, else the library is searched for), a path object, or
@@ -428,8 +435,8 @@ class Program:
     def dlsym(self, handle: Library | int, name: str) -> int:
         """Return the address of a data symbol or the table slot of a function.
 
-        ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes after the main module in it). Raises
-        SymbolNotFoundError.
+        ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes after the main module in it; without one,
+        the global scope). Raises SymbolNotFoundError.
         """
         if not isinstance(name, str):
             raise TypeError(f"name is {type(name).__name__}; give the name of a symbol")
@@ -451,7 +458,7 @@ class Program:
 
     @property
     def main(self) -> Library:
-        """The program as a library: its global scope, the main module first."""
+        """The program as a library: its global scope, the main module first. Closing it unloads nothing."""
         with self._entered(operates=False) as linker:
             return Library(self, linker.main)
 
@@ -486,14 +493,15 @@ class Program:
 
     @property
     def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
+        """Whether :meth:`close` has released the program. A thread of the guest that closes its program only ends it."""
         return self._linker is None
 
     def close(self) -> None:
-        """End the program: its guest stops, and its functions and memory cannot be used any more. A second time does nothing.
+        """End the program and release it: its guest stops, and its functions cannot be called any more. A second time does nothing.
 
         A call of the guest that another thread is making, and all threads of the guest, get a SynchronizationAborted. Python functions
-        that they have called are waited for; the guest that has called ``close`` itself goes on to its end.
+        that they have called are waited for; the guest that has called ``close`` itself goes on to its end. A thread of the guest ends the
+        program, and another ``close`` releases it. A ``Memory`` that was got before, and its views, keep the memory readable.
 
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
@@ -643,7 +651,8 @@ def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits
         return None
     source = as_module(main, "main")
     if isinstance(source, ModuleBytes):
-        return MainFile(name or (source.name if source is main else "main"), None, source.data)
+        shown = name or (source.name if source is main else "main")
+        return MainFile(shown, None, check_size(shown, source.data, limits.library_size))
     shown = os.path.basename(source)
     return MainFile(shown, *read_file(shown, source, limits.library_size))
 

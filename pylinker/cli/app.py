@@ -3,7 +3,7 @@
 ==================================  ===========================================================
 status                              meaning
 ==================================  ===========================================================
-the program's own                   ``run``: the program ended by itself
+the program's own                   ``run``: the program ended by itself, or the guest exited before
 1                                   ``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing
 2                                   wrong usage; ``check`` and ``graph``: MAIN cannot be read
 70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
@@ -36,7 +36,7 @@ from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
 from pylinker.cli.run import INTERRUPTED, run
 from pylinker.errors import LinkError, TimeoutExpired
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 BROKEN_INVARIANT = 70
 TIMED_OUT = 124
@@ -62,6 +62,8 @@ def main() -> NoReturn:
         status = app.main(prog_name="pylinker", obj=settings, standalone_mode=False) or 0
     except click.Abort:
         sys.exit(INTERRUPTED)
+    except wasmtime.ExitTrap as exit_:  # of a constructor, or of the function that was invoked
+        sys.exit(exit_.code & 0xFF)
     except Exception as error:  # noqa: BLE001  # the outermost frame: what nobody expected is reported as such
         message, status = explain(error)
         if settings.traceback:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pylinker.cli.output import console, describe, print_json, printable, table, traceback_option
-from pylinker.linker import why_no_library
+from pylinker.linker import Limits, read_file, why_no_library
 from pylinker.wasm import DylinkInfo, ExternType, Kind, ModuleInfo, SymbolFlags, parse_module
 
 __all__ = ["inspect"]
@@ -19,7 +19,7 @@ __all__ = ["inspect"]
 @traceback_option
 def inspect(*, file: Path, as_json: bool) -> None:
     """Show what the module FILE needs, imports and exports."""
-    module = parse_module(file.read_bytes(), name=file.name)
+    module = parse_module(read_file(file.name, file, Limits().library_size)[1], name=file.name)
     facts = {"file": str(file), "kind": kind_of(module)}
     dylink = dylink_facts(module.dylink) if module.dylink else None
     import_flags, export_flags = (module.dylink.import_flags, module.dylink.export_flags) if module.dylink else ({}, {})

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from pylinker.cli.output import console, describe, print_json, printable, table, traceback_option
+from pylinker.linker import Limits, read_file
 from pylinker.wasm import GlobalType, Kind, ModuleInfo, SymbolFlags, body_sizes, parse_module
 
 __all__ = ["nm"]
@@ -50,7 +51,7 @@ def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -
     T function   D data   L thread-local data   E exception tag   G global   M memory   B table
     U undefined  W weak and defined             w weak and undefined
     """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
-    data = file.read_bytes()
+    data = read_file(file.name, file, Limits().library_size)[1]
     listed = [
         each
         for each in symbols(parse_module(data, name=file.name), body_sizes(data, name=file.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pylinker import Function, Program, debug
 from pylinker.api.debug import CATEGORIES, help_text
 from pylinker.cli.output import traceback_option
 from pylinker.cli.progress import compilations
+from pylinker.linker import Limits, read_file
 from pylinker.wasm import MemoryType, parse_module
 
 __all__ = ["INTERRUPTED", "run"]
@@ -41,7 +43,13 @@ INTERRUPTED = 130
     callback=lambda ctx, _parameter, value: listen(ctx, value),
     help="Tell what the linker does on stderr: libs, symbols, bindings, sync, stats (with commas), all; help explains them.",
 )
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="End the program after SECONDS, with exit status 124.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    callback=lambda _ctx, _parameter, value: seconds(value),
+    help="End the program after SECONDS, with exit status 124.",
+)
 @traceback_option
 @click.pass_context
 def run(
@@ -75,7 +83,7 @@ def run(
         debug(categories)
     program = Program(
         main,
-        args=() if invoke else args,
+        args=() if invoke else [utf8(each, "ARGS") for each in args],
         env=dict(map(variable, env)),
         dirs=dict(map(directory, dirs)),
         library_path=library_path,
@@ -116,11 +124,26 @@ def listen(ctx: click.Context, value: str | None) -> str | None:
     return value
 
 
+def seconds(value: float | None) -> float | None:
+    """Return a time; click takes NaN for one."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no time")
+    return value
+
+
 def has_shared_memory(main: str) -> bool:
     """Whether a main module is made for threads: it imports a shared memory."""
-    with open(main, "rb") as file:
-        info = parse_module(file.read(), name=main)
+    info = parse_module(read_file(main, main, Limits().library_size)[1], name=main)
     return any(isinstance(each.type, MemoryType) and each.type.limits.shared for each in info.imports)
+
+
+def utf8(text: str, hint: str) -> str:
+    """Return what goes to the guest as it is; what is not Unicode on this command line is wrong usage."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{text!r} is not valid Unicode, and WASI takes UTF-8 only", param_hint=hint) from None
+    return text
 
 
 def variable(text: str) -> tuple[str, str]:
@@ -130,7 +153,7 @@ def variable(text: str) -> tuple[str, str]:
         raise click.BadParameter(f"{text!r} has no name", param_hint="--env")
     if not equals and (value := os.environ.get(name, "\0")) == "\0":
         raise click.BadParameter(f"{name} is not set here", param_hint="--env")
-    return name, value
+    return utf8(name, "--env"), utf8(value, "--env")
 
 
 def directory(text: str) -> tuple[str, str]:
@@ -138,7 +161,7 @@ def directory(text: str) -> tuple[str, str]:
     host, _, guest = text.partition("::")
     if not Path(host).is_dir():
         raise click.BadParameter(f"{host!r} is not a directory", param_hint="--dir")
-    return guest or host, host
+    return utf8(guest or host, "--dir"), host
 
 
 def numbers(function: Function, args: Sequence[str]) -> list[int | float]:

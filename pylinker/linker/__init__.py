@@ -16,7 +16,7 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.linker import Linker
 from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
-from pylinker.linker.plan import ModuleBytes, bytes_of, read_file, why_no_library
+from pylinker.linker.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
@@ -54,6 +54,7 @@ __all__ = [
     "Tracer",
     "bytes_of",
     "check_seconds",
+    "check_size",
     "reachable",
     "read_file",
     "start",

@@ -9,7 +9,10 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Upper bounds for one program; going over one is a LimitError (in guest code: a call that fails, or a failed ``memory.grow``)."""
+    """Upper bounds for one program; going over one is a LimitError (in guest code: a call that fails, or a failed ``memory.grow``).
+
+    A name that is longer than ``path_length`` is a LibraryNotFoundError.
+    """
 
     memory: int = 1 << 32
     """Bytes of guest memory."""

@@ -255,6 +255,7 @@ class Linker:
         main, threads = self.main, self.threads
         position = main.entry("wasi_thread_start", _THREAD_START) if main is not None else None
         if main is None or threads is None or position is None:
+            logger.warning("thread-spawn: the main module exports no function wasi_thread_start")
             return -1
         entry = GuestEntry(main, position, lambda tid: (tid, argument))
         try:

@@ -34,7 +34,18 @@ if TYPE_CHECKING:
     from pylinker.wasm import ModuleInfo
 
 
-__all__ = ["Files", "LoadPlan", "ModuleBytes", "Request", "Unread", "bytes_of", "check_alignment", "read_file", "why_no_library"]
+__all__ = [
+    "Files",
+    "LoadPlan",
+    "ModuleBytes",
+    "Request",
+    "Unread",
+    "bytes_of",
+    "check_alignment",
+    "check_size",
+    "read_file",
+    "why_no_library",
+]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -111,10 +122,14 @@ class _File:
         if self._located is not None:
             return bytes_of(name, self._located.path, self._located.file, limit, requester=requester)
         assert self._given is not None
-        data = self._given.data
-        if len(data) > limit:
-            raise LimitError(f"{name}: the module has {len(data)} bytes; the limit is {limit}", module=name)
-        return data
+        return check_size(name, self._given.data, limit)
+
+
+def check_size(name: str, data: bytes, limit: int) -> bytes:
+    """Return a module that was given as bytes, if it has no more than ``limit``. Raises LimitError."""
+    if len(data) > limit:
+        raise LimitError(f"{name}: the module has {len(data)} bytes; the limit is {limit}", module=name)
+    return data
 
 
 class Files:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pylinker.linker.operation import LoadModules
     from pylinker.linker.plan import LoadPlan
     from pylinker.runtime.code import CodeCache
+    from pylinker.wasm import ModuleInfo
 
 __all__ = ["MainFile", "start"]
 
@@ -59,6 +60,7 @@ def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Se
     module: LoadedModule | None = None
     if main is not None:
         info = cache.parse(main.data, name=main.name)
+        _check_memory(info, main.name)
         module = LoadedModule(main.name, main.path, info, None, linker.state.next_number(), is_main=True)
         linker.state.main = module
     else:
@@ -314,6 +316,12 @@ def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int)
         )
     plan.place(module, memory_base=base)
     return end
+
+
+def _check_memory(info: ModuleInfo, name: str) -> None:
+    """Refuse a main module with a 64-bit memory: WASI and libraries have 32-bit addresses. Raises UnsupportedError."""
+    if any(each.limits.is64 for each in (*info.imported_memories, *info.memories)):
+        raise UnsupportedError(f"{name}: 64-bit memories are not supported", module=name)
 
 
 def _check_memory_limit(linker: Linker, pages: int) -> None:

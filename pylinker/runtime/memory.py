@@ -53,7 +53,7 @@ class Memory:
     def view(self) -> memoryview:
         """Return all of the memory as a writable view of unsigned bytes (one dimension, ``B``), for ``numpy.frombuffer`` and the like.
 
-        The view keeps the memory alive, but not its size: after the guest has grown its memory, ask for a new one.
+        The view keeps the memory alive, also of a program that was closed. It lacks what the memory has grown by since: ask for a new one.
         """
         return self._store.memory_view(self._extern())
 

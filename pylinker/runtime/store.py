@@ -237,6 +237,7 @@ class GuestStore:
         failure_of_member = None
         if member is not None:
             failure_of_member, member.failure = member.failure, None
+            member.shared.forget(failure_of_member)
             pending = failure_of_member or pending
             pending = _why_stopped(failure, member.shared, pending)
         try:
@@ -248,8 +249,5 @@ class GuestStore:
             note_trap(pending)
             raise pending from pending.__cause__ or exception
         finally:
-            del (
-                exception,
-                pending,
-                failure_of_member,
-            )  # a frame that holds its own exception would keep the store alive until the collector comes
+            # A frame that holds its own exception would keep the store alive until the collector comes.
+            del exception, pending, failure_of_member

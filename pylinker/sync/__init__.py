@@ -8,7 +8,7 @@ Locks, and their order (never the reverse):
 
 Nobody waits for 2 or 3 blindly: the holder may be at a barrier, waiting for this very thread. So one tries, takes part in what is
 pending, backs off (:class:`LinkerStateWriteBackoff`), and tries again. The one exception is the thread that holds the token on behalf of a
-group that does not exist yet. ``csrc/shared.h`` has the rendezvous; ``docs/model`` its proof.
+group that does not exist yet. ``csrc/rendezvous.h`` has the rendezvous; ``docs/model`` its proof.
 """
 
 from pylinker.sync.backoff import LinkerStateWriteBackoff

@@ -1,8 +1,8 @@
 /* shared: groups that run, park, lead, give up, die and are replaced, with a delay at any step. No guest runs stale, every
  * group carries out the same operations in the same order, and nobody waits for ever.
  *
- *     ./test_shared_stress                        a short one, with a seed of its own that it prints
- *     ./test_shared_stress SEED SECONDS GROUPS    the same seed makes the same choices
+ *     ./test_rendezvous_stress                        a short one, with a seed of its own that it prints
+ *     ./test_rendezvous_stress SEED SECONDS GROUPS    the same seed makes the same choices
  */
 #include "program.h"
 
@@ -244,7 +244,7 @@ int main(int count, char **arguments) {
         stress.groups = (unsigned)strtoul(arguments[3], NULL, 10);
     }
     CHECK(stress.groups > 0 && stress.groups <= MOST_GROUPS);
-    snprintf(check_note, sizeof check_note, ", to repeat: test_shared_stress %llu %g %u", (unsigned long long)stress.seed,
+    snprintf(check_note, sizeof check_note, ", to repeat: test_rendezvous_stress %llu %g %u", (unsigned long long)stress.seed,
              stress.seconds, stress.groups);
     puts(check_note + 2);
     check_begin((unsigned)stress.seconds);

@@ -1,0 +1,98 @@
+/* Discipline: a group is put into the list, and taken out, under the write lock; what it hears with is its own thread's. */
+#include "shared_impl.h"
+
+#include <stdlib.h>
+
+pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
+    pl_group *group = calloc(1, sizeof *group);
+    if (group == NULL) {
+        return NULL;
+    }
+    pl_safepoint_init(&group->safepoint, &shared->await);
+    pl_bus_subscribe(&shared->barriers, &group->barriers);
+    pl_bus_subscribe(&shared->operations, &group->operations);
+    group->handle = handle;
+    group->replay = replay;
+    group->replay_handle = handle;
+    group->check = check;
+    group->shared = pl_shared_keep(shared);
+    group->next = shared->first;
+    shared->first = group;
+    shared->count++;
+    if (shared->trace != NULL) {
+        pl_safepoint_on_trace(&group->safepoint, shared->trace, handle);
+    }
+    return group;
+}
+
+void pl_group_set_replay(pl_group *group, pl_replay replay, uintptr_t handle) {
+    group->replay = replay;
+    group->replay_handle = handle;
+}
+
+void pl_group_free(pl_group *group) {
+    pl_shared *shared = group->shared;
+    for (pl_group **place = &shared->first; *place != NULL; place = &(*place)->next) {
+        if (*place == group) {
+            *place = group->next;
+            shared->count--;
+            break;
+        }
+    }
+    pl_bus_unsubscribe(&shared->barriers, &group->barriers);
+    pl_bus_unsubscribe(&shared->operations, &group->operations);
+    free(group);
+    pl_shared_free(shared);
+}
+
+pl_safepoint *pl_group_safepoint(pl_group *group) {
+    return &group->safepoint;
+}
+
+uint64_t pl_group_arrived(const pl_group *group) {
+    return pl_receiver_taken(&group->barriers);
+}
+
+uint64_t pl_group_applied(const pl_group *group) {
+    return pl_receiver_taken(&group->operations);
+}
+
+uintptr_t pl_group_handle(const pl_group *group) {
+    return group->handle;
+}
+
+pl_shared *pl_group_shared(const pl_group *group) {
+    return group->shared;
+}
+
+int pl_group_is_replaying(const pl_group *group) {
+    return group->replaying;
+}
+
+int pl_group_is_following(const pl_group *group) {
+    return group->following;
+}
+
+pl_flag *pl_group_nudge(pl_group *group) {
+    return &group->nudge;
+}
+
+void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle) {
+    group->hear = hear;
+    group->hearer = handle;
+}
+
+int pl_group_hears(const pl_group *group) {
+    return group->hear != NULL;
+}
+
+int pl_group_is_nudged(const pl_group *group) {
+    return group->hear != NULL && (group->heard_later || pl_flag_load(&group->nudge, PL_RELAXED));
+}
+
+int pl_group_hear(pl_group *group) {
+    pl_flag_clear(&group->nudge); /* before it hears: what is said meanwhile is heard now or the next time */
+    int result = group->replaying ? PL_HEAR_LATER : group->hear(group->hearer);
+    group->heard_later = result == PL_HEAR_LATER;
+    return result != 0 && result != PL_HEAR_LATER;
+}

@@ -1,0 +1,373 @@
+/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also under the leader's read lock: only the holder
+ * of the token writes it). Everything else is atomic inside its primitive. */
+#include "rendezvous.h"
+
+#include "backoff.h"
+#include "barrier.h"
+#include "shared_impl.h"
+
+/* How those who meet wait for each other. What they wait for, a leader's own part or a replay, takes some ten microseconds, and so does being
+ * woken. So they look for a moment (LOOK nanoseconds) before they sleep. Where more of them run than there are processors, they yield between
+ * two looks, and look longer (LOOK_EACH more for each that a processor has): then each has its turn soon, without being put to sleep and woken.
+ * Not if that are too many (CROWD for a processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that kept the
+ * processor, as an unrelated program's does. */
+enum { LOOK = 20000, LOOK_EACH = 6000, CROWD = 64, SOBER = 100000000 };
+/* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's time. */
+enum { SLICE = 4000000 };
+
+/* Counts what a leader waited since `began`. There is one leader at a time. */
+static void count_wait(pl_shared *shared, int64_t began) {
+    uint64_t waited = (uint64_t)(pl_now() - began);
+    atomic_fetch_add_explicit(&shared->waited, waited, memory_order_relaxed);
+    if (waited > atomic_load_explicit(&shared->longest, memory_order_relaxed)) {
+        atomic_store_explicit(&shared->longest, waited, memory_order_relaxed);
+    }
+}
+
+/* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. It asks
+ * only when the moment `due` has come, and sets the next. */
+static int is_interrupted(pl_group *self, int64_t *due) {
+    int64_t now = pl_now();
+    if (now < *due) {
+        return 0;
+    }
+    *due = now + PL_SLICE;
+    if (self->check == NULL || self->check(self->handle) == 0) {
+        return 0;
+    }
+    pl_cancel_set(&self->shared->cancel, PL_CAUSE_INTERRUPTED);
+    return 1;
+}
+
+static int has_arrived(void *member, uint64_t number) {
+    pl_group *group = member;
+    /* The state is looked at last: a group that parks after it arrived is remembered, since it replays before it runs in any case. */
+    if (pl_receiver_taken(&group->barriers) >= number) {
+        group->remembered = 1;
+        return 1;
+    }
+    return pl_safepoint_state(&group->safepoint) != PL_RUNNING;
+}
+
+static int has_replayed(void *member, uint64_t number) {
+    pl_group *group = member;
+    return pl_receiver_taken(&group->operations) >= number || pl_safepoint_state(&group->safepoint) == PL_DEAD;
+}
+
+/* The leader waits for one group. `due` goes on from group to group: many that come soon make a long wait, too. */
+static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline, int64_t *due) {
+    pl_shared *shared = self->shared;
+    int result = PL_TIMEOUT;
+    pl_group_note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
+    pl_await_begin(&shared->await, &group->safepoint);
+    while (result == PL_TIMEOUT) {
+        void *member = group;
+        size_t late;
+        int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
+        result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done, number, until, &late);
+        if (result == PL_TIMEOUT && is_interrupted(self, due)) {
+            result = PL_CANCELLED;
+        } else if (result == PL_TIMEOUT && until == deadline) {
+            break;
+        }
+    }
+    pl_await_end(&shared->await);
+    pl_group_note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
+    return result;
+}
+
+/* Decides how to wait in a rendezvous of so many running groups. */
+static void choose_wait(pl_shared *shared, size_t running) {
+    pl_event *await = pl_await_event(&shared->await);
+    int crowded = running > shared->processors;
+    int64_t look = LOOK;
+    if (crowded) {
+        int64_t sober = pl_now() - SOBER;
+        int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(await) > sober;
+        look = held_up || running > CROWD * shared->processors ? 0 : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
+    }
+    atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
+    pl_event_look(&shared->news, look, crowded);
+    pl_event_look(await, look, crowded);
+}
+
+/* The leader of an operation has met all that it had to meet. */
+static void finish(pl_shared *shared, uint64_t number) {
+    atomic_store(&shared->finished, number);
+    if (atomic_load_explicit(&shared->crowded, memory_order_relaxed)) {
+        pl_event_notify(&shared->news);
+    }
+}
+
+uint64_t pl_lead_open(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t published = pl_bus_sent(&shared->operations);
+    if (pl_bus_sent(&shared->barriers) != published || pl_receiver_taken(&self->operations) != published) {
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS); /* one who is behind would mark what it missed as replayed */
+        return 0;
+    }
+    size_t running = 1;
+    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+        group->remembered = 0;
+        int state = pl_safepoint_state(&group->safepoint);
+        running += group != self && state == PL_RUNNING;
+        if (state == PL_DEAD) {
+            pl_receiver_forgive(&group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
+        }
+    }
+    choose_wait(shared, running);
+    uint64_t number = pl_bus_try_broadcast(&shared->barriers); /* `cur`, before the flag */
+    if (number == 0) {
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
+        return 0;
+    }
+    pl_receiver_take(&self->barriers, number);
+    atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
+    pl_group_note(self, PL_TRACE_LEAD_BEGIN, number);
+    self->leading = 1;
+    pl_flag_set(&shared->flag);
+    pl_event_notify(&shared->news);
+    return number;
+}
+
+int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
+    pl_shared *shared = self->shared;
+    uint64_t number = pl_bus_sent(&shared->barriers);
+    int64_t deadline = pl_deadline(timeout);
+    int64_t began = pl_now();
+    int64_t due = began + PL_SLICE;
+    int result = PL_ACQUIRED;
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
+        if (group != self) {
+            result = meet(self, group, has_arrived, number, deadline, &due);
+            *late = group->handle;
+        }
+    }
+    count_wait(shared, began);
+    if (result == PL_CANCELLED) {
+        pl_group_note(self, PL_TRACE_LEAD_END, 1);
+    }
+    return result;
+}
+
+uint64_t pl_lead_publish(pl_group *self) {
+    pl_shared *shared = self->shared;
+    for (pl_group *group = shared->first; group != NULL; group = group->next) {
+        if (group->remembered) {
+            pl_receiver_expect(&group->operations);
+        }
+    }
+    uint64_t number = pl_bus_try_broadcast(&shared->operations); /* `published`, and only then the flag: mutant 1 */
+    if (number == 0) {
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
+        pl_group_note(self, PL_TRACE_LEAD_END, 1);
+        return 0;
+    }
+    pl_flag_clear(&shared->flag);
+    pl_receiver_take(&self->operations, number);
+    self->leading = 0;
+    pl_rwlock_downgrade(&shared->lock);
+    pl_event_notify(&shared->news);
+    return number;
+}
+
+int pl_lead_finish(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t number = pl_bus_sent(&shared->operations);
+    int64_t began = pl_now();
+    int64_t due = began + PL_SLICE;
+    int result = PL_ACQUIRED;
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
+        if (group != self && group->remembered) {
+            result = meet(self, group, has_replayed, number, -1, &due);
+        }
+    }
+    pl_rwlock_release_read(&shared->lock);
+    finish(shared, number);
+    count_wait(shared, began);
+    /* A group that could not replay may be dead by now, and was not waited for. */
+    result = pl_cancel_cause(&shared->cancel) != 0 ? PL_CANCELLED : result;
+    pl_group_note(self, PL_TRACE_LEAD_END, result != PL_ACQUIRED);
+    return result;
+}
+
+uint64_t pl_lead_withdraw(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t number = pl_bus_try_broadcast(&shared->operations);
+    if (number == 0) {
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
+        return 0;
+    }
+    pl_flag_clear(&shared->flag);
+    pl_receiver_take(&self->operations, number);
+    self->leading = 0;
+    atomic_store(&shared->finished, number);
+    pl_event_notify(&shared->news);
+    pl_group_note(self, PL_TRACE_LEAD_END, 1);
+    return number;
+}
+
+/* It has left: nobody waits for it, and the log may have forgotten what it missed. */
+static int is_dead(const pl_group *self) {
+    return pl_safepoint_state(&self->safepoint) == PL_DEAD;
+}
+
+int pl_group_is_behind(const pl_group *self) {
+    const pl_shared *shared = self->shared;
+    if (is_dead(self) || self->leading) { /* a leader has carried out what it leads; a signal handler of it may call the guest */
+        return 0;
+    }
+    /* The flag before the number: the other order lets a group through between the two (mutant 2). */
+    return pl_flag_load(&shared->flag, PL_SEQ_CST) ||
+           pl_receiver_taken(&self->operations) < pl_bus_sent(&shared->operations);
+}
+
+/* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this on every turn: the next leader may be waiting
+ * for it (mutant 3). */
+static void arrive(pl_group *self) {
+    pl_shared *shared = self->shared;
+    if (pl_flag_load(&shared->flag, PL_SEQ_CST)) {
+        uint64_t number = pl_bus_sent(&shared->barriers);
+        if (pl_receiver_taken(&self->barriers) != number) {
+            pl_receiver_take(&self->barriers, number);
+            pl_await_tell(&shared->await, &self->safepoint);
+        }
+    }
+}
+
+static int catch_up(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t applied = pl_receiver_taken(&self->operations);
+    uint64_t published = pl_bus_sent(&shared->operations);
+    if (applied >= published || is_dead(self) || self->replaying) {
+        return 0;
+    }
+    self->replaying = 1;
+    pl_group_note(self, PL_TRACE_REPLAY_BEGIN, published - applied);
+    int failed = self->replay(self->replay_handle, applied + 1, published);
+    self->replaying = 0;
+    pl_group_note(self, PL_TRACE_REPLAY_END, failed != 0);
+    if (failed) {
+        pl_cancel_set(&shared->cancel, PL_CAUSE_REPLAY);
+        return -1;
+    }
+    pl_receiver_take(&self->operations, published);
+    return 0;
+}
+
+int pl_group_catch_up(pl_group *self) {
+    int failed = catch_up(self);
+    pl_await_tell(&self->shared->await, &self->safepoint);
+    return failed;
+}
+
+uint64_t pl_group_try_exclusive(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t token = pl_cancel_cause(&shared->cancel) == 0 ? pl_gate_try_acquire(&shared->gate) : 0;
+    if (token == 0) {
+        return 0;
+    }
+    if (pl_rwlock_try_write(&shared->lock) == PL_ACQUIRED) {
+        if (!pl_group_is_behind(self)) {
+            self->exclusive = token;
+            return token;
+        }
+        pl_rwlock_release_write(&shared->lock);
+    }
+    pl_gate_release(&shared->gate, token);
+    return 0;
+}
+
+void pl_group_abandon_exclusive(pl_group *self) {
+    uint64_t token = self->exclusive;
+    if (token != 0 && pl_gate_holder(&self->shared->gate) == token) { /* else it was given back in the usual way */
+        pl_shared_release_exclusive(self->shared, token);
+    }
+}
+
+/* A follower that is done would go on for a whole slice of the processor's time, which is milliseconds, while others have yet to replay, and the
+ * leader waits for them. So where there are more of them than processors it waits until the leader has met all, or for as long as such a
+ * slice: nothing depends on it. */
+static void let_others_go_first(pl_group *self) {
+    pl_shared *shared = self->shared;
+    uint64_t applied = pl_receiver_taken(&self->operations);
+    int64_t deadline = pl_deadline(SLICE);
+    int waits = atomic_load_explicit(&shared->crowded, memory_order_relaxed);
+    while (waits) {
+        uint32_t key = pl_event_prepare(&shared->news);
+        waits = atomic_load(&shared->finished) < applied && pl_cancel_cause(&shared->cancel) == 0 &&
+                pl_event_wait(&shared->news, key, deadline);
+    }
+}
+
+/* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
+static int follow_once(pl_group *self) {
+    pl_shared *shared = self->shared;
+    int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
+    atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
+    for (;;) {
+        uint32_t key = pl_event_prepare(&shared->news);
+        arrive(self);
+        if (pl_cancel_cause(&shared->cancel) != 0) {
+            return PL_CANCELLED;
+        }
+        if (pl_bus_sent(&shared->operations) >= pl_receiver_taken(&self->barriers)) {
+            break;
+        }
+        pl_event_wait(&shared->news, key, due);
+        if (is_interrupted(self, &due)) {
+            return PL_CANCELLED;
+        }
+    }
+    pl_backoff backoff = {0};
+    for (;;) {
+        int result = pl_rwlock_try_read(&shared->lock);
+        if (result == PL_ACQUIRED) {
+            break;
+        }
+        if (result == PL_POISONED) {
+            return result;
+        }
+        if (pl_cancel_cause(&shared->cancel) != 0) {
+            return PL_CANCELLED;
+        }
+        arrive(self);
+        if (is_interrupted(self, &due)) {
+            return PL_CANCELLED;
+        }
+        pl_backoff_pause(&backoff);
+    }
+    int failed = catch_up(self);
+    pl_rwlock_release_read(&shared->lock);
+    pl_await_tell(&shared->await, &self->safepoint); /* with the lock given back: whoever sees the leader return finds no reader */
+    let_others_go_first(self);
+    return failed ? PL_CANCELLED : PL_ACQUIRED;
+}
+
+int pl_group_safepoint_poll(pl_group *self) {
+    if (self->replaying) {
+        return PL_ACQUIRED; /* instantiating runs guest code, and it is what the group is behind with */
+    }
+    if (is_dead(self)) {
+        return PL_CANCELLED;
+    }
+    if (!pl_group_is_behind(self) && pl_cancel_cause(&self->shared->cancel) == 0) {
+        return PL_ACQUIRED;
+    }
+    return pl_follow(self);
+}
+
+int pl_follow(pl_group *self) {
+    int before = self->following; /* a signal handler of a wait may call the guest, which follows then */
+    while (pl_group_is_behind(self)) {
+        pl_group_note(self, PL_TRACE_FOLLOW_BEGIN, 0);
+        self->following = 1;
+        int result = follow_once(self);
+        self->following = before;
+        pl_group_note(self, PL_TRACE_FOLLOW_END, 0);
+        if (result != PL_ACQUIRED) {
+            return result;
+        }
+    }
+    return pl_cancel_cause(&self->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED;
+}

@@ -1,0 +1,69 @@
+/* shared_impl: what a universe and its groups are made of. For shared.c, group.c and rendezvous.c alone: cffi does not see it. */
+#ifndef PL_SHARED_IMPL_H
+#define PL_SHARED_IMPL_H
+
+#include "group.h"
+#include "shared.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct pl_group {
+    pl_shared *shared; /* read-only */
+    pl_safepoint safepoint;
+    pl_receiver barriers;   /* what it has taken is `arrived` */
+    pl_receiver operations; /* what it has taken is `applied` */
+    pl_flag nudge;
+    uintptr_t handle;
+    pl_replay replay;
+    uintptr_t replay_handle;
+    pl_check check;
+    pl_check hear;
+    uintptr_t hearer;
+    int heard_later; /* of the group's own thread, like this: it was nudged when it could not hear */
+    int replaying;
+    int leading;   /* of its own thread, like the two around it: its barrier is up */
+    int following; /* it is in pl_follow */
+    int remembered; /* it arrived at the barrier that is open */
+    pl_group *next;
+    uint64_t exclusive; /* the newest token that pl_group_try_exclusive took for it; its own thread's */
+};
+
+struct pl_shared {
+    /* What every safepoint looks at. The rest is written by those who wait and change, and begins on another cache line. */
+    pl_flag flag;
+    pl_cancel cancel;
+    char apart[64];
+    atomic_size_t owners; /* whoever made it, and each group */
+    _Atomic uint64_t changes;
+    _Atomic uint64_t led, followed, waited, longest; /* relaxed: they are only counted */
+    pl_event event;
+    pl_event news;
+    pl_event rest;
+    pl_await await;
+    pl_rwlock lock;
+    pl_gate gate;
+    pl_bus barriers;
+    pl_bus operations;
+    pl_futex futex;
+    size_t processors; /* read-only */
+    atomic_int crowded; /* relaxed: more groups ran than there are processors when the newest barrier was opened */
+    _Atomic uint64_t finished; /* the newest operation whose leader has met all */
+    pl_trace *trace; /* most often NULL */
+    pl_group *first;
+    size_t count;
+    pthread_mutex_t ended_mutex; /* of the list, and that it is closed */
+    pl_ended *ended;
+    int ended_closed;
+    atomic_uint ended_count;
+    pl_event endings;
+};
+
+/* Notes what a group does in the trace, if there is one. */
+static inline void pl_group_note(const pl_group *group, int kind, uint64_t detail) {
+    if (group->shared->trace != NULL) {
+        pl_trace_add(group->shared->trace, kind, group->handle, detail);
+    }
+}
+
+#endif
