@@ -69,6 +69,10 @@ int pl_group_is_replaying(const pl_group *group) {
     return group->replaying;
 }
 
+int pl_group_is_following(const pl_group *group) {
+    return group->following;
+}
+
 pl_flag *pl_group_nudge(pl_group *group) {
     return &group->nudge;
 }

@@ -33,6 +33,8 @@ uintptr_t pl_group_handle(const pl_group *group);
 pl_shared *pl_group_shared(const pl_group *group);
 /* Whether its thread is just replaying; for this thread. */
 int pl_group_is_replaying(const pl_group *group);
+/* Whether it is in pl_follow: what a signal handler must not make wait for a leader, which waits for it. For this thread. */
+int pl_group_is_following(const pl_group *group);
 /* What the group's own wait is given as its `nudge`. pl_futex_nudge with it ends that wait or, if the group hears, has it hear. */
 pl_flag *pl_group_nudge(pl_group *group);
 

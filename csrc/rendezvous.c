@@ -124,6 +124,7 @@ uint64_t pl_lead_open(pl_group *self) {
     pl_receiver_take(&self->barriers, number);
     atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
     pl_group_note(self, PL_TRACE_LEAD_BEGIN, number);
+    self->leading = 1;
     pl_flag_set(&shared->flag);
     pl_event_notify(&shared->news);
     return number;
@@ -164,6 +165,7 @@ uint64_t pl_lead_publish(pl_group *self) {
     }
     pl_flag_clear(&shared->flag);
     pl_receiver_take(&self->operations, number);
+    self->leading = 0;
     pl_rwlock_downgrade(&shared->lock);
     pl_event_notify(&shared->news);
     return number;
@@ -198,6 +200,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     }
     pl_flag_clear(&shared->flag);
     pl_receiver_take(&self->operations, number);
+    self->leading = 0;
     atomic_store(&shared->finished, number);
     pl_event_notify(&shared->news);
     pl_group_note(self, PL_TRACE_LEAD_END, 1);
@@ -211,7 +214,7 @@ static int is_dead(const pl_group *self) {
 
 int pl_group_is_behind(const pl_group *self) {
     const pl_shared *shared = self->shared;
-    if (is_dead(self)) {
+    if (is_dead(self) || self->leading) { /* a leader has carried out what it leads; a signal handler of it may call the guest */
         return 0;
     }
     /* The flag before the number: the other order lets a group through between the two (mutant 2). */
@@ -355,9 +358,12 @@ int pl_group_safepoint_poll(pl_group *self) {
 }
 
 int pl_follow(pl_group *self) {
+    int before = self->following; /* a signal handler of a wait may call the guest, which follows then */
     while (pl_group_is_behind(self)) {
         pl_group_note(self, PL_TRACE_FOLLOW_BEGIN, 0);
+        self->following = 1;
         int result = follow_once(self);
+        self->following = before;
         pl_group_note(self, PL_TRACE_FOLLOW_END, 0);
         if (result != PL_ACQUIRED) {
             return result;

@@ -22,6 +22,8 @@ struct pl_group {
     uintptr_t hearer;
     int heard_later; /* of the group's own thread, like this: it was nudged when it could not hear */
     int replaying;
+    int leading;   /* of its own thread, like the two around it: its barrier is up */
+    int following; /* it is in pl_follow */
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
     uint64_t exclusive; /* the newest token that pl_group_try_exclusive took for it; its own thread's */

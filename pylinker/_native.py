@@ -840,6 +840,11 @@ class Member:
         return self._pointer != ffi.NULL and bool(lib.pl_group_is_replaying(self._pointer))
 
     @property
+    def is_following(self) -> bool:
+        """Whether it is just following, and a signal handler of its wait runs."""
+        return self._pointer != ffi.NULL and bool(lib.pl_group_is_following(self._pointer))
+
+    @property
     def is_behind(self) -> bool:
         """Whether there is something to replay before guest code may run."""
         return bool(lib.pl_group_is_behind(self.pointer))

@@ -148,7 +148,7 @@ class Function:
         integer argument is an ``int``: what has ``__int__`` is cut. A wrong number of them is a TypeError of Python's own. It works as long
         as the function does, on all threads.
         """
-        with self._handle.entered() as linker:
+        with self._handle.entered_for_call() as linker:
             bound = self._bound_in(linker)
         if bound.call is None:
             return self.__call__
@@ -183,7 +183,7 @@ class Function:
         raw, texts = self._converted(arguments)
 
         def call() -> Any:
-            with self._handle.entered() as linker:
+            with self._handle.entered_for_call() as linker:
                 return self._run(linker, raw, texts)
 
         return call
@@ -195,7 +195,7 @@ class Function:
 
     def _call_slowly(self, arguments: tuple[Any, ...]) -> Any:
         raw, texts = self._converted(arguments)
-        with self._handle.entered() as linker:
+        with self._handle.entered_for_call() as linker:
             return self._run(linker, raw, texts)
 
     def _explain(self, arguments: tuple[Any, ...]) -> Any:

@@ -30,9 +30,17 @@ class Handle:
         return self.module.name if self.module else self.program.name
 
     def entered(self) -> AbstractContextManager[Linker]:
-        """Take the program for the calling thread; ClosedError if the handle or the program is closed."""
+        """Take the program for an operation of the calling thread.
+
+        ClosedError if the handle or the program is closed, LinkError in the middle of another operation.
+        """
         self.check()
         return self.program._entered()
+
+    def entered_for_call(self) -> AbstractContextManager[Linker]:
+        """Do the same for a call of a function, which a signal handler may make at any time."""
+        self.check()
+        return self.program._entered(operates=False)
 
     def check(self) -> None:
         """Raise ClosedError if the handle is closed, or the library gone."""

@@ -10,6 +10,7 @@ from pylinker.api.function import Function
 from pylinker.api.handle import Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
+from pylinker.sync import check_not_interrupting
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Library:
         """
         if not self._handle.open:
             return
+        check_not_interrupting()  # before anything has changed
         self._handle.open = False
         functions = list(self._functions.values())
         for function in functions:

@@ -55,6 +55,7 @@ from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
+from pylinker.sync import begin_operation, end_operation
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 __all__ = ["CDLL", "ModuleSummary", "Program"]
 
 _caches: dict[Path | None, CodeCache] = {}
-_caches_lock = threading.Lock()
+_caches_lock = threading.RLock()  # a signal handler may make a program while its thread has the lock
 free_in_child(_caches_lock)
 
 
@@ -215,7 +216,11 @@ class Program:
                 Deadline(linker, load_timeout, self.name, ends=True),
                 contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
             ):
-                start(linker, code_cache, file, preloaded, stack_size=stack_size)
+                begun = begin_operation()
+                try:
+                    start(linker, code_cache, file, preloaded, stack_size=stack_size)
+                finally:
+                    end_operation(begun)
         except BaseException:
             linker.threads = None
             self._process.close()
@@ -228,23 +233,28 @@ class Program:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
 
     @contextmanager
-    def _entered(self) -> Iterator[Linker]:
+    def _entered(self, *, operates: bool = True) -> Iterator[Linker]:
         """Take the calling thread's group, and check that the program is open.
 
-        A thread of the guest has a group of its own; all others take turns with the main group.
+        A thread of the guest has a group of its own; all others take turns with the main group. It is for an operation of the linker, and
+        a LinkError if the thread is in the middle of another; or, without ``operates``, for a call of the guest, which is always possible.
         """
-        linker = self._linker
-        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
-            raise linker.context.shared.aborted()
-        if linker is not None and linker.context.is_guest_thread:
-            yield linker
-            return
-        if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
-            raise ClosedError(f"program {self.name} is closed", module=self.name)
-        with self._turn.until(linker.context.check_in_time):
-            if self._linker is None:
+        begun = operates and begin_operation()
+        try:
+            linker = self._linker
+            if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+                raise linker.context.shared.aborted()
+            if linker is not None and linker.context.is_guest_thread:
+                yield linker
+                return
+            if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
                 raise ClosedError(f"program {self.name} is closed", module=self.name)
-            yield self._linker
+            with self._turn.until(linker.context.check_in_time):
+                if self._linker is None:
+                    raise ClosedError(f"program {self.name} is closed", module=self.name)
+                yield self._linker
+        finally:
+            end_operation(begun)
 
     @contextmanager
     def _taken_over(self) -> Iterator[Linker | None]:
@@ -260,10 +270,14 @@ class Program:
         def stop() -> None:
             linker.context.stop_call(reason)
 
-        if self._turn.is_elsewhere:
-            stop()
-        with self._turn.until(stop):  # again, if another call has begun
-            yield self._linker
+        begun = begin_operation()
+        try:
+            if self._turn.is_elsewhere:
+                stop()
+            with self._turn.until(stop):  # again, if another call has begun
+                yield self._linker
+        finally:
+            end_operation(begun)
 
     @property
     def _running(self) -> Linker | None:
@@ -444,19 +458,19 @@ class Program:
     @property
     def main(self) -> Library:
         """The program as a library: its global scope, the main module first. Closing it unloads nothing."""
-        with self._entered() as linker:
+        with self._entered(operates=False) as linker:
             return Library(self, linker.main)
 
     @property
     def memory(self) -> Memory:
         """The guest's memory."""
-        with self._entered() as linker:
+        with self._entered(operates=False) as linker:
             return linker.memory
 
     @property
     def libraries(self) -> tuple[ModuleSummary, ...]:
         """All modules in the order they were loaded, the main module first."""
-        with self._entered() as linker:
+        with self._entered(operates=False) as linker:
             return tuple(
                 ModuleSummary(
                     name=module.name,
@@ -646,6 +660,4 @@ def _cache(choice: bool | StrPath) -> CodeCache:  # noqa: FBT001
     """Return the process's cache for a directory; modules kept in memory are shared by all programs."""
     directory = default_cache_directory() if choice is True else None if choice is False else Path(choice)
     with _caches_lock:
-        if directory not in _caches:
-            _caches[directory] = CodeCache(directory)
-        return _caches[directory]
+        return _caches.get(directory) or _caches.setdefault(directory, CodeCache(directory))

@@ -12,7 +12,7 @@ from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import LinkerShared, ReadGuard, TopologyToken, WriteGuard
+from pylinker.sync import LinkerShared, ReadGuard, TopologyToken, WriteGuard, check_not_interrupting, interrupting
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,7 +83,6 @@ class Change:
         a new Change.
         """
         context = self._context
-        context.changer = None
         self.published = True
         context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
         try:
@@ -103,6 +102,9 @@ class Change:
                 "preempt=True interrupts a thread that only computes",
                 thread=tid,
             ) from None
+        finally:
+            if context.changer == get_ident():
+                context.changer = None
 
     @contextmanager
     def undoing(self) -> Iterator[None]:
@@ -238,10 +240,14 @@ class LinkContext:
         """Return the calling thread's group.
 
         Refuses a guest that calls the linker from a start function or a relocation, with a LinkError: its thread holds the lock already.
+        Likewise a signal handler that came while the group waited for a leader.
         """
         group = self.groups.get(_native.current_member(), self._main_group) or self.group
         if self.changer == get_ident() or group.state.member.is_replaying:
+            check_not_interrupting()
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
+        if group.state.member.is_following:
+            raise interrupting()
         return group
 
     def reap_ended(self, guard: WriteGuard[LinkerState]) -> None:

@@ -14,6 +14,7 @@ from pylinker.linker import wasix
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
 from pylinker.runtime.failures import STOPS
+from pylinker.sync import begin_operation, end_operation
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:
@@ -198,7 +199,11 @@ class GuestCalls(HostFunctions):
     def _guarded(self, act: Callable[[], int], failure: int = 0) -> int:
         """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
         try:
-            return act()
+            begun = begin_operation()
+            try:
+                return act()
+            finally:
+                end_operation(begun)
         except STOPS:
             raise  # the program is over, or this call of it
         except MemoryAccessError:

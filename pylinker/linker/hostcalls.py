@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import InternalError
+from pylinker.sync import begin_operation, end_operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,8 @@ class HostTable:
         attribute = f"_{name.strip('_').translate(_AS_METHOD)}"
         method: Callable[[LoadedModule | None, Values], None]
         method = next(getattr(each, attribute) for each in self._families if hasattr(each, attribute))
+        if name not in _UNLOCKED and name not in _GUARDED:
+            method = functools.partial(_operate, method, name)
         if module is None:
             return functools.partial(method, None)
         known = weakref.ref(module)
@@ -62,6 +65,24 @@ class HostTable:
             method(caller, raw)
 
         return call
+
+
+_UNLOCKED: Final = frozenset(
+    {"safepoint", "wasix.clock_time_set", "wasix.thread_exit", "wasix.thread_join", "wasix.thread_parallelism", "wasix.thread_signal"}
+)
+"""HostCalls that are no operations of the linker."""
+
+_GUARDED: Final = frozenset({"dlopen", "dlsym", "dlclose"})
+"""Those that begin an operation themselves, and tell the guest what was refused."""
+
+
+def _operate(method: Callable[[LoadedModule | None, Values], None], name: str, caller: LoadedModule | None, raw: Values) -> None:
+    """Call a method as an operation. A guest has not asked for ``resolve``, which is refused only where it would wait for itself."""
+    begun = begin_operation(check=name != "resolve")
+    try:
+        method(caller, raw)
+    finally:
+        end_operation(begun)
 
 
 _AS_METHOD = str.maketrans("-.", "__")

@@ -183,7 +183,7 @@ def _raw(known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType) -> 
             each(who, raw[index], value)
 
     put = puts[0] if puts else _put_i32
-    space: dict[str, Any] = {"known": known, "store": nothing if not puts else one if len(puts) == 1 else several}
+    space: dict[str, Any] = {"__name__": __name__, "known": known, "store": nothing if not puts else one if len(puts) == 1 else several}
     arguments = ", ".join(f"raw[{index}].{each}" for index, each in enumerate(type_.params))
     exec(_RAW.format(arguments=arguments), space)  # noqa: S102 - no text of others
     call: Callable[[Values], None] = space["call"]
@@ -256,6 +256,7 @@ def _made(body: str, count: int) -> Callable[..., Any]:
     """Return a function that the core calls with a handle and ``count`` numbers, spelled out: nothing is packed or unpacked."""
     numbers = ", ".join("abcdef"[:count])
     space: dict[str, Any] = {
+        "__name__": __name__,
         "functions": _functions,
         "not_nothing": _not_nothing,
         "narrow": _narrow,

@@ -14,6 +14,7 @@ group that does not exist yet. ``csrc/rendezvous.h`` has the rendezvous; ``docs/
 from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
+from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
 from pylinker.sync.shared import LinkerShared
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
@@ -25,4 +26,8 @@ __all__ = [
     "TopologyCoordinator",
     "TopologyToken",
     "WriteGuard",
+    "begin_operation",
+    "check_not_interrupting",
+    "end_operation",
+    "interrupting",
 ]

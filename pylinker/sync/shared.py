@@ -12,6 +12,7 @@ from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.log import OperationLog
+from pylinker.sync.reentry import check_not_interrupting
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
 __all__ = ["LinkerShared", "Waits"]
@@ -434,6 +435,7 @@ class LinkerShared(Generic[S, Op]):
             if result is not None:
                 return result
             if backoff is None:  # most often the first attempt is the last
+                check_not_interrupting()  # else it would wait for itself
                 backoff = LinkerStateWriteBackoff()
             if self._native.pending(_native.SEQ_CST):
                 self.do_pending_link_operations_internal(group_state)

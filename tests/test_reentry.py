@@ -1,0 +1,339 @@
+"""The linker called by a signal handler in the middle of what it does on the same thread: a LinkError, and what is under way completes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pylinker
+from fields import MEMORY, SHARED, wasm
+from guests import DEADLINE, orderly
+from pylinker import LinkError
+
+MIDDLE = "in the middle of what it does on the same thread"
+FOLDER = os.path.dirname(pylinker.__file__)
+
+
+@pytest.fixture(autouse=True)
+def in_time() -> Iterator[None]:
+    with orderly():
+        yield
+
+
+@pytest.fixture(params=[False, True], ids=["", "threads"])
+def threads(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, threads: bool) -> Path:
+    memory = SHARED if threads else MEMORY
+    for name in ("main", "used", "opened", "other"):
+        functions = [f'(func (export "{name}{number}") (result i32) (i32.const {number}))' for number in (1, 2)]
+        wasm(tmp_path / f"{name}.so", memory, *functions, '(func (export "__wasm_call_ctors"))')
+    calls = '(import "env" "back" (func $back (result i32)))', '(func (export "go") (result i32) (call $back))'
+    wasm(tmp_path / "calls.so", memory, *calls, '(func (export "__wasm_call_ctors") (drop (call $back)))')
+    opens = (
+        '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
+        '(import "env" "dlerror" (func $dlerror (result i32)))',
+        '(func (export "open") (param i32) (result i32) (call $dlopen (local.get 0) (i32.const 2)))',
+        '(func (export "error") (result i32) (call $dlerror))',
+    )
+    wasm(tmp_path / "opens.so", memory, *opens)
+    return tmp_path
+
+
+class World:
+    """A program with a library that is used. With threads, one of them calls the guest all the time."""
+
+    def __init__(self, folder: Path, *, threads: bool, **keywords: Any) -> None:
+        self.folder = folder
+        self.threads = threads
+        self.library = pylinker.CDLL(folder / "main.so", library_path=[folder], threads=threads, cache=False, **keywords)
+        self.program = self.library.program
+        self.used = self.program.dlopen("used.so")
+        self.handle = self.program.dlopen("used.so")
+        self.opens = self.program.dlopen("opens.so")
+        self.opened: list[pylinker.Library] = []
+        self.stop = threading.Event()
+        self.thread = self.program.spawn(self._call) if threads else None
+
+    def _call(self) -> None:
+        used = self.program.dlopen("used.so")
+        while not self.stop.is_set():
+            used.used1()
+
+    def close(self) -> None:
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join(DEADLINE)
+        self.program.close()
+
+    def is_well(self) -> None:
+        with self.program.dlopen("other.so") as other:
+            assert other.other2() == 2
+        assert self.used.used2() == 2
+
+    def by_guest(self) -> None:
+        address = self.program.memory.size - 64
+        self.program.memory.write(address, b"other.so\0")
+        if self.opens.open(address) == 0:
+            raise LinkError(self.program.memory.cstring(self.opens.error()).decode())
+
+
+@contextmanager
+def world(folder: Path, threads: bool, **keywords: Any) -> Iterator[World]:
+    world = World(folder, threads=threads, **keywords)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+UNDER: dict[str, Callable[[World], object]] = {
+    "dlopen": lambda world: world.opened.append(world.program.dlopen("opened.so")),
+    "dlclose": lambda world: world.opened.pop().close() if world.opened else world.handle.close(),
+    "dlsym": lambda world: world.used.address_of("used2"),
+    "spawn": lambda world: world.program.spawn(lambda: None).join(DEADLINE),
+    "program": lambda world: pylinker.CDLL(world.folder / "other.so", threads=world.threads, cache=False).close(),
+}
+DONE: dict[str, Callable[[World], object]] = {
+    "dlopen": lambda world: world.program.dlopen("other.so").close(),
+    "dlclose": lambda world: world.handle.close(),
+    "dlsym": lambda world: (world.used._functions.clear(), world.used["used1"]),
+    "program": UNDER["program"],
+    "call": lambda world: world.used.used1(),
+    "guest's dlopen": World.by_guest,
+}
+
+
+def interrupted(work: Callable[[], object], number: int, act: Callable[[], object]) -> str | None:
+    """Do ``work``, with ``act`` done before line ``number`` of pylinker's that it comes to; where that was, None if there are less."""
+    left, where = number, None
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal left, where
+        if not frame.f_code.co_filename.startswith(FOLDER):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                act()
+                return None
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
+    return where
+
+
+def try_all(folder: Path, threads: bool, under: str, done: str, step: int) -> Counter[str]:
+    """Interrupt at every ``step``-th line."""
+    outcomes: Counter[str] = Counter()
+
+    def act(world: World) -> None:
+        outcomes[outcome(world)] += 1
+        outcomes[outcome(world)] += 1
+
+    def outcome(world: World) -> str:
+        try:
+            DONE[done](world)
+        except pylinker.ClosedError:
+            return "closed"  # by what was interrupted
+        except LinkError as error:
+            if MIDDLE in str(error):
+                return "refused"
+            raise
+        return "done"
+
+    with world(folder, threads) as here:
+        for number in range(1, 10_000, step):
+            if under == "dlclose":
+                UNDER["dlopen"](here)
+            if not here.handle._handle.open:
+                here.handle = here.program.dlopen("used.so")
+            where = interrupted(lambda: UNDER[under](here), number, lambda: act(here))
+            while here.opened:
+                assert here.opened[-1].opened1() == 1
+                here.opened.pop().close()
+            here.is_well()
+            if where is None:
+                return outcomes
+    return outcomes
+
+
+WITH_THREADS = [(False, "dlopen"), (False, "dlclose"), (True, "dlopen"), (True, "dlclose"), (True, "spawn")]
+
+
+@pytest.mark.parametrize("done", ["dlopen", "dlclose", "program", "guest's dlopen"])
+@pytest.mark.parametrize(("threads", "under"), WITH_THREADS, indirect=["threads"])
+def test_at_some_lines(folder: Path, threads: bool, under: str, done: str) -> None:
+    outcomes = try_all(folder, threads, under, done, 47)
+    assert outcomes["refused"]
+
+
+@pytest.mark.parametrize(("threads", "under"), WITH_THREADS, indirect=["threads"])
+def test_a_handler_may_call_the_guest_at_any_time(folder: Path, threads: bool, under: str) -> None:
+    outcomes = try_all(folder, threads, under, "call", 17)
+    assert outcomes["done"]
+    assert not outcomes["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("done", DONE)
+@pytest.mark.parametrize(("threads", "under"), [*WITH_THREADS, (True, "dlsym"), (True, "program")], indirect=["threads"])
+def test_at_many_lines(folder: Path, threads: bool, under: str, done: str) -> None:
+    try_all(folder, threads, under, done, 5)
+
+
+class TestWhereItIsRight:
+    def test_a_constructor_whose_host_function_opens_a_library(self, folder: Path, threads: bool) -> None:
+        with world(folder, threads, imports={"back": lambda: here.program.dlopen("other.so").other2()}) as here:
+            assert here.program.dlopen("calls.so").go() == 2
+            here.is_well()
+
+    def test_a_signal_handler_within_a_host_function(self, folder: Path, threads: bool) -> None:
+        """The guest of a constructor, or of a call, has called it: a handler may do what it may do."""
+        heard: list[int] = []
+
+        def back() -> int:
+            signal.raise_signal(signal.SIGUSR1)
+            return 5
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(here.program.dlopen("other.so").other2()))
+        try:
+            with world(folder, threads, imports={"back": back}) as here:
+                calls = here.program.dlopen("calls.so")
+                assert heard == [2]
+                assert calls.go() == 5
+                assert heard == [2, 2]
+                here.is_well()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def test_a_signal_handler_while_a_guest_computes_for_a_constructor_or_a_call(self, tmp_path: Path) -> None:
+        loop = (
+            '(import "env" "__memory_base" (global $base i32))',
+            '(func $loop (export "loop") (loop $again (br_if $again (i32.eqz (i32.load (global.get $base))))))',
+            '(func (export "again") (i32.store (global.get $base) (i32.const 0)) (call $loop))',
+            '(func (export "__wasm_call_ctors") (call $loop))',
+        )
+        wasm(tmp_path / "other.so", MEMORY, '(func (export "other") (result i32) (i32.const 2))')
+        wasm(tmp_path / "loop.so", MEMORY, *loop)
+        heard: list[int] = []
+
+        def handle(*_: object) -> None:
+            heard.append(program.dlopen("other.so").other())
+            base = next(each for each in program.libraries if each.name == "loop.so").memory_base
+            program.memory.write(base, b"\1")
+
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            with pylinker.Program(library_path=[tmp_path], cache=False) as program:
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                library = program.dlopen("loop.so")
+                assert heard == [2]
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                library.again()
+                assert heard == [2, 2]
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def test_a_module_that_is_just_being_loaded_is_told_so(self, tmp_path: Path) -> None:
+        wasm(tmp_path / "other.so", MEMORY)
+        start = '(import "env" "back" (func $back))', "(start $back)"
+        wasm(tmp_path / "start.so", MEMORY, *start)
+        with pylinker.Program(library_path=[tmp_path], imports={"back": lambda: program.dlopen("other.so")}, cache=False) as program:
+            for _ in range(2):
+                with pytest.raises(LinkError, match="a module that is just being loaded"):
+                    program.dlopen("start.so")
+            program.dlopen("other.so")
+
+    @pytest.mark.parametrize("threads", [False], ids=[""], indirect=True)
+    def test_an_observer_of_a_load(self, folder: Path) -> None:
+        """It is called in the middle, too."""
+        raised: list[LinkError] = []
+
+        def observe(_: pylinker.Compiling) -> None:
+            try:
+                program.dlopen("other.so")
+            except LinkError as error:
+                raised.append(error)
+
+        with pylinker.Program(library_path=[folder], cache=False, progress=observe) as program:
+            (folder / "new.so").write_bytes((folder / "opened.so").read_bytes() + b"\0\4\3new")
+            program.dlopen("new.so")
+            assert raised
+            assert all(MIDDLE in str(error) for error in raised)
+
+
+STORM = """
+import signal, sys, threading, time
+from collections import Counter
+import pylinker
+folder, threads = sys.argv[1], sys.argv[2] == "threads"
+library = pylinker.CDLL(f"{folder}/main.so", library_path=[folder], threads=threads, cache=False)
+program = library.program
+used = program.dlopen("used.so")
+outcomes = Counter()
+turn = 0
+def handle(*_):
+    global turn
+    turn += 1
+    try:
+        if turn % 4 == 0:
+            assert used.used1() == 1
+        elif turn % 4 == 1:
+            used._functions.clear()
+            used["used2"]
+        else:
+            with program.dlopen("other.so") as other:
+                other.other1()
+        outcomes["done"] += 1
+    except pylinker.LinkError as error:
+        assert "in the middle of what it does" in str(error), error
+        outcomes["refused"] += 1
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        with program.dlopen("opens.so"):
+            pass
+thread = program.spawn(work) if threads else None
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+until = time.monotonic() + 2
+while time.monotonic() < until:
+    with program.dlopen("opened.so") as opened:
+        assert opened.opened2() == 2
+    assert used.used2() == 2
+signal.setitimer(signal.ITIMER_REAL, 0)
+stop.set()
+if thread is not None:
+    thread.join()
+assert [each.name for each in program.libraries] == ["main.so", "used.so"], program.libraries
+assert outcomes["done"] and outcomes["refused"], outcomes
+print("well")
+"""
+
+
+def test_a_storm_of_signals(folder: Path, threads: bool) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", STORM, str(folder), "threads" if threads else ""]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE, check=False)
+    assert done.stdout == "well\n", done.stderr
