@@ -222,7 +222,7 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances) {
 }
 
 static int fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail) {
-    instances->trouble = (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {NULL, NULL}};
+    instances->trouble = (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {NULL, NULL, 0}};
     return -1;
 }
 
@@ -561,7 +561,7 @@ static int extern_of(pl_instances *instances, const struct record *record, const
 }
 
 int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func *result) {
-    pl_failure failure = {NULL, NULL};
+    pl_failure failure = {NULL, NULL, 0};
     pl_extern made;
     int stage = extern_of(instances, NULL, source, &made, &failure);
     *result = made.of.func;
@@ -586,7 +586,7 @@ static pl_error *enter_stack(const pl_instances *instances) {
 static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs, pl_spare *spare) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
-    pl_failure failure = {NULL, NULL};
+    pl_failure failure = {NULL, NULL, 0};
     if (parts->trampolines != NULL) {
         record->resolver = new_import(instances, parts->resolver);
         if (record->resolver == NULL) {
@@ -648,7 +648,7 @@ static int take_waits(pl_instances *instances, const struct record *record) {
         if (atomics_function(instances, kind, types.waits[kind], &function) != 0) {
             return fail(instances, PL_STAGE_ROOM, record->library, 0);
         }
-        pl_failure failure = {NULL, pl_table_set(instances->context, &table.of.handle, kind, &function)};
+        pl_failure failure = {NULL, pl_table_set(instances->context, &table.of.handle, kind, &function), 0};
         if (failure.error != NULL) {
             return fail_with(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX, failure);
         }
@@ -660,7 +660,7 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_extern function;
-    pl_failure failure = {NULL, NULL};
+    pl_failure failure = {NULL, NULL, 0};
     if (parts->export_tls_init < 0 || export_of(instances, record, (uint32_t)parts->export_tls_init, &function) != 0) {
         return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_init);
     }
@@ -681,7 +681,7 @@ int pl_instances_make_block(pl_instances *instances, pl_library *library) {
     struct record *record = find(instances, library);
     int32_t index = pl_library_parts_of(library)->export_tls_make;
     pl_extern function;
-    pl_failure failure = {NULL, NULL};
+    pl_failure failure = {NULL, NULL, 0};
     if (index < 0 || export_of(instances, record, (uint32_t)index, &function) != 0) {
         return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)index);
     }
@@ -708,7 +708,7 @@ static int fill_slots(pl_instances *instances, const struct record *record, int 
         if (replaying && pl_table_get(instances->context, table, slot, &other) == 1) {
             return fail(instances, PL_STAGE_TAKEN, record->library, slot);
         }
-        pl_failure failure = {NULL, NULL};
+        pl_failure failure = {NULL, NULL, 0};
         failure.error = pl_table_set(instances->context, table, slot, &function.of.func);
         if (failure.error != NULL) {
             return fail_with(instances, PL_STAGE_TABLE, record->library, slot + 1, failure);
@@ -772,7 +772,7 @@ static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) 
         } else if (source->kind != PL_SOURCE_CELL) {
             continue;
         }
-        pl_failure failure = {NULL, pl_global_set_i32(instances->context, &spare->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value)};
+        pl_failure failure = {NULL, pl_global_set_i32(instances->context, &spare->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value), 0};
         if (failure.error != NULL) {
             return fail_with(instances, PL_STAGE_MAKE, library, i, failure);
         }
@@ -798,7 +798,7 @@ static int reuse(pl_instances *instances, struct record *record, int replaying) 
     if (adapt(instances, spare, library) != 0) {
         return -1;
     }
-    pl_failure failure = {NULL, NULL};
+    pl_failure failure = {NULL, NULL, 0};
     if (pl_spare_restore(spare, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
                          &failure.error) != 0) {
         return fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
@@ -853,14 +853,18 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
     pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
     int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
     failure->trap = NULL;
+    failure->raised = 0;
     failure->error = enter_stack(instances);
     if (failure->error != NULL) {
         return PL_ERROR;
     }
+    pl_hosted before = pl_calling();
     instances->running++;
     failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
     instances->running--;
-    if (failure->error == NULL && failure->trap == NULL) {
+    int failed = failure->error != NULL || failure->trap != NULL;
+    pl_called(before, failed, failure);
+    if (!failed) {
         return PL_OK;
     }
     pl_error *error = stack_pointer != NULL ? pl_global_set_i32(instances->context, stack_pointer, top) : NULL;
@@ -876,7 +880,7 @@ int pl_instances_is_running(const pl_instances *instances) {
 
 int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
     int before;
-    *failure = (pl_failure){NULL, NULL};
+    *failure = (pl_failure){0};
     int status = pl_call_begin(instances->group, &before);
     if (status == PL_OK) {
         status = pl_instances_invoke(instances, func, values, count, failure);

@@ -11,6 +11,7 @@ for the duration.
 from __future__ import annotations
 
 import array
+import atexit
 import enum
 import errno
 import functools
@@ -37,8 +38,8 @@ __all__ = [
     "ACQUIRE",
     "ACQUIRED",
     "BLOCK_OWN",
-    "BOUND_FAILED",
-    "BOUND_FAILED_DOUBLE",
+    "BOUND_LIMIT",
+    "BOUND_LIMIT_DOUBLE",
     "BUSY",
     "CALLBACK_DOUBLES",
     "CALLBACK_FAILED",
@@ -113,6 +114,7 @@ __all__ = [
     "Names",
     "NativeThread",
     "Operation",
+    "Outcome",
     "Participant",
     "Shared",
     "Signature",
@@ -125,10 +127,7 @@ __all__ = [
     "Turn",
     "Values",
     "WasiProcess",
-    "bound_argument",
     "bound_call",
-    "bound_failure",
-    "bound_status",
     "callback_type",
     "check_stack",
     "context_at",
@@ -138,6 +137,7 @@ __all__ = [
     "epoch_tick",
     "export",
     "extern_of_shared_memory",
+    "forget_outcomes",
     "func_of",
     "give_birth",
     "global_get",
@@ -149,6 +149,7 @@ __all__ = [
     "imports_of",
     "install_callbacks",
     "instantiate",
+    "keep_of_callback",
     "load_api",
     "mean_result",
     "memory_buffer",
@@ -168,7 +169,7 @@ __all__ = [
     "table_new",
     "table_set",
     "table_size",
-    "take_pending",
+    "take_outcome",
     "u32s",
     "values",
     "watch",
@@ -193,15 +194,41 @@ _U32 = 1 << 32
 
 
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
-    """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address, which the receiver owns.
+    """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address.
 
-    Neither is: the linker is cancelled, and wasmtime was not asked.
+    Neither is: the linker is cancelled, and wasmtime was not asked. Owns the ``pl_failure`` it is made of (:func:`new_failure`).
     """
 
-    def __init__(self, *, trap: int = 0, error: int = 0) -> None:
-        super().__init__(f"trap {trap:#x}" if trap else f"error {error:#x}" if error else "cancelled")
-        self.trap = trap
-        self.error = error
+    def __init__(self, record: Any) -> None:
+        super().__init__()
+        self._record = record
+
+    def __str__(self) -> str:
+        return f"trap {self.trap:#x}" if self.trap else f"error {self.error:#x}" if self.error else "cancelled"
+
+    @property
+    def trap(self) -> int:
+        """The address of a ``wasm_trap_t``, or 0."""
+        return int(ffi.cast("uintptr_t", self._record.trap))
+
+    @property
+    def error(self) -> int:
+        """The address of a ``wasmtime_error_t``, or 0."""
+        return int(ffi.cast("uintptr_t", self._record.error))
+
+    def take_raised(self) -> BaseException | None:
+        """Return what the host function raised that made the guest trap, or None. Once: its traceback may hold the failure."""
+        raised, self._record.raised = self._record.raised, 0
+        return _raised.pop(raised, None)
+
+    def disown(self) -> None:
+        """Leave trap and error to the caller."""
+        self._record.trap = self._record.error = ffi.NULL
+
+
+def new_failure() -> Any:
+    """Return an empty ``pl_failure`` that frees what it owns."""
+    return ffi.gc(ffi.new("pl_failure *"), lib.pl_failure_release)
 
 
 def load_api(address_of: Callable[[str], int]) -> None:
@@ -237,11 +264,16 @@ def context_at(address: int) -> Context:
 
 def _check(error: Any) -> None:
     if error != ffi.NULL:
-        raise Failure(error=int(ffi.cast("uintptr_t", error)))
+        record = new_failure()
+        record.error = error
+        raise Failure(record)
 
 
-def _failure_of(failure: Any) -> Failure:
-    return Failure(trap=int(ffi.cast("uintptr_t", failure.trap)), error=int(ffi.cast("uintptr_t", failure.error)))
+def _moved(owner: Any) -> Failure:
+    """Return the ``failure`` of a C structure, which owns it no more."""
+    record = new_failure()
+    lib.pl_failure_move(record, ffi.addressof(owner, "failure"))
+    return Failure(record)
 
 
 def values(count: int) -> Values:
@@ -264,22 +296,36 @@ _host_functions: dict[int, Callable[[Values], None]] = {}
 _host_handles = itertools.count(1)
 
 
-class _Pending(threading.local):
-    error: BaseException | None = None
+_raised: dict[int, BaseException] = {}
+"""What host functions raised, by the number that C carries to the call that entered the guest (``csrc/failure.h``)."""
+_raised_numbers = itertools.count(1)
 
 
-_pending = _Pending()
+def _keep_pending(error: BaseException) -> None:
+    """Keep what a host function raised for the call that entered the guest; the first counts."""
+    if not lib.pl_raised():
+        number = next(_raised_numbers)
+        _raised[number] = error
+        lib.pl_raise(number)
 
 
-def take_pending() -> BaseException | None:
-    """Return what the calling thread's last host function raised, once: what the guest saw as a trap."""
-    error, _pending.error = _pending.error, None
-    return error
+def _replace_pending(error: BaseException) -> None:
+    """Keep what was raised while a failure was handled, such as a signal handler's exception: it counts from now on."""
+    raised = lib.pl_raised()
+    if raised:
+        _raised[raised] = error
+    else:
+        _keep_pending(error)
 
 
-def _keep_pending(error: BaseException | None) -> None:
-    if _pending.error is None:
-        _pending.error = error
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def pl_python_forget(raised: int) -> None:
+    """Drop what a host function raised."""
+    _raised.pop(raised, None)
+
+
+lib.pl_failures_set(lib.pl_python_forget)
+atexit.register(lib.pl_failures_set, ffi.NULL)  # what is freed after the interpreter's end calls it no more
 
 
 def new_handle() -> int:
@@ -290,7 +336,7 @@ def new_handle() -> int:
 def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
 
-    What it raises becomes a trap, and comes out of the call that entered the guest (:func:`take_pending`). Release the handle after the
+    What it raises becomes a trap, and comes out of the call that entered the guest (:meth:`Failure.take_raised`). Release the handle after the
     last use; a call that comes later traps. ``handle`` is a new one, or made by :func:`new_handle`.
     """
     handle = handle or new_handle()
@@ -310,7 +356,8 @@ def release_host(handle: int) -> None:
 
 def _keep_of_host(_kind: object, error: BaseException | None, _traceback: Any) -> int:
     """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
-    _keep_pending(error)
+    if error is not None:
+        _replace_pending(error)
     return -1
 
 
@@ -384,10 +431,17 @@ def mean_result() -> None:
     lib.pl_callback_mean(1)
 
 
-def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
-    """Keep what a callback raised, or what cffi has to say about its result: that has no traceback."""
+def keep_of_callback(error: BaseException) -> None:
+    """Keep what a callback raised, which returns the number that stands for a failure then."""
     lib.pl_callback_mean(0)
-    _keep_pending(error if error is None else error.with_traceback(traceback))
+    _keep_pending(error)
+
+
+def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
+    """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
+    lib.pl_callback_mean(0)
+    if error is not None:
+        _replace_pending(error.with_traceback(traceback))
 
 
 def install_callbacks(
@@ -412,9 +466,10 @@ def install_callbacks(
 
     def explained(handle: int, trouble: int, integer: int, number: float, message: Any, capacity: int) -> None:
         kind = CallbackTrouble(trouble)
-        error = explain(handle, kind, number if kind is CallbackTrouble.TOO_LARGE else integer, _pending.error)
+        value = number if kind is CallbackTrouble.TOO_LARGE else integer
+        error = explain(handle, kind, value, _raised.get(lib.pl_raised()))
         if error is not None:
-            _pending.error = error
+            _replace_pending(error)
             _write_message(error, message, capacity)
 
     table.explain = define("pl_python_explain", explained, None)
@@ -723,7 +778,7 @@ class Member:
         self.handle = next(_member_handles)
         self.failure: BaseException | None = None
         self._participant = weakref.ref(participant)
-        self._pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_check)
+        self._pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted)
         if self._pointer == ffi.NULL:
             raise MemoryError("no memory for a group")
         self._safepoint = lib.pl_group_safepoint(self._pointer)
@@ -900,9 +955,19 @@ def pl_python_replay(handle: int, first: int, last: int) -> int:
     return 0
 
 
-@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_keep_of_host)  # type: ignore[untyped-decorator]
 def pl_python_check(handle: int) -> int:
-    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread."""
+    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread.
+
+    Within guest code: what it raises comes out of the call that entered the guest.
+    """
+    _member(handle).participant.check()
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def pl_python_interrupted(handle: int) -> int:
+    """Do the same within a rendezvous, which is over then for the whole group."""
     _member(handle).participant.check()
     return 0
 
@@ -1021,7 +1086,7 @@ class WasiProcess:
     def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
         """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""
         kept = [ffi.new("char[]", name.encode()) for name in names]
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
         pointers = ffi.new("char *[]", kept)
         if lib.pl_process_join(self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure):
@@ -1029,7 +1094,7 @@ class WasiProcess:
 
     def join_private(self, linker_address: int, space: str, shim_address: int) -> None:
         """Instantiate the private shim, which copies of the guest's arguments are given to."""
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
         if lib.pl_process_join_private(self.pointer, linker, space.encode(), shim, failure):
             self._raise(failure)
@@ -1038,7 +1103,7 @@ class WasiProcess:
     def _raise(failure: Any) -> NoReturn:
         if not failure.trap and not failure.error:
             raise InternalError("wasmtime lacks a function of WASI")
-        raise _failure_of(failure)
+        raise Failure(failure)
 
 
 # Stores
@@ -1086,10 +1151,10 @@ def imports_of(externs: Sequence[Extern]) -> Imports:
 def instantiate(context: Context, module_address: int, externs: Sequence[Extern]) -> Instance:
     """Instantiate a compiled module with imports in its own order. Blocks while its start function runs."""
     instance = ffi.new("pl_instance *")
-    failure = ffi.new("pl_failure *")
+    failure = new_failure()
     module = ffi.cast("pl_module *", module_address)
     if lib.pl_instance_new(context, module, imports_of(externs), len(externs), instance, failure):
-        raise _failure_of(failure)
+        raise Failure(failure)
     return instance
 
 
@@ -1755,8 +1820,7 @@ class Instances:
         trouble = lib.pl_instances_trouble(self.pointer)
         failure = None
         if trouble.failure.trap != ffi.NULL or trouble.failure.error != ffi.NULL or trouble.stage in (Stage.INSTANTIATE, Stage.TLS):
-            failure = _failure_of(trouble.failure)
-            trouble.failure.trap = trouble.failure.error = ffi.NULL
+            failure = _moved(trouble)
         return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
 
     @property
@@ -1791,16 +1855,16 @@ class Instances:
         Raises Failure with neither trap nor error if the linker is cancelled and the guest was not called. Otherwise a failure leaves the
         stack pointer as it was.
         """
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         if lib.pl_instances_call(self.pointer, func, raw, count, failure):
-            raise _failure_of(failure)
+            raise Failure(failure)
 
     def run(self, library: Library, index: int) -> bool:
         """Call an exported function of type () -> (), like :meth:`call`; False if it is not there. Blocks while the guest runs."""
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         status = lib.pl_instances_run(self.pointer, library.pointer, index, failure)
         if status > 0:
-            raise _failure_of(failure)
+            raise Failure(failure)
         return bool(status == 0)
 
     def know_type(self, changes: int, slot: int, signature: Signature | None) -> None:
@@ -1937,7 +2001,7 @@ class NativeThread:
 
     def tell(self) -> None:
         """Tell what came of the thread."""
-        self._ended(_failure_of(self._record.failure) if self._record.status else None)
+        self._ended(_moved(self._record) if self._record.status else None)
 
     def start(self, library: Library, export: int) -> None:
         """Call an exported function on the thread. MemoryError if there can be no more threads."""
@@ -2072,8 +2136,10 @@ CLOSED: int = lib.PL_CLOSED
 TAKEN: int = lib.PL_TAKEN
 ELSEWHERE: int = lib.PL_ELSEWHERE
 RANGE: int = lib.PL_RANGE
-BOUND_FAILED: int = lib.pl_bound_failed()
-BOUND_FAILED_DOUBLE: float = lib.pl_bound_failed_double()
+BOUND_LIMIT: int = lib.pl_bound_limit()
+"""What a bound call returns below this is asked of :func:`take_outcome`."""
+BOUND_LIMIT_DOUBLE: float = lib.pl_bound_limit_double()
+"""The same of a call that returns a double."""
 
 
 class BoundKind(enum.IntEnum):
@@ -2191,9 +2257,11 @@ class Bound:
         lib.pl_bound_close(self.record)
         self._kept = self._kept[2:]  # the turn stays: who comes late still asks for it
 
-    def raw(self, raw: Values) -> int:
-        """Call with raw values and return the status."""
-        return int(lib.pl_bound_raw(self.record, raw))
+    def raw(self, raw: Values) -> Outcome:
+        """Call with raw values."""
+        failure = new_failure()
+        status = lib.pl_bound_raw(self.record, raw, failure)
+        return Outcome(status, 0, Failure(failure) if status else None, None)
 
 
 def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Any:
@@ -2208,18 +2276,28 @@ def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Any
     return None
 
 
-def bound_status() -> int:
-    """Return the status of the calling thread's last bound call."""
-    return int(lib.pl_bound_status())
+class Outcome(NamedTuple):
+    """What one bound call came to: status, which argument was out of range (from 0), what failed, and the result if all is OK."""
+
+    status: int
+    argument: int
+    failure: Failure | None
+    result: float | None
 
 
-def bound_argument() -> int:
-    """Return which argument was out of range, from 0."""
-    return int(lib.pl_bound_argument())
+def take_outcome(result: Any) -> Outcome:
+    """Return what the calling thread's call came to that returned ``result``, which is below the limit. Once."""
+    outcome = ffi.gc(ffi.new("pl_outcome *"), lib.pl_outcome_release)
+    take = lib.pl_bound_take_double if isinstance(result, float) else lib.pl_bound_take
+    if not take(result, outcome):
+        if result == -math.inf:
+            return Outcome(OK, 0, None, result)
+        raise InternalError("what a call came to was dropped before it was read")
+    if outcome.status == OK:
+        return Outcome(OK, 0, None, outcome.value.f64 if isinstance(result, float) else outcome.value.i64)
+    return Outcome(outcome.status, outcome.argument, _moved(outcome), None)
 
 
-def bound_failure() -> Failure:
-    """Return what wasmtime answered to the calling thread's last bound call; the receiver owns what is in it."""
-    failure = ffi.new("pl_failure *")
-    lib.pl_bound_failure(failure)
-    return _failure_of(failure)
+def forget_outcomes() -> None:
+    """Drop what calls of the calling frame came to, and calls of frames that have ended: their readers were interrupted."""
+    lib.pl_bound_forget()

@@ -409,7 +409,7 @@ def _describe(group: int, trouble: Trouble) -> BaseException:
     """Put into words what went wrong while a group followed."""
     if trouble.stage is Stage.TAKEN:
         return InternalError(f"slot {trouble.detail} is free in the leader's table, but taken in group {group}")
-    cause = _native.take_pending()
+    cause = trouble.failure.take_raised() if trouble.failure is not None else None
     if cause is not None and not isinstance(cause, Exception):
         return cause  # an interrupt, and nobody's failure
     if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):

@@ -36,9 +36,11 @@ def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError | S
     """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap``, ``WasmtimeError`` or StackSizeError."""
     if failure.trap:
         trap = ctypes.cast(failure.trap, ctypes.POINTER(_bindings.wasm_trap_t))
+        failure.disown()
         return wasmtime.Trap._from_ptr(trap)
     if failure.error:
         error = ctypes.cast(failure.error, ctypes.POINTER(_bindings.wasmtime_error_t))
+        failure.disown()
         refused = wasmtime.WasmtimeError._from_ptr(error)
         return StackSizeError(str(refused)) if str(refused).startswith(_native.STACK_REFUSAL) else refused
     raise InternalError("a failure with neither trap nor error")

@@ -199,8 +199,8 @@ class GuestStore:
     def raise_failure(self, failure: Failure) -> NoReturn:
         """Raise what a failed call of the calling thread means: what a host function raised, Trap, ExitTrap, WasmtimeError, or the end."""
         exception: BaseException = exception_of(failure) if failure.trap or failure.error else _cancelled(self._guest.shared)
-        pending = _native.take_pending()
-        # A signal handler's exception stopped the guest; else, if the linker is cancelled, that did, whatever wasmtime calls it.
+        pending = failure.take_raised()
+        # What interrupted a rendezvous stopped the guest; else, if the linker is cancelled, that did, whatever wasmtime calls it.
         failure_of_member = None
         if self.member is not None:
             failure_of_member, self.member.failure = self.member.failure, None
@@ -220,6 +220,7 @@ class GuestStore:
             raise pending from pending.__cause__ or exception
         finally:
             del (
+                failure,
                 exception,
                 pending,
                 failure_of_member,
