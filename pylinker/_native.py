@@ -15,6 +15,7 @@ import atexit
 import enum
 import errno
 import functools
+import io
 import itertools
 import math
 import os
@@ -103,6 +104,7 @@ __all__ = [
     "CallbackResult",
     "CallbackTrouble",
     "Context",
+    "ExitsInC",
     "Extern",
     "Failure",
     "Func",
@@ -336,7 +338,7 @@ def new_handle() -> int:
 def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
 
-    What it raises becomes a trap, and comes out of the call that entered the guest (:meth:`Failure.take_raised`). Release the handle after the
+    What it raises becomes a trap, and comes out of the call that entered the guest (:meth:`Failure.take_raised`). Release it after the
     last use; a call that comes later traps. ``handle`` is a new one, or made by :func:`new_handle`.
     """
     handle = handle or new_handle()
@@ -1797,6 +1799,10 @@ class Instances:
     def stack_pointer(self, extern: Extern) -> None:
         lib.pl_instances_set_stack_pointer(self.pointer, extern)
 
+    def stack_restorer(self, top: int) -> Callable[[], None]:
+        """Return a function, written in C, that moves the top of the stack."""
+        return functools.partial(lib.pl_instances_set_stack_top, self.pointer, top)
+
     def set_thread(self, number: int) -> None:
         """Say which number the group's thread has in the guest."""
         lib.pl_instances_set_thread(self.pointer, number)
@@ -2159,13 +2165,24 @@ _INTEGER_CALLS = tuple(getattr(lib, f"pl_bound_call{count}") for count in range(
 _DOUBLE_CALLS = (None, lib.pl_bound_double1, lib.pl_bound_double2, lib.pl_bound_double3)
 
 
-class Turn:
+class ExitsInC(io.IOBase):
+    """A context manager that is left without a step in Python: no exception of a signal can come between the block and the release.
+
+    ``__exit__`` is IOBase's own, which is written in C and calls ``close``: an attribute that is to be written in C, too.
+    """
+
+    closed: bool = True  # so that IOBase does not call ``close`` when it is dropped
+    close: Callable[[], None]
+
+
+class Turn(ExitsInC):
     """The right to use the main group, for threads that have no group of their own (``csrc/turn.h``). Recursive."""
 
     def __init__(self) -> None:
         self.pointer = ffi.gc(lib.pl_turn_new(), lib.pl_turn_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a turn")
+        self.close = functools.partial(lib.pl_turn_leave, self.pointer)
 
     @property
     def is_taken(self) -> bool:
@@ -2175,9 +2192,18 @@ class Turn:
         lib.pl_turn_leave(self.pointer)
         return False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> None:  # type: ignore[override]
         """Take the turn. Blocks; signals are handled meanwhile."""
         self.take(None)
+
+    @property
+    def depth(self) -> int:
+        """How often the calling thread has it."""
+        return int(lib.pl_turn_depth(self.pointer))
+
+    def restore(self, depth: int) -> None:
+        """Give it back until the calling thread has it ``depth`` times."""
+        lib.pl_turn_restore(self.pointer, depth)
 
     def take(self, give_up: Callable[[], None] | None) -> None:
         """Take the turn. Blocks; signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
@@ -2192,16 +2218,8 @@ class Turn:
                     if give_up is not None:
                         give_up()
         except BaseException:  # it may be an interrupt that came right after it was taken
-            if lib.pl_turn_depth(pointer) > depth:
-                lib.pl_turn_leave(pointer)
+            lib.pl_turn_restore(pointer, depth)
             raise
-
-    def leave(self) -> None:
-        """Give the turn back once."""
-        lib.pl_turn_leave(self.pointer)
-
-    def __exit__(self, *_: object) -> None:
-        lib.pl_turn_leave(self.pointer)
 
 
 def has_room_for_thread(stack: int) -> bool:

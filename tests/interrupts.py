@@ -14,7 +14,7 @@ import gc
 import operator
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import pylinker
 
-__all__ = ["Interrupter", "Place", "interrupted", "places"]
+__all__ = ["Interrupter", "Place"]
 
 PACKAGE = str(Path(pylinker.__file__).parent)
 _PLACES = ("RESUME", "JUMP_BACKWARD", "CALL", "PRECALL", "INSTRUMENTED")
@@ -124,23 +124,3 @@ class Interrupter:
             signal.signal(signal.SIGINT, handler)
             if collects:
                 gc.enable()
-
-
-def interrupted(operation: Callable[[], Any], at: int) -> tuple[Interrupter, BaseException | None]:
-    """Run an operation, interrupted at one place; return what it raised. The interrupter's ``place`` is None if it was over before."""
-    interrupter = Interrupter(at)
-    raised: BaseException | None = None
-    with interrupter.running():
-        try:
-            operation()
-        except BaseException as error:  # noqa: BLE001
-            raised = error
-    return interrupter, raised
-
-
-def places(operation: Callable[[], Any]) -> int:
-    """Return how many places an operation has."""
-    interrupter, raised = interrupted(operation, -2)
-    if raised is not None:
-        raise raised
-    return interrupter.seen

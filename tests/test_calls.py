@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pylinker
-from pylinker import _native
 from pylinker.wasm import FuncType
 
 # A function mixes all its arguments into one number, so that none can be left out or change places, and makes its results of that. v128 is

@@ -122,26 +122,29 @@ class Library:
             return value
 
     def close(self) -> None:
-        """Close this handle (``dlclose``); a second time does nothing.
+        """Close this handle (``dlclose``); a second time does nothing, or completes what an interrupt left of the first.
 
         Raises Trap if a destructor of the library traps; the handle is closed all the same.
         """
-        if not self._handle.open:
+        handle, module = self._handle, self._module
+        if handle.unloaded:
             return
-        self._handle.open = False
-        functions = list(self._functions.values())
-        for function in functions:
+        handle.open = False
+        for function in list(self._functions.values()):
             if self.__dict__.get(function.name) is function:  # a C function may be called "_handle"
                 del self.__dict__[function.name]
-        self._functions.clear()
-        if not self._handle.program._is_gone:
-            with self._handle.program._entered():
-                for function in functions:
+        if not handle.program._is_gone:
+            with handle.program._entered() as linker:
+                for function in list(self._functions.values()):
                     function.close()
-        if self._module is not None and not self._handle.program._is_gone:
-            with self._handle.program._entered() as linker:
-                if self._module is not linker.main and self._handle.is_loaded:
-                    linker.dlclose(self._module)
+                if module is None or module is linker.main:
+                    pass
+                elif handle.dropped:
+                    linker.collect()
+                elif handle.is_loaded:
+                    linker.dlclose(module, handle)
+        self._functions.clear()
+        handle.unloaded = True
 
     def __enter__(self) -> Self:
         return self

@@ -7,13 +7,14 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
+from pylinker import _native
 from pylinker._native import CAUSE_FORKED
 from pylinker.api.function import Function
 from pylinker.api.library import Library
@@ -213,8 +214,7 @@ class Program:
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
 
-    @contextmanager
-    def _entered(self) -> Iterator[Linker]:
+    def _entered(self) -> AbstractContextManager[Linker]:
         """Take the calling thread's group, and check that the program is open.
 
         A thread of the guest has a group of its own; all others take turns with the main group.
@@ -223,14 +223,8 @@ class Program:
         if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
             raise linker.context.shared.aborted()
         if linker is not None and linker.context.is_guest_thread:
-            yield linker
-            return
-        if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
-            raise ClosedError(f"program {self.name} is closed", module=self.name)
-        with self._turn:
-            if self._linker is None:
-                raise ClosedError(f"program {self.name} is closed", module=self.name)
-            yield self._linker
+            return contextlib.nullcontext(linker)
+        return _Entered(self)
 
     @property
     def _running(self) -> Linker | None:
@@ -461,6 +455,30 @@ class Program:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+class _Entered(_native.ExitsInC):
+    """The turn of an open program, from entering to leaving."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.close = program._turn.close
+
+    def __enter__(self) -> Linker:  # type: ignore[override]
+        program = self._program
+        turn = program._turn
+        depth = turn.depth
+        try:
+            # Of a closed program not even the turn is waited for: the thread that closes has it, and waits for the guest's threads.
+            if program._linker is not None:
+                turn.take(None)
+            linker = program._linker
+            if linker is None:
+                raise ClosedError(f"program {program.name} is closed", module=program.name)
+        except BaseException:
+            turn.restore(depth)
+            raise
+        return linker
 
 
 class CDLL(Library):

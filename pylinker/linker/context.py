@@ -113,22 +113,18 @@ class Change:
             yield
 
 
-class _Loading:
+class _Loading(_native.ExitsInC):
     """The load lock, from entering to leaving."""
-
-    __slots__ = ("_context",)
 
     def __init__(self, context: LinkContext) -> None:
         self._context = context
+        self.close = context.load_lock.close
 
-    def __enter__(self) -> InstanceGroup:
+    def __enter__(self) -> InstanceGroup:  # type: ignore[override]
         context = self._context
         group = context.check_not_instantiating()
         context.load_lock.take(context.check_not_given_up)
         return group
-
-    def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        self._context.load_lock.leave()
 
 
 class _Reading:

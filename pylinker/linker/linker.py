@@ -13,7 +13,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pylinker import _native
 from pylinker.errors import (
@@ -677,8 +677,7 @@ class Linker:
         """The handle of the program itself: what ``dlopen(NULL)`` answers."""
         return self.main.number if self.main else 1
 
-    @contextmanager
-    def borrow(self, texts: Sequence[bytes], *, stack: int) -> Iterator[list[int]]:
+    def borrow(self, texts: Sequence[bytes], *, stack: int) -> AbstractContextManager[list[int]]:
         """Put byte strings into guest memory and yield their addresses; they are gone afterwards.
 
         Up to ``stack`` bytes in all go on the calling group's stack, more into memory of their own.
@@ -686,27 +685,18 @@ class Linker:
         group = self.group
         total = sum(align_up(len(text), 16) for text in texts)
         top = group.stack_top
-        base = (top - total) & ~15 if top is not None and total <= stack else -1
-        on_stack = base > 0
-        if on_stack:
-            group.stack_top = base
-        else:
-            with self.room.fetched(lambda: [(total, 16)], module="arguments"), self.context.exclusive():
-                base = self.state.memory.allocate(total, 16, module="arguments")
-        try:
-            addresses = []
-            cursor = base
-            for text in texts:
-                self.memory.write(cursor, text)
-                addresses.append(cursor)
-                cursor += align_up(len(text), 16)
-            yield addresses
-        finally:
-            if on_stack:
-                group.stack_top = top
-            else:
-                with self.context.exclusive():
-                    self.state.memory.release(base, total)
+        if top is not None and total <= stack and (base := (top - total) & ~15) > 0:
+            return _OnStack(self, group, texts, top, base)
+        return _InMemory(self, texts, total)
+
+    def put(self, texts: Sequence[bytes], base: int) -> list[int]:
+        """Write byte strings to guest memory, each at a multiple of 16 from ``base`` on, and return their addresses."""
+        addresses = []
+        for text in texts:
+            self.memory.write(base, text)
+            addresses.append(base)
+            base += align_up(len(text), 16)
+        return addresses
 
     # Closing
 
@@ -716,16 +706,19 @@ class Linker:
         if module is not None and module is not self.main:
             self.dlclose(module)
 
-    def dlclose(self, module: LoadedModule) -> None:
+    def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
         """Drop one handle; the last one runs the destructors of all that nobody uses any more and gives back what they held.
 
-        Raises ClosedError if the module has no open handle, Trap if a destructor traps (the modules are gone then, too).
+        ``holder`` learns when it is dropped: if the rest is interrupted, :meth:`collect` completes it. Raises ClosedError if the module
+        has no open handle, Trap if a destructor traps (the modules are gone then, too).
         """
         with self.context.loading():
             with self.context.exclusive():
                 if module.handles < 1:
                     raise ClosedError(f"{module.name} is not open", module=module.name)
                 module.handles -= 1
+                if holder is not None:
+                    holder.dropped = True
                 for opened in reversed(self._opened.get(self.group.state.number, [])):
                     if module in opened:
                         opened.remove(module)
@@ -776,10 +769,12 @@ class Linker:
                     self._unload(change, dead - kept)
                     for module in kept:
                         module.lingering = True
-            except RendezvousTimeout as error:
+            except BaseException as error:
                 again = False
                 for module in dead:
                     module.closing = False  # the next collection tries again
+                if not isinstance(error, RendezvousTimeout):
+                    raise
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
         return again
 
@@ -856,6 +851,56 @@ class Linker:
         Slots come in blocks, so that most calls need no rendezvous.
         """
         return self.closures.allocate()
+
+
+class Holder(Protocol):
+    """Whose handle a module has; ``dropped`` becomes True with the last use of it."""
+
+    dropped: bool
+
+
+class _OnStack(_native.ExitsInC):
+    """Byte strings on a group's stack, between ``base`` and ``top``."""
+
+    def __init__(self, linker: Linker, group: InstanceGroup, texts: Sequence[bytes], top: int, base: int) -> None:
+        self._linker = linker
+        self._group = group
+        self._texts = texts
+        self._base = base
+        self.close = group.native.stack_restorer(top)
+
+    def __enter__(self) -> list[int]:  # type: ignore[override]
+        try:
+            self._group.stack_top = self._base
+            return self._linker.put(self._texts, self._base)
+        except BaseException:
+            self.close()
+            raise
+
+
+class _InMemory:
+    """Byte strings in ``size`` bytes of memory of their own."""
+
+    def __init__(self, linker: Linker, texts: Sequence[bytes], size: int) -> None:
+        self._linker = linker
+        self._texts = texts
+        self._size = size
+        self._base: int | None = None
+
+    def __enter__(self) -> list[int]:
+        linker = self._linker
+        try:
+            with linker.room.fetched(lambda: [(self._size, 16)], module="arguments"), linker.context.exclusive():
+                self._base = linker.state.memory.allocate(self._size, 16, module="arguments")
+            return linker.put(self._texts, self._base)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._base is not None:
+            with self._linker.context.exclusive():
+                self._linker.state.memory.release(self._base, self._size)
 
 
 @contextmanager

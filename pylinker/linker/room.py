@@ -86,7 +86,7 @@ class GuestRoom:
             self._fetch(wanted(), module)
             yield
         finally:
-            self._lock.leave()
+            self._lock.close()
 
     def _fetch(self, wanted: Sequence[tuple[int, int]], module: str) -> None:
         memory = self._context.state.memory
@@ -158,5 +158,5 @@ class GuestRoom:
                 except LinkError as error:  # noqa: PERF203 - each is given back, whatever the others came to
                     logger.warning("%s", error)
         finally:
-            self._lock.leave()
+            self._lock.close()
         return bool(unused)

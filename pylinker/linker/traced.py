@@ -12,6 +12,7 @@ from pylinker.linker.plan import LoadPlan
 
 if TYPE_CHECKING:
     from pylinker.linker.context import Change
+    from pylinker.linker.linker import Holder
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.operation import DlOperation, LoadModules
     from pylinker.linker.plan import ModuleBytes, Request
@@ -85,10 +86,10 @@ class TracedLinker(Linker):
         with self._tracer.span("dlopen", library=name if isinstance(name, str) else name.name):
             return super().load_module(name, mode, requester=requester, trusted=trusted, search=search)
 
-    def dlclose(self, module: LoadedModule) -> None:
+    def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
         """Close a handle."""
         with self._tracer.span("dlclose", library=module.name):
-            super().dlclose(module)
+            super().dlclose(module, holder)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Make the instances of a new thread."""
