@@ -3,7 +3,7 @@
 #include "api_table.h"
 
 static int fail(pl_birth *birth, int stage, pl_error *error) {
-    *pl_instances_trouble(birth->instances) = (pl_trouble){.stage = stage, .failure = {NULL, error, 0}};
+    *pl_instances_trouble(birth->instances) = (pl_trouble){.stage = stage, .failure = {.error = error}};
     return -1;
 }
 

@@ -130,7 +130,7 @@ static int64_t refused(uintptr_t frame, int argument) {
 }
 
 static int64_t integer(uintptr_t frame, const pl_bound *bound, pl_value *values) {
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     int status = run(bound, values, &failure);
     if (status == PL_OK) {
         int64_t result = bound->result == PL_BOUND_I32 ? values[0].i32 : bound->result == PL_BOUND_I64 ? values[0].i64 : 0;
@@ -211,7 +211,7 @@ static int is_double_token(double result) {
 }
 
 static double number(uintptr_t frame, const pl_bound *bound, pl_value *values) {
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     int status = run(bound, values, &failure);
     if (status == PL_OK) {
         double result = bound->result == PL_BOUND_F32 ? (double)values[0].f32 : values[0].f64;

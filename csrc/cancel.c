@@ -10,6 +10,7 @@ pl_cancel *pl_cancel_new(pl_event *event) {
     pl_cancel *cancel = malloc(sizeof *cancel);
     if (cancel != NULL) {
         atomic_init(&cancel->cause, 0);
+        atomic_init(&cancel->calls, 0);
         cancel->event = event;
         memset(cancel->hooks, 0, sizeof cancel->hooks);
     }
@@ -38,16 +39,25 @@ int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument) {
     return 0;
 }
 
-int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
-    uint64_t open = 0;
-    int first = atomic_compare_exchange_strong(&cancel->cause, &open, cause);
+static void wake(pl_cancel *cancel) {
     pl_event_notify(cancel->event);
-    for (size_t i = 0; first && i < HOOKS; i++) {
+    for (size_t i = 0; i < HOOKS; i++) {
         if (cancel->hooks[i].hook != NULL) {
             cancel->hooks[i].hook(cancel->hooks[i].argument);
         }
     }
-    return first;
+}
+
+int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
+    uint64_t before = atomic_load(&cancel->cause);
+    while (before == 0 || pl_is_stop(before)) {
+        if (atomic_compare_exchange_weak(&cancel->cause, &before, cause)) {
+            wake(cancel);
+            return 1;
+        }
+    }
+    pl_event_notify(cancel->event);
+    return 0;
 }
 
 void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause) {
@@ -55,5 +65,28 @@ void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause) {
 }
 
 uint64_t pl_cancel_cause(const pl_cancel *cancel) {
-    return atomic_load(&cancel->cause);
+    uint64_t cause = atomic_load(&cancel->cause);
+    if (!pl_is_stop(cause)) {
+        return cause;
+    }
+    return cause == pl_stop_of(atomic_load(&cancel->calls)) ? PL_CAUSE_STOPPED : 0;
+}
+
+uint64_t pl_cancel_call(const pl_cancel *cancel) {
+    uint64_t calls = atomic_load(&cancel->calls);
+    return calls & 1 ? calls : 0;
+}
+
+void pl_cancel_stop(pl_cancel *cancel, uint64_t call) {
+    uint64_t before = atomic_load(&cancel->cause);
+    uint64_t stop = pl_stop_of(call);
+    while (before == 0 || (pl_is_stop(before) && before < stop)) {
+        if (atomic_compare_exchange_weak(&cancel->cause, &before, stop)) {
+            before = stop;
+            break;
+        }
+    }
+    if (before == stop) {
+        wake(cancel);
+    }
 }

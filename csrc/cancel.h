@@ -1,10 +1,18 @@
-/* cancel: the end of a linker, once and for all.
+/* cancel: the end of a linker, once and for all; and of one call, for a linker that goes on.
  *
  * States: open, then cancelled with a cause. Sticky: the first cause wins and stays. Every waiter of the linker looks at it on each
  * turn, and cancelling wakes them all: those that sleep on the event, and through the hook those that sleep elsewhere (futex.h). Blocking:
  * never. Threads: any. Memory order: SeqCst; the hook is called after the cause is set.
  *
+ * One call. A linker with a single group numbers its outermost calls: `calls` is odd while one is in progress. pl_cancel_stop cancels the
+ * call with a number, for as long as that call lasts: pl_cancel_cause is PL_CAUSE_STOPPED for it and 0 for every other call, so that each
+ * place that ends for a cause also ends for a stop. A stop that comes when its call is over has no effect: numbers are never used again, and
+ * the comparison is made by the thread whose call it is, with the number that it has written itself. Of several stops the newest call's
+ * stays: an older call is over. A cause takes the place of a stop, never the reverse. Stopping wakes what cancelling wakes.
+ *
  *     if (pl_cancel_set(cancel, PL_CAUSE_LEADER_FAILED)) log_the_cause();
+ *     uint64_t call = pl_cancel_call(cancel);
+ *     if (call != 0) pl_cancel_stop(cancel, call);
  */
 #ifndef PL_CANCEL_H
 #define PL_CANCEL_H
@@ -15,6 +23,9 @@
 
 typedef struct pl_cancel pl_cancel;
 
+/* What pl_cancel_cause answers within a call that is to stop. */
+enum { PL_CAUSE_STOPPED = 0x80 };
+
 /* Wakes sleepers, so that they look at the cause. It does not wait for anything but a mutex that nobody holds for long. */
 typedef void (*pl_cancel_hook)(void *argument);
 
@@ -24,11 +35,15 @@ void pl_cancel_free(pl_cancel *cancel);
 /* Has the first pl_cancel_set call `hook` with `argument`; NULL takes the hook with this argument back. Answers 0, or -1 if there are two
  * already. Only while no other thread knows `cancel`. */
 int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument);
-/* Cancels with a cause (any number but 0). Answers 1 if this was the first, else 0. */
+/* Cancels with a cause (any number but 0 whose low byte is not PL_CAUSE_STOPPED). Answers 1 if this was the first, else 0. */
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause);
 /* Cancels in a child of fork(), whose only thread calls: no waiter is woken, no hook called, no mutex taken. */
 void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause);
-/* The cause, or 0 while open. */
+/* The cause; PL_CAUSE_STOPPED if the call in progress is to stop; or 0 while open. */
 uint64_t pl_cancel_cause(const pl_cancel *cancel);
+/* The number of the call in progress, or 0 if there is none. */
+uint64_t pl_cancel_call(const pl_cancel *cancel);
+/* Stops the call with this number, if it is still in progress. */
+void pl_cancel_stop(pl_cancel *cancel, uint64_t call);
 
 #endif

@@ -123,7 +123,7 @@ static struct made *make(pl_instances *instances, const pl_closure *wanted) {
     pl_context *context = pl_instances_context(instances);
     pl_extern imports[5], function;
     pl_instance instance;
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     struct made *made = calloc(1, sizeof *made);
     int stage = made != NULL ? imports_of(instances, imports, &failure) : PL_STAGE_ROOM;
     if (stage == PL_STAGE_NONE && pl_instance_new(context, wanted->code, imports, 5, &instance, &failure) != PL_OK) {
@@ -175,7 +175,7 @@ int pl_closures_prepare(pl_closures *closures, pl_instances *instances, const pl
         }
         *place = made;
     }
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     failure.error = pl_global_set_i32(context, &(*place)->backing, (int32_t)wanted->backing);
     if (failure.error == NULL) {
         failure.error = pl_global_set_i32(context, &(*place)->environment, (int32_t)wanted->environment);

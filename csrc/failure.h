@@ -21,7 +21,8 @@
 typedef struct pl_failure {
     pl_trap *trap;
     pl_error *error;
-    uint64_t raised; /* the number of the exception that a host function raised, or 0 */
+    uint64_t raised;  /* the number of the exception that a host function raised, or 0 */
+    uint64_t stopped; /* the number of the call if it was stopped (cancel.h), else 0 */
 } pl_failure;
 
 /* What host functions have left for the call that is running on the thread. */

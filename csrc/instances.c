@@ -57,6 +57,7 @@ struct pl_instances {
     uint32_t thread;
     int exits;
     unsigned running; /* calls by the host that are under way, one inside the other */
+    pl_cancel *stops; /* numbers the calls, so that one can be stopped; NULL: nothing does */
     pl_trouble trouble;
 };
 
@@ -222,7 +223,7 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances) {
 }
 
 static int fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail) {
-    instances->trouble = (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {NULL, NULL, 0}};
+    instances->trouble = (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {0}};
     return -1;
 }
 
@@ -561,7 +562,7 @@ static int extern_of(pl_instances *instances, const struct record *record, const
 }
 
 int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func *result) {
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     pl_extern made;
     int stage = extern_of(instances, NULL, source, &made, &failure);
     *result = made.of.func;
@@ -583,10 +584,29 @@ static pl_error *enter_stack(const pl_instances *instances) {
     return pl_stack_is_short(is_nested ? PL_STACK_NESTED : PL_STACK_WHOLE) ? pl_stack_check(is_nested) : NULL;
 }
 
+/* Around guest code that the host runs: the outermost is a call that can be stopped. leave_guest answers its number if it was to stop. */
+static void enter_guest(pl_instances *instances) {
+    if (instances->running++ == 0 && instances->stops != NULL) {
+        pl_call_begins(instances->stops);
+    }
+}
+
+static uint64_t leave_guest(pl_instances *instances) {
+    pl_cancel *stops = instances->stops;
+    if (--instances->running == 0) {
+        return stops != NULL ? pl_call_ends(stops) : 0;
+    }
+    return stops != NULL && pl_cancel_cause(stops) == PL_CAUSE_STOPPED ? pl_cancel_call(stops) : 0;
+}
+
+void pl_instances_number_calls(pl_instances *instances) {
+    instances->stops = pl_shared_cancel(pl_group_shared(instances->group));
+}
+
 static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs, pl_spare *spare) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     if (parts->trampolines != NULL) {
         record->resolver = new_import(instances, parts->resolver);
         if (record->resolver == NULL) {
@@ -610,9 +630,14 @@ static int instantiate(pl_instances *instances, struct record *record, pl_extern
             spare->origins[i] = origin(instances, parts->sources + i);
         }
     }
-    failure.error = enter_stack(instances); /* it may have a start function */
-    if (failure.error != NULL ||
-        pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure) != PL_OK) {
+    int status = PL_ERROR;
+    failure.error = enter_stack(instances);
+    if (failure.error == NULL) {
+        enter_guest(instances); /* its start function */
+        status = pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure);
+        failure.stopped = leave_guest(instances);
+    }
+    if (status != PL_OK) {
         record->instance.store = 0;
         return fail_with(instances, PL_STAGE_INSTANTIATE, library, 0, failure);
     }
@@ -648,7 +673,7 @@ static int take_waits(pl_instances *instances, const struct record *record) {
         if (atomics_function(instances, kind, types.waits[kind], &function) != 0) {
             return fail(instances, PL_STAGE_ROOM, record->library, 0);
         }
-        pl_failure failure = {NULL, pl_table_set(instances->context, &table.of.handle, kind, &function), 0};
+        pl_failure failure = {.error = pl_table_set(instances->context, &table.of.handle, kind, &function)};
         if (failure.error != NULL) {
             return fail_with(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX, failure);
         }
@@ -660,7 +685,7 @@ static int start_thread_locals(pl_instances *instances, struct record *record, u
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_extern function;
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     if (parts->export_tls_init < 0 || export_of(instances, record, (uint32_t)parts->export_tls_init, &function) != 0) {
         return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_init);
     }
@@ -681,7 +706,7 @@ int pl_instances_make_block(pl_instances *instances, pl_library *library) {
     struct record *record = find(instances, library);
     int32_t index = pl_library_parts_of(library)->export_tls_make;
     pl_extern function;
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     if (index < 0 || export_of(instances, record, (uint32_t)index, &function) != 0) {
         return fail(instances, PL_STAGE_EXPORT, library, (uint32_t)index);
     }
@@ -708,7 +733,7 @@ static int fill_slots(pl_instances *instances, const struct record *record, int 
         if (replaying && pl_table_get(instances->context, table, slot, &other) == 1) {
             return fail(instances, PL_STAGE_TAKEN, record->library, slot);
         }
-        pl_failure failure = {NULL, NULL, 0};
+        pl_failure failure = {0};
         failure.error = pl_table_set(instances->context, table, slot, &function.of.func);
         if (failure.error != NULL) {
             return fail_with(instances, PL_STAGE_TABLE, record->library, slot + 1, failure);
@@ -772,7 +797,7 @@ static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) 
         } else if (source->kind != PL_SOURCE_CELL) {
             continue;
         }
-        pl_failure failure = {NULL, pl_global_set_i32(instances->context, &spare->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value), 0};
+        pl_failure failure = {.error = pl_global_set_i32(instances->context, &spare->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value)};
         if (failure.error != NULL) {
             return fail_with(instances, PL_STAGE_MAKE, library, i, failure);
         }
@@ -798,7 +823,7 @@ static int reuse(pl_instances *instances, struct record *record, int replaying) 
     if (adapt(instances, spare, library) != 0) {
         return -1;
     }
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     if (pl_spare_restore(spare, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
                          &failure.error) != 0) {
         return fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
@@ -869,9 +894,9 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
         return PL_ERROR;
     }
     pl_hosted before = pl_calling();
-    instances->running++;
+    enter_guest(instances);
     failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
-    instances->running--;
+    failure->stopped = leave_guest(instances);
     int failed = failure->error != NULL || failure->trap != NULL;
     pl_called(before, failed, failure);
     if (!failed) {

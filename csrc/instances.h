@@ -140,6 +140,8 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
 int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure);
 /* Calls an exported function of type () -> () like that; -1 if the library has no such function here. */
 int pl_instances_run(pl_instances *instances, const pl_library *library, uint32_t index, pl_failure *failure);
+/* Numbers the outermost calls, so that pl_cancel_stop can stop one. For the only group of a linker, before it runs guest code. */
+void pl_instances_number_calls(pl_instances *instances);
 /* Whether such a call is under way: then the store must stay. */
 int pl_instances_is_running(const pl_instances *instances);
 

@@ -98,7 +98,7 @@ void pl_log_erase(pl_log *log, uint64_t number) {
 
 static int fail(pl_instances *instances, int stage, uint64_t detail, pl_library *library, pl_error *error) {
     pl_trouble *trouble = pl_instances_trouble(instances);
-    *trouble = (pl_trouble){.stage = stage, .detail = (uint32_t)detail, .library = library, .failure = {NULL, error, 0}};
+    *trouble = (pl_trouble){.stage = stage, .detail = (uint32_t)detail, .library = library, .failure = {.error = error}};
     return -1;
 }
 

@@ -17,6 +17,14 @@ static uintptr_t me(void) {
     return (uintptr_t)&mark;
 }
 
+uintptr_t pl_turn_me(void) {
+    return me();
+}
+
+uintptr_t pl_turn_holder(const pl_turn *turn) {
+    return atomic_load(&turn->owner);
+}
+
 pl_turn *pl_turn_new(void) {
     pl_turn *turn = calloc(1, sizeof *turn);
     if (turn == NULL) {

@@ -35,6 +35,9 @@ void pl_turn_leave(pl_turn *turn);
 void pl_turn_restore(pl_turn *turn, unsigned depth);
 /* Whether the calling thread has it. */
 int pl_turn_is_mine(const pl_turn *turn);
+/* The identity of the calling thread, and that of the holder, 0 if there is none; by the time it is looked at, the holder may be another. */
+uintptr_t pl_turn_me(void);
+uintptr_t pl_turn_holder(const pl_turn *turn);
 /* How often it has it, to be given back as often: what who was interrupted while it took it goes by. */
 unsigned pl_turn_depth(const pl_turn *turn);
 

@@ -23,6 +23,7 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from pylinker.errors import InternalError
@@ -53,6 +54,7 @@ __all__ = [
     "CAUSE_INTERRUPTED",
     "CAUSE_LEADER",
     "CAUSE_REPLAY",
+    "CAUSE_STOPPED",
     "CLOSED",
     "DEAD",
     "ELSEWHERE",
@@ -172,6 +174,7 @@ __all__ = [
     "table_set",
     "table_size",
     "take_outcome",
+    "thread_identity",
     "u32s",
     "values",
     "watch",
@@ -198,7 +201,8 @@ _U32 = 1 << 32
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
     """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address.
 
-    Neither is: the linker is cancelled, and wasmtime was not asked. Owns the ``pl_failure`` it is made of (:func:`new_failure`).
+    Neither is: the linker is cancelled, and wasmtime was not asked. ``stopped`` is the number of the call if it was stopped, else 0.
+    Owns the ``pl_failure`` it is made of (:func:`new_failure`).
     """
 
     def __init__(self, record: Any) -> None:
@@ -217,6 +221,11 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
     def error(self) -> int:
         """The address of a ``wasmtime_error_t``, or 0."""
         return int(ffi.cast("uintptr_t", self._record.error))
+
+    @property
+    def stopped(self) -> int:
+        """The number of the call if it was stopped, else 0."""
+        return int(self._record.stopped)
 
     def take_raised(self) -> BaseException | None:
         """Return what the host function raised that made the guest trap, or None. Once: its traceback may hold the failure."""
@@ -513,6 +522,11 @@ CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
 CAUSE_FORKED: int = lib.PL_CAUSE_FORKED
 FORKED = "fork() has left its threads in the parent process; make a new program here"
 """What is said of a program that was given up for that cause."""
+CAUSE_STOPPED: int = lib.PL_CAUSE_STOPPED
+"""Not the end of the linker: the call in progress was stopped."""
+
+_STOPS = 16
+"""Reasons of stopped calls that are kept at one time. Each is taken by its call as soon as that ends."""
 
 
 NULL: Any = ffi.NULL
@@ -571,6 +585,7 @@ class Shared:
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for the linker's locks")
         self.reason: BaseException | None = None
+        self._stops: dict[int, BaseException] = {}  # by the number of the call
         self._cancel = lib.pl_shared_cancel(self.pointer)
         self._flag = lib.pl_shared_flag(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)
@@ -592,8 +607,31 @@ class Shared:
 
     @property
     def cause(self) -> int:
-        """Why it was cancelled, 0 if it was not."""
+        """Why it was cancelled, 0 if it was not; CAUSE_STOPPED within a call that was stopped."""
         return int(lib.pl_cancel_cause(self._cancel))
+
+    @property
+    def call(self) -> int:
+        """The number of the call in progress, of a linker whose calls are numbered (:meth:`Instances.number_calls`), else 0."""
+        return int(lib.pl_cancel_call(self._cancel))
+
+    def stop(self, call: int, reason: BaseException) -> None:
+        """Stop the call with this number, if it is still in progress: it raises ``reason``, or that of an earlier stop. Never blocks.
+
+        The guest looks when the epoch moves, which is up to the caller.
+        """
+        for old in list(self._stops)[: 1 - _STOPS]:
+            self._stops.pop(old, None)
+        self._stops.setdefault(call, reason)  # before the call can see that it was stopped
+        lib.pl_cancel_stop(self._cancel, call)
+
+    def stopped(self, call: int = 0) -> BaseException | None:
+        """Return the reason why a call (0: the one in progress) was stopped; it is forgotten when that call is over."""
+        current = self.call
+        reason = self._stops.get(call or current)
+        if call and call != current:
+            self._stops.pop(call, None)
+        return reason
 
     def new_held(self) -> Any:
         """Return a cell of C that says whether the read lock is held for it, 0 at first. Dropping it releases the lock.
@@ -1829,6 +1867,10 @@ class Instances:
             failure = _moved(trouble)
         return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
 
+    def number_calls(self) -> None:
+        """Number the outermost calls, so that :meth:`Shared.stop` can stop one. For the only group of a linker, before it runs code."""
+        lib.pl_instances_number_calls(self.pointer)
+
     @property
     def is_running(self) -> bool:
         """Whether the guest is in a call by the host, on a stack that reaches here: then the store must stay."""
@@ -2221,10 +2263,43 @@ class Turn(ExitsInC):
             lib.pl_turn_restore(pointer, depth)
             raise
 
+    def until(self, give_up: Callable[[], None]) -> AbstractContextManager[None]:
+        """Return a context manager that takes the turn as :meth:`take` does."""
+        return _TurnUntil(self, give_up)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another thread has the turn; it may have given it back meanwhile."""
+        return self.holder not in (0, thread_identity())
+
+    @property
+    def holder(self) -> int:
+        """The :func:`thread_identity` of the thread that has the turn, 0 if there is none."""
+        return int(lib.pl_turn_holder(self.pointer))
+
 
 def has_room_for_thread(stack: int) -> bool:
     """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
     return bool(lib.pl_thread_has_room(stack))
+
+
+class _TurnUntil:
+    __slots__ = ("_give_up", "_turn")
+
+    def __init__(self, turn: Turn, give_up: Callable[[], None]) -> None:
+        self._turn = turn
+        self._give_up = give_up
+
+    def __enter__(self) -> None:
+        self._turn.take(self._give_up)
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.close()
+
+
+def thread_identity() -> int:
+    """Return what tells the calling thread from all others that live, as :attr:`Turn.holder` does."""
+    return int(lib.pl_turn_me())
 
 
 def enter_thread(member: Member | None) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "ClosedError",
     "InitializationError",
     "InternalError",
+    "Interrupted",
     "LibraryNotFoundError",
     "LimitError",
     "LinkError",
@@ -205,10 +206,20 @@ class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
         self.thread = thread
 
 
-class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess calls it
-    """The guest was not done in time, so its program was ended: every later use of it is a SynchronizationAborted.
+class Interrupted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the call
+    """``Program.interrupt()`` stopped the call of the guest, wherever it was; the program goes on.
 
-    ``timeout`` is the time it had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
+    A guest that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor), or one with threads, does not: every later use
+    of its program is a SynchronizationAborted.
+    """
+
+
+class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess calls it
+    """The guest was not done in time, so it was stopped, wherever it was.
+
+    After ``run(timeout=)`` and ``load_timeout=`` the program has ended, and every later use of it is a SynchronizationAborted. After
+    ``time_limit`` it goes on, with the exceptions of :class:`Interrupted`. ``timeout`` is the time the guest had, in seconds. What it wrote
+    is still in ``stdout`` and ``stderr`` of the program.
     """
 
     def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:

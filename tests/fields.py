@@ -11,6 +11,8 @@ import pylinker
 
 SHARED = '(import "env" "memory" (memory 1 1024 shared))'
 TABLE = '(import "env" "__indirect_function_table" (table 1 funcref))'
+BASE = '(import "env" "__memory_base" (global i32))'
+"""What every library has that places data: without it, data would lie at fixed addresses."""
 MEMORY = '(import "env" "memory" (memory 1))'
 
 

@@ -294,8 +294,10 @@ class TestPlainThreads:
 
         store = weakref.ref(plain.program._linker.group.store)
         results = in_threads(calls, calls, close)
-        assert [type(result) for result in results] == [pylinker.ClosedError, pylinker.ClosedError, type(None)]
-        del results
+        for ended in results[:2]:  # the call that was in progress, if there was one, is stopped
+            assert type(ended) in (pylinker.ClosedError, pylinker.SynchronizationAborted)
+        assert results[2] is None
+        del results, ended
         gc.collect()
         assert store() is None
 

@@ -1,9 +1,10 @@
-/* cancel: sticky, the first cause wins, and whoever waits is woken. */
+/* cancel: sticky, the first cause wins, and whoever waits is woken. A stop is for one call alone. */
 #include "check.h"
 
 #include "barrier.h"
 #include "cancel.h"
 #include "futex.h"
+#include "hot.h"
 #include "rwlock.h"
 
 enum { THREADS = 8, ROUNDS = 200 };
@@ -150,6 +151,95 @@ static void test_every_kind_of_waiter_wakes(void) {
     pl_event_free(event);
 }
 
+static void test_stop_is_for_one_call(void) {
+    event = pl_event_new();
+    cancel = pl_cancel_new(event);
+    atomic_store(&hooked, 0);
+    CHECK(pl_cancel_call(cancel) == 0);
+    pl_call_begins(cancel);
+    uint64_t first = pl_cancel_call(cancel);
+    CHECK(first != 0 && pl_cancel_cause(cancel) == 0);
+    pl_cancel_on_set(cancel, hook, &hooked);
+    pl_cancel_stop(cancel, first);
+    CHECK(pl_cancel_cause(cancel) == PL_CAUSE_STOPPED && atomic_load(&hooked) == 1);
+    CHECK(pl_call_ends(cancel) == first);
+    pl_cancel_on_set(cancel, NULL, &hooked);
+    CHECK(pl_cancel_cause(cancel) == 0 && pl_cancel_call(cancel) == 0 && atomic_load(&cancel->cause) == 0);
+    pl_cancel_stop(cancel, first); /* too late */
+    CHECK(pl_cancel_cause(cancel) == 0);
+    pl_call_begins(cancel);
+    uint64_t second = pl_cancel_call(cancel);
+    CHECK(second > first && pl_cancel_cause(cancel) == 0);
+    pl_cancel_stop(cancel, second);
+    pl_cancel_stop(cancel, first); /* does not take the place of the newer one */
+    CHECK(pl_cancel_cause(cancel) == PL_CAUSE_STOPPED);
+    CHECK(pl_call_ends(cancel) == second);
+    pl_cancel_stop(cancel, second);
+    pl_call_begins(cancel);
+    CHECK(pl_cancel_cause(cancel) == 0 && pl_call_ends(cancel) == 0);
+    CHECK(atomic_load(&cancel->cause) == 0); /* what was late is out of the way */
+    pl_call_begins(cancel);
+    pl_cancel_stop(cancel, pl_cancel_call(cancel));
+    CHECK(pl_cancel_set(cancel, 7) == 1); /* the end takes the place of a stop, */
+    CHECK(pl_cancel_cause(cancel) == 7);
+    pl_cancel_stop(cancel, pl_cancel_call(cancel)); /* and stays */
+    CHECK(pl_cancel_cause(cancel) == 7 && pl_call_ends(cancel) == 0 && pl_cancel_cause(cancel) == 7);
+    pl_cancel_free(cancel);
+    pl_event_free(event);
+}
+
+enum { CALLS = 20000, STOPPERS = 3 };
+static _Atomic uint64_t stopped[2 * CALLS + 2]; /* by the number of the call */
+static atomic_int is_done;
+
+static void *stop_what_runs(void *unused) {
+    start_together(&started, STOPPERS + 1);
+    while (!atomic_load(&is_done)) {
+        uint64_t call = pl_cancel_call(cancel);
+        if (call != 0) {
+            atomic_store(&stopped[call], 1);
+            pl_cancel_stop(cancel, call);
+        }
+    }
+    return unused;
+}
+
+/* Calls that look a few times, and calls that look until they are stopped: an endless one is never missed, and no call that was not named
+ * is stopped. */
+static void test_no_other_call_is_stopped_and_no_stop_is_lost(void) {
+    pthread_t threads[STOPPERS];
+    event = pl_event_new();
+    cancel = pl_cancel_new(event);
+    atomic_store(&started, 0);
+    atomic_store(&is_done, 0);
+    for (int i = 0; i < STOPPERS; i++) {
+        threads[i] = thread_start(stop_what_runs, NULL);
+    }
+    start_together(&started, STOPPERS + 1);
+    for (uint64_t i = 0; i < CALLS; i++) {
+        int endless = i % 8 == 0, seen = 0;
+        pl_call_begins(cancel);
+        uint64_t call = pl_cancel_call(cancel);
+        for (int look = 0; (endless || look < 3) && !seen; look++) {
+            seen = pl_cancel_cause(cancel) != 0;
+            if (endless && !seen) {
+                sched_yield();
+            }
+        }
+        CHECK(!seen || atomic_load(&stopped[call]));
+        uint64_t told = pl_call_ends(cancel);
+        CHECK(told == 0 || (told == call && atomic_load(&stopped[call])));
+        CHECK(!seen || told == call);
+    }
+    atomic_store(&is_done, 1);
+    for (int i = 0; i < STOPPERS; i++) {
+        thread_join(threads[i]);
+    }
+    CHECK(pl_cancel_cause(cancel) == 0);
+    pl_cancel_free(cancel);
+    pl_event_free(event);
+}
+
 static void test_lack_of_memory_is_told(void) {
     atomic_store(&inject_memory, 0);
     CHECK(pl_cancel_new(NULL) == NULL);
@@ -176,6 +266,8 @@ int main(void) {
     RUN(test_hook_is_called_by_the_first_alone);
     RUN(test_one_of_many_is_the_first);
     RUN(test_every_kind_of_waiter_wakes);
+    RUN(test_stop_is_for_one_call);
+    RUN(test_no_other_call_is_stopped_and_no_stop_is_lost);
     RUN(test_lack_of_memory_is_told);
     RUN(test_abandoned_one_takes_no_lock);
     return 0;

@@ -120,8 +120,11 @@ static void store_epoch_deadline_callback(pl_store *store,
     epoch_data = data;
 }
 
+static uint64_t epoch_deadline;
+
 static void context_set_epoch_deadline(pl_context *at, uint64_t ticks) {
     CHECK(at == context && ticks > 0);
+    epoch_deadline = ticks;
 }
 
 static pl_error *error_new(const char *text) {
@@ -189,7 +192,7 @@ static void test_table_is_incomplete_until_every_entry_is_set(void) {
 
 static void test_call_tells_result_trap_and_error_apart(void) {
     pl_value values[3] = {{.i32 = 1}, {.i32 = 2}, {.i32 = 3}};
-    pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7};
+    pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7, 1};
     pl_func good = {1, NULL}, traps = {2, NULL}, fails = {3, NULL};
     set_up();
     CHECK(pl_instances_call(instances, &good, values, 3, &failure) == PL_OK);
@@ -238,7 +241,7 @@ static void test_cancelled_or_dead_group_is_not_called(void) {
     pl_value value = {.i32 = 1};
     pl_func good = {1, NULL};
     for (int dead = 0; dead < 2; dead++) {
-        pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7};
+        pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7, 1};
         set_up();
         if (dead) {
             pl_safepoint_die(pl_group_safepoint(group));
@@ -336,7 +339,9 @@ static void test_epoch_goes_on_stops_or_replays(void) {
     CHECK(epoch_callback(context, epoch_data, &delta, &kind) == NULL && replays == 1);
     watch.check = check_signals;
     stop_now = 1;
-    CHECK(epoch_callback(context, epoch_data, &delta, &kind) == (pl_error *)0x9000 && state() == PL_RUNNING);
+    epoch_data = NULL;
+    CHECK(epoch_callback(context, &watch, &delta, &kind) == (pl_error *)0x9000 && state() == PL_RUNNING);
+    CHECK(epoch_data == &watch && epoch_deadline == 1); /* what runs next in the store is watched */
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     stop_now = 0;
     CHECK(epoch_callback(context, epoch_data, &delta, &kind) == (pl_error *)0x9000);

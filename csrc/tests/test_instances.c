@@ -267,7 +267,7 @@ static void test_libraries_share_trampolines(void) {
 static void test_an_export_without_arguments_is_run(void) {
     set_up();
     pl_library *library = make_a(0);
-    pl_failure failure = {NULL, NULL, 0};
+    pl_failure failure = {0};
     CHECK(pl_instances_run(instances, library, 0, &failure) == -1); /* not loaded */
     load(library);
     EXPECT("new:A");
@@ -422,7 +422,7 @@ static void test_stack_pointer_comes_back_only_after_a_failure(void) {
     for (int direct = 0; direct < 2; direct++) {
         static const int statuses[] = {PL_OK, PL_TRAP, PL_ERROR};
         for (wanted = 0; wanted < 3; wanted++) {
-            pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7};
+            pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7, 1};
             *stack_pointer = 1000;
             int status = direct ? pl_instances_invoke(instances, &func, &value, 1, &failure)
                                 : pl_instances_call(instances, &func, &value, 1, &failure);

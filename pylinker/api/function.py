@@ -10,9 +10,11 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import wasmtime
+
 from pylinker import _native
 from pylinker._native import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, BoundKind
-from pylinker.errors import ClosedError, InternalError, UnsupportedError
+from pylinker.errors import ClosedError, InternalError, SynchronizationAborted, UnsupportedError
 from pylinker.runtime.failures import exception_of
 
 if TYPE_CHECKING:
@@ -217,11 +219,18 @@ class Function:
         linker = self._handle.program._running
         if linker is not None:
             linker.group.store.raise_failure(failure)
-        # Another thread has closed the program since.
+        # Another thread has closed the program since, which may be what stopped the call.
         pending = failure.take_raised()
-        if failure.trap or failure.error:
-            raise pending or exception_of(failure)
-        raise pending or ClosedError(f"program {self._handle.program.name} is closed", module=self._handle.program.name)
+        error = exception_of(failure) if failure.trap or failure.error else None
+        if pending is not None:
+            raise pending
+        if isinstance(error, wasmtime.Trap):
+            raise error
+        name = self._handle.program.name
+        closed = ClosedError(f"program {name} is closed", module=name)
+        if error is None:
+            raise closed
+        raise SynchronizationAborted("the program has ended") from closed
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pylinker.api.function import Function
 from pylinker.api.handle import Handle
-from pylinker.errors import LinkError, SymbolNotFoundError
+from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
 from pylinker.wasm import FuncType
 
@@ -124,7 +124,8 @@ class Library:
     def close(self) -> None:
         """Close this handle (``dlclose``); a second time does nothing, or completes what an interrupt left of the first.
 
-        Raises Trap if a destructor of the library traps; the handle is closed all the same.
+        Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises RendezvousTimeout if another thread was
+        loading or closing libraries for ``rendezvous_timeout`` seconds; the handle is open still.
         """
         handle, module = self._handle, self._module
         if handle.unloaded:
@@ -142,7 +143,11 @@ class Library:
                 elif handle.dropped:
                     linker.collect()
                 elif handle.is_loaded:
-                    linker.dlclose(module, handle)
+                    try:
+                        linker.dlclose(module, handle)
+                    except RendezvousTimeout:
+                        handle.open = not handle.dropped  # another thread is loading: nothing has changed
+                        raise
         self._functions.clear()
         handle.unloaded = True
 

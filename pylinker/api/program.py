@@ -21,7 +21,15 @@ from pylinker.api.library import Library
 from pylinker.api.options import ModuleSource, StrPath, as_limits, as_module, as_modules, as_paths, check_mapping, check_texts, check_types
 from pylinker.api.statistics import Statistics, snapshot, tell_statistics
 from pylinker.api.tracefile import TraceFile
-from pylinker.errors import AlreadyRunError, ClosedError, SynchronizationAborted, UndefinedSymbol, UndefinedSymbolError, UnsupportedError
+from pylinker.errors import (
+    AlreadyRunError,
+    ClosedError,
+    Interrupted,
+    SynchronizationAborted,
+    UndefinedSymbol,
+    UndefinedSymbolError,
+    UnsupportedError,
+)
 from pylinker.linker import (
     RTLD_DEFAULT,
     RTLD_NEXT,
@@ -41,6 +49,7 @@ from pylinker.linker import (
     wants_threads,
 )
 from pylinker.runtime.code import CodeCache, default_cache_directory
+from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
@@ -199,7 +208,7 @@ class Program:
         )
         try:
             with (
-                Deadline(linker, load_timeout, self.name),
+                Deadline(linker, load_timeout, self.name, ends=True),
                 contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
             ):
                 start(linker, code_cache, file, preloaded, stack_size=stack_size)
@@ -226,6 +235,25 @@ class Program:
             return contextlib.nullcontext(linker)
         return _Entered(self)
 
+    @contextmanager
+    def _taken_over(self) -> Iterator[Linker | None]:
+        """Take the program for closing it: calls of the guest that other threads make meanwhile stop. None: another has closed it."""
+        linker = self._linker
+        if linker is None or linker.threads is not None:
+            with self._entered() as linker:
+                yield linker
+            return
+        reason = SynchronizationAborted("the program has ended")
+        reason.__cause__ = ClosedError(f"program {self.name} is closed", module=self.name)
+
+        def stop() -> None:
+            linker.context.stop_call(reason)
+
+        if self._turn.is_elsewhere:
+            stop()
+        with self._turn.until(stop):  # again, if another call has begun
+            yield self._linker
+
     @property
     def _running(self) -> Linker | None:
         """The linker, also while the guest of a program that is closed comes to its end; None when all is gone."""
@@ -244,14 +272,15 @@ class Program:
     def run(self, *, timeout: float | None = None) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
 
-        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised; see :meth:`time_limit`.
+        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised. It is then as one that was
+        killed: every later use is a SynchronizationAborted.
 
         Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps, UndefinedSymbolError if it called a function
         that nobody defines (``__cause__`` is the trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
         threads stopped.
         """
         check_seconds(timeout)
-        with self._entered() as linker, Deadline(linker, timeout, self.name):
+        with self._entered() as linker, Deadline(linker, timeout, self.name, ends=True):
             main = linker.main
             if main is None or not main.lifecycle_function("_start", FuncType((), ())):
                 raise UndefinedSymbolError(
@@ -290,14 +319,41 @@ class Program:
             status = exit_.code
         return status
 
+    def interrupt(self) -> bool:
+        """Stop the call of the guest that is in progress, which raises Interrupted. False: there is none, and nothing happens.
+
+        For any thread, and for signal handlers; never blocks, and does not wait for the call to stop. The guest stops wherever it computes,
+        waits or sleeps, with all calls of it that are inside one another; a Python function that the guest calls is waited for. A call that
+        is about to end anyway may end as if nothing had happened; a call that begins later is never stopped.
+
+        Afterwards the program can be used: its stack is as it was before the call, its memory as the guest left it, in the middle of what
+        it did. A program that has threads ends instead, with all of them, if any of its guest code runs; so does one that was stopped
+        inside the linker (in ``dlopen``, ``dlclose``, a constructor).
+        """
+        linker = self._running
+        if linker is None:
+            return False
+        reason = Interrupted(f"{self.name} was interrupted", module=self.name)
+        threads = linker.threads
+        if threads is None:
+            return linker.context.stop_call(reason)
+        if not len(threads) and not linker.context.main_group.native.is_running:
+            return False
+        threads.end(failure=reason)
+        return True
+
     @contextmanager
     def time_limit(self, seconds: float | None) -> Iterator[None]:
-        """End the program if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
+        """Stop the guest if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
 
-        ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. Guest code that computes, waits or sleeps
-        stops on all threads; a Python function that the guest calls is waited for. The program is then as one that was killed: no
-        destructors run, every later use is a SynchronizationAborted, and only what it wrote, and :meth:`close`, are left. A guest that is
-        stopped in the middle leaves its memory in any state, which is why it cannot go on. May be nested, and used from any thread.
+        ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. The guest stops wherever it computes, waits
+        or sleeps; a Python function that the guest calls is waited for. It is about the calls that the calling thread makes inside, and its
+        wait for its turn; calls of other threads go on. Afterwards the program can be used: its stack is as it was before the call, its
+        memory as the guest left it, in the middle of what it did.
+
+        A program that has threads ends instead, as it does if the guest was stopped inside the linker (in ``dlopen``, ``dlclose``, a
+        constructor): it is then as one that was killed, no destructors run, every later use is a SynchronizationAborted, and only what it
+        wrote, and :meth:`close`, are left. May be nested, and used from any thread.
         """
         check_seconds(seconds)
         linker = self._linker
@@ -305,7 +361,7 @@ class Program:
             raise ClosedError(f"program {self.name} is closed", module=self.name)
         if linker.context.shared.cause == CAUSE_FORKED:
             raise linker.context.shared.aborted()
-        with Deadline(linker, seconds, self.name):
+        with Deadline(linker, seconds, self.name, ends=False):
             yield
 
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
@@ -413,7 +469,10 @@ class Program:
         return self._linker is None
 
     def close(self) -> None:
-        """End the program: its threads stop, and its functions and memory cannot be used any more. A second time does nothing.
+        """End the program: its guest stops, and its functions and memory cannot be used any more. A second time does nothing.
+
+        A call of the guest that another thread is making, and all threads of the guest, get a SynchronizationAborted. Python functions
+        that they have called are waited for; the guest that has called ``close`` itself goes on to its end.
 
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
@@ -425,6 +484,9 @@ class Program:
             linker.threads.end(status=0)  # before anything is waited for: the main thread may be in the guest
             if linker.context.is_guest_thread:
                 return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
+        elif linker is not None and self._turn.is_elsewhere:  # for good: no other call begins before it is this thread's turn
+            linker.context.shared.cancel(_native.CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
+            bump_epoch()
         with self._turn:
             # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
             # then goes with the next close, or with the program.
@@ -471,7 +533,7 @@ class _Entered(_native.ExitsInC):
         try:
             # Of a closed program not even the turn is waited for: the thread that closes has it, and waits for the guest's threads.
             if program._linker is not None:
-                turn.take(None)
+                turn.take(program._linker.context.check_in_time)
             linker = program._linker
             if linker is None:
                 raise ClosedError(f"program {program.name} is closed", module=program.name)
@@ -549,11 +611,15 @@ class CDLL(Library):
         return self._handle.program
 
     def close(self) -> None:
-        """Run the destructors of all libraries and close the program. A second time does nothing."""
+        """Run the destructors of all libraries and close the program. A second time does nothing.
+
+        A call of the guest that another thread is making stops before that, as :meth:`Program.close` stops it.
+        """
         if self._handle.open and not self.program._is_gone:
-            with self.program._entered() as linker:
+            with self.program._taken_over() as linker:
                 try:
-                    linker.finalize()
+                    if linker is not None and not linker.context.shared.cause:  # else it has ended: as one that was killed
+                        linker.finalize()
                 finally:
                     self.program.close()
         super().close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
+from pylinker.runtime.failures import STOPS
 from pylinker.sync import LinkerShared, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
@@ -113,6 +115,22 @@ class Change:
             yield
 
 
+class _Patience:
+    """What a thread that waits for the load lock looks at now and then: the end, and how long it waits at most."""
+
+    __slots__ = ("_context", "_deadline", "_timeout")
+
+    def __init__(self, context: LinkContext, timeout: float) -> None:
+        self._context = context
+        self._timeout = timeout
+        self._deadline = monotonic() + timeout
+
+    def __call__(self) -> None:
+        self._context.check_going_on()
+        if monotonic() >= self._deadline:
+            raise RendezvousTimeout(f"another thread has been loading or closing libraries for {self._timeout} seconds")
+
+
 class _Loading(_native.ExitsInC):
     """The load lock, from entering to leaving."""
 
@@ -123,8 +141,14 @@ class _Loading(_native.ExitsInC):
     def __enter__(self) -> InstanceGroup:  # type: ignore[override]
         context = self._context
         group = context.check_not_instantiating()
-        context.load_lock.take(context.check_not_given_up)
+        context.load_lock.take(context.check_going_on if context.timeout is None else _Patience(context, context.timeout))
         return group
+
+    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
+        # A call that is stopped in here can neither finish what it began nor undo it.
+        if isinstance(value, STOPS) and not self._context.state.threaded:
+            self._context.shared.cancel(_native.CAUSE_CLOSED, value)
+        self._context.load_lock.close()
 
 
 class _Reading:
@@ -155,8 +179,8 @@ class LinkContext:
 
     ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
     that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
-    their own, by number; ``load_lock`` is :meth:`loading`'s; ``reap``
-    answers what takes out the groups of threads that have ended by themselves, under the write lock.
+    their own, by number; ``load_lock`` is :meth:`loading`'s; ``expired`` has, by thread, the errors of its time
+    limits that are over; ``reap`` answers what takes out the groups of threads that have ended by themselves, under the write lock.
     """
 
     def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
@@ -169,6 +193,7 @@ class LinkContext:
         self.turn = _native.Turn()
         self.load_lock = _native.Turn()
         self._main_group: InstanceGroup | None = None
+        self.expired: dict[int, list[BaseException]] = {}
         self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: None
         self.groups: dict[int, InstanceGroup] = {}
 
@@ -229,6 +254,26 @@ class LinkContext:
         if self.shared.cause:
             raise self.shared.aborted()
 
+    def check_in_time(self) -> None:
+        """Raise TimeoutExpired if a time limit of the calling thread is over: for a thread that waits for others before it is in a call."""
+        if errors := self.expired.get(get_ident()):
+            raise errors[0]
+
+    def check_going_on(self) -> None:
+        """Raise what ends the calling thread's work, if something does: for loops of the linker whose length the guest chooses."""
+        self.check_not_given_up()
+        self.check_in_time()
+
+    def stop_call(self, reason: BaseException, *, caller: int | None = None) -> bool:
+        """Have the call in progress raise ``reason``; with ``caller`` only one that this thread makes. False: there is none.
+
+        For a program of one thread, whose calls are numbered. Never blocks; any thread.
+        """
+        if not self.shared.stop_call(reason, holds=None if caller is None else (self.turn, caller)):
+            return False
+        bump_epoch()
+        return True
+
     def exclusive(self, group: InstanceGroup | None = None) -> Change:
         """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.
 
@@ -248,6 +293,7 @@ class LinkContext:
         """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.
 
         So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
-        parked; it gets SynchronizationAborted if the linker is given up. A context manager that yields the calling thread's group.
+        parked; it gets SynchronizationAborted if the linker is given up, TimeoutExpired if a time limit of it is over, RendezvousTimeout
+        after ``timeout`` seconds, and signals are handled. A context manager that yields the calling thread's group.
         """
         return _Loading(self)

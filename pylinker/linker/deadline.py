@@ -1,10 +1,10 @@
-"""The time a program may take: when it is over, the program ends, wherever its threads are."""
+"""The time a program, or a call of it, may take: when it is over, the guest stops, wherever it is."""
 
 from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
 from pylinker.errors import TimeoutExpired
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pylinker.linker.linker import Linker
 
 __all__ = ["Deadline", "check_seconds"]
+
+_SLICE: Final = 0.01
+"""Seconds between two looks for a call of a thread whose time is over: it may be between two calls."""
 
 
 def check_seconds(seconds: float | None, what: str = "timeout") -> None:
@@ -29,54 +32,74 @@ def check_seconds(seconds: float | None, what: str = "timeout") -> None:
 
 
 class Deadline:
-    """A context manager: if what is inside takes longer than ``seconds`` (None: for ever), the program ends and TimeoutExpired is raised.
+    """A context manager: if what is inside takes longer than ``seconds`` (None: for ever), the guest stops and TimeoutExpired is raised.
 
-    Guest code that computes, waits or sleeps stops on every thread; Python functions that the guest called are waited for. The program is
-    then as one that was killed. TimeoutExpired takes the place of what the end of the program raises inside.
+    With ``ends``, or if the program has threads, the program ends: its guest stops on every thread, and the program is then as one that was
+    killed. Otherwise the calls stop that the calling thread makes inside, one after another until it has left, and the program goes on.
+    Python functions that the guest called are waited for. TimeoutExpired takes the place of other errors that are raised inside.
     """
 
-    def __init__(self, linker: Linker, seconds: float | None, name: str) -> None:
+    def __init__(self, linker: Linker, seconds: float | None, name: str, *, ends: bool) -> None:
         check_seconds(seconds)
         self._linker = linker
         self._name = name
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._over = False  # nobody is inside any more
+        self._ends = ends or linker.threads is not None
+        self._lock = threading.Lock()  # of the two that follow: what expires does so before the thread has left
+        self._over = threading.Event()  # the thread has left
         self._error: TimeoutExpired | None = None
-        self._timer: threading.Timer | None = None
+        self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> None:
         if self._seconds is not None and self._seconds < threading.TIMEOUT_MAX:
-            self._timer = threading.Timer(self._seconds, self._expire)
-            self._timer.daemon = True
-            self._timer.name = f"{self._name}-deadline"
-            self._timer.start()
-
-    def _expire(self) -> None:
-        with self._lock:
-            if self._over:
-                return
-            assert self._seconds is not None
-            self._error = error = TimeoutExpired(
-                f"{self._name}: not done after {self._seconds:g} seconds; the program was ended", module=self._name, timeout=self._seconds
+            caller, identity = _native.thread_identity(), threading.get_ident()
+            self._watcher = threading.Thread(
+                target=self._watch, args=(self._seconds, caller, identity), name=f"{self._name}-deadline", daemon=True
             )
-            threads = self._linker.threads
-            if threads is not None:
-                threads.end(failure=error)
-            else:
-                self._linker.context.shared.cancel(_native.CAUSE_CLOSED, error)
-                bump_epoch()
+            self._watcher.start()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._timer is None:
+    def _watch(self, seconds: float, caller: int, identity: int) -> None:
+        if self._over.wait(seconds):
             return
         with self._lock:
-            self._over = True
-        self._timer.cancel()
-        self._timer.join()  # it has nothing left to wait for
+            if self._over.is_set():
+                return
+            ended = "; the program was ended" if self._ends else ""
+            self._error = error = TimeoutExpired(
+                f"{self._name}: not done after {seconds:g} seconds{ended}", module=self._name, timeout=seconds
+            )
+            if not self._ends:
+                self._linker.context.expired.setdefault(identity, []).append(error)
+        if not self._ends:
+            while not self._over.is_set():
+                self._linker.context.stop_call(error, caller=caller)
+                self._over.wait(_SLICE)
+        elif (threads := self._linker.threads) is not None:
+            threads.end(failure=error)
+        else:
+            self._linker.context.shared.cancel(_native.CAUSE_CLOSED, error)
+            bump_epoch()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._watcher is None:
+            return
+        with self._lock:
+            self._over.set()
+        self._watcher.join()  # it has nothing left to wait for
         error, self._error = self._error, None
-        if error is not None and (value is None or (isinstance(value, Exception) and value is not error)):
+        if error is None:
+            return
+        self._forget(error)
+        if value is None or (isinstance(value, Exception) and value is not error):
             try:
                 raise error from None
             finally:
                 del error, value  # a frame that holds its own exception would keep the program until the collector comes
+
+    def _forget(self, error: TimeoutExpired) -> None:
+        expired, identity = self._linker.context.expired, threading.get_ident()
+        left = [each for each in expired.get(identity, ()) if each is not error]
+        if left:
+            expired[identity] = left
+        else:
+            expired.pop(identity, None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from pylinker.linker.dlfcn import PROVIDED, THREAD_EXITS
 from pylinker.linker.group import ThreadExit
+from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from pylinker.linker.symbols import Symbols
 
 __all__ = ["Destructors"]
+
+logger = logging.getLogger("pylinker.linker")
 
 _HOOK = FuncType(("i32",), ())
 
@@ -34,22 +39,30 @@ class Destructors:
         self._hook = hook
         self._hook_made = False
         self._unowned: list[AtExit] = []
+        self._numbers = itertools.count(1)  # of registrations
+        self._counted = context.state.limits.destructors  # up to this number of registrations they need not be counted
+        self._told = False
 
-    def register(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> None:
-        """Remember a destructor of a module, to be run when it is unloaded or the program exits.
+    def register(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
+        """Remember a destructor of a module, to be run when it is unloaded or the program exits. False: there are too many.
 
         If it is not known who calls (None), the module is that of the address ``dso`` (``__dso_handle``) or of the destructor itself.
         """
+        if not self._counts():
+            return False
         module = module or self._symbols.owner_of(slot=entry.slot, address=dso)
         (self._unowned if module is None else module.at_exit).append(entry)
         self._make_hook()
+        return True
 
-    def register_thread(self, module: LoadedModule | None, entry: AtExit, dso: int) -> None:
+    def register_thread(self, module: LoadedModule | None, entry: AtExit, dso: int) -> bool:
         """Remember a destructor of the calling thread, to be run when it ends. The module, found as above, stays loaded until then.
 
-        Raises LinkError to a module that is just being loaded.
+        False: there are too many. Raises LinkError to a module that is just being loaded.
         """
         group = self._context.check_not_instantiating()
+        if not self._counts():
+            return False
         module = module or self._symbols.owner_of(slot=entry.slot, address=dso)
         group.thread_exits.append(ThreadExit(module, entry))
         group.native.set_exits(True)
@@ -58,6 +71,26 @@ class Destructors:
             self._make_thread_hook(group)
         if group is self._context.main_group:
             self._make_hook()
+        return True
+
+    def _counts(self) -> bool:
+        """Count one more registration: whether there is room for it."""
+        number = next(self._numbers)
+        return number <= self._counted or self._is_room(number)
+
+    def _is_room(self, number: int) -> bool:
+        """Count the destructors that are left, when registration ``number`` comes: whether there may be one more."""
+        limit = self._context.state.limits.destructors
+        groups = (self._context.main_group, *list(self._context.groups.values()))
+        held = sum(len(module.at_exit) for module in self._context.state.modules) + sum(len(group.thread_exits) for group in groups)
+        room = limit - held - len(self._unowned)
+        if room > 0:
+            self._counted = number + room - 1
+            return True
+        if not self._told:
+            self._told = True
+            logger.warning("the limit of %d destructors is reached", limit)
+        return False
 
     def _make_thread_hook(self, group: InstanceGroup) -> None:
         """Have the guest's own list of the thread's destructors run those of libraries: while the thread is whole.
@@ -83,6 +116,7 @@ class Destructors:
         calls = _Calls()
         group.has_exit_hook = False  # what the guest's list has called is not called again
         while (index := _last(group.thread_exits, only)) is not None:
+            self._context.check_going_on()
             exit_ = group.thread_exits.pop(index)
             group.ending.append(exit_)  # so that the library stays
             try:
@@ -120,11 +154,13 @@ class Destructors:
     def run(self, modules: Iterable[LoadedModule]) -> None:
         """Run what the modules registered, the last constructed module first, the last registration first.
 
-        All of them run; the first failure is raised at the end. (A guest may call Python functions, which raise what they like.)
+        All of them run; the first failure is raised at the end. (A guest may call Python functions, which raise what they like.) If the
+        guest is to stop, those that are left stay registered.
         """
         calls = _Calls()
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
             while module.at_exit:
+                self._context.check_going_on()  # a guest registers as many as it likes, and a destructor another one
                 calls.make(self._context.group, module.at_exit.pop())
         calls.finish()
 
@@ -132,6 +168,7 @@ class Destructors:
         """Run what no module is known to have registered: the program exits."""
         calls = _Calls()
         while self._unowned:
+            self._context.check_going_on()
             calls.make(self._context.group, self._unowned.pop())
         calls.finish()
 
@@ -147,6 +184,8 @@ class _Calls:
         self.made = True
         try:
             group.call_slot(entry.slot, *(() if entry.argument is None else (entry.argument,)))
+        except STOPS:
+            raise
         except Exception as error:  # noqa: BLE001 - raised by finish
             self._failure = self._failure or error
 

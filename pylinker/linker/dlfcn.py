@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pylinker.errors import LinkError, MemoryAccessError, SynchronizationAborted, UndefinedSymbolError
+from pylinker.errors import LinkError, MemoryAccessError, UndefinedSymbolError
 from pylinker.linker import wasix
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
+from pylinker.runtime.failures import STOPS
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:
@@ -149,22 +150,19 @@ class GuestCalls(HostFunctions):
         address, info = u32(raw[0].i32), u32(raw[1].i32)
         try:
             raw[0].i32 = self.linker.write_symbol_info(address, info)
-        except SynchronizationAborted:
+        except STOPS:
             raise
         except LinkError:
             raw[0].i32 = 0  # POSIX: no error can be asked for
 
     def _cxa_atexit(self, caller: LoadedModule | None, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)), u32(raw[2].i32))
-        raw[0].i32 = 0
+        raw[0].i32 = 0 if self.linker.at_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)), u32(raw[2].i32)) else -1
 
     def _atexit(self, caller: LoadedModule | None, raw: Values) -> None:
-        self.linker.at_exit(caller, AtExit(u32(raw[0].i32), None))
-        raw[0].i32 = 0
+        raw[0].i32 = 0 if self.linker.at_exit(caller, AtExit(u32(raw[0].i32), None)) else -1
 
     def _cxa_thread_atexit(self, caller: LoadedModule | None, raw: Values) -> None:
-        self.linker.at_thread_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)), u32(raw[2].i32))
-        raw[0].i32 = 0
+        raw[0].i32 = 0 if self.linker.at_thread_exit(caller, AtExit(u32(raw[0].i32), u32(raw[1].i32)), u32(raw[2].i32)) else -1
 
     _cxa_thread_atexit_impl = _cxa_thread_atexit
 
@@ -201,8 +199,8 @@ class GuestCalls(HostFunctions):
         """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
         try:
             return act()
-        except SynchronizationAborted:
-            raise  # the program is over, whoever asks
+        except STOPS:
+            raise  # the program is over, or this call of it
         except MemoryAccessError:
             self.linker.group.dl_error = "bad address"
         except LinkError as error:

@@ -65,6 +65,8 @@ class Groups:
         shared = self._context.shared
         with shared.write_linker_state_alone() as guard:
             group = self._new_group(guard)
+        if not self._state.threaded:
+            group.native.number_calls()
         self._context.set_main_group(group)
         shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(group.state.number))
         return group

@@ -9,7 +9,7 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Upper bounds for one program; going over one is a LimitError (in guest code: a failed ``memory.grow``)."""
+    """Upper bounds for one program; going over one is a LimitError (in guest code: a call that fails, or a failed ``memory.grow``)."""
 
     memory: int = 1 << 32
     """Bytes of guest memory."""
@@ -25,6 +25,10 @@ class Limits:
     """Libraries in the longest chain of which each is needed by the one before; two that need each other make no chain."""
     path_length: int = 4096
     """Bytes of a library's name or path."""
+    runtime_path: int = 1_000
+    """Directories in a library's runtime path (``-rpath``)."""
+    destructors: int = 100_000
+    """Destructors registered at one time (``atexit``, ``__cxa_atexit``); one more is refused with -1."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -11,9 +11,10 @@ import dataclasses
 import itertools
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pylinker import _native
 from pylinker.errors import (
@@ -24,7 +25,6 @@ from pylinker.errors import (
     RendezvousTimeout,
     SignatureMismatchError,
     SymbolNotFoundError,
-    SynchronizationAborted,
 )
 from pylinker.linker.closures import Closures
 from pylinker.linker.compaction import redundant
@@ -49,7 +49,7 @@ from pylinker.linker.imports import HostImports
 from pylinker.linker.keys import Keys
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
-from pylinker.linker.plan import LoadPlan, ModuleBytes, Request
+from pylinker.linker.plan import Files, LoadPlan, ModuleBytes, Request, Unread
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import align_up
 from pylinker.linker.room import GuestRoom
@@ -61,6 +61,7 @@ from pylinker.linker.wasix import Errno
 from pylinker.linker.wasix_closures import WasixClosures
 from pylinker.linker.wasix_libraries import WasixLibraries
 from pylinker.linker.wasix_threads import WasixThreads
+from pylinker.runtime.failures import STOPS
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType
@@ -85,16 +86,16 @@ _THREAD_START = FuncType(("i32", "i32"), ())
 
 
 class _Journal:
-    """Around a load: the list of what its constructors open, to be closed if it fails, or if a load around it fails."""
+    """Around a load: how often its constructors open what, to be closed if it fails, or if a load around it fails."""
 
     __slots__ = ("_group", "_journals", "_opened")
 
-    def __init__(self, journals: dict[int, list[list[LoadedModule]]], group: InstanceGroup) -> None:
+    def __init__(self, journals: dict[int, list[Counter[LoadedModule]]], group: InstanceGroup) -> None:
         self._journals = journals  # by group
         self._group = group.state.number
-        self._opened: list[LoadedModule] = []
+        self._opened: Counter[LoadedModule] = Counter()
 
-    def __enter__(self) -> list[LoadedModule]:
+    def __enter__(self) -> Counter[LoadedModule]:
         self._journals.setdefault(self._group, []).append(self._opened)
         return self._opened
 
@@ -104,7 +105,15 @@ class _Journal:
         if not journals:
             del self._journals[self._group]  # groups come and go
         elif kind is None:
-            journals[-1] += self._opened
+            journals[-1].update(self._opened)
+
+
+class _Ahead(NamedTuple):
+    """A plan, as of ``changes``, and the module that was asked for."""
+
+    changes: int
+    plan: LoadPlan
+    root: LoadedModule | None
 
 
 class Linker:
@@ -152,7 +161,7 @@ class Linker:
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
-        self._opened: dict[int, list[list[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
+        self._opened: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
         self._exit_hook = _native.register_host(guest_calls.finalize)
@@ -251,7 +260,7 @@ class Linker:
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
             return threads.start(entry, wants_stack=False).tid
-        except (SynchronizationAborted, InternalError):
+        except (*STOPS, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread-spawn: %s", error)
@@ -271,7 +280,9 @@ class Linker:
 
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
-        return self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
+        plan = self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
+        plan.check = self.context.check_going_on
+        return plan
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None) -> None:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded.
@@ -314,12 +325,19 @@ class Linker:
         request = Request(name, requester, trusted=trusted, search=search)
         if mode & ~MODES:
             raise LinkError(f"dlopen({request.name!r}): unknown flags {mode & ~MODES:#x} in mode", module=request.name)
-        with self.context.loading() as group:
-            root = self._open_again(request, mode) or self._open(group, request, mode)
+        files, ahead = Files(), None
+        if self._known(request) is None:  # else it is most likely open already
+            ahead = self._look_ahead(request, mode, files)
+        while True:
+            with self.context.loading() as group:
+                root = self._open_again(request, mode) or self._open(group, request, mode, files, ahead)
+            if root is not None:
+                break
+            ahead = self._look_ahead(request, mode, files)
         if self._opened:
             journals = self._opened.get(group.state.number)
             if journals:
-                journals[-1].append(root)
+                journals[-1][root] += 1
         return root
 
     def _open_again(self, request: Request, mode: int) -> LoadedModule | None:
@@ -327,7 +345,7 @@ class Linker:
 
         Under the load lock, which guards handles.
         """
-        module = self.state.by_path(request.given.key) if request.given else self.state.by_name(request.name)
+        module = self._known(request)
         if module is None or not module.handles or self.context.shared.cause:
             return None
         if mode & RTLD_NODELETE or (mode & RTLD_GLOBAL and module not in self.state.global_scope):
@@ -335,13 +353,51 @@ class Linker:
         module.handles += 1
         return module
 
-    def _open(self, group: InstanceGroup, request: Request, mode: int) -> LoadedModule:
-        """Do all of that which :meth:`load_module` does, under the load lock."""
+    def _known(self, request: Request) -> LoadedModule | None:
+        return self.state.by_path(request.given.key) if request.given else self.state.by_name(request.name)
+
+    def _binds_now(self, mode: int) -> bool:
+        return self.bind_now or bool(mode & RTLD_NOW)
+
+    def _look_ahead(self, request: Request, mode: int, files: Files) -> _Ahead:
+        """Find, read and compile what a load may need, without any lock: a file that is slow keeps no other thread waiting."""
+        self.context.check_not_instantiating()
+        files.may_read = True
+        changes = self.context.shared.changes  # before anything is looked at
+        plan = self.new_plan()
+        plan.files = files
+        root = self._discover(plan, request, mode)
+        plan.compile(bind_now=self._binds_now(mode), reading=self.context.reading)
+        return _Ahead(changes, plan, root)
+
+    def _discover(self, plan: LoadPlan, request: Request, mode: int) -> LoadedModule | None:
+        """Return the module that a request means; with RTLD_NOLOAD None if it is not loaded."""
+        if mode & RTLD_NOLOAD:
+            return self._known(request) or self.state.by_path(plan.path_of(request))
+        return plan.discover([request])[0]
+
+    def _open(self, group: InstanceGroup, request: Request, mode: int, files: Files, ahead: _Ahead | None) -> LoadedModule | None:
+        """Do all of that which :meth:`load_module` does, under the load lock. None: there is more to read first.
+
+        Which modules there are changes only under the load lock. If nothing has changed since the look ahead, its plan holds; else a new
+        one is made of the files that were read.
+        """
         with _Journal(self._opened, group) as opened:
-            # Which modules there are changes only under the load lock, so it is read and compiled before anybody has to wait.
-            plan = self.new_plan()
-            root = self._loaded(request) if mode & RTLD_NOLOAD else plan.discover([request])[0]
-            plan.compile(bind_now=self.bind_now or bool(mode & RTLD_NOW))
+            if ahead is not None and ahead.changes == self.context.shared.changes:
+                plan, found = ahead.plan, ahead.root
+            else:
+                plan = self.new_plan()
+                plan.files = files
+                files.may_read = False
+                try:
+                    found = self._discover(plan, request, mode)
+                except Unread:
+                    return None
+            if found is None:
+                where = "bytes" if request.given else plan.path_of(request)
+                raise LibraryNotFoundError(request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")])
+            root = found
+            plan.compile(bind_now=self._binds_now(mode))  # it is, already, unless the plan is new and something else is new in it
             with self._room_for(plan), self.context.exclusive(group) as change:
                 promoted = self._load(change, group, plan, mode) if plan.new else []
                 if not plan.new and mode & RTLD_GLOBAL:
@@ -381,18 +437,6 @@ class Linker:
             return [*([(self.stack_size, 16)] if wants_stack else []), *blocks]
 
         return self.room.fetched(wanted, module="thread")
-
-    def _loaded(self, request: Request) -> LoadedModule:
-        plan = self.new_plan()
-        module = plan.find_loaded(request)
-        if module is None and request.given is not None:
-            raise LibraryNotFoundError(request.name, searched=[("bytes", "is not loaded, and RTLD_NOLOAD was given")])
-        if module is None:
-            located = plan.locate(request)
-            module = self.state.by_path(located.path)
-            if module is None:
-                raise LibraryNotFoundError(request.name, searched=[(located.path, "is not loaded, and RTLD_NOLOAD was given")])
-        return module
 
     def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
@@ -461,7 +505,7 @@ class Linker:
         made = tuple(filter(None, blocks))
         return dataclasses.replace(operation, blocks=made) if made else operation
 
-    def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+    def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Counter[LoadedModule]) -> None:
         """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
         try:
             for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
@@ -472,7 +516,7 @@ class Linker:
             self._roll_back(plan, promoted, opened)
             raise
 
-    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Sequence[LoadedModule]) -> None:
+    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Counter[LoadedModule]) -> None:
         """Undo a load whose constructors failed, with what they opened."""
         gone = self._dependents(plan.new)
         initialized = [module for module in gone if module.initialized]
@@ -488,8 +532,9 @@ class Linker:
                 self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
                 for module in gone:
                     module.handles, module.permanent = 0, False
-                for module in opened:
-                    module.handles -= module not in gone
+                for module, count in opened.items():
+                    if module not in gone:
+                        module.handles -= count
                 self.state.hide(gone)
                 self._unload(change, gone, plan)
             self.collect()
@@ -720,8 +765,10 @@ class Linker:
                 if holder is not None:
                     holder.dropped = True
                 for opened in reversed(self._opened.get(self.group.state.number, [])):
-                    if module in opened:
-                        opened.remove(module)
+                    if opened[module] > 0:
+                        opened[module] -= 1
+                        if not opened[module]:
+                            del opened[module]  # or it would keep every module that came and went
                         break
                 dead = set() if module.handles else self._condemn()
             if dead and (self._bury(dead) or self.room.is_used):
@@ -731,6 +778,7 @@ class Linker:
         """Unload the modules that no handle, no permanent module and no binding leads to."""
         with self.context.loading():
             while True:
+                self.context.check_going_on()  # a destructor may open and close others for ever
                 with self.context.exclusive():
                     dead = self._condemn()
                 again = bool(dead) and self._bury(dead)
@@ -778,16 +826,16 @@ class Linker:
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
         return again
 
-    def at_exit(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> None:
-        """Register a destructor of a module, to be run when it is unloaded or the program exits.
+    def at_exit(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
+        """Register a destructor of a module, to be run when it is unloaded or the program exits. False: there are too many.
 
         If the module is not known (None), it is that of the address ``dso``, or that of the destructor.
         """
-        self._destructors.register(module, entry, dso)
+        return self._destructors.register(module, entry, dso)
 
-    def at_thread_exit(self, module: LoadedModule | None, entry: AtExit, dso: int) -> None:
-        """Register a destructor of the calling thread, to be run when it ends; until then its module stays loaded."""
-        self._destructors.register_thread(module, entry, dso)
+    def at_thread_exit(self, module: LoadedModule | None, entry: AtExit, dso: int) -> bool:
+        """Register a destructor of the calling thread, to be run when it ends; until then its module stays loaded. False: too many."""
+        return self._destructors.register_thread(module, entry, dso)
 
     def end_thread(self, *, own_stack: bool = False) -> None:
         """Run the destructors of the calling thread, and unload what only they have kept. Blocks, cooperatively.

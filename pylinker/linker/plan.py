@@ -10,7 +10,8 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pylinker._native import RegularFile
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pylinker.wasm import ModuleInfo
 
 
-__all__ = ["LoadPlan", "ModuleBytes", "Request", "bytes_of", "check_alignment", "read_file", "why_no_library"]
+__all__ = ["Files", "LoadPlan", "ModuleBytes", "Request", "Unread", "bytes_of", "check_alignment", "read_file", "why_no_library"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -88,11 +89,53 @@ class Request:
         self.search = search
 
 
+class Unread(Exception):  # noqa: N818 - not an error a user meets: the caller reads, and comes again
+    """A file has to be read that was not read before, and not now."""
+
+
+class _File:
+    """A module that was found, with its ``key``: a file with its ``path`` and ``home``, or the bytes that the host gave."""
+
+    __slots__ = ("_given", "_located", "code", "home", "key", "path")
+
+    def __init__(self, located: Located | None, given: ModuleBytes | None = None) -> None:
+        self._located = located
+        self._given = given
+        self.path = located.path if located else None
+        self.home = located.home if located else None
+        self.key = located.path if located else given.key if given else ""
+        self.code: Code | Uncompiled | None = None  # None: not read yet
+
+    def read(self, name: str, limit: int, requester: str | None) -> bytes:
+        """Return the bytes. Raises LimitError, LibraryNotFoundError."""
+        if self._located is not None:
+            return bytes_of(name, self._located.path, self._located.file, limit, requester=requester)
+        assert self._given is not None
+        data = self._given.data
+        if len(data) > limit:
+            raise LimitError(f"{name}: the module has {len(data)} bytes; the limit is {limit}", module=name)
+        return data
+
+
+class Files:
+    """The files that plans for one load have found and read, by what was asked for: a second plan does neither again.
+
+    Without ``may_read`` a plan that needs another one raises Unread.
+    """
+
+    __slots__ = ("known", "may_read")
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[object, ...], _File] = {}
+        self.may_read = True
+
+
 class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
-    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded).
+    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded), ``check`` (called in loops whose
+    length the modules choose; what it raises ends them), ``files`` (what was read for this load before).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -105,6 +148,8 @@ class LoadPlan:
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
         self.permanent = False
+        self.check: Callable[[], None] = lambda: None
+        self.files = Files()
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self._uncompiled: list[tuple[LoadedModule, Uncompiled]] = []
         self.pointers = NewPointers(state.imports, state.table, host_calls)
@@ -138,6 +183,10 @@ class LoadPlan:
             self.scope.append(module)
             if module not in self.state.known and module.info.dylink is not None:
                 names = dict.fromkeys(module.info.dylink.needed)
+                if len(names) > self.state.limits.modules:
+                    raise LimitError(
+                        f"{module.name}: needs {len(names)} libraries; the limit is {self.state.limits.modules} modules", module=module.name
+                    )
                 module.needed = [self._find(Request(name, module)) for name in names]
             for each in module.needed:
                 if each not in seen:
@@ -161,10 +210,33 @@ class LoadPlan:
             return self._paths.get(request.given.key) or self.state.by_path(request.given.key)
         return self._names.get(request.name) or self.state.by_name(request.name)
 
-    def locate(self, request: Request) -> Located:
-        """Return the file a request means. Raises LibraryNotFoundError."""
+    def path_of(self, request: Request) -> str:
+        """Return the path of the file a request means. Raises LibraryNotFoundError, Unread."""
+        return self._file_of(request).key
+
+    def _file_of(self, request: Request) -> _File:
         requester = request.requester
         dylink = requester.info.dylink if requester else None
+        search = None if request.search is None else tuple(request.search)
+        origin, home = (requester.origin, requester.home) if requester else (None, None)
+        key: tuple[object, ...] = (request.name, request.trusted, search, origin, home, dylink.runtime_path if dylink else ())
+        if request.given is not None:
+            key = (request.given.key,)
+        found = self.files.known.get(key)
+        if found is None:
+            if not self.files.may_read:
+                raise Unread
+            found = self.files.known[key] = _File(None if request.given else self._locate(request), request.given)
+        return found
+
+    def _locate(self, request: Request) -> Located:
+        requester = request.requester
+        dylink = requester.info.dylink if requester else None
+        limit = self.state.limits.runtime_path
+        if requester is not None and dylink is not None and len(dylink.runtime_path) > limit:
+            raise LimitError(
+                f"{requester.name}: a runtime path of {len(dylink.runtime_path)} directories; the limit is {limit}", module=requester.name
+            )
         return self._locator.find(
             request.name,
             origin=requester.origin if requester and dylink and dylink.runtime_path else None,
@@ -176,42 +248,38 @@ class LoadPlan:
         )
 
     def _find(self, request: Request) -> LoadedModule:
+        self.check()
         module = self.find_loaded(request)
         if module is not None:
             return module
-        if request.given is not None:
-            given = request.given
-            if len(given.data) > self.state.limits.library_size:
-                limit = self.state.limits.library_size
-                raise LimitError(f"{given.name}: the module has {len(given.data)} bytes; the limit is {limit}", module=given.name)
-            module = self._new_module(given.name, None, given.data, key=given.key)
-            self._names.setdefault(module.name, module)
-            return module
-        located = self.locate(request)
-        module = self._paths.get(located.path) or self.state.by_path(located.path)
+        found = self._file_of(request)
+        module = self._paths.get(found.key) or self.state.by_path(found.key)
         if module is None:
             name = os.path.basename(request.name) if request.trusted else request.name
             requester = request.requester
-            data = bytes_of(
-                name, located.path, located.file, self.state.limits.library_size, requester=requester.name if requester else None
-            )
-            module = self._new_module(name, located.path, data, key=located.path)
-            module.home = located.home or (requester.home if requester else None)
+            module = self._new_module(name, found, requester=requester.name if requester else None)
+            module.home = found.home or (requester.home if requester else None)
             self._names[module.name] = module
         self._names.setdefault(request.name, module)
         return module
 
-    def _new_module(self, name: str, path: str | None, data: bytes, *, key: str) -> LoadedModule:
-        found = self._cache.find(data, name=name, rewrite=self.state.rewrite_waits)
-        reason = why_no_library(found.info)
+    def _new_module(self, name: str, found: _File, *, requester: str | None) -> LoadedModule:
+        code = found.code
+        if code is None:
+            if not self.files.may_read:
+                raise Unread
+            code = found.code = self._cache.find(
+                found.read(name, self.state.limits.library_size, requester), name=name, rewrite=self.state.rewrite_waits
+            )
+        reason = why_no_library(code.info)
         if reason is not None:
-            raise NotDynamicError(f"{name} {reason}\n  {path or 'bytes'}", module=name)
-        module = LoadedModule(name, path, found.info, None, self.state.next_number(), key=key)
+            raise NotDynamicError(f"{name} {reason}\n  {found.path or 'bytes'}", module=name)
+        module = LoadedModule(name, found.path, code.info, None, self.state.next_number(), key=found.key)
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
-        self._have(module, found)
-        self._paths[key] = module
+        self._have(module, code)
+        self._paths[found.key] = module
         self._added.append(module)
         return module
 
@@ -230,16 +298,21 @@ class LoadPlan:
         for _, each in self._uncompiled:
             each.validate()
 
-    def compile(self, *, bind_now: bool) -> None:
+    def compile(self, *, bind_now: bool, reading: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         """Compile what has no code yet, after all that can be known in less time: what is undefined, and what is not valid.
 
-        Raises LinkError children. Under the load lock; nobody has to wait for it yet.
+        Raises LinkError children. Without the load lock, ``reading`` is what keeps the modules of the program as they are.
         """
         if self._uncompiled:
-            _Rehearsal(self).decide(bind_now=bind_now)
+            with reading():
+                _Rehearsal(self).decide(bind_now=bind_now)
             self.validate()
             for module, each in self._uncompiled:
+                self.check()
                 module.code = each.compile()
+                for file in self.files.known.values():
+                    if file.code is each:
+                        file.code = module.code
             self._uncompiled.clear()
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:
@@ -327,6 +400,7 @@ class LoadPlan:
         scope = Scope(self.state, self.scope)
         shared = SharedTrampolines() if self.permanent else None
         for module in self.new:
+            self.check()
             Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
             if not undefined:
                 self._write_down(module, shared)

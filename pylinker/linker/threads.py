@@ -288,7 +288,7 @@ class ThreadTable:
         self.ended = False
         self._limit = limit
         self._name = name
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may end the program while its thread has the lock
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
 
@@ -389,7 +389,7 @@ class ThreadTable:
 
     def leave_behind(self) -> None:
         """Note, in a child of fork(), that all threads are in the parent; no lock that one of them may have is taken."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.ended = True
         self.failure = self.linker.context.shared.aborted()
         for thread in self._alive.values():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pylinker._native import u32s
-from pylinker.errors import LimitError, LinkError, MemoryAccessError, SynchronizationAborted
+from pylinker.errors import LimitError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.wasix import Errno
+from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -88,6 +89,6 @@ class WasixClosures(HostFunctions):
 
 def _late(error: LinkError) -> Errno:
     """Return the error number for what the linker could not do now: others did not come. The end of the program is raised again."""
-    if isinstance(error, SynchronizationAborted):
+    if isinstance(error, STOPS):
         raise error
     return Errno.AGAIN

@@ -10,11 +10,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from pylinker._native import u32s
-from pylinker.errors import ClosedError, LinkError, MemoryAccessError, SynchronizationAborted
+from pylinker.errors import ClosedError, LinkError, MemoryAccessError
 from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.symbols import reachable
 from pylinker.linker.wasix import Errno
+from pylinker.runtime.failures import STOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,8 +94,8 @@ class WasixLibraries(HostFunctions):
         try:
             try:
                 value = act(linker)
-            except SynchronizationAborted:
-                raise  # the program is over, whoever asks
+            except STOPS:
+                raise  # the program is over, or this call of it
             except MemoryAccessError:
                 return Errno.MEMVIOLATION
             except UnicodeDecodeError:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
 from pylinker._native import u32s
-from pylinker.errors import InternalError, LinkError, MemoryAccessError, SynchronizationAborted
+from pylinker.errors import InternalError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.signals import HANDLER, KILL, Signals
 from pylinker.linker.threads import GuestEntry
 from pylinker.linker.wasix import Errno
-from pylinker.runtime.failures import GuestExit, ThreadExit
+from pylinker.runtime.failures import STOPS, GuestExit, ThreadExit
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class WasixThreads(HostFunctions):
         try:
             # wasi_thread_start sets the stack up from the structure; libraries that initialise thread-local data need it before.
             thread = threads.start(GuestEntry(main, entry, lambda tid: (tid, start)), wants_stack=False, stack_top=stack_top)
-        except (SynchronizationAborted, InternalError):
+        except (*STOPS, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:
             logger.warning("thread_spawn_v2: %s", error)

@@ -9,9 +9,12 @@ from wasmtime import _bindings
 
 from pylinker import _native
 from pylinker._native import Failure
-from pylinker.errors import InternalError, StackSizeError
+from pylinker.errors import InternalError, Interrupted, StackSizeError, SynchronizationAborted, TimeoutExpired
 
-__all__ = ["GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
+__all__ = ["STOPS", "GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
+
+STOPS = (SynchronizationAborted, Interrupted, TimeoutExpired)
+"""What a guest's request to the linker must not turn into an error number: the guest is to stop."""
 
 
 class GuestExit(wasmtime.ExitTrap):

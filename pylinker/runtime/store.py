@@ -37,9 +37,11 @@ def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-def _cancelled(shared: Shared) -> SynchronizationAborted:
+def _cancelled(shared: Shared) -> BaseException:
     if shared.cause == _native.CAUSE_FORKED:
         return SynchronizationAborted(f"the linker was given up: {_native.FORKED}")
+    if shared.cause == _native.CAUSE_STOPPED and (reason := shared.stopped()) is not None:
+        return reason  # of a call around this one
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error
@@ -208,6 +210,8 @@ class GuestStore:
                 pending = failure_of_member
             elif pending is None and self.member.shared.cause and not isinstance(exception, wasmtime.Trap):
                 exception = _cancelled(self.member.shared)
+            if failure.stopped and (pending is None or isinstance(pending, Exception)):
+                pending = self.member.shared.stopped(failure.stopped) or pending
         try:
             if pending is None:
                 if type(exception) is wasmtime.WasmtimeError and str(exception).startswith(_IN_GUEST):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout, SynchronizationAborted
@@ -17,6 +17,9 @@ from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 __all__ = ["LinkerShared", "Waits"]
 
 logger = logging.getLogger("pylinker.sync")
+
+_SLICE: Final = 0.05
+"""Seconds between two looks of a thread that waits blindly whether there is a signal to handle."""
 
 S = TypeVar("S")
 Op = TypeVar("Op")
@@ -368,7 +371,7 @@ class LinkerShared(Generic[S, Op]):
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
-        if reason is not None and self._native.reason is None and self._native.cause in (0, cause):
+        if reason is not None and self._native.reason is None and self._native.cause in (0, cause, _native.CAUSE_STOPPED):
             self._native.reason = reason
         return self._native.cancel(cause)
 
@@ -386,12 +389,31 @@ class LinkerShared(Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
+    def stop_call(self, reason: BaseException, *, holds: tuple[_native.Turn, int] | None = None) -> bool:
+        """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
+
+        With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The call is stopped at its next look, for
+        which the caller moves the epoch; if it ends before, nothing happens. Never blocks; any thread.
+        """
+        call = self._native.call
+        if not call:
+            return False
+        if holds is not None:
+            # The holder of the turn does not change during a call: if the same call is still in progress, it is this one's.
+            turn, identity = holds
+            if turn.holder != identity or self._native.call != call:
+                return False
+        self._native.stop(call, reason)
+        return True
+
     def wake(self, key: int) -> None:
         """Wake all groups that wait on a key of the host's (:meth:`pylinker._native.Member.wait`)."""
         self._native.wake(key)
 
-    def aborted(self) -> SynchronizationAborted:
-        """Return the exception for a linker that was given up."""
+    def aborted(self) -> BaseException:
+        """Return the exception for a linker that was given up, or for the call in progress if that was stopped."""
+        if self._native.cause == _native.CAUSE_STOPPED and (reason := self._native.stopped()) is not None:
+            return reason
         error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(self._native.cause, 'for another reason')}")
         error.__cause__ = self.reason
         return error
@@ -426,7 +448,12 @@ class LinkerShared(Generic[S, Op]):
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
         guards = topology.guards if topology is not None else 0
         try:
-            if self._native.cause or not self._acquired(self._native.write(None)):
+            result = _native.TIMEOUT
+            while result == _native.TIMEOUT:  # in slices, between which the interpreter handles signals
+                if self._native.cause:
+                    raise self.aborted()
+                result = self._native.write(_SLICE)
+            if not self._acquired(result):
                 raise self.aborted()
             return WriteGuard(self._native, self._linker_state, topology)
         except LinkError:
