@@ -14,8 +14,6 @@ import array
 import atexit
 import enum
 import errno
-import functools
-import io
 import itertools
 import math
 import os
@@ -23,10 +21,9 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
-from pylinker.errors import InternalError
+from pylinker.errors import InternalError, LinkError
 
 try:
     from pylinker._core import ffi, lib
@@ -106,10 +103,11 @@ __all__ = [
     "CallbackResult",
     "CallbackTrouble",
     "Context",
-    "ExitsInC",
     "Extern",
     "Failure",
+    "Finalized",
     "Func",
+    "Hold",
     "Instance",
     "Instances",
     "Library",
@@ -120,11 +118,13 @@ __all__ = [
     "Operation",
     "Outcome",
     "Participant",
+    "Scope",
     "Shared",
     "Signature",
     "Source",
     "Stage",
     "Store",
+    "Taken",
     "Trace",
     "TraceKind",
     "Trouble",
@@ -134,6 +134,7 @@ __all__ = [
     "bound_call",
     "callback_type",
     "check_stack",
+    "completed",
     "context_at",
     "current_member",
     "enter_thread",
@@ -196,6 +197,49 @@ EXTERN_SHARED_MEMORY: int = lib.PL_EXTERN_SHARED_MEMORY
 EXTERN_TAG: int = lib.PL_EXTERN_TAG
 
 _U32 = 1 << 32
+
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+
+    class Scope:
+        """A context manager that no exception keeps from leaving (``csrc/python/scope.h``). A subclass has ``enter`` and ``leave``.
+
+        ``leave(exception or None)`` is called at the end of the block, and if ``enter`` raises: again, until it returns. So it looks for
+        what is left to do. One object for each block.
+        """
+
+        def enter(self) -> Any:
+            """Begin; what it returns is what ``with`` gives."""
+
+        def leave(self, error: BaseException | None, /) -> None:
+            """End, or undo what of ``enter`` was done."""
+
+        def __enter__(self) -> Any: ...
+
+        def __exit__(self, kind: object, value: object, traceback: object, /) -> None: ...
+
+    class Finalized:
+        """Calls ``_drop`` when it is dropped, again if an exception interrupts it, until it returns (``csrc/python/scope.h``).
+
+        So it looks for what is left to do: the object may not even be initialised.
+        """
+
+        def _drop(self) -> None:
+            """Release what the object has."""
+
+    def completed(function: Callable[..., _T], /, *arguments: Any) -> _T:
+        """Call a function, and again if an exception interrupts it, until it returns; the first exception is raised then.
+
+        So it must come to the same end if it is called again after any of its steps. A LinkError or InternalError is raised at once.
+        """
+
+else:
+    _python: dict[str, Any] = {}
+    if lib.pl_python_install(ffi.cast("uintptr_t", id(_python))):
+        raise ImportError("the C core of pylinker cannot make its types")
+    Scope, Finalized, completed = _python["Scope"], _python["Finalized"], _python["completed"]
+    _python["set_final"]((LinkError, InternalError))
 
 
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
@@ -495,6 +539,7 @@ SEQ_CST: int = lib.PL_SEQ_CST
 
 ACQUIRED: int = lib.PL_ACQUIRED
 BUSY: int = lib.PL_BUSY
+SIGNALLED: int = lib.PL_SIGNALLED
 POISONED: int = lib.PL_POISONED
 TIMEOUT: int = lib.PL_TIMEOUT
 CANCELLED: int = lib.PL_CANCELLED
@@ -633,42 +678,9 @@ class Shared:
             self._stops.pop(call, None)
         return reason
 
-    def new_held(self) -> Any:
-        """Return a cell of C that says whether the read lock is held for it, 0 at first. Dropping it releases the lock.
-
-        No Python code runs then, so no signal handler can.
-        """
-        release = functools.partial(lib.pl_rwlock_release_read_from, self._lock)
-        release.owner = self.pointer  # type: ignore[attr-defined] # the lock lives as long
-        return ffi.gc(ffi.new("int *"), release)
-
-    def try_read(self, held: Any) -> int:
-        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED. ``held`` is a :meth:`new_held` that becomes 1 with the lock."""
-        return int(lib.pl_rwlock_try_read_into(self._lock, held))
-
-    def try_write(self) -> int:
-        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
-        return int(lib.pl_rwlock_try_write(self._lock))
-
-    def write(self, timeout: float | None) -> int:
-        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
-        return int(lib.pl_rwlock_write(self._lock, self._cancel, nanoseconds(timeout)))
-
-    def downgrade(self, held: Any) -> None:
-        """Turn the write lock into a read lock without a gap; ``held`` becomes 1."""
-        lib.pl_rwlock_downgrade_into(self._lock, held)
-
-    def release_read(self, held: Any) -> None:
-        """Release a read lock if ``held`` says so, which becomes 0."""
-        lib.pl_rwlock_release_read_from(self._lock, held)
-
-    def release_write(self) -> None:
-        """Give up the write lock."""
-        lib.pl_rwlock_release_write(self._lock)
-
-    def poison(self) -> None:
-        """Give up the write lock for good: what it guards is broken."""
-        lib.pl_rwlock_poison(self._lock)
+    def new_hold(self) -> Hold:
+        """Return what one guard or token holds: nothing yet."""
+        return Hold(self)
 
     def wake(self, key: int) -> None:
         """Wake all who wait on a key of the host's."""
@@ -678,18 +690,6 @@ class Shared:
     def readers(self) -> int:
         """How many hold the lock for reading, -1 while it is held for writing."""
         return int(lib.pl_rwlock_readers(self._lock))
-
-    def try_acquire_token(self) -> int:
-        """Return the number of the topology token, or 0 while it is out."""
-        return int(lib.pl_gate_try_acquire(self._gate))
-
-    def release_token(self, token: int) -> bool:
-        """Give the topology token back; False if this one is not out."""
-        return bool(lib.pl_gate_release(self._gate, token) == 0)
-
-    def release_exclusive(self, token: int) -> None:
-        """Give up the write lock, and then the topology token."""
-        lib.pl_shared_release_exclusive(self.pointer, token)
 
     @property
     def is_alone(self) -> bool:
@@ -759,6 +759,11 @@ class Shared:
         return int(lib.pl_bus_sent(self._operations))
 
     @property
+    def announced(self) -> int:
+        """The number of the newest barrier: larger than :attr:`published` while an operation is on its way."""
+        return int(lib.pl_bus_sent(self._barriers))
+
+    @property
     def applied_by_all(self) -> int:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
@@ -769,6 +774,71 @@ class Shared:
         capacity = self.num_groups
         numbers = ffi.new("uint64_t[]", capacity)
         return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
+
+
+class Hold:
+    """What one guard or token holds, in C (``csrc/hold.h``): an interrupt cannot lose it. Dropping it releases that."""
+
+    __slots__ = ("pointer", "shared")
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.pointer = ffi.gc(lib.pl_hold_new(shared.pointer), lib.pl_hold_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a guard of the linker's lock")
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether it is the lock for reading."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_READ)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether it is the lock for writing."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_WRITE)
+
+    @property
+    def is_token(self) -> bool:
+        """Whether it is the topology token."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_TOKEN)
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether it is anything."""
+        return bool(lib.pl_hold_kind(self.pointer))
+
+    @property
+    def token(self) -> int:
+        """The number of the token that it is or was, 0 for none."""
+        return int(lib.pl_hold_token(self.pointer))
+
+    def read(self) -> int:
+        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_hold_read(self.pointer))
+
+    def write(self) -> int:
+        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_hold_write(self.pointer))
+
+    def write_wait(self, timeout: float | None) -> int:
+        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
+        return int(lib.pl_hold_write_wait(self.pointer, nanoseconds(timeout)))
+
+    def acquire(self) -> int:
+        """Try to take the token: ACQUIRED or BUSY."""
+        return int(lib.pl_hold_acquire(self.pointer))
+
+    def release(self) -> bool:
+        """Give back what it holds; False if that is nothing."""
+        return bool(lib.pl_hold_release(self.pointer))
+
+    def poison(self) -> None:
+        """Give the lock for writing back for good: what it guards is broken."""
+        lib.pl_hold_poison(self.pointer)
+
+    def downgrade(self, reader: Hold) -> None:
+        """Turn the lock for writing into one for reading, which is ``reader``'s, without a gap."""
+        lib.pl_hold_downgrade(self.pointer, reader.pointer)
 
 
 class Trace:
@@ -810,7 +880,7 @@ _members: dict[int, weakref.ref[Member]] = {}
 _member_handles = itertools.count(1)
 
 
-class Member:
+class Member(Finalized):
     """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock."""
 
     def __init__(self, shared: Shared, participant: Participant) -> None:
@@ -818,16 +888,21 @@ class Member:
         self.handle = next(_member_handles)
         self.failure: BaseException | None = None
         self._participant = weakref.ref(participant)
-        self._pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted)
-        if self._pointer == ffi.NULL:
-            raise MemoryError("no memory for a group")
-        self._safepoint = lib.pl_group_safepoint(self._pointer)
+        self._cell = ffi.new("pl_group **")
+        self._pointer = ffi.NULL
         self._last_applied = 0
         self._instances: Instances | None = None
         self._describe: Callable[[Trouble], BaseException] | None = None
         self._follower: Any = None
         self._hear: Callable[[], bool] | None = None
+
+    def join(self) -> None:
+        """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
+        if not lib.pl_group_new_at(self._cell, self.shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted):
+            raise MemoryError("no memory for a group")
+        self._safepoint = lib.pl_group_safepoint(self._cell[0])
         _members[self.handle] = weakref.ref(self)
+        self._pointer = self._cell[0]
 
     @property
     def pointer(self) -> Any:
@@ -924,14 +999,9 @@ class Member:
         """Take part in what is pending: ACQUIRED, CANCELLED or POISONED. Blocks until the leader has published."""
         return int(lib.pl_follow(self.pointer))
 
-    def try_exclusive(self) -> int:
-        """Take the topology token and the lock for writing; the token's number, or 0, with nothing taken, if that cannot be at once."""
-        return int(lib.pl_group_try_exclusive(self._pointer or self.pointer))
-
-    def abandon_exclusive(self) -> None:
-        """Give back what :meth:`try_exclusive` took, if it was interrupted before it could tell."""
-        if self._pointer != ffi.NULL:
-            lib.pl_group_abandon_exclusive(self._pointer)
+    def try_exclusive(self, topology: Hold, lock: Hold) -> bool:
+        """Take the topology token and the lock for writing; False, with nothing taken, if that cannot be at once."""
+        return bool(lib.pl_hold_exclusive(topology.pointer, lock.pointer, self._pointer or self.pointer) == ACQUIRED)
 
     def catch_up(self) -> bool:
         """Replay, under the write lock, what was missed; False if that failed."""
@@ -946,13 +1016,16 @@ class Member:
         late = ffi.new("uintptr_t *")
         return int(lib.pl_lead_meet(self.pointer, nanoseconds(timeout), late)), int(late[0])
 
-    def publish(self) -> int:
-        """Publish the operation and return its number, 0 if the protocol is broken. The write lock is a read lock then."""
-        return int(lib.pl_lead_publish(self.pointer))
+    def publish(self, lock: Hold) -> int:
+        """Publish the operation and return its number, 0 if the protocol is broken. The lock for writing is one for reading then.
 
-    def finish(self) -> int:
-        """Wait until everybody who arrived has replayed, and release the read lock: ACQUIRED or CANCELLED."""
-        return int(lib.pl_lead_finish(self.pointer))
+        A second time does nothing.
+        """
+        return int(lib.pl_hold_publish(lock.pointer, self.pointer))
+
+    def finish(self, lock: Hold) -> int:
+        """Wait until everybody who arrived has replayed, and release the lock for reading: ACQUIRED or CANCELLED. Once."""
+        return int(lib.pl_hold_finish(lock.pointer, self.pointer))
 
     def withdraw(self) -> int:
         """Publish an operation that does nothing; the write lock stays. Returns its number, 0 if the protocol is broken."""
@@ -961,13 +1034,12 @@ class Member:
     def free(self) -> None:
         """Leave the linker. A second time does nothing."""
         self._last_applied = self.applied
-        pointer, self._pointer = self._pointer, ffi.NULL
-        if pointer != ffi.NULL:
-            _members.pop(self.handle, None)
-            lib.pl_group_free(pointer)
-            self._instances = self._describe = self._hear = self._follower = None  # which lead back here
+        self._pointer = ffi.NULL
+        _members.pop(self.handle, None)
+        lib.pl_group_free_at(self._cell)
+        self._instances = self._describe = self._hear = self._follower = None  # which lead back here
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
             self.free()
 
@@ -1005,9 +1077,18 @@ def pl_python_check(handle: int) -> int:
     return 0
 
 
-@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def _keep_interrupt(_kind: object, error: BaseException | None, traceback: Any) -> int:
+    """Keep what a signal handler raised within a rendezvous for the group's thread."""
+    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
+    member = _members[handle]() if handle in _members else None
+    if member is not None and member.failure is None:
+        member.failure = error
+    return 1
+
+
+@ffi.def_extern(error=1, onerror=_keep_interrupt)  # type: ignore[untyped-decorator]
 def pl_python_interrupted(handle: int) -> int:
-    """Do the same within a rendezvous, which is over then for the whole group."""
+    """Do the same within a rendezvous: the thread stops when that is done."""
     _member(handle).participant.check()
     return 0
 
@@ -1586,7 +1667,7 @@ class Shape:
             setattr(parts, f"export_{role}", roles.get(role, -1))
 
 
-class Library:
+class Library(Finalized):
     """A module as every group instantiates it (``csrc/library.h``).
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
@@ -1660,8 +1741,8 @@ class Library:
         """Note that it is unloaded. Under the write lock."""
         lib.pl_library_set_gone(self.pointer)
 
-    def __del__(self) -> None:
-        for handle in self.handles:
+    def _drop(self) -> None:
+        for handle in getattr(self, "handles", ()):
             release_host(handle)
 
 
@@ -1735,6 +1816,11 @@ class Log:
         self.pointer = ffi.gc(lib.pl_log_new(), lib.pl_log_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a log")
+
+    @property
+    def last(self) -> int:
+        """The number of the newest operation."""
+        return int(lib.pl_log_last(self.pointer))
 
     def append(self, operation: Operation | None) -> int:
         """Add the next operation (None: one that does nothing in C) and return its number."""
@@ -1837,9 +1923,9 @@ class Instances:
     def stack_pointer(self, extern: Extern) -> None:
         lib.pl_instances_set_stack_pointer(self.pointer, extern)
 
-    def stack_restorer(self, top: int) -> Callable[[], None]:
-        """Return a function, written in C, that moves the top of the stack."""
-        return functools.partial(lib.pl_instances_set_stack_top, self.pointer, top)
+    def set_stack_top(self, top: int) -> None:
+        """Move the top of the stack; nothing to do if there is no stack pointer."""
+        lib.pl_instances_set_stack_top(self.pointer, top)
 
     def set_thread(self, number: int) -> None:
         """Say which number the group's thread has in the guest."""
@@ -2075,7 +2161,7 @@ _LINK_MAX = 4096
 """Bytes of a link that is too long: no path may have so many."""
 
 
-class RegularFile:
+class RegularFile(Finalized):
     """A regular file that is open, to be read once (``csrc/search.h``). It closes itself."""
 
     __slots__ = ("_file",)
@@ -2099,11 +2185,13 @@ class RegularFile:
         data = b"".join(parts)
         return data if len(data) <= limit else None
 
-    def __del__(self) -> None:
-        lib.pl_file_close(self._file)
+    def _drop(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is not None:
+            lib.pl_file_close(file)
 
 
-class Directory:
+class Directory(Finalized):
     """A directory that was granted (``pl_root``): a descriptor of it, or none where it is not there yet. It closes itself.
 
     ``path`` is absolute and has no links. ``held`` says whether to keep a descriptor; without one it is opened for each search.
@@ -2134,8 +2222,10 @@ class Directory:
             raise OSError(problem, os.strerror(problem))
         return bytes(ffi.buffer(target, length))
 
-    def __del__(self) -> None:
-        lib.pl_root_close(self._root)
+    def _drop(self) -> None:
+        root = getattr(self, "_root", None)
+        if root is not None:
+            lib.pl_root_close(root)
 
 
 class Places:
@@ -2207,24 +2297,13 @@ _INTEGER_CALLS = tuple(getattr(lib, f"pl_bound_call{count}") for count in range(
 _DOUBLE_CALLS = (None, lib.pl_bound_double1, lib.pl_bound_double2, lib.pl_bound_double3)
 
 
-class ExitsInC(io.IOBase):
-    """A context manager that is left without a step in Python: no exception of a signal can come between the block and the release.
-
-    ``__exit__`` is IOBase's own, which is written in C and calls ``close``: an attribute that is to be written in C, too.
-    """
-
-    closed: bool = True  # so that IOBase does not call ``close`` when it is dropped
-    close: Callable[[], None]
-
-
-class Turn(ExitsInC):
+class Turn:
     """The right to use the main group, for threads that have no group of their own (``csrc/turn.h``). Recursive."""
 
     def __init__(self) -> None:
         self.pointer = ffi.gc(lib.pl_turn_new(), lib.pl_turn_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a turn")
-        self.close = functools.partial(lib.pl_turn_leave, self.pointer)
 
     @property
     def is_taken(self) -> bool:
@@ -2234,38 +2313,28 @@ class Turn(ExitsInC):
         lib.pl_turn_leave(self.pointer)
         return False
 
-    def __enter__(self) -> None:  # type: ignore[override]
-        """Take the turn. Blocks; signals are handled meanwhile."""
-        self.take(None)
-
     @property
     def depth(self) -> int:
         """How often the calling thread has it."""
         return int(lib.pl_turn_depth(self.pointer))
 
     def restore(self, depth: int) -> None:
-        """Give it back until the calling thread has it ``depth`` times."""
+        """Give it back until the calling thread has it ``depth`` times. A second time does nothing."""
         lib.pl_turn_restore(self.pointer, depth)
 
     def take(self, give_up: Callable[[], None] | None) -> None:
-        """Take the turn. Blocks; signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
+        """Take the turn, within a :class:`Scope` that restores the depth. Blocks.
 
-        Whatever is raised, the turn was not taken.
+        Signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
         """
-        pointer = self.pointer
-        depth = lib.pl_turn_depth(pointer)
-        try:
-            if not lib.pl_turn_try(pointer):
-                while not lib.pl_turn_wait(pointer, lib.PL_SLICE):
-                    if give_up is not None:
-                        give_up()
-        except BaseException:  # it may be an interrupt that came right after it was taken
-            lib.pl_turn_restore(pointer, depth)
-            raise
+        if not lib.pl_turn_try(self.pointer):
+            while not lib.pl_turn_wait(self.pointer, lib.PL_SLICE):
+                if give_up is not None:
+                    give_up()
 
-    def until(self, give_up: Callable[[], None]) -> AbstractContextManager[None]:
+    def taken(self, give_up: Callable[[], None] | None = None) -> Taken:
         """Return a context manager that takes the turn as :meth:`take` does."""
-        return _TurnUntil(self, give_up)
+        return Taken(self, give_up)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -2278,23 +2347,28 @@ class Turn(ExitsInC):
         return int(lib.pl_turn_holder(self.pointer))
 
 
+class Taken(Scope):
+    """A turn, from entering to leaving."""
+
+    __slots__ = ("_depth", "_give_up", "_turn")
+
+    def __init__(self, turn: Turn, give_up: Callable[[], None] | None) -> None:
+        self._turn = turn
+        self._give_up = give_up
+        self._depth = turn.depth
+
+    def enter(self) -> None:
+        """Take it."""
+        self._turn.take(self._give_up)
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Give it back."""
+        self._turn.restore(self._depth)
+
+
 def has_room_for_thread(stack: int) -> bool:
     """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
     return bool(lib.pl_thread_has_room(stack))
-
-
-class _TurnUntil:
-    __slots__ = ("_give_up", "_turn")
-
-    def __init__(self, turn: Turn, give_up: Callable[[], None]) -> None:
-        self._turn = turn
-        self._give_up = give_up
-
-    def __enter__(self) -> None:
-        self._turn.take(self._give_up)
-
-    def __exit__(self, *_: object) -> None:
-        self._turn.close()
 
 
 def thread_identity() -> int:

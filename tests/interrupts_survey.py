@@ -304,6 +304,10 @@ OPERATIONS: dict[str, type[Operation]] = {
     "make-library": MakeLibrary,
 }
 COMPANIES = ("alone", "waiting", "running")
+CASES = [
+    (operation, company) for operation in OPERATIONS for company in COMPANIES if company != "alone" or operation not in ("spawn", "join")
+]
+"""What there is to be interrupted. Without threads there is nothing to spawn or to join."""
 
 
 class Survey:
@@ -345,6 +349,8 @@ class Survey:
         with interrupter.running():
             try:
                 operation.run()
+                for _ in range(8):  # what a finalizer's end has put off is raised now
+                    pass
             except BaseException as error:  # noqa: BLE001
                 raised = error
         place = str(interrupter.place) if interrupter.place is not None else None

@@ -37,7 +37,8 @@ static int is_final(PyObject *value) {
     return final_classes != NULL && PyErr_GivenExceptionMatches(value, final_classes);
 }
 
-static PyObject *completed(PyObject *function, PyObject *arguments) {
+/* Calls until it returns. The result, or NULL; `*interrupted` is the first exception, or NULL. */
+static PyObject *call_until_done(PyObject *function, PyObject *arguments, PyObject **interrupted) {
     PyObject *first = NULL, *result = NULL;
     int deeper = 0;
     for (int tries = 0; tries < TRIES && result == NULL; tries++) {
@@ -63,6 +64,13 @@ static PyObject *completed(PyObject *function, PyObject *arguments) {
     if (deeper) {
         Py_SetRecursionLimit(Py_GetRecursionLimit() - deeper);
     }
+    *interrupted = first;
+    return result;
+}
+
+static PyObject *completed(PyObject *function, PyObject *arguments) {
+    PyObject *first;
+    PyObject *result = call_until_done(function, arguments, &first);
     if (first != NULL) {
         Py_XDECREF(result);
         give_exception(first);
@@ -129,6 +137,48 @@ static PyObject *scope_exit(PyObject *self, PyObject *arguments) {
     Py_RETURN_FALSE;
 }
 
+/* A pending call: raises in the main thread. */
+static int raise_later(void *exception) {
+    give_exception(exception);
+    return -1;
+}
+
+static void finalize(PyObject *self) {
+    PyObject *kind, *value, *traceback, *first = NULL, *result = NULL;
+    PyErr_Fetch(&kind, &value, &traceback); /* that of the code which dropped the object */
+    PyObject *method = PyObject_GetAttrString(self, "_drop");
+    PyObject *arguments = method != NULL ? PyTuple_New(0) : NULL;
+    if (arguments != NULL) {
+        result = call_until_done(method, arguments, &first);
+    }
+    if (first != NULL && result != NULL &&
+        (PyErr_GivenExceptionMatches(first, PyExc_RecursionError) || PyErr_GivenExceptionMatches(first, PyExc_MemoryError))) {
+        Py_DECREF(first); /* it is done all the same */
+    } else if (first != NULL && (result == NULL || Py_AddPendingCall(raise_later, first) != 0)) {
+        give_exception(first);
+    }
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(method);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(arguments);
+    Py_XDECREF(result);
+    PyErr_Restore(kind, value, traceback);
+}
+
+static PyType_Slot finalized_slots[] = {
+    {Py_tp_doc, "Calls _drop() when it is dropped: see csrc/python/scope.h."},
+    {Py_tp_finalize, finalize},
+    {0, NULL},
+};
+
+static PyType_Spec finalized_spec = {
+    .name = "pylinker._native.Finalized",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = finalized_slots,
+};
+
 static PyMethodDef scope_methods[] = {
     {"__enter__", scope_enter, METH_NOARGS, "Return what enter() returns."},
     {"__exit__", scope_exit, METH_VARARGS, "Call leave() until it returns."},
@@ -164,6 +214,9 @@ int pl_python_install(uintptr_t address) {
     PyGILState_STATE state = PyGILState_Ensure();
     PyObject *dictionary = (PyObject *)address;
     int result = put(dictionary, "Scope", PyType_FromSpec(&scope_spec));
+    if (result == 0) {
+        result = put(dictionary, "Finalized", PyType_FromSpec(&finalized_spec));
+    }
     for (PyMethodDef *each = functions; each->ml_name != NULL && result == 0; each++) {
         result = put(dictionary, each->ml_name, PyCFunction_NewEx(each, NULL, NULL));
     }

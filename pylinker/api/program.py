@@ -85,7 +85,7 @@ class ModuleSummary:
     references: int
 
 
-class Program:
+class Program(_native.Finalized):
     """A program of WebAssembly modules, linked and ready to run.
 
     ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
@@ -235,14 +235,11 @@ class Program:
             return contextlib.nullcontext(linker)
         return _Entered(self)
 
-    @contextmanager
-    def _taken_over(self) -> Iterator[Linker | None]:
+    def _taken_over(self) -> AbstractContextManager[Linker | None]:
         """Take the program for closing it: calls of the guest that other threads make meanwhile stop. None: another has closed it."""
         linker = self._linker
         if linker is None or linker.threads is not None:
-            with self._entered() as linker:
-                yield linker
-            return
+            return self._entered()
         reason = SynchronizationAborted("the program has ended")
         reason.__cause__ = ClosedError(f"program {self.name} is closed", module=self.name)
 
@@ -251,8 +248,7 @@ class Program:
 
         if self._turn.is_elsewhere:
             stop()
-        with self._turn.until(stop):  # again, if another call has begun
-            yield self._linker
+        return _TakenOver(self, stop)  # again, if another call has begun
 
     @property
     def _running(self) -> Linker | None:
@@ -487,7 +483,7 @@ class Program:
         elif linker is not None and self._turn.is_elsewhere:  # for good: no other call begins before it is this thread's turn
             linker.context.shared.cancel(_native.CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
             bump_epoch()
-        with self._turn:
+        with self._turn.taken():
             # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
             # then goes with the next close, or with the program.
             ending = self._running
@@ -502,7 +498,7 @@ class Program:
             self._process.close()
             self._write_trace()
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         linker: Linker | None = getattr(self, "_linker", None)
         if linker is not None and linker.threads is not None and linker.context.shared.cause != CAUSE_FORKED:
             linker.threads.orphan()
@@ -519,28 +515,45 @@ class Program:
         self.close()
 
 
-class _Entered(_native.ExitsInC):
+class _Entered(_native.Scope):
     """The turn of an open program, from entering to leaving."""
+
+    __slots__ = ("_depth", "_program")
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.close = program._turn.close
+        self._depth = program._turn.depth
 
-    def __enter__(self) -> Linker:  # type: ignore[override]
+    def enter(self) -> Linker:
+        """Take it."""
         program = self._program
-        turn = program._turn
-        depth = turn.depth
-        try:
-            # Of a closed program not even the turn is waited for: the thread that closes has it, and waits for the guest's threads.
-            if program._linker is not None:
-                turn.take(program._linker.context.check_in_time)
+        # Of a closed program not even the turn is waited for: the thread that closes has it, and waits for the guest's threads.
+        linker = program._linker
+        if linker is not None:
+            program._turn.take(linker.context.check_in_time)
             linker = program._linker
-            if linker is None:
-                raise ClosedError(f"program {program.name} is closed", module=program.name)
-        except BaseException:
-            turn.restore(depth)
-            raise
+        if linker is None:
+            raise ClosedError(f"program {program.name} is closed", module=program.name)
         return linker
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Give it back."""
+        self._program._turn.restore(self._depth)
+
+
+class _TakenOver(_native.Taken):
+    """The turn of a program that another thread may close first."""
+
+    __slots__ = ("_program",)
+
+    def __init__(self, program: Program, stop: Callable[[], None]) -> None:
+        super().__init__(program._turn, stop)
+        self._program = program
+
+    def enter(self) -> Linker | None:  # type: ignore[override]
+        """Take it."""
+        super().enter()
+        return self._program._linker
 
 
 class CDLL(Library):

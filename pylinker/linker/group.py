@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pylinker._native import Bound, BoundKind, Extern, Func, Instance, Log, Trouble, Turn, Values
     from pylinker.linker.module import AtExit, Definition, LoadedModule
     from pylinker.linker.operation import DlOperation
+    from pylinker.linker.ranges import Grant
     from pylinker.linker.signals import Signals
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
@@ -77,6 +78,7 @@ class InstanceGroup:
         self.turn = turn
         self.memory_is_shared = False
         self.stack = (0, 0)
+        self.grants: list[Grant] = []
         self.dl_error: str | None = None
         self.dl_error_address = 0
         self.signals: Signals | None = None

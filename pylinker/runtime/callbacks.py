@@ -38,7 +38,7 @@ _functions: dict[int, weakref.ref[Callable[..., Any]]] = {}
 _callbacks: dict[int, weakref.ref[Callback]] = {}
 
 
-class Callback:
+class Callback(_native.Finalized):
     """A Python function as guests import it with one type.
 
     ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group makes it once. ``source`` is what the
@@ -64,7 +64,7 @@ class Callback:
     def __repr__(self) -> str:
         return f"<Callback {self.name}{self.type}>"
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if hasattr(self, "handle"):
             _functions.pop(self.handle, None)
             _callbacks.pop(self.handle, None)

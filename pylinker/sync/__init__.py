@@ -14,10 +14,11 @@ group that does not exist yet. ``csrc/shared.h`` has the rendezvous; ``docs/mode
 from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
-from pylinker.sync.shared import LinkerShared
+from pylinker.sync.shared import Exclusive, LinkerShared, leave_both
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
 __all__ = [
+    "Exclusive",
     "InstanceGroupState",
     "LinkerShared",
     "LinkerStateWriteBackoff",
@@ -25,4 +26,5 @@ __all__ = [
     "TopologyCoordinator",
     "TopologyToken",
     "WriteGuard",
+    "leave_both",
 ]
