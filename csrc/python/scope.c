@@ -137,8 +137,34 @@ static PyObject *scope_exit(PyObject *self, PyObject *arguments) {
     Py_RETURN_FALSE;
 }
 
+/* Whether the code that runs is a finalizer of Python's, which would lose an exception. */
+static int is_in_finalizer(void) {
+    PyObject *frame = (PyObject *)PyEval_GetFrame();
+    int found = 0;
+    Py_XINCREF(frame);
+    while (frame != NULL && !found) {
+        PyObject *code = PyObject_GetAttrString(frame, "f_code");
+        PyObject *name = code != NULL ? PyObject_GetAttrString(code, "co_name") : NULL;
+        found = name != NULL && PyUnicode_CompareWithASCIIString(name, "__del__") == 0;
+        PyObject *caller = PyObject_GetAttrString(frame, "f_back");
+        Py_XDECREF(code);
+        Py_XDECREF(name);
+        Py_DECREF(frame);
+        frame = caller == Py_None ? NULL : caller;
+        if (caller == Py_None) {
+            Py_DECREF(caller);
+        }
+    }
+    Py_XDECREF(frame);
+    PyErr_Clear();
+    return found;
+}
+
 /* A pending call: raises in the main thread. */
 static int raise_later(void *exception) {
+    if (is_in_finalizer() && Py_AddPendingCall(raise_later, exception) == 0) {
+        return 0; /* when the interpreter looks the next time */
+    }
     give_exception(exception);
     return -1;
 }

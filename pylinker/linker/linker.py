@@ -816,9 +816,9 @@ class Linker(_native.Finalized):
                         holder.dropped = True
                     if opened is not None:
                         opened[module] -= 1
+                        if not opened[module]:
+                            del opened[module]  # or it would keep every module that came and went
                     if not module.handles:
-                        if opened is not None:
-                            opened.pop(module)  # or it would keep every module that came and went
                         self._condemn(burial)
                 again = bool(burial.dead) and (self._bury(burial.dead) or self.room.is_used)
             if again:
