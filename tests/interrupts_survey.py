@@ -1,13 +1,20 @@
 """Interrupts each operation at each of its places, and tells where that does harm.
 
-``python interrupts_survey.py OPERATION COMPANY [STEP]`` writes a JSON object: how many places there were, and the failures, each
-with its place and what was wrong. COMPANY is what other threads of the program do: ``alone`` (there are none), ``waiting`` or
-``running``.
+``python interrupts_survey.py COMPANY ERROR STEP OFFSET OPERATION...`` writes a JSON object: by operation how many places there were, and
+the failures, each with its place and what was wrong. COMPANY is what other threads of the program do: ``alone`` (there are none),
+``waiting`` or ``running``. ERROR is the class of what is raised; with STEP 0 nothing is raised, but the operation runs with ever more
+frames.
 """
 
 from __future__ import annotations
 
+import builtins
+import contextlib
+import ctypes
+import inspect
+import itertools
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -35,6 +42,14 @@ MAIN = """(module
   (func (export "compute") (result i32)
     (loop $again (br_if $again (i32.eqz (i32.load (i32.const 1024))))) (i32.const 1)))"""
 
+# Its constructor (and, if it is `early`, its start function) traps; it has a slot for a function of the main module before that.
+FAILING = """(module (@dylink.0 (mem-info (memory 64 4) (table 2 0)))
+  (import "env" "memory" (memory 1 1024 {shared}))
+  (import "env" "__indirect_function_table" (table 1 funcref))
+  (import "GOT.func" "add" (global (mut i32)))
+  (func $trap (export "__wasm_call_ctors") (unreachable))
+  {early})"""
+
 LIBRARY = """(module (@dylink.0 (mem-info (memory 64 4) (table 2 0)))
   (import "env" "memory" (memory 1 1024 {shared}))
   (import "env" "__indirect_function_table" (table 1 funcref))
@@ -54,8 +69,12 @@ class World:
         threaded = company != "alone"
         shared = "shared" if threaded else ""
         self.folder = Path(tempfile.mkdtemp())
-        for name, text in (("main", MAIN), ("one", LIBRARY), ("two", LIBRARY)):
-            (self.folder / f"{name}.wasm").write_bytes(wasmtime.wat2wasm(text.format(shared=shared).replace("1024 )", "1024)")))
+        texts = (("main", MAIN), ("one", LIBRARY), ("two", LIBRARY), ("late", FAILING), ("early", FAILING))
+        for name, text in texts:
+            early = "(start $trap)" if name == "early" else ""
+            (self.folder / f"{name}.wasm").write_bytes(
+                wasmtime.wat2wasm(text.format(shared=shared, early=early).replace("1024 )", "1024)"))
+            )
         self.threaded = threaded
         self.program = self.make()
         self.results: list[Any] = []
@@ -69,9 +88,10 @@ class World:
         self.open(self.folder / "two.wasm").close()  # all that is made once is made
         self.before = self.state()
 
-    def make(self) -> pylinker.Program:
+    def make(self, *preload: Path) -> pylinker.Program:
         return pylinker.Program(
             self.folder / "main.wasm",
+            preload=preload,
             imports={"back": lambda number: number + 1},
             threads=self.threaded,
             preempt=True,
@@ -172,6 +192,19 @@ class Open(Operation):
         linker.collect()
 
 
+class FailToOpen(Open):
+    name = "late.wasm"
+
+    def run(self) -> None:
+        with contextlib.suppress(pylinker.InitializationError):
+            self.world.open(self.world.folder / self.name)
+            raise AssertionError("it was opened")
+
+
+class FailToInstantiate(FailToOpen):
+    name = "early.wasm"
+
+
 class Close(Operation):
     def prepare(self) -> None:
         self.library = self.world.open(self.world.folder / "one.wasm")
@@ -268,6 +301,13 @@ class MakeProgram(Operation):
         self.world.make().close()
 
 
+class FailToMakeProgram(Operation):
+    def run(self) -> None:
+        with contextlib.suppress(pylinker.InitializationError):
+            self.world.make(self.world.folder / "one.wasm", self.world.folder / "late.wasm")
+            raise AssertionError("it was made")
+
+
 class CloseProgram(Operation):
     def prepare(self) -> None:
         self.program = self.world.make()
@@ -289,6 +329,8 @@ class MakeLibrary(Operation):
 
 OPERATIONS: dict[str, type[Operation]] = {
     "open": Open,
+    "fail-to-open": FailToOpen,
+    "fail-to-instantiate": FailToInstantiate,
     "close": Close,
     "call-numbers": CallNumbers,
     "call-strings": CallStrings,
@@ -300,30 +342,28 @@ OPERATIONS: dict[str, type[Operation]] = {
     "dlsym": Dlsym,
     "statistics": Statistics,
     "make-program": MakeProgram,
+    "fail-to-make-program": FailToMakeProgram,
     "close-program": CloseProgram,
     "make-library": MakeLibrary,
 }
 COMPANIES = ("alone", "waiting", "running")
-CASES = [
-    (operation, company) for operation in OPERATIONS for company in COMPANIES if company != "alone" or operation not in ("spawn", "join")
-]
-"""What there is to be interrupted. Without threads there is nothing to spawn or to join."""
+THREADED = frozenset(("spawn", "join"))
+"""What needs a program with threads."""
 
 
 class Survey:
     """All places of one operation."""
 
-    def __init__(self, operation: str, company: str, error: Callable[[], BaseException] = lambda: KeyboardInterrupt("injected")) -> None:
+    def __init__(self, operation: str, error: Callable[..., BaseException] = KeyboardInterrupt) -> None:
         self._kind = OPERATIONS[operation]
-        self._company = company
         self._error = error
         self._unraisable: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.places = 0
         sys.unraisablehook = lambda what: self._unraisable.append(f"{type(what.exc_value).__name__} in {what.object!r}")
 
-    def run(self, step: int = 1, offset: int = 0) -> None:
-        world = World(self._company)
+    def run(self, world: World, step: int = 1, offset: int = 0) -> World:
+        """Raise at one place in ``step``. Returns the world, or another if that is of no use any more."""
         at = offset
         while True:
             place, wrong, is_broken = self._attempt(world, at)
@@ -331,19 +371,50 @@ class Survey:
                 if wrong:
                     self.failures.append(("not interrupted", wrong))
                 self.places = at
-                break
+                return world
             if wrong:
                 self.failures.append((place, wrong))
             if is_broken:
-                world = World(self._company)
+                world = World(world.company)
             at += step
+
+    def sweep(self, world: World) -> World:
+        """Run with ever more frames, up to as many as the operation needs."""
+        depth = len(inspect.stack())
+        rooms = itertools.count(2)
+        successes = 0
+        while successes < 3:
+            room = next(rooms)
+            operation = self._kind(world)
+            operation.prepare()
+            before, limit = world.state(), sys.getrecursionlimit()
+            self._unraisable.clear()
+            raised: BaseException | None = None
+            try:
+                sys.setrecursionlimit(depth + room)
+                operation.run()
+            except (RecursionError, ctypes.ArgumentError) as error:  # ctypes, which wasmtime-py uses, makes the other of the one
+                raised = error
+            except BaseException as error:  # noqa: BLE001
+                self.failures.append((f"{room} frames", f"it raised {error!r}"))
+            finally:
+                sys.setrecursionlimit(limit)
+            successes = successes + 1 if raised is None else 0
+            raised = None
+            wrong, is_broken = self._check(world, operation, before, None)
+            if wrong:
+                self.failures.append((f"{room} frames", wrong))
+            if is_broken:
+                world = World(world.company)
+            self.places += 1
+        return world
 
     def _attempt(self, world: World, at: int) -> tuple[str | None, str | None, bool]:
         """Return the place, what was wrong there, and whether the world is of no use any more."""
         operation = self._kind(world)
         operation.prepare()
         before = world.state()
-        interrupter = Interrupter(at, self._error())
+        interrupter = Interrupter(at, self._error("injected"))
         raised: BaseException | None = None
         self._unraisable.clear()
         with interrupter.running():
@@ -358,30 +429,39 @@ class Survey:
         if raised is not (interrupter.error if place is not None else None):
             wrong = f"it raised {raised!r}"
         raised = None
+        return (place, *self._check(world, operation, before, wrong))
+
+    def _check(self, world: World, operation: Operation, before: tuple[Any, ...], wrong: str | None) -> tuple[str | None, bool]:
+        """Return what is wrong after an operation, and whether the world is of no use any more."""
         after = world.state()
         held = world.held()
         if held:
-            wrong = f"held: {', '.join(held)}"
-        elif self._unraisable:
+            return f"held: {', '.join(held)}", True
+        if self._unraisable:
             wrong = self._unraisable[0]
-        trouble = None if held else world.goes_on()
+        trouble = world.goes_on()
         if trouble is not None:
-            return place, trouble, True
-        if held:
-            return place, wrong, True
+            return trouble, True
         try:
             operation.settle()
         except BaseException as error:  # noqa: BLE001
-            return place, f"afterwards: {type(error).__name__}: {error}", True
+            return f"afterwards: {type(error).__name__}: {error}", True
         if world.state() != world.before:
-            return place, f"it does not come back: {world.before} {before} {after} {world.state()}", True
-        return place, wrong, wrong is not None
+            return f"it does not come back: {world.before} {before} {after} {world.state()}", True
+        return wrong, wrong is not None
 
 
-def main(operation: str, company: str, step: str = "1", offset: str = "0") -> None:
-    survey = Survey(operation, company)
-    survey.run(int(step), int(offset))
-    json.dump({"places": survey.places, "failures": survey.failures}, sys.stdout)
+def main(company: str, error: str, step: str, offset: str, *operations: str) -> None:
+    """Write what was found, by operation, to the standard output. STEP 0: sweep."""
+    world = World(company)
+    found = {}
+    for operation in operations:
+        survey = Survey(operation, getattr(builtins, error))
+        world = survey.run(world, int(step), int(offset)) if int(step) else survey.sweep(world)
+        found[operation] = {"places": survey.places, "failures": survey.failures}
+    json.dump(found, sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)  # threads of a world that is broken may never end
 
 
 if __name__ == "__main__":

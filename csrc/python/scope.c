@@ -137,18 +137,26 @@ static PyObject *scope_exit(PyObject *self, PyObject *arguments) {
     Py_RETURN_FALSE;
 }
 
-/* Whether the code that runs is a finalizer of Python's, which would lose an exception. */
+static int text_ends(PyObject *object, const char *attribute, const char *end) {
+    PyObject *text = PyObject_GetAttrString(object, attribute);
+    PyObject *result = text != NULL ? PyObject_CallMethod(text, "endswith", "s", end) : NULL;
+    int is = result == Py_True;
+    Py_XDECREF(text);
+    Py_XDECREF(result);
+    return is;
+}
+
+/* Whether the code that runs is a finalizer of Python's or a weak reference's callback, which would lose an exception. */
 static int is_in_finalizer(void) {
     PyObject *frame = (PyObject *)PyEval_GetFrame();
     int found = 0;
     Py_XINCREF(frame);
     while (frame != NULL && !found) {
         PyObject *code = PyObject_GetAttrString(frame, "f_code");
-        PyObject *name = code != NULL ? PyObject_GetAttrString(code, "co_name") : NULL;
-        found = name != NULL && PyUnicode_CompareWithASCIIString(name, "__del__") == 0;
+        found = code != NULL && (text_ends(code, "co_name", "__del__") || text_ends(code, "co_filename", "weakrefset.py") ||
+                                 text_ends(code, "co_filename", "weakref.py"));
         PyObject *caller = PyObject_GetAttrString(frame, "f_back");
         Py_XDECREF(code);
-        Py_XDECREF(name);
         Py_DECREF(frame);
         frame = caller == Py_None ? NULL : caller;
         if (caller == Py_None) {
