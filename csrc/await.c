@@ -1,35 +1,16 @@
-/* Discipline: `who` is atomic and written by the one waiter. */
 #include "await.h"
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
-struct pl_await {
-    _Atomic uintptr_t who;
-    pl_event *event; /* read-only */
-};
-
-pl_await *pl_await_new(void) {
-    pl_await *await = calloc(1, sizeof *await);
-    if (await != NULL) {
-        await->event = pl_event_new();
-        if (await->event == NULL) {
-            free(await);
-            return NULL;
-        }
-    }
-    return await;
+void pl_await_init(pl_await *await) {
+    atomic_init(&await->who, 0);
+    pl_event_init(&await->event);
 }
 
-void pl_await_free(pl_await *await) {
-    if (await != NULL) {
-        pl_event_free(await->event);
-        free(await);
-    }
+void pl_await_destroy(pl_await *await) {
+    pl_event_destroy(&await->event);
 }
 
 pl_event *pl_await_event(pl_await *await) {
-    return await->event;
+    return &await->event;
 }
 
 void pl_await_begin(pl_await *await, const void *who) {
@@ -42,6 +23,6 @@ void pl_await_end(pl_await *await) {
 
 void pl_await_tell(pl_await *await, const void *who) {
     if (atomic_load(&await->who) == (uintptr_t)who) {
-        pl_event_notify(await->event);
+        pl_event_notify(&await->event);
     }
 }

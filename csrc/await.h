@@ -16,11 +16,16 @@
 
 #include "event.h"
 
-typedef struct pl_await pl_await;
+typedef struct pl_await {
+    _Atomic uintptr_t who; /* written by the one waiter */
+    pl_event event;
+} pl_await;
 
-/* NULL if there is no memory. */
-pl_await *pl_await_new(void);
-void pl_await_free(pl_await *await);
+/* Makes one with no waiter. It never fails. */
+void pl_await_init(pl_await *await);
+/* No thread may wait any more. */
+void pl_await_destroy(pl_await *await);
+/* Where the waiter sleeps. */
 pl_event *pl_await_event(pl_await *await);
 
 /* The caller waits for `who` from now on; for nobody. */

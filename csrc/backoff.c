@@ -4,7 +4,7 @@
 
 #include "backoff.h"
 
-#include "hot.h"
+#include "pause.h"
 
 #include <sched.h>
 #include <time.h>

@@ -3,10 +3,11 @@
 The declarations that cffi needs are the headers themselves (``csrc/*.h``): the C compiler and cffi read the same text, so
 the two cannot drift apart. ``setup.py`` names :data:`ffibuilder`; this file imports nothing from pylinker.
 
-A header with a C file of the same name is public. It may contain what cffi can read: comments, an include guard,
-``#include``, typedefs, structs, enums and prototypes. Preprocessor lines are dropped before cffi sees them, so a constant
-belongs into an ``enum``. Any other header is for the C files only. ``*.cdef`` is for cffi only: the ``extern "Python"``
-callbacks.
+A header with a C file of the same name is public. It may contain comments, an include guard, ``#include``, typedefs, structs,
+enums and prototypes; preprocessor lines are dropped before cffi sees them, so a constant belongs into an ``enum``. cffi knows
+neither atomics nor mutexes, inline functions nor thread-local variables: it sees a struct with such a field as one of unknown
+content, whose size the compiler tells, and the other two not at all. Any other header is for the C files only. ``*.cdef`` is for
+cffi only: the ``extern "Python"`` callbacks.
 
 Environment: ``PYLINKER_SANITIZE`` (``address``, ``thread``, ``undefined``; several with a comma), ``PYLINKER_BUILD_DEBUG=1`` (no
 optimization, C assertions on), ``PYLINKER_WERROR=1`` (warnings are errors).
@@ -41,10 +42,24 @@ def ordered_headers() -> list[Path]:
     return ordered
 
 
+def _blank(match: re.Match[str]) -> str:
+    return "\n" * match[0].count("\n")
+
+
+def _content(struct: re.Match[str]) -> str:
+    """Return a struct as it is, or with ``...`` for its fields if cffi cannot know one of them."""
+    fields = struct[2]
+    if not re.search(r"\b(?:_Atomic|atomic_\w+|pthread_\w+)\b", fields):
+        return struct[0]
+    return f"{struct[1]} ...; " + "\n" * fields.count("\n") + "}"
+
+
 def declarations(text: str) -> str:
-    """Return a header's ``text`` without comments and preprocessor lines; line numbers stay, for cffi's messages."""
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", lambda comment: "\n" * comment[0].count("\n"), text, flags=re.DOTALL)
-    return re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", lambda line: "\n" * line[0].count("\n"), text, flags=re.MULTILINE)
+    """Return of a header's ``text`` what cffi can read; line numbers stay, for cffi's messages."""
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", _blank, text, flags=re.DOTALL)
+    text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", _blank, text, flags=re.MULTILINE)
+    text = re.sub(r"^static inline [^;{]*\{.*?^\}|^extern _Thread_local [^;]*;", _blank, text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^(typedef struct \w+ \{)(.*?)^\}", _content, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def flags() -> tuple[list[str], list[str]]:

@@ -14,20 +14,31 @@
 #ifndef PL_BUS_H
 #define PL_BUS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct pl_bus pl_bus;
-typedef struct pl_receiver pl_receiver;
+/* Protected by the write lock, but for the atomic fields. */
+typedef struct pl_receiver {
+    _Atomic uint64_t taken;
+    uint64_t owed;
+    int expected;
+    struct pl_receiver *next;
+} pl_receiver;
 
-/* A bus without receivers and messages, or NULL if there is no memory. */
-pl_bus *pl_bus_new(void);
-/* Frees the bus and the receivers it still has. */
-void pl_bus_free(pl_bus *bus);
+typedef struct pl_bus {
+    _Atomic uint64_t sent;
+    _Atomic size_t count;
+    pl_receiver *first;
+} pl_bus;
 
-/* A receiver for all messages after the last one sent, or NULL if there is no memory. */
-pl_receiver *pl_bus_subscribe(pl_bus *bus);
+/* Makes a bus without receivers and messages. It never fails, and there is nothing to release. */
+void pl_bus_init(pl_bus *bus);
+
+/* Makes `receiver` one for all messages after the last one sent; it stays where it is until it is unsubscribed. */
+void pl_bus_subscribe(pl_bus *bus, pl_receiver *receiver);
 void pl_bus_unsubscribe(pl_bus *bus, pl_receiver *receiver);
+/* How many there are; any thread, relaxed. */
 size_t pl_bus_receivers(const pl_bus *bus);
 
 /* Sends the next message. Answers its number (from 1), or 0, with nothing sent, if a receiver still owes an answer to an earlier one. */

@@ -1,24 +1,12 @@
 #include "cancel.h"
 
-#include "hot.h"
-
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
-pl_cancel *pl_cancel_new(pl_event *event) {
-    pl_cancel *cancel = malloc(sizeof *cancel);
-    if (cancel != NULL) {
-        atomic_init(&cancel->cause, 0);
-        atomic_init(&cancel->calls, 0);
-        cancel->event = event;
-        memset(cancel->hooks, 0, sizeof cancel->hooks);
-    }
-    return cancel;
-}
-
-void pl_cancel_free(pl_cancel *cancel) {
-    free(cancel);
+void pl_cancel_init(pl_cancel *cancel, pl_event *event) {
+    atomic_init(&cancel->cause, 0);
+    atomic_init(&cancel->calls, 0);
+    cancel->event = event;
+    memset(cancel->hooks, 0, sizeof cancel->hooks);
 }
 
 enum { HOOKS = sizeof((struct pl_cancel *)0)->hooks / sizeof *((struct pl_cancel *)0)->hooks };

@@ -21,17 +21,24 @@
 
 #include <stdint.h>
 
-typedef struct pl_cancel pl_cancel;
-
 /* What pl_cancel_cause answers within a call that is to stop. */
 enum { PL_CAUSE_STOPPED = 0x80 };
 
 /* Wakes sleepers, so that they look at the cause. It does not wait for anything but a mutex that nobody holds for long. */
 typedef void (*pl_cancel_hook)(void *argument);
 
-/* An open one whose waiters sleep on `event`, or NULL if there is no memory. */
-pl_cancel *pl_cancel_new(pl_event *event);
-void pl_cancel_free(pl_cancel *cancel);
+typedef struct pl_cancel {
+    _Atomic uint64_t cause; /* 0, a cause, or for a while the number of the call to stop: pl_stop_of */
+    _Atomic uint64_t calls; /* odd: the number of the call in progress. Written by the thread that makes the call */
+    pl_event *event;        /* read-only, like the hooks once there are other threads */
+    struct {
+        pl_cancel_hook hook; /* may be NULL */
+        void *argument;
+    } hooks[2]; /* a linker's own, and its futex's */
+} pl_cancel;
+
+/* Makes an open one whose waiters sleep on `event`. It never fails, and there is nothing to release. */
+void pl_cancel_init(pl_cancel *cancel, pl_event *event);
 /* Has the first pl_cancel_set call `hook` with `argument`; NULL takes the hook with this argument back. Answers 0, or -1 if there are two
  * already. Only while no other thread knows `cancel`. */
 int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument);
@@ -45,5 +52,32 @@ uint64_t pl_cancel_cause(const pl_cancel *cancel);
 uint64_t pl_cancel_call(const pl_cancel *cancel);
 /* Stops the call with this number, if it is still in progress. */
 void pl_cancel_stop(pl_cancel *cancel, uint64_t call);
+
+/* How a call that is to stop is kept in `cause`: no cause has this low byte. */
+static inline uint64_t pl_stop_of(uint64_t call) {
+    return call << 8 | PL_CAUSE_STOPPED;
+}
+
+static inline int pl_is_stop(uint64_t cause) {
+    return (cause & 0xFF) == PL_CAUSE_STOPPED;
+}
+
+/* The outermost call of a group begins, and ends; pl_call_ends answers the call's number if it was to stop, else 0. Between the two only
+ * this thread begins or ends calls. Release is enough: a thread that reads an older number stops a call that is over, which has no effect. */
+static inline void pl_call_begins(pl_cancel *cancel) {
+    atomic_store_explicit(&cancel->calls, atomic_load_explicit(&cancel->calls, memory_order_relaxed) + 1, memory_order_release);
+}
+
+static inline uint64_t pl_call_ends(pl_cancel *cancel) {
+    uint64_t call = atomic_load_explicit(&cancel->calls, memory_order_relaxed);
+    atomic_store_explicit(&cancel->calls, call + 1, memory_order_release);
+    uint64_t cause = atomic_load_explicit(&cancel->cause, memory_order_acquire);
+    if (cause == 0 || !pl_is_stop(cause)) {
+        return 0;
+    }
+    uint64_t stale = cause; /* of this call or an older one: out of the way of pl_is_quiet */
+    atomic_compare_exchange_strong(&cancel->cause, &stale, 0);
+    return cause == pl_stop_of(call) ? call : 0;
+}
 
 #endif

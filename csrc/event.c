@@ -3,7 +3,7 @@
  * On Linux a waiter sleeps in the kernel on the count itself, which compares it with the key before it does. So whoever is woken goes on at
  * once: behind a condition variable they would have to pass its mutex one after the other, which the notifier still holds while it wakes
  * them. Elsewhere there is only that: `mutex` orders going to sleep against waking: a waiter compares the count under it, a notifier
- * broadcasts under it, after moving the count. PL_EVENT_CONDITION asks for it on Linux, too, so that it can be tested there. */
+ * broadcasts under it, after moving the count. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* syscall, CPU_COUNT */
 #elif !defined(__APPLE__)
@@ -13,41 +13,24 @@
 #include "event.h"
 
 #include "condition.h"
-#include "hot.h"
+#include "pause.h"
 
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #endif
 
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-#if defined(SYS_futex) && defined(__LP64__) && !defined(PL_EVENT_CONDITION) /* a timespec of 32 bits has a call of its own */
-#define ON_FUTEX 1
+#if PL_EVENT_FUTEX
 #include <limits.h>
-#else
-#define ON_FUTEX 0
 #endif
 
 enum { HELD_UP = 1000000 }; /* nanoseconds */
 
-struct pl_event {
-    _Atomic uint32_t count;
-    _Atomic uint32_t sleepers;
-    _Atomic int64_t look, held_up; /* relaxed, like the next: hints */
-    atomic_int yields;
-#if !ON_FUTEX
-    pthread_mutex_t mutex;
-    pthread_cond_t moved; /* with mutex */
-#endif
-};
-
-#if ON_FUTEX
+#if PL_EVENT_FUTEX
 
 static void init(pl_event *event) {
     (void)event;
@@ -112,25 +95,17 @@ static void unlock(pl_event *event) {
 
 #endif
 
-pl_event *pl_event_new(void) {
-    pl_event *event = malloc(sizeof *event);
-    if (event == NULL) {
-        return NULL;
-    }
+void pl_event_init(pl_event *event) {
     atomic_init(&event->count, 0);
     atomic_init(&event->sleepers, 0);
     atomic_init(&event->look, 0);
     atomic_init(&event->held_up, 0);
     atomic_init(&event->yields, 0);
     init(event);
-    return event;
 }
 
-void pl_event_free(pl_event *event) {
-    if (event != NULL) {
-        destroy(event);
-        free(event);
-    }
+void pl_event_destroy(pl_event *event) {
+    destroy(event);
 }
 
 uint32_t pl_event_prepare(pl_event *event) {

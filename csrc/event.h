@@ -15,6 +15,8 @@
 #ifndef PL_EVENT_H
 #define PL_EVENT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,12 +27,29 @@ enum {
 /* Looks for a reason to stop waiting, on the waiting thread; answers 0 to go on. */
 typedef int (*pl_check)(uintptr_t handle);
 
-typedef struct pl_event pl_event;
+/* Sleeps in the kernel on the count itself: see event.c. PL_EVENT_CONDITION asks for a condition variable there, too, for its tests. */
+#if defined(__linux__) && defined(__LP64__) && !defined(PL_EVENT_CONDITION) /* a timespec of 32 bits has a call of its own */
+#define PL_EVENT_FUTEX 1
+#else
+#define PL_EVENT_FUTEX 0
+#endif
 
-/* Answers NULL if there is no memory. */
-pl_event *pl_event_new(void);
-/* Nobody may wait on it any more. NULL is allowed. */
-void pl_event_free(pl_event *event);
+/* Discipline: all atomic, the hints relaxed. */
+typedef struct pl_event {
+    _Atomic uint32_t count;
+    _Atomic uint32_t sleepers;
+    _Atomic int64_t look, held_up; /* hints, like the next */
+    atomic_int yields;
+#if !PL_EVENT_FUTEX
+    pthread_mutex_t mutex;
+    pthread_cond_t moved; /* with mutex */
+#endif
+} pl_event;
+
+/* Makes an event on which no thread waits. It never fails. */
+void pl_event_init(pl_event *event);
+/* No thread may wait on it any more. */
+void pl_event_destroy(pl_event *event);
 
 /* The count to give to pl_event_wait; look at the condition after this call. */
 uint32_t pl_event_prepare(pl_event *event);

@@ -1,22 +1,5 @@
 #include "flag.h"
 
-#include "hot.h"
-
-#include <stdatomic.h>
-#include <stdlib.h>
-
-pl_flag *pl_flag_new(void) {
-    pl_flag *flag = malloc(sizeof *flag);
-    if (flag != NULL) {
-        atomic_init(&flag->set, 0);
-    }
-    return flag;
-}
-
-void pl_flag_free(pl_flag *flag) {
-    free(flag);
-}
-
 int pl_flag_load(const pl_flag *flag, int order) {
     switch (order) {
     case PL_RELAXED:

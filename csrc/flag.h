@@ -1,6 +1,6 @@
 /* flag: one bit that many threads look at often and one thread changes seldom: `dl_operation_pending`.
  *
- * States: clear, set. Blocking: never. Threads: any. Memory order: changes are SeqCst; a load is as strong as it says. A relaxed load
+ * States: clear, set. All zeros is a clear one. Blocking: never. Threads: any. Memory order: changes are SeqCst; a load is as strong as it says. A relaxed load
  * may miss a change that was just made, so it is only for callers that look again soon; PL_SEQ_CST is for those that were woken up
  * because of a change.
  *
@@ -9,13 +9,14 @@
 #ifndef PL_FLAG_H
 #define PL_FLAG_H
 
+#include <stdatomic.h>
+
 enum pl_order { PL_RELAXED = 0, PL_ACQUIRE = 1, PL_SEQ_CST = 2 };
 
-typedef struct pl_flag pl_flag;
+typedef struct pl_flag {
+    atomic_int set;
+} pl_flag;
 
-/* A clear flag, or NULL if there is no memory. */
-pl_flag *pl_flag_new(void);
-void pl_flag_free(pl_flag *flag);
 /* Answers 1 if set, else 0. `order` is an enum pl_order. */
 int pl_flag_load(const pl_flag *flag, int order);
 void pl_flag_set(pl_flag *flag);

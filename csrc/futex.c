@@ -8,86 +8,69 @@
 
 #include "condition.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { BUCKET_BITS = 6, BUCKETS = 1 << BUCKET_BITS };
+enum { BUCKET_BITS = 6, BUCKETS = PL_FUTEX_BUCKETS };
+_Static_assert(BUCKETS == 1 << BUCKET_BITS, "bucket_of() takes as many bits of the hash");
 
-struct waiter {
-    struct waiter *before, *after; /* while it is queued */
+struct pl_futex_waiter {
+    struct pl_futex_waiter *before, *after; /* while it is queued */
     uint64_t key;
     const pl_flag *nudge;
     int is_woken; /* and no longer queued */
     pthread_cond_t changed;
 };
 
-struct bucket {
-    pthread_mutex_t mutex;
-    struct waiter *first, *last;
-};
-
-struct pl_futex {
-    pl_cancel *cancel; /* read-only */
-    struct bucket buckets[BUCKETS];
-};
-
 static void wake_to_look(void *argument) {
     pl_futex *futex = argument;
     for (size_t i = 0; i < BUCKETS; i++) {
-        struct bucket *bucket = &futex->buckets[i];
+        struct pl_futex_bucket *bucket = &futex->buckets[i];
         pthread_mutex_lock(&bucket->mutex);
-        for (struct waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+        for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
             pthread_cond_signal(&waiter->changed);
         }
         pthread_mutex_unlock(&bucket->mutex);
     }
 }
 
-pl_futex *pl_futex_new(pl_cancel *cancel) {
-    pl_futex *futex = calloc(1, sizeof *futex);
-    if (futex != NULL) {
-        futex->cancel = cancel;
-        for (size_t i = 0; i < BUCKETS; i++) {
-            pthread_mutex_init(&futex->buckets[i].mutex, NULL);
-        }
-        pl_cancel_on_set(cancel, wake_to_look, futex);
+void pl_futex_init(pl_futex *futex, pl_cancel *cancel) {
+    futex->cancel = cancel;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        pthread_mutex_init(&futex->buckets[i].mutex, NULL);
+        futex->buckets[i].first = futex->buckets[i].last = NULL;
     }
-    return futex;
+    pl_cancel_on_set(cancel, wake_to_look, futex);
 }
 
-void pl_futex_free(pl_futex *futex) {
-    if (futex != NULL) {
-        pl_cancel_on_set(futex->cancel, NULL, futex);
-        for (size_t i = 0; i < BUCKETS; i++) {
-            pthread_mutex_destroy(&futex->buckets[i].mutex);
-        }
-        free(futex);
+void pl_futex_destroy(pl_futex *futex) {
+    pl_cancel_on_set(futex->cancel, NULL, futex);
+    for (size_t i = 0; i < BUCKETS; i++) {
+        pthread_mutex_destroy(&futex->buckets[i].mutex);
     }
 }
 
-static struct bucket *bucket_of(pl_futex *futex, uint64_t key) {
+static struct pl_futex_bucket *bucket_of(pl_futex *futex, uint64_t key) {
     /* The high bits of a product depend on all bits of the key. */
     return &futex->buckets[(key * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - BUCKET_BITS)];
 }
 
-static void enter(struct bucket *bucket, struct waiter *waiter) {
+static void enter(struct pl_futex_bucket *bucket, struct pl_futex_waiter *waiter) {
     waiter->before = bucket->last;
     *(bucket->last != NULL ? &bucket->last->after : &bucket->first) = waiter;
     bucket->last = waiter;
 }
 
-static void leave(struct bucket *bucket, struct waiter *waiter) {
+static void leave(struct pl_futex_bucket *bucket, struct pl_futex_waiter *waiter) {
     *(waiter->before != NULL ? &waiter->before->after : &bucket->first) = waiter->after;
     *(waiter->after != NULL ? &waiter->after->before : &bucket->last) = waiter->before;
 }
 
 /* With the mutex. */
-static uint32_t wake(struct bucket *bucket, uint64_t key, uint32_t count) {
+static uint32_t wake(struct pl_futex_bucket *bucket, uint64_t key, uint32_t count) {
     uint32_t woken = 0;
-    struct waiter *after;
-    for (struct waiter *waiter = bucket->first; waiter != NULL && woken < count; waiter = after) {
+    struct pl_futex_waiter *after;
+    for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL && woken < count; waiter = after) {
         after = waiter->after;
         if (waiter->key == key) {
             leave(bucket, waiter);
@@ -100,7 +83,7 @@ static uint32_t wake(struct bucket *bucket, uint64_t key, uint32_t count) {
 }
 
 /* Calls back, without the mutex. Whether that ends the wait: a wake-up that came meanwhile is then for another. */
-static int is_stopped(struct bucket *bucket, struct waiter *self, pl_check call, uintptr_t handle) {
+static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *self, pl_check call, uintptr_t handle) {
     pthread_mutex_unlock(&bucket->mutex);
     int stop = call(handle);
     pthread_mutex_lock(&bucket->mutex);
@@ -111,7 +94,7 @@ static int is_stopped(struct bucket *bucket, struct waiter *self, pl_check call,
 }
 
 /* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up in the sleep and while it calls back. */
-static int stay(pl_futex *futex, struct bucket *bucket, struct waiter *self, const pl_until *until, int64_t deadline) {
+static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex_waiter *self, const pl_until *until, int64_t deadline) {
     int64_t due = until->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
     for (;;) {
         if (self->is_woken) {
@@ -156,8 +139,8 @@ static uint64_t load(const void *cell, size_t size) {
 
 static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected, const pl_until *until) {
     int64_t deadline = pl_deadline(until->timeout);
-    struct bucket *bucket = bucket_of(futex, key);
-    struct waiter self = {.key = key, .nudge = until->nudge};
+    struct pl_futex_bucket *bucket = bucket_of(futex, key);
+    struct pl_futex_waiter self = {.key = key, .nudge = until->nudge};
     int result = PL_WAITED_NOT_EQUAL;
     pl_condition_init(&self.changed);
     pthread_mutex_lock(&bucket->mutex);
@@ -182,7 +165,7 @@ int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t ex
 }
 
 uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count) {
-    struct bucket *bucket = bucket_of(futex, key);
+    struct pl_futex_bucket *bucket = bucket_of(futex, key);
     pthread_mutex_lock(&bucket->mutex);
     uint32_t woken = wake(bucket, key, count);
     pthread_mutex_unlock(&bucket->mutex);
@@ -192,9 +175,9 @@ uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count) {
 void pl_futex_nudge(pl_futex *futex, pl_flag *nudge) {
     pl_flag_set(nudge);
     for (size_t i = 0; i < BUCKETS; i++) {
-        struct bucket *bucket = &futex->buckets[i];
+        struct pl_futex_bucket *bucket = &futex->buckets[i];
         pthread_mutex_lock(&bucket->mutex);
-        for (struct waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+        for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
             if (waiter->nudge == nudge) {
                 pthread_cond_signal(&waiter->changed);
             }
@@ -205,9 +188,9 @@ void pl_futex_nudge(pl_futex *futex, pl_flag *nudge) {
 
 size_t pl_futex_waiters(pl_futex *futex, uint64_t key) {
     size_t count = 0;
-    struct bucket *bucket = bucket_of(futex, key);
+    struct pl_futex_bucket *bucket = bucket_of(futex, key);
     pthread_mutex_lock(&bucket->mutex);
-    for (const struct waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+    for (const struct pl_futex_waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
         count += waiter->key == key;
     }
     pthread_mutex_unlock(&bucket->mutex);

@@ -38,10 +38,9 @@
 #include "event.h"
 #include "flag.h"
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
-
-typedef struct pl_futex pl_futex;
 
 /* How a wait ended: the first three are the results of wasm's memory.atomic.wait32. */
 enum pl_waited {
@@ -62,10 +61,22 @@ typedef struct pl_until {
     uintptr_t handle;
 } pl_until;
 
-/* Nobody waits yet; waits end when `cancel` is set, whose hook this takes. NULL if there is no memory. */
-pl_futex *pl_futex_new(pl_cancel *cancel);
-/* Nobody may wait any more, nor cancel. `cancel` is still there. NULL is allowed. */
-void pl_futex_free(pl_futex *futex);
+enum { PL_FUTEX_BUCKETS = 64 };
+
+struct pl_futex_waiter; /* on the stack of its thread, see futex.c */
+
+typedef struct pl_futex {
+    pl_cancel *cancel; /* read-only */
+    struct pl_futex_bucket {
+        pthread_mutex_t mutex; /* of the queue, and of the waiters in it */
+        struct pl_futex_waiter *first, *last;
+    } buckets[PL_FUTEX_BUCKETS];
+} pl_futex;
+
+/* Makes one with no waiters, whose waits end when `cancel` is set; takes one of its hooks. It never fails. */
+void pl_futex_init(pl_futex *futex, pl_cancel *cancel);
+/* No thread may wait any more, nor cancel. `cancel` is still there. */
+void pl_futex_destroy(pl_futex *futex);
 
 /* Waits on `key` if the cell, of 32 or 64 bits, has the expected value. (One that is not aligned is compared byte by byte: nobody can
  * access it atomically.) Waiters of both sizes on one key are in one queue.

@@ -1,29 +1,12 @@
 /* Discipline: `holder` alone decides who is in; `last` is only touched by the thread that has just won the gate (holder == CLAIMED). */
 #include "gate.h"
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
 #define PL_CLAIMED UINT64_MAX /* won, number not given yet: no token has this number */
 
-struct pl_gate {
-    _Atomic uint64_t holder;
-    uint64_t last;   /* under holder == PL_CLAIMED */
-    pl_event *event; /* read-only */
-};
-
-pl_gate *pl_gate_new(pl_event *event) {
-    pl_gate *gate = malloc(sizeof *gate);
-    if (gate != NULL) {
-        atomic_init(&gate->holder, 0);
-        gate->last = 0;
-        gate->event = event;
-    }
-    return gate;
-}
-
-void pl_gate_free(pl_gate *gate) {
-    free(gate);
+void pl_gate_init(pl_gate *gate, pl_event *event) {
+    atomic_init(&gate->holder, 0);
+    gate->last = 0;
+    gate->event = event;
 }
 
 uint64_t pl_gate_try_acquire(pl_gate *gate) {

@@ -16,11 +16,14 @@
 
 #include <stdint.h>
 
-typedef struct pl_gate pl_gate;
+typedef struct pl_gate {
+    _Atomic uint64_t holder;
+    uint64_t last;   /* only touched by the thread that has just won the gate */
+    pl_event *event; /* read-only */
+} pl_gate;
 
-/* An open gate, or NULL if there is no memory. Whoever waits for it sleeps on `event`. */
-pl_gate *pl_gate_new(pl_event *event);
-void pl_gate_free(pl_gate *gate);
+/* Makes an open gate whose waiters sleep on `event`. It never fails, and there is nothing to release. */
+void pl_gate_init(pl_gate *gate, pl_event *event);
 /* The number of a token, or 0 while another is out. */
 uint64_t pl_gate_try_acquire(pl_gate *gate);
 /* Answers 0, or -1 if `token` is not the one that is out: it was released before, or is made up. */

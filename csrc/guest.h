@@ -2,8 +2,16 @@
 #ifndef PL_GUEST_H
 #define PL_GUEST_H
 
-#include "hot.h"
 #include "instances.h"
+
+/* Whether a RUNNING group has nothing to do: no operation is pending, the linker is not cancelled, and nobody nudged it. Relaxed: a
+ * change that was just made may be missed, so it is for callers that look again soon. (A running group is behind only while the flag is
+ * up: the leader waits for it.) */
+static inline int pl_is_quiet(const pl_flag *flag, const pl_cancel *cancel, const pl_flag *nudge) {
+    return atomic_load_explicit(&flag->set, memory_order_relaxed) == 0 &&
+           atomic_load_explicit(&cancel->cause, memory_order_relaxed) == 0 &&
+           atomic_load_explicit(&nudge->set, memory_order_relaxed) == 0;
+}
 
 /* The guest's memory [address, address + size), or NULL. It may be written by others meanwhile; it never becomes smaller, and does not
  * move. */

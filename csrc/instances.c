@@ -5,7 +5,6 @@
 #include "builtin.h"
 #include "callback.h"
 #include "dynamic.h"
-#include "hot.h"
 #include "spare.h"
 #include "stack.h"
 

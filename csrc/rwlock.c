@@ -2,28 +2,12 @@
  * It is changed by compare-and-swap, so there is no moment between writer and reader in a downgrade. */
 #include "rwlock.h"
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
 #define PL_WRITER UINT32_C(0x40000000)
 #define PL_POISON UINT32_C(0x80000000)
 
-struct pl_rwlock {
-    _Atomic uint32_t state;
-    pl_event *event; /* read-only */
-};
-
-pl_rwlock *pl_rwlock_new(pl_event *event) {
-    pl_rwlock *lock = malloc(sizeof *lock);
-    if (lock != NULL) {
-        atomic_init(&lock->state, 0);
-        lock->event = event;
-    }
-    return lock;
-}
-
-void pl_rwlock_free(pl_rwlock *lock) {
-    free(lock);
+void pl_rwlock_init(pl_rwlock *lock, pl_event *event) {
+    atomic_init(&lock->state, 0);
+    lock->event = event;
 }
 
 int pl_rwlock_try_read(pl_rwlock *lock) {

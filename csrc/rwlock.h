@@ -31,11 +31,13 @@ enum pl_acquire {
     PL_SIGNALLED = 5 /* shared.h: `check` said so */
 };
 
-typedef struct pl_rwlock pl_rwlock;
+typedef struct pl_rwlock {
+    _Atomic uint32_t state;
+    pl_event *event; /* read-only */
+} pl_rwlock;
 
-/* A free lock whose waiters sleep on `event`, or NULL if there is no memory. */
-pl_rwlock *pl_rwlock_new(pl_event *event);
-void pl_rwlock_free(pl_rwlock *lock);
+/* Makes a free lock whose waiters sleep on `event`. It never fails, and there is nothing to release. */
+void pl_rwlock_init(pl_rwlock *lock, pl_event *event);
 
 /* Answer PL_ACQUIRED, PL_BUSY or PL_POISONED; never block. */
 int pl_rwlock_try_read(pl_rwlock *lock);

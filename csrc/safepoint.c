@@ -2,27 +2,9 @@
  * undone. */
 #include "safepoint.h"
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
-struct pl_safepoint {
-    atomic_int state;
-    pl_await *await; /* read-only, like the rest */
-    pl_trace *trace; /* most often NULL */
-    uint64_t group;
-};
-
-pl_safepoint *pl_safepoint_new(pl_await *await) {
-    pl_safepoint *safepoint = calloc(1, sizeof *safepoint);
-    if (safepoint != NULL) {
-        atomic_init(&safepoint->state, PL_PARKED);
-        safepoint->await = await;
-    }
-    return safepoint;
-}
-
-void pl_safepoint_free(pl_safepoint *safepoint) {
-    free(safepoint);
+void pl_safepoint_init(pl_safepoint *safepoint, pl_await *await) {
+    *safepoint = (pl_safepoint){.await = await};
+    atomic_init(&safepoint->state, PL_PARKED);
 }
 
 void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t group) {

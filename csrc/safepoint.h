@@ -21,11 +21,15 @@
 
 enum pl_state { PL_PARKED = 0, PL_RUNNING = 1, PL_DEAD = 2 };
 
-typedef struct pl_safepoint pl_safepoint;
+typedef struct pl_safepoint {
+    atomic_int state;
+    pl_await *await; /* read-only, like the rest */
+    pl_trace *trace; /* most often NULL */
+    uint64_t group;
+} pl_safepoint;
 
-/* A parked one; who waits for it through `await` is told when it parks or dies. NULL if there is no memory. */
-pl_safepoint *pl_safepoint_new(pl_await *await);
-void pl_safepoint_free(pl_safepoint *safepoint);
+/* Makes a parked one; the waiter of `await` is woken when it parks or dies. It never fails, and there is nothing to release. */
+void pl_safepoint_init(pl_safepoint *safepoint, pl_await *await);
 /* Has every change of state noted in `trace`, which outlives the safepoint, as one of the group `group`. Before any thread uses it. */
 void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t group);
 

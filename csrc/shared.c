@@ -19,10 +19,10 @@ enum { PATIENCE = 1000000000 };
 
 struct pl_group {
     pl_shared *shared; /* read-only */
-    pl_safepoint *safepoint;
-    pl_receiver *barriers;   /* what it has taken is `arrived` */
-    pl_receiver *operations; /* what it has taken is `applied` */
-    pl_flag *nudge;
+    pl_safepoint safepoint;
+    pl_receiver barriers;   /* what it has taken is `arrived` */
+    pl_receiver operations; /* what it has taken is `applied` */
+    pl_flag nudge;
     uintptr_t handle;
     pl_replay replay;
     uintptr_t replay_handle;
@@ -37,20 +37,22 @@ struct pl_group {
 };
 
 struct pl_shared {
+    /* What every safepoint looks at. The rest is written by those who wait and change, and begins on another cache line. */
+    pl_flag flag;
+    pl_cancel cancel;
+    char apart[64];
     atomic_size_t owners; /* whoever made it, and each group */
     _Atomic uint64_t changes;
     _Atomic uint64_t led, followed, waited, longest; /* relaxed: they are only counted */
-    pl_event *event;
-    pl_event *news;
-    pl_event *rest;
-    pl_await *await;
-    pl_cancel *cancel;
-    pl_flag *flag;
-    pl_rwlock *lock;
-    pl_gate *gate;
-    pl_bus *barriers;
-    pl_bus *operations;
-    pl_futex *futex;
+    pl_event event;
+    pl_event news;
+    pl_event rest;
+    pl_await await;
+    pl_rwlock lock;
+    pl_gate gate;
+    pl_bus barriers;
+    pl_bus operations;
+    pl_futex futex;
     size_t processors; /* read-only */
     atomic_int crowded; /* relaxed: more groups ran than there are processors when the newest barrier was opened */
     _Atomic uint64_t finished; /* the newest operation whose leader has met all */
@@ -61,14 +63,14 @@ struct pl_shared {
     pl_ended *ended;
     int ended_closed;
     atomic_uint ended_count;
-    pl_event *endings;
+    pl_event endings;
 };
 
 static void wake_all(void *argument) {
     pl_shared *shared = argument;
-    pl_event_notify(shared->news);
-    pl_event_notify(shared->rest);
-    pl_event_notify(pl_await_event(shared->await));
+    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->rest);
+    pl_event_notify(pl_await_event(&shared->await));
 }
 
 pl_shared *pl_shared_new(void) {
@@ -78,25 +80,19 @@ pl_shared *pl_shared_new(void) {
     }
     atomic_init(&shared->owners, 1);
     shared->processors = pl_processors();
-    shared->event = pl_event_new();
-    shared->news = pl_event_new();
-    shared->rest = pl_event_new();
-    shared->await = pl_await_new();
-    shared->cancel = pl_cancel_new(shared->event);
-    shared->flag = pl_flag_new();
-    shared->lock = pl_rwlock_new(shared->event);
-    shared->gate = pl_gate_new(shared->event);
-    shared->barriers = pl_bus_new();
-    shared->operations = pl_bus_new();
-    shared->futex = shared->cancel ? pl_futex_new(shared->cancel) : NULL;
-    shared->endings = pl_event_new();
+    pl_event_init(&shared->event);
+    pl_event_init(&shared->news);
+    pl_event_init(&shared->rest);
+    pl_event_init(&shared->endings);
+    pl_await_init(&shared->await);
+    pl_cancel_init(&shared->cancel, &shared->event);
+    pl_rwlock_init(&shared->lock, &shared->event);
+    pl_gate_init(&shared->gate, &shared->event);
+    pl_bus_init(&shared->barriers);
+    pl_bus_init(&shared->operations);
+    pl_futex_init(&shared->futex, &shared->cancel);
     pthread_mutex_init(&shared->ended_mutex, NULL);
-    if (!shared->event || !shared->news || !shared->rest || !shared->await || !shared->cancel || !shared->flag || !shared->lock ||
-        !shared->gate || !shared->barriers || !shared->operations || !shared->futex || !shared->endings) {
-        pl_shared_free(shared);
-        return NULL;
-    }
-    pl_cancel_on_set(shared->cancel, wake_all, shared);
+    pl_cancel_on_set(&shared->cancel, wake_all, shared);
     return shared;
 }
 
@@ -106,18 +102,12 @@ void pl_shared_free(pl_shared *shared) {
     }
     pl_trace_free(shared->trace);
     pthread_mutex_destroy(&shared->ended_mutex);
-    pl_event_free(shared->endings);
-    pl_futex_free(shared->futex);
-    pl_bus_free(shared->operations);
-    pl_bus_free(shared->barriers);
-    pl_gate_free(shared->gate);
-    pl_rwlock_free(shared->lock);
-    pl_flag_free(shared->flag);
-    pl_cancel_free(shared->cancel);
-    pl_await_free(shared->await);
-    pl_event_free(shared->rest);
-    pl_event_free(shared->news);
-    pl_event_free(shared->event);
+    pl_futex_destroy(&shared->futex);
+    pl_await_destroy(&shared->await);
+    pl_event_destroy(&shared->endings);
+    pl_event_destroy(&shared->rest);
+    pl_event_destroy(&shared->news);
+    pl_event_destroy(&shared->event);
     free(shared);
 }
 
@@ -136,7 +126,7 @@ int pl_shared_leave_ended(pl_shared *shared, pl_ended *ended) {
     }
     pthread_mutex_unlock(&shared->ended_mutex);
     if (left) {
-        pl_event_notify(shared->endings);
+        pl_event_notify(&shared->endings);
     }
     return left;
 }
@@ -165,13 +155,13 @@ void pl_shared_close_ended(pl_shared *shared) {
 }
 
 void pl_shared_tell_ended(pl_shared *shared) {
-    pl_event_notify(shared->endings);
+    pl_event_notify(&shared->endings);
 }
 
 void pl_shared_await_ended(pl_shared *shared, int64_t timeout) {
-    uint32_t key = pl_event_prepare(shared->endings);
+    uint32_t key = pl_event_prepare(&shared->endings);
     if (pl_shared_ended(shared) == 0) {
-        pl_event_wait(shared->endings, key, pl_deadline(timeout));
+        pl_event_wait(&shared->endings, key, pl_deadline(timeout));
     }
 }
 
@@ -186,43 +176,43 @@ static void note(const pl_group *group, int kind, uint64_t detail) {
 }
 
 pl_event *pl_shared_event(pl_shared *shared) {
-    return shared->event;
+    return &shared->event;
 }
 
 pl_event *pl_shared_news(pl_shared *shared) {
-    return shared->news;
+    return &shared->news;
 }
 
 pl_event *pl_shared_rest(pl_shared *shared) {
-    return shared->rest;
+    return &shared->rest;
 }
 
 pl_await *pl_shared_await(pl_shared *shared) {
-    return shared->await;
+    return &shared->await;
 }
 
 pl_cancel *pl_shared_cancel(pl_shared *shared) {
-    return shared->cancel;
+    return &shared->cancel;
 }
 
 pl_flag *pl_shared_flag(pl_shared *shared) {
-    return shared->flag;
+    return &shared->flag;
 }
 
 pl_rwlock *pl_shared_lock(pl_shared *shared) {
-    return shared->lock;
+    return &shared->lock;
 }
 
 pl_gate *pl_shared_gate(pl_shared *shared) {
-    return shared->gate;
+    return &shared->gate;
 }
 
 pl_bus *pl_shared_barriers(pl_shared *shared) {
-    return shared->barriers;
+    return &shared->barriers;
 }
 
 pl_bus *pl_shared_operations(pl_shared *shared) {
-    return shared->operations;
+    return &shared->operations;
 }
 
 void pl_shared_changed(pl_shared *shared) {
@@ -250,7 +240,7 @@ static void count_wait(pl_shared *shared, int64_t began) {
 }
 
 pl_futex *pl_shared_futex(pl_shared *shared) {
-    return shared->futex;
+    return &shared->futex;
 }
 
 pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
@@ -258,10 +248,9 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     if (group == NULL) {
         return NULL;
     }
-    group->safepoint = pl_safepoint_new(shared->await);
-    group->barriers = pl_bus_subscribe(shared->barriers);
-    group->operations = pl_bus_subscribe(shared->operations);
-    group->nudge = pl_flag_new();
+    pl_safepoint_init(&group->safepoint, &shared->await);
+    pl_bus_subscribe(&shared->barriers, &group->barriers);
+    pl_bus_subscribe(&shared->operations, &group->operations);
     group->handle = handle;
     group->replay = replay;
     group->replay_handle = handle;
@@ -270,12 +259,8 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     group->next = shared->first;
     shared->first = group;
     shared->count++;
-    if (!group->safepoint || !group->barriers || !group->operations || !group->nudge) {
-        pl_group_free(group);
-        return NULL;
-    }
     if (shared->trace != NULL) {
-        pl_safepoint_on_trace(group->safepoint, shared->trace, handle);
+        pl_safepoint_on_trace(&group->safepoint, shared->trace, handle);
     }
     return group;
 }
@@ -294,14 +279,8 @@ void pl_group_free(pl_group *group) {
             break;
         }
     }
-    if (group->barriers) {
-        pl_bus_unsubscribe(shared->barriers, group->barriers);
-    }
-    if (group->operations) {
-        pl_bus_unsubscribe(shared->operations, group->operations);
-    }
-    pl_flag_free(group->nudge);
-    pl_safepoint_free(group->safepoint);
+    pl_bus_unsubscribe(&shared->barriers, &group->barriers);
+    pl_bus_unsubscribe(&shared->operations, &group->operations);
     free(group);
     pl_shared_free(shared);
 }
@@ -324,10 +303,10 @@ size_t pl_group_count(const pl_shared *shared) {
 }
 
 uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
-    uint64_t oldest = pl_bus_sent(shared->operations);
+    uint64_t oldest = pl_bus_sent(&shared->operations);
     for (const pl_group *group = shared->first; group != NULL; group = group->next) {
-        uint64_t applied = pl_receiver_taken(group->operations);
-        if (pl_safepoint_state(group->safepoint) != PL_DEAD && applied < oldest) {
+        uint64_t applied = pl_receiver_taken(&group->operations);
+        if (pl_safepoint_state(&group->safepoint) != PL_DEAD && applied < oldest) {
             oldest = applied;
         }
     }
@@ -337,23 +316,23 @@ uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
 size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity) {
     size_t count = 0;
     for (const pl_group *group = shared->first; group != NULL && count < capacity; group = group->next) {
-        if (pl_safepoint_state(group->safepoint) != PL_DEAD) {
-            numbers[count++] = pl_receiver_taken(group->operations);
+        if (pl_safepoint_state(&group->safepoint) != PL_DEAD) {
+            numbers[count++] = pl_receiver_taken(&group->operations);
         }
     }
     return count;
 }
 
 pl_safepoint *pl_group_safepoint(pl_group *group) {
-    return group->safepoint;
+    return &group->safepoint;
 }
 
 uint64_t pl_group_arrived(const pl_group *group) {
-    return pl_receiver_taken(group->barriers);
+    return pl_receiver_taken(&group->barriers);
 }
 
 uint64_t pl_group_applied(const pl_group *group) {
-    return pl_receiver_taken(group->operations);
+    return pl_receiver_taken(&group->operations);
 }
 
 uintptr_t pl_group_handle(const pl_group *group) {
@@ -368,8 +347,8 @@ int pl_group_is_replaying(const pl_group *group) {
     return group->replaying;
 }
 
-pl_flag *pl_group_nudge(const pl_group *group) {
-    return group->nudge;
+pl_flag *pl_group_nudge(pl_group *group) {
+    return &group->nudge;
 }
 
 void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle) {
@@ -382,11 +361,11 @@ int pl_group_hears(const pl_group *group) {
 }
 
 int pl_group_is_nudged(const pl_group *group) {
-    return group->hear != NULL && (group->heard_later || pl_flag_load(group->nudge, PL_RELAXED));
+    return group->hear != NULL && (group->heard_later || pl_flag_load(&group->nudge, PL_RELAXED));
 }
 
 int pl_group_hear(pl_group *group) {
-    pl_flag_clear(group->nudge); /* before it hears: what is said meanwhile is heard now or the next time */
+    pl_flag_clear(&group->nudge); /* before it hears: what is said meanwhile is heard now or the next time */
     int result = group->replaying ? PL_HEAR_LATER : group->hear(group->hearer);
     group->heard_later = result == PL_HEAR_LATER;
     return result != 0 && result != PL_HEAR_LATER;
@@ -411,7 +390,7 @@ static int gives_up(pl_group *self, int64_t *due) {
     if (self->interrupted == 0 || pl_now() - self->interrupted < PATIENCE) {
         return 0;
     }
-    pl_cancel_set(self->shared->cancel, PL_CAUSE_INTERRUPTED);
+    pl_cancel_set(&self->shared->cancel, PL_CAUSE_INTERRUPTED);
     return 1;
 }
 
@@ -425,16 +404,16 @@ static int ended(pl_group *self, int result) {
 static int has_arrived(void *member, uint64_t number) {
     pl_group *group = member;
     /* The state is looked at last: a group that parks after it arrived is remembered, since it replays before it runs in any case. */
-    if (pl_receiver_taken(group->barriers) >= number) {
+    if (pl_receiver_taken(&group->barriers) >= number) {
         group->remembered = 1;
         return 1;
     }
-    return pl_safepoint_state(group->safepoint) != PL_RUNNING;
+    return pl_safepoint_state(&group->safepoint) != PL_RUNNING;
 }
 
 static int has_replayed(void *member, uint64_t number) {
     pl_group *group = member;
-    return pl_receiver_taken(group->operations) >= number || pl_safepoint_state(group->safepoint) == PL_DEAD;
+    return pl_receiver_taken(&group->operations) >= number || pl_safepoint_state(&group->safepoint) == PL_DEAD;
 }
 
 /* The leader waits for one group. `due` goes on from group to group: many that come soon make a long wait, too. */
@@ -442,12 +421,12 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
     pl_shared *shared = self->shared;
     int result = PL_TIMEOUT;
     note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
-    pl_await_begin(shared->await, group->safepoint);
+    pl_await_begin(&shared->await, &group->safepoint);
     while (result == PL_TIMEOUT) {
         void *member = group;
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
-        result = pl_barrier_wait(pl_await_event(shared->await), shared->cancel, &member, 1, done, number, until, &late);
+        result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done, number, until, &late);
         if (result == PL_TIMEOUT && done == has_arrived && is_interrupted(self, due)) {
             result = PL_SIGNALLED;
         } else if (result == PL_TIMEOUT && done == has_replayed && gives_up(self, due)) {
@@ -456,23 +435,23 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
             break;
         }
     }
-    pl_await_end(shared->await);
+    pl_await_end(&shared->await);
     note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
     return result;
 }
 
 /* Decides how to wait in a rendezvous of so many running groups. */
 static void choose_wait(pl_shared *shared, size_t running) {
-    pl_event *await = pl_await_event(shared->await);
+    pl_event *await = pl_await_event(&shared->await);
     int crowded = running > shared->processors;
     int64_t look = LOOK;
     if (crowded) {
         int64_t sober = pl_now() - SOBER;
-        int held_up = pl_event_held_up(shared->news) > sober || pl_event_held_up(await) > sober;
+        int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(await) > sober;
         look = held_up || running > CROWD * shared->processors ? 0 : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
     }
     atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
-    pl_event_look(shared->news, look, crowded);
+    pl_event_look(&shared->news, look, crowded);
     pl_event_look(await, look, crowded);
 }
 
@@ -480,43 +459,43 @@ static void choose_wait(pl_shared *shared, size_t running) {
 static void finish(pl_shared *shared, uint64_t number) {
     atomic_store(&shared->finished, number);
     if (atomic_load_explicit(&shared->crowded, memory_order_relaxed)) {
-        pl_event_notify(shared->news);
+        pl_event_notify(&shared->news);
     }
 }
 
 uint64_t pl_lead_open(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t published = pl_bus_sent(shared->operations);
-    if (pl_bus_sent(shared->barriers) != published || pl_receiver_taken(self->operations) != published) {
-        pl_cancel_set(shared->cancel, PL_CAUSE_BUS); /* one who is behind would mark what it missed as replayed */
+    uint64_t published = pl_bus_sent(&shared->operations);
+    if (pl_bus_sent(&shared->barriers) != published || pl_receiver_taken(&self->operations) != published) {
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS); /* one who is behind would mark what it missed as replayed */
         return 0;
     }
     size_t running = 1;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
         group->remembered = 0;
-        int state = pl_safepoint_state(group->safepoint);
+        int state = pl_safepoint_state(&group->safepoint);
         running += group != self && state == PL_RUNNING;
         if (state == PL_DEAD) {
-            pl_receiver_forgive(group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
+            pl_receiver_forgive(&group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
         }
     }
     choose_wait(shared, running);
-    uint64_t number = pl_bus_try_broadcast(shared->barriers); /* `cur`, before the flag */
+    uint64_t number = pl_bus_try_broadcast(&shared->barriers); /* `cur`, before the flag */
     if (number == 0) {
-        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
         return 0;
     }
-    pl_receiver_take(self->barriers, number);
+    pl_receiver_take(&self->barriers, number);
     atomic_fetch_add_explicit(&shared->led, 1, memory_order_relaxed);
     note(self, PL_TRACE_LEAD_BEGIN, number);
-    pl_flag_set(shared->flag);
-    pl_event_notify(shared->news);
+    pl_flag_set(&shared->flag);
+    pl_event_notify(&shared->news);
     return number;
 }
 
 int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
     pl_shared *shared = self->shared;
-    uint64_t number = pl_bus_sent(shared->barriers);
+    uint64_t number = pl_bus_sent(&shared->barriers);
     int64_t deadline = pl_deadline(timeout);
     int64_t began = pl_now();
     int64_t due = began + PL_SLICE;
@@ -538,25 +517,25 @@ uint64_t pl_lead_publish(pl_group *self) {
     pl_shared *shared = self->shared;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
         if (group->remembered) {
-            pl_receiver_expect(group->operations);
+            pl_receiver_expect(&group->operations);
         }
     }
-    uint64_t number = pl_bus_try_broadcast(shared->operations); /* `published`, and only then the flag: mutant 1 */
+    uint64_t number = pl_bus_try_broadcast(&shared->operations); /* `published`, and only then the flag: mutant 1 */
     if (number == 0) {
-        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
         note(self, PL_TRACE_LEAD_END, 1);
         return 0;
     }
-    pl_flag_clear(shared->flag);
-    pl_receiver_take(self->operations, number);
-    pl_rwlock_downgrade(shared->lock);
-    pl_event_notify(shared->news);
+    pl_flag_clear(&shared->flag);
+    pl_receiver_take(&self->operations, number);
+    pl_rwlock_downgrade(&shared->lock);
+    pl_event_notify(&shared->news);
     return number;
 }
 
 int pl_lead_finish(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t number = pl_bus_sent(shared->operations);
+    uint64_t number = pl_bus_sent(&shared->operations);
     int64_t began = pl_now();
     int64_t due = began + PL_SLICE;
     int result = PL_ACQUIRED;
@@ -565,11 +544,11 @@ int pl_lead_finish(pl_group *self) {
             result = meet(self, group, has_replayed, number, -1, &due);
         }
     }
-    pl_rwlock_release_read(shared->lock);
+    pl_rwlock_release_read(&shared->lock);
     finish(shared, number);
     count_wait(shared, began);
     /* A group that could not replay may be dead by now, and was not waited for. */
-    result = pl_cancel_cause(shared->cancel) != 0 ? PL_CANCELLED : result;
+    result = pl_cancel_cause(&shared->cancel) != 0 ? PL_CANCELLED : result;
     result = ended(self, result);
     note(self, PL_TRACE_LEAD_END, result == PL_CANCELLED);
     return result;
@@ -577,22 +556,22 @@ int pl_lead_finish(pl_group *self) {
 
 uint64_t pl_lead_withdraw(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t number = pl_bus_try_broadcast(shared->operations);
+    uint64_t number = pl_bus_try_broadcast(&shared->operations);
     if (number == 0) {
-        pl_cancel_set(shared->cancel, PL_CAUSE_BUS);
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
         return 0;
     }
-    pl_flag_clear(shared->flag);
-    pl_receiver_take(self->operations, number);
+    pl_flag_clear(&shared->flag);
+    pl_receiver_take(&self->operations, number);
     atomic_store(&shared->finished, number);
-    pl_event_notify(shared->news);
+    pl_event_notify(&shared->news);
     note(self, PL_TRACE_LEAD_END, 1);
     return number;
 }
 
 /* It has left: nobody waits for it, and the log may have forgotten what it missed. */
 static int is_dead(const pl_group *self) {
-    return pl_safepoint_state(self->safepoint) == PL_DEAD;
+    return pl_safepoint_state(&self->safepoint) == PL_DEAD;
 }
 
 int pl_group_is_behind(const pl_group *self) {
@@ -601,27 +580,27 @@ int pl_group_is_behind(const pl_group *self) {
         return 0;
     }
     /* The flag before the number: the other order lets a group through between the two (mutant 2). */
-    return pl_flag_load(shared->flag, PL_SEQ_CST) ||
-           pl_receiver_taken(self->operations) < pl_bus_sent(shared->operations);
+    return pl_flag_load(&shared->flag, PL_SEQ_CST) ||
+           pl_receiver_taken(&self->operations) < pl_bus_sent(&shared->operations);
 }
 
 /* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this on every turn: the next leader may be waiting
  * for it (mutant 3). */
 static void arrive(pl_group *self) {
     pl_shared *shared = self->shared;
-    if (pl_flag_load(shared->flag, PL_SEQ_CST)) {
-        uint64_t number = pl_bus_sent(shared->barriers);
-        if (pl_receiver_taken(self->barriers) != number) {
-            pl_receiver_take(self->barriers, number);
-            pl_await_tell(shared->await, self->safepoint);
+    if (pl_flag_load(&shared->flag, PL_SEQ_CST)) {
+        uint64_t number = pl_bus_sent(&shared->barriers);
+        if (pl_receiver_taken(&self->barriers) != number) {
+            pl_receiver_take(&self->barriers, number);
+            pl_await_tell(&shared->await, &self->safepoint);
         }
     }
 }
 
 static int catch_up(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t applied = pl_receiver_taken(self->operations);
-    uint64_t published = pl_bus_sent(shared->operations);
+    uint64_t applied = pl_receiver_taken(&self->operations);
+    uint64_t published = pl_bus_sent(&shared->operations);
     if (applied >= published || is_dead(self) || self->replaying) {
         return 0;
     }
@@ -631,42 +610,42 @@ static int catch_up(pl_group *self) {
     self->replaying = 0;
     note(self, PL_TRACE_REPLAY_END, failed != 0);
     if (failed) {
-        pl_cancel_set(shared->cancel, PL_CAUSE_REPLAY);
+        pl_cancel_set(&shared->cancel, PL_CAUSE_REPLAY);
         return -1;
     }
-    pl_receiver_take(self->operations, published);
+    pl_receiver_take(&self->operations, published);
     return 0;
 }
 
 int pl_group_catch_up(pl_group *self) {
     int failed = catch_up(self);
-    pl_await_tell(self->shared->await, self->safepoint);
+    pl_await_tell(&self->shared->await, &self->safepoint);
     return failed;
 }
 
 uint64_t pl_group_try_exclusive(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t token = pl_cancel_cause(shared->cancel) == 0 ? pl_gate_try_acquire(shared->gate) : 0;
+    uint64_t token = pl_cancel_cause(&shared->cancel) == 0 ? pl_gate_try_acquire(&shared->gate) : 0;
     if (token == 0) {
         return 0;
     }
-    if (pl_rwlock_try_write(shared->lock) == PL_ACQUIRED) {
+    if (pl_rwlock_try_write(&shared->lock) == PL_ACQUIRED) {
         if (!pl_group_is_behind(self)) {
             return token;
         }
-        pl_rwlock_release_write(shared->lock);
+        pl_rwlock_release_write(&shared->lock);
     }
-    pl_gate_release(shared->gate, token);
+    pl_gate_release(&shared->gate, token);
     return 0;
 }
 
 int pl_shared_is_alone(const pl_shared *shared) {
-    return pl_bus_receivers(shared->operations) <= 1 && pl_cancel_cause(shared->cancel) == 0;
+    return pl_bus_receivers(&shared->operations) <= 1 && pl_cancel_cause(&shared->cancel) == 0;
 }
 
 void pl_shared_release_exclusive(pl_shared *shared, uint64_t token) {
-    pl_rwlock_release_write(shared->lock);
-    pl_gate_release(shared->gate, token);
+    pl_rwlock_release_write(&shared->lock);
+    pl_gate_release(&shared->gate, token);
 }
 
 /* A follower that is done would go on for a whole slice of the processor's time, which is milliseconds, while others have yet to replay, and the
@@ -674,13 +653,13 @@ void pl_shared_release_exclusive(pl_shared *shared, uint64_t token) {
  * slice: nothing depends on it. */
 static void let_others_go_first(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t applied = pl_receiver_taken(self->operations);
+    uint64_t applied = pl_receiver_taken(&self->operations);
     int64_t deadline = pl_deadline(SLICE);
     int waits = atomic_load_explicit(&shared->crowded, memory_order_relaxed);
     while (waits) {
-        uint32_t key = pl_event_prepare(shared->news);
-        waits = atomic_load(&shared->finished) < applied && pl_cancel_cause(shared->cancel) == 0 &&
-                pl_event_wait(shared->news, key, deadline);
+        uint32_t key = pl_event_prepare(&shared->news);
+        waits = atomic_load(&shared->finished) < applied && pl_cancel_cause(&shared->cancel) == 0 &&
+                pl_event_wait(&shared->news, key, deadline);
     }
 }
 
@@ -690,29 +669,29 @@ static int follow_once(pl_group *self) {
     int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
     atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
-        uint32_t key = pl_event_prepare(shared->news);
+        uint32_t key = pl_event_prepare(&shared->news);
         arrive(self);
-        if (pl_cancel_cause(shared->cancel) != 0) {
+        if (pl_cancel_cause(&shared->cancel) != 0) {
             return PL_CANCELLED;
         }
-        if (pl_bus_sent(shared->operations) >= pl_receiver_taken(self->barriers)) {
+        if (pl_bus_sent(&shared->operations) >= pl_receiver_taken(&self->barriers)) {
             break;
         }
-        pl_event_wait(shared->news, key, due);
+        pl_event_wait(&shared->news, key, due);
         if (gives_up(self, &due)) {
             return PL_CANCELLED;
         }
     }
     pl_backoff backoff = {0};
     for (;;) {
-        int result = pl_rwlock_try_read(shared->lock);
+        int result = pl_rwlock_try_read(&shared->lock);
         if (result == PL_ACQUIRED) {
             break;
         }
         if (result == PL_POISONED) {
             return result;
         }
-        if (pl_cancel_cause(shared->cancel) != 0) {
+        if (pl_cancel_cause(&shared->cancel) != 0) {
             return PL_CANCELLED;
         }
         arrive(self);
@@ -722,8 +701,8 @@ static int follow_once(pl_group *self) {
         pl_backoff_pause(&backoff);
     }
     int failed = catch_up(self);
-    pl_rwlock_release_read(shared->lock);
-    pl_await_tell(shared->await, self->safepoint); /* with the lock given back: whoever sees the leader return finds no reader */
+    pl_rwlock_release_read(&shared->lock);
+    pl_await_tell(&shared->await, &self->safepoint); /* with the lock given back: whoever sees the leader return finds no reader */
     let_others_go_first(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
@@ -735,7 +714,7 @@ int pl_group_safepoint_poll(pl_group *self) {
     if (is_dead(self)) {
         return PL_CANCELLED;
     }
-    if (!pl_group_is_behind(self) && pl_cancel_cause(self->shared->cancel) == 0) {
+    if (!pl_group_is_behind(self) && pl_cancel_cause(&self->shared->cancel) == 0) {
         return PL_ACQUIRED;
     }
     return pl_follow(self);
@@ -750,5 +729,5 @@ int pl_follow(pl_group *self) {
             return ended(self, result);
         }
     }
-    return ended(self, pl_cancel_cause(self->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED);
+    return ended(self, pl_cancel_cause(&self->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED);
 }

@@ -153,7 +153,7 @@ pl_shared *pl_group_shared(const pl_group *group);
 /* Whether its thread is just replaying; for this thread. */
 int pl_group_is_replaying(const pl_group *group);
 /* What the group's own wait is given as its `nudge`. pl_futex_nudge with it ends that wait or, if the group hears, has it hear. */
-pl_flag *pl_group_nudge(const pl_group *group);
+pl_flag *pl_group_nudge(pl_group *group);
 
 /* Has `hear` called with `handle` on the group's thread, PARKED, whenever the group was nudged: within a wait of its own (atomics.h) or
  * at the end of its next host call (hostfn.h). It may run guest code. It answers 0; 1 to stop the guest; or PL_HEAR_LATER, and is called

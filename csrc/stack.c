@@ -7,7 +7,6 @@
 #include "stack.h"
 
 #include "api_table.h"
-#include "hot.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -19,6 +19,9 @@
 
 #include "call.h"
 
+#include <stddef.h>
+#include <stdint.h>
+
 enum {
     PL_STACK_GUEST = 512 << 10,  /* the engine's max_wasm_stack */
     PL_STACK_HOST = 256 << 10,   /* for a host function at the guest's deepest */
@@ -27,6 +30,14 @@ enum {
     PL_STACK_SIGNAL = 256 << 10, /* for signals: not less than wasmtime wants */
     PL_STACK_THREAD = 4 << 20    /* of a thread that the core makes: room for Python, and for the stack for signals */
 };
+
+/* The lowest address of the calling thread's stack. Above all addresses until it is read, 0 if it is not known. */
+extern _Thread_local uintptr_t pl_stack_end;
+
+/* Whether less than `needed` bytes of stack are left, or the bounds were not read yet. */
+static inline int pl_stack_is_short(size_t needed) {
+    return (uintptr_t)__builtin_frame_address(0) < pl_stack_end + needed;
+}
 
 /* Whether the calling thread may enter a guest. Returns NULL, or an error that says what to do; the caller owns it. `is_nested` says that
  * the store has been entered on this thread already. */

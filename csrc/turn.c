@@ -8,7 +8,7 @@ struct pl_turn {
     _Atomic uintptr_t owner; /* 0: nobody */
     atomic_uint waiters;
     unsigned depth;
-    pl_event *event;
+    pl_event event;
 };
 
 /* The address of a variable of its own tells a thread from all others that live. */
@@ -27,20 +27,15 @@ uintptr_t pl_turn_holder(const pl_turn *turn) {
 
 pl_turn *pl_turn_new(void) {
     pl_turn *turn = calloc(1, sizeof *turn);
-    if (turn == NULL) {
-        return NULL;
-    }
-    turn->event = pl_event_new();
-    if (turn->event == NULL) {
-        free(turn);
-        return NULL;
+    if (turn != NULL) {
+        pl_event_init(&turn->event);
     }
     return turn;
 }
 
 void pl_turn_free(pl_turn *turn) {
     if (turn != NULL) {
-        pl_event_free(turn->event);
+        pl_event_destroy(&turn->event);
         free(turn);
     }
 }
@@ -67,9 +62,9 @@ int pl_turn_wait(pl_turn *turn, int64_t timeout) {
     int taken = 0;
     atomic_fetch_add(&turn->waiters, 1);
     for (;;) {
-        uint32_t key = pl_event_prepare(turn->event);
+        uint32_t key = pl_event_prepare(&turn->event);
         taken = pl_turn_try(turn);
-        if (taken || !pl_event_wait(turn->event, key, deadline)) {
+        if (taken || !pl_event_wait(&turn->event, key, deadline)) {
             break;
         }
     }
@@ -87,7 +82,7 @@ void pl_turn_leave(pl_turn *turn) {
     if (--turn->depth == 0) {
         atomic_store(&turn->owner, 0);
         if (atomic_load(&turn->waiters) != 0) {
-            pl_event_notify(turn->event);
+            pl_event_notify(&turn->event);
         }
     }
 }

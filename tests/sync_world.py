@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pylinker import _native
-from pylinker._core import lib
+from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, ReadGuard, TopologyToken, WriteGuard
 
@@ -197,6 +197,7 @@ class World:
         self.groups: list[Group] = []
         self._jobs: list[Job] = []
         self._events: list[threading.Event] = []
+        self._receivers: list[Any] = []
         self._was_stuck = False
         self._watchdog = threading.Timer(DEADLINE, self._bark)
         self._watchdog.daemon = True
@@ -230,6 +231,13 @@ class World:
     @property
     def guests(self) -> list[Guest]:
         return [job for job in self._jobs if isinstance(job, Guest)]
+
+    def subscribe(self, bus: Any) -> Any:
+        """Add a receiver of no group to one of the buses."""
+        receiver = ffi.new("pl_receiver *")
+        lib.pl_bus_subscribe(bus, receiver)
+        self._receivers.append(receiver)
+        return receiver
 
     def new_group(self) -> Group:
         group = Group(self)

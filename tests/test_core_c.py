@@ -44,6 +44,11 @@ def compile_object(command: list[str], source: Path, folder: Path) -> str:
     return str(target)
 
 
+def compile_core(command: list[str], folder: Path) -> list[str]:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda source: compile_object(command, source, folder), sorted(CSRC.glob("*.c"))))
+
+
 @pytest.fixture(
     scope="module",
     params=[pytest.param(build, id=" ".join(build), marks=[pytest.mark.slow] if build != BUILDS[0] else []) for build in BUILDS],
@@ -52,9 +57,7 @@ def core(request, tmp_path_factory):
     """The compiler's command, and the objects of the core, compiled once for all programs."""
     compiler, sanitizers = request.param
     command = [compiler, *FLAGS, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    folder = tmp_path_factory.mktemp("core")
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return command, list(pool.map(lambda source: compile_object(command, source, folder), sorted(CSRC.glob("*.c"))))
+    return command, compile_core(command, tmp_path_factory.mktemp("core"))
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -79,18 +82,17 @@ def test_core_passes_its_tests_under_sanitizers(core, name, tmp_path):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it is built like this anyway")
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["test_event", "test_shared_stress"])
-def test_core_passes_its_tests_without_futexes(core, name, tmp_path):
-    command, objects = core
-    event = compile_object([*command, "-DPL_EVENT_CONDITION"], CSRC / "event.c", tmp_path)
-    others = [each for each in objects if Path(each).name != "event.o"]
-    program = str(tmp_path / name)
-    built = subprocess.run([*command, str(TESTS / f"{name}.c"), *others, event, "-o", program], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    symbols = subprocess.run(["nm", event], capture_output=True, text=True, check=True).stdout
+def test_core_passes_its_tests_without_futexes(core, tmp_path):
+    command = [*core[0], "-DPL_EVENT_CONDITION"]
+    objects = compile_core(command, tmp_path)
+    symbols = subprocess.run(["nm", str(tmp_path / "event.o")], capture_output=True, text=True, check=True).stdout
     assert "pthread_cond_broadcast" in symbols
-    result = run([program])
-    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("test_event", "test_shared_stress"):
+        program = str(tmp_path / name)
+        built = subprocess.run([*command, str(TESTS / f"{name}.c"), *objects, "-o", program], capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr
+        result = run([program])
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_a_compiler_is_here():

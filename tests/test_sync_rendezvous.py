@@ -539,15 +539,15 @@ def test_the_token_must_have_been_taken_before_the_guard(world):
 # Misuse of the buses is fatal, and nobody hangs
 
 
-def never_takes(bus):
+def never_takes(world, bus):
     """Add a receiver that owes an answer to the next message and never gives it."""
-    lib.pl_receiver_expect(lib.pl_bus_subscribe(bus))
+    lib.pl_receiver_expect(world.subscribe(bus))
 
 
 def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybody(world):
     leader, group, other = world.groups
     guest = world.start_guest(group)
-    never_takes(world.native._operations)
+    never_takes(world, world.native._operations)
     world.lead(leader, "open a")
     waiting = []
 
@@ -582,7 +582,7 @@ def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
 
 def test_a_bus_of_barriers_that_is_full_gives_up_the_linker(world):
     leader = world.groups[0]
-    never_takes(world.native._barriers)
+    never_takes(world, world.native._barriers)
     world.lead(leader, "open a")
     committed = []
     with pytest.raises(InternalError) as caught:
@@ -606,7 +606,7 @@ def test_a_second_barrier_while_one_is_up_gives_up_the_linker_and_wakes_everybod
 
 def test_a_bus_that_is_full_when_an_operation_is_withdrawn_is_fatal_too(world):
     leader, group, _other = world.groups
-    never_takes(world.native._operations)
+    never_takes(world, world.native._operations)
     world.lead(leader, "open a")
     guest = world.start_guest(group)
     with pytest.raises(InternalError, match="withdrawn") as caught:

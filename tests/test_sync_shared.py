@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from pylinker import _native
-from pylinker._core import lib
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
@@ -122,7 +121,7 @@ def subscribe_to(world, barriers, operations):
     """Add receivers to single buses, which no group does."""
     for bus, count in ((world.native._barriers, barriers), (world.native._operations, operations)):
         for _ in range(count):
-            lib.pl_bus_subscribe(bus)
+            world.subscribe(bus)
 
 
 def test_one_receiver_on_both_buses_is_right(shared):

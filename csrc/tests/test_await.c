@@ -1,5 +1,6 @@
 /* await: the waiter is woken by the one it waits for, and by nobody else. */
 #include "check.h"
+#include "made.h"
 
 #include "await.h"
 
@@ -10,12 +11,12 @@ static atomic_int done; /* the round whose work is done */
 static char me, others[OTHERS];
 
 static void set_up(void) {
-    await = pl_await_new();
+    await = new_await();
     atomic_store(&done, 0);
 }
 
 static void tear_down(void) {
-    pl_await_free(await);
+    free_await(await);
 }
 
 static void test_only_the_awaited_one_wakes(void) {
@@ -67,18 +68,9 @@ static void test_no_wake_up_is_lost(void) {
     tear_down();
 }
 
-static void test_lack_of_memory_is_told(void) {
-    atomic_store(&inject_memory, 0);
-    CHECK(pl_await_new() == NULL);
-    atomic_store(&inject_memory, 1);
-    CHECK(pl_await_new() == NULL);
-    atomic_store(&inject_memory, -1);
-}
-
 int main(void) {
     check_begin(0);
     RUN(test_only_the_awaited_one_wakes);
     RUN(test_no_wake_up_is_lost);
-    RUN(test_lack_of_memory_is_told);
     return 0;
 }

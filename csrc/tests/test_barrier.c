@@ -1,5 +1,6 @@
 /* barrier: it is over when every member has arrived or left, and it says whom it waited for in vain. */
 #include "check.h"
+#include "made.h"
 
 #include "barrier.h"
 #include "safepoint.h"
@@ -25,12 +26,12 @@ static int arrived_or_left(void *pointer, uint64_t number) {
 }
 
 static void set_up(void) {
-    event = pl_event_new();
-    nobody = pl_await_new();
-    cancel = pl_cancel_new(event);
+    event = new_event();
+    nobody = new_await();
+    cancel = new_cancel(event);
     for (int i = 0; i < MEMBERS; i++) {
         atomic_store(&members[i].arrived, 0);
-        members[i].safepoint = pl_safepoint_new(nobody);
+        members[i].safepoint = new_safepoint(nobody);
         pl_safepoint_run(members[i].safepoint);
         pointers[i] = &members[i];
     }
@@ -38,11 +39,11 @@ static void set_up(void) {
 
 static void tear_down(void) {
     for (int i = 0; i < MEMBERS; i++) {
-        pl_safepoint_free(members[i].safepoint);
+        free_safepoint(members[i].safepoint);
     }
-    pl_cancel_free(cancel);
-    pl_await_free(nobody);
-    pl_event_free(event);
+    free_cancel(cancel);
+    free_await(nobody);
+    free_event(event);
 }
 
 static void arrive(int i, uint64_t number) {

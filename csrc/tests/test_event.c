@@ -1,5 +1,6 @@
 /* event: no wake-up is lost, a deadline is kept, and a wait ends only for one of the two. */
 #include "check.h"
+#include "made.h"
 
 #include "event.h"
 
@@ -16,7 +17,7 @@ static void test_clock_goes_forward_and_deadlines_lie_ahead(void) {
 }
 
 static void test_wait_is_over_when_the_count_moved_before(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     uint32_t key = pl_event_prepare(event);
     CHECK(pl_event_prepare(event) == key);
     pl_event_notify(event);
@@ -24,12 +25,11 @@ static void test_wait_is_over_when_the_count_moved_before(void) {
     CHECK(pl_event_wait(event, key, -1) == 1);
     CHECK(pl_event_wait(event, key, 0) == 1); /* moved counts more than late */
     CHECK(pl_event_waiters(event) == 0);
-    pl_event_free(event);
-    pl_event_free(NULL);
+    free_event(event);
 }
 
 static void test_wait_ends_at_its_deadline(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     uint32_t key = pl_event_prepare(event);
     CHECK(pl_event_wait(event, key, 0) == 0);
     CHECK(pl_event_wait(event, key, pl_now()) == 0);
@@ -37,7 +37,7 @@ static void test_wait_ends_at_its_deadline(void) {
     CHECK(pl_event_wait(event, key, deadline) == 0);
     CHECK(pl_now() >= deadline);
     CHECK(pl_event_waiters(event) == 0);
-    pl_event_free(event);
+    free_event(event);
 }
 
 struct waiter {
@@ -53,7 +53,7 @@ static void *wait_once(void *argument) {
 }
 
 static void test_notify_wakes_every_waiter(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     struct waiter waiters[WAITERS];
     pthread_t threads[WAITERS];
     for (int i = 0; i < WAITERS; i++) {
@@ -68,7 +68,7 @@ static void test_notify_wakes_every_waiter(void) {
         CHECK(waiters[i].result == 1);
     }
     CHECK(pl_event_waiters(event) == 0);
-    pl_event_free(event);
+    free_event(event);
 }
 
 static pl_event *looked_at;
@@ -79,26 +79,26 @@ static void notify_the_sleepless(void) {
 }
 
 static void test_a_waiter_that_looks_does_not_sleep(void) {
-    looked_at = pl_event_new();
+    looked_at = new_event();
     pl_event_look(looked_at, INT64_C(1000) * 1000000000, 0);
     uint32_t key = pl_event_prepare(looked_at);
     inject_between(100, notify_the_sleepless); /* as many looks later; a sleeper makes no steps */
     CHECK(pl_event_wait(looked_at, key, -1) == 1);
     CHECK(pl_event_waiters(looked_at) == 0);
-    pl_event_free(looked_at);
+    free_event(looked_at);
 }
 
 static void test_a_look_ends_with_the_deadline(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     pl_event_look(event, INT64_C(1000) * 1000000000, 0);
     int64_t deadline = pl_deadline(2 * MILLISECOND);
     CHECK(pl_event_wait(event, pl_event_prepare(event), deadline) == 0);
     CHECK(pl_now() >= deadline);
-    pl_event_free(event);
+    free_event(event);
 }
 
 static void test_who_has_looked_in_vain_sleeps(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     pl_event_look(event, MILLISECOND, 0);
     struct waiter waiter = {.event = event, .deadline = -1, .result = -1};
     pthread_t thread = thread_start(wait_once, &waiter);
@@ -111,7 +111,7 @@ static void test_who_has_looked_in_vain_sleeps(void) {
     AWAIT(pl_event_waiters(event) == 1);
     pl_event_notify(event);
     thread_join(thread);
-    pl_event_free(event);
+    free_event(event);
 }
 
 static void oversleep(void) {
@@ -120,7 +120,7 @@ static void oversleep(void) {
 }
 
 static void test_who_was_held_up_looks_no_longer(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     pl_event_look(event, INT64_C(1000) * 1000000000, 1);
     int64_t before = pl_now();
     inject_between(100, oversleep); /* as if somebody else had the processor */
@@ -134,7 +134,7 @@ static void test_who_was_held_up_looks_no_longer(void) {
     pl_event_notify(event);
     thread_join(thread);
     CHECK(waiter.result == 1);
-    pl_event_free(event);
+    free_event(event);
 }
 
 static void test_there_is_a_processor(void) {
@@ -171,13 +171,13 @@ static void *play_second(void *argument) {
 }
 
 static void test_no_wakeup_is_lost_between_two(void) {
-    struct game game = {.event = pl_event_new(), .seed = random_seed((uint64_t)pl_now(), 1)};
+    struct game game = {.event = new_event(), .seed = random_seed((uint64_t)pl_now(), 1)};
     pthread_t second = thread_start(play_second, &game);
     inject_delays(random_seed((uint64_t)pl_now(), 0), 16);
     play(&game, 0);
     inject_delays(0, 1);
     thread_join(second);
-    pl_event_free(game.event);
+    free_event(game.event);
 }
 
 /* One thread moves a generation on only when every waiter has seen the last. */
@@ -205,7 +205,7 @@ static void *watch_generations(void *argument) {
 }
 
 static void test_no_wakeup_is_lost_in_a_crowd(void) {
-    struct crowd crowd = {.event = pl_event_new()};
+    struct crowd crowd = {.event = new_event()};
     pthread_t threads[WAITERS];
     for (int i = 0; i < WAITERS; i++) {
         threads[i] = thread_start(watch_generations, &crowd);
@@ -224,7 +224,7 @@ static void test_no_wakeup_is_lost_in_a_crowd(void) {
     for (int i = 0; i < WAITERS; i++) {
         thread_join(threads[i]);
     }
-    pl_event_free(crowd.event);
+    free_event(crowd.event);
 }
 
 /* What is not lost in a storm is the deadline. */
@@ -239,7 +239,7 @@ static void *notify_without_end(void *event) {
 }
 
 static void test_deadline_is_reached_while_others_notify(void) {
-    pl_event *event = pl_event_new();
+    pl_event *event = new_event();
     pthread_t storm[2] = {thread_start(notify_without_end, event), thread_start(notify_without_end, event)};
     int64_t deadline = pl_deadline(5 * MILLISECOND);
     while (pl_event_wait(event, pl_event_prepare(event), deadline)) {
@@ -248,13 +248,7 @@ static void test_deadline_is_reached_while_others_notify(void) {
     atomic_store(&storm_is_over, 1);
     thread_join(storm[0]);
     thread_join(storm[1]);
-    pl_event_free(event);
-}
-
-static void test_lack_of_memory_is_told(void) {
-    atomic_store(&inject_memory, 0);
-    CHECK(pl_event_new() == NULL);
-    atomic_store(&inject_memory, -1);
+    free_event(event);
 }
 
 int main(void) {
@@ -271,6 +265,5 @@ int main(void) {
     RUN(test_no_wakeup_is_lost_between_two);
     RUN(test_no_wakeup_is_lost_in_a_crowd);
     RUN(test_deadline_is_reached_while_others_notify);
-    RUN(test_lack_of_memory_is_told);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* futex: who sleeps, who is woken, in which order, and what else ends a sleep. */
 #include "check.h"
+#include "made.h"
 
 #include "futex.h"
 
@@ -13,17 +14,17 @@ static pl_futex *futex;
 static uint32_t cell; /* what they all wait on, but for the tests that say otherwise */
 
 static void set_up(void) {
-    event = pl_event_new();
-    cancel = pl_cancel_new(event);
-    futex = pl_futex_new(cancel);
+    event = new_event();
+    cancel = new_cancel(event);
+    futex = new_futex(cancel);
     CHECK(futex != NULL);
     cell = 0;
 }
 
 static void tear_down(void) {
-    pl_futex_free(futex);
-    pl_cancel_free(cancel);
-    pl_event_free(event);
+    free_futex(futex);
+    free_cancel(cancel);
+    free_event(event);
 }
 
 struct waiter {
@@ -197,7 +198,7 @@ static void test_cancellation_ends_every_wait_and_the_next_ones(void) {
 
 static void test_nudge_ends_the_wait_it_is_for(void) {
     struct waiter waiters[3] = {{.key = 0}};
-    pl_flag *nudges[] = {pl_flag_new(), pl_flag_new()};
+    pl_flag *nudges[] = {new_flag(), new_flag()};
     set_up();
     start(&waiters[0], KEY, (pl_until){.timeout = -1, .nudge = nudges[0]});
     start(&waiters[1], KEY, (pl_until){.timeout = -1, .nudge = nudges[1]});
@@ -210,12 +211,12 @@ static void test_nudge_ends_the_wait_it_is_for(void) {
     expect(&waiters[0], PL_WAITED_WOKEN);
     expect(&waiters[2], PL_WAITED_WOKEN);
     tear_down();
-    pl_flag_free(nudges[0]);
-    pl_flag_free(nudges[1]);
+    free_flag(nudges[0]);
+    free_flag(nudges[1]);
 }
 
 static void test_nudge_before_the_wait_is_kept_for_one(void) {
-    pl_until until = {.timeout = -1, .nudge = pl_flag_new()};
+    pl_until until = {.timeout = -1, .nudge = new_flag()};
     set_up();
     pl_futex_nudge(futex, until.nudge);
     cell = 1;
@@ -224,7 +225,7 @@ static void test_nudge_before_the_wait_is_kept_for_one(void) {
     until.timeout = 0;
     CHECK(pl_futex_wait32(futex, KEY, &cell, 1, &until) == PL_WAITED_TIMED_OUT);
     tear_down();
-    pl_flag_free(until.nudge);
+    free_flag(until.nudge);
 }
 
 /* The check, which is called on the waiting thread and without the mutex: it may use the futex. */
@@ -351,7 +352,7 @@ static void test_nothing_is_lost_whenever_the_other_begins(void) {
         {begin_cancel, PL_WAITED_CANCELLED, PL_WAITED_CANCELLED},
         {begin_nudge, PL_WAITED_WOKEN, PL_WAITED_WOKEN},
     };
-    nudge = pl_flag_new();
+    nudge = new_flag();
     for (int i = 0; i < 3; i++) {
         for (unsigned step = 0; step < 4; step++) { /* before it takes the mutex, looks at the cell, at the cause, at the nudge */
             pl_until until = {.timeout = -1, .nudge = nudge};
@@ -366,27 +367,15 @@ static void test_nothing_is_lost_whenever_the_other_begins(void) {
             tear_down();
         }
     }
-    pl_flag_free(nudge);
+    free_flag(nudge);
 }
 
 static void test_freed_futex_is_forgotten_by_the_cancellation(void) {
     set_up();
-    pl_futex_free(futex);
-    pl_futex_free(NULL);
-    futex = NULL;
+    free_futex(futex);
     CHECK(pl_cancel_set(cancel, 7) == 1);
-    tear_down();
-}
-
-static void test_lack_of_memory_is_told(void) {
-    event = pl_event_new();
-    cancel = pl_cancel_new(event);
-    atomic_store(&inject_memory, 0);
-    CHECK(pl_futex_new(cancel) == NULL);
-    atomic_store(&inject_memory, -1);
-    pl_cancel_set(cancel, 7); /* without a hook that is not there */
-    pl_cancel_free(cancel);
-    pl_event_free(event);
+    free_cancel(cancel);
+    free_event(event);
 }
 
 int main(void) {
@@ -405,6 +394,5 @@ int main(void) {
     RUN(test_check_may_wait_itself);
     RUN(test_nothing_is_lost_whenever_the_other_begins);
     RUN(test_freed_futex_is_forgotten_by_the_cancellation);
-    RUN(test_lack_of_memory_is_told);
     return 0;
 }

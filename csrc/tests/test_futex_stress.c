@@ -4,6 +4,7 @@
  *     ./test_futex_stress SEED     the same seed makes the same choices
  */
 #include "check.h"
+#include "made.h"
 
 #include "futex.h"
 
@@ -15,15 +16,15 @@ static pl_cancel *cancel;
 static pl_futex *futex;
 
 static void set_up(void) {
-    event = pl_event_new();
-    cancel = pl_cancel_new(event);
-    futex = pl_futex_new(cancel);
+    event = new_event();
+    cancel = new_cancel(event);
+    futex = new_futex(cancel);
 }
 
 static void tear_down(void) {
-    pl_futex_free(futex);
-    pl_cancel_free(cancel);
-    pl_event_free(event);
+    free_futex(futex);
+    free_cancel(cancel);
+    free_event(event);
 }
 
 /* What a thread begins with; each has a number of its own. */

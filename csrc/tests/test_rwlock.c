@@ -1,5 +1,6 @@
 /* rwlock: who gets it beside whom, the step from writer to reader, poison, and waiting. */
 #include "check.h"
+#include "made.h"
 
 #include "rwlock.h"
 
@@ -10,16 +11,16 @@ static pl_cancel *cancel;
 static pl_rwlock *lock;
 
 static void set_up(void) {
-    event = pl_event_new();
-    cancel = pl_cancel_new(event);
-    lock = pl_rwlock_new(event);
+    event = new_event();
+    cancel = new_cancel(event);
+    lock = new_rwlock(event);
     CHECK(pl_rwlock_readers(lock) == 0);
 }
 
 static void tear_down(void) {
-    pl_rwlock_free(lock);
-    pl_cancel_free(cancel);
-    pl_event_free(event);
+    free_rwlock(lock);
+    free_cancel(cancel);
+    free_event(event);
 }
 
 static void test_attempts_end_after_a_few_steps(void) {
@@ -78,7 +79,6 @@ static void test_writer_keeps_everybody_out(void) {
     CHECK(pl_rwlock_try_read(lock) == PL_ACQUIRED);
     pl_rwlock_release_read(lock);
     tear_down();
-    pl_rwlock_free(NULL);
 }
 
 static void test_downgrade_leaves_one_reader(void) {
@@ -247,12 +247,6 @@ static void test_readers_and_writers_exclude_each_other_and_downgrades_have_no_g
     tear_down();
 }
 
-static void test_lack_of_memory_is_told(void) {
-    atomic_store(&inject_memory, 0);
-    CHECK(pl_rwlock_new(NULL) == NULL);
-    atomic_store(&inject_memory, -1);
-}
-
 int main(void) {
     check_begin(0);
     RUN(test_attempts_end_after_a_few_steps);
@@ -266,6 +260,5 @@ int main(void) {
     RUN(test_waiting_writer_is_woken_by_poison);
     RUN(test_waiting_writer_is_woken_by_cancellation);
     RUN(test_readers_and_writers_exclude_each_other_and_downgrades_have_no_gap);
-    RUN(test_lack_of_memory_is_told);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* safepoint: the three states, switches that nest, death that is never undone, and "run, then look" against "set, then
  * look". */
 #include "check.h"
+#include "made.h"
 
 #include "flag.h"
 #include "safepoint.h"
@@ -12,15 +13,15 @@ static pl_event *event; /* of `await` */
 static pl_safepoint *safepoint;
 
 static void set_up(void) {
-    await = pl_await_new();
+    await = new_await();
     event = pl_await_event(await);
-    safepoint = pl_safepoint_new(await);
+    safepoint = new_safepoint(await);
     CHECK(pl_safepoint_state(safepoint) == PL_PARKED);
 }
 
 static void tear_down(void) {
-    pl_safepoint_free(safepoint);
-    pl_await_free(await);
+    free_safepoint(safepoint);
+    free_await(await);
 }
 
 static void test_run_and_park_answer_what_was_before(void) {
@@ -30,7 +31,6 @@ static void test_run_and_park_answer_what_was_before(void) {
     CHECK(pl_safepoint_run(safepoint) == PL_RUNNING && pl_safepoint_state(safepoint) == PL_RUNNING);
     CHECK(pl_safepoint_park(safepoint) == PL_RUNNING && pl_safepoint_state(safepoint) == PL_PARKED);
     tear_down();
-    pl_safepoint_free(NULL);
 }
 
 static void test_switches_nest_like_calls(void) {
@@ -178,7 +178,7 @@ static void *run_and_look(void *unused) {
 
 static void test_group_that_runs_and_leader_do_not_both_miss(void) {
     set_up();
-    pending = pl_flag_new();
+    pending = new_flag();
     pthread_t group = thread_start(run_and_look, NULL);
     uint64_t chance = random_seed(0, 1);
     for (int round = 1; round <= ROUNDS; round++) {
@@ -190,14 +190,8 @@ static void test_group_that_runs_and_leader_do_not_both_miss(void) {
         pl_flag_clear(pending);
     }
     thread_join(group);
-    pl_flag_free(pending);
+    free_flag(pending);
     tear_down();
-}
-
-static void test_lack_of_memory_is_told(void) {
-    atomic_store(&inject_memory, 0);
-    CHECK(pl_safepoint_new(NULL) == NULL);
-    atomic_store(&inject_memory, -1);
 }
 
 int main(void) {
@@ -209,6 +203,5 @@ int main(void) {
     RUN(test_whoever_waits_for_the_state_is_woken_by_parking_and_by_death);
     RUN(test_death_from_outside_is_never_undone);
     RUN(test_group_that_runs_and_leader_do_not_both_miss);
-    RUN(test_lack_of_memory_is_told);
     return 0;
 }

@@ -1,7 +1,6 @@
 /* stack: how much of it must be left to enter a guest, that the bounds of the first thread are read anew, that an unknown one is not checked. */
 #include "fake.h"
 
-#include "hot.h"
 #include "stack.h"
 
 #include <sys/resource.h>

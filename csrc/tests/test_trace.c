@@ -1,5 +1,6 @@
 /* trace: what is added is read, whole and in order, also while others add; what finds no room is counted. */
 #include "check.h"
+#include "made.h"
 
 #include "safepoint.h"
 #include "trace.h"
@@ -65,8 +66,8 @@ static void test_safepoint_notes_changes_of_state_only(void) {
     static const int expected[] = {PL_TRACE_UNPARK, PL_TRACE_PARK, PL_TRACE_UNPARK, PL_TRACE_DEAD};
     pl_trace_event events[8];
     pl_trace *trace = pl_trace_new(8);
-    pl_await *await = pl_await_new();
-    pl_safepoint *safepoint = pl_safepoint_new(await);
+    pl_await *await = new_await();
+    pl_safepoint *safepoint = new_safepoint(await);
     pl_safepoint_run(safepoint);
     pl_safepoint_park(safepoint); /* without a trace nothing happens */
     pl_safepoint_on_trace(safepoint, trace, 3);
@@ -82,8 +83,8 @@ static void test_safepoint_notes_changes_of_state_only(void) {
     for (int i = 0; i < 4; i++) {
         CHECK((int)events[i].kind == expected[i] && events[i].group == 3);
     }
-    pl_safepoint_free(safepoint);
-    pl_await_free(await);
+    free_safepoint(safepoint);
+    free_await(await);
     pl_trace_free(trace);
 }
 

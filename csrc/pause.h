@@ -1,0 +1,14 @@
+/* pause: what a thread does between two looks at a word. Internal to the core: cffi does not see it. */
+#ifndef PL_PAUSE_H
+#define PL_PAUSE_H
+
+/* Tells the processor that this thread looks at a word again and again. */
+static inline void pl_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+#endif
