@@ -1,17 +1,73 @@
-/* Discipline: `open` is atomic; all else in a pl_bound is read-only. The thread's record is its own. */
+/* Discipline: `open` is atomic; all else in a pl_bound is read-only. `outcomes` are the thread's own. */
 #include "bound.h"
 
+#include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
-/* What the last call of this thread came to. */
+/* Outcomes that were not read yet, oldest first. An entry goes with its reader, or when a call comes from a frame that is not deeper: its
+ * reader was interrupted then. So `frame`, the address of the call's stack frame, goes down from entry to entry. */
+enum { KEPT = 16 };
+
+/* C frames on the way from the interpreter to here differ by less between two entry points; a frame of the interpreter is larger. */
+enum { SLACK = 256 };
+
 static _Thread_local struct {
-    int status;
-    int argument;
-    pl_failure failure;
-} last;
+    uint32_t made;
+    uint32_t count;
+    struct entry {
+        uint32_t token;
+        uintptr_t frame;
+        pl_outcome outcome;
+    } kept[KEPT];
+} outcomes;
 
-static const int64_t failed = INT64_MIN + 1;
-static const double failed_double = -0x1.8a3c5f7e9b2d4p-987;
+static const int64_t first_token = INT64_MIN;
+static const int64_t tokens = INT64_C(1) << 32;
+static const uint64_t first_double_token = UINT64_C(0xFFEFFFFF00000000); /* the double nearest to 0; the last one is -DBL_MAX */
+
+#define HERE ((uintptr_t)__builtin_frame_address(0))
+
+/* Drops the outcomes of calls that came from no frame above `frame`. */
+static void forget_down_from(uintptr_t frame) {
+    while (outcomes.count > 0 && outcomes.kept[outcomes.count - 1].frame <= frame + SLACK) {
+        pl_failure_release(&outcomes.kept[--outcomes.count].outcome.failure);
+    }
+}
+
+static uint32_t keep(uintptr_t frame, const pl_outcome *outcome) {
+    forget_down_from(frame);
+    if (outcomes.count == KEPT) {
+        pl_failure oldest = outcomes.kept[0].outcome.failure;
+        memmove(outcomes.kept, outcomes.kept + 1, --outcomes.count * sizeof *outcomes.kept);
+        pl_failure_release(&oldest);
+    }
+    outcomes.kept[outcomes.count++] = (struct entry){.token = ++outcomes.made, .frame = frame, .outcome = *outcome};
+    return outcomes.made;
+}
+
+static int64_t keep_for_integer(uintptr_t frame, const pl_outcome *outcome) {
+    return first_token + (int64_t)keep(frame, outcome);
+}
+
+static double keep_for_double(uintptr_t frame, const pl_outcome *outcome) {
+    uint64_t bits = first_double_token + keep(frame, outcome);
+    double token;
+    memcpy(&token, &bits, sizeof token);
+    return token;
+}
+
+static int take(uint32_t token, pl_outcome *outcome) {
+    for (uint32_t i = outcomes.count; i-- > 0;) {
+        if (outcomes.kept[i].token == token) {
+            *outcome = outcomes.kept[i].outcome;
+            outcomes.count--;
+            memmove(outcomes.kept + i, outcomes.kept + i + 1, (outcomes.count - i) * sizeof *outcomes.kept);
+            return 1;
+        }
+    }
+    return 0;
+}
 
 static int is_open(const pl_bound *bound) {
     return __atomic_load_n(&bound->open, __ATOMIC_SEQ_CST);
@@ -22,7 +78,7 @@ void pl_bound_close(pl_bound *bound) {
 }
 
 /* The thread may run guest code of the group. */
-static int enter(const pl_bound *bound, pl_value *values) {
+static int enter(const pl_bound *bound, pl_value *values, pl_failure *failure) {
     int before;
     int status = pl_call_begin(bound->group, &before);
     /* What was replayed just now may have been the unload of the library. */
@@ -30,20 +86,17 @@ static int enter(const pl_bound *bound, pl_value *values) {
         status = PL_CLOSED;
     }
     if (status == PL_OK) {
-        pl_failure failure; /* not the thread's record: the guest may call the host, and the host the guest */
-        status = pl_instances_invoke(bound->instances, &bound->func, values, bound->count, &failure);
-        if (status != PL_OK) {
-            last.failure = failure;
-        }
+        status = pl_instances_invoke(bound->instances, &bound->func, values, bound->count, failure);
     }
     pl_safepoint_restore(pl_group_safepoint(bound->group), before);
     return status;
 }
 
-static int run(const pl_bound *bound, pl_value *values) {
+/* `failure` is empty. */
+static int run(const pl_bound *bound, pl_value *values, pl_failure *failure) {
     const pl_group *own = pl_group_of_thread();
     if (own == bound->group) {
-        return is_open(bound) ? enter(bound, values) : PL_CLOSED;
+        return is_open(bound) ? enter(bound, values, failure) : PL_CLOSED;
     }
     /* A thread of another program is a stranger here like any other. */
     if (bound->turn == NULL || (own != NULL && pl_group_shared(own) == pl_group_shared(bound->group))) {
@@ -52,73 +105,97 @@ static int run(const pl_bound *bound, pl_value *values) {
     if (!pl_turn_try(bound->turn)) {
         return PL_TAKEN;
     }
-    int status = is_open(bound) ? enter(bound, values) : PL_CLOSED;
+    int status = is_open(bound) ? enter(bound, values, failure) : PL_CLOSED;
     pl_turn_leave(bound->turn);
     return status;
 }
 
-/* Puts an integer argument where the guest takes it; 0, or -1 if it does not fit. What is meant unsigned may be given so. */
+/* Puts an integer argument where the guest takes it; 0, or, if it does not fit, its number from 1 on. What is meant unsigned may be given so. */
 static int put(const pl_bound *bound, unsigned index, int64_t argument, pl_value *values) {
     if (bound->params[index] == PL_BOUND_I64) {
         values[index].i64 = argument;
         return 0;
     }
     if (argument < INT32_MIN || argument > (int64_t)UINT32_MAX) {
-        last.argument = (int)index;
-        last.status = PL_RANGE;
-        return -1;
+        return (int)index + 1;
     }
     values[index].i64 = 0;
     values[index].i32 = (int32_t)(uint32_t)argument;
     return 0;
 }
 
-static int64_t integer(const pl_bound *bound, pl_value *values) {
-    last.status = run(bound, values);
-    if (last.status != PL_OK) {
-        return failed;
+static int64_t refused(uintptr_t frame, int argument) {
+    pl_outcome outcome = {.status = PL_RANGE, .argument = argument - 1};
+    return keep_for_integer(frame, &outcome);
+}
+
+static int64_t integer(uintptr_t frame, const pl_bound *bound, pl_value *values) {
+    pl_failure failure = {0};
+    int status = run(bound, values, &failure);
+    if (status == PL_OK) {
+        int64_t result = bound->result == PL_BOUND_I32 ? values[0].i32 : bound->result == PL_BOUND_I64 ? values[0].i64 : 0;
+        if (result >= first_token + tokens) {
+            return result;
+        }
     }
-    return bound->result == PL_BOUND_I32 ? values[0].i32 : bound->result == PL_BOUND_I64 ? values[0].i64 : 0;
+    pl_outcome outcome = {.status = status, .failure = failure, .value = values[0]};
+    return keep_for_integer(frame, &outcome);
 }
 
 int64_t pl_bound_call0(pl_bound *bound) {
     pl_value values[1];
-    return integer(bound, values);
+    return integer(HERE, bound, values);
 }
 
 int64_t pl_bound_call1(pl_bound *bound, int64_t a) {
     pl_value values[1];
-    return put(bound, 0, a, values) ? failed : integer(bound, values);
+    int wrong = put(bound, 0, a, values);
+    return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
 int64_t pl_bound_call2(pl_bound *bound, int64_t a, int64_t b) {
     pl_value values[2];
-    return put(bound, 0, a, values) || put(bound, 1, b, values) ? failed : integer(bound, values);
+    int wrong = put(bound, 0, a, values);
+    wrong = wrong ? wrong : put(bound, 1, b, values);
+    return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
 int64_t pl_bound_call3(pl_bound *bound, int64_t a, int64_t b, int64_t c) {
     pl_value values[3];
-    return put(bound, 0, a, values) || put(bound, 1, b, values) || put(bound, 2, c, values) ? failed : integer(bound, values);
+    int wrong = put(bound, 0, a, values);
+    wrong = wrong ? wrong : put(bound, 1, b, values);
+    wrong = wrong ? wrong : put(bound, 2, c, values);
+    return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
 int64_t pl_bound_call4(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d) {
     pl_value values[4];
-    int refused = put(bound, 0, a, values) || put(bound, 1, b, values) || put(bound, 2, c, values) || put(bound, 3, d, values);
-    return refused ? failed : integer(bound, values);
+    int wrong = put(bound, 0, a, values);
+    wrong = wrong ? wrong : put(bound, 1, b, values);
+    wrong = wrong ? wrong : put(bound, 2, c, values);
+    wrong = wrong ? wrong : put(bound, 3, d, values);
+    return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
 int64_t pl_bound_call5(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e) {
     pl_value values[5];
-    int refused = put(bound, 0, a, values) || put(bound, 1, b, values) || put(bound, 2, c, values) || put(bound, 3, d, values) ||
-                  put(bound, 4, e, values);
-    return refused ? failed : integer(bound, values);
+    int wrong = put(bound, 0, a, values);
+    wrong = wrong ? wrong : put(bound, 1, b, values);
+    wrong = wrong ? wrong : put(bound, 2, c, values);
+    wrong = wrong ? wrong : put(bound, 3, d, values);
+    wrong = wrong ? wrong : put(bound, 4, e, values);
+    return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
 int64_t pl_bound_call6(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f) {
     pl_value values[6];
-    int refused = put(bound, 0, a, values) || put(bound, 1, b, values) || put(bound, 2, c, values) || put(bound, 3, d, values) ||
-                  put(bound, 4, e, values) || put(bound, 5, f, values);
-    return refused ? failed : integer(bound, values);
+    int wrong = put(bound, 0, a, values);
+    wrong = wrong ? wrong : put(bound, 1, b, values);
+    wrong = wrong ? wrong : put(bound, 2, c, values);
+    wrong = wrong ? wrong : put(bound, 3, d, values);
+    wrong = wrong ? wrong : put(bound, 4, e, values);
+    wrong = wrong ? wrong : put(bound, 5, f, values);
+    return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
 static void put_double(const pl_bound *bound, unsigned index, double argument, pl_value *values) {
@@ -129,25 +206,34 @@ static void put_double(const pl_bound *bound, unsigned index, double argument, p
     }
 }
 
-static double number(const pl_bound *bound, pl_value *values) {
-    last.status = run(bound, values);
-    if (last.status != PL_OK) {
-        return failed_double;
+static int is_double_token(double result) {
+    return result < pl_bound_limit_double() && !isinf(result);
+}
+
+static double number(uintptr_t frame, const pl_bound *bound, pl_value *values) {
+    pl_failure failure = {0};
+    int status = run(bound, values, &failure);
+    if (status == PL_OK) {
+        double result = bound->result == PL_BOUND_F32 ? (double)values[0].f32 : values[0].f64;
+        if (!is_double_token(result)) {
+            return result;
+        }
     }
-    return bound->result == PL_BOUND_F32 ? (double)values[0].f32 : values[0].f64;
+    pl_outcome outcome = {.status = status, .failure = failure, .value = values[0]};
+    return keep_for_double(frame, &outcome);
 }
 
 double pl_bound_double1(pl_bound *bound, double a) {
     pl_value values[1];
     put_double(bound, 0, a, values);
-    return number(bound, values);
+    return number(HERE, bound, values);
 }
 
 double pl_bound_double2(pl_bound *bound, double a, double b) {
     pl_value values[2];
     put_double(bound, 0, a, values);
     put_double(bound, 1, b, values);
-    return number(bound, values);
+    return number(HERE, bound, values);
 }
 
 double pl_bound_double3(pl_bound *bound, double a, double b, double c) {
@@ -155,31 +241,39 @@ double pl_bound_double3(pl_bound *bound, double a, double b, double c) {
     put_double(bound, 0, a, values);
     put_double(bound, 1, b, values);
     put_double(bound, 2, c, values);
-    return number(bound, values);
+    return number(HERE, bound, values);
 }
 
-int pl_bound_raw(pl_bound *bound, pl_value *values) {
-    last.status = run(bound, values);
-    return last.status;
+int pl_bound_raw(pl_bound *bound, pl_value *values, pl_failure *failure) {
+    *failure = (pl_failure){0};
+    return run(bound, values, failure);
 }
 
-int64_t pl_bound_failed(void) {
-    return failed;
+int64_t pl_bound_limit(void) {
+    return first_token + tokens;
 }
 
-double pl_bound_failed_double(void) {
-    return failed_double;
+double pl_bound_limit_double(void) {
+    uint64_t bits = first_double_token - 1; /* the next one, towards 0 */
+    double limit;
+    memcpy(&limit, &bits, sizeof limit);
+    return limit;
 }
 
-int pl_bound_status(void) {
-    return last.status;
+int pl_bound_take(int64_t result, pl_outcome *outcome) {
+    return result < first_token + tokens && take((uint32_t)(uint64_t)result, outcome);
 }
 
-int pl_bound_argument(void) {
-    return last.argument;
+int pl_bound_take_double(double result, pl_outcome *outcome) {
+    uint64_t bits;
+    memcpy(&bits, &result, sizeof bits);
+    return is_double_token(result) && take((uint32_t)bits, outcome);
 }
 
-void pl_bound_failure(pl_failure *failure) {
-    *failure = last.failure;
-    last.failure = (pl_failure){0};
+void pl_outcome_release(pl_outcome *outcome) {
+    pl_failure_release(&outcome->failure);
+}
+
+void pl_bound_forget(void) {
+    forget_down_from(HERE);
 }

@@ -1,8 +1,15 @@
 /* bound: a guest function that the host calls, with all that does not change from call to call looked up before.
  *
  * One entry point for each number of integer arguments, and for doubles; from Python a call is then one call through cffi, with no object made
- * and nothing looked up. What a call cannot return by its result it leaves in the thread's own record: pl_bound_status and pl_bound_failure.
- * A result that is pl_bound_failed(), or pl_bound_failed_double(), says: look there.
+ * and nothing looked up.
+ *
+ * Outcomes. A result below pl_bound_limit(), or below pl_bound_limit_double() and finite, is no result but a token: it names the outcome of
+ * this very call, which pl_bound_take hands over. A call that fails returns a token, and so does one whose own result is in that
+ * range; no i32 and no f32 is. A token is never used twice by a thread, as long as fewer than 2^32 are made between return and read.
+ * So other calls of the thread may come between return and read (a signal handler, a finalizer), and may be interrupted there themselves.
+ *
+ * An outcome whose reader was interrupted is dropped at the next failure of a call that comes from no deeper on the stack than
+ * the one that left it, or by pl_bound_forget. A thread keeps 16; then the oldest is dropped, and pl_bound_take says so to its reader.
  *
  * Who may call. A function is bound in one group. The thread of that group calls it as it is (pl_group_enter_thread has made it known); a
  * thread that is none of this guest's takes the turn of the main group for the duration (turn.h), and gives up at once if another has it
@@ -14,7 +21,8 @@
  * Blocking: as long as the guest runs.
  *
  *     int64_t sum = pl_bound_call2(&add, 1, 2);
- *     if (sum == pl_bound_failed() && pl_bound_status() != PL_OK) explain(pl_bound_status());
+ *     pl_outcome outcome;
+ *     if (sum < pl_bound_limit() && pl_bound_take(sum, &outcome)) explain(&outcome);
  */
 #ifndef PL_BOUND_H
 #define PL_BOUND_H
@@ -63,16 +71,26 @@ int64_t pl_bound_call6(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t
 double pl_bound_double1(pl_bound *bound, double a);
 double pl_bound_double2(pl_bound *bound, double a, double b);
 double pl_bound_double3(pl_bound *bound, double a, double b, double c);
-/* Any type: `values` has room for `count` raw values. Answers the status. */
-int pl_bound_raw(pl_bound *bound, pl_value *values);
+/* Any type: `values` has room for `count` raw values. Returns the status; `failure`, which owns nothing before, is filled in. */
+int pl_bound_raw(pl_bound *bound, pl_value *values, pl_failure *failure);
 
-/* The results that say: look at the status. No i32 and no f32 is one; an i64 and an f64 may be. */
-int64_t pl_bound_failed(void);
-double pl_bound_failed_double(void);
-/* Of the calling thread's last call: an enum pl_status or pl_bound_status; PL_RANGE comes with the argument's number, from 0. */
-int pl_bound_status(void);
-int pl_bound_argument(void);
-/* Hands over what wasmtime answered. */
-void pl_bound_failure(pl_failure *failure);
+/* What one call came to. */
+typedef struct pl_outcome {
+    int status;   /* enum pl_status or pl_bound_status; PL_OK: `value` is the result */
+    int argument; /* of PL_RANGE: the argument's number, from 0 */
+    pl_failure failure;
+    pl_value value;
+} pl_outcome;
+
+/* Results below these may be tokens. */
+int64_t pl_bound_limit(void);
+double pl_bound_limit_double(void);
+/* Hands over the outcome of the calling thread's call that returned `result`; 0 if there is none. `outcome` owns nothing before. */
+int pl_bound_take(int64_t result, pl_outcome *outcome);
+int pl_bound_take_double(double result, pl_outcome *outcome);
+/* Frees what an outcome owns; a second time does nothing. */
+void pl_outcome_release(pl_outcome *outcome);
+/* Drops the outcomes of the calls that the caller's frame, or a deeper one, has made and not read: they were interrupted. */
+void pl_bound_forget(void);
 
 #endif

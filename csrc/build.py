@@ -24,11 +24,12 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path(os.path.relpath(Path(__file__).resolve().parent))  # setuptools wants paths relative to setup.py
+PYTHON = CSRC / "python"  # what needs CPython's headers; its tests are those of the package
 
 
 def ordered_headers() -> list[Path]:
     """Return the public headers, each after those it includes."""
-    headers = {path.name: path for path in sorted(CSRC.glob("*.h")) if path.with_suffix(".c").exists()}
+    headers = {path.name: path for path in sorted((*CSRC.glob("*.h"), *PYTHON.glob("*.h"))) if path.with_suffix(".c").exists()}
     ordered: list[Path] = []
 
     def add(path: Path) -> None:
@@ -106,9 +107,9 @@ def builder() -> FFI:
     ffi.set_source(
         "pylinker._core",
         preamble,
-        sources=[str(path) for path in sorted(CSRC.glob("*.c"))],
-        depends=[str(path) for path in sorted(CSRC.iterdir()) if path.suffix in {".h", ".cdef", ".py"}],
-        include_dirs=[str(CSRC)],
+        sources=[str(path) for path in sorted((*CSRC.glob("*.c"), *PYTHON.glob("*.c")))],
+        depends=[str(path) for path in sorted((*CSRC.iterdir(), *PYTHON.iterdir())) if path.suffix in {".h", ".cdef", ".py"}],
+        include_dirs=[str(CSRC), str(PYTHON)],
         define_macros=macros(),
         extra_compile_args=compiler,
         extra_link_args=linker,

@@ -16,6 +16,7 @@
 #define PL_CALL_H
 
 #include "api.h"
+#include "failure.h"
 #include "group.h"
 
 /* wasmtime_val_raw_t */
@@ -33,13 +34,6 @@ typedef struct pl_func {
     uint64_t store;
     void *body;
 } pl_func;
-
-/* What a call into wasmtime came back with. At most one of `trap` and `error` is set, and then the receiver owns it. */
-typedef struct pl_failure {
-    pl_trap *trap;
-    pl_error *error;
-    uint64_t stopped; /* the number of the call if it was stopped (cancel.h), else 0 */
-} pl_failure;
 
 enum pl_status {
     PL_OK = 0,

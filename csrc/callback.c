@@ -1,12 +1,10 @@
-/* Discipline: `python` is read-only once there are guests; `meant` is the thread's own; the rest belongs to the group's thread. */
+/* Discipline: `python` is read-only once there are guests; the rest belongs to the group's thread. */
 #include "callback.h"
 
 #include <math.h>
 #include <string.h>
 
 static pl_callbacks python;
-
-static _Thread_local int meant;
 
 static const int64_t failed = INT64_MIN + 1;
 static const double failed_double = -0x1.9c4e7a25d3f16p-991;
@@ -24,13 +22,7 @@ double pl_callback_failed_double(void) {
 }
 
 void pl_callback_mean(int is_meant) {
-    meant = is_meant;
-}
-
-static int was_meant(void) {
-    int was = meant;
-    meant = 0;
-    return was;
+    pl_mean(is_meant);
 }
 
 static unsigned parameters(uint32_t type) {
@@ -86,7 +78,7 @@ static pl_trap *integers(void *environment, pl_caller *caller, pl_value *values,
     int before = pl_safepoint_park(pl_group_safepoint(group));
     pl_trap *trap = NULL;
     int64_t result = call_integers(import->function.handle, type, arguments);
-    if (result == failed && !was_meant()) {
+    if (result == failed && !pl_was_meant()) {
         trap = explain(import, PL_CALLBACK_RAISED, 0, 0);
     } else if (result_of(type) == PL_RESULT_WIDE) {
         values[0].i64 = result;
@@ -124,7 +116,7 @@ static pl_trap *doubles(void *environment, pl_caller *caller, pl_value *values, 
     int before = pl_safepoint_park(pl_group_safepoint(group));
     pl_trap *trap = NULL;
     double result = call_doubles(import->function.handle, type, values);
-    if (result == failed_double && !was_meant()) {
+    if (result == failed_double && !pl_was_meant()) {
         trap = explain(import, PL_CALLBACK_RAISED, 0, 0);
     } else if (result_of(type) == PL_RESULT_WIDE) {
         values[0].f64 = result;

@@ -129,6 +129,7 @@ static int write_results(const pl_import *import, const pl_signature *signature,
 
 /* What went wrong in the called function, for the caller's own end. */
 static pl_trap *pass_on(pl_failure *failure) {
+    pl_raise(failure->raised);
     if (failure->trap != NULL) {
         return failure->trap;
     }

@@ -45,6 +45,19 @@ void pl_group_free(pl_group *group) {
     pl_shared_free(shared);
 }
 
+int pl_group_new_at(pl_group **place, pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
+    *place = pl_group_new(shared, handle, replay, check);
+    return *place != NULL;
+}
+
+void pl_group_free_at(pl_group **place) {
+    pl_group *group = *place;
+    *place = NULL;
+    if (group != NULL) {
+        pl_group_free(group);
+    }
+}
+
 pl_safepoint *pl_group_safepoint(pl_group *group) {
     return &group->safepoint;
 }

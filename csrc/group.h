@@ -26,6 +26,10 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
 void pl_group_set_replay(pl_group *group, pl_replay replay, uintptr_t handle);
 /* Needs the write lock; no thread may use the group any more. */
 void pl_group_free(pl_group *group);
+/* The same, for a caller that may be interrupted between call and result: the group is kept in `*place`, NULL before and after. pl_group_new_at
+ * returns 1, or 0 if there is no memory; pl_group_free_at does nothing if there is no group. */
+int pl_group_new_at(pl_group **place, pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check);
+void pl_group_free_at(pl_group **place);
 pl_safepoint *pl_group_safepoint(pl_group *group);
 uint64_t pl_group_arrived(const pl_group *group);
 uint64_t pl_group_applied(const pl_group *group);

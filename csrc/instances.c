@@ -873,24 +873,35 @@ int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t blo
     return fill_slots(instances, record, replaying);
 }
 
+void pl_instances_set_stack_top(pl_instances *instances, uint32_t top) {
+    pl_error *error = NULL;
+    if (instances->has_stack_pointer) {
+        error = pl_global_set_i32(instances->context, &instances->stack_pointer.of.handle, (int32_t)top);
+    }
+    if (error != NULL) {
+        pl_wasmtime.error_delete(error);
+    }
+}
+
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
     pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
     int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
     failure->trap = NULL;
+    failure->raised = 0;
     failure->error = enter_stack(instances);
     if (failure->error != NULL) {
         return PL_ERROR;
     }
+    pl_hosted before = pl_calling();
     enter_guest(instances);
     failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
     failure->stopped = leave_guest(instances);
-    if (failure->error == NULL && failure->trap == NULL) {
+    int failed = failure->error != NULL || failure->trap != NULL;
+    pl_called(before, failed, failure);
+    if (!failed) {
         return PL_OK;
     }
-    pl_error *error = stack_pointer != NULL ? pl_global_set_i32(instances->context, stack_pointer, top) : NULL;
-    if (error != NULL) {
-        pl_wasmtime.error_delete(error);
-    }
+    pl_instances_set_stack_top(instances, (uint32_t)top);
     return failure->error != NULL ? PL_ERROR : PL_TRAP;
 }
 

@@ -97,6 +97,8 @@ void pl_instances_set_stack_pointer(pl_instances *instances, const pl_extern *gl
 const pl_extern *pl_instances_memory(const pl_instances *instances);
 const pl_extern *pl_instances_table(const pl_instances *instances);
 const pl_extern *pl_instances_stack_pointer(const pl_instances *instances);
+/* Moves the top of the stack; nothing to do if there is no stack pointer. */
+void pl_instances_set_stack_top(pl_instances *instances, uint32_t top);
 /* Bytes of the memory, slots of the table; 0 if there is none. */
 uint64_t pl_instances_memory_size(const pl_instances *instances);
 uint64_t pl_instances_table_size(const pl_instances *instances);

@@ -27,7 +27,9 @@ pl_context *pl_store_context(pl_store *store) {
 int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports, size_t count,
                     pl_instance *result, pl_failure *failure) {
     failure->trap = NULL;
+    pl_hosted before = pl_calling();
     failure->error = pl_wasmtime.instance_new(context, module, imports, count, result, &failure->trap);
+    pl_called(before, failure->error != NULL || failure->trap != NULL, failure);
     return failure->error ? PL_ERROR : failure->trap ? PL_TRAP : PL_OK;
 }
 

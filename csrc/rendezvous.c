@@ -14,6 +14,8 @@
 enum { LOOK = 20000, LOOK_EACH = 6000, CROWD = 64, SOBER = 100000000 };
 /* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's time. */
 enum { SLICE = 4000000 };
+/* Nanoseconds for which a thread that `check` told to stop waits for the operation to be done, before it cancels the linker. */
+enum { PATIENCE = 1000000000 };
 
 /* Counts what a leader waited since `began`. There is one leader at a time. */
 static void count_wait(pl_shared *shared, int64_t began) {
@@ -24,19 +26,34 @@ static void count_wait(pl_shared *shared, int64_t began) {
     }
 }
 
-/* Whether the waiting thread has a reason of its own to stop; the whole linker is cancelled then, for this group cannot leave alone. It asks
- * only when the moment `due` has come, and sets the next. */
+/* Whether the waiting thread has a reason of its own to stop. It asks only when the moment `due` has come, and sets the next. */
 static int is_interrupted(pl_group *self, int64_t *due) {
     int64_t now = pl_now();
     if (now < *due) {
         return 0;
     }
     *due = now + PL_SLICE;
-    if (self->check == NULL || self->check(self->handle) == 0) {
+    return self->check != NULL && self->check(self->handle) != 0;
+}
+
+/* The same in a wait that the group cannot leave alone, as others count on it: it stops when the operation is done. If that takes PATIENCE the
+ * whole linker is cancelled, and this returns 1. */
+static int gives_up(pl_group *self, int64_t *due) {
+    if (is_interrupted(self, due) && self->interrupted == 0) {
+        self->interrupted = pl_now();
+    }
+    if (self->interrupted == 0 || pl_now() - self->interrupted < PATIENCE) {
         return 0;
     }
     pl_cancel_set(&self->shared->cancel, PL_CAUSE_INTERRUPTED);
     return 1;
+}
+
+/* How such a wait has ended. */
+static int ended(pl_group *self, int result) {
+    int interrupted = self->interrupted != 0;
+    self->interrupted = 0;
+    return result == PL_ACQUIRED && interrupted ? PL_SIGNALLED : result;
 }
 
 static int has_arrived(void *member, uint64_t number) {
@@ -65,7 +82,9 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
         result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done, number, until, &late);
-        if (result == PL_TIMEOUT && is_interrupted(self, due)) {
+        if (result == PL_TIMEOUT && done == has_arrived && is_interrupted(self, due)) {
+            result = PL_SIGNALLED;
+        } else if (result == PL_TIMEOUT && done == has_replayed && gives_up(self, due)) {
             result = PL_CANCELLED;
         } else if (result == PL_TIMEOUT && until == deadline) {
             break;
@@ -187,7 +206,8 @@ int pl_lead_finish(pl_group *self) {
     count_wait(shared, began);
     /* A group that could not replay may be dead by now, and was not waited for. */
     result = pl_cancel_cause(&shared->cancel) != 0 ? PL_CANCELLED : result;
-    pl_group_note(self, PL_TRACE_LEAD_END, result != PL_ACQUIRED);
+    result = ended(self, result);
+    pl_group_note(self, PL_TRACE_LEAD_END, result == PL_CANCELLED);
     return result;
 }
 
@@ -269,20 +289,12 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
     }
     if (pl_rwlock_try_write(&shared->lock) == PL_ACQUIRED) {
         if (!pl_group_is_behind(self)) {
-            self->exclusive = token;
             return token;
         }
         pl_rwlock_release_write(&shared->lock);
     }
     pl_gate_release(&shared->gate, token);
     return 0;
-}
-
-void pl_group_abandon_exclusive(pl_group *self) {
-    uint64_t token = self->exclusive;
-    if (token != 0 && pl_gate_holder(&self->shared->gate) == token) { /* else it was given back in the usual way */
-        pl_shared_release_exclusive(self->shared, token);
-    }
 }
 
 /* A follower that is done would go on for a whole slice of the processor's time, which is milliseconds, while others have yet to replay, and the
@@ -315,7 +327,7 @@ static int follow_once(pl_group *self) {
             break;
         }
         pl_event_wait(&shared->news, key, due);
-        if (is_interrupted(self, &due)) {
+        if (gives_up(self, &due)) {
             return PL_CANCELLED;
         }
     }
@@ -332,7 +344,7 @@ static int follow_once(pl_group *self) {
             return PL_CANCELLED;
         }
         arrive(self);
-        if (is_interrupted(self, &due)) {
+        if (gives_up(self, &due)) {
             return PL_CANCELLED;
         }
         pl_backoff_pause(&backoff);
@@ -366,8 +378,8 @@ int pl_follow(pl_group *self) {
         self->following = before;
         pl_group_note(self, PL_TRACE_FOLLOW_END, 0);
         if (result != PL_ACQUIRED) {
-            return result;
+            return ended(self, result);
         }
     }
-    return pl_cancel_cause(&self->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED;
+    return ended(self, pl_cancel_cause(&self->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED);
 }

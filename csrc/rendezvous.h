@@ -26,7 +26,8 @@
  * Lock order: the group's own thread, then the token, then the lock. The list of groups changes under token and write lock.
  *
  * Blocking: pl_lead_meet, pl_lead_finish, pl_follow. Each of them ends when the linker is cancelled. A wait wakes every PL_SLICE
- * nanoseconds to call the group's `check`, so that a signal can be seen by the thread that must see it.
+ * nanoseconds to call the group's `check`, so that a signal can be seen by the thread that must see it. A leader that meets stops then at once,
+ * and withdraws. Others cannot leave alone: they wait until the operation is done, and answer PL_SIGNALLED; or for a second, and cancel.
  *
  *     if (pl_group_catch_up(self) != 0 || pl_lead_open(self) == 0) abort_the_linker();
  *     int result = pl_lead_meet(self, timeout, &late);
@@ -45,12 +46,13 @@
 /* Leader. See above for the order. pl_lead_open returns the barrier's number, or 0 if one is open, or if the leader is behind (its own
  * operation would count as those it missed): a broken protocol; the linker is cancelled then. */
 uint64_t pl_lead_open(pl_group *self);
-/* PL_ACQUIRED, PL_TIMEOUT (`late` is then the handle of a group that did not come) or PL_CANCELLED. `timeout` in nanoseconds, negative for
- * none. */
+/* PL_ACQUIRED, PL_TIMEOUT (`late` is then the handle of a group that did not come), PL_SIGNALLED (`check` said so) or PL_CANCELLED. After
+ * PL_TIMEOUT and PL_SIGNALLED the caller withdraws. `timeout` in nanoseconds, negative for none. */
 int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late);
 /* Returns the operation's number, or 0 if the bus is full: a broken protocol; the linker is cancelled then, and the write lock stays. */
 uint64_t pl_lead_publish(pl_group *self);
-/* PL_ACQUIRED, or PL_CANCELLED, also if a group failed and died before it was waited for; the read lock is released either way. */
+/* PL_ACQUIRED; PL_SIGNALLED if all is done, but `check` said so meanwhile; or PL_CANCELLED, also if a group failed and died before it was waited
+ * for. The read lock is released in each case. */
 int pl_lead_finish(pl_group *self);
 /* Publishes an operation that does nothing in place of the one that was announced, and returns its number. The caller appends it to the log
  * before. The write lock stays. */
@@ -63,15 +65,13 @@ int pl_group_catch_up(pl_group *self);
 /* Takes the topology token and then the lock for writing, for a group that has nothing to replay: the token's number. 0, with nothing taken,
  * if that cannot be done at once, for whatever reason. */
 uint64_t pl_group_try_exclusive(pl_group *self);
-/* For a caller that was interrupted before it learned what pl_group_try_exclusive took: gives back what that was, if it was anything. */
-void pl_group_abandon_exclusive(pl_group *self);
 
 /* Whether a group has something to replay before it may execute guest code. A dead one never has: it may not. */
 int pl_group_is_behind(const pl_group *self);
 /* For the thread of a group that is about to execute guest code (its state is RUNNING already): pl_follow where it is needed. PL_CANCELLED
  * also if the group is dead. Within a replay, which may execute guest code, it returns PL_ACQUIRED at once. */
 int pl_group_safepoint_poll(pl_group *self);
-/* The follower. PL_ACQUIRED when nothing is pending any more, or PL_CANCELLED, PL_POISONED. */
+/* The follower. PL_ACQUIRED when nothing is pending any more; PL_SIGNALLED then, if `check` said so meanwhile; or PL_CANCELLED, PL_POISONED. */
 int pl_follow(pl_group *self);
 
 #endif

@@ -51,6 +51,10 @@ uint64_t pl_log_append(pl_log *log, const pl_operation *operation) {
     return log->last;
 }
 
+uint64_t pl_log_last(const pl_log *log) {
+    return log->last;
+}
+
 /* Where the first operation from `number` on is, counted from `start`; `count` if there is none. */
 static size_t position(const pl_log *log, uint64_t number) {
     size_t low = 0, high = log->count;

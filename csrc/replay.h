@@ -90,6 +90,8 @@ pl_log *pl_log_new(void);
 void pl_log_free(pl_log *log);
 /* Answers its number, or 0 if there is no memory. */
 uint64_t pl_log_append(pl_log *log, const pl_operation *operation);
+/* The number of the newest operation, 0 if there never was one. */
+uint64_t pl_log_last(const pl_log *log);
 /* NULL if it is not there. */
 const pl_operation *pl_log_at(const pl_log *log, uint64_t number);
 /* Drops everything up to `number`. */

@@ -77,21 +77,3 @@ int64_t pl_rwlock_readers(const pl_rwlock *lock) {
     uint32_t state = atomic_load(&lock->state);
     return state & PL_WRITER ? -1 : (int64_t)(state & ~PL_POISON);
 }
-
-int pl_rwlock_try_read_into(pl_rwlock *lock, int *held) {
-    int result = pl_rwlock_try_read(lock);
-    *held = result == PL_ACQUIRED;
-    return result;
-}
-
-void pl_rwlock_release_read_from(pl_rwlock *lock, int *held) {
-    if (*held) {
-        *held = 0;
-        pl_rwlock_release_read(lock);
-    }
-}
-
-void pl_rwlock_downgrade_into(pl_rwlock *lock, int *held) {
-    pl_rwlock_downgrade(lock);
-    *held = 1;
-}

@@ -27,7 +27,8 @@ enum pl_acquire {
     PL_BUSY = 1,     /* try again later */
     PL_POISONED = 2, /* never again */
     PL_TIMEOUT = 3,
-    PL_CANCELLED = 4
+    PL_CANCELLED = 4,
+    PL_SIGNALLED = 5 /* shared.h: `check` said so */
 };
 
 typedef struct pl_rwlock {
@@ -41,18 +42,11 @@ void pl_rwlock_init(pl_rwlock *lock, pl_event *event);
 /* Answer PL_ACQUIRED, PL_BUSY or PL_POISONED; never block. */
 int pl_rwlock_try_read(pl_rwlock *lock);
 int pl_rwlock_try_write(pl_rwlock *lock);
-/* pl_rwlock_try_read that stores 1 in `*held` together with taking the lock. Python may raise an interrupt right after the call, before it
- * has looked at the result: `*held` then says what there is to release. `held` is the caller's own and 0 before. */
-int pl_rwlock_try_read_into(pl_rwlock *lock, int *held);
-/* Releases a read lock if `*held`, which becomes 0: a second time does nothing. */
-void pl_rwlock_release_read_from(pl_rwlock *lock, int *held);
 /* Waits until it is free. `timeout` in nanoseconds, negative for none. Answers PL_ACQUIRED, PL_POISONED, PL_TIMEOUT or PL_CANCELLED. */
 int pl_rwlock_write(pl_rwlock *lock, const pl_cancel *cancel, int64_t timeout);
 
 /* The writer becomes a reader; no other writer can come between. */
 void pl_rwlock_downgrade(pl_rwlock *lock);
-/* The same, and stores 1 in `*held`. */
-void pl_rwlock_downgrade_into(pl_rwlock *lock, int *held);
 void pl_rwlock_release_read(pl_rwlock *lock);
 void pl_rwlock_release_write(pl_rwlock *lock);
 /* The writer gives up for good: the lock is poisoned and released. */

@@ -26,7 +26,7 @@ struct pl_group {
     int following; /* it is in pl_follow */
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
-    uint64_t exclusive; /* the newest token that pl_group_try_exclusive took for it; its own thread's */
+    int64_t interrupted; /* when `check` first said so in this wait, or 0; its own thread's */
 };
 
 struct pl_shared {

@@ -72,6 +72,12 @@ int pl_turn_wait(pl_turn *turn, int64_t timeout) {
     return taken;
 }
 
+void pl_turn_restore(pl_turn *turn, unsigned depth) {
+    while (pl_turn_depth(turn) > depth) {
+        pl_turn_leave(turn);
+    }
+}
+
 void pl_turn_leave(pl_turn *turn) {
     if (--turn->depth == 0) {
         atomic_store(&turn->owner, 0);

@@ -31,6 +31,8 @@ int pl_turn_try(pl_turn *turn);
 int pl_turn_wait(pl_turn *turn, int64_t timeout);
 /* Gives it back once; for the holder only. */
 void pl_turn_leave(pl_turn *turn);
+/* Gives it back until the calling thread has it `depth` times: nothing to do if it has it less often. */
+void pl_turn_restore(pl_turn *turn, unsigned depth);
 /* Whether the calling thread has it. */
 int pl_turn_is_mine(const pl_turn *turn);
 /* The identity of the calling thread, and that of the holder, 0 if there is none; by the time it is looked at, the holder may be another. */

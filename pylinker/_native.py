@@ -11,9 +11,9 @@ for the duration.
 from __future__ import annotations
 
 import array
+import atexit
 import enum
 import errno
-import functools
 import itertools
 import math
 import os
@@ -22,10 +22,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
-from pylinker.errors import InternalError
+from pylinker.errors import InternalError, LinkError
 
 try:
     from pylinker._core import ffi, lib
@@ -39,8 +38,8 @@ __all__ = [
     "ACQUIRE",
     "ACQUIRED",
     "BLOCK_OWN",
-    "BOUND_FAILED",
-    "BOUND_FAILED_DOUBLE",
+    "BOUND_LIMIT",
+    "BOUND_LIMIT_DOUBLE",
     "BUSY",
     "CALLBACK_DOUBLES",
     "CALLBACK_FAILED",
@@ -108,7 +107,9 @@ __all__ = [
     "Context",
     "Extern",
     "Failure",
+    "Finalized",
     "Func",
+    "Hold",
     "Instance",
     "Instances",
     "Library",
@@ -117,12 +118,15 @@ __all__ = [
     "Names",
     "NativeThread",
     "Operation",
+    "Outcome",
     "Participant",
+    "Scope",
     "Shared",
     "Signature",
     "Source",
     "Stage",
     "Store",
+    "Taken",
     "Trace",
     "TraceKind",
     "Trouble",
@@ -130,13 +134,11 @@ __all__ = [
     "Values",
     "WasiProcess",
     "api_shapes",
-    "bound_argument",
     "bound_call",
-    "bound_failure",
-    "bound_status",
     "c_text",
     "callback_type",
     "check_stack",
+    "completed",
     "context_at",
     "core_file",
     "current_member",
@@ -145,6 +147,7 @@ __all__ = [
     "epoch_tick",
     "export",
     "extern_of_shared_memory",
+    "forget_outcomes",
     "func_of",
     "give_birth",
     "global_get",
@@ -157,6 +160,7 @@ __all__ = [
     "install_callbacks",
     "instantiate",
     "is_error_of_guest",
+    "keep_of_callback",
     "layout",
     "load_api",
     "mean_result",
@@ -178,7 +182,7 @@ __all__ = [
     "table_new",
     "table_set",
     "table_size",
-    "take_pending",
+    "take_outcome",
     "thread_identity",
     "u32s",
     "values",
@@ -202,18 +206,92 @@ EXTERN_TAG: int = lib.PL_EXTERN_TAG
 
 _U32 = 1 << 32
 
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+
+    class Scope:
+        """A context manager that no exception keeps from leaving (``csrc/python/scope.h``). A subclass has ``enter`` and ``leave``.
+
+        ``leave(exception or None)`` is called at the end of the block, and if ``enter`` raises: again, until it returns. So it looks for
+        what is left to do. One object for each block.
+        """
+
+        def enter(self) -> Any:
+            """Begin; what it returns is what ``with`` gives."""
+
+        def leave(self, error: BaseException | None, /) -> None:
+            """End, or undo what of ``enter`` was done."""
+
+        def __enter__(self) -> Any: ...
+
+        def __exit__(self, kind: object, value: object, traceback: object, /) -> None: ...
+
+    class Finalized:
+        """Calls ``_drop`` when it is dropped, again if an exception interrupts it, until it returns (``csrc/python/scope.h``).
+
+        So it looks for what is left to do: the object may not even be initialised.
+        """
+
+        def _drop(self) -> None:
+            """Release what the object has."""
+
+    def completed(function: Callable[..., _T], /, *arguments: Any) -> _T:
+        """Call a function, and again if an exception interrupts it, until it returns; the first exception is raised then.
+
+        So it must come to the same end if it is called again after any of its steps. A LinkError or InternalError is raised at once.
+        """
+
+else:
+    _python: dict[str, Any] = {}
+    if lib.pl_python_install(ffi.cast("uintptr_t", id(_python))):
+        raise ImportError("the C core of pylinker cannot make its types")
+    Scope, Finalized, completed = _python["Scope"], _python["Finalized"], _python["completed"]
+    _python["set_final"]((LinkError, InternalError))
+
 
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
-    """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address, which the receiver owns.
+    """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address.
 
     Neither is: the linker is cancelled, and wasmtime was not asked. ``stopped`` is the number of the call if it was stopped, else 0.
+    Owns the ``pl_failure`` it is made of (:func:`new_failure`).
     """
 
-    def __init__(self, *, trap: int = 0, error: int = 0, stopped: int = 0) -> None:
-        super().__init__(f"trap {trap:#x}" if trap else f"error {error:#x}" if error else "cancelled")
-        self.trap = trap
-        self.error = error
-        self.stopped = stopped
+    def __init__(self, record: Any) -> None:
+        super().__init__()
+        self._record = record
+
+    def __str__(self) -> str:
+        return f"trap {self.trap:#x}" if self.trap else f"error {self.error:#x}" if self.error else "cancelled"
+
+    @property
+    def trap(self) -> int:
+        """The address of a ``wasm_trap_t``, or 0."""
+        return int(ffi.cast("uintptr_t", self._record.trap))
+
+    @property
+    def error(self) -> int:
+        """The address of a ``wasmtime_error_t``, or 0."""
+        return int(ffi.cast("uintptr_t", self._record.error))
+
+    @property
+    def stopped(self) -> int:
+        """The number of the call if it was stopped, else 0."""
+        return int(self._record.stopped)
+
+    def take_raised(self) -> BaseException | None:
+        """Return what the host function raised that made the guest trap, or None. Once: its traceback may hold the failure."""
+        raised, self._record.raised = self._record.raised, 0
+        return _raised.pop(raised, None)
+
+    def disown(self) -> None:
+        """Leave trap and error to the caller."""
+        self._record.trap = self._record.error = ffi.NULL
+
+
+def new_failure() -> Any:
+    """Return an empty ``pl_failure`` that frees what it owns."""
+    return ffi.gc(ffi.new("pl_failure *"), lib.pl_failure_release)
 
 
 def load_api(address_of: Callable[[str], int]) -> None:
@@ -278,12 +356,16 @@ def context_at(address: int) -> Context:
 
 def _check(error: Any) -> None:
     if error != ffi.NULL:
-        raise Failure(error=int(ffi.cast("uintptr_t", error)))
+        record = new_failure()
+        record.error = error
+        raise Failure(record)
 
 
-def _failure_of(failure: Any) -> Failure:
-    trap, error = ffi.cast("uintptr_t", failure.trap), ffi.cast("uintptr_t", failure.error)
-    return Failure(trap=int(trap), error=int(error), stopped=int(failure.stopped))
+def _moved(owner: Any) -> Failure:
+    """Return the ``failure`` of a C structure, which owns it no more."""
+    record = new_failure()
+    lib.pl_failure_move(record, ffi.addressof(owner, "failure"))
+    return Failure(record)
 
 
 def values(count: int) -> Values:
@@ -306,22 +388,36 @@ _host_functions: dict[int, Callable[[Values], None]] = {}
 _host_handles = itertools.count(1)
 
 
-class _Pending(threading.local):
-    error: BaseException | None = None
+_raised: dict[int, BaseException] = {}
+"""What host functions raised, by the number that C carries to the call that entered the guest (``csrc/failure.h``)."""
+_raised_numbers = itertools.count(1)
 
 
-_pending = _Pending()
+def _keep_pending(error: BaseException) -> None:
+    """Keep what a host function raised for the call that entered the guest; the first counts."""
+    if not lib.pl_raised():
+        number = next(_raised_numbers)
+        _raised[number] = error
+        lib.pl_raise(number)
 
 
-def take_pending() -> BaseException | None:
-    """Return what the calling thread's last host function raised, once: what the guest saw as a trap."""
-    error, _pending.error = _pending.error, None
-    return error
+def _replace_pending(error: BaseException) -> None:
+    """Keep what was raised while a failure was handled, such as a signal handler's exception: it counts from now on."""
+    raised = lib.pl_raised()
+    if raised:
+        _raised[raised] = error
+    else:
+        _keep_pending(error)
 
 
-def _keep_pending(error: BaseException | None) -> None:
-    if _pending.error is None:
-        _pending.error = error
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def pl_python_forget(raised: int) -> None:
+    """Drop what a host function raised."""
+    _raised.pop(raised, None)
+
+
+lib.pl_failures_set(lib.pl_python_forget)
+atexit.register(lib.pl_failures_set, ffi.NULL)  # what is freed after the interpreter's end calls it no more
 
 
 def new_handle() -> int:
@@ -332,7 +428,7 @@ def new_handle() -> int:
 def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
 
-    What it raises becomes a trap, and comes out of the call that entered the guest (:func:`take_pending`). Release the handle after the
+    What it raises becomes a trap, and comes out of the call that entered the guest (:meth:`Failure.take_raised`). Release it after the
     last use; a call that comes later traps. ``handle`` is a new one, or made by :func:`new_handle`.
     """
     handle = handle or new_handle()
@@ -352,7 +448,8 @@ def release_host(handle: int) -> None:
 
 def _keep_of_host(_kind: object, error: BaseException | None, _traceback: Any) -> int:
     """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
-    _keep_pending(error)
+    if error is not None:
+        _replace_pending(error)
     return -1
 
 
@@ -426,10 +523,17 @@ def mean_result() -> None:
     lib.pl_callback_mean(1)
 
 
-def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
-    """Keep what a callback raised, or what cffi has to say about its result: that has no traceback."""
+def keep_of_callback(error: BaseException) -> None:
+    """Keep what a callback raised, which returns the number that stands for a failure then."""
     lib.pl_callback_mean(0)
-    _keep_pending(error if error is None else error.with_traceback(traceback))
+    _keep_pending(error)
+
+
+def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
+    """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
+    lib.pl_callback_mean(0)
+    if error is not None:
+        _replace_pending(error.with_traceback(traceback))
 
 
 def install_callbacks(
@@ -454,9 +558,10 @@ def install_callbacks(
 
     def explained(handle: int, trouble: int, integer: int, number: float, message: Any, capacity: int) -> None:
         kind = CallbackTrouble(trouble)
-        error = explain(handle, kind, number if kind is CallbackTrouble.TOO_LARGE else integer, _pending.error)
+        value = number if kind is CallbackTrouble.TOO_LARGE else integer
+        error = explain(handle, kind, value, _raised.get(lib.pl_raised()))
         if error is not None:
-            _pending.error = error
+            _replace_pending(error)
             _write_message(error, message, capacity)
 
     table.explain = define("pl_python_explain", explained, None)
@@ -471,6 +576,7 @@ SEQ_CST: int = lib.PL_SEQ_CST
 
 ACQUIRED: int = lib.PL_ACQUIRED
 BUSY: int = lib.PL_BUSY
+SIGNALLED: int = lib.PL_SIGNALLED
 POISONED: int = lib.PL_POISONED
 TIMEOUT: int = lib.PL_TIMEOUT
 CANCELLED: int = lib.PL_CANCELLED
@@ -614,42 +720,9 @@ class Shared:
             self._stops.pop(call, None)
         return reason
 
-    def new_held(self) -> Any:
-        """Return a cell of C that says whether the read lock is held for it, 0 at first. Dropping it releases the lock.
-
-        No Python code runs then, so no signal handler can.
-        """
-        release = functools.partial(lib.pl_rwlock_release_read_from, self._lock)
-        release.owner = self.pointer  # type: ignore[attr-defined] # the lock lives as long
-        return ffi.gc(ffi.new("int *"), release)
-
-    def try_read(self, held: Any) -> int:
-        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED. ``held`` is a :meth:`new_held` that becomes 1 with the lock."""
-        return int(lib.pl_rwlock_try_read_into(self._lock, held))
-
-    def try_write(self) -> int:
-        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
-        return int(lib.pl_rwlock_try_write(self._lock))
-
-    def write(self, timeout: float | None) -> int:
-        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
-        return int(lib.pl_rwlock_write(self._lock, self._cancel, nanoseconds(timeout)))
-
-    def downgrade(self, held: Any) -> None:
-        """Turn the write lock into a read lock without a gap; ``held`` becomes 1."""
-        lib.pl_rwlock_downgrade_into(self._lock, held)
-
-    def release_read(self, held: Any) -> None:
-        """Release a read lock if ``held`` says so, which becomes 0."""
-        lib.pl_rwlock_release_read_from(self._lock, held)
-
-    def release_write(self) -> None:
-        """Give up the write lock."""
-        lib.pl_rwlock_release_write(self._lock)
-
-    def poison(self) -> None:
-        """Give up the write lock for good: what it guards is broken."""
-        lib.pl_rwlock_poison(self._lock)
+    def new_hold(self) -> Hold:
+        """Return what one guard or token holds: nothing yet."""
+        return Hold(self)
 
     def wake(self, key: int) -> None:
         """Wake all who wait on a key of the host's."""
@@ -659,18 +732,6 @@ class Shared:
     def readers(self) -> int:
         """How many hold the lock for reading, -1 while it is held for writing."""
         return int(lib.pl_rwlock_readers(self._lock))
-
-    def try_acquire_token(self) -> int:
-        """Return the number of the topology token, or 0 while it is out."""
-        return int(lib.pl_gate_try_acquire(self._gate))
-
-    def release_token(self, token: int) -> bool:
-        """Give the topology token back; False if this one is not out."""
-        return bool(lib.pl_gate_release(self._gate, token) == 0)
-
-    def release_exclusive(self, token: int) -> None:
-        """Give up the write lock, and then the topology token."""
-        lib.pl_shared_release_exclusive(self.pointer, token)
 
     @property
     def is_alone(self) -> bool:
@@ -740,6 +801,11 @@ class Shared:
         return int(lib.pl_bus_sent(self._operations))
 
     @property
+    def announced(self) -> int:
+        """The number of the newest barrier: larger than :attr:`published` while an operation is on its way."""
+        return int(lib.pl_bus_sent(self._barriers))
+
+    @property
     def applied_by_all(self) -> int:
         """The newest operation that every living group has replayed."""
         return int(lib.pl_shared_applied_by_all(self.pointer))
@@ -750,6 +816,71 @@ class Shared:
         capacity = self.num_groups
         numbers = ffi.new("uint64_t[]", capacity)
         return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
+
+
+class Hold:
+    """What one guard or token holds, in C (``csrc/hold.h``): an interrupt cannot lose it. Dropping it releases that."""
+
+    __slots__ = ("pointer", "shared")
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.pointer = ffi.gc(lib.pl_hold_new(shared.pointer), lib.pl_hold_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a guard of the linker's lock")
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether it is the lock for reading."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_READ)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether it is the lock for writing."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_WRITE)
+
+    @property
+    def is_token(self) -> bool:
+        """Whether it is the topology token."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_TOKEN)
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether it is anything."""
+        return bool(lib.pl_hold_kind(self.pointer))
+
+    @property
+    def token(self) -> int:
+        """The number of the token that it is or was, 0 for none."""
+        return int(lib.pl_hold_token(self.pointer))
+
+    def read(self) -> int:
+        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_hold_read(self.pointer))
+
+    def write(self) -> int:
+        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_hold_write(self.pointer))
+
+    def write_wait(self, timeout: float | None) -> int:
+        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
+        return int(lib.pl_hold_write_wait(self.pointer, nanoseconds(timeout)))
+
+    def acquire(self) -> int:
+        """Try to take the token: ACQUIRED or BUSY."""
+        return int(lib.pl_hold_acquire(self.pointer))
+
+    def release(self) -> bool:
+        """Give back what it holds; False if that is nothing."""
+        return bool(lib.pl_hold_release(self.pointer))
+
+    def poison(self) -> None:
+        """Give the lock for writing back for good: what it guards is broken."""
+        lib.pl_hold_poison(self.pointer)
+
+    def downgrade(self, reader: Hold) -> None:
+        """Turn the lock for writing into one for reading, which is ``reader``'s, without a gap."""
+        lib.pl_hold_downgrade(self.pointer, reader.pointer)
 
 
 class Trace:
@@ -791,7 +922,7 @@ _members: dict[int, weakref.ref[Member]] = {}
 _member_handles = itertools.count(1)
 
 
-class Member:
+class Member(Finalized):
     """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock."""
 
     def __init__(self, shared: Shared, participant: Participant) -> None:
@@ -799,16 +930,21 @@ class Member:
         self.handle = next(_member_handles)
         self.failure: BaseException | None = None
         self._participant = weakref.ref(participant)
-        self._pointer = lib.pl_group_new(shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_check)
-        if self._pointer == ffi.NULL:
-            raise MemoryError("no memory for a group")
-        self._safepoint = lib.pl_group_safepoint(self._pointer)
+        self._cell = ffi.new("pl_group **")
+        self._pointer = ffi.NULL
         self._last_applied = 0
         self._instances: Instances | None = None
         self._describe: Callable[[Trouble], BaseException] | None = None
         self._follower: Any = None
         self._hear: Callable[[], bool] | None = None
+
+    def join(self) -> None:
+        """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
+        if not lib.pl_group_new_at(self._cell, self.shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted):
+            raise MemoryError("no memory for a group")
+        self._safepoint = lib.pl_group_safepoint(self._cell[0])
         _members[self.handle] = weakref.ref(self)
+        self._pointer = self._cell[0]
 
     @property
     def pointer(self) -> Any:
@@ -910,14 +1046,9 @@ class Member:
         """Take part in what is pending: ACQUIRED, CANCELLED or POISONED. Blocks until the leader has published."""
         return int(lib.pl_follow(self.pointer))
 
-    def try_exclusive(self) -> int:
-        """Take the topology token and the lock for writing; the token's number, or 0, with nothing taken, if that cannot be at once."""
-        return int(lib.pl_group_try_exclusive(self._pointer or self.pointer))
-
-    def abandon_exclusive(self) -> None:
-        """Give back what :meth:`try_exclusive` took, if it was interrupted before it could tell."""
-        if self._pointer != ffi.NULL:
-            lib.pl_group_abandon_exclusive(self._pointer)
+    def try_exclusive(self, topology: Hold, lock: Hold) -> bool:
+        """Take the topology token and the lock for writing; False, with nothing taken, if that cannot be at once."""
+        return bool(lib.pl_hold_exclusive(topology.pointer, lock.pointer, self._pointer or self.pointer) == ACQUIRED)
 
     def catch_up(self) -> bool:
         """Replay, under the write lock, what was missed; False if that failed."""
@@ -932,13 +1063,16 @@ class Member:
         late = ffi.new("uintptr_t *")
         return int(lib.pl_lead_meet(self.pointer, nanoseconds(timeout), late)), int(late[0])
 
-    def publish(self) -> int:
-        """Publish the operation and return its number, 0 if the protocol is broken. The write lock is a read lock then."""
-        return int(lib.pl_lead_publish(self.pointer))
+    def publish(self, lock: Hold) -> int:
+        """Publish the operation and return its number, 0 if the protocol is broken. The lock for writing is one for reading then.
 
-    def finish(self) -> int:
-        """Wait until everybody who arrived has replayed, and release the read lock: ACQUIRED or CANCELLED."""
-        return int(lib.pl_lead_finish(self.pointer))
+        A second time does nothing.
+        """
+        return int(lib.pl_hold_publish(lock.pointer, self.pointer))
+
+    def finish(self, lock: Hold) -> int:
+        """Wait until everybody who arrived has replayed, and release the lock for reading: ACQUIRED or CANCELLED. Once."""
+        return int(lib.pl_hold_finish(lock.pointer, self.pointer))
 
     def withdraw(self) -> int:
         """Publish an operation that does nothing; the write lock stays. Returns its number, 0 if the protocol is broken."""
@@ -947,13 +1081,12 @@ class Member:
     def free(self) -> None:
         """Leave the linker. A second time does nothing."""
         self._last_applied = self.applied
-        pointer, self._pointer = self._pointer, ffi.NULL
-        if pointer != ffi.NULL:
-            _members.pop(self.handle, None)
-            lib.pl_group_free(pointer)
-            self._instances = self._describe = self._hear = self._follower = None  # which lead back here
+        self._pointer = ffi.NULL
+        _members.pop(self.handle, None)
+        lib.pl_group_free_at(self._cell)
+        self._instances = self._describe = self._hear = self._follower = None  # which lead back here
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
             self.free()
 
@@ -981,9 +1114,28 @@ def pl_python_replay(handle: int, first: int, last: int) -> int:
     return 0
 
 
-@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_keep_of_host)  # type: ignore[untyped-decorator]
 def pl_python_check(handle: int) -> int:
-    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread."""
+    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread.
+
+    Within guest code: what it raises comes out of the call that entered the guest.
+    """
+    _member(handle).participant.check()
+    return 0
+
+
+def _keep_interrupt(_kind: object, error: BaseException | None, traceback: Any) -> int:
+    """Keep what a signal handler raised within a rendezvous for the group's thread."""
+    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
+    member = _members[handle]() if handle in _members else None
+    if member is not None and error is not None:
+        member.note_failure(error)  # C cancels the linker for it if the wait takes too long, and then others look for the reason
+    return 1
+
+
+@ffi.def_extern(error=1, onerror=_keep_interrupt)  # type: ignore[untyped-decorator]
+def pl_python_interrupted(handle: int) -> int:
+    """Do the same within a rendezvous: the thread stops when that is done."""
     _member(handle).participant.check()
     return 0
 
@@ -1114,7 +1266,7 @@ class WasiProcess:
     def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
         """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""
         kept = [ffi.new("char[]", name.encode()) for name in names]
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
         pointers = ffi.new("char *[]", kept)
         if lib.pl_process_join(self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure):
@@ -1122,7 +1274,7 @@ class WasiProcess:
 
     def join_private(self, linker_address: int, space: str, shim_address: int) -> None:
         """Instantiate the private shim, which copies of the guest's arguments are given to."""
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
         if lib.pl_process_join_private(self.pointer, linker, space.encode(), shim, failure):
             self._raise(failure)
@@ -1131,7 +1283,7 @@ class WasiProcess:
     def _raise(failure: Any) -> NoReturn:
         if not failure.trap and not failure.error:
             raise InternalError("wasmtime lacks a function of WASI")
-        raise _failure_of(failure)
+        raise Failure(failure)
 
 
 # Stores
@@ -1179,10 +1331,10 @@ def imports_of(externs: Sequence[Extern]) -> Imports:
 def instantiate(context: Context, module_address: int, externs: Sequence[Extern]) -> Instance:
     """Instantiate a compiled module with imports in its own order. Blocks while its start function runs."""
     instance = ffi.new("pl_instance *")
-    failure = ffi.new("pl_failure *")
+    failure = new_failure()
     module = ffi.cast("pl_module *", module_address)
     if lib.pl_instance_new(context, module, imports_of(externs), len(externs), instance, failure):
-        raise _failure_of(failure)
+        raise Failure(failure)
     return instance
 
 
@@ -1574,7 +1726,7 @@ class Shape:
             setattr(parts, f"export_{role}", roles.get(role, -1))
 
 
-class Library:
+class Library(Finalized):
     """A module as every group instantiates it (``csrc/library.h``).
 
     ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
@@ -1648,8 +1800,8 @@ class Library:
         """Note that it is unloaded. Under the write lock."""
         lib.pl_library_set_gone(self.pointer)
 
-    def __del__(self) -> None:
-        for handle in self.handles:
+    def _drop(self) -> None:
+        for handle in getattr(self, "handles", ()):
             release_host(handle)
 
 
@@ -1723,6 +1875,11 @@ class Log:
         self.pointer = ffi.gc(lib.pl_log_new(), lib.pl_log_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a log")
+
+    @property
+    def last(self) -> int:
+        """The number of the newest operation."""
+        return int(lib.pl_log_last(self.pointer))
 
     def append(self, operation: Operation | None) -> int:
         """Add the next operation (None: one that does nothing in C) and return its number."""
@@ -1825,6 +1982,10 @@ class Instances:
     def stack_pointer(self, extern: Extern) -> None:
         lib.pl_instances_set_stack_pointer(self.pointer, extern)
 
+    def set_stack_top(self, top: int) -> None:
+        """Move the top of the stack; nothing to do if there is no stack pointer."""
+        lib.pl_instances_set_stack_top(self.pointer, top)
+
     def set_thread(self, number: int) -> None:
         """Say which number the group's thread has in the guest."""
         lib.pl_instances_set_thread(self.pointer, number)
@@ -1848,9 +2009,7 @@ class Instances:
         trouble = lib.pl_instances_trouble(self.pointer)
         failure = None
         if trouble.failure.trap != ffi.NULL or trouble.failure.error != ffi.NULL or trouble.stage in (Stage.INSTANTIATE, Stage.TLS):
-            failure = _failure_of(trouble.failure)
-            trouble.failure.trap = trouble.failure.error = ffi.NULL
-            trouble.failure.stopped = 0
+            failure = _moved(trouble)
         return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
 
     def number_calls(self) -> None:
@@ -1889,16 +2048,16 @@ class Instances:
         Raises Failure with neither trap nor error if the linker is cancelled and the guest was not called. Otherwise a failure leaves the
         stack pointer as it was.
         """
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         if lib.pl_instances_call(self.pointer, func, raw, count, failure):
-            raise _failure_of(failure)
+            raise Failure(failure)
 
     def run(self, library: Library, index: int) -> bool:
         """Call an exported function of type () -> (), like :meth:`call`; False if it is not there. Blocks while the guest runs."""
-        failure = ffi.new("pl_failure *")
+        failure = new_failure()
         status = lib.pl_instances_run(self.pointer, library.pointer, index, failure)
         if status > 0:
-            raise _failure_of(failure)
+            raise Failure(failure)
         return bool(status == 0)
 
     def know_type(self, changes: int, slot: int, signature: Signature | None) -> None:
@@ -2035,7 +2194,7 @@ class NativeThread:
 
     def tell(self) -> None:
         """Tell what came of the thread."""
-        self._ended(_failure_of(self._record.failure) if self._record.status else None)
+        self._ended(_moved(self._record) if self._record.status else None)
 
     def start(self, library: Library, export: int) -> None:
         """Call an exported function on the thread. MemoryError if there can be no more threads."""
@@ -2061,7 +2220,7 @@ _LINK_MAX = 4096
 """Bytes of a link that is too long: no path may have so many."""
 
 
-class RegularFile:
+class RegularFile(Finalized):
     """A regular file that is open, to be read once (``csrc/search.h``). It closes itself."""
 
     __slots__ = ("_file",)
@@ -2085,11 +2244,13 @@ class RegularFile:
         data = b"".join(parts)
         return data if len(data) <= limit else None
 
-    def __del__(self) -> None:
-        lib.pl_file_close(self._file)
+    def _drop(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is not None:
+            lib.pl_file_close(file)
 
 
-class Directory:
+class Directory(Finalized):
     """A directory that was granted (``pl_root``): a descriptor of it, or none where it is not there yet. It closes itself.
 
     ``path`` is absolute and has no links. ``held`` says whether to keep a descriptor; without one it is opened for each search.
@@ -2120,8 +2281,10 @@ class Directory:
             raise OSError(problem, os.strerror(problem))
         return bytes(ffi.buffer(target, length))
 
-    def __del__(self) -> None:
-        lib.pl_root_close(self._root)
+    def _drop(self) -> None:
+        root = getattr(self, "_root", None)
+        if root is not None:
+            lib.pl_root_close(root)
 
 
 class Places:
@@ -2170,8 +2333,10 @@ CLOSED: int = lib.PL_CLOSED
 TAKEN: int = lib.PL_TAKEN
 ELSEWHERE: int = lib.PL_ELSEWHERE
 RANGE: int = lib.PL_RANGE
-BOUND_FAILED: int = lib.pl_bound_failed()
-BOUND_FAILED_DOUBLE: float = lib.pl_bound_failed_double()
+BOUND_LIMIT: int = lib.pl_bound_limit()
+"""What a bound call returns below this is asked of :func:`take_outcome`."""
+BOUND_LIMIT_DOUBLE: float = lib.pl_bound_limit_double()
+"""The same of a call that returns a double."""
 
 
 class BoundKind(enum.IntEnum):
@@ -2207,30 +2372,28 @@ class Turn:
         lib.pl_turn_leave(self.pointer)
         return False
 
-    def __enter__(self) -> None:
-        """Take the turn. Blocks; signals are handled meanwhile."""
-        self.take(None)
+    @property
+    def depth(self) -> int:
+        """How often the calling thread has it."""
+        return int(lib.pl_turn_depth(self.pointer))
+
+    def restore(self, depth: int) -> None:
+        """Give it back until the calling thread has it ``depth`` times. A second time does nothing."""
+        lib.pl_turn_restore(self.pointer, depth)
 
     def take(self, give_up: Callable[[], None] | None) -> None:
-        """Take the turn. Blocks; signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
+        """Take the turn, within a :class:`Scope` that restores the depth. Blocks.
 
-        Whatever is raised, the turn was not taken.
+        Signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
         """
-        pointer = self.pointer
-        depth = lib.pl_turn_depth(pointer)
-        try:
-            if not lib.pl_turn_try(pointer):
-                while not lib.pl_turn_wait(pointer, lib.PL_SLICE):
-                    if give_up is not None:
-                        give_up()
-        except BaseException:  # it may be an interrupt that came right after it was taken
-            if lib.pl_turn_depth(pointer) > depth:
-                lib.pl_turn_leave(pointer)
-            raise
+        if not lib.pl_turn_try(self.pointer):
+            while not lib.pl_turn_wait(self.pointer, lib.PL_SLICE):
+                if give_up is not None:
+                    give_up()
 
-    def until(self, give_up: Callable[[], None]) -> AbstractContextManager[None]:
+    def taken(self, give_up: Callable[[], None] | None = None) -> Taken:
         """Return a context manager that takes the turn as :meth:`take` does."""
-        return _TurnUntil(self, give_up)
+        return Taken(self, give_up)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -2242,31 +2405,29 @@ class Turn:
         """The :func:`thread_identity` of the thread that has the turn, 0 if there is none."""
         return int(lib.pl_turn_holder(self.pointer))
 
-    def leave(self) -> None:
-        """Give the turn back once."""
-        lib.pl_turn_leave(self.pointer)
 
-    def __exit__(self, *_: object) -> None:
-        lib.pl_turn_leave(self.pointer)
+class Taken(Scope):
+    """A turn, from entering to leaving."""
+
+    __slots__ = ("_depth", "_give_up", "_turn")
+
+    def __init__(self, turn: Turn, give_up: Callable[[], None] | None) -> None:
+        self._turn = turn
+        self._give_up = give_up
+        self._depth = turn.depth
+
+    def enter(self) -> None:
+        """Take it."""
+        self._turn.take(self._give_up)
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Give it back."""
+        self._turn.restore(self._depth)
 
 
 def has_room_for_thread(stack: int) -> bool:
     """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
     return bool(lib.pl_thread_has_room(stack))
-
-
-class _TurnUntil:
-    __slots__ = ("_give_up", "_turn")
-
-    def __init__(self, turn: Turn, give_up: Callable[[], None]) -> None:
-        self._turn = turn
-        self._give_up = give_up
-
-    def __enter__(self) -> None:
-        self._turn.take(self._give_up)
-
-    def __exit__(self, *_: object) -> None:
-        self._turn.leave()
 
 
 def thread_identity() -> int:
@@ -2324,9 +2485,11 @@ class Bound:
         lib.pl_bound_close(self.record)
         self._kept = self._kept[2:]  # the turn stays: who comes late still asks for it
 
-    def raw(self, raw: Values) -> int:
-        """Call with raw values and return the status."""
-        return int(lib.pl_bound_raw(self.record, raw))
+    def raw(self, raw: Values) -> Outcome:
+        """Call with raw values."""
+        failure = new_failure()
+        status = lib.pl_bound_raw(self.record, raw, failure)
+        return Outcome(status, 0, Failure(failure) if status else None, None)
 
 
 def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Any:
@@ -2341,18 +2504,28 @@ def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Any
     return None
 
 
-def bound_status() -> int:
-    """Return the status of the calling thread's last bound call."""
-    return int(lib.pl_bound_status())
+class Outcome(NamedTuple):
+    """What one bound call came to: status, which argument was out of range (from 0), what failed, and the result if all is OK."""
+
+    status: int
+    argument: int
+    failure: Failure | None
+    result: float | None
 
 
-def bound_argument() -> int:
-    """Return which argument was out of range, from 0."""
-    return int(lib.pl_bound_argument())
+def take_outcome(result: Any) -> Outcome:
+    """Return what the calling thread's call came to that returned ``result``, which is below the limit. Once."""
+    outcome = ffi.gc(ffi.new("pl_outcome *"), lib.pl_outcome_release)
+    take = lib.pl_bound_take_double if isinstance(result, float) else lib.pl_bound_take
+    if not take(result, outcome):
+        if result == -math.inf:
+            return Outcome(OK, 0, None, result)
+        raise InternalError("what a call came to was dropped before it was read")
+    if outcome.status == OK:
+        return Outcome(OK, 0, None, outcome.value.f64 if isinstance(result, float) else outcome.value.i64)
+    return Outcome(outcome.status, outcome.argument, _moved(outcome), None)
 
 
-def bound_failure() -> Failure:
-    """Return what wasmtime answered to the calling thread's last bound call; the receiver owns what is in it."""
-    failure = ffi.new("pl_failure *")
-    lib.pl_bound_failure(failure)
-    return _failure_of(failure)
+def forget_outcomes() -> None:
+    """Drop what calls of the calling frame came to, and calls of frames that have ended: their readers were interrupted."""
+    lib.pl_bound_forget()

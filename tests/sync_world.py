@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pylinker import _native
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, SynchronizationAborted
-from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff
+from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
     from typing import Self
@@ -343,6 +343,23 @@ class World:
         if guard is not None:
             guard.release()
         return False
+
+
+@contextmanager
+def kept_guards(monkeypatch) -> Iterator[None]:
+    """Let nobody drop a guard or token before the end: tests may leave them to the world."""
+    kept: list[Any] = []
+    for kind in (ReadGuard, WriteGuard, TopologyToken):
+        original = kind.__init__
+
+        def note(self: Any, *arguments: Any, original: Any = original) -> None:
+            kept.append(self)
+            original(self, *arguments)
+
+        monkeypatch.setattr(kind, "__init__", note)
+    yield
+    for each in kept:
+        each.is_given = False
 
 
 @contextmanager

@@ -647,7 +647,7 @@ class TestWhatALoopHolds:
         def look() -> None:
             linker = program._linker
             assert linker is not None
-            [[journal]] = linker._opened.values()
+            [[journal]] = linker.journals.values()
             seen.append(dict(journal))
 
         wasm(tmp_path / "libloop.so", BASE, MEMORY, loop)

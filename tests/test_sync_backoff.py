@@ -2,13 +2,20 @@
 
 import pytest
 
+from pylinker import _native
 from pylinker.sync import LinkerStateWriteBackoff
-from sync_world import World, at_each_pause
+from sync_world import World, at_each_pause, kept_guards
 
 SPINS = [None] * 64
 YIELDS = [0] * 24
 SLEEPS = [48_000, 96_000, 192_000, 384_000, 768_000, 1_536_000, 3_072_000, 6_144_000, 10_000_000]  # nanoseconds
 SCHEDULE = [*SPINS, *YIELDS, *SLEEPS]
+
+
+@pytest.fixture(autouse=True)
+def _kept(monkeypatch):
+    with kept_guards(monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -98,18 +105,18 @@ def take_the_token(world):
 
 
 WAITS = [
-    (wait_for_the_write_lock, take_the_lock, "try_write"),
-    (wait_for_the_read_lock, take_the_lock, "try_read"),
-    (wait_for_the_token, take_the_token, "try_acquire_token"),
-    (wait_for_both, take_the_token, "try_acquire_token"),
-    (wait_for_both, take_the_lock, "try_write"),
+    (wait_for_the_write_lock, take_the_lock, "write"),
+    (wait_for_the_read_lock, take_the_lock, "read"),
+    (wait_for_the_token, take_the_token, "acquire"),
+    (wait_for_both, take_the_token, "acquire"),
+    (wait_for_both, take_the_lock, "write"),
 ]
 
 
 @pytest.mark.parametrize(("wait", "occupy", "attempt"), WAITS)
 def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world, monkeypatch, wait, occupy, attempt):
     attempts = []
-    original = getattr(world.native, attempt)
+    original = getattr(_native.Hold, attempt)
 
     def counted(*arguments):
         attempts.append(attempt)
@@ -124,10 +131,9 @@ def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world,
             if number == len(SCHEDULE) + 1:
                 held.release()
 
-        with at_each_pause(monkeypatch, let_go_at_last) as pauses:
-            monkeypatch.setattr(world.native, attempt, counted)
+        with at_each_pause(monkeypatch, let_go_at_last) as pauses, monkeypatch.context() as patch:
+            patch.setattr(_native.Hold, attempt, counted)
             wait(world)
-            monkeypatch.undo()
         assert [in_nanoseconds(each) for each in pauses] == [*SCHEDULE, 10_000_000]
         assert len(attempts) == len(pauses) + 1
 

@@ -11,7 +11,13 @@ from pylinker._core import lib
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
-from sync_world import DEADLINE, CoreCalls, World, at_each_pause, broken_invariant, wait_for, wait_until
+from sync_world import DEADLINE, CoreCalls, World, at_each_pause, broken_invariant, kept_guards, wait_for, wait_until
+
+
+@pytest.fixture(autouse=True)
+def _kept(monkeypatch):
+    with kept_guards(monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -102,7 +108,7 @@ def test_with_one_group_guard_and_token_are_dropped(alone):
 @pytest.mark.parametrize("error", [None, KeyError, InternalError])
 def test_with_one_group_the_token_is_released_after_the_lock(alone, monkeypatch, error):
     """The next one would have the token and find the lock taken."""
-    order = ["pl_rwlock_release_write", "pl_rwlock_poison", "pl_shared_release_exclusive", "pl_gate_release"]
+    order = ["pl_hold_release", "pl_hold_poison"]
 
     def commit():
         if error is not None:
@@ -113,8 +119,9 @@ def test_with_one_group_the_token_is_released_after_the_lock(alone, monkeypatch,
     monkeypatch.setattr(_native, "lib", core)
     with pytest.raises(error) if error else contextlib.nullcontext():
         alone.shared.synchronize_link_operation(topology, "open a", guard, alone.groups[0].state, commit=commit)
-    expected = ["pl_rwlock_poison", "pl_gate_release"] if error is InternalError else ["pl_shared_release_exclusive"]
-    assert [name for name, *_ in core.calls] == expected
+    lock, token = guard.hold.pointer, topology.hold.pointer
+    poisoned = [("pl_hold_poison", lock)] if error is InternalError else []
+    assert core.calls == [*poisoned, ("pl_hold_release", lock), ("pl_hold_release", token)]
 
 
 def test_without_any_group_there_is_nothing_to_do_either(alone):
@@ -418,10 +425,11 @@ def test_no_writer_comes_between_the_operation_and_its_replay(world):
     leader, group, _other = world.groups
     world.start_guest(group)
     group.on_replay = gate = Gate(world)
+    writer = world.native.new_hold()
     writers = []
 
     def commit():
-        writers.append(world.start(world.native.write, None))
+        writers.append(world.start(writer.write_wait, None))
         wait_until(lambda: world.sleepers == 2)  # the writer, and the follower at the barrier
 
     job = world.start(world.lead, leader, "open a", commit=commit)
@@ -433,7 +441,7 @@ def test_no_writer_comes_between_the_operation_and_its_replay(world):
     assert writers[0].result() == _native.ACQUIRED
     assert group.member.applied == 1
     job.result()
-    world.native.release_write()
+    assert writer.release()
 
 
 def test_a_writer_who_tries_all_the_time_finds_every_running_group_up_to_date(world):
@@ -441,12 +449,13 @@ def test_a_writer_who_tries_all_the_time_finds_every_running_group_up_to_date(wo
     world.start_guest(group)
     is_over = world.event()
     looks = set()
+    writer = world.native.new_hold()
 
     def try_all_the_time():
         while not is_over.is_set():
-            if world.native.try_write() == _native.ACQUIRED:
+            if writer.write() == _native.ACQUIRED:
                 looks.add(group.member.applied == world.native.published)
-                world.native.release_write()
+                writer.release()
 
     job = world.start(try_all_the_time)
     for number in range(100):
@@ -563,7 +572,7 @@ def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
     job = world.start(world.lead, leader, "open a")
     gate.wait_until_reached()
     assert leader.member.open() == 2
-    assert leader.member.publish() == 0
+    assert lib.pl_lead_publish(leader.member.pointer) == 0
     assert world.native.published == 1
     assert world.shared.cause == _native.CAUSE_BUS
     assert isinstance(job.error(), SynchronizationAborted)
@@ -628,7 +637,6 @@ def test_a_number_that_is_not_the_logs_is_fatal(world):
 # A leader that fails between the barriers
 
 
-@pytest.mark.parametrize("step", ["wake", "commit"])
 @pytest.mark.parametrize(
     ("failure", "cause"),
     [
@@ -638,7 +646,7 @@ def test_a_number_that_is_not_the_logs_is_fatal(world):
         pytest.param(RendezvousTimeout("of another program"), _native.CAUSE_LEADER, id="foreign-timeout"),
     ],
 )
-def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes_them(world, step, failure, cause):
+def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes_them(world, failure, cause):
     leader, group, other = world.groups
     guest = world.start_guest(group)
 
@@ -649,9 +657,8 @@ def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes
 
     topology, guard = take(world, leader)
     waiting = world.start(world.shared.acquire_topology_token, other.state)
-    keywords = {"wake": guest.ring} | {step: fail_now}
     with pytest.raises(type(failure)) as caught:
-        world.shared.synchronize_link_operation(topology, "open a", guard, leader.state, **keywords)
+        world.shared.synchronize_link_operation(topology, "open a", guard, leader.state, wake=guest.ring, commit=fail_now)
     assert caught.value is failure
     for job in (guest, waiting):
         error = job.error()
@@ -662,7 +669,7 @@ def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes
     assert world.is_poisoned()
 
 
-def test_a_leader_that_is_interrupted_at_the_barrier_gives_up_the_linker(world):
+def test_a_leader_that_is_interrupted_at_the_barrier_withdraws(world):
     leader, group, _other = world.groups
     guest = world.start_guest(group)
     interrupt = KeyboardInterrupt()
@@ -675,11 +682,14 @@ def test_a_leader_that_is_interrupted_at_the_barrier_gives_up_the_linker(world):
         world.lead(leader, "open a", wake=nobody)
     assert caught.value is interrupt
     guest.ring()
-    assert isinstance(guest.error(), SynchronizationAborted)
-    assert_given_up(world, _native.CAUSE_INTERRUPTED, interrupt)
+    del leader.state.check
+    world.lead(leader, "open b", wake=guest.ring)
+    guest.leave()
+    assert group.replayed == [(2, "open b")]
+    world.assert_untouched()
 
 
-def test_a_follower_that_is_interrupted_at_the_barrier_gives_up_the_linker(world):
+def test_a_follower_that_is_interrupted_and_waits_in_vain_gives_up_the_linker(world):
     leader, busy, group = world.groups
     world.start_guest(busy)
     guest = world.start_guest(group)
@@ -1043,9 +1053,9 @@ def test_the_log_changes_only_while_the_lock_is_held_for_writing():
         looks = []
 
         class Watched(OperationLog):
-            def append(self, operation):
-                looks.append(("append", world.native.readers))
-                return super().append(operation)
+            def put(self, number, operation):
+                looks.append(("put", world.native.readers))
+                return super().put(number, operation)
 
             def forget(self, number):
                 looks.append(("forget", world.native.readers))
@@ -1056,5 +1066,5 @@ def test_the_log_changes_only_while_the_lock_is_held_for_writing():
         world.start_guest(group)
         world.lead(leader, "open a")
         world.lead(leader, "open b")
-        assert {step for step, _readers in looks} == {"append", "forget"}
+        assert {step for step, _readers in looks} == {"put", "forget"}
         assert {readers for _step, readers in looks} == {-1}

@@ -9,9 +9,15 @@ from pylinker import _native
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
-from sync_world import CoreCalls, Group, World, at_each_pause, broken_invariant, wait_for, wait_until
+from sync_world import CoreCalls, Group, World, at_each_pause, broken_invariant, kept_guards, wait_for, wait_until
 
 ORDERINGS = [_native.RELAXED, _native.ACQUIRE, _native.SEQ_CST]
+
+
+@pytest.fixture(autouse=True)
+def _kept(monkeypatch):
+    with kept_guards(monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -502,7 +508,7 @@ def test_a_broken_invariant_after_the_guard_was_released_does_not(world, shared)
 def test_a_writer_becomes_a_reader(world, shared, monkeypatch):
     writer = shared.try_write_linker_state()
     with monkeypatch.context() as patched:
-        patched.setattr(world.native, "release_write", lambda: pytest.fail("another writer could have come between"))
+        patched.setattr(_native.Hold, "release", lambda _hold: pytest.fail("another writer could have come between"))
         reader = writer.downgrade()
     assert not writer.held and reader.held
     assert world.native.readers == 1

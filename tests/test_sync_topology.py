@@ -7,8 +7,13 @@ import pytest
 from pylinker import _native
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.sync import LinkerShared
-from pylinker.sync import shared as sync_shared
-from sync_world import DEADLINE, Group, World, at_each_pause, wait_for, wait_until
+from sync_world import DEADLINE, Group, World, at_each_pause, kept_guards, wait_for, wait_until
+
+
+@pytest.fixture(autouse=True)
+def _kept(monkeypatch):
+    with kept_guards(monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -194,7 +199,7 @@ def test_acquiring_drains_what_is_pending_while_the_token_is_out():
         wait_for(is_running)
         # The leader has the token and waits for this very thread, which waits for the token.
         world.run(lambda: world.lead(leader, "open a", wake=is_up.set))
-        assert job.result() == (world.native.try_acquire_token() - 1, [(1, "open a")])
+        assert job.result() == (world.shared.topology_coordinator.try_acquire().number - 1, [(1, "open a")])
 
 
 def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_state, monkeypatch):
@@ -295,29 +300,34 @@ def test_while_the_lock_is_held_elsewhere_the_token_is_out_already(world, group_
 def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordinator, group_state, monkeypatch):
     before = coordinator.try_acquire()
     touched = []
-    original = world.native.try_write
+    original = _native.Hold.write
 
-    def try_write():
+    def write(hold):
         touched.append(world.native.token)
-        return original()
+        return original(hold)
 
     def look(number):
         assert touched == [] and world.native.readers == 0
         if number == 3:
             before.release()
 
-    monkeypatch.setattr(world.native, "try_write", try_write)
+    monkeypatch.setattr(_native.Hold, "write", write)
     with at_each_pause(monkeypatch, look) as pauses:
         topology, _guard = world.shared.write_linker_state_with_topology(group_state)
     assert len(pauses) == 3
     assert touched == [topology.number]
 
 
-@pytest.mark.parametrize("name", ["TopologyToken", "WriteGuard"])
-def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, group_state, monkeypatch, name):
+def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, group_state, monkeypatch):
     other = world.new_group()
+    original = _native.Member.try_exclusive
+
+    def take_and_raise(*arguments):
+        assert original(*arguments)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(sync_shared, name, interrupted)
+        patch.setattr(_native.Member, "try_exclusive", take_and_raise)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_with_topology(group_state)
     assert (world.native.token, world.native.readers) == (0, 0)
@@ -332,14 +342,20 @@ def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, gr
 
 def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(world, coordinator, monkeypatch):
     topology = coordinator.try_acquire()
+    original = _native.Hold.write_wait
+
+    def take_and_raise(*arguments):
+        assert original(*arguments) == _native.ACQUIRED
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(sync_shared, "WriteGuard", interrupted)
+        patch.setattr(_native.Hold, "write_wait", take_and_raise)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_blocking_holding_topology(topology)
     assert (topology.guards, world.native.readers) == (0, 0)
     reader = world.shared.try_read_linker_state()
     with monkeypatch.context() as patch:
-        patch.setattr(world.native, "write", interrupted)
+        patch.setattr(_native.Hold, "write_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_blocking_holding_topology(topology)
     assert world.native.readers == 1

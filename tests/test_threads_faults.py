@@ -25,7 +25,7 @@ from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
 from pylinker.runtime.store import GuestStore
-from pylinker.sync import LinkerShared
+from pylinker.sync import LinkerShared, TopologyToken
 from pylinker.sync.log import OperationLog
 from running import used
 from toolchain import Scenario
@@ -130,11 +130,11 @@ class TestLeader:
         helper.join()
         all_aborted(guest, threads)
 
-    @pytest.mark.parametrize(("owner", "name"), [(OperationLog, "append"), (LinkerState, "add")])
+    @pytest.mark.parametrize(("owner", "name"), [(OperationLog, "put"), (LinkerState, "add")])
     def test_fails_between_the_barriers(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
         threads = guest.start(YIELD, NAP, SLEEP)
-        fault = Fault(monkeypatch, owner, name)
-        with pytest.raises((Injected, SynchronizationAborted)) as caught:
+        fault = Fault(monkeypatch, owner, name, pylinker.LimitError("what is no signal's exception is not tried again"))
+        with pytest.raises((pylinker.LimitError, SynchronizationAborted)) as caught:
             guest.program.dlopen("libtwice.so")
         assert fault.error in (caught.value, caught.value.__cause__)
         all_aborted(guest, threads)
@@ -259,14 +259,14 @@ class TestSpawnFailsHalfWay:
     @pytest.mark.parametrize(
         ("owner", "name"),
         [
-            (LinkerShared, "subscribe"),
+            (LinkerShared, "subscribe_member"),
             (Groups, "_everything"),
             (LinkerState, "new_block"),
             (GuestStore, "__init__"),
             (InstanceGroup, "__init__"),
             (LinkerShared, "prepare_topology"),
-            (LinkerShared, "acquire_topology_token"),
-            (LinkerShared, "write_linker_state_blocking_holding_topology"),
+            (TopologyToken, "take"),
+            (LinkerShared, "take_blindly"),
             (Linker, "create_instance_group"),
             (Linker, "prepare_for_instance_group"),
             (threading.Thread, "start"),
@@ -281,8 +281,8 @@ class TestSpawnFailsHalfWay:
         assert library["id"].slot
         before = used(guest.program)
         fault = Fault(monkeypatch, owner, name, error("half-way"))
-        if name.endswith(("_token", "_topology")):  # somebody is in the way
-            monkeypatch.setattr(LinkerShared, "_at_once", lambda _self, _group_state: (None, None))
+        if name.startswith("take"):  # somebody is in the way
+            monkeypatch.setattr(_native.Member, "try_exclusive", lambda *_: False)
         fault.spared = {thread.thread for thread in threads}  # they may have something to replay
         with pytest.raises(error, match="half-way"):
             guest.program.spawn("nothing")
@@ -330,9 +330,13 @@ class TestShutdown:
         guest.still_works()
 
     def test_an_interrupted_leader(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All have come for the operation, so it is carried out, and then undone: the library was not opened."""
         threads = guest.start(YIELD, NAP)
-        fault = Fault(monkeypatch, OperationLog, "append", KeyboardInterrupt())
+        before = guest.program.statistics().modules
+        fault = Fault(monkeypatch, OperationLog, "put", KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             guest.program.dlopen("libtwice.so")
         assert fault.happened.is_set()
-        all_aborted(guest, threads)
+        assert guest.program.statistics().modules == before
+        guest.still_works()
+        assert guest.join(threads) == [0, 1]

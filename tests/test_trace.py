@@ -135,6 +135,7 @@ def test_what_finds_no_room_is_counted() -> None:
     nobody = Nobody()
     members = [_native.Member(shared, nobody) for _ in range(5)]
     for member in members:
+        member.join()
         member.die()
     assert [(kind, group) for _, kind, group, _ in trace.events()] == [(_native.TraceKind.DEAD, each.handle) for each in members[:3]]
     assert trace.lost == 2

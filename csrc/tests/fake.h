@@ -352,6 +352,10 @@ static inline void fake_error_delete(pl_error *error) {
     fake_free(error);
 }
 
+static inline void fake_trap_delete(pl_trap *trap) {
+    fake_free(trap);
+}
+
 static inline void fake_error_message(const pl_error *error, pl_bytes *message) {
     static const char text[] = "what the error says";
     CHECK(error != NULL);
@@ -423,6 +427,7 @@ static inline void fake_install(void) {
     FAKE(error_message);
     FAKE(byte_vec_delete);
     FAKE(trap_new);
+    FAKE(trap_delete);
     FAKE(instance_new);
     FAKE(instance_export_get);
     FAKE(global_new);

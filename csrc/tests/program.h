@@ -189,7 +189,7 @@ static inline int rendezvous(struct member *self, uint64_t operation, int64_t ti
     CHECK(number == published() + 1);
     uintptr_t late = 0;
     int result = pl_lead_meet(self->group, timeout, &late);
-    if (result == PL_TIMEOUT) {
+    if (result == PL_TIMEOUT || result == PL_SIGNALLED) {
         CHECK(late != 0 && late != (uintptr_t)self);
         append(NOTHING);
         CHECK(pl_lead_withdraw(self->group) == number);
@@ -205,7 +205,7 @@ static inline int rendezvous(struct member *self, uint64_t operation, int64_t ti
     CHECK(pl_lead_publish(self->group) == number);
     forget();
     result = pl_lead_finish(self->group);
-    if (result == PL_ACQUIRED) {
+    if (result == PL_ACQUIRED || result == PL_SIGNALLED) {
         atomic_store(&returned, number);
     }
     return result;

@@ -5,6 +5,7 @@
 #include "replay.h"
 #include "rendezvous.h"
 
+#include <float.h>
 #include <math.h>
 
 enum { GROUP = 40, OWN = 41, LEADER = 42, ROUNDS = 3000, CALLERS = 3 };
@@ -116,8 +117,26 @@ static double call_doubles(pl_bound *bound, unsigned count, const double *v) {
                                                                      : pl_bound_double3(bound, v[0], v[1], v[2]);
 }
 
+static pl_outcome taken(int64_t result) {
+    pl_outcome outcome;
+    CHECK(result < pl_bound_limit() && pl_bound_take(result, &outcome));
+    pl_outcome again;
+    CHECK(!pl_bound_take(result, &again)); /* once */
+    return outcome;
+}
+
 static void check_failed_call(int64_t result, int status) {
-    CHECK(result == pl_bound_failed() && pl_bound_status() == status);
+    pl_outcome outcome = taken(result);
+    CHECK(outcome.status == status);
+    pl_outcome_release(&outcome);
+    pl_outcome_release(&outcome);
+}
+
+static void check_failed_double(double result, int status) {
+    pl_outcome outcome;
+    CHECK(result < pl_bound_limit_double() && pl_bound_take_double(result, &outcome) && outcome.status == status);
+    CHECK(!pl_bound_take_double(result, &outcome));
+    pl_outcome_release(&outcome);
 }
 
 /* Values */
@@ -135,7 +154,7 @@ static void test_each_integer_goes_to_its_place(void) {
             pl_bound bound = bound_of(count, params, PL_BOUND_I64);
             memset(arguments, 0xee, sizeof arguments);
             answer.i64 = INT64_C(0x123456789abcdef) + wide;
-            CHECK(call_integers(&bound, count, values) == answer.i64 && pl_bound_status() == PL_OK);
+            CHECK(call_integers(&bound, count, values) == answer.i64);
             CHECK(argument_count == (count ? count : 1));
             for (unsigned i = 0; i < count; i++) {
                 CHECK(wide >> i & 1 ? arguments[i].i64 == values[i] : arguments[i].i64 == (int64_t)(uint32_t)values[i]);
@@ -156,14 +175,14 @@ static void test_narrow_argument_may_be_signed_or_not(void) {
             int64_t values[6] = {0};
             for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
                 values[index] = good[i];
-                CHECK(call_integers(&bound, count, values) == 0 && pl_bound_status() == PL_OK);
+                CHECK(call_integers(&bound, count, values) == 0);
                 CHECK(arguments[index].i32 == (int32_t)good[i]);
             }
             for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
                 int before = calls;
                 values[index] = bad[i];
-                check_failed_call(call_integers(&bound, count, values), PL_RANGE);
-                CHECK(pl_bound_argument() == (int)index && calls == before);
+                pl_outcome outcome = taken(call_integers(&bound, count, values));
+                CHECK(outcome.status == PL_RANGE && outcome.argument == (int)index && calls == before);
             }
         }
     }
@@ -175,9 +194,16 @@ static void test_result_is_of_its_kind(void) {
     pl_bound narrow = bound_of(0, NULL, PL_BOUND_I32), wide = bound_of(0, NULL, PL_BOUND_I64), none = bound_of(0, NULL, PL_BOUND_NONE);
     answer.i64 = INT64_C(0x1234567880000000); /* above an i32 there may be anything */
     CHECK(pl_bound_call0(&narrow) == INT32_MIN && pl_bound_call0(&wide) == answer.i64 && pl_bound_call0(&none) == 0);
-    answer.i64 = pl_bound_failed(); /* a result like any other: the status tells */
-    CHECK(pl_bound_call0(&wide) == pl_bound_failed() && pl_bound_status() == PL_OK);
-    CHECK(pl_bound_failed() < INT32_MIN);
+    const int64_t limit = pl_bound_limit();
+    CHECK(limit <= INT32_MIN);
+    answer.i64 = limit;
+    CHECK(pl_bound_call0(&wide) == limit);
+    const int64_t looks[] = {INT64_MIN, INT64_MIN + 1, INT64_MIN + 2, INT64_MIN + 3, limit - 1};
+    for (size_t i = 0; i < sizeof looks / sizeof *looks; i++) { /* like a token */
+        answer.i64 = looks[i];
+        pl_outcome outcome = taken(pl_bound_call0(&wide));
+        CHECK(outcome.status == PL_OK && outcome.value.i64 == looks[i]);
+    }
     tear_down();
 }
 
@@ -198,21 +224,31 @@ static void test_each_double_goes_to_its_place(void) {
             }
             bound.result = PL_BOUND_F32;
             answer.f32 = 0.1f;
-            CHECK(call_doubles(&bound, count, values) == (double)0.1f && pl_bound_status() == PL_OK);
+            CHECK(call_doubles(&bound, count, values) == (double)0.1f);
         }
     }
     pl_bound bound = bound_of(1, (uint8_t[]){PL_BOUND_F64}, PL_BOUND_F64);
     answer.f64 = NAN;
-    CHECK(isnan(pl_bound_double1(&bound, 0)) && pl_bound_status() == PL_OK);
-    answer.f64 = pl_bound_failed_double();
-    CHECK(pl_bound_double1(&bound, 0) == pl_bound_failed_double() && pl_bound_status() == PL_OK);
-    CHECK((double)(float)pl_bound_failed_double() != pl_bound_failed_double()); /* no f32 */
+    CHECK(isnan(pl_bound_double1(&bound, 0)));
+    const double limit = pl_bound_limit_double();
+    CHECK(limit < (double)-FLT_MAX && !isinf(limit));
+    const double as_they_are[] = {-INFINITY, INFINITY, limit, 0};
+    for (size_t i = 0; i < sizeof as_they_are / sizeof *as_they_are; i++) {
+        answer.f64 = as_they_are[i];
+        CHECK(pl_bound_double1(&bound, 0) == as_they_are[i]);
+    }
+    const double looks[] = {-DBL_MAX, -DBL_MAX * (1 - DBL_EPSILON)};
+    for (size_t i = 0; i < sizeof looks / sizeof *looks; i++) { /* like a token */
+        answer.f64 = looks[i];
+        pl_outcome outcome;
+        double result = pl_bound_double1(&bound, 0);
+        CHECK(result < limit && pl_bound_take_double(result, &outcome) && outcome.status == PL_OK && outcome.value.f64 == looks[i]);
+    }
     answer.f64 = 1;
     wanted = TRAPS;
-    CHECK(pl_bound_double1(&bound, 0) == pl_bound_failed_double() && pl_bound_status() == PL_TRAP);
-    pl_failure failure;
-    pl_bound_failure(&failure);
-    CHECK(fake_take(&failure) == TRAPS);
+    check_failed_double(pl_bound_double1(&bound, 0), PL_TRAP);
+    pl_outcome outcome;
+    CHECK(!pl_bound_take_double(-INFINITY, &outcome) && !pl_bound_take_double(1, &outcome) && !pl_bound_take(1, &outcome));
     tear_down();
 }
 
@@ -222,7 +258,8 @@ static void test_raw_values_go_through(void) {
     pl_value values[PL_BOUND_ARGUMENTS];
     memset(values, 0x5a, sizeof values);
     memset(&answer, 0xa5, sizeof answer);
-    CHECK(pl_bound_raw(&bound, values) == PL_OK && pl_bound_status() == PL_OK);
+    pl_failure failure;
+    CHECK(pl_bound_raw(&bound, values, &failure) == PL_OK && failure.trap == NULL && failure.error == NULL && failure.raised == 0);
     CHECK(memcmp(&arguments[7], &values[7], sizeof *values) == 0 && memcmp(&values[0], &answer, sizeof answer) == 0);
     tear_down();
 }
@@ -236,14 +273,13 @@ static void test_stack_pointer_comes_back_only_after_a_failure(void) {
     for (wanted = 0; wanted < 3; wanted++) {
         globals[1990] = 1000;
         int64_t result = pl_bound_call0(&bound);
-        CHECK(pl_bound_status() == statuses[wanted] && (result == pl_bound_failed()) == (wanted != 0));
+        CHECK((result < pl_bound_limit()) == (wanted != 0));
         CHECK(globals[1990] == (wanted ? 1000 : 900));
         CHECK(state_inside == PL_RUNNING && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
-        pl_failure failure;
-        pl_bound_failure(&failure);
-        CHECK(fake_take(&failure) == wanted);
-        pl_bound_failure(&failure); /* handed over once */
-        CHECK(failure.trap == NULL && failure.error == NULL);
+        if (wanted) {
+            pl_outcome outcome = taken(result);
+            CHECK(outcome.status == statuses[wanted] && fake_take(&outcome.failure) == wanted);
+        }
     }
     tear_down();
 }
@@ -263,11 +299,115 @@ static void test_failure_of_an_inner_call_is_not_the_outer_ones(void) {
     nested = &bound;
     inside = trap_inside;
     answer.i32 = 5;
-    CHECK(pl_bound_call0(&bound) == 5 && pl_bound_status() == PL_OK && calls == 2 && !pl_turn_is_mine(turn));
+    CHECK(pl_bound_call0(&bound) == 5 && calls == 2 && !pl_turn_is_mine(turn));
     CHECK(!pl_instances_is_running(instances));
-    pl_failure failure; /* nobody has asked for it yet */
-    pl_bound_failure(&failure);
-    CHECK(fake_take(&failure) == TRAPS);
+    tear_down();
+}
+
+/* Between return and read: */
+
+/* Lets the compiler assume that the array is read and written, so that it cannot shrink it. */
+#define KEEP(array) __asm__ volatile("" : : "r"(array) : "memory")
+
+/* As from a handler that the interpreter calls: at least one frame of it is in between. */
+static __attribute__((noinline)) int64_t deeper(pl_bound *bound) {
+    char frame[1024] = {0};
+    KEEP(frame);
+    int64_t result = pl_bound_call0(bound);
+    return frame[0] + result;
+}
+
+static void test_outcome_waits_for_its_reader(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    wanted = TRAPS;
+    int64_t outer = pl_bound_call0(&bound);
+    wanted = FAILS;
+    check_failed_call(deeper(&bound), PL_ERROR); /* read before, */
+    deeper(&bound);                              /* or not at all */
+    wanted = 0;
+    CHECK(deeper(&bound) == 0);
+    check_failed_call(outer, PL_TRAP);
+    pl_bound_forget();
+    tear_down();
+}
+
+static void test_outcome_that_is_not_read_goes_with_the_next(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    wanted = TRAPS;
+    const int before = fake_alive;
+    int64_t lost = deeper(&bound), first = pl_bound_call0(&bound);
+    CHECK(fake_alive == before + 1); /* the trap of the newer one */
+    int64_t second = pl_bound_call0(&bound);
+    CHECK(fake_alive == before + 1 && lost != first && first != second);
+    pl_outcome outcome;
+    CHECK(!pl_bound_take(lost, &outcome) && !pl_bound_take(first, &outcome));
+    pl_bound_forget();
+    CHECK(fake_alive == before && !pl_bound_take(second, &outcome));
+    tear_down();
+}
+
+static void fill(pl_bound *bound, int depth, int *found) {
+    char frame[1024] = {0};
+    KEEP(frame);
+    int64_t result = frame[0] + pl_bound_call0(bound);
+    if (depth > 1) {
+        fill(bound, depth - 1, found);
+    }
+    pl_outcome outcome;
+    if (pl_bound_take(result, &outcome)) {
+        pl_outcome_release(&outcome);
+        ++*found;
+    }
+}
+
+static void test_thread_keeps_sixteen(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    wanted = TRAPS;
+    int found = 0;
+    fill(&bound, 40, &found);
+    CHECK(found == 16);
+    tear_down();
+}
+
+static uint64_t forgotten;
+
+static void forget(uint64_t raised) {
+    forgotten = 10 * forgotten + raised;
+}
+
+static void raise_inside(void) {
+    CHECK(pl_raised() == 0);
+    CHECK(pl_raise(1) == 1 && pl_raise(2) == 1 && pl_raised() == 1); /* the first counts */
+    pl_mean(1);
+    wanted = 0;
+    CHECK(pl_bound_call0(nested) == 0 && pl_raised() == 1); /* a handler calls a guest before the trap */
+    CHECK(pl_was_meant() && !pl_was_meant());
+    wanted = TRAPS;
+}
+
+static void raise_for_nothing(void) {
+    pl_raise(3);
+}
+
+static void test_exception_goes_with_the_failure(void) {
+    set_up();
+    pl_failures_set(forget);
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    nested = &bound;
+    inside = raise_inside;
+    wanted = TRAPS;
+    pl_outcome outcome = taken(pl_bound_call0(&bound));
+    CHECK(outcome.failure.raised == 1 && pl_raised() == 0 && forgotten == 0);
+    pl_outcome_release(&outcome);
+    pl_outcome_release(&outcome);
+    CHECK(forgotten == 1);
+    inside = raise_for_nothing; /* the guest goes on */
+    wanted = 0;
+    CHECK(pl_bound_call0(&bound) == 0 && pl_raised() == 0 && forgotten == 13);
+    pl_failures_set(NULL);
     tear_down();
 }
 
@@ -286,25 +426,26 @@ static void test_store_is_in_use_until_the_outermost_call_returns(void) {
     CHECK(!pl_instances_is_running(instances));
     for (wanted = 0; wanted < 2; wanted++) {
         inside = wanted ? NULL : look_inside;
-        pl_bound_call0(&bound);
+        int64_t result = pl_bound_call0(&bound);
         CHECK(!pl_instances_is_running(instances));
+        if (wanted) {
+            check_failed_call(result, PL_TRAP);
+        }
     }
-    pl_failure failure;
-    pl_bound_failure(&failure);
-    CHECK(fake_take(&failure) == TRAPS);
     tear_down();
 }
 
 /* Who may call */
 
 static void *call_elsewhere(void *bound) {
-    CHECK(pl_bound_status() == PL_OK); /* it has called nothing yet, whatever others have */
+    pl_outcome outcome;
+    CHECK(!pl_bound_take(INT64_MIN + 1, &outcome)); /* it has called nothing yet, whatever others have */
     check_failed_call(pl_bound_call0(bound), PL_TAKEN);
     return NULL;
 }
 
 static void *call_well(void *bound) {
-    CHECK(pl_bound_call0(bound) == 7 && pl_bound_status() == PL_OK && is_mine_inside && !pl_turn_is_mine(turn));
+    CHECK(pl_bound_call0(bound) == 7 && is_mine_inside && !pl_turn_is_mine(turn));
     return NULL;
 }
 
@@ -316,9 +457,10 @@ static void test_strangers_take_turns(void) {
     thread_join(thread_start(call_well, &bound));
     CHECK(pl_turn_try(turn));
     pl_bound narrow = bound_of(1, (uint8_t[]){PL_BOUND_I32}, PL_BOUND_NONE);
-    check_failed_call(pl_bound_call1(&narrow, INT64_MAX), PL_RANGE);
+    int64_t refused = pl_bound_call1(&narrow, INT64_MAX);
     thread_join(thread_start(call_elsewhere, &bound));
-    CHECK(calls == 2 && pl_bound_status() == PL_RANGE);
+    CHECK(calls == 2);
+    check_failed_call(refused, PL_RANGE);
     CHECK(pl_bound_call0(&bound) == 7 && pl_turn_is_mine(turn)); /* who has it keeps it */
     pl_turn_leave(turn);
     thread_join(thread_start(call_well, &bound));
@@ -366,7 +508,8 @@ static void test_closed_one_lets_nobody_in(void) {
     check_failed_call(pl_bound_call1(&bound, 1), PL_CLOSED);
     check_failed_call(pl_bound_call1(&bound, INT64_MAX), PL_RANGE); /* what does not fit never does */
     pl_value value = {.i32 = 1};
-    CHECK(pl_bound_raw(&bound, &value) == PL_CLOSED && pl_bound_status() == PL_CLOSED && calls == 0);
+    pl_failure failure;
+    CHECK(pl_bound_raw(&bound, &value, &failure) == PL_CLOSED && calls == 0);
     CHECK(!pl_turn_is_mine(turn));
     bound.turn = NULL;
     bound.group = group;
@@ -392,10 +535,9 @@ static void test_cancelled_program_is_not_called(void) {
     set_up();
     pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    check_failed_call(pl_bound_call0(&bound), PL_ABORTED);
-    pl_failure failure;
-    pl_bound_failure(&failure);
-    CHECK(failure.trap == NULL && failure.error == NULL && calls == 0 && !pl_turn_is_mine(turn));
+    pl_outcome outcome = taken(pl_bound_call0(&bound));
+    CHECK(outcome.status == PL_ABORTED && outcome.failure.trap == NULL && outcome.failure.error == NULL);
+    CHECK(calls == 0 && !pl_turn_is_mine(turn));
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     tear_down();
 }
@@ -477,8 +619,8 @@ static void *call_often(void *seed) {
     inject_delays(random_seed(21, (uintptr_t)seed), 16);
     int status, done = 0;
     do {
-        pl_bound_call0(&target);
-        status = pl_bound_status();
+        int64_t result = pl_bound_call0(&target);
+        status = result < pl_bound_limit() ? taken(result).status : PL_OK;
         CHECK(status == PL_OK || status == PL_TAKEN || status == PL_CLOSED);
         if (++done == 50) {
             atomic_fetch_add(&may_close, 1);
@@ -522,6 +664,10 @@ int main(void) {
     RUN(test_raw_values_go_through);
     RUN(test_stack_pointer_comes_back_only_after_a_failure);
     RUN(test_failure_of_an_inner_call_is_not_the_outer_ones);
+    RUN(test_outcome_waits_for_its_reader);
+    RUN(test_outcome_that_is_not_read_goes_with_the_next);
+    RUN(test_thread_keeps_sixteen);
+    RUN(test_exception_goes_with_the_failure);
     RUN(test_store_is_in_use_until_the_outermost_call_returns);
     RUN(test_strangers_take_turns);
     RUN(test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else);

@@ -233,7 +233,7 @@ static void test_error_with_a_backtrace_is_of_a_guest(void) {
 
 static void test_call_tells_result_trap_and_error_apart(void) {
     pl_value values[3] = {{.i32 = 1}, {.i32 = 2}, {.i32 = 3}};
-    pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 1};
+    pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7, 1};
     pl_func good = {1, NULL}, traps = {2, NULL}, fails = {3, NULL};
     set_up();
     CHECK(pl_instances_call(instances, &good, values, 3, &failure) == PL_OK);
@@ -282,7 +282,7 @@ static void test_cancelled_or_dead_group_is_not_called(void) {
     pl_value value = {.i32 = 1};
     pl_func good = {1, NULL};
     for (int dead = 0; dead < 2; dead++) {
-        pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 1};
+        pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7, 1};
         set_up();
         if (dead) {
             pl_safepoint_die(pl_group_safepoint(group));

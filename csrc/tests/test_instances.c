@@ -423,7 +423,7 @@ static void test_stack_pointer_comes_back_only_after_a_failure(void) {
     for (int direct = 0; direct < 2; direct++) {
         static const int statuses[] = {PL_OK, PL_TRAP, PL_ERROR};
         for (wanted = 0; wanted < 3; wanted++) {
-            pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 1};
+            pl_failure failure = {(pl_trap *)0x1, (pl_error *)0x1, 7, 1};
             *stack_pointer = 1000;
             int status = direct ? pl_instances_invoke(instances, &func, &value, 1, &failure)
                                 : pl_instances_call(instances, &func, &value, 1, &failure);

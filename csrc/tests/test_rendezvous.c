@@ -128,26 +128,6 @@ static void test_an_attempt_for_both_ends_after_a_few_steps(void) {
     tear_down(&one, 1);
 }
 
-static void test_who_was_interrupted_gives_back_what_it_took_and_nothing_else(void) {
-    struct member members[2];
-    set_up_with(members, 2);
-    pl_gate *gate = pl_shared_gate(shared);
-    pl_group *one = members[0].group, *other = members[1].group;
-    pl_group_abandon_exclusive(one); /* it has never taken any */
-    CHECK(pl_group_try_exclusive(one) != 0);
-    pl_group_abandon_exclusive(other);
-    CHECK(pl_rwlock_readers(the_lock()) == -1);
-    pl_group_abandon_exclusive(one);
-    CHECK(pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
-    pl_group_abandon_exclusive(one); /* it was given back */
-    uint64_t token = pl_group_try_exclusive(other);
-    CHECK(token != 0);
-    pl_group_abandon_exclusive(one); /* what it took once is not what is taken now */
-    CHECK(pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
-    pl_shared_release_exclusive(shared, token);
-    tear_down(members, 2);
-}
-
 static void test_alone(void) {
     struct member members[2];
     set_up_with(members, 2);
@@ -596,7 +576,6 @@ int main(void) {
     RUN(test_token_and_lock_at_once_or_not_at_all);
     RUN(test_the_token_is_taken_before_the_lock_and_given_back_after_it);
     RUN(test_an_attempt_for_both_ends_after_a_few_steps);
-    RUN(test_who_was_interrupted_gives_back_what_it_took_and_nothing_else);
     RUN(test_alone);
     RUN(test_parked_group_holds_nobody_up_and_replays_before_it_runs);
     RUN(test_leader_catches_up_first);

@@ -191,7 +191,7 @@ static int stop_when_told(struct member *self) {
 }
 
 static void end_wait(struct member *waiting) {
-    if (ends_by_check) {
+    if (ends_by_check) { /* what it waits for does not come: it gives up after a second */
         atomic_store(&waiting->stop, 1);
         AWAIT(cause() != 0);
         CHECK(cause() == PL_CAUSE_INTERRUPTED);
@@ -207,9 +207,15 @@ static void end_leader_that_meets(void) {
     pl_safepoint_run(pl_group_safepoint(members[1].group));
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
     AWAIT(sleepers() == 1);
-    end_wait(&members[0]);
-    thread_join(leader);
-    CHECK(members[0].result == PL_CANCELLED && published() == 0);
+    if (ends_by_check) { /* it withdraws, and the linker goes on */
+        atomic_store(&members[0].stop, 1);
+        thread_join(leader);
+        CHECK(members[0].result == PL_SIGNALLED && published() == 1 && cause() == 0);
+    } else {
+        end_wait(&members[0]);
+        thread_join(leader);
+        CHECK(members[0].result == PL_CANCELLED && published() == 0);
+    }
     tear_down(members, 2);
 }
 
@@ -265,6 +271,25 @@ static void test_cancellation_from_outside_ends_every_wait(void) {
     end_leader_that_finishes();
     end_followers_at_the_barrier();
     end_followers_that_wait_for_the_lock();
+}
+
+/* The others count on it: it waits until the operation is done. */
+static void test_who_is_told_to_stop_in_a_rendezvous_takes_part_in_it(void) {
+    struct member members[2];
+    set_up_with(members, 2);
+    members[0].on_check = stop_when_told;
+    members[1].on_replay = wait_until_free;
+    pthread_t follower = start_guest(&members[1]);
+    pthread_t leader = thread_start(lead_in_thread, &members[0]);
+    AWAIT(pl_rwlock_readers(the_lock()) == 2 && sleepers() == 1);
+    int checks = atomic_load(&members[0].checks);
+    atomic_store(&members[0].stop, 1);
+    AWAIT(atomic_load(&members[0].checks) > checks + 1);
+    atomic_store(&members[1].is_free, 1);
+    thread_join(leader);
+    stop_guest(&members[1], follower);
+    CHECK(members[0].result == PL_SIGNALLED && cause() == 0);
+    tear_down(members, 2);
 }
 
 static void test_check_ends_every_wait(void) {
@@ -357,6 +382,7 @@ int main(void) {
     RUN(test_failed_replay_cancels_everybody);
     RUN(test_failed_replay_is_not_hidden_by_the_death_of_its_group);
     RUN(test_cancellation_from_outside_ends_every_wait);
+    RUN(test_who_is_told_to_stop_in_a_rendezvous_takes_part_in_it);
     RUN(test_check_ends_every_wait);
     RUN(test_cancellation_from_outside_ends_the_wait_for_token_and_lock);
     RUN(test_check_is_called_however_often_others_notify);

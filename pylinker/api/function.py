@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylinker import _native
-from pylinker._native import BOUND_FAILED, BOUND_FAILED_DOUBLE, BoundKind
+from pylinker._native import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, BoundKind
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
 from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
-    from pylinker._native import Bound, Values
+    from pylinker._native import Bound, Failure, Values
     from pylinker.api.handle import Handle
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker
@@ -94,7 +94,7 @@ class Function:
     (:class:`pylinker.wasm.FuncType`).
     """
 
-    __slots__ = ("_bound", "_call", "_definition", "_failed", "_get", "_handle", "_put", "_record", "_takes_integers", "name", "type")
+    __slots__ = ("_bound", "_call", "_definition", "_get", "_handle", "_limit", "_put", "_record", "_takes_integers", "name", "type")
 
     def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition) -> None:
         self.name = name
@@ -111,10 +111,10 @@ class Function:
                 symbol=name,
             ) from None
         self._takes_integers = not _FLOATS.issuperset(type_.params)
-        self._failed: float = BOUND_FAILED_DOUBLE if _FLOATS.intersection(type_.results) else BOUND_FAILED
+        self._limit: float = BOUND_LIMIT_DOUBLE if _FLOATS.intersection(type_.results) else BOUND_LIMIT
         self._bound: Bound | None = None
         self._record: Any = None
-        self._call: Callable[..., Any] = self._refuse
+        self._call: Any = None  # which is no function: a call of it is a TypeError, and the long way binds the function
 
     def __repr__(self) -> str:
         return f"<Function {self.name} {self.type} of {self._handle.name}>"
@@ -135,11 +135,16 @@ class Function:
                 return self._call_slowly(arguments)  # C would cut what has __int__
         try:
             result = self._call(self._record, *arguments)
-        except (TypeError, OverflowError):
+            if result < self._limit:
+                return self._explain(result, arguments)
+        except (TypeError, OverflowError) as error:
+            if _is_of_another(error):
+                raise
             return self._call_slowly(arguments)
-        if result == self._failed and _native.bound_status():
-            return self._explain(arguments)
-        return result
+        except BaseException:  # it may be a signal handler's, which came after the call and before the read
+            _native.forget_outcomes()
+            raise
+        return result if self._get else None
 
     def bind(self) -> Callable[..., Any]:
         """Return a plain function that calls this one in the calling thread's group, with all that can be looked up before looked up.
@@ -157,15 +162,17 @@ class Function:
         space: dict[str, Any] = {
             "call": bound.call,
             "record": bound.record,
-            "failed": self._failed,
-            "status": _native.bound_status,
+            "limit": self._limit,
+            "is_of_another": _is_of_another,
             "slowly": self._call_slowly,
             "explain": self._explain,
+            "forget": _native.forget_outcomes,
         }
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
         parameters = f"{names}, /" if names else ""
-        exec(_TEMPLATE.format(parameters=parameters, arguments=f", {names}" if names else "", value=value, tuple=tuple_), space)  # noqa: S102 - no text of others
+        text = _TEMPLATE.format(parameters=parameters, arguments=f", {names}" if names else "", value=value, tuple=tuple_)
+        exec(compile(text, "<pylinker.bind>", "exec"), space)  # noqa: S102 - no text of others
         function: Callable[..., Any] = space.pop("bound")  # else it would keep itself, and the program with it
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
@@ -190,26 +197,23 @@ class Function:
 
     # The long way
 
-    def _refuse(self, *_: Any) -> Any:
-        raise TypeError  # the long way binds the function
-
     def _call_slowly(self, arguments: tuple[Any, ...]) -> Any:
         raw, texts = self._converted(arguments)
         with self._handle.entered_for_call() as linker:
             return self._run(linker, raw, texts)
 
-    def _explain(self, arguments: tuple[Any, ...]) -> Any:
-        """Raise what the thread's last call came to, or call again where that was not the end of it."""
-        status = _native.bound_status()
-        if status == _native.RANGE:
-            raise self._overflow(_native.bound_argument(), arguments)
-        if status in (_native.CLOSED, _native.TAKEN, _native.ELSEWHERE):
+    def _explain(self, result: float, arguments: tuple[Any, ...]) -> Any:
+        """Return or raise what the call that returned ``result`` came to, or call again where that was not the end of it."""
+        outcome = _native.take_outcome(result)
+        if outcome.status == _native.RANGE:
+            raise self._overflow(outcome.argument, arguments)
+        if outcome.status in (_native.CLOSED, _native.TAKEN, _native.ELSEWHERE):
             return self._call_slowly(arguments)
-        self._raise()
-        return None
+        if outcome.failure is not None:
+            self._raise(outcome.failure)
+        return outcome.result
 
-    def _raise(self) -> None:
-        failure = _native.bound_failure()
+    def _raise(self, failure: Failure) -> NoReturn:
         linker = self._handle.program._running
         if linker is not None:
             linker.group.store.raise_failure(failure)
@@ -219,7 +223,7 @@ class Function:
         try:
             raise error from error.__cause__
         finally:
-            del error  # no cycle through this frame
+            del error, failure  # no cycle through this frame
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(
@@ -256,10 +260,8 @@ class Function:
             return group.own_bound(self._definition, params, results)
         if self._bound is None or not self._bound.is_open:
             bound = self._bound = group.bound(self._definition, params, results)
-            if bound.call is not None and self._get:
+            if bound.call is not None:
                 self._record, self._call = bound.record, bound.call
-            elif bound.call is not None:
-                self._record, self._call = bound, _call_for_nothing
         return self._bound
 
     def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
@@ -268,15 +270,15 @@ class Function:
             with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
                 for (index, _), address in zip(texts, addresses, strict=True):
                     _put_i32(raw[index], address)
-                status = bound.raw(raw)
+                status, _, failure, _ = bound.raw(raw)
         else:
-            status = bound.raw(raw)
+            status, _, failure, _ = bound.raw(raw)
         if status == _native.CLOSED:
             raise ClosedError(f"library {self._handle.name} was closed by the guest", module=self._handle.name)
         if status in (_native.TAKEN, _native.ELSEWHERE):
             raise InternalError(f"{self!r} was bound in another group")
-        if status:
-            linker.group.store.raise_failure(_native.bound_failure())
+        if failure is not None:
+            linker.group.store.raise_failure(failure)
         if len(self._get) == 1:
             return self._get[0](raw[0])
         if not self._get:
@@ -284,19 +286,24 @@ class Function:
         return tuple(get(raw[index]) for index, get in enumerate(self._get))
 
 
-def _call_for_nothing(bound: Bound, *arguments: Any) -> Any:
-    """Call a function without a result."""
-    result = bound.call(bound.record, *arguments)
-    return result if result == BOUND_FAILED else None
+def _is_of_another(error: BaseException) -> bool:
+    """Whether an error was raised by Python code that ran within the call, such as a signal handler, and not by the call itself."""
+    traceback = error.__traceback__
+    return traceback is not None and traceback.tb_next is not None
 
 
 _TEMPLATE = """
 def bound({parameters}):
     try:
         result = call(record{arguments})
-    except (TypeError, OverflowError):
+        if result < limit:
+            return explain(result, {tuple})
+    except (TypeError, OverflowError) as error:
+        if is_of_another(error):
+            raise
         return slowly({tuple})
-    if result == failed and status():
-        return explain({tuple})
+    except BaseException:
+        forget()
+        raise
     return {value}
 """

@@ -17,12 +17,14 @@ __all__ = ["Handle"]
 class Handle:
     """One open handle. Library and Function point here and not at each other, so that dropping them frees the program at once."""
 
-    __slots__ = ("module", "open", "program")
+    __slots__ = ("dropped", "module", "open", "program", "unloaded")
 
     def __init__(self, program: Program, module: LoadedModule | None) -> None:
         self.program = program
         self.module = module
         self.open = True
+        self.dropped = False  # the linker counts it no more
+        self.unloaded = False  # and what only it had kept is gone
 
     @property
     def name(self) -> str:

@@ -123,34 +123,39 @@ class Library:
             return value
 
     def close(self) -> None:
-        """Close this handle (``dlclose``); a second time does nothing, nor does a program that has ended unload anything.
+        """Close this handle (``dlclose``); a second time does nothing, or completes what an interrupt left of the first.
+
+        A program that has ended unloads nothing.
 
         Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises RendezvousTimeout if another thread was
         loading or closing libraries for ``rendezvous_timeout`` seconds; the handle is open still.
         """
-        if not self._handle.open:
+        handle, module = self._handle, self._module
+        if handle.unloaded:
             return
         check_not_interrupting()  # before anything has changed
-        self._handle.open = False
-        functions = list(self._functions.values())
-        for function in functions:
+        handle.open = False
+        for function in list(self._functions.values()):
             if self.__dict__.get(function.name) is function:  # a C function may be called "_handle"
                 del self.__dict__[function.name]
-        self._functions.clear()
-        if not self._handle.program._is_gone:
-            with self._handle.program._entered():
-                for function in functions:
+        if not handle.program._is_gone:
+            with handle.program._entered() as linker:
+                for function in list(self._functions.values()):
                     function.close()
-        if self._module is not None and not self._handle.program._is_gone:
-            with self._handle.program._entered() as linker:
-                if linker.context.shared.cause not in (0, CAUSE_STOPPED):
-                    return  # the program has ended: as one that was killed
-                if self._module is not linker.main and self._handle.is_loaded:
+                if module is None or module is linker.main:
+                    pass
+                elif linker.context.shared.cause not in (0, CAUSE_STOPPED):
+                    pass  # the program has ended: as one that was killed
+                elif handle.dropped:
+                    linker.collect()
+                elif handle.is_loaded:
                     try:
-                        linker.dlclose(self._module)
+                        linker.dlclose(module, handle)
                     except RendezvousTimeout:
-                        self._handle.open = True  # another thread is loading: nothing has changed
+                        handle.open = not handle.dropped  # another thread is loading: nothing has changed
                         raise
+        self._functions.clear()
+        handle.unloaded = True
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,7 @@ class ModuleSummary:
     references: int
 
 
-class Program:
+class Program(_native.Finalized):
     """A program of WebAssembly modules, linked and ready to run.
 
     ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
@@ -232,52 +232,29 @@ class Program:
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
 
-    @contextmanager
-    def _entered(self, *, operates: bool = True) -> Iterator[Linker]:
+    def _entered(self, *, operates: bool = True) -> AbstractContextManager[Linker]:
         """Take the calling thread's group, and check that the program is open.
 
         A thread of the guest has a group of its own; all others take turns with the main group. It is for an operation of the linker, and
         a LinkError if the thread is in the middle of another; or, without ``operates``, for a call of the guest, which is always possible.
         """
-        begun = operates and begin_operation()
-        try:
-            linker = self._linker
-            if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
-                raise linker.context.shared.aborted()
-            if linker is not None and linker.context.is_guest_thread:
-                yield linker
-                return
-            if linker is None:  # not even the turn is waited for: who closes has it, and waits for the guest's threads
-                raise ClosedError(f"program {self.name} is closed", module=self.name)
-            with self._turn.until(linker.context.check_in_time):
-                if self._linker is None:
-                    raise ClosedError(f"program {self.name} is closed", module=self.name)
-                yield self._linker
-        finally:
-            end_operation(begun)
+        linker = self._linker
+        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+            raise linker.context.shared.aborted()
+        return _Entered(self, operates)
 
-    @contextmanager
-    def _taken_over(self) -> Iterator[Linker | None]:
+    def _taken_over(self) -> AbstractContextManager[Linker | None]:
         """Take the program for closing it: calls of the guest that other threads make meanwhile stop. None: another has closed it."""
         linker = self._linker
         if linker is None or linker.threads is not None:
-            with self._entered() as linker:
-                yield linker
-            return
+            return self._entered()
         reason = SynchronizationAborted("the program has ended")
         reason.__cause__ = ClosedError(f"program {self.name} is closed", module=self.name)
 
         def stop() -> None:
             linker.context.stop_call(reason)
 
-        begun = begin_operation()
-        try:
-            if self._turn.is_elsewhere:
-                stop()
-            with self._turn.until(stop):  # again, if another call has begun
-                yield self._linker
-        finally:
-            end_operation(begun)
+        return _TakenOver(self, stop)
 
     @property
     def _running(self) -> Linker | None:
@@ -515,7 +492,7 @@ class Program:
         elif linker is not None and self._turn.is_elsewhere:  # for good: no other call begins before it is this thread's turn
             linker.context.shared.cancel(_native.CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
             bump_epoch()
-        with self._turn:
+        with self._turn.taken():
             # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
             # then goes with the next close, or with the program.
             ending = self._running
@@ -530,7 +507,7 @@ class Program:
             self._process.close()
             self._write_trace()
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         linker: Linker | None = getattr(self, "_linker", None)
         if linker is not None and linker.threads is not None and linker.context.shared.cause != CAUSE_FORKED:
             linker.threads.orphan()
@@ -545,6 +522,61 @@ class Program:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+class _Entered(_native.Scope):
+    """The turn of an open program, from entering to leaving, which a thread of the guest does not need."""
+
+    __slots__ = ("_begun", "_depth", "_operates", "_program")
+
+    def __init__(self, program: Program, operates: bool) -> None:  # noqa: FBT001
+        self._program = program
+        self._operates = operates
+        self._begun = False
+        self._depth = program._turn.depth
+
+    def enter(self) -> Linker:
+        """Take it."""
+        self._begun = self._operates and begin_operation()
+        program = self._program
+        # Of a closed program not even the turn is waited for: the thread that closes has it, and waits for the guest's threads.
+        linker = program._linker
+        if linker is not None and not linker.context.is_guest_thread:
+            program._turn.take(linker.context.check_in_time)
+            linker = program._linker
+        if linker is None:
+            raise ClosedError(f"program {program.name} is closed", module=program.name)
+        return linker
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Give it back."""
+        self._program._turn.restore(self._depth)
+        end_operation(self._begun)
+
+
+class _TakenOver(_native.Taken):
+    """The turn of a program that another thread may close first."""
+
+    __slots__ = ("_begun", "_program", "_stop")
+
+    def __init__(self, program: Program, stop: Callable[[], None]) -> None:
+        super().__init__(program._turn, stop)  # again, if another call has begun
+        self._program = program
+        self._stop = stop
+        self._begun = False
+
+    def enter(self) -> Linker | None:  # type: ignore[override]
+        """Take it."""
+        self._begun = begin_operation()
+        if self._program._turn.is_elsewhere:
+            self._stop()
+        super().enter()
+        return self._program._linker
+
+    def leave(self, error: BaseException | None) -> None:
+        """Give it back."""
+        super().leave(error)
+        end_operation(self._begun)
 
 
 class CDLL(Library):

@@ -6,8 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from pylinker._native import Source, pack_source
-from pylinker.errors import LimitError, LinkError
+from pylinker.errors import LimitError
 from pylinker.linker.operation import AllocateFunctionTable, HostSlot, PrepareClosure
+from pylinker.linker.ranges import Grant, release_all
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, closure_module
 
@@ -49,34 +50,41 @@ class Closures:
             return slot
         context = self._context
         state, group = context.state, context.group
-        with context.exclusive() as change:
-            if finalizer is None and (slot := self._take()) is not None:  # another has made some
-                return slot
-            state.table.note_size(group.table_size)
-            base = state.table.allocate(_BLOCK, 1, module="closures")
-            host = None
-            if finalizer is not None:
-                host = HostSlot(base, pack_source(Source.HOST, type_address=function_type(_HOOK), handle=finalizer))
-            noted = (base, _BLOCK) if host is None else (base + 1, _BLOCK - 1)
-            operation = AllocateFunctionTable(state.table.size, host, noted)
+        grants: list[Grant] = []
 
-            def commit() -> None:
-                with self._lock:
-                    self._free += range(base + _BLOCK - 1, base, -1)
-                    if host is None:
-                        self._taken.add(base)
-                state.closure_slots.append(noted)
-                if host is not None:
-                    state.finalizer = host
+        def undo() -> None:
+            release_all(grants)
 
-            try:
+        try:
+            with context.exclusive() as change:
+                if finalizer is None and (slot := self._take()) is not None:  # another has made some
+                    return slot
+                state.table.note_size(group.table_size)
+                base = state.table.allocate(_BLOCK, 1, grants, module="closures")
+                host = None
+                if finalizer is not None:
+                    host = HostSlot(base, pack_source(Source.HOST, type_address=function_type(_HOOK), handle=finalizer))
+                noted = (base, _BLOCK) if host is None else (base + 1, _BLOCK - 1)
+                operation = AllocateFunctionTable(state.table.size, host, noted)
+
+                def commit() -> None:
+                    if grants:
+                        with self._lock:
+                            more = [*self._free, *range(base + _BLOCK - 1, base, -1)]
+                            taken = self._taken if host is not None else {*self._taken, base}
+                            self._free, self._taken = more, taken  # and nothing is called up to the `del`
+                            state.closure_slots += [noted]
+                            if host is not None:
+                                state.finalizer = host
+                            del grants[0]
+
                 group.apply(operation)
                 change.publish(operation, commit)
-            except LinkError:
-                with change.undoing():
-                    state.table.release(base, _BLOCK)
-                raise
-            return base
+        except BaseException:
+            if grants:
+                context.undo(undo)
+            raise
+        return base
 
     def _take(self) -> int | None:
         """Return a slot that all groups have already, or None."""
@@ -111,30 +119,38 @@ class Closures:
         """
         context = self._context
         code = self._code(type_)
-        with context.exclusive() as change:
-            state, group = context.state, context.group
-            if slot not in self._taken:
-                return False
-            before = state.closures.get(slot)
-            operation = PrepareClosure(slot, type_, code, function, environment)
+        state, group = context.state, context.group
+        before = state.closures.get(slot)
+        changed: list[PrepareClosure] = []
 
-            def commit() -> None:
-                state.closures[slot] = operation
-                with self._lock:
-                    if slot in self._taken:  # else it was freed meanwhile, and who gets it next has to prepare it
-                        self._prepared.add(slot)
+        def undo() -> None:
+            if changed and state.closures.get(slot) is not changed[0]:
+                if before is not None:
+                    group.apply(before)
+                else:
+                    group.empty_slot(slot)
 
-            try:
+        try:
+            with context.exclusive() as change:
+                if slot not in self._taken:
+                    return False
+                before = state.closures.get(slot)
+                operation = PrepareClosure(slot, type_, code, function, environment)
+
+                def commit() -> None:
+                    state.closures[slot] = operation
+                    with self._lock:
+                        if slot in self._taken:  # else it was freed meanwhile, and who gets it next has to prepare it
+                            self._prepared.add(slot)
+
+                changed += [operation]
                 group.apply(operation)
                 change.publish(operation, commit)
-            except LinkError:
-                with change.undoing():
-                    if before is not None:
-                        group.apply(before)
-                    else:
-                        group.empty_slot(slot)
-                raise
-            return True
+        except BaseException:
+            if changed:
+                context.undo(undo)
+            raise
+        return True
 
     def _code(self, type_: FuncType) -> Code:
         """Return the code of a type's closures, compiled before anybody has to wait for it."""

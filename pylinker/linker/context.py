@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,69 +12,49 @@ from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import LinkerShared, ReadGuard, TopologyToken, WriteGuard, check_not_interrupting, interrupting
+from pylinker.sync import LinkerShared, check_not_interrupting, interrupting, leave_both
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
-    from pylinker.sync import InstanceGroupState
+    from pylinker.sync import InstanceGroupState, ReadGuard, WriteGuard
+
+logger = logging.getLogger("pylinker.linker")
 
 __all__ = ["Change", "LinkContext"]
 
 
-class Change:
+class Change(_native.Scope):
     """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock.
 
     A context manager that has them from entering to leaving, or to :meth:`publish`.
     """
 
-    __slots__ = ("_context", "_group_state", "guard", "published", "topology")
-
-    guard: WriteGuard[LinkerState]
-    topology: TopologyToken
+    __slots__ = ("_context", "_group_state", "guard", "topology")
 
     def __init__(self, context: LinkContext, group_state: InstanceGroupState[DlOperation]) -> None:
         self._context = context
         self._group_state = group_state
-        self.published = False
+        self.topology, self.guard = context.shared.new_exclusive()
 
-    def __enter__(self) -> Self:
+    def enter(self) -> Self:
+        """Take both."""
         context = self._context
-        topology, guard = context.shared.write_linker_state_with_topology(self._group_state)
-        try:
-            self.topology, self.guard = topology, guard
-            context.changer = get_ident()
-            context.reap_ended(guard)
-        except BaseException as error:  # an interrupt, most likely
-            context.changer = None
-            guard.__exit__(type(error), error, None)
-            topology.release()
-            raise
+        context.shared.take_exclusive(self.topology, self.guard, self._group_state)
+        context.changer = get_ident()
+        context.reap_ended(self.guard)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def leave(self, error: BaseException | None) -> None:
+        """Give back what is held."""
         context = self._context
-        if kind is None and self.published:  # token and lock were given up there
-            context.shared.changed()
-            return
-        guard, topology = self.guard, self.topology
-        try:
-            context.shared.changed()
-        finally:
-            try:
-                if kind is None:
-                    guard.release_with(topology)
-                else:
-                    guard.__exit__(kind, value, traceback)
-            finally:
-                if context.changer == get_ident():
-                    context.changer = None
-                if topology.is_held:
-                    topology.release()
+        context.shared.changed()
+        if context.changer == get_ident():
+            context.changer = None
+        leave_both(self.topology, self.guard, error)
 
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
         """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
@@ -83,7 +63,6 @@ class Change:
         a new Change.
         """
         context = self._context
-        self.published = True
         context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
         try:
             context.shared.synchronize_link_operation(
@@ -106,15 +85,6 @@ class Change:
             if context.changer == get_ident():
                 context.changer = None
 
-    @contextmanager
-    def undoing(self) -> Iterator[None]:
-        """Hold the write lock for undoing what failed: still, or again if :meth:`publish` has given it up."""
-        if self.guard.held:
-            yield
-            return
-        with self._context.exclusive():
-            yield
-
 
 class _Patience:
     """What a thread that waits for the load lock looks at now and then: the end, and how long it waits at most."""
@@ -132,33 +102,33 @@ class _Patience:
             raise RendezvousTimeout(f"another thread has been loading or closing libraries for {self._timeout} seconds")
 
 
-class _Loading:
+class _Loading(_native.Scope):
     """The load lock, from entering to leaving."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_depth")
 
     def __init__(self, context: LinkContext) -> None:
         self._context = context
+        self._depth = context.load_lock.depth
 
-    def __enter__(self) -> InstanceGroup:
+    def enter(self) -> InstanceGroup:
+        """Take it."""
         context = self._context
         group = context.check_not_instantiating()
         context.load_lock.take(context.check_going_on if context.timeout is None else _Patience(context, context.timeout))
         return group
 
-    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
+    def leave(self, error: BaseException | None) -> None:
+        """Give it back."""
+        context = self._context
         # A call that is stopped in here can neither finish what it began nor undo it.
-        if isinstance(value, STOPS) and not self._context.state.threaded:
-            self._context.shared.cancel(_native.CAUSE_CLOSED, value)
-        self._context.load_lock.leave()
+        if isinstance(error, STOPS) and not context.state.threaded and context.load_lock.depth > self._depth:
+            context.shared.cancel(_native.CAUSE_CLOSED, error)
+        context.load_lock.restore(self._depth)
 
 
-class _Reading:
-    """The read lock, from entering to leaving.
-
-    A class and not a generator: an interrupt right after a generator has taken the lock would leave it suspended, with the lock, for as
-    long as the interrupt's traceback lives.
-    """
+class _Reading(_native.Scope):
+    """The read lock, from entering to leaving."""
 
     __slots__ = ("_context", "_guard")
 
@@ -166,14 +136,32 @@ class _Reading:
         self._context = context
         self._guard: ReadGuard[LinkerState] | None = None
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Take it, unless the thread has it for writing."""
         context = self._context
         if context.changer != get_ident():
-            self._guard = context.shared.read_linker_state(context.group.state)
+            self._guard = context.shared.new_reader()
+            context.shared.take_for_reading(self._guard, context.group.state)
 
-    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+    def leave(self, error: BaseException | None) -> None:
+        """Give it back."""
         if self._guard is not None:
-            self._guard.release()
+            self._guard.leave(error)
+
+
+class _OwnGroup(_native.Scope):
+    """A group of the thread's own, from entering to leaving."""
+
+    __slots__ = ("_member",)
+
+    def __init__(self, member: _native.Member) -> None:
+        self._member = member
+
+    def enter(self) -> None:
+        _native.enter_thread(self._member)
+
+    def leave(self, _error: BaseException | None) -> None:
+        _native.enter_thread(None)
 
 
 class LinkContext:
@@ -222,14 +210,9 @@ class LinkContext:
         """Say which group threads use that have none of their own; they take turns."""
         self._main_group = group
 
-    @contextmanager
-    def own_group(self, group: InstanceGroup) -> Iterator[None]:
-        """Make ``group`` the calling thread's own."""
-        _native.enter_thread(group.state.member)
-        try:
-            yield
-        finally:
-            _native.enter_thread(None)
+    def own_group(self, group: InstanceGroup) -> _native.Scope:
+        """Make ``group`` the calling thread's own, as a context manager."""
+        return _OwnGroup(group.state.member)
 
     @property
     def may_call_linker(self) -> bool:
@@ -287,6 +270,23 @@ class LinkContext:
         if the caller gives its ``group``, as :meth:`loading` has just answered it.
         """
         return Change(self, (group or self.check_not_instantiating()).state)
+
+    def undo(self, step: Callable[[], None]) -> None:
+        """Undo, under the write lock, what has failed, whatever interrupts that. ``step`` looks for what is left to undo.
+
+        If the linker was given up meanwhile, there is nobody left to undo it for. The calling thread has neither token nor lock.
+        """
+        pending = [step]
+        try:
+            _native.completed(self._undo, pending)
+        except LinkError as error:
+            logger.warning("undoing what failed: %s", error)
+
+    def _undo(self, pending: list[Callable[[], None]]) -> None:
+        if pending:
+            with self.exclusive():
+                _native.completed(pending[-1])
+                del pending[-1]
 
     def reading(self) -> _Reading:
         """Take the read lock for the calling thread, unless it has the write lock; its group is up to date then. Blocks, cooperatively.

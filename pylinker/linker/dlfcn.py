@@ -143,7 +143,7 @@ class GuestCalls(HostFunctions):
             return
         if not group.dl_error_address:
             with linker.room.fetched(lambda: [(DL_ERROR_CAPACITY, 1)], module="dlerror"), linker.context.exclusive():
-                group.dl_error_address = linker.state.memory.allocate(DL_ERROR_CAPACITY, 1, module="dlerror")
+                group.dl_error_address = linker.state.memory.allocate(DL_ERROR_CAPACITY, 1, group.grants, module="dlerror")
         linker.memory.write(group.dl_error_address, text.encode("utf-8", "replace").replace(b"\0", b"?") + b"\0")
         raw[0].i32 = i32(group.dl_error_address)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pylinker._native import Bound, BoundKind, Extern, Func, Instance, Log, Trouble, Turn, Values
     from pylinker.linker.module import AtExit, Definition, LoadedModule
     from pylinker.linker.operation import DlOperation
+    from pylinker.linker.ranges import Grant
     from pylinker.linker.signals import Signals
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
@@ -77,6 +78,7 @@ class InstanceGroup:
         self.turn = turn
         self.memory_is_shared = False
         self.stack = (0, 0)
+        self.grants: list[Grant] = []
         self.dl_error: str | None = None
         self.dl_error_address = 0
         self.signals: Signals | None = None
@@ -409,7 +411,7 @@ def _describe(group: int, trouble: Trouble) -> BaseException:
     """Put into words what went wrong while a group followed."""
     if trouble.stage is Stage.TAKEN:
         return InternalError(f"slot {trouble.detail} is free in the leader's table, but taken in group {group}")
-    cause = _native.take_pending()
+    cause = trouble.failure.take_raised() if trouble.failure is not None else None
     if cause is not None and not isinstance(cause, Exception):
         return cause  # an interrupt, and nobody's failure
     if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):

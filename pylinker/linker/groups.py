@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from pylinker import _native
 from pylinker.errors import InternalError, LinkError, NotDynamicError
-from pylinker.linker.dlfcn import DL_ERROR_CAPACITY
 from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
+from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.signals import Signals
 from pylinker.runtime.engine import engine
 from pylinker.runtime.private import address_of
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.runtime.wasi import WasiHost
+from pylinker.sync import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pylinker.linker.state import LinkerState
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
-    from pylinker.sync import InstanceGroupState, TopologyToken, WriteGuard
+    from pylinker.sync import InstanceGroupState, WriteGuard
 
 __all__ = ["Groups"]
 
@@ -82,13 +83,14 @@ class Groups:
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
         """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
         shared = self._context.shared
-        state = shared.subscribe(guard, _replayed_in_c)
+        state = shared.new_member(_replayed_in_c)
         try:
+            shared.subscribe_member(guard, state, None)
             store = self._new_store(state.member, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
             group = self._group_type(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
         except BaseException:
-            shared.unsubscribe(guard, state)
+            _native.completed(shared.unsubscribe, guard, state)
             raise
         return group
 
@@ -99,16 +101,16 @@ class Groups:
         abandon it.
         """
         group = self._context.check_not_instantiating()
-        topology, guard = self._context.shared.prepare_topology(group.state)
+        shared = self._context.shared
+        prepared = PreparedInstanceGroup(*shared.new_exclusive(), wants_stack=wants_stack, stack_top=stack_top)
         try:
-            if guard is not None:
-                self._context.reap_ended(guard)
-            return PreparedInstanceGroup(topology, guard, wants_stack=wants_stack, stack_top=stack_top)
+            shared.prepare_topology(prepared.topology, prepared.guard, group.state)
+            if prepared.guard.held:
+                self._context.reap_ended(prepared.guard)
         except BaseException as error:  # an interrupt, most likely
-            if guard is not None:
-                guard.__exit__(type(error), error, None)
-            topology.release()
+            _native.completed(prepared.leave, error)
             raise
+        return prepared
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
@@ -116,27 +118,24 @@ class Groups:
         Blocks for the write lock if that was not free, holding the token; releases both. The calling thread is parked or no group's, so
         nobody waits for it. Raises what kept a module from being instantiated; nothing is left then.
         """
-        topology, guard = prepared.take()
-        try:
-            if guard is None:
-                topology, guard = self._context.shared.write_linker_state_blocking_holding_topology(topology)
+        prepared.take()
+        guard = prepared.guard
+        with prepared:
+            if not guard.held:
+                self._context.shared.take_blindly(guard)
                 self._context.reap_ended(guard)
-            group = self._create(guard, topology, wants_stack=prepared.wants_stack, stack_top=prepared.stack_top)
-        except BaseException as error:
-            if guard is not None:
-                guard.__exit__(type(error), error, None)
-            topology.release()
-            raise
-        guard.release_with(topology)
-        return group
+            return self._create(prepared)
 
-    def _create(self, guard: WriteGuard[LinkerState], topology: TopologyToken, *, wants_stack: bool, stack_top: int) -> InstanceGroup:
+    def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
+        guard, wants_stack, stack_top = prepared.guard, prepared.wants_stack, prepared.stack_top
         state, shared, host = self._state, self._context.shared, self._host
         assert host is not None
-        part = shared.subscribe(guard, _replayed_in_c, topology)
+        part = shared.new_member(_replayed_in_c)
         number = part.number
+        grants: list[Grant] = []
         stack = (0, 0)
         try:
+            shared.subscribe_member(guard, part, prepared.topology)
             everything = self._everything()
             if wants_stack and not everything.has_stack_pointer:
                 raise NotDynamicError(
@@ -145,7 +144,8 @@ class Groups:
                     module=self._name,
                 )
             if wants_stack:
-                stack = (state.memory.allocate(self._stack_size, 16, module="stack of a thread", zero=False), self._stack_size)
+                base = state.memory.allocate(self._stack_size, 16, grants, module="stack of a thread", zero=False)
+                stack = (base, self._stack_size)
             blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
             self._context.changer = get_ident()  # code of the modules may run, and must not come to the linker
             try:
@@ -172,15 +172,24 @@ class Groups:
                     group.stack_top = sum(stack)  # an ordinary main's instance begins with the stack of the main thread
             finally:
                 self._context.changer = None
+            group.stack = stack
+            group.grants = grants
+            if state.wasix:
+                group.signals = Signals(self._context, group)
+            state.groups.append(number)
+            self._context.groups[number] = prepared.group = group
         except BaseException:
-            self._clear(guard, part, stack)
+            _native.completed(self._give_up, guard, part, grants)
             raise
-        group.stack = stack
-        if state.wasix:
-            group.signals = Signals(self._context, group)
-        state.groups.append(number)
-        self._context.groups[number] = group
         return group
+
+    def _give_up(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], grants: list[Grant]) -> None:
+        """Undo what was made of a group."""
+        self._context.groups.pop(part.number, None)
+        self._state.groups[:] = [number for number in self._state.groups if number != part.number]
+        self._context.shared.unsubscribe(guard, part)
+        self._state.release_blocks(part.number)
+        release_all(grants)
 
     def _everything(self) -> _Everything:
         """Return what a new group loads; made anew when the linker's state has changed."""
@@ -198,35 +207,27 @@ class Groups:
             group.close_bounds()
             return  # the whole linker goes; a dead member is waited for by nobody
         try:
-            topology, guard = shared.write_linker_state_with_topology(group.state)
+            _native.completed(self._shut_down, group)
         except LinkError:
             return  # cancelled meanwhile
-        try:
-            self.take_out(group, guard)
-            self._context.reap_ended(guard)
-        except BaseException as error:
-            guard.__exit__(type(error), error, None)
-            topology.release()
-            raise
-        guard.release_with(topology)
+
+    def _shut_down(self, group: InstanceGroup) -> None:
+        with Exclusive(self._context.shared, group.state) as exclusive:
+            self.take_out(group, exclusive.guard)
+            self._context.reap_ended(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program. Needs the write lock, unless the program has ended: then there is little to do."""
-        state, number = self._state, group.state.number
-        self._context.groups.pop(number, None)
+        """Take a dead group out of the program. Needs the write lock, unless the program has ended: then there is little to do.
+
+        A second time does nothing.
+        """
+        number = group.state.number
         self._context.tids.pop(number, None)
         group.close_bounds()
         if guard is None:
-            return
-        state.groups.remove(number)
-        self._clear(guard, group.state, group.stack)
-        if group.dl_error_address:
-            state.memory.release(group.dl_error_address, DL_ERROR_CAPACITY)
-
-    def _clear(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], stack: tuple[int, int]) -> None:
-        self._context.shared.unsubscribe(guard, part)
-        self._state.release_blocks(part.number)
-        self._state.memory.release(*stack)
+            self._context.groups.pop(number, None)
+        else:
+            self._give_up(guard, group.state, group.grants)
 
 
 class _Everything:

@@ -129,9 +129,8 @@ class Heap:
         module.heap = None
         if self.owner is module:
             self._set_owner(None)
-        page = self._pages.pop(module, None)
-        if page is not None:
-            self._memory.reuse(page, page + _PAGE)
+        if module in self._pages:
+            self._memory.reuse_page(self._pages, module)
 
     def _set_owner(self, module: LoadedModule | None) -> None:
         self.owner = module

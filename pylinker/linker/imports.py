@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from pylinker import _native
 from pylinker.errors import SignatureMismatchError, UnsupportedError
 from pylinker.linker.operation import HostSlot
+from pylinker.linker.ranges import Grant, release_all
 from pylinker.runtime.callbacks import PASSED, Callback
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, names_of
@@ -41,13 +42,13 @@ class HostPointer(NamedTuple):
     provided: _Provided | None = None
 
 
-class _Provided:
+class _Provided(_native.Finalized):
     """Keeps a host function callable, by its ``handle``, as long as it lives."""
 
     def __init__(self, function: Callable[[Values], None]) -> None:
         self.handle = _native.register_host(function)
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if hasattr(self, "handle"):
             _native.release_host(self.handle)
 
@@ -118,17 +119,23 @@ class NewPointers:
         self._table = table
         self._host_calls = host_calls
         self._new: dict[str, HostPointer] = {}
+        self._grants: list[Grant] = []
 
     @property
     def slots(self) -> tuple[HostSlot, ...]:
         """The table slots that are new."""
         return tuple([pointer.slot for pointer in self._new.values()]) if self._new else ()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to take back."""
+        return bool(self._new or self._grants)
+
     def provided(self, name: str, type_: FuncType) -> int:
         """Return the table slot of a function that pylinker provides. Raises LimitError."""
         pointer = self._imports.pointers.get(name) or self._new.get(name)
         if pointer is None:
-            slot = self._table.allocate(1, 1, module=name)
+            slot = self._table.allocate(1, 1, self._grants, module=name)
             owner = _Provided(self._host_calls(None, name))
             source = _native.pack_source(_native.Source.HOST, type_address=function_type(type_), handle=owner.handle)
             pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source), owner)
@@ -157,7 +164,7 @@ class NewPointers:
                 why = f"modules call it with {len(types)} types" if types else "no module calls it; a call that is never made would tell"
                 raise UnknownTypeError(f"imports has {name}, but there is no telling the type of a pointer to it: {why}")
             callback = self._imports.callback(_ENV, name, types.pop(), importer=importer)
-            slot = self._table.allocate(1, 1, module=importer.name if importer is not None else name)
+            slot = self._table.allocate(1, 1, self._grants, module=importer.name if importer is not None else name)
             pointer = self._new[name] = HostPointer(callback.type, HostSlot(slot, callback.source))
         return pointer.slot.slot
 
@@ -165,13 +172,13 @@ class NewPointers:
         """The load is published."""
         if self._new:
             self._imports.pointers.update(self._new)
-            self._new.clear()
+            self._new = {}
+            self._grants = []
 
     def undo(self) -> None:
         """Take back what is not kept."""
-        for slot in self.slots:
-            self._table.release(slot.slot, 1)
-        self._new.clear()
+        release_all(self._grants)
+        self._new = {}
 
 
 def _imported_types(modules: Iterable[LoadedModule], name: str) -> set[FuncType]:

@@ -14,7 +14,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pylinker import _native
 from pylinker.errors import (
@@ -51,7 +51,7 @@ from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import Files, LoadPlan, ModuleBytes, Request, Unread
 from pylinker.linker.prepared import PreparedInstanceGroup
-from pylinker.linker.ranges import align_up
+from pylinker.linker.ranges import Grant, align_up, release_all
 from pylinker.linker.room import GuestRoom
 from pylinker.linker.signals import Signals
 from pylinker.linker.state import LinkerState
@@ -67,6 +67,8 @@ from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from pylinker.linker import limits as _limits
     from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
@@ -85,27 +87,46 @@ _COMMAND = FuncType((), ())
 _THREAD_START = FuncType(("i32", "i32"), ())
 
 
-class _Journal:
-    """Around a load: how often its constructors open what, to be closed if it fails, or if a load around it fails."""
+class Load(_native.Scope):
+    """A load, from its plan to the end of its constructors: left with an exception, it is undone.
 
-    __slots__ = ("_group", "_journals", "_opened")
+    ``opened`` has how often its constructors open what, to be closed then, or if a load around it fails. ``promoted`` are the modules that
+    are new in the global scope, ``counted`` is the module that was open already and has one more handle.
+    """
 
-    def __init__(self, journals: dict[int, list[Counter[LoadedModule]]], group: InstanceGroup) -> None:
-        self._journals = journals  # by group
-        self._group = group.state.number
-        self._opened: Counter[LoadedModule] = Counter()
+    __slots__ = ("_journals", "_linker", "_number", "counted", "group", "opened", "plan", "promoted")
 
-    def __enter__(self) -> Counter[LoadedModule]:
-        self._journals.setdefault(self._group, []).append(self._opened)
-        return self._opened
+    def __init__(self, linker: Linker, group: InstanceGroup) -> None:
+        self._linker = linker
+        self._journals = linker.journals
+        self._number = group.state.number
+        self.group = group
+        self.opened: Counter[LoadedModule] = Counter()
+        self.plan: LoadPlan | None = None
+        self.promoted: list[LoadedModule] = []
+        self.counted: LoadedModule | None = None
 
-    def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        journals = self._journals[self._group]
-        journals.pop()
+    def enter(self) -> Self:
+        """Begin to note what is opened."""
+        self._journals.setdefault(self._number, []).append(self.opened)
+        return self
+
+    def leave(self, error: BaseException | None) -> None:
+        """Undo the load if it has failed."""
+        if error is not None and self.plan is not None:
+            self._linker.undo_load(self, self.plan)
+        journals = self._journals.get(self._number, [])
+        if not any(each is self.opened for each in journals):
+            return
+        if error is None and len(journals) > 1:
+            outer = journals[-2]
+            for module in list(self.opened):
+                count = self.opened[module]
+                outer[module] += count  # and nothing is called up to the `del`
+                del self.opened[module]
+        del journals[-1]
         if not journals:
-            del self._journals[self._group]  # groups come and go
-        elif kind is None:
-            journals[-1].update(self._opened)
+            self._journals.pop(self._number, None)  # groups come and go
 
 
 class _Ahead(NamedTuple):
@@ -116,7 +137,7 @@ class _Ahead(NamedTuple):
     root: LoadedModule | None
 
 
-class Linker:
+class Linker(_native.Finalized):
     """The dynamic linker of one program.
 
     ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers what names mean, ``threads`` is the
@@ -161,7 +182,7 @@ class Linker:
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
-        self._opened: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
+        self.journals: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
         self._exit_hook = _native.register_host(guest_calls.finalize)
@@ -176,7 +197,7 @@ class Linker:
     def __repr__(self) -> str:
         return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if hasattr(self, "_exit_hook"):
             _native.release_host(self._exit_hook)
 
@@ -292,21 +313,23 @@ class Linker:
         """
         for module in plan.scope:
             module.permanent = True
-        with self.context.loading() as group, _Journal(self._opened, group) as opened:
+        with self.context.loading() as group, Load(self, group) as load:
+            load.plan = plan
             with self.context.exclusive() as change:
-                promoted = self._instantiate(change, group, plan, operation, global_=True, bind_now=self.bind_now)
+                self._instantiate(change, load, plan, operation, global_=True, bind_now=self.bind_now)
             if begin is not None:
                 begin()
-            self._construct(group, plan, promoted, opened)
+            self._construct(group, plan)
 
     def load_later(self, plan: LoadPlan) -> None:
         """Load libraries next to a main module that chose its own addresses and runs already."""
         for module in plan.scope:
             module.permanent = True
-        with self.context.loading() as group, _Journal(self._opened, group) as opened:
+        with self.context.loading() as group, Load(self, group) as load:
+            load.plan = plan
             with self._room_for(plan), self.context.exclusive() as change:
-                promoted = self._load(change, group, plan, RTLD_GLOBAL)
-            self._construct(group, plan, promoted, opened)
+                self._load(change, load, plan, RTLD_GLOBAL)
+            self._construct(group, plan)
 
     def load_module(
         self,
@@ -335,8 +358,8 @@ class Linker:
             if root is not None:
                 break
             ahead = self._look_ahead(request, mode, files)
-        if self._opened:
-            journals = self._opened.get(group.state.number)
+        if self.journals:
+            journals = self.journals.get(group.state.number)
             if journals:
                 journals[-1][root] += 1
         return root
@@ -383,7 +406,7 @@ class Linker:
         Which modules there are changes only under the load lock. If nothing has changed since the look ahead, its plan holds; else a new
         one is made of the files that were read.
         """
-        with _Journal(self._opened, group) as opened:
+        with Load(self, group) as load:
             if ahead is not None and ahead.changes == self.context.shared.changes:
                 plan, found = ahead.plan, ahead.root
             else:
@@ -399,34 +422,31 @@ class Linker:
                 raise LibraryNotFoundError(request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")])
             root = found
             plan.compile(bind_now=self._binds_now(mode))  # it is, already, unless the plan is new and something else is new in it
+            load.plan = plan
             with self._room_for(plan), self.context.exclusive(group) as change:
-                promoted = self._load(change, group, plan, mode) if plan.new else []
-                if not plan.new and mode & RTLD_GLOBAL:
-                    self.state.add_to_global_scope(reachable(root))
+                if plan.new:
+                    self._load(change, load, plan, mode)
+                elif mode & RTLD_GLOBAL:
+                    load.promoted += self.state.add_to_global_scope(reachable(root))
                 root.handles += 1
-                if mode & RTLD_NODELETE:
-                    root.permanent = True
+                load.counted = root
             if plan.new:
-                self._construct(group, plan, promoted, opened)
+                self._construct(group, plan)
+            plan.keep()
+            if mode & RTLD_NODELETE:
+                root.permanent = True
         return root
 
     def _room_for(self, plan: LoadPlan) -> AbstractContextManager[None]:
         """Have room for what a plan loads, where the guest's malloc gives it; needs the load lock."""
         return self._fetching(plan) if self.state.memory.from_guest and plan.new else _NO_ROOM
 
-    @contextmanager
-    def _fetching(self, plan: LoadPlan) -> Iterator[None]:
+    def _fetching(self, plan: LoadPlan) -> AbstractContextManager[None]:
         def wanted() -> list[tuple[int, int]]:
             blocks = [block for module in plan.new if (block := module.thread_local) is not None]
             return [*plan.wanted_memory(), *(blocks * (len(self.state.groups) - 1))]
 
-        try:
-            with self.room.fetched(wanted, module=plan.new[-1].name):
-                yield
-        except BaseException:
-            with _logged("giving back the room of a failed load"):
-                self.room.trim()
-            raise
+        return self.room.fetched(wanted, module=plan.new[-1].name)
 
     def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
         """Have room for a thread that begins, where the guest's malloc gives it."""
@@ -439,59 +459,50 @@ class Linker:
 
         return self.room.fetched(wanted, module="thread")
 
-    def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
+    def _load(self, change: Change, load: Load, plan: LoadPlan, mode: int) -> None:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
+        group = load.group
         table_size, memory_size = group.native.table_size, group.native.memory_size
         if not table_size and not group.has_table:
             group.table  # noqa: B018 - raises the error that says how to link the main module
         self.state.table.note_size(table_size)
-        bind_now = self.bind_now or bool(mode & RTLD_NOW)
-        try:
-            plan.make_room(memory_size)
-            for module in plan.new:
-                plan.place(module)
-                module.local_scope = plan.scope
-            operation = plan.resolve(bind_now=bind_now)
-            self._meet_memory(group, plan.new, memory_size)
-        except BaseException:
-            plan.undo()
-            raise
-        return self._instantiate(change, group, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
+        bind_now = self._binds_now(mode)
+        plan.make_room(memory_size)
+        for module in plan.new:
+            plan.place(module)
+            module.local_scope = plan.scope
+        operation = plan.resolve(bind_now=bind_now)
+        self._meet_memory(group, plan.new, memory_size)
+        self._instantiate(change, load, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
 
-    def _instantiate(
-        self, change: Change, group: InstanceGroup, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool
-    ) -> list[LoadedModule]:
-        """Instantiate and relocate in this group, then in all; returns the modules that are new in the global scope."""
-        promoted: list[LoadedModule] = []
+    def _instantiate(self, change: Change, load: Load, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool) -> None:
+        """Instantiate and relocate in this group, then in all."""
+        group = load.group
 
         def commit() -> None:
+            plan.is_published = True  # from now on undoing it takes all groups
             new = set(plan.new)
             self.state.add([module for module in plan.scope if module in new])
-            self.state.order += plan.new
+            known = set(self.state.order)
+            self.state.order += [module for module in plan.new if module not in known]
             plan.pointers.keep()
             if global_:
-                promoted.extend(self.state.add_to_global_scope(plan.scope))
+                known = set(load.promoted)
+                load.promoted += [each for each in self.state.not_in_global_scope(plan.scope) if each not in known]
+                self.state.add_to_global_scope(plan.scope)
 
-        try:
-            if self.state.threaded:
-                operation = self._with_blocks(operation, group)
-            group.apply(operation)
+        if self.state.threaded:
+            operation = self._with_blocks(operation, group)
+        plan.is_applied = True
+        group.apply(operation)
+        for module in plan.new:
+            group.relocate(module)
+        if bind_now:
             for module in plan.new:
-                group.relocate(module)
-            if bind_now:
-                for module in plan.new:
-                    for index, entry in enumerate(module.plt):
-                        if entry.definition is not None:
-                            group.bind(module, index, entry.definition)
-            change.publish(operation, commit)
-        except BaseException:
-            # If the linker was given up meanwhile, there is nobody left to undo it for.
-            with _logged("undoing a failed load"), change.undoing():
-                group.apply(self._unloading(plan.new, plan))
-                plan.undo()
-                self.state.remove(plan.new)
-            raise
-        return promoted
+                for index, entry in enumerate(module.plt):
+                    if entry.definition is not None:
+                        group.bind(module, index, entry.definition)
+        change.publish(operation, commit)
 
     def _with_blocks(self, operation: LoadModules, leader: InstanceGroup) -> LoadModules:
         """Give every other group its thread-local blocks of the new modules; the leader uses the modules' initial copies."""
@@ -506,18 +517,40 @@ class Linker:
         made = tuple(filter(None, blocks))
         return dataclasses.replace(operation, blocks=made) if made else operation
 
-    def _construct(self, group: InstanceGroup, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Counter[LoadedModule]) -> None:
-        """Run the constructors of a load, dependencies first and main after all of them; undo the load if one fails."""
-        try:
-            for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
-                if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
-                    group.construct(module)
-                module.initialized = next(self._initialized)
-        except BaseException:
-            self._roll_back(plan, promoted, opened)
-            raise
+    def _construct(self, group: InstanceGroup, plan: LoadPlan) -> None:
+        """Run the constructors of a load, dependencies first and main after all of them."""
+        for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
+            number = next(self._initialized)
+            if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
+                group.construct(module)
+            module.initialized = number
 
-    def _roll_back(self, plan: LoadPlan, promoted: Sequence[LoadedModule], opened: Counter[LoadedModule]) -> None:
+    def undo_load(self, load: Load, plan: LoadPlan) -> None:
+        """Undo a load that failed, as far as it came. Under the load lock."""
+        if plan.is_published:
+            self._roll_back(load, plan)
+        else:
+            self.context.undo(lambda: self._take_back(load, plan))
+        if self.state.memory.from_guest:
+            with _logged("giving back the room of a failed load"):
+                self.room.trim()
+
+    def _take_back(self, load: Load, plan: LoadPlan) -> None:
+        """Undo what no other group has seen. Under the write lock."""
+        if not plan.new:
+            promoted = set(load.promoted)
+            self.state.global_scope = [module for module in self.state.global_scope if module not in promoted]
+            if load.counted is not None:
+                load.counted.handles -= 1
+                load.counted = None
+            return
+        if plan.is_applied:
+            load.group.apply(self._unloading(plan.new, plan))
+        plan.undo()
+        if plan.is_applied:
+            self.state.remove(plan.new)
+
+    def _roll_back(self, load: Load, plan: LoadPlan) -> None:
         """Undo a load whose constructors failed, with what they opened."""
         gone = self._dependents(plan.new)
         initialized = [module for module in gone if module.initialized]
@@ -527,18 +560,25 @@ class Linker:
             self._destructors.run(initialized)
         with _logged("key of a failed load"):
             self._keys.drop(gone)
-        with _logged("undoing a failed load"):
-            with self.context.exclusive() as change:
-                kept = set(promoted) - gone
-                self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
-                for module in gone:
-                    module.handles, module.permanent = 0, False
-                for module, count in opened.items():
-                    if module not in gone:
-                        module.handles -= count
-                self.state.hide(gone)
-                self._unload(change, gone, plan)
+        try:
+            if not all(module.gone for module in plan.new):
+                with self.context.exclusive() as change:
+                    self._close_opened(load, gone)
+                    self._unload(change, gone, plan)
             self.collect()
+        except LinkError as error:
+            logger.warning("undoing a failed load: %s", error)
+
+    def _close_opened(self, load: Load, gone: set[LoadedModule]) -> None:
+        kept = set(load.promoted) - gone
+        self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
+        for module in gone:
+            module.handles, module.permanent = 0, False
+        for module in list(load.opened):
+            count = 0 if module in gone else load.opened[module]
+            module.handles -= count  # and nothing is called up to the `del`
+            del load.opened[module]
+        self.state.hide(gone)
 
     def _dependents(self, modules: Iterable[LoadedModule]) -> set[LoadedModule]:
         """Return the modules and all others that use them (a constructor may have opened some)."""
@@ -690,18 +730,25 @@ class Linker:
         if found is None:
             return ()
         module, name, base, symbol, at = found
-        texts = self.state.texts if module is None else module.texts
+        texts, owner = (self.state.texts, self.state.grants) if module is None else (module.texts, module.grants)
         if known and (name not in texts or (symbol is not None and symbol not in texts)):
             return None
-        return self._text(texts, name), base, 0 if symbol is None else self._text(texts, symbol), at or 0
+        return self._text(texts, owner, name), base, 0 if symbol is None else self._text(texts, owner, symbol), at or 0
 
-    def _text(self, texts: dict[str, tuple[int, int]], text: str) -> int:
+    def _text(self, texts: dict[str, tuple[int, int]], owner: list[Grant], text: str) -> int:
         """Return the address of a C string that stays in guest memory as long as its owner. Under the write lock."""
         known = texts.get(text)
         if known is None:
             data = text.encode("utf-8", "surrogateescape") + b"\0"
-            known = texts[text] = (self.state.memory.allocate(len(data), 1, module="dladdr", zero=False), len(data))
-            self.memory.write(known[0], data)
+            grants: list[Grant] = []
+            try:
+                known = (self.state.memory.allocate(len(data), 1, grants, module="dladdr", zero=False), len(data))
+                self.memory.write(known[0], data)
+                texts[text] = known
+                owner += grants
+            except BaseException:
+                _native.completed(release_all, grants if text not in texts else [])
+                raise
         return known[0]
 
     def scope_of_handle(self, handle: int) -> Sequence[LoadedModule]:
@@ -723,8 +770,7 @@ class Linker:
         """The handle of the program itself: what ``dlopen(NULL)`` answers."""
         return self.main.number if self.main else 1
 
-    @contextmanager
-    def borrow(self, texts: Sequence[bytes], *, stack: int) -> Iterator[list[int]]:
+    def borrow(self, texts: Sequence[bytes], *, stack: int) -> AbstractContextManager[list[int]]:
         """Put byte strings into guest memory and yield their addresses; they are gone afterwards.
 
         Up to ``stack`` bytes in all go on the calling group's stack, more into memory of their own.
@@ -732,27 +778,18 @@ class Linker:
         group = self.group
         total = sum(align_up(len(text), 16) for text in texts)
         top = group.stack_top
-        base = (top - total) & ~15 if top is not None and total <= stack else -1
-        on_stack = base > 0
-        if on_stack:
-            group.stack_top = base
-        else:
-            with self.room.fetched(lambda: [(total, 16)], module="arguments"), self.context.exclusive():
-                base = self.state.memory.allocate(total, 16, module="arguments")
-        try:
-            addresses = []
-            cursor = base
-            for text in texts:
-                self.memory.write(cursor, text)
-                addresses.append(cursor)
-                cursor += align_up(len(text), 16)
-            yield addresses
-        finally:
-            if on_stack:
-                group.stack_top = top
-            else:
-                with self.context.exclusive():
-                    self.state.memory.release(base, total)
+        if top is not None and total <= stack and (base := (top - total) & ~15) > 0:
+            return _OnStack(self, group, texts, top, base)
+        return _InMemory(self, texts, total)
+
+    def put(self, texts: Sequence[bytes], base: int) -> list[int]:
+        """Write byte strings to guest memory, each at a multiple of 16 from ``base`` on, and return their addresses."""
+        addresses = []
+        for text in texts:
+            self.memory.write(base, text)
+            addresses.append(base)
+            base += align_up(len(text), 16)
+        return addresses
 
     # Closing
 
@@ -762,24 +799,30 @@ class Linker:
         if module is not None and module is not self.main:
             self.dlclose(module)
 
-    def dlclose(self, module: LoadedModule) -> None:
+    def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
         """Drop one handle; the last one runs the destructors of all that nobody uses any more and gives back what they held.
 
-        Raises ClosedError if the module has no open handle, Trap if a destructor traps (the modules are gone then, too).
+        ``holder`` learns when it is dropped: if the rest is interrupted, :meth:`collect` completes it. Raises ClosedError if the module
+        has no open handle, Trap if a destructor traps (the modules are gone then, too).
         """
         with self.context.loading():
-            with self.context.exclusive():
-                if module.handles < 1:
-                    raise ClosedError(f"{module.name} is not open", module=module.name)
-                module.handles -= 1
-                for opened in reversed(self._opened.get(self.group.state.number, [])):
-                    if opened[module] > 0:
+            with _Burial() as burial:
+                with self.context.exclusive():
+                    if module.handles < 1:
+                        raise ClosedError(f"{module.name} is not open", module=module.name)
+                    opened = next((each for each in reversed(self.journals.get(self.group.state.number, [])) if each[module] > 0), None)
+                    # Nothing is called from here on, up to the condition.
+                    module.handles -= 1
+                    if holder is not None:
+                        holder.dropped = True
+                    if opened is not None:
                         opened[module] -= 1
                         if not opened[module]:
                             del opened[module]  # or it would keep every module that came and went
-                        break
-                dead = set() if module.handles else self._condemn()
-            if dead and (self._bury(dead) or self.room.is_used):
+                    if not module.handles:
+                        self._condemn(burial)
+                again = bool(burial.dead) and (self._bury(burial.dead) or self.room.is_used)
+            if again:
                 self.collect()
 
     def collect(self) -> None:
@@ -787,14 +830,15 @@ class Linker:
         with self.context.loading():
             while True:
                 self.context.check_going_on()  # a destructor may open and close others for ever
-                with self.context.exclusive():
-                    dead = self._condemn()
-                again = bool(dead) and self._bury(dead)
+                with _Burial() as burial:
+                    with self.context.exclusive():
+                        self._condemn(burial)
+                    again = bool(burial.dead) and self._bury(burial.dead)
                 if not self.room.trim() and not again:
                     break
 
-    def _condemn(self) -> set[LoadedModule]:
-        """Return what is dead now, hidden from all that is looked up. Under the write lock. What is dying still needs all it leads to."""
+    def _condemn(self, burial: _Burial) -> None:
+        """Note what is dead now, hidden from all that is looked up. Under the write lock. What is dying still needs all it leads to."""
         kept, in_heap = self._destructors.kept(), self.room.keeps
         roots = [
             module
@@ -802,12 +846,11 @@ class Linker:
             if module.handles or module.permanent or module.closing or module in kept or in_heap(module)
         ]
         alive = set(reachable(*roots, bound=True))
-        dead = {module for module in self.state.modules if module not in alive}
+        burial.dead = {module for module in self.state.modules if module not in alive}
         # A destructor that opens one of them again must get a fresh copy.
-        self.state.hide(dead)
-        for module in dead:
+        self.state.hide(burial.dead)
+        for module in burial.dead:
             module.closing = True
-        return dead
 
     def _bury(self, dead: set[LoadedModule]) -> bool:
         """Run the destructors of the dead and unload them; answers whether a destructor may have closed yet another.
@@ -827,8 +870,6 @@ class Linker:
                         module.lingering = True
             except RendezvousTimeout as error:
                 again = False
-                for module in dead:
-                    module.closing = False  # the next collection tries again
                 logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
         return again
 
@@ -856,15 +897,8 @@ class Linker:
         if top is None:
             self._run_thread_exits()
             return
-        with self.context.exclusive():
-            stack = self.state.memory.allocate(self.stack_size, 16, module="stack of a thread", zero=False)
-        try:
-            group.stack_top = stack + self.stack_size
+        with _Borrowed(self, self.stack_size, "stack of a thread") as stack, _OnStack(self, group, (), top, stack + self.stack_size):
             self._run_thread_exits()
-        finally:
-            group.stack_top = top
-            with self.context.exclusive():
-                self.state.memory.release(stack, self.stack_size)
 
     def _run_thread_exits(self) -> None:
         modules = {each.module for each in self.group.thread_exits}
@@ -905,6 +939,90 @@ class Linker:
         Slots come in blocks, so that most calls need no rendezvous.
         """
         return self.closures.allocate()
+
+
+class Holder(Protocol):
+    """Whose handle a module has; ``dropped`` becomes True with the last use of it."""
+
+    dropped: bool
+
+
+class _Burial(_native.Scope):
+    """Modules that are dying, ``dead``: those that could not be unloaded wait for the next collection."""
+
+    __slots__ = ("dead",)
+
+    def __init__(self) -> None:
+        self.dead: set[LoadedModule] = set()
+
+    def enter(self) -> Self:
+        """Nothing is dying yet."""
+        return self
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Leave what is left to the next collection."""
+        for module in self.dead:
+            module.closing = module.lingering
+
+
+class _OnStack(_native.Scope):
+    """Byte strings on a group's stack, between ``base`` and ``top``."""
+
+    __slots__ = ("_base", "_group", "_linker", "_texts", "_top")
+
+    def __init__(self, linker: Linker, group: InstanceGroup, texts: Sequence[bytes], top: int, base: int) -> None:
+        self._linker = linker
+        self._group = group
+        self._texts = texts
+        self._top = top
+        self._base = base
+
+    def enter(self) -> list[int]:
+        """Put them there."""
+        self._group.stack_top = self._base
+        return self._linker.put(self._texts, self._base)
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Move the top of the stack back."""
+        self._group.native.set_stack_top(self._top)
+
+
+class _Borrowed(_native.Scope):
+    """``size`` bytes of memory, for ``purpose``."""
+
+    __slots__ = ("_grants", "_linker", "_purpose", "_size")
+
+    def __init__(self, linker: Linker, size: int, purpose: str) -> None:
+        self._linker = linker
+        self._size = size
+        self._purpose = purpose
+        self._grants: list[Grant] = []
+
+    def enter(self) -> int:
+        """Allocate them, and return where they begin."""
+        linker = self._linker
+        with linker.room.fetched(lambda: [(self._size, 16)], module=self._purpose), linker.context.exclusive():
+            return linker.state.memory.allocate(self._size, 16, self._grants, module=self._purpose, zero=False)
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Give them back."""
+        if self._grants:
+            with self._linker.context.exclusive():
+                release_all(self._grants)
+
+
+class _InMemory(_Borrowed):
+    """Byte strings in memory of their own."""
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, linker: Linker, texts: Sequence[bytes], size: int) -> None:
+        super().__init__(linker, size, "arguments")
+        self._texts = texts
+
+    def enter(self) -> list[int]:  # type: ignore[override]
+        """Put them there."""
+        return self._linker.put(self._texts, super().enter())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pylinker.linker.locator import Home
+    from pylinker.linker.ranges import Grant
     from pylinker.runtime.code import Code, Compiled
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
@@ -178,6 +179,7 @@ class LoadedModule:
         "closing",
         "code",
         "gone",
+        "grants",
         "handles",
         "has_slots",
         "heap",
@@ -261,6 +263,7 @@ class LoadedModule:
         self.ready = False
         self.address = 0
         self.place: int | None = None
+        self.grants: list[Grant] = []
         self.has_slots = False
         self.slot_base = 0
         self.trampolines: Compiled | None = None

@@ -21,6 +21,7 @@ from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import open_wherever
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
+from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState, SlotAllocator
@@ -162,6 +163,9 @@ class LoadPlan:
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
         self._given: list[tuple[LoadedModule, int]] = []
+        self._grants: list[Grant] = []  # of these slots, in the same order
+        self.is_applied = False  # the loading group may have instances of it
+        self.is_published = False  # all groups have
         self.permanent = False
         self.check: Callable[[], None] = lambda: None
         self.files = Files()
@@ -376,13 +380,8 @@ class LoadPlan:
         if memory_base is not None:
             module.memory_base = memory_base
         else:
-            module.memory_base = self.state.memory.allocate(dylink.memory_size, dylink.memory_alignment, module=module.name)
-        try:
-            module.table_base = self.state.table.allocate(dylink.table_size, dylink.table_alignment, module=module.name)
-        except BaseException:
-            if memory_base is None:
-                self.state.memory.release(module.memory_base, dylink.memory_size)
-            raise
+            module.memory_base = self.state.memory.allocate(dylink.memory_size, dylink.memory_alignment, module.grants, module=module.name)
+        module.table_base = self.state.table.allocate(dylink.table_size, dylink.table_alignment, module.grants, module=module.name)
         module.memory_reserved = memory_base is None
         if not module.brings_table:  # else they get slots as they are asked for: its table can grow once there is an instance
             self._place_functions(module)
@@ -395,7 +394,7 @@ class LoadPlan:
         count = len(module.outline.slot_exports)
         if count:
             try:
-                module.slot_base = self.state.table.allocate(count, 1, module=module.name)
+                module.slot_base = self.state.table.allocate(count, 1, module.grants, module=module.name)
             except LimitError as error:
                 logger.debug("%s: functions get slots when they are asked for: %s", module.name, error)
             else:
@@ -439,7 +438,7 @@ class LoadPlan:
 
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
         """Make the record from which all groups instantiate a new module."""
-        module.place = self.state.take_place()
+        self.state.give_place(module)
         module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared)
         module.address = module.native.address
 
@@ -466,7 +465,7 @@ class LoadPlan:
         module, export = definition
         slot = module.slot_of(export.index)
         if slot is None:
-            slot = self.state.table.allocate(1, 1, module=module.name)
+            slot = self.state.table.allocate(1, 1, self._grants, module=module.name)
             module.slots[export.index] = slot
             self._given.append((module, export.index))
             patches.append(SlotPatch(slot, definition))
@@ -478,14 +477,24 @@ class LoadPlan:
         given = [module.slots[function] for module, function in self._given if function in module.slots]
         return given + [each.slot for each in self.pointers.slots]
 
+    def keep(self) -> None:
+        """Leave the slots that were given out to the modules whose functions they are of.
+
+        If it is interrupted, :meth:`undo` does the rest.
+        """
+        while self._given:
+            module, grant = self._given[-1][0], self._grants[-1]
+            module.grants += [grant]  # and nothing is called up to the second `del`
+            del self._given[-1]
+            del self._grants[-1]
+
     def undo(self) -> None:
-        """Give back memory and slots."""
+        """Give back memory and slots. A second time does nothing."""
         self.pointers.undo()
         for module, function in self._given:
-            slot = module.slots.pop(function, None)
-            if slot is not None:
-                self.state.table.release(slot, 1)
-        self._given.clear()
+            module.slots.pop(function, None)
+        release_all(self._grants)
+        self._given = []
         for module in self._added:
             self.state.release(module)
 
@@ -493,7 +502,7 @@ class LoadPlan:
 class _NoSlots(SlotAllocator):
     """A table that gives out nothing."""
 
-    def allocate(self, count: int, alignment: int, *, module: str) -> int:  # noqa: ARG002
+    def allocate(self, count: int, alignment: int, grants: list[Grant], *, module: str) -> int:  # noqa: ARG002
         """Return no slot."""
         return 0
 

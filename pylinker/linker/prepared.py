@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pylinker import _native
 from pylinker.errors import InternalError
+from pylinker.sync import leave_both
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from pylinker.linker.group import InstanceGroup
     from pylinker.linker.state import LinkerState
     from pylinker.sync import TopologyToken, WriteGuard
 
 __all__ = ["PreparedInstanceGroup"]
 
 
-class PreparedInstanceGroup:
+class PreparedInstanceGroup(_native.Scope):
     """Holds the topology token, so that nothing changes until the group is created or abandoned; either releases it.
 
     And the write lock, if it was free at once: then nobody looks anything up either, and the group is to be created soon.
@@ -21,26 +26,31 @@ class PreparedInstanceGroup:
     ``stack_top``, 0 if it has not said.
     """
 
-    __slots__ = ("_guard", "_topology", "stack_top", "wants_stack")
+    __slots__ = ("_is_taken", "group", "guard", "stack_top", "topology", "wants_stack")
 
-    def __init__(self, topology: TopologyToken, guard: WriteGuard[LinkerState] | None, *, wants_stack: bool, stack_top: int = 0) -> None:
-        self._topology: TopologyToken | None = topology
-        self._guard = guard
+    def __init__(self, topology: TopologyToken, guard: WriteGuard[LinkerState], *, wants_stack: bool, stack_top: int = 0) -> None:
+        self.topology = topology
+        self.guard = guard
+        self._is_taken = False
+        self.group: InstanceGroup | None = None  # once it exists
         self.wants_stack = wants_stack
         self.stack_top = stack_top
 
-    def take(self) -> tuple[TopologyToken, WriteGuard[LinkerState] | None]:
-        """Return the token and, if it was free, the lock, once; InternalError after that."""
-        topology, self._topology = self._topology, None
-        if topology is None:
+    def take(self) -> None:
+        """Note that the group is being created, once; InternalError after that."""
+        if self._is_taken:
             raise InternalError("a prepared instance group is used twice")
-        return topology, self._guard
+        self._is_taken = True
+
+    def enter(self) -> Self:
+        """Return it."""
+        return self
+
+    def leave(self, error: BaseException | None) -> None:
+        """Release what it still holds."""
+        self._is_taken = True
+        leave_both(self.topology, self.guard, error)
 
     def abandon(self) -> None:
-        """Release what it holds if nobody took it: there will be no group."""
-        if self._topology is not None:
-            topology, guard = self.take()
-            if guard is not None:
-                guard.release_with(topology)
-            else:
-                topology.release()
+        """Release what it holds: there will be no group."""
+        _native.completed(self.leave, None)

@@ -7,10 +7,25 @@ exactly what it was told to own with :meth:`RangeAllocator.extend`.
 from __future__ import annotations
 
 import bisect
+from typing import NamedTuple
 
 from pylinker.errors import InternalError
 
-__all__ = ["RangeAllocator", "align_up"]
+__all__ = ["Grant", "RangeAllocator", "align_up", "release_all"]
+
+
+class Grant(NamedTuple):
+    """A range that was given out: who gave it, where it begins, and its size."""
+
+    allocator: RangeAllocator
+    start: int
+    size: int
+
+
+def release_all(grants: list[Grant]) -> None:
+    """Give back all of a list, which is empty then. If it is interrupted, the list has what is left."""
+    while grants:
+        grants[-1].allocator.take_back(grants)
 
 
 def align_up(value: int, alignment: int) -> int:
@@ -21,13 +36,17 @@ def align_up(value: int, alignment: int) -> int:
 class RangeAllocator:
     """First fit over a sorted list of free ranges; neighbours are merged when they come back.
 
-    Attributes: ``used`` (units given out). Not thread-safe: the holder of the linker state's write lock uses it.
+    Attributes: ``used`` (units given out), ``free_ranges`` (start and end of each, in order; to be assigned and not changed). Not
+    thread-safe: the holder of the linker state's write lock uses it.
+
+    Each change is made at once: what it comes to is computed, and then stored by statements that call nothing. So an exception of a signal
+    handler comes before a change or after it. What is given out goes into a list of the caller's in the same step, if there is one.
     """
 
-    __slots__ = ("_free", "used")
+    __slots__ = ("free_ranges", "used")
 
     def __init__(self) -> None:
-        self._free: list[tuple[int, int]] = []
+        self.free_ranges: list[tuple[int, int]] = []
         self.used = 0
 
     def __repr__(self) -> str:
@@ -36,80 +55,86 @@ class RangeAllocator:
     def copy(self) -> RangeAllocator:
         """Return an allocator of its own in the same state."""
         copy = RangeAllocator()
-        copy._free = list(self._free)
+        copy.free_ranges = list(self.free_ranges)
         copy.used = self.used
         return copy
 
     @property
     def free(self) -> int:
         """Units owned and not given out."""
-        return sum(stop - start for start, stop in self._free)
+        return sum(stop - start for start, stop in self.free_ranges)
 
     def has_room(self, size: int) -> bool:
         """Whether ``size`` units fit side by side into the last free range, which is most often the largest."""
-        if not self._free:
+        if not self.free_ranges:
             return not size
-        start, stop = self._free[-1]
+        start, stop = self.free_ranges[-1]
         return stop - start >= size
 
     def extend(self, start: int, stop: int) -> None:
         """Take over the range ``[start, stop)``."""
-        self._insert(start, stop)
+        self.free_ranges = self.with_range(start, stop)
 
     def withdraw(self, start: int, stop: int) -> bool:
         """Give up the range ``[start, stop)``; False if not all of it is free."""
-        index = bisect.bisect_right(self._free, (start, stop)) - 1
+        index = bisect.bisect_right(self.free_ranges, (start, stop)) - 1
         for place in (index, index + 1):
-            if 0 <= place < len(self._free) and self._free[place][0] <= start and stop <= self._free[place][1]:
-                first, end = self._free[place]
-                self._free[place : place + 1] = [each for each in ((first, start), (stop, end)) if each[0] < each[1]]
+            if 0 <= place < len(self.free_ranges) and self.free_ranges[place][0] <= start and stop <= self.free_ranges[place][1]:
+                first, end = self.free_ranges[place]
+                rest = [each for each in ((first, start), (stop, end)) if each[0] < each[1]]
+                self.free_ranges = [*self.free_ranges[:place], *rest, *self.free_ranges[place + 1 :]]
                 return True
         return False
 
-    def grow(self, start: int, size: int) -> bool:
-        """Take over ``[start, start + size)`` and give it out at once; False if there is something free right before it to begin with."""
-        if self._free and self._free[-1][1] >= start:
-            return False
-        self.used += size
-        return True
+    def ends_before(self, start: int) -> bool:
+        """Whether nothing is free at ``start`` or right before it."""
+        return not self.free_ranges or self.free_ranges[-1][1] < start
 
-    def allocate(self, size: int, alignment: int) -> int | None:
-        """Give out ``size`` (> 0) units at a multiple of ``alignment``, or None if no free range fits."""
-        for index, (start, stop) in enumerate(self._free):
+    def allocate(self, size: int, alignment: int, grants: list[Grant] | None = None) -> int | None:
+        """Give out ``size`` (> 0) units at a multiple of ``alignment``, or None if no free range fits. The grant is added to ``grants``."""
+        for index, (start, stop) in enumerate(self.free_ranges):
             if stop - start < size:
                 continue  # most are what was left over beside something
             base = -(-start // alignment) * alignment
             if base + size <= stop:
-                if base + size < stop:
-                    self._free[index] = (base + size, stop)
-                    if start < base:
-                        self._free.insert(index, (start, base))
-                elif start < base:
-                    self._free[index] = (start, base)
-                else:
-                    del self._free[index]
+                rest = [each for each in ((start, base), (base + size, stop)) if each[0] < each[1]]
+                free = [*self.free_ranges[:index], *rest, *self.free_ranges[index + 1 :]]
+                grant = [] if grants is None else [Grant(self, base, size)]
+                self.free_ranges = free
                 self.used += size
+                if grants is not None:
+                    grants += grant
                 return base
         return None
 
     def release(self, start: int, size: int) -> None:
         """Take back what :meth:`allocate` gave out."""
-        self._insert(start, start + size)
+        free = self.with_range(start, start + size)
+        self.free_ranges = free
         self.used -= size
 
-    def _insert(self, start: int, stop: int) -> None:
+    def take_back(self, grants: list[Grant]) -> None:
+        """Take back the last of ``grants``, which loses it."""
+        _, start, size = grants[-1]
+        free = self.with_range(start, start + size)
+        self.free_ranges = free
+        self.used -= size
+        del grants[-1]
+
+    def with_range(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the free ranges with one more."""
         if start >= stop:
-            return
-        index = bisect.bisect_left(self._free, (start, stop))
-        before = self._free[index - 1] if index else None
-        after = self._free[index] if index < len(self._free) else None
+            return self.free_ranges
+        index = bisect.bisect_left(self.free_ranges, (start, stop))
+        before = self.free_ranges[index - 1] if index else None
+        after = self.free_ranges[index] if index < len(self.free_ranges) else None
         if (before and before[1] > start) or (after and after[0] < stop):
             raise InternalError(f"range {start:#x}..{stop:#x} is free already")
+        first, last = index, index
         if before and before[1] == start:
-            index -= 1
+            first -= 1
             start = before[0]
-            del self._free[index]
         if after and after[0] == stop:
+            last += 1
             stop = after[1]
-            del self._free[index]
-        self._free.insert(index, (start, stop))
+        return [*self.free_ranges[:first], (start, stop), *self.free_ranges[last:]]

@@ -13,7 +13,7 @@ Other heaps stay in what they were given and in what they have grown, and so doe
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import wasmtime
@@ -23,7 +23,7 @@ from pylinker.errors import LimitError, LinkError, UnsupportedError
 from pylinker.runtime.outline import HeapUse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from pylinker.linker.context import LinkContext
     from pylinker.linker.module import LoadedModule
@@ -52,14 +52,14 @@ class GuestRoom:
     """
 
     def __init__(self, context: LinkContext) -> None:
-        self._context = context
-        self._lock = _native.Turn()
+        self.context = context
+        self.lock = _native.Turn()
         self._blocks: list[_Block] = []
 
     @property
     def provider(self) -> LoadedModule | None:
         """The module that room has to come from, or None if the linker grows the memory."""
-        state = self._context.state
+        state = self.context.state
         return state.heap.owner if state.memory.from_guest else None
 
     @property
@@ -71,33 +71,25 @@ class GuestRoom:
         """Whether a module may not be unloaded, since others lie in its heap."""
         return bool(self._blocks) and module is self.provider
 
-    @contextmanager
-    def fetched(self, wanted: Callable[[], Sequence[tuple[int, int]]], *, module: str) -> Iterator[None]:
+    def fetched(self, wanted: Callable[[], Sequence[tuple[int, int]]], *, module: str) -> AbstractContextManager[None]:
         """Have room for all (size, alignment) that are ``wanted`` as long as this is entered; nothing to do where the linker grows memory.
 
-        The caller has neither token nor write lock. ``module`` is what messages name. Raises LinkError if the guest's malloc gives none or
-        traps, and what it raises else; blocks as long as it runs.
+        The caller has neither token nor write lock. ``module`` is what messages name. Entering raises LinkError if the guest's malloc gives
+        none or traps, and what it raises else; blocks as long as it runs.
         """
-        if self.provider is None:
-            yield
-            return
-        self._lock.take(self._context.check_not_given_up)
-        try:
-            self._fetch(wanted(), module)
-            yield
-        finally:
-            self._lock.leave()
+        return _Fetched(self, wanted, module) if self.provider is not None else nullcontext()
 
-    def _fetch(self, wanted: Sequence[tuple[int, int]], module: str) -> None:
-        memory = self._context.state.memory
+    def fetch(self, wanted: Sequence[tuple[int, int]], module: str) -> None:
+        """Have room for what is ``wanted``, as :meth:`fetched` does. Under :attr:`lock`."""
+        memory = self.context.state.memory
         for _ in range(len(wanted) + 1):  # one may get into the block of another, first fit
-            with self._context.exclusive():
+            with self.context.exclusive():
                 missing = memory.missing(wanted)
             if not missing:
                 return
             for size, alignment in missing:
                 block = self._malloc(size + max(alignment - _MALLOC_ALIGNMENT, 0), module)
-                with self._context.exclusive():
+                with self.context.exclusive():
                     if block.stop > memory.size() or not memory.take_over(block.start, block.stop):
                         raise LinkError(
                             f"{module}: the malloc of {self._name} gave {block.address:#x}, which is in use or not in the memory",
@@ -124,7 +116,7 @@ class GuestRoom:
                 symbol="malloc",
             )
         size += _MALLOC_ALIGNMENT  # neither promises an alignment
-        if size > self._context.state.limits.memory:
+        if size > self.context.state.limits.memory:
             raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
         address = self._call(provider, name, size)
         if address in (0, 0xFFFFFFFF):
@@ -133,7 +125,7 @@ class GuestRoom:
         return _Block(address, start, address + size)
 
     def _call(self, provider: LoadedModule, name: str, argument: int) -> int:
-        group = self._context.group
+        group = self.context.group
         try:
             return group.call(group.function(provider, name), argument)
         except wasmtime.Trap as error:
@@ -147,16 +139,30 @@ class GuestRoom:
         provider = self.provider
         if not self._blocks or provider is None or not provider.outline.heap & HeapUse.FREE or not provider.outline.heap & HeapUse.MALLOC:
             return False
-        self._lock.take(self._context.check_not_given_up)
-        try:
-            with self._context.exclusive():
-                unused = [block for block in self._blocks if self._context.state.memory.hand_back(block.start, block.stop)]
+        with self.lock.taken(self.context.check_not_given_up):
+            with self.context.exclusive():
+                unused = [block for block in self._blocks if self.context.state.memory.hand_back(block.start, block.stop)]
                 self._blocks = [block for block in self._blocks if block not in unused]
             for block in unused:
                 try:
                     self._call(provider, "free", block.address)
                 except LinkError as error:  # each is given back, whatever the others came to
                     logger.warning("%s", error)
-        finally:
-            self._lock.leave()
         return bool(unused)
+
+
+class _Fetched(_native.Taken):
+    """Room that was fetched, from entering to leaving."""
+
+    __slots__ = ("_module", "_room", "_wanted")
+
+    def __init__(self, room: GuestRoom, wanted: Callable[[], Sequence[tuple[int, int]]], module: str) -> None:
+        super().__init__(room.lock, room.context.check_not_given_up)
+        self._room = room
+        self._wanted = wanted
+        self._module = module
+
+    def enter(self) -> None:
+        """Fetch it."""
+        super().enter()
+        self._room.fetch(self._wanted(), self._module)

@@ -202,7 +202,7 @@ def _note_slots(linker: Linker, main: LoadedModule) -> None:
     dylink = main.info.dylink
     if dylink is not None and any((each.module, each.name) == ("env", "__table_base") for each in main.info.imports):
         check_alignment(main)
-        main.table_base = linker.state.table.allocate(dylink.table_size, dylink.table_alignment, module=main.name)
+        main.table_base = linker.state.table.allocate(dylink.table_size, dylink.table_alignment, main.grants, module=main.name)
 
 
 def _load_main(plan: LoadPlan, main: MainFile, module: LoadedModule, pages: int) -> None:

@@ -12,7 +12,7 @@ from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule, OwnTag
 from pylinker.linker.operation import HostSlot, PrepareClosure, ThreadLocalBlock
-from pylinker.linker.ranges import RangeAllocator, align_up
+from pylinker.linker.ranges import Grant, RangeAllocator, align_up, release_all
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
 
@@ -42,20 +42,20 @@ class MemoryAllocator:
         """Bytes given out."""
         return self._ranges.used
 
-    def allocate(self, size: int, alignment: int, *, module: str, zero: bool = True) -> int:
+    def allocate(self, size: int, alignment: int, grants: list[Grant], *, module: str, zero: bool = True) -> int:
         """Return the address of ``size`` bytes at a multiple of ``alignment``; LimitError if there is no room.
 
-        They are zero unless that does not matter: a stack, or what is written at once.
+        They are zero unless that does not matter: a stack, or what is written at once. The grant is added to ``grants``.
         """
         if not size:
             return 0
-        base = self._ranges.allocate(size, alignment)
+        base = self._ranges.allocate(size, alignment, grants)
         dirty = size
         if base is None and self.from_guest:
             raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
         if base is None:
             fresh = self.reserve(size, module=module)  # begins at a page, which suits every alignment
-            base = self._ranges.allocate(size, alignment)
+            base = self._ranges.allocate(size, alignment, grants)
             assert base is not None
             dirty = max(0, min(size, fresh - base))  # what the guest's memory has just grown by is zero
         if zero:
@@ -100,6 +100,12 @@ class MemoryAllocator:
         """Take back memory that :meth:`grow_for` gave."""
         self._ranges.extend(start, stop)
 
+    def reuse_page(self, pages: dict[LoadedModule, int], module: LoadedModule) -> None:
+        """Take back the page of a module, which ``pages`` loses in the same step."""
+        free = self._ranges.with_range(pages[module], pages[module] + _PAGE)
+        self._ranges.free_ranges = free
+        del pages[module]
+
     def missing(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return which of the (size, alignment) that are ``wanted`` do not fit, if they are allocated in this order."""
         ranges = self._ranges.copy()
@@ -120,11 +126,6 @@ class MemoryAllocator:
         self._taken_over.remove((start, stop))
         return True
 
-    def release(self, start: int, size: int) -> None:
-        """Take back what :meth:`allocate` gave out."""
-        if size:
-            self._ranges.release(start, size)
-
 
 class SlotAllocator:
     """Slots of the function table. ``size`` is how large the table must be for all that was given out."""
@@ -143,11 +144,14 @@ class SlotAllocator:
         """Learn that the table has ``size`` slots: those the linker did not ask for belong to the guest."""
         self.size = max(self.size, size)
 
-    def allocate(self, count: int, alignment: int, *, module: str) -> int:
-        """Return the first of ``count`` slots at a multiple of ``alignment``; LimitError if the table would be too large."""
+    def allocate(self, count: int, alignment: int, grants: list[Grant], *, module: str) -> int:
+        """Return the first of ``count`` slots at a multiple of ``alignment``; LimitError if the table would be too large.
+
+        The grant is added to ``grants``.
+        """
         if not count:
             return 0
-        base = self._ranges.allocate(count, alignment)
+        base = self._ranges.allocate(count, alignment, grants)
         if base is None:
             start = align_up(self.size, alignment)
             if start + count > self._limit:
@@ -155,19 +159,19 @@ class SlotAllocator:
                     f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}",
                     module=module,
                 )
-            if start == self.size and self._ranges.grow(start, count):
+            ranges = self._ranges
+            if start == self.size and ranges.ends_before(start):
+                grant = [Grant(ranges, start, count)]
+                # Nothing is called from here on: `size` covers what was given out, whatever interrupts this.
                 self.size += count
+                ranges.used += count
+                grants += grant
                 return start
-            self._ranges.extend(self.size, start + count)
-            self.size = start + count
-            base = self._ranges.allocate(count, alignment)
+            before, self.size = self.size, start + count  # first: nothing beyond it is ever free
+            ranges.extend(before, start + count)
+            base = ranges.allocate(count, alignment, grants)
             assert base is not None
         return base
-
-    def release(self, start: int, count: int) -> None:
-        """Take back what :meth:`allocate` gave out."""
-        if count:
-            self._ranges.release(start, count)
 
 
 class LinkerState:
@@ -214,6 +218,8 @@ class LinkerState:
         self._numbers = itertools.count(1)
         self._places = 0
         self._free_places: list[int] = []
+        self.grants: list[Grant] = []
+        self._block_grants: dict[tuple[int, LoadedModule], list[Grant]] = {}
 
     def __repr__(self) -> str:
         return f"<LinkerState of {len(self.modules)} modules>"
@@ -239,12 +245,14 @@ class LinkerState:
         """Return the number of the next module; numbers are never reused, so that a stale handle is known as one."""
         return next(self._numbers)
 
-    def take_place(self) -> int:
-        """Return a place in every group's list of libraries; :meth:`release` gives it back."""
+    def give_place(self, module: LoadedModule) -> None:
+        """Give a module its place in every group's list of libraries; :meth:`release` takes it back."""
         if self._free_places:
-            return self._free_places.pop()
-        self._places += 1
-        return self._places - 1
+            module.place = self._free_places[-1]
+            del self._free_places[-1]
+        else:
+            module.place = self._places
+            self._places += 1
 
     def host_slots(self) -> list[HostSlot]:
         """Return the table slots that every group fills with a host function of its own."""
@@ -265,7 +273,8 @@ class LinkerState:
     def add(self, modules: Iterable[LoadedModule]) -> None:
         """Make modules known; the first one under a name keeps it."""
         for module in modules:
-            self.modules.append(module)
+            if module not in self.known:
+                self.modules += [module]
             self.known.add(module)
             self._by_name.setdefault(module.name, module)
             if module.key:
@@ -273,10 +282,14 @@ class LinkerState:
 
     def add_to_global_scope(self, modules: Iterable[LoadedModule]) -> list[LoadedModule]:
         """Append modules to the global scope, each once; returns those that were not in it."""
-        known = set(self.global_scope)
-        added = [module for module in dict.fromkeys(modules) if module not in known]
-        self.global_scope += added
+        added = self.not_in_global_scope(modules)
+        self.global_scope = [*self.global_scope, *added]
         return added
+
+    def not_in_global_scope(self, modules: Iterable[LoadedModule]) -> list[LoadedModule]:
+        """Return those of modules that are not in the global scope, each once."""
+        known = set(self.global_scope)
+        return [module for module in dict.fromkeys(modules) if module not in known]
 
     def hide(self, modules: Iterable[LoadedModule]) -> None:
         """Take modules out of names and scopes: nothing that is looked up from now on finds them."""
@@ -291,9 +304,7 @@ class LinkerState:
         gone = set(modules)
         self.known -= gone
         self.order = [module for module in self.order if module not in gone]
-        for blocks in self.blocks.values():
-            for module in gone.intersection(blocks):
-                self._release_block(blocks.pop(module))
+        self._release_blocks([key for key in self._block_grants if key[1] in gone])
         self.modules = [module for module in self.modules if module not in gone]
         self.hide(gone)
         for module in gone:
@@ -309,36 +320,32 @@ class LinkerState:
         size, alignment = wanted
         if alignment > _PAGE:
             raise LimitError(f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}", module=module.name)
-        block = ThreadLocalBlock(group, module, self.memory.allocate(size, alignment, module=module.name), size)
+        grants = self._block_grants.setdefault((group, module), [])
+        block = ThreadLocalBlock(group, module, self.memory.allocate(size, alignment, grants, module=module.name), size)
         self.blocks.setdefault(group, {})[module] = block
         return block
 
     def release_blocks(self, group: int) -> None:
-        """Take all blocks of a group back."""
-        for block in self.blocks.pop(group, {}).values():
-            self._release_block(block)
+        """Take all blocks of a group back. A second time does nothing."""
+        self._release_blocks([key for key in self._block_grants if key[0] == group])
+        self.blocks.pop(group, None)
 
-    def _release_block(self, block: ThreadLocalBlock) -> None:
-        self.memory.release(block.address, block.size)
+    def _release_blocks(self, keys: Iterable[tuple[int, LoadedModule]]) -> None:
+        for key in keys:
+            group, module = key
+            release_all(self._block_grants[key])
+            self.blocks.get(group, {}).pop(module, None)
+            self._block_grants.pop(key, None)
 
     def release(self, module: LoadedModule) -> None:
-        """Take back a module's memory and table slots."""
+        """Take back a module's memory and table slots. A second time does nothing."""
         self.heap.release(module)
-        if module.memory_reserved:
-            self.memory.release(module.memory_base, module.memory_size)
-            self.table.release(module.table_base, module.table_size)
-            module.memory_reserved = False
-        for slot in module.slots.values():
-            self.table.release(slot, 1)
+        release_all(module.grants)
         module.slots.clear()
-        for address, size in module.texts.values():
-            self.memory.release(address, size)
         module.texts.clear()
-        if module.has_slots:
-            self.table.release(module.slot_base, module.slot_count)
-            module.has_slots = False
+        module.has_slots = False
         if module.place is not None:
-            self._free_places.append(module.place)
+            self._free_places += [module.place]
             module.place = None
 
     def scope_of(self, module: LoadedModule | None) -> Iterator[LoadedModule]:

@@ -11,6 +11,7 @@ from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundErr
 from pylinker.linker.dlfcn import PROVIDED, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
+from pylinker.linker.ranges import Grant, release_all
 from pylinker.wasm import FuncType, Kind
 
 if TYPE_CHECKING:
@@ -146,26 +147,33 @@ class Symbols:
     def _new_slot(self, definition: Definition) -> int:
         module, export = definition
         state, group = self._context.state, self._context.group
-        with self._context.exclusive() as change:
-            slot = module.slot_of(export.index)  # another thread may have been here first
-            if slot is not None:
-                return slot
-            state.table.note_size(group.table_size)
-            slot = state.table.allocate(1, 1, module=module.name)
-            operation = ResolveFunction(state.table.size, SlotPatch(slot, definition))
+        grants: list[Grant] = []
 
-            def commit() -> None:
-                module.slots[export.index] = slot
+        def commit() -> None:
+            if grants:
+                module.slots[export.index] = grants[0].start
+                module.grants += grants  # and nothing is called up to the `del`
+                del grants[0]
 
-            try:
+        def undo() -> None:
+            if grants and grants[0].start < group.table_size:
+                group.empty_slot(grants[0].start)
+            release_all(grants)
+
+        try:
+            with self._context.exclusive() as change:
+                slot = module.slot_of(export.index)  # another thread may have been here first
+                if slot is not None:
+                    return slot
+                state.table.note_size(group.table_size)
+                slot = state.table.allocate(1, 1, grants, module=module.name)
+                operation = ResolveFunction(state.table.size, SlotPatch(slot, definition))
                 group.apply(operation)
                 change.publish(operation, commit)
-            except LinkError:
-                with change.undoing():
-                    if slot < group.table_size:
-                        group.empty_slot(slot)
-                    state.table.release(slot, 1)
-                raise
+        except BaseException:
+            if grants:
+                self._context.undo(undo)
+            raise
         return slot
 
     def imported(self, name: str) -> int | None:
@@ -195,22 +203,26 @@ class Symbols:
         known = state.imports.pointers.get(name)  # they are never taken back
         if known is not None:
             return known.slot.slot
-        with context.exclusive() as change:
-            pointers = NewPointers(state.imports, state.table, self._host_calls)
-            state.table.note_size(group.table_size)
-            try:
+        pointers = NewPointers(state.imports, state.table, self._host_calls)
+
+        def undo() -> None:
+            for each in pointers.slots:
+                if each.slot < group.table_size:
+                    group.empty_slot(each.slot)
+            pointers.undo()
+
+        try:
+            with context.exclusive() as change:
+                state.table.note_size(group.table_size)
                 slot = give(pointers)
                 if pointers.slots:  # else another thread was here first
                     operation = AllocateFunctionTable(state.table.size, pointers.slots[0])
                     group.apply(operation)
                     change.publish(operation, pointers.keep)
-            except BaseException:
-                with change.undoing():
-                    for each in pointers.slots:
-                        if each.slot < group.table_size:
-                            group.empty_slot(each.slot)
-                    pointers.undo()
-                raise
+        except BaseException:
+            if pointers.has_any:
+                context.undo(undo)
+            raise
         return slot
 
     def scope_after(self, caller: LoadedModule) -> Iterator[LoadedModule]:

@@ -16,6 +16,7 @@ from pylinker import _native
 from pylinker.errors import ClosedError, InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
+from pylinker.sync import Exclusive
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
@@ -62,6 +63,7 @@ class GuestThread:
         self.tid = tid
         self.thread: threading.Thread | None = None
         self._running: threading.Lock | None = None  # of a thread of Python's, until it has ended
+        self._is_let_go = False  # that lock
         if not isinstance(body, GuestEntry):
             self._running = threading.Lock()
             self._running.acquire()
@@ -230,7 +232,8 @@ class GuestThread:
         self._table.forget(self)
         self._gone = True
         self._native = None  # which leads back here
-        if self._running is not None:
+        if self._running is not None and not self._is_let_go:
+            self._is_let_go = True
             self._running.release()
         if not self._ended_cell[0]:
             self._ended_cell[0] = 1
@@ -315,28 +318,27 @@ class ThreadTable:
             main.check_thread_locals()
         if len(self._alive) >= self._limit:
             self.reap()
-        with self.lock:
-            if len(self._alive) >= self._limit:
-                raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached")
-            tid = next(self._numbers)
-            if tid > _LAST_TID:
-                raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")
-            thread = GuestThread(self, tid, body, self._name)
-            self._alive[tid] = thread
-        group = None
+        thread, prepared = None, None
         try:
+            with self.lock:
+                if len(self._alive) >= self._limit:
+                    raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached")
+                tid = next(self._numbers)
+                if tid > _LAST_TID:
+                    raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")
+                thread = GuestThread(self, tid, body, self._name)
+                self._alive[tid] = thread
             # Of a thread of Python's the default: to ask threading.stack_size is to set it.
             if not _native.has_room_for_thread(_native.STACK_THREAD if isinstance(body, GuestEntry) else 0):
                 raise LimitError(f"{self._name}: there is no memory for another thread")
             with self.linker.room_for_thread(wants_stack=wants_stack):
                 prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
-                try:
+                with prepared:  # released, if it is not taken
                     group = self.linker.create_instance_group(prepared)
-                finally:
-                    prepared.abandon()  # unless it was taken, and then released
             thread.begin(group)
         except BaseException:
-            thread.withdraw(group)
+            if thread is not None:
+                _native.completed(thread.withdraw, None if prepared is None else prepared.group)
             raise
         return thread
 
@@ -347,14 +349,8 @@ class ThreadTable:
             return
         if not shared.cause:
             with contextlib.suppress(SynchronizationAborted):  # the program ends
-                topology, guard = shared.write_linker_state_with_topology(context.group.state)
-                try:
-                    self.reap_under(guard)
-                except BaseException as error:
-                    guard.__exit__(type(error), error, None)
-                    topology.release()
-                    raise
-                guard.release_with(topology)
+                with Exclusive(shared, context.group.state) as exclusive:
+                    self.reap_under(exclusive.guard)
                 return
         self.reap_under(None)
 

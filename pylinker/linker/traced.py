@@ -12,6 +12,7 @@ from pylinker.linker.plan import LoadPlan
 
 if TYPE_CHECKING:
     from pylinker.linker.context import Change
+    from pylinker.linker.linker import Holder, Load
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.operation import DlOperation, LoadModules
     from pylinker.linker.plan import ModuleBytes, Request
@@ -85,10 +86,10 @@ class TracedLinker(Linker):
         with self._tracer.span("dlopen", library=name if isinstance(name, str) else name.name):
             return super().load_module(name, mode, requester=requester, trusted=trusted, search=search)
 
-    def dlclose(self, module: LoadedModule) -> None:
+    def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
         """Close a handle."""
         with self._tracer.span("dlclose", library=module.name):
-            super().dlclose(module)
+            super().dlclose(module, holder)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Make the instances of a new thread."""
@@ -100,9 +101,9 @@ class TracedLinker(Linker):
         super().note_thread(group, tid)
         self._tracer.name_row(group.state.number, f"thread {tid}")
 
-    def _load(self, change: Change, group: InstanceGroup, plan: LoadPlan, mode: int) -> list[LoadedModule]:
+    def _load(self, change: Change, load: Load, plan: LoadPlan, mode: int) -> None:
         with self._tracer.span("link", modules=[each.name for each in plan.new]):
-            return super()._load(change, group, plan, mode)
+            super()._load(change, load, plan, mode)
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None) -> None:
         """Carry out the load at the start."""

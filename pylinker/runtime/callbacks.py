@@ -38,7 +38,7 @@ _functions: dict[int, weakref.ref[Callable[..., Any]]] = {}
 _callbacks: dict[int, weakref.ref[Callback]] = {}
 
 
-class Callback:
+class Callback(_native.Finalized):
     """A Python function as guests import it with one type.
 
     ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group makes it once. ``source`` is what the
@@ -64,7 +64,7 @@ class Callback:
     def __repr__(self) -> str:
         return f"<Callback {self.name}{self.type}>"
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if hasattr(self, "handle"):
             _functions.pop(self.handle, None)
             _callbacks.pop(self.handle, None)
@@ -185,7 +185,7 @@ def _raw(known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType) -> 
     put = puts[0] if puts else _put_i32
     space: dict[str, Any] = {"__name__": __name__, "known": known, "store": nothing if not puts else one if len(puts) == 1 else several}
     arguments = ", ".join(f"raw[{index}].{each}" for index, each in enumerate(type_.params))
-    exec(_RAW.format(arguments=arguments), space)  # noqa: S102 - no text of others
+    exec(compile(_RAW.format(arguments=arguments), "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
     call: Callable[[Values], None] = space["call"]
     return call
 
@@ -235,24 +235,32 @@ _BODIES = {
         if (result := functions[handle]()({numbers})) is not None:
             not_nothing(handle, result)
         return 0
-    """,
+""",
     # Whether it fits is looked at in C.
     CallbackResult.NARROW: """
         result = functions[handle]()({numbers})
         return result if result.__class__ is int else narrow(handle, result)
-    """,
+""",
     CallbackResult.WIDE: """
         result = functions[handle]()({numbers})
         return result if result.__class__ is int and failed < result < -failed else wide(handle, result)
-    """,
+""",
 }
 _DOUBLE_BODY = """
         result = functions[handle]()({numbers})
         return result if result.__class__ is float and result != failed_double else number(handle, result)
 """
+# What is raised is kept here, not by cffi's onerror: an interrupt meanwhile gets to onerror; one within onerror would be lost.
+_CALLBACK = """
+def call(handle{parameters}):
+    try:{body}
+    except BaseException as error:
+        keep(error)
+        return {failure}
+"""
 
 
-def _made(body: str, count: int) -> Callable[..., Any]:
+def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
     """Return a function that the core calls with a handle and ``count`` numbers, spelled out: nothing is packed or unpacked."""
     numbers = ", ".join("abcdef"[:count])
     space: dict[str, Any] = {
@@ -264,8 +272,10 @@ def _made(body: str, count: int) -> Callable[..., Any]:
         "number": _number,
         "failed": CALLBACK_FAILED,
         "failed_double": CALLBACK_FAILED_DOUBLE,
+        "keep": _native.keep_of_callback,
     }
-    exec(f"def call(handle{', ' if count else ''}{numbers}):{body.format(numbers=numbers)}", space)  # noqa: S102 - no text of others
+    text = _CALLBACK.format(parameters=f", {numbers}" if count else "", body=body.format(numbers=numbers), failure=failure)
+    exec(compile(text, "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
     call: Callable[..., Any] = space["call"]
     return call
 
@@ -284,9 +294,9 @@ def _explain(handle: int, trouble: CallbackTrouble, _result: float, error: BaseE
 
 def _install() -> None:
     integers: dict[CallbackResult, Sequence[Callable[..., Any]]] = {
-        result: [_made(body, count) for count in range(_native.CALLBACK_INTEGERS + 1)] for result, body in _BODIES.items()
+        result: [_made(body, count, "failed") for count in range(_native.CALLBACK_INTEGERS + 1)] for result, body in _BODIES.items()
     }
-    doubles = [_made(_DOUBLE_BODY, count) for count in range(1, _native.CALLBACK_DOUBLES + 1)]
+    doubles = [_made(_DOUBLE_BODY, count, "failed_double") for count in range(1, _native.CALLBACK_DOUBLES + 1)]
     _native.install_callbacks(integers=integers, doubles=doubles, explain=_explain)
 
 

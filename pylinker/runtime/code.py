@@ -125,7 +125,7 @@ class Code(Compiled):
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
 
 
-class _File:
+class _File(_native.Finalized):
     """A file that is open. It closes itself."""
 
     __slots__ = ("handle",)
@@ -140,7 +140,9 @@ class _File:
         if handle >= 0:
             os.close(handle)
 
-    __del__ = close
+    def _drop(self) -> None:
+        if hasattr(self, "handle"):
+            self.close()
 
 
 class _Entry(NamedTuple):

@@ -36,9 +36,13 @@ class ThreadExit(GuestExit):
 def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError | StackSizeError:
     """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap``, ``WasmtimeError`` or StackSizeError."""
     if failure.trap:
-        return trap_at(failure.trap)
+        trap = failure.trap
+        failure.disown()
+        return trap_at(trap)
     if failure.error:
-        refused = error_at(failure.error)
+        error = failure.error
+        failure.disown()
+        refused = error_at(error)
         return StackSizeError(str(refused)) if str(refused).startswith(_native.STACK_REFUSAL) else refused
     raise InternalError("a failure with neither trap nor error")
 

@@ -68,7 +68,7 @@ def _why_stopped(failure: Failure, shared: Shared, pending: BaseException | None
 
 def what_ended_call(failure: Failure, shared: Shared) -> BaseException:
     """Return what a failed call of the calling thread means, whose store may be gone: as :meth:`GuestStore.raise_failure` raises it."""
-    return _why_stopped(failure, shared, _native.take_pending()) or _meaning(failure, shared)
+    return _why_stopped(failure, shared, failure.take_raised()) or _meaning(failure, shared)
 
 
 def _limits(limits: Limits) -> wasmtime.Limits:
@@ -226,8 +226,8 @@ class GuestStore:
         """Raise what a failed call of the calling thread means: what a host function raised, Trap, ExitTrap, WasmtimeError, or the end."""
         member = self.member
         exception = _meaning(failure, member.shared if member is not None else None)
-        pending = _native.take_pending()
-        # A signal handler's exception stopped the guest; it comes before what a host function raised.
+        pending = failure.take_raised()
+        # What interrupted a rendezvous stopped the guest; it comes before what a host function raised.
         failure_of_member = None
         if member is not None:
             failure_of_member, member.failure = member.failure, None
@@ -244,4 +244,4 @@ class GuestStore:
             raise pending from pending.__cause__ or exception
         finally:
             # A frame that holds its own exception would keep the store alive until the collector comes.
-            del exception, pending, failure_of_member
+            del failure, exception, pending, failure_of_member

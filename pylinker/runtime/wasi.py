@@ -65,7 +65,7 @@ Input = bytes | str | os.PathLike[str] | None
 Output = int | str | os.PathLike[str] | None
 
 
-class WasiProcess:
+class WasiProcess(_native.Finalized):
     """The process the guest believes to be: arguments, environment, directories and standard streams.
 
     ``arguments`` includes the program's name; ``directories`` maps guest paths to host directories; ``stdin`` is None (inherit),
@@ -178,7 +178,7 @@ class WasiProcess:
             path.unlink(missing_ok=True)
         self._temporary.clear()
 
-    def __del__(self) -> None:
+    def _drop(self) -> None:
         if getattr(self, "_temporary", None):
             self.close()
 

@@ -15,10 +15,11 @@ from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
-from pylinker.sync.shared import LinkerShared
+from pylinker.sync.shared import Exclusive, LinkerShared, leave_both
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
 __all__ = [
+    "Exclusive",
     "InstanceGroupState",
     "LinkerShared",
     "LinkerStateWriteBackoff",
@@ -30,4 +31,5 @@ __all__ = [
     "check_not_interrupting",
     "end_operation",
     "interrupting",
+    "leave_both",
 ]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from pylinker import _native
 from pylinker.errors import InternalError
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
-    from pylinker import _native
     from pylinker.sync.topology import TopologyToken
 
 __all__ = ["ReadGuard", "WriteGuard"]
@@ -18,32 +18,33 @@ __all__ = ["ReadGuard", "WriteGuard"]
 S = TypeVar("S")
 
 
-class _Guard(Generic[S]):
-    __slots__ = ("_held", "_shared", "_state", "topology")
+class _Guard(_native.Scope, _native.Finalized, Generic[S]):
+    """What C holds for it (``hold``) is released once: by :meth:`release`, at the end of a ``with``, or when the guard is dropped.
+
+    The guard exists before the lock is taken, and the call that takes the lock notes it in ``hold``: an interrupt cannot come between.
+    ``is_given`` says that a caller has the guard; dropping one that holds the lock is then a ResourceWarning.
+    """
+
+    __slots__ = ("_shared", "_state", "hold", "is_given", "topology")
 
     def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
+        self.is_given = False
         self._shared = shared
         self._state = state
-        self._held = True
+        self.hold = shared.new_hold()
         self.topology = topology
         if topology is not None:
-            topology.guards += 1
+            topology.holds.append(self.hold)
 
-    def take_under(self, topology: TopologyToken) -> None:
-        """Note the token that the lock was taken under: it outlives this guard."""
-        self.topology = topology
-        topology.guards += 1
-
-    def _end(self) -> None:
-        self._check()
-        self._held = False
-        if self.topology is not None:
-            self.topology.guards -= 1
+    def _drop(self) -> None:
+        if getattr(self, "is_given", False) and self.held:
+            self.hold.release()
+            warnings.warn(f"a {type(self).__name__} was dropped before it was released", ResourceWarning, source=self, stacklevel=2)
 
     @property
     def held(self) -> bool:
         """Whether the lock is held by this guard."""
-        return self._held
+        raise NotImplementedError
 
     @property
     def state(self) -> S:
@@ -59,49 +60,34 @@ class _Guard(Generic[S]):
         if not self.held:
             raise InternalError("a guard of the linker's state is used after it was released")
 
-    def __enter__(self) -> Self:
+    def enter(self) -> Self:
+        """Return the guard, which holds the lock."""
         self._check()
         return self
 
+    def leave(self, _error: BaseException | None) -> None:
+        """Give the lock back, if that was not done."""
+        self.hold.release()
+
     def release(self) -> None:
         """Give the lock back; InternalError the second time."""
-        raise NotImplementedError
+        self._check()
+        self.hold.release()
 
 
 class ReadGuard(_Guard[S]):
-    """The LinkerState may be read. A context manager; may be released by another thread.
+    """The LinkerState may be read. A context manager; may be released by another thread."""
 
-    The guard exists before the lock is taken, and C notes in it that it was: an interrupt at any moment leaves the lock with its guard,
-    which releases it when it is dropped.
-    """
-
-    __slots__ = ("_cell",)
-
-    def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
-        self._cell = shared.new_held()
-        super().__init__(shared, state, topology)
+    __slots__ = ()
 
     @property
     def held(self) -> bool:
         """Whether the lock is held by this guard."""
-        return bool(self._cell[0])
+        return self.hold.is_reader
 
     def take(self) -> int:
         """Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."""
-        return self._shared.try_read(self._cell)
-
-    def take_over(self) -> None:
-        """Turn the write lock, which the calling thread holds, into this guard's."""
-        self._shared.downgrade(self._cell)
-
-    def release(self) -> None:
-        """Give the lock back; InternalError the second time."""
-        self._end()
-        self._shared.release_read(self._cell)
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self.held:
-            self.release()
+        return self.hold.read()
 
 
 class WriteGuard(_Guard[S]):
@@ -112,38 +98,37 @@ class WriteGuard(_Guard[S]):
 
     __slots__ = ()
 
-    def release(self) -> None:
-        """Give the lock back; InternalError the second time."""
-        self._end()
-        self._shared.release_write()
+    @property
+    def held(self) -> bool:
+        """Whether the lock is held by this guard."""
+        return self.hold.is_writer
+
+    def take(self) -> int:
+        """Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."""
+        return self.hold.write()
 
     def release_with(self, topology: TopologyToken) -> None:
         """Give the lock back, and then the token that it was taken under. InternalError if one of them is not held."""
-        if topology.guards != 1 or self.topology is not topology:
+        if self.topology is not topology or topology.guards != 1:
             raise InternalError(f"{topology!r} is not to be released with this guard")
-        self._end()
-        self._shared.release_exclusive(topology.number)
+        self.release()
+        topology.release()
 
     def poison(self) -> None:
         """Give the lock back for good: nobody gets it any more."""
-        self._end()
-        self._shared.poison()
+        self._check()
+        self.hold.poison()
 
     def downgrade(self) -> ReadGuard[S]:
         """Become a reader, with no moment in which another could write."""
         self._check()
         reader = ReadGuard(self._shared, self._state, self.topology)
-        self._end()
-        reader.take_over()
+        reader.is_given = True
+        self.hold.downgrade(reader.hold)
         return reader
 
-    def published(self) -> None:
-        """Note that the rendezvous has turned the lock into a read lock of its own."""
-        self._end()
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self.held:
-            if isinstance(value, InternalError):
-                self.poison()
-            else:
-                self.release()
+    def leave(self, error: BaseException | None) -> None:
+        """Give the lock back, if that was not done: for good if it was left with an InternalError."""
+        if isinstance(error, InternalError):
+            self.hold.poison()
+        self.hold.release()

@@ -28,12 +28,11 @@ class OperationLog(Generic[Op]):
     own ``native``.
     """
 
-    __slots__ = ("_due", "_first", "_last", "_operations", "native", "redundant")
+    __slots__ = ("_due", "_first", "_operations", "native", "redundant")
 
     def __init__(self) -> None:
         self._operations: dict[int, Op] = {}  # by ascending numbers
         self._first = 1
-        self._last = 0
         self._due = _LONG
         self.redundant: Redundant[Op] | None = None
         self.native = _native.Log()
@@ -41,13 +40,25 @@ class OperationLog(Generic[Op]):
     def __len__(self) -> int:
         return len(self._operations)
 
+    @property
+    def _last(self) -> int:
+        return self.native.last
+
     def append(self, operation: Op | None) -> int:
         """Add the next operation and return its number."""
-        self.native.append(getattr(operation, "native", None))
-        self._last += 1
+        number = self._last + 1
+        self.put(number, operation)
+        return number
+
+    def put(self, number: int, operation: Op | None) -> None:
+        """Add the next operation, whose number is known; nothing to do if it is there already. InternalError for another number."""
+        last = self._last
+        if number != last + 1 and (number != last or self._operations.get(number) is not operation):
+            raise InternalError(f"operation {number} has another number in the log, which ends with {last}")
         if operation is not None:
-            self._operations[self._last] = operation
-        return self._last
+            self._operations[number] = operation
+        if number > last and self.native.append(getattr(operation, "native", None)) != number:
+            raise InternalError(f"operation {number} has another number in the core's log")
 
     def __getitem__(self, number: int) -> Op | None:
         if not self._first <= number <= self._last:

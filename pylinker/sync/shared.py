@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from pylinker import _native
-from pylinker.errors import InternalError, LinkError, RendezvousTimeout, SynchronizationAborted
+from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
 from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
@@ -15,7 +15,10 @@ from pylinker.sync.log import OperationLog
 from pylinker.sync.reentry import check_not_interrupting
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
-__all__ = ["LinkerShared", "Waits"]
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Exclusive", "LinkerShared", "Waits", "leave_both"]
 
 logger = logging.getLogger("pylinker.sync")
 
@@ -25,6 +28,7 @@ _SLICE: Final = 0.05
 S = TypeVar("S")
 Op = TypeVar("Op")
 R = TypeVar("R")
+G = TypeVar("G", "ReadGuard[Any]", "WriteGuard[Any]")
 
 _CAUSES = {
     _native.CAUSE_CLOSED: "the program has ended",
@@ -102,6 +106,20 @@ class LinkerShared(Generic[S, Op]):
 
         Needs the write lock, and for all but the first group the topology token.
         """
+        group_state = self.new_member(replay)
+        try:
+            self.subscribe_member(guard, group_state, topology)
+        except BaseException:
+            _native.completed(group_state.member.free)
+            raise
+        return group_state
+
+    def new_member(self, replay: Callable[[int, Op], None]) -> InstanceGroupState[Op]:
+        """Return a group's part in the rendezvous, of which the rendezvous knows nothing before :meth:`subscribe_member`."""
+        return InstanceGroupState(self._native, self.log, replay)
+
+    def subscribe_member(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op], topology: TopologyToken | None) -> None:
+        """Do what :meth:`subscribe` does with a new member, for a caller that unsubscribes it whatever is raised."""
         self._check_guard(guard)
         if (
             (topology is None or guard.topology is not topology)
@@ -109,10 +127,9 @@ class LinkerShared(Generic[S, Op]):
             and not (topology and topology.belongs_to(self._native))
         ):
             raise InternalError("a group subscribes without the topology token")
-        group_state = InstanceGroupState(self._native, self.log, replay)
+        group_state.member.join()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
-        return group_state
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
@@ -150,38 +167,64 @@ class LinkerShared(Generic[S, Op]):
 
     def try_write_linker_state(self) -> WriteGuard[S] | None:
         """Return a write guard, or None if somebody has the lock. Never blocks. SynchronizationAborted if it is poisoned."""
-        return WriteGuard(self._native, self._linker_state) if self._acquired(self._native.try_write()) else None
+        guard = WriteGuard(self._native, self._linker_state)
+        return self._given(guard) if self._acquired(guard.take()) else None
 
     def try_read_linker_state(self) -> ReadGuard[S] | None:
         """Return a read guard, or None if somebody writes. Never blocks. SynchronizationAborted if the lock is poisoned."""
         guard = ReadGuard(self._native, self._linker_state)
-        return guard if self._acquired(guard.take()) else None
+        return self._given(guard) if self._acquired(guard.take()) else None
+
+    @staticmethod
+    def _given(guard: G) -> G:
+        """Return a guard to a caller, who releases it from now on."""
+        guard.is_given = True
+        return guard
 
     def write_linker_state(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
         """Take the lock for writing, taking part in whatever is pending meanwhile; the group has then replayed everything.
 
         Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while it waits for this one at a barrier.
         """
-        guard = self._cooperatively(group_state, self.try_write_linker_state)
-        self._catch_up(guard, group_state)
-        return guard
+        guard = WriteGuard(self._native, self._linker_state)
+        try:
+            self._cooperatively(group_state, guard.take)
+            self._catch_up(guard, group_state)
+            return self._given(guard)
+        except BaseException as error:
+            _native.completed(guard.leave, error)
+            raise
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
         """Take the lock for reading; the group has then replayed everything. Blocks, cooperatively."""
-        guard = ReadGuard(self._native, self._linker_state)
+        guard = self.new_reader()
         try:
-            self._cooperatively(group_state, lambda: self._acquired(guard.take()) or None)
-            if not group_state.member.catch_up():
-                self._check_result(_native.CANCELLED, group_state)
-        except BaseException:  # an interrupt, too: its traceback would keep the guard
-            if guard.held:
-                guard.release()
+            self.take_for_reading(guard, group_state)
+            return self._given(guard)
+        except BaseException as error:
+            _native.completed(guard.leave, error)
             raise
-        return guard
+
+    def new_reader(self) -> ReadGuard[S]:
+        """Return a guard that holds nothing yet, for :meth:`take_for_reading`."""
+        return ReadGuard(self._native, self._linker_state)
+
+    def take_for_reading(self, guard: ReadGuard[S], group_state: InstanceGroupState[Op]) -> None:
+        """Take the lock for reading, as :meth:`read_linker_state` does, for a caller that releases the guard whatever is raised."""
+        self._cooperatively(group_state, guard.take)
+        if not group_state.member.catch_up():
+            self._check_result(_native.CANCELLED, group_state)
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
         """Take the topology token, before the lock. Blocks, cooperatively."""
-        return self._cooperatively(group_state, self.topology_coordinator.try_acquire)
+        topology = TopologyToken(self._native)
+        try:
+            self._cooperatively(group_state, topology.take)
+            topology.is_given = True
+        except BaseException as error:
+            _native.completed(topology.leave, error)
+            raise
+        return topology
 
     def write_linker_state_blocking_holding_topology(self, topology: TopologyToken) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the lock for writing, waiting for it blindly, for a caller that holds the token.
@@ -194,36 +237,34 @@ class LinkerShared(Generic[S, Op]):
 
     def write_linker_state_with_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the topology token, then the lock for writing. Blocks, cooperatively. Returns both; release the guard first."""
-        topology, guard = self._at_once(group_state)
-        if topology is not None and guard is not None:
-            return topology, guard
-        topology = self.acquire_topology_token(group_state)
+        topology, guard = self.new_exclusive()
         try:
-            guard = self._cooperatively(group_state, self.try_write_linker_state)
-            guard.take_under(topology)
-            self._catch_up(guard, group_state)
-        except BaseException:
-            topology.release()
+            self.take_exclusive(topology, guard, group_state)
+            topology.is_given = guard.is_given = True
+        except BaseException as error:
+            _native.completed(leave_both, topology, guard, error)
             raise
         return topology, guard
 
-    def prepare_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S] | None]:
-        """Take the topology token, and with it the lock for writing if nobody is in the way. Blocks, cooperatively, for the token."""
-        topology, guard = self._at_once(group_state)
-        return (topology, guard) if topology is not None else (self.acquire_topology_token(group_state), None)
+    def new_exclusive(self) -> tuple[TopologyToken, WriteGuard[S]]:
+        """Return a token and a guard that hold nothing yet, for :meth:`take_exclusive`."""
+        topology = TopologyToken(self._native)
+        return topology, WriteGuard(self._native, self._linker_state, topology)
 
-    def _at_once(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]] | tuple[None, None]:
-        """Take token and lock if nobody is in the way of either."""
-        member = group_state.member
-        try:
-            number = member.try_exclusive()
-            if not number:
-                return None, None
-            topology = TopologyToken(self._native, number)
-            return topology, WriteGuard(self._native, self._linker_state, topology)
-        except BaseException:  # an interrupt
-            member.abandon_exclusive()
-            raise
+    def take_exclusive(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
+        """Take both, as :meth:`write_linker_state_with_topology` does, for a caller that releases them whatever is raised."""
+        if not group_state.member.try_exclusive(topology.hold, guard.hold):
+            self._cooperatively(group_state, topology.take)
+            self._cooperatively(group_state, guard.take)
+            self._catch_up(guard, group_state)
+
+    def prepare_topology(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
+        """Take the topology token, and with it the lock for writing if nobody is in the way. Blocks, cooperatively, for the token.
+
+        Of :meth:`new_exclusive`, for a caller that releases them whatever is raised.
+        """
+        if not group_state.member.try_exclusive(topology.hold, guard.hold):
+            self._cooperatively(group_state, topology.take)
 
     # The rendezvous
 
@@ -249,37 +290,21 @@ class LinkerShared(Generic[S, Op]):
         others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
         """
         guard = linker_state_write_lock
-        if guard.topology is topology and guard.guards(self._native) and self._native.is_alone:
-            try:
-                if timeout is not None:
-                    _native.nanoseconds(timeout)  # refuse a bad one, whoever is there
-                if commit is not None:
-                    commit()
-            except InternalError:
-                guard.poison()
-                topology.release()
-                raise
-            except BaseException:
-                guard.release_with(topology)
-                raise
-            guard.release_with(topology)
-            return
-        try:
+        with _Releasing(self._native, topology, guard) as releasing:
             self._check_topology(topology)
             self._check_guard(guard)
             if guard.topology is not topology:
                 raise InternalError("the write lock was not taken under the topology token")
-            with guard:
+            releasing.may_poison = True
+            if timeout is not None:
                 _native.nanoseconds(timeout)  # refuse a bad one before anybody waits
-                if self._native.cause:
-                    raise self.aborted()
-                with self._fatal(guard):
-                    late = self._lead(operation, guard, group_state, commit, timeout, wake)
-        finally:
-            if guard.guards(self._native):
-                guard.release()
-            if topology.belongs_to(self._native):
-                topology.release()
+            if self._native.is_alone:
+                if commit is not None:
+                    _native.completed(commit)
+                return
+            if self._native.cause:
+                raise self.aborted()
+            late = self._lead(operation, guard, group_state, commit, timeout, wake)
         if late is not None:
             raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
 
@@ -292,35 +317,71 @@ class LinkerShared(Generic[S, Op]):
         timeout: float | None,
         wake: Callable[[], None] | None,
     ) -> int | None:
-        """Lead; returns None, or the number of a group that was late, in which case the operation was withdrawn."""
+        """Lead; returns None, or the number of a group that was late, in which case the operation was withdrawn.
+
+        Until all have come it is withdrawn if anything is raised. From then on it is carried out, and what interrupts that is raised
+        afterwards.
+        """
         member = group_state.member
-        number = member.open()
-        if not number:
-            raise InternalError("a barrier is open already")
-        if wake is not None:
-            wake()
-        logger.debug("barrier %d is up: %r", number, operation)
-        result, late = member.meet(timeout)
+        try:
+            number = member.open()
+            if not number:
+                raise InternalError("a barrier is open already")
+            if wake is not None:
+                wake()
+            logger.debug("barrier %d is up: %r", number, operation)
+            result, late = member.meet(timeout)
+            if result != _native.TIMEOUT:
+                self._check_result(result, group_state)
+        except BaseException as error:
+            _native.completed(self._withdraw, member, error)
+            raise
         if result == _native.TIMEOUT:
-            self.log.append(None)
-            if not member.withdraw():
-                raise InternalError("an operation could not be withdrawn")
+            _native.completed(self._withdraw, member, None)
             return late
-        self._check_result(result, group_state)
-        if commit is not None:
-            commit()
-        # While nobody reads the log: followers do as soon as the operation is published.
-        self.log.forget(self._native.applied_by_all)
-        if self.log.append(operation) != number:
-            raise InternalError(f"operation {number} has another number in the log")
-        if self.log.is_long():
-            self.log.compact(self._native.applied)
-        if member.publish() != number:
-            raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
-        guard.published()
-        self._check_result(member.finish(), group_state)
+        try:
+            _native.completed(self._carry_out, number, operation, guard, group_state, commit)
+        except BaseException as error:
+            if guard.hold.is_anything:  # it was not carried out, and the others wait for it
+                _native.completed(self._fail, guard, error)
+            raise
         logger.debug("operation %d is done in every running group", number)
         return None
+
+    def _carry_out(
+        self, number: int, operation: Op, guard: WriteGuard[S], group_state: InstanceGroupState[Op], commit: Callable[[], None] | None
+    ) -> None:
+        """Commit and publish what all have come for, and wait until they have replayed it: what of that is left to do."""
+        member = group_state.member
+        if guard.held:  # not published yet
+            if commit is not None:
+                commit()
+            # While nobody reads the log: followers do as soon as the operation is published.
+            self.log.forget(self._native.applied_by_all)
+            self.log.put(number, operation)
+            if self.log.is_long():
+                self.log.compact(self._native.applied)
+            if member.publish(guard.hold) != number:
+                raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
+        self._check_result(member.finish(guard.hold), group_state)
+
+    def _withdraw(self, member: _native.Member, error: BaseException | None) -> None:
+        """Take back the operation that was announced, if one was, and the protocol is whole."""
+        if isinstance(error, InternalError):
+            self.cancel(_native.CAUSE_BUS, error)
+        number = self._native.announced
+        if self._native.cause or number == self._native.published:
+            return
+        self.log.put(number, None)
+        if not member.withdraw():
+            broken = InternalError("an operation could not be withdrawn")
+            self.cancel(_native.CAUSE_BUS, broken)
+            raise broken
+
+    def _fail(self, guard: WriteGuard[S], error: BaseException) -> None:
+        """Give up the linker: an operation could not be carried out, and others wait for it. The lock is poisoned."""
+        self.cancel(_native.CAUSE_BUS if isinstance(error, InternalError) else _native.CAUSE_LEADER, error)
+        guard.hold.poison()
 
     def changed(self) -> None:
         """Note, with the write lock held or just before it is given up, that names may mean something else from now on."""
@@ -426,14 +487,14 @@ class LinkerShared(Generic[S, Op]):
             raise self.aborted()
         return result == _native.ACQUIRED
 
-    def _cooperatively(self, group_state: InstanceGroupState[Op], attempt: Callable[[], R | None]) -> R:
+    def _cooperatively(self, group_state: InstanceGroupState[Op], attempt: Callable[[], int]) -> None:
+        """Try until ``attempt`` returns ACQUIRED."""
         backoff: LinkerStateWriteBackoff | None = None
         while True:
             if self._native.cause:
                 raise self.aborted()
-            result = attempt()
-            if result is not None:
-                return result
+            if self._acquired(attempt()):
+                return
             if backoff is None:  # most often the first attempt is the last
                 check_not_interrupting()  # else it would wait for itself
                 backoff = LinkerStateWriteBackoff()
@@ -448,24 +509,23 @@ class LinkerShared(Generic[S, Op]):
         self.log.forget(self._native.applied_by_all)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
-        guards = topology.guards if topology is not None else 0
+        guard = WriteGuard(self._native, self._linker_state, topology)
         try:
-            result = _native.TIMEOUT
-            while result == _native.TIMEOUT:  # in slices, between which the interpreter handles signals
-                if self._native.cause:
-                    raise self.aborted()
-                result = self._native.write(_SLICE)
-            if not self._acquired(result):
+            self.take_blindly(guard)
+            return self._given(guard)
+        except BaseException as error:
+            _native.completed(guard.leave, error)
+            raise
+
+    def take_blindly(self, guard: WriteGuard[S]) -> None:
+        """Take the lock for writing, waiting for it blindly, for a caller that releases the guard whatever is raised."""
+        result = _native.TIMEOUT
+        while result == _native.TIMEOUT:  # in slices, between which the interpreter handles signals
+            if self._native.cause:
                 raise self.aborted()
-            return WriteGuard(self._native, self._linker_state, topology)
-        except LinkError:
-            raise
-        except BaseException:
-            # An interrupt, before or after the lock was taken; nobody takes it for writing without the token, and that is here.
-            if topology is not None and self._native.readers == -1:
-                topology.guards = guards
-                self._native.release_write()
-            raise
+            result = guard.hold.write_wait(_SLICE)
+        if not self._acquired(result):
+            raise self.aborted()
 
     def _check_topology(self, topology: TopologyToken) -> None:
         if not topology.belongs_to(self._native):
@@ -476,32 +536,61 @@ class LinkerShared(Generic[S, Op]):
             raise InternalError("the write lock of this linker's state is not held")
 
     def _check_result(self, result: int, group_state: InstanceGroupState[Op]) -> None:
+        """Raise what a wait of the rendezvous came to. SIGNALLED: what a signal handler has raised, and the linker goes on."""
         if result == _native.ACQUIRED:
             return
         failure, group_state.member.failure = group_state.member.failure, None
-        if failure is not None:
-            self.cancel(_native.CAUSE_REPLAY, failure)
-            raise failure
-        raise self.aborted()
+        if failure is None:
+            raise self.aborted()
+        if result == _native.SIGNALLED:
+            self._native.forget(failure)
+        else:
+            self.cancel(self._native.cause or _native.CAUSE_REPLAY, failure)
+        raise failure
 
-    def _fatal(self, guard: WriteGuard[S]) -> _Fatal:
-        return _Fatal(self, guard)
+
+def leave_both(topology: TopologyToken, guard: WriteGuard[S], error: BaseException | None) -> None:
+    """Give back guard and token, those that are held; an InternalError poisons the lock."""
+    guard.leave(error)
+    topology.leave(error)
 
 
-class _Fatal:
-    """Around the part of a rendezvous in which others wait: whatever goes wrong there, they must not wait for ever."""
+class Exclusive(_native.Scope):
+    """Topology token and write lock, from entering to leaving."""
 
-    def __init__(self, shared: LinkerShared[S, Op], guard: WriteGuard[S]) -> None:
+    __slots__ = ("_group_state", "_shared", "guard", "topology")
+
+    def __init__(self, shared: LinkerShared[Any, Any], group_state: InstanceGroupState[Any]) -> None:
         self._shared = shared
+        self._group_state = group_state
+        self.topology, self.guard = shared.new_exclusive()
+
+    def enter(self) -> Self:
+        """Take both."""
+        self._shared.take_exclusive(self.topology, self.guard, self._group_state)
+        return self
+
+    def leave(self, error: BaseException | None) -> None:
+        """Give back what is held; an InternalError poisons the lock."""
+        leave_both(self.topology, self.guard, error)
+
+
+class _Releasing(_native.Scope):
+    """Releases token and guard of a rendezvous on every way out. ``may_poison``: they are those of the linker ``shared``."""
+
+    __slots__ = ("_guard", "_shared", "_topology", "may_poison")
+
+    def __init__(self, shared: _native.Shared, topology: TopologyToken, guard: WriteGuard[S]) -> None:
+        self._shared = shared
+        self._topology = topology
         self._guard = guard
+        self.may_poison = False
 
-    def __enter__(self) -> None:
-        """Nothing to do on the way in."""
+    def enter(self) -> Self:
+        return self
 
-    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
-        if value is None:
-            return
-        cause = _native.CAUSE_BUS if isinstance(value, InternalError) else _native.CAUSE_LEADER
-        self._shared.cancel(cause, value)
-        if self._guard.held:
-            self._guard.poison()
+    def leave(self, error: BaseException | None) -> None:
+        if self._guard.guards(self._shared) or self.may_poison:
+            self._guard.leave(error if self.may_poison else None)
+        if self._topology.belongs_to(self._shared):
+            self._topology.release()

@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
+from pylinker import _native
 from pylinker.errors import InternalError
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
-
-    from pylinker import _native
 
 __all__ = ["TopologyCoordinator", "TopologyToken"]
 
 
-class TopologyToken:
+class TopologyToken(_native.Scope, _native.Finalized):
     """The right to change the topology; there is at most one at a time.
 
-    It belongs to whoever has the object, and may be handed to another thread. It is released exactly once, after the guards that were taken
-    under it. As a context manager it releases itself. ``number`` only goes up.
+    It belongs to whoever has the object, and may be handed to another thread. It is released exactly once, after the guards that were
+    taken under it. As a context manager it releases itself, and when it is dropped, with a ResourceWarning. ``hold`` is it in C,
+    ``holds`` those of the guards that were taken under it; ``is_given`` as that of a guard.
     """
 
-    __slots__ = ("_shared", "guards", "number")
+    __slots__ = ("_shared", "hold", "holds", "is_given")
 
-    def __init__(self, shared: _native.Shared, number: int) -> None:
+    def __init__(self, shared: _native.Shared) -> None:
+        self.is_given = False
         self._shared = shared
-        self.number = number
-        self.guards = 0
+        self.hold = shared.new_hold()
+        self.holds: list[_native.Hold] = []
+
+    def _drop(self) -> None:
+        if getattr(self, "is_given", False) and self.is_held:
+            self.hold.release()
+            warnings.warn("a TopologyToken was dropped before it was released", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"<TopologyToken {self.number}{'' if self.is_held else ' (released)'}>"
 
     @property
+    def number(self) -> int:
+        """Its number, which only goes up; 0 before it is taken."""
+        return self.hold.token
+
+    @property
     def is_held(self) -> bool:
         """Whether the token is still out."""
-        return self._shared.token == self.number
+        return self.hold.is_token
+
+    @property
+    def guards(self) -> int:
+        """How many guards that were taken under it are held."""
+        return sum([hold.is_anything for hold in self.holds])
 
     def belongs_to(self, shared: _native.Shared) -> bool:
         """Whether this is a token of that linker, and still out."""
         return self._shared is shared and self.is_held
 
+    def take(self) -> int:
+        """Try to take it: ACQUIRED or BUSY. Never blocks."""
+        return self.hold.acquire()
+
     def release(self) -> None:
         """Give the token back. InternalError if that was done before, or while a guard taken under it is still held."""
         if self.guards:
             raise InternalError(f"topology token {self.number} is released before the guard that was taken under it")
-        if not self._shared.release_token(self.number):
+        if not self.hold.release():
             raise InternalError(f"topology token {self.number} is released twice")
 
-    def __enter__(self) -> Self:
+    def enter(self) -> Self:
+        """Return the token."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def leave(self, _error: BaseException | None) -> None:
+        """Give it back, if that was not done."""
         if self.is_held:
             self.release()
 
@@ -69,5 +91,8 @@ class TopologyCoordinator:
 
     def try_acquire(self) -> TopologyToken | None:
         """Return the token, or None while it is out. Never blocks."""
-        number = self._shared.try_acquire_token()
-        return TopologyToken(self._shared, number) if number else None
+        token = TopologyToken(self._shared)
+        if token.take() != _native.ACQUIRED:
+            return None
+        token.is_given = True
+        return token

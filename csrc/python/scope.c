@@ -1,0 +1,262 @@
+/* Discipline: everything here runs with the GIL. */
+#if !defined(Py_GIL_DISABLED) && !defined(Py_LIMITED_API)
+#define Py_LIMITED_API 0x030A0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "scope.h"
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* PyErr_Fetch: what replaces it came with 3.12 */
+
+enum { TRIES = 8, MARGIN = 200 };
+
+static PyObject *final_classes; /* a class or a tuple of classes, or NULL */
+
+/* Takes the exception that is set, with its traceback. */
+static PyObject *take_exception(void) {
+    PyObject *kind, *value, *traceback;
+    PyErr_Fetch(&kind, &value, &traceback);
+    PyErr_NormalizeException(&kind, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* Sets an exception as it is; its context stays. */
+static void give_exception(PyObject *value) {
+    PyObject *kind = (PyObject *)Py_TYPE(value);
+    Py_INCREF(kind);
+    PyErr_Restore(kind, value, PyException_GetTraceback(value));
+}
+
+static int is_final(PyObject *value) {
+    return final_classes != NULL && PyErr_GivenExceptionMatches(value, final_classes);
+}
+
+/* Calls until it returns. The result, or NULL; `*interrupted` is the first exception, or NULL. */
+static PyObject *call_until_done(PyObject *function, PyObject *arguments, PyObject **interrupted) {
+    PyObject *first = NULL, *result = NULL;
+    int deeper = 0;
+    for (int tries = 0; tries < TRIES && result == NULL; tries++) {
+        result = PyObject_CallObject(function, arguments);
+        if (result != NULL) {
+            break;
+        }
+        PyObject *value = take_exception();
+        int ends = is_final(value);
+        if (!ends && !deeper && PyErr_GivenExceptionMatches(value, PyExc_RecursionError)) {
+            deeper = MARGIN;
+            Py_SetRecursionLimit(Py_GetRecursionLimit() + deeper);
+        }
+        if (first == NULL) {
+            first = value;
+        } else {
+            Py_DECREF(value);
+        }
+        if (ends) {
+            break;
+        }
+    }
+    if (deeper) {
+        Py_SetRecursionLimit(Py_GetRecursionLimit() - deeper);
+    }
+    *interrupted = first;
+    return result;
+}
+
+static PyObject *completed(PyObject *function, PyObject *arguments) {
+    PyObject *first;
+    PyObject *result = call_until_done(function, arguments, &first);
+    if (first != NULL) {
+        Py_XDECREF(result);
+        give_exception(first);
+        return NULL;
+    }
+    return result;
+}
+
+static PyObject *completed_function(PyObject *module, PyObject *arguments) {
+    (void)module;
+    if (PyTuple_Size(arguments) < 1) {
+        PyErr_SetString(PyExc_TypeError, "completed needs a function");
+        return NULL;
+    }
+    PyObject *rest = PyTuple_GetSlice(arguments, 1, PyTuple_Size(arguments));
+    PyObject *result = rest != NULL ? completed(PyTuple_GetItem(arguments, 0), rest) : NULL;
+    Py_XDECREF(rest);
+    return result;
+}
+
+static PyObject *set_final(PyObject *module, PyObject *classes) {
+    (void)module;
+    Py_INCREF(classes);
+    Py_XDECREF(final_classes);
+    final_classes = classes;
+    Py_RETURN_NONE;
+}
+
+static int leave(PyObject *self, PyObject *value) {
+    PyObject *method = PyObject_GetAttrString(self, "leave");
+    PyObject *arguments = method != NULL ? PyTuple_Pack(1, value) : NULL;
+    PyObject *result = arguments != NULL ? completed(method, arguments) : NULL;
+    Py_XDECREF(method);
+    Py_XDECREF(arguments);
+    Py_XDECREF(result);
+    return result != NULL ? 0 : -1;
+}
+
+static PyObject *scope_enter(PyObject *self, PyObject *unused) {
+    (void)unused;
+    PyObject *result = PyObject_CallMethod(self, "enter", NULL);
+    if (result == NULL) {
+        PyObject *value = take_exception();
+        if (leave(self, value) == 0) {
+            give_exception(value);
+        } else { /* as in Python: the newer exception, in the context of the older */
+            PyObject *newer = take_exception();
+            if (newer != value) {
+                PyException_SetContext(newer, value);
+            } else {
+                Py_DECREF(value);
+            }
+            give_exception(newer);
+        }
+    }
+    return result;
+}
+
+static PyObject *scope_exit(PyObject *self, PyObject *arguments) {
+    PyObject *kind, *value, *traceback;
+    if (!PyArg_ParseTuple(arguments, "OOO", &kind, &value, &traceback) || leave(self, value) != 0) {
+        return NULL;
+    }
+    Py_RETURN_FALSE;
+}
+
+static int text_ends(PyObject *object, const char *attribute, const char *end) {
+    PyObject *text = PyObject_GetAttrString(object, attribute);
+    PyObject *result = text != NULL ? PyObject_CallMethod(text, "endswith", "s", end) : NULL;
+    int is = result == Py_True;
+    Py_XDECREF(text);
+    Py_XDECREF(result);
+    return is;
+}
+
+/* Whether the code that runs is a finalizer of Python's or a weak reference's callback, which would lose an exception. */
+static int is_in_finalizer(void) {
+    PyObject *frame = (PyObject *)PyEval_GetFrame();
+    int found = 0;
+    Py_XINCREF(frame);
+    while (frame != NULL && !found) {
+        PyObject *code = PyObject_GetAttrString(frame, "f_code");
+        found = code != NULL && (text_ends(code, "co_name", "__del__") || text_ends(code, "co_filename", "weakrefset.py") ||
+                                 text_ends(code, "co_filename", "weakref.py"));
+        PyObject *caller = PyObject_GetAttrString(frame, "f_back");
+        Py_XDECREF(code);
+        Py_DECREF(frame);
+        frame = caller == Py_None ? NULL : caller;
+        if (caller == Py_None) {
+            Py_DECREF(caller);
+        }
+    }
+    Py_XDECREF(frame);
+    PyErr_Clear();
+    return found;
+}
+
+/* A pending call: raises in the main thread. */
+static int raise_later(void *exception) {
+    if (is_in_finalizer() && Py_AddPendingCall(raise_later, exception) == 0) {
+        return 0; /* when the interpreter looks the next time */
+    }
+    give_exception(exception);
+    return -1;
+}
+
+static void finalize(PyObject *self) {
+    PyObject *kind, *value, *traceback, *first = NULL, *result = NULL;
+    PyErr_Fetch(&kind, &value, &traceback); /* that of the code which dropped the object */
+    PyObject *method = PyObject_GetAttrString(self, "_drop");
+    PyObject *arguments = method != NULL ? PyTuple_New(0) : NULL;
+    if (arguments != NULL) {
+        result = call_until_done(method, arguments, &first);
+    }
+    if (first != NULL && result != NULL &&
+        (PyErr_GivenExceptionMatches(first, PyExc_RecursionError) || PyErr_GivenExceptionMatches(first, PyExc_MemoryError))) {
+        Py_DECREF(first); /* it is done all the same */
+    } else if (first != NULL && (result == NULL || Py_AddPendingCall(raise_later, first) != 0)) {
+        give_exception(first);
+    }
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(method);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(arguments);
+    Py_XDECREF(result);
+    PyErr_Restore(kind, value, traceback);
+}
+
+static PyType_Slot finalized_slots[] = {
+    {Py_tp_doc, "Calls _drop() when it is dropped: see csrc/python/scope.h."},
+    {Py_tp_finalize, finalize},
+    {0, NULL},
+};
+
+static PyType_Spec finalized_spec = {
+    .name = "pylinker._native.Finalized",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = finalized_slots,
+};
+
+static PyMethodDef scope_methods[] = {
+    {"__enter__", scope_enter, METH_NOARGS, "Return what enter() returns."},
+    {"__exit__", scope_exit, METH_VARARGS, "Call leave() until it returns."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot scope_slots[] = {
+    {Py_tp_doc, "A context manager that no exception keeps from leaving: see csrc/python/scope.h."},
+    {Py_tp_methods, scope_methods},
+    {0, NULL},
+};
+
+static PyType_Spec scope_spec = {
+    .name = "pylinker._native.Scope",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = scope_slots,
+};
+
+static PyMethodDef functions[] = {
+    {"completed", completed_function, METH_VARARGS, "Call a function until it returns; raise the first exception then."},
+    {"set_final", set_final, METH_O, "Say which exceptions end a try at once: a class or a tuple of classes."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int put(PyObject *dictionary, const char *name, PyObject *value) {
+    int result = value != NULL ? PyDict_SetItemString(dictionary, name, value) : -1;
+    Py_XDECREF(value);
+    return result;
+}
+
+int pl_python_install(uintptr_t address) {
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *dictionary = (PyObject *)address;
+    int result = put(dictionary, "Scope", PyType_FromSpec(&scope_spec));
+    if (result == 0) {
+        result = put(dictionary, "Finalized", PyType_FromSpec(&finalized_spec));
+    }
+    for (PyMethodDef *each = functions; each->ml_name != NULL && result == 0; each++) {
+        result = put(dictionary, each->ml_name, PyCFunction_NewEx(each, NULL, NULL));
+    }
+    if (result != 0) {
+        PyErr_Clear();
+    }
+    PyGILState_Release(state);
+    return result;
+}
