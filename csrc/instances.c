@@ -886,9 +886,7 @@ void pl_instances_set_stack_top(pl_instances *instances, uint32_t top) {
 int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
     pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
     int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
-    failure->trap = NULL;
-    failure->raised = 0;
-    failure->error = enter_stack(instances);
+    *failure = (pl_failure){.error = enter_stack(instances)};
     if (failure->error != NULL) {
         return PL_ERROR;
     }

@@ -6,8 +6,8 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,15 +246,9 @@ class Program(_native.Finalized):
     def _taken_over(self) -> AbstractContextManager[Linker | None]:
         """Take the program for closing it: calls of the guest that other threads make meanwhile stop. None: another has closed it."""
         linker = self._linker
-        if linker is None or linker.threads is not None:
+        if linker is not None and linker.context.is_guest_thread:
             return self._entered()
-        reason = SynchronizationAborted("the program has ended")
-        reason.__cause__ = ClosedError(f"program {self.name} is closed", module=self.name)
-
-        def stop() -> None:
-            linker.context.stop_call(reason)
-
-        return _TakenOver(self, stop)
+        return _TakenOver(self, linker)
 
     @property
     def _running(self) -> Linker | None:
@@ -345,8 +339,7 @@ class Program(_native.Finalized):
         threads.end(failure=reason)
         return True
 
-    @contextmanager
-    def time_limit(self, seconds: float | None) -> Iterator[None]:
+    def time_limit(self, seconds: float | None) -> AbstractContextManager[None]:
         """Stop the guest if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
 
         ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. The guest stops wherever it computes, waits
@@ -364,8 +357,7 @@ class Program(_native.Finalized):
             raise ClosedError(f"program {self.name} is closed", module=self.name)
         if linker.context.shared.cause == CAUSE_FORKED:
             raise linker.context.shared.aborted()
-        with Deadline(linker, seconds, self.name, ends=False):
-            yield
+        return Deadline(linker, seconds, self.name, ends=False)
 
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
         """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
@@ -489,10 +481,17 @@ class Program(_native.Finalized):
             linker.threads.end(status=0)  # before anything is waited for: the main thread may be in the guest
             if linker.context.is_guest_thread:
                 return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
-        elif linker is not None and self._turn.is_elsewhere:  # for good: no other call begins before it is this thread's turn
-            linker.context.shared.cancel(_native.CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
-            bump_epoch()
-        with self._turn.taken():
+
+        def stop() -> None:  # what other threads run, for good
+            if linker is None or linker.threads is not None:
+                return
+            if self._turn.is_elsewhere:
+                linker.context.shared.cancel(_native.CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
+                bump_epoch()
+                linker.context.check_in_time()
+
+        stop()
+        with self._turn.taken(stop):  # again, if another call has begun
             # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
             # then goes with the next close, or with the program.
             ending = self._running
@@ -555,22 +554,35 @@ class _Entered(_native.Scope):
 
 
 class _TakenOver(_native.Taken):
-    """The turn of a program that another thread may close first."""
+    """The turn of a program that is to be closed; another thread may close it first, and then there is nothing to take over.
 
-    __slots__ = ("_begun", "_program", "_stop")
+    Calls of the guest that other threads make stop, unless the program has threads: its end stops those.
+    """
 
-    def __init__(self, program: Program, stop: Callable[[], None]) -> None:
-        super().__init__(program._turn, stop)  # again, if another call has begun
+    __slots__ = ("_begun", "_linker", "_program", "_reason")
+
+    def __init__(self, program: Program, linker: Linker | None) -> None:
+        super().__init__(program._turn, self._stop)
         self._program = program
-        self._stop = stop
+        self._linker = linker
         self._begun = False
+        self._reason = SynchronizationAborted("the program has ended")
+        self._reason.__cause__ = ClosedError(f"program {program.name} is closed", module=program.name)
+
+    def _stop(self) -> None:
+        linker = self._linker
+        if linker is not None and self._program._turn.is_elsewhere:
+            if linker.threads is None:
+                linker.context.stop_call(self._reason)
+            linker.context.check_in_time()
 
     def enter(self) -> Linker | None:  # type: ignore[override]
-        """Take it."""
+        """Take it; None: the program is closed."""
         self._begun = begin_operation()
-        if self._program._turn.is_elsewhere:
-            self._stop()
-        super().enter()
+        if self._program._linker is None:
+            return None
+        self._stop()
+        super().enter()  # and again, if another call has begun
         return self._program._linker
 
     def leave(self, error: BaseException | None) -> None:

@@ -11,8 +11,6 @@ from pylinker.errors import TimeoutExpired
 from pylinker.runtime.engine import bump_epoch
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from pylinker.linker.linker import Linker
 
 __all__ = ["Deadline", "check_seconds"]
@@ -31,7 +29,7 @@ def check_seconds(seconds: float | None, what: str = "timeout") -> None:
         raise ValueError(f"{what}={seconds!r}: give seconds, 0 or more")
 
 
-class Deadline:
+class Deadline(_native.Scope):
     """A context manager: if what is inside takes longer than ``seconds`` (None: for ever), the guest stops and TimeoutExpired is raised.
 
     With ``ends``, or if the program has threads, the program ends: its guest stops on every thread, and the program is then as one that was
@@ -48,17 +46,21 @@ class Deadline:
         self._lock = threading.Lock()  # of the two that follow: what expires does so before the thread has left
         self._over = threading.Event()  # the thread has left
         self._error: TimeoutExpired | None = None
+        self._identity = 0
         self._watcher: threading.Thread | None = None
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Start the watcher, which looks at the clock."""
+        if self._watcher is not None:
+            raise RuntimeError("a time limit is for one block: make another")
         if self._seconds is not None and self._seconds < threading.TIMEOUT_MAX:
-            caller, identity = _native.thread_identity(), threading.get_ident()
+            self._identity = threading.get_ident()
             self._watcher = threading.Thread(
-                target=self._watch, args=(self._seconds, caller, identity), name=f"{self._name}-deadline", daemon=True
+                target=self._watch, args=(self._seconds, _native.thread_identity()), name=f"{self._name}-deadline", daemon=True
             )
             self._watcher.start()
 
-    def _watch(self, seconds: float, caller: int, identity: int) -> None:
+    def _watch(self, seconds: float, caller: int) -> None:
         if self._over.wait(seconds):
             return
         with self._lock:
@@ -69,7 +71,7 @@ class Deadline:
                 f"{self._name}: not done after {seconds:g} seconds{ended}", module=self._name, timeout=seconds
             )
             if not self._ends:
-                self._linker.context.expired.setdefault(identity, []).append(error)
+                self._linker.context.expired.setdefault(self._identity, []).append(error)
         if not self._ends:
             while not self._over.is_set():
                 self._linker.context.stop_call(error, caller=caller)
@@ -80,13 +82,16 @@ class Deadline:
             self._linker.context.shared.cancel(_native.CAUSE_CLOSED, error)
             bump_epoch()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._watcher is None:
+    def leave(self, value: BaseException | None) -> None:
+        """Stop the watcher. Raises TimeoutExpired if the time was over."""
+        watcher, error = self._watcher, None
+        if watcher is None:
             return
         with self._lock:
             self._over.set()
-        self._watcher.join()  # it has nothing left to wait for
-        error, self._error = self._error, None
+            error = self._error
+        if watcher.ident is not None:  # else it was not started, or sees that there is nothing left to do
+            watcher.join()
         if error is None:
             return
         self._forget(error)
@@ -97,9 +102,9 @@ class Deadline:
                 del error, value  # a frame that holds its own exception would keep the program until the collector comes
 
     def _forget(self, error: TimeoutExpired) -> None:
-        expired, identity = self._linker.context.expired, threading.get_ident()
-        left = [each for each in expired.get(identity, ()) if each is not error]
+        expired = self._linker.context.expired
+        left = [each for each in expired.get(self._identity, ()) if each is not error]
         if left:
-            expired[identity] = left
+            expired[self._identity] = left
         else:
-            expired.pop(identity, None)
+            expired.pop(self._identity, None)

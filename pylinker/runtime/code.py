@@ -290,7 +290,7 @@ class CodeCache:
         self.entries = entries
         self.capacity = capacity
         self._observer: Observer | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may open a program while its thread holds it
         free_in_child(self._lock)
         self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
         self._refused: OrderedDict[tuple[bytes, bool], _Refused] = OrderedDict()
