@@ -20,7 +20,7 @@ import pytest
 
 import pylinker
 from binary import dylink
-from fields import BASE, MEMORY, SHARED, wasm
+from fields import BASE, MEMORY, SHARED, TABLE, wasm
 from guests import orderly
 from pylinker import Interrupted, SynchronizationAborted, TimeoutExpired
 
@@ -399,6 +399,66 @@ class TestInterrupt:
         assert interrupted <= accepted
         for number in range(1000):  # whoever was late has hit nothing
             assert guest.echo(number) == number
+        guest.close()
+
+
+class TestSeveralPrograms:
+    """A stop of one program that passes through a load, close or destructor of another is that one's alone."""
+
+    @staticmethod
+    def stopped(guest: pylinker.CDLL, how: str) -> None:
+        if how == "limit":
+            with guest.program.time_limit(0.05):
+                guest.spin()
+        else:
+            guest.go()
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator[pylinker.CDLL]:
+        def call() -> None:
+            guest.program.interrupt()
+
+        (tmp_path / "other").mkdir()
+        guest = library(tmp_path / "other", MEMORY, LOOP, CALL, OK, imports={"call": call})
+        with guest.program:
+            yield guest
+
+    @pytest.mark.parametrize("how", ["limit", "interrupt"])
+    def test_load(self, tmp_path: Path, other: pylinker.CDLL, how: str) -> None:
+        guest = library(tmp_path, MEMORY, OK, imports={"call": lambda: self.stopped(other, how)})
+        wasm(tmp_path / "libbad.so", BASE, '(import "env" "call" (func $call))(func (export "__wasm_call_ctors") (call $call))')
+        for _ in range(2):
+            with pytest.raises((TimeoutExpired, Interrupted)):
+                guest.program.dlopen(tmp_path / "libbad.so")
+            assert guest.ok() == 7
+            assert other.ok() == 7
+            assert len(guest.program.libraries) == 1
+        guest.close()
+
+    @pytest.mark.parametrize("how", ["limit", "interrupt"])
+    def test_destructors(self, tmp_path: Path, other: pylinker.CDLL, how: str) -> None:
+        calls = []
+
+        def call() -> None:
+            calls.append(how)
+            self.stopped(other, how)
+
+        guest = library(tmp_path, MEMORY, TABLE, OK, imports={"call": call})
+        register = "(drop (call $register (i32.add (global.get $slots) (i32.const {})) (i32.const 0) (i32.const 0)))"
+        fields = (
+            '(import "env" "__cxa_atexit" (func $register (param i32 i32 i32) (result i32)))',
+            '(import "env" "__table_base" (global $slots i32))(import "env" "call" (func $call))',
+            "(func $first (param i32) (call $call))(func $second (param i32) (call $call))",
+            "(elem (global.get $slots) $first $second)",
+            f'(func (export "__wasm_call_ctors") {register.format(0)} {register.format(1)})',
+        )
+        wasm(tmp_path / "libexit.so", TABLE, BASE, *fields, slots=2)
+        opened = guest.program.dlopen(tmp_path / "libexit.so")
+        with pytest.raises((TimeoutExpired, Interrupted)):
+            opened.close()
+        assert len(calls) == 2
+        assert guest.ok() == 7
+        assert len(guest.program.libraries) == 1
         guest.close()
 
 
