@@ -347,7 +347,7 @@ thread = program.spawn(work) if threads else None
 signal.signal(signal.SIGALRM, handle)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
 until = time.monotonic() + 2
-while time.monotonic() < until:
+while time.monotonic() < until or not (outcomes["done"] and outcomes["refused"]):
     with program.dlopen("opened.so") as opened:
         assert opened.opened2() == 2
     assert used.used2() == 2
@@ -356,7 +356,6 @@ stop.set()
 if thread is not None:
     thread.join()
 assert [each.name for each in program.libraries] == ["main.so", "used.so"], program.libraries
-assert outcomes["done"] and outcomes["refused"], outcomes
 print("well")
 """
 

@@ -205,6 +205,7 @@ class TestHandlers:
         seen = []
 
         def handler(*_: object) -> None:
+            stack.enter_context(guest.program.time_limit(0.05))  # now: it cannot be over before the signal comes
             try:
                 guest.spin()
             except BaseException as error:  # noqa: BLE001 - the stop comes again
@@ -212,7 +213,7 @@ class TestHandlers:
 
         with on_alarm(handler) as alarmed:
             for _ in range(TIMES):
-                with pytest.raises(TimeoutExpired) as caught, guest.program.time_limit(0.2):
+                with pytest.raises(TimeoutExpired) as caught, contextlib.ExitStack() as stack:
                     alarmed(guest.spin)
                 assert seen.pop() is caught.value
                 assert not seen
@@ -328,19 +329,27 @@ class TestInterrupt:
     @pytest.mark.parametrize("where", ["__wasm_call_ctors", "start"])
     @pytest.mark.parametrize("by", ["host", "guest"])
     def test_inside_the_linker_the_program_ends(self, tmp_path: Path, where: str, by: str) -> None:
-        spin = f"{LOOP}(start 0)" if where == "start" else LOOP.replace("spin", where)
-        wasm(tmp_path / "libbad.so", BASE, spin)
+        spin = '(import "env" "call" (func $call))(func $spin (export "spin") (call $call) (loop $again (br $again)))'
+        wasm(tmp_path / "libbad.so", BASE, f"{spin}(start $spin)" if where == "start" else spin.replace('"spin"', f'"{where}"'))
         opens = (
             MEMORY,
             '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
             '(data (i32.const 64) "libbad.so\\00")',
             '(func (export "open") (result i32) (call $dlopen (i32.const 64) (i32.const 1)))',
         )
-        guest = library(tmp_path, *opens, OK, library_path=[tmp_path], dirs={"/lib": tmp_path}, env={"LD_LIBRARY_PATH": "/lib"})
+        inside = threading.Event()
+        guest = library(
+            tmp_path,
+            *opens,
+            OK,
+            library_path=[tmp_path],
+            dirs={"/lib": tmp_path},
+            env={"LD_LIBRARY_PATH": "/lib"},
+            imports={"call": inside.set},
+        )
         program = guest.program
         caller = Caller(guest.open if by == "guest" else lambda: program.dlopen(tmp_path / "libbad.so"))
-        until(lambda: is_running(program))
-        time.sleep(0.05)
+        assert inside.wait(30)
         assert program.interrupt()
         assert isinstance(caller.join(), Interrupted)
         with pytest.raises(SynchronizationAborted) as caught:
