@@ -1,4 +1,4 @@
-/* Discipline: a pl_instances belongs to the thread that runs its store; nothing in it is atomic. */
+/* Discipline: a pl_instances belongs to the thread that runs its store. Only `running` is atomic: other threads read it. */
 #include "instances.h"
 
 #include "api_table.h"
@@ -55,7 +55,7 @@ struct pl_instances {
     pl_spare *spares; /* the one that was dropped last comes first */
     uint32_t thread;
     int exits;
-    unsigned running; /* calls by the host that are under way, one inside the other */
+    atomic_uint running; /* calls by the host that are under way, one inside the other. Relaxed: written by the thread that makes them */
     pl_cancel *stops; /* numbers the calls, so that one can be stopped; NULL: nothing does */
     pl_trouble trouble;
 };
@@ -577,22 +577,33 @@ static uint64_t origin(const pl_instances *instances, const pl_source *source) {
     return record != NULL ? record->identity : 0;
 }
 
+static int is_running(const pl_instances *instances) {
+    return atomic_load_explicit(&instances->running, memory_order_relaxed) != 0;
+}
+
+/* Adds to `running`, of which one thread at a time is the writer; returns what it is then. */
+static unsigned count_running(pl_instances *instances, int change) {
+    unsigned now = atomic_load_explicit(&instances->running, memory_order_relaxed) + (unsigned)change;
+    atomic_store_explicit(&instances->running, now, memory_order_relaxed);
+    return now;
+}
+
 /* Whether the calling thread has the stack to enter the store: NULL, or the error. */
 static pl_error *enter_stack(const pl_instances *instances) {
-    int is_nested = instances->running != 0;
+    int is_nested = is_running(instances);
     return pl_stack_is_short(is_nested ? PL_STACK_NESTED : PL_STACK_WHOLE) ? pl_stack_check(is_nested) : NULL;
 }
 
 /* Around guest code that the host runs: the outermost is a call that can be stopped. leave_guest answers its number if it was to stop. */
 static void enter_guest(pl_instances *instances) {
-    if (instances->running++ == 0 && instances->stops != NULL) {
+    if (count_running(instances, 1) == 1 && instances->stops != NULL) {
         pl_call_begins(instances->stops);
     }
 }
 
 static uint64_t leave_guest(pl_instances *instances) {
     pl_cancel *stops = instances->stops;
-    if (--instances->running == 0) {
+    if (count_running(instances, -1) == 0) {
         return stops != NULL ? pl_call_ends(stops) : 0;
     }
     return stops != NULL && pl_cancel_cause(stops) == PL_CAUSE_STOPPED ? pl_cancel_call(stops) : 0;
@@ -904,7 +915,7 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
 }
 
 int pl_instances_is_running(const pl_instances *instances) {
-    return instances->running != 0;
+    return is_running(instances);
 }
 
 int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {

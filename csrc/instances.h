@@ -142,7 +142,7 @@ int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *va
 int pl_instances_run(pl_instances *instances, const pl_library *library, uint32_t index, pl_failure *failure);
 /* Numbers the outermost calls, so that pl_cancel_stop can stop one. For the only group of a linker, before it runs guest code. */
 void pl_instances_number_calls(pl_instances *instances);
-/* Whether such a call is under way: then the store must stay. */
+/* Whether such a call is under way: then the store must stay. Any thread; a call that begins or ends meanwhile may be missed. */
 int pl_instances_is_running(const pl_instances *instances);
 
 #endif

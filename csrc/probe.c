@@ -180,7 +180,10 @@ static const char *in_store(pl_store *store, pl_context *context, const pl_modul
         if (trap != NULL) {
             pl_wasmtime.trap_delete(trap);
         }
-        return failed(error, "a module does not accept the kinds of its imports");
+        if (error != NULL) {
+            pl_wasmtime.error_delete(error);
+        }
+        return "a module does not accept the kinds of its imports";
     }
     if (pl_global_get_i32(context, &imports[CELL].of.handle) != 20) {
         return "a global has another value than it was made with";

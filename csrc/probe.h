@@ -4,7 +4,7 @@
  * and values, what an epoch callback answers), the layout of raw values, null references, shared memories, traps, errors and tags.
  * It uses its own store in `engine` and leaves nothing behind.
  *
- * Requires: a complete table (api.h); an engine with epoch interruption, and a module of PL_PROBE_TEXT compiled for it.
+ * Requires: a complete table (api.h); an engine with epoch interruption, and a module of pl_probe_text() compiled for it.
  * Blocks: no. Returns: NULL, or what differs: a static text.
  */
 #ifndef PL_PROBE_H

@@ -64,9 +64,14 @@ class TestDeclarations:
             ("wasmtime_val_t", struct(("of", ctypes.c_uint64 * 3), ("kind", ctypes.c_uint8)), "wasmtime_val_t.of is 24 bytes at 0"),
             ("wasmtime_extern_t", struct(("kind", ctypes.c_uint8), ("x", ctypes.c_uint64 * 3)), "wasmtime_extern_t has no field of"),
             ("wasmtime_func_t", struct(("store_id", ctypes.c_uint32), ("x", ctypes.c_uint64)), "wasmtime_func_t.store_id is 4 bytes at 0"),
+            (
+                "wasmtime_val_t",
+                struct(("kind", ctypes.c_uint32), ("of", ctypes.c_uint64 * 3)),
+                "wasmtime_val_t.kind is 4 bytes at 0, pylinker was built for 1 at 0",
+            ),
             ("wasmtime_tag_t", None, "there is no wasmtime_tag_t"),
         ],
-        ids=["larger", "moved", "renamed", "narrower", "gone"],
+        ids=["larger", "moved", "renamed", "narrower", "wider", "gone"],
     )
     def test_another_layout_is_told(self, name: str, other: Any, text: str) -> None:
         found = list(differences(Altered(BINDINGS, **{name: other}), DLL))
@@ -121,6 +126,12 @@ def error() -> Any:
     return ffi.cast("pl_error *(*)(char *)", address_of_function("wasmtime_error_new"))(ffi.new("char[]", b"injected"))
 
 
+def trapping(_original: Any, *arguments: Any) -> Any:
+    trap_new = ffi.cast("pl_trap *(*)(char *, size_t)", address_of_function("wasmtime_trap_new"))
+    arguments[-1][0] = trap_new(ffi.new("char[]", b"injected"), 8)
+    return ffi.NULL
+
+
 def other_value(_original: Any, _context: Any, _global: Any, cell: Any) -> None:
     cell.kind = lib.PL_CELL_I32
     cell.of.i32 = 5
@@ -161,6 +172,12 @@ class TestBehaviour:
                 "instance_new",
                 "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
                 lambda *_: error(),
+                "does not accept the kinds of its imports",
+            ),
+            (
+                "instance_new",
+                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+                trapping,
                 "does not accept the kinds of its imports",
             ),
             (

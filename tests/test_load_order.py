@@ -175,8 +175,11 @@ def test_a_module_that_is_not_valid_is_known_before_anything_is_compiled(tmp_pat
     assert steps.of(bad) == ["validate"]  # once in this process
 
 
-def test_a_rehearsal_keeps_nothing(tmp_path: Path) -> None:
-    """Not a slot, not a pointer to a function of the host, and not what another module counts as bound."""
+def test_a_rehearsal_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a slot, not a tag, not a callback or pointer to a function of the host, and not what another module counts as bound.
+
+    Rehearsals of several threads may run at the same time: they hold the read lock.
+    """
     wasm(tmp_path / "libbase.so", ANSWER, TABLE)
     fields = (
         '(import "GOT.func" "answer" (global (mut i32)))',
@@ -197,6 +200,18 @@ def test_a_rehearsal_keeps_nothing(tmp_path: Path) -> None:
                 program.dlopen("libbad.so")
             assert sizes(program) == before
             assert not linker.state.imports.pointers
+            assert not linker.state.imports._callbacks
+            assert not linker.state.tags
+        seen: list[int] = []
+        validate = code.Uncompiled.validate
+
+        def noting(self: code.Uncompiled) -> None:
+            assert linker is not None
+            seen.append(len(linker.state.tags) + len(linker.state.imports._callbacks))
+            validate(self)
+
+        monkeypatch.setattr(code.Uncompiled, "validate", noting)
         for _ in range(3):
             program.dlopen("libgood.so").close()
+        assert seen[0] == 0  # between the rehearsal and the load
         assert sizes(program)[:2] == before[:2]

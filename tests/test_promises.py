@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -91,16 +92,22 @@ class TestAfterTheEnd:
         memory = SHARED if threads else MEMORY
         bad = library(tmp_path / "libbad.so", memory, READY, SPIN.replace("spin", "__wasm_call_ctors"))
         good = library(tmp_path / "libgood.so", memory, ONE, BOOM, '(global (export "datum") i32 (i32.const 4))')
-        # Without threads a program ends if a limit of time is over within the linker.
-        with pylinker.Program(
-            preload=[good], threads=threads, imports={"ready": lambda: None}, stdout=pylinker.CAPTURE, cache=False
-        ) as program:
+
+        def ready() -> None:
+            """Let a limit of time be over within the linker: without threads the program ends."""
+            linker = program._linker
+            assert linker is not None
+            with program.time_limit(0.02):
+                while not linker.context.shared.cause:
+                    time.sleep(0.001)
+
+        with pylinker.Program(preload=[good], threads=threads, imports={"ready": ready}, stdout=pylinker.CAPTURE, cache=False) as program:
             opened = program.dlopen(good)
             if threads:
                 with pytest.raises(wasmtime.Trap):
                     program.spawn("boom").join()
             else:
-                with pytest.raises(pylinker.TimeoutExpired), program.time_limit(0.02):
+                with pytest.raises(pylinker.TimeoutExpired):
                     program.dlopen(bad)
             yield program, opened, "Trap" if threads else "TimeoutExpired"
 

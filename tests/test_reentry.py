@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -281,6 +283,33 @@ class TestWhereItIsRight:
             program.dlopen("new.so")
             assert raised
             assert all(MIDDLE in str(error) for error in raised)
+
+
+@pytest.mark.parametrize("threads", [False], ids=[""], indirect=True)
+@pytest.mark.parametrize("how", ["finalize", "stack", "del"])
+def test_a_finalizer_that_is_a_method_of_pylinkers(folder: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """No frame of the user's lies between it and the operation that it interrupts: the observer is written in C."""
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: told.append(each.exc_value))
+    held: deque[object] = deque(maxlen=1)  # what is appended drops what was there
+    with pylinker.Program(library_path=[folder], cache=False, progress=held.append) as program:
+        other = program.dlopen("other.so")
+        if how == "del":
+            dropped = type("Dropped", (), {"__del__": staticmethod(other.close)})()
+        else:
+            dropped = type("Dropped", (), {})()
+            stack = contextlib.ExitStack()
+            stack.callback(other.close)
+            weakref.finalize(dropped, other.close if how == "finalize" else stack.close)
+        held.append(dropped)
+        del dropped
+        (folder / "new.so").write_bytes((folder / "opened.so").read_bytes() + bytes((0, 1 + len(how), len(how), *how.encode())))
+        opened = program.dlopen("new.so")  # is compiled: no other has these bytes
+        assert len(told) == 1
+        assert MIDDLE in str(told[0])
+        assert opened.opened2() == other.other2() == 2
+        other.close()
+        assert [each.name for each in program.libraries] == ["new.so"]
 
 
 STORM = """

@@ -20,7 +20,7 @@ import pytest
 
 import pylinker
 from binary import dylink
-from fields import BASE, MEMORY, SHARED, wasm
+from fields import BASE, MEMORY, SHARED, TABLE, wasm
 from guests import orderly
 from pylinker import Interrupted, SynchronizationAborted, TimeoutExpired
 
@@ -205,6 +205,7 @@ class TestHandlers:
         seen = []
 
         def handler(*_: object) -> None:
+            stack.enter_context(guest.program.time_limit(0.05))  # now: it cannot be over before the signal comes
             try:
                 guest.spin()
             except BaseException as error:  # noqa: BLE001 - the stop comes again
@@ -212,7 +213,7 @@ class TestHandlers:
 
         with on_alarm(handler) as alarmed:
             for _ in range(TIMES):
-                with pytest.raises(TimeoutExpired) as caught, guest.program.time_limit(0.2):
+                with pytest.raises(TimeoutExpired) as caught, contextlib.ExitStack() as stack:
                     alarmed(guest.spin)
                 assert seen.pop() is caught.value
                 assert not seen
@@ -328,19 +329,27 @@ class TestInterrupt:
     @pytest.mark.parametrize("where", ["__wasm_call_ctors", "start"])
     @pytest.mark.parametrize("by", ["host", "guest"])
     def test_inside_the_linker_the_program_ends(self, tmp_path: Path, where: str, by: str) -> None:
-        spin = f"{LOOP}(start 0)" if where == "start" else LOOP.replace("spin", where)
-        wasm(tmp_path / "libbad.so", BASE, spin)
+        spin = '(import "env" "call" (func $call))(func $spin (export "spin") (call $call) (loop $again (br $again)))'
+        wasm(tmp_path / "libbad.so", BASE, f"{spin}(start $spin)" if where == "start" else spin.replace('"spin"', f'"{where}"'))
         opens = (
             MEMORY,
             '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
             '(data (i32.const 64) "libbad.so\\00")',
             '(func (export "open") (result i32) (call $dlopen (i32.const 64) (i32.const 1)))',
         )
-        guest = library(tmp_path, *opens, OK, library_path=[tmp_path], dirs={"/lib": tmp_path}, env={"LD_LIBRARY_PATH": "/lib"})
+        inside = threading.Event()
+        guest = library(
+            tmp_path,
+            *opens,
+            OK,
+            library_path=[tmp_path],
+            dirs={"/lib": tmp_path},
+            env={"LD_LIBRARY_PATH": "/lib"},
+            imports={"call": inside.set},
+        )
         program = guest.program
         caller = Caller(guest.open if by == "guest" else lambda: program.dlopen(tmp_path / "libbad.so"))
-        until(lambda: is_running(program))
-        time.sleep(0.05)
+        assert inside.wait(30)
         assert program.interrupt()
         assert isinstance(caller.join(), Interrupted)
         with pytest.raises(SynchronizationAborted) as caught:
@@ -399,6 +408,66 @@ class TestInterrupt:
         assert interrupted <= accepted
         for number in range(1000):  # whoever was late has hit nothing
             assert guest.echo(number) == number
+        guest.close()
+
+
+class TestSeveralPrograms:
+    """A stop of one program that passes through a load, close or destructor of another is that one's alone."""
+
+    @staticmethod
+    def stopped(guest: pylinker.CDLL, how: str) -> None:
+        if how == "limit":
+            with guest.program.time_limit(0.05):
+                guest.spin()
+        else:
+            guest.go()
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator[pylinker.CDLL]:
+        def call() -> None:
+            guest.program.interrupt()
+
+        (tmp_path / "other").mkdir()
+        guest = library(tmp_path / "other", MEMORY, LOOP, CALL, OK, imports={"call": call})
+        with guest.program:
+            yield guest
+
+    @pytest.mark.parametrize("how", ["limit", "interrupt"])
+    def test_load(self, tmp_path: Path, other: pylinker.CDLL, how: str) -> None:
+        guest = library(tmp_path, MEMORY, OK, imports={"call": lambda: self.stopped(other, how)})
+        wasm(tmp_path / "libbad.so", BASE, '(import "env" "call" (func $call))(func (export "__wasm_call_ctors") (call $call))')
+        for _ in range(2):
+            with pytest.raises((TimeoutExpired, Interrupted)):
+                guest.program.dlopen(tmp_path / "libbad.so")
+            assert guest.ok() == 7
+            assert other.ok() == 7
+            assert len(guest.program.libraries) == 1
+        guest.close()
+
+    @pytest.mark.parametrize("how", ["limit", "interrupt"])
+    def test_destructors(self, tmp_path: Path, other: pylinker.CDLL, how: str) -> None:
+        calls = []
+
+        def call() -> None:
+            calls.append(how)
+            self.stopped(other, how)
+
+        guest = library(tmp_path, MEMORY, TABLE, OK, imports={"call": call})
+        register = "(drop (call $register (i32.add (global.get $slots) (i32.const {})) (i32.const 0) (i32.const 0)))"
+        fields = (
+            '(import "env" "__cxa_atexit" (func $register (param i32 i32 i32) (result i32)))',
+            '(import "env" "__table_base" (global $slots i32))(import "env" "call" (func $call))',
+            "(func $first (param i32) (call $call))(func $second (param i32) (call $call))",
+            "(elem (global.get $slots) $first $second)",
+            f'(func (export "__wasm_call_ctors") {register.format(0)} {register.format(1)})',
+        )
+        wasm(tmp_path / "libexit.so", TABLE, BASE, *fields, slots=2)
+        opened = guest.program.dlopen(tmp_path / "libexit.so")
+        with pytest.raises((TimeoutExpired, Interrupted)):
+            opened.close()
+        assert len(calls) == 2
+        assert guest.ok() == 7
+        assert len(guest.program.libraries) == 1
         guest.close()
 
 

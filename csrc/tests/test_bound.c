@@ -435,6 +435,30 @@ static void test_store_is_in_use_until_the_outermost_call_returns(void) {
     tear_down();
 }
 
+static atomic_int is_over;
+
+static void *look_from_outside(void *unused) {
+    (void)unused;
+    while (!atomic_load(&is_over)) {
+        (void)pl_instances_is_running(instances);
+    }
+    return NULL;
+}
+
+static void test_other_threads_look_whether_the_store_is_in_use(void) {
+    set_up();
+    pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
+    answer.i32 = 6;
+    atomic_store(&is_over, 0);
+    pthread_t thread = thread_start(look_from_outside, NULL);
+    for (int i = 0; i < 1000; i++) {
+        CHECK(pl_bound_call0(&bound) == 6);
+    }
+    atomic_store(&is_over, 1);
+    thread_join(thread);
+    tear_down();
+}
+
 /* Who may call */
 
 static void *call_elsewhere(void *bound) {
@@ -669,6 +693,7 @@ int main(void) {
     RUN(test_thread_keeps_sixteen);
     RUN(test_exception_goes_with_the_failure);
     RUN(test_store_is_in_use_until_the_outermost_call_returns);
+    RUN(test_other_threads_look_whether_the_store_is_in_use);
     RUN(test_strangers_take_turns);
     RUN(test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else);
     RUN(test_closed_one_lets_nobody_in);

@@ -122,7 +122,7 @@ class _Loading(_native.Scope):
         """Give it back."""
         context = self._context
         # A call that is stopped in here can neither finish what it began nor undo it.
-        if isinstance(error, STOPS) and not context.state.threaded and context.load_lock.depth > self._depth:
+        if error is not None and not context.state.threaded and context.load_lock.depth > self._depth and context.stops(error):
             context.shared.cancel(_native.CAUSE_CLOSED, error)
         context.load_lock.restore(self._depth)
 
@@ -252,6 +252,13 @@ class LinkContext:
         """Raise what ends the calling thread's work, if something does: for loops of the linker whose length the guest chooses."""
         self.check_not_given_up()
         self.check_in_time()
+
+    def stops(self, error: BaseException) -> bool:
+        """Whether the calling thread's guest is to stop for an error: one of this program, and not of another that the guest has led to."""
+        if not isinstance(error, STOPS):
+            return False
+        expired = self.expired.get(get_ident(), ())
+        return bool(self.shared.cause) or self.shared.has_stopped(error) or any(each is error for each in expired)
 
     def stop_call(self, reason: BaseException, *, caller: int | None = None) -> bool:
         """Have the call in progress raise ``reason``; with ``caller`` only one that this thread makes. False: there is none.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pylinker.linker.dlfcn import PROVIDED, THREAD_EXITS
 from pylinker.linker.group import ThreadExit
-from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class Destructors:
         With ``only``, what these modules have. All of them run; the first failure is raised at the end.
         """
         group = self._context.group
-        calls = _Calls()
+        calls = _Calls(self._context)
         group.has_exit_hook = False  # what the guest's list has called is not called again
         while (index := _last(group.thread_exits, only)) is not None:
             self._context.check_going_on()
@@ -158,7 +157,7 @@ class Destructors:
         All of them run; the first failure is raised at the end. (A guest may call Python functions, which raise what they like.) If the
         guest is to stop, those that are left stay registered.
         """
-        calls = _Calls()
+        calls = _Calls(self._context)
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
             while module.at_exit:
                 self._context.check_going_on()  # a guest registers as many as it likes, and a destructor another one
@@ -167,7 +166,7 @@ class Destructors:
 
     def run_unowned(self) -> None:
         """Run what no module is known to have registered: the program exits."""
-        calls = _Calls()
+        calls = _Calls(self._context)
         while self._unowned:
             self._context.check_going_on()
             calls.make(self._context.group, self._unowned.pop())
@@ -177,7 +176,8 @@ class Destructors:
 class _Calls:
     """Calls that are all made, whatever becomes of each: the first failure is raised at the end. ``made``: there was one."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: LinkContext) -> None:
+        self._context = context
         self.made = False
         self._failure: BaseException | None = None
 
@@ -185,9 +185,9 @@ class _Calls:
         self.made = True
         try:
             group.call_slot(entry.slot, *(() if entry.argument is None else (entry.argument,)))
-        except STOPS:
-            raise
-        except Exception as error:  # noqa: BLE001 - raised by finish
+        except Exception as error:
+            if self._context.stops(error):
+                raise
             self._failure = self._failure or error
 
     def finish(self) -> None:

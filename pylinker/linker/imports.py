@@ -96,11 +96,16 @@ class HostImports:
         key = (module, name)
         known = self._callbacks.get((key, type_))
         if known is None:
-            function = self._functions[key]
-            _check(function, key, type_, importer.name if importer is not None else "dlsym")
-            known = Callback(function, _shown(*key), type_, len(self._callbacks))
+            self.check(module, name, type_, importer=importer)
+            known = Callback(self._functions[key], _shown(*key), type_, len(self._callbacks))
             self._callbacks[key, type_] = known
         return known
+
+    def check(self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None) -> None:
+        """Raise what :meth:`callback` raises, and change nothing: the read lock suffices."""
+        key = (module, name)
+        if (key, type_) not in self._callbacks:
+            _check(self._functions[key], key, type_, importer.name if importer is not None else "dlsym")
 
     def slots(self) -> Iterator[HostSlot]:
         """Iterate over the table slots that every group fills."""
@@ -112,9 +117,13 @@ class UnknownTypeError(Exception):
 
 
 class NewPointers:
-    """The pointers to host functions that one load brings. Until it is published, they may be taken back."""
+    """The pointers to host functions that one load brings. Until it is published, they may be taken back.
 
-    def __init__(self, imports: HostImports, table: SlotAllocator, host_calls: HostCalls) -> None:
+    With ``rehearses`` the functions of the program's user are checked, and no callback is made.
+    """
+
+    def __init__(self, imports: HostImports, table: SlotAllocator, host_calls: HostCalls, *, rehearses: bool = False) -> None:
+        self._rehearses = rehearses
         self._imports = imports
         self._table = table
         self._host_calls = host_calls
@@ -163,9 +172,14 @@ class NewPointers:
             if len(types) != 1:
                 why = f"modules call it with {len(types)} types" if types else "no module calls it; a call that is never made would tell"
                 raise UnknownTypeError(f"imports has {name}, but there is no telling the type of a pointer to it: {why}")
-            callback = self._imports.callback(_ENV, name, types.pop(), importer=importer)
+            type_ = types.pop()
+            if self._rehearses:
+                self._imports.check(_ENV, name, type_, importer=importer)
+                source = b""
+            else:
+                source = self._imports.callback(_ENV, name, type_, importer=importer).source
             slot = self._table.allocate(1, 1, self._grants, module=importer.name if importer is not None else name)
-            pointer = self._new[name] = HostPointer(callback.type, HostSlot(slot, callback.source))
+            pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source))
         return pointer.slot.slot
 
     def keep(self) -> None:

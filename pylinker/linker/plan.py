@@ -159,6 +159,7 @@ class LoadPlan:
         self._locator = locator
         self._cache = cache
         self._host_calls = host_calls
+        self.rehearses = False  # it has the read lock only, and changes nothing that others see
         self._names: dict[str, LoadedModule] = {}
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
@@ -512,10 +513,11 @@ class _Rehearsal(LoadPlan):
 
     def __init__(self, plan: LoadPlan) -> None:
         super().__init__(plan.state, plan._locator, plan._cache, plan._host_calls)
+        self.rehearses = True
         double = {each: LoadedModule(each.name, each.path, each.info, None, each.number, is_main=each.is_main) for each in plan.new}
         self.new = [*double.values()]
         self.scope = [double.get(each, each) for each in plan.scope]
-        self.pointers = NewPointers(plan.state.imports, _NoSlots(0), plan._host_calls)
+        self.pointers = NewPointers(plan.state.imports, _NoSlots(0), plan._host_calls, rehearses=True)
 
     def decide(self, *, bind_now: bool) -> None:
         """Raise what :meth:`LoadPlan.resolve` would."""

@@ -156,7 +156,11 @@ class Resolver:
         return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
 
     def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
-        callback = self._state.imports.callback(wanted.module, wanted.name, type_, importer=self._module)
+        imports = self._state.imports
+        if self._plan.rehearses:
+            imports.check(wanted.module, wanted.name, type_, importer=self._module)
+            return PythonCall(wanted.name, type_, b"")
+        callback = imports.callback(wanted.module, wanted.name, type_, importer=self._module)
         return PythonCall(wanted.name, type_, callback.source)
 
     def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
@@ -302,7 +306,8 @@ class Resolver:
         if wanted.module == "env" and wanted.name in _TAGS:
             self._same(wanted, type_, _THROWN, "the linker")
             tag = OwnTag(wanted.name, type_)
-            self._state.tags.setdefault(tag, len(self._state.tags))
+            if not self._plan.rehearses:
+                self._state.tags.setdefault(tag, len(self._state.tags))
             return tag
         return self._missing(wanted, "tag")
 

@@ -114,7 +114,7 @@ def _layout(struct: Any, theirs: str, ours: str, fields: dict[str, str]) -> Iter
         place = getattr(struct, field, None)
         if place is None:
             yield f"{theirs} has no field {field}"
-        elif place.offset != own[name][0] or place.size < own[name][1]:
+        elif place.offset != own[name][0] or place.size != own[name][1]:
             yield (f"{theirs}.{field} is {place.size} bytes at {place.offset}, pylinker was built for {own[name][1]} at {own[name][0]}")
 
 

@@ -17,6 +17,7 @@ Blocking: never. Threads: any; each has its own stack.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
@@ -43,8 +44,10 @@ _HARMLESS: Final = frozenset(
         "pylinker.runtime.store",
     }
 )
-_PASSED: Final = frozenset({"contextlib", "threading", "weakref"})
-"""Modules of the standard library by which functions of the linker call one another."""
+_PASSED: Final = frozenset(
+    each.__code__ for each in (contextlib._GeneratorContextManager.__enter__, contextlib._GeneratorContextManager.__exit__)
+)
+"""Functions of the standard library by which functions of the linker call one another. Its other functions call for others."""
 _FROM_GUEST: Final = "pylinker.runtime.callbacks"
 _INTO_GUEST: Final = frozenset(
     each.__code__ for each in (_native.pl_python_host, _native.Instances.call, _native.Instances.run, _native.Bound.raw)
@@ -92,11 +95,13 @@ def _interrupts() -> bool:
         name = frame.f_globals.get("__name__", "")
         if name == _FROM_GUEST or frame.f_code in _INTO_GUEST:
             is_called = True
+        elif name.startswith("pylinker.api."):
+            is_called = False  # the linker calls none of it
         elif name.startswith("pylinker."):
             starts_thread = name == "pylinker.linker.threads" and frame.f_code.co_name == "start"
             if not is_called and name.startswith(_LINKER) and (name not in _HARMLESS or starts_thread):
                 return True
-        elif name not in _PASSED:
+        elif frame.f_code not in _PASSED:
             is_called = False
         frame = frame.f_back
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
@@ -63,6 +64,7 @@ class LinkerShared(Generic[S, Op]):
     def __init__(self, linker_state: S, trace: _native.Trace | None = None) -> None:
         self._linker_state = linker_state
         self._native = _native.Shared()
+        self._reasons: weakref.WeakSet[BaseException] = weakref.WeakSet()  # of stops
         if trace is not None:
             self._native.set_trace(trace)
         self.topology_coordinator = TopologyCoordinator(self._native)
@@ -465,8 +467,13 @@ class LinkerShared(Generic[S, Op]):
             turn, identity = holds
             if turn.holder != identity or self._native.call != call:
                 return False
+        self._reasons.add(reason)  # before the call can raise it
         self._native.stop(call, reason)
         return True
+
+    def has_stopped(self, reason: BaseException) -> bool:
+        """Whether a call of this linker was stopped for this exception. Never blocks; any thread."""
+        return reason in self._reasons
 
     def wake(self, key: int) -> None:
         """Wake all groups that wait on a key of the host's (:meth:`pylinker._native.Member.wait`)."""
