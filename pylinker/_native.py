@@ -134,6 +134,7 @@ __all__ = [
     "bound_call",
     "bound_failure",
     "bound_status",
+    "c_text",
     "callback_type",
     "check_stack",
     "context_at",
@@ -1064,9 +1065,8 @@ WASI_CLOSE: int = lib.PL_WASI_CLOSE
 WASI_RENUMBER: int = lib.PL_WASI_RENUMBER
 
 
-@functools.cache
-def _kept_text(text: str) -> Any:
-    """Return a C string that lives as long as the process."""
+def c_text(text: str) -> Any:
+    """Return a C string, which lives as long as the object."""
     return ffi.new("char[]", text.encode())
 
 
@@ -1102,11 +1102,14 @@ class WasiProcess:
         """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
         return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
-    def provide(self, index: int, type_address: int, kind: int, parameters: str) -> None:
-        """Say of which type (a ``wasm_functype_t`` that stays) and kind function ``index`` is; ``parameters`` is as in ``csrc/wasi.h``."""
+    def provide(self, index: int, type_address: int, kind: int, parameters: Any) -> None:
+        """Say of which type (a ``wasm_functype_t``) and kind function ``index`` is, and what its parameters are (``csrc/wasi.h``).
+
+        ``parameters`` is a :func:`c_text`. The type and the text must live as long as the process.
+        """
         if not 0 <= index < lib.PL_WASI_FUNCTIONS:
             raise InternalError(f"there is no room for WASI function {index}")
-        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind, _kept_text(parameters))
+        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind, parameters)
 
     def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
         """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""

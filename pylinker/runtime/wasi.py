@@ -58,6 +58,7 @@ _FIRST_DIRECTORY = 3
 # In the order of the core's enum pl_wasi_private.
 _PRIVATE = ("path_filestat_get", "path_open", "path_filestat_set_times", "poll_oneoff")
 
+_PARAMETERS = {name: _native.c_text(parameters) for name, parameters in WASI_PARAMETERS.items()}
 _INDEX = {name: index for index, name in enumerate(WASI_PREVIEW1)}
 
 Input = bytes | str | os.PathLike[str] | None
@@ -243,7 +244,7 @@ class WasiHost:
             linker.define_wasi()
             for name, type_ in WASI_PREVIEW1.items():
                 kind = _KINDS.get(name, _native.WASI_PLAIN)
-                self.native.provide(_INDEX[name], function_type(type_), kind, WASI_PARAMETERS[name])
+                self.native.provide(_INDEX[name], function_type(type_), kind, _PARAMETERS[name])
             self._linker = linker
 
     def connect(self, memory: Extern, *, shared: bool) -> None:

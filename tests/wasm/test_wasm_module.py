@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylinker.errors import ParseError
+from pylinker.runtime.compat import VERSION
 from pylinker.wasm import (
     Export,
     ExternType,
@@ -390,11 +391,17 @@ def test_every_truncation_is_refused_but_those_between_two_sections(name: str) -
     assert set(whole) <= {section.header for section in sections(data, "m")}
 
 
+LENIENT = int(VERSION.partition(".")[0]) < 48
+"""Whether wasmtime takes 0 for a reference type."""
+
+
 def check_against_wasmtime(data: bytes, engine: wasmtime.Engine) -> None:
     """No exception but ParseError, and that only if wasmtime does not want the module either."""
     try:
         info = parse_module(data)
     except ParseError as error:
+        if LENIENT and "0x00 is not a type that can stand here" in str(error):
+            return
         if error.section != "dylink.0" and "dylink.0" not in str(error):  # wasmtime does not look at that one
             with pytest.raises(wasmtime.WasmtimeError):
                 wasmtime.Module.validate(engine, data)
