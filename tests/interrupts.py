@@ -22,11 +22,21 @@ from typing import Any, NamedTuple
 
 import pylinker
 
-__all__ = ["Interrupter", "Place"]
+__all__ = ["Interrupter", "Place", "trace_opcodes"]
 
 PACKAGE = str(Path(pylinker.__file__).parent)
 _PLACES = ("RESUME", "JUMP_BACKWARD", "CALL", "PRECALL", "INSTRUMENTED")
 _offsets: dict[CodeType, frozenset[int]] = {}
+
+
+def trace_opcodes(frame: FrameType, trace: Any) -> None:
+    """Have ``trace``, of :func:`sys.settrace`, called for each instruction of a frame."""
+    frame.f_trace = trace  # before the next: else CPython 3.13 does nothing
+    frame.f_trace_opcodes = True
+
+
+# CPython 3.12 looks for this when sys.settrace is called.
+sys._getframe().f_trace_opcodes = True
 
 
 class Place(NamedTuple):
@@ -81,7 +91,7 @@ class _Tracer:
         if event == "call":
             if not _is_ours(frame.f_code):
                 return None
-            frame.f_trace_opcodes = True
+            trace_opcodes(frame, self.trace)
         elif event != "opcode" or not _is_place(frame.f_code, frame.f_lasti):
             return self.trace
         self.seen += 1

@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,13 @@ class World:
         )
 
     def held(self) -> list[str]:
-        """Which locks are held."""
+        """Which locks are held, and stay so: another thread may just have one for a moment, as one that ends."""
+        deadline = time.monotonic() + PATIENCE
+        while (held := self._held()) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return held
+
+    def _held(self) -> list[str]:
         linker = self.linker
         if linker is None:
             return []
