@@ -14,7 +14,7 @@ import gc
 import operator
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -134,3 +134,15 @@ class Interrupter:
             signal.signal(signal.SIGINT, handler)
             if collects:
                 gc.enable()
+
+    def run(self, operation: Callable[[], Any]) -> BaseException | None:
+        """Run an operation and return what it raised. What is raised a moment later, as after a finalizer, counts."""
+        raised: BaseException | None = None
+        with self.running():
+            try:
+                operation()
+                for _ in range(8):
+                    pass
+            except BaseException as error:  # noqa: BLE001
+                raised = error
+        return raised

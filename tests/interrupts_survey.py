@@ -422,15 +422,8 @@ class Survey:
         operation.prepare()
         before = world.state()
         interrupter = Interrupter(at, self._error("injected"))
-        raised: BaseException | None = None
         self._unraisable.clear()
-        with interrupter.running():
-            try:
-                operation.run()
-                for _ in range(8):  # what a finalizer's end has put off is raised now
-                    pass
-            except BaseException as error:  # noqa: BLE001
-                raised = error
+        raised = interrupter.run(operation.run)
         place = str(interrupter.place) if interrupter.place is not None else None
         wrong: str | None = None
         if raised is not (interrupter.error if place is not None else None):
