@@ -14,7 +14,7 @@ import gc
 import operator
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -22,11 +22,21 @@ from typing import Any, NamedTuple
 
 import pylinker
 
-__all__ = ["Interrupter", "Place"]
+__all__ = ["Interrupter", "Place", "trace_opcodes"]
 
 PACKAGE = str(Path(pylinker.__file__).parent)
 _PLACES = ("RESUME", "JUMP_BACKWARD", "CALL", "PRECALL", "INSTRUMENTED")
 _offsets: dict[CodeType, frozenset[int]] = {}
+
+
+def trace_opcodes(frame: FrameType, trace: Any) -> None:
+    """Have ``trace``, of :func:`sys.settrace`, called for each instruction of a frame."""
+    frame.f_trace = trace  # before the next: else CPython 3.13 does nothing
+    frame.f_trace_opcodes = True
+
+
+# CPython 3.12 looks for this when sys.settrace is called.
+sys._getframe().f_trace_opcodes = True
 
 
 class Place(NamedTuple):
@@ -81,7 +91,7 @@ class _Tracer:
         if event == "call":
             if not _is_ours(frame.f_code):
                 return None
-            frame.f_trace_opcodes = True
+            trace_opcodes(frame, self.trace)
         elif event != "opcode" or not _is_place(frame.f_code, frame.f_lasti):
             return self.trace
         self.seen += 1
@@ -124,3 +134,15 @@ class Interrupter:
             signal.signal(signal.SIGINT, handler)
             if collects:
                 gc.enable()
+
+    def run(self, operation: Callable[[], Any]) -> BaseException | None:
+        """Run an operation and return what it raised. What is raised a moment later, as after a finalizer, counts."""
+        raised: BaseException | None = None
+        with self.running():
+            try:
+                operation()
+                for _ in range(8):
+                    pass
+            except BaseException as error:  # noqa: BLE001
+                raised = error
+        return raised

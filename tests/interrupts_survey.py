@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,13 @@ class World:
         )
 
     def held(self) -> list[str]:
-        """Which locks are held."""
+        """Which locks are held, and stay so: another thread may just have one for a moment, as one that ends."""
+        deadline = time.monotonic() + PATIENCE
+        while (held := self._held()) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return held
+
+    def _held(self) -> list[str]:
         linker = self.linker
         if linker is None:
             return []
@@ -415,15 +422,8 @@ class Survey:
         operation.prepare()
         before = world.state()
         interrupter = Interrupter(at, self._error("injected"))
-        raised: BaseException | None = None
         self._unraisable.clear()
-        with interrupter.running():
-            try:
-                operation.run()
-                for _ in range(8):  # what a finalizer's end has put off is raised now
-                    pass
-            except BaseException as error:  # noqa: BLE001
-                raised = error
+        raised = interrupter.run(operation.run)
         place = str(interrupter.place) if interrupter.place is not None else None
         wrong: str | None = None
         if raised is not (interrupter.error if place is not None else None):

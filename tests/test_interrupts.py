@@ -18,7 +18,7 @@ import pytest
 from interrupts_survey import COMPANIES, OPERATIONS, THREADED
 
 SURVEY = Path(__file__).with_name("interrupts_survey.py")
-TIMEOUT = 280
+TIMEOUT = 600
 MODULES = ("open", "fail-to-open", "fail-to-instantiate", "close", "dlsym", "statistics")
 CALLS = ("call-numbers", "call-strings", "call-long-strings", "host-call", "bind")
 PROGRAMS = ("make-program", "fail-to-make-program", "close-program", "make-library")
@@ -66,14 +66,14 @@ def test_an_interrupt_at_some_places_of_loads_and_programs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT + 20)
-@pytest.mark.parametrize("offset", range(4))
+@pytest.mark.parametrize("offset", range(16))
 @pytest.mark.parametrize(("company", "group"), CASES)
 def test_an_interrupt_at_every_place(company: str, group: str, offset: int) -> None:
     """The operations on a program of their own do not meet the threads of the other: one place in eight is enough there."""
     if group == "programs" and company != "alone":
-        survey(company, "KeyboardInterrupt", 32, 8 * offset, *GROUPS[group])
+        survey(company, "KeyboardInterrupt", 128, 8 * offset, *GROUPS[group])
     else:
-        survey(company, "KeyboardInterrupt", 4, offset, *GROUPS[group])
+        survey(company, "KeyboardInterrupt", 16, offset, *GROUPS[group])
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import signal
 import sys
@@ -265,8 +264,7 @@ def everywhere(operation: Any) -> None:
     while True:
         run, check = operation()
         interrupter = Interrupter(at)
-        with interrupter.running(), contextlib.suppress(KeyboardInterrupt):
-            run()
+        assert interrupter.run(run) in (None, interrupter.error)
         check(interrupter.place)
         if interrupter.place is None:
             break
