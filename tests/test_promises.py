@@ -21,7 +21,7 @@ import pylinker.cli.app
 import pylinker.cli.run
 from fields import BASE, MEMORY, SHARED, TABLE, forward, wasm
 from guests import orderly
-from pylinker import RTLD_DEFAULT, RTLD_NEXT, Interrupted, SynchronizationAborted
+from pylinker import RTLD_DEFAULT, RTLD_NEXT, Interrupted, SynchronizationAborted, demo
 from pylinker.cli.app import app
 
 if TYPE_CHECKING:
@@ -427,6 +427,10 @@ class TestLibraries:
             assert getattr(pylinker, f"RTLD_{name}") == int(value)
         assert re.findall(r"#define RTLD_LOCAL +(\d+)", header) == ["0", str(pylinker.RTLD_LOCAL)]  # musl's, wasi-libc's
         assert "RTLD_NEXT    ((void *)-1)" in header and (RTLD_NEXT, RTLD_DEFAULT) == (-1, 0)
+        own = (demo.DIRECTORY / "dlfcn.h").read_text()
+        values = dict(re.findall(r"#define RTLD_(\w+) (\d+)", own))
+        assert values == {name: str(getattr(pylinker, f"RTLD_{name}")) for name in ("LAZY", "NOW", "NOLOAD", "LOCAL", "GLOBAL", "NODELETE")}
+        assert "RTLD_NEXT ((void *)-1)" in own and "RTLD_DEFAULT ((void *)0)" in own and "include_next" not in own
 
 
 class TestThreads:
