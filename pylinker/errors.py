@@ -234,7 +234,8 @@ class Interrupted(LinkError, RuntimeError):  # noqa: N818 - the name says what h
     """``Program.interrupt()`` stopped the call of the guest, wherever it was; the program goes on.
 
     A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) does not: every later call, load and spawn is a
-    SynchronizationAborted. A program with threads ends, too, and its calls raise SynchronizationAborted, with this as ``__cause__``.
+    SynchronizationAborted. A program that was made with threads ends, too, and its calls raise SynchronizationAborted, with this
+    as ``__cause__``.
     """
 
 
@@ -242,8 +243,8 @@ class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess cal
     """The guest was not done in time, so it was stopped, wherever it was.
 
     After ``run(timeout=)`` the program has ended, and every later call, load and spawn is a SynchronizationAborted; after ``load_timeout=``
-    there is none. After ``time_limit`` it goes on, unless it has threads or the guest was inside the linker. ``timeout`` is the time the
-    guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
+    there is none. After ``time_limit`` it goes on, unless it was made with threads or the guest was inside the linker. ``timeout`` is the
+    time the guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
     """
 
     def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:

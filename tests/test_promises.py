@@ -420,6 +420,15 @@ class TestLibraries:
             assert memory.read(0, 1) == b"\x07"
             assert memory.size == len(memory.view()) == len(view) + 65536
 
+    def test_a_constructor_calls_a_function_that_needs_the_memory_of_a_program_made_before(self, tmp_path: Path) -> None:
+        constructor = '(func (export "__wasm_call_ctors") (call $go (i32.const 8)))'
+        path = library(tmp_path / "libmade.so", MEMORY, *forward("report", "i32"), constructor)
+        texts: list[bytes] = []
+        imports = {"report": lambda address: texts.append(program.memory.cstring(address))}
+        with pylinker.Program(None, imports=imports, cache=False) as program:
+            program.dlopen(path)
+            assert texts == [b""]
+
     def test_modes_are_wasi_libcs(self) -> None:
         header = files("ziglang").joinpath("lib/libc/include/wasm-wasi-musl/dlfcn.h").read_text()
         for name in ("LAZY", "NOW", "NOLOAD", "NODELETE", "GLOBAL"):
