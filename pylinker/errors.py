@@ -9,8 +9,8 @@ invariants, which is a bug to report and never the guest's doing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pylinker import _libc
 
@@ -50,8 +50,25 @@ def _one_line(name: str) -> str:
     return name.replace("\n", "\\n")
 
 
-class LinkError(Exception):
-    """Base of all errors about modules, symbols and their use.
+def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Return an exception without the call of its ``__init__``, whose parameters are not ``args``."""
+    base: Any = kind
+    while base.__module__ != "builtins":
+        base = base.__base__  # which decides the layout: ``kind.__new__`` may be that of another base, and is refused
+    error: BaseException = base.__new__(kind)
+    error.args = args
+    return error
+
+
+class _Picklable(Exception):  # noqa: N818 - a base of errors
+    """An exception that can be copied and pickled whatever parameters its ``__init__`` has."""
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...], dict[str, Any]]:
+        return _restored, (type(self), self.args), dict(self.__dict__)
+
+
+class LinkError(_Picklable):
+    """Base of all errors about modules, symbols and their use. It can be copied and pickled, but for its ``__cause__``.
 
     Attributes: ``message`` (str), ``module`` (str or None, the name of the module it is about), ``symbol`` (str or None).
     """
@@ -217,7 +234,8 @@ class Interrupted(LinkError, RuntimeError):  # noqa: N818 - the name says what h
     """``Program.interrupt()`` stopped the call of the guest, wherever it was; the program goes on.
 
     A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) does not: every later call, load and spawn is a
-    SynchronizationAborted. A program with threads ends, too, and its calls raise SynchronizationAborted, with this as ``__cause__``.
+    SynchronizationAborted. A program that was made with threads ends, too, and its calls raise SynchronizationAborted, with this
+    as ``__cause__``.
     """
 
 
@@ -225,8 +243,8 @@ class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess cal
     """The guest was not done in time, so it was stopped, wherever it was.
 
     After ``run(timeout=)`` the program has ended, and every later call, load and spawn is a SynchronizationAborted; after ``load_timeout=``
-    there is none. After ``time_limit`` it goes on, unless it has threads or the guest was inside the linker. ``timeout`` is the time the
-    guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
+    there is none. After ``time_limit`` it goes on, unless it was made with threads or the guest was inside the linker. ``timeout`` is the
+    time the guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
     """
 
     def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:
@@ -234,7 +252,7 @@ class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess cal
         self.timeout = timeout
 
 
-class InternalError(RuntimeError):
+class InternalError(_Picklable, RuntimeError):
     """pylinker broke one of its own invariants. Please report it: no guest and no file should be able to cause this."""
 
     def __init__(self, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,26 @@ class TestLibrary:
             assert [library[name]() for name in names] == [1, 2, 3, 4, 5, 6]
             assert library.answer() == 42 and not library.program.closed
             assert [library[name]() for name in names] == [1, 2, 3, 4, 5, 6]
+
+    def test_data_is_no_attribute_that_can_be_set(self) -> None:
+        class Own(pylinker.CDLL):
+            def __init__(self) -> None:
+                super().__init__(pylinker.ModuleBytes(ANSWER, name="libanswer.so"))
+                self.other = 1
+
+        with Own() as library:
+            for _ in range(2):
+                with pytest.raises(AttributeError, match=r"libanswer\.so: datum is data .*address_of\('datum'\)"):
+                    library.datum = 3
+            assert "datum" not in vars(library) and library.other == 1
+            library.answer = lambda: 7  # as of every object
+            assert library.answer() == 7
+
+    def test_one_that_is_dropped_stays_open(self) -> None:
+        with pylinker.Program() as program:
+            program.dlopen(ANSWER)
+            gc.collect()
+            assert len(program.libraries) == 1
 
     def test_a_function_has_the_names_of_a_function(self) -> None:
         with pylinker.CDLL(pylinker.ModuleBytes(ANSWER, name="libanswer.so")) as library:

@@ -22,7 +22,7 @@ import pylinker.cli.app
 import pylinker.cli.run
 from fields import BASE, MEMORY, SHARED, TABLE, forward, wasm
 from guests import orderly
-from pylinker import RTLD_DEFAULT, RTLD_NEXT, Interrupted, SynchronizationAborted
+from pylinker import RTLD_DEFAULT, RTLD_NEXT, Interrupted, SynchronizationAborted, demo
 from pylinker.cli.app import app
 
 if TYPE_CHECKING:
@@ -427,6 +427,15 @@ class TestLibraries:
             assert memory.read(0, 1) == b"\x07"
             assert memory.size == len(memory.view()) == len(view) + 65536
 
+    def test_a_constructor_calls_a_function_that_needs_the_memory_of_a_program_made_before(self, tmp_path: Path) -> None:
+        constructor = '(func (export "__wasm_call_ctors") (call $go (i32.const 8)))'
+        path = library(tmp_path / "libmade.so", MEMORY, *forward("report", "i32"), constructor)
+        texts: list[bytes] = []
+        imports = {"report": lambda address: texts.append(program.memory.cstring(address))}
+        with pylinker.Program(None, imports=imports, cache=False) as program:
+            program.dlopen(path)
+            assert texts == [b""]
+
     def test_modes_are_wasi_libcs(self) -> None:
         header = files("ziglang").joinpath("lib/libc/include/wasm-wasi-musl/dlfcn.h").read_text()
         for name in ("LAZY", "NOW", "NOLOAD", "NODELETE", "GLOBAL"):
@@ -434,6 +443,10 @@ class TestLibraries:
             assert getattr(pylinker, f"RTLD_{name}") == int(value)
         assert re.findall(r"#define RTLD_LOCAL +(\d+)", header) == ["0", str(pylinker.RTLD_LOCAL)]  # musl's, wasi-libc's
         assert "RTLD_NEXT    ((void *)-1)" in header and (RTLD_NEXT, RTLD_DEFAULT) == (-1, 0)
+        own = (demo.DIRECTORY / "dlfcn.h").read_text()
+        values = dict(re.findall(r"#define RTLD_(\w+) (\d+)", own))
+        assert values == {name: str(getattr(pylinker, f"RTLD_{name}")) for name in ("LAZY", "NOW", "NOLOAD", "LOCAL", "GLOBAL", "NODELETE")}
+        assert "RTLD_NEXT ((void *)-1)" in own and "RTLD_DEFAULT ((void *)0)" in own and "include_next" not in own
 
 
 class TestThreads:

@@ -4,32 +4,74 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
+import wasmtime
+
 import pylinker
+from pylinker.wasm import FuncType
+
+WANTED = {
+    "start": FuncType(("i32",), ()),
+    "on_event": FuncType(("i32",), ("i32",)),
+    "events_seen": FuncType((), ("i32",)),
+}
+SECONDS = 2
+"""How long a plugin may take for whatever it does."""
+FAILURES = (pylinker.LinkError, wasmtime.Trap, wasmtime.ExitTrap)
+"""What a plugin can do wrong: it cannot be loaded, takes too long, crashes, or calls exit."""
+
+
+def reason(error: BaseException) -> str:
+    """Return one line: that of a trap is the last, after the guest's calls."""
+    lines = str(error).strip().splitlines()
+    return lines[-1 if isinstance(error, wasmtime.Trap) else 0].strip()
+
+
+class Plugin:
+    """One version of a plugin, in a program of its own, so that stopping one version cannot end another."""
+
+    def __init__(self, path: Path, events: int) -> None:
+        self.name = ""
+        self.library = pylinker.CDLL(path, imports={"host_name": self.host_name}, bind_now=True, cache=False, load_timeout=SECONDS)
+        self.program = self.library.program
+        try:
+            for name, type_ in WANTED.items():
+                if self.library[name].type != type_:
+                    raise pylinker.LinkError(f"{path.name}: {name} is {self.library[name].type}, not {type_}")
+            self.call("start", events)
+        except BaseException:
+            self.program.close()
+            raise
+
+    def host_name(self, address: int) -> None:
+        """The plugin calls this with its name, a C string in its memory."""
+        self.name = self.program.memory.cstring(address).decode(errors="replace")
+
+    def call(self, name: str, *arguments: int) -> int:
+        with self.program.time_limit(SECONDS):
+            return self.library[name](*arguments)
+
+    def close(self) -> None:
+        """Run the plugin's destructors and release it."""
+        try:
+            with self.program.time_limit(SECONDS):
+                self.library.close()
+        except FAILURES as error:
+            print(f"closing {self.name}: {reason(error)}")
 
 
 class Host:
     """Runs the newest version of a plugin that could be loaded."""
 
-    def __init__(self, plugin: Path) -> None:
-        self.path = plugin
-        self.copies = tempfile.TemporaryDirectory()
-        self.program = pylinker.Program(None, imports={"host_name": self.host_name}, bind_now=True, cache=False)
-        self.plugin: pylinker.Library | None = None
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plugin: Plugin | None = None
         self.seen: tuple[int, ...] | None = None
-        self.loads = itertools.count(1)
-        self.name = ""
-
-    def host_name(self, address: int) -> None:
-        """What the plugin calls: it says its name, a C string in its memory."""
-        self.name = self.program.memory.cstring(address).decode()
 
     def version(self) -> tuple[int, ...] | None:
-        """What changes with the file. The inode is part of it: a clock may be too coarse to tell two versions apart."""
+        """Return a value that changes with the file. The inode is part of it: a clock may be too coarse to tell two versions apart."""
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -37,37 +79,34 @@ class Host:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def reload(self) -> None:
-        """Load the plugin if its file is not the one that was looked at last. The old one stays until the new one is ready."""
+        """Load the plugin if its file has changed since the last look. The old version stays until the new one is ready."""
         version = self.version()
         if version is None or version == self.seen:
             return
         self.seen = version
-        copy = Path(self.copies.name) / f"{self.path.stem}.{next(self.loads)}.so"
-        shutil.copyfile(self.path, copy)
-        events = self.plugin.events_seen() if self.plugin else 0
         try:
-            new = self.program.dlopen(copy)
-        except pylinker.ParseError:
-            print(f"kept the old plugin: {self.path.name} is no WebAssembly module")
+            events = self.plugin.call("events_seen") if self.plugin else 0
+            new = Plugin(self.path, events)
+        except FAILURES as error:
+            print(f"not loaded: {reason(error)}")
             return
-        except pylinker.UndefinedSymbolError as error:
-            print(f"kept the old plugin: undefined symbol: {error.undefined[0].symbol}")
-            return
-        new.start(events)
         if self.plugin:
             self.plugin.close()
         self.plugin = new
-        print(f"loaded {self.path.name}: {self.name}" + (f" (after {events} events)" if events else ""))
+        print(f"loaded {self.path.name}: {new.name}" + (f" (after {events} events)" if events else ""))
 
     def event(self, number: int) -> None:
-        """Let the plugin answer an event."""
+        """Let the plugin handle an event."""
         self.reload()
         if self.plugin:
-            print(f"event {number} -> {self.plugin.on_event(number)}", flush=True)
+            try:
+                print(f"event {number} -> {self.plugin.call('on_event', number)}", flush=True)
+            except FAILURES as error:
+                print(f"event {number} failed: {reason(error)}", flush=True)
 
     def close(self) -> None:
-        self.program.close()
-        self.copies.cleanup()
+        if self.plugin:
+            self.plugin.close()
 
 
 def main() -> None:

@@ -72,6 +72,14 @@ class Library:
             self.__dict__[name] = function  # the next time it is found without coming here
         return function
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute of the object, as a subclass may. AttributeError for a name that is data of the guest: that is in its memory."""
+        module = None if name in ("_handle", "_functions") else self._module
+        definition = module.find(name) if module is not None else None
+        if definition is not None and not isinstance(definition.type, FuncType):
+            raise AttributeError(f"{self.name}: {name} is data of the guest; write to its memory at address_of({name!r})")
+        super().__setattr__(name, value)
+
     def __contains__(self, name: object) -> bool:
         with self._handle.entered() as linker:
             return isinstance(name, str) and linker.state.lookup(name, self._scope(linker)) is not None

@@ -323,8 +323,8 @@ class Program(_native.Finalized):
         is about to end anyway may end as if nothing had happened; a call that begins later is never stopped.
 
         Afterwards the program can be used: its stack is as it was before the call, its memory as the guest left it, in the middle of what
-        it did. A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) ends instead. So does one that has
-        threads, with all of them, if any of its guest code runs: its calls raise SynchronizationAborted, with the Interrupted as
+        it did. A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) ends instead. So does one that was
+        made with threads, with all of them, if any of its guest code runs: its calls raise SynchronizationAborted, with the Interrupted as
         ``__cause__``, and ``run()`` the Interrupted.
         """
         linker = self._running
@@ -347,9 +347,9 @@ class Program(_native.Finalized):
         wait for its turn; calls of other threads go on. Afterwards the program can be used: its stack is as it was before the call, its
         memory as the guest left it, in the middle of what it did.
 
-        A program that has threads ends instead, as it does if the guest was stopped inside the linker (in ``dlopen``, ``dlclose``, a
-        constructor): no destructors run, and every later call, load and spawn is a SynchronizationAborted. May be nested, and used from
-        any thread.
+        A program that was made with threads ends instead, whether any runs or not, as it does if the guest was stopped inside the linker
+        (in ``dlopen``, ``dlclose``, a constructor): no destructors run, and every later call, load and spawn is a
+        SynchronizationAborted. May be nested, and used from any thread.
         """
         check_seconds(seconds)
         linker = self._linker

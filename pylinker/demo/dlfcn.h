@@ -1,11 +1,19 @@
-/* <dlfcn.h> for a program that carries zig's wasi-libc, with this folder first on the include path (-I).
+/* <dlfcn.h> for a program that carries its C library (zig's, wasi-sdk's, Debian's), with this folder first on the include path (-I).
  *
- * That C library defines dlopen and the others as weak stubs that always fail, and they would be linked into the program. Here
- * they get symbol names of their own, which no library defines, and are imported from where pylinker provides them. */
-#include_next <dlfcn.h>
-
+ * A C library for WASI has weak stubs of dlopen and the others that always fail and would be linked into the program, or has none.
+ * Here the functions get symbol names of their own, which no library defines, and are imported from where pylinker provides them. */
 #ifndef PYLINKER_DLFCN_H
 #define PYLINKER_DLFCN_H
+
+#define RTLD_LAZY 1
+#define RTLD_NOW 2
+#define RTLD_NOLOAD 4
+#define RTLD_LOCAL 8
+#define RTLD_GLOBAL 256
+#define RTLD_NODELETE 4096
+
+#define RTLD_NEXT ((void *)-1)
+#define RTLD_DEFAULT ((void *)0)
 
 #ifdef __cplusplus
 extern "C" {

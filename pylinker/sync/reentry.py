@@ -33,7 +33,7 @@ __all__ = ["begin_operation", "check_not_interrupting", "end_operation", "interr
 _operating: set[int] = set()
 """Threads in an operation. One that an interrupt has left here costs its next operations a look at the stack."""
 
-_LINKER: Final = ("pylinker.linker.", "pylinker.sync.", "pylinker.runtime.")
+_LINKER: Final = ("pylinker.linker.", "pylinker.sync.", "pylinker.runtime.", "pylinker.api.statistics")
 _HARMLESS: Final = frozenset(
     {
         "pylinker.linker.deadline",
