@@ -107,6 +107,7 @@ UNDER: dict[str, Callable[[World], object]] = {
     "dlclose": lambda world: world.opened.pop().close() if world.opened else world.handle.close(),
     "dlsym": lambda world: world.used.address_of("used2"),
     "spawn": lambda world: world.program.spawn(lambda: None).join(DEADLINE),
+    "statistics": lambda world: world.program.statistics(),
     "program": lambda world: pylinker.CDLL(world.folder / "other.so", threads=world.threads, cache=False).close(),
 }
 DONE: dict[str, Callable[[World], object]] = {
@@ -179,7 +180,7 @@ def try_all(folder: Path, threads: bool, under: str, done: str, step: int) -> Co
     return outcomes
 
 
-WITH_THREADS = [(False, "dlopen"), (False, "dlclose"), (True, "dlopen"), (True, "dlclose"), (True, "spawn")]
+WITH_THREADS = [(False, "dlopen"), (False, "dlclose"), (True, "dlopen"), (True, "dlclose"), (True, "spawn"), (False, "statistics")]
 
 
 @pytest.mark.parametrize("done", ["dlopen", "dlclose", "program", "guest's dlopen"])
@@ -198,7 +199,9 @@ def test_a_handler_may_call_the_guest_at_any_time(folder: Path, threads: bool, u
 
 @pytest.mark.slow
 @pytest.mark.parametrize("done", DONE)
-@pytest.mark.parametrize(("threads", "under"), [*WITH_THREADS, (True, "dlsym"), (True, "program")], indirect=["threads"])
+@pytest.mark.parametrize(
+    ("threads", "under"), [*WITH_THREADS, (True, "dlsym"), (True, "program"), (False, "statistics")], indirect=["threads"]
+)
 def test_at_many_lines(folder: Path, threads: bool, under: str, done: str) -> None:
     try_all(folder, threads, under, done, 5)
 

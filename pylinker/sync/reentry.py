@@ -95,7 +95,7 @@ def _interrupts() -> bool:
         name = frame.f_globals.get("__name__", "")
         if name == _FROM_GUEST or frame.f_code in _INTO_GUEST:
             is_called = True
-        elif name.startswith("pylinker.api."):
+        elif name.startswith("pylinker.api.") and not name.startswith(_LINKER):
             is_called = False  # the linker calls none of it
         elif name.startswith("pylinker."):
             starts_thread = name == "pylinker.linker.threads" and frame.f_code.co_name == "start"
