@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { HOOKS = sizeof((struct pl_cancel *)0)->hooks / sizeof *((struct pl_cancel *)0)->hooks };
+
 void pl_cancel_init(pl_cancel *cancel, pl_event *event) {
     atomic_init(&cancel->cause, 0);
     atomic_init(&cancel->calls, 0);
@@ -9,16 +11,21 @@ void pl_cancel_init(pl_cancel *cancel, pl_event *event) {
     memset(cancel->hooks, 0, sizeof cancel->hooks);
 }
 
-enum { HOOKS = sizeof((struct pl_cancel *)0)->hooks / sizeof *((struct pl_cancel *)0)->hooks };
+/* The hook with this argument, else an empty one, else HOOKS. */
+static size_t place_for(const pl_cancel *cancel, const void *argument) {
+    size_t empty = HOOKS;
+    for (size_t i = 0; i < HOOKS; i++) {
+        if (cancel->hooks[i].hook == NULL) {
+            empty = i;
+        } else if (cancel->hooks[i].argument == argument) {
+            return i;
+        }
+    }
+    return empty;
+}
 
 int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument) {
-    size_t place = 0;
-    while (place < HOOKS && (cancel->hooks[place].hook == NULL || cancel->hooks[place].argument != argument)) {
-        place++; /* the one with this argument, */
-    }
-    for (size_t i = 0; i < HOOKS && place == HOOKS; i++) {
-        place = cancel->hooks[i].hook == NULL ? i : place; /* or an empty one */
-    }
+    size_t place = place_for(cancel, argument);
     if (place == HOOKS) {
         return -1;
     }

@@ -7,10 +7,11 @@
  * One call. A linker with a single group numbers its outermost calls: `calls` is odd while one is in progress. pl_cancel_stop cancels the
  * call with a number, for as long as that call lasts: pl_cancel_cause is PL_CAUSE_STOPPED for it and 0 for every other call, so that each
  * place that ends for a cause also ends for a stop. A stop that comes when its call is over has no effect: numbers are never used again, and
- * the comparison is made by the thread whose call it is, with the number that it has written itself. Of several stops the newest call's
- * stays: an older call is over. A cause takes the place of a stop, never the reverse. Stopping wakes what cancelling wakes.
+ * a stop counts only while `calls` is its number. The thread that makes the call compares with a number of its own writing; what other
+ * threads read (Shared.cause) may be over at once. Of several stops the newest call's stays: an older call is over. A cause takes the
+ * place of a stop, never the reverse. Stopping wakes what cancelling wakes.
  *
- *     if (pl_cancel_set(cancel, PL_CAUSE_LEADER_FAILED)) log_the_cause();
+ *     if (pl_cancel_set(cancel, PL_CAUSE_LEADER)) log_the_cause();
  *     uint64_t call = pl_cancel_call(cancel);
  *     if (call != 0) pl_cancel_stop(cancel, call);
  */
@@ -39,8 +40,8 @@ typedef struct pl_cancel {
 
 /* Makes an open one whose waiters sleep on `event`. It never fails, and there is nothing to release. */
 void pl_cancel_init(pl_cancel *cancel, pl_event *event);
-/* Has the first pl_cancel_set call `hook` with `argument`; NULL takes the hook with this argument back. Answers 0, or -1 if there are two
- * already. Only while no other thread knows `cancel`. */
+/* Lets the first pl_cancel_set, and each pl_cancel_stop that takes effect, call `hook` with `argument`; NULL removes the hook with this
+ * argument. Returns 0, or -1 if there are two already. Only while no other thread knows `cancel`. */
 int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument);
 /* Cancels with a cause (any number but 0 whose low byte is not PL_CAUSE_STOPPED). Answers 1 if this was the first, else 0. */
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause);

@@ -2365,14 +2365,6 @@ class Turn:
             raise MemoryError("no memory for a turn")
 
     @property
-    def is_taken(self) -> bool:
-        """Whether another thread has the turn."""
-        if not lib.pl_turn_try(self.pointer):
-            return True
-        lib.pl_turn_leave(self.pointer)
-        return False
-
-    @property
     def depth(self) -> int:
         """How often the calling thread has it."""
         return int(lib.pl_turn_depth(self.pointer))

@@ -1,4 +1,4 @@
-"""The load lock: what waits for it can be stopped, and no file is read while a thread has it."""
+"""The load lock: what waits for it can be stopped, and no library's file is read while a thread has it."""
 
 from __future__ import annotations
 

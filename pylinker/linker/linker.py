@@ -204,7 +204,7 @@ class Linker(_native.Finalized):
     def is_left_behind(self) -> bool:
         """Whether, in a child of fork(), the program needs a thread that is in the parent."""
         context = self.context
-        return (self.threads is not None and self.threads.has_threads) or context.turn.is_taken or context.load_lock.is_taken
+        return (self.threads is not None and self.threads.has_threads) or context.turn.is_elsewhere or context.load_lock.is_elsewhere
 
     def leave_behind(self) -> None:
         """Give the program up in a child of fork(): every use raises SynchronizationAborted."""

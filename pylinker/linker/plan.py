@@ -171,7 +171,7 @@ class LoadPlan:
         self.check: Callable[[], None] = lambda: None
         self.files = Files()
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
-        self._uncompiled: list[tuple[LoadedModule, Uncompiled]] = []
+        self._uncompiled: list[tuple[LoadedModule, Uncompiled, _File | None]] = []
         self.pointers = NewPointers(state.imports, state.table, host_calls)
         self.scope: list[LoadedModule] = []
         self.new: list[LoadedModule] = []
@@ -298,7 +298,7 @@ class LoadPlan:
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
-        self._have(module, code)
+        self._have(module, code, found)
         self._paths[found.key] = module
         self._added.append(module)
         return module
@@ -307,15 +307,15 @@ class LoadPlan:
         """Give a module its code, at once or by :meth:`compile`. Raises LinkError children."""
         self._have(module, self._cache.find(data, name=module.name, rewrite=self.state.rewrite_waits))
 
-    def _have(self, module: LoadedModule, found: Code | Uncompiled) -> None:
+    def _have(self, module: LoadedModule, found: Code | Uncompiled, file: _File | None = None) -> None:
         if isinstance(found, Uncompiled):
-            self._uncompiled.append((module, found))
+            self._uncompiled.append((module, found, file))
         else:
             module.code = found
 
     def validate(self) -> None:
         """Have wasmtime look at the modules that have no code yet. Raises ParseError, UnsupportedError."""
-        for _, each in self._uncompiled:
+        for _, each, _ in self._uncompiled:
             each.validate()
 
     def compile(self, *, bind_now: bool, reading: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
@@ -327,12 +327,11 @@ class LoadPlan:
             with reading():
                 _Rehearsal(self).decide(bind_now=bind_now)
             self.validate()
-            for module, each in self._uncompiled:
+            for module, each, file in self._uncompiled:
                 self.check()
                 module.code = each.compile()
-                for file in self.files.known.values():
-                    if file.code is each:
-                        file.code = module.code
+                if file is not None:
+                    file.code = module.code
             self._uncompiled.clear()
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:
