@@ -62,7 +62,7 @@ static int is_inside(const pl_atomics_call *call, uint64_t address, uint64_t siz
 }
 
 static pl_trap *trap_of(int waited) {
-    return waited >= 0 ? NULL : pl_trap_of(waited == PL_WAITED_CANCELLED ? "the program has ended" : "interrupted");
+    return waited >= 0 ? NULL : pl_trap_of(waited == PL_WAITED_CANCELLED ? "the guest was stopped" : "interrupted");
 }
 
 /* Parked. Answers an enum pl_waited, or less than 0 and the trap that is due. */

@@ -44,12 +44,12 @@ static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, u
         }
         /* It was parked: it must not run stale. */
         if (pl_group_safepoint_poll(watch->group) != PL_ACQUIRED) {
-            return pl_wasmtime.error_new("the program has ended");
+            return pl_wasmtime.error_new("the guest was stopped");
         }
         return NULL;
     }
     if (pl_cancel_cause(cancel) != 0 || (watch->preempt && pl_group_safepoint_poll(watch->group) != PL_ACQUIRED)) {
-        return pl_wasmtime.error_new("the program has ended");
+        return pl_wasmtime.error_new("the guest was stopped");
     }
     return NULL;
 }

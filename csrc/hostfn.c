@@ -11,7 +11,7 @@ pl_trap *pl_trap_of(const char *text) {
 }
 
 static pl_trap *follow(pl_group *group) {
-    return pl_group_safepoint_poll(group) == PL_ACQUIRED ? NULL : pl_trap_of("the program has ended");
+    return pl_group_safepoint_poll(group) == PL_ACQUIRED ? NULL : pl_trap_of("the guest was stopped");
 }
 
 static pl_trap *hear(pl_group *group) {

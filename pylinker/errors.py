@@ -105,11 +105,11 @@ class NotDynamicError(LinkError, ValueError):
 class LibraryNotFoundError(LinkError, FileNotFoundError):
     """A library was not found.
 
-    ``searched`` lists every path that was tried, in order, each with the reason it was not taken.
+    ``searched`` lists every path that was tried, in order, each with the reason it was not taken. ``role`` is what it is in the message.
     """
 
-    def __init__(self, name: str, *, searched: Sequence[tuple[str, str]] = (), requester: str | None = None) -> None:
-        lines = [f"library {name!r} not found" + (f", needed by {requester}" if requester else "")]
+    def __init__(self, name: str, *, searched: Sequence[tuple[str, str]] = (), requester: str | None = None, role: str = "library") -> None:
+        lines = [f"{role} {name!r} not found" + (f", needed by {requester}" if requester else "")]
         lines += [f"  {_one_line(path)}: {reason}" for path, reason in searched]
         if not searched:
             lines.append("  no directory to search: give library_path=[...] (on the command line: -L DIR)")
@@ -163,9 +163,9 @@ class SignatureMismatchError(LinkError, TypeError):
     Attributes: ``wanted`` and ``found`` (the types, as text), ``provider`` (name of the module that defines it).
     """
 
-    def __init__(self, *, module: str, symbol: str, wanted: str, provider: str, found: str) -> None:
+    def __init__(self, *, module: str, symbol: str, wanted: str, provider: str, found: str, note: str = "") -> None:
         super().__init__(
-            f"{module}: symbol {symbol}: wanted {wanted}, but {provider} defines it as {found}",
+            f"{module}: symbol {symbol}: wanted {wanted}, but {provider} defines it as {found}" + (f"; {note}" if note else ""),
             module=module,
             symbol=symbol,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from wasmtime import wat2wasm
 
 import pylinker
+from fields import MEMORY, SHARED, forward, wasm
 
 ANSWER = bytes(
     wat2wasm(
@@ -170,6 +173,100 @@ def test_wrong_types_of_other_calls() -> None:
             library[0]  # type: ignore[index]
     with pytest.raises(TypeError, match="name is NoneType; give a name or path"):
         pylinker.CDLL(None)  # type: ignore[arg-type]
+
+
+class TestMessages:
+    """What helps to go on."""
+
+    def test_memories_that_do_not_fit(self, tmp_path: Path) -> None:
+        one, shared = wasm(tmp_path / "one.so", MEMORY), wasm(tmp_path / "shared.so", SHARED)
+        advice = r"one\.so is built for one thread: compile with -matomics -mbulk-memory -pthread, link with --shared-memory"
+        with pylinker.CDLL(shared, threads=True) as library:
+            for _ in range(2):
+                with pytest.raises(pylinker.SignatureMismatchError, match=f"^one.so: .*memory that is not shared, .*; {advice}"):
+                    library.program.dlopen(one)
+        for first, second in ((one, shared), (shared, one)):
+            with pytest.raises(pylinker.SignatureMismatchError, match=advice):
+                pylinker.CDLL(first, preload=[second])
+        with pylinker.CDLL(one) as library, pytest.raises(pylinker.SignatureMismatchError, match=r"shared\.so is built for threads: give"):
+            library.program.dlopen(shared)
+
+    def test_an_undefined_function_that_was_called(self, tmp_path: Path) -> None:
+        path = wasm(
+            tmp_path / "lib.so", *forward("host_log"), *forward("other", module="x", export="two"), *forward("printf", export="three")
+        )
+        with pylinker.CDLL(path) as library:
+            with pytest.raises(
+                pylinker.UndefinedSymbolError, match=r"it was called: give it as imports={'host_log': function}, or load the"
+            ):
+                library.go()
+            with pytest.raises(pylinker.UndefinedSymbolError, match=r"imports={\('x', 'other'\): function}"):
+                library.two()
+            with pytest.raises(pylinker.UndefinedSymbolError, match=r"it was called; printf is of the C library"):
+                library.three()
+
+    @pytest.mark.usefixtures("directory")
+    def test_arguments_of_a_program(self) -> None:
+        with pytest.raises(ValueError, match="the memory limit of 65536 is smaller than stack_size=1048576"):
+            pylinker.Program(limits=pylinker.Limits(memory=65536))
+        with pytest.raises(ValueError, match="stack_size=0: give bytes, 1 or more"):
+            pylinker.Program(stack_size=0)
+        with pytest.raises(FileNotFoundError, match=r"stdin: no such file; give bytes for its content: 'text'"):
+            pylinker.Program(stdin="text")
+        with pytest.raises(pylinker.LibraryNotFoundError, match=r"^main module 'other\.wasm' not found"):
+            pylinker.Program("other.wasm")
+
+    def test_arguments_of_a_function(self, tmp_path: Path) -> None:
+        path = wasm(tmp_path / "lib.so", '(func (export "one") (param i32))', '(func (export "two") (param i32 i32))')
+        with pylinker.CDLL(path) as library:
+            for argument, says in (
+                (len, r"a function pointer is library\['f'\]\.slot; a Python function goes through imports"),
+                (library.two, r"a function pointer is a number: library\['two'\]\.slot"),
+                (bytearray(b"text"), "bytearray cannot be passed; give bytes"),
+                (memoryview(b"text"), "memoryview cannot be passed; give bytes"),
+                (None, "'NoneType' object cannot be interpreted"),
+            ):
+                with pytest.raises(TypeError, match=f"^one.*, argument 1: {says}"):
+                    library.one(argument)
+            with pytest.raises(TypeError, match=r"takes 1 argument, not 0$"):
+                library.one()
+            with pytest.raises(TypeError, match=r"takes 2 arguments, not 1$"):
+                library.two(1)
+
+    def test_spawn(self) -> None:
+        with pylinker.Program() as program:
+            with pytest.raises(pylinker.UnsupportedError, match="threads=True"):
+                program.spawn("no such function")
+            with pytest.raises(TypeError, match="function is int; give a name, a Function or a Python function"):
+                program.spawn(3)  # type: ignore[arg-type]
+        with pytest.raises(pylinker.ClosedError):
+            program.spawn("no such function")
+
+    def test_strings_outside(self) -> None:
+        with pylinker.Program() as program:
+            memory = program.memory
+            for address in (-1, memory.size + 1, 1 << 40):
+                with pytest.raises(pylinker.MemoryAccessError, match=r"^address 0x\w+ is not inside a memory of \d+ bytes$"):
+                    memory.cstring(address)
+            memory.write(0, b"x" * 9)
+            with pytest.raises(pylinker.MemoryAccessError, match="within 0 bytes"):
+                memory.cstring(0, -3)
+
+    def test_what_cannot_be_pickled_says_what_to_do(self) -> None:
+        with pylinker.CDLL(ANSWER) as library:
+            for each in (library, library.answer, library.program, library.program.main):
+                for copied in (pickle.dumps, copy.copy):
+                    with pytest.raises(TypeError, match=r"cannot be copied or pickled: make the program inside the worker"):
+                        copied(each)
+
+    def test_the_cause_of_a_call_that_was_stopped(self, tmp_path: Path) -> None:
+        computes = '(func (export "compute") (loop (br 0)))'
+        waits = '(func (export "wait") (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1))))'
+        with pylinker.CDLL(wasm(tmp_path / "lib.so", SHARED, computes, waits)) as library:
+            for call in (library.compute, library.wait):
+                with pytest.raises(pylinker.TimeoutExpired) as caught, library.program.time_limit(0.1):
+                    call()
+                assert "the guest was stopped" in str(caught.value.__cause__)
 
 
 class TestLibrary:

@@ -257,6 +257,7 @@ class TestImport:
         done = imported(version(number), "-W", "always", after=after)
         assert done.stdout == "fine\n"
         assert done.stderr.count("RuntimeWarning: pylinker was tested with wasmtime up to") == warnings
+        assert done.stderr.count("<string>:") == warnings  # the line of the importer
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
     def test_it_starts_no_thread_and_handles_no_signal(self, tmp_path: Path) -> None:

@@ -325,7 +325,6 @@ program = library.program
 used = program.dlopen("used.so")
 outcomes = Counter()
 turn = 0
-over = False
 def handle(*_):
     global turn
     turn += 1

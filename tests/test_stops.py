@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import wasmtime
 
 import pylinker
 from binary import dylink
@@ -672,10 +673,27 @@ class TestWhatALoopHolds:
         assert guest.register(7) == 0
         assert guest.register(10) == -7
         assert guest.register(1) == -1
-        assert [record.getMessage() for record in caplog.records] == ["the limit of 10 destructors is reached"]
+        assert [record.getMessage() for record in caplog.records] == [
+            "the limit of 10 destructors is reached: raise Limits(destructors=...)"
+        ]
         guest.program._linker.finalize()  # type: ignore[union-attr]
         assert guest.register(12) == -2
         guest.close()
+
+    def test_a_constructor_that_traps_for_them_says_so(self, tmp_path: Path) -> None:
+        atexit = '(import "env" "atexit" (func $atexit (param i32) (result i32)))'
+        constructor = '(func (export "__wasm_call_ctors") (loop (br_if 0 (i32.eqz (call $atexit (i32.const 1))))) unreachable)'
+        trapping = wasm(tmp_path / "libtrap.so", TABLE, '(func (export "__wasm_call_ctors") unreachable)')
+        path = wasm(tmp_path / "libmany.so", TABLE, atexit, constructor)
+        with pylinker.Program(limits=pylinker.Limits(destructors=3), cache=False) as program:
+            for _ in range(2):
+                with pytest.raises(
+                    pylinker.InitializationError, match=r"limit of 3 destructors is reached: raise Limits\(destructors="
+                ) as caught:
+                    program.dlopen(path)
+                assert isinstance(caught.value.__cause__, wasmtime.Trap)
+                with pytest.raises(pylinker.InitializationError, match=r"instruction executed$"):
+                    program.dlopen(trapping)
 
     def test_the_default_is_enough_for_large_programs_and_no_more(self, tmp_path: Path) -> None:
         guest = library(tmp_path, MEMORY, ATEXIT, f"(func $bye (param i32)){REGISTER}")

@@ -314,7 +314,7 @@ static void test_wake_is_a_safepoint(void) {
         pl_safepoint_run(pl_group_safepoint(group)); /* it is behind now, as if the leader had come during its run */
         CHECK(result_of(wakes[i], CELL, wakes[i] == PL_ATOMICS_NOTIFY ? 1 : WOKEN, 0, 0) == 0 && replays == 1);
         pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-        CHECK(enter(wakes[i], CELL, WOKEN, 0, 0) == TRAP && strcmp(trap_text, "the program has ended") == 0);
+        CHECK(enter(wakes[i], CELL, WOKEN, 0, 0) == TRAP && strcmp(trap_text, "the guest was stopped") == 0);
         tear_down();
     }
 }
@@ -327,7 +327,7 @@ static void test_cancellation_ends_the_wait_with_a_trap(void) {
         memory[WOKEN] = 9;
         pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
         thread_join(self.thread);
-        CHECK(self.trap == TRAP && strcmp(trap_text, "the program has ended") == 0 && memory[WOKEN] == 9);
+        CHECK(self.trap == TRAP && strcmp(trap_text, "the guest was stopped") == 0 && memory[WOKEN] == 9);
         tear_down();
     }
 }
@@ -335,7 +335,7 @@ static void test_cancellation_ends_the_wait_with_a_trap(void) {
 /* Guest code that a replay runs is not stopped at a safepoint; so the wait itself must not let it go on. */
 static int wait_in_replay(void) {
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(enter(PL_ATOMICS_WAIT32, CELL, 0, -1, 0) == TRAP && strcmp(trap_text, "the program has ended") == 0);
+    CHECK(enter(PL_ATOMICS_WAIT32, CELL, 0, -1, 0) == TRAP && strcmp(trap_text, "the guest was stopped") == 0);
     return 1;
 }
 
@@ -475,7 +475,7 @@ static void test_sleep_takes_its_time(void) {
     before = pl_now();
     CHECK(result_of(PL_ATOMICS_SLEEP, 2 * MILLISECOND, 0, 0, 0) == 0 && pl_now() - before >= 2 * MILLISECOND && hearings == 1);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(enter(PL_ATOMICS_SLEEP, -1, 0, 0, 0) == TRAP && strcmp(trap_text, "the program has ended") == 0);
+    CHECK(enter(PL_ATOMICS_SLEEP, -1, 0, 0, 0) == TRAP && strcmp(trap_text, "the guest was stopped") == 0);
     tear_down();
 }
 

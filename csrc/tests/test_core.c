@@ -348,7 +348,7 @@ static void test_host_function_parks_and_replays_on_its_way_back(void) {
     CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000 && strcmp(trap_text, "no") == 0);
     function.handle = 5;
     CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000);
-    CHECK(strcmp(trap_text, "the program has ended") == 0);
+    CHECK(strcmp(trap_text, "the guest was stopped") == 0);
     tear_down();
 }
 

@@ -655,7 +655,7 @@ static void test_builtins_are_safepoints(void) {
         values[5].i32 = 400;
         host_calls = 0;
         pl_trap *trap = fake_enter(number, values, 6);
-        CHECK(trap != NULL && strcmp(trap_text, "the program has ended") == 0 && host_calls == 0);
+        CHECK(trap != NULL && strcmp(trap_text, "the guest was stopped") == 0 && host_calls == 0);
         fake_free(trap);
     }
     pl_library_release(library);

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylinker import _native
 from pylinker._native import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, BoundKind
+from pylinker.api.handle import UNPICKLABLE
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
 from pylinker.runtime.store import what_ended_call
 
@@ -59,6 +60,17 @@ def _c_string(argument: str | bytes) -> bytes:
     if "\0" in argument:
         raise ValueError("embedded null character in a str; pass bytes if that is meant")
     return argument.encode() + b"\0"
+
+
+def _advice(argument: object) -> str:
+    """Return what to give instead of an argument that is often meant to work."""
+    if isinstance(argument, Function):
+        return f"a function pointer is a number: library[{argument.name!r}].slot"
+    if callable(argument):
+        return "a function pointer is library['f'].slot; a Python function goes through imports={'f': function}"
+    if isinstance(argument, (bytearray, memoryview)):
+        return f"{type(argument).__name__} cannot be passed; give bytes, which are copied"
+    return ""
 
 
 _PUT: dict[str, Callable[[Values, Any], None]] = {
@@ -115,6 +127,9 @@ class Function:
         self._bound: Bound | None = None
         self._record: Any = None
         self._call: Any = None  # which is no function: a call of it is a TypeError, and the long way binds the function
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(UNPICKLABLE.format("Function"))
 
     def __repr__(self) -> str:
         return f"<Function {self.name} {self.type} of {self._handle.name}>"
@@ -233,7 +248,7 @@ class Function:
     def _converted(self, arguments: tuple[Any, ...]) -> tuple[Values, list[tuple[int, bytes]]]:
         """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
-            raise TypeError(f"{self.name}{self.type} takes {len(self._put)} arguments, not {len(arguments)}")
+            raise TypeError(f"{self.name}{self.type} takes {len(self._put)} argument{'s' * (len(self._put) != 1)}, not {len(arguments)}")
         raw = _native.values(max(len(self._put), len(self._get), 1))
         texts: list[tuple[int, bytes]] = []
         for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
@@ -243,7 +258,7 @@ class Function:
             try:
                 put(raw[index], argument)
             except TypeError as error:
-                raise TypeError(f"{self.name}{self.type}, argument {index + 1}: {error}") from None
+                raise TypeError(f"{self.name}{self.type}, argument {index + 1}: {_advice(argument) or error}") from None
             except OverflowError:
                 raise self._overflow(index, arguments) from None
         return raw, texts

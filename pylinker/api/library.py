@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pylinker._native import CAUSE_STOPPED
 from pylinker.api.function import Function
-from pylinker.api.handle import Handle
+from pylinker.api.handle import UNPICKLABLE, Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
 from pylinker.sync import check_not_interrupting
@@ -36,6 +36,9 @@ class Library:
     def __init__(self, program: Program, module: LoadedModule | None) -> None:
         self._handle = Handle(program, module)
         self._functions: dict[str, Function] = {}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(UNPICKLABLE.format(type(self).__name__))
 
     def __repr__(self) -> str:
         return f"<Library {self.name!r}{'' if self._handle.open else ' (closed)'}>"

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import wasmtime
 
 from pylinker import _native
 from pylinker._native import CAUSE_FORKED
 from pylinker.api.function import Function
+from pylinker.api.handle import UNPICKLABLE
 from pylinker.api.library import Library
 from pylinker.api.options import ModuleSource, StrPath, as_limits, as_module, as_modules, as_paths, check_mapping, check_texts, check_types
 from pylinker.api.statistics import Statistics, snapshot, tell_statistics
@@ -168,8 +169,10 @@ class Program(_native.Finalized):
         check_seconds(rendezvous_timeout, "rendezvous_timeout")
         given = HostImports(imports)
         limits = as_limits(limits)
-        if not 0 < stack_size <= limits.memory:
-            raise ValueError(f"stack_size={stack_size}: give bytes between 1 and the limit of memory, {limits.memory}")
+        if stack_size > limits.memory:
+            raise ValueError(f"the memory limit of {limits.memory} is smaller than stack_size={stack_size} (by default 1048576)")
+        if stack_size <= 0:
+            raise ValueError(f"stack_size={stack_size}: give bytes, 1 or more")
         self._linker: Linker | None = None
         self._ending: Linker | None = None  # of a program that was closed out of a call of its own guest
         self._ran = False
@@ -228,6 +231,9 @@ class Program(_native.Finalized):
             raise
         self._linker = linker
         self._turn = linker.context.turn
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(UNPICKLABLE.format("Program"))
 
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
@@ -368,12 +374,16 @@ class Program(_native.Finalized):
         trap or exit of the thread ends the program, and so does an exception that a guest it called has seen; another exception of
         ``function`` comes out of ``join`` alone.
         """
+        if not isinstance(function, str) and not callable(function):
+            raise TypeError(f"function is {type(function).__name__}; give a name, a Function or a Python function")
+        linker = self._linker
+        if linker is not None and linker.threads is None and not self._is_gone:
+            raise UnsupportedError(f"{self.name}: spawn needs a program that was created with threads=True", module=self.name)
         if isinstance(function, str):
             function = self.main[function]
         with self._entered() as linker:
             threads = linker.threads
-            if threads is None:
-                raise UnsupportedError(f"{self.name}: spawn needs a program that was created with threads=True", module=self.name)
+            assert threads is not None
             call = function.prepared(self, arguments) if isinstance(function, Function) else functools.partial(function, *arguments)
             return threads.start(lambda _group: call(), wants_stack=True)
 
@@ -697,7 +707,7 @@ def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits
         shown = name or (source.name if source is main else "main")
         return MainFile(shown, None, check_size(shown, source.data, limits.library_size))
     shown = os.path.basename(source)
-    return MainFile(shown, *read_file(shown, source, limits.library_size))
+    return MainFile(shown, *read_file(shown, source, limits.library_size, role="main module"))
 
 
 def _cache(choice: bool | StrPath) -> CodeCache:  # noqa: FBT001

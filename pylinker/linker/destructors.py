@@ -40,7 +40,6 @@ class Destructors:
         self._unowned: list[AtExit] = []
         self._numbers = itertools.count(1)  # of registrations
         self._counted = context.state.limits.destructors  # up to this number of registrations they need not be counted
-        self._told = False
 
     def register(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
         """Remember a destructor of a module, to be run when it is unloaded or the program exits. False: there are too many.
@@ -87,9 +86,9 @@ class Destructors:
         if room > 0:
             self._counted = number + room - 1
             return True
-        if not self._told:
-            self._told = True
-            logger.warning("the limit of %d destructors is reached", limit)
+        if not self._context.state.destructors_refused:
+            logger.warning("the limit of %d destructors is reached: raise Limits(destructors=...)", limit)
+        self._context.state.destructors_refused += 1
         return False
 
     def _make_thread_hook(self, group: InstanceGroup) -> None:

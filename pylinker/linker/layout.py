@@ -12,12 +12,27 @@ if TYPE_CHECKING:
 
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["LAYOUT", "constant_global", "initial_memory", "program_layout"]
+__all__ = ["LAYOUT", "constant_global", "initial_memory", "program_layout", "sharing", "sharing_note"]
 
 LAYOUT: Final = frozenset({*HEAP, "__data_end", "__global_base", "__stack_high", "__stack_low"})
 """Data symbols that no module of a position-independent program defines: the linker does."""
 
 _PAGE = 1 << 16
+
+
+def sharing(shared: bool) -> str:  # noqa: FBT001
+    """Return what a memory is, for a message."""
+    return "a shared memory" if shared else "a memory that is not shared"
+
+
+def sharing_note(module: str, *, shared: bool) -> str:
+    """Return what to do about a module whose memory is shared, or is not, where that of the program is the other."""
+    if shared:
+        return f"{module} is built for threads: give threads=True, and a main module with a shared memory if there is one"
+    return (
+        f"{module} is built for one thread: compile with -matomics -mbulk-memory -pthread, link with --shared-memory --import-memory "
+        "--max-memory=N"
+    )
 
 
 def initial_memory(info: ModuleInfo) -> int | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pylinker import _native
 from pylinker.errors import (
     ClosedError,
+    InitializationError,
     InternalError,
     LibraryNotFoundError,
     LinkError,
@@ -47,6 +48,7 @@ from pylinker.linker.groups import Groups
 from pylinker.linker.hostcalls import HostTable
 from pylinker.linker.imports import HostImports
 from pylinker.linker.keys import Keys
+from pylinker.linker.layout import sharing, sharing_note
 from pylinker.linker.module import AtExit, LoadedModule
 from pylinker.linker.operation import LoadModules, UnloadModule
 from pylinker.linker.plan import Files, LoadPlan, ModuleBytes, Request, Unread
@@ -522,7 +524,14 @@ class Linker(_native.Finalized):
         for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
             number = next(self._initialized)
             if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
-                group.construct(module)
+                refused = self.state.destructors_refused
+                try:
+                    group.construct(module)
+                except InitializationError as error:
+                    if self.state.destructors_refused == refused:
+                        raise
+                    limit = f"the limit of {self.state.limits.destructors} destructors is reached: raise Limits(destructors=...)"
+                    raise InitializationError(f"{error}; {limit}", module=error.module, symbol=error.symbol) from error.__cause__
             module.initialized = number
 
     def undo_load(self, load: Load, plan: LoadPlan) -> None:
@@ -647,9 +656,10 @@ class Linker(_native.Finalized):
                     raise SignatureMismatchError(
                         module=module.name,
                         symbol="memory",
-                        wanted=str(memory),
+                        wanted=sharing(memory.limits.shared),
                         provider="the program",
-                        found="shared" if group.memory_is_shared else "not shared",
+                        found=sharing(group.memory_is_shared),
+                        note=sharing_note(module.name, shared=memory.limits.shared),
                     )
                 minimum = memory.limits.minimum * _PAGE
                 if minimum > size and minimum > (size := group.memory_size):

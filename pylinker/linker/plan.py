@@ -129,7 +129,7 @@ class _File:
 def check_size(name: str, data: bytes, limit: int) -> bytes:
     """Return a module that was given as bytes, if it has no more than ``limit``. Raises LimitError."""
     if len(data) > limit:
-        raise LimitError(f"{name}: the module has {len(data)} bytes; the limit is {limit}", module=name)
+        raise LimitError(f"{name}: the module has {len(data)} bytes; the limit is {limit}: raise Limits(library_size=...)", module=name)
     return data
 
 
@@ -195,7 +195,8 @@ class LoadPlan:
                 depth, left = depth + 1, len(queue)
                 if depth > self.state.limits.needed_depth:
                     raise LimitError(
-                        f"{queue[0].name}: libraries need each other in a chain of more than {self.state.limits.needed_depth}",
+                        f"{queue[0].name}: libraries need each other in a chain of more than {self.state.limits.needed_depth}; "
+                        "raise Limits(needed_depth=...)",
                         module=queue[0].name,
                     )
             left -= 1
@@ -205,7 +206,9 @@ class LoadPlan:
                 names = dict.fromkeys(module.info.dylink.needed)
                 if len(names) > self.state.limits.modules:
                     raise LimitError(
-                        f"{module.name}: needs {len(names)} libraries; the limit is {self.state.limits.modules} modules", module=module.name
+                        f"{module.name}: needs {len(names)} libraries; the limit is {self.state.limits.modules} modules: "
+                        "raise Limits(modules=...)",
+                        module=module.name,
                     )
                 module.needed = [self._find(Request(name, module)) for name in names]
             for each in module.needed:
@@ -255,7 +258,9 @@ class LoadPlan:
         limit = self.state.limits.runtime_path
         if requester is not None and dylink is not None and len(dylink.runtime_path) > limit:
             raise LimitError(
-                f"{requester.name}: a runtime path of {len(dylink.runtime_path)} directories; the limit is {limit}", module=requester.name
+                f"{requester.name}: a runtime path of {len(dylink.runtime_path)} directories; the limit is {limit}: "
+                "raise Limits(runtime_path=...)",
+                module=requester.name,
             )
         return self._locator.find(
             request.name,
@@ -297,7 +302,7 @@ class LoadPlan:
         module = LoadedModule(name, found.path, code.info, None, self.state.next_number(), key=found.key)
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
-            raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached", module=name)
+            raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached: raise Limits(modules=...)", module=name)
         self._have(module, code, found)
         self._paths[found.key] = module
         self._added.append(module)
@@ -455,7 +460,8 @@ class LoadPlan:
                     wanted = table.limits.minimum
                     if wanted > self.state.limits.table:
                         raise LimitError(
-                            f"{module.name}: imports a table of {wanted} slots; the limit is {self.state.limits.table}",
+                            f"{module.name}: imports a table of {wanted} slots; the limit is {self.state.limits.table}: "
+                            "raise Limits(table=...)",
                             module=module.name,
                         )
         return wanted
@@ -563,15 +569,15 @@ def check_alignment(module: LoadedModule) -> None:
         )
 
 
-def read_file(name: str, path: StrPath, limit: int) -> tuple[str, bytes]:
-    """Return the path of a file of the host's, links resolved, and its bytes.
+def read_file(name: str, path: StrPath, limit: int, *, role: str = "library") -> tuple[str, bytes]:
+    """Return the path of a file of the host's, links resolved, and its bytes. ``role`` is what it is called if it cannot be read.
 
     Raises LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read.
     """
     file = RegularFile()
     real, problem = open_wherever(path, file)
     if problem is not None:
-        raise LibraryNotFoundError(name, searched=[(real, problem)])
+        raise LibraryNotFoundError(name, searched=[(real, problem)], role=role)
     return real, bytes_of(name, real, file, limit)
 
 
@@ -584,5 +590,5 @@ def bytes_of(name: str, path: str, file: RegularFile, limit: int, *, requester: 
         raise LibraryNotFoundError(name, searched=[(path, reason)], requester=requester) from error
     if data is None:
         # A guest is told the first line, and paths of the host are none of its business.
-        raise LimitError(f"{name}: the file has more than {limit} bytes\n  {path}", module=name)
+        raise LimitError(f"{name}: the file has more than {limit} bytes: raise Limits(library_size=...)\n  {path}", module=name)
     return data

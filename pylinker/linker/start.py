@@ -23,7 +23,7 @@ import wasmtime
 
 from pylinker.errors import LimitError, LinkError, SignatureMismatchError, UnsupportedError
 from pylinker.linker.heap import asks_for_heap
-from pylinker.linker.layout import constant_global, initial_memory, program_layout
+from pylinker.linker.layout import constant_global, initial_memory, program_layout, sharing, sharing_note
 from pylinker.linker.module import LoadedModule
 from pylinker.linker.plan import ModuleBytes, Request, check_alignment
 from pylinker.linker.ranges import align_up
@@ -311,7 +311,7 @@ def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int)
     if end > linker.state.limits.memory:
         raise LimitError(
             f"{module.name}: {dylink.memory_size} bytes of data aligned to {dylink.memory_alignment} do not fit into "
-            f"{linker.state.limits.memory} bytes of memory",
+            f"{linker.state.limits.memory} bytes of memory: raise Limits(memory=...)",
             module=module.name,
         )
     plan.place(module, memory_base=base)
@@ -326,7 +326,9 @@ def _check_memory(info: ModuleInfo, name: str) -> None:
 
 def _check_memory_limit(linker: Linker, pages: int) -> None:
     if pages * _PAGE > linker.state.limits.memory:
-        raise LimitError(f"the program needs {pages * _PAGE} bytes of memory; the limit is {linker.state.limits.memory}")
+        raise LimitError(
+            f"the program needs {pages * _PAGE} bytes of memory; the limit is {linker.state.limits.memory}: raise Limits(memory=...)"
+        )
 
 
 def _common_memory(modules: Iterable[LoadedModule]) -> Limits:
@@ -342,18 +344,15 @@ def _common_memory(modules: Iterable[LoadedModule]) -> Limits:
                 raise SignatureMismatchError(
                     module=module.name,
                     symbol="memory",
-                    wanted=_sharing(type_.limits.shared),
+                    wanted=sharing(type_.limits.shared),
                     provider=first[0].name,
-                    found=_sharing(first[1]),
+                    found=sharing(first[1]),
+                    note=sharing_note(first[0].name if type_.limits.shared else module.name, shared=False),
                 )
             minimum = max(minimum, type_.limits.minimum)
             if type_.limits.maximum is not None:
                 maximum = type_.limits.maximum if maximum is None else min(maximum, type_.limits.maximum)
     return Limits(minimum, maximum, shared=bool(first and first[1]))
-
-
-def _sharing(shared: bool) -> str:  # noqa: FBT001
-    return "a shared memory" if shared else "a memory that is not shared"
 
 
 def _memories(modules: Iterable[LoadedModule]) -> list[MemoryType]:

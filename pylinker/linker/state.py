@@ -73,7 +73,9 @@ class MemoryAllocator:
         missing = sum(align_up(size, _PAGE) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None)
         if memory_size + missing > self._limit:
             raise LimitError(
-                f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}", module=module
+                f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}: "
+                "raise Limits(memory=...)",
+                module=module,
             )
         if missing:
             self.reserve(missing, module=module)
@@ -156,7 +158,7 @@ class SlotAllocator:
             start = align_up(self.size, alignment)
             if start + count > self._limit:
                 raise LimitError(
-                    f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}",
+                    f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}: raise Limits(table=...)",
                     module=module,
                 )
             ranges = self._ranges
@@ -184,6 +186,7 @@ class LinkerState:
     program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
     ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
     start uses it), ``hears_signals`` (whether a thread of it ever wanted to), ``closure_slots`` (first, count) and ``closures`` (by slot),
+    ``destructors_refused`` (how many were too many),
     ``texts`` (strings in guest memory that are no module's: address and size in bytes, by text).
     LinkerShared guards it.
     """
@@ -202,6 +205,7 @@ class LinkerState:
         self.blocks: dict[int, dict[LoadedModule, ThreadLocalBlock]] = {}
         self.finalizer: HostSlot | None = None
         self.imports = HostImports() if imports is None else imports
+        self.destructors_refused = 0
         self.threaded = False
         self.rewrite_waits = True
         self.wasix = False

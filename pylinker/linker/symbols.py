@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from pylinker._libc import advice
 from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.dlfcn import PROVIDED, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
@@ -77,7 +78,7 @@ class Symbols:
                     module=module.name, symbol=entry.name, wanted=str(entry.type), provider=provided[1], found=str(provided[0])
                 )
             name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
-            raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note="it was called")
+            raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note=_called(entry.module, entry.name))
         if definition.type != entry.type:
             raise SignatureMismatchError(
                 module=module.name,
@@ -324,3 +325,11 @@ def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:
                 found[each] = None
                 queue.append(each)
     return list(found)
+
+
+def _called(module: str, name: str) -> str:
+    """Return what to do about an undefined function that was called: that of the C library has an advice of its own."""
+    if advice([name]):
+        return "it was called"
+    key = name if module == "env" else (module, name)
+    return f"it was called: give it as imports={{{key!r}: function}}, or load the library that has it"

@@ -322,7 +322,7 @@ class ThreadTable:
         try:
             with self.lock:
                 if len(self._alive) >= self._limit:
-                    raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached")
+                    raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached: raise Limits(threads=...)")
                 tid = next(self._numbers)
                 if tid > _LAST_TID:
                     raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")

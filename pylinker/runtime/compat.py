@@ -78,7 +78,22 @@ def _warn_if_newer(version: str) -> None:
     major = version.split(".", 1)[0]
     if major.isdecimal() and int(major) > NEWEST:
         text = f"pylinker was tested with wasmtime up to {NEWEST}; what it uses of {version} is declared alike and works alike"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        warnings.warn(text, RuntimeWarning, stacklevel=_levels_to_importer() + 1)
+
+
+def _levels_to_importer() -> int:
+    """Return how many frames above its caller's is the one that imports pylinker, as ``warnings`` counts them: without importlib's."""
+    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    frame, level = sys._getframe(1), 0
+    while (above := frame.f_back) is not None:
+        frame = above
+        name = frame.f_code.co_filename
+        if "importlib" in name and "_bootstrap" in name:
+            continue
+        level += 1
+        if not name.startswith(package):
+            return level
+    return 1
 
 
 def _key() -> str:

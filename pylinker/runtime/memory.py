@@ -89,8 +89,9 @@ class Memory:
         if address < 0:
             address = _unsigned(address)
         view = self.view()
-        self._check(len(view), address, 0)
-        stop = len(view) if limit is None else min(len(view), address + limit)
+        if not 0 <= address <= len(view):
+            raise MemoryAccessError(f"address {address:#x} is not inside a memory of {len(view)} bytes")
+        stop = len(view) if limit is None else min(len(view), address + max(limit, 0))
         start = address
         while start < stop:
             chunk = bytes(view[start : min(stop, start + 4096)])
@@ -109,8 +110,3 @@ class Memory:
 
     def _refuse(self, address: int, size: int) -> NoReturn:
         raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {self.size} bytes")
-
-    @staticmethod
-    def _check(length: int, address: int, size: int) -> None:
-        if address < 0 or size < 0 or address + size > length:
-            raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {length} bytes")

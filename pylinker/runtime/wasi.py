@@ -132,7 +132,11 @@ class WasiProcess(_native.Finalized):
             path.write_bytes(stdin)
             stdin = path
         if stdin is not None:
-            with open(stdin, "rb", buffering=0, opener=_open_without_waiting) as file:
+            try:
+                file = open(stdin, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115 - closed below
+            except FileNotFoundError as error:
+                raise FileNotFoundError(error.errno, "stdin: no such file; give bytes for its content", os.fspath(stdin)) from error
+            with file:
                 process.set_stream(0, file.fileno())
         for index, (name, target) in enumerate((("stdout", self._stdout), ("stderr", self._stderr)), 1):
             if target is not None:
