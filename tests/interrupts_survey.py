@@ -367,7 +367,12 @@ class Survey:
         self._unraisable: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.places = 0
-        sys.unraisablehook = lambda what: self._unraisable.append(f"{type(what.exc_value).__name__} in {what.object!r}")
+        sys.unraisablehook = self._note_unraisable
+
+    def _note_unraisable(self, what: Any) -> None:
+        # wasmtime-py's own finalizers are written in Python, and need frames.
+        if getattr(what.object, "__module__", "") != "wasmtime._managed" or isinstance(what.exc_value, KeyboardInterrupt):
+            self._unraisable.append(f"{type(what.exc_value).__name__} in {what.object!r}")
 
     def run(self, world: World, step: int = 1, offset: int = 0) -> World:
         """Raise at one place in ``step``. Returns the world, or another if that is of no use any more."""
@@ -426,7 +431,9 @@ class Survey:
         raised = interrupter.run(operation.run)
         place = str(interrupter.place) if interrupter.place is not None else None
         wrong: str | None = None
-        if raised is not (interrupter.error if place is not None else None):
+        # What a finalizer, or a destructor of a load that is being undone, has raised is logged, unless it is a KeyboardInterrupt.
+        may_be_logged = raised is None and isinstance(interrupter.error, Exception)
+        if raised is not (interrupter.error if place is not None else None) and not may_be_logged:
             wrong = f"it raised {raised!r}"
         raised = None
         return (place, *self._check(world, operation, before, wrong))
