@@ -572,7 +572,7 @@ class _TakenOver(_native.Taken):
     __slots__ = ("_begun", "_linker", "_program", "_reason")
 
     def __init__(self, program: Program, linker: Linker | None) -> None:
-        super().__init__(program._turn, self._stop)
+        super().__init__(program._turn, None)
         self._program = program
         self._linker = linker
         self._begun = False
@@ -592,7 +592,7 @@ class _TakenOver(_native.Taken):
         if self._program._linker is None:
             return None
         self._stop()
-        super().enter()  # and again, if another call has begun
+        self._turn.take(self._stop)  # and again, if another call has begun
         return self._program._linker
 
     def leave(self, error: BaseException | None) -> None:
