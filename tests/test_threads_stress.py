@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import pylinker
 from corefaults import CoreDelay
 from guests import DEADLINE, RETURN, Guest, orderly
+from pylinker._native import Member
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.linker import Linker
 from pylinker.sync import LinkerShared
@@ -66,12 +68,12 @@ class Delays:
             (Linker, "shutdown_instance_group"),
         ]:
             monkeypatch.setattr(owner, name, self._delayed(getattr(owner, name)))
-        at_once = LinkerShared._at_once
+        at_once = Member.try_exclusive
 
-        def sometimes(shared: Any, group_state: Any) -> Any:  # so that token and lock are often taken one by one
-            return at_once(shared, group_state) if self._choice().random() < 0.5 else (None, None)
+        def sometimes(member: Any, topology: Any, lock: Any) -> bool:  # so that token and lock are often taken one by one
+            return self._choice().random() < 0.5 and at_once(member, topology, lock)
 
-        monkeypatch.setattr(LinkerShared, "_at_once", sometimes)
+        monkeypatch.setattr(Member, "try_exclusive", sometimes)
         self._core = [CoreDelay(name, self.pause) for name in ("instance_new", "table_set")]  # of what is carried out
 
     def __enter__(self) -> None:
@@ -89,7 +91,8 @@ class Delays:
             self.pause()
             return result
 
-        return delayed
+        # Under a name of the linker's: a function of others in the middle of an operation would be taken for a signal handler.
+        return types.FunctionType(delayed.__code__, {**globals(), "__name__": "pylinker.linker.delayed"}, None, None, delayed.__closure__)
 
     def _choice(self) -> random.Random:
         choice: random.Random | None = getattr(self._local, "random", None)
