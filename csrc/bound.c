@@ -110,7 +110,7 @@ static int run(const pl_bound *bound, pl_value *values, pl_failure *failure) {
     return status;
 }
 
-/* Puts an integer argument where the guest takes it; 0, or, if it does not fit, its number from 1 on. What is meant unsigned may be given so. */
+/* Puts an integer argument where the guest takes it; 0, or, if it does not fit, its number from 1 on. Accepts the unsigned values, too. */
 static int put(const pl_bound *bound, unsigned index, int64_t argument, pl_value *values) {
     if (bound->params[index] == PL_BOUND_I64) {
         values[index].i64 = argument;

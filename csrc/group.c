@@ -104,7 +104,7 @@ int pl_group_is_nudged(const pl_group *group) {
 }
 
 int pl_group_hear(pl_group *group) {
-    pl_flag_clear(&group->nudge); /* before it hears: what is said meanwhile is heard now or the next time */
+    pl_flag_clear(&group->nudge); /* before the call: a nudge that comes meanwhile is handled now or the next time */
     int result = group->replaying ? PL_HEAR_LATER : group->hear(group->hearer);
     group->heard_later = result == PL_HEAR_LATER;
     return result != 0 && result != PL_HEAR_LATER;

@@ -4,7 +4,7 @@
 
 #include "instances.h"
 
-/* Whether a RUNNING group has nothing to do: no operation is pending, the linker is not cancelled, and nobody nudged it. Relaxed: a
+/* Whether a RUNNING group has nothing to do: no operation is pending, the linker is not cancelled, and it was not nudged. Relaxed: a
  * change that was just made may be missed, so it is for callers that look again soon. (A running group is behind only while the flag is
  * up: the leader waits for it.) */
 static inline int pl_is_quiet(const pl_flag *flag, const pl_cancel *cancel, const pl_flag *nudge) {

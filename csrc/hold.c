@@ -94,14 +94,6 @@ void pl_hold_poison(pl_hold *hold) {
     }
 }
 
-void pl_hold_downgrade(pl_hold *writer, pl_hold *reader) {
-    int writes = PL_HOLDS_WRITE;
-    if (atomic_compare_exchange_strong(&writer->kind, &writes, PL_HOLDS_NOTHING)) {
-        pl_rwlock_downgrade(pl_shared_lock(writer->shared));
-        atomic_store(&reader->kind, PL_HOLDS_READ);
-    }
-}
-
 uint64_t pl_hold_publish(pl_hold *lock, pl_group *self) {
     if (atomic_load(&lock->kind) != PL_HOLDS_WRITE) {
         return pl_bus_sent(pl_shared_operations(lock->shared));

@@ -48,8 +48,6 @@ int pl_hold_exclusive(pl_hold *token, pl_hold *lock, pl_group *self);
 int pl_hold_release(pl_hold *hold);
 /* Releases the lock for writing for good: it is poisoned. Nothing to do if that is not what it holds. */
 void pl_hold_poison(pl_hold *hold);
-/* The lock for writing of one becomes a lock for reading of the other, without a gap. */
-void pl_hold_downgrade(pl_hold *writer, pl_hold *reader);
 
 /* pl_lead_publish and pl_lead_finish for a leader whose lock is `lock`: between the two it holds the lock for reading. Each does nothing if it was
  * done: pl_hold_publish returns the operation's number then, too. */

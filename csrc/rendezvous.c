@@ -122,7 +122,7 @@ uint64_t pl_lead_open(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t published = pl_bus_sent(&shared->operations);
     if (pl_bus_sent(&shared->barriers) != published || pl_receiver_taken(&self->operations) != published) {
-        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS); /* one who is behind would mark what it missed as replayed */
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS); /* a leader that is behind would mark operations it missed as replayed */
         return 0;
     }
     size_t running = 1;
@@ -227,7 +227,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     return number;
 }
 
-/* It has left: nobody waits for it, and the log may have forgotten what it missed. */
+/* A dead group is not waited for, and does not replay: the log may be truncated past it. */
 static int is_dead(const pl_group *self) {
     return pl_safepoint_state(&self->safepoint) == PL_DEAD;
 }
@@ -351,7 +351,7 @@ static int follow_once(pl_group *self) {
     }
     int failed = catch_up(self);
     pl_rwlock_release_read(&shared->lock);
-    pl_await_tell(&shared->await, &self->safepoint); /* with the lock given back: whoever sees the leader return finds no reader */
+    pl_await_tell(&shared->await, &self->safepoint); /* after releasing the lock: once the leader returns there is no reader */
     let_others_go_first(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }

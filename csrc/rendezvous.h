@@ -9,7 +9,7 @@
  *             pl_lead_meet      first barrier: arrived, parked or dead, each of them
  *             (the caller appends the operation to its log)
  *             pl_lead_publish   publish, then lower the flag; the write lock becomes a read lock
- *             pl_lead_finish    second barrier: whoever arrived has replayed, or is dead; release the read lock
+ *             pl_lead_finish    second barrier: each group that arrived has replayed, or is dead; release the read lock
  *             (the caller releases the token)
  *   leader that gives up between open and publish: pl_lead_withdraw publishes an operation that does nothing
  *   follower  pl_follow         arrive, wait for the publication, take a read lock, replay, again until nothing is pending
@@ -17,7 +17,7 @@
  * States, all SeqCst: the flag; `barriers` and `operations`, two buses whose numbers are `cur` and `published`; of each group a safepoint, the
  * newest barrier it came to (taken from the first bus) and the newest operation it replayed (taken from the second).
  *
- * Who sleeps where, so that nobody is woken for others: waiters for the lock and the token on the event, followers at the barrier on `news`
+ * Where threads sleep, so that none is woken for others: waiters for the lock and the token on the event, followers at the barrier on `news`
  * (moved by leaders), the leader on `await` (moved by the group it waits for), parked threads that rest on `rest` (moved by nothing but the
  * end). Cancelling moves them all. Those who meet look at `news` and `await` for a moment before they sleep (pl_event_look), as the leader
  * decides when it opens the barrier; and where more groups run than there are processors, a follower that is done waits on `news` for the

@@ -193,8 +193,3 @@ size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capa
 int pl_shared_is_alone(const pl_shared *shared) {
     return pl_bus_receivers(&shared->operations) <= 1 && pl_cancel_cause(&shared->cancel) == 0;
 }
-
-void pl_shared_release_exclusive(pl_shared *shared, uint64_t token) {
-    pl_rwlock_release_write(&shared->lock);
-    pl_gate_release(&shared->gate, token);
-}

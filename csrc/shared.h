@@ -100,7 +100,5 @@ uint64_t pl_shared_applied_by_all(const pl_shared *shared);
 size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity);
 /* Whether there is nobody whom a change would have to meet: one group at most, and the linker was not given up. Under the write lock. */
 int pl_shared_is_alone(const pl_shared *shared);
-/* Gives the lock for writing back, and then the token. Under both. */
-void pl_shared_release_exclusive(pl_shared *shared, uint64_t token);
 
 #endif

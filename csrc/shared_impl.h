@@ -34,7 +34,7 @@ struct pl_shared {
     pl_flag flag;
     pl_cancel cancel;
     char apart[64];
-    atomic_size_t owners; /* whoever made it, and each group */
+    atomic_size_t owners; /* its maker, and each group */
     _Atomic uint64_t changes;
     _Atomic uint64_t led, followed, waited, longest; /* relaxed: they are only counted */
     pl_event event;

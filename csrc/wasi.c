@@ -2,7 +2,7 @@
  * taken after it. A pl_process is read-only but for its clocks, which are relaxed atomics (each is a number of its own), and for the
  * places of its streams. A place is written under the mutex and read without it, relaxed: a call that reads an older place comes before
  * the call that changed it, which it overlaps. The one order that matters, that wasmtime never reads or writes a descriptor that is a
- * stream, is kept by reading the place again under the mutex. `available` is used with the process only (enter_process): whoever opens takes
+ * stream, is kept by reading the place again under the mutex. `available` is used with the process only (enter_process): an open takes
  * one before wasmtime is called, and gives it back if that fails. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* ppoll, preadv2, O_PATH */
@@ -1179,7 +1179,7 @@ static pl_trap *open_path(const pl_wasi_call *call, pl_value *values, size_t cou
     int32_t number = 0;
     if (opens && process->available == 0) {
         number = ERRNO_MFILE;
-    } else if ((how & OPEN_NEW) != OPEN_NEW) { /* what is there already is not opened then */
+    } else if ((how & OPEN_NEW) != OPEN_NEW) { /* an existing file is not opened then */
         number = refusal(process, values);
     }
     if (number != 0) {

@@ -214,7 +214,7 @@ if TYPE_CHECKING:
         """A context manager that no exception keeps from leaving (``csrc/python/scope.h``). A subclass has ``enter`` and ``leave``.
 
         ``leave(exception or None)`` is called at the end of the block, and if ``enter`` raises: again, until it returns. So it looks for
-        what is left to do. One object for each block.
+        what remains. One object for each block.
         """
 
         def enter(self) -> Any:
@@ -230,7 +230,7 @@ if TYPE_CHECKING:
     class Finalized:
         """Calls ``_drop`` when it is dropped, again if an exception interrupts it, until it returns (``csrc/python/scope.h``).
 
-        So it looks for what is left to do: the object may not even be initialised.
+        So it does what remains: the object may not even be initialised.
         """
 
         def _drop(self) -> None:
@@ -877,10 +877,6 @@ class Hold:
     def poison(self) -> None:
         """Give the lock for writing back for good: what it guards is broken."""
         lib.pl_hold_poison(self.pointer)
-
-    def downgrade(self, reader: Hold) -> None:
-        """Turn the lock for writing into one for reading, which is ``reader``'s, without a gap."""
-        lib.pl_hold_downgrade(self.pointer, reader.pointer)
 
 
 class Trace:

@@ -69,3 +69,16 @@ def toolchain() -> Toolchain:
 def scenario(toolchain: Toolchain) -> Scenario:
     """``scenario(name)`` is the directory with the built modules of ``tests/scenarios/name``. Tests only read there."""
     return lambda name: toolchain.scenario(name, RECIPES[name])
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Fail a test that does not end: its threads may wait in C, where no time limit of pytest reaches them."""
+    with guests.orderly():
+        yield
+
+
+@pytest.fixture(params=[False, True], ids=["", "threads"])
+def threads(request: pytest.FixtureRequest) -> bool:
+    """Whether the program of a test is one with threads."""
+    return bool(request.param)

@@ -347,7 +347,7 @@ class World:
 
 @contextmanager
 def kept_guards(monkeypatch) -> Iterator[None]:
-    """Let nobody drop a guard or token before the end: tests may leave them to the world."""
+    """Keep every guard and token until the end: tests may leave them to the world."""
     kept: list[Any] = []
     for kind in (ReadGuard, WriteGuard, TopologyToken):
         original = kind.__init__

@@ -84,7 +84,7 @@ def library(path: Path, *fields: str, **keywords: Any) -> Path:
 
 
 class TestAfterTheEnd:
-    """What is left of a program that has ended, until it is closed."""
+    """A program that has ended, until it is closed."""
 
     @pytest.fixture(params=["a library without threads", "with threads"])
     def ended(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[pylinker.Program, pylinker.Library, str]]:

@@ -19,22 +19,13 @@ import pytest
 
 import pylinker
 from fields import MEMORY, SHARED, wasm
-from guests import DEADLINE, orderly
+from guests import DEADLINE
 from pylinker import LinkError
+
+pytestmark = pytest.mark.usefixtures("in_time")
 
 MIDDLE = "in the middle of what it does on the same thread"
 FOLDER = os.path.dirname(pylinker.__file__)
-
-
-@pytest.fixture(autouse=True)
-def in_time() -> Iterator[None]:
-    with orderly():
-        yield
-
-
-@pytest.fixture(params=[False, True], ids=["", "threads"])
-def threads(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
 
 
 @pytest.fixture

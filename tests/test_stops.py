@@ -22,8 +22,9 @@ import wasmtime
 import pylinker
 from binary import dylink
 from fields import BASE, MEMORY, SHARED, TABLE, wasm
-from guests import orderly
 from pylinker import Interrupted, SynchronizationAborted, TimeoutExpired
+
+pytestmark = pytest.mark.usefixtures("in_time")
 
 TIMES = 10
 LOOP = '(func (export "spin") (loop $again (br $again)))'
@@ -34,6 +35,18 @@ DEEP = """
 (func (export "deep") (global.set $top (i32.sub (global.get $top) (i32.const 4096))) (loop $again (br $again)))
 (func (export "top") (result i32) (global.get $top))
 """
+WAIT = (
+    '(global $go (mut i32) (i32.const 1))(func (export "wait") (loop $again (br_if $again (global.get $go))))'
+    '(func (export "done") (global.set $go (i32.const 0)))'
+)
+OPEN = (
+    '(import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))',
+    '(data (i32.const 128) "file")',
+    (
+        '(func (export "open") (result i32) (call $open (i32.const 3) (i32.const 0) (i32.const 128) (i32.const 4)'
+        " (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 512)))"
+    ),
+)
 SUBSCRIPTION = "".join(f"{chr(92)}{each:02x}" for each in bytes(16) + b"\1" + bytes(12) + b"\xff\xff\0\0")  # a clock, days from now
 NAP = (
     '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
@@ -41,12 +54,6 @@ NAP = (
     '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 512))))',
 )
 CALL = '(import "env" "call" (func $call))(func (export "go") (call $call) (loop $again (br $again)))'
-
-
-@pytest.fixture(autouse=True)
-def in_time() -> Iterator[None]:
-    with orderly():
-        yield
 
 
 def library(folder: Path, *fields: str, **keywords: object) -> pylinker.CDLL:
@@ -157,6 +164,14 @@ class TestAgainAndAgain:
             with pytest.raises(pylinker.ClosedError):
                 guest.ok()
 
+    def test_a_time_limit_works_after_a_signal(self, tmp_path: Path) -> None:
+        guest = library(tmp_path, MEMORY, LOOP)
+        with on_alarm(interrupting) as alarmed, pytest.raises(KeyboardInterrupt):
+            alarmed(guest.spin)
+        with pytest.raises(TimeoutExpired), guest.program.time_limit(0.05):
+            guest.spin()
+        guest.close()
+
     def test_preemption(self, tmp_path: Path) -> None:
         guest = library(tmp_path, SHARED, LOOP, OK, threads=True, preempt=True)
         wasm(tmp_path / "libother.so", BASE, '(func (export "other") (result i32) (i32.const 8))')
@@ -222,13 +237,23 @@ class TestHandlers:
         guest.close()
 
     def test_that_return_let_the_guest_go_on(self, tmp_path: Path) -> None:
-        count = (
-            '(global $go (mut i32) (i32.const 1))(func (export "wait") (loop $again (br_if $again (global.get $go))))'
-            '(func (export "done") (global.set $go (i32.const 0)))'
-        )
-        guest = library(tmp_path, MEMORY, count)
+        guest = library(tmp_path, MEMORY, WAIT)
         with on_alarm(lambda *_: guest.done()) as alarmed:
             alarmed(guest.wait)
+        guest.close()
+
+    def test_a_guest_goes_on_after_a_handler_that_opened_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("text")
+        guest = library(tmp_path, *OPEN, MEMORY, WAIT, dirs={"/": tmp_path})
+        opened = []
+
+        def handler(*_: object) -> None:
+            opened.append(guest.open())
+            guest.done()
+
+        with on_alarm(handler) as alarmed:
+            alarmed(guest.wait)
+        assert opened == [0]
         guest.close()
 
 
@@ -407,7 +432,7 @@ class TestInterrupt:
             for each in interrupters:
                 each.join()
         assert interrupted <= accepted
-        for number in range(1000):  # whoever was late has hit nothing
+        for number in range(1000):  # a late stop has hit nothing
             assert guest.echo(number) == number
         guest.close()
 

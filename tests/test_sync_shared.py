@@ -505,24 +505,6 @@ def test_a_broken_invariant_after_the_guard_was_released_does_not(world, shared)
     world.assert_untouched()
 
 
-def test_a_writer_becomes_a_reader(world, shared, monkeypatch):
-    writer = shared.try_write_linker_state()
-    with monkeypatch.context() as patched:
-        patched.setattr(_native.Hold, "release", lambda _hold: pytest.fail("another writer could have come between"))
-        reader = writer.downgrade()
-    assert not writer.held and reader.held
-    assert world.native.readers == 1
-    assert reader.state is world.state
-    assert shared.try_write_linker_state() is None
-    with shared.try_read_linker_state():
-        assert world.native.readers == 2
-    for misuse in (writer.release, writer.downgrade, writer.poison):
-        with pytest.raises(InternalError):
-            misuse()
-    reader.release()
-    world.assert_untouched()
-
-
 def test_nobody_gets_a_poisoned_lock(world, shared, group):
     topology = shared.topology_coordinator.try_acquire()
     shared.try_write_linker_state().poison()

@@ -12,24 +12,15 @@ import pytest
 import wasmtime
 
 import pylinker
-from guests import DEADLINE, orderly
+from guests import DEADLINE
 from wasi_guest import BADF, READ_ONLY, WasiGuest
+
+pytestmark = pytest.mark.usefixtures("in_time")
 
 MFILE, NOENT, ISDIR = 33, 44, 31
 MOST = 5
 
 Make = Callable[..., WasiGuest]
-
-
-@pytest.fixture(autouse=True)
-def in_time() -> Iterator[None]:
-    with orderly():
-        yield
-
-
-@pytest.fixture(params=[False, True], ids=["", "threads"])
-def threads(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
 
 
 @pytest.fixture

@@ -19,9 +19,11 @@ import pytest
 import wasmtime
 
 import pylinker
-from guests import DEADLINE, orderly
+from guests import DEADLINE
 from pylinker import TimeoutExpired
 from wasi_guest import BADF, CALLS, INVAL, NOTDIR, NXIO, READ, READ_ONLY, WRITE, WRITE_ONLY, WasiGuest
+
+pytestmark = pytest.mark.usefixtures("in_time")
 
 SOON = 5
 """Seconds in which a call that is stopped ends, on a machine that is busy. It takes 0.2 at most on one that is not."""
@@ -31,17 +33,6 @@ RAISES = {
     "limit": "TimeoutExpired",
     "limit on a thread": "TimeoutExpired",
 }
-
-
-@pytest.fixture(autouse=True)
-def in_time() -> Iterator[None]:
-    with orderly():
-        yield
-
-
-@pytest.fixture(params=[False, True], ids=["", "threads"])
-def threads(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
 
 
 @pytest.fixture

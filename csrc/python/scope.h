@@ -11,7 +11,7 @@
  *               it; here it is raised a moment later, in what the main thread runs.
  *
  * These call again what an exception has interrupted, up to TRIES times, until it returns; the first exception is raised then. So `leave` and
- * `f` must come to the same end if they are called again after any of their steps: each looks for what is left to do. An exception that says
+ * `f` must come to the same end if they are called again after any of their steps: each does what remains. An exception that says
  * that it cannot be done (one of set_final's classes) is raised at once. A RecursionError is tried again with MARGIN more frames.
  *
  * A subclass of Scope has one object for each block, and keeps what it holds where an interrupt cannot lose it: in C, by calls that store what

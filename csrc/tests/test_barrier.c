@@ -13,7 +13,7 @@ struct member {
 };
 
 static pl_event *event;
-static pl_await *nobody; /* the members are waited for on the event */
+static pl_await *idle; /* the members are waited for on the event */
 static pl_cancel *cancel;
 static struct member members[MEMBERS];
 static void *pointers[MEMBERS];
@@ -27,11 +27,11 @@ static int arrived_or_left(void *pointer, uint64_t number) {
 
 static void set_up(void) {
     event = new_event();
-    nobody = new_await();
+    idle = new_await();
     cancel = new_cancel(event);
     for (int i = 0; i < MEMBERS; i++) {
         atomic_store(&members[i].arrived, 0);
-        members[i].safepoint = new_safepoint(nobody);
+        members[i].safepoint = new_safepoint(idle);
         pl_safepoint_run(members[i].safepoint);
         pointers[i] = &members[i];
     }
@@ -42,7 +42,7 @@ static void tear_down(void) {
         free_safepoint(members[i].safepoint);
     }
     free_cancel(cancel);
-    free_await(nobody);
+    free_await(idle);
     free_event(event);
 }
 

@@ -1,4 +1,4 @@
-/* cancel: sticky, the first cause wins, and whoever waits is woken. A stop is for one call alone. */
+/* cancel: sticky, the first cause wins, and waiters are woken. A stop is for one call alone. */
 #include "check.h"
 #include "made.h"
 

@@ -51,6 +51,11 @@ static void test_leader_goes_through_its_steps(void) {
     tear_down(&one, 1);
 }
 
+static void release_both(uint64_t token) {
+    pl_rwlock_release_write(the_lock());
+    CHECK(pl_gate_release(pl_shared_gate(shared), token) == 0);
+}
+
 static void test_token_and_lock_at_once_or_not_at_all(void) {
     struct member members[2];
     set_up_with(members, 2);
@@ -60,8 +65,7 @@ static void test_token_and_lock_at_once_or_not_at_all(void) {
     CHECK(token != 0 && pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
     CHECK(pl_group_try_exclusive(members[1].group) == 0); /* the token is out */
     CHECK(pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
-    pl_rwlock_release_write(the_lock());
-    CHECK(pl_gate_release(gate, token) == 0);
+    release_both(token);
     CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED); /* the lock is taken: the token comes back */
     CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 1);
     pl_rwlock_release_read(the_lock());
@@ -70,7 +74,7 @@ static void test_token_and_lock_at_once_or_not_at_all(void) {
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
     token = pl_group_try_exclusive(members[1].group);
     CHECK(token != 0);
-    pl_shared_release_exclusive(shared, token);
+    release_both(token);
     CHECK(pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
@@ -100,7 +104,7 @@ static void test_the_token_is_taken_before_the_lock_and_given_back_after_it(void
             uint64_t token = pl_group_try_exclusive(orderly[0].group);
             CHECK((token == 0) == behind);
             if (token != 0) {
-                pl_shared_release_exclusive(shared, token);
+                release_both(token);
             }
             is_over = inject_is_over();
             CHECK(is_over || !lock_was_held || token_was_out);

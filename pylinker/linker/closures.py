@@ -140,7 +140,7 @@ class Closures:
                 def commit() -> None:
                     state.closures[slot] = operation
                     with self._lock:
-                        if slot in self._taken:  # else it was freed meanwhile, and who gets it next has to prepare it
+                        if slot in self._taken:  # else it was freed meanwhile, and its next owner prepares it
                             self._prepared.add(slot)
 
                 changed += [operation]

@@ -49,7 +49,7 @@ class Change(_native.Scope):
         return self
 
     def leave(self, error: BaseException | None) -> None:
-        """Give back what is held."""
+        """Release both, those that are held."""
         context = self._context
         context.shared.changed()
         if context.changer == get_ident():
@@ -279,9 +279,9 @@ class LinkContext:
         return Change(self, (group or self.check_not_instantiating()).state)
 
     def undo(self, step: Callable[[], None]) -> None:
-        """Undo, under the write lock, what has failed, whatever interrupts that. ``step`` looks for what is left to undo.
+        """Undo, under the write lock, what has failed, whatever interrupts that. ``step`` undoes what remains.
 
-        If the linker was given up meanwhile, there is nobody left to undo it for. The calling thread has neither token nor lock.
+        If the linker was given up meanwhile, nothing is undone. The calling thread has neither token nor lock.
         """
         pending = [step]
         try:

@@ -970,7 +970,7 @@ class _Burial(_native.Scope):
         return self
 
     def leave(self, _error: BaseException | None) -> None:
-        """Leave what is left to the next collection."""
+        """Leave the rest to the next collection."""
         for module in self.dead:
             module.closing = module.lingering
 

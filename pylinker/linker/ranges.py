@@ -23,7 +23,7 @@ class Grant(NamedTuple):
 
 
 def release_all(grants: list[Grant]) -> None:
-    """Give back all of a list, which is empty then. If it is interrupted, the list has what is left."""
+    """Give back all of a list, which is empty then. If it is interrupted, the list has the rest."""
     while grants:
         grants[-1].allocator.take_back(grants)
 

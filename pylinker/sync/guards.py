@@ -119,14 +119,6 @@ class WriteGuard(_Guard[S]):
         self._check()
         self.hold.poison()
 
-    def downgrade(self) -> ReadGuard[S]:
-        """Become a reader, with no moment in which another could write."""
-        self._check()
-        reader = ReadGuard(self._shared, self._state, self.topology)
-        reader.is_given = True
-        self.hold.downgrade(reader.hold)
-        return reader
-
     def leave(self, error: BaseException | None) -> None:
         """Give the lock back, if that was not done: for good if it was left with an InternalError."""
         if isinstance(error, InternalError):

@@ -261,7 +261,7 @@ class LinkerShared(Generic[S, Op]):
             self._catch_up(guard, group_state)
 
     def prepare_topology(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
-        """Take the topology token, and with it the lock for writing if nobody is in the way. Blocks, cooperatively, for the token.
+        """Take the topology token, and with it the lock for writing if that is free. Blocks, cooperatively, for the token.
 
         Of :meth:`new_exclusive`, for a caller that releases them whatever is raised.
         """
@@ -358,7 +358,7 @@ class LinkerShared(Generic[S, Op]):
         if guard.held:  # not published yet
             if commit is not None:
                 commit()
-            # While nobody reads the log: followers do as soon as the operation is published.
+            # Before the operation is published: from then on followers read the log.
             self.log.forget(self._native.applied_by_all)
             self.log.put(number, operation)
             if self.log.is_long():
@@ -578,7 +578,7 @@ class Exclusive(_native.Scope):
         return self
 
     def leave(self, error: BaseException | None) -> None:
-        """Give back what is held; an InternalError poisons the lock."""
+        """Release both, those that are held; an InternalError poisons the lock."""
         leave_both(self.topology, self.guard, error)
 
 

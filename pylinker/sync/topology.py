@@ -17,7 +17,7 @@ __all__ = ["TopologyCoordinator", "TopologyToken"]
 class TopologyToken(_native.Scope, _native.Finalized):
     """The right to change the topology; there is at most one at a time.
 
-    It belongs to whoever has the object, and may be handed to another thread. It is released exactly once, after the guards that were
+    It belongs to the owner of the object, and may be handed to another thread. It is released exactly once, after the guards that were
     taken under it. As a context manager it releases itself, and when it is dropped, with a ResourceWarning. ``hold`` is it in C,
     ``holds`` those of the guards that were taken under it; ``is_given`` as that of a guard.
     """
