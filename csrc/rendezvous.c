@@ -331,8 +331,10 @@ static int follow_once(pl_group *self) {
             return PL_CANCELLED;
         }
     }
+    /* A signal handler of a thread that has just taken it, and is behind still: no other replays or publishes meanwhile. */
+    int has_lock = pl_rwlock_is_written_here(&shared->lock);
     pl_backoff backoff = {0};
-    for (;;) {
+    while (!has_lock) {
         int result = pl_rwlock_try_read(&shared->lock);
         if (result == PL_ACQUIRED) {
             break;
@@ -350,7 +352,9 @@ static int follow_once(pl_group *self) {
         pl_backoff_pause(&backoff);
     }
     int failed = catch_up(self);
-    pl_rwlock_release_read(&shared->lock);
+    if (!has_lock) {
+        pl_rwlock_release_read(&shared->lock);
+    }
     pl_await_tell(&shared->await, &self->safepoint); /* after releasing the lock: once the leader returns there is no reader */
     let_others_go_first(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;

@@ -1,12 +1,16 @@
-/* Discipline: the whole state is one atomic word: WRITER, or a number of readers; POISON is a bit of its own that is only ever set.
+/* Discipline: `writer` is written by the writer only, while it has the lock, and means something to this thread only: relaxed.
+ * The rest of the state is one atomic word: WRITER, or a number of readers; POISON is a bit of its own that is only ever set.
  * It is changed by compare-and-swap, so there is no moment between writer and reader in a downgrade. */
 #include "rwlock.h"
+
+#include "turn.h"
 
 #define PL_WRITER UINT32_C(0x40000000)
 #define PL_POISON UINT32_C(0x80000000)
 
 void pl_rwlock_init(pl_rwlock *lock, pl_event *event) {
     atomic_init(&lock->state, 0);
+    atomic_init(&lock->writer, 0);
     lock->event = event;
 }
 
@@ -28,6 +32,7 @@ int pl_rwlock_try_read(pl_rwlock *lock) {
 int pl_rwlock_try_write(pl_rwlock *lock) {
     uint32_t state = 0;
     if (atomic_compare_exchange_strong(&lock->state, &state, PL_WRITER)) {
+        atomic_store_explicit(&lock->writer, pl_turn_me(), memory_order_relaxed);
         return PL_ACQUIRED;
     }
     return state & PL_POISON ? PL_POISONED : PL_BUSY;
@@ -51,6 +56,7 @@ int pl_rwlock_write(pl_rwlock *lock, const pl_cancel *cancel, int64_t timeout) {
 }
 
 void pl_rwlock_downgrade(pl_rwlock *lock) {
+    atomic_store_explicit(&lock->writer, 0, memory_order_relaxed);
     atomic_store(&lock->state, 1); /* only the writer is here, and it is us */
     pl_event_notify(lock->event);
 }
@@ -62,15 +68,21 @@ void pl_rwlock_release_read(pl_rwlock *lock) {
 }
 
 void pl_rwlock_release_write(pl_rwlock *lock) {
+    atomic_store_explicit(&lock->writer, 0, memory_order_relaxed);
     atomic_store(&lock->state, 0);
     pl_event_notify(lock->event);
 }
 
 void pl_rwlock_poison(pl_rwlock *lock) {
     /* Bit by bit: should the writer be a reader already (it failed just after a downgrade), its release must not undo the poison. */
+    atomic_store_explicit(&lock->writer, 0, memory_order_relaxed);
     atomic_fetch_or(&lock->state, PL_POISON);
     atomic_fetch_and(&lock->state, ~PL_WRITER);
     pl_event_notify(lock->event);
+}
+
+int pl_rwlock_is_written_here(const pl_rwlock *lock) {
+    return atomic_load_explicit(&lock->writer, memory_order_relaxed) == pl_turn_me();
 }
 
 int64_t pl_rwlock_readers(const pl_rwlock *lock) {

@@ -1,7 +1,7 @@
 /* rwlock: the lock of LinkerState. Many readers or one writer; a writer can become a reader without a gap.
  *
  * States: free, n readers, one writer; and, for good, poisoned: whoever held it for writing failed half-way, so nobody may look at
- * what it guards. Guards may be released by another thread than the one that took them (a spawn hands them over).
+ * what it guards. A read lock may be released by another thread than the one that took it; a write lock belongs to its thread.
  *
  * Blocking: only pl_rwlock_write, and the linker calls that only where no rendezvous can be waiting for the caller; elsewhere it
  * tries and backs off. Not fair: the topology gate lets one writer at a time come near. Memory order: taking it for reading or writing
@@ -33,7 +33,8 @@ enum pl_acquire {
 
 typedef struct pl_rwlock {
     _Atomic uint32_t state;
-    pl_event *event; /* read-only */
+    _Atomic uintptr_t writer; /* the thread that has it for writing, 0 if there is none */
+    pl_event *event;          /* read-only */
 } pl_rwlock;
 
 /* Makes a free lock whose waiters sleep on `event`. It never fails, and there is nothing to release. */
@@ -52,6 +53,8 @@ void pl_rwlock_release_write(pl_rwlock *lock);
 /* The writer gives up for good: the lock is poisoned and released. */
 void pl_rwlock_poison(pl_rwlock *lock);
 
+/* Whether the calling thread has taken it for writing: a signal handler of a holder must not wait for it. */
+int pl_rwlock_is_written_here(const pl_rwlock *lock);
 /* For assertions: readers now, or -1 while it is written. */
 int64_t pl_rwlock_readers(const pl_rwlock *lock);
 

@@ -31,7 +31,7 @@ FOLDER = os.path.dirname(pylinker.__file__)
 @pytest.fixture
 def folder(tmp_path: Path, threads: bool) -> Path:
     memory = SHARED if threads else MEMORY
-    for name in ("main", "used", "opened", "other"):
+    for name in ("main", "used", "opened", "other", "more"):
         functions = [f'(func (export "{name}{number}") (result i32) (i32.const {number}))' for number in (1, 2)]
         wasm(tmp_path / f"{name}.so", memory, *functions, '(func (export "__wasm_call_ctors"))')
     calls = '(import "env" "back" (func $back (result i32)))', '(func (export "go") (result i32) (call $back))'
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, threads: bool) -> Path:
 
 
 class World:
-    """A program with a library that is used. With threads, one of them calls the guest all the time."""
+    """A program with a library that is used. With threads, one of them calls the guest all the time, and loads if it is told to."""
 
     def __init__(self, folder: Path, *, threads: bool, **keywords: Any) -> None:
         self.folder = folder
@@ -58,13 +58,26 @@ class World:
         self.handle = self.program.dlopen("used.so")
         self.opens = self.program.dlopen("opens.so")
         self.opened: list[pylinker.Library] = []
-        self.stop = threading.Event()
+        self.stop, self.load, self.loaded = threading.Event(), threading.Event(), threading.Event()
         self.thread = self.program.spawn(self._call) if threads else None
 
     def _call(self) -> None:
         used = self.program.dlopen("used.so")
         while not self.stop.is_set():
             used.used1()
+            if self.load.is_set():
+                self.load.clear()
+                self.program.dlopen("opens.so").close()
+                self.program.dlopen("more.so").close()
+                self.loaded.set()
+
+    def fall_behind(self) -> None:
+        """Have the main group something to replay."""
+        if self.threads:
+            self.load.set()
+            assert self.loaded.wait(DEADLINE)
+            self.loaded.clear()
+            assert self.program._linker.context.main_group.state.member.is_behind
 
     def close(self) -> None:
         self.stop.set()
@@ -161,6 +174,7 @@ def try_all(folder: Path, threads: bool, under: str, done: str, step: int) -> Co
                 UNDER["dlopen"](here)
             if not here.handle._handle.open:
                 here.handle = here.program.dlopen("used.so")
+            here.fall_behind()
             where = interrupted(lambda: UNDER[under](here), number, lambda: act(here))
             while here.opened:
                 assert here.opened[-1].opened1() == 1
@@ -183,7 +197,7 @@ def test_at_some_lines(folder: Path, threads: bool, under: str, done: str) -> No
 
 @pytest.mark.parametrize(("threads", "under"), WITH_THREADS, indirect=["threads"])
 def test_a_handler_may_call_the_guest_at_any_time(folder: Path, threads: bool, under: str) -> None:
-    outcomes = try_all(folder, threads, under, "call", 17)
+    outcomes = try_all(folder, threads, under, "call", 5)
     assert outcomes["done"]
     assert not outcomes["refused"]
 

@@ -240,8 +240,7 @@ class Linker(_native.Finalized):
     def catch_up(self) -> None:
         """Have the calling thread's group replay what it missed while it was idle. Blocks, cooperatively."""
         if self.group.state.member.is_behind:
-            with self.context.reading():
-                pass
+            self.context.shared.do_pending_link_operations_internal(self.group.state)
 
     # Groups
 
