@@ -12,7 +12,7 @@ from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import LinkerShared, check_not_interrupting, interrupting, leave_both
+from pylinker.sync import LinkerShared, begin_operation, check_not_interrupting, end_operation, interrupting, leave_both
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,16 +33,18 @@ class Change(_native.Scope):
     A context manager that has them from entering to leaving, or to :meth:`publish`.
     """
 
-    __slots__ = ("_context", "_group_state", "guard", "topology")
+    __slots__ = ("_begun", "_context", "_group_state", "guard", "topology")
 
     def __init__(self, context: LinkContext, group_state: InstanceGroupState[DlOperation]) -> None:
         self._context = context
         self._group_state = group_state
+        self._begun = False
         self.topology, self.guard = context.shared.new_exclusive()
 
     def enter(self) -> Self:
         """Take both."""
         context = self._context
+        self._begun = begin_operation(check=False)
         context.shared.take_exclusive(self.topology, self.guard, self._group_state)
         context.changer = get_ident()
         context.reap_ended(self.guard)
@@ -55,6 +57,7 @@ class Change(_native.Scope):
         if context.changer == get_ident():
             context.changer = None
         leave_both(self.topology, self.guard, error)
+        end_operation(self._begun)
 
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
         """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
@@ -130,16 +133,18 @@ class _Loading(_native.Scope):
 class _Reading(_native.Scope):
     """The read lock, from entering to leaving."""
 
-    __slots__ = ("_context", "_guard")
+    __slots__ = ("_begun", "_context", "_guard")
 
     def __init__(self, context: LinkContext) -> None:
         self._context = context
+        self._begun = False
         self._guard: ReadGuard[LinkerState] | None = None
 
     def enter(self) -> None:
         """Take it, unless the thread has it for writing."""
         context = self._context
         if context.changer != get_ident():
+            self._begun = begin_operation(check=False)
             self._guard = context.shared.new_reader()
             context.shared.take_for_reading(self._guard, context.group.state)
 
@@ -147,6 +152,7 @@ class _Reading(_native.Scope):
         """Give it back."""
         if self._guard is not None:
             self._guard.leave(error)
+        end_operation(self._begun)
 
 
 class _OwnGroup(_native.Scope):
