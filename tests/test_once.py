@@ -139,6 +139,7 @@ def test_caches_that_may_make_an_object_twice_are_known() -> None:
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = node.attr if isinstance(node, ast.Attribute) else node.name if isinstance(node, ast.alias) else None
+            assert named != "cached_property", f"{path}: made_once does without its lock"
             if named in ("cache", "lru_cache"):
                 name = path.relative_to(package).as_posix()
                 found[name] = found.get(name, 0) + 1

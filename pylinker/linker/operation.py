@@ -8,13 +8,12 @@ C core, which does it (``csrc/replay.h``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from pylinker import _native
+from pylinker.runtime.once import made_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.runtime.code import Code
     from pylinker.wasm import FuncType
@@ -30,21 +29,6 @@ __all__ = [
     "ThreadLocalBlock",
     "UnloadModule",
 ]
-
-
-_T = TypeVar("_T")
-
-
-class _made_once(Generic[_T]):  # noqa: N801 - a decorator
-    """``functools.cached_property`` without its lock, as Python 3.12 has it: a load is too short for it."""
-
-    def __init__(self, make: Callable[[Any], _T]) -> None:
-        self._make = make
-        self.__doc__ = make.__doc__
-
-    def __get__(self, instance: object, owner: object) -> _T:
-        made = instance.__dict__[self._make.__name__] = self._make(instance)
-        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +87,7 @@ class LoadModules:
     def __repr__(self) -> str:
         return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
 
-    @_made_once
+    @made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(
@@ -122,7 +106,7 @@ class ResolveFunction:
     table_size: int
     patch: SlotPatch
 
-    @_made_once
+    @made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(table_size=self.table_size, patches=[self.patch.native])
@@ -139,7 +123,7 @@ class AllocateFunctionTable:
     host: HostSlot | None = None
     noted: tuple[int, int] = (0, 0)
 
-    @_made_once
+    @made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(
@@ -164,7 +148,7 @@ class PrepareClosure:
         """What the core has of it."""
         return self.slot, self.function, self.environment, self.code.address
 
-    @_made_once
+    @made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(closures=[self.closure])
@@ -181,7 +165,7 @@ class UnloadModule:
     def __repr__(self) -> str:
         return f"UnloadModule({', '.join(module.name for module in self.modules)})"
 
-    @_made_once
+    @made_once
     def native(self) -> _native.Operation:
         """The same for the core."""
         return _native.Operation(

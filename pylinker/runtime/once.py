@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["once"]
+__all__ = ["made_once", "once"]
 
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
@@ -43,3 +43,19 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
             return made[arguments] if arguments in made else made.setdefault(arguments, make(*arguments, **keywords))
 
     return get
+
+
+class made_once(Generic[_Made]):  # noqa: N801 - a decorator
+    """``functools.cached_property`` without its lock, as Python 3.12 has it.
+
+    Before, one lock serves all objects of a class, on all threads; and a child of a process in which another thread had it waits for ever.
+    Two threads may make a value at the same time: it is for values that are equal then.
+    """
+
+    def __init__(self, make: Callable[[Any], _Made]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, instance: object, owner: object) -> _Made:
+        made = instance.__dict__[self._make.__name__] = self._make(instance)
+        return made

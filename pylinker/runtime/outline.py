@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pylinker import _native
 from pylinker._native import NO_SLOT, SymbolKind, Wanted
+from pylinker.runtime.once import made_once
 from pylinker.wasm import (
     PRIVATE,
     Export,
@@ -131,19 +132,19 @@ class Outline:
         position = self._private.get(name)
         return self.positions[name] if position is None else position
 
-    @functools.cached_property
+    @made_once
     def positions(self) -> dict[str, int]:
         """The number of each export."""
         return {name: position for position, name in enumerate(self.names)}
 
-    @functools.cached_property
+    @made_once
     def symbols(self) -> dict[str, Export]:
         """What the module defines."""
         names = list(self.positions)
         positions = [each[0] for each in _native.SYMBOL.iter_unpack(self._symbols)]
         return {names[position]: self.export_at(position, names[position]) for position in positions}
 
-    @functools.cached_property
+    @made_once
     def slot_order(self) -> dict[int, int]:
         """The place of a function among ``slot_exports``, by its index."""
         indexes = self._indexes
