@@ -222,3 +222,55 @@ if __name__ == "__main__":
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "pool.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[1, 2, 3, 4, 5, 6]", "")
+
+
+def test_a_value_that_another_thread_was_making_is_made_in_a_child(tmp_path: Path) -> None:
+    """``functools.cached_property`` before Python 3.12 has a lock for all objects of a class, which is nobody's in a child."""
+    script = """
+from pylinker.runtime.outline import Outline
+inside, go_on = threading.Event(), threading.Event()
+class Slow(Outline):
+    def __init__(self):
+        pass
+    @property
+    def names(self):
+        inside.set()
+        go_on.wait(60)
+        return ["name"]
+thread = threading.Thread(target=lambda: Slow().positions)
+thread.start()
+inside.wait()
+child(lambda: print(pylinker.CDLL(library("first.so", 1), cache=False)["answer"]()))
+go_on.set()
+thread.join()
+"""
+    assert _run(tmp_path, script) == ["1"]
+
+
+@pytest.mark.slow
+def test_children_of_a_process_whose_other_threads_load(tmp_path: Path) -> None:
+    script = """
+import itertools
+paths = [library(f"{number}.so", number) for number in range(20)]
+stop = threading.Event()
+def work():
+    for number in itertools.cycle(range(20)):
+        if stop.is_set():
+            break
+        with pylinker.CDLL(paths[number], cache=False) as loaded:
+            assert loaded["answer"]() == number
+def loads():
+    with pylinker.CDLL(paths[7], cache=False) as loaded:
+        assert loaded["answer"]() == 7
+    os._exit(0)  # at once: the modules that the lost threads had open are not freed
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(60):
+    child(loads)
+stop.set()
+for thread in threads:
+    thread.join()
+print("well")
+"""
+    assert _run(tmp_path, script) == ["well"]
