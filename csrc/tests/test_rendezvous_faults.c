@@ -219,14 +219,20 @@ static void end_leader_that_meets(void) {
     tear_down(members, 2);
 }
 
-static void end_leader_that_finishes(void) {
-    struct member members[2];
+/* The leader waits for the second of `members`, which waits in its replay. */
+static pthread_t start_leader_that_finishes(struct member members[2], pthread_t *follower) {
     set_up_with(members, 2);
     members[0].on_check = stop_when_told;
     members[1].on_replay = wait_until_free;
-    pthread_t follower = start_guest(&members[1]);
+    *follower = start_guest(&members[1]);
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
     AWAIT(pl_rwlock_readers(the_lock()) == 2 && sleepers() == 1);
+    return leader;
+}
+
+static void end_leader_that_finishes(void) {
+    struct member members[2];
+    pthread_t follower, leader = start_leader_that_finishes(members, &follower);
     end_wait(&members[0]);
     thread_join(leader);
     CHECK(members[0].result == PL_CANCELLED && pl_rwlock_readers(the_lock()) == 1);
@@ -276,12 +282,7 @@ static void test_cancellation_from_outside_ends_every_wait(void) {
 /* The others count on it: it waits until the operation is done. */
 static void test_who_is_told_to_stop_in_a_rendezvous_takes_part_in_it(void) {
     struct member members[2];
-    set_up_with(members, 2);
-    members[0].on_check = stop_when_told;
-    members[1].on_replay = wait_until_free;
-    pthread_t follower = start_guest(&members[1]);
-    pthread_t leader = thread_start(lead_in_thread, &members[0]);
-    AWAIT(pl_rwlock_readers(the_lock()) == 2 && sleepers() == 1);
+    pthread_t follower, leader = start_leader_that_finishes(members, &follower);
     int checks = atomic_load(&members[0].checks);
     atomic_store(&members[0].stop, 1);
     AWAIT(atomic_load(&members[0].checks) > checks + 1);
