@@ -10,10 +10,11 @@ Names of the C++ library are recognised by how they are mangled.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from pylinker._system import SuppressSystemErrors
 
 __all__ = ["advice", "library_of"]
 
@@ -36,7 +37,7 @@ def _names() -> frozenset[str]:
     """Return all names, read when they are first asked for; none where the file cannot be read, as no error may come of it."""
     global _known  # noqa: PLW0603 - equal whichever thread reads it
     if not _known:
-        with contextlib.suppress(OSError):
+        with SuppressSystemErrors():
             _known = frozenset(Path(__file__).with_name("libc_names.txt").read_text(encoding="ascii").split())
     return _known
 

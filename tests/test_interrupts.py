@@ -7,15 +7,20 @@ before or those after, nothing was printed, and the next ``dlopen`` of any threa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pylinker
+from fields import wasm
 from interrupts_survey import COMPANIES, OPERATIONS, THREADED
+from pylinker._native import RegularFile
 
 SURVEY = Path(__file__).with_name("interrupts_survey.py")
 TIMEOUT = 600
@@ -91,3 +96,24 @@ def test_another_error_at_some_places(company: str, group: str, error: str) -> N
 def test_too_few_frames(company: str, group: str) -> None:
     """The limit of frames is that of all threads: so none of Python's runs or starts meanwhile."""
     survey(company, "RecursionError", 0, 0, *GROUPS[group])
+
+
+@pytest.mark.parametrize("error", [TimeoutError("late"), OSError(errno.EIO, "failed")], ids=["handler", "system"])
+@pytest.mark.parametrize(("owner", "name"), [(RegularFile, "read"), (os.path, "realpath")])
+def test_an_error_of_a_handler_is_none_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: OSError
+) -> None:
+    """A signal handler that ends a wait raises TimeoutError, which is an OSError; the system's have a number."""
+    path = wasm(tmp_path / "libone.so")
+    function = getattr(owner, name)
+
+    def failing(of: Any, *arguments: Any, **keywords: Any) -> Any:
+        if isinstance(of, RegularFile) or str(path) in str(of):
+            raise error
+        return function(of, *arguments, **keywords)
+
+    monkeypatch.setattr(owner, name, failing)
+    for _ in range(2):
+        with pytest.raises(TimeoutError if error.errno is None else pylinker.LibraryNotFoundError) as raised:
+            pylinker.CDLL(path, cache=False)
+        assert error.errno is not None or raised.value is error

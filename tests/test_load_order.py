@@ -10,7 +10,8 @@ import pytest
 import wasmtime
 
 import pylinker
-from fields import MEMORY, TABLE, wasm
+from fields import MEMORY, TABLE
+from fields import wasm as written
 from guests import orderly
 from pylinker.linker.locator import Locator
 from pylinker.linker.resolver import Resolver
@@ -20,6 +21,11 @@ from running import sizes
 ANSWER = '(func (export "answer") (result i32) (i32.const 42))'
 MAIN = ('(memory (export "memory") 1)', '(func (export "_start"))')
 FIXED = (*MAIN, '(table (export "__indirect_function_table") 1 funcref)', '(global (export "__stack_pointer") (mut i32) (i32.const 65536))')
+
+
+def wasm(path: Path, *fields: str, **keywords: Any) -> Path:
+    """Write a module whose bytes no other test has: a process keeps the code of what it compiled."""
+    return written(path, *fields, f'(@custom "of" "{path}")', **keywords)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from weakref import WeakValueDictionary
 
 from pylinker import _native
 from pylinker._native import Directory, Places, RegularFile
+from pylinker._system import check_errno
 from pylinker.errors import LibraryNotFoundError
 from pylinker.linker.debug import LIBS, tell_search
 
@@ -190,7 +191,7 @@ class Locator:
             root = self._roots[directory] = _Root(_real_path(directory))
             self._aliases.append((os.path.abspath(directory).rstrip("/"), root.path))
         except OSError as error:
-            self._ruled_out[directory] = _reason(error.errno or errno.ENOENT)
+            self._ruled_out[directory] = _reason(check_errno(error))
         except ValueError:  # a NUL, or a character that the file system's encoding lacks
             self._ruled_out[directory] = _INVALID
 
@@ -409,9 +410,9 @@ class Locator:
             try:
                 target = os.fsdecode(root.directory.link(os.fsencode("/".join(real[len(root.parts) :]))))
             except OSError as error:
-                if error.errno == errno.EINVAL:
+                if check_errno(error) == errno.EINVAL:
                     continue  # it is no link
-                return _reason(error.errno or errno.ENOENT)
+                return _reason(check_errno(error))
             links += 1
             if links > _LINKS:
                 return _reason(errno.ELOOP)
@@ -446,9 +447,9 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
             real = _real_path(path)
             place = Directory(b"/", held=False), os.fsencode(real.lstrip("/"))
         except OSError as error:
-            if error.errno == errno.EINVAL:
+            if check_errno(error) == errno.EINVAL:
                 continue  # there was a link, and is none now
-            return os.fspath(path), _reason(error.errno or errno.ENOENT)
+            return os.fspath(path), _reason(check_errno(error))
         except ValueError:  # a NUL, or a character that the file system's encoding lacks
             return os.fspath(path), _INVALID
         if not place[1]:
@@ -464,7 +465,7 @@ def _real_path(path: StrPath) -> str:
     try:
         os.stat(path)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if check_errno(error) == errno.ELOOP:
             raise  # where ``realpath`` would recurse link by link
     try:
         return os.path.realpath(path)

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pylinker._native import RegularFile
+from pylinker._system import check_errno
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
@@ -586,7 +587,7 @@ def bytes_of(name: str, path: str, file: RegularFile, limit: int, *, requester: 
     try:
         data = file.read(limit)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os.strerror(check_errno(error)).lower()
         raise LibraryNotFoundError(name, searched=[(path, reason)], requester=requester) from error
     if data is None:
         # A guest is told the first line, and paths of the host are none of its business.

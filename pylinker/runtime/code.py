@@ -42,6 +42,7 @@ import wasmtime
 
 from pylinker import _native
 from pylinker._native import Failure
+from pylinker._system import SuppressSystemErrors, check_errno
 from pylinker.errors import LinkError, ParseError, UnsupportedError
 from pylinker.runtime.directory import VARIABLE, cache_directory
 from pylinker.runtime.engine import FINGERPRINT, compile_module, engine, validate_module
@@ -179,9 +180,11 @@ class _Entry(NamedTuple):
                 module = wasmtime.Module.deserialize(engine(), os.pread(handle, self.code_size, 0))
             now = time.time()
             if not now - _HOUR < self.used <= now:
-                with contextlib.suppress(OSError):
+                with SuppressSystemErrors():
                     os.utime(handle)  # what _prune goes by
         except (wasmtime.WasmtimeError, OSError) as error:
+            if isinstance(error, OSError):
+                check_errno(error)
             logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
             return None
         finally:
@@ -464,6 +467,8 @@ class CodeCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # ValueError: a name that can be none
+            if isinstance(error, OSError):
+                check_errno(error)
             logger.warning("cache entry %s: %s", path, error)
             return None
         if entry is None:
@@ -495,6 +500,8 @@ class CodeCache:
             finally:
                 directory.close()
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                check_errno(error)
             logger.warning("cache entry %s/%s was not written: %s", self._directory, name, error)
 
     @staticmethod
@@ -507,7 +514,7 @@ class CodeCache:
                 file.write(_CHECKSUM.pack(zlib.crc32(entry)))
             os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with SuppressSystemErrors():
                 os.unlink(temporary, dir_fd=directory)
             raise
 
@@ -523,7 +530,7 @@ class CodeCache:
         for _, size, name in sorted(found):
             if total <= self.capacity:
                 break
-            with contextlib.suppress(OSError):
+            with SuppressSystemErrors():
                 os.unlink(name, dir_fd=directory)
                 total -= size
 
@@ -537,7 +544,7 @@ def _path_of(handle: int) -> str | None:
     status = os.fstat(handle)
     for directory in _OPEN_FILES:
         path = f"{directory}/{handle}"
-        with contextlib.suppress(OSError):
+        with SuppressSystemErrors():
             if os.path.samestat(os.stat(path), status):
                 return path
     return None

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 from pylinker import _native
+from pylinker._system import SuppressSystemErrors, check_errno
 from pylinker._version import __version__
 from pylinker.runtime.abi import differences
 from pylinker.runtime.directory import cache_directory
@@ -104,18 +105,21 @@ def _key() -> str:
 
 
 def _state(file: str | None) -> tuple[int, int] | None:
-    try:
-        status = os.stat(file) if file else None
-    except OSError:
-        status = None
-    return (status.st_size, status.st_mtime_ns) if status else None
+    if file:
+        with SuppressSystemErrors():
+            status = os.stat(file)
+            return status.st_size, status.st_mtime_ns
+    return None
 
 
 def _is_own(mark: Path) -> bool:
     """Whether the mark is there, and made by this user."""
     try:
         status = os.lstat(mark)
-    except (OSError, ValueError):
+    except ValueError:
+        return False
+    except OSError as error:
+        check_errno(error)
         return False
     return stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
 
@@ -124,8 +128,10 @@ def _remember(mark: Path) -> None:
     try:
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(mark, _NEW, 0o600))
-    except (OSError, ValueError):
-        pass  # it is tried again the next time
+    except ValueError:
+        pass
+    except OSError as error:
+        check_errno(error)  # it is tried again the next time
 
 
 def _refusal(problems: list[str]) -> ImportError:
