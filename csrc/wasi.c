@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -504,6 +505,50 @@ static int is_pointer(const pl_process *process, uint64_t address, uint64_t size
     return 1;
 }
 
+/* Whether wasmtime makes its runtime now, or has made it. It stays for the life of the process. */
+static _Atomic int has_runtime;
+
+/* Whether the process can open as many descriptors as wasmtime's runtime needs, and some more. */
+static int has_descriptors(void) {
+    enum { NEEDED = 8 };
+    int held[NEEDED], count = 0;
+    while (count < NEEDED && (held[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) {
+        count++;
+    }
+    for (int i = 0; i < count; i++) {
+        close(held[i]);
+    }
+    return count == NEEDED;
+}
+
+/* Whether there is address space for the stacks of its threads, of which it has one for each processor. */
+static int has_space(void) {
+    const size_t stack = (size_t)4 << 20;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t size = (processors > 0 ? (size_t)processors + 1 : 2) * stack;
+    void *space = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (space == MAP_FAILED) {
+        return 0;
+    }
+    munmap(space, size);
+    return 1;
+}
+
+/* Before each call that wasmtime does in its runtime: 0, or the error number that the guest gets instead. With the process. */
+static int32_t begin_file_call(void) {
+    if (atomic_load_explicit(&has_runtime, memory_order_relaxed)) {
+        return 0;
+    }
+    if (!has_descriptors()) {
+        return ERRNO_MFILE;
+    }
+    if (!has_space()) {
+        return ERRNO_NOMEM;
+    }
+    atomic_store_explicit(&has_runtime, 1, memory_order_relaxed);
+    return 0;
+}
+
 /* With the process. 1 if wasmtime refuses the call, else 0. */
 static int call_wasmtime(const pl_process *process, const pl_func *target, pl_value *values, size_t count, pl_trap **trap) {
     *trap = NULL;
@@ -530,6 +575,16 @@ static pl_trap *forward_one(const pl_wasi_call *call, pl_value *values, size_t c
         return trap;
     }
     return refuse(call->process, values, leads_outside(call, asked) ? call->process->fault : ERRNO_INVAL);
+}
+
+/* The same for a call that wasmtime does in its runtime. */
+static pl_trap *forward_file_call(const pl_wasi_call *call, pl_value *values, size_t count) {
+    int32_t number = begin_file_call();
+    if (number != 0) {
+        values[0].i64 = number;
+        return NULL;
+    }
+    return forward_one(call, values, count);
 }
 
 /* Takes the process for a call. Its store is the caller's own in a program without threads: there is nobody else then, and there must be no
@@ -573,7 +628,7 @@ static pl_trap *write_all(const pl_wasi_call *call, pl_value *values) {
     uint64_t buffers = (uint32_t)asked[1].i32, count = (uint32_t)asked[2].i32, written = (uint32_t)asked[3].i32;
     uint64_t size = pl_memory_size(call->context, &call->memory);
     if (count < 2 || count > PL_WASI_MOST || buffers + count * BUFFER_SIZE > size || written + 4 > size) {
-        return forward_one(call, values, 4);
+        return forward_file_call(call, values, 4);
     }
     uint8_t *memory = pl_memory_data(call->context, &call->memory);
     uint32_t total = 0;
@@ -586,7 +641,7 @@ static pl_trap *write_all(const pl_wasi_call *call, pl_value *values) {
         memcpy(values, asked, sizeof asked);
         values[1].i64 = (int64_t)buffer;
         values[2].i64 = 1;
-        pl_trap *trap = forward_one(call, values, 4);
+        pl_trap *trap = forward_file_call(call, values, 4);
         if (trap != NULL) {
             return trap;
         }
@@ -958,7 +1013,7 @@ static int32_t ask_of_file(const pl_wasi_call *call, const struct subscription *
     pl_value values[4] = {{.i64 = 0}, {.i64 = AT_EVENT}, {.i64 = 1}, {.i64 = AT_COUNT}};
     int32_t number = -1;
     enter_private(call);
-    if (stream_at(process, wanted->descriptor) == NULL) {
+    if (stream_at(process, wanted->descriptor) == NULL && (number = begin_file_call()) == 0) {
         uint8_t *memory = pl_memory_data(process->context, &process->private_memory);
         memset(memory, 0, AT_COUNT + 4);
         memcpy(memory, &wanted->name, sizeof wanted->name);
@@ -1176,10 +1231,10 @@ static pl_trap *open_path(const pl_wasi_call *call, pl_value *values, size_t cou
     memcpy(memory + PRIVATE_PATH, pl_memory_data(call->context, &call->memory) + path, length);
     memory[PRIVATE_PATH + length] = 0;
     int32_t how = opens ? values[4].i32 : 0;
-    int32_t number = 0;
-    if (opens && process->available == 0) {
+    int32_t number = begin_file_call();
+    if (number == 0 && opens && process->available == 0) {
         number = ERRNO_MFILE;
-    } else if ((how & OPEN_NEW) != OPEN_NEW) { /* an existing file is not opened then */
+    } else if (number == 0 && (how & OPEN_NEW) != OPEN_NEW) { /* an existing file is not opened then */
         number = refusal(process, values);
     }
     if (number != 0) {
@@ -1206,7 +1261,7 @@ static pl_trap *open_path(const pl_wasi_call *call, pl_value *values, size_t cou
 static pl_trap *name_path(const pl_wasi_call *call, pl_value *values, size_t count) {
     enter_private(call);
     pthread_mutex_lock(&naming);
-    pl_trap *trap = forward_one(call, values, count);
+    pl_trap *trap = forward_file_call(call, values, count);
     pthread_mutex_unlock(&naming);
     leave_private(call);
     return trap;
@@ -1223,11 +1278,14 @@ static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count
     case PL_WASI_WRITE:
         *waits = stream_at(process, first);
         if (*waits == NULL) {
-            trap = call->kind == PL_WASI_WRITE ? write_all(call, values) : forward_one(call, values, count);
+            trap = call->kind == PL_WASI_WRITE ? write_all(call, values) : forward_file_call(call, values, count);
         }
         break;
-    default:
+    case PL_WASI_PLAIN:
         trap = forward_one(call, values, count);
+        break;
+    default:
+        trap = forward_file_call(call, values, count);
         if (trap == NULL && values[0].i32 == 0) {
             if (call->kind == PL_WASI_CLOSE) {
                 follow_close(process, first);

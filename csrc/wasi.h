@@ -32,6 +32,10 @@
  * The store of a program without threads is the guest's own. Its calls take no mutex. While the private memory or the naming mutex is in use
  * its epoch callback is put off, since a signal handler that runs there could call WASI as well.
  *
+ * wasmtime does what concerns files in a runtime of threads that it makes at the first such call of the process. It ends the process if it
+ * cannot make it. So before that call the core opens a few descriptors and maps some memory, for a moment; where that fails the call
+ * returns MFILE or NOMEM. Another thread of the host that takes the last descriptors between the two is not excluded.
+ *
  * The monotonic clock begins with the process, as wasmtime's does, so that a guest may use both.
  *
  * Lock order: the process's mutex, then the naming mutex. Neither is held while anything is waited for, or while `check` runs.
@@ -55,7 +59,7 @@
 typedef struct pl_process pl_process;
 
 enum pl_wasi_kind {
-    PL_WASI_PLAIN = 0,
+    PL_WASI_PLAIN = 0, /* wasmtime answers from its memory */
     PL_WASI_POLL = 1, /* poll_oneoff */
     PL_WASI_READ = 2, /* fd_read */
     PL_WASI_CLOCK = 3, /* clock_time_get */
@@ -66,7 +70,8 @@ enum pl_wasi_kind {
     PL_WASI_TIMES = 8,    /* path_filestat_set_times */
     PL_WASI_NAME = 9,     /* path_link, path_rename, path_symlink */
     PL_WASI_CLOSE = 10,   /* fd_close */
-    PL_WASI_RENUMBER = 11 /* fd_renumber */
+    PL_WASI_RENUMBER = 11, /* fd_renumber */
+    PL_WASI_FILE = 12      /* any other of a file or directory */
 };
 
 enum {

@@ -84,6 +84,7 @@ __all__ = [
     "WAIT_CANCELLED",
     "WASI_CLOCK",
     "WASI_CLOSE",
+    "WASI_FILE",
     "WASI_NAME",
     "WASI_OPEN",
     "WASI_PLAIN",
@@ -1211,6 +1212,7 @@ WASI_TIMES: int = lib.PL_WASI_TIMES
 WASI_NAME: int = lib.PL_WASI_NAME
 WASI_CLOSE: int = lib.PL_WASI_CLOSE
 WASI_RENUMBER: int = lib.PL_WASI_RENUMBER
+WASI_FILE: int = lib.PL_WASI_FILE
 
 
 def c_text(text: str) -> Any:

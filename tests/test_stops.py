@@ -549,6 +549,25 @@ class TestTimeLimits:
             assert guest.ok() == 7
         guest.close()
 
+    def test_bound_the_destructors_of_a_close(self, tmp_path: Path) -> None:
+        """The library is closed all the same, and how does not matter: its program is over."""
+        fields = (
+            MEMORY,
+            TABLE,
+            '(import "env" "__table_base" (global $slot i32))',
+            '(import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))',
+            "(elem (global.get $slot) $endless)",
+            "(func $endless (param i32) (loop (br 0)))",
+            '(func (export "register") (drop (call $atexit (global.get $slot) (i32.const 0) (i32.const 0))))',
+        )
+        for _ in range(2):
+            guest = pylinker.CDLL(wasm(tmp_path / "libguest.so", *fields, slots=1), cache=False)
+            guest.register()
+            with pytest.raises(TimeoutExpired), guest.program.time_limit(0.05):
+                guest.close()
+            assert guest.program.closed
+            guest.close()
+
 
 class TestClose:
     @pytest.mark.parametrize("how", ["spin", "nap"])

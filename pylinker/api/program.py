@@ -672,6 +672,8 @@ class CDLL(Library):
         """Run the destructors of all libraries and close the program. A second time does nothing.
 
         A call of the guest that another thread is making stops before that, as :meth:`Program.close` stops it.
+        Waits for the destructors, which are code of the guest and may run for ever: ``with lib.program.time_limit(2):`` around
+        it bounds them. Then, and if one raises, the program is closed all the same, and that error is raised.
         """
         if self._handle.open and not self.program._is_gone:
             with self.program._taken_over() as linker:

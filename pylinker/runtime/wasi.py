@@ -54,6 +54,8 @@ _KINDS = {
     "fd_close": _native.WASI_CLOSE,
     "fd_renumber": _native.WASI_RENUMBER,
 }
+_PLAIN = ("args_", "environ_", "fd_prestat_", "proc_", "random_")
+"""How the names of the functions begin that wasmtime answers without its runtime."""
 _FIRST_DIRECTORY = 3
 # In the order of the core's enum pl_wasi_private.
 _PRIVATE = ("path_filestat_get", "path_open", "path_filestat_set_times", "poll_oneoff")
@@ -247,7 +249,7 @@ class WasiHost:
             outlives_interpreter(linker)
             linker.define_wasi()
             for name, type_ in WASI_PREVIEW1.items():
-                kind = _KINDS.get(name, _native.WASI_PLAIN)
+                kind = _KINDS.get(name, _native.WASI_PLAIN if name.startswith(_PLAIN) else _native.WASI_FILE)
                 self.native.provide(_INDEX[name], function_type(type_), kind, _PARAMETERS[name])
             self._linker = linker
 
