@@ -254,7 +254,7 @@ class TestMessages:
 
     def test_what_cannot_be_pickled_says_what_to_do(self) -> None:
         with pylinker.CDLL(ANSWER) as library:
-            for each in (library, library.answer, library.program, library.program.main):
+            for each in (library, library.answer, library.program, library.program.main, library.program.memory):
                 for copied in (pickle.dumps, copy.copy):
                     with pytest.raises(TypeError, match=r"cannot be copied or pickled: make the program inside the worker"):
                         copied(each)

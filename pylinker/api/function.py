@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylinker import _native
 from pylinker._native import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, BoundKind
-from pylinker.api.handle import UNPICKLABLE
+from pylinker._pickling import OfOneProcess
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
 from pylinker.runtime.store import what_ended_call
 
@@ -94,7 +94,7 @@ _KINDS = {"i32": BoundKind.I32, "i64": BoundKind.I64, "f32": BoundKind.F32, "f64
 _FLOATS = frozenset({"f32", "f64"})
 
 
-class Function:
+class Function(OfOneProcess):
     """A function of a library: call it with one argument for each parameter.
 
     i32 and i64 take an ``int`` (signed or unsigned, OverflowError beyond) and give a signed one; f32 and f64 take a number; v128 is 16
@@ -127,9 +127,6 @@ class Function:
         self._bound: Bound | None = None
         self._record: Any = None
         self._call: Any = None  # which is no function: a call of it is a TypeError, and the long way binds the function
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(UNPICKLABLE.format("Function"))
 
     def __repr__(self) -> str:
         return f"<Function {self.name} {self.type} of {self._handle.name}>"

@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker, LoadedModule
 
-__all__ = ["UNPICKLABLE", "Handle"]
-
-UNPICKLABLE = "a {} cannot be copied or pickled: make the program inside the worker"
-"""The message of a TypeError: what is of a program is of one process."""
+__all__ = ["Handle"]
 
 
 class Handle:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from pylinker._native import CAUSE_STOPPED
+from pylinker._pickling import OfOneProcess
 from pylinker.api.function import Function
-from pylinker.api.handle import UNPICKLABLE, Handle
+from pylinker.api.handle import Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
 from pylinker.sync import check_not_interrupting
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Library"]
 
 
-class Library:
+class Library(OfOneProcess):
     """A handle of a library in a program, as ``dlopen`` gives it.
 
     ``library.name(...)`` and ``library["name"]`` are the function called ``name``, looked up in the library and then in what it needs.
@@ -36,9 +37,6 @@ class Library:
     def __init__(self, program: Program, module: LoadedModule | None) -> None:
         self._handle = Handle(program, module)
         self._functions: dict[str, Function] = {}
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(UNPICKLABLE.format(type(self).__name__))
 
     def __repr__(self) -> str:
         return f"<Library {self.name!r}{'' if self._handle.open else ' (closed)'}>"

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
 from pylinker import _native
 from pylinker._native import CAUSE_FORKED
+from pylinker._pickling import OfOneProcess
 from pylinker.api.function import Function
-from pylinker.api.handle import UNPICKLABLE
 from pylinker.api.library import Library
 from pylinker.api.options import ModuleSource, StrPath, as_limits, as_module, as_modules, as_paths, check_mapping, check_texts, check_types
 from pylinker.api.statistics import Statistics, snapshot, tell_statistics
@@ -88,7 +88,7 @@ class ModuleSummary:
     references: int
 
 
-class Program(_native.Finalized):
+class Program(OfOneProcess, _native.Finalized):
     """A program of WebAssembly modules, linked and ready to run.
 
     ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
@@ -231,9 +231,6 @@ class Program(_native.Finalized):
             raise
         self._linker = linker
         self._turn = linker.context.turn
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(UNPICKLABLE.format("Program"))
 
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"

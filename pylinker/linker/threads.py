@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import wasmtime
 
 from pylinker import _native
+from pylinker._pickling import OfOneProcess
 from pylinker.errors import ClosedError, InternalError, LimitError, SynchronizationAborted
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
@@ -42,7 +43,7 @@ _PATIENCE = 5.0
 """Seconds to wait for a thread that the guest has put where nothing reaches it (``memory.atomic.wait32``)."""
 
 
-class GuestThread:
+class GuestThread(OfOneProcess):
     """A thread of the guest, in an instance group and on an OS thread of its own.
 
     ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's thread, or None for one the guest has

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from pylinker._pickling import OfOneProcess
 from pylinker.errors import MemoryAccessError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _unsigned(address: int) -> int:
     return address + _MOST if address >= -(_MOST >> 1) else address
 
 
-class Memory:
+class Memory(OfOneProcess):
     """Bounds-checked access to guest memory; addresses and sizes are in bytes.
 
     Addresses are unsigned, 0 to 2**32 - 1. One at or above 2**31 is also taken as the negative number that a function of the guest
