@@ -80,6 +80,9 @@ def flags() -> tuple[list[str], list[str]]:
             "-UNDEBUG",
         ]
         linker += [f"-fsanitize={sanitize}"]
+    if "-g" not in compiler:  # Python's own flags have it: debug information is three quarters of the core
+        compiler.append("-g0")
+        linker.append("-Wl,-x" if sys.platform == "darwin" else "-Wl,-s")
     if os.environ.get("PYLINKER_WERROR") == "1":
         compiler.append("-Werror")
     return compiler, linker
