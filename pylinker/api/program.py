@@ -49,8 +49,8 @@ from pylinker.linker import (
     start,
     wants_threads,
 )
+from pylinker.native.enums import Cause
 from pylinker.native.scopes import Finalized, Scope
-from pylinker.native.shared import CAUSE_CLOSED, CAUSE_FORKED
 from pylinker.native.turn import Taken
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.engine import bump_epoch
@@ -246,7 +246,7 @@ class Program(Finalized):
         a LinkError if the thread is in the middle of another; or, without ``operates``, for a call of the guest, which is always possible.
         """
         linker = self._linker
-        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+        if linker is not None and linker.context.shared.cause == Cause.FORKED:
             raise linker.context.shared.aborted()
         return _Entered(self, operates)
 
@@ -266,7 +266,7 @@ class Program(Finalized):
     def _is_gone(self) -> bool:
         """Whether there is nothing to unload: the program is closed, or was left behind in the parent of this process."""
         linker = self._linker
-        return linker is None or linker.context.shared.cause == CAUSE_FORKED
+        return linker is None or linker.context.shared.cause == Cause.FORKED
 
     def _knows(self, module: LoadedModule) -> bool:
         linker = self._linker
@@ -362,7 +362,7 @@ class Program(Finalized):
         linker = self._linker
         if linker is None:
             raise ClosedError(f"program {self.name} is closed", module=self.name)
-        if linker.context.shared.cause == CAUSE_FORKED:
+        if linker.context.shared.cause == Cause.FORKED:
             raise linker.context.shared.aborted()
         return Deadline(linker, seconds, self.name, ends=False)
 
@@ -485,7 +485,7 @@ class Program(Finalized):
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
         linker = self._linker
-        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+        if linker is not None and linker.context.shared.cause == Cause.FORKED:
             self._linker = None  # all else is the parent's
             return
         if linker is not None and linker.threads is not None:
@@ -497,7 +497,7 @@ class Program(Finalized):
             if linker is None or linker.threads is not None:
                 return
             if self._turn.is_elsewhere:
-                linker.context.shared.cancel(CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
+                linker.context.shared.cancel(Cause.CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
                 bump_epoch()
                 linker.context.check_in_time()
 
@@ -519,7 +519,7 @@ class Program(Finalized):
 
     def _drop(self) -> None:
         linker: Linker | None = getattr(self, "_linker", None)
-        if linker is not None and linker.threads is not None and linker.context.shared.cause != CAUSE_FORKED:
+        if linker is not None and linker.threads is not None and linker.context.shared.cause != Cause.FORKED:
             linker.threads.orphan()
 
     def _write_trace(self) -> None:

@@ -15,10 +15,10 @@ from pylinker.errors import InitializationError, InternalError, LimitError, Link
 from pylinker.linker.debug import BINDINGS, LIBS
 from pylinker.linker.operation import LoadModules
 from pylinker.native.bound import Bound
+from pylinker.native.enums import BoundKind, ExternKind, Stage
 from pylinker.native.failures import Failure
 from pylinker.native.instances import Instances, Signature
-from pylinker.native.objects import EXTERN_SHARED_MEMORY, values
-from pylinker.native.replay import Stage
+from pylinker.native.objects import values
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
 from pylinker.wasm import PACKED_SIZES, FuncType, Kind, Limits, MemoryType, dynamic_call_module, invoker_module
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.ranges import Grant
     from pylinker.linker.signals import Signals
-    from pylinker.native.bound import Bound, BoundKind
+    from pylinker.native.bound import Bound
     from pylinker.native.objects import Extern, Func, Instance, Values
     from pylinker.native.replay import Log, Trouble
     from pylinker.native.turn import Turn
@@ -211,7 +211,7 @@ class InstanceGroup:
     def _connect_adopted(self) -> None:
         memory = self.native.memory
         if memory is not None:
-            self.memory_is_shared = memory.kind == EXTERN_SHARED_MEMORY
+            self.memory_is_shared = memory.kind == ExternKind.SHARED_MEMORY
             if self._wasi.is_provided:
                 self._wasi.connect(memory, shared=self.memory_is_shared)
                 self.native.connect()

@@ -62,11 +62,11 @@ from pylinker.linker.wasix import Errno
 from pylinker.linker.wasix_closures import WasixClosures
 from pylinker.linker.wasix_libraries import WasixLibraries
 from pylinker.linker.wasix_threads import WasixThreads
+from pylinker.native.enums import RELAXED, SEQ_CST
 from pylinker.native.hostfuncs import register_host, release_host
 from pylinker.native.scopes import Finalized, Scope, completed
 from pylinker.native.threads import MAIN_THREAD
 from pylinker.native.trace import Trace
-from pylinker.native.waits import RELAXED, SEQ_CST
 from pylinker.runtime.failures import STOPS
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from pylinker.native.enums import TraceKind
 from pylinker.native.member import current_member
-from pylinker.native.trace import Trace, TraceKind
+from pylinker.native.trace import Trace
 from pylinker.runtime.progress import Compiling
 
 __all__ = ["Tracer"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pylinker.native.member import DEAD, PARKED, RUNNING, Member
+from pylinker.native.enums import DEAD, PARKED, RUNNING
+from pylinker.native.member import Member
 from pylinker.native.shared import Shared
 
 if TYPE_CHECKING:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
+from pylinker.native.enums import ACQUIRED, CANCELLED, CAUSE_STOPPED, POISONED, SEQ_CST, SIGNALLED, TIMEOUT, Cause
 from pylinker.native.member import Member
 from pylinker.native.scopes import Scope, completed
-from pylinker.native.shared import (
-    CAUSE_BUS,
-    CAUSE_CLOSED,
-    CAUSE_FORKED,
-    CAUSE_INTERRUPTED,
-    CAUSE_LEADER,
-    CAUSE_REPLAY,
-    CAUSE_STOPPED,
-    FORKED,
-    Shared,
-)
+from pylinker.native.shared import FORKED, Shared
 from pylinker.native.threads import NativeThread, next_ended
 from pylinker.native.trace import Trace
 from pylinker.native.turn import Turn
-from pylinker.native.waits import ACQUIRED, CANCELLED, POISONED, SEQ_CST, SIGNALLED, TIMEOUT, nanoseconds
+from pylinker.native.waits import nanoseconds
 from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
@@ -47,13 +38,13 @@ Op = TypeVar("Op")
 R = TypeVar("R")
 G = TypeVar("G", "ReadGuard[Any]", "WriteGuard[Any]")
 
-_CAUSES = {
-    CAUSE_CLOSED: "the program has ended",
-    CAUSE_LEADER: "a thread failed while the others waited for its operation",
-    CAUSE_REPLAY: "a thread could not carry out an operation of another",
-    CAUSE_BUS: "the synchronization protocol was broken",
-    CAUSE_INTERRUPTED: "a waiting thread was interrupted",
-    CAUSE_FORKED: FORKED,
+_CAUSES: Mapping[int, str] = {
+    Cause.CLOSED: "the program has ended",
+    Cause.LEADER: "a thread failed while the others waited for its operation",
+    Cause.REPLAY: "a thread could not carry out an operation of another",
+    Cause.BUS: "the synchronization protocol was broken",
+    Cause.INTERRUPTED: "a waiting thread was interrupted",
+    Cause.FORKED: FORKED,
 }
 
 
@@ -386,19 +377,19 @@ class LinkerShared(Generic[S, Op]):
     def _withdraw(self, member: Member, error: BaseException | None) -> None:
         """Take back the operation that was announced, if one was, and the protocol is whole."""
         if isinstance(error, InternalError):
-            self.cancel(CAUSE_BUS, error)
+            self.cancel(Cause.BUS, error)
         number = self._native.announced
         if self._native.cause or number == self._native.published:
             return
         self.log.put(number, None)
         if not member.withdraw():
             broken = InternalError("an operation could not be withdrawn")
-            self.cancel(CAUSE_BUS, broken)
+            self.cancel(Cause.BUS, broken)
             raise broken
 
     def _fail(self, guard: WriteGuard[S], error: BaseException) -> None:
         """Give up the linker: an operation could not be carried out, and others wait for it. The lock is poisoned."""
-        self.cancel(CAUSE_BUS if isinstance(error, InternalError) else CAUSE_LEADER, error)
+        self.cancel(Cause.BUS if isinstance(error, InternalError) else Cause.LEADER, error)
         guard.hold.poison()
 
     def changed(self) -> None:
@@ -568,7 +559,7 @@ class LinkerShared(Generic[S, Op]):
         if result == SIGNALLED:
             self._native.forget(failure)
         else:
-            self.cancel(self._native.cause or CAUSE_REPLAY, failure)
+            self.cancel(self._native.cause or Cause.REPLAY, failure)
         raise failure
 
 

@@ -6,9 +6,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
+from pylinker.native.enums import ACQUIRED
 from pylinker.native.scopes import Finalized, Scope
 from pylinker.native.shared import Hold, Shared
-from pylinker.native.waits import ACQUIRED
 
 if TYPE_CHECKING:
     from typing import Self
