@@ -20,7 +20,7 @@ import pytest
 import pylinker
 from fields import wasm
 from interrupts_survey import COMPANIES, OPERATIONS, THREADED
-from pylinker._native import RegularFile
+from pylinker.native.search import RegularFile
 
 SURVEY = Path(__file__).with_name("interrupts_survey.py")
 TIMEOUT = 600

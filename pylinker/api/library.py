@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pylinker._native import CAUSE_STOPPED
 from pylinker._pickling import OfOneProcess
 from pylinker.api.function import Function
 from pylinker.api.handle import Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
+from pylinker.native.enums import CAUSE_STOPPED
 from pylinker.sync import check_not_interrupting
 from pylinker.wasm import FuncType
 

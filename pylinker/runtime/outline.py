@@ -10,8 +10,9 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker import _native
-from pylinker._native import NO_SLOT, SymbolKind, Wanted
+from pylinker.native.enums import NO_SLOT, SymbolKind, WantedKind
+from pylinker.native.libraries import Shape
+from pylinker.native.symbols import SYMBOL, WANTED, Names, Symbols
 from pylinker.runtime.once import made_once
 from pylinker.wasm import (
     PRIVATE,
@@ -49,11 +50,11 @@ _WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
 _GLOBALS = {
-    ("env", "__stack_pointer", _CELL): Wanted.STACK_POINTER,
-    ("env", "__memory_base", _BASE): Wanted.MEMORY_BASE,
-    ("env", "__table_base", _BASE): Wanted.TABLE_BASE,
+    ("env", "__stack_pointer", _CELL): WantedKind.STACK_POINTER,
+    ("env", "__memory_base", _BASE): WantedKind.MEMORY_BASE,
+    ("env", "__table_base", _BASE): WantedKind.TABLE_BASE,
 }
-_CELLS = {"GOT.mem": Wanted.DATA, "GOT.func": Wanted.POINTER}
+_CELLS = {"GOT.mem": WantedKind.DATA, "GOT.func": WantedKind.POINTER}
 _KINDS = tuple(Kind)
 _PARTS = 10
 _KEY = os.urandom(16)
@@ -98,7 +99,7 @@ class Outline:
     by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
     ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
-    again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library), ``entries`` (functions of the module's life that were
+    again), ``shapes`` (:class:`Shape`, as main and as library), ``entries`` (functions of the module's life that were
     checked, by name: their numbers), ``heap`` (what it has to do with the heap).
     Those that few ask for are made when they are.
     """
@@ -117,11 +118,11 @@ class Outline:
         self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
         self.entries: dict[str, int] = {}
         types = [_number_of(FuncType(tuple(params), tuple(results))) for params, results in head["types"]]
-        self.names = _native.Names(parts[1], parts[2])
+        self.names = Names(parts[1], parts[2])
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]
         self.slot_exports = array.array("I", bytes(parts[6]))
-        self.native = _native.Symbols(self.names, parts[5], _native.Names(parts[7], parts[8]), parts[9], types)
-        self.shapes: dict[bool, _native.Shape] = {}
+        self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], types)
+        self.shapes: dict[bool, Shape] = {}
 
     def export_at(self, position: int, name: str) -> Export:
         """Return an export, whose ``name`` the caller knows."""
@@ -141,7 +142,7 @@ class Outline:
     def symbols(self) -> dict[str, Export]:
         """What the module defines."""
         names = list(self.positions)
-        positions = [each[0] for each in _native.SYMBOL.iter_unpack(self._symbols)]
+        positions = [each[0] for each in SYMBOL.iter_unpack(self._symbols)]
         return {names[position]: self.export_at(position, names[position]) for position in positions}
 
     @made_once
@@ -198,7 +199,7 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[FuncType, 
     ]
     flags = info.dylink.export_flags if info.dylink else {}
     records = []
-    record, function, data, other = _native.SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
+    record, function, data, other = SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
     for position, export in enumerate(info.exports.values()):
         name, kind, index = export
         if name in PRIVATE or (kind, index) in aliases:
@@ -223,7 +224,7 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[FuncType, 
 
 def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
     """Return what each import asks for, as the core looks it up."""
-    pack, function = _native.WANTED.pack, int(Wanted.FUNCTION)
+    pack, function = WANTED.pack, int(WantedKind.FUNCTION)
     records = []
     first: dict[Import, int] = {}
     for index, wanted_import in enumerate(info.imports):
@@ -232,18 +233,18 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
             assert isinstance(type_, FuncType)
             simple = space == "env" and name not in _WATCHED
             same = first.setdefault(wanted_import, index) if simple else index
-            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(Wanted.OTHER, same, 0))
+            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(WantedKind.OTHER, same, 0))
             continue
-        wanted = Wanted.OTHER
+        wanted = WantedKind.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
             if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
-                wanted = _CELLS.get(space, Wanted.OTHER)
+                wanted = _CELLS.get(space, WantedKind.OTHER)
             wanted = _GLOBALS.get((space, name, type_), wanted)
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
-            wanted = Wanted.MEMORY
+            wanted = WantedKind.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
-            wanted = Wanted.TABLE
+            wanted = WantedKind.TABLE
         records.append(pack(wanted, index, 0))
     return b"".join(records)
 
