@@ -363,7 +363,7 @@ class TestEverywhere:
     @pytest.mark.parametrize("absent", ["click", "rich"])
     def test_without_the_extra(self, tmp_path: Path, absent: str) -> None:
         code = f"import sys; sys.modules[{absent!r}] = None; from pylinker.cli import main; main()"
-        command = [sys.executable, "-c", code]
+        command = [sys.executable, "-c", code, "demo"]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
         fails(result, 1, absent, "pip install 'pylinker[cli]'")
 

@@ -1,1 +1,5 @@
 """What an application developer touches: programs, libraries, functions."""
+
+import logging
+
+logging.getLogger("pylinker").addHandler(logging.NullHandler())

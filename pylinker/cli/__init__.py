@@ -1,4 +1,7 @@
-"""The command line: ``pylinker run | ldd | inspect | demo | bench``. What it needs beyond the library is the extra ``cli``."""
+"""The command line: ``pylinker run | check | ldd | nm | graph | inspect | demo | bench``.
+
+What it needs beyond the library is the extra ``cli``.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ def main() -> None:
     try:
         from pylinker.cli import app  # noqa: PLC0415  # the library works without the extra, so only here
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in {"click", "rich"}:
+        if error.name is None or error.name.partition(".")[0] != "click":
             raise
-        sys.exit(f"pylinker: the command line needs {package}: pip install 'pylinker[cli]'")
+        sys.exit("pylinker: the command line needs click: pip install 'pylinker[cli]'")
     app.main()

@@ -16,43 +16,47 @@ the program's own                   ``run``: the program ended by itself, or the
 
 from __future__ import annotations
 
+import importlib
 import sys
-import traceback
-from importlib.metadata import version
 from typing import NoReturn
 
 import click
 import wasmtime
 
 from pylinker._version import __version__
-from pylinker.cli.bench import bench
-from pylinker.cli.check import check
-from pylinker.cli.demo import demo
-from pylinker.cli.graph import graph
-from pylinker.cli.inspect import inspect
-from pylinker.cli.ldd import ldd
-from pylinker.cli.nm import nm
-from pylinker.cli.output import Settings, one_line, traceback_option, trap_line
-from pylinker.cli.run import INTERRUPTED, run
+from pylinker.cli.output import INTERRUPTED, Settings, one_line, traceback_option, trap_line
 from pylinker.errors import LinkError, TimeoutExpired
+from pylinker.runtime.compat import VERSION
 
 __all__ = ["app", "main"]
 
+COMMANDS = ("run", "check", "ldd", "nm", "graph", "inspect", "demo", "bench")
+"""Each is a function of the module of its name in this package."""
 BROKEN_INVARIANT = 70
 TIMED_OUT = 124
 LINK_ERROR = 127
 TRAPPED = 134
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message=f"pylinker %(version)s (wasmtime {version('wasmtime')})")
+class Commands(click.Group):
+    """The commands, of which only the one that is run is imported: what the others need takes longer than a short program."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"pylinker.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message=f"pylinker %(version)s (wasmtime {VERSION})")
 @traceback_option
 def app() -> None:
     """A dynamic linker for WebAssembly: loads a program and its shared libraries, and runs it."""
-
-
-for command in (run, check, ldd, nm, graph, inspect, demo, bench):
-    app.add_command(command)
 
 
 def main() -> NoReturn:
@@ -67,6 +71,8 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001  # the outermost frame: what nobody expected is reported as such
         message, status = explain(error)
         if settings.traceback:
+            import traceback  # noqa: PLC0415 - see Commands
+
             click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
         click.echo(message, err=True)
     sys.exit(status)
@@ -78,6 +84,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return error.format_message(), error.exit_code  # the help itself
     if isinstance(error, click.ClickException):
         message, status = error.format_message(), error.exit_code
+    elif isinstance(error, ModuleNotFoundError) and error.name is not None and error.name.partition(".")[0] == "rich":
+        message, status = "this command needs rich: pip install 'pylinker[cli]'", 1
     elif isinstance(error, TimeoutExpired):
         message, status = str(error), TIMED_OUT
     elif isinstance(error, LinkError):

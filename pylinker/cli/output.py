@@ -6,16 +6,19 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import wasmtime
-from rich.console import Console
-from rich.table import Table
 
 from pylinker.wasm import ExternType, FuncType, GlobalType, Limits, MemoryType, TableType
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 __all__ = [
+    "INTERRUPTED",
     "Settings",
     "console",
     "describe",
@@ -27,6 +30,8 @@ __all__ = [
     "trap_line",
 ]
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 and the number of SIGINT."""
 UNLIMITED_WIDTH = 1 << 16  # no file tells how wide it is, and a cut name is useless to the next command in a pipe
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -72,12 +77,16 @@ def trap_line(trap: wasmtime.Trap) -> str:
 
 def console() -> Console:
     """Return a console on stdout that prints what it is given: no markup, no guessing at numbers and paths."""
+    from rich.console import Console  # noqa: PLC0415 - commands that draw nothing start without it
+
     width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """Return an empty table with the given ``columns``; those in ``numbers`` are aligned to the right."""
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     result = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")

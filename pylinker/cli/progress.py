@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING
 
 from pylinker.cli.output import printable
 from pylinker.runtime.progress import Compiling, Observer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 __all__ = ["compilations"]
 
@@ -19,14 +20,14 @@ class _Bar:
     """An observer of compilations. How far one has come nobody knows, so the bar only moves."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("compiling {task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-        err = Console(stderr=True, markup=False, emoji=False, highlight=False)
-        self._progress = Progress(*columns, console=err, transient=True, refresh_per_second=8)
+        self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, what: Compiling) -> None:
         if what.size < LARGE:
             return
+        if self._progress is None:
+            self._progress = _progress()
         if not what.done:
             self._progress.start()
             self._tasks[what.name] = self._progress.add_task(f"{printable(what.name)}, {what.size / 1e6:.1f} MB", total=None)
@@ -36,6 +37,16 @@ class _Bar:
             self._progress.remove_task(task)
         if not self._tasks:
             self._progress.stop()  # before the program writes anything
+
+
+def _progress() -> Progress:
+    # A program whose modules are small, or in the cache, starts without these.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("compiling {task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    err = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    return Progress(*columns, console=err, transient=True, refresh_per_second=8)
 
 
 def compilations() -> Observer | None:

@@ -11,14 +11,12 @@ import click
 
 from pylinker import Function, Program, debug
 from pylinker.api.debug import CATEGORIES, help_text
-from pylinker.cli.output import traceback_option
+from pylinker.cli.output import INTERRUPTED, traceback_option
 from pylinker.cli.progress import compilations
 from pylinker.linker import Limits, read_file
 from pylinker.wasm import MemoryType, parse_module
 
-__all__ = ["INTERRUPTED", "run"]
-
-INTERRUPTED = 130
+__all__ = ["run"]
 
 
 @click.command(context_settings={"allow_interspersed_args": False})

@@ -7,8 +7,6 @@ millisecond; that the second went well is remembered in the cache directory, by 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import os
 import platform
 import stat
@@ -22,7 +20,7 @@ from pylinker.native.api import load_api
 from pylinker.native.core import core_file
 from pylinker.runtime.abi import differences
 from pylinker.runtime.directory import cache_directory
-from pylinker.runtime.private import BINDINGS, DLL, address_of_function
+from pylinker.runtime.private import BINDINGS, DLL, address_of_function, version
 
 __all__ = ["NEWEST", "OLDEST", "VERSION", "check", "check_behaviour"]
 
@@ -30,8 +28,7 @@ OLDEST = 45
 """The oldest major version of wasmtime that passes the tests, and that pylinker's package requires."""
 NEWEST = 50
 """The newest major version of wasmtime that the tests have been run with."""
-
-VERSION = importlib.metadata.version("wasmtime")
+VERSION = version()
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
@@ -100,9 +97,8 @@ def _levels_to_importer() -> int:
 
 def _key() -> str:
     """Return what stands for this wasmtime and this pylinker, on this kind of machine."""
-    files = [_state(getattr(DLL, "_name", None)), _state(core_file())]
-    parts = (VERSION, __version__, sys.platform, platform.machine(), files)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    states = [number for file in (getattr(DLL, "_name", None), core_file()) for number in _state(file) or (0,)]
+    return "-".join(map(str, (VERSION, __version__, sys.platform, platform.machine(), *states)))
 
 
 def _state(file: str | None) -> tuple[int, int] | None:
