@@ -26,12 +26,14 @@ from pylinker.errors import (
     SignatureMismatchError,
     SymbolNotFoundError,
 )
+from pylinker.linker import wasix_closures, wasix_libraries, wasix_threads  # noqa: F401 - which have functions for guests
 from pylinker.linker.closures import Closures
 from pylinker.linker.compaction import redundant
 from pylinker.linker.context import LinkContext
 from pylinker.linker.debug import LIBS
 from pylinker.linker.destructors import Destructors
 from pylinker.linker.dlfcn import (
+    EXIT,
     MODES,
     RTLD_DEFAULT,
     RTLD_GLOBAL,
@@ -39,7 +41,6 @@ from pylinker.linker.dlfcn import (
     RTLD_NODELETE,
     RTLD_NOLOAD,
     RTLD_NOW,
-    GuestCalls,
 )
 from pylinker.linker.forked import watch
 from pylinker.linker.group import InstanceGroup
@@ -59,9 +60,6 @@ from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.linker.wasix import Errno
-from pylinker.linker.wasix_closures import WasixClosures
-from pylinker.linker.wasix_libraries import WasixLibraries
-from pylinker.linker.wasix_threads import WasixThreads
 from pylinker.native.enums import RELAXED, SEQ_CST
 from pylinker.native.hostfuncs import register_host, release_host
 from pylinker.native.scopes import Finalized, Scope, completed
@@ -180,8 +178,7 @@ class Linker(Finalized):
         if self.threads is not None:
             self.context.reap = weakref.WeakMethod(self.threads.reap_under)
         self._cache = cache
-        guest_calls = GuestCalls(self)
-        self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
+        self._host_functions = HostTable(self)
         self.symbols = Symbols(self.context, self._host_functions.function_for, bind_now=bind_now)
         self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, group_type=self._group_type)
         main_group = self._groups.create_main()
@@ -191,7 +188,7 @@ class Linker(Finalized):
         self.journals: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
-        self._exit_hook = register_host(guest_calls.finalize)
+        self._exit_hook = register_host(self._host_functions.function_for(None, EXIT))
         self._destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
         self._keys = Keys(self.context, self._destructors.has_room)
         self.state.memory.grow = main_group.grow_memory
