@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
@@ -33,6 +32,7 @@ from pylinker.linker import (
     RTLD_DEFAULT,
     RTLD_LAZY,
     RTLD_NEXT,
+    UNTRACED,
     Deadline,
     HostImports,
     Limits,
@@ -41,8 +41,6 @@ from pylinker.linker import (
     MainFile,
     ModuleBytes,
     SymbolInfo,
-    TracedLinker,
-    Tracer,
     check_seconds,
     check_size,
     read_file,
@@ -180,10 +178,11 @@ class Program(Finalized):
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
         self._trace = TraceFile(trace) if trace is not None else None
-        tracer = self._trace.tracer if self._trace else None
+        tracer = self._trace.tracer if self._trace else UNTRACED
         code_cache = _cache(cache)
-        if progress is not None or tracer is not None:
-            code_cache = code_cache.observed(_observers(progress, tracer))
+        observers = [each for each in (progress, tracer.observer) if each is not None]
+        if observers:
+            code_cache = code_cache.observed(_all_of(observers))
         if threads is None:
             threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
         self._process = WasiProcess(
@@ -194,8 +193,7 @@ class Program(Finalized):
             stdout=stdout,
             stderr=stderr,
         )
-        new_linker = Linker if tracer is None else functools.partial(TracedLinker, tracer)
-        linker = new_linker(
+        linker = Linker(
             process=self._process,
             cache=code_cache,
             locator=Locator(
@@ -214,12 +212,10 @@ class Program(Finalized):
             stack_size=stack_size,
             name=self.name,
             imports=given,
+            tracer=tracer,
         )
         try:
-            with (
-                Deadline(linker, load_timeout, self.name, ends=True),
-                contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
-            ):
+            with Deadline(linker, load_timeout, self.name, ends=True), tracer.span("start", program=self.name):
                 begun = begin_operation()
                 try:
                     start(linker, code_cache, file, preloaded, stack_size=stack_size)
@@ -684,12 +680,11 @@ class CDLL(Library):
         super().close()
 
 
-def _observers(progress: Observer | None, tracer: Tracer | None) -> Observer:
+def _all_of(observers: Sequence[Observer]) -> Observer:
     """Return one observer for whoever wants to know of compilations."""
-    wanted = [each for each in (progress, tracer.compiling if tracer else None) if each is not None]
 
     def tell(what: Compiling) -> None:
-        for each in wanted:
+        for each in observers:
             each(what)
 
     return tell
