@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pylinker.api.debug import debug
     from pylinker.api.function import Function
     from pylinker.api.library import Library
+    from pylinker.api.options import Options
     from pylinker.api.program import CDLL, ModuleSummary, Program
     from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
     from pylinker.linker import (
@@ -93,6 +94,7 @@ __all__ = [
     "ModuleBytes",
     "ModuleSummary",
     "NotDynamicError",
+    "Options",
     "ParseError",
     "Program",
     "Region",
@@ -116,6 +118,7 @@ _MODULES = {
     "pylinker.api.debug": ("debug",),
     "pylinker.api.function": ("Function",),
     "pylinker.api.library": ("Library",),
+    "pylinker.api.options": ("Options",),
     "pylinker.api.program": ("CDLL", "ModuleSummary", "Program"),
     "pylinker.api.statistics": ("GroupSummary", "Region", "Statistics", "Waits"),
     "pylinker.linker": (
