@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from contextlib import suppress
 from random import Random
@@ -142,6 +143,40 @@ def test_every_truncation_of_an_entry_is_noticed(tmp_path, compiled):
         entry.write_bytes(data[:length])
         fresh(tmp_path).load(WASM, name="m")
         assert len(compiled) == count
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 29])
+@pytest.mark.parametrize("trailer", [False, True])
+def test_an_entry_of_a_size_that_cannot_be_is_compiled_anew_without_memory_for_it(tmp_path, compiled, size, trailer):
+    """A sparse file: larger than the cache may be, or one that does not end as an entry does."""
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    key = bytes.fromhex(entry.stem)
+    cache = fresh(tmp_path, capacity=1 << 30)
+    with entry.open("r+b") as file:
+        file.truncate(size)
+        if trailer:
+            file.seek(size - code._END)
+            file.write(code._TRAILER.pack(code._MAGIC, key, size - code._END - (size < 1 << 30), 0, False))
+    tracemalloc.start()
+    try:
+        assert cache.load(WASM, name="m").info.exports
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
+    assert len(compiled) == 2
+    assert entry.stat().st_size < 1 << 20  # it was replaced
+    fresh(tmp_path).load(WASM, name="m")
+    assert len(compiled) == 2
+
+
+def test_an_entry_that_there_is_no_memory_for_is_compiled_anew(tmp_path, compiled, monkeypatch, caplog):
+    fresh(tmp_path).load(WASM, name="m")
+    monkeypatch.setattr(code, "_read_entry", lambda *_: bytearray(1 << 62))
+    for cache in (fresh(tmp_path), fresh(tmp_path)):
+        assert cache.load(WASM, name="m").info.exports
+    assert len(compiled) == 3
+    assert "MemoryError" in caplog.text
 
 
 def test_an_entry_under_another_modules_name_is_not_believed(tmp_path, compiled):

@@ -457,14 +457,19 @@ class CodeCache:
             if not _is_private(status):
                 logger.warning("cache entry %s is not used: others may write it", path)
                 return None
-            buffer = self._buffer(status.st_size)
-            entry = _read_entry(path, key, file, status, buffer)
-            if len(buffer) <= _LARGE:
-                self._buffers.append(buffer)
+            if status.st_size > self.capacity:  # such a one is removed as it is written
+                logger.warning("cache entry %s is not used: it is larger than the cache may be", path)
+                return None
+            entry = None
+            if status.st_size <= _LARGE or _ends_as(key, file.handle, status.st_size):
+                buffer = self._buffer(status.st_size)
+                entry = _read_entry(path, key, file, status, buffer)
+                if len(buffer) <= _LARGE:
+                    self._buffers.append(buffer)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:  # ValueError: a name that can be none
-            logger.warning("cache entry %s: %s", path, error)
+        except (OSError, ValueError, MemoryError) as error:  # ValueError: a name that can be none
+            logger.warning("cache entry %s: %s", path, str(error) or type(error).__name__)
             return None
         if entry is None:
             logger.warning("cache entry %s is damaged and compiled anew", path)
@@ -541,6 +546,15 @@ def _path_of(handle: int) -> str | None:
             if os.path.samestat(os.stat(path), status):
                 return path
     return None
+
+
+def _ends_as(key: bytes, handle: int, size: int) -> bool:
+    """Whether a large file ends as an entry of this key and size does: if not, it needs no memory."""
+    trailer = os.pread(handle, _TRAILER.size, size - _END)
+    if len(trailer) != _TRAILER.size:
+        return False
+    magic, found, code_size, read_size, _ = _TRAILER.unpack(trailer)
+    return (magic, found, code_size + read_size) == (_MAGIC, key, size - _END)
 
 
 def _read_entry(path: str, key: bytes, opened: _File, status: os.stat_result, buffer: bytearray) -> _Entry | None:
