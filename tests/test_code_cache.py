@@ -1,5 +1,6 @@
 """The cache of compiled modules: what is trusted, what is not, and that it never gets in the way."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -104,18 +105,56 @@ def test_a_module_in_memory_needs_no_disk(compiled):
     assert len(compiled) == 1
 
 
+def numbered(count):
+    return [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(count)]
+
+
+def room_for(count):
+    """Return bytes of memory that hold so many small modules: what was read, and the code."""
+    return (count * 2 + 1) * code._OBJECTS
+
+
 def test_memory_keeps_the_most_recently_used(compiled):
-    cache = fresh(None, entries=2)
-    modules = [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(3)]
-    cache.load(modules[0], name="0")
-    cache.load(modules[1], name="1")
-    cache.load(modules[0], name="0")
-    cache.load(modules[2], name="2")
+    cache = fresh(None, memory=room_for(2))
+    modules = numbered(3)
+    for number in (0, 1, 0, 2):
+        cache.load(modules[number], name=str(number))
     assert len(compiled) == 3
     cache.load(modules[0], name="0")
     assert len(compiled) == 3
     cache.load(modules[1], name="1")
     assert len(compiled) == 4
+
+
+def test_memory_is_counted_in_bytes(compiled):
+    cache = fresh(None, memory=1 << 24)
+    small = numbered(200)
+    for data in small:
+        cache.load(data, name="small")
+    for data in small:
+        cache.load(data, name="small")
+    assert len(compiled) == 200
+    large = bytes(wasmtime.wat2wasm(f'(module (memory 300) (data (i32.const 0) "{"x" * (15 << 20)}"))'))
+    cache.load(large, name="large")
+    assert cache._memory.used <= 1 << 24
+    cache.load(small[0], name="small")
+    assert len(compiled) == 202
+
+
+def test_what_is_in_use_stays_in_memory(tmp_path, compiled):
+    for cache in (fresh(None, memory=0), fresh(tmp_path, memory=0)):
+        modules = numbered(4)
+        compiled.clear()
+        kept = [cache.load(data, name="kept") for data in modules]
+        plt = cache.trampolines([b"key"], (("f", FuncType((), ())),), name="t")
+        assert [cache.load(data, name="again") for data in modules] == kept
+        assert cache.parse(modules[0], name="again") is kept[0].info
+        assert cache.trampolines([b"key"], (), name="t") is plt
+        assert cache._memory.used == 0
+        assert len(compiled) == 5
+        del kept, plt
+        gc.collect()
+        assert len(cache._memory._alive) == 0
 
 
 @pytest.mark.parametrize("position", ["first", "code", "read", "magic", "key", "sizes", "last"])
