@@ -1581,6 +1581,18 @@ class SymbolKind(enum.IntEnum):
     OTHER = lib.PL_SYMBOL_OTHER
     FUNCTION = lib.PL_SYMBOL_FUNCTION
     DATA = lib.PL_SYMBOL_DATA
+    THREAD_LOCAL = lib.PL_SYMBOL_THREAD_LOCAL
+
+
+class SymbolBase(enum.IntEnum):
+    """What the value of a symbol is counted from (``enum pl_symbol_base``)."""
+
+    NOWHERE = lib.PL_BASE_NOWHERE
+    ABSOLUTE = lib.PL_BASE_ABSOLUTE
+    MEMORY = lib.PL_BASE_MEMORY
+    TABLE = lib.PL_BASE_TABLE
+    SLOTS = lib.PL_BASE_SLOTS
+    BLOCK = lib.PL_BASE_BLOCK
 
 
 class Wanted(enum.IntEnum):
@@ -1595,16 +1607,15 @@ class Wanted(enum.IntEnum):
     FUNCTION = lib.PL_WANTED_FUNCTION
     DATA = lib.PL_WANTED_DATA
     POINTER = lib.PL_WANTED_POINTER
+    SYMBOL = lib.PL_WANTED_SYMBOL
 
 
-NO_SLOT: int = lib.PL_NO_SLOT
-
-SYMBOL = struct.Struct("=IIIII4xQ")
-"""A ``pl_symbol``: position, kind, slot, value, relative, type."""
+SYMBOL = struct.Struct("=IIIII12x")
+"""A ``pl_symbol``: position, kind, base, value, the place of its type."""
 WANTED = struct.Struct("=IIQ")
 """A ``pl_wanted``: kind, the first import that is the same, type."""
-CANDIDATE = struct.Struct("=QQIIII")
-"""A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
+CANDIDATE = struct.Struct("=QQIIII8x")
+"""A ``pl_candidate``: the addresses of symbols and library, memory base, table base, slot base, has_slots."""
 assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
 
 lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
@@ -1636,22 +1647,29 @@ class Symbols:
             raise MemoryError("no memory for a module's symbols")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
+    def find(self, name: str) -> int | None:
+        """Return the position of the export that defines a name, or None."""
+        found = Candidates(bytearray(CANDIDATE.pack(self.address, 0, 0, 0, 0, 0))).find(name)
+        return None if found is None else found.position
+
     def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
         """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
         resolved = ffi.new("pl_resolved *")
+        found = resolved.found = ffi.new("pl_definition[]", count)
         sources = resolved.sources = ffi.new("pl_source[]", count)
         numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
         resolved.used = numbers + count
         late = resolved.late = ffi.new("pl_late[]", count)
         scope.stamp += 1
-        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
+        lib.pl_lookup_imports(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
         left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
         return Resolved(
             sources,
             ffi.unpack(numbers, left) if left else (),
             memoryview(bytes(ffi.buffer(late[0:late_count]))).cast("I") if late_count else (),
             ffi.unpack(resolved.used, used) if used else (),
+            found,
         )
 
 
@@ -1659,18 +1677,48 @@ class Resolved(NamedTuple):
     """What the core found out about the imports of a module (``pl_resolved``).
 
     ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers for each that is bound late: the index of
-    the import, the number of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports
-    were found in.
+    the import, the number of the module in the scope, and the position of its export; ``used``, the numbers of the modules that decided
+    imports were found in; ``definitions``, what each import was found to be (:meth:`found`).
     """
 
     sources: Sources
     rest: Sequence[int]
     late: Sequence[int]
     used: Sequence[int]
+    definitions: Any
+
+    def found(self, index: int) -> Found:
+        """Return what an import was found to be; its number is that of no module if no module defines it."""
+        return _found(self.definitions[index])
+
+
+class Found(NamedTuple):
+    """What a name means in a scope (``pl_definition``).
+
+    The number of the module, the position of its export, its kind, the place of its type among those of the module, and its slot, address
+    or offset in a thread-local block, if it has one.
+    """
+
+    number: int
+    position: int
+    kind: SymbolKind
+    type: int
+    value: int | None
+
+
+_SYMBOL_KINDS = tuple(SymbolKind)
+
+
+def _found(found: Any) -> Found:
+    value = found.value if found.has_value else None
+    return Found(found.number, found.position, _SYMBOL_KINDS[found.kind], found.type, value)
 
 
 class Candidates:
-    """The modules of a scope, as the core looks names up in them; ``packed`` are CANDIDATE records of modules that live as long."""
+    """The modules of a scope, as the core looks names up in them (``csrc/lookup.h``).
+
+    ``packed`` are CANDIDATE records of modules that live as long. One that several threads use is not changed.
+    """
 
     __slots__ = ("_packed", "count", "pointer", "stamp")
 
@@ -1684,11 +1732,12 @@ class Candidates:
         """Say what a module is from now on."""
         self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
 
-    def find(self, name: str) -> int | None:
-        """Return the number of the first module that defines a name, or None."""
-        encoded = name.encode()
-        number = int(lib.pl_symbols_find(self.pointer, self.count, encoded, len(encoded)))
-        return number if number < self.count else None
+    def find(self, name: str, start: int = 0) -> Found | None:
+        """Return what a name means in the modules from number ``start`` on, or None; its number counts from there."""
+        encoded = name.encode("utf-8", "surrogatepass")  # no module has a name with a surrogate
+        found = ffi.new("pl_definition *")
+        count = self.count - start
+        return _found(found) if lib.pl_lookup(self.pointer + start, count, encoded, len(encoded), found) < count else None
 
 
 Sources: TypeAlias = Any
@@ -1786,7 +1835,7 @@ class Library(Finalized):
     def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
         """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
         found, libraries = ffi.from_buffer("pl_late[]", late), ffi.from_buffer("pl_library *[]", addresses)
-        lib.pl_symbols_aim(self.pointer, found, len(found), libraries)
+        lib.pl_lookup_aim(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:
         """Let it lead nowhere; only while every other group is at the barrier or parked."""

@@ -17,9 +17,10 @@ from pylinker.linker.linker import Linker
 from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
+from pylinker.linker.scope import reachable, scope_of_handle
 from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import HOST, Category, Survey, survey
-from pylinker.linker.symbols import SymbolInfo, reachable
+from pylinker.linker.symbols import SymbolInfo
 from pylinker.linker.threads import GuestThread
 from pylinker.linker.trace import Tracer
 from pylinker.linker.traced import TracedLinker
@@ -57,6 +58,7 @@ __all__ = [
     "check_size",
     "reachable",
     "read_file",
+    "scope_of_handle",
     "start",
     "survey",
     "wants_threads",

@@ -211,11 +211,11 @@ def _symbols(names: Iterable[str]) -> _native.Symbols | None:
     if not known:
         return None
     record = _native.SYMBOL.pack
-    records = b"".join([record(index, _native.SymbolKind.OTHER, _native.NO_SLOT, 0, 0, 0) for index in range(len(known))])
+    records = b"".join([record(index, _native.SymbolKind.OTHER, _native.SymbolBase.NOWHERE, 0, 0) for index in range(len(known))])
     text, offsets = names_of(known)
     nothing, end = names_of(())
     defined = _native.Names(memoryview(text), memoryview(offsets))
-    return _native.Symbols(defined, memoryview(records), _native.Names(memoryview(nothing), memoryview(end)), memoryview(b""), ())
+    return _native.Symbols(defined, memoryview(records), _native.Names(memoryview(nothing), memoryview(end)), memoryview(b""), (0,))
 
 
 def _is_unicode(name: str) -> bool:

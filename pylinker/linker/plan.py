@@ -23,7 +23,7 @@ from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.record import SharedTrampolines, native_library
-from pylinker.linker.resolver import Resolver, Scope
+from pylinker.linker.resolver import Resolver
 from pylinker.linker.state import LinkerState, SlotAllocator
 from pylinker.runtime.code import Uncompiled
 from pylinker.wasm import Kind
@@ -416,7 +416,7 @@ class LoadPlan:
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []
-        scope = Scope(self.state, self.scope)
+        scope = self.state.load_scope(self.scope)
         shared = SharedTrampolines() if self.permanent else None
         for module in self.new:
             self.check()
@@ -468,9 +468,9 @@ class LoadPlan:
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
         """Return the table slot of a function, giving it one if it has none yet."""
-        module, export = definition
-        slot = module.slot_of(export.index)
+        slot = definition.value
         if slot is None:
+            module, export = definition.module, definition.export
             slot = self.state.table.allocate(1, 1, self._grants, module=module.name)
             module.slots[export.index] = slot
             self._given.append((module, export.index))
@@ -528,7 +528,7 @@ class _Rehearsal(LoadPlan):
         """Raise what :meth:`LoadPlan.resolve` would."""
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
-        scope = Scope(self.state, self.scope)
+        scope = self.state.load_scope(self.scope)
         for module in self.new:
             check_alignment(module)
             module.heap = (0, 0)  # who has the heap is decided with the placement

@@ -83,9 +83,9 @@ class ProcedureLinkage(Sequence[PltEntry]):
     def _at(self, number: int) -> PltEntry:
         entry = self._entries.get(number)
         if entry is None:
-            imported, target, position = self.late[3 * number : 3 * number + 3]
+            imported, target, _ = self.late[3 * number : 3 * number + 3]
             space, name, _, type_ = self._info.import_at(imported)
             assert isinstance(type_, FuncType)
-            made = PltEntry(space, name, type_, self._targets[target].definition_at(position, name))
+            made = PltEntry(space, name, type_, self._targets[target].find(name))
             entry = self._entries.setdefault(number, made)  # two threads that ask for the same one get the same
         return entry

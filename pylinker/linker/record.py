@@ -168,8 +168,7 @@ def _place(module: LoadedModule) -> int:
 
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
     if isinstance(source, Direct):
-        module, export = source.definition
-        return pack_source(Source.EXPORT, module.outline.position(export.name), library=module.native)
+        return pack_source(Source.EXPORT, source.definition.position, library=source.definition.module.native)
     if isinstance(source, Cell):
         return pack_source(Source.CELL, value=source.value)
     if isinstance(source, Plt):

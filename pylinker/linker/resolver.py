@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pylinker._native import Candidates
+from pylinker._native import SymbolKind
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import KEY_TYPES, PROVIDED, provided_type
@@ -26,7 +24,6 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.plt import PltEntry
-from pylinker.linker.state import LinkerState
 from pylinker.runtime.outline import HEAP
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
@@ -34,8 +31,9 @@ if TYPE_CHECKING:
     from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
+    from pylinker.linker.scope import LoadScope
 
-__all__ = ["Resolver", "Scope"]
+__all__ = ["Resolver"]
 
 _WASI = "wasi_snapshot_preview1"
 _BASES = frozenset({"__memory_base", "__table_base"})
@@ -46,53 +44,6 @@ _THROWN = TagType(FuncType(("i32",), ()))
 """What the tags carry: the address of what was thrown."""
 
 
-class Scope:
-    """Where a load's symbols are looked up: functions of the program's user, the global scope, then what the load has reached.
-
-    The core finds a name of the user's first, and leaves the import to the caller.
-    """
-
-    __slots__ = ("_candidates", "_modules", "_numbers")
-
-    def __init__(self, state: LinkerState, reached: Sequence[LoadedModule]) -> None:
-        known, packed = state.candidates
-        local = [module for module in reached if module not in known]
-        given = state.imports.candidate
-        self._modules: list[LoadedModule | None] = [*([None] if given else []), *state.global_scope, *local]
-        self._candidates = Candidates(bytearray(b"".join((given, packed, *[module.candidate for module in local]))))
-        self._numbers: dict[LoadedModule, int] | None = None
-
-    def addresses(self) -> array[int]:
-        """Where the core's libraries of the modules are, by number; all of them have their records by now."""
-        return array("Q", [0 if module is None else module.address for module in self._modules])
-
-    def become_ready(self, module: LoadedModule) -> None:
-        """Let modules that come later import from this one directly."""
-        if self._numbers is None:
-            self._numbers = {each: number for number, each in enumerate(self._modules) if each is not None}
-        number = self._numbers.get(module)
-        if number is not None:
-            self._candidates.set(number, module.candidate)
-
-    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
-        """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
-        resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
-        modules = self._modules
-        for number in resolved.used:
-            used = modules[number]
-            if used is not None and used is not module:
-                module.bound.add(used)
-        return resolved, modules
-
-    def lookup(self, name: str) -> Definition | None:
-        """Return the first definition of a name in a module, or None."""
-        number = self._candidates.find(name)
-        found = None if number is None else self._modules[number]
-        if number is not None and found is None:  # it is the user's, too
-            return LinkerState.lookup(name, [module for module in self._modules if module is not None])
-        return None if found is None else found.find(name)
-
-
 class Resolver:
     """Decides the imports of one module."""
 
@@ -100,7 +51,7 @@ class Resolver:
         self,
         plan: LoadPlan,
         module: LoadedModule,
-        scope: Scope,
+        scope: LoadScope,
         undefined: list[UndefinedSymbol],
         patches: list[SlotPatch],
         notes: list[str],
@@ -115,37 +66,42 @@ class Resolver:
         self._patches = patches
         self._bind_now = bind_now
         self._scope = scope
+        self._resolved: Resolved
         self._plt: dict[tuple[str, str, FuncType], int] = {}
 
     def resolve(self) -> None:
         """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
         module = self._module
-        resolved, modules = self._scope.resolve(module)
+        self._resolved, modules = self._scope.resolve(module)
+        resolved = self._resolved
         module.sources = resolved.sources
         if resolved.late:
             module.plt.decided(resolved.late, modules)
         import_at = module.info.import_at
-        module.special = [(index, self.source(import_at(index))) for index in resolved.rest]
+        module.special = [(index, self.source(index, import_at(index))) for index in resolved.rest]
 
-    def source(self, wanted: Import) -> ImportSource:
-        """Return what one import means."""
+    def source(self, index: int, wanted: Import) -> ImportSource:
+        """Return what one import means, which the core has left: the module's import ``index``."""
         if wanted.kind is Kind.FUNC:
             assert isinstance(wanted.type, FuncType)
-            return self._function(wanted, wanted.type)
+            return self._function(index, wanted, wanted.type)
         if wanted.kind is Kind.GLOBAL:
             assert isinstance(wanted.type, GlobalType)
-            return self._global(wanted, wanted.type)
+            return self._global(index, wanted, wanted.type)
         if wanted.kind is Kind.MEMORY:
             assert isinstance(wanted.type, MemoryType)
             if wanted.type.limits.is64:
                 raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
         if wanted.kind is Kind.TAG:
             assert isinstance(wanted.type, TagType)
-            return self._tag(wanted, wanted.type)
+            return self._tag(index, wanted, wanted.type)
         return self._missing(wanted, wanted.kind.label)
 
-    def _lookup(self, name: str) -> Definition | None:
-        return self._scope.lookup(name)
+    def _found(self, index: int, wanted: Import) -> Definition | None:
+        """Return what the core has found under an import's name, if that is for the linker to use."""
+        if (wanted.kind is Kind.FUNC or wanted.module == "GOT.func") and self._module.leaves_to_linker(wanted.name):
+            return None
+        return self._scope.definition(self._resolved, index, wanted.name)
 
     def _use(self, definition: Definition) -> None:
         if definition.module is not self._module:
@@ -163,13 +119,11 @@ class Resolver:
         callback = imports.callback(wanted.module, wanted.name, type_, importer=self._module)
         return PythonCall(wanted.name, type_, callback.source)
 
-    def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
+    def _function(self, index: int, wanted: Import, type_: FuncType) -> ImportSource:
         space, name = wanted.module, wanted.name
         if (space, name) in self._state.imports:
             return self._python(wanted, type_)
-        definition = None
-        if space == "env" and not self._module.leaves_to_linker(name):
-            definition = self._lookup(name)
+        definition = self._found(index, wanted) if space == "env" else None
         if definition is not None:
             return self._function_of_module(wanted, type_, definition)
         provided = provided_type(space, name, threaded=self._state.threaded)
@@ -192,7 +146,7 @@ class Resolver:
         return wanted.module == "env" and KEY_TYPES.get(wanted.name) == type_ and not self._module.is_main
 
     def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
-        if definition.export.kind is not Kind.FUNC:
+        if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, str(type_), definition)
         if not self._fits(wanted, type_, definition.type, definition.module.name):
             return self._trampoline(wanted, type_, None)
@@ -210,8 +164,7 @@ class Resolver:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
             if definition is not None:
-                target, export = definition
-                self._plan.aim_later(self._module, self._plt[key], target, target.outline.position(export.name))
+                self._plan.aim_later(self._module, self._plt[key], definition.module, definition.position)
         return Plt(self._plt[key])
 
     def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
@@ -227,27 +180,27 @@ class Resolver:
             return HostCall(wasix.UNSUPPORTED, type_)
         return source
 
-    def _global(self, wanted: Import, type_: GlobalType) -> ImportSource:
+    def _global(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         if wanted.module == "GOT.mem":
-            return self._data_cell(wanted, type_)
+            return self._data_cell(index, wanted, type_)
         if wanted.module == "GOT.func":
-            return self._function_cell(wanted, type_)
+            return self._function_cell(index, wanted, type_)
         if wanted.module == "env":
             if wanted.name == "__stack_pointer":
                 self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")  # raises: the right one is decided by the core
             if wanted.name in _BASES:
                 self._same(wanted, type_, _BASE, "pylinker")
                 return Constant(self._module.memory_base if wanted.name == "__memory_base" else self._module.table_base)
-            definition = self._lookup(wanted.name)
+            definition = self._found(index, wanted)
             if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
                 self._use(definition)
                 return Direct(definition)
         return self._missing(wanted, "global")
 
-    def _data_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
+    def _data_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
-        definition = self._lookup(wanted.name)
+        definition = self._found(index, wanted)
         heap = wanted.name in HEAP and self._state.heap.owner is not self._module
         if definition is None or (heap and definition.module is self._state.heap.owner):
             value = self._linker_symbol(wanted.name)
@@ -256,11 +209,11 @@ class Resolver:
             if self._is_weak(wanted):
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "data")
-        value = definition.module.data_value(definition.export) if definition.export.kind is Kind.GLOBAL else None
-        if value is None:
+        value = definition.value
+        if value is None or definition.kind is SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "data", definition)
         self._use(definition)
-        if definition.module.is_thread_local(definition.export):
+        if definition.is_thread_local:
             return ThreadLocalCell(definition.module, value)
         return Cell(wanted.name, value)
 
@@ -271,11 +224,11 @@ class Resolver:
         heap = self._module.heap
         return None if heap is None else heap[name == "__heap_end"]
 
-    def _function_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
+    def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
         if ("env", wanted.name) in self._state.imports:
             return self._host_cell(wanted)
-        definition = None if self._module.leaves_to_linker(wanted.name) else self._lookup(wanted.name)
+        definition = self._found(index, wanted)
         if definition is None:
             provided = PROVIDED.get(wanted.name)
             if provided is not None:
@@ -283,7 +236,7 @@ class Resolver:
             if self._is_weak(wanted):
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "function pointer")
-        if definition.export.kind is not Kind.FUNC:
+        if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "function", definition)
         self._use(definition)
         return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
@@ -296,8 +249,8 @@ class Resolver:
             self._notes.append(str(error))
             return self._missing(wanted, "function pointer")
 
-    def _tag(self, wanted: Import, type_: TagType) -> ImportSource:
-        definition = self._lookup(wanted.name) if wanted.module == "env" else None
+    def _tag(self, index: int, wanted: Import, type_: TagType) -> ImportSource:
+        definition = self._found(index, wanted) if wanted.module == "env" else None
         if definition is not None:
             self._same(wanted, type_, definition.type, definition.module.name)
             if definition.module.ready:
@@ -323,8 +276,6 @@ class Resolver:
             )
 
     def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
-        kind = definition.export.kind
-        found = "data" if kind is Kind.GLOBAL else kind.label
         return SignatureMismatchError(
-            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=found
+            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=definition.label
         )

@@ -7,6 +7,7 @@ opens later with ``dlopen`` is only seen if it is named.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -23,7 +24,7 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.locator import Home, Locator
 from pylinker.linker.plan import bytes_of, read_file, why_no_library
 from pylinker.runtime.outline import DESTRUCTORS, HEAP, outline_of
-from pylinker.wasm import ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
+from pylinker.wasm import Export, ExternType, FuncType, Import, Kind, MemoryType, ModuleInfo, SymbolFlags, parse_module
 
 __all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
 
@@ -46,6 +47,12 @@ class Surveyed:
     info: ModuleInfo
     is_main: bool
     needed: tuple[str, ...]
+
+    @functools.cached_property
+    def symbols(self) -> dict[str, Export]:
+        """What it defines, by name."""
+        outline = outline_of(self.info)
+        return {name: outline.export_at(position, name) for name, _, position in outline.symbols()}
 
 
 @dataclass(frozen=True)
@@ -208,7 +215,7 @@ class _Judge:
         self._given = given
         self._definers: dict[str, list[Surveyed]] = {}
         for module in modules:
-            for name in outline_of(module.info).symbols:
+            for name in module.symbols:
                 self._definers.setdefault(name, []).append(module)
         self._wishes: dict[tuple[Category, str, str, str], _Wish] = {}
         main = modules[0].info
@@ -232,7 +239,7 @@ class _Judge:
             wanted.setdefault(each.symbol, {})[each.importer] = None
         for name, definers in self._definers.items():
             if len(definers) > 1:
-                kind = outline_of(definers[0].info).symbols[name].kind
+                kind = definers[0].symbols[name].kind
                 label = "data" if kind is Kind.GLOBAL else kind.label
                 yield Finding("duplicate", name, label, tuple(wanted.get(name, ())), tuple(each.name for each in definers))
 
@@ -284,7 +291,7 @@ class _Judge:
             definers = []
         if definers:
             provider = definers[0]
-            export = outline_of(provider.info).symbols[wanted.name]
+            export = provider.symbols[wanted.name]
             type_ = provider.info.export_type(export)
             fits = type_ == wanted.type and export.kind is wanted.kind
             if wanted.module == "GOT.func":

@@ -13,7 +13,7 @@ from pylinker._native import u32s
 from pylinker.errors import ClosedError, LinkError, MemoryAccessError
 from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
 from pylinker.linker.hostcalls import HostFunctions, u32
-from pylinker.linker.symbols import reachable
+from pylinker.linker.scope import scope_from
 from pylinker.linker.wasix import Errno
 from pylinker.runtime.failures import STOPS
 
@@ -56,7 +56,7 @@ class WasixLibraries(HostFunctions):
             changes = linker.context.shared.changes  # before anything is looked at
             main = linker.main
             if u32(handle) == linker.main_handle and main is not None:  # the module, and not the program as a whole
-                value, lasting = linker.find_value_in(reachable(main), symbol, main.name, caller, is_global=True)
+                value, lasting = linker.find_value_in(scope_from(main), symbol, main.name, caller, is_global=True)
             else:
                 value, lasting = linker.find_value(u32(handle), symbol, caller)
             if lasting:

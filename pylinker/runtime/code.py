@@ -73,7 +73,7 @@ logger = logging.getLogger("pylinker.cache")
 
 _ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
 
-_MAGIC = b"pylinker code 6\n"
+_MAGIC = b"pylinker code 7\n"
 _REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
 _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")

@@ -15,7 +15,7 @@ from pylinker.wasm.reader import Reader
 from pylinker.wasm.reuse import is_reusable
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PARAMETERS, WASI_PREVIEW1, memory_shim
-from pylinker.wasm.stored import StoredInfo, join, names_of, split, store
+from pylinker.wasm.stored import StoredInfo, join, names_of, pack_type, split, store, unpack_type
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
@@ -70,12 +70,14 @@ __all__ = [
     "join",
     "memory_shim",
     "names_of",
+    "pack_type",
     "parse_dylink",
     "parse_module",
     "rewrite_waits",
     "split",
     "store",
     "trampoline_module",
+    "unpack_type",
     "uses_legacy_exceptions",
     "with_memory_minimum",
 ]
