@@ -199,6 +199,7 @@ class LoadedModule:
     __slots__ = (
         "__weakref__",
         "_bases",
+        "_candidate",
         "_function_of",
         "address",
         "at_exit",
@@ -299,6 +300,7 @@ class LoadedModule:
         self.host_handles: dict[str, int] = {}
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
+        self._candidate: bytes | None = None
 
     def plt_user(self, index: int) -> tuple[LoadedModule, int]:
         """Return whose trampoline number ``index`` of this module is, and which of that module's."""
@@ -317,10 +319,15 @@ class LoadedModule:
 
     @property
     def candidate(self) -> bytes:
-        """The module in a scope, as it is now, for the core."""
-        return _native.CANDIDATE.pack(
+        """The module in a scope, as it is now, for the core. Once it has its record it stays like that."""
+        if self._candidate is not None:
+            return self._candidate
+        packed = _native.CANDIDATE.pack(
             self.outline.native.address, self.address, self.memory_base, self.table_base, self.slot_base, self.has_slots
         )
+        if self.address:
+            self._candidate = packed
+        return packed
 
     @property
     def origin(self) -> str | None:
