@@ -9,7 +9,6 @@ from pylinker._native import CAUSE_STOPPED
 from pylinker.api.function import Function
 from pylinker.api.handle import UNPICKLABLE, Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
-from pylinker.linker import scope_of_handle
 from pylinker.sync import check_not_interrupting
 from pylinker.wasm import FuncType
 
@@ -114,7 +113,7 @@ class Library:
         return Function(self._handle, name, type_, definition)
 
     def _find(self, linker: Linker, name: str) -> Definition | None:
-        return linker.symbols.find(name, scope_of_handle(self._module), is_dlsym=False)
+        return linker.symbols.find_of(self._module, name)
 
     def _definition(self, linker: Linker, name: str) -> Definition:
         definition = self._find(linker, name)

@@ -17,7 +17,6 @@ from pylinker.linker.linker import Linker
 from pylinker.linker.locator import Located, Locator
 from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
-from pylinker.linker.scope import reachable, scope_of_handle
 from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo
@@ -56,9 +55,7 @@ __all__ = [
     "bytes_of",
     "check_seconds",
     "check_size",
-    "reachable",
     "read_file",
-    "scope_of_handle",
     "start",
     "survey",
     "wants_threads",

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ __all__ = [
     "Files",
     "LoadPlan",
     "ModuleBytes",
+    "Rehearsal",
     "Request",
     "Unread",
     "bytes_of",
@@ -210,13 +211,17 @@ class LoadPlan:
                         "raise Limits(modules=...)",
                         module=module.name,
                     )
-                module.needed = [self._find(Request(name, module)) for name in names]
+                module.needed = self._find_needed(module, names)
             for each in module.needed:
                 if each not in seen:
                     seen.add(each)
                     queue.append(each)
         self._order(found)
         return found
+
+    def _find_needed(self, module: LoadedModule, names: Iterable[str]) -> list[LoadedModule]:
+        """Find what a module needs."""
+        return [self._find(Request(name, module)) for name in names]
 
     def _discover_one(self, root: LoadedModule) -> bool:
         """Be done with a root that is new and needs nothing, as most that are opened later are; False if it is not like that."""
@@ -330,7 +335,7 @@ class LoadPlan:
         """
         if self._uncompiled:
             with reading():
-                _Rehearsal(self).decide(bind_now=bind_now)
+                Rehearsal(self).decide(bind_now=bind_now)
             self.validate()
             for module, each, file in self._uncompiled:
                 self.check()
@@ -418,9 +423,12 @@ class LoadPlan:
         patches: list[SlotPatch] = []
         scope = self.state.load_scope(self.scope)
         shared = SharedTrampolines() if self.permanent else None
+        resolvers = []
         for module in self.new:
             self.check()
-            Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
+            resolver = Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now)
+            resolver.resolve()
+            resolvers.append(resolver)
             if not undefined:
                 self._write_down(module, shared)
                 if module is not self.new[-1]:
@@ -438,7 +446,8 @@ class LoadPlan:
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
         if wants_loads():
-            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))), self.state.imports)
+            everything = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
+            tell_load([(module, resolver.symbols()) for module, resolver in zip(self.new, resolvers, strict=True)], everything)
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
@@ -513,7 +522,7 @@ class _NoSlots(SlotAllocator):
         return 0
 
 
-class _Rehearsal(LoadPlan):
+class Rehearsal(LoadPlan):
     """Decides the imports of another plan's modules as :meth:`LoadPlan.resolve` will, on stand-ins, and keeps nothing."""
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -528,14 +537,20 @@ class _Rehearsal(LoadPlan):
         """Raise what :meth:`LoadPlan.resolve` would."""
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
+        for _, resolver in self.resolvers(undefined, notes, bind_now=bind_now):
+            resolver.resolve()
+        if undefined:
+            raise UndefinedSymbolError(undefined, note="; ".join(notes))
+
+    def resolvers(self, undefined: list[UndefinedSymbol], notes: list[str], *, bind_now: bool) -> Iterator[tuple[LoadedModule, Resolver]]:
+        """Iterate over what decides the imports of each new module, in the order of a load: done with one before the next."""
         scope = self.state.load_scope(self.scope)
         for module in self.new:
             check_alignment(module)
-            module.heap = (0, 0)  # who has the heap is decided with the placement
-            Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now).resolve()
+            # Who has the heap is decided with the placement.
+            module.heap = None if self.state.heap.is_unknown_to(module) else (0, 0)
+            yield module, Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now)
             module.ready = True
-        if undefined:
-            raise UndefinedSymbolError(undefined, note="; ".join(notes))
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:  # noqa: ARG002
         """Return no slot."""

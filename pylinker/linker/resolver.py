@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._native import SymbolKind
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
@@ -24,16 +24,18 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.plt import PltEntry
-from pylinker.runtime.outline import HEAP
+from pylinker.runtime.outline import HEAP, SYMBOL_SPACES
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
     from pylinker.linker.scope import LoadScope
 
-__all__ = ["Resolver"]
+__all__ = ["Resolver", "Symbol"]
 
 _WASI = "wasi_snapshot_preview1"
 _BASES = frozenset({"__memory_base", "__table_base"})
@@ -44,8 +46,25 @@ _THROWN = TagType(FuncType(("i32",), ()))
 """What the tags carry: the address of what was thrown."""
 
 
+class Symbol(NamedTuple):
+    """An import that is a symbol, with its number.
+
+    ``definition`` is None if no module defines it, if the program's user gives it (``is_given``), or if it is left to the linker
+    (``is_left``): the registration of destructors.
+    """
+
+    number: int
+    wanted: Import
+    definition: Definition | None
+    is_given: bool
+    is_left: bool
+
+
 class Resolver:
-    """Decides the imports of one module."""
+    """Decides the imports of one module.
+
+    ``unbound`` are the imports, by number, that are weak and that nothing defines.
+    """
 
     def __init__(
         self,
@@ -67,18 +86,48 @@ class Resolver:
         self._bind_now = bind_now
         self._scope = scope
         self._resolved: Resolved
+        self.unbound: list[int] = []
         self._plt: dict[tuple[str, str, FuncType], int] = {}
+
+    def look_up(self) -> Sequence[LoadedModule | None]:
+        """Look all imports up; returns the modules of the scope by number. The core has then decided all but :attr:`rest`."""
+        self._resolved, modules = self._scope.resolve(self._module)
+        return modules
+
+    @property
+    def rest(self) -> Sequence[int]:
+        """The numbers of the imports that the core has not decided."""
+        return self._resolved.rest
 
     def resolve(self) -> None:
         """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
         module = self._module
-        self._resolved, modules = self._scope.resolve(module)
+        modules = self.look_up()
         resolved = self._resolved
         module.sources = resolved.sources
         if resolved.late:
             module.plt.decided(resolved.late, modules)
         import_at = module.info.import_at
         module.special = [(index, self.source(index, import_at(index))) for index in resolved.rest]
+
+    def symbols(self) -> Iterator[Symbol]:
+        """Iterate over the imports that are symbols. Others are parts of how modules lie together, and functions of the host."""
+        rest = set(self._resolved.rest)
+        for index, wanted in enumerate(self._module.info.imports):
+            if wanted.module in SYMBOL_SPACES and (index in rest or self._scope.has(self._resolved, index)):
+                is_given = self.is_given(wanted)
+                definition = None if is_given else self._found(index, wanted)
+                yield Symbol(index, wanted, definition, is_given, self._is_left(wanted))
+
+    def is_given(self, wanted: Import) -> bool:
+        """Whether the program's user gives a function for an import: it comes before the definitions of all modules."""
+        space = "env" if wanted.module == "GOT.func" else wanted.module
+        return _is_function(wanted) and (space, wanted.name) in self._state.imports
+
+    def is_weak(self, wanted: Import) -> bool:
+        """Whether an import is weak: it may be undefined."""
+        dylink = self._module.info.dylink
+        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
 
     def source(self, index: int, wanted: Import) -> ImportSource:
         """Return what one import means, which the core has left: the module's import ``index``."""
@@ -99,17 +148,14 @@ class Resolver:
 
     def _found(self, index: int, wanted: Import) -> Definition | None:
         """Return what the core has found under an import's name, if that is for the linker to use."""
-        if (wanted.kind is Kind.FUNC or wanted.module == "GOT.func") and self._module.leaves_to_linker(wanted.name):
-            return None
-        return self._scope.definition(self._resolved, index, wanted.name)
+        return None if self._is_left(wanted) else self._scope.definition(self._resolved, index, wanted.name)
+
+    def _is_left(self, wanted: Import) -> bool:
+        return _is_function(wanted) and self._module.leaves_to_linker(wanted.name)
 
     def _use(self, definition: Definition) -> None:
         if definition.module is not self._module:
             self._module.bound.add(definition.module)
-
-    def _is_weak(self, wanted: Import) -> bool:
-        dylink = self._module.info.dylink
-        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
 
     def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
         imports = self._state.imports
@@ -121,7 +167,7 @@ class Resolver:
 
     def _function(self, index: int, wanted: Import, type_: FuncType) -> ImportSource:
         space, name = wanted.module, wanted.name
-        if (space, name) in self._state.imports:
+        if self.is_given(wanted):
             return self._python(wanted, type_)
         definition = self._found(index, wanted) if space == "env" else None
         if definition is not None:
@@ -135,7 +181,9 @@ class Resolver:
             return found
         if provided is not None:
             return HostCall(name, type_)
-        if self._bind_now and not self._is_weak(wanted):
+        if self.is_weak(wanted):
+            self.unbound.append(index)
+        elif self._bind_now:
             return self._missing(wanted, "function")
         if self._is_watched(wanted, type_):
             return HostCall(name, type_)
@@ -206,7 +254,8 @@ class Resolver:
             value = self._linker_symbol(wanted.name)
             if value is not None:
                 return Cell(wanted.name, value)
-            if self._is_weak(wanted):
+            if self.is_weak(wanted):
+                self.unbound.append(index)
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "data")
         value = definition.value
@@ -226,14 +275,15 @@ class Resolver:
 
     def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
-        if ("env", wanted.name) in self._state.imports:
+        if self.is_given(wanted):
             return self._host_cell(wanted)
         definition = self._found(index, wanted)
         if definition is None:
             provided = PROVIDED.get(wanted.name)
             if provided is not None:
                 return Cell(wanted.name, self._plan.pointers.provided(wanted.name, provided))
-            if self._is_weak(wanted):
+            if self.is_weak(wanted):
+                self.unbound.append(index)
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "function pointer")
         if definition.kind is not SymbolKind.FUNCTION:
@@ -279,3 +329,8 @@ class Resolver:
         return SignatureMismatchError(
             module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=definition.label
         )
+
+
+def _is_function(wanted: Import) -> bool:
+    """Whether an import is a function, or a pointer to one."""
+    return wanted.kind is Kind.FUNC or wanted.module == "GOT.func"

@@ -99,6 +99,10 @@ class LoadScope:
                 module.bound.add(used)
         return resolved, modules
 
+    def has(self, resolved: Resolved, index: int) -> bool:
+        """Whether import ``index`` was found, in a module or among the functions of the user."""
+        return resolved.found(index).number < len(self._modules)
+
     def definition(self, resolved: Resolved, index: int, name: str) -> Definition | None:
         """Return what import ``index`` was found to be in a module, or None."""
         found = resolved.found(index)

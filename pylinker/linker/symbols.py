@@ -12,6 +12,7 @@ from pylinker.linker.dlfcn import PROVIDED, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
+from pylinker.linker.scope import scope_of_handle
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -116,25 +117,33 @@ class Symbols:
         *,
         asks: LoadedModule | None = None,
         after: LoadedModule | None = None,
-        is_dlsym: bool = True,
     ) -> Definition | None:
-        """Return what a name means in a scope, or None.
+        """Return what a name means to ``dlsym`` in a scope, or None: ``main`` has other names in WebAssembly, by its parameters.
 
-        ``asks`` and ``after`` are those of :meth:`Scope.find`; ``is_dlsym``: ``main`` has other names in WebAssembly, by its parameters.
+        ``asks`` and ``after`` are those of :meth:`Scope.find`.
         """
         with self._context.reading():
             found = scope(self._context.state)
-            if is_dlsym and name == "main":
-                return found.find_main(after=after)
-            return found.find(name, asks=asks, after=after)
+            return found.find_main(after=after) if name == "main" else found.find(name, asks=asks, after=after)
 
-    def functions(self, modules: Iterable[LoadedModule]) -> list[str]:
+    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
+        """Return what a name means to a handle of the host (None: the program as a whole), or None.
+
+        Of a program that has ended, too: nothing is loaded then, and what a load was about to change are lists that it replaces.
+        """
+        scope = scope_of_handle(module)
+        if self._context.shared.cause:
+            return scope(self._context.state).find(name)
+        with self._context.reading():
+            return scope(self._context.state).find(name)
+
+    @staticmethod
+    def functions(modules: Iterable[LoadedModule]) -> list[str]:
         """Return the names of the functions that modules define, each once, but for those that the first of its name is data of."""
         seen: dict[str, bool] = {}
-        with self._context.reading():
-            for module in modules:
-                for name, kind, _ in module.outline.symbols():
-                    seen.setdefault(name, kind is SymbolKind.FUNCTION)
+        for module in modules:
+            for name, kind, _ in module.outline.symbols():
+                seen.setdefault(name, kind is SymbolKind.FUNCTION)
         return [name for name, is_function in seen.items() if is_function]
 
     def value_of(self, definition: Definition) -> int | None:

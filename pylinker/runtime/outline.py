@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from pylinker.wasm import ConstExpr, ExternType, Import, ModuleInfo
 
-__all__ = ["DESTRUCTORS", "HEAP", "KEYS", "WASIX", "HeapUse", "Outline", "adopt", "outline_of", "pack"]
+__all__ = ["DESTRUCTORS", "HEAP", "KEYS", "SYMBOL_SPACES", "WASIX", "HeapUse", "Outline", "adopt", "kind_of", "outline_of", "pack"]
 
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
@@ -59,11 +59,17 @@ _GLOBALS = {
     ("env", "__table_base", _BASE): Wanted.TABLE_BASE,
 }
 _CELLS = {"GOT.mem": Wanted.DATA, "GOT.func": Wanted.POINTER}
-_SPACES = frozenset({"env", *_CELLS})
+_KIND_WORDS = {"GOT.mem": "data", "GOT.func": "function pointer"}
+SYMBOL_SPACES = frozenset({"env", *_CELLS})
 """The import modules whose names are symbols of other modules."""
 _KINDS = tuple(Kind)
 _PARTS = 10
 _KEY = os.urandom(16)
+
+
+def kind_of(wanted: Import) -> str:
+    """Return the word for what an import asks for: a cell of the GOT is data or a function pointer."""
+    return _KIND_WORDS.get(wanted.module, wanted.kind.label)
 
 
 class HeapUse:
@@ -283,7 +289,7 @@ def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
             other = Wanted.SYMBOL if space == "env" else Wanted.OTHER
             records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(other, same, 0))
             continue
-        wanted = Wanted.SYMBOL if space in _SPACES else Wanted.OTHER
+        wanted = Wanted.SYMBOL if space in SYMBOL_SPACES else Wanted.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
             if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
