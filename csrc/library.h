@@ -9,6 +9,9 @@
  *
  * Targets: pl_library_aim publishes one (release), pl_library_target loads it (acquire). They are taken back (pl_library_miss) by the leader
  * of an unload while every group is at the barrier, parked or dead; whoever loads one is RUNNING, so it never sees one taken back.
+ * A target is two words, its number stored relaxed before the library is released. They are read as one, since between two
+ * different targets of a trampoline there is always a miss: groups that find a target at the same time, under read locks, find the
+ * same one and store the same words (lookup.h), and a reader of the library that was missed is gone by the time of the next aim.
  *
  * Life: counted. The maker has it, and each group that has instantiated it. Blocking: never. Any thread may read.
  */
