@@ -10,17 +10,20 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pylinker import _native
-from pylinker._native import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, BoundKind
 from pylinker.api.handle import UNPICKLABLE
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
+from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, forget_outcomes, take_outcome
+from pylinker.native.enums import CLOSED, ELSEWHERE, RANGE, TAKEN, BoundKind
+from pylinker.native.objects import values
 from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
-    from pylinker._native import Bound, Failure, Values
     from pylinker.api.handle import Handle
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker
+    from pylinker.native.bound import Bound
+    from pylinker.native.failures import Failure
+    from pylinker.native.objects import Value, Values
     from pylinker.wasm import FuncType
 
 __all__ = ["Function"]
@@ -29,28 +32,28 @@ _STACK_BYTES = 4096
 """Strings of one call go on the guest's stack up to this size: a page of what is at least 64 KiB in every toolchain."""
 
 
-def _put_i32(value: Values, argument: Any) -> None:
+def _put_i32(value: Value, argument: Any) -> None:
     number = operator.index(argument)
     value.i32 = number - (1 << 32) if 1 << 31 <= number < 1 << 32 else number
 
 
-def _put_i64(value: Values, argument: Any) -> None:
+def _put_i64(value: Value, argument: Any) -> None:
     number = operator.index(argument)
     value.i64 = number - (1 << 64) if 1 << 63 <= number < 1 << 64 else number
 
 
-def _put_f32(value: Values, argument: Any) -> None:
+def _put_f32(value: Value, argument: Any) -> None:
     value.f32 = argument
 
 
-def _put_f64(value: Values, argument: Any) -> None:
+def _put_f64(value: Value, argument: Any) -> None:
     value.f64 = argument
 
 
-def _put_v128(value: Values, argument: Any) -> None:
+def _put_v128(value: Value, argument: Any) -> None:
     if not isinstance(argument, bytes) or len(argument) != 16:
         raise TypeError("a v128 is given as 16 bytes")
-    value.v128 = list(argument)
+    value.v128[0:16] = list(argument)
 
 
 def _c_string(argument: str | bytes) -> bytes:
@@ -73,7 +76,7 @@ def _advice(argument: object) -> str:
     return ""
 
 
-_PUT: dict[str, Callable[[Values, Any], None]] = {
+_PUT: dict[str, Callable[[Value, Any], None]] = {
     "i32": _put_i32,
     "i64": _put_i64,
     "f32": _put_f32,
@@ -81,7 +84,7 @@ _PUT: dict[str, Callable[[Values, Any], None]] = {
     "v128": _put_v128,
 }
 
-_GET: dict[str, Callable[[Values], Any]] = {
+_GET: dict[str, Callable[[Value], Any]] = {
     "i32": lambda value: value.i32,
     "i64": lambda value: value.i64,
     "f32": lambda value: value.f32,
@@ -157,7 +160,7 @@ class Function:
                 raise
             return self._call_slowly(arguments)
         except BaseException:  # it may be a signal handler's, which came after the call and before the read
-            _native.forget_outcomes()
+            forget_outcomes()
             raise
         return result if self._get else None
 
@@ -181,7 +184,7 @@ class Function:
             "is_of_another": _is_of_another,
             "slowly": self._call_slowly,
             "explain": self._explain,
-            "forget": _native.forget_outcomes,
+            "forget": forget_outcomes,
         }
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
@@ -219,10 +222,10 @@ class Function:
 
     def _explain(self, result: float, arguments: tuple[Any, ...]) -> Any:
         """Return or raise what the call that returned ``result`` came to, or call again where that was not the end of it."""
-        outcome = _native.take_outcome(result)
-        if outcome.status == _native.RANGE:
+        outcome = take_outcome(result)
+        if outcome.status == RANGE:
             raise self._overflow(outcome.argument, arguments)
-        if outcome.status in (_native.CLOSED, _native.TAKEN, _native.ELSEWHERE):
+        if outcome.status in (CLOSED, TAKEN, ELSEWHERE):
             return self._call_slowly(arguments)
         if outcome.failure is not None:
             self._raise(outcome.failure)
@@ -249,7 +252,7 @@ class Function:
         """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
             raise TypeError(f"{self.name}{self.type} takes {len(self._put)} argument{'s' * (len(self._put) != 1)}, not {len(arguments)}")
-        raw = _native.values(max(len(self._put), len(self._get), 1))
+        raw = values(max(len(self._put), len(self._get), 1))
         texts: list[tuple[int, bytes]] = []
         for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
             if put is _put_i32 and isinstance(argument, (str, bytes)):
@@ -288,9 +291,9 @@ class Function:
                 status, _, failure, _ = bound.raw(raw)
         else:
             status, _, failure, _ = bound.raw(raw)
-        if status == _native.CLOSED:
+        if status == CLOSED:
             raise ClosedError(f"library {self._handle.name} was closed by the guest", module=self._handle.name)
-        if status in (_native.TAKEN, _native.ELSEWHERE):
+        if status in (TAKEN, ELSEWHERE):
             raise InternalError(f"{self!r} was bound in another group")
         if failure is not None:
             linker.group.store.raise_failure(failure)

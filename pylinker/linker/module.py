@@ -14,10 +14,13 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from pylinker import _native
-from pylinker._native import SymbolKind
 from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.linker.plt import ProcedureLinkage
+from pylinker.native.core import NULL
+from pylinker.native.enums import SymbolKind
+from pylinker.native.libraries import Library
+from pylinker.native.sources import Sources
+from pylinker.native.symbols import CANDIDATE, Candidates, Found
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import FuncType, Kind
 
@@ -57,7 +60,7 @@ class Definition:
 
     __slots__ = ("_type", "_value", "kind", "module", "name", "position")
 
-    def __init__(self, module: LoadedModule, name: str, found: _native.Found) -> None:
+    def __init__(self, module: LoadedModule, name: str, found: Found) -> None:
         self.module = module
         self.name = name
         self.position = found.position
@@ -271,7 +274,7 @@ class LoadedModule:
         self.table_base = 0
         self.table_size = self.info.dylink.table_size if self.info.dylink else 0
         self.needed: list[LoadedModule] = []
-        self.sources: _native.Sources = None
+        self.sources: Sources = NULL
         self.special: list[tuple[int, ImportSource]] = []
         self.plt = ProcedureLinkage(info)
         self.local_scope: Sequence[LoadedModule] = ()
@@ -288,7 +291,7 @@ class LoadedModule:
         self.keys: set[int] = set()
         self.texts: dict[str, tuple[int, int]] = {}
         self.gone = False
-        self.native: _native.Library
+        self.native: Library
         self.ready = False
         self.address = 0
         self.place: int | None = None
@@ -322,8 +325,8 @@ class LoadedModule:
         """The module in a scope, as it is now, for the core. Once it has its record it stays like that."""
         if self._candidate is not None:
             return self._candidate
-        packed = _native.CANDIDATE.pack(
-            self.outline.native.address, self.address, self.memory_base, self.table_base, self.slot_base, self.has_slots
+        packed: bytes = CANDIDATE.pack(
+            self.outline.native.address, self.address, self.memory_base, self.table_base, self.slot_base, self.has_slots, 0
         )
         if self.address:
             self._candidate = packed
@@ -354,7 +357,7 @@ class LoadedModule:
 
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""
-        found = _native.Candidates(bytearray(self.candidate)).find(name)
+        found = Candidates(bytearray(self.candidate)).find(name)
         return None if found is None else Definition(self, name, found)
 
     def leaves_to_linker(self, name: str) -> bool:

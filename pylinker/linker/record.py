@@ -6,8 +6,6 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pylinker import _native
-from pylinker._native import Atomics, Builtin, Source, pack_source, put_source
 from pylinker.errors import InternalError, UnsupportedError
 from pylinker.linker.module import (
     Cell,
@@ -21,6 +19,10 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.wasix import UNSUPPORTED
+from pylinker.native.enums import AtomicsKind, BuiltinIndex, SourceKind
+from pylinker.native.hostfuncs import register_host
+from pylinker.native.libraries import Library, Shape, pack_source
+from pylinker.native.sources import put_source
 from pylinker.runtime.types import function_type, tag_type
 from pylinker.runtime.wasi import wasi_source
 from pylinker.wasm import FuncType, GlobalType, Kind
@@ -28,8 +30,8 @@ from pylinker.wasm import FuncType, GlobalType, Kind
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pylinker._native import Values
     from pylinker.linker.module import ImportSource, LoadedModule
+    from pylinker.native.objects import Values
     from pylinker.runtime.code import CodeCache, Compiled
 
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
@@ -38,21 +40,21 @@ HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
 """Returns the function behind a HostCall (by its name), or behind ``resolve``, for one module, or for all (None)."""
 
 _BUILTINS = {
-    "dlsym": Builtin.DLSYM,
-    "safepoint": Builtin.SAFEPOINT,
-    "wasix.call_dynamic": Builtin.CALL_DYNAMIC,
-    "wasix.dl_invalid_handle": Builtin.DL_INVALID_HANDLE,
-    "wasix.dlsym": Builtin.DLSYM_WASIX,
-    "wasix.proc_id": Builtin.PROC_ID,
-    "wasix.reflect_signature": Builtin.REFLECT_SIGNATURE,
-    "wasix.thread_id": Builtin.THREAD_ID,
-    UNSUPPORTED: Builtin.UNSUPPORTED,
+    "dlsym": BuiltinIndex.DLSYM,
+    "safepoint": BuiltinIndex.SAFEPOINT,
+    "wasix.call_dynamic": BuiltinIndex.CALL_DYNAMIC,
+    "wasix.dl_invalid_handle": BuiltinIndex.DL_INVALID_HANDLE,
+    "wasix.dlsym": BuiltinIndex.DLSYM_WASIX,
+    "wasix.proc_id": BuiltinIndex.PROC_ID,
+    "wasix.reflect_signature": BuiltinIndex.REFLECT_SIGNATURE,
+    "wasix.thread_id": BuiltinIndex.THREAD_ID,
+    UNSUPPORTED: BuiltinIndex.UNSUPPORTED,
 }
 _ATOMICS = {
-    "wasix.futex_wait": Atomics.FUTEX_WAIT,
-    "wasix.futex_wake": Atomics.FUTEX_WAKE,
-    "wasix.futex_wake_all": Atomics.FUTEX_WAKE_ALL,
-    "wasix.thread_sleep": Atomics.SLEEP,
+    "wasix.futex_wait": AtomicsKind.FUTEX_WAIT,
+    "wasix.futex_wake": AtomicsKind.FUTEX_WAKE,
+    "wasix.futex_wake_all": AtomicsKind.FUTEX_WAKE_ALL,
+    "wasix.thread_sleep": AtomicsKind.SLEEP,
 }
 _ALONE = frozenset({"wasix.proc_id", "wasix.thread_id", UNSUPPORTED})
 """Host functions that the core answers without Python."""
@@ -75,7 +77,7 @@ class SharedTrampolines:
         self._count = 0
         self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
 
-    def place(self, module: LoadedModule) -> tuple[bool, tuple[_native.Library, int] | None]:
+    def place(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
         """Add those of a module. Returns whether they are here and, but for the first module, whose they are, from which number on."""
         base = self._count
         if base + len(module.plt) > _MOST_SHARED:
@@ -94,7 +96,7 @@ class SharedTrampolines:
         owner = self._owner
         if owner is not None:
             owner.trampolines = _trampolines(self._modules, cache)
-            resolver = _native.register_host(host_calls(owner, "resolve"))
+            resolver = register_host(host_calls(owner, "resolve"))
             owner.native.set_trampolines(owner.trampolines.address, self._count, resolver)
 
 
@@ -107,7 +109,7 @@ def _trampolines(modules: Sequence[LoadedModule], cache: CodeCache) -> Compiled:
 
 def native_library(
     module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, shared: SharedTrampolines | None
-) -> _native.Library:
+) -> Library:
     """Return what the core instantiates a module from, its sources being decided and all that they name made already.
 
     ``shared`` are trampolines of a load that nobody unloads; without them the module has its own, and its instance is used again, if it can
@@ -119,20 +121,20 @@ def native_library(
     if module.plt and not is_shared:
         module.trampolines = _trampolines([module], cache)
         trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
-        resolver = _native.register_host(host_calls(module, "resolve"))
+        resolver = register_host(host_calls(module, "resolve"))
         handles.append(resolver)
 
     def host(source: HostCall) -> bytes:
         type_address = function_type(source.type)
         if source.name in _ATOMICS:
-            return pack_source(Source.ATOMICS, _ATOMICS[source.name], type_address=type_address)
+            return pack_source(SourceKind.ATOMICS, _ATOMICS[source.name], type_address=type_address)
         handle = 0
         if source.name not in _ALONE:
-            handle = _native.register_host(host_calls(module, source.name))
+            handle = register_host(host_calls(module, source.name))
             handles.append(handle)
             module.host_handles[source.name] = handle
         builtin = _BUILTINS.get(source.name)
-        kind = Source.HOST if builtin is None else Source.BUILTIN
+        kind = SourceKind.HOST if builtin is None else SourceKind.BUILTIN
         return pack_source(kind, builtin or 0, type_address=type_address, handle=handle)
 
     for index, source in module.special:
@@ -141,7 +143,7 @@ def native_library(
             module.calls_wasi = True
     assert module.code is not None
     outline = module.outline
-    return _native.Library(
+    return Library(
         code=module.code.address,
         trampolines=trampolines,
         trampoline_count=len(module.plt) if module.trampolines else 0,
@@ -168,15 +170,15 @@ def _place(module: LoadedModule) -> int:
 
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
     if isinstance(source, Direct):
-        return pack_source(Source.EXPORT, source.definition.position, library=source.definition.module.native)
+        return pack_source(SourceKind.EXPORT, source.definition.position, library=source.definition.module.native)
     if isinstance(source, Cell):
-        return pack_source(Source.CELL, value=source.value)
+        return pack_source(SourceKind.CELL, value=source.value)
     if isinstance(source, Plt):
-        return pack_source(Source.PLT, source.index)
+        return pack_source(SourceKind.PLT, source.index)
     if isinstance(source, ThreadLocalCell):
         if not hasattr(source.module, "native"):
             raise UnsupportedError(f"thread-local data of {source.module.name} is used before it exists", module=source.module.name)
-        return pack_source(Source.TLS_CELL, value=source.offset, library=source.module.native)
+        return pack_source(SourceKind.TLS_CELL, value=source.offset, library=source.module.native)
     if isinstance(source, WasiCall):
         return wasi_source(source.name)
     if isinstance(source, HostCall):
@@ -184,15 +186,15 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
     if isinstance(source, PythonCall):
         return source.source
     if isinstance(source, Constant):
-        return pack_source(Source.CONSTANT, value=source.value)
+        return pack_source(SourceKind.CONSTANT, value=source.value)
     if isinstance(source, OwnTag):
-        return pack_source(Source.TAG, tags[source], type_address=tag_type(source.type))
+        return pack_source(SourceKind.TAG, tags[source], type_address=tag_type(source.type))
     raise InternalError(f"no source: {source!r}")
 
 
-def _new_shape(module: LoadedModule) -> _native.Shape:
+def _new_shape(module: LoadedModule) -> Shape:
     outline = module.outline
-    return outline.shapes.setdefault(module.is_main, _native.Shape(outline.names, outline.slot_exports, _roles(module)))
+    return outline.shapes.setdefault(module.is_main, Shape(outline.names, outline.slot_exports, _roles(module)))
 
 
 def _roles(module: LoadedModule) -> dict[str, int]:

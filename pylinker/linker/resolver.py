@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pylinker._native import SymbolKind
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import KEY_TYPES, PROVIDED, provided_type
@@ -24,16 +23,17 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.plt import PltEntry
+from pylinker.native.enums import SymbolKind
 from pylinker.runtime.outline import HEAP, SYMBOL_SPACES
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
     from pylinker.linker.scope import LoadScope
+    from pylinker.native.symbols import Resolved
 
 __all__ = ["Resolver", "Symbol"]
 

@@ -11,21 +11,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pylinker._native import Candidates
 from pylinker.linker.module import Definition
+from pylinker.native.symbols import Candidates
 
 if TYPE_CHECKING:
-    from pylinker._native import Resolved
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.state import LinkerState
+    from pylinker.native.symbols import Resolved
 
-__all__ = ["LoadScope", "Scope", "reachable", "scope_from", "scope_of", "scope_of_handle"]
+__all__ = ["LoadScope", "SymbolScope", "reachable", "scope_from", "scope_of", "scope_of_handle"]
 
 _MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
 """The names that ``main`` has in WebAssembly, by its parameters."""
 
 
-class Scope:
+class SymbolScope:
     """Modules in the order in which a name is looked up in them. They are loaded, and it does not change: any thread may look names up.
 
     ``packed`` has the modules as the core has them, in the same order.
@@ -70,7 +70,7 @@ class LoadScope:
 
     __slots__ = ("_candidates", "_given", "_modules", "_numbers")
 
-    def __init__(self, given: bytes, global_scope: Scope, known: set[LoadedModule], reached: Iterable[LoadedModule]) -> None:
+    def __init__(self, given: bytes, global_scope: SymbolScope, known: set[LoadedModule], reached: Iterable[LoadedModule]) -> None:
         local = [module for module in reached if module not in known]
         self._given = 1 if given else 0
         self._modules: list[LoadedModule | None] = [*([None] if given else []), *global_scope.modules, *local]
@@ -115,17 +115,17 @@ class LoadScope:
         return None if module is None else Definition(module, name, found)
 
 
-def scope_of(module: LoadedModule | None) -> Callable[[LinkerState], Scope]:
+def scope_of(module: LoadedModule | None) -> Callable[[LinkerState], SymbolScope]:
     """Return what finds where a module's symbols are looked up: ``RTLD_DEFAULT``."""
     return lambda state: state.scope_of(module)
 
 
-def scope_from(root: LoadedModule) -> Callable[[LinkerState], Scope]:
+def scope_from(root: LoadedModule) -> Callable[[LinkerState], SymbolScope]:
     """Return what finds where the symbols of a module and of what it needs are looked up."""
     return lambda state: state.scope_from(root)
 
 
-def scope_of_handle(module: LoadedModule | None) -> Callable[[LinkerState], Scope]:
+def scope_of_handle(module: LoadedModule | None) -> Callable[[LinkerState], SymbolScope]:
     """Return what finds where a handle's symbols are looked up; None is the program as a whole."""
     return scope_of(None) if module is None or module.is_main else scope_from(module)
 

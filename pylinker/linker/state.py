@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from pylinker._native import BLOCK_OWN
 from pylinker.errors import LimitError
 from pylinker.linker.heap import Heap
 from pylinker.linker.imports import HostImports
@@ -14,7 +13,8 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.module import LoadedModule, OwnTag
 from pylinker.linker.operation import HostSlot, PrepareClosure, ThreadLocalBlock
 from pylinker.linker.ranges import Grant, RangeAllocator, align_up, release_all
-from pylinker.linker.scope import LoadScope, Scope, reachable
+from pylinker.linker.scope import LoadScope, SymbolScope, reachable
+from pylinker.native.replay import BLOCK_OWN
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
 
@@ -201,9 +201,9 @@ class LinkerState:
         self.limits = limits
         self.modules: list[LoadedModule] = []
         self._global_scope: list[LoadedModule] = []
-        self._global: tuple[set[LoadedModule], Scope] | None = None
-        self._local_scopes: dict[int, tuple[Sequence[LoadedModule], Scope]] = {}  # by the id of the list, which stays as long
-        self._handle_scopes: dict[LoadedModule, Scope] = {}
+        self._global: tuple[set[LoadedModule], SymbolScope] | None = None
+        self._local_scopes: dict[int, tuple[Sequence[LoadedModule], SymbolScope]] = {}  # by the id of the list, which stays as long
+        self._handle_scopes: dict[LoadedModule, SymbolScope] = {}
         self.memory = MemoryAllocator(limits.memory)
         self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
@@ -248,13 +248,13 @@ class LinkerState:
         self._local_scopes = {}
         self._handle_scopes = {}
 
-    def _global_lookup(self) -> tuple[set[LoadedModule], Scope]:
+    def _global_lookup(self) -> tuple[set[LoadedModule], SymbolScope]:
         known = self._global
         if known is None:
-            known = self._global = set(self._global_scope), Scope(self._global_scope)
+            known = self._global = set(self._global_scope), SymbolScope(self._global_scope)
         return known
 
-    def global_lookup(self) -> Scope:
+    def global_lookup(self) -> SymbolScope:
         """Return the global scope, to look names up in: all of it is instantiated. Under the read lock."""
         return self._global_lookup()[1]
 
@@ -263,7 +263,7 @@ class LinkerState:
         known, scope = self._global_lookup()
         return LoadScope(self.imports.candidate, scope, known, reached)
 
-    def scope_of(self, module: LoadedModule | None) -> Scope:
+    def scope_of(self, module: LoadedModule | None) -> SymbolScope:
         """Return where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it.
 
         Under the read lock.
@@ -275,15 +275,15 @@ class LinkerState:
         if modules is None:
             modules = module.local_scope
             local = [each for each in modules if each not in known]
-            found = Scope([*scope.modules, *local], scope.packed + b"".join([each.candidate for each in local])) if local else scope
+            found = SymbolScope([*scope.modules, *local], scope.packed + b"".join([each.candidate for each in local])) if local else scope
             self._keep_scope(self._local_scopes, id(modules), (modules, found))
         return found
 
-    def scope_from(self, root: LoadedModule) -> Scope:
+    def scope_from(self, root: LoadedModule) -> SymbolScope:
         """Return where the symbols of a handle are looked up: a module and what it needs, breadth-first. Under the read lock."""
         found = self._handle_scopes.get(root)
         if found is None:
-            found = Scope(reachable(root))
+            found = SymbolScope(reachable(root))
             self._keep_scope(self._handle_scopes, root, found)
         return found
 

@@ -29,10 +29,10 @@ from pylinker.runtime.outline import SYMBOL_SPACES, kind_of
 from pylinker.wasm import Import, MemoryType, ModuleInfo, parse_module
 
 if TYPE_CHECKING:
-    from pylinker._native import Values
     from pylinker.errors import UndefinedSymbol
     from pylinker.linker.module import Definition
     from pylinker.linker.resolver import Resolver
+    from pylinker.native.objects import Values
 
 __all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
 

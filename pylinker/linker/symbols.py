@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
-from pylinker._native import SymbolKind
 from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.dlfcn import PROVIDED, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.scope import scope_of_handle
+from pylinker.native.enums import SymbolKind
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.linker.plt import PltEntry
     from pylinker.linker.record import HostCalls
-    from pylinker.linker.scope import Scope
+    from pylinker.linker.scope import SymbolScope
     from pylinker.linker.state import LinkerState
 
 __all__ = ["SymbolInfo", "Symbols"]
@@ -113,14 +113,14 @@ class Symbols:
     def find(
         self,
         name: str,
-        scope: Callable[[LinkerState], Scope],
+        scope: Callable[[LinkerState], SymbolScope],
         *,
         asks: LoadedModule | None = None,
         after: LoadedModule | None = None,
     ) -> Definition | None:
         """Return what a name means to ``dlsym`` in a scope, or None: ``main`` has other names in WebAssembly, by its parameters.
 
-        ``asks`` and ``after`` are those of :meth:`Scope.find`.
+        ``asks`` and ``after`` are those of :meth:`SymbolScope.find`.
         """
         with self._context.reading():
             found = scope(self._context.state)

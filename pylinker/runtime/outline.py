@@ -11,8 +11,9 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker import _native
-from pylinker._native import SymbolBase, SymbolKind, Wanted
+from pylinker.native.enums import SymbolBase, SymbolKind, WantedKind
+from pylinker.native.libraries import Shape
+from pylinker.native.symbols import SYMBOL, WANTED, Names, Symbols
 from pylinker.runtime.once import made_once
 from pylinker.wasm import (
     PRIVATE,
@@ -54,11 +55,11 @@ _WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
 _GLOBALS = {
-    ("env", "__stack_pointer", _CELL): Wanted.STACK_POINTER,
-    ("env", "__memory_base", _BASE): Wanted.MEMORY_BASE,
-    ("env", "__table_base", _BASE): Wanted.TABLE_BASE,
+    ("env", "__stack_pointer", _CELL): WantedKind.STACK_POINTER,
+    ("env", "__memory_base", _BASE): WantedKind.MEMORY_BASE,
+    ("env", "__table_base", _BASE): WantedKind.TABLE_BASE,
 }
-_CELLS = {"GOT.mem": Wanted.DATA, "GOT.func": Wanted.POINTER}
+_CELLS = {"GOT.mem": WantedKind.DATA, "GOT.func": WantedKind.POINTER}
 _KIND_WORDS = {"GOT.mem": "data", "GOT.func": "function pointer"}
 SYMBOL_SPACES = frozenset({"env", *_CELLS})
 """The import modules whose names are symbols of other modules."""
@@ -111,7 +112,7 @@ class Outline:
     and of the functions it imports), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
     ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
-    again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library), ``entries`` (functions of the module's life that were
+    again), ``shapes`` (:class:`Shape`, as main and as library), ``entries`` (functions of the module's life that were
     checked, by name: their numbers), ``heap`` (what it has to do with the heap).
     Those that few ask for are made when they are.
     """
@@ -131,11 +132,11 @@ class Outline:
         self.entries: dict[str, int] = {}
         self.types: list[ExternType] = [unpack_type(each) for each in head["types"]]
         numbers = [_number_of(each) for each in self.types]
-        self.names = _native.Names(parts[1], parts[2])
+        self.names = Names(parts[1], parts[2])
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]
         self.slot_exports = array.array("I", bytes(parts[6]))
-        self.native = _native.Symbols(self.names, parts[5], _native.Names(parts[7], parts[8]), parts[9], numbers)
-        self.shapes: dict[bool, _native.Shape] = {}
+        self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], numbers)
+        self.shapes: dict[bool, Shape] = {}
 
     def export_at(self, position: int, name: str) -> Export:
         """Return an export, whose ``name`` the caller knows."""
@@ -152,7 +153,7 @@ class Outline:
     def symbols(self) -> Iterator[tuple[str, SymbolKind, int]]:
         """Iterate over what the module defines, in the order of its exports: name, kind, and position."""
         names = list(self.names)
-        for position, kind, *_ in _native.SYMBOL.iter_unpack(self._symbols):
+        for position, kind, *_ in SYMBOL.iter_unpack(self._symbols):
             yield names[position], SymbolKind(kind), position
 
     @made_once
@@ -233,7 +234,7 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[ExternType
                 if base is not SymbolBase.ABSOLUTE:
                     continue
                 base = SymbolBase.BLOCK
-        records.append(_native.SYMBOL.pack(position, symbol, base, value & 0xFFFFFFFF, types.setdefault(type_, len(types))))
+        records.append(SYMBOL.pack(position, symbol, base, value & 0xFFFFFFFF, types.setdefault(type_, len(types)), 0))
     return b"".join(records)
 
 
@@ -277,7 +278,7 @@ class _Places:
 
 def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
     """Return what each import asks for, as the core looks it up."""
-    pack, function = _native.WANTED.pack, int(Wanted.FUNCTION)
+    pack, function = WANTED.pack, int(WantedKind.FUNCTION)
     records = []
     first: dict[Import, int] = {}
     for index, wanted_import in enumerate(info.imports):
@@ -286,19 +287,19 @@ def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
             assert isinstance(type_, FuncType)
             simple = space == "env" and name not in _WATCHED
             same = first.setdefault(wanted_import, index) if simple else index
-            other = Wanted.SYMBOL if space == "env" else Wanted.OTHER
+            other = WantedKind.SYMBOL if space == "env" else WantedKind.OTHER
             records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(other, same, 0))
             continue
-        wanted = Wanted.SYMBOL if space in SYMBOL_SPACES else Wanted.OTHER
+        wanted = WantedKind.SYMBOL if space in SYMBOL_SPACES else WantedKind.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
             if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
                 wanted = _CELLS.get(space, wanted)
             wanted = _GLOBALS.get((space, name, type_), wanted)
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
-            wanted = Wanted.MEMORY
+            wanted = WantedKind.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
-            wanted = Wanted.TABLE
+            wanted = WantedKind.TABLE
         records.append(pack(wanted, index, 0))
     return b"".join(records)
 
