@@ -15,6 +15,7 @@ import wasmtime
 
 import pylinker
 from pylinker.errors import ParseError, UnsupportedError
+from pylinker.native.enums import PLT_BLOCK
 from pylinker.runtime import code
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.outline import pack
@@ -146,7 +147,7 @@ def test_what_is_in_use_stays_in_memory(tmp_path, compiled):
         modules = numbered(4)
         compiled.clear()
         kept = [cache.load(data, name="kept") for data in modules]
-        plt = cache.trampolines([b"key"], (("f", FuncType((), ())),), name="t")
+        plt = cache.trampolines([b"key"], [FuncType((), ())], name="t")
         assert [cache.load(data, name="again") for data in modules] == kept
         assert cache.parse(modules[0], name="again") is kept[0].info
         assert cache.trampolines([b"key"], (), name="t") is plt
@@ -381,16 +382,35 @@ def test_a_module_with_waits_is_parsed_once_per_directory(tmp_path, monkeypatch,
 
 
 def test_trampolines_are_made_once_per_directory(tmp_path, monkeypatch):
-    functions = (("f", FuncType(("i32",), ())), ("g", FuncType((), ("i64",))))
+    types = (FuncType(("i32",), ()), FuncType((), ("i64",)))
     cache = fresh(tmp_path)
-    made = cache.trampolines([b"key", b"1"], functions, name="t")
-    assert cache.trampolines([b"key", b"1"], functions, name="t") is made
-    for other in ([b"key1"], [b"key", b"2"], [b"1", b"key"]):
-        assert cache.trampolines(other, functions[::-1], name="t") is not made
-    assert len(list(tmp_path.iterdir())) == 4
-    monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
+    made = cache.trampolines([b"key", b"1"], types, name="t")
     unseen = (pytest.fail("looked at") for _ in range(1))
-    assert fresh(tmp_path).trampolines([b"key", b"1"], unseen, name="t").address
+    assert cache.trampolines([b"key", b"1"], unseen, name="t") is made
+    assert cache.trampolines([b"key1"], types[::-1], name="t").addresses != made.addresses
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
+    for other in ([b"key1"], [b"key", b"2"], [b"1", b"key"]):
+        same = cache.trampolines(other, types if other != [b"key1"] else (), name="t")
+        assert same is not made
+        assert (same.addresses == made.addresses) == (other != [b"key1"])
+    assert fresh(tmp_path).trampolines([b"key", b"1"], types, name="t").addresses
+
+
+def test_trampolines_of_the_same_types_are_compiled_once(tmp_path, compiled):
+    checks = []
+    count = 10_000
+    made = fresh(tmp_path).trampolines([b"many"], [FuncType((), ())] * count, name="t", check=lambda: checks.append(1))
+    assert len(made.addresses) == -(-count // PLT_BLOCK)
+    assert len({*made.addresses}) == len(compiled) == len(checks) == 2  # whole blocks, and the last
+
+
+def test_a_load_may_end_between_blocks_of_trampolines(tmp_path):
+    def check():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        fresh(tmp_path).trampolines([b"many"], [FuncType((), ())] * 600, name="t", check=check)
 
 
 def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):

@@ -193,7 +193,8 @@ static void test_the_same_import_has_one_trampoline(void) {
 
 static void test_trampolines_lead_to_what_was_found(void) {
     static const uint32_t none[1];
-    pl_library_parts parts = {.trampoline_count = 3, .names = "", .offsets = none};
+    static const pl_module *const blocks[] = {(const pl_module *)0x3000};
+    pl_library_parts parts = {.trampolines = blocks, .trampoline_count = 3, .names = "", .offsets = none};
     pl_library *library = pl_library_new(&parts), *libraries[] = {here, there};
     static const pl_late found[] = {{.index = 8, .number = 1, .position = 5}, {.index = 9, .number = 0, .position = 6}};
     uint32_t position;

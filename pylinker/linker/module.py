@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pylinker.linker.locator import Home
     from pylinker.linker.ranges import Grant
-    from pylinker.runtime.code import Code, Compiled
+    from pylinker.runtime.code import Code, Trampolines
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
 __all__ = [
@@ -298,7 +298,7 @@ class LoadedModule:
         self.grants: list[Grant] = []
         self.has_slots = False
         self.slot_base = 0
-        self.trampolines: Compiled | None = None
+        self.trampolines: Trampolines | None = None
         self.plt_users: Sequence[tuple[int, weakref.ref[LoadedModule]]] = ()
         self.host_handles: dict[str, int] = {}
         self._function_of: dict[int, int] | None = None

@@ -437,7 +437,7 @@ class LoadPlan:
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         if shared is not None:
-            shared.make(self._cache, self._host_calls)
+            shared.make(self._cache, self._host_calls, self.check)
         late = [module for module in self.new if module.plt.late]
         if late:
             addresses = scope.addresses()
@@ -453,7 +453,7 @@ class LoadPlan:
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
         """Make the record from which all groups instantiate a new module."""
         self.state.give_place(module)
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared, self.check)
         module.address = module.native.address
 
     def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:

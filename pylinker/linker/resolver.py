@@ -63,7 +63,7 @@ class Symbol(NamedTuple):
 class Resolver:
     """Decides the imports of one module.
 
-    ``unbound`` are the imports, by number, that are weak and that nothing defines.
+    ``unbound`` are the imports, by number, that are weak and that nothing defines; of functions only where calls are bound at once.
     """
 
     def __init__(
@@ -121,6 +121,8 @@ class Resolver:
 
     def is_given(self, wanted: Import) -> bool:
         """Whether the program's user gives a function for an import: it comes before the definitions of all modules."""
+        if not self._state.imports:
+            return False
         space = "env" if wanted.module == "GOT.func" else wanted.module
         return _is_function(wanted) and (space, wanted.name) in self._state.imports
 
@@ -181,10 +183,10 @@ class Resolver:
             return found
         if provided is not None:
             return HostCall(name, type_)
-        if self.is_weak(wanted):
+        if self._bind_now:
+            if not self.is_weak(wanted):
+                return self._missing(wanted, "function")
             self.unbound.append(index)
-        elif self._bind_now:
-            return self._missing(wanted, "function")
         if self._is_watched(wanted, type_):
             return HostCall(name, type_)
         return self._trampoline(wanted, type_, None)

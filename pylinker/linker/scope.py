@@ -101,17 +101,19 @@ class LoadScope:
 
     def has(self, resolved: Resolved, index: int) -> bool:
         """Whether import ``index`` was found, in a module or among the functions of the user."""
-        return resolved.found(index).number < len(self._modules)
+        return resolved.number(index) < len(self._modules)
 
     def definition(self, resolved: Resolved, index: int, name: str) -> Definition | None:
         """Return what import ``index`` was found to be in a module, or None."""
+        if resolved.number(index) >= len(self._modules):
+            return None
         found = resolved.found(index)
         if found.number < self._given:  # the user has a function of this name, too
             behind = self._candidates.find(name, self._given)
             if behind is None:
                 return None
             found = behind._replace(number=behind.number + self._given)
-        module = self._modules[found.number] if found.number < len(self._modules) else None
+        module = self._modules[found.number]
         return None if module is None else Definition(module, name, found)
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "NAME_LENGTH",
     "OK",
     "PARKED",
+    "PLT_BLOCK",
     "POISONED",
     "PROCESS",
     "RANGE",
@@ -118,6 +119,8 @@ BACKOFF_DOUBLINGS: Final = 8
 BACKOFF_CAP: Final = 10000000
 # of hostfn.h
 MESSAGE_CAPACITY: Final = 1024
+# of library.h
+PLT_BLOCK: Final = 256
 # of names.h
 NAMES_CAPACITY: Final = 512
 NAME_LENGTH: Final = 240

@@ -110,8 +110,13 @@ class Resolved(NamedTuple):
     used: Sequence[int]
     definitions: Any
 
+    def number(self, index: int) -> int:
+        """Return the number of the module in which an import was found, that of no module if none defines it."""
+        number: int = self.definitions[index].number
+        return number
+
     def found(self, index: int) -> Found:
-        """Return what an import was found to be; its number is that of no module if no module defines it."""
+        """Return what an import was found to be."""
         return _found(self.definitions[index])
 
 

@@ -35,7 +35,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
@@ -43,6 +43,7 @@ from weakref import WeakValueDictionary
 import wasmtime
 
 from pylinker.errors import LinkError, ParseError, UnsupportedError
+from pylinker.native.enums import PLT_BLOCK
 from pylinker.native.failures import Failure
 from pylinker.native.scopes import Finalized
 from pylinker.native.stack import check_stack
@@ -85,7 +86,7 @@ _REFUSED = 1024
 _LONGEST = 2000
 """How many modules are known not to be valid, and how many characters are kept of what is said of one."""
 _HOUR = 3600
-_INFO, _TRAMPOLINES = "info", "trampolines"
+_INFO, _BLOCK, _TRAMPOLINES = "info", "block", "trampolines"
 _OBJECTS = 1 << 15
 """Bytes that each thing kept in memory counts besides its own: wasmtime's structures, mappings of which a process has few, Python's."""
 _LARGE = 1 << 20
@@ -236,6 +237,27 @@ class _Refused:
         return ParseError(f"wasmtime refuses it: {self._text}", module=name)
 
 
+class _Block(Compiled):
+    """Trampolines in one module, and their ``bytes`` in memory."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self, module: wasmtime.Module) -> None:
+        super().__init__(module)
+        self.bytes = image_size(module)
+
+
+class Trampolines:
+    """Trampolines, in modules of PLT_BLOCK each but the last: their ``addresses``; ``number`` is never that of others."""
+
+    __slots__ = ("__weakref__", "_blocks", "addresses", "number")
+
+    def __init__(self, blocks: Sequence[_Block]) -> None:
+        self._blocks = blocks
+        self.addresses = [block.address for block in blocks]
+        self.number = next(Compiled._numbers)
+
+
 _Value = TypeVar("_Value")
 
 
@@ -377,23 +399,40 @@ class CodeCache:
         with self._lock:
             return self._memory.put((_INFO, key), info, size)
 
-    def trampolines(self, origin: Iterable[bytes], functions: Iterable[tuple[str, FuncType]], *, name: str) -> Compiled:
-        """Return the code of :func:`pylinker.wasm.trampoline_module` for functions that follow from ``origin``. Raises UnsupportedError.
+    def trampolines(
+        self, origin: Iterable[bytes], types: Iterable[FuncType], *, name: str, check: Callable[[], None] = lambda: None
+    ) -> Trampolines:
+        """Return the code of :func:`pylinker.wasm.trampoline_module` for functions of types that follow from ``origin``.
 
-        They are looked at only if there is no code for that origin yet.
+        The types are looked at only if nothing is known of that origin yet. Trampolines of the same types are the same, whatever they
+        lead to, so many that are undefined cost little. ``check`` is called before each block of them that is compiled. Raises
+        UnsupportedError, and what ``check`` raises.
         """
-        key = _key_of(b"".join([_trampolines_version(), *[b"%d %b" % (len(part), part) for part in origin]]))
+        key = (_TRAMPOLINES, *origin)
         with self._lock:
-            known: Compiled | None = self._memory.get((_TRAMPOLINES, key))
+            known: Trampolines | None = self._memory.get(key)
+            if known is not None:
+                return known
+        every = [*types]
+        blocks = [self._block(every[first : first + PLT_BLOCK], name, check) for first in range(0, len(every), PLT_BLOCK)]
+        with self._lock:
+            return self._memory.put(key, Trampolines(blocks), sum(block.bytes for block in {*blocks}))
+
+    def _block(self, types: Sequence[FuncType], name: str, check: Callable[[], None]) -> _Block:
+        key = _key_of(b"".join([_trampolines_version(), *[str(type_).encode() + b"\n" for type_ in types]]))
+        with self._lock:
+            known: _Block | None = self._memory.get((_BLOCK, key))
             if known is not None:
                 return known
         entry = self._read(key)
         module = entry.module() if entry is not None else None
         if module is None:
-            module = self._compiled(trampoline_module([*functions]), name)
+            check()
+            module = self._compiled(trampoline_module([("", type_) for type_ in types]), name)
             self._write(key, module, b"", rewritten=False)
         with self._lock:
-            return self._memory.put((_TRAMPOLINES, key), Compiled(module), image_size(module))
+            block = _Block(module)
+            return self._memory.put((_BLOCK, key), block, block.bytes)
 
     def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
         """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
