@@ -14,6 +14,7 @@ from pylinker.linker import wasix
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
 from pylinker.runtime.failures import STOPS
+from pylinker.runtime.wasi import WASI_MODULE
 from pylinker.sync import begin_operation, end_operation
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
@@ -219,7 +220,7 @@ def provided_type(space: str, name: str, *, threaded: bool) -> tuple[FuncType, s
     type_, provider = None, "pylinker"
     if space == "env":
         type_ = PROVIDED.get(name)
-    elif space == "wasi_snapshot_preview1":
+    elif space == WASI_MODULE:
         type_, provider = WASI_PREVIEW1.get(name), "WASI preview 1"
     elif space == wasix.WASIX:
         type_, provider = wasix.PROVIDED.get(name), "WASIX"

@@ -24,8 +24,9 @@ from pylinker.linker.module import (
 )
 from pylinker.linker.plt import PltEntry
 from pylinker.native.enums import SymbolKind
-from pylinker.runtime.outline import HEAP, SYMBOL_SPACES
-from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
+from pylinker.runtime.outline import HEAP, PRIVATE_GLOBALS, SYMBOL_SPACES
+from pylinker.runtime.wasi import WASI_MODULE
+from pylinker.wasm import GOT_FUNC, GOT_MEM, WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Resolver", "Symbol"]
 
-_WASI = "wasi_snapshot_preview1"
-_BASES = frozenset({"__memory_base", "__table_base"})
-_BASE = GlobalType("i32", mutable=False)
+_CELL = GlobalType("i32", mutable=True)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = frozenset({"__cpp_exception", "__c_longjmp"})
 _THROWN = TagType(FuncType(("i32",), ()))
@@ -123,7 +122,7 @@ class Resolver:
         """Whether the program's user gives a function for an import: it comes before the definitions of all modules."""
         if not self._state.imports:
             return False
-        space = "env" if wanted.module == "GOT.func" else wanted.module
+        space = "env" if wanted.module == GOT_FUNC else wanted.module
         return _is_function(wanted) and (space, wanted.name) in self._state.imports
 
     def is_weak(self, wanted: Import) -> bool:
@@ -177,7 +176,7 @@ class Resolver:
         provided = provided_type(space, name, threaded=self._state.threaded)
         if provided is not None and not self._fits(wanted, type_, *provided):
             return self._trampoline(wanted, type_, None)
-        if space == _WASI and name in WASI_PREVIEW1:
+        if space == WASI_MODULE and name in WASI_PREVIEW1:
             return WasiCall(name)
         if space == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
             return found
@@ -231,16 +230,14 @@ class Resolver:
         return source
 
     def _global(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        if wanted.module == "GOT.mem":
+        if wanted.module == GOT_MEM:
             return self._data_cell(index, wanted, type_)
-        if wanted.module == "GOT.func":
+        if wanted.module == GOT_FUNC:
             return self._function_cell(index, wanted, type_)
         if wanted.module == "env":
-            if wanted.name == "__stack_pointer":
-                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")  # raises: the right one is decided by the core
-            if wanted.name in _BASES:
-                self._same(wanted, type_, _BASE, "pylinker")
-                return Constant(self._module.memory_base if wanted.name == "__memory_base" else self._module.table_base)
+            private = PRIVATE_GLOBALS.get(wanted.name)
+            if private is not None:
+                self._same(wanted, type_, private, "pylinker")  # raises: the right one is decided by the core
             definition = self._found(index, wanted)
             if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
@@ -249,7 +246,7 @@ class Resolver:
         return self._missing(wanted, "global")
 
     def _data_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+        self._same(wanted, type_, _CELL, "pylinker")
         definition = self._found(index, wanted)
         heap = wanted.name in HEAP and self._state.heap.owner is not self._module
         if definition is None or (heap and definition.module is self._state.heap.owner):
@@ -276,7 +273,7 @@ class Resolver:
         return None if heap is None else heap[name == "__heap_end"]
 
     def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
+        self._same(wanted, type_, _CELL, "pylinker")
         if self.is_given(wanted):
             return self._host_cell(wanted)
         definition = self._found(index, wanted)
@@ -317,7 +314,7 @@ class Resolver:
         return self._missing(wanted, "tag")
 
     def _missing(self, wanted: Import, kind: str) -> ImportSource:
-        name = wanted.name if wanted.module in ("env", "GOT.mem", "GOT.func") else f"{wanted.module}.{wanted.name}"
+        name = wanted.name if wanted.module in SYMBOL_SPACES else f"{wanted.module}.{wanted.name}"
         self._undefined.append(UndefinedSymbol(self._module.name, name, kind))
         return Constant(0)
 
@@ -335,4 +332,4 @@ class Resolver:
 
 def _is_function(wanted: Import) -> bool:
     """Whether an import is a function, or a pointer to one."""
-    return wanted.kind is Kind.FUNC or wanted.module == "GOT.func"
+    return wanted.kind is Kind.FUNC or wanted.module == GOT_FUNC

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from pylinker.native.enums import SymbolBase, SymbolKind, WantedKind
 from pylinker.native.libraries import Shape
 from pylinker.native.symbols import SYMBOL, WANTED, Names, Symbols
-from pylinker.runtime.once import made_once
 from pylinker.wasm import (
+    GOT_FUNC,
+    GOT_MEM,
     PRIVATE,
     Export,
     FuncType,
@@ -37,7 +38,20 @@ if TYPE_CHECKING:
 
     from pylinker.wasm import ConstExpr, ExternType, Import, ModuleInfo
 
-__all__ = ["DESTRUCTORS", "HEAP", "KEYS", "SYMBOL_SPACES", "WASIX", "HeapUse", "Outline", "adopt", "kind_of", "outline_of", "pack"]
+__all__ = [
+    "DESTRUCTORS",
+    "HEAP",
+    "KEYS",
+    "PRIVATE_GLOBALS",
+    "SYMBOL_SPACES",
+    "WASIX",
+    "HeapUse",
+    "Outline",
+    "adopt",
+    "kind_of",
+    "outline_of",
+    "pack",
+]
 
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
@@ -54,13 +68,15 @@ KEYS = frozenset({"pthread_key_create", "pthread_key_delete", "tss_create", "tss
 _WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
+PRIVATE_GLOBALS = {"__stack_pointer": _CELL, "__memory_base": _BASE, "__table_base": _BASE}
+"""Globals of ``env`` that say where a module lies: no symbols, and the linker's to give, with these types."""
 _GLOBALS = {
-    ("env", "__stack_pointer", _CELL): WantedKind.STACK_POINTER,
-    ("env", "__memory_base", _BASE): WantedKind.MEMORY_BASE,
-    ("env", "__table_base", _BASE): WantedKind.TABLE_BASE,
+    "__stack_pointer": WantedKind.STACK_POINTER,
+    "__memory_base": WantedKind.MEMORY_BASE,
+    "__table_base": WantedKind.TABLE_BASE,
 }
-_CELLS = {"GOT.mem": WantedKind.DATA, "GOT.func": WantedKind.POINTER}
-_KIND_WORDS = {"GOT.mem": "data", "GOT.func": "function pointer"}
+_CELLS = {GOT_MEM: WantedKind.DATA, GOT_FUNC: WantedKind.POINTER}
+_KIND_WORDS = {GOT_MEM: "data", GOT_FUNC: "function pointer"}
 SYMBOL_SPACES = frozenset({"env", *_CELLS})
 """The import modules whose names are symbols of other modules."""
 _KINDS = tuple(Kind)
@@ -108,7 +124,7 @@ class Outline:
     Made from ``packed``, what :func:`pack` gave for the module; ValueError if it is nothing like that.
 
     Attributes: ``names``, ``native`` (what the module defines and imports, for the core), ``slot_exports`` (numbers of the exported
-    functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``types`` (those of what it defines
+    functions that need a table slot given out), ``types`` (those of what it defines
     and of the functions it imports), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
     ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
@@ -155,12 +171,6 @@ class Outline:
         names = list(self.names)
         for position, kind, *_ in SYMBOL.iter_unpack(self._symbols):
             yield names[position], SymbolKind(kind), position
-
-    @made_once
-    def slot_order(self) -> dict[int, int]:
-        """The place of a function among ``slot_exports``, by its index."""
-        indexes = self._indexes
-        return {indexes[position]: place for place, position in enumerate(self.slot_exports)}
 
 
 def pack(info: ModuleInfo) -> bytes:
@@ -293,9 +303,10 @@ def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
         wanted = WantedKind.SYMBOL if space in SYMBOL_SPACES else WantedKind.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
-            if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
+            if type_ == _CELL and name not in HEAP and not (space == GOT_FUNC and name in _WATCHED):
                 wanted = _CELLS.get(space, wanted)
-            wanted = _GLOBALS.get((space, name, type_), wanted)
+            if space == "env" and type_ == PRIVATE_GLOBALS.get(name):
+                wanted = _GLOBALS[name]
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
             wanted = WantedKind.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
@@ -308,7 +319,7 @@ def _heap_use(info: ModuleInfo) -> int:
     """Return what the module has to do with the heap: bits of HeapUse."""
     use = 0
     for space, name, kind, _ in info.imports:
-        if space == "GOT.mem" and name in HEAP:
+        if space == GOT_MEM and name in HEAP:
             use |= HeapUse.BASE if name == "__heap_base" else HeapUse.END
         elif space == "env" and kind is Kind.FUNC and name in _EMSCRIPTEN_GROWS:
             use |= HeapUse.TAKES_ALL
@@ -339,7 +350,7 @@ def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:
     counts = dict.fromkeys(Kind, 0)
     aliases = set()
     for module, _, kind, _ in info.imports:
-        if module in ("env", "GOT.mem", "GOT.func"):
+        if module in SYMBOL_SPACES:
             aliases.add((kind, counts[kind]))
         counts[kind] += 1
     return aliases

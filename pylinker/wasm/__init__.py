@@ -19,6 +19,8 @@ from pylinker.wasm.stored import StoredInfo, join, names_of, pack_type, split, s
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
+    GOT_FUNC,
+    GOT_MEM,
     PRIVATE,
     Export,
     ExternType,
@@ -35,6 +37,8 @@ from pylinker.wasm.types import (
 from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot, has_waits_table, rewrite_waits
 
 __all__ = [
+    "GOT_FUNC",
+    "GOT_MEM",
     "PACKED_SIZES",
     "PRIVATE",
     "WAITS_EXPORT",
