@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError, UnsupportedError
+from pylinker.linker.hostcalls import RESOLVE, function_named
 from pylinker.linker.module import (
     Cell,
     Constant,
@@ -18,8 +19,7 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
-from pylinker.linker.wasix import UNSUPPORTED
-from pylinker.native.enums import AtomicsKind, BuiltinIndex, SourceKind
+from pylinker.native.enums import AtomicsKind, SourceKind
 from pylinker.native.hostfuncs import register_host
 from pylinker.native.libraries import Library, Shape, pack_source
 from pylinker.native.sources import put_source
@@ -37,27 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
 HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
-"""Returns the function behind a HostCall (by its name), or behind ``resolve``, for one module, or for all (None)."""
+"""Returns the function behind a HostCall (by its name) for one module, or for all (None)."""
 
-_BUILTINS = {
-    "dlsym": BuiltinIndex.DLSYM,
-    "safepoint": BuiltinIndex.SAFEPOINT,
-    "wasix.call_dynamic": BuiltinIndex.CALL_DYNAMIC,
-    "wasix.dl_invalid_handle": BuiltinIndex.DL_INVALID_HANDLE,
-    "wasix.dlsym": BuiltinIndex.DLSYM_WASIX,
-    "wasix.proc_id": BuiltinIndex.PROC_ID,
-    "wasix.reflect_signature": BuiltinIndex.REFLECT_SIGNATURE,
-    "wasix.thread_id": BuiltinIndex.THREAD_ID,
-    UNSUPPORTED: BuiltinIndex.UNSUPPORTED,
-}
-_ATOMICS = {
-    "wasix.futex_wait": AtomicsKind.FUTEX_WAIT,
-    "wasix.futex_wake": AtomicsKind.FUTEX_WAKE,
-    "wasix.futex_wake_all": AtomicsKind.FUTEX_WAKE_ALL,
-    "wasix.thread_sleep": AtomicsKind.SLEEP,
-}
-_ALONE = frozenset({"wasix.proc_id", "wasix.thread_id", UNSUPPORTED})
-"""Host functions that the core answers without Python."""
 _MOST_SHARED = 50_000
 """Trampolines in one module: far more than programs have, and few enough for what engines take."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
@@ -96,7 +77,7 @@ class SharedTrampolines:
         owner = self._owner
         if owner is not None:
             owner.trampolines = _trampolines(self._modules, cache, check)
-            resolver = register_host(host_calls(owner, "resolve"))
+            resolver = register_host(host_calls(owner, RESOLVE))
             owner.native.set_trampolines(owner.trampolines.addresses, self._count, resolver)
 
 
@@ -127,21 +108,21 @@ def native_library(
     if module.plt and not is_shared:
         module.trampolines = _trampolines([module], cache, check)
         trampolines, trampolines_number = module.trampolines.addresses, module.trampolines.number
-        resolver = register_host(host_calls(module, "resolve"))
+        resolver = register_host(host_calls(module, RESOLVE))
         handles.append(resolver)
 
     def host(source: HostCall) -> bytes:
         type_address = function_type(source.type)
-        if source.name in _ATOMICS:
-            return pack_source(SourceKind.ATOMICS, _ATOMICS[source.name], type_address=type_address)
+        function = function_named(source.name)
+        if isinstance(function.core, AtomicsKind):
+            return pack_source(SourceKind.ATOMICS, function.core, type_address=type_address)
         handle = 0
-        if source.name not in _ALONE:
+        if function.call is not None:
             handle = register_host(host_calls(module, source.name))
             handles.append(handle)
             module.host_handles[source.name] = handle
-        builtin = _BUILTINS.get(source.name)
-        kind = SourceKind.HOST if builtin is None else SourceKind.BUILTIN
-        return pack_source(kind, builtin or 0, type_address=type_address, handle=handle)
+        kind = SourceKind.HOST if function.core is None else SourceKind.BUILTIN
+        return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
 
     for index, source in module.special:
         put_source(module.sources, index, _packed(source, tags, host))

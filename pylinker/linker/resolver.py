@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
-from pylinker.linker.dlfcn import KEY_TYPES, PROVIDED, provided_type
+from pylinker.linker.hostcalls import host_type, key_of, provided_type, watched
 from pylinker.linker.imports import UnknownTypeError
 from pylinker.linker.module import (
     Cell,
@@ -173,15 +173,15 @@ class Resolver:
         definition = self._found(index, wanted) if space == "env" else None
         if definition is not None:
             return self._function_of_module(wanted, type_, definition)
-        provided = provided_type(space, name, threaded=self._state.threaded)
-        if provided is not None and not self._fits(wanted, type_, *provided):
+        found = provided_type(space, name, threaded=self._state.threaded)
+        if found is not None and not self._fits(wanted, type_, *found):
             return self._trampoline(wanted, type_, None)
         if space == WASI_MODULE and name in WASI_PREVIEW1:
             return WasiCall(name)
-        if space == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
-            return found
-        if provided is not None:
-            return HostCall(name, type_)
+        if space == wasix.WASIX and (source := self._wasix(wanted, type_)) is not None:
+            return source
+        if found is not None:
+            return HostCall(key_of(space, name), type_)
         if self._bind_now:
             if not self.is_weak(wanted):
                 return self._missing(wanted, "function")
@@ -192,7 +192,7 @@ class Resolver:
 
     def _is_watched(self, wanted: Import, type_: FuncType) -> bool:
         """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
-        return wanted.module == "env" and KEY_TYPES.get(wanted.name) == type_ and not self._module.is_main
+        return wanted.module == "env" and watched(wanted.name) == type_ and not self._module.is_main
 
     def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
         if definition.kind is not SymbolKind.FUNCTION:
@@ -278,9 +278,9 @@ class Resolver:
             return self._host_cell(wanted)
         definition = self._found(index, wanted)
         if definition is None:
-            provided = PROVIDED.get(wanted.name)
-            if provided is not None:
-                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, provided))
+            type_of_function = host_type("env", wanted.name)
+            if type_of_function is not None:
+                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, type_of_function))
             if self.is_weak(wanted):
                 self.unbound.append(index)
                 return Cell(wanted.name, 0)
