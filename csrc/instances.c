@@ -17,8 +17,7 @@ struct record {
     pl_library *library; /* NULL: an empty place */
     uint64_t serial;     /* 0 while it is being loaded */
     pl_instance instance;
-    pl_instance trampolines;
-    pl_import *resolver;
+    pl_plt *plt; /* its trampolines, or NULL */
     uint32_t tls_base;
     uint64_t identity; /* of the instance: that of a spare is what it was */
     pl_spare *spare;   /* what becomes of it when it is dropped, or NULL */
@@ -49,6 +48,7 @@ struct pl_instances {
     struct callback *callbacks; /* by their numbers; made when they are first wanted */
     uint32_t callback_count;
     pl_import *hosts; /* wasmtime keeps their addresses, so they stay until everything goes */
+    pl_plt *plts;     /* as long as that */
     pl_names *names;
     pl_calls *calls;
     pl_closures *closures;
@@ -143,6 +143,11 @@ void pl_instances_free(pl_instances *instances) {
         pl_library_release(instances->hosts->library);
         free(instances->hosts);
         instances->hosts = next;
+    }
+    while (instances->plts != NULL) {
+        pl_plt *next = instances->plts->next;
+        free(instances->plts);
+        instances->plts = next;
     }
     pl_names_free(instances->names);
     pl_calls_free(instances->calls);
@@ -320,15 +325,21 @@ uint32_t pl_instances_tls_base(pl_instances *instances, const pl_library *librar
 
 uint64_t pl_instances_resolver_entries(const pl_instances *instances, const pl_library *library) {
     const struct record *record = find(instances, library);
-    return record != NULL && record->resolver != NULL ? record->resolver->function.entries : 0;
+    uint64_t entries = 0;
+    for (uint32_t i = 0; record != NULL && record->plt != NULL && i < record->plt->count; i++) {
+        entries += record->plt->blocks[i].resolver->function.entries;
+    }
+    return entries;
 }
 
 /* Trampolines */
 
-/* The instance of trampolines that those of a library are in, and which one trampoline `*index` is; NULL if there is none. */
+/* The instance that trampoline `*index` of a library is in, and which one of it; NULL if there is none. */
 static const pl_instance *trampolines_of(const pl_instances *instances, const pl_library *library, uint32_t *index) {
     const struct record *record = find(instances, pl_library_plt(library, index));
-    return record != NULL && record->trampolines.store != 0 ? &record->trampolines : NULL;
+    uint32_t block = *index / PL_PLT_BLOCK;
+    *index %= PL_PLT_BLOCK;
+    return record != NULL && record->plt != NULL && block < record->plt->count ? &record->plt->blocks[block].instance : NULL;
 }
 
 /* Export KIND + number of the trampolines of a library. */
@@ -372,7 +383,7 @@ void pl_instances_unbind(pl_instances *instances, const pl_library *library, uin
 /* The guest calls a trampoline that is not bound yet. */
 static pl_trap *resolve(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     pl_import *resolver = environment;
-    uint32_t index = (uint32_t)values[0].i32, export_index;
+    uint32_t index = resolver->first + (uint32_t)values[0].i32, export_index;
     const pl_library *target = NULL;
     if (find(resolver->instances, resolver->library) != NULL) { /* else it is gone, and what its targets were may be, too */
         target = pl_library_target(resolver->library, index, &export_index);
@@ -381,6 +392,7 @@ static pl_trap *resolve(void *environment, pl_caller *caller, pl_value *values, 
         resolver->function.entries++;
         return NULL;
     }
+    values[0].i32 = (int32_t)index;
     return pl_host_enter(&resolver->function, caller, values, count);
 }
 
@@ -613,22 +625,45 @@ void pl_instances_number_calls(pl_instances *instances) {
     instances->stops = pl_shared_cancel(pl_group_shared(instances->group));
 }
 
+/* Makes the trampolines of a library: 0, or -1 with the trouble. */
+static int instantiate_trampolines(pl_instances *instances, struct record *record) {
+    pl_library *library = record->library;
+    const pl_library_parts *parts = pl_library_parts_of(library);
+    const uint32_t count = pl_library_blocks(library);
+    pl_plt *plt = calloc(1, sizeof *plt + count * sizeof *plt->blocks);
+    if (plt == NULL) {
+        return fail(instances, PL_STAGE_ROOM, library, 0);
+    }
+    plt->next = instances->plts;
+    instances->plts = plt;
+    while (plt->count < count) {
+        pl_import *resolver = new_import(instances, parts->resolver);
+        if (resolver == NULL) {
+            return fail(instances, PL_STAGE_ROOM, library, 0);
+        }
+        resolver->library = library;
+        resolver->first = plt->count * PL_PLT_BLOCK;
+        pl_library_retain(library);
+        pl_failure failure = {0};
+        pl_extern imported = {.kind = PL_EXTERN_FUNC, .of = {.handle = {0, 0, 0}}};
+        pl_wasmtime.func_new_unchecked(instances->context, types.resolve, resolve, resolver, NULL, &imported.of.func);
+        plt->blocks[plt->count].resolver = resolver;
+        if (pl_instance_new(instances->context, parts->trampolines[plt->count], &imported, 1, &plt->blocks[plt->count].instance,
+                            &failure) != PL_OK) {
+            return fail_with(instances, PL_STAGE_INSTANTIATE, library, 0, failure);
+        }
+        plt->count++;
+    }
+    record->plt = plt;
+    return 0;
+}
+
 static int instantiate(pl_instances *instances, struct record *record, pl_extern *externs, pl_spare *spare) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_failure failure = {0};
-    if (parts->trampolines != NULL) {
-        record->resolver = new_import(instances, parts->resolver);
-        if (record->resolver == NULL) {
-            return fail(instances, PL_STAGE_ROOM, library, 0);
-        }
-        record->resolver->library = library;
-        pl_library_retain(library);
-        pl_extern imported = {.kind = PL_EXTERN_FUNC, .of = {.handle = {0, 0, 0}}};
-        pl_wasmtime.func_new_unchecked(instances->context, types.resolve, resolve, record->resolver, NULL, &imported.of.func);
-        if (pl_instance_new(instances->context, parts->trampolines, &imported, 1, &record->trampolines, &failure) != PL_OK) {
-            return fail_with(instances, PL_STAGE_INSTANTIATE, library, 0, failure);
-        }
+    if (parts->trampoline_count != 0 && instantiate_trampolines(instances, record) != 0) {
+        return -1;
     }
     for (uint32_t i = 0; i < parts->source_count; i++) {
         int stage = extern_of(instances, record, parts->sources + i, externs + i, &failure);
@@ -758,8 +793,7 @@ static int fill_slots(pl_instances *instances, const struct record *record, int 
 static int keep(pl_instances *instances, struct record *record, pl_spare *spare, int replaying) {
     spare->identity = record->identity;
     spare->instance = record->instance;
-    spare->trampolines = record->trampolines;
-    spare->resolver = record->resolver;
+    spare->plt = record->plt;
     int result = pl_spare_note_slots(spare, instances->context, pl_instances_table(instances));
     if (result != 0) {
         pl_spare_free(spare);
@@ -812,12 +846,13 @@ static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) 
             return fail_with(instances, PL_STAGE_MAKE, library, i, failure);
         }
     }
-    if (spare->resolver != NULL) {
+    for (uint32_t i = 0; spare->plt != NULL && i < spare->plt->count; i++) {
+        pl_import *resolver = spare->plt->blocks[i].resolver;
         pl_library_retain(library);
-        pl_library_release(spare->resolver->library);
-        spare->resolver->library = library;
-        spare->resolver->function.handle = parts->resolver;
-        spare->resolver->function.entries = 0;
+        pl_library_release(resolver->library);
+        resolver->library = library;
+        resolver->function.handle = parts->resolver;
+        resolver->function.entries = 0;
     }
     return 0;
 }
@@ -839,8 +874,7 @@ static int reuse(pl_instances *instances, struct record *record, int replaying) 
         return fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
     }
     record->instance = spare->instance;
-    record->trampolines = spare->trampolines;
-    record->resolver = spare->resolver;
+    record->plt = spare->plt;
     record->identity = spare->identity;
     record->serial = ++instances->serials;
     return 1;

@@ -63,6 +63,7 @@ typedef struct pl_import {
     const pl_cancel *cancel;
     const pl_flag *nudge;    /* of the group */
     pl_library *library; /* of a resolver, which keeps it: code of a library that is gone may still be running */
+    uint32_t first;      /* of a resolver: the trampoline that its module counts as 0 */
     uint32_t type;       /* of a callback (callback.h) */
     struct pl_import *next;
 } pl_import;

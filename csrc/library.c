@@ -17,7 +17,7 @@ struct image {
 };
 
 struct pl_library {
-    pl_library_parts parts; /* `sources` and `slot_exports` are its own */
+    pl_library_parts parts; /* `sources`, `slot_exports` and `trampolines` are its own */
     struct target *targets;
     struct image *image; /* under the lock of the linker, as is `tried` */
     int tried;
@@ -62,14 +62,27 @@ pl_library *pl_library_new(const pl_library_parts *parts) {
     return library;
 }
 
-int pl_library_set_trampolines(pl_library *library, const pl_module *trampolines, uint32_t count, uintptr_t resolver) {
+static uint32_t blocks_of(uint32_t count) {
+    return count / PL_PLT_BLOCK + (count % PL_PLT_BLOCK != 0);
+}
+
+uint32_t pl_library_blocks(const pl_library *library) {
+    return blocks_of(library->parts.trampoline_count);
+}
+
+int pl_library_set_trampolines(pl_library *library, const pl_module *const *trampolines, uint32_t count, uintptr_t resolver) {
+    void *modules;
+    library->parts.trampolines = NULL;
+    if (copy(trampolines, blocks_of(count) * sizeof *trampolines, &modules) != 0) {
+        return -1;
+    }
+    library->parts.trampolines = modules; /* which goes with the library */
     if (count != 0) {
         library->targets = calloc(count, sizeof *library->targets);
         if (library->targets == NULL) {
             return -1;
         }
     }
-    library->parts.trampolines = trampolines;
     library->parts.trampoline_count = count;
     library->parts.resolver = resolver;
     return 0;
@@ -100,6 +113,7 @@ void pl_library_release(pl_library *library) {
         free((void *)library->parts.sources);
         free((void *)library->parts.slot_exports);
         free(library->targets);
+        free((void *)library->parts.trampolines);
         pl_library_release(library->parts.plt_of);
         release(library->image);
         free(library);

@@ -9,6 +9,9 @@
  *
  * Targets: pl_library_aim publishes one (release), pl_library_target loads it (acquire). They are taken back (pl_library_miss) by the leader
  * of an unload while every group is at the barrier, parked or dead; whoever loads one is RUNNING, so it never sees one taken back.
+ * A target is two words, its number stored relaxed before the library is released. They are read as one, since between two
+ * different targets of a trampoline there is always a miss: groups that find a target at the same time, under read locks, find the
+ * same one and store the same words (lookup.h), and a reader of the library that was missed is gone by the time of the next aim.
  *
  * Life: counted. The maker has it, and each group that has instantiated it. Blocking: never. Any thread may read.
  */
@@ -35,6 +38,9 @@ enum pl_source_kind {
     PL_SOURCE_CALLBACK = 12      /* callback `index` of the group, of `type` and, as callback.h has it, of type `value`; it gets `handle` */
 };
 
+/* Trampolines in one module: few enough to compile in a moment, so that a load can be ended between two of them. */
+enum { PL_PLT_BLOCK = 256 };
+
 typedef struct pl_library pl_library;
 
 typedef struct pl_source {
@@ -49,7 +55,7 @@ typedef struct pl_source {
 /* What a library is made of. Exports are counted in the order of the module; -1 is none. The names are not copied. */
 typedef struct pl_library_parts {
     const pl_module *code;
-    const pl_module *trampolines; /* of the late bound imports, or NULL */
+    const pl_module *const *trampolines; /* of the late bound imports, PL_PLT_BLOCK in each module but the last; or NULL */
     uint32_t trampoline_count;
     pl_library *plt_of; /* whose trampolines it uses, from number `plt_base` on, in place of its own: loaded before it, and longer. Or NULL */
     uint32_t plt_base;
@@ -85,7 +91,9 @@ const char *pl_library_name(const pl_library *library, uint32_t index, size_t *l
 
 /* Has it have `count` trampolines, its own and those that others use, and `resolver` called back: before it is loaded, if it has none yet. 0,
  * or -1 if there is no memory. */
-int pl_library_set_trampolines(pl_library *library, const pl_module *trampolines, uint32_t count, uintptr_t resolver);
+int pl_library_set_trampolines(pl_library *library, const pl_module *const *trampolines, uint32_t count, uintptr_t resolver);
+/* How many modules its trampolines are in. */
+uint32_t pl_library_blocks(const pl_library *library);
 /* Whose trampoline, and which, trampoline `index` of a library is: its own, or as `plt_of` says. */
 pl_library *pl_library_plt(const pl_library *library, uint32_t *index);
 

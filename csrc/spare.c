@@ -59,6 +59,22 @@ void pl_spare_take_image(pl_library *library, pl_context *context, const pl_exte
     }
 }
 
+/* How many trampolines are in the block that begins with number `first`. */
+static uint32_t block_size(const pl_library_parts *parts, uint32_t first) {
+    uint32_t rest = parts->trampoline_count - first;
+    return rest < PL_PLT_BLOCK ? rest : PL_PLT_BLOCK;
+}
+
+/* The table of that block: 0, or -1 if there is none. */
+static int plt_at(const pl_spare *spare, pl_context *context, uint32_t first, pl_table *table) {
+    pl_extern plt;
+    if (!pl_instance_export(context, &spare->plt->blocks[first / PL_PLT_BLOCK].instance, "plt", 3, &plt) || plt.kind != PL_EXTERN_TABLE) {
+        return -1;
+    }
+    *table = plt.of.handle;
+    return 0;
+}
+
 int pl_spare_note_slots(pl_spare *spare, pl_context *context, const pl_extern *table) {
     const pl_library_parts *parts = pl_library_parts_of(spare->library);
     for (uint32_t i = 0; i < parts->table_size; i++) {
@@ -66,17 +82,16 @@ int pl_spare_note_slots(pl_spare *spare, pl_context *context, const pl_extern *t
             return 1;
         }
     }
-    pl_extern plt;
-    if (parts->trampoline_count == 0) {
-        return 0;
-    }
-    if (!pl_instance_export(context, &spare->trampolines, "plt", 3, &plt) || plt.kind != PL_EXTERN_TABLE) {
-        return -1;
-    }
-    spare->plt = plt.of.handle;
-    for (uint32_t i = 0; i < parts->trampoline_count; i++) {
-        if (pl_table_get(context, &spare->plt, i, spare->stubs + i) != 1) {
+    for (uint32_t first = 0; first < parts->trampoline_count; first += PL_PLT_BLOCK) {
+        pl_table plt;
+        uint32_t count = block_size(parts, first);
+        if (plt_at(spare, context, first, &plt) != 0) {
             return -1;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            if (pl_table_get(context, &plt, i, spare->stubs + first + i) != 1) {
+                return -1;
+            }
         }
     }
     return 0;
@@ -133,8 +148,12 @@ int pl_spare_restore(const pl_spare *spare, pl_library *library, pl_context *con
         }
         *error = set(context, &table->of.handle, parts->table_base, spare->elements, parts->table_size);
     }
-    if (*error == NULL) {
-        *error = set(context, &spare->plt, 0, spare->stubs, parts->trampoline_count);
+    for (uint32_t first = 0; *error == NULL && first < parts->trampoline_count; first += PL_PLT_BLOCK) {
+        pl_table plt;
+        if (plt_at(spare, context, first, &plt) != 0) {
+            return -1;
+        }
+        *error = set(context, &plt, 0, spare->stubs + first, block_size(parts, first));
     }
     if (*error != NULL) {
         return -1;

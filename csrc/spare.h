@@ -28,16 +28,27 @@
 
 struct pl_import;
 
+/* The trampolines of a library in one group, and what resolves them, block by block. They stay as long as the group. */
+typedef struct pl_plt_block {
+    pl_instance instance;
+    struct pl_import *resolver;
+} pl_plt_block;
+
+typedef struct pl_plt {
+    struct pl_plt *next;
+    uint32_t count;
+    pl_plt_block blocks[];
+} pl_plt;
+
 typedef struct pl_spare {
     pl_library *library; /* that it was made for: what is equal in it and another library may be shared by them */
     uint64_t identity;   /* of the instance, in this group */
-    pl_instance instance, trampolines;
-    struct pl_import *resolver;
+    pl_instance instance;
+    struct pl_plt *plt; /* the group's, or NULL */
     pl_extern *externs;       /* what was imported, by source */
     struct pl_import **hosts; /* the host functions among them that were made for it */
     uint64_t *origins;        /* the identities of the instances whose exports are among them */
     pl_func *elements;        /* its part of the table; an empty slot has store 0 */
-    pl_table plt;
     pl_func *stubs;
     struct pl_spare *next;
 } pl_spare;

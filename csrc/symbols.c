@@ -39,7 +39,7 @@ static void mix(uint64_t v[4]) {
     v[2] = rotate(v[2], 32);
 }
 
-static uint64_t hash_of(const char *name, size_t length) {
+uint64_t pl_symbols_hash(const char *name, size_t length) {
     uint64_t v[4] = {keys[0] ^ 0x736f6d6570736575u, keys[1] ^ 0x646f72616e646f6du, keys[0] ^ 0x6c7967656e657261u,
                      keys[1] ^ 0x7465646279746573u};
     uint64_t word;
@@ -94,7 +94,7 @@ static uint64_t filter_bits(uint64_t hash) {
 
 static void enter(pl_symbols *symbols, uint32_t index) {
     const uint32_t *offset = symbols->parts.offsets + symbols->parts.symbols[index].position;
-    uint64_t hash = symbols->hashes[index] = hash_of(symbols->parts.names + offset[0], offset[1] - offset[0]);
+    uint64_t hash = symbols->hashes[index] = pl_symbols_hash(symbols->parts.names + offset[0], offset[1] - offset[0]);
     uint32_t place = (uint32_t)hash & symbols->mask;
     while (symbols->table[place] != 0) {
         place = (place + 1) & symbols->mask;
@@ -115,7 +115,7 @@ int pl_symbols_check(const pl_symbols_parts *parts) {
     int good = 1;
     for (uint32_t i = 0; i < parts->symbol_count; i++) {
         const pl_symbol *symbol = parts->symbols + i;
-        good &= symbol->position < parts->name_count && (symbol->kind != PL_SYMBOL_FUNCTION || symbol->type < parts->type_count);
+        good &= symbol->position < parts->name_count && symbol->type_index < parts->type_count;
     }
     for (uint32_t i = 0; i < parts->wanted_count; i++) {
         const pl_wanted *wanted = parts->wanted + i;
@@ -128,9 +128,7 @@ int pl_symbols_check(const pl_symbols_parts *parts) {
 static pl_symbol *copy_symbols(const pl_symbols_parts *parts) {
     pl_symbol *symbols = copy(parts->symbols, parts->symbol_count * sizeof *symbols);
     for (uint32_t i = 0; symbols != NULL && i < parts->symbol_count; i++) {
-        if (symbols[i].kind == PL_SYMBOL_FUNCTION) {
-            symbols[i].type = parts->types[symbols[i].type];
-        }
+        symbols[i].type = parts->types[symbols[i].type_index];
     }
     return symbols;
 }
@@ -170,7 +168,7 @@ pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     }
     for (uint32_t i = 0; i < parts->wanted_count; i++) {
         const uint32_t *offset = parts->wanted_offsets + i;
-        symbols->hashes[parts->symbol_count + i] = hash_of(parts->wanted_names + offset[0], offset[1] - offset[0]);
+        symbols->hashes[parts->symbol_count + i] = pl_symbols_hash(parts->wanted_names + offset[0], offset[1] - offset[0]);
     }
     return symbols;
 }
@@ -186,7 +184,7 @@ void pl_symbols_free(pl_symbols *symbols) {
     }
 }
 
-static const pl_symbol *find(const pl_symbols *symbols, uint64_t hash, const char *name, size_t length) {
+const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const char *name, size_t length) {
     uint64_t bits = filter_bits(hash);
     if ((*filter_word(symbols, hash) & bits) != bits) {
         return NULL;
@@ -203,104 +201,14 @@ static const pl_symbol *find(const pl_symbols *symbols, uint64_t hash, const cha
     return NULL;
 }
 
-/* Scopes */
-
-/* The first module that defines the name, and its definition; `count` and NULL if none does. */
-static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash, const char *name, size_t length,
-                        const pl_symbol **symbol) {
-    *symbol = NULL;
-    uint32_t number = 0;
-    while (number < count && (*symbol = find(scope[number].symbols, hash, name, length)) == NULL) {
-        number++;
-    }
-    return number;
+uint32_t pl_symbols_wanted_count(const pl_symbols *symbols) {
+    return symbols->parts.wanted_count;
 }
 
-uint32_t pl_symbols_find(const pl_candidate *scope, uint32_t count, const char *name, size_t length) {
-    const pl_symbol *symbol;
-    return find_in(scope, count, hash_of(name, length), name, length, &symbol);
-}
-
-/* Whether an import is what a module defines under its name, and as simply as that. */
-static int decide(const pl_wanted *wanted, const pl_candidate *found, const pl_symbol *symbol, pl_source *source) {
-    if (wanted->kind == PL_WANTED_FUNCTION) {
-        *source = (pl_source){.kind = PL_SOURCE_EXPORT, .index = symbol->position, .library = found->library};
-        return symbol->kind == PL_SYMBOL_FUNCTION && symbol->type == wanted->type;
-    }
-    if (wanted->kind == PL_WANTED_DATA) {
-        uint32_t address = symbol->value + (symbol->relative ? found->memory_base : 0);
-        *source = (pl_source){.kind = PL_SOURCE_CELL, .value = address};
-        return symbol->kind == PL_SYMBOL_DATA;
-    }
-    *source = (pl_source){.kind = PL_SOURCE_CELL, .value = (int64_t)found->slot_base + symbol->slot};
-    return symbol->kind == PL_SYMBOL_FUNCTION && symbol->slot != PL_NO_SLOT && found->has_slots;
-}
-
-/* Looks import `i` up; 0 if it is not decided here. */
-static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, uint32_t count, uint32_t stamp, pl_resolved *resolved) {
-    const pl_symbols_parts *parts = &symbols->parts;
-    const pl_wanted *wanted = parts->wanted + i;
-    const uint32_t *offset = parts->wanted_offsets + i;
-    const pl_symbol *symbol;
-    pl_source *source = resolved->sources + i;
-    uint32_t number = find_in(scope, count, symbols->hashes[parts->symbol_count + i], parts->wanted_names + offset[0],
-                              offset[1] - offset[0], &symbol);
-    if (symbol == NULL || !decide(wanted, scope + number, symbol, source)) {
-        return 0;
-    }
-    if (source->kind == PL_SOURCE_EXPORT && source->library == NULL) {
-        if (wanted->same < i) {
-            *source = resolved->sources[wanted->same]; /* the same was found for it */
-            return 1;
-        }
-        *source = (pl_source){.kind = PL_SOURCE_PLT, .index = resolved->late_count};
-        resolved->late[resolved->late_count++] = (pl_late){.index = i, .number = number, .position = symbol->position};
-    }
-    if (scope[number].stamp != stamp) {
-        scope[number].stamp = stamp;
-        resolved->used[resolved->used_count++] = number;
-    }
-    return 1;
-}
-
-void pl_symbols_resolve(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                        uint32_t stamp, pl_resolved *resolved) {
-    resolved->rest_count = resolved->late_count = resolved->used_count = 0;
-    for (uint32_t i = 0; i < symbols->parts.wanted_count; i++) {
-        pl_source *source = resolved->sources + i;
-        int decided = 1;
-        *source = (pl_source){.kind = PL_SOURCE_MEMORY};
-        switch (symbols->parts.wanted[i].kind) {
-        case PL_WANTED_MEMORY:
-            break;
-        case PL_WANTED_TABLE:
-            source->kind = PL_SOURCE_TABLE;
-            break;
-        case PL_WANTED_STACK_POINTER:
-            source->kind = PL_SOURCE_STACK_POINTER;
-            break;
-        case PL_WANTED_MEMORY_BASE:
-            *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = memory_base};
-            break;
-        case PL_WANTED_TABLE_BASE:
-            *source = (pl_source){.kind = PL_SOURCE_CONSTANT, .value = table_base};
-            break;
-        case PL_WANTED_FUNCTION:
-        case PL_WANTED_DATA:
-        case PL_WANTED_POINTER:
-            decided = look_up(symbols, i, scope, count, stamp, resolved);
-            break;
-        default:
-            decided = 0;
-        }
-        if (!decided) {
-            resolved->rest[resolved->rest_count++] = i;
-        }
-    }
-}
-
-void pl_symbols_aim(pl_library *library, const pl_late *late, uint32_t count, pl_library *const *libraries) {
-    for (uint32_t i = 0; i < count; i++) {
-        pl_library_aim(library, i, libraries[late[i].number], late[i].position);
-    }
+const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name, size_t *length, uint64_t *hash) {
+    const uint32_t *offset = symbols->parts.wanted_offsets + index;
+    *name = symbols->parts.wanted_names + offset[0];
+    *length = offset[1] - offset[0];
+    *hash = symbols->hashes[symbols->parts.symbol_count + index];
+    return symbols->parts.wanted + index;
 }

@@ -93,6 +93,32 @@ def test_what_the_host_gives_is_not_undefined(tmp_path: Path) -> None:
     assert cli("check", "--provide", "mine", "--provide", "a.b", user, cwd=tmp_path).returncode == 0
 
 
+def test_all_that_a_load_refuses_is_found(tmp_path: Path) -> None:
+    """Tags, globals of the linker's own and pointers of another type: by the rules of a load, not by a second set of them."""
+    provider = lib(tmp_path / "libone.so", f'{PIC} (tag (export "__cpp_exception") (param i64)) (func (export "f"))')
+    user = lib(
+        tmp_path / "libuser.so",
+        """(import "env" "__cpp_exception" (tag (param i32)))
+        (import "env" "__memory_base" (global (mut i32)))
+        (import "GOT.func" "f" (global i32))
+        (import "GOT.mem" "f" (global (mut i32)))
+        (import "env" "__heap_base" (global i32))
+        (import "env" "memory" (memory 1))""",
+        provider.name,
+    )
+    status, seen = report(tmp_path, user)
+    assert status == 1
+    assert [(each["symbol"], each["kind"], each["defined_by"]) for each in seen["mismatched"]] == [
+        ("__cpp_exception", "tag", ["libone.so"]),
+        ("__memory_base", "global", ["pylinker"]),
+        ("f", "function pointer", ["libone.so"]),
+        ("f", "data", ["libone.so"]),
+    ]
+    assert [(each["symbol"], each["kind"]) for each in seen["undefined"]] == [("__heap_base", "global")]
+    with pytest.raises(pylinker.SignatureMismatchError):
+        pylinker.CDLL(user, library_path=[tmp_path], bind_now=True, cache=tmp_path)
+
+
 def test_libraries_that_are_named_come_before_those_that_are_needed(tmp_path: Path) -> None:
     for name in ("libneeded.so", "libnamed.so"):
         lib(tmp_path / name, f'{PIC} (func (export "f"))')

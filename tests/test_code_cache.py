@@ -1,9 +1,11 @@
 """The cache of compiled modules: what is trusted, what is not, and that it never gets in the way."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from contextlib import suppress
 from random import Random
@@ -13,6 +15,7 @@ import wasmtime
 
 import pylinker
 from pylinker.errors import ParseError, UnsupportedError
+from pylinker.native.enums import PLT_BLOCK
 from pylinker.runtime import code
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.outline import pack
@@ -103,18 +106,56 @@ def test_a_module_in_memory_needs_no_disk(compiled):
     assert len(compiled) == 1
 
 
+def numbered(count):
+    return [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(count)]
+
+
+def room_for(count):
+    """Return bytes of memory that hold so many small modules: what was read, and the code."""
+    return (count * 2 + 1) * code._OBJECTS
+
+
 def test_memory_keeps_the_most_recently_used(compiled):
-    cache = fresh(None, entries=2)
-    modules = [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(3)]
-    cache.load(modules[0], name="0")
-    cache.load(modules[1], name="1")
-    cache.load(modules[0], name="0")
-    cache.load(modules[2], name="2")
+    cache = fresh(None, memory=room_for(2))
+    modules = numbered(3)
+    for number in (0, 1, 0, 2):
+        cache.load(modules[number], name=str(number))
     assert len(compiled) == 3
     cache.load(modules[0], name="0")
     assert len(compiled) == 3
     cache.load(modules[1], name="1")
     assert len(compiled) == 4
+
+
+def test_memory_is_counted_in_bytes(compiled):
+    cache = fresh(None, memory=1 << 24)
+    small = numbered(200)
+    for data in small:
+        cache.load(data, name="small")
+    for data in small:
+        cache.load(data, name="small")
+    assert len(compiled) == 200
+    large = bytes(wasmtime.wat2wasm(f'(module (memory 300) (data (i32.const 0) "{"x" * (15 << 20)}"))'))
+    cache.load(large, name="large")
+    assert cache._memory.used <= 1 << 24
+    cache.load(small[0], name="small")
+    assert len(compiled) == 202
+
+
+def test_what_is_in_use_stays_in_memory(tmp_path, compiled):
+    for cache in (fresh(None, memory=0), fresh(tmp_path, memory=0)):
+        modules = numbered(4)
+        compiled.clear()
+        kept = [cache.load(data, name="kept") for data in modules]
+        plt = cache.trampolines([b"key"], [FuncType((), ())], name="t")
+        assert [cache.load(data, name="again") for data in modules] == kept
+        assert cache.parse(modules[0], name="again") is kept[0].info
+        assert cache.trampolines([b"key"], (), name="t") is plt
+        assert cache._memory.used == 0
+        assert len(compiled) == 5
+        del kept, plt
+        gc.collect()
+        assert len(cache._memory._alive) == 0
 
 
 @pytest.mark.parametrize("position", ["first", "code", "read", "magic", "key", "sizes", "last"])
@@ -142,6 +183,31 @@ def test_every_truncation_of_an_entry_is_noticed(tmp_path, compiled):
         entry.write_bytes(data[:length])
         fresh(tmp_path).load(WASM, name="m")
         assert len(compiled) == count
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 29])
+@pytest.mark.parametrize("trailer", [False, True])
+def test_an_entry_of_a_size_that_cannot_be_is_compiled_anew_without_memory_for_it(tmp_path, compiled, size, trailer):
+    """A sparse file: larger than the cache may be, or one that does not end as an entry does."""
+    fresh(tmp_path).load(WASM, name="m")
+    entry = entry_of(tmp_path)
+    key = bytes.fromhex(entry.stem)
+    cache = fresh(tmp_path, capacity=1 << 30)
+    with entry.open("r+b") as file:
+        file.truncate(size)
+        if trailer:
+            file.seek(size - code._END)
+            file.write(code._TRAILER.pack(code._MAGIC, key, size - code._END - (size < 1 << 30), 0, False))
+    tracemalloc.start()
+    try:
+        assert cache.load(WASM, name="m").info.exports
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
+    assert len(compiled) == 2
+    assert entry.stat().st_size < 1 << 20  # it was replaced
+    fresh(tmp_path).load(WASM, name="m")
+    assert len(compiled) == 2
 
 
 def test_an_entry_under_another_modules_name_is_not_believed(tmp_path, compiled):
@@ -307,16 +373,35 @@ def test_a_module_with_waits_is_parsed_once_per_directory(tmp_path, monkeypatch,
 
 
 def test_trampolines_are_made_once_per_directory(tmp_path, monkeypatch):
-    functions = (("f", FuncType(("i32",), ())), ("g", FuncType((), ("i64",))))
+    types = (FuncType(("i32",), ()), FuncType((), ("i64",)))
     cache = fresh(tmp_path)
-    made = cache.trampolines([b"key", b"1"], functions, name="t")
-    assert cache.trampolines([b"key", b"1"], functions, name="t") is made
-    for other in ([b"key1"], [b"key", b"2"], [b"1", b"key"]):
-        assert cache.trampolines(other, functions[::-1], name="t") is not made
-    assert len(list(tmp_path.iterdir())) == 4
-    monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
+    made = cache.trampolines([b"key", b"1"], types, name="t")
     unseen = (pytest.fail("looked at") for _ in range(1))
-    assert fresh(tmp_path).trampolines([b"key", b"1"], unseen, name="t").address
+    assert cache.trampolines([b"key", b"1"], unseen, name="t") is made
+    assert cache.trampolines([b"key1"], types[::-1], name="t").addresses != made.addresses
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(code, "trampoline_module", lambda *_: pytest.fail("made again"))
+    for other in ([b"key1"], [b"key", b"2"], [b"1", b"key"]):
+        same = cache.trampolines(other, types if other != [b"key1"] else (), name="t")
+        assert same is not made
+        assert (same.addresses == made.addresses) == (other != [b"key1"])
+    assert fresh(tmp_path).trampolines([b"key", b"1"], types, name="t").addresses
+
+
+def test_trampolines_of_the_same_types_are_compiled_once(tmp_path, compiled):
+    checks = []
+    count = 10_000
+    made = fresh(tmp_path).trampolines([b"many"], [FuncType((), ())] * count, name="t", check=lambda: checks.append(1))
+    assert len(made.addresses) == -(-count // PLT_BLOCK)
+    assert len({*made.addresses}) == len(compiled) == len(checks) == 2  # whole blocks, and the last
+
+
+def test_a_load_may_end_between_blocks_of_trampolines(tmp_path):
+    def check():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        fresh(tmp_path).trampolines([b"many"], [FuncType((), ())] * 600, name="t", check=check)
 
 
 def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pylinker
 from guests import DEADLINE
 from pylinker.errors import SignatureMismatchError, UndefinedSymbolError
 from pylinker.linker import record
+from pylinker.native.enums import PLT_BLOCK
+from pylinker.runtime import code
 
 Write = Callable[..., Path]
 NAMES = ["liba.so", "libb.so", "libc.so"]
@@ -186,3 +189,50 @@ def test_bind_now_binds_all_of_them(write: Write, tmp_path: Path) -> None:
         library = program.dlopen("libp.so")
         assert (library.call_p(), library.call_q(), library.call_r()) == (2, 3, 1)
         assert program.statistics().resolver_entries == 0
+
+
+def test_a_library_has_as_many_blocks_as_it_needs(write: Write) -> None:
+    """Calls at both ends of each block are undefined, then bound in each thread, also once the library is opened again."""
+    count = 2 * PLT_BLOCK + 3
+    numbers = (0, PLT_BLOCK - 1, PLT_BLOCK, 2 * PLT_BLOCK - 1, 2 * PLT_BLOCK, count - 1)
+    head = '(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1 1024 shared))'
+    imports = "".join(f'(import "env" "late{number}" (func (result i32)))' for number in range(count))
+    calls = "".join(f'(func (export "call{number}") (result i32) (call {number}))' for number in numbers)
+    caller = write("libmany.so", f"{head} {imports} {calls})")
+    callees = "".join(f'(func (export "late{number}") (result i32) (i32.const {number}))' for number in numbers)
+    given = write("libgiven.so", f"{head} {callees})")
+    base = write("libbase.so", f"{head})")
+    for preloaded in (True, False):
+        with pylinker.Program(None, preload=[caller if preloaded else base], threads=True, stack_size=1 << 14) as program:
+            for _ in range(1 if preloaded else 2):
+                library = program.dlopen(caller)
+                for number in numbers:
+                    with pytest.raises(UndefinedSymbolError, match=rf"late{number}\b"):
+                        library[f"call{number}"]()
+                callee = program.dlopen(given, pylinker.RTLD_GLOBAL)
+                for _ in range(2):
+                    assert [library[f"call{number}"]() for number in numbers] == list(numbers)
+                threads = [program.spawn(library[f"call{number}"]) for number in numbers]
+                assert [thread.join(DEADLINE) for thread in threads] == list(numbers)
+                assert program.statistics().resolver_entries == 2 * len(numbers)  # twice each
+                callee.close()
+                library.close()
+            assert program.statistics().modules == (2 if preloaded else 1)  # what it calls keeps the library
+
+
+def test_a_load_with_many_undefined_functions_ends_in_time(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    original = code.compile_module
+
+    def slow(data: bytes) -> wasmtime.Module:
+        compiled.append(len(data))
+        time.sleep(0.05)
+        return original(data)
+
+    types = [f"(param {' '.join(['i32'] * (number % 7 + 1))})" for number in range(20 * PLT_BLOCK)]
+    imports = "".join(f'(import "env" "absent{number}" (func {type_}))' for number, type_ in enumerate(types))
+    path = write("libmany.so", f'(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1)) {imports})')
+    monkeypatch.setattr(code, "compile_module", slow)
+    with pytest.raises(pylinker.TimeoutExpired):
+        pylinker.Program(None, preload=[path], load_timeout=0.2, cache=tmp_path / "cache")
+    assert len(compiled) <= 6

@@ -20,6 +20,7 @@ static fake_module b = {.name = "B", .exports = {{"h", PL_EXTERN_FUNC}, {"data",
 static fake_module trampolines = {.name = "B~",
                                   .exports = {{"plt", PL_EXTERN_TABLE}, {"t0", PL_EXTERN_FUNC}, {"t1", PL_EXTERN_FUNC},
                                               {"s0", PL_EXTERN_FUNC}, {"s1", PL_EXTERN_FUNC}}};
+static const pl_module *const blocks[] = {(const pl_module *)&trampolines};
 static fake_module main_module = {.name = "M",
                                   .exports = {{"memory", PL_EXTERN_MEMORY}, {"table", PL_EXTERN_TABLE},
                                               {"stack_pointer", PL_EXTERN_GLOBAL}}};
@@ -74,7 +75,7 @@ static pl_library *make_a(uint32_t place) {
 }
 
 static pl_library *make_b(uint32_t place, const pl_source *sources, uint32_t count) {
-    return fake_library(&b, &(pl_library_parts){.trampolines = (const pl_module *)&trampolines, .trampoline_count = 2, .resolver = 9,
+    return fake_library(&b, &(pl_library_parts){.trampolines = blocks, .trampoline_count = 2, .resolver = 9,
                                                 .sources = sources, .source_count = count, .place = place});
 }
 
@@ -235,7 +236,7 @@ static void test_libraries_share_trampolines(void) {
     pl_library *target = make_a(0), *owner = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 1, .place = 1});
     pl_library_parts using = {.sources = sources, .source_count = 1, .plt_of = owner, .plt_base = 1, .place = 2};
     pl_library *user = fake_library(&b, &using);
-    CHECK(pl_library_set_trampolines(owner, (const pl_module *)&trampolines, 2, 9) == 0);
+    CHECK(pl_library_set_trampolines(owner, blocks, 2, 9) == 0);
     CHECK(pl_instances_load(instances, user, 0, 0) == -1); /* before what it uses */
     CHECK(pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT && pl_instances_trouble(instances)->library == user);
     pl_instances_drop(instances, user);

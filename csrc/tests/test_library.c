@@ -9,8 +9,10 @@ enum { ROUNDS = 3000, TRAMPOLINES = 3, GROUPS = 3 };
 
 static const uint32_t offsets[] = {0, 3, 3, 9};
 
+static const pl_module *const blocks[] = {(const pl_module *)0x20}, *const others[] = {(const pl_module *)0x21};
+
 static pl_library_parts some_parts(const pl_source *sources, uint32_t source_count, const uint32_t *slots, uint32_t slot_count) {
-    return (pl_library_parts){.code = (const pl_module *)0x10, .trampolines = (const pl_module *)0x20, .trampoline_count = TRAMPOLINES,
+    return (pl_library_parts){.code = (const pl_module *)0x10, .trampolines = blocks, .trampoline_count = TRAMPOLINES,
                               .resolver = 30, .sources = sources, .source_count = source_count, .names = "onethreee", .offsets = offsets,
                               .export_count = 3, .slot_exports = slots, .slot_count = slot_count, .slot_base = 40, .place = 50,
                               .export_memory = -1, .export_table = 1, .export_stack_pointer = 2, .export_tls_base = 3,
@@ -40,7 +42,7 @@ static void test_what_it_is_made_of_is_copied(void) {
     CHECK(kept->source_count == 2 && kept->sources[0].kind == PL_SOURCE_CELL && kept->sources[0].value == -7);
     CHECK(kept->sources[1].kind == PL_SOURCE_HOST && kept->sources[1].index == 3 && kept->sources[1].handle == 9);
     CHECK(kept->slot_count == 2 && kept->slot_exports[0] == 2 && kept->slot_exports[1] == 1 && kept->slot_base == 40);
-    CHECK(kept->code == (const pl_module *)0x10 && kept->trampolines == (const pl_module *)0x20 && kept->trampoline_count == TRAMPOLINES);
+    CHECK(kept->code == (const pl_module *)0x10 && kept->trampolines != blocks && kept->trampolines[0] == blocks[0] && kept->trampoline_count == TRAMPOLINES);
     CHECK(kept->resolver == 30 && kept->place == 50 && kept->export_memory == -1 && kept->export_tls_relocs == 5);
     pl_library_release(library);
 }
@@ -102,9 +104,9 @@ static void test_trampolines_of_one_serve_others(void) {
     uint32_t number, index = 0;
     pl_library_aim(user, 0, target, 1); /* there are none yet */
     CHECK(pl_library_target(user, 0, &number) == NULL);
-    CHECK(pl_library_set_trampolines(owner, (const pl_module *)0x21, 4, 31) == 0);
+    CHECK(pl_library_set_trampolines(owner, others, 4, 31) == 0);
     const pl_library_parts *kept = pl_library_parts_of(owner);
-    CHECK(kept->trampolines == (const pl_module *)0x21 && kept->trampoline_count == 4 && kept->resolver == 31);
+    CHECK(kept->trampolines[0] == others[0] && kept->trampoline_count == 4 && kept->resolver == 31);
     CHECK(pl_library_plt(owner, &index) == owner && index == 0 && pl_library_plt(user, &index) == owner && index == 2);
     pl_library_aim(owner, 0, target, 5);
     pl_library_aim(user, 1, target, 6);
@@ -118,7 +120,7 @@ static void test_trampolines_of_one_serve_others(void) {
     index = 0;
     CHECK(pl_library_plt(user, &index) == owner && pl_library_parts_of(owner)->place == 50); /* which the user keeps */
     atomic_store(&inject_memory, 0);
-    CHECK(pl_library_set_trampolines(user, (const pl_module *)0x21, 4, 31) == -1);
+    CHECK(pl_library_set_trampolines(user, others, 4, 31) == -1);
     atomic_store(&inject_memory, -1);
     pl_library_release(user);
     pl_library_release(target);
@@ -231,7 +233,7 @@ static void test_lack_of_memory_is_told(void) {
     pl_source source = {.kind = PL_SOURCE_TABLE};
     uint32_t slot = 0;
     pl_library_parts parts = some_parts(&source, 1, &slot, 1);
-    for (int left = 0; left < 4; left++) { /* itself, its sources, its slots, its targets */
+    for (int left = 0; left < 5; left++) { /* itself, its sources, its slots, its trampolines, its targets */
         atomic_store(&inject_memory, left);
         CHECK(pl_library_new(&parts) == NULL);
     }
@@ -239,7 +241,7 @@ static void test_lack_of_memory_is_told(void) {
     atomic_store(&inject_memory, 2); /* its slots */
     CHECK(pl_library_new(&parts) == NULL);
     parts.trampoline_count = TRAMPOLINES;
-    atomic_store(&inject_memory, 4);
+    atomic_store(&inject_memory, 5);
     pl_library *library = pl_library_new(&parts);
     CHECK(library != NULL);
     atomic_store(&inject_memory, -1);

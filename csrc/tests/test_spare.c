@@ -14,6 +14,7 @@ static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}, {"g", PL
 static fake_module b = {.name = "B", .exports = {{"h", PL_EXTERN_FUNC}}};
 static fake_module trampolines = {.name = "A~",
                                   .exports = {{"plt", PL_EXTERN_TABLE}, {"t0", PL_EXTERN_FUNC}, {"s0", PL_EXTERN_FUNC}}};
+static const pl_module *const blocks[] = {(const pl_module *)&trampolines};
 
 static int host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
     (void)handle, (void)values, (void)count, (void)message, (void)capacity;
@@ -57,7 +58,7 @@ static pl_library *make(int64_t value, uintptr_t handle, pl_library *from, uint6
     const pl_source sources[] = {{.kind = PL_SOURCE_CELL, .value = value},
                                  {.kind = PL_SOURCE_HOST, .type = host_type, .handle = handle},
                                  {.kind = PL_SOURCE_EXPORT, .index = 0, .library = from}};
-    return fake_library(&a, &(pl_library_parts){.trampolines = (const pl_module *)&trampolines, .trampoline_count = 1,
+    return fake_library(&a, &(pl_library_parts){.trampolines = blocks, .trampoline_count = 1,
                                                 .resolver = handle + 1, .sources = sources, .source_count = from != NULL ? 3 : 2,
                                                 .code_number = code, .trampolines_number = 70, .memory_base = BASE, .memory_size = SIZE,
                                                 .table_base = 8, .table_size = 2, .place = 0});

@@ -9,7 +9,6 @@ from pylinker._pickling import OfOneProcess
 from pylinker.api.function import Function
 from pylinker.api.handle import Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
-from pylinker.linker import reachable
 from pylinker.native.enums import CAUSE_STOPPED
 from pylinker.sync import check_not_interrupting
 from pylinker.wasm import FuncType
@@ -83,7 +82,7 @@ class Library(OfOneProcess):
 
     def __contains__(self, name: object) -> bool:
         with self._handle.entered() as linker:
-            return isinstance(name, str) and linker.state.lookup(name, self._scope(linker)) is not None
+            return isinstance(name, str) and self._find(linker, name) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the functions that the library defines itself, in the order of its exports.
@@ -91,8 +90,8 @@ class Library(OfOneProcess):
         For the program as a whole, those of its global scope. ClosedError if the handle is closed.
         """
         with self._handle.entered() as linker:
-            modules = self._scope(linker) if self._module is None else [self._module]
-            return iter([name for name, definition in _definitions(modules) if isinstance(definition.type, FuncType)])
+            modules = linker.state.global_scope if self._module is None else [self._module]
+            return iter(linker.symbols.functions(modules))
 
     def __dir__(self) -> Iterable[str]:
         try:
@@ -111,11 +110,11 @@ class Library(OfOneProcess):
             )
         return Function(self._handle, name, type_, definition)
 
-    def _scope(self, linker: Linker) -> Iterable[LoadedModule]:
-        return linker.state.global_scope if self._module is None or self._module.is_main else reachable(self._module)
+    def _find(self, linker: Linker, name: str) -> Definition | None:
+        return linker.symbols.find_of(self._module, name)
 
     def _definition(self, linker: Linker, name: str) -> Definition:
-        definition = linker.state.lookup(name, self._scope(linker))
+        definition = self._find(linker, name)
         if definition is None:
             raise SymbolNotFoundError(f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name)
         return definition
@@ -171,13 +170,3 @@ class Library(OfOneProcess):
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
-
-
-def _definitions(modules: Iterable[LoadedModule]) -> Iterator[tuple[str, Definition]]:
-    """Iterate over what modules define, the first definition of each name."""
-    seen: set[str] = set()
-    for module in modules:
-        for name in module.info.exports:
-            if name not in seen and (definition := module.find(name)) is not None:
-                seen.add(name)
-                yield name, definition

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pylinker.native.enums import SymbolKind
 from pylinker.native.hostfuncs import host_function_count
 from pylinker.native.objects import same_function
-from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
@@ -23,10 +23,10 @@ def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
     """
     known = {}
     for module in linker.state.modules:
-        for export in module.info.exports.values():
-            slot = module.slot_of(export.index) if export.kind is Kind.FUNC else None
-            if slot is not None:
-                known[slot] = (module, export.name)
+        for name, kind, _ in module.outline.symbols():
+            definition = module.find(name) if kind is SymbolKind.FUNCTION else None
+            if definition is not None and definition.value is not None:
+                known[definition.value] = (module, name)
     table: list[str | None] = []
     for slot in range(group.table_size):
         function = group.store.table_get(group.table, slot)

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from pylinker.cli.output import console, describe, print_json, printable, table, traceback_option
 from pylinker.linker import Limits, read_file
+from pylinker.runtime.outline import SYMBOL_SPACES, kind_of
 from pylinker.wasm import GlobalType, Kind, ModuleInfo, SymbolFlags, body_sizes, parse_module
 
 __all__ = ["nm"]
 
-SPACES = {"GOT.func": "function pointer", "GOT.mem": "data"}
 LETTERS = {"function": "T", "data": "D", "thread-local data": "L", "tag": "E", "global": "G", "memory": "M", "table": "B"}
 
 
@@ -62,7 +62,7 @@ def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -
         return
     listing = table("value", "size", "", "name", "kind", "type", numbers=("value", "size"))
     for each in listed:
-        name = each.name if each.module in (None, "env", *SPACES) else f"{each.module}.{each.name}"
+        name = each.name if each.module is None or each.module in SYMBOL_SPACES else f"{each.module}.{each.name}"
         value = "" if each.value is None else f"{each.value:08x}"
         cells = (value, "" if each.size is None else str(each.size), each.letter, name, each.kind, each.type)
         listing.add_row(*(Text(printable(cell)) for cell in cells), style=None if each.defined else "dim")
@@ -74,7 +74,7 @@ def symbols(module: ModuleInfo, sizes: list[int]) -> list[Symbol]:
     dylink = module.dylink
     found = []
     for wanted in module.imports:
-        kind = SPACES.get(wanted.module, wanted.kind.label)
+        kind = kind_of(wanted)
         weak = bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
         letter = "w" if weak else "U"
         type_ = describe(wanted.type)

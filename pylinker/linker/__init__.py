@@ -19,7 +19,7 @@ from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import HOST, Category, Survey, survey
-from pylinker.linker.symbols import SymbolInfo, reachable
+from pylinker.linker.symbols import SymbolInfo
 from pylinker.linker.threads import GuestThread
 from pylinker.linker.trace import UNTRACED, Tracer
 from pylinker.linker.wasix import wants_threads
@@ -54,7 +54,6 @@ __all__ = [
     "bytes_of",
     "check_seconds",
     "check_size",
-    "reachable",
     "read_file",
     "start",
     "survey",

@@ -9,11 +9,13 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pylinker.wasm import Kind
+from pylinker.runtime.outline import kind_of
 
 if TYPE_CHECKING:
-    from pylinker.linker.imports import HostImports
+    from collections.abc import Iterable
+
     from pylinker.linker.module import LoadedModule
+    from pylinker.linker.resolver import Symbol
 
 __all__ = ["BINDINGS", "LIBS", "STATS", "SYMBOLS", "tell_load", "tell_search", "wants_loads"]
 
@@ -27,8 +29,6 @@ STATS: Final = logging.getLogger("pylinker.stats")
 """What a program has come to when it is closed."""
 
 _DEBUG = logging.DEBUG
-_WORDS = {"GOT.func": "function pointer", "GOT.mem": "data"}
-_STRUCTURE = frozenset({"__memory_base", "__stack_pointer", "__table_base"})
 
 
 def wants_loads() -> bool:
@@ -46,9 +46,9 @@ def tell_search(name: str, requester: str | None, searched: Sequence[tuple[str, 
     LIBS.debug("  %s", f"found file={found}" if found else "not found")
 
 
-def tell_load(modules: Sequence[LoadedModule], scope: Sequence[LoadedModule], given: HostImports) -> None:
-    """Tell where the modules of a load were put, and what their imports mean: in ``given``, which comes first, and in ``scope``."""
-    for module in modules:
+def tell_load(loaded: Sequence[tuple[LoadedModule, Iterable[Symbol]]], scope: Sequence[LoadedModule]) -> None:
+    """Tell where the modules of a load were put, and what their imports were found to be in ``scope``: as Resolver.symbols has it."""
+    for module, _ in loaded:
         LIBS.debug(
             "load %s [%s]: memory %#x+%d, table %d+%d",
             module.name,
@@ -60,22 +60,23 @@ def tell_load(modules: Sequence[LoadedModule], scope: Sequence[LoadedModule], gi
         )
     if not (SYMBOLS.isEnabledFor(_DEBUG) or BINDINGS.isEnabledFor(_DEBUG)):
         return
-    for module in modules:
-        for each in module.info.imports:
-            if each.module not in ("env", *_WORDS) or each.kind in (Kind.MEMORY, Kind.TABLE) or each.name in _STRUCTURE:
-                continue
-            kind = _WORDS.get(each.module, each.kind.label)
-            provider = None
-            is_function = each.kind is Kind.FUNC or each.module == "GOT.func"
-            if is_function and ("env", each.name) in given:
-                BINDINGS.debug("binding %s to imports: %s [%s]", module.name, each.name, kind)
-                continue
-            if not (is_function and module.leaves_to_linker(each.name)):
-                for candidate in scope:
-                    SYMBOLS.debug("symbol=%s [%s]; lookup in %s", each.name, module.name, candidate.name)
-                    if candidate.find(each.name) is not None:
-                        provider = candidate
-                        break
-            if provider is None:
-                SYMBOLS.debug("symbol=%s [%s]; no module has it", each.name, module.name)
-            BINDINGS.debug("binding %s to %s: %s [%s]", module.name, provider.name if provider else "no module", each.name, kind)
+    for module, symbols in loaded:
+        for each in symbols:
+            _tell_symbol(module, each, scope)
+
+
+def _tell_symbol(module: LoadedModule, symbol: Symbol, scope: Sequence[LoadedModule]) -> None:
+    wanted, definition = symbol.wanted, symbol.definition
+    kind = kind_of(wanted)
+    if symbol.is_given:
+        BINDINGS.debug("binding %s to imports: %s [%s]", module.name, wanted.name, kind)
+        return
+    if not symbol.is_left:
+        for candidate in scope:
+            SYMBOLS.debug("symbol=%s [%s]; lookup in %s", wanted.name, module.name, candidate.name)
+            if definition is not None and candidate is definition.module:
+                break
+    if definition is None:
+        SYMBOLS.debug("symbol=%s [%s]; no module has it", wanted.name, module.name)
+    provider = definition.module.name if definition else "no module"
+    BINDINGS.debug("binding %s to %s: %s [%s]", module.name, provider, wanted.name, kind)

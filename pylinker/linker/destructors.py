@@ -100,11 +100,11 @@ class Destructors:
         state = self._context.state
         for name in ("__cxa_thread_atexit", "__cxa_thread_atexit_impl"):
             with self._context.reading():
-                definition = state.lookup(name, state.global_scope)
+                definition = state.global_lookup().find(name)
             if definition is not None and definition.type == host_type("env", name) and group.has(definition.module):
                 slot = self._symbols.provided(THREAD_EXITS, _HOOK)
                 assert slot is not None
-                group.call(group.function(definition.module, name), slot, 0, 0)
+                group.call(group.defined(definition), slot, 0, 0)
                 return
 
     def run_thread(self, only: Collection[LoadedModule] | None = None) -> bool:
@@ -145,11 +145,11 @@ class Destructors:
         self._hook_made = True
         state, group = self._context.state, self._context.group
         with self._context.reading():
-            definition = state.lookup("__cxa_atexit", state.global_scope)
+            definition = state.global_lookup().find("__cxa_atexit")
         if definition is None or definition.type != host_type("env", "__cxa_atexit") or not group.has(definition.module):
             return
         slot = self._closures.allocate(finalizer=self._hook)
-        group.call(group.function(definition.module, definition.export.name), slot, 0, 0)
+        group.call(group.defined(definition), slot, 0, 0)
 
     def run(self, modules: Iterable[LoadedModule]) -> None:
         """Run what the modules registered, the last constructed module first, the last registration first.

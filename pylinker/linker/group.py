@@ -319,10 +319,17 @@ class InstanceGroup:
 
     def export(self, module: LoadedModule, name: str) -> Extern:
         """Return an export of a module's instance."""
-        extern = self.native.export(module.native, module.outline.position(name))
+        return self._export(module, module.outline.position(name), name)
+
+    def _export(self, module: LoadedModule, position: int, name: str) -> Extern:
+        extern = self.native.export(module.native, position)
         if extern is None:
             raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
         return extern
+
+    def defined(self, definition: Definition) -> Func:
+        """Return the function of this group that a symbol is."""
+        return self.store.func_of(self._export(definition.module, definition.position, definition.name))
 
     def function(self, module: LoadedModule, name: str) -> Func:
         """Return an exported function of a module's instance."""
@@ -330,9 +337,7 @@ class InstanceGroup:
 
     def bound(self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Bound:
         """Return a function of this group that is ready to be called, until it or the group is closed."""
-        module, export = definition
-        func = self.function(module, export.name)
-        bound = Bound(self.native, module.native, func, params, results, self.turn)
+        bound = Bound(self.native, definition.module.native, self.defined(definition), params, results, self.turn)
         if self._bounds is None:
             self._bounds = weakref.WeakSet()
         self._bounds.add(bound)
@@ -340,13 +345,12 @@ class InstanceGroup:
 
     def own_bound(self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Bound:
         """Return :meth:`bound`, the same for every caller on the group's own thread."""
-        module, export = definition
         if self._own_bounds is None:
             self._own_bounds = weakref.WeakKeyDictionary()
-        bounds = self._own_bounds.setdefault(module, {})
-        bound = bounds.get(export.name)
+        bounds = self._own_bounds.setdefault(definition.module, {})
+        bound = bounds.get(definition.name)
         if bound is None or not bound.is_open:
-            bound = bounds[export.name] = self.bound(definition, params, results)
+            bound = bounds[definition.name] = self.bound(definition, params, results)
         return bound
 
     def close_bounds(self) -> None:
@@ -362,7 +366,7 @@ class InstanceGroup:
     def bind(self, module: LoadedModule, index: int, definition: Definition) -> None:
         """Let PLT entry ``index`` of a module lead straight to a definition."""
         target = definition.module
-        if not self.native.bind(module.native, index, target.native, target.outline.position(definition.export.name)):
+        if not self.native.bind(module.native, index, target.native, definition.position):
             raise InternalError(f"{module.name}: {definition!r} cannot be bound: one of the two has no instance")
         BINDINGS.debug("binding %s to %s: %s [function, first call]", module.name, target.name, module.plt[index].name)
 

@@ -116,9 +116,16 @@ class Heap:
         if has_no_end(use):
             if use & HeapUse.MALLOC and self._memory.size():
                 return self._page_for(module)  # it takes all up to the end of memory, once
-            if self.owner.is_main and not self.owner.is_position_independent and not self._is_fixed:
-                return None  # only an empty range can be told
+            if self.is_unknown_to(module):
+                return None
         return self.start, self.start
+
+    def is_unknown_to(self, module: LoadedModule) -> bool:
+        """Whether a module could only be told an empty range, and the program does not say where that would be."""
+        owner, use = self.owner, module.outline.heap
+        if owner is None or owner is module or not has_no_end(use) or (use & HeapUse.MALLOC and self._memory.size()):
+            return False
+        return owner.is_main and not owner.is_position_independent and not self._is_fixed
 
     def _page_for(self, module: LoadedModule) -> tuple[int, int]:
         page = self._pages[module] = self._memory.grow_for(_PAGE, module=module.name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from pylinker.errors import SignatureMismatchError, UnsupportedError
 from pylinker.linker.operation import HostSlot
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.native.enums import NO_SLOT, SourceKind, SymbolKind
+from pylinker.native.enums import SourceKind, SymbolBase, SymbolKind
 from pylinker.native.hostfuncs import register_host, release_host
 from pylinker.native.libraries import pack_source
 from pylinker.native.scopes import Finalized
@@ -84,7 +84,7 @@ class HostImports:
     def candidate(self) -> bytes:
         """The first element of every scope, for the core: all names of ``env``. Empty if there are none."""
         native = self._native
-        return b"" if native is None else CANDIDATE.pack(native.address, 0, 0, 0, 0, 0)
+        return b"" if native is None else CANDIDATE.pack(native.address, 0, 0, 0, 0, 0, 0)
 
     def __bool__(self) -> bool:
         return bool(self._functions)
@@ -215,11 +215,11 @@ def _symbols(names: Iterable[str]) -> Symbols | None:
     if not known:
         return None
     record = SYMBOL.pack
-    records = b"".join([record(index, SymbolKind.OTHER, NO_SLOT, 0, 0, 0) for index in range(len(known))])
+    records = b"".join([record(index, SymbolKind.OTHER, SymbolBase.NOWHERE, 0, 0, 0) for index in range(len(known))])
     text, offsets = names_of(known)
     nothing, end = names_of(())
     defined = Names(memoryview(text), memoryview(offsets))
-    return Symbols(defined, memoryview(records), Names(memoryview(nothing), memoryview(end)), memoryview(b""), ())
+    return Symbols(defined, memoryview(records), Names(memoryview(nothing), memoryview(end)), memoryview(b""), (0,))
 
 
 def _is_unicode(name: str) -> bool:

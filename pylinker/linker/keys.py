@@ -79,7 +79,7 @@ class Keys:
         context = self._context
         group = context.check_not_instantiating()
         with context.reading():
-            definition = context.state.lookup(name, context.state.scope_of(caller))
+            definition = context.state.scope_of(caller).find(name)
         if definition is None or definition.type != watched(name) or not group.has(definition.module):
             raise UndefinedSymbolError([UndefinedSymbol(caller.name, name, "function")], note="it was called")
-        return group.call(group.function(definition.module, name), *arguments)
+        return group.call(group.defined(definition), *arguments)

@@ -55,9 +55,10 @@ from pylinker.linker.plan import Files, LoadPlan, ModuleBytes, Request, Unread
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import Grant, align_up, release_all
 from pylinker.linker.room import GuestRoom
+from pylinker.linker.scope import reachable, scope_of, scope_of_handle
 from pylinker.linker.signals import Signals
 from pylinker.linker.state import LinkerState
-from pylinker.linker.symbols import Symbols, reachable
+from pylinker.linker.symbols import Symbols
 from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.linker.trace import UNTRACED, Untraced
 from pylinker.linker.wasix import Errno
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from pylinker.linker.context import Change
     from pylinker.linker.locator import Locator
     from pylinker.linker.operation import ThreadLocalBlock
+    from pylinker.linker.scope import SymbolScope
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
     from pylinker.sync import WriteGuard
@@ -681,32 +683,37 @@ class Linker(Finalized):
 
     def find_value(self, handle: int, name: str, caller: LoadedModule | None = None) -> tuple[int, bool]:
         """Return what :meth:`resolve_export` does, and whether it is the same for all threads as long as nothing is loaded."""
-        scope: Iterable[LoadedModule]
         where = caller.name if caller else "program"
         is_global = handle in (RTLD_DEFAULT, self.main_handle)
+        after = None
         if handle == RTLD_DEFAULT:
-            scope = self.state.scope_of(caller)
+            scope = scope_of(caller)
         elif handle == RTLD_NEXT:
-            scope = self.symbols.scope_after(caller) if caller else self.state.global_scope[1 if self.main else 0 :]
+            scope, after = scope_of(caller), caller or self.main
         else:
-            scope = self.scope_of_handle(handle)
             module = self.by_handle(handle)
+            scope = scope_of_handle(module)
             where = module.name if module else where
-        return self.find_value_in(scope, name, where, caller, is_global=is_global)
+        return self.find_value_in(scope, name, where, caller, is_global=is_global, after=after)
 
     def find_value_in(
-        self, scope: Iterable[LoadedModule], name: str, where: str, caller: LoadedModule | None, *, is_global: bool
+        self,
+        scope: Callable[[LinkerState], SymbolScope],
+        name: str,
+        where: str,
+        caller: LoadedModule | None,
+        *,
+        is_global: bool,
+        after: LoadedModule | None = None,
     ) -> tuple[int, bool]:
-        """Return what :meth:`find_value` does for modules in this order; ``where`` is named in an error.
+        """Return what :meth:`find_value` does in a scope, behind the module ``after``; ``where`` is named in an error.
 
         Functions that pylinker provides come last and, if the scope ``is_global``, those of the program's user first.
         """
         slot = self.symbols.imported(name) if is_global else None
         if slot is not None:
             return slot, True
-        definition = None
-        if caller is None or not caller.leaves_to_linker(name):
-            definition = self.symbols.find(scope, name)
+        definition = self.symbols.find(name, scope, asks=caller, after=after)
         if definition is None:
             slot = self.symbols.provided(name)
             if slot is None:
@@ -763,11 +770,6 @@ class Linker(Finalized):
                 completed(release_all, grants if text not in texts else [])
                 raise
         return known[0]
-
-    def scope_of_handle(self, handle: int) -> Sequence[LoadedModule]:
-        """Return where a handle's symbols are looked up: the module and what it needs, breadth-first."""
-        module = self.by_handle(handle)
-        return self.state.global_scope if module is None or module is self.main else reachable(module)
 
     def by_handle(self, handle: int) -> LoadedModule | None:
         """Return the module behind a guest's handle (None: the program as a whole); ClosedError if it is not open."""

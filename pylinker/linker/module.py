@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.linker.plt import ProcedureLinkage
 from pylinker.native.core import NULL
+from pylinker.native.enums import SymbolKind
 from pylinker.native.libraries import Library
 from pylinker.native.sources import Sources
-from pylinker.native.symbols import CANDIDATE
+from pylinker.native.symbols import CANDIDATE, Candidates, Found
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
-from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
+from pylinker.wasm import FuncType, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pylinker.linker.locator import Home
     from pylinker.linker.ranges import Grant
-    from pylinker.runtime.code import Code, Compiled
+    from pylinker.runtime.code import Code, Trampolines
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
 __all__ = [
@@ -51,24 +52,52 @@ __all__ = [
 _MAKES_BLOCK = FuncType((), ("i32",))
 
 
-class Definition(NamedTuple):
-    """What a symbol means: an export of a module."""
+class Definition:
+    """What a symbol means: an export of a module, under its ``name``.
 
-    module: LoadedModule
-    export: Export
+    ``position`` is its number among the exports, ``kind`` what it is, as a symbol.
+    """
+
+    __slots__ = ("_type", "_value", "kind", "module", "name", "position")
+
+    def __init__(self, module: LoadedModule, name: str, found: Found) -> None:
+        self.module = module
+        self.name = name
+        self.position = found.position
+        self.kind = found.kind
+        self._type = found.type
+        self._value = found.value
+
+    @property
+    def export(self) -> Export:
+        """The export."""
+        return self.module.outline.export_at(self.position, self.name)
 
     @property
     def type(self) -> ExternType:
         """The type of the definition."""
-        return self.module.info.export_type(self.export)
+        return self.module.outline.types[self._type]
 
     @property
     def is_thread_local(self) -> bool:
         """Whether it is data that each thread has for itself."""
-        return self.module.is_thread_local(self.export)
+        return self.kind is SymbolKind.THREAD_LOCAL
+
+    @property
+    def value(self) -> int | None:
+        """The slot of a function, the address of data, or the offset in the thread-local block; None if it has none, or none yet."""
+        if self._value is None and self.kind is SymbolKind.FUNCTION:
+            return self.module.slots.get(self.export.index)
+        return self._value
+
+    @property
+    def label(self) -> str:
+        """What it is, for messages."""
+        kind = self.export.kind
+        return "data" if kind is Kind.GLOBAL else kind.label
 
     def __repr__(self) -> str:
-        return f"{self.export.name}@{self.module.name}"
+        return f"{self.name}@{self.module.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +202,8 @@ class LoadedModule:
     __slots__ = (
         "__weakref__",
         "_bases",
+        "_candidate",
         "_function_of",
-        "_slot_of",
         "address",
         "at_exit",
         "bound",
@@ -269,12 +298,12 @@ class LoadedModule:
         self.grants: list[Grant] = []
         self.has_slots = False
         self.slot_base = 0
-        self.trampolines: Compiled | None = None
+        self.trampolines: Trampolines | None = None
         self.plt_users: Sequence[tuple[int, weakref.ref[LoadedModule]]] = ()
         self.host_handles: dict[str, int] = {}
-        self._slot_of: dict[int, int] | None = None
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
+        self._candidate: bytes | None = None
 
     def plt_user(self, index: int) -> tuple[LoadedModule, int]:
         """Return whose trampoline number ``index`` of this module is, and which of that module's."""
@@ -293,8 +322,14 @@ class LoadedModule:
 
     @property
     def candidate(self) -> bytes:
-        """The module in a scope, as it is now, for the core."""
-        packed: bytes = CANDIDATE.pack(self.outline.native.address, self.address, self.memory_base, self.slot_base, self.has_slots, 0)
+        """The module in a scope, as it is now, for the core. Once it has its record it stays like that."""
+        if self._candidate is not None:
+            return self._candidate
+        packed: bytes = CANDIDATE.pack(
+            self.outline.native.address, self.address, self.memory_base, self.table_base, self.slot_base, self.has_slots, 0
+        )
+        if self.address:
+            self._candidate = packed
         return packed
 
     @property
@@ -322,8 +357,8 @@ class LoadedModule:
 
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""
-        export = self.outline.symbols.get(name)
-        return None if export is None else Definition(self, export)
+        found = Candidates(bytearray(self.candidate)).find(name)
+        return None if found is None else Definition(self, name, found)
 
     def leaves_to_linker(self, name: str) -> bool:
         """Whether the module is a library that registers a destructor with this function, which it does not define itself.
@@ -331,40 +366,6 @@ class LoadedModule:
         The linker then runs the destructor, whichever module defines the function.
         """
         return name in DESTRUCTORS and not self.is_main and self.find(name) is None
-
-    def definition_at(self, position: int, name: str) -> Definition:
-        """Return the module's export of this number and name."""
-        return Definition(self, self.outline.export_at(position, name))
-
-    def data_value(self, export: Export) -> int | None:
-        """Return the address of a data symbol (for thread-local data, the offset from ``__tls_base``), or None if it is none.
-
-        "Exported data symbols are immutable i32 globals whose value is the offset from __memory_base" (DynamicLinking.md); an
-        ordinary module exports addresses.
-        """
-        if self.info.export_type(export) != ("i32", False):
-            return None
-        init = self.info.global_init(export.index)
-        if init is None:
-            return None
-        relative = True
-
-        def value_of(index: int) -> int | None:
-            nonlocal relative
-            relative = False
-            return self._base(index)
-
-        value = init.evaluate(value_of)
-        if value is None:
-            return None
-        flags = self.info.dylink.export_flags.get(export.name, 0) if self.info.dylink else SymbolFlags.ABSOLUTE
-        if relative and not flags & (SymbolFlags.TLS | SymbolFlags.ABSOLUTE):
-            value += self.memory_base
-        return value & 0xFFFFFFFF
-
-    def is_thread_local(self, export: Export) -> bool:
-        """Whether a data symbol is thread-local (flag ``tls`` of the dylink.0 section)."""
-        return bool(export.kind is Kind.GLOBAL and self.info.dylink and self.info.dylink.export_flags.get(export.name, 0) & SymbolFlags.TLS)
 
     def _base(self, index: int) -> int | None:
         """Return the value of an imported global if it is one of the module's bases: what initial values are computed from."""
@@ -374,23 +375,14 @@ class LoadedModule:
             self._bases = [values.get(each.name) if each.module == "env" else None for each in imported]
         return self._bases[index] if index < len(self._bases) else None
 
-    def slot_of(self, function: int) -> int | None:
-        """Return the table slot that the function with this index already has, or None.
-
-        A function has one slot in the whole program: the module's own element segment counts, so that a pointer taken inside the
-        module equals one taken by another.
-        """
-        if self._slot_of is None:
-            self._slot_of = {}
-            for index, (offset, position) in self.info.element_slots.items():
-                base = offset.evaluate(self._base)
-                if base is not None:
-                    self._slot_of[index] = base + position
-        own = self._slot_of.get(function)
-        if own is None and self.has_slots:
-            order = self.outline.slot_order.get(function)
-            own = None if order is None else self.slot_base + order
-        return self.slots.get(function) if own is None else own
+    def _element_slots(self) -> dict[int, int]:
+        """Return the slots of the functions in the module's own element segments, by function."""
+        slots = {}
+        for index, (offset, position) in self.info.element_slots.items():
+            base = offset.evaluate(self._base)
+            if base is not None:
+                slots[index] = base + position
+        return slots
 
     @property
     def slot_count(self) -> int:
@@ -400,18 +392,17 @@ class LoadedModule:
     def definition_of(self, function: int) -> Definition | None:
         """Return an exported symbol that is the function with this index, or None."""
         for export in self.info.exports.values():
-            if export.kind is Kind.FUNC and export.index == function and export.name not in PRIVATE:
-                return Definition(self, export)
+            if export.kind is Kind.FUNC and export.index == function and (definition := self.find(export.name)) is not None:
+                return definition
         return None
 
     def function_at(self, slot: int) -> int | None:
         """Return the index of the function in one of the module's slots, or None."""
-        self.slot_of(-1)
         if self.slot_base <= slot < self.slot_base + self.slot_count:
             position = self.outline.slot_exports[slot - self.slot_base]
             return next(itertools.islice(self.info.exports.values(), position, None)).index
         if self._function_of is None:
-            self._function_of = {own: function for function, own in (self._slot_of or {}).items()}
+            self._function_of = {own: function for function, own in self._element_slots().items()}
         known = self._function_of.get(slot)
         return known if known is not None else next((function for function, own in self.slots.items() if own == slot), None)
 

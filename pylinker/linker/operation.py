@@ -42,8 +42,7 @@ class SlotPatch:
     @property
     def native(self) -> tuple[Library, int, int]:
         """The same for the core."""
-        module, export = self.definition
-        return module.native, self.slot, module.outline.position(export.name)
+        return self.definition.module.native, self.slot, self.definition.position
 
 
 @dataclass(frozen=True, slots=True)

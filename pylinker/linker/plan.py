@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from pylinker.linker.module import Definition, LoadedModule
 from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.record import SharedTrampolines, native_library
-from pylinker.linker.resolver import Resolver, Scope
+from pylinker.linker.resolver import Resolver
 from pylinker.linker.state import LinkerState, SlotAllocator
 from pylinker.linker.trace import UNTRACED
 from pylinker.native.search import RegularFile
@@ -41,6 +41,7 @@ __all__ = [
     "Files",
     "LoadPlan",
     "ModuleBytes",
+    "Rehearsal",
     "Request",
     "Unread",
     "bytes_of",
@@ -217,13 +218,17 @@ class LoadPlan:
                         "raise Limits(modules=...)",
                         module=module.name,
                     )
-                module.needed = [self._find(Request(name, module)) for name in names]
+                module.needed = self._find_needed(module, names)
             for each in module.needed:
                 if each not in seen:
                     seen.add(each)
                     queue.append(each)
         self._order(found)
         return found
+
+    def _find_needed(self, module: LoadedModule, names: Iterable[str]) -> list[LoadedModule]:
+        """Find what a module needs."""
+        return [self._find(Request(name, module)) for name in names]
 
     def _discover_one(self, root: LoadedModule) -> bool:
         """Be done with a root that is new and needs nothing, as most that are opened later are; False if it is not like that."""
@@ -337,7 +342,7 @@ class LoadPlan:
         """
         if self._uncompiled:
             with reading():
-                _Rehearsal(self).decide(bind_now=bind_now)
+                Rehearsal(self).decide(bind_now=bind_now)
             self.validate()
             for module, each, file in self._uncompiled:
                 self.check()
@@ -427,11 +432,14 @@ class LoadPlan:
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
         patches: list[SlotPatch] = []
-        scope = Scope(self.state, self.scope)
+        scope = self.state.load_scope(self.scope)
         shared = SharedTrampolines() if self.permanent else None
+        resolvers = []
         for module in self.new:
             self.check()
-            Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now).resolve()
+            resolver = Resolver(self, module, scope, undefined, patches, notes, bind_now=bind_now)
+            resolver.resolve()
+            resolvers.append(resolver)
             if not undefined:
                 self._write_down(module, shared)
                 if module is not self.new[-1]:
@@ -440,7 +448,7 @@ class LoadPlan:
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         if shared is not None:
-            shared.make(self._cache, self._host_calls)
+            shared.make(self._cache, self._host_calls, self.check)
         late = [module for module in self.new if module.plt.late]
         if late:
             addresses = scope.addresses()
@@ -449,13 +457,14 @@ class LoadPlan:
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
         if wants_loads():
-            tell_load(self.new, list(dict.fromkeys((*self.state.global_scope, *self.scope))), self.state.imports)
+            everything = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
+            tell_load([(module, resolver.symbols()) for module, resolver in zip(self.new, resolvers, strict=True)], everything)
         return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
 
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
         """Make the record from which all groups instantiate a new module."""
         self.state.give_place(module)
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared)
+        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared, self.check)
         module.address = module.native.address
 
     def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
@@ -479,9 +488,9 @@ class LoadPlan:
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
         """Return the table slot of a function, giving it one if it has none yet."""
-        module, export = definition
-        slot = module.slot_of(export.index)
+        slot = definition.value
         if slot is None:
+            module, export = definition.module, definition.export
             slot = self.state.table.allocate(1, 1, self._grants, module=module.name)
             module.slots[export.index] = slot
             self._given.append((module, export.index))
@@ -524,7 +533,7 @@ class _NoSlots(SlotAllocator):
         return 0
 
 
-class _Rehearsal(LoadPlan):
+class Rehearsal(LoadPlan):
     """Decides the imports of another plan's modules as :meth:`LoadPlan.resolve` will, on stand-ins, and keeps nothing."""
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -539,14 +548,20 @@ class _Rehearsal(LoadPlan):
         """Raise what :meth:`LoadPlan.resolve` would."""
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []
-        scope = Scope(self.state, self.scope)
-        for module in self.new:
-            check_alignment(module)
-            module.heap = (0, 0)  # who has the heap is decided with the placement
-            Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now).resolve()
-            module.ready = True
+        for _, resolver in self.resolvers(undefined, notes, bind_now=bind_now):
+            resolver.resolve()
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
+
+    def resolvers(self, undefined: list[UndefinedSymbol], notes: list[str], *, bind_now: bool) -> Iterator[tuple[LoadedModule, Resolver]]:
+        """Iterate over what decides the imports of each new module, in the order of a load: done with one before the next."""
+        scope = self.state.load_scope(self.scope)
+        for module in self.new:
+            check_alignment(module)
+            # Who has the heap is decided with the placement.
+            module.heap = None if self.state.heap.is_unknown_to(module) else (0, 0)
+            yield module, Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now)
+            module.ready = True
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:  # noqa: ARG002
         """Return no slot."""

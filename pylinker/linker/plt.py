@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.wasm import ModuleInfo
@@ -65,6 +65,15 @@ class ProcedureLinkage(Sequence[PltEntry]):
         others = "".join([f"{each.name!r} {each.type}" for each in self[len(decided) :]])
         return b"%d %b %b" % (len(decided), decided.tobytes(), others.encode())
 
+    def types(self) -> Iterator[FuncType]:
+        """Iterate over the types of the entries, none of which is made for it."""
+        for imported in self.late[::3]:
+            type_ = self._info.import_at(imported).type
+            assert isinstance(type_, FuncType)
+            yield type_
+        for number in range(len(self.late) // 3, self._count):
+            yield self._entries[number].type
+
     def __len__(self) -> int:
         return self._count
 
@@ -83,9 +92,9 @@ class ProcedureLinkage(Sequence[PltEntry]):
     def _at(self, number: int) -> PltEntry:
         entry = self._entries.get(number)
         if entry is None:
-            imported, target, position = self.late[3 * number : 3 * number + 3]
+            imported, target, _ = self.late[3 * number : 3 * number + 3]
             space, name, _, type_ = self._info.import_at(imported)
             assert isinstance(type_, FuncType)
-            made = PltEntry(space, name, type_, self._targets[target].definition_at(position, name))
+            made = PltEntry(space, name, type_, self._targets[target].find(name))
             entry = self._entries.setdefault(number, made)  # two threads that ask for the same one get the same
         return entry

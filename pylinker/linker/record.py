@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pylinker.linker.module import ImportSource, LoadedModule
     from pylinker.native.objects import Values
-    from pylinker.runtime.code import CodeCache, Compiled
+    from pylinker.runtime.code import CodeCache, Trampolines
 
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
@@ -72,36 +72,42 @@ class SharedTrampolines:
         self._users.append((base, weakref.ref(module)))
         return True, (self._owner.native, base)
 
-    def make(self, cache: CodeCache, host_calls: HostCalls) -> None:
-        """Give them to the first module; before it is instantiated."""
+    def make(self, cache: CodeCache, host_calls: HostCalls, check: Callable[[], None]) -> None:
+        """Give them to the first module; before it is instantiated. ``check`` is called between those that are compiled."""
         owner = self._owner
         if owner is not None:
-            owner.trampolines = _trampolines(self._modules, cache)
+            owner.trampolines = _trampolines(self._modules, cache, check)
             resolver = register_host(host_calls(owner, RESOLVE))
-            owner.native.set_trampolines(owner.trampolines.address, self._count, resolver)
+            owner.native.set_trampolines(owner.trampolines.addresses, self._count, resolver)
 
 
-def _trampolines(modules: Sequence[LoadedModule], cache: CodeCache) -> Compiled:
-    """Return the trampolines of modules; their names and types are looked at only where these are made."""
+def _trampolines(modules: Sequence[LoadedModule], cache: CodeCache, check: Callable[[], None]) -> Trampolines:
+    """Return the trampolines of modules; their types are looked at only where these are made."""
     parts = [part for module in modules if module.code for part in (module.code.key, module.plt.signature())]
-    functions = ((entry.name, entry.type) for module in modules for entry in module.plt)
-    return cache.trampolines(parts, functions, name=f"trampolines of {modules[0].name}")
+    types = (type_ for module in modules for type_ in module.plt.types())
+    return cache.trampolines(parts, types, name=f"trampolines of {modules[0].name}", check=check)
 
 
 def native_library(
-    module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, shared: SharedTrampolines | None
+    module: LoadedModule,
+    tags: Mapping[OwnTag, int],
+    cache: CodeCache,
+    host_calls: HostCalls,
+    shared: SharedTrampolines | None,
+    check: Callable[[], None],
 ) -> Library:
     """Return what the core instantiates a module from, its sources being decided and all that they name made already.
 
     ``shared`` are trampolines of a load that nobody unloads; without them the module has its own, and its instance is used again, if it can
-    be, once it is unloaded.
+    be, once it is unloaded. ``check`` is called between trampolines that are compiled.
     """
     handles: list[int] = []
-    trampolines, trampolines_number, resolver = 0, 0, 0
+    trampolines: Sequence[int] = ()
+    trampolines_number, resolver = 0, 0
     is_shared, plt = shared.place(module) if shared is not None and module.plt else (False, None)
     if module.plt and not is_shared:
-        module.trampolines = _trampolines([module], cache)
-        trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
+        module.trampolines = _trampolines([module], cache, check)
+        trampolines, trampolines_number = module.trampolines.addresses, module.trampolines.number
         resolver = register_host(host_calls(module, RESOLVE))
         handles.append(resolver)
 
@@ -151,8 +157,7 @@ def _place(module: LoadedModule) -> int:
 
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
     if isinstance(source, Direct):
-        module, export = source.definition
-        return pack_source(SourceKind.EXPORT, module.outline.position(export.name), library=module.native)
+        return pack_source(SourceKind.EXPORT, source.definition.position, library=source.definition.module.native)
     if isinstance(source, Cell):
         return pack_source(SourceKind.CELL, value=source.value)
     if isinstance(source, Plt):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
@@ -25,82 +23,53 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.plt import PltEntry
-from pylinker.linker.state import LinkerState
-from pylinker.native.symbols import Candidates
-from pylinker.runtime.outline import HEAP
-from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
+from pylinker.native.enums import SymbolKind
+from pylinker.runtime.outline import HEAP, PRIVATE_GLOBALS, SYMBOL_SPACES
+from pylinker.runtime.wasi import WASI_MODULE
+from pylinker.wasm import GOT_FUNC, GOT_MEM, WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
+    from pylinker.linker.scope import LoadScope
     from pylinker.native.symbols import Resolved
 
-__all__ = ["Resolver", "Scope"]
+__all__ = ["Resolver", "Symbol"]
 
-_WASI = "wasi_snapshot_preview1"
-_BASES = frozenset({"__memory_base", "__table_base"})
-_BASE = GlobalType("i32", mutable=False)
+_CELL = GlobalType("i32", mutable=True)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = frozenset({"__cpp_exception", "__c_longjmp"})
 _THROWN = TagType(FuncType(("i32",), ()))
 """What the tags carry: the address of what was thrown."""
 
 
-class Scope:
-    """Where a load's symbols are looked up: functions of the program's user, the global scope, then what the load has reached.
+class Symbol(NamedTuple):
+    """An import that is a symbol, with its number.
 
-    The core finds a name of the user's first, and leaves the import to the caller.
+    ``definition`` is None if no module defines it, if the program's user gives it (``is_given``), or if it is left to the linker
+    (``is_left``): the registration of destructors.
     """
 
-    __slots__ = ("_candidates", "_modules", "_numbers")
-
-    def __init__(self, state: LinkerState, reached: Sequence[LoadedModule]) -> None:
-        known, packed = state.candidates
-        local = [module for module in reached if module not in known]
-        given = state.imports.candidate
-        self._modules: list[LoadedModule | None] = [*([None] if given else []), *state.global_scope, *local]
-        self._candidates = Candidates(bytearray(b"".join((given, packed, *[module.candidate for module in local]))))
-        self._numbers: dict[LoadedModule, int] | None = None
-
-    def addresses(self) -> array[int]:
-        """Where the core's libraries of the modules are, by number; all of them have their records by now."""
-        return array("Q", [0 if module is None else module.address for module in self._modules])
-
-    def become_ready(self, module: LoadedModule) -> None:
-        """Let modules that come later import from this one directly."""
-        if self._numbers is None:
-            self._numbers = {each: number for number, each in enumerate(self._modules) if each is not None}
-        number = self._numbers.get(module)
-        if number is not None:
-            self._candidates.set(number, module.candidate)
-
-    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
-        """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
-        resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
-        modules = self._modules
-        for number in resolved.used:
-            used = modules[number]
-            if used is not None and used is not module:
-                module.bound.add(used)
-        return resolved, modules
-
-    def lookup(self, name: str) -> Definition | None:
-        """Return the first definition of a name in a module, or None."""
-        number = self._candidates.find(name)
-        found = None if number is None else self._modules[number]
-        if number is not None and found is None:  # it is the user's, too
-            return LinkerState.lookup(name, [module for module in self._modules if module is not None])
-        return None if found is None else found.find(name)
+    number: int
+    wanted: Import
+    definition: Definition | None
+    is_given: bool
+    is_left: bool
 
 
 class Resolver:
-    """Decides the imports of one module."""
+    """Decides the imports of one module.
+
+    ``unbound`` are the imports, by number, that are weak and that nothing defines; of functions only where calls are bound at once.
+    """
 
     def __init__(
         self,
         plan: LoadPlan,
         module: LoadedModule,
-        scope: Scope,
+        scope: LoadScope,
         undefined: list[UndefinedSymbol],
         patches: list[SlotPatch],
         notes: list[str],
@@ -115,45 +84,79 @@ class Resolver:
         self._patches = patches
         self._bind_now = bind_now
         self._scope = scope
+        self._resolved: Resolved
+        self.unbound: list[int] = []
         self._plt: dict[tuple[str, str, FuncType], int] = {}
+
+    def look_up(self) -> Sequence[LoadedModule | None]:
+        """Look all imports up; returns the modules of the scope by number. The core has then decided all but :attr:`rest`."""
+        self._resolved, modules = self._scope.resolve(self._module)
+        return modules
+
+    @property
+    def rest(self) -> Sequence[int]:
+        """The numbers of the imports that the core has not decided."""
+        return self._resolved.rest
 
     def resolve(self) -> None:
         """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
         module = self._module
-        resolved, modules = self._scope.resolve(module)
+        modules = self.look_up()
+        resolved = self._resolved
         module.sources = resolved.sources
         if resolved.late:
             module.plt.decided(resolved.late, modules)
         import_at = module.info.import_at
-        module.special = [(index, self.source(import_at(index))) for index in resolved.rest]
+        module.special = [(index, self.source(index, import_at(index))) for index in resolved.rest]
 
-    def source(self, wanted: Import) -> ImportSource:
-        """Return what one import means."""
+    def symbols(self) -> Iterator[Symbol]:
+        """Iterate over the imports that are symbols. Others are parts of how modules lie together, and functions of the host."""
+        rest = set(self._resolved.rest)
+        for index, wanted in enumerate(self._module.info.imports):
+            if wanted.module in SYMBOL_SPACES and (index in rest or self._scope.has(self._resolved, index)):
+                is_given = self.is_given(wanted)
+                definition = None if is_given else self._found(index, wanted)
+                yield Symbol(index, wanted, definition, is_given, self._is_left(wanted))
+
+    def is_given(self, wanted: Import) -> bool:
+        """Whether the program's user gives a function for an import: it comes before the definitions of all modules."""
+        if not self._state.imports:
+            return False
+        space = "env" if wanted.module == GOT_FUNC else wanted.module
+        return _is_function(wanted) and (space, wanted.name) in self._state.imports
+
+    def is_weak(self, wanted: Import) -> bool:
+        """Whether an import is weak: it may be undefined."""
+        dylink = self._module.info.dylink
+        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+
+    def source(self, index: int, wanted: Import) -> ImportSource:
+        """Return what one import means, which the core has left: the module's import ``index``."""
         if wanted.kind is Kind.FUNC:
             assert isinstance(wanted.type, FuncType)
-            return self._function(wanted, wanted.type)
+            return self._function(index, wanted, wanted.type)
         if wanted.kind is Kind.GLOBAL:
             assert isinstance(wanted.type, GlobalType)
-            return self._global(wanted, wanted.type)
+            return self._global(index, wanted, wanted.type)
         if wanted.kind is Kind.MEMORY:
             assert isinstance(wanted.type, MemoryType)
             if wanted.type.limits.is64:
                 raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
         if wanted.kind is Kind.TAG:
             assert isinstance(wanted.type, TagType)
-            return self._tag(wanted, wanted.type)
+            return self._tag(index, wanted, wanted.type)
         return self._missing(wanted, wanted.kind.label)
 
-    def _lookup(self, name: str) -> Definition | None:
-        return self._scope.lookup(name)
+    def _found(self, index: int, wanted: Import) -> Definition | None:
+        """Return what the core has found under an import's name, if that is for the linker to use."""
+        return None if self._is_left(wanted) else self._scope.definition(self._resolved, index, wanted.name)
+
+    def _is_left(self, wanted: Import) -> bool:
+        return _is_function(wanted) and self._module.leaves_to_linker(wanted.name)
 
     def _use(self, definition: Definition) -> None:
         if definition.module is not self._module:
             self._module.bound.add(definition.module)
-
-    def _is_weak(self, wanted: Import) -> bool:
-        dylink = self._module.info.dylink
-        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
 
     def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
         imports = self._state.imports
@@ -163,26 +166,26 @@ class Resolver:
         callback = imports.callback(wanted.module, wanted.name, type_, importer=self._module)
         return PythonCall(wanted.name, type_, callback.source)
 
-    def _function(self, wanted: Import, type_: FuncType) -> ImportSource:
+    def _function(self, index: int, wanted: Import, type_: FuncType) -> ImportSource:
         space, name = wanted.module, wanted.name
-        if (space, name) in self._state.imports:
+        if self.is_given(wanted):
             return self._python(wanted, type_)
-        definition = None
-        if space == "env" and not self._module.leaves_to_linker(name):
-            definition = self._lookup(name)
+        definition = self._found(index, wanted) if space == "env" else None
         if definition is not None:
             return self._function_of_module(wanted, type_, definition)
         found = provided_type(space, name, threaded=self._state.threaded)
         if found is not None and not self._fits(wanted, type_, *found):
             return self._trampoline(wanted, type_, None)
-        if space == _WASI and name in WASI_PREVIEW1:
+        if space == WASI_MODULE and name in WASI_PREVIEW1:
             return WasiCall(name)
         if space == wasix.WASIX and (source := self._wasix(wanted, type_)) is not None:
             return source
         if found is not None:
             return HostCall(key_of(space, name), type_)
-        if self._bind_now and not self._is_weak(wanted):
-            return self._missing(wanted, "function")
+        if self._bind_now:
+            if not self.is_weak(wanted):
+                return self._missing(wanted, "function")
+            self.unbound.append(index)
         if self._is_watched(wanted, type_):
             return HostCall(name, type_)
         return self._trampoline(wanted, type_, None)
@@ -192,7 +195,7 @@ class Resolver:
         return wanted.module == "env" and watched(wanted.name) == type_ and not self._module.is_main
 
     def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
-        if definition.export.kind is not Kind.FUNC:
+        if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, str(type_), definition)
         if not self._fits(wanted, type_, definition.type, definition.module.name):
             return self._trampoline(wanted, type_, None)
@@ -210,8 +213,7 @@ class Resolver:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
             if definition is not None:
-                target, export = definition
-                self._plan.aim_later(self._module, self._plt[key], target, target.outline.position(export.name))
+                self._plan.aim_later(self._module, self._plt[key], definition.module, definition.position)
         return Plt(self._plt[key])
 
     def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
@@ -227,40 +229,39 @@ class Resolver:
             return HostCall(wasix.UNSUPPORTED, type_)
         return source
 
-    def _global(self, wanted: Import, type_: GlobalType) -> ImportSource:
-        if wanted.module == "GOT.mem":
-            return self._data_cell(wanted, type_)
-        if wanted.module == "GOT.func":
-            return self._function_cell(wanted, type_)
+    def _global(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        if wanted.module == GOT_MEM:
+            return self._data_cell(index, wanted, type_)
+        if wanted.module == GOT_FUNC:
+            return self._function_cell(index, wanted, type_)
         if wanted.module == "env":
-            if wanted.name == "__stack_pointer":
-                self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")  # raises: the right one is decided by the core
-            if wanted.name in _BASES:
-                self._same(wanted, type_, _BASE, "pylinker")
-                return Constant(self._module.memory_base if wanted.name == "__memory_base" else self._module.table_base)
-            definition = self._lookup(wanted.name)
+            private = PRIVATE_GLOBALS.get(wanted.name)
+            if private is not None:
+                self._same(wanted, type_, private, "pylinker")  # raises: the right one is decided by the core
+            definition = self._found(index, wanted)
             if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
                 self._use(definition)
                 return Direct(definition)
         return self._missing(wanted, "global")
 
-    def _data_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
-        definition = self._lookup(wanted.name)
+    def _data_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _CELL, "pylinker")
+        definition = self._found(index, wanted)
         heap = wanted.name in HEAP and self._state.heap.owner is not self._module
         if definition is None or (heap and definition.module is self._state.heap.owner):
             value = self._linker_symbol(wanted.name)
             if value is not None:
                 return Cell(wanted.name, value)
-            if self._is_weak(wanted):
+            if self.is_weak(wanted):
+                self.unbound.append(index)
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "data")
-        value = definition.module.data_value(definition.export) if definition.export.kind is Kind.GLOBAL else None
-        if value is None:
+        value = definition.value
+        if value is None or definition.kind is SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "data", definition)
         self._use(definition)
-        if definition.module.is_thread_local(definition.export):
+        if definition.is_thread_local:
             return ThreadLocalCell(definition.module, value)
         return Cell(wanted.name, value)
 
@@ -271,19 +272,20 @@ class Resolver:
         heap = self._module.heap
         return None if heap is None else heap[name == "__heap_end"]
 
-    def _function_cell(self, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, GlobalType("i32", mutable=True), "pylinker")
-        if ("env", wanted.name) in self._state.imports:
+    def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _CELL, "pylinker")
+        if self.is_given(wanted):
             return self._host_cell(wanted)
-        definition = None if self._module.leaves_to_linker(wanted.name) else self._lookup(wanted.name)
+        definition = self._found(index, wanted)
         if definition is None:
             type_of_function = host_type("env", wanted.name)
             if type_of_function is not None:
                 return Cell(wanted.name, self._plan.pointers.provided(wanted.name, type_of_function))
-            if self._is_weak(wanted):
+            if self.is_weak(wanted):
+                self.unbound.append(index)
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "function pointer")
-        if definition.export.kind is not Kind.FUNC:
+        if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "function", definition)
         self._use(definition)
         return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
@@ -296,8 +298,8 @@ class Resolver:
             self._notes.append(str(error))
             return self._missing(wanted, "function pointer")
 
-    def _tag(self, wanted: Import, type_: TagType) -> ImportSource:
-        definition = self._lookup(wanted.name) if wanted.module == "env" else None
+    def _tag(self, index: int, wanted: Import, type_: TagType) -> ImportSource:
+        definition = self._found(index, wanted) if wanted.module == "env" else None
         if definition is not None:
             self._same(wanted, type_, definition.type, definition.module.name)
             if definition.module.ready:
@@ -312,7 +314,7 @@ class Resolver:
         return self._missing(wanted, "tag")
 
     def _missing(self, wanted: Import, kind: str) -> ImportSource:
-        name = wanted.name if wanted.module in ("env", "GOT.mem", "GOT.func") else f"{wanted.module}.{wanted.name}"
+        name = wanted.name if wanted.module in SYMBOL_SPACES else f"{wanted.module}.{wanted.name}"
         self._undefined.append(UndefinedSymbol(self._module.name, name, kind))
         return Constant(0)
 
@@ -323,8 +325,11 @@ class Resolver:
             )
 
     def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
-        kind = definition.export.kind
-        found = "data" if kind is Kind.GLOBAL else kind.label
         return SignatureMismatchError(
-            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=found
+            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=definition.label
         )
+
+
+def _is_function(wanted: Import) -> bool:
+    """Whether an import is a function, or a pointer to one."""
+    return wanted.kind is Kind.FUNC or wanted.module == GOT_FUNC

@@ -28,7 +28,7 @@ from pylinker.linker.module import LoadedModule
 from pylinker.linker.plan import ModuleBytes, Request, check_alignment
 from pylinker.linker.ranges import align_up
 from pylinker.runtime.outline import HeapUse
-from pylinker.wasm import Limits, MemoryType, TableType, with_memory_minimum
+from pylinker.wasm import GOT_FUNC, GOT_MEM, Limits, MemoryType, TableType, with_memory_minimum
 
 if TYPE_CHECKING:
     from pylinker.linker.linker import Linker
@@ -41,7 +41,7 @@ __all__ = ["MainFile", "start"]
 
 _PAGE = 1 << 16
 _STACK_ALIGNMENT = 16
-_GOT = frozenset({"GOT.func", "GOT.mem"})
+_GOT = frozenset({GOT_FUNC, GOT_MEM})
 
 
 class MainFile(NamedTuple):

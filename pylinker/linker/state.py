@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from pylinker.errors import LimitError
 from pylinker.linker.heap import Heap
 from pylinker.linker.imports import HostImports
 from pylinker.linker.limits import Limits
-from pylinker.linker.module import Definition, LoadedModule, OwnTag
+from pylinker.linker.module import LoadedModule, OwnTag
 from pylinker.linker.operation import HostSlot, PrepareClosure, ThreadLocalBlock
 from pylinker.linker.ranges import Grant, RangeAllocator, align_up, release_all
+from pylinker.linker.scope import LoadScope, SymbolScope, reachable
 from pylinker.native.replay import BLOCK_OWN
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
 
 _PAGE = 1 << 16
+_SCOPES = 64
+"""How many scopes of either kind are kept: each has 40 bytes for each of its modules."""
+_Key = TypeVar("_Key")
+_Kept = TypeVar("_Kept")
 
 
 class MemoryAllocator:
@@ -195,7 +201,9 @@ class LinkerState:
         self.limits = limits
         self.modules: list[LoadedModule] = []
         self._global_scope: list[LoadedModule] = []
-        self._candidates: tuple[set[LoadedModule], bytes] | None = None
+        self._global: tuple[set[LoadedModule], SymbolScope] | None = None
+        self._local_scopes: dict[int, tuple[Sequence[LoadedModule], SymbolScope]] = {}  # by the id of the list, which stays as long
+        self._handle_scopes: dict[LoadedModule, SymbolScope] = {}
         self.memory = MemoryAllocator(limits.memory)
         self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
@@ -236,14 +244,54 @@ class LinkerState:
     @global_scope.setter
     def global_scope(self, modules: list[LoadedModule]) -> None:
         self._global_scope = modules
-        self._candidates = None
+        self._global = None
+        self._local_scopes = {}
+        self._handle_scopes = {}
 
-    @property
-    def candidates(self) -> tuple[set[LoadedModule], bytes]:
-        """The global scope as a set, and packed for the core. All of it is instantiated."""
-        if self._candidates is None:
-            self._candidates = set(self._global_scope), b"".join([module.candidate for module in self._global_scope])
-        return self._candidates
+    def _global_lookup(self) -> tuple[set[LoadedModule], SymbolScope]:
+        known = self._global
+        if known is None:
+            known = self._global = set(self._global_scope), SymbolScope(self._global_scope)
+        return known
+
+    def global_lookup(self) -> SymbolScope:
+        """Return the global scope, to look names up in: all of it is instantiated. Under the read lock."""
+        return self._global_lookup()[1]
+
+    def load_scope(self, reached: Iterable[LoadedModule]) -> LoadScope:
+        """Return where the symbols of a load that has reached these modules are looked up. Under the read lock."""
+        known, scope = self._global_lookup()
+        return LoadScope(self.imports.candidate, scope, known, reached)
+
+    def scope_of(self, module: LoadedModule | None) -> SymbolScope:
+        """Return where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it.
+
+        Under the read lock.
+        """
+        known, scope = self._global_lookup()
+        if module is None or not module.local_scope:
+            return scope
+        modules, found = self._local_scopes.get(id(module.local_scope), (None, scope))
+        if modules is None:
+            modules = module.local_scope
+            local = [each for each in modules if each not in known]
+            found = SymbolScope([*scope.modules, *local], scope.packed + b"".join([each.candidate for each in local])) if local else scope
+            self._keep_scope(self._local_scopes, id(modules), (modules, found))
+        return found
+
+    def scope_from(self, root: LoadedModule) -> SymbolScope:
+        """Return where the symbols of a handle are looked up: a module and what it needs, breadth-first. Under the read lock."""
+        found = self._handle_scopes.get(root)
+        if found is None:
+            found = SymbolScope(reachable(root))
+            self._keep_scope(self._handle_scopes, root, found)
+        return found
+
+    @staticmethod
+    def _keep_scope(scopes: dict[_Key, _Kept], key: _Key, scope: _Kept) -> None:
+        if len(scopes) >= _SCOPES:
+            scopes.clear()
+        scopes[key] = scope
 
     def next_number(self) -> int:
         """Return the number of the next module; numbers are never reused, so that a stale handle is known as one."""
@@ -351,22 +399,6 @@ class LinkerState:
         if module.place is not None:
             self._free_places += [module.place]
             module.place = None
-
-    def scope_of(self, module: LoadedModule | None) -> Iterator[LoadedModule]:
-        """Iterate over where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it."""
-        yield from self.global_scope
-        if module is not None:
-            known = set(self.global_scope)
-            yield from (each for each in module.local_scope if each not in known)
-
-    @staticmethod
-    def lookup(name: str, scope: Iterable[LoadedModule]) -> Definition | None:
-        """Return the first definition in scope order; weak or strong makes no difference, as with ``ld.so``."""
-        for module in scope:
-            found = module.find(name)
-            if found is not None:
-                return found
-        return None
 
     def definitions(self) -> int:
         """Return the number of exports of all modules."""

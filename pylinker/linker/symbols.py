@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
@@ -13,18 +11,19 @@ from pylinker.linker.hostcalls import host_type, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.wasm import FuncType, Kind
+from pylinker.linker.scope import scope_of_handle
+from pylinker.native.enums import SymbolKind
+from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
     from pylinker.linker.module import Definition, LoadedModule
     from pylinker.linker.plt import PltEntry
     from pylinker.linker.record import HostCalls
+    from pylinker.linker.scope import SymbolScope
+    from pylinker.linker.state import LinkerState
 
-__all__ = ["SymbolInfo", "Symbols", "reachable"]
-
-
-_MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
+__all__ = ["SymbolInfo", "Symbols"]
 
 
 class SymbolInfo(NamedTuple):
@@ -64,8 +63,7 @@ class Symbols:
                     module=module.name,
                     symbol=entry.name,
                 )
-            target, export = definition
-            module.native.aim(index, target.native, target.outline.position(export.name))  # the other groups need not ask
+            module.native.aim(index, definition.module.native, definition.position)  # the other groups need not ask
             group.bind(module, index, definition)
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
@@ -94,10 +92,7 @@ class Symbols:
         return definition
 
     def _lookup(self, module: LoadedModule, entry: PltEntry) -> Definition | None:
-        if entry.module != "env" or module.leaves_to_linker(entry.name):
-            return None
-        state = self._context.state
-        return state.lookup(entry.name, state.scope_of(module))
+        return self._context.state.scope_of(module).find(entry.name, asks=module) if entry.module == "env" else None
 
     def check_trampolines(self, module: LoadedModule) -> None:
         """With ``bind_now``, bind the calls of a module that was linked before its libraries were loaded."""
@@ -106,47 +101,74 @@ class Symbols:
         undefined = []
         for index, entry in enumerate(module.plt):
             host = provided_type(entry.module, entry.name, threaded=self._context.state.threaded)
-            if self._lookup(module, entry) is not None or host is not None:
+            with self._context.reading():
+                definition = self._lookup(module, entry)
+            if definition is not None or host is not None:
                 self.resolve_trampoline(module, index)
             elif entry.definition is None:
                 undefined.append(UndefinedSymbol(module.name, entry.name, "function"))
         if undefined:
             raise UndefinedSymbolError(undefined)
 
-    def find(self, scope: Iterable[LoadedModule], name: str) -> Definition | None:
-        """Return what a name means to ``dlsym`` in a scope, or None. ``main`` has other names in WebAssembly, by its parameters."""
+    def find(
+        self,
+        name: str,
+        scope: Callable[[LinkerState], SymbolScope],
+        *,
+        asks: LoadedModule | None = None,
+        after: LoadedModule | None = None,
+    ) -> Definition | None:
+        """Return what a name means to ``dlsym`` in a scope, or None: ``main`` has other names in WebAssembly, by its parameters.
+
+        ``asks`` and ``after`` are those of :meth:`SymbolScope.find`.
+        """
         with self._context.reading():
-            if name != "main":
-                return self._context.state.lookup(name, scope)
-            found = (module.find(each) for module in scope for each in _MAIN)
-            return next((each for each in found if each is not None), None)
+            found = scope(self._context.state)
+            return found.find_main(after=after) if name == "main" else found.find(name, asks=asks, after=after)
+
+    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
+        """Return what a name means to a handle of the host (None: the program as a whole), or None.
+
+        Of a program that has ended, too: nothing is loaded then, and what a load was about to change are lists that it replaces.
+        """
+        scope = scope_of_handle(module)
+        if self._context.shared.cause:
+            return scope(self._context.state).find(name)
+        with self._context.reading():
+            return scope(self._context.state).find(name)
+
+    @staticmethod
+    def functions(modules: Iterable[LoadedModule]) -> list[str]:
+        """Return the names of the functions that modules define, each once, but for those that the first of its name is data of."""
+        seen: dict[str, bool] = {}
+        for module in modules:
+            for name, kind, _ in module.outline.symbols():
+                seen.setdefault(name, kind is SymbolKind.FUNCTION)
+        return [name for name, is_function in seen.items() if is_function]
 
     def value_of(self, definition: Definition) -> int | None:
         """Return a definition's address or table slot; None for a tag or another thing that has neither.
 
         Blocks for a rendezvous if it is a function that has no slot yet.
         """
-        module, export = definition
-        if export.kind is Kind.FUNC:
-            slot = module.slot_of(export.index)
-            return self._new_slot(definition) if slot is None else slot
-        if export.kind is not Kind.GLOBAL:
-            return None
-        value = module.data_value(export)
-        if value is not None and module.is_thread_local(export):
+        value = definition.value
+        if definition.kind is SymbolKind.FUNCTION:
+            return self._new_slot(definition) if value is None else value
+        if value is not None and definition.is_thread_local:
+            module = definition.module
             with self._context.reading():
                 base = self._context.group.tls_base(module)
             if not base:  # it has one, but says nowhere where
                 raise SymbolNotFoundError(
-                    f"{module.name}: {export.name} is thread-local, and the module does not export __tls_base",
+                    f"{module.name}: {definition.name} is thread-local, and the module does not export __tls_base",
                     module=module.name,
-                    symbol=export.name,
+                    symbol=definition.name,
                 )
             value += base
         return value
 
     def _new_slot(self, definition: Definition) -> int:
-        module, export = definition
+        module, export = definition.module, definition.export
         state, group = self._context.state, self._context.group
         grants: list[Grant] = []
 
@@ -163,7 +185,7 @@ class Symbols:
 
         try:
             with self._context.exclusive() as change:
-                slot = module.slot_of(export.index)  # another thread may have been here first
+                slot = definition.value  # another thread may have been here first
                 if slot is not None:
                     return slot
                 state.table.note_size(group.table_size)
@@ -225,11 +247,6 @@ class Symbols:
                 context.undo(undo)
             raise
         return slot
-
-    def scope_after(self, caller: LoadedModule) -> Iterator[LoadedModule]:
-        """Iterate over what comes after a module in its scope: ``RTLD_NEXT``."""
-        rest = itertools.dropwhile(lambda each: each is not caller, self._context.state.scope_of(caller))
-        return itertools.islice(rest, 1, None)
 
     def symbol_at(self, *, address: int | None = None, slot: int | None = None) -> SymbolInfo | None:
         """Tell which module and symbol an address or a table slot belongs to, or None. The address may be spelled as a negative i32."""
@@ -296,35 +313,19 @@ class Symbols:
 
     @staticmethod
     def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:
-        names = [
-            each.name
-            for each in module.info.exports.values()
-            if each.kind is Kind.FUNC and each.index == function and module.find(each.name)
-        ]
-        return SymbolInfo(module.name, module.table_base, names[0] if names else None, slot if names else None)
+        definition = module.definition_of(function)
+        name = None if definition is None else definition.name
+        return SymbolInfo(module.name, module.table_base, name, None if name is None else slot)
 
     @staticmethod
     def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
         best: tuple[int, str] | None = None
-        for export in module.info.exports.values():
-            if export.kind is Kind.GLOBAL and module.find(export.name) and not module.is_thread_local(export):
-                value = module.data_value(export)
-                if value is not None and value <= address and (best is None or value > best[0]):
-                    best = (value, export.name)
+        for name, kind, _ in module.outline.symbols():
+            definition = module.find(name) if kind is SymbolKind.DATA else None
+            value = None if definition is None else definition.value
+            if value is not None and value <= address and (best is None or value > best[0]):
+                best = (value, name)
         return SymbolInfo(module.name, module.memory_base, best[1] if best else None, best[0] if best else None)
-
-
-def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:
-    """Return the modules and all they need (with ``bound``, also all they are bound to), breadth-first, each once."""
-    found = dict.fromkeys(roots)
-    queue = deque(found)
-    while queue:
-        module = queue.popleft()
-        for each in (*module.needed, *(module.bound if bound else ())):
-            if each not in found:
-                found[each] = None
-                queue.append(each)
-    return list(found)
 
 
 def _called(module: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pylinker.errors import ClosedError, LinkError, MemoryAccessError
 from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
 from pylinker.linker.hostcalls import WASIX, Caller, guest_call, i32
-from pylinker.linker.symbols import reachable
+from pylinker.linker.scope import scope_from
 from pylinker.linker.wasix import Errno
 from pylinker.native.enums import BuiltinIndex
 from pylinker.runtime.failures import STOPS
@@ -53,7 +53,7 @@ def dlsym(caller: Caller, handle: int, name: int, length: int, text: int, capaci
         changes = linker.context.shared.changes  # before anything is looked at
         main = linker.main
         if handle == linker.main_handle and main is not None:  # the module, and not the program as a whole
-            value, lasting = linker.find_value_in(reachable(main), symbol, main.name, caller.module, is_global=True)
+            value, lasting = linker.find_value_in(scope_from(main), symbol, main.name, caller.module, is_global=True)
         else:
             value, lasting = linker.find_value(handle, symbol, caller.module)
         if lasting and (known_by := caller.handle) is not None:

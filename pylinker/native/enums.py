@@ -32,9 +32,9 @@ __all__ = [
     "MESSAGE_CAPACITY",
     "NAMES_CAPACITY",
     "NAME_LENGTH",
-    "NO_SLOT",
     "OK",
     "PARKED",
+    "PLT_BLOCK",
     "POISONED",
     "PROCESS",
     "RANGE",
@@ -71,6 +71,7 @@ __all__ = [
     "SearchProblem",
     "SourceKind",
     "Stage",
+    "SymbolBase",
     "SymbolKind",
     "TraceKind",
     "TrapCode",
@@ -118,6 +119,8 @@ BACKOFF_DOUBLINGS: Final = 8
 BACKOFF_CAP: Final = 10000000
 # of hostfn.h
 MESSAGE_CAPACITY: Final = 1024
+# of library.h
+PLT_BLOCK: Final = 256
 # of names.h
 NAMES_CAPACITY: Final = 512
 NAME_LENGTH: Final = 240
@@ -153,8 +156,6 @@ STACK_WHOLE: Final = 786432
 STACK_NESTED: Final = 65536
 STACK_SIGNAL: Final = 262144
 STACK_THREAD: Final = 4194304
-# of symbols.h
-NO_SLOT: Final = 4294967295
 
 
 class TrapCode(enum.IntEnum):
@@ -347,20 +348,24 @@ class Held(enum.IntEnum):
     TOKEN = 3
 
 
-class SearchProblem(enum.IntEnum):
-    """``enum pl_search_problem`` of ``csrc/search.h``."""
-
-    CALLER = -1
-    DIRECTORY = -2
-    SPECIAL = -3
-
-
 class SymbolKind(enum.IntEnum):
     """``enum pl_symbol_kind`` of ``csrc/symbols.h``."""
 
     OTHER = 0
     FUNCTION = 1
     DATA = 2
+    THREAD_LOCAL = 3
+
+
+class SymbolBase(enum.IntEnum):
+    """``enum pl_symbol_base`` of ``csrc/symbols.h``."""
+
+    NOWHERE = 0
+    ABSOLUTE = 1
+    MEMORY = 2
+    TABLE = 3
+    SLOTS = 4
+    BLOCK = 5
 
 
 class WantedKind(enum.IntEnum):
@@ -375,3 +380,12 @@ class WantedKind(enum.IntEnum):
     FUNCTION = 6
     DATA = 7
     POINTER = 8
+    SYMBOL = 9
+
+
+class SearchProblem(enum.IntEnum):
+    """``enum pl_search_problem`` of ``csrc/search.h``."""
+
+    CALLER = -1
+    DIRECTORY = -2
+    SPECIAL = -3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pylinker.native.core import ffi, lib
 from pylinker.native.hostfuncs import release_host
@@ -46,21 +46,25 @@ class Shape:
             setattr(parts, f"export_{role}", roles.get(role, -1))
 
 
+def _modules(addresses: Sequence[int]) -> Any:
+    return ffi.new("pl_module *[]", [ffi.cast("pl_module *", address) for address in addresses])
+
+
 class Library(Finalized):
     """A module as every group instantiates it (``csrc/library.h``).
 
-    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
-    of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
-    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
-    trampolines, the module's memory base and size, table base and size. ``plt`` is a library whose trampolines it uses in place of its own,
-    and from which number on. The caller keeps the code.
+    ``code`` and ``trampolines`` (PLT_BLOCK in each) are addresses of compiled modules, ``sources`` those of all imports,
+    ``slot_base`` the first of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the
+    library; ``rewritten`` says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the
+    numbers of code and trampolines, the module's memory base and size, table base and size. ``plt`` is a library whose trampolines it uses
+    in place of its own, and from which number on. The caller keeps the code.
     """
 
     def __init__(
         self,
         *,
         code: int,
-        trampolines: int,
+        trampolines: Sequence[int],
         trampoline_count: int,
         resolver: int,
         sources: Sources,
@@ -77,7 +81,8 @@ class Library(Finalized):
         parts = ffi.new("pl_library_parts *", shape.parts[0])
         parts.code = ffi.cast("pl_module *", code)
         if trampoline_count:
-            parts.trampolines = ffi.cast("pl_module *", trampolines)
+            modules = _modules(trampolines)
+            parts.trampolines = modules
             parts.trampoline_count = trampoline_count
             parts.resolver = resolver
         if plt is not None:
@@ -97,10 +102,10 @@ class Library(Finalized):
             raise MemoryError("no memory for a library")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
-    def set_trampolines(self, trampolines: int, count: int, resolver: int) -> None:
+    def set_trampolines(self, trampolines: Sequence[int], count: int, resolver: int) -> None:
         """Have it have ``count`` trampolines, its own and those that others use; once, before it is loaded. ``resolver`` goes with it."""
         self.handles.append(resolver)
-        if lib.pl_library_set_trampolines(self.pointer, ffi.cast("pl_module *", trampolines), count, resolver):
+        if lib.pl_library_set_trampolines(self.pointer, _modules(trampolines), count, resolver):
             raise MemoryError("no memory for a library's trampolines")
 
     def aim(self, index: int, target: Library, export: int) -> None:
@@ -110,7 +115,7 @@ class Library(Finalized):
     def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
         """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
         found, libraries = ffi.from_buffer("pl_late[]", late), ffi.from_buffer("pl_library *[]", addresses)
-        lib.pl_symbols_aim(self.pointer, found, len(found), libraries)
+        lib.pl_lookup_aim(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:
         """Let it lead nowhere; only while every other group is at the barrier or parked."""

@@ -1,16 +1,17 @@
-"""What a module defines and imports, by name (``csrc/symbols.h``)."""
+"""What a module defines and imports, by name (``csrc/symbols.h``), and the lookup (``csrc/lookup.h``)."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pylinker.native.core import ffi, lib, packer
+from pylinker.native.enums import SymbolKind
 from pylinker.native.sources import Sources
 
-__all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Names", "Resolved", "Symbols"]
+__all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Found", "Names", "Resolved", "Symbols"]
 
 
 class Names:
@@ -35,18 +36,18 @@ class Names:
 
 
 SYMBOL = packer("pl_symbol")
-"""A ``pl_symbol``: position, kind, slot, value, relative, type."""
+"""A ``pl_symbol``: position, kind, base, value, the place of its type, 0."""
 WANTED = packer("pl_wanted")
 """A ``pl_wanted``: kind, the first import that is the same, type."""
 CANDIDATE = packer("pl_candidate")
-"""A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
+"""A ``pl_candidate``: the addresses of symbols and library, memory base, table base, slot base, has_slots, 0."""
 lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
 
 
 class Symbols:
     """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records.
 
-    Functions have the number in ``types`` of their type. ValueError if the records say what cannot be.
+    ``types`` are numbers, equal for equal types. ValueError if the records say what cannot be.
     """
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
@@ -69,22 +70,29 @@ class Symbols:
             raise MemoryError("no memory for a module's symbols")
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
+    def find(self, name: str) -> int | None:
+        """Return the position of the export that defines a name, or None."""
+        found = Candidates(bytearray(CANDIDATE.pack(self.address, 0, 0, 0, 0, 0, 0))).find(name)
+        return None if found is None else found.position
+
     def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
         """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
         resolved = ffi.new("pl_resolved *")
+        found = resolved.found = ffi.new("pl_definition[]", count)
         sources = resolved.sources = ffi.new("pl_source[]", count)
         numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
         resolved.used = numbers + count
         late = resolved.late = ffi.new("pl_late[]", count)
         scope.stamp += 1
-        lib.pl_symbols_resolve(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
+        lib.pl_lookup_imports(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
         left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
         return Resolved(
             sources,
             ffi.unpack(numbers, left) if left else (),
             memoryview(bytes(ffi.buffer(late[0:late_count]))).cast("I") if late_count else (),
             ffi.unpack(resolved.used, used) if used else (),
+            found,
         )
 
 
@@ -92,18 +100,53 @@ class Resolved(NamedTuple):
     """What the core found out about the imports of a module (``pl_resolved``).
 
     ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers for each that is bound late: the index of
-    the import, the number of the module in the scope, and the position of its export; ``used``, the numbers of the modules that imports
-    were found in.
+    the import, the number of the module in the scope, and the position of its export; ``used``, the numbers of the modules that decided
+    imports were found in; ``definitions``, what each import was found to be (:meth:`found`).
     """
 
     sources: Sources
     rest: Sequence[int]
     late: Sequence[int]
     used: Sequence[int]
+    definitions: Any
+
+    def number(self, index: int) -> int:
+        """Return the number of the module in which an import was found, that of no module if none defines it."""
+        number: int = self.definitions[index].number
+        return number
+
+    def found(self, index: int) -> Found:
+        """Return what an import was found to be."""
+        return _found(self.definitions[index])
+
+
+class Found(NamedTuple):
+    """What a name means in a scope (``pl_definition``).
+
+    The number of the module, the position of its export, its kind, the place of its type among those of the module, and its slot, address
+    or offset in a thread-local block, if it has one.
+    """
+
+    number: int
+    position: int
+    kind: SymbolKind
+    type: int
+    value: int | None
+
+
+_SYMBOL_KINDS = tuple(SymbolKind)
+
+
+def _found(found: Any) -> Found:
+    value = found.value if found.has_value else None
+    return Found(found.number, found.position, _SYMBOL_KINDS[found.kind], found.type, value)
 
 
 class Candidates:
-    """The modules of a scope, as the core looks names up in them; ``packed`` are CANDIDATE records of modules that live as long."""
+    """The modules of a scope, as the core looks names up in them.
+
+    ``packed`` are CANDIDATE records of modules that live as long. One that several threads use is not changed.
+    """
 
     __slots__ = ("_packed", "count", "pointer", "stamp")
 
@@ -117,8 +160,9 @@ class Candidates:
         """Say what a module is from now on."""
         self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
 
-    def find(self, name: str) -> int | None:
-        """Return the number of the first module that defines a name, or None."""
-        encoded = name.encode()
-        number = lib.pl_symbols_find(self.pointer, self.count, encoded, len(encoded))
-        return number if number < self.count else None
+    def find(self, name: str, start: int = 0) -> Found | None:
+        """Return what a name means in the modules from number ``start`` on, or None; its number counts from there."""
+        encoded = name.encode("utf-8", "surrogatepass")  # no module has a name with a surrogate
+        found = ffi.new("pl_definition *")
+        count = self.count - start
+        return _found(found) if lib.pl_lookup(self.pointer + start, count, encoded, len(encoded), found) < count else None

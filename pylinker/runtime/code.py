@@ -1,7 +1,8 @@
 """Compiled modules, and the two caches in front of the compiler.
 
-Compiling is what costs when a program is linked, so a module is compiled once per machine: the result is kept in memory (a few,
-least recently used go first) and on disk. An entry on disk is machine code that will run unchecked, hence:
+Compiling is what costs when a program is linked, so a module is compiled once per machine: the result is kept on disk, and in memory
+while it is in use and after that while there is room (least recently used go first). An entry on disk is machine code that will run
+unchecked, hence:
 
 * the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
   configuration, the platform, whether waits were rewritten);
@@ -34,14 +35,16 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 import wasmtime
 
 from pylinker._system import SuppressSystemErrors, check_errno
 from pylinker.errors import LinkError, ParseError, UnsupportedError
+from pylinker.native.enums import PLT_BLOCK
 from pylinker.native.failures import Failure
 from pylinker.native.scopes import Finalized
 from pylinker.native.stack import check_stack
@@ -50,7 +53,7 @@ from pylinker.runtime.engine import FINGERPRINT, compile_module, engine, validat
 from pylinker.runtime.failures import exception_of
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.outline import adopt, pack
-from pylinker.runtime.private import address_of
+from pylinker.runtime.private import address_of, image_size
 from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
@@ -73,7 +76,7 @@ logger = logging.getLogger("pylinker.cache")
 
 _ADVICE = "compile with -mllvm -wasm-use-legacy-eh=false, or convert it with wasm-opt --translate-to-exnref"
 
-_MAGIC = b"pylinker code 6\n"
+_MAGIC = b"pylinker code 7\n"
 _REWRITTEN = b"waits 1"
 _DIGEST = hashlib.sha256().digest_size
 _TRAILER = struct.Struct(f"=16s{_DIGEST}sQQI4x")
@@ -84,6 +87,9 @@ _REFUSED = 1024
 _LONGEST = 2000
 """How many modules are known not to be valid, and how many characters are kept of what is said of one."""
 _HOUR = 3600
+_INFO, _BLOCK, _TRAMPOLINES = "info", "block", "trampolines"
+_OBJECTS = 1 << 15
+"""Bytes that each thing kept in memory counts besides its own: wasmtime's structures, mappings of which a process has few, Python's."""
 _LARGE = 1 << 20
 """Bytes of the largest buffer that is kept to be read into again."""
 _READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -97,7 +103,7 @@ _END = _TRAILER.size + _CHECKSUM.size
 class Compiled:
     """A module that was compiled: ``address`` is what wasmtime instantiates, ``number`` is never another's."""
 
-    __slots__ = ("_module", "address", "number")
+    __slots__ = ("__weakref__", "_module", "address", "number")
     _numbers = itertools.count(1)
 
     def __init__(self, module: wasmtime.Module) -> None:
@@ -234,6 +240,70 @@ class _Refused:
         return ParseError(f"wasmtime refuses it: {self._text}", module=name)
 
 
+class _Block(Compiled):
+    """Trampolines in one module, and their ``bytes`` in memory."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self, module: wasmtime.Module) -> None:
+        super().__init__(module)
+        self.bytes = image_size(module)
+
+
+class Trampolines:
+    """Trampolines, in modules of PLT_BLOCK each but the last: their ``addresses``; ``number`` is never that of others."""
+
+    __slots__ = ("__weakref__", "_blocks", "addresses", "number")
+
+    def __init__(self, blocks: Sequence[_Block]) -> None:
+        self._blocks = blocks
+        self.addresses = [block.address for block in blocks]
+        self.number = next(Compiled._numbers)
+
+
+_Value = TypeVar("_Value")
+
+
+class _Memory:
+    """What is kept in memory, by key: all that is in use and, up to ``capacity`` bytes, what was used last.
+
+    Protects nothing: the caller has the lock of the cache.
+    """
+
+    __slots__ = ("_alive", "_recent", "capacity", "used")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+        self._alive: WeakValueDictionary[tuple[object, ...], Any] = WeakValueDictionary()
+        self._recent: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: tuple[object, ...]) -> Any:
+        """Return what is kept under a key, or None; it is now the one that was used last."""
+        known = self._recent.get(key)
+        if known is None:
+            return self._alive.get(key)
+        self._recent.move_to_end(key)
+        return known[0]
+
+    def put(self, key: tuple[object, ...], value: _Value, size: int, *, of: tuple[object, ...] | None = None) -> _Value:
+        """Keep a value of ``size`` bytes, and return what is kept under its key now: what was there first.
+
+        It has what is kept under the key ``of`` in it, with its bytes.
+        """
+        value = self._alive.setdefault(key, value)
+        size += _OBJECTS
+        before = self._recent.pop(key, (None, 0))[1]
+        if of is not None:
+            size += self._recent.get(of, (None, 0))[1]
+            before += self._recent.pop(of, (None, 0))[1]
+        self._recent[key] = (value, size)
+        self.used += size - before
+        while self.used > self.capacity:
+            self.used -= self._recent.popitem(last=False)[1][1]
+        return value
+
+
 class Uncompiled:
     """A module that was read and has no code yet. ``info`` is what the linker reads.
 
@@ -276,30 +346,28 @@ class Uncompiled:
         rewritten = changed is not data
         module = self._cache._compiled(changed, self._name)
         self._cache._write(self._key, module, join([store(info, data), pack(info)]), rewritten=rewritten)
-        return self._cache._keep(self._id, Code(self._id[0], info, module, len(data), rewritten=rewritten))
+        code = Code(self._id[0], info, module, len(data), rewritten=rewritten)
+        return self._cache._keep(self._id, code, image_size(module))
 
 
 class CodeCache:
     """Parses and compiles wasm bytes, or remembers the result.
 
-    ``directory`` is the cache on disk, None for none; ``entries`` bounds the modules kept in memory and ``capacity`` the bytes kept
-    on disk. Problems with the disk are logged, never raised: the cache only saves time. Safe to use from many threads.
+    ``directory`` is the cache on disk, None for none; ``memory`` bounds the bytes kept in memory of what is not in use, and ``capacity``
+    the bytes kept on disk. Problems with the disk are logged, never raised: the cache only saves time. Safe to use from many threads.
     """
 
-    def __init__(self, directory: Path | None, *, entries: int = 128, capacity: int = 1 << 30) -> None:
+    def __init__(self, directory: Path | None, *, memory: int = 1 << 27, capacity: int = 1 << 30) -> None:
         self.directory = directory
         self._directory = os.fspath(directory) if directory else ""
         self._ahead: _Entry | None = None
         self._buffers: list[bytearray] = []
-        self.entries = entries
         self.capacity = capacity
         self._observer: Observer | None = None
         self._lock = threading.RLock()  # a signal handler may open a program while its thread holds it
         free_in_child(self._lock)
-        self._memory: OrderedDict[tuple[bytes, bool], Code] = OrderedDict()
+        self._memory = _Memory(memory)
         self._refused: OrderedDict[tuple[bytes, bool], _Refused] = OrderedDict()
-        self._infos: OrderedDict[bytes, ModuleInfo] = OrderedDict()
-        self._trampolines: OrderedDict[bytes, Compiled] = OrderedDict()
 
     def observed(self, observer: Observer | None) -> CodeCache:
         """Return the same cache, contents and all, which tells ``observer`` when it compiles."""
@@ -316,48 +384,58 @@ class CodeCache:
         info = self._known(key)
         if info is None:
             entry = self._read(key) or self._read(_rewritten(key))
-            info = entry.info(name) if entry is not None else None
-            info = self._know(key, info or parse_module(data, name=name))
+            info = self._read_or_parsed(entry, key, data, name)
             with self._lock:
                 self._ahead = entry  # the code comes next
         return info
 
     def _known(self, key: bytes) -> ModuleInfo | None:
         with self._lock:
-            info = self._infos.get(key)
-            if info is not None:
-                self._infos.move_to_end(key)
+            info: ModuleInfo | None = self._memory.get((_INFO, key))
             return info
 
-    def _know(self, key: bytes, info: ModuleInfo) -> ModuleInfo:
+    def _read_or_parsed(self, entry: _Entry | None, key: bytes, data: bytes, name: str) -> ModuleInfo:
+        """Return what an entry says of a module, or else what its bytes do."""
+        info = entry.info(name) if entry is not None else None
+        size = len(data) if info is None or entry is None else len(entry.read)
+        info = info or parse_module(data, name=name)
         with self._lock:
-            self._infos[key] = info
-            while len(self._infos) > self.entries:
-                self._infos.popitem(last=False)
-        return info
+            return self._memory.put((_INFO, key), info, size)
 
-    def trampolines(self, origin: Iterable[bytes], functions: Iterable[tuple[str, FuncType]], *, name: str) -> Compiled:
-        """Return the code of :func:`pylinker.wasm.trampoline_module` for functions that follow from ``origin``. Raises UnsupportedError.
+    def trampolines(
+        self, origin: Iterable[bytes], types: Iterable[FuncType], *, name: str, check: Callable[[], None] = lambda: None
+    ) -> Trampolines:
+        """Return the code of :func:`pylinker.wasm.trampoline_module` for functions of types that follow from ``origin``.
 
-        They are looked at only if there is no code for that origin yet.
+        The types are looked at only if nothing is known of that origin yet. Trampolines of the same types are the same, whatever they
+        lead to, so many that are undefined cost little. ``check`` is called before each block of them that is compiled. Raises
+        UnsupportedError, and what ``check`` raises.
         """
-        key = _key_of(b"".join([_trampolines_version(), *[b"%d %b" % (len(part), part) for part in origin]]))
+        key = (_TRAMPOLINES, *origin)
         with self._lock:
-            code = self._trampolines.get(key)
-            if code is not None:
-                self._trampolines.move_to_end(key)
-                return code
+            known: Trampolines | None = self._memory.get(key)
+            if known is not None:
+                return known
+        every = [*types]
+        blocks = [self._block(every[first : first + PLT_BLOCK], name, check) for first in range(0, len(every), PLT_BLOCK)]
+        with self._lock:
+            return self._memory.put(key, Trampolines(blocks), sum(block.bytes for block in {*blocks}))
+
+    def _block(self, types: Sequence[FuncType], name: str, check: Callable[[], None]) -> _Block:
+        key = _key_of(b"".join([_trampolines_version(), *[str(type_).encode() + b"\n" for type_ in types]]))
+        with self._lock:
+            known: _Block | None = self._memory.get((_BLOCK, key))
+            if known is not None:
+                return known
         entry = self._read(key)
         module = entry.module() if entry is not None else None
         if module is None:
-            module = self._compiled(trampoline_module([*functions]), name)
+            check()
+            module = self._compiled(trampoline_module([("", type_) for type_ in types]), name)
             self._write(key, module, b"", rewritten=False)
-        code = Compiled(module)
         with self._lock:
-            self._trampolines[key] = code
-            while len(self._trampolines) > self.entries:
-                self._trampolines.popitem(last=False)
-        return code
+            block = _Block(module)
+            return self._memory.put((_BLOCK, key), block, block.bytes)
 
     def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
         """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
@@ -372,9 +450,8 @@ class CodeCache:
         """Return the code of ``data`` if it was compiled before, else what compiles it. Raises what :meth:`load` raises."""
         original = _key_of(data)
         with self._lock:
-            known = self._memory.get((original, rewrite))
+            known: Code | None = self._memory.get((original, rewrite))
             if known is not None:
-                self._memory.move_to_end((original, rewrite))
                 return known
             refused = self._refused.get((original, rewrite))
         if refused is not None:
@@ -384,9 +461,8 @@ class CodeCache:
         readable = True
         if info is None:
             entry = self._read(original) or (self._read(_rewritten(original)) if rewrite else None)
-            info = entry.info(name) if entry is not None else None
-            readable = entry is None or info is not None
-            info = self._know(original, info or parse_module(data, name=name))
+            info = self._read_or_parsed(entry, original, data, name)
+            readable = entry is None or isinstance(info, StoredInfo)
         wanted = rewrite and _has_shared_memory(info)
         if wanted:
             _check_reserved(info, name)
@@ -398,7 +474,8 @@ class CodeCache:
         module = entry.module() if entry is not None else None
         if entry is None or module is None:
             return Uncompiled(self, (original, rewrite), key, info, data, name, wanted=wanted)
-        return self._keep((original, rewrite), Code(original, info, module, len(data), rewritten=entry.rewritten))
+        code = Code(original, info, module, len(data), rewritten=entry.rewritten)
+        return self._keep((original, rewrite), code, entry.code_size)
 
     def _take_ahead(self) -> _Entry | None:
         """Return the entry that was read last, once: two must not use its file."""
@@ -406,13 +483,9 @@ class CodeCache:
             entry, self._ahead = self._ahead, None
             return entry
 
-    def _keep(self, key: tuple[bytes, bool], code: Code) -> Code:
+    def _keep(self, key: tuple[bytes, bool], code: Code, size: int) -> Code:
         with self._lock:
-            code = self._memory.setdefault(key, code)
-            self._memory.move_to_end(key)
-            while len(self._memory) > self.entries:
-                self._memory.popitem(last=False)
-        return code
+            return self._memory.put(key, code, size, of=(_INFO, key[0]))
 
     def _refuse(self, key: tuple[bytes, bool], refused: _Refused) -> None:
         """Remember why a module is not valid."""
@@ -461,10 +534,15 @@ class CodeCache:
             if not _is_private(status):
                 logger.warning("cache entry %s is not used: others may write it", path)
                 return None
-            buffer = self._buffer(status.st_size)
-            entry = _read_entry(path, key, file, status, buffer)
-            if len(buffer) <= _LARGE:
-                self._buffers.append(buffer)
+            if status.st_size > self.capacity:  # such a one is removed as it is written
+                logger.warning("cache entry %s is not used: it is larger than the cache may be", path)
+                return None
+            entry = None
+            if status.st_size <= _LARGE or _ends_as(key, file.handle, status.st_size):
+                buffer = self._buffer(status.st_size)
+                entry = _read_entry(path, key, file, status, buffer)
+                if len(buffer) <= _LARGE:
+                    self._buffers.append(buffer)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # ValueError: a name that can be none
@@ -548,6 +626,15 @@ def _path_of(handle: int) -> str | None:
             if os.path.samestat(os.stat(path), status):
                 return path
     return None
+
+
+def _ends_as(key: bytes, handle: int, size: int) -> bool:
+    """Whether a large file ends as an entry of this key and size does: if not, it needs no memory."""
+    trailer = os.pread(handle, _TRAILER.size, size - _END)
+    if len(trailer) != _TRAILER.size:
+        return False
+    magic, found, code_size, read_size, _ = _TRAILER.unpack(trailer)
+    return (magic, found, code_size + read_size) == (_MAGIC, key, size - _END)
 
 
 def _read_entry(path: str, key: bytes, opened: _File, status: os.stat_result, buffer: bytearray) -> _Entry | None:

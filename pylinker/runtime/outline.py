@@ -5,16 +5,18 @@ from __future__ import annotations
 import array
 import functools
 import hashlib
+import itertools
 import json
 import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker.native.enums import NO_SLOT, SymbolKind, WantedKind
+from pylinker.native.enums import SymbolBase, SymbolKind, WantedKind
 from pylinker.native.libraries import Shape
 from pylinker.native.symbols import SYMBOL, WANTED, Names, Symbols
-from pylinker.runtime.once import made_once
 from pylinker.wasm import (
+    GOT_FUNC,
+    GOT_MEM,
     PRIVATE,
     Export,
     FuncType,
@@ -26,13 +28,30 @@ from pylinker.wasm import (
     is_reusable,
     join,
     names_of,
+    pack_type,
     split,
+    unpack_type,
 )
 
 if TYPE_CHECKING:
-    from pylinker.wasm import Import, ModuleInfo
+    from collections.abc import Iterator
 
-__all__ = ["DESTRUCTORS", "HEAP", "KEYS", "WASIX", "HeapUse", "Outline", "adopt", "outline_of", "pack"]
+    from pylinker.wasm import ConstExpr, ExternType, Import, ModuleInfo
+
+__all__ = [
+    "DESTRUCTORS",
+    "HEAP",
+    "KEYS",
+    "PRIVATE_GLOBALS",
+    "SYMBOL_SPACES",
+    "WASIX",
+    "HeapUse",
+    "Outline",
+    "adopt",
+    "kind_of",
+    "outline_of",
+    "pack",
+]
 
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
@@ -49,15 +68,25 @@ KEYS = frozenset({"pthread_key_create", "pthread_key_delete", "tss_create", "tss
 _WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
+PRIVATE_GLOBALS = {"__stack_pointer": _CELL, "__memory_base": _BASE, "__table_base": _BASE}
+"""Globals of ``env`` that say where a module lies: no symbols, and the linker's to give, with these types."""
 _GLOBALS = {
-    ("env", "__stack_pointer", _CELL): WantedKind.STACK_POINTER,
-    ("env", "__memory_base", _BASE): WantedKind.MEMORY_BASE,
-    ("env", "__table_base", _BASE): WantedKind.TABLE_BASE,
+    "__stack_pointer": WantedKind.STACK_POINTER,
+    "__memory_base": WantedKind.MEMORY_BASE,
+    "__table_base": WantedKind.TABLE_BASE,
 }
-_CELLS = {"GOT.mem": WantedKind.DATA, "GOT.func": WantedKind.POINTER}
+_CELLS = {GOT_MEM: WantedKind.DATA, GOT_FUNC: WantedKind.POINTER}
+_KIND_WORDS = {GOT_MEM: "data", GOT_FUNC: "function pointer"}
+SYMBOL_SPACES = frozenset({"env", *_CELLS})
+"""The import modules whose names are symbols of other modules."""
 _KINDS = tuple(Kind)
 _PARTS = 10
 _KEY = os.urandom(16)
+
+
+def kind_of(wanted: Import) -> str:
+    """Return the word for what an import asks for: a cell of the GOT is data or a function pointer."""
+    return _KIND_WORDS.get(wanted.module, wanted.kind.label)
 
 
 class HeapUse:
@@ -84,7 +113,7 @@ _HEAP_FUNCTIONS = {
 
 
 @functools.lru_cache(maxsize=4096)
-def _number_of(type_: FuncType) -> int:
+def _number_of(type_: ExternType) -> int:
     """Return a number that only equal types have. With a key, since modules nobody trusts bring the types."""
     return int.from_bytes(hashlib.blake2b(repr(type_).encode(), digest_size=8, key=_KEY).digest(), "little")
 
@@ -95,8 +124,8 @@ class Outline:
     Made from ``packed``, what :func:`pack` gave for the module; ValueError if it is nothing like that.
 
     Attributes: ``names``, ``native`` (what the module defines and imports, for the core), ``slot_exports`` (numbers of the exported
-    functions that need a table slot given out), ``slot_order`` (function index -> place among these), ``symbols`` (what the module defines,
-    by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
+    functions that need a table slot given out), ``types`` (those of what it defines
+    and of the functions it imports), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
     ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
     again), ``shapes`` (:class:`Shape`, as main and as library), ``entries`` (functions of the module's life that were
@@ -117,11 +146,12 @@ class Outline:
         self._private: dict[str, int] = head["private"]
         self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
         self.entries: dict[str, int] = {}
-        types = [_number_of(FuncType(tuple(params), tuple(results))) for params, results in head["types"]]
+        self.types: list[ExternType] = [unpack_type(each) for each in head["types"]]
+        numbers = [_number_of(each) for each in self.types]
         self.names = Names(parts[1], parts[2])
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]
         self.slot_exports = array.array("I", bytes(parts[6]))
-        self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], types)
+        self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], numbers)
         self.shapes: dict[bool, Shape] = {}
 
     def export_at(self, position: int, name: str) -> Export:
@@ -131,25 +161,16 @@ class Outline:
     def position(self, name: str) -> int:
         """Return the number of an export; KeyError if there is none of this name."""
         position = self._private.get(name)
-        return self.positions[name] if position is None else position
+        if position is None:
+            found = self.native.find(name)
+            position = found if found is not None else dict(zip(self.names, itertools.count(), strict=False))[name]
+        return position
 
-    @made_once
-    def positions(self) -> dict[str, int]:
-        """The number of each export."""
-        return {name: position for position, name in enumerate(self.names)}
-
-    @made_once
-    def symbols(self) -> dict[str, Export]:
-        """What the module defines."""
-        names = list(self.positions)
-        positions = [each[0] for each in SYMBOL.iter_unpack(self._symbols)]
-        return {names[position]: self.export_at(position, names[position]) for position in positions}
-
-    @made_once
-    def slot_order(self) -> dict[int, int]:
-        """The place of a function among ``slot_exports``, by its index."""
-        indexes = self._indexes
-        return {indexes[position]: place for place, position in enumerate(self.slot_exports)}
+    def symbols(self) -> Iterator[tuple[str, SymbolKind, int]]:
+        """Iterate over what the module defines, in the order of its exports: name, kind, and position."""
+        names = list(self.names)
+        for position, kind, *_ in SYMBOL.iter_unpack(self._symbols):
+            yield names[position], SymbolKind(kind), position
 
 
 def pack(info: ModuleInfo) -> bytes:
@@ -164,7 +185,7 @@ def pack(info: ModuleInfo) -> bytes:
             if index >= imported and index not in elements and index not in slot_order and export.name not in PRIVATE:
                 slot_order[index] = len(slot_order)
                 slot_exports.append(position)
-    types: dict[FuncType, int] = {}
+    types: dict[ExternType, int] = {}
     symbols, wanted = _define(info, slot_order, types), _wanted(info, types)
     head = {
         "wasix": any(each.module == WASIX for each in info.imports),
@@ -173,7 +194,7 @@ def pack(info: ModuleInfo) -> bytes:
         "heap": _heap_use(info),
         "thread_local": _thread_local(info),
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},
-        "types": list(types),
+        "types": [pack_type(each) for each in types],
     }
     return join(
         [
@@ -189,40 +210,83 @@ def pack(info: ModuleInfo) -> bytes:
     )
 
 
-def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[FuncType, int]) -> bytes:
+def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[ExternType, int]) -> bytes:
     """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""
     aliases = _aliases(info)
-    bases = [
-        0 if each.module == "env" and each.name in ("__memory_base", "__table_base") else None
-        for each in info.imports
-        if each.kind is Kind.GLOBAL
-    ]
+    places = _Places(info)
     flags = info.dylink.export_flags if info.dylink else {}
+    elements = info.element_slots
     records = []
-    record, function, data, other = SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
     for position, export in enumerate(info.exports.values()):
         name, kind, index = export
         if name in PRIVATE or (kind, index) in aliases:
             continue
-        packed = record(position, other, NO_SLOT, 0, 0, 0)
         type_ = info.export_type(export)
+        symbol, base, value = SymbolKind.OTHER, SymbolBase.NOWHERE, 0
         if kind is Kind.FUNC:
-            assert isinstance(type_, FuncType)
-            packed = record(position, function, slot_order.get(index, NO_SLOT), 0, 0, types.setdefault(type_, len(types)))
+            symbol = SymbolKind.FUNCTION
+            place = places.of(elements[index][0]) if index in elements else None
+            if place is not None:
+                base, value = place[0], place[1] + elements[index][1]
+            elif index in slot_order:
+                base, value = SymbolBase.SLOTS, slot_order[index]
         elif kind is Kind.GLOBAL:
             init = info.global_init(index) if type_ == ("i32", False) else None
-            value = None if init is None else init.evaluate(lambda base: bases[base] if base < len(bases) else None)
-            if init is None or value is None:
+            place = None if init is None else places.of(init)
+            if place is None:
                 continue
-            own = init.evaluate(lambda _base: None)  # None: it depends on where the module lies in another way than by its offset
-            if own is not None and not flags.get(name, 0) & SymbolFlags.TLS:
-                absolute = info.dylink is None or bool(flags.get(name, 0) & SymbolFlags.ABSOLUTE)
-                packed = record(position, data, NO_SLOT, own & 0xFFFFFFFF, not absolute, 0)
-        records.append(packed)
+            base, value = place
+            flag = flags.get(name, 0) if info.dylink else SymbolFlags.ABSOLUTE
+            symbol = SymbolKind.THREAD_LOCAL if flag & SymbolFlags.TLS and info.dylink else SymbolKind.DATA
+            if base is SymbolBase.ABSOLUTE and not flag & (SymbolFlags.ABSOLUTE | SymbolFlags.TLS):
+                base = SymbolBase.MEMORY
+            if symbol is SymbolKind.THREAD_LOCAL:
+                if base is not SymbolBase.ABSOLUTE:
+                    continue
+                base = SymbolBase.BLOCK
+        records.append(SYMBOL.pack(position, symbol, base, value & 0xFFFFFFFF, types.setdefault(type_, len(types)), 0))
     return b"".join(records)
 
 
-def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
+def _unknown(_index: int) -> None:
+    """The value of a global in an expression that is to be constant."""
+
+
+class _Places:
+    """Where initial values of a module are, as linkers write them: a number, counted from one of the module's bases or from 0."""
+
+    _TRIED = ((0, 0), (1, 0), (0, 1), (0x12345679, 0x9ABCDEF1), (0x2468ACE1, 0xFDB97531))
+
+    def __init__(self, info: ModuleInfo) -> None:
+        names = {"__memory_base": 0, "__table_base": 1}
+        self._bases = [names.get(each.name) if each.module == "env" else None for each in info.imports if each.kind is Kind.GLOBAL]
+        self._known: dict[ConstExpr, tuple[SymbolBase, int] | None] = {}
+
+    def of(self, init: ConstExpr) -> tuple[SymbolBase, int] | None:
+        """Return what a value is counted from, and the number; None if it is not known, or not as simple as that."""
+        constant = init.evaluate(_unknown)
+        if constant is not None:
+            return SymbolBase.ABSOLUTE, constant
+        if init not in self._known:
+            values = [self._evaluate(init, bases) for bases in self._TRIED]
+            self._known[init] = None
+            for base in (SymbolBase.MEMORY, SymbolBase.TABLE):
+                number = values[0]
+                if number is not None and values == [
+                    (number + (memory if base is SymbolBase.MEMORY else table)) & 0xFFFFFFFF for memory, table in self._TRIED
+                ]:
+                    self._known[init] = base, number
+        return self._known[init]
+
+    def _evaluate(self, init: ConstExpr, bases: tuple[int, int]) -> int | None:
+        def value_of(index: int) -> int | None:
+            base = self._bases[index] if index < len(self._bases) else None
+            return None if base is None else bases[base]
+
+        return init.evaluate(value_of)
+
+
+def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
     """Return what each import asks for, as the core looks it up."""
     pack, function = WANTED.pack, int(WantedKind.FUNCTION)
     records = []
@@ -233,14 +297,16 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
             assert isinstance(type_, FuncType)
             simple = space == "env" and name not in _WATCHED
             same = first.setdefault(wanted_import, index) if simple else index
-            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(WantedKind.OTHER, same, 0))
+            other = WantedKind.SYMBOL if space == "env" else WantedKind.OTHER
+            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(other, same, 0))
             continue
-        wanted = WantedKind.OTHER
+        wanted = WantedKind.SYMBOL if space in SYMBOL_SPACES else WantedKind.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
-            if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
-                wanted = _CELLS.get(space, WantedKind.OTHER)
-            wanted = _GLOBALS.get((space, name, type_), wanted)
+            if type_ == _CELL and name not in HEAP and not (space == GOT_FUNC and name in _WATCHED):
+                wanted = _CELLS.get(space, wanted)
+            if space == "env" and type_ == PRIVATE_GLOBALS.get(name):
+                wanted = _GLOBALS[name]
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
             wanted = WantedKind.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
@@ -253,7 +319,7 @@ def _heap_use(info: ModuleInfo) -> int:
     """Return what the module has to do with the heap: bits of HeapUse."""
     use = 0
     for space, name, kind, _ in info.imports:
-        if space == "GOT.mem" and name in HEAP:
+        if space == GOT_MEM and name in HEAP:
             use |= HeapUse.BASE if name == "__heap_base" else HeapUse.END
         elif space == "env" and kind is Kind.FUNC and name in _EMSCRIPTEN_GROWS:
             use |= HeapUse.TAKES_ALL
@@ -284,7 +350,7 @@ def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:
     counts = dict.fromkeys(Kind, 0)
     aliases = set()
     for module, _, kind, _ in info.imports:
-        if module in ("env", "GOT.mem", "GOT.func"):
+        if module in SYMBOL_SPACES:
             aliases.add((kind, counts[kind]))
         counts[kind] += 1
     return aliases

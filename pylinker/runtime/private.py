@@ -36,6 +36,7 @@ __all__ = [
     "address_of_function",
     "disown",
     "error_at",
+    "image_size",
     "raw_function",
     "switch_off_signals",
     "trap_at",
@@ -53,6 +54,13 @@ DLL: Any = _ffi.dll
 def address_of(managed: Any) -> int:
     """Return the address behind an object of wasmtime-py."""
     return _address(managed.ptr())
+
+
+def image_size(module: wasmtime.Module) -> int:
+    """Return how many bytes of machine code and data a compiled module has in memory."""
+    start, end = ctypes.c_void_p(), ctypes.c_void_p()
+    _bindings.wasmtime_module_image_range(module.ptr(), ctypes.byref(start), ctypes.byref(end))
+    return (end.value or 0) - (start.value or 0)
 
 
 def address_of_context(store: wasmtime.Store) -> int:

@@ -15,10 +15,12 @@ from pylinker.wasm.reader import Reader
 from pylinker.wasm.reuse import is_reusable
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PARAMETERS, WASI_PREVIEW1, memory_shim
-from pylinker.wasm.stored import StoredInfo, join, names_of, split, store
+from pylinker.wasm.stored import StoredInfo, join, names_of, pack_type, split, store, unpack_type
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
+    GOT_FUNC,
+    GOT_MEM,
     PRIVATE,
     Export,
     ExternType,
@@ -35,6 +37,8 @@ from pylinker.wasm.types import (
 from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot, has_waits_table, rewrite_waits
 
 __all__ = [
+    "GOT_FUNC",
+    "GOT_MEM",
     "PACKED_SIZES",
     "PRIVATE",
     "WAITS_EXPORT",
@@ -70,12 +74,14 @@ __all__ = [
     "join",
     "memory_shim",
     "names_of",
+    "pack_type",
     "parse_dylink",
     "parse_module",
     "rewrite_waits",
     "split",
     "store",
     "trampoline_module",
+    "unpack_type",
     "uses_legacy_exceptions",
     "with_memory_minimum",
 ]

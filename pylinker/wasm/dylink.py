@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pylinker.wasm.reader import Reader, quoted
+from pylinker.wasm.types import GOT_FUNC, GOT_MEM
 
 __all__ = ["DylinkInfo", "SymbolFlags", "parse_dylink", "parse_legacy_dylink"]
 
@@ -63,7 +64,7 @@ class DylinkInfo:
         what the module then imports may be ``GOT.mem`` or ``GOT.func``: for these the entry under ``env`` counts as well.
         """
         flags = self.import_flags.get((module, name), 0)
-        if module in ("GOT.mem", "GOT.func"):
+        if module in (GOT_MEM, GOT_FUNC):
             flags |= self.import_flags.get(("env", name), 0)
         return flags
 

@@ -23,7 +23,7 @@ from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalTyp
 from pylinker.wasm.waits import WAITS_EXPORT
 from pylinker.wasm.writer import module, section
 
-__all__ = ["StoredInfo", "join", "names_of", "split", "store"]
+__all__ = ["StoredInfo", "join", "names_of", "pack_type", "split", "store", "unpack_type"]
 
 _ASKED = PRIVATE | {WAITS_EXPORT}
 _KINDS = tuple(Kind)
@@ -95,10 +95,10 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
         "data_range": info.data_range,
         "fixed_slots": info.fixed_slots,
         "may_drop_segments": info.may_drop_segments,
-        "memories": [_packed(each) for each in (*info.imported_memories, *info.memories)],
-        "tables": [_packed(each) for each in (*info.imported_tables, *info.tables)],
+        "memories": [pack_type(each) for each in (*info.imported_memories, *info.memories)],
+        "tables": [pack_type(each) for each in (*info.imported_tables, *info.tables)],
         "spaces": list(spaces),
-        "types": [_packed(each) for each in types],
+        "types": [pack_type(each) for each in types],
         "special": special,
     }
     return join([json.dumps(head).encode(), dylink, module(outside), text, offsets, *columns])
@@ -130,8 +130,8 @@ class StoredInfo(ModuleInfo):
         self.may_drop_segments = head["may_drop_segments"]
         self._imported = head["imported"]
         self.export_count: int = head["exports"]
-        memories: list[Any] = [_unpacked(each) for each in head["memories"]]
-        tables: list[Any] = [_unpacked(each) for each in head["tables"]]
+        memories: list[Any] = [unpack_type(each) for each in head["memories"]]
+        tables: list[Any] = [unpack_type(each) for each in head["tables"]]
         self._memories, self._tables = memories, tables
         self.memories = tuple(memories[self._imported[Kind.MEMORY] :])
         self.tables = tuple(tables[self._imported[Kind.TABLE] :])
@@ -180,7 +180,7 @@ class StoredInfo(ModuleInfo):
     def _type(self, number: int) -> ExternType:
         type_ = self._types.get(number)
         if type_ is None:
-            type_ = self._types[number] = _unpacked(self._packed_types[number])
+            type_ = self._types[number] = unpack_type(self._packed_types[number])
         return type_
 
     def import_at(self, index: int) -> Import:
@@ -241,7 +241,8 @@ class _Exports(Mapping[str, Export]):
         return iter(self._info.all_exports())
 
 
-def _packed(type_: ExternType) -> _Packed:
+def pack_type(type_: ExternType) -> _Packed:
+    """Return a type as JSON can have it."""
     if isinstance(type_, FuncType):
         return ["function", type_.params, type_.results]
     if isinstance(type_, TagType):
@@ -253,7 +254,8 @@ def _packed(type_: ExternType) -> _Packed:
     return ["table", type_.element, type_.limits]
 
 
-def _unpacked(packed: _Packed) -> ExternType:
+def unpack_type(packed: _Packed) -> ExternType:
+    """Return the type that :func:`pack_type` packed."""
     kind, first, second = packed
     if kind == "function":
         return FuncType(tuple(first), tuple(second))

@@ -11,6 +11,8 @@ import enum
 from typing import NamedTuple, TypeAlias
 
 __all__ = [
+    "GOT_FUNC",
+    "GOT_MEM",
     "PRIVATE",
     "Export",
     "ExternType",
@@ -24,6 +26,9 @@ __all__ = [
     "TagType",
     "ValType",
 ]
+
+GOT_MEM, GOT_FUNC = "GOT.mem", "GOT.func"
+"""The import modules of cells that hold the address of data and the table slot of a function."""
 
 PRIVATE = frozenset(
     {
