@@ -227,17 +227,20 @@ if __name__ == "__main__":
 def test_a_value_that_another_thread_was_making_is_made_in_a_child(tmp_path: Path) -> None:
     """``functools.cached_property`` before Python 3.12 has a lock for all objects of a class, which is nobody's in a child."""
     script = """
-from pylinker.runtime.outline import Outline
+from pylinker.linker.operation import LoadModules
 inside, go_on = threading.Event(), threading.Event()
-class Slow(Outline):
-    def __init__(self):
-        pass
+class Slow:
+    "A module whose record is slow to be found, so that another thread is making an operation."
     @property
-    def names(self):
+    def native(self):
         inside.set()
         go_on.wait(60)
-        return ["name"]
-thread = threading.Thread(target=lambda: Slow().positions)
+def make():
+    try:
+        LoadModules((Slow(),), 0, ()).native
+    except AttributeError:
+        pass  # it is none
+thread = threading.Thread(target=make)
 thread.start()
 inside.wait()
 child(lambda: print(pylinker.CDLL(library("first.so", 1), cache=False)["answer"]()))

@@ -23,7 +23,7 @@ def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
     """
     known = {}
     for module in linker.state.modules:
-        for name, kind, _ in module.outline.symbols():
+        for name, kind, *_ in module.outline.symbols():
             definition = module.find(name) if kind is SymbolKind.FUNCTION else None
             if definition is not None and definition.value is not None:
                 known[definition.value] = (module, name)

@@ -10,11 +10,13 @@ from rich.text import Text
 
 from pylinker.cli.output import console, describe, print_json, printable, table, traceback_option
 from pylinker.linker import Limits, read_file
-from pylinker.runtime.outline import SYMBOL_SPACES, kind_of
-from pylinker.wasm import GlobalType, Kind, ModuleInfo, SymbolFlags, body_sizes, parse_module
+from pylinker.native.enums import SymbolKind
+from pylinker.runtime.outline import SYMBOL_SPACES, kind_of, outline_of
+from pylinker.wasm import Kind, ModuleInfo, SymbolFlags, body_sizes, parse_module
 
 __all__ = ["nm"]
 
+_DATA = {SymbolKind.DATA: "data", SymbolKind.THREAD_LOCAL: "thread-local data"}
 LETTERS = {"function": "T", "data": "D", "thread-local data": "L", "tag": "E", "global": "G", "memory": "M", "table": "B"}
 
 
@@ -80,6 +82,8 @@ def symbols(module: ModuleInfo, sizes: list[int]) -> list[Symbol]:
         type_ = describe(wanted.type)
         found.append(Symbol(wanted.name, letter, kind, type_, defined=False, weak=weak, module=wanted.module))
     imported = module.imported_count(Kind.FUNC)
+    outline = outline_of(module)
+    data = {name: (_DATA[symbol], value) for name, symbol, _, value in outline.symbols() if symbol in _DATA}
     for export in module.exports.values():
         flags = dylink.export_flags.get(export.name, 0) if dylink else 0
         of = module.export_type(export)
@@ -87,10 +91,8 @@ def symbols(module: ModuleInfo, sizes: list[int]) -> list[Symbol]:
         if export.kind is Kind.FUNC:
             value = export.index
             size = sizes[export.index - imported] if imported <= export.index < imported + len(sizes) else None
-        elif of == GlobalType("i32", mutable=False):
-            kind = "thread-local data" if flags & SymbolFlags.TLS else "data"
-            init = module.global_init(export.index)
-            value = init.evaluate(lambda _base: 0) if init is not None else None
+        elif export.name in data:
+            kind, value = data[export.name]
         weak = bool(flags & SymbolFlags.BINDING_WEAK)
         letter = "W" if weak else LETTERS[kind]
         found.append(Symbol(export.name, letter, kind, describe(of), defined=True, weak=weak, value=value, size=size))

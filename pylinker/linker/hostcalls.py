@@ -267,7 +267,7 @@ class HostTable:
         def call(raw: Values) -> None:
             if known is not None and known() is None:
                 raise InternalError(f"{key} was called by a module that is gone")
-            arguments = unpack(buffer(raw, size))
+            arguments = unpack(buffer(raw, size)) if size else ()
             if operation:
                 begun = begin_operation(check=check)
                 try:

@@ -123,7 +123,7 @@ class UnknownTypeError(Exception):
 class NewPointers:
     """The pointers to host functions that one load brings. Until it is published, they may be taken back.
 
-    With ``rehearses`` the functions of the program's user are checked, and no callback is made.
+    With ``rehearses`` the functions of the program's user are checked, and neither callbacks nor host functions are made.
     """
 
     def __init__(self, imports: HostImports, table: SlotAllocator, host_calls: HostCalls, *, rehearses: bool = False) -> None:
@@ -149,6 +149,8 @@ class NewPointers:
         pointer = self._imports.pointers.get(name) or self._new.get(name)
         if pointer is None:
             slot = self._table.allocate(1, 1, self._grants, module=name)
+            if self._rehearses:
+                return slot
             owner = _Provided(self._host_calls(None, name))
             source = pack_source(SourceKind.HOST, type_address=function_type(type_), handle=owner.handle)
             pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source), owner)

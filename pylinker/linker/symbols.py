@@ -142,7 +142,7 @@ class Symbols:
         """Return the names of the functions that modules define, each once, but for those that the first of its name is data of."""
         seen: dict[str, bool] = {}
         for module in modules:
-            for name, kind, _ in module.outline.symbols():
+            for name, kind, *_ in module.outline.symbols():
                 seen.setdefault(name, kind is SymbolKind.FUNCTION)
         return [name for name, is_function in seen.items() if is_function]
 
@@ -320,7 +320,7 @@ class Symbols:
     @staticmethod
     def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
         best: tuple[int, str] | None = None
-        for name, kind, _ in module.outline.symbols():
+        for name, kind, *_ in module.outline.symbols():
             definition = module.find(name) if kind is SymbolKind.DATA else None
             value = None if definition is None else definition.value
             if value is not None and value <= address and (best is None or value > best[0]):

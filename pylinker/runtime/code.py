@@ -299,9 +299,17 @@ class _Memory:
             before += self._recent.pop(of, (None, 0))[1]
         self._recent[key] = (value, size)
         self.used += size - before
-        while self.used > self.capacity:
-            self.used -= self._recent.popitem(last=False)[1][1]
+        if self.used > self.capacity:
+            self._make_room()
         return value
+
+    def _make_room(self) -> None:
+        """Give up an eighth, so that this is seldom. It counts anew: an interrupt may have come between a value and its bytes."""
+        recent = self._recent
+        used = sum([size for _, size in recent.values()])
+        while recent and used > self.capacity - self.capacity // 8:
+            used -= recent.popitem(last=False)[1][1]
+        self.used = used
 
 
 class Uncompiled:

@@ -166,11 +166,11 @@ class Outline:
             position = found if found is not None else dict(zip(self.names, itertools.count(), strict=False))[name]
         return position
 
-    def symbols(self) -> Iterator[tuple[str, SymbolKind, int]]:
-        """Iterate over what the module defines, in the order of its exports: name, kind, and position."""
+    def symbols(self) -> Iterator[tuple[str, SymbolKind, int, int]]:
+        """Iterate over what the module defines, in the order of its exports: name, kind, position, and the value from its base."""
         names = list(self.names)
-        for position, kind, *_ in SYMBOL.iter_unpack(self._symbols):
-            yield names[position], SymbolKind(kind), position
+        for position, kind, _, value, *_ in SYMBOL.iter_unpack(self._symbols):
+            yield names[position], SymbolKind(kind), position, value
 
 
 def pack(info: ModuleInfo) -> bytes:
