@@ -734,6 +734,11 @@ class Shared:
         return int(lib.pl_rwlock_readers(self._lock))
 
     @property
+    def is_written_here(self) -> bool:
+        """Whether the calling thread has the lock for writing."""
+        return bool(lib.pl_rwlock_is_written_here(self._lock))
+
+    @property
     def is_alone(self) -> bool:
         """Whether a change would meet nobody: there is one group at most, and the linker was not given up."""
         return bool(lib.pl_shared_is_alone(self.pointer))

@@ -97,7 +97,7 @@ def wait_for_both(world):
 
 
 def take_the_lock(world):
-    return world.shared.try_write_linker_state()
+    return world.run(world.shared.try_write_linker_state)
 
 
 def take_the_token(world):

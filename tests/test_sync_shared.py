@@ -315,8 +315,8 @@ def test_write_linker_state_gives_the_lock_to_one(world, shared, group):
 
 
 @pytest.mark.parametrize("hold", ["try_write_linker_state", "try_read_linker_state"])
-def test_write_linker_state_backs_off_until_the_lock_is_free(shared, group, monkeypatch, hold):
-    before = getattr(shared, hold)()
+def test_write_linker_state_backs_off_until_the_lock_is_free(world, shared, group, monkeypatch, hold):
+    before = world.run(getattr(shared, hold))
 
     def let_go(number):
         if number == 3:
@@ -329,7 +329,7 @@ def test_write_linker_state_backs_off_until_the_lock_is_free(shared, group, monk
 
 
 def test_read_linker_state_backs_off_while_somebody_writes(world, shared, group, monkeypatch):
-    before = shared.try_write_linker_state()
+    before = world.run(shared.try_write_linker_state)
     with at_each_pause(monkeypatch, lambda _number: before.release()) as pauses:
         guard = shared.read_linker_state(group.state)
     assert len(pauses) == 1
@@ -403,7 +403,7 @@ def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_ba
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
 def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, group, monkeypatch, wait):
     reason = KeyError("first")
-    before = shared.try_write_linker_state()
+    before = world.run(shared.try_write_linker_state)
 
     def give_up(number):
         assert number == 1
@@ -419,8 +419,8 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
 
 
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
-def test_waiting_for_the_lock_ends_when_it_is_poisoned(shared, group, monkeypatch, wait):
-    before = shared.try_write_linker_state()
+def test_waiting_for_the_lock_ends_when_it_is_poisoned(world, shared, group, monkeypatch, wait):
+    before = world.run(shared.try_write_linker_state)
     with at_each_pause(monkeypatch, lambda _number: before.poison()) as pauses, pytest.raises(SynchronizationAborted):
         getattr(shared, wait)(group.state)
     assert len(pauses) == 1

@@ -283,7 +283,7 @@ def test_with_topology_returns_token_and_guard(world, group_state):
 
 
 def test_while_the_lock_is_held_elsewhere_the_token_is_out_already(world, group_state, monkeypatch):
-    before = world.shared.try_write_linker_state()
+    before = world.run(world.shared.try_write_linker_state)
     tokens = []
 
     def look(number):
@@ -373,7 +373,7 @@ def test_with_topology_has_replayed_everything_before_it_returns(world, group_st
 
 
 def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state, monkeypatch):
-    guard = world.shared.try_write_linker_state()
+    guard = world.run(world.shared.try_write_linker_state)
     with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(_native.CAUSE_CLOSED)), pytest.raises(SynchronizationAborted):
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0

@@ -12,6 +12,7 @@ group that does not exist yet. ``csrc/rendezvous.h`` has the rendezvous; ``docs/
 """
 
 from pylinker.sync.backoff import LinkerStateWriteBackoff
+from pylinker.sync.constants import Cause, Ordering
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
@@ -19,10 +20,12 @@ from pylinker.sync.shared import Exclusive, LinkerShared, leave_both
 from pylinker.sync.topology import TopologyCoordinator, TopologyToken
 
 __all__ = [
+    "Cause",
     "Exclusive",
     "InstanceGroupState",
     "LinkerShared",
     "LinkerStateWriteBackoff",
+    "Ordering",
     "ReadGuard",
     "TopologyCoordinator",
     "TopologyToken",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from pylinker import _native
 
@@ -31,6 +31,9 @@ class InstanceGroupState(Generic[Op]):
     def __repr__(self) -> str:
         states = {_native.PARKED: "parked", _native.RUNNING: "running", _native.DEAD: "dead"}
         return f"<InstanceGroupState {self.number} {states[self.member.state]}, replayed {self.member.applied}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an InstanceGroupState is neither copied nor pickled: a group subscribes once")
 
     def replay(self, first: int, last: int) -> None:
         """Carry out the operations with these numbers, in order. Called by the rendezvous under a read lock."""

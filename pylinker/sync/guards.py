@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError
@@ -40,6 +40,9 @@ class _Guard(_native.Scope, _native.Finalized, Generic[S]):
         if getattr(self, "is_given", False) and self.held:
             self.hold.release()
             warnings.warn(f"a {type(self).__name__} was dropped before it was released", ResourceWarning, source=self, stacklevel=2)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is neither copied nor pickled: it is a lock that is held once")
 
     @property
     def held(self) -> bool:

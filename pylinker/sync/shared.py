@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 from pylinker import _native
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
 from pylinker.sync.backoff import LinkerStateWriteBackoff
+from pylinker.sync.constants import Cause, Ordering
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.log import OperationLog
@@ -31,13 +32,14 @@ Op = TypeVar("Op")
 R = TypeVar("R")
 G = TypeVar("G", "ReadGuard[Any]", "WriteGuard[Any]")
 
-_CAUSES = {
-    _native.CAUSE_CLOSED: "the program has ended",
-    _native.CAUSE_LEADER: "a thread failed while the others waited for its operation",
-    _native.CAUSE_REPLAY: "a thread could not carry out an operation of another",
-    _native.CAUSE_BUS: "the synchronization protocol was broken",
-    _native.CAUSE_INTERRUPTED: "a waiting thread was interrupted",
-    _native.CAUSE_FORKED: _native.FORKED,
+_ORDERINGS: Final = frozenset(Ordering)
+_CAUSES: Final[dict[int, str]] = {
+    Cause.CLOSED: "the program has ended",
+    Cause.LEADER: "a thread failed while the others waited for its operation",
+    Cause.REPLAY: "a thread could not carry out an operation of another",
+    Cause.BUS: "the synchronization protocol was broken",
+    Cause.INTERRUPTED: "a waiting thread was interrupted",
+    Cause.FORKED: _native.FORKED,
 }
 
 
@@ -78,8 +80,17 @@ class LinkerShared(Generic[S, Op]):
     def __repr__(self) -> str:
         return f"<LinkerShared of {self.num_groups} groups{', cancelled' if self._native.cause else ''}>"
 
+    def __eq__(self, other: object) -> bool:
+        return self._native is other._native if isinstance(other, LinkerShared) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._native)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a LinkerShared is neither copied nor pickled: it is locks of this process; clone() gives another handle")
+
     def clone(self) -> LinkerShared[S, Op]:
-        """Return another handle of the same universe: same state, locks, flag and buses."""
+        """Return another handle of the same universe: same state, locks, flag and buses. It compares equal to this one."""
         other: LinkerShared[S, Op] = LinkerShared.__new__(LinkerShared)
         other.__dict__.update(self.__dict__)
         return other
@@ -118,16 +129,16 @@ class LinkerShared(Generic[S, Op]):
 
     def new_member(self, replay: Callable[[int, Op], None]) -> InstanceGroupState[Op]:
         """Return a group's part in the rendezvous, of which the rendezvous knows nothing before :meth:`subscribe_member`."""
+        if not callable(replay):
+            raise TypeError(f"replay={replay!r}: give a function of an operation's number and the operation")
         return InstanceGroupState(self._native, self.log, replay)
 
     def subscribe_member(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op], topology: TopologyToken | None) -> None:
         """Do what :meth:`subscribe` does with a new member, for a caller that unsubscribes it whatever is raised."""
         self._check_guard(guard)
-        if (
-            (topology is None or guard.topology is not topology)
-            and self.num_groups
-            and not (topology and topology.belongs_to(self._native))
-        ):
+        self._check_group(group_state)
+        first = topology is None and self.num_groups == 0
+        if not first and (topology is None or guard.topology is not topology) and not self._is_topology(topology):
             raise InternalError("a group subscribes without the topology token")
         group_state.member.join()
         if logger.isEnabledFor(logging.DEBUG):
@@ -136,6 +147,7 @@ class LinkerShared(Generic[S, Op]):
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
         self._check_guard(guard)
+        self._check_group(group_state)
         group_state.member.die()
         group_state.member.free()
         self.log.forget(self._native.applied_by_all)  # a group that is alone leads nobody, and would keep it for ever
@@ -188,6 +200,7 @@ class LinkerShared(Generic[S, Op]):
 
         Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while it waits for this one at a barrier.
         """
+        self._check_group(group_state)
         guard = WriteGuard(self._native, self._linker_state)
         try:
             self._cooperatively(group_state, guard.take)
@@ -213,12 +226,14 @@ class LinkerShared(Generic[S, Op]):
 
     def take_for_reading(self, guard: ReadGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take the lock for reading, as :meth:`read_linker_state` does, for a caller that releases the guard whatever is raised."""
+        self._check_group(group_state)
         self._cooperatively(group_state, guard.take)
         if not group_state.member.catch_up():
             self._check_result(_native.CANCELLED, group_state)
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
         """Take the topology token, before the lock. Blocks, cooperatively."""
+        self._check_group(group_state)
         topology = TopologyToken(self._native)
         try:
             self._cooperatively(group_state, topology.take)
@@ -255,6 +270,7 @@ class LinkerShared(Generic[S, Op]):
 
     def take_exclusive(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take both, as :meth:`write_linker_state_with_topology` does, for a caller that releases them whatever is raised."""
+        self._check_group(group_state)
         if not group_state.member.try_exclusive(topology.hold, guard.hold):
             self._cooperatively(group_state, topology.take)
             self._cooperatively(group_state, guard.take)
@@ -265,6 +281,7 @@ class LinkerShared(Generic[S, Op]):
 
         Of :meth:`new_exclusive`, for a caller that releases them whatever is raised.
         """
+        self._check_group(group_state)
         if not group_state.member.try_exclusive(topology.hold, guard.hold):
             self._cooperatively(group_state, topology.take)
 
@@ -297,6 +314,9 @@ class LinkerShared(Generic[S, Op]):
             self._check_guard(guard)
             if guard.topology is not topology:
                 raise InternalError("the write lock was not taken under the topology token")
+            self._check_group(group_state)
+            if operation is None:
+                raise TypeError("an operation is None, which the log has for those that were withdrawn")
             releasing.may_poison = True
             if timeout is not None:
                 _native.nanoseconds(timeout)  # refuse a bad one before anybody waits
@@ -395,19 +415,24 @@ class LinkerShared(Generic[S, Op]):
         return self._native.changes
 
     def dl_operation_pending_load(self, ordering: int) -> bool:
-        """Load the pending flag with an ordering: ``RELAXED``, ``ACQUIRE`` or ``SEQ_CST`` of :mod:`pylinker._native`. Never blocks.
+        """Load the pending flag with an :class:`~pylinker.sync.Ordering`. Never blocks. ValueError for any other ordering.
 
         A relaxed load may miss a change that was just made: only for callers that look again soon. SEQ_CST where a thread was woken up
         because of the change.
         """
+        if ordering not in _ORDERINGS:
+            raise ValueError(f"ordering={ordering!r}: give one of {', '.join(map(str, Ordering))}")
         return self._native.pending(ordering)
 
     def do_pending_link_operations_internal(self, group_state: InstanceGroupState[Op]) -> None:
         """Follow: come to the barrier, wait for the operation, and replay all that is published, under a read lock.
 
         Blocks until the leader has published. SynchronizationAborted if the linker is given up, InternalError if the group has no
-        receivers any more.
+        receivers any more, is another linker's, or if the calling thread has the write lock: its leader would wait for itself.
         """
+        self._check_group(group_state)
+        if self._native.is_written_here:
+            raise InternalError("a thread follows under its own write lock; it has replayed everything")
         self._check_result(group_state.member.follow(), group_state)
 
     # The end
@@ -434,7 +459,12 @@ class LinkerShared(Generic[S, Op]):
         self._native.await_ended(timeout)
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
-        """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
+        """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause.
+
+        ``cause`` is a :class:`~pylinker.sync.Cause`; ValueError for anything else.
+        """
+        if cause not in _CAUSES:
+            raise ValueError(f"cause={cause!r}: give one of {', '.join(map(str, Cause))}")
         if reason is not None and self._native.reason is None and self._native.cause in (0, cause, _native.CAUSE_STOPPED):
             self._native.reason = reason
         return self._native.cancel(cause)
@@ -504,6 +534,8 @@ class LinkerShared(Generic[S, Op]):
                 return
             if backoff is None:  # most often the first attempt is the last
                 check_not_interrupting()  # else it would wait for itself
+                if self._native.is_written_here:
+                    raise InternalError("a thread waits for what it has: it holds the write lock of this linker's state")
                 backoff = LinkerStateWriteBackoff()
             if self._native.pending(_native.SEQ_CST):
                 self.do_pending_link_operations_internal(group_state)
@@ -530,13 +562,22 @@ class LinkerShared(Generic[S, Op]):
         while result == _native.TIMEOUT:  # in slices, between which the interpreter handles signals
             if self._native.cause:
                 raise self.aborted()
+            if self._native.is_written_here:
+                raise InternalError("a thread waits for what it has: it holds the write lock of this linker's state")
             result = guard.hold.write_wait(_SLICE)
         if not self._acquired(result):
             raise self.aborted()
 
-    def _check_topology(self, topology: TopologyToken) -> None:
-        if not topology.belongs_to(self._native):
+    def _is_topology(self, topology: object) -> bool:
+        return isinstance(topology, TopologyToken) and topology.belongs_to(self._native)
+
+    def _check_topology(self, topology: object) -> None:
+        if not self._is_topology(topology):
             raise InternalError(f"{topology!r} is not the topology token of this linker")
+
+    def _check_group(self, group_state: object) -> None:
+        if not isinstance(group_state, InstanceGroupState) or group_state.member.shared is not self._native:
+            raise InternalError(f"{group_state!r} is not a group of this linker")
 
     def _check_guard(self, guard: object) -> None:
         if not isinstance(guard, WriteGuard) or not guard.guards(self._native):
@@ -587,7 +628,7 @@ class _Releasing(_native.Scope):
 
     __slots__ = ("_guard", "_shared", "_topology", "may_poison")
 
-    def __init__(self, shared: _native.Shared, topology: TopologyToken, guard: WriteGuard[S]) -> None:
+    def __init__(self, shared: _native.Shared, topology: object, guard: object) -> None:
         self._shared = shared
         self._topology = topology
         self._guard = guard
@@ -597,7 +638,7 @@ class _Releasing(_native.Scope):
         return self
 
     def leave(self, error: BaseException | None) -> None:
-        if self._guard.guards(self._shared) or self.may_poison:
+        if isinstance(self._guard, WriteGuard) and (self.may_poison or self._guard.guards(self._shared)):
             self._guard.leave(error if self.may_poison else None)
-        if self._topology.belongs_to(self._shared):
+        if isinstance(self._topology, TopologyToken) and self._topology.belongs_to(self._shared):
             self._topology.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pylinker import _native
 from pylinker.errors import InternalError
@@ -37,6 +37,9 @@ class TopologyToken(_native.Scope, _native.Finalized):
 
     def __repr__(self) -> str:
         return f"<TopologyToken {self.number}{'' if self.is_held else ' (released)'}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TopologyToken is neither copied nor pickled: there is one at a time")
 
     @property
     def number(self) -> int:
@@ -88,6 +91,9 @@ class TopologyCoordinator:
 
     def __repr__(self) -> str:
         return f"<TopologyCoordinator, token {self._shared.token or 'free'}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TopologyCoordinator is neither copied nor pickled: it is of the linkers of this process")
 
     def try_acquire(self) -> TopologyToken | None:
         """Return the token, or None while it is out. Never blocks."""
