@@ -8,8 +8,9 @@ from typing import Any
 
 import wasmtime
 
-from pylinker import _native
 from pylinker._core import ffi, lib
+from pylinker.native.objects import imports_of
+from pylinker.native.objects import instantiate as instantiate_module
 from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.store import GuestStore
 from pylinker.wasm import FuncType, Kind, Limits, MemoryType, parse_module
@@ -36,7 +37,7 @@ class Bare:
     def prepare(self, store: GuestStore) -> list[tuple[Any, Any, int]]:
         """Make in ``store`` all that the modules import; what is returned is what :meth:`instantiate` takes."""
         table = store.new_table(Limits(self._slots, None))
-        donor = _native.instantiate(store.context, address_of(self._donor), [])
+        donor = instantiate_module(store.context, address_of(self._donor), [])
         functions = {type_: store.export(donor, name) for type_, name in self._names.items()}
         prepared = []
         for info, module in zip(self._infos, self._modules, strict=True):
@@ -48,7 +49,7 @@ class Bare:
                     externs.append(store.new_global(1024, mutable=each.type.mutable))
                 else:
                     externs.append(self._memory if each.kind is Kind.MEMORY else table)
-            prepared.append((ffi.cast("pl_module *", address_of(module)), _native.imports_of(externs), len(externs)))
+            prepared.append((ffi.cast("pl_module *", address_of(module)), imports_of(externs), len(externs)))
         return prepared
 
     @staticmethod

@@ -22,9 +22,10 @@ import pytest
 import wasmtime
 
 import pylinker
-from pylinker import _native
 from pylinker._core import ffi, lib
 from pylinker.benchmarks.roles import Target, per_call, role
+from pylinker.native.instances import Instances
+from pylinker.native.objects import values
 
 GROUP = "call (i32, i32) -> i32 from Python"
 BOUND = "call (i32, i32) -> i32 from Python, bound before"
@@ -89,10 +90,10 @@ def bench_bare_cffi_call(benchmark: Any, library: pylinker.CDLL) -> None:
     role(benchmark, contender="bare", baseline=True)
     linker = library.program._linker
     group = linker.group
-    instances = _native.Instances(group.state.member, group.store.context, group._wasi.native)  # of no library, with no stack pointer
+    instances = Instances(group.state.member, group.store.context, group._wasi.native)  # of no library, with no stack pointer
     invoke, record = lib.pl_instances_invoke, instances.pointer
     func = group.function(linker.state.modules[0], "add")
-    raw, failure = _native.values(2), ffi.new("pl_failure *")
+    raw, failure = values(2), ffi.new("pl_failure *")
     raw[0].i32, raw[1].i32 = 1, 2
 
     def loop(calls: int) -> None:

@@ -23,7 +23,6 @@ import pytest
 import wasmtime
 
 import pylinker
-from pylinker import _native
 from pylinker._core import ffi, lib
 from pylinker.api import program as program_module
 from pylinker.benchmarks.linked import Shape, write
@@ -31,6 +30,8 @@ from pylinker.benchmarks.roles import Target, role, scaled
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.locator import Locator
 from pylinker.linker.plan import LoadPlan
+from pylinker.native.objects import imports_of
+from pylinker.native.objects import instantiate as instantiate_module
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import address_of, engine
 from pylinker.runtime.store import GuestStore
@@ -146,7 +147,7 @@ class Bare:
         self._store = store = GuestStore(None)
         memory = store.new_memory(MemoryType(Limits(20, None)))
         table = store.new_table(Limits(3000, None))
-        donor = _native.instantiate(store.context, address_of(self._donor), [])
+        donor = instantiate_module(store.context, address_of(self._donor), [])
         functions = {type_: store.export(donor, name) for type_, name in self._types.items()}
         self._imports = []
         for info in self._infos:
@@ -158,7 +159,7 @@ class Bare:
                     externs.append(store.new_global(1024, mutable=each.type.mutable))
                 else:
                     externs.append(memory if each.kind is Kind.MEMORY else table)
-            self._imports.append((_native.imports_of(externs), len(externs)))
+            self._imports.append((imports_of(externs), len(externs)))
 
     def instantiate(self) -> None:
         for module, (externs, count) in zip(self._modules, self._imports, strict=True):

@@ -18,8 +18,8 @@ import wasmtime
 
 import pylinker
 from pylinker._core import ffi, lib
-from pylinker._native import Builtin
 from pylinker.benchmarks.roles import Target, per_call, role
+from pylinker.native.sources import Builtin
 from pylinker.runtime.engine import engine
 from pylinker.runtime.private import raw_function
 

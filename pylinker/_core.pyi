@@ -1,4 +1,4 @@
-"""The compiled C core, as far as its types can be told; :mod:`pylinker._native` is the only user."""
+"""The compiled C core, as far as its types can be told; ``pylinker.native`` is the only user."""
 
 from typing import Any
 

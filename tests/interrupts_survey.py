@@ -27,7 +27,9 @@ import wasmtime
 
 import pylinker
 from interrupts import Interrupter
-from pylinker import _native
+from pylinker.native.core import lib
+from pylinker.native.failures import raised_errors
+from pylinker.native.member import current_member
 
 PATIENCE = 3.0
 """Seconds within which the next ``dlopen`` of any thread has to be done."""
@@ -141,10 +143,10 @@ class World:
                 ("write lock", native.readers < 0),
                 ("read lock", native.readers > 0),
                 ("changer", context.changer is not None),
-                ("turn", _native.lib.pl_turn_depth(context.turn.pointer)),
-                ("load lock", _native.lib.pl_turn_depth(context.load_lock.pointer)),
-                ("thread's group", bool(_native.current_member())),
-                ("exception", bool(_native.lib.pl_raised() or _native._raised)),
+                ("turn", lib.pl_turn_depth(context.turn.pointer)),
+                ("load lock", lib.pl_turn_depth(context.load_lock.pointer)),
+                ("thread's group", bool(current_member())),
+                ("exception", bool(lib.pl_raised() or raised_errors)),
             )
             if held
         ]

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pylinker import _native
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, SynchronizationAborted
+from pylinker.native.member import Member
+from pylinker.native.shared import CAUSE_CLOSED
+from pylinker.native.waits import SEQ_CST
 from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def wait_for(event: threading.Event) -> None:
 
 
 class CoreCalls:
-    """Stands for the core in :mod:`pylinker._native`, and notes the calls of some of its functions: names and arguments."""
+    """Stands for the core in :mod:`pylinker.native`, and notes the calls of some of its functions: names and arguments."""
 
     def __init__(self, *names: str) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -109,7 +111,7 @@ class Group:
         self.replayed.append((number, operation))
 
     @property
-    def member(self) -> _native.Member:
+    def member(self) -> Member:
         return self.state.member
 
     @property
@@ -144,7 +146,7 @@ class Group:
 
     def poll(self) -> None:
         """The safepoint inside guest code: follow if something is pending."""
-        if self._world.shared.dl_operation_pending_load(_native.SEQ_CST):
+        if self._world.shared.dl_operation_pending_load(SEQ_CST):
             self.follow()
 
     def poll_in_c(self) -> int:
@@ -210,11 +212,11 @@ class World:
 
     def _bark(self) -> None:
         self._was_stuck = True
-        self.native.cancel(_native.CAUSE_CLOSED)
+        self.native.cancel(CAUSE_CLOSED)
 
     def __exit__(self, *_exception: object) -> None:
         self._watchdog.cancel()
-        self.native.cancel(_native.CAUSE_CLOSED)
+        self.native.cancel(CAUSE_CLOSED)
         for event in self._events:
             event.set()
         for guest in self.guests:
@@ -287,7 +289,7 @@ class World:
 
     @property
     def is_pending(self) -> bool:
-        return self.shared.dl_operation_pending_load(_native.SEQ_CST)
+        return self.shared.dl_operation_pending_load(SEQ_CST)
 
     @property
     def sleepers(self) -> int:

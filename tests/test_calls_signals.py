@@ -17,7 +17,9 @@ import wasmtime
 
 import pylinker
 from interrupts import Interrupter, trace_opcodes
-from pylinker import _native
+from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, Outcome, take_outcome
+from pylinker.native.callbacks import CALLBACK_FAILED
+from pylinker.native.failures import keep_pending, pl_python_forget, raised_errors
 
 GUEST = """(module (@dylink.0 (mem-info))
   (import "env" "fail" (func $fail (param i32) (result i32)))
@@ -45,7 +47,7 @@ def fail(number: int) -> int:
 def library(tmp_path: Path) -> Iterator[pylinker.Library]:
     path = tmp_path / "guest.wasm"
     path.write_bytes(wasmtime.wat2wasm(GUEST))
-    with pylinker.CDLL(path, imports={"fail": fail, "means": lambda: _native.CALLBACK_FAILED}) as lib:
+    with pylinker.CDLL(path, imports={"fail": fail, "means": lambda: CALLBACK_FAILED}) as lib:
         yield lib
 
 
@@ -124,7 +126,7 @@ def returns_what_looks_like_a_token(lib: pylinker.Library) -> None:
 
 @inner
 def means_the_number_of_a_failure(lib: pylinker.Library) -> None:
-    assert lib["meant"]() == _native.CALLBACK_FAILED
+    assert lib["meant"]() == CALLBACK_FAILED
 
 
 @pytest.mark.parametrize("within", INNER.values(), ids=INNER.keys())
@@ -152,7 +154,7 @@ class TestACallThatAHandlerMakes:
             assert caught.value.args == (2,)
 
         assert at_each_opcode(code_of(call), run, lambda: within(library)) > 5
-        for kept in (_native._keep_pending.__code__, _native.pl_python_forget.__code__):
+        for kept in (keep_pending.__code__, pl_python_forget.__code__):
             at_each_opcode(kept, run, lambda: within(library))
 
     @pytest.mark.parametrize("value", [-(1 << 63), -(1 << 63) + 1, -(1 << 63) + (1 << 32) - 1, -(1 << 63) + (1 << 32), 5])
@@ -165,7 +167,7 @@ class TestACallThatAHandlerMakes:
 
         at_each_opcode(code_of(call), run, lambda: within(library))
 
-    @pytest.mark.parametrize("value", [-sys.float_info.max, float("-inf"), _native.BOUND_LIMIT_DOUBLE, 5.0])
+    @pytest.mark.parametrize("value", [-sys.float_info.max, float("-inf"), BOUND_LIMIT_DOUBLE, 5.0])
     def test_leaves_a_double_what_it_is(self, library: pylinker.Library, way: Any, within: Any, value: float) -> None:
         call = way(library["idf"])
         assert call(value) == value
@@ -177,11 +179,11 @@ class TestACallThatAHandlerMakes:
 
     def test_leaves_a_callback_its_meaning(self, library: pylinker.Library, way: Any, within: Any) -> None:
         call = way(library["meant"])
-        assert call() == _native.CALLBACK_FAILED
+        assert call() == CALLBACK_FAILED
         from pylinker.runtime import callbacks
 
         def run() -> None:
-            assert call() == _native.CALLBACK_FAILED
+            assert call() == CALLBACK_FAILED
 
         assert at_each_opcode(callbacks._wide.__code__, run, lambda: within(library)) > 5
 
@@ -195,7 +197,7 @@ class TestAnInterruptedRead:
                 function(*([1] if function is outer else []))
 
         def act() -> None:
-            assert nested._call(nested._record) < _native.BOUND_LIMIT  # never read
+            assert nested._call(nested._record) < BOUND_LIMIT  # never read
 
         def run() -> None:
             with pytest.raises(RaisedError) as caught:
@@ -232,7 +234,7 @@ class TestAnInterruptedRead:
             assert len(kept) > 5
             gc.collect()
             assert not any(each() for each in kept)
-            assert not _native._raised
+            assert not raised_errors
 
     def test_passes_on_what_a_handler_raised_and_calls_once(self, library: pylinker.Library, way: Any) -> None:
         """TypeError and OverflowError are also what a wrong argument gives."""
@@ -304,7 +306,7 @@ def test_an_outcome_that_found_no_room_is_an_error_and_no_number(library: pylink
             # As a handler that comes between return and read: from a new frame of the interpreter.
             max([0], key=lambda _: act() or 0)
         try:
-            results.append(_native.take_outcome(results.pop(0)))
+            results.append(take_outcome(results.pop(0)))
         except pylinker.InternalError as error:
             results.append(error)
 
@@ -312,5 +314,5 @@ def test_an_outcome_that_found_no_room_is_an_error_and_no_number(library: pylink
     thread.start()
     thread.join()
     kinds = [type(result) for result in results]
-    assert set(kinds) == {_native.Outcome, pylinker.InternalError}
-    assert kinds.count(_native.Outcome) == 16
+    assert set(kinds) == {Outcome, pylinker.InternalError}
+    assert kinds.count(Outcome) == 16

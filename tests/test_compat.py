@@ -17,15 +17,16 @@ from typing import Any
 import pytest
 import wasmtime
 
-from pylinker import _native
 from pylinker._core import ffi, lib
+from pylinker.native.api import api_shapes
+from pylinker.native.core import core_file
 from pylinker.runtime import compat
 from pylinker.runtime.abi import differences
 from pylinker.runtime.private import BINDINGS, DLL, address_of_function
 from pylinker.runtime.probe import probe
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = [name for name, _ in _native.api_shapes()]
+NAMES = [name for name, _ in api_shapes()]
 
 
 class Altered:
@@ -359,5 +360,5 @@ class TestSources:
 
     @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is missing")
     def test_the_core_links_no_wasmtime(self) -> None:
-        undefined = subprocess.run(["nm", "-u", _native.core_file()], capture_output=True, text=True, check=True).stdout
+        undefined = subprocess.run(["nm", "-u", core_file()], capture_output=True, text=True, check=True).stdout
         assert "wasmtime_" not in undefined and "wasm_" not in undefined

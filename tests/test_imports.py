@@ -159,13 +159,13 @@ class TestResultsThatDoNotFit:
     def test_a_failure_that_was_meant_to_be_a_number_is_a_failure(self, tmp_path, monkeypatch):
         """An exception after the function has said that it means the number, as a signal's may come."""
         go = library(tmp_path, "i32", "i64", lambda times: callbacks.CALLBACK_FAILED if times else 5)
-        original = callbacks._native.mean_result
+        original = callbacks.mean_result
 
         def interrupted():
             original()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(callbacks._native, "mean_result", interrupted)
+        monkeypatch.setattr(callbacks, "mean_result", interrupted)
         with pytest.raises(KeyboardInterrupt):
             go(1)
         monkeypatch.undo()

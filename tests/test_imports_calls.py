@@ -15,6 +15,7 @@ import wasmtime
 import pylinker
 from fields import MEMORY, SHARED, forward, wasm
 from guests import DEADLINE, orderly
+from pylinker.native import hostfuncs
 from pylinker.runtime import callbacks
 
 
@@ -358,7 +359,7 @@ class TestLifetime:
     @staticmethod
     def registered() -> tuple[int, int, int]:
         gc.collect()
-        return len(callbacks._functions), len(callbacks._callbacks), len(pylinker._native._host_functions)
+        return len(callbacks._functions), len(callbacks._callbacks), len(hostfuncs._host_functions)
 
     def test_a_program_that_is_closed_lets_go(self, tmp_path):
         class Function:

@@ -9,6 +9,7 @@ import pytest
 import wasmtime
 
 import pylinker
+from pylinker.native import hostfuncs
 
 MAIN = bytes(
     wasmtime.wat2wasm(
@@ -207,7 +208,7 @@ NOBODY = bytes(wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (mem
 def test_an_exception_before_a_callbacks_own_try_is_not_lost():
     """A signal handler's exception may come at the first instruction of a callback, where only cffi can catch it."""
     go = pylinker.Program(NOBODY).main["go"]
-    callback = pylinker._native.pl_python_host.__code__
+    callback = hostfuncs.pl_python_host.__code__
     entered = []
 
     def trace(frame, _event, _argument):
@@ -229,7 +230,7 @@ def test_an_exception_before_a_callbacks_own_try_is_not_lost():
 def test_an_exception_after_a_callbacks_own_try_is_not_lost(monkeypatch):
     """Nor one that comes while what the callback raised is being kept."""
     go = pylinker.Program(NOBODY).main["go"]
-    keep = pylinker._native._keep_pending
+    keep = hostfuncs.keep_pending
     kept = []
 
     def interrupted(error):
@@ -238,7 +239,7 @@ def test_an_exception_after_a_callbacks_own_try_is_not_lost(monkeypatch):
         if len(kept) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pylinker._native, "_keep_pending", interrupted)
+    monkeypatch.setattr(hostfuncs, "keep_pending", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go()
     assert kept == [pylinker.UndefinedSymbolError]

@@ -70,7 +70,7 @@ def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design()
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("## The parts")[2].partition("\n## ")[0]
     rows = [re.findall(r"`pylinker/(\w+)(?:\.py)?`", row.split("|")[1]) for row in page.splitlines() if row.startswith("| `")]
     parts = [name for row in rows for name in row]
-    assert {"_native", "wasm", "sync", "runtime", "linker", "api", "cli", "bench"} == set(parts)
+    assert {"native", "wasm", "sync", "runtime", "linker", "api", "cli", "bench"} == set(parts)
     for row in filter(None, rows):
         above = parts[: parts.index(row[0])]
         for part in row:
@@ -78,6 +78,16 @@ def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design()
             for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
                 used = {each.split(".")[1] for each in imports_of(file) if each.startswith("pylinker.")}
                 assert not (used & set(parts)) - {part, *above}, file
+
+
+def test_a_module_of_the_seam_uses_only_those_before_it_in_the_docstring_of_the_package() -> None:
+    """Imports for type checking included: there is no circle."""
+    package = ROOT / "pylinker" / "native"
+    order = re.findall(r"``(\w+)``", (package / "__init__.py").read_text(encoding="utf-8").partition("The modules,")[2])
+    assert sorted(order) == sorted(file.stem for file in package.glob("*.py") if file.stem != "__init__")
+    for file in package.glob("*.py"):
+        used = {each.split(".")[2] for each in imports_of(file) if each.startswith("pylinker.native.")}
+        assert used <= {*order[: order.index(file.stem) if file.stem in order else 0]}, file
 
 
 def test_only_runtime_uses_private_names_of_wasmtime() -> None:
@@ -93,7 +103,7 @@ def test_only_runtime_uses_private_names_of_wasmtime() -> None:
 
 def test_only_the_seam_imports_the_core() -> None:
     files = [file for file in (ROOT / "pylinker").rglob("*.py") if {"pylinker._core", "_core"} & imports_of(file)]
-    assert [file.name for file in files] == ["_native.py"]
+    assert [file.name for file in files] == ["core.py"]
 
 
 def test_every_logger_is_on_the_page_about_debugging() -> None:

@@ -21,7 +21,7 @@ import wasmtime
 import pylinker
 from fields import wasm
 from guests import orderly
-from pylinker import _native
+from pylinker.native.search import search_by_component
 
 SECONDS = float(os.environ.get("PYLINKER_RACE_SECONDS", "4"))
 SEED = int(os.environ.get("PYLINKER_RACE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
@@ -84,10 +84,10 @@ def _each_way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Files are opened with ``openat2`` where the system has it, and then without."""
     global _way  # noqa: PLW0603 - for processes of their own
     _way = request.param
-    _native.search_by_component(_way)
+    search_by_component(_way)
     yield
     _way = False
-    _native.search_by_component(_way)
+    search_by_component(_way)
 
 
 each_way = pytest.mark.usefixtures("_each_way")
@@ -386,7 +386,7 @@ class TestWhatGoesWrong:
 
         with guest(tree) as program:
             with monkeypatch.context() as patched:
-                patched.setattr("pylinker._native.os.read", fails)
+                patched.setattr("pylinker.native.search.os.read", fails)
                 for _ in range(2):
                     assert error_of(program, "/place/libx.so") == "library NAME not found, needed by main"
                 with pytest.raises(pylinker.LibraryNotFoundError, match=os.strerror(problem).lower()):
@@ -472,8 +472,9 @@ class TestWhatGoesWrong:
 
 def python(script: str, tree: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, in ``tree``; its end is checked."""
-    header = "import os, sys, pylinker\nfrom pathlib import Path\nfrom pylinker import _native\ntree = Path(sys.argv[1])\n"
-    header += f"_native.search_by_component({_way})\n"
+    header = "import os, sys, pylinker\nfrom pathlib import Path\nfrom pylinker.native.search import search_by_component\n"
+    header += "tree = Path(sys.argv[1])\n"
+    header += f"search_by_component({_way})\n"
     known = {**os.environ, **environment}
     done = subprocess.run(
         [sys.executable, "-c", header + textwrap.dedent(script), str(tree)],

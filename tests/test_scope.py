@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from interrupts import Interrupter
-from pylinker import _native
 from pylinker.errors import InternalError, LimitError
 from pylinker.linker.ranges import Grant, RangeAllocator, release_all
 from pylinker.linker.state import MemoryAllocator, SlotAllocator
+from pylinker.native.scopes import Finalized, Scope, completed
 from pylinker.sync import LinkerShared
 
 
-class Recorded(_native.Scope):
+class Recorded(Scope):
     """Notes what is called; raises ``errors`` in ``leave``, one after the other, and ``enters`` in ``enter``."""
 
     def __init__(self, *errors: BaseException, enters: BaseException | None = None) -> None:
@@ -97,7 +97,7 @@ class TestScope:
         assert 2 < len(scope.calls) < 20
 
     def test_leaving_has_frames_where_there_are_none(self) -> None:
-        class Deep(_native.Scope):
+        class Deep(Scope):
             done = False
 
             def enter(self) -> None:
@@ -129,7 +129,7 @@ class TestScope:
 
 class TestCompleted:
     def test_returns_what_the_function_returns(self) -> None:
-        assert _native.completed(divmod, 7, 2) == (3, 1)
+        assert completed(divmod, 7, 2) == (3, 1)
 
     def test_raises_the_first_exception_when_it_is_done(self) -> None:
         steps = [KeyboardInterrupt("first"), TimeoutError("second")]
@@ -140,12 +140,12 @@ class TestCompleted:
             return 5
 
         with pytest.raises(KeyboardInterrupt, match="first"):
-            _native.completed(step)
+            completed(step)
         assert not steps
-        assert _native.completed(step) == 5
+        assert completed(step) == 5
 
 
-class Dropped(_native.Finalized):
+class Dropped(Finalized):
     def __init__(self, log: list[str], *errors: BaseException) -> None:
         self._log = log
         self._errors = list(errors)
@@ -213,7 +213,7 @@ class TestFinalized:
 
     @pytest.mark.parametrize(
         "kind",
-        [kind for kind in _native.Finalized.__subclasses__() if kind.__module__.startswith("pylinker")],
+        [kind for kind in Finalized.__subclasses__() if kind.__module__.startswith("pylinker")],
         ids=lambda kind: kind.__name__,
     )
     def test_an_object_that_was_never_initialised_is_dropped_in_silence(self, kind: type) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pylinker import _native
+from pylinker.native.shared import Hold
 from pylinker.sync import LinkerStateWriteBackoff
 from sync_world import World, at_each_pause, kept_guards
 
@@ -116,7 +116,7 @@ WAITS = [
 @pytest.mark.parametrize(("wait", "occupy", "attempt"), WAITS)
 def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world, monkeypatch, wait, occupy, attempt):
     attempts = []
-    original = getattr(_native.Hold, attempt)
+    original = getattr(Hold, attempt)
 
     def counted(*arguments):
         attempts.append(attempt)
@@ -132,7 +132,7 @@ def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world,
                 held.release()
 
         with at_each_pause(monkeypatch, let_go_at_last) as pauses, monkeypatch.context() as patch:
-            patch.setattr(_native.Hold, attempt, counted)
+            patch.setattr(Hold, attempt, counted)
             wait(world)
         assert [in_nanoseconds(each) for each in pauses] == [*SCHEDULE, 10_000_000]
         assert len(attempts) == len(pauses) + 1

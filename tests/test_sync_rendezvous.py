@@ -6,9 +6,12 @@ import threading
 
 import pytest
 
-from pylinker import _native
 from pylinker._core import lib
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
+from pylinker.native import shared as native_shared
+from pylinker.native.member import RUNNING
+from pylinker.native.shared import CAUSE_BUS, CAUSE_CLOSED, CAUSE_INTERRUPTED, CAUSE_LEADER, CAUSE_REPLAY
+from pylinker.native.waits import ACQUIRED, CANCELLED
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
 from sync_world import DEADLINE, CoreCalls, World, at_each_pause, broken_invariant, kept_guards, wait_for, wait_until
@@ -116,7 +119,7 @@ def test_with_one_group_the_token_is_released_after_the_lock(alone, monkeypatch,
 
     topology, guard = take(alone, alone.groups[0])
     core = CoreCalls(*order)
-    monkeypatch.setattr(_native, "lib", core)
+    monkeypatch.setattr(native_shared, "lib", core)
     with pytest.raises(error) if error else contextlib.nullcontext():
         alone.shared.synchronize_link_operation(topology, "open a", guard, alone.groups[0].state, commit=commit)
     lock, token = guard.hold.pointer, topology.hold.pointer
@@ -438,7 +441,7 @@ def test_no_writer_comes_between_the_operation_and_its_replay(world):
     wait_until(lambda: world.sleepers == 2 or writers[0].is_done or job.is_done)  # the writer, and the leader at the second barrier
     assert not writers[0].is_done and not job.is_done
     gate.open()
-    assert writers[0].result() == _native.ACQUIRED
+    assert writers[0].result() == ACQUIRED
     assert group.member.applied == 1
     job.result()
     assert writer.release()
@@ -453,7 +456,7 @@ def test_a_writer_who_tries_all_the_time_finds_every_running_group_up_to_date(wo
 
     def try_all_the_time():
         while not is_over.is_set():
-            if writer.write() == _native.ACQUIRED:
+            if writer.write() == ACQUIRED:
                 looks.add(group.member.applied == world.native.published)
                 writer.release()
 
@@ -560,7 +563,7 @@ def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybod
     for job in (guest, waiting[0]):
         assert isinstance(job.error(), SynchronizationAborted)
     assert group.replayed == [(1, "open a")]
-    assert_given_up(world, _native.CAUSE_BUS, caught.value)
+    assert_given_up(world, CAUSE_BUS, caught.value)
     assert world.is_poisoned()
 
 
@@ -574,7 +577,7 @@ def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
     assert leader.member.open() == 2
     assert lib.pl_lead_publish(leader.member.pointer) == 0
     assert world.native.published == 1
-    assert world.shared.cause == _native.CAUSE_BUS
+    assert world.shared.cause == CAUSE_BUS
     assert isinstance(job.error(), SynchronizationAborted)
     gate.open()
     assert isinstance(guest.error(), SynchronizationAborted)
@@ -588,7 +591,7 @@ def test_a_bus_of_barriers_that_is_full_gives_up_the_linker(world):
     with pytest.raises(InternalError) as caught:
         world.lead(leader, "open b", commit=lambda: committed.append("b"))
     assert committed == []
-    assert_given_up(world, _native.CAUSE_BUS, caught.value)
+    assert_given_up(world, CAUSE_BUS, caught.value)
 
 
 def test_a_second_barrier_while_one_is_up_gives_up_the_linker_and_wakes_everybody(world):
@@ -601,7 +604,7 @@ def test_a_second_barrier_while_one_is_up_gives_up_the_linker_and_wakes_everybod
     with pytest.raises(InternalError, match="open already") as caught:
         world.shared.synchronize_link_operation(topology, "open a", guard, leader.state)
     assert isinstance(guest.error(), SynchronizationAborted)
-    assert_given_up(world, _native.CAUSE_BUS, caught.value)
+    assert_given_up(world, CAUSE_BUS, caught.value)
 
 
 def test_a_bus_that_is_full_when_an_operation_is_withdrawn_is_fatal_too(world):
@@ -613,7 +616,7 @@ def test_a_bus_that_is_full_when_an_operation_is_withdrawn_is_fatal_too(world):
         world.lead(leader, "open b", wake=nobody, timeout=0)
     guest.ring()
     assert isinstance(guest.error(), SynchronizationAborted)
-    assert_given_up(world, _native.CAUSE_BUS, caught.value)
+    assert_given_up(world, CAUSE_BUS, caught.value)
 
 
 def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_missed(world):
@@ -624,14 +627,14 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
     with pytest.raises(InternalError) as caught:
         world.shared.synchronize_link_operation(topology, "open b", guard, behind.state)
     assert behind.replayed == []
-    assert_given_up(world, _native.CAUSE_BUS, caught.value)
+    assert_given_up(world, CAUSE_BUS, caught.value)
 
 
 def test_a_number_that_is_not_the_logs_is_fatal(world):
     world.shared.log.append("an operation that nobody announced")
     with pytest.raises(InternalError, match="another number in the log") as caught:
         world.lead(world.groups[0], "open a")
-    assert_given_up(world, _native.CAUSE_BUS, caught.value)
+    assert_given_up(world, CAUSE_BUS, caught.value)
 
 
 # A leader that fails between the barriers
@@ -640,10 +643,10 @@ def test_a_number_that_is_not_the_logs_is_fatal(world):
 @pytest.mark.parametrize(
     ("failure", "cause"),
     [
-        pytest.param(KeyError("no room"), _native.CAUSE_LEADER, id="error"),
-        pytest.param(KeyboardInterrupt(), _native.CAUSE_LEADER, id="interrupt"),
-        pytest.param(InternalError("torn"), _native.CAUSE_BUS, id="invariant"),
-        pytest.param(RendezvousTimeout("of another program"), _native.CAUSE_LEADER, id="foreign-timeout"),
+        pytest.param(KeyError("no room"), CAUSE_LEADER, id="error"),
+        pytest.param(KeyboardInterrupt(), CAUSE_LEADER, id="interrupt"),
+        pytest.param(InternalError("torn"), CAUSE_BUS, id="invariant"),
+        pytest.param(RendezvousTimeout("of another program"), CAUSE_LEADER, id="foreign-timeout"),
     ],
 )
 def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes_them(world, failure, cause):
@@ -704,7 +707,7 @@ def test_a_follower_that_is_interrupted_and_waits_in_vain_gives_up_the_linker(wo
     assert guest.error() is interrupt
     error = job.error()
     assert isinstance(error, SynchronizationAborted) and error.__cause__ is interrupt
-    assert_given_up(world, _native.CAUSE_INTERRUPTED, interrupt)
+    assert_given_up(world, CAUSE_INTERRUPTED, interrupt)
 
 
 # A follower that cannot replay
@@ -724,7 +727,7 @@ def test_a_replay_that_fails_gives_up_the_linker_for_all(world):
     with pytest.raises(SynchronizationAborted) as caught:
         good.follow()
     assert caught.value.__cause__ is failure
-    assert_given_up(world, _native.CAUSE_REPLAY, failure)
+    assert_given_up(world, CAUSE_REPLAY, failure)
 
 
 def test_the_leader_knows_the_reason_though_it_wakes_before_the_failed_follower_is_back_in_python(world):
@@ -751,8 +754,8 @@ def test_the_leader_knows_the_reason_though_it_wakes_before_the_failed_follower_
     assert isinstance(error, SynchronizationAborted)
     assert error.__cause__ is failure
     leader_is_back.set()
-    assert guest_job.result() == _native.CANCELLED
-    assert_given_up(world, _native.CAUSE_REPLAY, failure)
+    assert guest_job.result() == CANCELLED
+    assert_given_up(world, CAUSE_REPLAY, failure)
 
 
 def test_of_two_replays_that_fail_the_first_is_the_reason(world):
@@ -774,7 +777,7 @@ def test_of_two_replays_that_fail_the_first_is_the_reason(world):
     errors = [guest.error() for guest in guests]
     assert [type(error) for error in errors] == [KeyError, ValueError]
     assert job.error().__cause__ is errors[0]
-    assert_given_up(world, _native.CAUSE_REPLAY, errors[0])
+    assert_given_up(world, CAUSE_REPLAY, errors[0])
 
 
 def test_a_parked_group_that_cannot_replay_on_its_way_back_gives_up_the_linker(world):
@@ -783,7 +786,7 @@ def test_a_parked_group_that_cannot_replay_on_its_way_back_gives_up_the_linker(w
     broken.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught, broken.running():
         pytest.fail("guest code ran")
-    assert_given_up(world, _native.CAUSE_REPLAY, caught.value)
+    assert_given_up(world, CAUSE_REPLAY, caught.value)
 
 
 # Giving up from outside
@@ -793,7 +796,7 @@ REASON = KeyError("from outside")
 
 
 def give_up(world):
-    assert world.shared.cancel(_native.CAUSE_CLOSED, REASON)
+    assert world.shared.cancel(CAUSE_CLOSED, REASON)
 
 
 def assert_woken(job):
@@ -813,7 +816,7 @@ def test_giving_up_wakes_a_leader_at_the_first_barrier(world):
     assert committed == []
     guest.ring()
     assert_woken(guest)
-    assert_given_up(world, _native.CAUSE_CLOSED, REASON)
+    assert_given_up(world, CAUSE_CLOSED, REASON)
 
 
 def test_giving_up_wakes_a_leader_at_the_second_barrier(world):
@@ -826,7 +829,7 @@ def test_giving_up_wakes_a_leader_at_the_second_barrier(world):
     give_up(world)
     assert_woken(job)  # though the follower is still replaying
     assert group.replayed == []
-    assert_given_up(world, _native.CAUSE_CLOSED, REASON)
+    assert_given_up(world, CAUSE_CLOSED, REASON)
 
 
 def test_giving_up_wakes_followers_that_wait_for_the_operation(world):
@@ -959,7 +962,7 @@ def test_a_timeout_changes_nothing(timed_out):
     _leader, early, _late = timed_out.groups
     wait_until(lambda: early.member.applied == 1)  # it has gone on: there was nothing to carry out
     assert [group.replayed for group in timed_out.groups] == [[], [], []]
-    assert early.member.state == _native.RUNNING
+    assert early.member.state == RUNNING
     assert timed_out.state == {"modules": []}
     timed_out.assert_untouched()
 

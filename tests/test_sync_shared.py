@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
-from pylinker import _native
 from pylinker.errors import InternalError, SynchronizationAborted
+from pylinker.native import shared as native_shared
+from pylinker.native.shared import CAUSE_BUS, CAUSE_CLOSED, CAUSE_INTERRUPTED, CAUSE_LEADER, CAUSE_REPLAY
+from pylinker.native.waits import ACQUIRE, RELAXED, SEQ_CST
 from pylinker.sync import LinkerShared
 from pylinker.sync.log import OperationLog
 from sync_world import CoreCalls, Group, World, at_each_pause, broken_invariant, kept_guards, wait_for, wait_until
 
-ORDERINGS = [_native.RELAXED, _native.ACQUIRE, _native.SEQ_CST]
+ORDERINGS = [RELAXED, ACQUIRE, SEQ_CST]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def test_a_clone_guards_the_same_state_with_the_same_lock(shared, world):
 def test_a_clone_has_the_same_flag(shared, group):
     clone = shared.clone()
     group.member.open()
-    assert clone.dl_operation_pending_load(_native.SEQ_CST)
+    assert clone.dl_operation_pending_load(SEQ_CST)
 
 
 def test_a_clone_has_the_same_token(shared, group):
@@ -101,8 +103,8 @@ def test_a_clone_talks_to_the_same_groups(world, shared, group):
 def test_a_clone_of_a_clone_is_given_up_with_the_first(shared):
     clone = shared.clone().clone()
     reason = KeyError("first")
-    clone.cancel(_native.CAUSE_CLOSED, reason)
-    assert shared.cause == _native.CAUSE_CLOSED
+    clone.cancel(CAUSE_CLOSED, reason)
+    assert shared.cause == CAUSE_CLOSED
     assert shared.reason is reason
 
 
@@ -233,7 +235,7 @@ def test_bootstrap_ends_when_the_linker_is_given_up(world, shared):
     called = []
     job = world.start(shared.bootstrap_exclusive_write_then, called.append)
     wait_until(lambda: world.sleepers == 1)
-    shared.cancel(_native.CAUSE_CLOSED)
+    shared.cancel(CAUSE_CLOSED)
     assert isinstance(job.error(), SynchronizationAborted)
     assert called == []
     guard.release()
@@ -375,7 +377,7 @@ def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(w
     group.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught:
         shared.write_linker_state(group.state)
-    assert shared.cause == _native.CAUSE_REPLAY
+    assert shared.cause == CAUSE_REPLAY
     assert shared.reason is caught.value
     assert world.is_poisoned()
 
@@ -395,7 +397,7 @@ def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_ba
     group.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught:
         shared.read_linker_state(group.state)
-    assert shared.cause == _native.CAUSE_REPLAY
+    assert shared.cause == CAUSE_REPLAY
     assert shared.reason is caught.value
     assert world.native.readers == 0
 
@@ -407,7 +409,7 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
 
     def give_up(number):
         assert number == 1
-        shared.cancel(_native.CAUSE_CLOSED, reason)
+        shared.cancel(CAUSE_CLOSED, reason)
 
     with at_each_pause(monkeypatch, give_up), pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
         getattr(shared, wait)(group.state)
@@ -570,7 +572,7 @@ def test_the_flag_is_loaded_with_the_ordering_asked_for(shared, monkeypatch, ord
 @pytest.mark.parametrize("ordering", ORDERINGS)
 def test_the_core_is_given_the_ordering_asked_for(shared, monkeypatch, ordering):
     core = CoreCalls("pl_flag_load")
-    monkeypatch.setattr(_native, "lib", core)
+    monkeypatch.setattr(native_shared, "lib", core)
     assert shared.dl_operation_pending_load(ordering) is False
     assert [order for _, _, order in core.calls] == [ordering]
 
@@ -638,13 +640,13 @@ def test_an_operation_that_is_not_in_the_log_is_fatal(world, shared, group):
     shared.log.forget(1)
     with pytest.raises(InternalError, match="operation 1 is not in the log"):
         shared.do_pending_link_operations_internal(group.state)
-    assert shared.cause == _native.CAUSE_REPLAY
+    assert shared.cause == CAUSE_REPLAY
     assert isinstance(shared.reason, InternalError)
 
 
 def test_following_raises_once_the_linker_is_given_up_though_nothing_is_pending(shared, group):
     reason = KeyError("first")
-    shared.cancel(_native.CAUSE_CLOSED, reason)
+    shared.cancel(CAUSE_CLOSED, reason)
     with pytest.raises(SynchronizationAborted) as caught:
         shared.do_pending_link_operations_internal(group.state)
     assert caught.value.__cause__ is reason
@@ -772,17 +774,17 @@ def test_a_group_that_has_unsubscribed_is_told_so_and_does_not_crash(tmp_path, u
 
 def test_the_first_cause_wins(shared):
     first = KeyError("first")
-    assert shared.cancel(_native.CAUSE_LEADER, first) is True
-    assert shared.cancel(_native.CAUSE_CLOSED, KeyError("second")) is False
-    assert shared.cause == _native.CAUSE_LEADER
+    assert shared.cancel(CAUSE_LEADER, first) is True
+    assert shared.cancel(CAUSE_CLOSED, KeyError("second")) is False
+    assert shared.cause == CAUSE_LEADER
     assert shared.reason is first
     assert repr(shared) == "<LinkerShared of 1 groups, cancelled>"
 
 
 def test_the_reason_is_that_of_the_first_cause_though_it_came_without(shared):
-    shared.cancel(_native.CAUSE_CLOSED)
-    shared.cancel(_native.CAUSE_LEADER, KeyError("second"))
-    assert shared.cause == _native.CAUSE_CLOSED
+    shared.cancel(CAUSE_CLOSED)
+    shared.cancel(CAUSE_LEADER, KeyError("second"))
+    assert shared.cause == CAUSE_CLOSED
     assert shared.reason is None
     assert shared.aborted().__cause__ is None
 
@@ -790,11 +792,11 @@ def test_the_reason_is_that_of_the_first_cause_though_it_came_without(shared):
 @pytest.mark.parametrize(
     ("cause", "text"),
     [
-        (_native.CAUSE_CLOSED, "the program has ended"),
-        (_native.CAUSE_LEADER, "failed while the others waited"),
-        (_native.CAUSE_REPLAY, "could not carry out an operation"),
-        (_native.CAUSE_BUS, "protocol was broken"),
-        (_native.CAUSE_INTERRUPTED, "was interrupted"),
+        (CAUSE_CLOSED, "the program has ended"),
+        (CAUSE_LEADER, "failed while the others waited"),
+        (CAUSE_REPLAY, "could not carry out an operation"),
+        (CAUSE_BUS, "protocol was broken"),
+        (CAUSE_INTERRUPTED, "was interrupted"),
     ],
 )
 def test_what_is_raised_afterwards_tells_the_cause_and_has_the_reason(shared, group, cause, text):

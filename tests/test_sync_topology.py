@@ -4,8 +4,10 @@ import threading
 
 import pytest
 
-from pylinker import _native
 from pylinker.errors import InternalError, SynchronizationAborted
+from pylinker.native.member import Member
+from pylinker.native.shared import CAUSE_CLOSED, CAUSE_REPLAY, Hold
+from pylinker.native.waits import ACQUIRED
 from pylinker.sync import LinkerShared
 from sync_world import DEADLINE, Group, World, at_each_pause, kept_guards, wait_for, wait_until
 
@@ -208,7 +210,7 @@ def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_st
 
     def give_up(number):
         assert number == 1
-        world.shared.cancel(_native.CAUSE_CLOSED, reason)
+        world.shared.cancel(CAUSE_CLOSED, reason)
 
     with at_each_pause(monkeypatch, give_up), pytest.raises(SynchronizationAborted) as caught:
         world.shared.acquire_topology_token(group_state)
@@ -264,7 +266,7 @@ def test_blocking_write_ends_when_the_linker_is_given_up(world, coordinator):
     topology = coordinator.try_acquire()
     job = world.start(world.shared.write_linker_state_blocking_holding_topology, topology)
     wait_until(lambda: world.sleepers == 1)
-    world.shared.cancel(_native.CAUSE_CLOSED, KeyError("first"))
+    world.shared.cancel(CAUSE_CLOSED, KeyError("first"))
     assert isinstance(job.error(), SynchronizationAborted)
     guard.release()
     assert world.native.readers == 0  # it did not take the lock after all
@@ -300,7 +302,7 @@ def test_while_the_lock_is_held_elsewhere_the_token_is_out_already(world, group_
 def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordinator, group_state, monkeypatch):
     before = coordinator.try_acquire()
     touched = []
-    original = _native.Hold.write
+    original = Hold.write
 
     def write(hold):
         touched.append(world.native.token)
@@ -311,7 +313,7 @@ def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordin
         if number == 3:
             before.release()
 
-    monkeypatch.setattr(_native.Hold, "write", write)
+    monkeypatch.setattr(Hold, "write", write)
     with at_each_pause(monkeypatch, look) as pauses:
         topology, _guard = world.shared.write_linker_state_with_topology(group_state)
     assert len(pauses) == 3
@@ -320,20 +322,20 @@ def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordin
 
 def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, group_state, monkeypatch):
     other = world.new_group()
-    original = _native.Member.try_exclusive
+    original = Member.try_exclusive
 
     def take_and_raise(*arguments):
         assert original(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_native.Member, "try_exclusive", take_and_raise)
+        patch.setattr(Member, "try_exclusive", take_and_raise)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_with_topology(group_state)
     assert (world.native.token, world.native.readers) == (0, 0)
     topology, guard = world.shared.write_linker_state_with_topology(group_state)
     with monkeypatch.context() as patch:  # what others have is not given back
-        patch.setattr(_native.Member, "try_exclusive", interrupted)
+        patch.setattr(Member, "try_exclusive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.run(world.shared.write_linker_state_with_topology, other.state)
     assert (world.native.token, world.native.readers) == (topology.number, -1)
@@ -342,20 +344,20 @@ def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, gr
 
 def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(world, coordinator, monkeypatch):
     topology = coordinator.try_acquire()
-    original = _native.Hold.write_wait
+    original = Hold.write_wait
 
     def take_and_raise(*arguments):
-        assert original(*arguments) == _native.ACQUIRED
+        assert original(*arguments) == ACQUIRED
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_native.Hold, "write_wait", take_and_raise)
+        patch.setattr(Hold, "write_wait", take_and_raise)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_blocking_holding_topology(topology)
     assert (topology.guards, world.native.readers) == (0, 0)
     reader = world.shared.try_read_linker_state()
     with monkeypatch.context() as patch:
-        patch.setattr(_native.Hold, "write_wait", interrupted)
+        patch.setattr(Hold, "write_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_blocking_holding_topology(topology)
     assert world.native.readers == 1
@@ -374,7 +376,7 @@ def test_with_topology_has_replayed_everything_before_it_returns(world, group_st
 
 def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state, monkeypatch):
     guard = world.run(world.shared.try_write_linker_state)
-    with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(_native.CAUSE_CLOSED)), pytest.raises(SynchronizationAborted):
+    with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(CAUSE_CLOSED)), pytest.raises(SynchronizationAborted):
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     guard.release()
@@ -393,7 +395,7 @@ def test_with_topology_gives_the_token_back_when_it_cannot_catch_up(world, group
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     assert world.is_poisoned()
-    assert world.shared.cause == _native.CAUSE_REPLAY
+    assert world.shared.cause == CAUSE_REPLAY
 
 
 # The guard before the token

@@ -12,6 +12,7 @@ import wasmtime
 import pylinker
 from guests import COMPUTE, DEADLINE, NAP, ORDINARY, READ, SERVE, SLEEP, WAIT, YIELD, Guest, orderly
 from pylinker.errors import InternalError
+from pylinker.native.waits import SEQ_CST
 from running import used
 from toolchain import Scenario
 
@@ -505,7 +506,7 @@ class TestThreadsThatDoNotCome:
         with Guest(scenario("threads")) as guest:  # no timeout
             (thread,) = guest.start(COMPUTE)
             opener = guest.program.spawn("open_library", "libtwice.so", 2)
-            while not guest.program._linker.context.shared.dl_operation_pending_load(pylinker._native.SEQ_CST):
+            while not guest.program._linker.context.shared.dl_operation_pending_load(SEQ_CST):
                 pass
             with pytest.raises(TimeoutError):
                 opener.join(0.1)

@@ -20,6 +20,7 @@ import wasmtime
 import pylinker
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, WAIT, YIELD, Guest, orderly
 from pylinker import SynchronizationAborted
+from pylinker.native.waits import SEQ_CST
 from toolchain import Scenario
 
 ENDLESS = [COMPUTE, SLEEP, YIELD, NAP, SERVE, WAIT, COMPUTE, SLEEP, WAIT]
@@ -228,7 +229,7 @@ class TestClose:
         with Guest(scenario("threads")) as guest:  # the computing thread never comes
             threads = guest.start(COMPUTE)
             threads.append(guest.program.spawn("open_library", "libtwice.so", 2))
-            while not guest.program._linker.context.shared.dl_operation_pending_load(pylinker._native.SEQ_CST):
+            while not guest.program._linker.context.shared.dl_operation_pending_load(SEQ_CST):
                 time.sleep(0.001)
             guest.program.close()
             for thread in threads:

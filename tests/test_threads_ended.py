@@ -12,10 +12,11 @@ import pytest
 
 import pylinker
 from guests import DEADLINE, YIELD, Guest, orderly
-from pylinker import SynchronizationAborted, _native
+from pylinker import SynchronizationAborted
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
+from pylinker.native import threads
 from pylinker.sync import LinkerShared
 from toolchain import Scenario
 
@@ -42,7 +43,7 @@ def linker_of(guest: Guest) -> Linker:
 
 def since(before: set[int]) -> set[int]:
     """Threads of the core that are kept and were not before. Those of another test may end meanwhile."""
-    return set(_native._threads) - before
+    return set(threads._threads) - before
 
 
 def let_end(guest: Guest, count: int, *, first: int = 0) -> LinkerShared[LinkerState, object]:
@@ -111,7 +112,7 @@ def test_of_many_only_some_are_left(guest: Guest) -> None:
 
 
 def test_no_thread_of_the_core_is_kept(guest: Guest) -> None:
-    before = set(_native._threads)
+    before = set(threads._threads)
     let_end(guest, 7)
     assert len(since(before)) == 7
     guest.program.statistics()
@@ -141,7 +142,7 @@ def test_what_is_taken_out_is_freed_at_once(guest: Guest) -> None:
 
 
 def test_closing_the_program_takes_them_out(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
-    before = set(_native._threads)
+    before = set(threads._threads)
     with Guest(scenario("threads")) as guest:
         let_end(guest, 4)
         assert guest.main.start_threads(4, 4, YIELD, 0) == 4
@@ -151,7 +152,7 @@ def test_closing_the_program_takes_them_out(scenario: Scenario, caplog: pytest.L
 
 
 def test_a_program_that_is_dropped_is_not_kept_by_them(scenario: Scenario) -> None:
-    before = set(_native._threads)
+    before = set(threads._threads)
     guest = Guest(scenario("threads"))
     let_end(guest, 4)
     linker = weakref.ref(linker_of(guest))
@@ -162,7 +163,7 @@ def test_a_program_that_is_dropped_is_not_kept_by_them(scenario: Scenario) -> No
 
 
 def test_a_thread_that_ends_after_its_program_was_dropped_keeps_nothing(scenario: Scenario) -> None:
-    before = set(_native._threads)
+    before = set(threads._threads)
     guest = Guest(scenario("threads"))
     assert guest.main.start_threads(0, 3, YIELD, 0) == 3
     guest.until("running", 3)
@@ -177,7 +178,7 @@ def test_a_thread_that_ends_after_its_program_was_dropped_keeps_nothing(scenario
     gone = threading.Event()
     weakref.finalize(linker(), gone.set)
     until = time.monotonic() + DEADLINE
-    while not gone.wait(0.005):  # the last thread is still in its Python code after it has left _native._threads
+    while not gone.wait(0.005):  # the last thread is still in its Python code after it has left threads._threads
         assert time.monotonic() < until
         gc.collect()
     assert not since(before)

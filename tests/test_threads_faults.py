@@ -18,12 +18,15 @@ import wasmtime
 import pylinker
 from corefaults import CoreHalt
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
-from pylinker import SynchronizationAborted, _native
+from pylinker import SynchronizationAborted
 from pylinker.errors import InternalError
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
+from pylinker.native.member import Member
+from pylinker.native.threads import NativeThread
+from pylinker.native.waits import SEQ_CST
 from pylinker.runtime.store import GuestStore
 from pylinker.sync import LinkerShared, TopologyToken
 from pylinker.sync.log import OperationLog
@@ -91,7 +94,7 @@ def until_pending(guest: Guest, published: float = math.inf) -> None:
     A main group that computes on the main thread comes to a safepoint whenever signals are looked for, so the barrier may be down again.
     """
     shared = guest.program._linker.context.shared
-    while not shared.dl_operation_pending_load(pylinker._native.SEQ_CST) and shared.published <= published:
+    while not shared.dl_operation_pending_load(SEQ_CST) and shared.published <= published:
         time.sleep(0.001)
 
 
@@ -282,7 +285,7 @@ class TestSpawnFailsHalfWay:
         before = used(guest.program)
         fault = Fault(monkeypatch, owner, name, error("half-way"))
         if name.startswith("take"):  # somebody is in the way
-            monkeypatch.setattr(_native.Member, "try_exclusive", lambda *_: False)
+            monkeypatch.setattr(Member, "try_exclusive", lambda *_: False)
         fault.spared = {thread.thread for thread in threads}  # they may have something to replay
         with pytest.raises(error, match="half-way"):
             guest.program.spawn("nothing")
@@ -293,7 +296,7 @@ class TestSpawnFailsHalfWay:
         assert guest.join(threads) == [0, 1, 2]
 
     def test_in_the_guest_gives_minus_one(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        fault = Fault(monkeypatch, _native.NativeThread, "start", MemoryError("no more threads can be started"))
+        fault = Fault(monkeypatch, NativeThread, "start", MemoryError("no more threads can be started"))
         assert guest.main.start_threads(0, 3, YIELD, 0) == 2
         assert fault.happened.is_set()
         assert guest.array("told", 3)[0] == -1
@@ -302,7 +305,7 @@ class TestSpawnFailsHalfWay:
 
     def test_a_broken_invariant_is_told_and_not_taken_for_a_lack_of_threads(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
-            Fault(patch, _native.NativeThread, "start", InternalError("broken"))
+            Fault(patch, NativeThread, "start", InternalError("broken"))
             with pytest.raises(InternalError, match="broken"):
                 guest.main.start_threads(0, 1, YIELD, 0)
         guest.still_works()

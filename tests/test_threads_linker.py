@@ -11,9 +11,9 @@ import wasmtime
 
 import pylinker
 from guests import COMPUTE, DEADLINE, YIELD, Guest
-from pylinker import _native
 from pylinker.errors import InternalError
 from pylinker.linker.group import InstanceGroup
+from pylinker.native.waits import SEQ_CST
 from pylinker.sync import LinkerShared
 from toolchain import Scenario
 
@@ -93,7 +93,7 @@ class TestPendingOperations:
         linker = guest.program._linker
         (busy,) = guest.start(COMPUTE)
         leader = guest.program.spawn("open_library", "libtwice.so", 2)
-        while not linker.context.shared.dl_operation_pending_load(_native.SEQ_CST):
+        while not linker.context.shared.dl_operation_pending_load(SEQ_CST):
             pass  # the leader waits for the thread that computes
         guest["stop"] = 1
         linker.do_pending_link_operations(fast=False)

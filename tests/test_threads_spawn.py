@@ -11,7 +11,7 @@ import wasmtime
 
 import pylinker
 from guests import COMPUTE, DEADLINE, NAP, RETURN, SLEEP, TRAP, YIELD, Guest, orderly
-from pylinker import _native
+from pylinker.native.threads import NativeThread
 from running import sizes, used
 from toolchain import Scenario
 
@@ -400,14 +400,14 @@ class TestInterruptedStart:
 
     @pytest.mark.parametrize("kind", [YIELD, RETURN])
     def test_of_a_thread_of_the_guests(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
-        original = _native.NativeThread.start
+        original = NativeThread.start
 
-        def start(self: _native.NativeThread, *arguments: int) -> None:
+        def start(self: NativeThread, *arguments: int) -> None:
             original(self, *arguments)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_native.NativeThread, "start", start)
+            patch.setattr(NativeThread, "start", start)
             with pytest.raises(KeyboardInterrupt):
                 guest.main.start_threads(0, 1, kind, 0)
         guest.until("running", 1)
@@ -439,7 +439,7 @@ class TestInterruptedStart:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(*((threading.Thread, "start", start) if of_python else (_native.NativeThread, "start", start)))
+            patch.setattr(*((threading.Thread, "start", start) if of_python else (NativeThread, "start", start)))
             with pytest.raises(KeyboardInterrupt):
                 guest.program.spawn("nothing") if of_python else guest.main.start_threads(0, 1, RETURN, 0)
         self.alone(guest)

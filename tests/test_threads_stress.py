@@ -21,9 +21,10 @@ import pytest
 import pylinker
 from corefaults import CoreDelay
 from guests import DEADLINE, RETURN, Guest, orderly
-from pylinker._native import Member
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.linker import Linker
+from pylinker.native.core import ffi
+from pylinker.native.member import Member
 from pylinker.sync import LinkerShared
 from toolchain import Scenario
 
@@ -255,7 +256,7 @@ class Stress:
                 table.append(None)
             elif slot in known:
                 module, name = known[slot]
-                same = pylinker._native.ffi.buffer(function)[:] == pylinker._native.ffi.buffer(group.function(module, name))[:]
+                same = ffi.buffer(function)[:] == ffi.buffer(group.function(module, name))[:]
                 table.append(f"{name}@{module.name}" if same else f"not {name}@{module.name}")
             else:
                 table.append("another function")

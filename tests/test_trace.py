@@ -11,7 +11,10 @@ import pytest
 
 import pylinker
 from guests import COMPUTE, NAP, YIELD, Guest, orderly
-from pylinker import _native, demo
+from pylinker import demo
+from pylinker.native.member import Member
+from pylinker.native.shared import Shared
+from pylinker.native.trace import Trace, TraceKind
 from test_cli import LIBRARY, PIC, cli, fails, write
 from toolchain import Scenario
 
@@ -124,8 +127,8 @@ def test_nothing_is_noted_without_a_trace(scenario: Scenario) -> None:
 
 
 def test_what_finds_no_room_is_counted() -> None:
-    trace = _native.Trace(3)
-    shared = _native.Shared()
+    trace = Trace(3)
+    shared = Shared()
     shared.set_trace(trace)
 
     class Nobody:
@@ -133,11 +136,11 @@ def test_what_finds_no_room_is_counted() -> None:
         def check(self) -> None: ...
 
     nobody = Nobody()
-    members = [_native.Member(shared, nobody) for _ in range(5)]
+    members = [Member(shared, nobody) for _ in range(5)]
     for member in members:
         member.join()
         member.die()
-    assert [(kind, group) for _, kind, group, _ in trace.events()] == [(_native.TraceKind.DEAD, each.handle) for each in members[:3]]
+    assert [(kind, group) for _, kind, group, _ in trace.events()] == [(TraceKind.DEAD, each.handle) for each in members[:3]]
     assert trace.lost == 2
     del shared, trace  # the groups keep it
     for member in members:

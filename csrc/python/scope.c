@@ -207,7 +207,7 @@ static PyType_Slot finalized_slots[] = {
 };
 
 static PyType_Spec finalized_spec = {
-    .name = "pylinker._native.Finalized",
+    .name = "pylinker.native.scopes.Finalized",
     .basicsize = sizeof(PyObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = finalized_slots,
@@ -226,7 +226,7 @@ static PyType_Slot scope_slots[] = {
 };
 
 static PyType_Spec scope_spec = {
-    .name = "pylinker._native.Scope",
+    .name = "pylinker.native.scopes.Scope",
     .basicsize = sizeof(PyObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = scope_slots,

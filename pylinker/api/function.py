@@ -10,17 +10,19 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pylinker import _native
-from pylinker._native import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, BoundKind
 from pylinker.api.handle import UNPICKLABLE
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
+from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, CLOSED, ELSEWHERE, RANGE, TAKEN, BoundKind, forget_outcomes, take_outcome
+from pylinker.native.objects import values
 from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
-    from pylinker._native import Bound, Failure, Values
     from pylinker.api.handle import Handle
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker
+    from pylinker.native.bound import Bound
+    from pylinker.native.failures import Failure
+    from pylinker.native.objects import Values
     from pylinker.wasm import FuncType
 
 __all__ = ["Function"]
@@ -157,7 +159,7 @@ class Function:
                 raise
             return self._call_slowly(arguments)
         except BaseException:  # it may be a signal handler's, which came after the call and before the read
-            _native.forget_outcomes()
+            forget_outcomes()
             raise
         return result if self._get else None
 
@@ -181,7 +183,7 @@ class Function:
             "is_of_another": _is_of_another,
             "slowly": self._call_slowly,
             "explain": self._explain,
-            "forget": _native.forget_outcomes,
+            "forget": forget_outcomes,
         }
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
@@ -219,10 +221,10 @@ class Function:
 
     def _explain(self, result: float, arguments: tuple[Any, ...]) -> Any:
         """Return or raise what the call that returned ``result`` came to, or call again where that was not the end of it."""
-        outcome = _native.take_outcome(result)
-        if outcome.status == _native.RANGE:
+        outcome = take_outcome(result)
+        if outcome.status == RANGE:
             raise self._overflow(outcome.argument, arguments)
-        if outcome.status in (_native.CLOSED, _native.TAKEN, _native.ELSEWHERE):
+        if outcome.status in (CLOSED, TAKEN, ELSEWHERE):
             return self._call_slowly(arguments)
         if outcome.failure is not None:
             self._raise(outcome.failure)
@@ -249,7 +251,7 @@ class Function:
         """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
             raise TypeError(f"{self.name}{self.type} takes {len(self._put)} argument{'s' * (len(self._put) != 1)}, not {len(arguments)}")
-        raw = _native.values(max(len(self._put), len(self._get), 1))
+        raw = values(max(len(self._put), len(self._get), 1))
         texts: list[tuple[int, bytes]] = []
         for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
             if put is _put_i32 and isinstance(argument, (str, bytes)):
@@ -288,9 +290,9 @@ class Function:
                 status, _, failure, _ = bound.raw(raw)
         else:
             status, _, failure, _ = bound.raw(raw)
-        if status == _native.CLOSED:
+        if status == CLOSED:
             raise ClosedError(f"library {self._handle.name} was closed by the guest", module=self._handle.name)
-        if status in (_native.TAKEN, _native.ELSEWHERE):
+        if status in (TAKEN, ELSEWHERE):
             raise InternalError(f"{self!r} was bound in another group")
         if failure is not None:
             linker.group.store.raise_failure(failure)

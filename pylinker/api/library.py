@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-from pylinker._native import CAUSE_STOPPED
 from pylinker.api.function import Function
 from pylinker.api.handle import UNPICKLABLE, Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
+from pylinker.native.shared import CAUSE_STOPPED
 from pylinker.sync import check_not_interrupting
 from pylinker.wasm import FuncType
 

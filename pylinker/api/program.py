@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import wasmtime
 
-from pylinker import _native
-from pylinker._native import CAUSE_FORKED
 from pylinker.api.function import Function
 from pylinker.api.handle import UNPICKLABLE
 from pylinker.api.library import Library
@@ -51,6 +49,9 @@ from pylinker.linker import (
     start,
     wants_threads,
 )
+from pylinker.native.scopes import Finalized, Scope
+from pylinker.native.shared import CAUSE_CLOSED, CAUSE_FORKED
+from pylinker.native.turn import Taken
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.fork import free_in_child
@@ -88,7 +89,7 @@ class ModuleSummary:
     references: int
 
 
-class Program(_native.Finalized):
+class Program(Finalized):
     """A program of WebAssembly modules, linked and ready to run.
 
     ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
@@ -496,7 +497,7 @@ class Program(_native.Finalized):
             if linker is None or linker.threads is not None:
                 return
             if self._turn.is_elsewhere:
-                linker.context.shared.cancel(_native.CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
+                linker.context.shared.cancel(CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
                 bump_epoch()
                 linker.context.check_in_time()
 
@@ -533,7 +534,7 @@ class Program(_native.Finalized):
         self.close()
 
 
-class _Entered(_native.Scope):
+class _Entered(Scope):
     """The turn of an open program, from entering to leaving, which a thread of the guest does not need."""
 
     __slots__ = ("_begun", "_depth", "_operates", "_program")
@@ -563,7 +564,7 @@ class _Entered(_native.Scope):
         end_operation(self._begun)
 
 
-class _TakenOver(_native.Taken):
+class _TakenOver(Taken):
     """The turn of a program that is to be closed; another thread may close it first, and then there is nothing to take over.
 
     Calls of the guest that other threads make stop, unless the program has threads: its end stops those.

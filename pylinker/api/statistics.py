@@ -7,8 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylinker import _native
 from pylinker.linker.debug import STATS
+from pylinker.native.member import DEAD, PARKED, RUNNING
 
 if TYPE_CHECKING:
     from pylinker.linker import Linker
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupSummary", "Region", "Statistics", "Waits", "snapshot", "tell_statistics"]
 
-_STATES = {_native.PARKED: "parked", _native.RUNNING: "running", _native.DEAD: "dead"}
+_STATES = {PARKED: "parked", RUNNING: "running", DEAD: "dead"}
 
 
 @dataclass(frozen=True)

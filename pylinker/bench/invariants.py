@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pylinker import _native
+from pylinker.native.hostfuncs import host_function_count
+from pylinker.native.objects import same_function
 from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
         function = group.store.table_get(group.table, slot)
         if slot in known:
             module, name = known[slot]
-            same = function is not None and _native.same_function(function, group.function(module, name))
+            same = function is not None and same_function(function, group.function(module, name))
             table.append(f"{name}@{module.name}" if same else f"not {name}@{module.name}")
         else:
             table.append(None if function is None else "another function")
@@ -54,9 +55,7 @@ def held(linker: Linker | None) -> Held:
     assert linker is not None
     state = linker.state
     closures = sum(count for _first, count in state.closure_slots)
-    return Held(
-        state.memory.used, state.table.used - closures, tuple(module.name for module in state.modules), _native.host_function_count()
-    )
+    return Held(state.memory.used, state.table.used - closures, tuple(module.name for module in state.modules), host_function_count())
 
 
 def broken_invariants(linker: Linker | None, before: Held) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pylinker._native import Source, pack_source
 from pylinker.errors import LimitError
 from pylinker.linker.operation import AllocateFunctionTable, HostSlot, PrepareClosure
 from pylinker.linker.ranges import Grant, release_all
+from pylinker.native.libraries import pack_source
+from pylinker.native.sources import Source
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, closure_module
 

@@ -8,8 +8,11 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pylinker import _native
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
+from pylinker.native.member import Member, current_member, enter_thread
+from pylinker.native.scopes import Scope, completed
+from pylinker.native.shared import CAUSE_CLOSED
+from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
 from pylinker.sync import LinkerShared, begin_operation, check_not_interrupting, end_operation, interrupting, leave_both
@@ -27,7 +30,7 @@ logger = logging.getLogger("pylinker.linker")
 __all__ = ["Change", "LinkContext"]
 
 
-class Change(_native.Scope):
+class Change(Scope):
     """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock.
 
     A context manager that has them from entering to leaving, or to :meth:`publish`.
@@ -105,7 +108,7 @@ class _Patience:
             raise RendezvousTimeout(f"another thread has been loading or closing libraries for {self._timeout} seconds")
 
 
-class _Loading(_native.Scope):
+class _Loading(Scope):
     """The load lock, from entering to leaving."""
 
     __slots__ = ("_context", "_depth")
@@ -126,11 +129,11 @@ class _Loading(_native.Scope):
         context = self._context
         # A call that is stopped in here can neither finish what it began nor undo it.
         if error is not None and not context.state.threaded and context.load_lock.depth > self._depth and context.stops(error):
-            context.shared.cancel(_native.CAUSE_CLOSED, error)
+            context.shared.cancel(CAUSE_CLOSED, error)
         context.load_lock.restore(self._depth)
 
 
-class _Reading(_native.Scope):
+class _Reading(Scope):
     """The read lock, from entering to leaving."""
 
     __slots__ = ("_begun", "_context", "_guard")
@@ -155,19 +158,19 @@ class _Reading(_native.Scope):
         end_operation(self._begun)
 
 
-class _OwnGroup(_native.Scope):
+class _OwnGroup(Scope):
     """A group of the thread's own, from entering to leaving."""
 
     __slots__ = ("_member",)
 
-    def __init__(self, member: _native.Member) -> None:
+    def __init__(self, member: Member) -> None:
         self._member = member
 
     def enter(self) -> None:
-        _native.enter_thread(self._member)
+        enter_thread(self._member)
 
     def leave(self, _error: BaseException | None) -> None:
-        _native.enter_thread(None)
+        enter_thread(None)
 
 
 class LinkContext:
@@ -186,8 +189,8 @@ class LinkContext:
         self.timeout = timeout
         self.changer: int | None = None  # the thread that has a Change
         self.tids: dict[int, int] = {}
-        self.turn = _native.Turn()
-        self.load_lock = _native.Turn()
+        self.turn = Turn()
+        self.load_lock = Turn()
         self._main_group: InstanceGroup | None = None
         self.expired: dict[int, list[BaseException]] = {}
         self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: None
@@ -196,7 +199,7 @@ class LinkContext:
     @property
     def group(self) -> InstanceGroup:
         """The group of the calling thread: its own, or for a thread that is none of the guest's, the main group."""
-        group = self.groups.get(_native.current_member(), self._main_group)
+        group = self.groups.get(current_member(), self._main_group)
         if group is None:
             raise InternalError("a program without groups")
         return group
@@ -204,7 +207,7 @@ class LinkContext:
     @property
     def is_guest_thread(self) -> bool:
         """Whether the calling thread has a group of its own."""
-        return _native.current_member() in self.groups
+        return current_member() in self.groups
 
     @property
     def main_group(self) -> InstanceGroup:
@@ -216,7 +219,7 @@ class LinkContext:
         """Say which group threads use that have none of their own; they take turns."""
         self._main_group = group
 
-    def own_group(self, group: InstanceGroup) -> _native.Scope:
+    def own_group(self, group: InstanceGroup) -> Scope:
         """Make ``group`` the calling thread's own, as a context manager."""
         return _OwnGroup(group.state.member)
 
@@ -231,7 +234,7 @@ class LinkContext:
         Refuses a guest that calls the linker from a start function or a relocation, with a LinkError: its thread holds the lock already.
         Likewise a signal handler that came while the group waited for a leader.
         """
-        group = self.groups.get(_native.current_member(), self._main_group) or self.group
+        group = self.groups.get(current_member(), self._main_group) or self.group
         if self.changer == get_ident() or group.state.member.is_replaying:
             check_not_interrupting()
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
@@ -291,14 +294,14 @@ class LinkContext:
         """
         pending = [step]
         try:
-            _native.completed(self._undo, pending)
+            completed(self._undo, pending)
         except LinkError as error:
             logger.warning("undoing what failed: %s", error)
 
     def _undo(self, pending: list[Callable[[], None]]) -> None:
         if pending:
             with self.exclusive():
-                _native.completed(pending[-1])
+                completed(pending[-1])
                 del pending[-1]
 
     def reading(self) -> _Reading:

@@ -6,8 +6,10 @@ import math
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pylinker import _native
 from pylinker.errors import TimeoutExpired
+from pylinker.native.scopes import Scope
+from pylinker.native.shared import CAUSE_CLOSED
+from pylinker.native.turn import thread_identity
 from pylinker.runtime.engine import bump_epoch
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def check_seconds(seconds: float | None, what: str = "timeout") -> None:
         raise ValueError(f"{what}={seconds!r}: give seconds, 0 or more")
 
 
-class Deadline(_native.Scope):
+class Deadline(Scope):
     """A context manager: if what is inside takes longer than ``seconds`` (None: for ever), the guest stops and TimeoutExpired is raised.
 
     With ``ends``, or if the program has threads, the program ends: its guest stops on every thread, and the program is then as one that was
@@ -56,7 +58,7 @@ class Deadline(_native.Scope):
         if self._seconds is not None and self._seconds < threading.TIMEOUT_MAX:
             self._identity = threading.get_ident()
             self._watcher = threading.Thread(
-                target=self._watch, args=(self._seconds, _native.thread_identity()), name=f"{self._name}-deadline", daemon=True
+                target=self._watch, args=(self._seconds, thread_identity()), name=f"{self._name}-deadline", daemon=True
             )
             self._watcher.start()
 
@@ -79,7 +81,7 @@ class Deadline(_native.Scope):
         elif (threads := self._linker.threads) is not None:
             threads.end(failure=error)
         else:
-            self._linker.context.shared.cancel(_native.CAUSE_CLOSED, error)
+            self._linker.context.shared.cancel(CAUSE_CLOSED, error)
             bump_epoch()
 
     def leave(self, value: BaseException | None) -> None:

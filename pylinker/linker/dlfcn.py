@@ -20,8 +20,8 @@ from pylinker.wasm import WASI_PREVIEW1, FuncType
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pylinker._native import Values
     from pylinker.linker.module import LoadedModule
+    from pylinker.native.objects import Values
 
 __all__ = [
     "PROVIDED",

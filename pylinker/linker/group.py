@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import wasmtime
 
-from pylinker import _native
-from pylinker._native import Signature, Stage
 from pylinker.errors import InitializationError, InternalError, LimitError, LinkError, NotDynamicError, UnsupportedError
 from pylinker.linker.debug import BINDINGS, LIBS
 from pylinker.linker.operation import LoadModules
+from pylinker.native.bound import Bound
+from pylinker.native.failures import Failure
+from pylinker.native.instances import Instances, Signature
+from pylinker.native.objects import EXTERN_SHARED_MEMORY, values
+from pylinker.native.replay import Stage
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
 from pylinker.wasm import PACKED_SIZES, FuncType, Kind, Limits, MemoryType, dynamic_call_module, invoker_module
@@ -23,11 +26,14 @@ from pylinker.wasm import PACKED_SIZES, FuncType, Kind, Limits, MemoryType, dyna
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pylinker._native import Bound, BoundKind, Extern, Func, Instance, Log, Trouble, Turn, Values
     from pylinker.linker.module import AtExit, Definition, LoadedModule
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.ranges import Grant
     from pylinker.linker.signals import Signals
+    from pylinker.native.bound import Bound, BoundKind
+    from pylinker.native.objects import Extern, Func, Instance, Values
+    from pylinker.native.replay import Log, Trouble
+    from pylinker.native.turn import Turn
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import WasiHost
@@ -67,12 +73,12 @@ class InstanceGroup:
         log: Log,
         turn: Turn | None,
         program: str,
-        native: _native.Instances | None = None,
+        native: Instances | None = None,
     ) -> None:
         self.state = state
         self._program = program
         self.store = store
-        self.native = native or _native.Instances(state.member, store.context, wasi.native)
+        self.native = native or Instances(state.member, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
         self.turn = turn
@@ -90,7 +96,7 @@ class InstanceGroup:
         self._signatures: dict[FuncType, Signature] = {}
         self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
-        state.member.follow_in_c(self.native, log, lambda trouble: _describe(number, trouble))
+        self.native.follow(log, lambda trouble: _describe(number, trouble))
 
     def __repr__(self) -> str:
         return f"<InstanceGroup {self.state.number}>"
@@ -205,7 +211,7 @@ class InstanceGroup:
     def _connect_adopted(self) -> None:
         memory = self.native.memory
         if memory is not None:
-            self.memory_is_shared = memory.kind == _native.EXTERN_SHARED_MEMORY
+            self.memory_is_shared = memory.kind == EXTERN_SHARED_MEMORY
             if self._wasi.is_provided:
                 self._wasi.connect(memory, shared=self.memory_is_shared)
                 self.native.connect()
@@ -286,7 +292,7 @@ class InstanceGroup:
         try:
             try:
                 ran = self.native.run(module.native, position)
-            except _native.Failure as failure:
+            except Failure as failure:
                 self.store.raise_failure(failure)
             if not ran:
                 raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
@@ -319,7 +325,7 @@ class InstanceGroup:
         """Return a function of this group that is ready to be called, until it or the group is closed."""
         module, export = definition
         func = self.function(module, export.name)
-        bound = _native.Bound(self.native, module.native, func, params, results, self.turn)
+        bound = Bound(self.native, module.native, func, params, results, self.turn)
         if self._bounds is None:
             self._bounds = weakref.WeakSet()
         self._bounds.add(bound)
@@ -362,7 +368,7 @@ class InstanceGroup:
 
         Raises what a host function raised, Trap, ExitTrap or WasmtimeError, with the stack pointer as it was before.
         """
-        raw = _native.values(max(1, len(arguments)))
+        raw = values(max(1, len(arguments)))
         for index, argument in enumerate(arguments):
             raw[index].i64 = argument
         self.call_raw(func, raw, len(raw))
@@ -372,7 +378,7 @@ class InstanceGroup:
         """Call a function with raw values; otherwise like :meth:`call`."""
         try:
             self.native.call(func, raw, count)
-        except _native.Failure as failure:
+        except Failure as failure:
             self.store.raise_failure(failure)
 
     def know_type(self, changes: int, slot: int, type_: FuncType | None) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from pylinker import _native
 from pylinker.errors import InternalError, LinkError, NotDynamicError
 from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.signals import Signals
+from pylinker.native.birth import give_birth
+from pylinker.native.member import Member
+from pylinker.native.replay import Operation
+from pylinker.native.scopes import completed
 from pylinker.runtime.engine import engine
 from pylinker.runtime.private import address_of
 from pylinker.runtime.store import GuestStore
@@ -22,11 +25,11 @@ from pylinker.wasm import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pylinker._native import Extern
     from pylinker.linker.context import LinkContext
     from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
+    from pylinker.native.objects import Extern
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
     from pylinker.sync import InstanceGroupState, WriteGuard
@@ -73,7 +76,7 @@ class Groups:
         shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(group.state.number))
         return group
 
-    def _new_store(self, member: _native.Member | None, *, hosts_process: bool) -> GuestStore:
+    def _new_store(self, member: Member | None, *, hosts_process: bool) -> GuestStore:
         limits = self._state.limits
         return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process)
 
@@ -90,7 +93,7 @@ class Groups:
             host = self._host or self._new_host(store)
             group = self._group_type(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
         except BaseException:
-            _native.completed(shared.unsubscribe, guard, state)
+            completed(shared.unsubscribe, guard, state)
             raise
         return group
 
@@ -108,7 +111,7 @@ class Groups:
             if prepared.guard.held:
                 self._context.reap_ended(prepared.guard)
         except BaseException as error:  # an interrupt, most likely
-            _native.completed(prepared.leave, error)
+            completed(prepared.leave, error)
             raise
         return prepared
 
@@ -149,7 +152,7 @@ class Groups:
             blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
             self._context.changer = get_ident()  # code of the modules may run, and must not come to the linker
             try:
-                birth = _native.give_birth(
+                birth = give_birth(
                     everything.engine,
                     part.member,
                     host.native,
@@ -179,7 +182,7 @@ class Groups:
             state.groups.append(number)
             self._context.groups[number] = prepared.group = group
         except BaseException:
-            _native.completed(self._give_up, guard, part, grants)
+            completed(self._give_up, guard, part, grants)
             raise
         return group
 
@@ -207,7 +210,7 @@ class Groups:
             group.close_bounds()
             return  # the whole linker goes; a dead member is waited for by nobody
         try:
-            _native.completed(self._shut_down, group)
+            completed(self._shut_down, group)
         except LinkError:
             return  # cancelled meanwhile
 
@@ -249,7 +252,7 @@ class _Everything:
             for function, slot in module.slots.items()
             if (definition := module.definition_of(function)) is not None
         ]
-        self.operation = _native.Operation(
+        self.operation = Operation(
             table_size=state.table.size,
             loaded=[module.native for module in state.order],
             patches=patches,

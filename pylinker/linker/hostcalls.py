@@ -12,9 +12,9 @@ from pylinker.sync import begin_operation, end_operation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pylinker._native import Values
     from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
+    from pylinker.native.objects import Values
 
 __all__ = ["HostFunctions", "HostTable", "i32", "u32"]
 

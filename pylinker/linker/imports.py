@@ -6,19 +6,23 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from pylinker import _native
 from pylinker.errors import SignatureMismatchError, UnsupportedError
 from pylinker.linker.operation import HostSlot
 from pylinker.linker.ranges import Grant, release_all
+from pylinker.native.hostfuncs import register_host, release_host
+from pylinker.native.libraries import pack_source
+from pylinker.native.scopes import Finalized
+from pylinker.native.sources import Source
+from pylinker.native.symbols import CANDIDATE, NO_SLOT, SYMBOL, Names, SymbolKind, Symbols
 from pylinker.runtime.callbacks import PASSED, Callback
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, names_of
 
 if TYPE_CHECKING:
-    from pylinker._native import Values
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.record import HostCalls
     from pylinker.linker.state import SlotAllocator
+    from pylinker.native.objects import Values
 
 __all__ = ["HostImports", "HostPointer", "Imports", "NewPointers", "UnknownTypeError"]
 
@@ -42,15 +46,15 @@ class HostPointer(NamedTuple):
     provided: _Provided | None = None
 
 
-class _Provided(_native.Finalized):
+class _Provided(Finalized):
     """Keeps a host function callable, by its ``handle``, as long as it lives."""
 
     def __init__(self, function: Callable[[Values], None]) -> None:
-        self.handle = _native.register_host(function)
+        self.handle = register_host(function)
 
     def _drop(self) -> None:
         if hasattr(self, "handle"):
-            _native.release_host(self.handle)
+            release_host(self.handle)
 
 
 class HostImports:
@@ -80,7 +84,7 @@ class HostImports:
     def candidate(self) -> bytes:
         """The first element of every scope, for the core: all names of ``env``. Empty if there are none."""
         native = self._native
-        return b"" if native is None else _native.CANDIDATE.pack(native.address, 0, 0, 0, 0, 0)
+        return b"" if native is None else CANDIDATE.pack(native.address, 0, 0, 0, 0, 0)
 
     def __bool__(self) -> bool:
         return bool(self._functions)
@@ -146,7 +150,7 @@ class NewPointers:
         if pointer is None:
             slot = self._table.allocate(1, 1, self._grants, module=name)
             owner = _Provided(self._host_calls(None, name))
-            source = _native.pack_source(_native.Source.HOST, type_address=function_type(type_), handle=owner.handle)
+            source = pack_source(Source.HOST, type_address=function_type(type_), handle=owner.handle)
             pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source), owner)
         return pointer.slot.slot
 
@@ -205,17 +209,17 @@ def _imported_types(modules: Iterable[LoadedModule], name: str) -> set[FuncType]
     }
 
 
-def _symbols(names: Iterable[str]) -> _native.Symbols | None:
+def _symbols(names: Iterable[str]) -> Symbols | None:
     """Return a table of functions for the core, or None if there are none. Python decides what each import of one gets."""
     known = [name for name in names if _is_unicode(name)]  # no module can import another
     if not known:
         return None
-    record = _native.SYMBOL.pack
-    records = b"".join([record(index, _native.SymbolKind.OTHER, _native.NO_SLOT, 0, 0, 0) for index in range(len(known))])
+    record = SYMBOL.pack
+    records = b"".join([record(index, SymbolKind.OTHER, NO_SLOT, 0, 0, 0) for index in range(len(known))])
     text, offsets = names_of(known)
     nothing, end = names_of(())
-    defined = _native.Names(memoryview(text), memoryview(offsets))
-    return _native.Symbols(defined, memoryview(records), _native.Names(memoryview(nothing), memoryview(end)), memoryview(b""), ())
+    defined = Names(memoryview(text), memoryview(offsets))
+    return Symbols(defined, memoryview(records), Names(memoryview(nothing), memoryview(end)), memoryview(b""), ())
 
 
 def _is_unicode(name: str) -> bool:

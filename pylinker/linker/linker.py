@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pylinker import _native
 from pylinker.errors import (
     ClosedError,
     InitializationError,
@@ -63,6 +62,11 @@ from pylinker.linker.wasix import Errno
 from pylinker.linker.wasix_closures import WasixClosures
 from pylinker.linker.wasix_libraries import WasixLibraries
 from pylinker.linker.wasix_threads import WasixThreads
+from pylinker.native.hostfuncs import register_host, release_host
+from pylinker.native.scopes import Finalized, Scope, completed
+from pylinker.native.threads import MAIN_THREAD
+from pylinker.native.trace import Trace
+from pylinker.native.waits import RELAXED, SEQ_CST
 from pylinker.runtime.failures import STOPS
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
@@ -89,7 +93,7 @@ _COMMAND = FuncType((), ())
 _THREAD_START = FuncType(("i32", "i32"), ())
 
 
-class Load(_native.Scope):
+class Load(Scope):
     """A load, from its plan to the end of its constructors: left with an exception, it is undone.
 
     ``opened`` has how often its constructors open what, to be closed then, or if a load around it fails. ``promoted`` are the modules that
@@ -139,7 +143,7 @@ class _Ahead(NamedTuple):
     root: LoadedModule | None
 
 
-class Linker(_native.Finalized):
+class Linker(Finalized):
     """The dynamic linker of one program.
 
     ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers what names mean, ``threads`` is the
@@ -162,7 +166,7 @@ class Linker(_native.Finalized):
         stack_size: int = 1 << 20,
         name: str = "program",
         imports: HostImports | None = None,
-        trace: _native.Trace | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
@@ -187,7 +191,7 @@ class Linker(_native.Finalized):
         self.journals: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
-        self._exit_hook = _native.register_host(guest_calls.finalize)
+        self._exit_hook = register_host(guest_calls.finalize)
         self._destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
         self._keys = Keys(self.context, self._destructors.has_room)
         self.state.memory.grow = main_group.grow_memory
@@ -201,7 +205,7 @@ class Linker(_native.Finalized):
 
     def _drop(self) -> None:
         if hasattr(self, "_exit_hook"):
-            _native.release_host(self._exit_hook)
+            release_host(self._exit_hook)
 
     def is_left_behind(self) -> bool:
         """Whether, in a child of fork(), the program needs a thread that is in the parent."""
@@ -234,7 +238,7 @@ class Linker(_native.Finalized):
         published.
         """
         shared = self.context.shared
-        if shared.dl_operation_pending_load(_native.RELAXED if fast else _native.SEQ_CST):
+        if shared.dl_operation_pending_load(RELAXED if fast else SEQ_CST):
             shared.do_pending_link_operations_internal(self.group.state)
 
     def catch_up(self) -> None:
@@ -294,10 +298,10 @@ class Linker(_native.Finalized):
         self.state.wasix = True
         group = self.context.main_group
         group.set_wasi_fault(Errno.MEMVIOLATION)
-        group.native.set_thread(_native.MAIN_THREAD)
+        group.native.set_thread(MAIN_THREAD)
         group.signals = Signals(self.context, group)
         if self.threads is not None:
-            self.threads.reserve(_native.MAIN_THREAD)
+            self.threads.reserve(MAIN_THREAD)
 
     # Loading
 
@@ -756,7 +760,7 @@ class Linker(_native.Finalized):
                 texts[text] = known
                 owner += grants
             except BaseException:
-                _native.completed(release_all, grants if text not in texts else [])
+                completed(release_all, grants if text not in texts else [])
                 raise
         return known[0]
 
@@ -956,7 +960,7 @@ class Holder(Protocol):
     dropped: bool
 
 
-class _Burial(_native.Scope):
+class _Burial(Scope):
     """Modules that are dying, ``dead``: those that could not be unloaded wait for the next collection."""
 
     __slots__ = ("dead",)
@@ -974,7 +978,7 @@ class _Burial(_native.Scope):
             module.closing = module.lingering
 
 
-class _OnStack(_native.Scope):
+class _OnStack(Scope):
     """Byte strings on a group's stack, between ``base`` and ``top``."""
 
     __slots__ = ("_base", "_group", "_linker", "_texts", "_top")
@@ -996,7 +1000,7 @@ class _OnStack(_native.Scope):
         self._group.native.set_stack_top(self._top)
 
 
-class _Borrowed(_native.Scope):
+class _Borrowed(Scope):
     """``size`` bytes of memory, for ``purpose``."""
 
     __slots__ = ("_grants", "_linker", "_purpose", "_size")

@@ -28,10 +28,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
-from pylinker import _native
-from pylinker._native import Directory, Places, RegularFile
 from pylinker.errors import LibraryNotFoundError
 from pylinker.linker.debug import LIBS, tell_search
+from pylinker.native.search import SEARCH_CALLER, SEARCH_DIRECTORY, SEARCH_SPECIAL, Directory, Places, RegularFile
 
 __all__ = ["Home", "Located", "Locator", "StrPath", "open_wherever"]
 
@@ -49,7 +48,7 @@ _NOT_OPENED = "not in a directory that was opened for the guest"
 _LEADS_OUT = "leads out of the directories that were granted"
 _INVALID = "not a valid path"
 _NO_NAMES = frozenset({"", ".", ".."})
-_PROBLEMS = {errno.ENOENT: "no such file", _native.SEARCH_DIRECTORY: "is a directory", _native.SEARCH_SPECIAL: "is not a regular file"}
+_PROBLEMS = {errno.ENOENT: "no such file", SEARCH_DIRECTORY: "is a directory", SEARCH_SPECIAL: "is not a regular file"}
 _DEBUG = logging.DEBUG
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
@@ -337,7 +336,7 @@ class Locator:
 
     def _name_problem(self, name: str, *, trusted: bool) -> str | None:
         if name in (".", ".."):
-            return _reason(_native.SEARCH_DIRECTORY)
+            return _reason(SEARCH_DIRECTORY)
         if not name:
             return "an empty name"
         if "\0" in name:
@@ -382,9 +381,9 @@ class Locator:
             _, problems = Places([(inside.directory, os.fsencode(rest))]).search(b"", 0, file)
             if problems[0] == 0:
                 return f"{inside.path}/{rest}", None
-            if problems[0] != _native.SEARCH_CALLER:  # else there is a link where there was none
+            if problems[0] != SEARCH_CALLER:  # else there is a link where there was none
                 return "", _reason(problems[0])
-        return "", _reason(_native.SEARCH_CALLER)
+        return "", _reason(SEARCH_CALLER)
 
     def _follow(self, start: Sequence[str], path: str, roots: Sequence[_Root]) -> tuple[_Root, str] | str:
         """Resolve a path link by link, from the directory with the parts ``start``.
@@ -424,7 +423,7 @@ class Locator:
         if root is None:
             return _LEADS_OUT
         if len(root.parts) == len(real):
-            return _reason(_native.SEARCH_DIRECTORY)
+            return _reason(SEARCH_DIRECTORY)
         return root, "/".join(real[len(root.parts) :])
 
     def _without_alias(self, path: str) -> str:
@@ -452,11 +451,11 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
         except ValueError:  # a NUL, or a character that the file system's encoding lacks
             return os.fspath(path), _INVALID
         if not place[1]:
-            return real, _reason(_native.SEARCH_DIRECTORY)
+            return real, _reason(SEARCH_DIRECTORY)
         _, problems = Places([place]).search(b"", 0, file)
-        if problems[0] != _native.SEARCH_CALLER:
+        if problems[0] != SEARCH_CALLER:
             return real, None if problems[0] == 0 else _reason(problems[0])
-    return os.fspath(path), _reason(_native.SEARCH_CALLER)
+    return os.fspath(path), _reason(SEARCH_CALLER)
 
 
 def _real_path(path: StrPath) -> str:
@@ -484,7 +483,7 @@ def _innermost(roots: Sequence[_Root], parts: Sequence[str]) -> _Root | None:
 
 
 def _reason(problem: int) -> str:
-    return _PROBLEMS.get(problem) or os.strerror(errno.ELOOP if problem == _native.SEARCH_CALLER else problem).lower()
+    return _PROBLEMS.get(problem) or os.strerror(errno.ELOOP if problem == SEARCH_CALLER else problem).lower()
 
 
 def _tried(where: _Search, name: str, reasons: Sequence[str | int]) -> list[tuple[str, str, str]]:

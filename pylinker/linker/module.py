@@ -14,9 +14,11 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from pylinker import _native
 from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.linker.plt import ProcedureLinkage
+from pylinker.native.libraries import Library
+from pylinker.native.sources import Sources
+from pylinker.native.symbols import CANDIDATE
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import PRIVATE, FuncType, Kind, SymbolFlags
 
@@ -242,7 +244,7 @@ class LoadedModule:
         self.table_base = 0
         self.table_size = self.info.dylink.table_size if self.info.dylink else 0
         self.needed: list[LoadedModule] = []
-        self.sources: _native.Sources = None
+        self.sources: Sources = None
         self.special: list[tuple[int, ImportSource]] = []
         self.plt = ProcedureLinkage(info)
         self.local_scope: Sequence[LoadedModule] = ()
@@ -259,7 +261,7 @@ class LoadedModule:
         self.keys: set[int] = set()
         self.texts: dict[str, tuple[int, int]] = {}
         self.gone = False
-        self.native: _native.Library
+        self.native: Library
         self.ready = False
         self.address = 0
         self.place: int | None = None
@@ -291,7 +293,7 @@ class LoadedModule:
     @property
     def candidate(self) -> bytes:
         """The module in a scope, as it is now, for the core."""
-        return _native.CANDIDATE.pack(self.outline.native.address, self.address, self.memory_base, self.slot_base, self.has_slots, 0)
+        return CANDIDATE.pack(self.outline.native.address, self.address, self.memory_base, self.slot_base, self.has_slots, 0)
 
     @property
     def origin(self) -> str | None:

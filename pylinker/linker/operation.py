@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from pylinker import _native
+from pylinker.native.libraries import Library
+from pylinker.native.replay import Operation
 from pylinker.runtime.once import made_once
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class SlotPatch:
     definition: Definition
 
     @property
-    def native(self) -> tuple[_native.Library, int, int]:
+    def native(self) -> tuple[Library, int, int]:
         """The same for the core."""
         module, export = self.definition
         return module.native, self.slot, module.outline.position(export.name)
@@ -49,7 +50,7 @@ class SlotPatch:
 class ThreadLocalBlock:
     """Where the thread-local data of ``module`` is for the group with this number: ``size`` bytes at ``address``.
 
-    Or the module makes it itself: the address is ``_native.BLOCK_OWN``.
+    Or the module makes it itself: the address is ``BLOCK_OWN``.
     """
 
     group: int
@@ -60,7 +61,7 @@ class ThreadLocalBlock:
 
 @dataclass(frozen=True, slots=True)
 class HostSlot:
-    """Table slot ``slot`` holds a host function of its own in each group; ``source`` is what :func:`pylinker._native.pack_source` gives."""
+    """Table slot ``slot`` holds a host function of its own in each group; ``source`` is what ``pack_source`` gives."""
 
     slot: int
     source: bytes
@@ -88,9 +89,9 @@ class LoadModules:
         return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
 
     @made_once
-    def native(self) -> _native.Operation:
+    def native(self) -> Operation:
         """The same for the core."""
-        return _native.Operation(
+        return Operation(
             table_size=self.table_size,
             loaded=[module.native for module in self.modules],
             blocks=[(block.module.native, block.group, block.address) for block in self.blocks] if self.blocks else (),
@@ -107,9 +108,9 @@ class ResolveFunction:
     patch: SlotPatch
 
     @made_once
-    def native(self) -> _native.Operation:
+    def native(self) -> Operation:
         """The same for the core."""
-        return _native.Operation(table_size=self.table_size, patches=[self.patch.native])
+        return Operation(table_size=self.table_size, patches=[self.patch.native])
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,9 @@ class AllocateFunctionTable:
     noted: tuple[int, int] = (0, 0)
 
     @made_once
-    def native(self) -> _native.Operation:
+    def native(self) -> Operation:
         """The same for the core."""
-        return _native.Operation(
+        return Operation(
             table_size=self.table_size,
             fillings=[] if self.host is None else [self.host.native],
             noted=[self.noted] if self.noted[1] else [],
@@ -149,9 +150,9 @@ class PrepareClosure:
         return self.slot, self.function, self.environment, self.code.address
 
     @made_once
-    def native(self) -> _native.Operation:
+    def native(self) -> Operation:
         """The same for the core."""
-        return _native.Operation(closures=[self.closure])
+        return Operation(closures=[self.closure])
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,9 @@ class UnloadModule:
         return f"UnloadModule({', '.join(module.name for module in self.modules)})"
 
     @made_once
-    def native(self) -> _native.Operation:
+    def native(self) -> Operation:
         """The same for the core."""
-        return _native.Operation(
+        return Operation(
             emptied=self.slots,
             dropped=[module.native for module in self.modules],
             unbound=[(module.native, index) for module, index in self.unbind],

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from pylinker._native import RegularFile
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.debug import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
@@ -25,6 +24,7 @@ from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState, SlotAllocator
+from pylinker.native.search import RegularFile
 from pylinker.runtime.code import Uncompiled
 from pylinker.wasm import Kind
 

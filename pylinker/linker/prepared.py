@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pylinker import _native
 from pylinker.errors import InternalError
+from pylinker.native.scopes import Scope, completed
 from pylinker.sync import leave_both
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PreparedInstanceGroup"]
 
 
-class PreparedInstanceGroup(_native.Scope):
+class PreparedInstanceGroup(Scope):
     """Holds the topology token, so that nothing changes until the group is created or abandoned; either releases it.
 
     And the write lock, if it was free at once: then nobody looks anything up either, and the group is to be created soon.
@@ -53,4 +53,4 @@ class PreparedInstanceGroup(_native.Scope):
 
     def abandon(self) -> None:
         """Release what it holds: there will be no group."""
-        _native.completed(self.leave, None)
+        completed(self.leave, None)

@@ -6,8 +6,6 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pylinker import _native
-from pylinker._native import Atomics, Builtin, Source, pack_source, put_source
 from pylinker.errors import InternalError, UnsupportedError
 from pylinker.linker.module import (
     Cell,
@@ -21,6 +19,9 @@ from pylinker.linker.module import (
     WasiCall,
 )
 from pylinker.linker.wasix import UNSUPPORTED
+from pylinker.native.hostfuncs import register_host
+from pylinker.native.libraries import Library, Shape, pack_source
+from pylinker.native.sources import Atomics, Builtin, Source, put_source
 from pylinker.runtime.types import function_type, tag_type
 from pylinker.runtime.wasi import wasi_source
 from pylinker.wasm import FuncType, GlobalType, Kind
@@ -28,8 +29,8 @@ from pylinker.wasm import FuncType, GlobalType, Kind
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pylinker._native import Values
     from pylinker.linker.module import ImportSource, LoadedModule
+    from pylinker.native.objects import Values
     from pylinker.runtime.code import CodeCache, Compiled
 
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
@@ -75,7 +76,7 @@ class SharedTrampolines:
         self._count = 0
         self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
 
-    def place(self, module: LoadedModule) -> tuple[bool, tuple[_native.Library, int] | None]:
+    def place(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
         """Add those of a module. Returns whether they are here and, but for the first module, whose they are, from which number on."""
         base = self._count
         if base + len(module.plt) > _MOST_SHARED:
@@ -94,7 +95,7 @@ class SharedTrampolines:
         owner = self._owner
         if owner is not None:
             owner.trampolines = _trampolines(self._modules, cache)
-            resolver = _native.register_host(host_calls(owner, "resolve"))
+            resolver = register_host(host_calls(owner, "resolve"))
             owner.native.set_trampolines(owner.trampolines.address, self._count, resolver)
 
 
@@ -107,7 +108,7 @@ def _trampolines(modules: Sequence[LoadedModule], cache: CodeCache) -> Compiled:
 
 def native_library(
     module: LoadedModule, tags: Mapping[OwnTag, int], cache: CodeCache, host_calls: HostCalls, shared: SharedTrampolines | None
-) -> _native.Library:
+) -> Library:
     """Return what the core instantiates a module from, its sources being decided and all that they name made already.
 
     ``shared`` are trampolines of a load that nobody unloads; without them the module has its own, and its instance is used again, if it can
@@ -119,7 +120,7 @@ def native_library(
     if module.plt and not is_shared:
         module.trampolines = _trampolines([module], cache)
         trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
-        resolver = _native.register_host(host_calls(module, "resolve"))
+        resolver = register_host(host_calls(module, "resolve"))
         handles.append(resolver)
 
     def host(source: HostCall) -> bytes:
@@ -128,7 +129,7 @@ def native_library(
             return pack_source(Source.ATOMICS, _ATOMICS[source.name], type_address=type_address)
         handle = 0
         if source.name not in _ALONE:
-            handle = _native.register_host(host_calls(module, source.name))
+            handle = register_host(host_calls(module, source.name))
             handles.append(handle)
             module.host_handles[source.name] = handle
         builtin = _BUILTINS.get(source.name)
@@ -141,7 +142,7 @@ def native_library(
             module.calls_wasi = True
     assert module.code is not None
     outline = module.outline
-    return _native.Library(
+    return Library(
         code=module.code.address,
         trampolines=trampolines,
         trampoline_count=len(module.plt) if module.trampolines else 0,
@@ -191,9 +192,9 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
     raise InternalError(f"no source: {source!r}")
 
 
-def _new_shape(module: LoadedModule) -> _native.Shape:
+def _new_shape(module: LoadedModule) -> Shape:
     outline = module.outline
-    return outline.shapes.setdefault(module.is_main, _native.Shape(outline.names, outline.slot_exports, _roles(module)))
+    return outline.shapes.setdefault(module.is_main, Shape(outline.names, outline.slot_exports, _roles(module)))
 
 
 def _roles(module: LoadedModule) -> dict[str, int]:

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pylinker._native import Candidates
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
 from pylinker.linker.dlfcn import KEY_TYPES, PROVIDED, provided_type
@@ -27,13 +26,14 @@ from pylinker.linker.module import (
 )
 from pylinker.linker.plt import PltEntry
 from pylinker.linker.state import LinkerState
+from pylinker.native.symbols import Candidates
 from pylinker.runtime.outline import HEAP
 from pylinker.wasm import WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
 
 if TYPE_CHECKING:
-    from pylinker._native import Resolved
     from pylinker.linker.operation import SlotPatch
     from pylinker.linker.plan import LoadPlan
+    from pylinker.native.symbols import Resolved
 
 __all__ = ["Resolver", "Scope"]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import wasmtime
 
-from pylinker import _native
 from pylinker.errors import LimitError, LinkError, UnsupportedError
+from pylinker.native.turn import Taken, Turn
 from pylinker.runtime.outline import HeapUse
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class GuestRoom:
 
     def __init__(self, context: LinkContext) -> None:
         self.context = context
-        self.lock = _native.Turn()
+        self.lock = Turn()
         self._blocks: list[_Block] = []
 
     @property
@@ -151,7 +151,7 @@ class GuestRoom:
         return bool(unused)
 
 
-class _Fetched(_native.Taken):
+class _Fetched(Taken):
     """Room that was fetched, from entering to leaving."""
 
     __slots__ = ("_module", "_room", "_wanted")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pylinker._native import BLOCK_OWN
 from pylinker.errors import LimitError
 from pylinker.linker.heap import Heap
 from pylinker.linker.imports import HostImports
@@ -13,6 +12,7 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.module import Definition, LoadedModule, OwnTag
 from pylinker.linker.operation import HostSlot, PrepareClosure, ThreadLocalBlock
 from pylinker.linker.ranges import Grant, RangeAllocator, align_up, release_all
+from pylinker.native.replay import BLOCK_OWN
 
 __all__ = ["LinkerState", "MemoryAllocator", "SlotAllocator"]
 

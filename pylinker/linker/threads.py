@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wasmtime
 
-from pylinker import _native
 from pylinker.errors import ClosedError, InternalError, LimitError, SynchronizationAborted
+from pylinker.native.failures import Failure
+from pylinker.native.member import current_member, enter_thread
+from pylinker.native.scopes import completed
+from pylinker.native.shared import CAUSE_CLOSED
+from pylinker.native.stack import STACK_THREAD
+from pylinker.native.threads import NativeThread, has_room_for_thread
+from pylinker.native.waits import INTERRUPTED, WAIT_CANCELLED, new_cell
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
 from pylinker.sync import Exclusive
@@ -56,8 +62,8 @@ class GuestThread:
         self._failure: BaseException | None = None
         self._gone = False  # nothing is left of it: its group is taken out
         self._group: InstanceGroup | None = None
-        self._ended_cell = _native.new_cell()
-        self._native: _native.NativeThread | None = None
+        self._ended_cell = new_cell()
+        self._native: NativeThread | None = None
         self._has_group = False  # the thread has taken it, and gives it up itself; under the table's lock
         self._may_not_begin = False  # under the table's lock
         self.tid = tid
@@ -82,11 +88,7 @@ class GuestThread:
     def is_current(self) -> bool:
         """Whether the calling thread is this one."""
         group = self._group
-        return (
-            self.thread is threading.current_thread()
-            if self.thread
-            else group is not None and group.state.number == _native.current_member()
-        )
+        return self.thread is threading.current_thread() if self.thread else group is not None and group.state.number == current_member()
 
     def join(self, timeout: float | None = None) -> Any:
         """Wait for the thread to end and return what its function returned.
@@ -140,7 +142,7 @@ class GuestThread:
         assert isinstance(self._body, GuestEntry)
         module = self._body.module
         arguments = self._body.arguments(self.tid)
-        self._native = _native.NativeThread(group.native, arguments, self._ended, self._left, over=self._ended_cell, key=_KEYS + self.tid)
+        self._native = NativeThread(group.native, arguments, self._ended, self._left, over=self._ended_cell, key=_KEYS + self.tid)
         self._native.start(module.native, self._body.export)
 
     def withdraw(self, group: InstanceGroup | None) -> None:
@@ -180,7 +182,7 @@ class GuestThread:
 
         self._finish(call, group)
 
-    def _ended(self, failure: _native.Failure | None) -> None:
+    def _ended(self, failure: Failure | None) -> None:
         """Hear, on the thread that the core has made, what came of it."""
         group = self._group
         assert group is not None
@@ -192,7 +194,7 @@ class GuestThread:
                         group.store.raise_failure(failure)
                 self._table.linker.end_thread(own_stack=True)
             finally:
-                _native.enter_thread(None)
+                enter_thread(None)
 
         self._finish(call, group)
 
@@ -255,7 +257,7 @@ class GuestThread:
         member = group.state.member
         while not self._ended_cell[0]:
             result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
-            if result in (_native.WAIT_CANCELLED, _native.INTERRUPTED):
+            if result in (WAIT_CANCELLED, INTERRUPTED):
                 raise self._table.linker.context.shared.aborted()
 
 
@@ -329,7 +331,7 @@ class ThreadTable:
                 thread = GuestThread(self, tid, body, self._name)
                 self._alive[tid] = thread
             # Of a thread of Python's the default: to ask threading.stack_size is to set it.
-            if not _native.has_room_for_thread(_native.STACK_THREAD if isinstance(body, GuestEntry) else 0):
+            if not has_room_for_thread(STACK_THREAD if isinstance(body, GuestEntry) else 0):
                 raise LimitError(f"{self._name}: there is no memory for another thread")
             with self.linker.room_for_thread(wants_stack=wants_stack):
                 prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
@@ -338,7 +340,7 @@ class ThreadTable:
             thread.begin(group)
         except BaseException:
             if thread is not None:
-                _native.completed(thread.withdraw, None if prepared is None else prepared.group)
+                completed(thread.withdraw, None if prepared is None else prepared.group)
             raise
         return thread
 
@@ -416,7 +418,7 @@ class ThreadTable:
             if not self.ended:
                 self.ended = True
                 self.status, self.failure = status, failure
-        self.linker.context.shared.cancel(_native.CAUSE_CLOSED, failure)
+        self.linker.context.shared.cancel(CAUSE_CLOSED, failure)
         bump_epoch()
 
     def outcome(self) -> int:

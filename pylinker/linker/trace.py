@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pylinker import _native
-from pylinker._native import TraceKind
+from pylinker.native.member import current_member
+from pylinker.native.trace import Trace, TraceKind
 from pylinker.runtime.progress import Compiling
 
 __all__ = ["Tracer"]
@@ -53,7 +53,7 @@ class Tracer:
     """Collects a trace. ``native`` is what the core adds to. Safe to use from all threads."""
 
     def __init__(self) -> None:
-        self.native = _native.Trace(CAPACITY)
+        self.native = Trace(CAPACITY)
         self._began = time.monotonic_ns()
         self._spans: list[_Span] = []
         self._lost = 0
@@ -68,7 +68,7 @@ class Tracer:
 
     def _row(self) -> int:
         """Return the row of the calling thread: that of its group, or the main group's."""
-        member = _native.current_member()
+        member = current_member()
         return member if member in self._rows else self._current
 
     @contextmanager

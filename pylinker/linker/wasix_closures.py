@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pylinker._native import u32s
 from pylinker.errors import LimitError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.wasix import Errno
+from pylinker.native.objects import u32s
 from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from pylinker._native import Values
     from pylinker.linker.module import LoadedModule
+    from pylinker.native.objects import Values
     from pylinker.wasm import ValType
 
 __all__ = ["WasixClosures"]

@@ -9,20 +9,20 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pylinker._native import u32s
 from pylinker.errors import ClosedError, LinkError, MemoryAccessError
 from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.symbols import reachable
 from pylinker.linker.wasix import Errno
+from pylinker.native.objects import u32s
 from pylinker.runtime.failures import STOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pylinker._native import Values
     from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
+    from pylinker.native.objects import Values
 
 __all__ = ["WasixLibraries"]
 

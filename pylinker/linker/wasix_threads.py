@@ -6,19 +6,19 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final
 
-from pylinker import _native
-from pylinker._native import u32s
 from pylinker.errors import InternalError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import HostFunctions, u32
 from pylinker.linker.signals import HANDLER, KILL, Signals
 from pylinker.linker.threads import GuestEntry
 from pylinker.linker.wasix import Errno
+from pylinker.native.objects import u32s
+from pylinker.native.threads import MAIN_THREAD
 from pylinker.runtime.failures import STOPS, GuestExit, ThreadExit
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from pylinker._native import Values
     from pylinker.linker.module import LoadedModule
+    from pylinker.native.objects import Values
 
 __all__ = ["WasixThreads"]
 
@@ -106,11 +106,11 @@ class WasixThreads(HostFunctions):
         number, signal = u32(raw[0].i32), raw[1].i32
         signal = signal if 0 < signal <= _LAST_SIGNAL else 0
         raw[0].i32 = Errno.SUCCESS
-        own = linker.context.tids.get(linker.group.state.number, _native.MAIN_THREAD)
-        number = _native.MAIN_THREAD if number == _PROCESS else number
-        if signal == KILL and (number in (own, _native.MAIN_THREAD) or linker.threads is None or linker.threads.get(number) is not None):
+        own = linker.context.tids.get(linker.group.state.number, MAIN_THREAD)
+        number = MAIN_THREAD if number == _PROCESS else number
+        if signal == KILL and (number in (own, MAIN_THREAD) or linker.threads is None or linker.threads.get(number) is not None):
             raise GuestExit(Signals.exit_status(KILL) or 0)  # of the program: it does not wait for the thread to hear
-        if number == _native.MAIN_THREAD:
+        if number == MAIN_THREAD:
             signals = linker.context.main_group.signals
             if signals is not None:
                 signals.post(signal)

@@ -17,7 +17,8 @@ from typing import Any
 
 import wasmtime
 
-from pylinker import _native
+from pylinker.native.api import TRAP_CODES, api_shapes
+from pylinker.native.core import layout
 
 __all__ = ["differences"]
 
@@ -86,12 +87,12 @@ def differences(bindings: Any, dll: Any) -> Iterator[str]:
             yield from (f"wasmtime.{name} has no {each}" for each in attributes if not hasattr(class_, each))
     for theirs, (ours, fields) in _FIELDS.items():
         yield from _layout(getattr(bindings, theirs, None), theirs, ours, fields)
-    for name, number in _native.TRAP_CODES.items():
+    for name, number in TRAP_CODES.items():
         theirs = f"WASMTIME_TRAP_CODE_{name}"
         found = getattr(getattr(bindings, "wasmtime_trap_code_enum", None), theirs, None)
         if getattr(found, "value", None) != number:
             yield f"{theirs} is {getattr(found, 'value', 'not there')}, pylinker was built for {number}"
-    for name, shape in _native.api_shapes():
+    for name, shape in api_shapes():
         function = getattr(dll, name, None)
         if function is None:
             yield f"there is no function {name}"
@@ -106,7 +107,7 @@ def _layout(struct: Any, theirs: str, ours: str, fields: dict[str, str]) -> Iter
     if struct is None:
         yield f"there is no {theirs}"
         return
-    size, own = _native.layout(ours)
+    size, own = layout(ours)
     if ctypes.sizeof(struct) != size:
         yield f"{theirs} has {ctypes.sizeof(struct)} bytes, pylinker was built for {size}"
         return

@@ -16,13 +16,28 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pylinker import _native
-from pylinker._native import CALLBACK_FAILED, CALLBACK_FAILED_DOUBLE, CallbackForm, CallbackResult, CallbackTrouble, Source
 from pylinker.errors import InternalError
+from pylinker.native.callbacks import (
+    CALLBACK_DOUBLES,
+    CALLBACK_FAILED,
+    CALLBACK_FAILED_DOUBLE,
+    CALLBACK_INTEGERS,
+    CallbackForm,
+    CallbackResult,
+    CallbackTrouble,
+    callback_type,
+    install_callbacks,
+    keep_of_callback,
+    mean_result,
+)
+from pylinker.native.hostfuncs import new_handle, register_host, release_host
+from pylinker.native.libraries import pack_source
+from pylinker.native.scopes import Finalized
+from pylinker.native.sources import Source
 from pylinker.runtime.types import function_type
 
 if TYPE_CHECKING:
-    from pylinker._native import Values
+    from pylinker.native.objects import Values
     from pylinker.wasm import FuncType
 
 __all__ = ["PASSED", "Callback"]
@@ -38,7 +53,7 @@ _functions: dict[int, weakref.ref[Callable[..., Any]]] = {}
 _callbacks: dict[int, weakref.ref[Callback]] = {}
 
 
-class Callback(_native.Finalized):
+class Callback(Finalized):
     """A Python function as guests import it with one type.
 
     ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group makes it once. ``source`` is what the
@@ -51,15 +66,13 @@ class Callback(_native.Finalized):
         self._function, known = _referable(function)
         self.name = name
         self.type = type_
-        self.handle = _native.new_handle()
+        self.handle = new_handle()
         form = _form(type_)
         if form is CallbackForm.RAW:
-            _native.register_host(_raw(known, name, type_), self.handle)
+            register_host(_raw(known, name, type_), self.handle)
         _functions[self.handle] = known
         _callbacks[self.handle] = weakref.ref(self)
-        self.source = _native.pack_source(
-            Source.CALLBACK, number, _written(type_, form), type_address=function_type(type_), handle=self.handle
-        )
+        self.source = pack_source(Source.CALLBACK, number, _written(type_, form), type_address=function_type(type_), handle=self.handle)
 
     def __repr__(self) -> str:
         return f"<Callback {self.name}{self.type}>"
@@ -68,7 +81,7 @@ class Callback(_native.Finalized):
         if hasattr(self, "handle"):
             _functions.pop(self.handle, None)
             _callbacks.pop(self.handle, None)
-            _native.release_host(self.handle)
+            release_host(self.handle)
 
 
 def _referable(function: Callable[..., Any]) -> tuple[Callable[..., Any], weakref.ref[Callable[..., Any]]]:
@@ -83,9 +96,9 @@ def _referable(function: Callable[..., Any]) -> tuple[Callable[..., Any], weakre
 def _form(type_: FuncType) -> CallbackForm:
     params, results = type_
     used = {*params, *results}
-    if used <= _INTEGERS and len(params) <= _native.CALLBACK_INTEGERS and len(results) <= 1:
+    if used <= _INTEGERS and len(params) <= CALLBACK_INTEGERS and len(results) <= 1:
         return CallbackForm.INTEGERS
-    if used <= _DOUBLES and 0 < len(params) <= _native.CALLBACK_DOUBLES and len(results) == 1:
+    if used <= _DOUBLES and 0 < len(params) <= CALLBACK_DOUBLES and len(results) == 1:
         return CallbackForm.DOUBLES
     return CallbackForm.RAW
 
@@ -97,7 +110,7 @@ def _written(type_: FuncType, form: CallbackForm) -> int:
     result = CallbackResult.NONE
     if type_.results:
         result = CallbackResult.WIDE if type_.results[0] in ("i64", "f64") else CallbackResult.NARROW
-    return _native.callback_type(form, len(type_.params), result, wide)
+    return callback_type(form, len(type_.params), result, wide)
 
 
 # Results. `who` is the function's name and type.
@@ -218,7 +231,7 @@ def _narrow(handle: int, result: Any) -> int:
 def _wide(handle: int, result: Any) -> int:
     number = _integer(_who(handle), result, "i64")
     if number == CALLBACK_FAILED:
-        _native.mean_result()
+        mean_result()
     return number
 
 
@@ -226,7 +239,7 @@ def _number(handle: int, result: Any) -> float:
     callback = _callback(handle)
     number = _double(_who(handle), result, callback.type.results[0] if callback is not None else "f64")
     if number == CALLBACK_FAILED_DOUBLE:
-        _native.mean_result()
+        mean_result()
     return number
 
 
@@ -272,7 +285,7 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
         "number": _number,
         "failed": CALLBACK_FAILED,
         "failed_double": CALLBACK_FAILED_DOUBLE,
-        "keep": _native.keep_of_callback,
+        "keep": keep_of_callback,
     }
     text = _CALLBACK.format(parameters=f", {numbers}" if count else "", body=body.format(numbers=numbers), failure=failure)
     exec(compile(text, "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
@@ -294,10 +307,10 @@ def _explain(handle: int, trouble: CallbackTrouble, _result: float, error: BaseE
 
 def _install() -> None:
     integers: dict[CallbackResult, Sequence[Callable[..., Any]]] = {
-        result: [_made(body, count, "failed") for count in range(_native.CALLBACK_INTEGERS + 1)] for result, body in _BODIES.items()
+        result: [_made(body, count, "failed") for count in range(CALLBACK_INTEGERS + 1)] for result, body in _BODIES.items()
     }
-    doubles = [_made(_DOUBLE_BODY, count, "failed_double") for count in range(1, _native.CALLBACK_DOUBLES + 1)]
-    _native.install_callbacks(integers=integers, doubles=doubles, explain=_explain)
+    doubles = [_made(_DOUBLE_BODY, count, "failed_double") for count in range(1, CALLBACK_DOUBLES + 1)]
+    install_callbacks(integers=integers, doubles=doubles, explain=_explain)
 
 
 _install()

@@ -40,9 +40,10 @@ from typing import NamedTuple
 
 import wasmtime
 
-from pylinker import _native
-from pylinker._native import Failure
 from pylinker.errors import LinkError, ParseError, UnsupportedError
+from pylinker.native.failures import Failure
+from pylinker.native.scopes import Finalized
+from pylinker.native.stack import check_stack
 from pylinker.runtime.directory import VARIABLE, cache_directory
 from pylinker.runtime.engine import FINGERPRINT, compile_module, engine, validate_module
 from pylinker.runtime.failures import exception_of
@@ -125,7 +126,7 @@ class Code(Compiled):
         return f"<Code of {self.info.name}, {self.size} bytes of wasm>"
 
 
-class _File(_native.Finalized):
+class _File(Finalized):
     """A file that is open. It closes itself."""
 
     __slots__ = ("handle",)
@@ -419,7 +420,7 @@ class CodeCache:
 
     def _compiled(self, data: bytes, name: str) -> wasmtime.Module:
         try:
-            _native.check_stack()  # the compiler needs as much
+            check_stack()  # the compiler needs as much
         except Failure as failure:
             raise exception_of(failure) from None
         try:

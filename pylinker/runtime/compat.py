@@ -16,8 +16,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from pylinker import _native
 from pylinker._version import __version__
+from pylinker.native.api import load_api
+from pylinker.native.core import core_file
 from pylinker.runtime.abi import differences
 from pylinker.runtime.directory import cache_directory
 from pylinker.runtime.private import BINDINGS, DLL, address_of_function
@@ -43,7 +44,7 @@ def check() -> None:
     problems = list(differences(BINDINGS, DLL))
     if problems:
         raise _refusal(problems)
-    _native.load_api(address_of_function)
+    load_api(address_of_function)
 
 
 def check_behaviour(directory: Path | None) -> None:
@@ -98,7 +99,7 @@ def _levels_to_importer() -> int:
 
 def _key() -> str:
     """Return what stands for this wasmtime and this pylinker, on this kind of machine."""
-    files = [_state(getattr(DLL, "_name", None)), _state(_native.core_file())]
+    files = [_state(getattr(DLL, "_name", None)), _state(core_file())]
     parts = (VERSION, __version__, sys.platform, platform.machine(), files)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

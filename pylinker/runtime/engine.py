@@ -8,7 +8,8 @@ import sys
 
 import wasmtime
 
-from pylinker import _native
+from pylinker.native.epoch import epoch_bump, epoch_tick
+from pylinker.native.stack import STACK_GUEST
 from pylinker.runtime.compat import VERSION
 from pylinker.runtime.fork import in_child, is_child
 from pylinker.runtime.once import once
@@ -43,7 +44,7 @@ def _new_engine(*, parallel: bool) -> wasmtime.Engine:
     for name, value in _FEATURES.items():
         setattr(config, name, value)
     config.parallel_compilation = parallel
-    config.max_wasm_stack = _native.STACK_GUEST  # what the core reckons with
+    config.max_wasm_stack = STACK_GUEST  # what the core reckons with
     shared = wasmtime.Engine(config)
     outlives_interpreter(shared)
     return shared
@@ -80,13 +81,13 @@ _made: list[bool] = []
 @once
 def _ticker() -> None:
     """Start the thread that moves the epoch; only then is the engine known to others, and it is the only one."""
-    _native.epoch_tick(address_of(_engine()), _TICK)
+    epoch_tick(address_of(_engine()), _TICK)
     _made.append(True)
 
 
 def _tick_in_child() -> None:
     if _made:
-        _native.epoch_tick(address_of(_engine()), _TICK)
+        epoch_tick(address_of(_engine()), _TICK)
 
 
 in_child(_tick_in_child)
@@ -100,4 +101,4 @@ def engine() -> wasmtime.Engine:
 
 def bump_epoch() -> None:
     """Have every running guest of this process look now."""
-    _native.epoch_bump(address_of(engine()))
+    epoch_bump(address_of(engine()))

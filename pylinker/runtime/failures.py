@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import wasmtime
 
-from pylinker import _native
-from pylinker._native import Failure
 from pylinker.errors import InternalError, Interrupted, StackSizeError, SynchronizationAborted, TimeoutExpired
+from pylinker.native.failures import Failure
+from pylinker.native.stack import STACK_REFUSAL
 from pylinker.runtime.private import error_at, trap_at
 
 __all__ = ["STOPS", "GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
@@ -43,7 +43,7 @@ def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError | S
         error = failure.error
         failure.disown()
         refused = error_at(error)
-        return StackSizeError(str(refused)) if str(refused).startswith(_native.STACK_REFUSAL) else refused
+        return StackSizeError(str(refused)) if str(refused).startswith(STACK_REFUSAL) else refused
     raise InternalError("a failure with neither trap nor error")
 
 

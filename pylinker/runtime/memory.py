@@ -9,7 +9,8 @@ from pylinker.errors import MemoryAccessError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pylinker._native import Extern, Instances
+    from pylinker.native.instances import Instances
+    from pylinker.native.objects import Extern
     from pylinker.runtime.store import GuestStore
 
 __all__ = ["Memory"]

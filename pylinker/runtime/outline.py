@@ -10,8 +10,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pylinker import _native
-from pylinker._native import NO_SLOT, SymbolKind, Wanted
+from pylinker.native.libraries import Shape
+from pylinker.native.symbols import NO_SLOT, SYMBOL, WANTED, Names, SymbolKind, Symbols, Wanted
 from pylinker.runtime.once import made_once
 from pylinker.wasm import (
     PRIVATE,
@@ -98,7 +98,7 @@ class Outline:
     by name), ``positions`` (of all exports, by name), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
     alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
     ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
-    again), ``shapes`` (:class:`pylinker._native.Shape`, as main and as library), ``entries`` (functions of the module's life that were
+    again), ``shapes`` (:class:`Shape`, as main and as library), ``entries`` (functions of the module's life that were
     checked, by name: their numbers), ``heap`` (what it has to do with the heap).
     Those that few ask for are made when they are.
     """
@@ -117,11 +117,11 @@ class Outline:
         self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
         self.entries: dict[str, int] = {}
         types = [_number_of(FuncType(tuple(params), tuple(results))) for params, results in head["types"]]
-        self.names = _native.Names(parts[1], parts[2])
+        self.names = Names(parts[1], parts[2])
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]
         self.slot_exports = array.array("I", bytes(parts[6]))
-        self.native = _native.Symbols(self.names, parts[5], _native.Names(parts[7], parts[8]), parts[9], types)
-        self.shapes: dict[bool, _native.Shape] = {}
+        self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], types)
+        self.shapes: dict[bool, Shape] = {}
 
     def export_at(self, position: int, name: str) -> Export:
         """Return an export, whose ``name`` the caller knows."""
@@ -141,7 +141,7 @@ class Outline:
     def symbols(self) -> dict[str, Export]:
         """What the module defines."""
         names = list(self.positions)
-        positions = [each[0] for each in _native.SYMBOL.iter_unpack(self._symbols)]
+        positions = [each[0] for each in SYMBOL.iter_unpack(self._symbols)]
         return {names[position]: self.export_at(position, names[position]) for position in positions}
 
     @made_once
@@ -198,7 +198,7 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[FuncType, 
     ]
     flags = info.dylink.export_flags if info.dylink else {}
     records = []
-    record, function, data, other = _native.SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
+    record, function, data, other = SYMBOL.pack, int(SymbolKind.FUNCTION), int(SymbolKind.DATA), int(SymbolKind.OTHER)
     for position, export in enumerate(info.exports.values()):
         name, kind, index = export
         if name in PRIVATE or (kind, index) in aliases:
@@ -223,7 +223,7 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[FuncType, 
 
 def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
     """Return what each import asks for, as the core looks it up."""
-    pack, function = _native.WANTED.pack, int(Wanted.FUNCTION)
+    pack, function = WANTED.pack, int(Wanted.FUNCTION)
     records = []
     first: dict[Import, int] = {}
     for index, wanted_import in enumerate(info.imports):

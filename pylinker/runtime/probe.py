@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import wasmtime
 
-from pylinker import _native
+from pylinker.native.api import probe as run_probe
+from pylinker.native.api import probe_text
 from pylinker.runtime.private import address_of, switch_off_signals
 
 __all__ = ["probe"]
@@ -36,8 +37,8 @@ def probe() -> str | None:
     tag = wasmtime.TagType(wasmtime.FuncType([number.i32()], []))
     memory = wasmtime.MemoryType(wasmtime.Limits(1, 2))
     shared = wasmtime.SharedMemory(engine, wasmtime.MemoryType(wasmtime.Limits(1, 2), shared=True))
-    module = wasmtime.Module(engine, bytes(wasmtime.wat2wasm(_native.probe_text())))
-    return _native.probe(
+    module = wasmtime.Module(engine, bytes(wasmtime.wat2wasm(probe_text())))
+    return run_probe(
         address_of(engine),
         address_of(module),
         address_of(shared),

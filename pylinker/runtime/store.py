@@ -1,6 +1,6 @@
 """A store of wasmtime, with the raw operations that linking needs.
 
-Objects of the guest are externs of :mod:`pylinker._native`. What a host function raises is kept for its thread, and the call that brought
+Objects of the guest are externs of :mod:`pylinker.native`. What a host function raises is kept for its thread, and the call that brought
 the guest there raises it again.
 """
 
@@ -11,9 +11,36 @@ from typing import Any, NoReturn
 
 import wasmtime
 
-from pylinker import _native
-from pylinker._native import Extern, Failure, Func, Instance, Member, Shared
 from pylinker.errors import InternalError, SynchronizationAborted
+from pylinker.native.api import is_error_of_guest
+from pylinker.native.epoch import ignore_epoch, watch
+from pylinker.native.failures import Failure
+from pylinker.native.member import Member
+from pylinker.native.objects import (
+    Extern,
+    Func,
+    Instance,
+    Store,
+    context_at,
+    export,
+    extern_of_shared_memory,
+    func_of,
+    global_get,
+    global_new,
+    global_set,
+    instantiate,
+    memory_buffer,
+    memory_grow,
+    memory_new,
+    memory_size,
+    table_get,
+    table_grow,
+    table_new,
+    table_set,
+    table_size,
+)
+from pylinker.native.shared import CAUSE_FORKED, CAUSE_STOPPED, FORKED, Shared
+from pylinker.native.wasi import WasiProcess
 from pylinker.runtime.code import Code
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import exception_of, note_trap
@@ -31,9 +58,9 @@ _ANY = (1 << 62) - 1
 
 
 def _cancelled(shared: Shared) -> BaseException:
-    if shared.cause == _native.CAUSE_FORKED:
-        return SynchronizationAborted(f"the linker was given up: {_native.FORKED}")
-    if shared.cause == _native.CAUSE_STOPPED and (reason := shared.stopped()) is not None:
+    if shared.cause == CAUSE_FORKED:
+        return SynchronizationAborted(f"the linker was given up: {FORKED}")
+    if shared.cause == CAUSE_STOPPED and (reason := shared.stopped()) is not None:
         return reason  # of a call around this one
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
@@ -48,7 +75,7 @@ def _meaning(failure: Failure, shared: Shared | None) -> BaseException:
     if not failure.trap and not failure.error:
         assert shared is not None
         return _cancelled(shared)
-    is_of_guest = failure.error != 0 and _native.is_error_of_guest(failure.error)  # before the error is consumed
+    is_of_guest = failure.error != 0 and is_error_of_guest(failure.error)  # before the error is consumed
     exception = exception_of(failure)
     if isinstance(exception, wasmtime.Trap):
         return exception
@@ -92,30 +119,30 @@ class GuestStore:
         table: int = -1,
         preempt: bool = False,
         hosts_process: bool = False,
-        made: tuple[_native.Store, object] | None = None,
+        made: tuple[Store, object] | None = None,
     ) -> None:
         self._kept: list[object] = []
         self._managed: wasmtime.Store | None = None
         self.member = member
         if made is not None:
-            self._native, watch = made
+            self._native, record = made
             self._address, self.context = self._native.address, self._native.context
-            self.keep(watch)
+            self.keep(record)
             return
         if hosts_process:
             self._managed = wasmtime.Store(engine())
             outlives_interpreter(self._managed)
             self._managed.set_limits(memory_size=memory, table_elements=table, instances=_ANY, tables=_ANY, memories=_ANY)
             self._address = address_of(self._managed)
-            self.context = _native.context_at(address_of_context(self._managed))
+            self.context = context_at(address_of_context(self._managed))
         else:
-            self._native = _native.Store(address_of(engine()), memory=memory, table=table)
+            self._native = Store(address_of(engine()), memory=memory, table=table)
             self._address = self._native.address
             self.context = self._native.context
         if member is not None:
-            self.keep(_native.watch(self._address, self.context, member, preempt=preempt))
+            self.keep(watch(self._address, self.context, member, preempt=preempt))
         else:
-            _native.ignore_epoch(self.context)
+            ignore_epoch(self.context)
 
     @property
     def _guest(self) -> Member:
@@ -142,30 +169,28 @@ class GuestStore:
             shared = wasmtime.SharedMemory(engine(), wasmtime.MemoryType(limits, shared=True))
             self.keep(shared)
             outlives_interpreter(shared)
-            return _native.extern_of_shared_memory(address_of(shared))
+            return extern_of_shared_memory(address_of(shared))
         memory_type = wasmtime.MemoryType(limits)
-        return self._checked(_native.memory_new, address_of(memory_type))
+        return self._checked(memory_new, address_of(memory_type))
 
     def new_table(self, limits: Limits) -> Extern:
         """Make a table of funcref, all slots null."""
         type_ = table_type(limits)
-        return self._checked(_native.table_new, address_of(type_))
+        return self._checked(table_new, address_of(type_))
 
     def new_global(self, value: int, *, mutable: bool) -> Extern:
         """Make an i32 global."""
-        return self._checked(_native.global_new, i32_global_type(mutable=mutable), value)
+        return self._checked(global_new, i32_global_type(mutable=mutable), value)
 
     def instantiate(self, code: Code, externs: Sequence[Extern]) -> Instance:
         """Instantiate compiled code; raises Trap or WasmtimeError. Blocks while a start function runs."""
-        return self._checked(_native.instantiate, code.address, externs)
+        return self._checked(instantiate, code.address, externs)
 
-    def join_process(
-        self, process: _native.WasiProcess, linker_address: int, space: str, names: Sequence[str], shim: Code, memory: Extern
-    ) -> None:
+    def join_process(self, process: WasiProcess, linker_address: int, space: str, names: Sequence[str], shim: Code, memory: Extern) -> None:
         """Let the functions of a linker's, with the memory of the guest behind a shim, be those of this store's process."""
         self._checked(lambda _context: process.join(linker_address, space, names, shim.address, memory))
 
-    def join_process_private(self, process: _native.WasiProcess, linker_address: int, space: str, shim: Code) -> None:
+    def join_process_private(self, process: WasiProcess, linker_address: int, space: str, shim: Code) -> None:
         """Give this store's process the shim whose memory no guest has."""
         self._checked(lambda _context: process.join_private(linker_address, space, shim.address))
 
@@ -173,48 +198,48 @@ class GuestStore:
 
     def export(self, instance: Instance, name: str) -> Extern | None:
         """Return an export of an instance, or None."""
-        return _native.export(self.context, instance, name)
+        return export(self.context, instance, name)
 
     @staticmethod
     def func_of(extern: Extern) -> Func:
         """Return the function inside an extern."""
-        return _native.func_of(extern)
+        return func_of(extern)
 
     def memory_size(self, memory: Extern) -> int:
         """Return the size in bytes."""
-        return _native.memory_size(self.context, memory)
+        return memory_size(self.context, memory)
 
     def memory_grow(self, memory: Extern, pages: int) -> int:
         """Add pages; returns the size before in pages. Raises WasmtimeError past the maximum."""
-        return int(self._checked(_native.memory_grow, memory, pages))
+        return int(self._checked(memory_grow, memory, pages))
 
     def memory_view(self, memory: Extern) -> memoryview:
         """Return the memory's bytes, writable; the view keeps the store alive and does not follow growth."""
-        return _native.memory_buffer(self.context, memory, self)
+        return memory_buffer(self.context, memory, self)
 
     def table_size(self, table: Extern) -> int:
         """Return the number of slots."""
-        return _native.table_size(self.context, table)
+        return table_size(self.context, table)
 
     def table_grow(self, table: Extern, slots: int) -> None:
         """Add null slots; raises WasmtimeError past the maximum."""
-        self._checked(_native.table_grow, table, slots)
+        self._checked(table_grow, table, slots)
 
     def table_get(self, table: Extern, index: int) -> Func | None:
         """Return the function in a slot, or None."""
-        return _native.table_get(self.context, table, index)
+        return table_get(self.context, table, index)
 
     def table_set(self, table: Extern, index: int, func: Func | None) -> None:
         """Put a function into a slot; None empties it."""
-        self._checked(_native.table_set, table, index, func)
+        self._checked(table_set, table, index, func)
 
     def global_get(self, extern: Extern) -> int:
         """Return an i32 global's value, unsigned."""
-        return _native.global_get(self.context, extern)
+        return global_get(self.context, extern)
 
     def global_set(self, extern: Extern, value: int) -> None:
         """Store into a mutable i32 global."""
-        self._checked(_native.global_set, extern, value)
+        self._checked(global_set, extern, value)
 
     def _checked(self, operation: Callable[..., Any], *arguments: object) -> Any:
         try:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import wasmtime
 
-from pylinker import _native
 from pylinker.errors import UnsupportedError
+from pylinker.native.objects import set_types
 from pylinker.runtime.once import once
 from pylinker.runtime.private import address_of
 from pylinker.runtime.teardown import outlives_interpreter
@@ -74,7 +74,7 @@ def i32_global_type(*, mutable: bool) -> int:
     return address_of(_kept_global_type(mutable))
 
 
-_native.set_types(
+set_types(
     cell=i32_global_type(mutable=True),
     constant=i32_global_type(mutable=False),
     resolve=function_type(FuncType(("i32",), ())),

@@ -17,9 +17,28 @@ from typing import Final
 
 import wasmtime
 
-from pylinker import _native
-from pylinker._native import Extern
 from pylinker.errors import ClosedError
+from pylinker.native.hostfuncs import register_host
+from pylinker.native.libraries import pack_source
+from pylinker.native.objects import Extern, Values
+from pylinker.native.scopes import Finalized
+from pylinker.native.sources import Source
+from pylinker.native.wasi import (
+    WASI_CLOCK,
+    WASI_CLOSE,
+    WASI_NAME,
+    WASI_OPEN,
+    WASI_PLAIN,
+    WASI_POLL,
+    WASI_READ,
+    WASI_RENUMBER,
+    WASI_RESOLUTION,
+    WASI_TIMES,
+    WASI_WRITE,
+    WASI_YIELD,
+    c_text,
+)
+from pylinker.native.wasi import WasiProcess as NativeProcess
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import GuestExit
@@ -40,32 +59,32 @@ DEVNULL: Final = -3
 # Functions that may wait, which the core then does itself; those that open files or change their names; those that a guest calls in
 # loops; and those that change which descriptors are the standard streams.
 _KINDS = {
-    "poll_oneoff": _native.WASI_POLL,
-    "fd_read": _native.WASI_READ,
-    "clock_time_get": _native.WASI_CLOCK,
-    "clock_res_get": _native.WASI_RESOLUTION,
-    "sched_yield": _native.WASI_YIELD,
-    "fd_write": _native.WASI_WRITE,
-    "path_open": _native.WASI_OPEN,
-    "path_filestat_set_times": _native.WASI_TIMES,
-    "path_link": _native.WASI_NAME,
-    "path_rename": _native.WASI_NAME,
-    "path_symlink": _native.WASI_NAME,
-    "fd_close": _native.WASI_CLOSE,
-    "fd_renumber": _native.WASI_RENUMBER,
+    "poll_oneoff": WASI_POLL,
+    "fd_read": WASI_READ,
+    "clock_time_get": WASI_CLOCK,
+    "clock_res_get": WASI_RESOLUTION,
+    "sched_yield": WASI_YIELD,
+    "fd_write": WASI_WRITE,
+    "path_open": WASI_OPEN,
+    "path_filestat_set_times": WASI_TIMES,
+    "path_link": WASI_NAME,
+    "path_rename": WASI_NAME,
+    "path_symlink": WASI_NAME,
+    "fd_close": WASI_CLOSE,
+    "fd_renumber": WASI_RENUMBER,
 }
 _FIRST_DIRECTORY = 3
 # In the order of the core's enum pl_wasi_private.
 _PRIVATE = ("path_filestat_get", "path_open", "path_filestat_set_times", "poll_oneoff")
 
-_PARAMETERS = {name: _native.c_text(parameters) for name, parameters in WASI_PARAMETERS.items()}
+_PARAMETERS = {name: c_text(parameters) for name, parameters in WASI_PARAMETERS.items()}
 _INDEX = {name: index for index, name in enumerate(WASI_PREVIEW1)}
 
 Input = bytes | str | os.PathLike[str] | None
 Output = int | str | os.PathLike[str] | None
 
 
-class WasiProcess(_native.Finalized):
+class WasiProcess(Finalized):
     """The process the guest believes to be: arguments, environment, directories and standard streams.
 
     ``arguments`` includes the program's name; ``directories`` maps guest paths to host directories; ``stdin`` is None (inherit),
@@ -106,7 +125,7 @@ class WasiProcess(_native.Finalized):
         self._closed = False
         self._owner = os.getpid()  # a child of fork() does not remove them
 
-    def install(self, store: wasmtime.Store, process: _native.WasiProcess) -> None:
+    def install(self, store: wasmtime.Store, process: NativeProcess) -> None:
         """Give ``store`` this process, and ``process`` its directories and streams; once per process. Raises OSError.
 
         Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As ``stdout`` or ``stderr`` it waits for a
@@ -125,7 +144,7 @@ class WasiProcess(_native.Finalized):
         store.set_wasi(config)
         self._open_streams(process)
 
-    def _open_streams(self, process: _native.WasiProcess) -> None:
+    def _open_streams(self, process: NativeProcess) -> None:
         stdin = self._stdin
         if isinstance(stdin, bytes):
             path = self._temporary_file("stdin")
@@ -187,7 +206,7 @@ class WasiProcess(_native.Finalized):
             self.close()
 
 
-def _opened(host: str, process: _native.WasiProcess, place: int, opened: ExitStack) -> str:
+def _opened(host: str, process: NativeProcess, place: int, opened: ExitStack) -> str:
     """Return a path by which wasmtime opens the directory that ``process`` gets, whatever happens to names meanwhile."""
     if not hasattr(os, "O_PATH"):
         return host
@@ -230,7 +249,7 @@ class WasiHost:
         self._cache = cache
         self._linker: wasmtime.Linker | None = None
         self.is_connected = False
-        self.native = _native.WasiProcess(store.context)  # at once: the guest's clock begins here
+        self.native = NativeProcess(store.context)  # at once: the guest's clock begins here
         self.native.set_descriptors(descriptors)
         store.keep(self.native)
         process.install(store.wasmtime_store, self.native)
@@ -247,7 +266,7 @@ class WasiHost:
             outlives_interpreter(linker)
             linker.define_wasi()
             for name, type_ in WASI_PREVIEW1.items():
-                kind = _KINDS.get(name, _native.WASI_PLAIN)
+                kind = _KINDS.get(name, WASI_PLAIN)
                 self.native.provide(_INDEX[name], function_type(type_), kind, _PARAMETERS[name])
             self._linker = linker
 
@@ -263,18 +282,18 @@ class WasiHost:
             self.is_connected = True
 
 
-def _proc_exit(raw: _native.Values) -> None:
+def _proc_exit(raw: Values) -> None:
     raise GuestExit(raw[0].i32 & 0xFFFFFFFF)
 
 
-_EXIT = _native.register_host(_proc_exit)
+_EXIT = register_host(_proc_exit)
 
 
 def wasi_source(name: str) -> bytes:
     """Return where the C core finds a WASI function (a ``pl_source``)."""
     if name == "proc_exit":
-        return _native.pack_source(_native.Source.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT)
-    return _native.pack_source(_native.Source.WASI, _INDEX[name])
+        return pack_source(Source.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT)
+    return pack_source(Source.WASI, _INDEX[name])
 
 
 def _check_texts(what: str, texts: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pylinker import _native
+from pylinker.native.waits import Backoff
 
 __all__ = ["LinkerStateWriteBackoff"]
 
@@ -16,7 +16,7 @@ class LinkerStateWriteBackoff:
     __slots__ = ("_backoff",)
 
     def __init__(self) -> None:
-        self._backoff = _native.Backoff()
+        self._backoff = Backoff()
 
     def __repr__(self) -> str:
         return f"<LinkerStateWriteBackoff after {self.pauses} pauses>"

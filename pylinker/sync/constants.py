@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from pylinker import _native
+from pylinker.native import shared, waits
 
 __all__ = ["Cause", "Ordering"]
 
@@ -16,23 +16,23 @@ class Ordering(enum.IntEnum):
     thread that was woken up because of a change.
     """
 
-    RELAXED = _native.RELAXED
-    ACQUIRE = _native.ACQUIRE
-    SEQ_CST = _native.SEQ_CST
+    RELAXED = waits.RELAXED
+    ACQUIRE = waits.ACQUIRE
+    SEQ_CST = waits.SEQ_CST
 
 
 class Cause(enum.IntEnum):
     """Why a linker was given up: what :meth:`LinkerShared.cancel` is told, and ``LinkerShared.cause`` says."""
 
-    CLOSED = _native.CAUSE_CLOSED
+    CLOSED = shared.CAUSE_CLOSED
     """The program has ended."""
-    LEADER = _native.CAUSE_LEADER
+    LEADER = shared.CAUSE_LEADER
     """A leader failed while the others waited for its operation."""
-    REPLAY = _native.CAUSE_REPLAY
+    REPLAY = shared.CAUSE_REPLAY
     """A group could not replay an operation."""
-    BUS = _native.CAUSE_BUS
+    BUS = shared.CAUSE_BUS
     """The protocol was broken."""
-    INTERRUPTED = _native.CAUSE_INTERRUPTED
+    INTERRUPTED = shared.CAUSE_INTERRUPTED
     """A signal handler raised in a wait that lasted."""
-    FORKED = _native.CAUSE_FORKED
+    FORKED = shared.CAUSE_FORKED
     """Its threads are in the parent of this process."""

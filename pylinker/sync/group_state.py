@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
-from pylinker import _native
+from pylinker.native.member import DEAD, PARKED, RUNNING, Member
+from pylinker.native.shared import Shared
 
 if TYPE_CHECKING:
     from pylinker.sync.log import OperationLog
@@ -22,14 +23,14 @@ class InstanceGroupState(Generic[Op]):
     native part), ``number`` (unique in the process).
     """
 
-    def __init__(self, shared: _native.Shared, log: OperationLog[Op], replay: Callable[[int, Op], None]) -> None:
+    def __init__(self, shared: Shared, log: OperationLog[Op], replay: Callable[[int, Op], None]) -> None:
         self._log = log
         self._replay = replay
-        self.member = _native.Member(shared, self)
+        self.member = Member(shared, self)
         self.number = self.member.handle
 
     def __repr__(self) -> str:
-        states = {_native.PARKED: "parked", _native.RUNNING: "running", _native.DEAD: "dead"}
+        states = {PARKED: "parked", RUNNING: "running", DEAD: "dead"}
         return f"<InstanceGroupState {self.number} {states[self.member.state]}, replayed {self.member.applied}>"
 
     def __reduce__(self) -> NoReturn:
@@ -43,4 +44,4 @@ class InstanceGroupState(Generic[Op]):
                 self._replay(number, operation)
 
     def check(self) -> None:
-        """Let the interpreter handle signals; see :class:`pylinker._native.Participant`."""
+        """Let the interpreter handle signals; see :class:`pylinker.native.member.Participant`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
-from pylinker import _native
 from pylinker.errors import InternalError
+from pylinker.native.scopes import Finalized, Scope
+from pylinker.native.shared import Shared
 
 if TYPE_CHECKING:
     from typing import Self
@@ -18,7 +19,7 @@ __all__ = ["ReadGuard", "WriteGuard"]
 S = TypeVar("S")
 
 
-class _Guard(_native.Scope, _native.Finalized, Generic[S]):
+class _Guard(Scope, Finalized, Generic[S]):
     """What C holds for it (``hold``) is released once: by :meth:`release`, at the end of a ``with``, or when the guard is dropped.
 
     The guard exists before the lock is taken, and the call that takes the lock notes it in ``hold``: an interrupt cannot come between.
@@ -27,7 +28,7 @@ class _Guard(_native.Scope, _native.Finalized, Generic[S]):
 
     __slots__ = ("_shared", "_state", "hold", "is_given", "topology")
 
-    def __init__(self, shared: _native.Shared, state: S, topology: TopologyToken | None = None) -> None:
+    def __init__(self, shared: Shared, state: S, topology: TopologyToken | None = None) -> None:
         self.is_given = False
         self._shared = shared
         self._state = state
@@ -55,7 +56,7 @@ class _Guard(_native.Scope, _native.Finalized, Generic[S]):
         self._check()
         return self._state
 
-    def guards(self, shared: _native.Shared) -> bool:
+    def guards(self, shared: Shared) -> bool:
         """Whether this guard is held, and of that linker."""
         return self.held and self._shared is shared
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, TypeAlias, TypeVar
 
-from pylinker import _native
 from pylinker.errors import InternalError
+from pylinker.native.replay import Log
 
 __all__ = ["OperationLog"]
 
@@ -35,7 +35,7 @@ class OperationLog(Generic[Op]):
         self._first = 1
         self._due = _LONG
         self.redundant: Redundant[Op] | None = None
-        self.native = _native.Log()
+        self.native = Log()
 
     def __len__(self) -> int:
         return len(self._operations)

@@ -22,8 +22,10 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
-from pylinker import _native
 from pylinker.errors import LinkError
+from pylinker.native.bound import Bound
+from pylinker.native.hostfuncs import pl_python_host
+from pylinker.native.instances import Instances
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -49,9 +51,7 @@ _PASSED: Final = frozenset(
 )
 """Functions of the standard library by which functions of the linker call one another. Its other functions call for others."""
 _FROM_GUEST: Final = "pylinker.runtime.callbacks"
-_INTO_GUEST: Final = frozenset(
-    each.__code__ for each in (_native.pl_python_host, _native.Instances.call, _native.Instances.run, _native.Bound.raw)
-)
+_INTO_GUEST: Final = frozenset(each.__code__ for each in (pl_python_host, Instances.call, Instances.run, Bound.raw))
 
 
 def begin_operation(*, check: bool = True) -> bool:

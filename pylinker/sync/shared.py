@@ -7,8 +7,21 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
-from pylinker import _native
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
+from pylinker.native.member import Member
+from pylinker.native.scopes import Scope, completed
+from pylinker.native.shared import (
+    CAUSE_BUS,
+    CAUSE_LEADER,
+    CAUSE_REPLAY,
+    CAUSE_STOPPED,
+    FORKED,
+    Shared,
+)
+from pylinker.native.threads import NativeThread, next_ended
+from pylinker.native.trace import Trace
+from pylinker.native.turn import Turn
+from pylinker.native.waits import ACQUIRED, CANCELLED, POISONED, SEQ_CST, SIGNALLED, TIMEOUT, nanoseconds
 from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.constants import Cause, Ordering
 from pylinker.sync.group_state import InstanceGroupState
@@ -39,7 +52,7 @@ _CAUSES: Final[dict[int, str]] = {
     Cause.REPLAY: "a thread could not carry out an operation of another",
     Cause.BUS: "the synchronization protocol was broken",
     Cause.INTERRUPTED: "a waiting thread was interrupted",
-    Cause.FORKED: _native.FORKED,
+    Cause.FORKED: FORKED,
 }
 
 
@@ -63,9 +76,9 @@ class LinkerShared(Generic[S, Op]):
     the linker is given up (:meth:`cancel`).
     """
 
-    def __init__(self, linker_state: S, trace: _native.Trace | None = None) -> None:
+    def __init__(self, linker_state: S, trace: Trace | None = None) -> None:
         self._linker_state = linker_state
-        self._native = _native.Shared()
+        self._native = Shared()
         self._reasons: weakref.WeakSet[BaseException] = weakref.WeakSet()  # of stops
         if trace is not None:
             self._native.set_trace(trace)
@@ -73,7 +86,7 @@ class LinkerShared(Generic[S, Op]):
         self.log: OperationLog[Op] = OperationLog()
 
     @classmethod
-    def new(cls, linker_state: S, trace: _native.Trace | None = None) -> LinkerShared[S, Op]:
+    def new(cls, linker_state: S, trace: Trace | None = None) -> LinkerShared[S, Op]:
         """Wrap a freshly made LinkerState; there are no groups yet. What they will do is noted in ``trace``."""
         return cls(linker_state, trace)
 
@@ -123,7 +136,7 @@ class LinkerShared(Generic[S, Op]):
         try:
             self.subscribe_member(guard, group_state, topology)
         except BaseException:
-            _native.completed(group_state.member.free)
+            completed(group_state.member.free)
             raise
         return group_state
 
@@ -207,7 +220,7 @@ class LinkerShared(Generic[S, Op]):
             self._catch_up(guard, group_state)
             return self._given(guard)
         except BaseException as error:
-            _native.completed(guard.leave, error)
+            completed(guard.leave, error)
             raise
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
@@ -217,7 +230,7 @@ class LinkerShared(Generic[S, Op]):
             self.take_for_reading(guard, group_state)
             return self._given(guard)
         except BaseException as error:
-            _native.completed(guard.leave, error)
+            completed(guard.leave, error)
             raise
 
     def new_reader(self) -> ReadGuard[S]:
@@ -229,7 +242,7 @@ class LinkerShared(Generic[S, Op]):
         self._check_group(group_state)
         self._cooperatively(group_state, guard.take)
         if not group_state.member.catch_up():
-            self._check_result(_native.CANCELLED, group_state)
+            self._check_result(CANCELLED, group_state)
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
         """Take the topology token, before the lock. Blocks, cooperatively."""
@@ -239,7 +252,7 @@ class LinkerShared(Generic[S, Op]):
             self._cooperatively(group_state, topology.take)
             topology.is_given = True
         except BaseException as error:
-            _native.completed(topology.leave, error)
+            completed(topology.leave, error)
             raise
         return topology
 
@@ -259,7 +272,7 @@ class LinkerShared(Generic[S, Op]):
             self.take_exclusive(topology, guard, group_state)
             topology.is_given = guard.is_given = True
         except BaseException as error:
-            _native.completed(leave_both, topology, guard, error)
+            completed(leave_both, topology, guard, error)
             raise
         return topology, guard
 
@@ -319,10 +332,10 @@ class LinkerShared(Generic[S, Op]):
                 raise TypeError("an operation is None, which the log has for those that were withdrawn")
             releasing.may_poison = True
             if timeout is not None:
-                _native.nanoseconds(timeout)  # refuse a bad one before anybody waits
+                nanoseconds(timeout)  # refuse a bad one before anybody waits
             if self._native.is_alone:
                 if commit is not None:
-                    _native.completed(commit)
+                    completed(commit)
                 return
             if self._native.cause:
                 raise self.aborted()
@@ -353,19 +366,19 @@ class LinkerShared(Generic[S, Op]):
                 wake()
             logger.debug("barrier %d is up: %r", number, operation)
             result, late = member.meet(timeout)
-            if result != _native.TIMEOUT:
+            if result != TIMEOUT:
                 self._check_result(result, group_state)
         except BaseException as error:
-            _native.completed(self._withdraw, member, error)
+            completed(self._withdraw, member, error)
             raise
-        if result == _native.TIMEOUT:
-            _native.completed(self._withdraw, member, None)
+        if result == TIMEOUT:
+            completed(self._withdraw, member, None)
             return late
         try:
-            _native.completed(self._carry_out, number, operation, guard, group_state, commit)
+            completed(self._carry_out, number, operation, guard, group_state, commit)
         except BaseException as error:
             if guard.hold.is_anything:  # it was not carried out, and the others wait for it
-                _native.completed(self._fail, guard, error)
+                completed(self._fail, guard, error)
             raise
         logger.debug("operation %d is done in every running group", number)
         return None
@@ -387,22 +400,22 @@ class LinkerShared(Generic[S, Op]):
                 raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
         self._check_result(member.finish(guard.hold), group_state)
 
-    def _withdraw(self, member: _native.Member, error: BaseException | None) -> None:
+    def _withdraw(self, member: Member, error: BaseException | None) -> None:
         """Take back the operation that was announced, if one was, and the protocol is whole."""
         if isinstance(error, InternalError):
-            self.cancel(_native.CAUSE_BUS, error)
+            self.cancel(CAUSE_BUS, error)
         number = self._native.announced
         if self._native.cause or number == self._native.published:
             return
         self.log.put(number, None)
         if not member.withdraw():
             broken = InternalError("an operation could not be withdrawn")
-            self.cancel(_native.CAUSE_BUS, broken)
+            self.cancel(CAUSE_BUS, broken)
             raise broken
 
     def _fail(self, guard: WriteGuard[S], error: BaseException) -> None:
         """Give up the linker: an operation could not be carried out, and others wait for it. The lock is poisoned."""
-        self.cancel(_native.CAUSE_BUS if isinstance(error, InternalError) else _native.CAUSE_LEADER, error)
+        self.cancel(CAUSE_BUS if isinstance(error, InternalError) else CAUSE_LEADER, error)
         guard.hold.poison()
 
     def changed(self) -> None:
@@ -442,9 +455,9 @@ class LinkerShared(Generic[S, Op]):
         """How many threads have ended by themselves, with their groups still there: see :meth:`next_ended`."""
         return self._native.ended
 
-    def next_ended(self) -> _native.NativeThread | None:
+    def next_ended(self) -> NativeThread | None:
         """Take one of them, or return None; its ``left`` is to be called, by the caller who has the write lock. Never blocks."""
-        return self._native.next_ended()
+        return next_ended(self._native)
 
     def close_ended(self) -> None:
         """Have threads take their groups out themselves from now on."""
@@ -465,7 +478,7 @@ class LinkerShared(Generic[S, Op]):
         """
         if cause not in _CAUSES:
             raise ValueError(f"cause={cause!r}: give one of {', '.join(map(str, Cause))}")
-        if reason is not None and self._native.reason is None and self._native.cause in (0, cause, _native.CAUSE_STOPPED):
+        if reason is not None and self._native.reason is None and self._native.cause in (0, cause, CAUSE_STOPPED):
             self._native.reason = reason
         return self._native.cancel(cause)
 
@@ -475,7 +488,7 @@ class LinkerShared(Generic[S, Op]):
 
     @property
     def cause(self) -> int:
-        """Why the linker was given up (a ``CAUSE_`` of :mod:`pylinker._native`), 0 if it was not."""
+        """Why the linker was given up (a ``CAUSE_`` of :mod:`pylinker.native`), 0 if it was not."""
         return self._native.cause
 
     @property
@@ -483,7 +496,7 @@ class LinkerShared(Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
-    def stop_call(self, reason: BaseException, *, holds: tuple[_native.Turn, int] | None = None) -> bool:
+    def stop_call(self, reason: BaseException, *, holds: tuple[Turn, int] | None = None) -> bool:
         """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
 
         With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The call is stopped at its next look, for
@@ -506,12 +519,12 @@ class LinkerShared(Generic[S, Op]):
         return reason in self._reasons
 
     def wake(self, key: int) -> None:
-        """Wake all groups that wait on a key of the host's (:meth:`pylinker._native.Member.wait`)."""
+        """Wake all groups that wait on a key of the host's (:meth:`pylinker.native.member.Member.wait`)."""
         self._native.wake(key)
 
     def aborted(self) -> BaseException:
         """Return the exception for a linker that was given up, or for the call in progress if that was stopped."""
-        if self._native.cause == _native.CAUSE_STOPPED and (reason := self._native.stopped()) is not None:
+        if self._native.cause == CAUSE_STOPPED and (reason := self._native.stopped()) is not None:
             return reason
         error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(self._native.cause, 'for another reason')}")
         error.__cause__ = self.reason
@@ -520,9 +533,9 @@ class LinkerShared(Generic[S, Op]):
     # Helpers
 
     def _acquired(self, result: int) -> bool:
-        if result == _native.POISONED:
+        if result == POISONED:
             raise self.aborted()
-        return result == _native.ACQUIRED
+        return result == ACQUIRED
 
     def _cooperatively(self, group_state: InstanceGroupState[Op], attempt: Callable[[], int]) -> None:
         """Try until ``attempt`` returns ACQUIRED."""
@@ -537,14 +550,14 @@ class LinkerShared(Generic[S, Op]):
                 if self._native.is_written_here:
                     raise InternalError("a thread waits for what it has: it holds the write lock of this linker's state")
                 backoff = LinkerStateWriteBackoff()
-            if self._native.pending(_native.SEQ_CST):
+            if self._native.pending(SEQ_CST):
                 self.do_pending_link_operations_internal(group_state)
             backoff.pause()
 
     def _catch_up(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         if not group_state.member.catch_up():
             guard.poison()
-            self._check_result(_native.CANCELLED, group_state)
+            self._check_result(CANCELLED, group_state)
         self.log.forget(self._native.applied_by_all)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
@@ -553,13 +566,13 @@ class LinkerShared(Generic[S, Op]):
             self.take_blindly(guard)
             return self._given(guard)
         except BaseException as error:
-            _native.completed(guard.leave, error)
+            completed(guard.leave, error)
             raise
 
     def take_blindly(self, guard: WriteGuard[S]) -> None:
         """Take the lock for writing, waiting for it blindly, for a caller that releases the guard whatever is raised."""
-        result = _native.TIMEOUT
-        while result == _native.TIMEOUT:  # in slices, between which the interpreter handles signals
+        result = TIMEOUT
+        while result == TIMEOUT:  # in slices, between which the interpreter handles signals
             if self._native.cause:
                 raise self.aborted()
             if self._native.is_written_here:
@@ -585,15 +598,15 @@ class LinkerShared(Generic[S, Op]):
 
     def _check_result(self, result: int, group_state: InstanceGroupState[Op]) -> None:
         """Raise what a wait of the rendezvous came to. SIGNALLED: what a signal handler has raised, and the linker goes on."""
-        if result == _native.ACQUIRED:
+        if result == ACQUIRED:
             return
         failure, group_state.member.failure = group_state.member.failure, None
         if failure is None:
             raise self.aborted()
-        if result == _native.SIGNALLED:
+        if result == SIGNALLED:
             self._native.forget(failure)
         else:
-            self.cancel(self._native.cause or _native.CAUSE_REPLAY, failure)
+            self.cancel(self._native.cause or CAUSE_REPLAY, failure)
         raise failure
 
 
@@ -603,7 +616,7 @@ def leave_both(topology: TopologyToken, guard: WriteGuard[S], error: BaseExcepti
     topology.leave(error)
 
 
-class Exclusive(_native.Scope):
+class Exclusive(Scope):
     """Topology token and write lock, from entering to leaving."""
 
     __slots__ = ("_group_state", "_shared", "guard", "topology")
@@ -623,12 +636,12 @@ class Exclusive(_native.Scope):
         leave_both(self.topology, self.guard, error)
 
 
-class _Releasing(_native.Scope):
+class _Releasing(Scope):
     """Releases token and guard of a rendezvous on every way out. ``may_poison``: they are those of the linker ``shared``."""
 
     __slots__ = ("_guard", "_shared", "_topology", "may_poison")
 
-    def __init__(self, shared: _native.Shared, topology: object, guard: object) -> None:
+    def __init__(self, shared: Shared, topology: object, guard: object) -> None:
         self._shared = shared
         self._topology = topology
         self._guard = guard

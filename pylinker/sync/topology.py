@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, NoReturn
 
-from pylinker import _native
 from pylinker.errors import InternalError
+from pylinker.native.scopes import Finalized, Scope
+from pylinker.native.shared import Hold, Shared
+from pylinker.native.waits import ACQUIRED
 
 if TYPE_CHECKING:
     from typing import Self
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["TopologyCoordinator", "TopologyToken"]
 
 
-class TopologyToken(_native.Scope, _native.Finalized):
+class TopologyToken(Scope, Finalized):
     """The right to change the topology; there is at most one at a time.
 
     It belongs to the owner of the object, and may be handed to another thread. It is released exactly once, after the guards that were
@@ -24,11 +26,11 @@ class TopologyToken(_native.Scope, _native.Finalized):
 
     __slots__ = ("_shared", "hold", "holds", "is_given")
 
-    def __init__(self, shared: _native.Shared) -> None:
+    def __init__(self, shared: Shared) -> None:
         self.is_given = False
         self._shared = shared
         self.hold = shared.new_hold()
-        self.holds: list[_native.Hold] = []
+        self.holds: list[Hold] = []
 
     def _drop(self) -> None:
         if getattr(self, "is_given", False) and self.is_held:
@@ -56,7 +58,7 @@ class TopologyToken(_native.Scope, _native.Finalized):
         """How many guards that were taken under it are held."""
         return sum([hold.is_anything for hold in self.holds])
 
-    def belongs_to(self, shared: _native.Shared) -> bool:
+    def belongs_to(self, shared: Shared) -> bool:
         """Whether this is a token of that linker, and still out."""
         return self._shared is shared and self.is_held
 
@@ -86,7 +88,7 @@ class TopologyCoordinator:
 
     __slots__ = ("_shared",)
 
-    def __init__(self, shared: _native.Shared) -> None:
+    def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
     def __repr__(self) -> str:
@@ -98,7 +100,7 @@ class TopologyCoordinator:
     def try_acquire(self) -> TopologyToken | None:
         """Return the token, or None while it is out. Never blocks."""
         token = TopologyToken(self._shared)
-        if token.take() != _native.ACQUIRED:
+        if token.take() != ACQUIRED:
             return None
         token.is_given = True
         return token

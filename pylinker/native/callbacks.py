@@ -1,0 +1,118 @@
+"""Python functions that guests call with plain numbers (``csrc/callback.h``)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pylinker.native.core import ffi, lib
+from pylinker.native.failures import keep_pending, raised_errors, replace_pending
+from pylinker.native.hostfuncs import write_message
+
+__all__ = [
+    "CALLBACK_DOUBLES",
+    "CALLBACK_FAILED",
+    "CALLBACK_FAILED_DOUBLE",
+    "CALLBACK_INTEGERS",
+    "CallbackForm",
+    "CallbackResult",
+    "CallbackTrouble",
+    "Explain",
+    "callback_type",
+    "install_callbacks",
+    "keep_of_callback",
+    "mean_result",
+]
+
+CALLBACK_INTEGERS: int = lib.PL_CALLBACK_INTEGERS
+"""The most parameters of a function of integers that travels as plain numbers."""
+CALLBACK_DOUBLES: int = lib.PL_CALLBACK_DOUBLES
+"""The same of a function of doubles."""
+CALLBACK_FAILED: int = lib.pl_callback_failed()
+"""What a function of integers answers that means this very number: then it calls :func:`mean_result` before."""
+CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
+"""The same of a function of doubles."""
+
+
+class CallbackForm(enum.IntEnum):
+    """How the values of a callback travel (``enum pl_callback_form``)."""
+
+    RAW = lib.PL_FORM_RAW
+    INTEGERS = lib.PL_FORM_INTEGERS
+    DOUBLES = lib.PL_FORM_DOUBLES
+
+
+class CallbackResult(enum.IntEnum):
+    """What a callback returns (``enum pl_callback_result``)."""
+
+    NONE = lib.PL_RESULT_NONE
+    NARROW = lib.PL_RESULT_NARROW
+    WIDE = lib.PL_RESULT_WIDE
+
+
+class CallbackTrouble(enum.IntEnum):
+    """Why a callback made the guest trap (``enum pl_callback_trouble``)."""
+
+    RAISED = lib.PL_CALLBACK_RAISED
+    TOO_WIDE = lib.PL_CALLBACK_TOO_WIDE
+    TOO_LARGE = lib.PL_CALLBACK_TOO_LARGE
+
+
+Explain: TypeAlias = Callable[[int, CallbackTrouble, float, BaseException | None], BaseException | None]
+"""Gets the handle, the trouble, the result and what was raised; returns what is to be raised instead."""
+
+
+def callback_type(form: CallbackForm, count: int, result: CallbackResult, wide: Iterable[int]) -> int:
+    """Write a type down as ``csrc/callback.h`` has it; ``wide`` are the indices of the wide parameters."""
+    return form + 16 * count + 256 * result + sum(1 << 16 + index for index in wide)
+
+
+def mean_result() -> None:
+    """Say that the calling thread's callback will return the number that stands for a failure, and mean it."""
+    lib.pl_callback_mean(1)
+
+
+def keep_of_callback(error: BaseException) -> None:
+    """Keep what a callback raised, which returns the number that stands for a failure then."""
+    lib.pl_callback_mean(0)
+    keep_pending(error)
+
+
+def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
+    """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
+    lib.pl_callback_mean(0)
+    if error is not None:
+        replace_pending(error.with_traceback(traceback))
+
+
+def install_callbacks(
+    *,
+    integers: Mapping[CallbackResult, Sequence[Callable[..., Any]]],
+    doubles: Sequence[Callable[..., Any]],
+    explain: Explain,
+) -> None:
+    """Say what the core calls for a callback: with its handle and from 0 integers on, with its handle and from 1 double on. Once."""
+    table = ffi.new("pl_callbacks *")
+
+    def define(name: str, function: Callable[..., Any], failed: float | None) -> Any:
+        ffi.def_extern(name=name, error=failed, onerror=_keep_of_callback)(function)
+        return getattr(lib, name)
+
+    names = {CallbackResult.NONE: "nothing", CallbackResult.NARROW: "i32x", CallbackResult.WIDE: "i64x"}
+    for result, row in integers.items():
+        for count, function in enumerate(row):
+            getattr(table, f"integers{count}")[result] = define(f"pl_python_{names[result]}{count}", function, CALLBACK_FAILED)
+    for count, function in enumerate(doubles, 1):
+        setattr(table, f"double{count}", define(f"pl_python_double{count}", function, CALLBACK_FAILED_DOUBLE))
+
+    def explained(handle: int, trouble: int, integer: int, number: float, message: Any, capacity: int) -> None:
+        kind = CallbackTrouble(trouble)
+        value = number if kind is CallbackTrouble.TOO_LARGE else integer
+        error = explain(handle, kind, value, raised_errors.get(lib.pl_raised()))
+        if error is not None:
+            replace_pending(error)
+            write_message(error, message, capacity)
+
+    table.explain = define("pl_python_explain", explained, None)
+    lib.pl_callbacks_set(table)

@@ -1,0 +1,70 @@
+"""Python functions that guests call with raw values (``csrc/hostfn.h``)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from pylinker.errors import InternalError
+from pylinker.native.core import ffi
+from pylinker.native.failures import keep_pending, replace_pending
+from pylinker.native.objects import Values
+
+__all__ = ["host_function_count", "keep_of_host", "new_handle", "pl_python_host", "register_host", "release_host", "write_message"]
+
+_host_functions: dict[int, Callable[[Values], None]] = {}
+_host_handles = itertools.count(1)
+
+
+def new_handle() -> int:
+    """Return a handle for a host function that no other has."""
+    return next(_host_handles)
+
+
+def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
+    """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
+
+    What it raises becomes a trap, and comes out of the call that entered the guest (:meth:`Failure.take_raised`). Release it after the
+    last use; a call that comes later traps. ``handle`` is a new one, or made by :func:`new_handle`.
+    """
+    handle = handle or new_handle()
+    _host_functions[handle] = function
+    return handle
+
+
+def host_function_count() -> int:
+    """Return how many Python functions are registered, of all programs."""
+    return len(_host_functions)
+
+
+def release_host(handle: int) -> None:
+    """Let go of a host function."""
+    _host_functions.pop(handle, None)
+
+
+def keep_of_host(_kind: object, error: BaseException | None, _traceback: Any) -> int:
+    """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
+    if error is not None:
+        replace_pending(error)
+    return -1
+
+
+def write_message(error: BaseException, message: Any, capacity: int) -> None:
+    """Write the message of a trap to a C array."""
+    text = str(error).encode("utf-8", "replace")[: capacity - 1]
+    ffi.memmove(message, text + b"\0", len(text) + 1)
+
+
+@ffi.def_extern(error=-1, onerror=keep_of_host)  # type: ignore[untyped-decorator]
+def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity: int) -> int:  # noqa: ARG001
+    """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
+    try:
+        _host_functions[handle](raw)
+    except BaseException as error:  # noqa: BLE001 - it is raised again by the call that entered the guest
+        if isinstance(error, KeyError) and handle not in _host_functions:
+            error = InternalError("a library that is gone called the host")
+        keep_pending(error)
+        write_message(error, message, capacity)
+        return 1
+    return 0

@@ -1,0 +1,121 @@
+"""A module as every group instantiates it (``csrc/library.h``)."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pylinker.native.core import ffi, lib
+from pylinker.native.hostfuncs import release_host
+from pylinker.native.scopes import Finalized
+from pylinker.native.sources import SOURCE, Sources
+from pylinker.native.symbols import Names
+
+__all__ = ["Library", "Shape", "pack_source"]
+
+
+def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | None = None, type_address: int = 0, handle: int = 0) -> bytes:
+    """Return a ``pl_source``."""
+    return SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
+
+
+class Shape:
+    """What of a Library follows from its module's bytes alone, to be filled in once.
+
+    ``slot_exports`` are the exported functions that get slots of their own, ``roles`` the exports with a role of their own, by the name of
+    the C member without ``export_``; exports are counted in the module's order.
+    """
+
+    __slots__ = ("_kept", "parts")
+
+    def __init__(self, names: Names, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
+        parts = self.parts = ffi.new("pl_library_parts *")
+        slots = ffi.from_buffer("uint32_t[]", slot_exports)
+        self._kept = names, slots
+        parts.names = names.text
+        parts.offsets = names.offsets
+        parts.export_count = names.count
+        parts.slot_exports = slots
+        parts.slot_count = len(slot_exports)
+        for role in ("memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs", "tls_make"):
+            setattr(parts, f"export_{role}", roles.get(role, -1))
+
+
+class Library(Finalized):
+    """A module as every group instantiates it (``csrc/library.h``).
+
+    ``code`` and ``trampolines`` are addresses of compiled modules, ``sources`` those of all imports, ``slot_base`` the first
+    of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the library; ``rewritten``
+    says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the numbers of code and
+    trampolines, the module's memory base and size, table base and size. ``plt`` is a library whose trampolines it uses in place of its own,
+    and from which number on. The caller keeps the code.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: int,
+        trampolines: int,
+        trampoline_count: int,
+        resolver: int,
+        sources: Sources,
+        shape: Shape,
+        slot_base: int | None,
+        place: int,
+        handles: Sequence[int],
+        rewritten: bool,
+        reuse: tuple[int, int, int, int, int, int] | None = None,
+        plt: tuple[Library, int] | None = None,
+    ) -> None:
+        self.handles = [*handles]
+        self._shape = shape
+        parts = ffi.new("pl_library_parts *", shape.parts[0])
+        parts.code = ffi.cast("pl_module *", code)
+        if trampoline_count:
+            parts.trampolines = ffi.cast("pl_module *", trampolines)
+            parts.trampoline_count = trampoline_count
+            parts.resolver = resolver
+        if plt is not None:
+            parts.plt_of, parts.plt_base = plt[0].pointer, plt[1]
+        parts.sources = sources
+        parts.source_count = len(sources)
+        if slot_base is None:
+            parts.slot_count = 0
+        else:
+            parts.slot_base = slot_base
+        parts.place = place
+        parts.rewritten = rewritten
+        if reuse is not None:
+            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
+        self.pointer: Any = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a library")
+        self.address = int(ffi.cast("uintptr_t", self.pointer))
+
+    def set_trampolines(self, trampolines: int, count: int, resolver: int) -> None:
+        """Have it have ``count`` trampolines, its own and those that others use; once, before it is loaded. ``resolver`` goes with it."""
+        self.handles.append(resolver)
+        if lib.pl_library_set_trampolines(self.pointer, ffi.cast("pl_module *", trampolines), count, resolver):
+            raise MemoryError("no memory for a library's trampolines")
+
+    def aim(self, index: int, target: Library, export: int) -> None:
+        """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""
+        lib.pl_library_aim(self.pointer, index, target.pointer, export)
+
+    def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
+        """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
+        found, libraries = ffi.from_buffer("pl_late[]", late), ffi.from_buffer("pl_library *[]", addresses)
+        lib.pl_symbols_aim(self.pointer, found, len(found), libraries)
+
+    def miss(self, index: int) -> None:
+        """Let it lead nowhere; only while every other group is at the barrier or parked."""
+        lib.pl_library_miss(self.pointer, index)
+
+    def set_gone(self) -> None:
+        """Note that it is unloaded. Under the write lock."""
+        lib.pl_library_set_gone(self.pointer)
+
+    def _drop(self) -> None:
+        for handle in getattr(self, "handles", ()):
+            release_host(handle)

@@ -1,0 +1,291 @@
+"""One group in a rendezvous (``csrc/group.h``, ``csrc/rendezvous.h``, ``csrc/safepoint.h``)."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pylinker.errors import InternalError
+from pylinker.native.core import ffi, lib
+from pylinker.native.failures import keep_pending
+from pylinker.native.hostfuncs import keep_of_host
+from pylinker.native.scopes import Finalized
+from pylinker.native.shared import Hold, Shared
+from pylinker.native.waits import ACQUIRED, nanoseconds
+
+__all__ = [
+    "DEAD",
+    "PARKED",
+    "RUNNING",
+    "Member",
+    "Participant",
+    "current_member",
+    "enter_thread",
+    "pl_python_check",
+    "pl_python_failed",
+    "pl_python_hear",
+    "pl_python_interrupted",
+    "pl_python_replay",
+]
+
+PARKED: int = lib.PL_PARKED
+RUNNING: int = lib.PL_RUNNING
+DEAD: int = lib.PL_DEAD
+
+
+class Participant(Protocol):
+    """What a member calls back, on the thread of its group."""
+
+    def replay(self, first: int, last: int) -> None:
+        """Carry out the operations with these numbers, both included."""
+
+    def check(self) -> None:
+        """Do nothing; an exception, such as that of a signal handler, stops the guest."""
+
+
+_members: dict[int, weakref.ref[Member]] = {}
+_member_handles = itertools.count(1)
+
+
+class Member(Finalized):
+    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock."""
+
+    def __init__(self, shared: Shared, participant: Participant) -> None:
+        self.shared = shared
+        self.handle = next(_member_handles)
+        self.failure: BaseException | None = None
+        self._participant = weakref.ref(participant)
+        self._cell = ffi.new("pl_group **")
+        self._pointer = ffi.NULL
+        self._last_applied = 0
+        self._trouble: Callable[[], BaseException] | None = None
+        self._follower: Any = None
+        self._hear: Callable[[], bool] | None = None
+
+    def join(self) -> None:
+        """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
+        if not lib.pl_group_new_at(self._cell, self.shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted):
+            raise MemoryError("no memory for a group")
+        self._safepoint = lib.pl_group_safepoint(self._cell[0])
+        _members[self.handle] = weakref.ref(self)
+        self._pointer = self._cell[0]
+
+    @property
+    def pointer(self) -> Any:
+        """The ``pl_group``; InternalError once it is freed."""
+        if self._pointer == ffi.NULL:
+            raise InternalError("a group without receivers takes part: it has left the linker")
+        return self._pointer
+
+    @property
+    def participant(self) -> Participant:
+        """What is called back."""
+        participant = self._participant()
+        if participant is None:
+            raise InternalError("a member outlived its group")
+        return participant
+
+    @property
+    def state(self) -> int:
+        """PARKED, RUNNING or DEAD."""
+        return DEAD if self._pointer == ffi.NULL else int(lib.pl_safepoint_state(self._safepoint))
+
+    @property
+    def applied(self) -> int:
+        """The newest operation it has replayed."""
+        return self._last_applied if self._pointer == ffi.NULL else int(lib.pl_group_applied(self._pointer))
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether it is just replaying."""
+        return self._pointer != ffi.NULL and bool(lib.pl_group_is_replaying(self._pointer))
+
+    @property
+    def is_following(self) -> bool:
+        """Whether it is just following, and a signal handler of its wait runs."""
+        return self._pointer != ffi.NULL and bool(lib.pl_group_is_following(self._pointer))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something to replay before guest code may run."""
+        return bool(lib.pl_group_is_behind(self.pointer))
+
+    # Waits, and what reaches them
+
+    def on_nudge(self, hear: Callable[[], bool]) -> None:
+        """Have ``hear`` called on the group's thread after a :meth:`nudge`: within a wait, or at the end of its next host call.
+
+        It may run guest code; what it raises stops the guest. True: it could not hear now, and is called again. Before the group's first
+        nudge.
+        """
+        self._hear = hear
+        lib.pl_group_on_nudge(self.pointer, lib.pl_python_hear, self.handle)
+
+    def hear(self) -> bool:
+        """Hear what the group was nudged for."""
+        return self._hear is not None and self._hear()
+
+    def nudge(self) -> None:
+        """Reach the group, wherever it is. For any thread, as long as the group cannot be freed."""
+        lib.pl_futex_nudge(lib.pl_shared_futex(self.shared.pointer), lib.pl_group_nudge(self.pointer))
+
+    def wait(self, key: int, cell: Any, expected: int) -> int:
+        """Wait on a key of the host's while a cell (``uint32_t *``) has the expected value; the group is parked.
+
+        Returns WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or WAIT_CANCELLED. Blocks, interruptibly.
+        """
+        return int(lib.pl_group_wait32(self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle))
+
+    def follow_in_c(self, instances: Any, log: Any, trouble: Callable[[], BaseException]) -> None:
+        """Have operations of a ``pl_log`` carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
+        self._trouble = trouble
+        self._follower = ffi.new(
+            "pl_follower *", {"instances": instances, "log": log, "group": self.handle, "failed": lib.pl_python_failed}
+        )
+        lib.pl_follower_install(self._follower)
+
+    def note_failure(self, error: BaseException) -> None:
+        """Keep the first failure of a replay, where the group's thread and all that look for the reason find it."""
+        if self.failure is None:
+            self.failure = error
+            # Here, before C cancels the linker for it and others look for the reason.
+            if self.shared.reason is None and not self.shared.cause:
+                self.shared.reason = error
+
+    def note_trouble(self) -> None:
+        """Keep what went wrong in C as a failure."""
+        if self._trouble is not None:
+            error = self._trouble()
+            if not self.shared.cause:  # else the end of the linker is what stopped it
+                self.note_failure(error)
+
+    def die(self) -> None:
+        """Leave every rendezvous for good."""
+        if self._pointer != ffi.NULL:
+            lib.pl_safepoint_die(self._safepoint)
+
+    def follow(self) -> int:
+        """Take part in what is pending: ACQUIRED, CANCELLED or POISONED. Blocks until the leader has published."""
+        return int(lib.pl_follow(self.pointer))
+
+    def try_exclusive(self, topology: Hold, lock: Hold) -> bool:
+        """Take the topology token and the lock for writing; False, with nothing taken, if that cannot be at once."""
+        return bool(lib.pl_hold_exclusive(topology.pointer, lock.pointer, self._pointer or self.pointer) == ACQUIRED)
+
+    def catch_up(self) -> bool:
+        """Replay, under the write lock, what was missed; False if that failed."""
+        return bool(lib.pl_group_catch_up(self.pointer) == 0)
+
+    def open(self) -> int:
+        """Open a barrier as leader and return its number, 0 if the protocol is broken."""
+        return int(lib.pl_lead_open(self.pointer))
+
+    def meet(self, timeout: float | None) -> tuple[int, int]:
+        """Wait until everybody has arrived: ACQUIRED, TIMEOUT or CANCELLED, and the handle of a member that was late."""
+        late = ffi.new("uintptr_t *")
+        return int(lib.pl_lead_meet(self.pointer, nanoseconds(timeout), late)), int(late[0])
+
+    def publish(self, lock: Hold) -> int:
+        """Publish the operation and return its number, 0 if the protocol is broken. The lock for writing is one for reading then.
+
+        A second time does nothing.
+        """
+        return int(lib.pl_hold_publish(lock.pointer, self.pointer))
+
+    def finish(self, lock: Hold) -> int:
+        """Wait until everybody who arrived has replayed, and release the lock for reading: ACQUIRED or CANCELLED. Once."""
+        return int(lib.pl_hold_finish(lock.pointer, self.pointer))
+
+    def withdraw(self) -> int:
+        """Publish an operation that does nothing; the write lock stays. Returns its number, 0 if the protocol is broken."""
+        return int(lib.pl_lead_withdraw(self.pointer))
+
+    def free(self) -> None:
+        """Leave the linker. A second time does nothing."""
+        self._last_applied = self.applied
+        self._pointer = ffi.NULL
+        _members.pop(self.handle, None)
+        lib.pl_group_free_at(self._cell)
+        self._trouble = self._hear = self._follower = None  # which lead back here
+
+    def _drop(self) -> None:
+        if hasattr(self, "_last_applied"):
+            self.free()
+
+
+def _member(handle: int) -> Member:
+    member = _members[handle]()
+    if member is None:
+        raise InternalError("a group runs without its member")
+    return member
+
+
+def _keep(_kind: object, error: BaseException | None, traceback: Any) -> int:
+    """Keep what a callback raised where the group's thread finds it; the callback's caller in C gets a 1."""
+    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
+    member = _members[handle]() if handle in _members else None
+    if member is not None and error is not None:
+        member.note_failure(error)
+    return 1
+
+
+@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def pl_python_replay(handle: int, first: int, last: int) -> int:
+    """Replay operations in the group behind ``handle``."""
+    _member(handle).participant.replay(first, last)
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=keep_of_host)  # type: ignore[untyped-decorator]
+def pl_python_check(handle: int) -> int:
+    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread.
+
+    Within guest code: what it raises comes out of the call that entered the guest.
+    """
+    _member(handle).participant.check()
+    return 0
+
+
+def _keep_interrupt(_kind: object, error: BaseException | None, traceback: Any) -> int:
+    """Keep what a signal handler raised within a rendezvous for the group's thread."""
+    handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
+    member = _members[handle]() if handle in _members else None
+    if member is not None and error is not None:
+        member.note_failure(error)  # C cancels the linker for it if the wait takes too long, and then others look for the reason
+    return 1
+
+
+@ffi.def_extern(error=1, onerror=_keep_interrupt)  # type: ignore[untyped-decorator]
+def pl_python_interrupted(handle: int) -> int:
+    """Do the same within a rendezvous: the thread stops when that is done."""
+    _member(handle).participant.check()
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+def pl_python_failed(handle: int) -> int:
+    """Keep why an operation could not be carried out in C."""
+    _member(handle).note_trouble()
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=keep_of_host)  # type: ignore[untyped-decorator]
+def pl_python_hear(handle: int) -> int:
+    """Hear what the group behind ``handle`` was nudged for; what that raises comes out of the call that entered the guest."""
+    try:
+        return int(lib.PL_HEAR_LATER) if _member(handle).hear() else 0
+    except BaseException as error:  # noqa: BLE001 - as in pl_python_host
+        keep_pending(error)
+        return 1
+
+
+def current_member() -> int:
+    """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
+    return int(lib.pl_handle_of_thread())
+
+
+def enter_thread(member: Member | None) -> None:
+    """Say whose group's thread the calling thread is from now on; None: no group's."""
+    lib.pl_group_enter_thread(member.pointer if member is not None else ffi.NULL)

@@ -1,0 +1,119 @@
+"""Files and the directories they are searched in (``csrc/search.h``)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from pylinker.native.core import ffi, lib
+from pylinker.native.scopes import Finalized
+
+__all__ = ["SEARCH_CALLER", "SEARCH_DIRECTORY", "SEARCH_SPECIAL", "Directory", "Places", "RegularFile", "search_by_component"]
+
+SEARCH_CALLER: int = lib.PL_SEARCH_CALLER
+SEARCH_DIRECTORY: int = lib.PL_SEARCH_DIRECTORY
+SEARCH_SPECIAL: int = lib.PL_SEARCH_SPECIAL
+_LINK_MAX = 4096
+"""Bytes of a link that is too long: no path may have so many."""
+
+
+class RegularFile(Finalized):
+    """A regular file that is open, to be read once (``csrc/search.h``). It closes itself."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self) -> None:
+        self._file = ffi.new("pl_file *", (-1, 0))
+
+    def read(self, limit: int) -> bytes | None:
+        """Return its bytes, or None if there are more than ``limit``. Raises OSError."""
+        handle, size = self._file.handle, self._file.size
+        if size > limit:
+            return None
+        data = os.read(handle, size + 1)  # one more: the end is seen with the contents
+        if len(data) == size:
+            return data
+        parts = [data]
+        while part := os.read(handle, 1 << 16):  # it came in pieces, or has grown meanwhile
+            parts.append(part)
+            if sum(map(len, parts)) > limit:
+                return None
+        data = b"".join(parts)
+        return data if len(data) <= limit else None
+
+    def _drop(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is not None:
+            lib.pl_file_close(file)
+
+
+class Directory(Finalized):
+    """A directory that was granted (``pl_root``): a descriptor of it, or none where it is not there yet. It closes itself.
+
+    ``path`` is absolute and has no links. ``held`` says whether to keep a descriptor; without one it is opened for each search.
+    """
+
+    __slots__ = ("__weakref__", "_path", "_root")
+
+    def __init__(self, path: bytes, *, held: bool = True) -> None:
+        self._path = ffi.new("char[]", path)
+        self._root = ffi.new("pl_root *", (-1, self._path))
+        if held:
+            lib.pl_root_open(self._root, self._path)  # what keeps it from being opened is said by each search
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The device and the number of the directory, which no other has while this is open; None without a descriptor."""
+        if self._root.handle < 0:
+            return None
+        status = os.fstat(self._root.handle)
+        return status.st_dev, status.st_ino
+
+    def link(self, path: bytes) -> bytes:
+        """Return what the link ``path`` leads to. Raises OSError: EINVAL if it is no link, ELOOP if a part before the last is one."""
+        target = ffi.new("char[]", _LINK_MAX)
+        length = lib.pl_search_link(self._root, path, target, _LINK_MAX)
+        if length < 0 or length == _LINK_MAX:
+            problem = -length if length < 0 else errno.ENAMETOOLONG
+            raise OSError(problem, os.strerror(problem))
+        return bytes(ffi.buffer(target, length))
+
+    def _drop(self) -> None:
+        root = getattr(self, "_root", None)
+        if root is not None:
+            lib.pl_root_close(root)
+
+
+class Places:
+    """Where to look for a file (``pl_place``): each a directory, and what comes before the name in it ("" or with a slash at its end).
+
+    None is a place that the caller looks at.
+    """
+
+    __slots__ = ("_kept", "_places", "count")
+
+    def __init__(self, places: Sequence[tuple[Directory, bytes] | None]) -> None:
+        self.count = len(places)
+        self._kept = [None if place is None else (place[0], ffi.new("char[]", place[1])) for place in places]
+        self._places = ffi.new("pl_place[]", self.count)
+        for index, kept in enumerate(self._kept):
+            if kept is not None:
+                directory, prefix = kept
+                self._places[index] = (directory._root, prefix, len(prefix) - 1)
+
+    def search(self, name: bytes, first: int, file: RegularFile) -> tuple[int, Sequence[int]]:
+        """Look for a file from the place numbered ``first`` on, and open it.
+
+        Returns the number of the place that has it, or of the first one that is the caller's to look at, or ``count``; and why each place
+        from ``first`` on is not the one: an errno, or a ``SEARCH_`` number, 0 for the one that is.
+        """
+        count = self.count - first
+        problems = ffi.new("int32_t[]", count)
+        number = lib.pl_search(self._places + first, count, name, len(name), problems, file._file)
+        return first + number, problems
+
+
+def search_by_component(wanted: bool) -> None:  # noqa: FBT001
+    """Say whether files are found without ``openat2``, as on a system that has none; for tests."""
+    lib.pl_search_by_component(wanted)

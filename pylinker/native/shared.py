@@ -1,0 +1,258 @@
+"""The flag, the locks, the buses and the cancellation of one linker (``csrc/shared.h``, ``csrc/hold.h``, ``csrc/cancel.h``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pylinker.native.core import U32, ffi, lib
+from pylinker.native.trace import Trace
+from pylinker.native.waits import nanoseconds
+
+__all__ = [
+    "CAUSE_BUS",
+    "CAUSE_CLOSED",
+    "CAUSE_FORKED",
+    "CAUSE_INTERRUPTED",
+    "CAUSE_LEADER",
+    "CAUSE_REPLAY",
+    "CAUSE_STOPPED",
+    "FORKED",
+    "Hold",
+    "Shared",
+]
+
+CAUSE_CLOSED: int = lib.PL_CAUSE_CLOSED
+CAUSE_LEADER: int = lib.PL_CAUSE_LEADER
+CAUSE_REPLAY: int = lib.PL_CAUSE_REPLAY
+CAUSE_BUS: int = lib.PL_CAUSE_BUS
+CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
+CAUSE_FORKED: int = lib.PL_CAUSE_FORKED
+FORKED = "fork() has left its threads in the parent process; make a new program here"
+"""What is said of a program that was given up for that cause."""
+CAUSE_STOPPED: int = lib.PL_CAUSE_STOPPED
+"""Not the end of the linker: the call in progress was stopped."""
+_STOPS = 16
+"""Reasons of stopped calls that are kept at one time. Each is taken by its call as soon as that ends."""
+
+
+class Shared:
+    """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
+
+    ``reason`` is the exception that came with the first cause, or None.
+    """
+
+    def __init__(self) -> None:
+        self.pointer = ffi.gc(lib.pl_shared_new(), lib.pl_shared_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for the linker's locks")
+        self.reason: BaseException | None = None
+        self._stops: dict[int, BaseException] = {}  # by the number of the call
+        self._cancel = lib.pl_shared_cancel(self.pointer)
+        self._flag = lib.pl_shared_flag(self.pointer)
+        self._lock = lib.pl_shared_lock(self.pointer)
+        self._gate = lib.pl_shared_gate(self.pointer)
+        self._barriers = lib.pl_shared_barriers(self.pointer)
+        self._operations = lib.pl_shared_operations(self.pointer)
+
+    def pending(self, order: int) -> bool:
+        """Load the pending flag."""
+        return bool(lib.pl_flag_load(self._flag, order))
+
+    def cancel(self, cause: int) -> bool:
+        """Cancel for good and wake every waiter; True if this was the first cause."""
+        return bool(lib.pl_cancel_set(self._cancel, cause))
+
+    def abandon(self) -> None:
+        """Cancel for good in a child of the process, whose only thread this is: wake none, and take no lock."""
+        lib.pl_cancel_abandon(self._cancel, CAUSE_FORKED)
+
+    @property
+    def cause(self) -> int:
+        """Why it was cancelled, 0 if it was not; CAUSE_STOPPED within a call that was stopped."""
+        return int(lib.pl_cancel_cause(self._cancel))
+
+    @property
+    def call(self) -> int:
+        """The number of the call in progress, of a linker whose calls are numbered (:meth:`Instances.number_calls`), else 0."""
+        return int(lib.pl_cancel_call(self._cancel))
+
+    def forget(self, failure: BaseException | None) -> None:
+        """Drop a reason kept by :meth:`Member.note_failure` if the linker was not cancelled for it: the call alone ends."""
+        if failure is not None and self.reason is failure and not self.cause:
+            self.reason = None
+
+    def stop(self, call: int, reason: BaseException) -> None:
+        """Stop the call with this number, if it is still in progress: it raises ``reason``, or that of an earlier stop. Never blocks.
+
+        The guest looks when the epoch moves, which is up to the caller.
+        """
+        for old in list(self._stops)[: 1 - _STOPS]:
+            self._stops.pop(old, None)
+        self._stops.setdefault(call, reason)  # before the call can see that it was stopped
+        lib.pl_cancel_stop(self._cancel, call)
+
+    def stopped(self, call: int = 0) -> BaseException | None:
+        """Return the reason why a call (0: the one in progress) was stopped; it is forgotten when that call is over."""
+        current = self.call
+        reason = self._stops.get(call or current)
+        if call and call != current:
+            self._stops.pop(call, None)
+        return reason
+
+    def new_hold(self) -> Hold:
+        """Return what one guard or token holds: nothing yet."""
+        return Hold(self)
+
+    def wake(self, key: int) -> None:
+        """Wake all who wait on a key of the host's."""
+        lib.pl_futex_wake(lib.pl_shared_futex(self.pointer), key, U32 - 1)
+
+    @property
+    def readers(self) -> int:
+        """How many hold the lock for reading, -1 while it is held for writing."""
+        return int(lib.pl_rwlock_readers(self._lock))
+
+    @property
+    def is_written_here(self) -> bool:
+        """Whether the calling thread has the lock for writing."""
+        return bool(lib.pl_rwlock_is_written_here(self._lock))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether a change would meet nobody: there is one group at most, and the linker was not given up."""
+        return bool(lib.pl_shared_is_alone(self.pointer))
+
+    @property
+    def token(self) -> int:
+        """The number of the token that is out, or 0."""
+        return int(lib.pl_gate_holder(self._gate))
+
+    @property
+    def receivers(self) -> tuple[int, int]:
+        """How many receivers the buses of barriers and of operations have."""
+        return int(lib.pl_bus_receivers(self._barriers)), int(lib.pl_bus_receivers(self._operations))
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups there are."""
+        return int(lib.pl_bus_receivers(self._operations))
+
+    def changed(self) -> None:
+        """Note, under the write lock, that names may mean something else from now on."""
+        lib.pl_shared_changed(self.pointer)
+
+    @property
+    def changes(self) -> int:
+        """How often that was."""
+        return int(lib.pl_shared_changes(self.pointer))
+
+    @property
+    def ended(self) -> int:
+        """How many threads have ended by themselves and were not taken by :func:`pylinker.native.threads.next_ended`."""
+        return int(lib.pl_shared_ended(self.pointer))
+
+    def close_ended(self) -> None:
+        """Have threads end as ``ended`` of :class:`pylinker.native.threads.NativeThread` from now on."""
+        lib.pl_shared_close_ended(self.pointer)
+
+    def tell_ended(self) -> None:
+        """Wake who waits in :meth:`await_ended`."""
+        lib.pl_shared_tell_ended(self.pointer)
+
+    def await_ended(self, timeout: float) -> None:
+        """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds. Blocks; signals are handled afterwards."""
+        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), lib.PL_SLICE))
+
+    def set_trace(self, trace: Trace) -> None:
+        """Have what groups do noted from now on, before there are any."""
+        lib.pl_shared_set_trace(self.pointer, trace.pointer)
+
+    @property
+    def waits(self) -> Any:
+        """A ``pl_waits``: how often groups waited for each other so far."""
+        waits = ffi.new("pl_waits *")
+        lib.pl_shared_waits(self.pointer, waits)
+        return waits
+
+    @property
+    def published(self) -> int:
+        """The number of the newest operation."""
+        return int(lib.pl_bus_sent(self._operations))
+
+    @property
+    def announced(self) -> int:
+        """The number of the newest barrier: larger than :attr:`published` while an operation is on its way."""
+        return int(lib.pl_bus_sent(self._barriers))
+
+    @property
+    def applied_by_all(self) -> int:
+        """The newest operation that every living group has replayed."""
+        return int(lib.pl_shared_applied_by_all(self.pointer))
+
+    @property
+    def applied(self) -> set[int]:
+        """The newest operations that the living groups have replayed, under the lock."""
+        capacity = self.num_groups
+        numbers = ffi.new("uint64_t[]", capacity)
+        return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
+
+
+class Hold:
+    """What one guard or token holds, in C (``csrc/hold.h``): an interrupt cannot lose it. Dropping it releases that."""
+
+    __slots__ = ("pointer", "shared")
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.pointer = ffi.gc(lib.pl_hold_new(shared.pointer), lib.pl_hold_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a guard of the linker's lock")
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether it is the lock for reading."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_READ)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether it is the lock for writing."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_WRITE)
+
+    @property
+    def is_token(self) -> bool:
+        """Whether it is the topology token."""
+        return bool(lib.pl_hold_kind(self.pointer) == lib.PL_HOLDS_TOKEN)
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether it is anything."""
+        return bool(lib.pl_hold_kind(self.pointer))
+
+    @property
+    def token(self) -> int:
+        """The number of the token that it is or was, 0 for none."""
+        return int(lib.pl_hold_token(self.pointer))
+
+    def read(self) -> int:
+        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_hold_read(self.pointer))
+
+    def write(self) -> int:
+        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
+        return int(lib.pl_hold_write(self.pointer))
+
+    def write_wait(self, timeout: float | None) -> int:
+        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
+        return int(lib.pl_hold_write_wait(self.pointer, nanoseconds(timeout)))
+
+    def acquire(self) -> int:
+        """Try to take the token: ACQUIRED or BUSY."""
+        return int(lib.pl_hold_acquire(self.pointer))
+
+    def release(self) -> bool:
+        """Give back what it holds; False if that is nothing."""
+        return bool(lib.pl_hold_release(self.pointer))
+
+    def poison(self) -> None:
+        """Give the lock for writing back for good: what it guards is broken."""
+        lib.pl_hold_poison(self.pointer)

@@ -1,0 +1,96 @@
+"""Threads of the core that call guests (``csrc/thread.h``)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pylinker.errors import InternalError
+from pylinker.native.core import ffi, lib
+from pylinker.native.failures import Failure, moved
+from pylinker.native.instances import Instances
+from pylinker.native.libraries import Library
+from pylinker.native.shared import Shared
+
+__all__ = ["MAIN_THREAD", "NativeThread", "has_room_for_thread", "next_ended", "pl_python_ended"]
+
+MAIN_THREAD: int = lib.PL_PROCESS
+"""The number of a WASIX program's first thread, and of its process."""
+_threads: dict[int, NativeThread] = {}
+"""The threads that run, or have ended by themselves and were not taken, by handle."""
+_thread_handles = itertools.count(1)
+
+
+@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def pl_python_ended(handle: int) -> int:
+    """Tell whoever started the thread what came of it."""
+    _threads.pop(handle).tell()
+    return 0
+
+
+class NativeThread:
+    """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
+
+    If the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is woken, and the thread waits to be taken
+    by :func:`next_ended`, whose caller takes the group out and calls ``left``. Where that cannot be, or it did not return, ``ended``
+    is called on the thread at the end, with what went wrong or None; it must not raise.
+    """
+
+    __slots__ = ("_ended", "_over", "_record", "left")
+
+    def __init__(
+        self,
+        instances: Instances,
+        arguments: Sequence[int],
+        ended: Callable[[Failure | None], None],
+        left: Callable[[Any], None],
+        *,
+        over: Any,
+        key: int,
+    ) -> None:
+        record = self._record = ffi.new("pl_thread *")
+        self._ended = ended
+        self._over = record.over = over
+        self.left = left
+        record.key = key
+        record.instances = instances.pointer
+        record.count = max(len(arguments), 1)
+        record.ended = lib.pl_python_ended
+        record.ending.handle = next(_thread_handles)
+        for index, argument in enumerate(arguments):
+            record.values[index].i64 = argument
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a thread, or was: also after :meth:`start` was interrupted."""
+        return bool(self._record.started)
+
+    def tell(self) -> None:
+        """Tell what came of the thread."""
+        self._ended(moved(self._record) if self._record.status else None)
+
+    def start(self, library: Library, export: int) -> None:
+        """Call an exported function on the thread. MemoryError if there can be no more threads."""
+        handle = self._record.ending.handle
+        _threads[handle] = self
+        try:
+            result = lib.pl_thread_start(self._record, library.pointer, export)
+        finally:
+            if not self._record.started:
+                del _threads[handle]
+        if result == lib.PL_THREAD_LOST:
+            raise InternalError("the function that a thread begins with is not in its group")
+        if result:
+            raise MemoryError("no more threads can be started")
+
+
+def has_room_for_thread(stack: int) -> bool:
+    """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
+    return bool(lib.pl_thread_has_room(stack))
+
+
+def next_ended(shared: Shared) -> NativeThread | None:
+    """Take one of the threads of a linker that have ended by themselves, or return None."""
+    handle = lib.pl_shared_next_ended(shared.pointer)
+    return _threads.pop(handle) if handle else None

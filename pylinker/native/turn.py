@@ -1,0 +1,76 @@
+"""The right to use the main group (``csrc/turn.h``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pylinker.native.core import ffi, lib
+from pylinker.native.scopes import Scope
+
+__all__ = ["Taken", "Turn", "thread_identity"]
+
+
+class Turn:
+    """The right to use the main group, for threads that have no group of their own (``csrc/turn.h``). Recursive."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.gc(lib.pl_turn_new(), lib.pl_turn_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a turn")
+
+    @property
+    def depth(self) -> int:
+        """How often the calling thread has it."""
+        return int(lib.pl_turn_depth(self.pointer))
+
+    def restore(self, depth: int) -> None:
+        """Give it back until the calling thread has it ``depth`` times. A second time does nothing."""
+        lib.pl_turn_restore(self.pointer, depth)
+
+    def take(self, give_up: Callable[[], None] | None) -> None:
+        """Take the turn, within a :class:`Scope` that restores the depth. Blocks.
+
+        Signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
+        """
+        if not lib.pl_turn_try(self.pointer):
+            while not lib.pl_turn_wait(self.pointer, lib.PL_SLICE):
+                if give_up is not None:
+                    give_up()
+
+    def taken(self, give_up: Callable[[], None] | None = None) -> Taken:
+        """Return a context manager that takes the turn as :meth:`take` does."""
+        return Taken(self, give_up)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another thread has the turn; it may have given it back meanwhile."""
+        return self.holder not in (0, thread_identity())
+
+    @property
+    def holder(self) -> int:
+        """The :func:`thread_identity` of the thread that has the turn, 0 if there is none."""
+        return int(lib.pl_turn_holder(self.pointer))
+
+
+class Taken(Scope):
+    """A turn, from entering to leaving."""
+
+    __slots__ = ("_depth", "_give_up", "_turn")
+
+    def __init__(self, turn: Turn, give_up: Callable[[], None] | None) -> None:
+        self._turn = turn
+        self._give_up = give_up
+        self._depth = turn.depth
+
+    def enter(self) -> None:
+        """Take it."""
+        self._turn.take(self._give_up)
+
+    def leave(self, _error: BaseException | None) -> None:
+        """Give it back."""
+        self._turn.restore(self._depth)
+
+
+def thread_identity() -> int:
+    """Return what tells the calling thread from all others that live, as :attr:`Turn.holder` does."""
+    return int(lib.pl_turn_me())

@@ -1,0 +1,111 @@
+"""WASI functions and the store that has their process (``csrc/wasi.h``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pylinker.errors import InternalError
+from pylinker.native.core import ffi, lib
+from pylinker.native.failures import Failure, new_failure
+from pylinker.native.objects import Context, Extern
+
+__all__ = [
+    "WASI_CLOCK",
+    "WASI_CLOSE",
+    "WASI_NAME",
+    "WASI_OPEN",
+    "WASI_PLAIN",
+    "WASI_POLL",
+    "WASI_READ",
+    "WASI_RENUMBER",
+    "WASI_RESOLUTION",
+    "WASI_TIMES",
+    "WASI_WRITE",
+    "WASI_YIELD",
+    "WasiProcess",
+    "c_text",
+]
+
+WASI_PLAIN: int = lib.PL_WASI_PLAIN
+WASI_POLL: int = lib.PL_WASI_POLL
+WASI_READ: int = lib.PL_WASI_READ
+WASI_CLOCK: int = lib.PL_WASI_CLOCK
+WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
+WASI_YIELD: int = lib.PL_WASI_YIELD
+WASI_WRITE: int = lib.PL_WASI_WRITE
+WASI_OPEN: int = lib.PL_WASI_OPEN
+WASI_TIMES: int = lib.PL_WASI_TIMES
+WASI_NAME: int = lib.PL_WASI_NAME
+WASI_CLOSE: int = lib.PL_WASI_CLOSE
+WASI_RENUMBER: int = lib.PL_WASI_RENUMBER
+
+
+def c_text(text: str) -> Any:
+    """Return a C string, which lives as long as the object."""
+    return ffi.new("char[]", text.encode())
+
+
+class WasiProcess:
+    """The store that has a WASI process, the mutex its callers take turns with, and its standard streams."""
+
+    def __init__(self, context: Context) -> None:
+        self.pointer = ffi.gc(lib.pl_process_new(context), lib.pl_process_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a WASI process")
+
+    def set_stream(self, index: int, descriptor: int) -> None:
+        """Make stream ``index`` a duplicate of an open descriptor, which becomes non-blocking; raises OSError. Before any guest runs."""
+        if not 0 <= index < lib.PL_WASI_STREAMS:
+            raise InternalError(f"there is no standard stream {index}")
+        if error := lib.pl_process_set_stream(self.pointer, index, descriptor):
+            raise OSError(error, os.strerror(error))
+
+    def add_directory(self, place: int, descriptor: int) -> None:
+        """Say which directory of the host the guest's descriptor ``place`` is; raises OSError. Before any guest runs."""
+        if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
+            raise OSError(error, os.strerror(error))
+
+    def set_descriptors(self, most: int) -> None:
+        """Let the guest have so many descriptors open at one time besides those it begins with. Before any guest runs."""
+        lib.pl_process_set_descriptors(self.pointer, min(most, 0x7FFFFFFF))
+
+    def set_fault(self, number: int) -> None:
+        """Say which error number a pointer out of the guest's memory gives."""
+        lib.pl_process_set_fault(self.pointer, number)
+
+    def set_clock(self, clock: int, now: int) -> bool:
+        """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
+        return bool(lib.pl_process_set_clock(self.pointer, clock, now))
+
+    def provide(self, index: int, type_address: int, kind: int, parameters: Any) -> None:
+        """Say of which type (a ``wasm_functype_t``) and kind function ``index`` is, and what its parameters are (``csrc/wasi.h``).
+
+        ``parameters`` is a :func:`c_text`. The type and the text must live as long as the process.
+        """
+        if not 0 <= index < lib.PL_WASI_FUNCTIONS:
+            raise InternalError(f"there is no room for WASI function {index}")
+        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind, parameters)
+
+    def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
+        """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""
+        kept = [ffi.new("char[]", name.encode()) for name in names]
+        failure = new_failure()
+        linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
+        pointers = ffi.new("char *[]", kept)
+        if lib.pl_process_join(self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure):
+            self._raise(failure)
+
+    def join_private(self, linker_address: int, space: str, shim_address: int) -> None:
+        """Instantiate the private shim, which copies of the guest's arguments are given to."""
+        failure = new_failure()
+        linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
+        if lib.pl_process_join_private(self.pointer, linker, space.encode(), shim, failure):
+            self._raise(failure)
+
+    @staticmethod
+    def _raise(failure: Any) -> NoReturn:
+        if not failure.trap and not failure.error:
+            raise InternalError("wasmtime lacks a function of WASI")
+        raise Failure(failure)
