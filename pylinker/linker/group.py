@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pylinker.linker.signals import Signals
     from pylinker.native.bound import Bound, BoundKind
     from pylinker.native.objects import Extern, Func, Instance, Values
-    from pylinker.native.replay import Log, Trouble
+    from pylinker.native.replay import Trouble
     from pylinker.native.turn import Turn
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
@@ -70,7 +70,6 @@ class InstanceGroup:
         store: GuestStore,
         wasi: WasiHost,
         cache: CodeCache,
-        log: Log,
         turn: Turn | None,
         program: str,
         native: Instances | None = None,
@@ -78,7 +77,7 @@ class InstanceGroup:
         self.state = state
         self._program = program
         self.store = store
-        self.native = native or Instances(state.member, store.context, wasi.native)
+        self.native = native or Instances(state, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
         self.turn = turn
@@ -96,7 +95,7 @@ class InstanceGroup:
         self._signatures: dict[FuncType, Signature] = {}
         self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
-        self.native.follow(log, lambda trouble: _describe(number, trouble))
+        self.native.follow(lambda trouble: _describe(number, trouble))
 
     def __repr__(self) -> str:
         return f"<InstanceGroup {self.state.number}>"

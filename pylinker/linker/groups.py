@@ -89,9 +89,9 @@ class Groups:
         state = shared.new_member(_replayed_in_c)
         try:
             shared.subscribe_member(guard, state, None)
-            store = self._new_store(state.member, hosts_process=self._host is None)
+            store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
-            group = self._group_type(state, store, host, self._cache, shared.log.native, self._context.turn, self._name)
+            group = self._group_type(state, store, host, self._cache, self._context.turn, self._name)
         except BaseException:
             completed(shared.unsubscribe, guard, state)
             raise
@@ -154,7 +154,7 @@ class Groups:
             try:
                 birth = give_birth(
                     everything.engine,
-                    part.member,
+                    part,
                     host.native,
                     memory_limit=state.limits.memory,
                     table_limit=state.limits.table,
@@ -166,8 +166,8 @@ class Groups:
                     everything=everything.operation,
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
                 )
-                store = GuestStore(part.member, made=(birth.store, birth.watch))
-                group = self._group_type(part, store, host, self._cache, shared.log.native, None, self._name, birth.instances)
+                store = GuestStore(part, made=(birth.store, birth.watch))
+                group = self._group_type(part, store, host, self._cache, None, self._name, birth.instances)
                 group.memory_is_shared = True
                 if birth.trouble is not None:
                     group.raise_trouble(birth.trouble, state.order)
@@ -204,7 +204,7 @@ class Groups:
     def shutdown(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
         self._context.groups.pop(group.state.number, None)
-        group.state.member.die()
+        group.state.die()
         shared = self._context.shared
         if shared.cause:
             group.close_bounds()

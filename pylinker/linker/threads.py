@@ -254,7 +254,7 @@ class GuestThread:
 
         Raises SynchronizationAborted if the program ends first.
         """
-        member = group.state.member
+        member = group.state
         while not self._ended_cell[0]:
             result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
             if result in (WAIT_CANCELLED, INTERRUPTED):

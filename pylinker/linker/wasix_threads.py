@@ -99,7 +99,7 @@ class WasixThreads(HostFunctions):
         export = main.info.exports.get(name)
         signals.handler = name if export is not None and main.info.export_type(export) == HANDLER else None
         linker.state.hears_signals = True
-        linker.group.state.member.nudge()  # what has waited for a handler
+        linker.group.state.nudge()  # what has waited for a handler
 
     def _wasix_thread_signal(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
         linker = self.linker

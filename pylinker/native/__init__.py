@@ -8,6 +8,6 @@ Threads: a call takes as long as the guest runs and releases the GIL; the store 
 for the duration.
 
 The modules, each after those it uses: ``core`` (the only one that imports ``pylinker._core``), ``scopes``, ``failures``, ``api``,
-``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``; ``trace``, ``shared``, ``member``, ``epoch``, ``turn``; ``wasi``,
+``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``; ``trace``, ``sync``, ``shared``, ``member``, ``epoch``, ``turn``; ``wasi``,
 ``search``; ``sources``, ``symbols``, ``libraries``, ``replay``, ``instances``, ``birth``, ``threads``, ``bound``.
 """

@@ -12,7 +12,7 @@ from pylinker.native.failures import Failure
 from pylinker.native.libraries import Library
 from pylinker.native.sources import SOURCE
 
-__all__ = ["BLOCK_OWN", "Log", "Operation", "Stage", "Trouble"]
+__all__ = ["BLOCK_OWN", "Operation", "Stage", "Trouble"]
 
 BLOCK_OWN: int = (1 << 64) - 1
 """The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
@@ -103,32 +103,3 @@ class Operation:
                 packed[index] = (slot, function, environment, ffi.cast("pl_module *", code))
             pointer.closures, pointer.closure_count = packed, len(closures)
         self._kept = kept
-
-
-class Log:
-    """The numbers of operations for C; the caller keeps the operations. Changed under the write lock, read under a read lock."""
-
-    def __init__(self) -> None:
-        self.pointer = ffi.gc(lib.pl_log_new(), lib.pl_log_free)
-        if self.pointer == ffi.NULL:
-            raise MemoryError("no memory for a log")
-
-    @property
-    def last(self) -> int:
-        """The number of the newest operation."""
-        return int(lib.pl_log_last(self.pointer))
-
-    def append(self, operation: Operation | None) -> int:
-        """Add the next operation (None: one that does nothing in C) and return its number."""
-        number = int(lib.pl_log_append(self.pointer, operation.pointer if operation is not None else ffi.NULL))
-        if not number:
-            raise MemoryError("no memory for the log")
-        return number
-
-    def forget(self, number: int) -> None:
-        """Drop all operations up to ``number``."""
-        lib.pl_log_forget(self.pointer, number)
-
-    def erase(self, number: int) -> None:
-        """Drop one operation; it does nothing from now on but ask for the size of its table."""
-        lib.pl_log_erase(self.pointer, number)

@@ -11,13 +11,12 @@ pending, backs off (:class:`LinkerStateWriteBackoff`), and tries again. The one 
 group that does not exist yet. ``csrc/rendezvous.h`` has the rendezvous; ``docs/model`` its proof.
 """
 
-from pylinker.sync.backoff import LinkerStateWriteBackoff
+from pylinker.native.sync import LinkerStateWriteBackoff, ReadGuard, TopologyToken, WriteGuard
 from pylinker.sync.constants import Cause, Ordering
 from pylinker.sync.group_state import InstanceGroupState
-from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
 from pylinker.sync.shared import Exclusive, LinkerShared, leave_both
-from pylinker.sync.topology import TopologyCoordinator, TopologyToken
+from pylinker.sync.topology import TopologyCoordinator
 
 __all__ = [
     "Cause",
