@@ -25,6 +25,9 @@ static PyObject *poll(PyObject *object) {
     if (group == NULL) {
         return refuse_gone();
     }
+    if (pl_group_is_replaying(group)) { /* what a replay runs is part of what the group is behind with */
+        Py_RETURN_NONE;
+    }
     if (!pl_group_is_behind(group) && pl_cancel_cause(pl_shared_cancel(pl_group_shared(group))) == 0) {
         Py_RETURN_NONE;
     }
@@ -119,7 +122,9 @@ static PyObject *block_enter(PyObject *object, PyObject *unused) {
     pl_safepoint *safepoint = pl_group_safepoint(group);
     self->before = self->state == PL_RUNNING ? pl_safepoint_run(safepoint) : pl_safepoint_park(safepoint);
     PyObject *result;
-    if (self->state != PL_RUNNING) {
+    if (self->before == PL_DEAD) {
+        result = pl_python_refuse(pl_python.internal_error, "a group that is dead runs nothing");
+    } else if (self->state != PL_RUNNING) {
         result = Py_None;
         Py_INCREF(result);
     } else {

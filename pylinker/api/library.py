@@ -10,7 +10,7 @@ from pylinker.api.handle import UNPICKLABLE, Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
 from pylinker.native.shared import CAUSE_STOPPED
-from pylinker.sync import check_not_interrupting
+from pylinker.sync.reentry import check_not_interrupting
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:

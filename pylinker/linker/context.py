@@ -15,7 +15,8 @@ from pylinker.native.shared import CAUSE_CLOSED
 from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import LinkerShared, begin_operation, check_not_interrupting, end_operation, interrupting, leave_both
+from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
+from pylinker.sync.shared import LinkerShared, leave_both
 
 if TYPE_CHECKING:
     from typing import Self

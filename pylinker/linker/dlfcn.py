@@ -14,7 +14,7 @@ from pylinker.linker import wasix
 from pylinker.linker.hostcalls import HostFunctions, i32, u32
 from pylinker.linker.module import AtExit
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import begin_operation, end_operation
+from pylinker.sync.reentry import begin_operation, end_operation
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:

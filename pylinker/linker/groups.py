@@ -19,7 +19,7 @@ from pylinker.runtime.private import address_of
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.runtime.wasi import WasiHost
-from pylinker.sync import Exclusive
+from pylinker.sync.shared import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import InternalError
-from pylinker.sync import begin_operation, end_operation
+from pylinker.sync.reentry import begin_operation, end_operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from pylinker.native.threads import NativeThread, has_room_for_thread
 from pylinker.native.waits import INTERRUPTED, WAIT_CANCELLED, new_cell
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
-from pylinker.sync import Exclusive
+from pylinker.sync.shared import Exclusive
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
