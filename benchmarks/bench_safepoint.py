@@ -19,7 +19,7 @@ import wasmtime
 import pylinker
 from pylinker._core import ffi, lib
 from pylinker.benchmarks.roles import Target, per_call, role
-from pylinker.native.sources import Builtin
+from pylinker.native.enums import BuiltinIndex
 from pylinker.runtime.engine import engine
 from pylinker.runtime.private import raw_function
 
@@ -49,7 +49,7 @@ def bench_empty(benchmark: Any) -> None:
     role(benchmark, contender="bare", baseline=True)
     store = wasmtime.Store(engine())
     store.set_epoch_deadline(1 << 40)
-    function = raw_function(store, wasmtime.FuncType([], []), int(ffi.cast("uintptr_t", lib.pl_builtin(Builtin.EMPTY))))
+    function = raw_function(store, wasmtime.FuncType([], []), int(ffi.cast("uintptr_t", lib.pl_builtin(BuiltinIndex.EMPTY))))
     instance = wasmtime.Instance(store, wasmtime.Module(engine(), wasmtime.wat2wasm(LOOP)), [function])
     loop = instance.exports(store)["loop"]
     assert per_call(benchmark, lambda calls: loop(store, calls)) == 0

@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from pylinker._core import ffi, lib
+from pylinker._core import lib
 from pylinker.benchmarks.roles import Target, per_call, role
+from pylinker.native.enums import Measured
 from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, Ordering
 
 FLAG = "load the pending flag"
@@ -29,7 +30,6 @@ LOCK = "take the free lock for writing, and release it"
 TOKEN = "take the free topology token, and release it"
 SAFEPOINT = "a safepoint with nothing pending, in Python"
 PAUSES = "the 24 yields of a back-off beside a busy Python thread"
-MEASURED = ffi.typeof("enum pl_measured").relements
 
 
 def universe() -> tuple[LinkerShared[dict[str, str], str], InstanceGroupState[str]]:
@@ -46,14 +46,13 @@ def python(benchmark: Any, statement: str, setup: str = "pass", **names: object)
     per_call(benchmark, timer.timeit)
 
 
-def core(benchmark: Any, what: str, calls: int = 1_000_000) -> None:
+def core(benchmark: Any, what: Measured, calls: int = 1_000_000) -> None:
     """Report the time of the same in C."""
     shared, group = universe()
-    number = MEASURED[what]
     pointer = shared._native.pointer
 
     def measure(calls: int) -> None:
-        assert lib.pl_measure(pointer, group.pointer, number, calls) == calls
+        assert lib.pl_measure(pointer, group.pointer, what, calls) == calls
 
     per_call(benchmark, measure, calls)
 
@@ -66,10 +65,10 @@ def bench_flag(benchmark: Any, ordering: Ordering) -> None:
 
 
 @pytest.mark.benchmark(group=FLAG)
-@pytest.mark.parametrize("ordering", ["RELAXED", "SEQ_CST"], ids=str.lower)
-def bench_flag_in_c(benchmark: Any, ordering: str) -> None:
+@pytest.mark.parametrize("what", [Measured.FLAG_RELAXED, Measured.FLAG_SEQ_CST], ids=lambda each: each.name.lower())
+def bench_flag_in_c(benchmark: Any, what: Measured) -> None:
     role(benchmark, contender="bare")
-    core(benchmark, f"PL_MEASURE_FLAG_{ordering}")
+    core(benchmark, what)
 
 
 @pytest.mark.benchmark(group=FLAG)
@@ -93,10 +92,10 @@ def bench_write(benchmark: Any) -> None:
 
 
 @pytest.mark.benchmark(group=LOCK)
-@pytest.mark.parametrize("what", ["TRY_WRITE", "WRITE"], ids=str.lower)
-def bench_lock_in_c(benchmark: Any, what: str) -> None:
+@pytest.mark.parametrize("what", [Measured.TRY_WRITE, Measured.WRITE], ids=lambda each: each.name.lower())
+def bench_lock_in_c(benchmark: Any, what: Measured) -> None:
     role(benchmark, contender="bare")
-    core(benchmark, f"PL_MEASURE_{what}")
+    core(benchmark, what)
 
 
 @pytest.mark.benchmark(group=LOCK)
@@ -115,7 +114,7 @@ def bench_token(benchmark: Any) -> None:
 @pytest.mark.benchmark(group=TOKEN)
 def bench_token_in_c(benchmark: Any) -> None:
     role(benchmark, contender="bare", baseline=True)
-    core(benchmark, "PL_MEASURE_TOKEN")
+    core(benchmark, Measured.TOKEN)
 
 
 @pytest.mark.benchmark(group=SAFEPOINT)

@@ -16,6 +16,7 @@ from pylinker.api.debug import debug
 from pylinker.api.debug import debug_from_environment as _debug_from_environment
 from pylinker.api.function import Function
 from pylinker.api.library import Library
+from pylinker.api.options import Options
 from pylinker.api.program import CDLL, ModuleSummary, Program
 from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
 from pylinker.errors import (
@@ -89,6 +90,7 @@ __all__ = [
     "ModuleBytes",
     "ModuleSummary",
     "NotDynamicError",
+    "Options",
     "ParseError",
     "Program",
     "Region",

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, SynchronizationAborted
-from pylinker.native.shared import CAUSE_CLOSED
-from pylinker.native.waits import SEQ_CST
+from pylinker.native.enums import SEQ_CST, Cause
 from pylinker.sync import InstanceGroupState, LinkerShared, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
@@ -184,11 +183,11 @@ class World:
 
     def _bark(self) -> None:
         self._was_stuck = True
-        self.native.cancel(CAUSE_CLOSED)
+        self.native.cancel(Cause.CLOSED)
 
     def __exit__(self, *_exception: object) -> None:
         self._watchdog.cancel()
-        self.native.cancel(CAUSE_CLOSED)
+        self.native.cancel(Cause.CLOSED)
         for event in self._events:
             event.set()
         for guest in self.guests:

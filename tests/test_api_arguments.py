@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -327,3 +328,20 @@ def test_output_after_close_says_when_to_read_it() -> None:
             _ = program.stdout
         with pytest.raises(ValueError, match="stderr is not captured: create the program with"):
             _ = program.stderr
+
+
+def test_a_program_and_a_library_have_the_same_options():
+    signatures = {each: dict(inspect.signature(each).parameters) for each in (pylinker.Program, pylinker.CDLL)}
+    program, library = signatures.values()
+    for own in ("main", "name"):
+        del program[own]
+    del library["name"]
+    assert program == library
+    assert program.keys() == pylinker.Options.__annotations__.keys()
+    assert all(each.kind is each.KEYWORD_ONLY for each in program.values())
+
+
+@pytest.mark.parametrize("make", [pylinker.Program, pylinker.CDLL])
+def test_an_option_that_is_not_there(make):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'thread'"):
+        make("./none.so", thread=True)

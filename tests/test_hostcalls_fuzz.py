@@ -15,15 +15,16 @@ import wasmtime
 import pylinker
 from fields import MEMORY, SHARED, TABLE, forward, wasm
 from guests import orderly
-from pylinker.linker import dlfcn, wasix
+from pylinker.linker import wasix
+from pylinker.linker.hostcalls import provided
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 FUNCTIONS: dict[tuple[str, str], FuncType] = {
-    **{("env", name): type_ for name, type_ in dlfcn.PROVIDED.items()},
-    ("wasi", "thread-spawn"): dlfcn.THREAD_SPAWN,
-    ("pylinker", "safepoint"): dlfcn.SAFEPOINT,
+    **{("env", name): type_ for name, type_ in provided("env").items()},
+    ("wasi", "thread-spawn"): provided("wasi")["thread-spawn"],
+    ("pylinker", "safepoint"): provided("pylinker")["safepoint"],
     **{("wasi_snapshot_preview1", name): type_ for name, type_ in WASI_PREVIEW1.items()},
-    **{(wasix.WASIX, name): type_ for name, type_ in {**WASI_PREVIEW1, **wasix.PROVIDED}.items()},
+    **{(wasix.WASIX, name): type_ for name, type_ in {**WASI_PREVIEW1, **provided(wasix.WASIX)}.items()},
     (wasix.WASIX, "no_such_function"): FuncType(("i32", "i64"), ("i32",)),
 }
 

@@ -55,10 +55,19 @@ def test_every_lock_is_on_the_page_about_synchronization() -> None:
     assert not [path for path in sorted(lockers) if f"](../{path})" not in page]
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(path: Path, *, at_run_time: bool = False) -> set[str]:
     """Return the modules that a file of the package imports, and ``package.name`` for each name that it imports of a package."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if at_run_time and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             found |= {each.name for each in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -103,7 +112,13 @@ def test_only_runtime_uses_private_names_of_wasmtime() -> None:
 
 def test_only_the_seam_imports_the_core() -> None:
     files = [file for file in (ROOT / "pylinker").rglob("*.py") if {"pylinker._core", "_core"} & imports_of(file)]
-    assert [file.name for file in files] == ["core.py"]
+    assert {file.parent.name for file in files} == {"native"}
+    assert [file.name for file in files if "pylinker._core" in imports_of(file, at_run_time=True)] == ["core.py"]
+
+
+def test_what_is_made_from_the_headers_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, "csrc/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_logger_is_on_the_page_about_debugging() -> None:

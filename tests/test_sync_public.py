@@ -6,7 +6,7 @@ import pytest
 
 import pylinker.sync
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
-from pylinker.native.member import DEAD, PARKED, RUNNING
+from pylinker.native.enums import DEAD, PARKED, RUNNING
 from pylinker.sync import Cause, LinkerStateWriteBackoff
 from sync_world import World, wait_until
 

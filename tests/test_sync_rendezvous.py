@@ -8,9 +8,7 @@ import pytest
 
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
-from pylinker.native.member import RUNNING
-from pylinker.native.shared import CAUSE_BUS, CAUSE_CLOSED, CAUSE_INTERRUPTED, CAUSE_LEADER, CAUSE_REPLAY
-from pylinker.native.waits import CANCELLED
+from pylinker.native.enums import CANCELLED, RUNNING, Cause
 from pylinker.sync import LinkerShared
 from sync_world import DEADLINE, World, broken_invariant, leave_guards, wait_for, wait_until
 
@@ -557,7 +555,7 @@ def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybod
     for job in (guest, waiting[0]):
         assert isinstance(job.error(), SynchronizationAborted)
     assert group.replayed == [(1, "open a")]
-    assert_given_up(world, CAUSE_BUS, caught.value)
+    assert_given_up(world, Cause.BUS, caught.value)
     assert world.is_poisoned()
 
 
@@ -571,7 +569,7 @@ def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
     assert leader.open_barrier() == 2
     assert lib.pl_lead_publish(leader.state.pointer) == 0
     assert world.native.published == 1
-    assert world.shared.cause == CAUSE_BUS
+    assert world.shared.cause == Cause.BUS
     assert isinstance(job.error(), SynchronizationAborted)
     gate.open()
     assert isinstance(guest.error(), SynchronizationAborted)
@@ -585,7 +583,7 @@ def test_a_bus_of_barriers_that_is_full_gives_up_the_linker(world):
     with pytest.raises(InternalError) as caught:
         world.lead(leader, "open b", commit=lambda: committed.append("b"))
     assert committed == []
-    assert_given_up(world, CAUSE_BUS, caught.value)
+    assert_given_up(world, Cause.BUS, caught.value)
 
 
 def test_a_second_barrier_while_one_is_up_gives_up_the_linker_and_wakes_everybody(world):
@@ -598,7 +596,7 @@ def test_a_second_barrier_while_one_is_up_gives_up_the_linker_and_wakes_everybod
     with pytest.raises(InternalError, match="open already") as caught:
         world.shared.synchronize_link_operation(topology, "open a", guard, leader.state)
     assert isinstance(guest.error(), SynchronizationAborted)
-    assert_given_up(world, CAUSE_BUS, caught.value)
+    assert_given_up(world, Cause.BUS, caught.value)
 
 
 def test_a_bus_that_is_full_when_an_operation_is_withdrawn_is_fatal_too(world):
@@ -610,7 +608,7 @@ def test_a_bus_that_is_full_when_an_operation_is_withdrawn_is_fatal_too(world):
         world.lead(leader, "open b", wake=nobody, timeout=0)
     guest.ring()
     assert isinstance(guest.error(), SynchronizationAborted)
-    assert_given_up(world, CAUSE_BUS, caught.value)
+    assert_given_up(world, Cause.BUS, caught.value)
 
 
 def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_missed(world):
@@ -621,14 +619,14 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
     with pytest.raises(InternalError) as caught:
         world.shared.synchronize_link_operation(topology, "open b", guard, behind.state)
     assert behind.replayed == []
-    assert_given_up(world, CAUSE_BUS, caught.value)
+    assert_given_up(world, Cause.BUS, caught.value)
 
 
 def test_a_number_that_is_not_the_logs_is_fatal(world):
     lib.pl_log_append(lib.pl_shared_log(world.native.pointer), ffi.NULL, ffi.NULL)  # an operation that nobody announced
     with pytest.raises(InternalError, match="another number in the log") as caught:
         world.lead(world.groups[0], "open a")
-    assert_given_up(world, CAUSE_BUS, caught.value)
+    assert_given_up(world, Cause.BUS, caught.value)
 
 
 # A leader that fails between the barriers
@@ -637,10 +635,10 @@ def test_a_number_that_is_not_the_logs_is_fatal(world):
 @pytest.mark.parametrize(
     ("failure", "cause"),
     [
-        pytest.param(KeyError("no room"), CAUSE_LEADER, id="error"),
-        pytest.param(KeyboardInterrupt(), CAUSE_LEADER, id="interrupt"),
-        pytest.param(InternalError("torn"), CAUSE_BUS, id="invariant"),
-        pytest.param(RendezvousTimeout("of another program"), CAUSE_LEADER, id="foreign-timeout"),
+        pytest.param(KeyError("no room"), Cause.LEADER, id="error"),
+        pytest.param(KeyboardInterrupt(), Cause.LEADER, id="interrupt"),
+        pytest.param(InternalError("torn"), Cause.BUS, id="invariant"),
+        pytest.param(RendezvousTimeout("of another program"), Cause.LEADER, id="foreign-timeout"),
     ],
 )
 def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes_them(world, failure, cause):
@@ -701,7 +699,7 @@ def test_a_follower_that_is_interrupted_and_waits_in_vain_gives_up_the_linker(wo
     assert guest.error() is interrupt
     error = job.error()
     assert isinstance(error, SynchronizationAborted) and error.__cause__ is interrupt
-    assert_given_up(world, CAUSE_INTERRUPTED, interrupt)
+    assert_given_up(world, Cause.INTERRUPTED, interrupt)
 
 
 # A follower that cannot replay
@@ -721,7 +719,7 @@ def test_a_replay_that_fails_gives_up_the_linker_for_all(world):
     with pytest.raises(SynchronizationAborted) as caught:
         good.follow()
     assert caught.value.__cause__ is failure
-    assert_given_up(world, CAUSE_REPLAY, failure)
+    assert_given_up(world, Cause.REPLAY, failure)
 
 
 def test_the_leader_knows_the_reason_though_it_wakes_before_the_failed_follower_is_back_in_python(world):
@@ -749,7 +747,7 @@ def test_the_leader_knows_the_reason_though_it_wakes_before_the_failed_follower_
     assert error.__cause__ is failure
     leader_is_back.set()
     assert guest_job.result() == CANCELLED
-    assert_given_up(world, CAUSE_REPLAY, failure)
+    assert_given_up(world, Cause.REPLAY, failure)
 
 
 def test_of_two_replays_that_fail_the_first_is_the_reason(world):
@@ -771,7 +769,7 @@ def test_of_two_replays_that_fail_the_first_is_the_reason(world):
     errors = [guest.error() for guest in guests]
     assert [type(error) for error in errors] == [KeyError, ValueError]
     assert job.error().__cause__ is errors[0]
-    assert_given_up(world, CAUSE_REPLAY, errors[0])
+    assert_given_up(world, Cause.REPLAY, errors[0])
 
 
 def test_a_parked_group_that_cannot_replay_on_its_way_back_gives_up_the_linker(world):
@@ -780,7 +778,7 @@ def test_a_parked_group_that_cannot_replay_on_its_way_back_gives_up_the_linker(w
     broken.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught, broken.running():
         pytest.fail("guest code ran")
-    assert_given_up(world, CAUSE_REPLAY, caught.value)
+    assert_given_up(world, Cause.REPLAY, caught.value)
 
 
 # Giving up from outside
@@ -790,7 +788,7 @@ REASON = KeyError("from outside")
 
 
 def give_up(world):
-    assert world.shared.cancel(CAUSE_CLOSED, REASON)
+    assert world.shared.cancel(Cause.CLOSED, REASON)
 
 
 def assert_woken(job):
@@ -810,7 +808,7 @@ def test_giving_up_wakes_a_leader_at_the_first_barrier(world):
     assert committed == []
     guest.ring()
     assert_woken(guest)
-    assert_given_up(world, CAUSE_CLOSED, REASON)
+    assert_given_up(world, Cause.CLOSED, REASON)
 
 
 def test_giving_up_wakes_a_leader_at_the_second_barrier(world):
@@ -823,7 +821,7 @@ def test_giving_up_wakes_a_leader_at_the_second_barrier(world):
     give_up(world)
     assert_woken(job)  # though the follower is still replaying
     assert group.replayed == []
-    assert_given_up(world, CAUSE_CLOSED, REASON)
+    assert_given_up(world, Cause.CLOSED, REASON)
 
 
 def test_giving_up_wakes_followers_that_wait_for_the_operation(world):

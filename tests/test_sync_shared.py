@@ -10,8 +10,7 @@ import pytest
 
 from pylinker._core import lib
 from pylinker.errors import InternalError, SynchronizationAborted
-from pylinker.native.shared import CAUSE_BUS, CAUSE_CLOSED, CAUSE_INTERRUPTED, CAUSE_LEADER, CAUSE_REPLAY
-from pylinker.native.waits import ACQUIRE, RELAXED, SEQ_CST
+from pylinker.native.enums import ACQUIRE, RELAXED, SEQ_CST, Cause
 from pylinker.sync import LinkerShared
 from sync_world import Group, World, after_pauses, broken_invariant, leave_guards, wait_for, wait_until
 
@@ -108,8 +107,8 @@ def test_a_clone_talks_to_the_same_groups(world, shared, group):
 def test_a_clone_of_a_clone_is_given_up_with_the_first(shared):
     clone = shared.clone().clone()
     reason = KeyError("first")
-    clone.cancel(CAUSE_CLOSED, reason)
-    assert shared.cause == CAUSE_CLOSED
+    clone.cancel(Cause.CLOSED, reason)
+    assert shared.cause == Cause.CLOSED
     assert shared.reason is reason
 
 
@@ -240,7 +239,7 @@ def test_bootstrap_ends_when_the_linker_is_given_up(world, shared):
     called = []
     job = world.start(shared.bootstrap_exclusive_write_then, called.append)
     wait_until(lambda: world.sleepers == 1)
-    shared.cancel(CAUSE_CLOSED)
+    shared.cancel(Cause.CLOSED)
     assert isinstance(job.error(), SynchronizationAborted)
     assert called == []
     guard.release()
@@ -374,7 +373,7 @@ def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(w
     group.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught:
         shared.write_linker_state(group.state)
-    assert shared.cause == CAUSE_REPLAY
+    assert shared.cause == Cause.REPLAY
     assert shared.reason is caught.value
     assert world.is_poisoned()
 
@@ -394,7 +393,7 @@ def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_ba
     group.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught:
         shared.read_linker_state(group.state)
-    assert shared.cause == CAUSE_REPLAY
+    assert shared.cause == Cause.REPLAY
     assert shared.reason is caught.value
     assert world.native.readers == 0
 
@@ -405,7 +404,7 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
     before = world.run(shared.try_write_linker_state)
 
     def give_up():
-        shared.cancel(CAUSE_CLOSED, reason)
+        shared.cancel(Cause.CLOSED, reason)
 
     with after_pauses(world, give_up), pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
         getattr(shared, wait)(group.state)
@@ -619,13 +618,13 @@ def test_an_operation_that_is_not_in_the_log_is_fatal(world, shared, group):
     lib.pl_log_forget(lib.pl_shared_log(world.native.pointer), 1)
     with pytest.raises(InternalError, match="operation 1 is not in the log"):
         shared.do_pending_link_operations_internal(group.state)
-    assert shared.cause == CAUSE_REPLAY
+    assert shared.cause == Cause.REPLAY
     assert isinstance(shared.reason, InternalError)
 
 
 def test_following_raises_once_the_linker_is_given_up_though_nothing_is_pending(shared, group):
     reason = KeyError("first")
-    shared.cancel(CAUSE_CLOSED, reason)
+    shared.cancel(Cause.CLOSED, reason)
     with pytest.raises(SynchronizationAborted) as caught:
         shared.do_pending_link_operations_internal(group.state)
     assert caught.value.__cause__ is reason
@@ -753,17 +752,17 @@ def test_a_group_that_has_unsubscribed_is_told_so_and_does_not_crash(tmp_path, u
 
 def test_the_first_cause_wins(shared):
     first = KeyError("first")
-    assert shared.cancel(CAUSE_LEADER, first) is True
-    assert shared.cancel(CAUSE_CLOSED, KeyError("second")) is False
-    assert shared.cause == CAUSE_LEADER
+    assert shared.cancel(Cause.LEADER, first) is True
+    assert shared.cancel(Cause.CLOSED, KeyError("second")) is False
+    assert shared.cause == Cause.LEADER
     assert shared.reason is first
     assert repr(shared) == "<LinkerShared of 1 groups, cancelled>"
 
 
 def test_the_reason_is_that_of_the_first_cause_though_it_came_without(shared):
-    shared.cancel(CAUSE_CLOSED)
-    shared.cancel(CAUSE_LEADER, KeyError("second"))
-    assert shared.cause == CAUSE_CLOSED
+    shared.cancel(Cause.CLOSED)
+    shared.cancel(Cause.LEADER, KeyError("second"))
+    assert shared.cause == Cause.CLOSED
     assert shared.reason is None
     assert shared.aborted().__cause__ is None
 
@@ -771,11 +770,11 @@ def test_the_reason_is_that_of_the_first_cause_though_it_came_without(shared):
 @pytest.mark.parametrize(
     ("cause", "text"),
     [
-        (CAUSE_CLOSED, "the program has ended"),
-        (CAUSE_LEADER, "failed while the others waited"),
-        (CAUSE_REPLAY, "could not carry out an operation"),
-        (CAUSE_BUS, "protocol was broken"),
-        (CAUSE_INTERRUPTED, "was interrupted"),
+        (Cause.CLOSED, "the program has ended"),
+        (Cause.LEADER, "failed while the others waited"),
+        (Cause.REPLAY, "could not carry out an operation"),
+        (Cause.BUS, "protocol was broken"),
+        (Cause.INTERRUPTED, "was interrupted"),
     ],
 )
 def test_what_is_raised_afterwards_tells_the_cause_and_has_the_reason(shared, group, cause, text):

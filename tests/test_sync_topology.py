@@ -5,8 +5,7 @@ import threading
 import pytest
 
 from pylinker.errors import InternalError, SynchronizationAborted
-from pylinker.native.shared import CAUSE_CLOSED, CAUSE_REPLAY
-from pylinker.native.waits import ACQUIRED
+from pylinker.native.enums import ACQUIRED, Cause
 from pylinker.sync import LinkerShared, WriteGuard
 from sync_world import DEADLINE, Group, World, after_pauses, leave_guards, wait_for, wait_until
 
@@ -205,7 +204,7 @@ def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_st
     token = coordinator.try_acquire()
 
     def give_up():
-        world.shared.cancel(CAUSE_CLOSED, reason)
+        world.shared.cancel(Cause.CLOSED, reason)
 
     with after_pauses(world, give_up), pytest.raises(SynchronizationAborted) as caught:
         world.shared.acquire_topology_token(group_state)
@@ -261,7 +260,7 @@ def test_blocking_write_ends_when_the_linker_is_given_up(world, coordinator):
     topology = coordinator.try_acquire()
     job = world.start(world.shared.write_linker_state_blocking_holding_topology, topology)
     wait_until(lambda: world.sleepers == 1)
-    world.shared.cancel(CAUSE_CLOSED, KeyError("first"))
+    world.shared.cancel(Cause.CLOSED, KeyError("first"))
     assert isinstance(job.error(), SynchronizationAborted)
     guard.release()
     assert world.native.readers == 0  # it did not take the lock after all
@@ -363,7 +362,7 @@ def test_with_topology_has_replayed_everything_before_it_returns(world, group_st
 
 def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state):
     guard = world.run(world.shared.try_write_linker_state)
-    with after_pauses(world, lambda: world.shared.cancel(CAUSE_CLOSED)), pytest.raises(SynchronizationAborted):
+    with after_pauses(world, lambda: world.shared.cancel(Cause.CLOSED)), pytest.raises(SynchronizationAborted):
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     guard.release()
@@ -382,7 +381,7 @@ def test_with_topology_gives_the_token_back_when_it_cannot_catch_up(world, group
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     assert world.is_poisoned()
-    assert world.shared.cause == CAUSE_REPLAY
+    assert world.shared.cause == Cause.REPLAY
 
 
 # The guard before the token

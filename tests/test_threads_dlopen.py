@@ -12,7 +12,7 @@ import wasmtime
 import pylinker
 from guests import COMPUTE, DEADLINE, NAP, ORDINARY, READ, SERVE, SLEEP, WAIT, YIELD, Guest, orderly
 from pylinker.errors import InternalError
-from pylinker.native.waits import SEQ_CST
+from pylinker.native.enums import SEQ_CST
 from running import used
 from toolchain import Scenario
 

@@ -20,7 +20,7 @@ import wasmtime
 import pylinker
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, WAIT, YIELD, Guest, orderly
 from pylinker import SynchronizationAborted
-from pylinker.native.waits import SEQ_CST
+from pylinker.native.enums import SEQ_CST
 from toolchain import Scenario
 
 ENDLESS = [COMPUTE, SLEEP, YIELD, NAP, SERVE, WAIT, COMPUTE, SLEEP, WAIT]

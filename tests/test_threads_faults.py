@@ -24,8 +24,8 @@ from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
+from pylinker.native.enums import SEQ_CST
 from pylinker.native.threads import NativeThread
-from pylinker.native.waits import SEQ_CST
 from pylinker.runtime.store import GuestStore
 from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 from running import used

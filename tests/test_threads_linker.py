@@ -13,7 +13,7 @@ import pylinker
 from guests import COMPUTE, DEADLINE, YIELD, Guest
 from pylinker.errors import InternalError
 from pylinker.linker.group import InstanceGroup
-from pylinker.native.waits import SEQ_CST
+from pylinker.native.enums import SEQ_CST
 from pylinker.sync import LinkerShared
 from toolchain import Scenario
 

@@ -12,9 +12,10 @@ import pytest
 import pylinker
 from guests import COMPUTE, NAP, YIELD, Guest, orderly
 from pylinker import demo
+from pylinker.native.enums import TraceKind
 from pylinker.native.member import Member
 from pylinker.native.shared import Shared
-from pylinker.native.trace import Trace, TraceKind
+from pylinker.native.trace import Trace
 from test_cli import LIBRARY, PIC, cli, fails, write
 from toolchain import Scenario
 

@@ -26,8 +26,11 @@ import pylinker
 from fields import SHARED, TABLE, wasm
 from guests import DEADLINE, orderly
 from pylinker.linker import wasix
+from pylinker.linker.hostcalls import provided
 from pylinker.linker.wasix import Errno
 from pylinker.wasm import WASI_PREVIEW1, FuncType, parse_module
+
+PROVIDED = provided(wasix.WASIX)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -87,7 +90,7 @@ def harmless(name: str, arguments: list[int]) -> list[int]:
 
 def is_answer(guest: Guest, name: str, arguments: list[int]) -> bool:
     """Whether a call with these unsigned arguments gives an error number, nothing, or a trap."""
-    kinds = wasix.PROVIDED[name].params
+    kinds = PROVIDED[name].params
     try:
         result = guest.main[name](
             *(each - 2**32 if kind == "i32" and each >> 31 else each for each, kind in zip(arguments, kinds, strict=True))
@@ -101,7 +104,7 @@ class Guest:
     """A main module that forwards everything of WASIX to its exports, and whatever else a test writes into it."""
 
     def __init__(self, folder: Path, *fields: str, functions: dict[str, FuncType] | None = None, slots: int = 0, **keywords: Any) -> None:
-        functions = dict(wasix.PROVIDED) if functions is None else functions
+        functions = dict(PROVIDED) if functions is None else functions
         path = wasm(folder / "main.wasm", SHARED, TABLE, STACK, *forwards(functions), *fields, slots=slots)
         self.program = pylinker.Program(path, **keywords)
         self.main = self.program.main
@@ -179,7 +182,7 @@ class TestWhatIsServed:
             assert guest.sock_accept(0, 0, 0, 0) == 58
 
     def test_it_is_listed(self, tmp_path):
-        functions = {**self.UNKNOWN, "fd_write": WASI_PREVIEW1["fd_write"], **wasix.PROVIDED}
+        functions = {**self.UNKNOWN, "fd_write": WASI_PREVIEW1["fd_write"], **PROVIDED}
         path = wasm(tmp_path / "main.wasm", *forwards(functions), *forwards({"other": FuncType((), ())}, "env"))
         assert wasix.unserved(parse_module(path.read_bytes())) == list(self.UNKNOWN)
 
@@ -201,7 +204,7 @@ class TestWhatIsServed:
         assert wasix.unserved(parse_module(path.read_bytes())) == []
         pylinker.CDLL(path).close()
 
-    @pytest.mark.parametrize("name", sorted(wasix.PROVIDED))
+    @pytest.mark.parametrize("name", sorted(PROVIDED))
     def test_of_another_type(self, name, tmp_path):
         with Guest(tmp_path, functions={name: FuncType(("f32",), ("f32",))}) as guest:
             call = guest.main[name]
@@ -209,13 +212,13 @@ class TestWhatIsServed:
                 call(1.0)
 
     def test_the_user_comes_first(self, tmp_path):
-        path = wasm(tmp_path / "lib.so", SHARED, *forwards({"proc_id": wasix.PROVIDED["proc_id"]}))
+        path = wasm(tmp_path / "lib.so", SHARED, *forwards({"proc_id": PROVIDED["proc_id"]}))
         assert pylinker.CDLL(path, imports={(wasix.WASIX, "proc_id"): lambda out: out + 1}).proc_id(5) == 6
 
 
 class TestClocks:
     def test_one_program_sets_its_own_alone(self, tmp_path):
-        functions = {name: (WASI_PREVIEW1 | wasix.PROVIDED)[name] for name in ("clock_time_get", "clock_time_set")}
+        functions = {name: (WASI_PREVIEW1 | PROVIDED)[name] for name in ("clock_time_get", "clock_time_set")}
         with Guest(tmp_path, functions=functions) as one, Guest(tmp_path, functions=functions) as other:
             before = time.time_ns()
             assert one.clock_time_set(0, 10**18) == Errno.SUCCESS
@@ -283,13 +286,13 @@ class TestPointers:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_no_arguments_crash_the_host(self, shared_guest, data):
         guest = shared_guest
-        name = data.draw(st.sampled_from([name for name in sorted(wasix.PROVIDED) if name not in ENDS]))
-        arguments = harmless(name, [data.draw(self.NUMBERS) for _ in wasix.PROVIDED[name].params])
+        name = data.draw(st.sampled_from([name for name in sorted(PROVIDED) if name not in ENDS]))
+        arguments = harmless(name, [data.draw(self.NUMBERS) for _ in PROVIDED[name].params])
         guest.put(b"\1" + bytes(15), 4096)
         assert is_answer(guest, name, arguments)
 
     def test_nor_do_those_of_threads_that_race(self, tmp_path):
-        names = [name for name in sorted(wasix.PROVIDED) if name not in ENDS]
+        names = [name for name in sorted(PROVIDED) if name not in ENDS]
         numbers = (0, 1, 2, 8, 100, PAGE, PAGE + 8, PAGE + 100, 2 * PAGE, OUTSIDE, 2**32 - 1)
         with Guest(tmp_path, *HOSTILE, limits=pylinker.Limits(threads=12)) as guest:
 
@@ -299,7 +302,7 @@ class TestPointers:
                     name = random_.choice(names)
                     guest.put(random_.randbytes(64), random_.randrange(0, 200))
                     guest.put(b"\1" + bytes(15), 4096)
-                    if not is_answer(guest, name, harmless(name, random_.choices(numbers, k=len(wasix.PROVIDED[name].params)))):
+                    if not is_answer(guest, name, harmless(name, random_.choices(numbers, k=len(PROVIDED[name].params)))):
                         return False
                 return True
 
@@ -311,11 +314,11 @@ class TestThreads:
     COUNT = """(func $count (export "count") (param i32) (drop (i32.atomic.rmw.add (i32.const 131072) (local.get 0))))"""
 
     def test_a_program_that_starts_threads_has_them(self, tmp_path):
-        one = {"thread_spawn_v2": wasix.PROVIDED["thread_spawn_v2"]}
+        one = {"thread_spawn_v2": PROVIDED["thread_spawn_v2"]}
         for threads, expected in ((None, 0), (True, 0), (False, Errno.NOTSUP)):
             with Guest(tmp_path, THREAD, functions=one, threads=threads) as guest:
                 assert guest.spawn(0)[0] == expected
-        guest = Guest(tmp_path, functions={"proc_id": wasix.PROVIDED["proc_id"]})
+        guest = Guest(tmp_path, functions={"proc_id": PROVIDED["proc_id"]})
         with guest, pytest.raises(pylinker.UnsupportedError, match="threads=True"):
             guest.program.spawn("proc_id")
 
@@ -636,7 +639,7 @@ class TestLife:
             '(import "env" "__table_base" (global $nap i32))',
             "(elem (global.get $nap) func $nap)",
             "(func $nap (param i32) (drop (call $_thread_sleep (i64.const 1000000000000000000))))",
-            *forwards({**wasix.PROVIDED, "fd_write": WASI_PREVIEW1["fd_write"]}),
+            *forwards({**PROVIDED, "fd_write": WASI_PREVIEW1["fd_write"]}),
             f'(func (export "_start") {ready} (drop {self.WAITS[name]}))'
             if name != "thread_join"
             else f'(func (export "_start") {ready} {self.WAITS[name]} drop)',

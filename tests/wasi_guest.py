@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 
 import pylinker
-from pylinker.native.member import PARKED
+from pylinker.native.enums import PARKED
 from pylinker.wasm import WASI_PREVIEW1
 
 if TYPE_CHECKING:

@@ -19,6 +19,11 @@ static PyObject *group_place(PyObject *object, void *closure) {
     return PyLong_FromVoidPtr(&group_of(object)->group);
 }
 
+static PyObject *group_address(PyObject *object, void *closure) {
+    (void)closure;
+    return PyLong_FromVoidPtr(group_of(object)->group);
+}
+
 /* The safepoint: nothing to do most often; else follows, and has Python raise what that came to. */
 static PyObject *poll(PyObject *object) {
     pl_group *group = group_of(object)->group;
@@ -189,6 +194,7 @@ static PyMethodDef group_methods[] = {
 
 static PyGetSetDef group_getset[] = {
     {"place", group_place, NULL, "The address of the pointer to its pl_group, for pl_group_new_at and pl_group_free_at.", NULL},
+    {"address", group_address, NULL, "The address of its pl_group, 0 if there is none.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

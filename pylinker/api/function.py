@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylinker.api.handle import UNPICKLABLE
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
-from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, CLOSED, ELSEWHERE, RANGE, TAKEN, BoundKind, forget_outcomes, take_outcome
+from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, forget_outcomes, take_outcome
+from pylinker.native.enums import CLOSED, ELSEWHERE, RANGE, TAKEN, BoundKind
 from pylinker.native.objects import values
 from pylinker.runtime.store import what_ended_call
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pylinker.linker import Definition, Linker
     from pylinker.native.bound import Bound
     from pylinker.native.failures import Failure
-    from pylinker.native.objects import Values
+    from pylinker.native.objects import Value, Values
     from pylinker.wasm import FuncType
 
 __all__ = ["Function"]
@@ -31,28 +32,28 @@ _STACK_BYTES = 4096
 """Strings of one call go on the guest's stack up to this size: a page of what is at least 64 KiB in every toolchain."""
 
 
-def _put_i32(value: Values, argument: Any) -> None:
+def _put_i32(value: Value, argument: Any) -> None:
     number = operator.index(argument)
     value.i32 = number - (1 << 32) if 1 << 31 <= number < 1 << 32 else number
 
 
-def _put_i64(value: Values, argument: Any) -> None:
+def _put_i64(value: Value, argument: Any) -> None:
     number = operator.index(argument)
     value.i64 = number - (1 << 64) if 1 << 63 <= number < 1 << 64 else number
 
 
-def _put_f32(value: Values, argument: Any) -> None:
+def _put_f32(value: Value, argument: Any) -> None:
     value.f32 = argument
 
 
-def _put_f64(value: Values, argument: Any) -> None:
+def _put_f64(value: Value, argument: Any) -> None:
     value.f64 = argument
 
 
-def _put_v128(value: Values, argument: Any) -> None:
+def _put_v128(value: Value, argument: Any) -> None:
     if not isinstance(argument, bytes) or len(argument) != 16:
         raise TypeError("a v128 is given as 16 bytes")
-    value.v128 = list(argument)
+    value.v128[0:16] = list(argument)
 
 
 def _c_string(argument: str | bytes) -> bytes:
@@ -75,7 +76,7 @@ def _advice(argument: object) -> str:
     return ""
 
 
-_PUT: dict[str, Callable[[Values, Any], None]] = {
+_PUT: dict[str, Callable[[Value, Any], None]] = {
     "i32": _put_i32,
     "i64": _put_i64,
     "f32": _put_f32,
@@ -83,7 +84,7 @@ _PUT: dict[str, Callable[[Values, Any], None]] = {
     "v128": _put_v128,
 }
 
-_GET: dict[str, Callable[[Values], Any]] = {
+_GET: dict[str, Callable[[Value], Any]] = {
     "i32": lambda value: value.i32,
     "i64": lambda value: value.i64,
     "f32": lambda value: value.f32,

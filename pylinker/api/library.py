@@ -9,7 +9,7 @@ from pylinker.api.function import Function
 from pylinker.api.handle import UNPICKLABLE, Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.linker import reachable
-from pylinker.native.shared import CAUSE_STOPPED
+from pylinker.native.enums import CAUSE_STOPPED
 from pylinker.sync.reentry import check_not_interrupting
 from pylinker.wasm import FuncType
 

@@ -1,18 +1,154 @@
-"""Arguments of ``Program`` and ``CDLL``: checked and normalized before anything is created."""
+"""The keywords that ``Program`` and ``CDLL`` share: types, meaning and defaults, checked before anything is created.
+
+A new one is an entry of :class:`Options` and of ``_DEFAULTS``, and its use in ``Program``.
+"""
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, cast
 
 from pylinker.linker import Limits, ModuleBytes
 
-__all__ = ["ModuleSource", "StrPath", "as_limits", "as_module", "as_modules", "as_paths", "check_mapping", "check_texts", "check_types"]
+if TYPE_CHECKING:
+    from pylinker.linker import Imports
+    from pylinker.runtime.progress import Observer
+    from pylinker.runtime.wasi import Input, Output
+
+__all__ = [
+    "ModuleSource",
+    "Options",
+    "StrPath",
+    "as_limits",
+    "as_module",
+    "as_modules",
+    "as_paths",
+    "check_mapping",
+    "check_texts",
+    "shows_options",
+    "with_defaults",
+]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 ModuleSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 """A module: a name or path as ``str``, a path object, or the module itself as bytes."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Options(TypedDict, total=False):
+    """The keywords that :class:`pylinker.Program` and :class:`pylinker.CDLL` share.
+
+    A function that makes programs can take them as ``**options: Unpack[pylinker.Options]``.
+    """
+
+    args: Sequence[str]
+    """The program's arguments after its name."""
+    env: Mapping[str, str] | None
+    """Its environment; nothing is inherited."""
+    dirs: Mapping[str, StrPath] | None
+    """Directories of the guest, and the directories of the host that they are."""
+    library_path: StrPath | Sequence[StrPath]
+    """Directories of the host to search for libraries; one by itself is a list of one."""
+    preload: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes]
+    """Libraries that come right after the main module in the scope (first, in a CDLL)."""
+    stdin: Input
+    """None (this process's), bytes, or a path."""
+    stdout: Output
+    """None (this process's), ``CAPTURE``, ``DEVNULL`` or a path."""
+    stderr: Output
+    """As ``stdout``."""
+    imports: Imports | None
+    """Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name.
+
+    They come before the definitions of all modules; what pylinker provides comes last. What one raises comes out of the call that entered
+    the guest.
+    """
+    bind_now: bool
+    """Whether every symbol must be defined at once."""
+    stack_size: int
+    """Bytes of the guest's stack (where the linker lays it out), and of that of each thread."""
+    threads: bool | None
+    """Whether the guest may start threads, and ``spawn`` too; for modules with a shared memory. None: if the main module starts some.
+
+    A library that is opened then appears in all of them, at a moment when each is outside guest code or at a host call.
+    """
+    preempt: bool
+    """Whether a thread that only computes is interrupted when another opens a library."""
+    rewrite_waits: bool
+    """Whether others, Ctrl-C and the end of the program reach a thread in ``memory.atomic.wait``.
+
+    Without it the instruction is wasmtime's own, and nothing reaches it.
+    """
+    rendezvous_timeout: float | None
+    """Seconds to wait for threads when a library is opened, None for ever."""
+    load_timeout: float | None
+    """Seconds that loading and constructing may take, None for ever. The reading and compiling of a module is waited for."""
+    limits: Limits | None
+    """What the program may take."""
+    cache: bool | StrPath
+    """Where compiled modules are kept: True for the user's cache, a directory, or False."""
+    trace: StrPath | None
+    """A file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``."""
+    progress: Observer | None
+    """Called with a :class:`pylinker.Compiling` before and after each module that is compiled (and not fetched from the cache).
+
+    On the thread that loads it.
+    """
+
+
+_DEFAULTS: Final[Options] = {
+    "args": (),
+    "env": None,
+    "dirs": None,
+    "library_path": (),
+    "preload": (),
+    "stdin": None,
+    "stdout": None,
+    "stderr": None,
+    "imports": None,
+    "bind_now": False,
+    "stack_size": 1 << 20,
+    "threads": None,
+    "preempt": False,
+    "rewrite_waits": True,
+    "rendezvous_timeout": None,
+    "load_timeout": None,
+    "limits": None,
+    "cache": True,
+    "trace": None,
+    "progress": None,
+}
+
+
+def with_defaults(options: Options) -> Options:
+    """Return all options, those that are not given by their defaults. Raises TypeError for what is none, or of another type."""
+    unknown = options.keys() - _DEFAULTS.keys()
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}; pylinker.Options has those there are")
+    chosen = cast("Options", {**_DEFAULTS, **options})
+    _check_types(chosen)
+    return chosen
+
+
+def shows_options(function: _F) -> _F:
+    """Have ``help()`` and ``inspect.signature`` show each option with its default in place of ``**options``."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_written(Options.__annotations__[name]))
+        for name, default in _DEFAULTS.items()
+    ]
+    vars(function)["__signature__"] = signature.replace(parameters=[*own, *shared])
+    return function
+
+
+def _written(annotation: Any) -> str:
+    """Return an annotation as it is written, whatever a TypedDict has made of it."""
+    return str(getattr(annotation, "__forward_arg__", annotation))
+
 
 _BUFFERS = (bytes, bytearray, memoryview)
 
@@ -106,29 +242,20 @@ def as_limits(limits: object) -> Limits:
     return limits
 
 
-def check_types(
-    *,
-    stack_size: object,
-    cache: object,
-    name: object,
-    progress: object,
-    trace: object,
-    threads: object,
-    **switches: object,
-) -> None:
-    """Check the remaining keywords of ``Program``. Raises TypeError, which says what each takes."""
+def _check_types(options: Options) -> None:
+    """Check options that nothing else looks at before they are used. Raises TypeError, which says what each takes."""
+    stack_size, cache, progress = options["stack_size"], options["cache"], options["progress"]
+    trace, threads = options["trace"], options["threads"]
     if isinstance(stack_size, bool) or not isinstance(stack_size, int):
         raise TypeError(f"stack_size={stack_size!r}: give bytes, an int")
     if not isinstance(cache, (bool, str, os.PathLike)):
         raise TypeError(f"cache={cache!r}: give True, False or a directory")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name={name!r}: give a str")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress={progress!r}: give a function that takes a Compiling")
     if trace is not None and not isinstance(trace, (str, os.PathLike)):
         raise TypeError(f"trace={trace!r}: give the path of a file")
     if threads is not None and not isinstance(threads, bool):
         raise TypeError(f"threads={threads!r}: give True, False or None")
-    for switch, value in switches.items():
+    for switch, value in (each for each in options.items() if each[0] in ("bind_now", "preempt", "rewrite_waits")):
         if not isinstance(value, bool):
             raise TypeError(f"{switch}={value!r}: give True or False")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,19 @@ import wasmtime
 from pylinker.api.function import Function
 from pylinker.api.handle import UNPICKLABLE
 from pylinker.api.library import Library
-from pylinker.api.options import ModuleSource, StrPath, as_limits, as_module, as_modules, as_paths, check_mapping, check_texts, check_types
+from pylinker.api.options import (
+    ModuleSource,
+    Options,
+    StrPath,
+    as_limits,
+    as_module,
+    as_modules,
+    as_paths,
+    check_mapping,
+    check_texts,
+    shows_options,
+    with_defaults,
+)
 from pylinker.api.statistics import Statistics, snapshot, tell_statistics
 from pylinker.api.tracefile import TraceFile
 from pylinker.errors import (
@@ -33,6 +44,7 @@ from pylinker.linker import (
     RTLD_DEFAULT,
     RTLD_LAZY,
     RTLD_NEXT,
+    UNTRACED,
     Deadline,
     HostImports,
     Limits,
@@ -41,16 +53,14 @@ from pylinker.linker import (
     MainFile,
     ModuleBytes,
     SymbolInfo,
-    TracedLinker,
-    Tracer,
     check_seconds,
     check_size,
     read_file,
     start,
     wants_threads,
 )
+from pylinker.native.enums import Cause
 from pylinker.native.scopes import Finalized, Scope
-from pylinker.native.shared import CAUSE_CLOSED, CAUSE_FORKED
 from pylinker.native.turn import Taken
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.engine import bump_epoch
@@ -62,11 +72,10 @@ from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from pylinker.linker import GuestThread, Imports, LoadedModule
+    from pylinker.linker import GuestThread, LoadedModule
     from pylinker.runtime.memory import Memory
-    from pylinker.runtime.wasi import Input, Output
 
 __all__ = ["CDLL", "ModuleSummary", "Program"]
 
@@ -97,79 +106,28 @@ class Program(Finalized):
     A library, in ``preload`` and for :meth:`dlopen`, is a ``str`` (a name to search for, or with a slash a path), a path object, or
     the bytes of a module (:class:`ModuleBytes` gives them a name).
 
-    ``args`` are the arguments after the program's name, ``env`` the environment, ``dirs`` maps directories of the guest to directories
-    of the host. ``stdin`` is None (this process's), bytes, or a path; ``stdout`` and ``stderr`` are None (this process's), ``CAPTURE``,
-    ``DEVNULL`` or a path. ``library_path`` lists host directories to search for libraries. With ``bind_now`` every symbol must be
-    defined at once. ``stack_size`` is the guest's stack in bytes (where the linker lays it out), and that of each thread.
-
-    ``imports`` are Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name. They
-    come before the definitions of all modules; what pylinker provides comes last. What one raises comes out of the call that entered the
-    guest.
-
-    ``threads`` is for modules with a shared memory: the guest may start threads, and so may :meth:`spawn`. None: if the main module
-    imports what starts a thread. A library that is opened then appears in all of them, at a moment when each is outside guest code or at a
-    host call; with ``preempt`` a thread that only computes is interrupted for it, without it ``rendezvous_timeout`` (seconds, None for
-    ever) bounds the wait for one. ``rewrite_waits`` lets a thread in ``memory.atomic.wait`` be reached by others, Ctrl-C and the end of
-    the program; without it the instruction is wasmtime's own, and nothing reaches it. ``limits`` bounds what the program may take;
-    ``load_timeout`` (seconds, None for ever) bounds the time that loading and constructing the program may take (the reading and compiling
-    of a module is waited for).
-    ``cache`` is True for the user's cache of compiled modules, a directory, or False.
-
-    ``trace`` is a file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``. ``progress``
-    is called with a :class:`Compiling` before and after each module that is compiled (and not fetched from the cache), on the thread that
-    loads it.
+    ``name`` is what a module given as bytes is called. All other keywords are :class:`pylinker.Options`.
 
     Raises LinkError children (LibraryNotFoundError for a main module that cannot be read, TimeoutExpired), OSError for a file or directory
     of the other arguments that cannot be opened, TypeError or ValueError for arguments that are no such thing. Safe to use from several
     threads, which take turns.
     """
 
-    def __init__(
-        self,
-        main: ModuleSource | ModuleBytes | None = None,
-        *,
-        args: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        dirs: Mapping[str, StrPath] | None = None,
-        library_path: StrPath | Sequence[StrPath] = (),
-        preload: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes] = (),
-        stdin: Input = None,
-        stdout: Output = None,
-        stderr: Output = None,
-        imports: Imports | None = None,
-        bind_now: bool = False,
-        stack_size: int = 1 << 20,
-        threads: bool | None = None,
-        preempt: bool = False,
-        rewrite_waits: bool = True,
-        rendezvous_timeout: float | None = None,
-        load_timeout: float | None = None,
-        limits: Limits | None = None,
-        cache: bool | StrPath = True,
-        name: str | None = None,
-        trace: StrPath | None = None,
-        progress: Observer | None = None,
-    ) -> None:
-        check_types(
-            stack_size=stack_size,
-            cache=cache,
-            name=name,
-            progress=progress,
-            trace=trace,
-            threads=threads,
-            bind_now=bind_now,
-            preempt=preempt,
-            rewrite_waits=rewrite_waits,
-        )
-        check_texts("args", args)
-        environment = check_mapping("env", env, '{"NAME": "value"}')
-        guest_dirs = check_mapping("dirs", dirs, '{"/guest": "host/directory"}', paths=True)
-        search_path = as_paths(library_path, "library_path")
-        preloaded = as_modules(preload, "preload")
-        check_seconds(load_timeout, "load_timeout")
-        check_seconds(rendezvous_timeout, "rendezvous_timeout")
-        given = HostImports(imports)
-        limits = as_limits(limits)
+    @shows_options
+    def __init__(self, main: ModuleSource | ModuleBytes | None = None, *, name: str | None = None, **options: Unpack[Options]) -> None:
+        chosen = with_defaults(options)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: give a str")
+        check_texts("args", chosen["args"])
+        environment = check_mapping("env", chosen["env"], '{"NAME": "value"}')
+        guest_dirs = check_mapping("dirs", chosen["dirs"], '{"/guest": "host/directory"}', paths=True)
+        search_path = as_paths(chosen["library_path"], "library_path")
+        preloaded = as_modules(chosen["preload"], "preload")
+        check_seconds(chosen["load_timeout"], "load_timeout")
+        check_seconds(chosen["rendezvous_timeout"], "rendezvous_timeout")
+        given = HostImports(chosen["imports"])
+        limits = as_limits(chosen["limits"])
+        stack_size, threads = chosen["stack_size"], chosen["threads"]
         if stack_size > limits.memory:
             raise ValueError(f"the memory limit of {limits.memory} is smaller than stack_size={stack_size} (by default 1048576)")
         if stack_size <= 0:
@@ -179,23 +137,23 @@ class Program(Finalized):
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
-        self._trace = TraceFile(trace) if trace is not None else None
-        tracer = self._trace.tracer if self._trace else None
-        code_cache = _cache(cache)
-        if progress is not None or tracer is not None:
-            code_cache = code_cache.observed(_observers(progress, tracer))
+        self._trace = TraceFile(chosen["trace"]) if chosen["trace"] is not None else None
+        tracer = self._trace.tracer if self._trace else UNTRACED
+        code_cache = _cache(chosen["cache"])
+        observers = [each for each in (chosen["progress"], tracer.observer) if each is not None]
+        if observers:
+            code_cache = code_cache.observed(_all_of(observers))
         if threads is None:
             threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
         self._process = WasiProcess(
-            arguments=[_argument(self.name), *args],
+            arguments=[_argument(self.name), *chosen["args"]],
             environment=environment,
             directories=guest_dirs,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
+            stdin=chosen["stdin"],
+            stdout=chosen["stdout"],
+            stderr=chosen["stderr"],
         )
-        new_linker = Linker if tracer is None else functools.partial(TracedLinker, tracer)
-        linker = new_linker(
+        linker = Linker(
             process=self._process,
             cache=code_cache,
             locator=Locator(
@@ -206,20 +164,18 @@ class Program(Finalized):
                 path_length=limits.path_length,
             ),
             limits=limits,
-            bind_now=bind_now,
+            bind_now=chosen["bind_now"],
             threads=threads,
-            preempt=preempt,
-            rewrite_waits=rewrite_waits,
-            rendezvous_timeout=rendezvous_timeout,
+            preempt=chosen["preempt"],
+            rewrite_waits=chosen["rewrite_waits"],
+            rendezvous_timeout=chosen["rendezvous_timeout"],
             stack_size=stack_size,
             name=self.name,
             imports=given,
+            tracer=tracer,
         )
         try:
-            with (
-                Deadline(linker, load_timeout, self.name, ends=True),
-                contextlib.nullcontext() if tracer is None else tracer.span("start", program=self.name),
-            ):
+            with Deadline(linker, chosen["load_timeout"], self.name, ends=True), tracer.span("start", program=self.name):
                 begun = begin_operation()
                 try:
                     start(linker, code_cache, file, preloaded, stack_size=stack_size)
@@ -246,7 +202,7 @@ class Program(Finalized):
         a LinkError if the thread is in the middle of another; or, without ``operates``, for a call of the guest, which is always possible.
         """
         linker = self._linker
-        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+        if linker is not None and linker.context.shared.cause == Cause.FORKED:
             raise linker.context.shared.aborted()
         return _Entered(self, operates)
 
@@ -266,7 +222,7 @@ class Program(Finalized):
     def _is_gone(self) -> bool:
         """Whether there is nothing to unload: the program is closed, or was left behind in the parent of this process."""
         linker = self._linker
-        return linker is None or linker.context.shared.cause == CAUSE_FORKED
+        return linker is None or linker.context.shared.cause == Cause.FORKED
 
     def _knows(self, module: LoadedModule) -> bool:
         linker = self._linker
@@ -362,7 +318,7 @@ class Program(Finalized):
         linker = self._linker
         if linker is None:
             raise ClosedError(f"program {self.name} is closed", module=self.name)
-        if linker.context.shared.cause == CAUSE_FORKED:
+        if linker.context.shared.cause == Cause.FORKED:
             raise linker.context.shared.aborted()
         return Deadline(linker, seconds, self.name, ends=False)
 
@@ -485,7 +441,7 @@ class Program(Finalized):
         Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
         """
         linker = self._linker
-        if linker is not None and linker.context.shared.cause == CAUSE_FORKED:
+        if linker is not None and linker.context.shared.cause == Cause.FORKED:
             self._linker = None  # all else is the parent's
             return
         if linker is not None and linker.threads is not None:
@@ -497,7 +453,7 @@ class Program(Finalized):
             if linker is None or linker.threads is not None:
                 return
             if self._turn.is_elsewhere:
-                linker.context.shared.cancel(CAUSE_CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
+                linker.context.shared.cancel(Cause.CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
                 bump_epoch()
                 linker.context.check_in_time()
 
@@ -519,7 +475,7 @@ class Program(Finalized):
 
     def _drop(self) -> None:
         linker: Linker | None = getattr(self, "_linker", None)
-        if linker is not None and linker.threads is not None and linker.context.shared.cause != CAUSE_FORKED:
+        if linker is not None and linker.threads is not None and linker.context.shared.cause != Cause.FORKED:
             linker.threads.orphan()
 
     def _write_trace(self) -> None:
@@ -610,56 +566,11 @@ class CDLL(Library):
     libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and closes the program.
     """
 
-    def __init__(
-        self,
-        name: ModuleSource | ModuleBytes,
-        *,
-        args: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        dirs: Mapping[str, StrPath] | None = None,
-        library_path: StrPath | Sequence[StrPath] = (),
-        preload: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes] = (),
-        stdin: Input = None,
-        stdout: Output = None,
-        stderr: Output = None,
-        imports: Imports | None = None,
-        bind_now: bool = False,
-        stack_size: int = 1 << 20,
-        threads: bool | None = None,
-        preempt: bool = False,
-        rewrite_waits: bool = True,
-        rendezvous_timeout: float | None = None,
-        load_timeout: float | None = None,
-        limits: Limits | None = None,
-        cache: bool | StrPath = True,
-        trace: StrPath | None = None,
-        progress: Observer | None = None,
-    ) -> None:
+    @shows_options
+    def __init__(self, name: ModuleSource | ModuleBytes, **options: Unpack[Options]) -> None:
         source = as_module(name, "name")
-        program = Program(
-            None,
-            args=args,
-            env=env,
-            dirs=dirs,
-            library_path=library_path,
-            preload=[*as_modules(preload, "preload"), source],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            imports=imports,
-            bind_now=bind_now,
-            stack_size=stack_size,
-            threads=threads,
-            preempt=preempt,
-            rewrite_waits=rewrite_waits,
-            rendezvous_timeout=rendezvous_timeout,
-            load_timeout=load_timeout,
-            limits=limits,
-            cache=cache,
-            trace=trace,
-            progress=progress,
-            name=os.path.basename(source) if isinstance(source, str) else source.name,
-        )
+        options["preload"] = [*as_modules(options.get("preload", ()), "preload"), source]
+        program = Program(None, name=os.path.basename(source) if isinstance(source, str) else source.name, **options)
         with program._entered() as linker:
             module = linker.load_module(source, trusted=True)
         super().__init__(program, module)
@@ -684,12 +595,11 @@ class CDLL(Library):
         super().close()
 
 
-def _observers(progress: Observer | None, tracer: Tracer | None) -> Observer:
+def _all_of(observers: Sequence[Observer]) -> Observer:
     """Return one observer for whoever wants to know of compilations."""
-    wanted = [each for each in (progress, tracer.compiling if tracer else None) if each is not None]
 
     def tell(what: Compiling) -> None:
-        for each in wanted:
+        for each in observers:
             each(what)
 
     return tell

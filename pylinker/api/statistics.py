@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pylinker.linker.debug import STATS
-from pylinker.native.member import DEAD, PARKED, RUNNING
+from pylinker.native.enums import DEAD, PARKED, RUNNING
 
 if TYPE_CHECKING:
     from pylinker.linker import Linker

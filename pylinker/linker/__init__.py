@@ -21,8 +21,7 @@ from pylinker.linker.start import MainFile, start
 from pylinker.linker.survey import HOST, Category, Survey, survey
 from pylinker.linker.symbols import SymbolInfo, reachable
 from pylinker.linker.threads import GuestThread
-from pylinker.linker.trace import Tracer
-from pylinker.linker.traced import TracedLinker
+from pylinker.linker.trace import UNTRACED, Tracer
 from pylinker.linker.wasix import wants_threads
 
 __all__ = [
@@ -35,6 +34,7 @@ __all__ = [
     "RTLD_NODELETE",
     "RTLD_NOLOAD",
     "RTLD_NOW",
+    "UNTRACED",
     "Category",
     "Deadline",
     "Definition",
@@ -50,7 +50,6 @@ __all__ = [
     "ModuleBytes",
     "Survey",
     "SymbolInfo",
-    "TracedLinker",
     "Tracer",
     "bytes_of",
     "check_seconds",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from pylinker.errors import LimitError
 from pylinker.linker.operation import AllocateFunctionTable, HostSlot, PrepareClosure
 from pylinker.linker.ranges import Grant, release_all
+from pylinker.native.enums import SourceKind
 from pylinker.native.libraries import pack_source
-from pylinker.native.sources import Source
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, closure_module
 
@@ -64,7 +64,7 @@ class Closures:
                 base = state.table.allocate(_BLOCK, 1, grants, module="closures")
                 host = None
                 if finalizer is not None:
-                    host = HostSlot(base, pack_source(Source.HOST, type_address=function_type(_HOOK), handle=finalizer))
+                    host = HostSlot(base, pack_source(SourceKind.HOST, type_address=function_type(_HOOK), handle=finalizer))
                 noted = (base, _BLOCK) if host is None else (base + 1, _BLOCK - 1)
                 operation = AllocateFunctionTable(state.table.size, host, noted)
 

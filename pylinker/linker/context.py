@@ -9,9 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
+from pylinker.native.enums import Cause
 from pylinker.native.member import Member, current_member, enter_thread
 from pylinker.native.scopes import Scope, completed
-from pylinker.native.shared import CAUSE_CLOSED
 from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
@@ -130,7 +130,7 @@ class _Loading(Scope):
         context = self._context
         # A call that is stopped in here can neither finish what it began nor undo it.
         if error is not None and not context.state.threaded and context.load_lock.depth > self._depth and context.stops(error):
-            context.shared.cancel(CAUSE_CLOSED, error)
+            context.shared.cancel(Cause.CLOSED, error)
         context.load_lock.restore(self._depth)
 
 

@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import TimeoutExpired
+from pylinker.native.enums import Cause
 from pylinker.native.scopes import Scope
-from pylinker.native.shared import CAUSE_CLOSED
 from pylinker.native.turn import thread_identity
 from pylinker.runtime.engine import bump_epoch
 
@@ -81,7 +81,7 @@ class Deadline(Scope):
         elif (threads := self._linker.threads) is not None:
             threads.end(failure=error)
         else:
-            self._linker.context.shared.cancel(CAUSE_CLOSED, error)
+            self._linker.context.shared.cancel(Cause.CLOSED, error)
             bump_epoch()
 
     def leave(self, value: BaseException | None) -> None:

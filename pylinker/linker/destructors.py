@@ -7,8 +7,9 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from pylinker.linker.dlfcn import PROVIDED, THREAD_EXITS
+from pylinker.linker.dlfcn import THREAD_EXITS
 from pylinker.linker.group import ThreadExit
+from pylinker.linker.hostcalls import host_type
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Destructors:
         for name in ("__cxa_thread_atexit", "__cxa_thread_atexit_impl"):
             with self._context.reading():
                 definition = state.lookup(name, state.global_scope)
-            if definition is not None and definition.type == PROVIDED[name] and group.has(definition.module):
+            if definition is not None and definition.type == host_type("env", name) and group.has(definition.module):
                 slot = self._symbols.provided(THREAD_EXITS, _HOOK)
                 assert slot is not None
                 group.call(group.function(definition.module, name), slot, 0, 0)
@@ -145,7 +146,7 @@ class Destructors:
         state, group = self._context.state, self._context.group
         with self._context.reading():
             definition = state.lookup("__cxa_atexit", state.global_scope)
-        if definition is None or definition.type != PROVIDED["__cxa_atexit"] or not group.has(definition.module):
+        if definition is None or definition.type != host_type("env", "__cxa_atexit") or not group.has(definition.module):
             return
         slot = self._closures.allocate(finalizer=self._hook)
         group.call(group.function(definition.module, definition.export.name), slot, 0, 0)

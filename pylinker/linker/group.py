@@ -15,10 +15,10 @@ from pylinker.errors import InitializationError, InternalError, LimitError, Link
 from pylinker.linker.debug import BINDINGS, LIBS
 from pylinker.linker.operation import LoadModules
 from pylinker.native.bound import Bound
+from pylinker.native.enums import BoundKind, ExternKind, Stage
 from pylinker.native.failures import Failure
 from pylinker.native.instances import Instances, Signature
-from pylinker.native.objects import EXTERN_SHARED_MEMORY, values
-from pylinker.native.replay import Stage
+from pylinker.native.objects import values
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
 from pylinker.wasm import PACKED_SIZES, FuncType, Kind, Limits, MemoryType, dynamic_call_module, invoker_module
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.ranges import Grant
     from pylinker.linker.signals import Signals
-    from pylinker.native.bound import Bound, BoundKind
+    from pylinker.linker.trace import Untraced
+    from pylinker.native.bound import Bound
     from pylinker.native.objects import Extern, Func, Instance, Values
     from pylinker.native.replay import Trouble
     from pylinker.native.turn import Turn
@@ -72,9 +73,11 @@ class InstanceGroup:
         cache: CodeCache,
         turn: Turn | None,
         program: str,
+        tracer: Untraced,
         native: Instances | None = None,
     ) -> None:
         self.state = state
+        self._tracer = tracer
         self._program = program
         self.store = store
         self.native = native or Instances(state, store.context, wasi.native)
@@ -95,6 +98,7 @@ class InstanceGroup:
         self._signatures: dict[FuncType, Signature] = {}
         self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
+        tracer.name_row(number, "main thread" if turn is not None else "new thread")
         self.native.follow(lambda trouble: _describe(number, trouble))
 
     def __repr__(self) -> str:
@@ -196,21 +200,22 @@ class InstanceGroup:
 
     def apply(self, operation: DlOperation) -> None:
         """Carry an operation out. On failure the caller undoes the rest of a load."""
-        if isinstance(operation, LoadModules) and not self._wasi.is_connected and any(each.calls_wasi for each in operation.modules):
-            self._provide_wasi()
-        if not self.native.has_memory and isinstance(operation, LoadModules) and operation.modules:
-            # The main module brings the memory: the others may call WASI as soon as they are instantiated.
-            main, rest = operation.modules[:1], operation.modules[1:]
-            self._apply(LoadModules(main, operation.table_size, ()), operation)
-            self._connect_adopted()
-            self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks, operation.hosts), operation)
-        else:
-            self._apply(operation, operation)
+        with self._tracer.span("instantiate", operation=operation):
+            if isinstance(operation, LoadModules) and not self._wasi.is_connected and any(each.calls_wasi for each in operation.modules):
+                self._provide_wasi()
+            if not self.native.has_memory and isinstance(operation, LoadModules) and operation.modules:
+                # The main module brings the memory: the others may call WASI as soon as they are instantiated.
+                main, rest = operation.modules[:1], operation.modules[1:]
+                self._apply(LoadModules(main, operation.table_size, ()), operation)
+                self._connect_adopted()
+                self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks, operation.hosts), operation)
+            else:
+                self._apply(operation, operation)
 
     def _connect_adopted(self) -> None:
         memory = self.native.memory
         if memory is not None:
-            self.memory_is_shared = memory.kind == EXTERN_SHARED_MEMORY
+            self.memory_is_shared = memory.kind == ExternKind.SHARED_MEMORY
             if self._wasi.is_provided:
                 self._wasi.connect(memory, shared=self.memory_is_shared)
                 self.native.connect()
@@ -273,15 +278,17 @@ class InstanceGroup:
 
     def relocate(self, module: LoadedModule) -> None:
         """Apply a module's relocations. Runs guest code of the module."""
-        for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
-            if name in module.info.private:
-                self._run(module, name)
+        with self._tracer.span("relocations", module=module):
+            for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
+                if name in module.info.private:
+                    self._run(module, name)
 
     def construct(self, module: LoadedModule) -> None:
         """Run a module's constructors."""
         exports = module.info.private
-        if not ("_initialize" in exports and self._run(module, "_initialize")) and "__wasm_call_ctors" in exports:
-            self._run(module, "__wasm_call_ctors")
+        with self._tracer.span("constructors", module=module):
+            if not ("_initialize" in exports and self._run(module, "_initialize")) and "__wasm_call_ctors" in exports:
+                self._run(module, "__wasm_call_ctors")
 
     def _run(self, module: LoadedModule, name: str) -> bool:
         position = module.entry(name, _NOTHING)

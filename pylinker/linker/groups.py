@@ -6,6 +6,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError, LinkError, NotDynamicError
+from pylinker.linker.group import InstanceGroup
 from pylinker.linker.operation import SlotPatch
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import Grant, release_all
@@ -23,12 +24,10 @@ from pylinker.sync.shared import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pylinker.linker.context import LinkContext
-    from pylinker.linker.group import InstanceGroup
     from pylinker.linker.operation import DlOperation
     from pylinker.linker.state import LinkerState
+    from pylinker.linker.trace import Untraced
     from pylinker.native.objects import Extern
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
@@ -40,8 +39,8 @@ __all__ = ["Groups"]
 class Groups:
     """Makes the groups of one program and takes them out again.
 
-    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program, ``group_type`` makes
-    the groups themselves.
+    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program; ``tracer``
+    notes what groups do.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Groups:
         *,
         stack_size: int,
         name: str,
-        group_type: Callable[..., InstanceGroup],
+        tracer: Untraced,
     ) -> None:
         self._context = context
         self._state = context.state
@@ -60,7 +59,7 @@ class Groups:
         self._cache = cache
         self._stack_size = stack_size
         self._name = name
-        self._group_type = group_type
+        self._tracer = tracer
         # Threads share the one store that has the process; a single one has it in its own.
         self._known: _Everything | None = None
         self._host = self._new_host(self._new_store(None, hosts_process=True)) if self._state.threaded else None
@@ -91,7 +90,7 @@ class Groups:
             shared.subscribe_member(guard, state, None)
             store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
-            group = self._group_type(state, store, host, self._cache, self._context.turn, self._name)
+            group = InstanceGroup(state, store, host, self._cache, self._context.turn, self._name, self._tracer)
         except BaseException:
             completed(shared.unsubscribe, guard, state)
             raise
@@ -167,7 +166,7 @@ class Groups:
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
                 )
                 store = GuestStore(part, made=(birth.store, birth.watch))
-                group = self._group_type(part, store, host, self._cache, None, self._name, birth.instances)
+                group = InstanceGroup(part, store, host, self._cache, None, self._name, self._tracer, birth.instances)
                 group.memory_is_shared = True
                 if birth.trouble is not None:
                     group.raise_trouble(birth.trouble, state.order)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from pylinker.errors import SignatureMismatchError, UnsupportedError
 from pylinker.linker.operation import HostSlot
 from pylinker.linker.ranges import Grant, release_all
+from pylinker.native.enums import NO_SLOT, SourceKind, SymbolKind
 from pylinker.native.hostfuncs import register_host, release_host
 from pylinker.native.libraries import pack_source
 from pylinker.native.scopes import Finalized
-from pylinker.native.sources import Source
-from pylinker.native.symbols import CANDIDATE, NO_SLOT, SYMBOL, Names, SymbolKind, Symbols
+from pylinker.native.symbols import CANDIDATE, SYMBOL, Names, Symbols
 from pylinker.runtime.callbacks import PASSED, Callback
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, names_of
@@ -150,7 +150,7 @@ class NewPointers:
         if pointer is None:
             slot = self._table.allocate(1, 1, self._grants, module=name)
             owner = _Provided(self._host_calls(None, name))
-            source = pack_source(Source.HOST, type_address=function_type(type_), handle=owner.handle)
+            source = pack_source(SourceKind.HOST, type_address=function_type(type_), handle=owner.handle)
             pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source), owner)
         return pointer.slot.slot
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import UndefinedSymbol, UndefinedSymbolError
-from pylinker.linker.dlfcn import KEY_TYPES
+from pylinker.linker.hostcalls import watched
 
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
@@ -80,6 +80,6 @@ class Keys:
         group = context.check_not_instantiating()
         with context.reading():
             definition = context.state.lookup(name, context.state.scope_of(caller))
-        if definition is None or definition.type != KEY_TYPES[name] or not group.has(definition.module):
+        if definition is None or definition.type != watched(name) or not group.has(definition.module):
             raise UndefinedSymbolError([UndefinedSymbol(caller.name, name, "function")], note="it was called")
         return group.call(group.function(definition.module, name), *arguments)

@@ -26,12 +26,14 @@ from pylinker.errors import (
     SignatureMismatchError,
     SymbolNotFoundError,
 )
+from pylinker.linker import wasix_closures, wasix_libraries, wasix_threads  # noqa: F401 - which have functions for guests
 from pylinker.linker.closures import Closures
 from pylinker.linker.compaction import redundant
 from pylinker.linker.context import LinkContext
 from pylinker.linker.debug import LIBS
 from pylinker.linker.destructors import Destructors
 from pylinker.linker.dlfcn import (
+    EXIT,
     MODES,
     RTLD_DEFAULT,
     RTLD_GLOBAL,
@@ -39,7 +41,6 @@ from pylinker.linker.dlfcn import (
     RTLD_NODELETE,
     RTLD_NOLOAD,
     RTLD_NOW,
-    GuestCalls,
 )
 from pylinker.linker.forked import watch
 from pylinker.linker.group import InstanceGroup
@@ -58,15 +59,12 @@ from pylinker.linker.signals import Signals
 from pylinker.linker.state import LinkerState
 from pylinker.linker.symbols import Symbols, reachable
 from pylinker.linker.threads import GuestEntry, ThreadTable
+from pylinker.linker.trace import UNTRACED, Untraced
 from pylinker.linker.wasix import Errno
-from pylinker.linker.wasix_closures import WasixClosures
-from pylinker.linker.wasix_libraries import WasixLibraries
-from pylinker.linker.wasix_threads import WasixThreads
+from pylinker.native.enums import RELAXED, SEQ_CST
 from pylinker.native.hostfuncs import register_host, release_host
 from pylinker.native.scopes import Finalized, Scope, completed
 from pylinker.native.threads import MAIN_THREAD
-from pylinker.native.trace import Trace
-from pylinker.native.waits import RELAXED, SEQ_CST
 from pylinker.runtime.failures import STOPS
 from pylinker.runtime.memory import Memory
 from pylinker.sync import LinkerShared
@@ -166,12 +164,13 @@ class Linker(Finalized):
         stack_size: int = 1 << 20,
         name: str = "program",
         imports: HostImports | None = None,
-        trace: Trace | None = None,
+        tracer: Untraced = UNTRACED,
     ) -> None:
+        self._tracer = tracer
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
-        self.context = LinkContext(LinkerShared.new(self.state, trace), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.context = LinkContext(LinkerShared.new(self.state, tracer.native), self.state, preempt=preempt, timeout=rendezvous_timeout)
         self.context.shared.log.redundant = redundant
         self.locator = locator
         self.bind_now = bind_now
@@ -180,10 +179,9 @@ class Linker(Finalized):
         if self.threads is not None:
             self.context.reap = weakref.WeakMethod(self.threads.reap_under)
         self._cache = cache
-        guest_calls = GuestCalls(self)
-        self._host_functions = HostTable(guest_calls, WasixLibraries(self), WasixThreads(self), WasixClosures(self))
+        self._host_functions = HostTable(self)
         self.symbols = Symbols(self.context, self._host_functions.function_for, bind_now=bind_now)
-        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, group_type=self._group_type)
+        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, tracer=tracer)
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
@@ -191,7 +189,7 @@ class Linker(Finalized):
         self.journals: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
-        self._exit_hook = register_host(guest_calls.finalize)
+        self._exit_hook = register_host(self._host_functions.function_for(None, EXIT))
         self._destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
         self._keys = Keys(self.context, self._destructors.has_room)
         self.state.memory.grow = main_group.grow_memory
@@ -217,9 +215,6 @@ class Linker(Finalized):
         self.context.shared.abandon()
         if self.threads is not None:
             self.threads.leave_behind()
-
-    _group_type: Callable[..., InstanceGroup] = InstanceGroup
-    _plan_type: Callable[..., LoadPlan] = LoadPlan
 
     @property
     def main(self) -> LoadedModule | None:
@@ -262,7 +257,8 @@ class Linker(Finalized):
         Blocks for the write lock if that was not free, holding the token; releases both. Raises what kept a module from being instantiated;
         nothing is left then.
         """
-        return self._groups.create(prepared)
+        with self._tracer.span("new thread"):
+            return self._groups.create(prepared)
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
@@ -275,6 +271,7 @@ class Linker(Finalized):
     def note_thread(self, group: InstanceGroup, tid: int) -> None:
         """Note the number that the guest has for a group's thread, which is about to begin."""
         self.context.tids[group.state.number] = tid
+        self._tracer.name_row(group.state.number, f"thread {tid}")
 
     def thread_spawn(self, argument: int) -> int:
         """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
@@ -307,8 +304,9 @@ class Linker(Finalized):
 
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
-        plan = self._plan_type(self.state, self.locator, self._cache, self._host_functions.function_for)
+        plan = LoadPlan(self.state, self.locator, self._cache, self._host_functions.function_for)
         plan.check = self.context.check_going_on
+        plan.tracer = self._tracer
         return plan
 
     def commit_start(self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None) -> None:
@@ -320,7 +318,7 @@ class Linker(Finalized):
             module.permanent = True
         with self.context.loading() as group, Load(self, group) as load:
             load.plan = plan
-            with self.context.exclusive() as change:
+            with self.context.exclusive() as change, self._tracer.span("link", modules=plan.new):
                 self._instantiate(change, load, plan, operation, global_=True, bind_now=self.bind_now)
             if begin is not None:
                 begin()
@@ -332,7 +330,7 @@ class Linker(Finalized):
             module.permanent = True
         with self.context.loading() as group, Load(self, group) as load:
             load.plan = plan
-            with self._room_for(plan), self.context.exclusive() as change:
+            with self._room_for(plan), self.context.exclusive() as change, self._tracer.span("link", modules=plan.new):
                 self._load(change, load, plan, RTLD_GLOBAL)
             self._construct(group, plan)
 
@@ -354,15 +352,16 @@ class Linker(Finalized):
         request = Request(name, requester, trusted=trusted, search=search)
         if mode & ~MODES:
             raise LinkError(f"dlopen({request.name!r}): unknown flags {mode & ~MODES:#x} in mode", module=request.name)
-        files, ahead = Files(), None
-        if self._known(request) is None:  # else it is most likely open already
-            ahead = self._look_ahead(request, mode, files)
-        while True:
-            with self.context.loading() as group:
-                root = self._open_again(request, mode) or self._open(group, request, mode, files, ahead)
-            if root is not None:
-                break
-            ahead = self._look_ahead(request, mode, files)
+        with self._tracer.span("dlopen", library=request):
+            files, ahead = Files(), None
+            if self._known(request) is None:  # else it is most likely open already
+                ahead = self._look_ahead(request, mode, files)
+            while True:
+                with self.context.loading() as group:
+                    root = self._open_again(request, mode) or self._open(group, request, mode, files, ahead)
+                if root is not None:
+                    break
+                ahead = self._look_ahead(request, mode, files)
         if self.journals:
             journals = self.journals.get(group.state.number)
             if journals:
@@ -430,7 +429,8 @@ class Linker(Finalized):
             load.plan = plan
             with self._room_for(plan), self.context.exclusive(group) as change:
                 if plan.new:
-                    self._load(change, load, plan, mode)
+                    with self._tracer.span("link", modules=plan.new):
+                        self._load(change, load, plan, mode)
                 elif mode & RTLD_GLOBAL:
                     load.promoted += self.state.add_to_global_scope(reachable(root))
                 root.handles += 1
@@ -818,7 +818,7 @@ class Linker(Finalized):
         ``holder`` learns when it is dropped: if the rest is interrupted, :meth:`collect` completes it. Raises ClosedError if the module
         has no open handle, Trap if a destructor traps (the modules are gone then, too).
         """
-        with self.context.loading():
+        with self._tracer.span("dlclose", library=module), self.context.loading():
             with _Burial() as burial:
                 with self.context.exclusive():
                     if module.handles < 1:

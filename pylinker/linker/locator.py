@@ -30,7 +30,8 @@ from weakref import WeakValueDictionary
 
 from pylinker.errors import LibraryNotFoundError
 from pylinker.linker.debug import LIBS, tell_search
-from pylinker.native.search import SEARCH_CALLER, SEARCH_DIRECTORY, SEARCH_SPECIAL, Directory, Places, RegularFile
+from pylinker.native.enums import SearchProblem
+from pylinker.native.search import Directory, Places, RegularFile
 
 __all__ = ["Home", "Located", "Locator", "StrPath", "open_wherever"]
 
@@ -48,7 +49,7 @@ _NOT_OPENED = "not in a directory that was opened for the guest"
 _LEADS_OUT = "leads out of the directories that were granted"
 _INVALID = "not a valid path"
 _NO_NAMES = frozenset({"", ".", ".."})
-_PROBLEMS = {errno.ENOENT: "no such file", SEARCH_DIRECTORY: "is a directory", SEARCH_SPECIAL: "is not a regular file"}
+_PROBLEMS = {errno.ENOENT: "no such file", SearchProblem.DIRECTORY: "is a directory", SearchProblem.SPECIAL: "is not a regular file"}
 _DEBUG = logging.DEBUG
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
@@ -336,7 +337,7 @@ class Locator:
 
     def _name_problem(self, name: str, *, trusted: bool) -> str | None:
         if name in (".", ".."):
-            return _reason(SEARCH_DIRECTORY)
+            return _reason(SearchProblem.DIRECTORY)
         if not name:
             return "an empty name"
         if "\0" in name:
@@ -381,9 +382,9 @@ class Locator:
             _, problems = Places([(inside.directory, os.fsencode(rest))]).search(b"", 0, file)
             if problems[0] == 0:
                 return f"{inside.path}/{rest}", None
-            if problems[0] != SEARCH_CALLER:  # else there is a link where there was none
+            if problems[0] != SearchProblem.CALLER:  # else there is a link where there was none
                 return "", _reason(problems[0])
-        return "", _reason(SEARCH_CALLER)
+        return "", _reason(SearchProblem.CALLER)
 
     def _follow(self, start: Sequence[str], path: str, roots: Sequence[_Root]) -> tuple[_Root, str] | str:
         """Resolve a path link by link, from the directory with the parts ``start``.
@@ -423,7 +424,7 @@ class Locator:
         if root is None:
             return _LEADS_OUT
         if len(root.parts) == len(real):
-            return _reason(SEARCH_DIRECTORY)
+            return _reason(SearchProblem.DIRECTORY)
         return root, "/".join(real[len(root.parts) :])
 
     def _without_alias(self, path: str) -> str:
@@ -451,11 +452,11 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
         except ValueError:  # a NUL, or a character that the file system's encoding lacks
             return os.fspath(path), _INVALID
         if not place[1]:
-            return real, _reason(SEARCH_DIRECTORY)
+            return real, _reason(SearchProblem.DIRECTORY)
         _, problems = Places([place]).search(b"", 0, file)
-        if problems[0] != SEARCH_CALLER:
+        if problems[0] != SearchProblem.CALLER:
             return real, None if problems[0] == 0 else _reason(problems[0])
-    return os.fspath(path), _reason(SEARCH_CALLER)
+    return os.fspath(path), _reason(SearchProblem.CALLER)
 
 
 def _real_path(path: StrPath) -> str:
@@ -483,7 +484,7 @@ def _innermost(roots: Sequence[_Root], parts: Sequence[str]) -> _Root | None:
 
 
 def _reason(problem: int) -> str:
-    return _PROBLEMS.get(problem) or os.strerror(errno.ELOOP if problem == SEARCH_CALLER else problem).lower()
+    return _PROBLEMS.get(problem) or os.strerror(errno.ELOOP if problem == SearchProblem.CALLER else problem).lower()
 
 
 def _tried(where: _Search, name: str, reasons: Sequence[str | int]) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pylinker.errors import InternalError, ParseError, UnsupportedError
 from pylinker.linker.plt import ProcedureLinkage
+from pylinker.native.core import NULL
 from pylinker.native.libraries import Library
 from pylinker.native.sources import Sources
 from pylinker.native.symbols import CANDIDATE
@@ -244,7 +245,7 @@ class LoadedModule:
         self.table_base = 0
         self.table_size = self.info.dylink.table_size if self.info.dylink else 0
         self.needed: list[LoadedModule] = []
-        self.sources: Sources = None
+        self.sources: Sources = NULL
         self.special: list[tuple[int, ImportSource]] = []
         self.plt = ProcedureLinkage(info)
         self.local_scope: Sequence[LoadedModule] = ()
@@ -293,7 +294,8 @@ class LoadedModule:
     @property
     def candidate(self) -> bytes:
         """The module in a scope, as it is now, for the core."""
-        return CANDIDATE.pack(self.outline.native.address, self.address, self.memory_base, self.slot_base, self.has_slots, 0)
+        packed: bytes = CANDIDATE.pack(self.outline.native.address, self.address, self.memory_base, self.slot_base, self.has_slots, 0)
+        return packed
 
     @property
     def origin(self) -> str | None:

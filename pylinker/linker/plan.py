@@ -24,6 +24,7 @@ from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver, Scope
 from pylinker.linker.state import LinkerState, SlotAllocator
+from pylinker.linker.trace import UNTRACED
 from pylinker.native.search import RegularFile
 from pylinker.runtime.code import Uncompiled
 from pylinker.wasm import Kind
@@ -151,7 +152,7 @@ class LoadPlan:
 
     Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
     ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded), ``check`` (called in loops whose
-    length the modules choose; what it raises ends them), ``files`` (what was read for this load before).
+    length the modules choose; what it raises ends them), ``files`` (what was read for this load before), ``tracer`` (what notes its steps).
     """
 
     def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
@@ -170,6 +171,7 @@ class LoadPlan:
         self.permanent = False
         self.check: Callable[[], None] = lambda: None
         self.files = Files()
+        self.tracer = UNTRACED
         self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self._uncompiled: list[tuple[LoadedModule, Uncompiled, _File | None]] = []
         self.pointers = NewPointers(state.imports, state.table, host_calls)
@@ -180,6 +182,10 @@ class LoadPlan:
 
     def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
         """Find the roots and everything they need, breadth-first; returns the roots. Raises LinkError children."""
+        with self.tracer.span("find", names=roots):
+            return self._reach(roots)
+
+    def _reach(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
         found = [root if isinstance(root, LoadedModule) else self._find(root) for root in roots]
         if len(found) == 1 and self._discover_one(found[0]):
             return found
@@ -412,6 +418,10 @@ class LoadPlan:
 
         Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError, UnsupportedError, LimitError.
         """
+        with self.tracer.span("resolve", modules=self.new):
+            return self._resolve(bind_now=bind_now)
+
+    def _resolve(self, *, bind_now: bool) -> LoadModules:
         self.state.heap.give([module for module in self.scope if module not in self.state.known])
         undefined: list[UndefinedSymbol] = []
         notes: list[str] = []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError, UnsupportedError
+from pylinker.linker.hostcalls import RESOLVE, function_named
 from pylinker.linker.module import (
     Cell,
     Constant,
@@ -18,10 +19,10 @@ from pylinker.linker.module import (
     ThreadLocalCell,
     WasiCall,
 )
-from pylinker.linker.wasix import UNSUPPORTED
+from pylinker.native.enums import AtomicsKind, SourceKind
 from pylinker.native.hostfuncs import register_host
 from pylinker.native.libraries import Library, Shape, pack_source
-from pylinker.native.sources import Atomics, Builtin, Source, put_source
+from pylinker.native.sources import put_source
 from pylinker.runtime.types import function_type, tag_type
 from pylinker.runtime.wasi import wasi_source
 from pylinker.wasm import FuncType, GlobalType, Kind
@@ -36,27 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
 HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
-"""Returns the function behind a HostCall (by its name), or behind ``resolve``, for one module, or for all (None)."""
+"""Returns the function behind a HostCall (by its name) for one module, or for all (None)."""
 
-_BUILTINS = {
-    "dlsym": Builtin.DLSYM,
-    "safepoint": Builtin.SAFEPOINT,
-    "wasix.call_dynamic": Builtin.CALL_DYNAMIC,
-    "wasix.dl_invalid_handle": Builtin.DL_INVALID_HANDLE,
-    "wasix.dlsym": Builtin.DLSYM_WASIX,
-    "wasix.proc_id": Builtin.PROC_ID,
-    "wasix.reflect_signature": Builtin.REFLECT_SIGNATURE,
-    "wasix.thread_id": Builtin.THREAD_ID,
-    UNSUPPORTED: Builtin.UNSUPPORTED,
-}
-_ATOMICS = {
-    "wasix.futex_wait": Atomics.FUTEX_WAIT,
-    "wasix.futex_wake": Atomics.FUTEX_WAKE,
-    "wasix.futex_wake_all": Atomics.FUTEX_WAKE_ALL,
-    "wasix.thread_sleep": Atomics.SLEEP,
-}
-_ALONE = frozenset({"wasix.proc_id", "wasix.thread_id", UNSUPPORTED})
-"""Host functions that the core answers without Python."""
 _MOST_SHARED = 50_000
 """Trampolines in one module: far more than programs have, and few enough for what engines take."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
@@ -95,7 +77,7 @@ class SharedTrampolines:
         owner = self._owner
         if owner is not None:
             owner.trampolines = _trampolines(self._modules, cache)
-            resolver = register_host(host_calls(owner, "resolve"))
+            resolver = register_host(host_calls(owner, RESOLVE))
             owner.native.set_trampolines(owner.trampolines.address, self._count, resolver)
 
 
@@ -120,21 +102,21 @@ def native_library(
     if module.plt and not is_shared:
         module.trampolines = _trampolines([module], cache)
         trampolines, trampolines_number = module.trampolines.address, module.trampolines.number
-        resolver = register_host(host_calls(module, "resolve"))
+        resolver = register_host(host_calls(module, RESOLVE))
         handles.append(resolver)
 
     def host(source: HostCall) -> bytes:
         type_address = function_type(source.type)
-        if source.name in _ATOMICS:
-            return pack_source(Source.ATOMICS, _ATOMICS[source.name], type_address=type_address)
+        function = function_named(source.name)
+        if isinstance(function.core, AtomicsKind):
+            return pack_source(SourceKind.ATOMICS, function.core, type_address=type_address)
         handle = 0
-        if source.name not in _ALONE:
+        if function.call is not None:
             handle = register_host(host_calls(module, source.name))
             handles.append(handle)
             module.host_handles[source.name] = handle
-        builtin = _BUILTINS.get(source.name)
-        kind = Source.HOST if builtin is None else Source.BUILTIN
-        return pack_source(kind, builtin or 0, type_address=type_address, handle=handle)
+        kind = SourceKind.HOST if function.core is None else SourceKind.BUILTIN
+        return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
 
     for index, source in module.special:
         put_source(module.sources, index, _packed(source, tags, host))
@@ -170,15 +152,15 @@ def _place(module: LoadedModule) -> int:
 def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
     if isinstance(source, Direct):
         module, export = source.definition
-        return pack_source(Source.EXPORT, module.outline.position(export.name), library=module.native)
+        return pack_source(SourceKind.EXPORT, module.outline.position(export.name), library=module.native)
     if isinstance(source, Cell):
-        return pack_source(Source.CELL, value=source.value)
+        return pack_source(SourceKind.CELL, value=source.value)
     if isinstance(source, Plt):
-        return pack_source(Source.PLT, source.index)
+        return pack_source(SourceKind.PLT, source.index)
     if isinstance(source, ThreadLocalCell):
         if not hasattr(source.module, "native"):
             raise UnsupportedError(f"thread-local data of {source.module.name} is used before it exists", module=source.module.name)
-        return pack_source(Source.TLS_CELL, value=source.offset, library=source.module.native)
+        return pack_source(SourceKind.TLS_CELL, value=source.offset, library=source.module.native)
     if isinstance(source, WasiCall):
         return wasi_source(source.name)
     if isinstance(source, HostCall):
@@ -186,9 +168,9 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
     if isinstance(source, PythonCall):
         return source.source
     if isinstance(source, Constant):
-        return pack_source(Source.CONSTANT, value=source.value)
+        return pack_source(SourceKind.CONSTANT, value=source.value)
     if isinstance(source, OwnTag):
-        return pack_source(Source.TAG, tags[source], type_address=tag_type(source.type))
+        return pack_source(SourceKind.TAG, tags[source], type_address=tag_type(source.type))
     raise InternalError(f"no source: {source!r}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
-from pylinker.linker.dlfcn import KEY_TYPES, PROVIDED, provided_type
+from pylinker.linker.hostcalls import host_type, key_of, provided_type, watched
 from pylinker.linker.imports import UnknownTypeError
 from pylinker.linker.module import (
     Cell,
@@ -172,15 +172,15 @@ class Resolver:
             definition = self._lookup(name)
         if definition is not None:
             return self._function_of_module(wanted, type_, definition)
-        provided = provided_type(space, name, threaded=self._state.threaded)
-        if provided is not None and not self._fits(wanted, type_, *provided):
+        found = provided_type(space, name, threaded=self._state.threaded)
+        if found is not None and not self._fits(wanted, type_, *found):
             return self._trampoline(wanted, type_, None)
         if space == _WASI and name in WASI_PREVIEW1:
             return WasiCall(name)
-        if space == wasix.WASIX and (found := self._wasix(wanted, type_)) is not None:
-            return found
-        if provided is not None:
-            return HostCall(name, type_)
+        if space == wasix.WASIX and (source := self._wasix(wanted, type_)) is not None:
+            return source
+        if found is not None:
+            return HostCall(key_of(space, name), type_)
         if self._bind_now and not self._is_weak(wanted):
             return self._missing(wanted, "function")
         if self._is_watched(wanted, type_):
@@ -189,7 +189,7 @@ class Resolver:
 
     def _is_watched(self, wanted: Import, type_: FuncType) -> bool:
         """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
-        return wanted.module == "env" and KEY_TYPES.get(wanted.name) == type_ and not self._module.is_main
+        return wanted.module == "env" and watched(wanted.name) == type_ and not self._module.is_main
 
     def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
         if definition.export.kind is not Kind.FUNC:
@@ -277,9 +277,9 @@ class Resolver:
             return self._host_cell(wanted)
         definition = None if self._module.leaves_to_linker(wanted.name) else self._lookup(wanted.name)
         if definition is None:
-            provided = PROVIDED.get(wanted.name)
-            if provided is not None:
-                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, provided))
+            type_of_function = host_type("env", wanted.name)
+            if type_of_function is not None:
+                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, type_of_function))
             if self._is_weak(wanted):
                 return Cell(wanted.name, 0)
             return self._missing(wanted, "function pointer")

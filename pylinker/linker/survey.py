@@ -16,8 +16,8 @@ from typing import Final, Literal, TypeAlias
 from pylinker._libc import library_of
 from pylinker.errors import LibraryNotFoundError, LinkError
 from pylinker.linker import wasix
-from pylinker.linker.dlfcn import PROVIDED, provided_type
 from pylinker.linker.heap import asks_for_heap, has_no_end, takes_heap_first
+from pylinker.linker.hostcalls import host_type, provided_type
 from pylinker.linker.layout import LAYOUT, program_layout
 from pylinker.linker.limits import Limits
 from pylinker.linker.locator import Home, Locator
@@ -295,8 +295,8 @@ class _Judge:
                 self._mismatch(module, wanted, provider.name, type_, export.kind)
                 return
             self.bindings.append(Binding(module.name, provider.name, wanted.name, kind))
-        elif wanted.kind is Kind.FUNC and self._other_type(wanted) is not None:
-            self._mismatch(module, wanted, HOST, PROVIDED[wanted.name])
+        elif wanted.kind is Kind.FUNC and (other := self._other_type(wanted)) is not None:
+            self._mismatch(module, wanted, HOST, other)
             return
         elif not self._has_host(module, wanted):
             if not weak or wanted.kind not in (Kind.FUNC, Kind.GLOBAL):
@@ -314,12 +314,12 @@ class _Judge:
         if wanted.module == "env" and wanted.kind is Kind.TAG:
             return wanted.name in _TAGS
         if wanted.kind is Kind.FUNC or wanted.module == "GOT.func":
-            return wanted.name in self._given or wanted.name in PROVIDED
+            return wanted.name in self._given or host_type("env", wanted.name) is not None
         return False
 
     def _other_type(self, wanted: Import) -> FuncType | None:
         """Return the type of a function that pylinker provides, if it is imported with another one."""
-        found = PROVIDED.get(wanted.name) if wanted.name not in self._given else None
+        found = host_type("env", wanted.name) if wanted.name not in self._given else None
         return found if found != wanted.type else None
 
     def _lays_out(self, module: Surveyed, name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
 from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
-from pylinker.linker.dlfcn import PROVIDED, provided_type
+from pylinker.linker.hostcalls import host_type, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
@@ -72,10 +72,10 @@ class Symbols:
         state = self._context.state
         definition = self._lookup(module, entry)
         if definition is None:
-            provided = provided_type(entry.module, entry.name, threaded=state.threaded)
-            if provided is not None:  # what has the right type was provided at load
+            host = provided_type(entry.module, entry.name, threaded=state.threaded)
+            if host is not None:  # what has the right type was provided at load
                 raise SignatureMismatchError(
-                    module=module.name, symbol=entry.name, wanted=str(entry.type), provider=provided[1], found=str(provided[0])
+                    module=module.name, symbol=entry.name, wanted=str(entry.type), provider=host[1], found=str(host[0])
                 )
             name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
             raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note=_called(entry.module, entry.name))
@@ -105,8 +105,8 @@ class Symbols:
             return
         undefined = []
         for index, entry in enumerate(module.plt):
-            provided = provided_type(entry.module, entry.name, threaded=self._context.state.threaded)
-            if self._lookup(module, entry) is not None or provided is not None:
+            host = provided_type(entry.module, entry.name, threaded=self._context.state.threaded)
+            if self._lookup(module, entry) is not None or host is not None:
                 self.resolve_trampoline(module, index)
             elif entry.definition is None:
                 undefined.append(UndefinedSymbol(module.name, entry.name, "function"))
@@ -195,7 +195,7 @@ class Symbols:
 
         ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it has no slot yet.
         """
-        found = type_ or PROVIDED.get(name)
+        found = type_ or host_type("env", name)
         return None if found is None else self._host_slot(name, lambda new: new.provided(name, found))
 
     def _host_slot(self, name: str, give: Callable[[NewPointers], int]) -> int:

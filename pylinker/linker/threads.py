@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import wasmtime
 
 from pylinker.errors import ClosedError, InternalError, LimitError, SynchronizationAborted
+from pylinker.native.enums import STACK_THREAD, Cause, Waited
 from pylinker.native.failures import Failure
 from pylinker.native.member import current_member, enter_thread
 from pylinker.native.scopes import completed
-from pylinker.native.shared import CAUSE_CLOSED
-from pylinker.native.stack import STACK_THREAD
 from pylinker.native.threads import NativeThread, has_room_for_thread
-from pylinker.native.waits import INTERRUPTED, WAIT_CANCELLED, new_cell
+from pylinker.native.waits import new_cell
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
 from pylinker.sync.shared import Exclusive
@@ -257,7 +256,7 @@ class GuestThread:
         member = group.state
         while not self._ended_cell[0]:
             result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
-            if result in (WAIT_CANCELLED, INTERRUPTED):
+            if result in (Waited.CANCELLED, Waited.INTERRUPTED):
                 raise self._table.linker.context.shared.aborted()
 
 
@@ -418,7 +417,7 @@ class ThreadTable:
             if not self.ended:
                 self.ended = True
                 self.status, self.failure = status, failure
-        self.linker.context.shared.cancel(CAUSE_CLOSED, failure)
+        self.linker.context.shared.cancel(Cause.CLOSED, failure)
         bump_epoch()
 
     def outcome(self) -> int:

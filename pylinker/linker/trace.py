@@ -10,14 +10,15 @@ import bisect
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, NamedTuple
 
+from pylinker.native.enums import TraceKind
 from pylinker.native.member import current_member
-from pylinker.native.trace import Trace, TraceKind
-from pylinker.runtime.progress import Compiling
+from pylinker.native.trace import Trace
+from pylinker.runtime.progress import Compiling, Observer
 
-__all__ = ["Tracer"]
+__all__ = ["UNTRACED", "Tracer", "Untraced"]
 
 CAPACITY = 1 << 18
 """Events of each of the two sources that are kept: the first ones."""
@@ -39,6 +40,14 @@ _ENDS = {
 _CAME = ("parked", "came", "replayed")
 
 
+def _shown(value: object) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_shown(each) for each in value]
+    return getattr(value, "name", None) or repr(value)
+
+
 class _Span(NamedTuple):
     """Something that took from ``start`` to ``end`` (nanoseconds) on the row of a group."""
 
@@ -49,11 +58,34 @@ class _Span(NamedTuple):
     args: dict[str, Any]
 
 
-class Tracer:
+class Untraced:
+    """What a program has that is not traced: spans that note nothing. Its methods are those of :class:`Tracer`."""
+
+    native: Trace | None = None
+
+    @property
+    def observer(self) -> Observer | None:
+        """What the code cache tells of compilations, None for nothing."""
+        return None
+
+    def name_row(self, row: int, name: str) -> None:
+        """Do nothing."""
+
+    def span(self, name: str, **what: object) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return a context manager that does nothing."""
+        return _NOTHING
+
+
+_NOTHING = nullcontext()
+
+UNTRACED: Final = Untraced()
+
+
+class Tracer(Untraced):
     """Collects a trace. ``native`` is what the core adds to. Safe to use from all threads."""
 
     def __init__(self) -> None:
-        self.native = Trace(CAPACITY)
+        self.native: Trace = Trace(CAPACITY)
         self._began = time.monotonic_ns()
         self._spans: list[_Span] = []
         self._lost = 0
@@ -72,8 +104,9 @@ class Tracer:
         return member if member in self._rows else self._current
 
     @contextmanager
-    def span(self, name: str, **args: Any) -> Iterator[None]:
-        """Note what happens inside, on the calling thread's row."""
+    def span(self, name: str, **what: object) -> Iterator[None]:
+        """Note what happens inside, on the calling thread's row, with ``what`` it is done to: modules by their names."""
+        args = {key: _shown(value) for key, value in what.items()}
         start = time.monotonic_ns()
         try:
             yield
@@ -83,8 +116,12 @@ class Tracer:
         finally:
             self._add(start, name, args)
 
-    def compiling(self, what: Compiling) -> None:
-        """Note a compilation: an observer of the code cache."""
+    @property
+    def observer(self) -> Observer:
+        """Notes compilations."""
+        return self._compile
+
+    def _compile(self, what: Compiling) -> None:
         row = self._row()
         if not what.done:
             self._compiling[row, what.name] = time.monotonic_ns()

@@ -12,19 +12,18 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from pylinker.linker.hostcalls import WASIX, core_call, function_named, host_type, key_of, wasi_call
 from pylinker.linker.module import HostCall, WasiCall
-from pylinker.runtime.outline import WASIX
+from pylinker.native.enums import AtomicsKind, BuiltinIndex
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pylinker.linker.module import ImportSource
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["PROVIDED", "UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "wants_threads"]
+__all__ = ["UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "wants_threads"]
 
-UNSUPPORTED: Final = "wasix.unsupported"
+UNSUPPORTED: Final = key_of(WASIX, "unsupported")
 """The HostCall that answers ``NOTSUP``, whatever its type."""
 
 
@@ -43,52 +42,21 @@ class Errno(enum.IntEnum):
     UNKNOWN = 79
 
 
-def _table(lines: str) -> dict[str, FuncType]:
-    """Read lines of a name and its parameters, i for i32 and l for i64. All answer an error number but those with a dash."""
-    letters = {"i": "i32", "l": "i64"}
-    functions = {}
-    for line in lines.strip().splitlines():
-        name, params, *silent = line.split()
-        functions[name] = FuncType(tuple([letters[each] for each in params]), () if silent else ("i32",))
-    return functions
-
-
-PROVIDED: Mapping[str, FuncType] = _table(
-    """
-dlopen iiiiiiii
-dlsym iiiiii
-dl_invalid_handle i
-dlclose iii
-closure_allocate i
-closure_prepare iiiiiii
-closure_free i
-call_dynamic iiiiii
-reflect_signature iiiiii
-thread_spawn_v2 ii
-thread_exit i -
-thread_join i
-thread_id i
-thread_parallelism i
-thread_sleep l
-thread_signal ii
-callback_signal ii -
-futex_wait iiii
-futex_wake ii
-futex_wake_all ii
-clock_time_set il
-proc_exit2 i -
-proc_id i
-"""
-)
-"""The functions that pylinker serves itself, by name."""
+core_call(WASIX, "thread_id", "i->i", BuiltinIndex.THREAD_ID)
+core_call(WASIX, "proc_id", "i->i", BuiltinIndex.PROC_ID)
+core_call(WASIX, "thread_sleep", "l->i", AtomicsKind.SLEEP)
+core_call(WASIX, "futex_wait", "iiii->i", AtomicsKind.FUTEX_WAIT)
+core_call(WASIX, "futex_wake", "ii->i", AtomicsKind.FUTEX_WAKE)
+core_call(WASIX, "futex_wake_all", "ii->i", AtomicsKind.FUTEX_WAKE_ALL)
+core_call(WASIX, "unsupported", "->", BuiltinIndex.UNSUPPORTED, importable=False)
+wasi_call(WASIX, "proc_exit2", "i->", "proc_exit")
 
 
 def source_of(name: str, type_: FuncType) -> ImportSource | None:
     """Return what an import of ``wasix_32v1`` comes from, its type being right, or None if nobody serves it."""
-    if name == "proc_exit2":
-        return WasiCall("proc_exit")
-    if name in PROVIDED:
-        return HostCall(f"wasix.{name}", PROVIDED[name])
+    if host_type(WASIX, name) is not None:
+        function = function_named(key_of(WASIX, name))
+        return HostCall(function.key, function.type) if function.wasi is None else WasiCall(function.wasi)
     return WasiCall(name) if WASI_PREVIEW1.get(name) == type_ else None
 
 

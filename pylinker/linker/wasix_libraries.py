@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING
 
 from pylinker.errors import ClosedError, LinkError, MemoryAccessError
 from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
-from pylinker.linker.hostcalls import HostFunctions, u32
+from pylinker.linker.hostcalls import WASIX, Caller, guest_call, i32
 from pylinker.linker.symbols import reachable
 from pylinker.linker.wasix import Errno
-from pylinker.native.objects import u32s
+from pylinker.native.enums import BuiltinIndex
 from pylinker.runtime.failures import STOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pylinker.linker.linker import Linker
-    from pylinker.linker.module import LoadedModule
-    from pylinker.native.objects import Values
-
-__all__ = ["WasixLibraries"]
 
 logger = logging.getLogger("pylinker.wasix")
 
@@ -32,86 +28,91 @@ _MODES = RTLD_GLOBAL | RTLD_NODELETE | RTLD_NOLOAD
 """The flags of ``dlopen`` that mean something; WASIX refuses none."""
 
 
-class WasixLibraries(HostFunctions):
-    """Makes the functions behind imports of ``dlopen``, ``dlsym``, ``dl_invalid_handle`` and ``dlclose``."""
+@guest_call(WASIX, "dlopen", "iiiiiiii->i")
+def dlopen(
+    caller: Caller, path: int, length: int, flags: int, text: int, capacity: int, search: int, search_length: int, out: int
+) -> Errno:
+    """Open a library, which is looked for in the directories of ``search`` too."""
 
-    def _wasix_dlopen(self, caller: LoadedModule, raw: Values) -> None:
-        path, length, flags, *text, search, search_length, out = u32s(raw, 8)
+    def act(linker: Linker) -> int:
+        if path == 0:
+            return linker.main_handle
+        name = _string(linker, path, length)
+        directories = _string(linker, search, search_length).split(":")
+        return linker.load_module(name, flags & _MODES, requester=caller.module, search=directories).number
 
-        def act(linker: Linker) -> int:
-            if path == 0:
-                return linker.main_handle
-            name = _string(linker, path, length)
-            directories = _string(linker, search, search_length).split(":")
-            return linker.load_module(name, flags & _MODES, requester=caller, search=directories).number
+    return _answer(caller.linker, act, out, text, capacity)
 
-        raw[0].i32 = self._answer(act, out, *text)
 
-    def _wasix_dlsym(self, caller: LoadedModule, raw: Values) -> None:
-        handle = raw[0].i32
-        _, name, length, *text, out = u32s(raw, 6)
+@guest_call(WASIX, "dlsym", "iiiiii->i", core=BuiltinIndex.DLSYM_WASIX)
+def dlsym(caller: Caller, handle: int, name: int, length: int, text: int, capacity: int, out: int) -> Errno:
+    """Find a symbol. The core answers what was found before."""
 
-        def act(linker: Linker) -> int:
-            symbol = _string(linker, name, length)
-            changes = linker.context.shared.changes  # before anything is looked at
-            main = linker.main
-            if u32(handle) == linker.main_handle and main is not None:  # the module, and not the program as a whole
-                value, lasting = linker.find_value_in(reachable(main), symbol, main.name, caller, is_global=True)
-            else:
-                value, lasting = linker.find_value(u32(handle), symbol, caller)
-            if lasting:
-                # The next time the core answers, without coming here.
-                linker.group.native.remember(changes, caller.host_handles["wasix.dlsym"], handle, symbol.encode(), value)
-            return value
+    def act(linker: Linker) -> int:
+        symbol = _string(linker, name, length)
+        changes = linker.context.shared.changes  # before anything is looked at
+        main = linker.main
+        if handle == linker.main_handle and main is not None:  # the module, and not the program as a whole
+            value, lasting = linker.find_value_in(reachable(main), symbol, main.name, caller.module, is_global=True)
+        else:
+            value, lasting = linker.find_value(handle, symbol, caller.module)
+        if lasting and (known_by := caller.handle) is not None:
+            linker.group.native.remember(changes, known_by, i32(handle), symbol.encode(), value)
+        return value
 
-        raw[0].i32 = self._answer(act, out, *text)
+    return _answer(caller.linker, act, out, text, capacity)
 
-    def _wasix_dl_invalid_handle(self, caller: LoadedModule, raw: Values) -> None:
-        linker = self.linker
-        handle = raw[0].i32
-        changes = linker.context.shared.changes
+
+@guest_call(WASIX, "dl_invalid_handle", "i->i", core=BuiltinIndex.DL_INVALID_HANDLE)
+def dl_invalid_handle(caller: Caller, handle: int) -> Errno:
+    """Say whether a handle is one of a library. The core answers what was asked before."""
+    linker = caller.linker
+    changes = linker.context.shared.changes
+    try:
+        module = linker.by_handle(handle)
+    except ClosedError:
+        module = None
+    answer = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
+    if (known_by := caller.handle) is not None:
+        linker.group.native.remember(changes, known_by, i32(handle), b"", answer)
+    return answer
+
+
+@guest_call(WASIX, "dlclose", "iii->i")
+def dlclose(caller: Caller, handle: int, text: int, capacity: int) -> Errno:
+    """Close a handle."""
+
+    def act(linker: Linker) -> int:
+        linker.dlclose_handle(handle)
+        return 0
+
+    return _answer(caller.linker, act, None, text, capacity)
+
+
+def _answer(linker: Linker, act: Callable[[Linker], int], out: int | None, text: int, capacity: int) -> Errno:
+    """Do what the guest asks for; put the result at ``out``, or say what went wrong in the buffer ``text``. Returns an error number."""
+    memory = linker.memory
+    try:
         try:
-            module = linker.by_handle(u32(handle))
-        except ClosedError:
-            module = None
-        answer = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
-        linker.group.native.remember(changes, caller.host_handles["wasix.dl_invalid_handle"], handle, b"", answer)
-        raw[0].i32 = answer
-
-    def _wasix_dlclose(self, caller: LoadedModule, raw: Values) -> None:  # noqa: ARG002
-        handle, *text = u32s(raw, 3)
-
-        def act(linker: Linker) -> int:
-            linker.dlclose_handle(handle)
-            return 0
-
-        raw[0].i32 = self._answer(act, None, *text)
-
-    def _answer(self, act: Callable[[Linker], int], out: int | None, text: int, capacity: int) -> int:
-        """Do what the guest asks for; put the result at ``out``, or say what went wrong in the buffer ``text``. Returns an error number."""
-        linker = self.linker
-        memory = linker.memory
-        try:
-            try:
-                value = act(linker)
-            except STOPS:
-                raise  # the program is over, or this call of it
-            except MemoryAccessError:
-                return Errno.MEMVIOLATION
-            except UnicodeDecodeError:
-                return Errno.INVAL
-            except LinkError as error:
-                logger.debug("%s", error)
-                if capacity:
-                    encoded = guest_message(error, capacity - 1).encode("utf-8", "replace").replace(b"\0", b"?") + b"\0"
-                    memory.check(text, capacity)
-                    memory.write(text, encoded)
-                return Errno.UNKNOWN
-            if out is not None:
-                memory.write(out, value.to_bytes(4, "little"))
+            value = act(linker)
+        except STOPS:
+            raise  # the program is over, or this call of it
         except MemoryAccessError:
             return Errno.MEMVIOLATION
-        return Errno.SUCCESS
+        except UnicodeDecodeError:
+            return Errno.INVAL
+        except LinkError as error:
+            logger.debug("%s", error)
+            if capacity:
+                encoded = guest_message(error, capacity - 1).encode("utf-8", "replace").replace(b"\0", b"?") + b"\0"
+                memory.check(text, capacity)
+                memory.write(text, encoded)
+            return Errno.UNKNOWN
+        if out is not None:
+            memory.write(out, value.to_bytes(4, "little"))
+    except MemoryAccessError:
+        return Errno.MEMVIOLATION
+    return Errno.SUCCESS
 
 
 def _string(linker: Linker, address: int, length: int) -> str:

@@ -7,7 +7,7 @@ into the exception a user knows (:mod:`pylinker.runtime.failures`).
 Threads: a call takes as long as the guest runs and releases the GIL; the store behind ``context`` belongs to the calling thread
 for the duration.
 
-The modules, each after those it uses: ``core`` (the only one that imports ``pylinker._core``), ``scopes``, ``failures``, ``api``,
+The modules, each after those it uses: ``core`` (which imports ``pylinker._core``), ``enums``, ``scopes``, ``failures``, ``api``,
 ``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``; ``trace``, ``sync``, ``shared``, ``member``, ``epoch``, ``turn``; ``wasi``,
 ``search``; ``sources``, ``symbols``, ``libraries``, ``replay``, ``instances``, ``birth``, ``threads``, ``bound``.
 """

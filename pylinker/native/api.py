@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import TrapCode
 
 __all__ = ["TRAP_CODES", "api_shapes", "is_error_of_guest", "load_api", "probe", "probe_text"]
 
@@ -30,9 +31,9 @@ def api_shapes() -> Iterator[tuple[str, str]]:
 
 
 TRAP_CODES: Mapping[str, int] = {
-    "MEMORY_OUT_OF_BOUNDS": lib.PL_TRAP_OUT_OF_BOUNDS,
-    "HEAP_MISALIGNED": lib.PL_TRAP_UNALIGNED,
-    "ATOMIC_WAIT_NON_SHARED_MEMORY": lib.PL_TRAP_NOT_SHARED,
+    "MEMORY_OUT_OF_BOUNDS": TrapCode.OUT_OF_BOUNDS,
+    "HEAP_MISALIGNED": TrapCode.UNALIGNED,
+    "ATOMIC_WAIT_NON_SHARED_MEMORY": TrapCode.NOT_SHARED,
 }
 """The traps that the core makes, by wasmtime's names without their prefix."""
 

@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import OK, BoundKind
 from pylinker.native.failures import Failure, moved, new_failure
 from pylinker.native.instances import Instances
 from pylinker.native.libraries import Library
 from pylinker.native.objects import Func, Values
 from pylinker.native.turn import Turn
 
-__all__ = [
-    "BOUND_LIMIT",
-    "BOUND_LIMIT_DOUBLE",
-    "CLOSED",
-    "ELSEWHERE",
-    "OK",
-    "RANGE",
-    "TAKEN",
-    "Bound",
-    "BoundKind",
-    "Outcome",
-    "bound_call",
-    "forget_outcomes",
-    "take_outcome",
-]
+__all__ = ["BOUND_LIMIT", "BOUND_LIMIT_DOUBLE", "Bound", "Outcome", "bound_call", "forget_outcomes", "take_outcome"]
 
-OK: int = lib.PL_OK
-CLOSED: int = lib.PL_CLOSED
-TAKEN: int = lib.PL_TAKEN
-ELSEWHERE: int = lib.PL_ELSEWHERE
-RANGE: int = lib.PL_RANGE
 BOUND_LIMIT: int = lib.pl_bound_limit()
 """What a bound call returns below this is asked of :func:`take_outcome`."""
 BOUND_LIMIT_DOUBLE: float = lib.pl_bound_limit_double()
 """The same of a call that returns a double."""
 
 
-class BoundKind(enum.IntEnum):
-    """How a value is passed to a bound function (``enum pl_bound_kind``)."""
-
-    NONE = lib.PL_BOUND_NONE
-    I32 = lib.PL_BOUND_I32
-    I64 = lib.PL_BOUND_I64
-    F32 = lib.PL_BOUND_F32
-    F64 = lib.PL_BOUND_F64
-    OTHER = lib.PL_BOUND_OTHER
-
-
 _INTEGERS = frozenset({BoundKind.I32, BoundKind.I64})
 _DOUBLES = frozenset({BoundKind.F32, BoundKind.F64})
-_INTEGER_CALLS = tuple(getattr(lib, f"pl_bound_call{count}") for count in range(7))
-_DOUBLE_CALLS = (None, lib.pl_bound_double1, lib.pl_bound_double2, lib.pl_bound_double3)
+_INTEGER_CALLS: Sequence[Callable[..., int]] = tuple(getattr(lib, f"pl_bound_call{count}") for count in range(7))
+_DOUBLE_CALLS: Sequence[Callable[..., float] | None] = (None, lib.pl_bound_double1, lib.pl_bound_double2, lib.pl_bound_double3)
 
 
 class Bound:
@@ -111,7 +81,7 @@ class Bound:
         return Outcome(status, 0, Failure(failure) if status else None, None)
 
 
-def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Any:
+def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Callable[..., Any] | None:
     """Return the C function that calls functions of this type with plain numbers, or None if there is none."""
     if len(results) > 1:
         return None

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import CallbackForm, CallbackResult, CallbackTrouble
 from pylinker.native.failures import keep_pending, raised_errors, replace_pending
 from pylinker.native.hostfuncs import write_message
 
-__all__ = [
-    "CALLBACK_DOUBLES",
-    "CALLBACK_FAILED",
-    "CALLBACK_FAILED_DOUBLE",
-    "CALLBACK_INTEGERS",
-    "CallbackForm",
-    "CallbackResult",
-    "CallbackTrouble",
-    "Explain",
-    "callback_type",
-    "install_callbacks",
-    "keep_of_callback",
-    "mean_result",
-]
+if TYPE_CHECKING:
+    from pylinker._core import Pointer
 
-CALLBACK_INTEGERS: int = lib.PL_CALLBACK_INTEGERS
-"""The most parameters of a function of integers that travels as plain numbers."""
-CALLBACK_DOUBLES: int = lib.PL_CALLBACK_DOUBLES
-"""The same of a function of doubles."""
+__all__ = ["CALLBACK_FAILED", "CALLBACK_FAILED_DOUBLE", "Explain", "callback_type", "install_callbacks", "keep_of_callback", "mean_result"]
+
 CALLBACK_FAILED: int = lib.pl_callback_failed()
 """What a function of integers answers that means this very number: then it calls :func:`mean_result` before."""
 CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
 """The same of a function of doubles."""
-
-
-class CallbackForm(enum.IntEnum):
-    """How the values of a callback travel (``enum pl_callback_form``)."""
-
-    RAW = lib.PL_FORM_RAW
-    INTEGERS = lib.PL_FORM_INTEGERS
-    DOUBLES = lib.PL_FORM_DOUBLES
-
-
-class CallbackResult(enum.IntEnum):
-    """What a callback returns (``enum pl_callback_result``)."""
-
-    NONE = lib.PL_RESULT_NONE
-    NARROW = lib.PL_RESULT_NARROW
-    WIDE = lib.PL_RESULT_WIDE
-
-
-class CallbackTrouble(enum.IntEnum):
-    """Why a callback made the guest trap (``enum pl_callback_trouble``)."""
-
-    RAISED = lib.PL_CALLBACK_RAISED
-    TOO_WIDE = lib.PL_CALLBACK_TOO_WIDE
-    TOO_LARGE = lib.PL_CALLBACK_TOO_LARGE
 
 
 Explain: TypeAlias = Callable[[int, CallbackTrouble, float, BaseException | None], BaseException | None]
@@ -79,7 +42,7 @@ def keep_of_callback(error: BaseException) -> None:
     keep_pending(error)
 
 
-def _keep_of_callback(_kind: object, error: BaseException | None, traceback: Any) -> None:
+def _keep_of_callback(_kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
     """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
     lib.pl_callback_mean(0)
     if error is not None:
@@ -106,7 +69,7 @@ def install_callbacks(
     for count, function in enumerate(doubles, 1):
         setattr(table, f"double{count}", define(f"pl_python_double{count}", function, CALLBACK_FAILED_DOUBLE))
 
-    def explained(handle: int, trouble: int, integer: int, number: float, message: Any, capacity: int) -> None:
+    def explained(handle: int, trouble: int, integer: int, number: float, message: Pointer[bytes], capacity: int) -> None:
         kind = CallbackTrouble(trouble)
         value = number if kind is CallbackTrouble.TOO_LARGE else integer
         error = explain(handle, kind, value, raised_errors.get(lib.pl_raised()))

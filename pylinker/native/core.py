@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
-from typing import Any
 
 try:
     from pylinker._core import ffi, lib
@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
         "run `pip install -e .` in the folder above it, or leave that folder to use an installed pylinker"
     ) from error
 
-__all__ = ["NULL", "U32", "core_file", "ffi", "layout", "lib"]
+__all__ = ["NULL", "U32", "core_file", "ffi", "layout", "lib", "packer"]
 
 U32 = 1 << 32
 
@@ -24,10 +24,31 @@ def core_file() -> str | None:
     return getattr(sys.modules["pylinker._core"], "__file__", None)
 
 
+def packer(name: str) -> struct.Struct:
+    """Return what packs a structure of the core: its fields in their order, addresses for pointers, bytes for structures.
+
+    A field called ``unused`` is not given.
+    """
+    kind = ffi.typeof(name)
+    code, end = "=", 0
+    for field_name, field in kind.fields:
+        if field_name == "unused":
+            continue
+        size = ffi.sizeof(field.type)
+        code += "x" * (field.offset - end)
+        if field.type.kind == "struct":
+            code += f"{size}s"
+        else:
+            letter = {1: "b", 2: "h", 4: "i", 8: "q"}[size]
+            code += letter if field.type.cname.startswith("int") else letter.upper()
+        end = field.offset + size
+    return struct.Struct(code + "x" * (ffi.sizeof(kind) - end))
+
+
 def layout(name: str) -> tuple[int, dict[str, tuple[int, int]]]:
     """Return the size of a structure of the core, and offset and size of each of its fields, in bytes."""
     kind = ffi.typeof(name)
     return ffi.sizeof(kind), {field: (each.offset, ffi.sizeof(each.type)) for field, each in kind.fields}
 
 
-NULL: Any = ffi.NULL
+NULL = ffi.NULL

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pylinker.native.core import ffi, lib
 from pylinker.native.member import Member
 from pylinker.native.objects import Context
 from pylinker.native.waits import nanoseconds
+
+if TYPE_CHECKING:
+    from pylinker._core import pl_watch_p
 
 __all__ = ["epoch_bump", "epoch_tick", "ignore_epoch", "new_watch", "watch"]
 
@@ -25,7 +28,7 @@ def epoch_bump(engine_address: int) -> None:
     lib.pl_epoch_bump(ffi.cast("pl_engine *", engine_address))
 
 
-def new_watch(member: Member, *, preempt: bool) -> Any:
+def new_watch(member: Member, *, preempt: bool) -> pl_watch_p:
     """Return a ``pl_watch`` of a member."""
     return ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import atexit
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pylinker.native.core import ffi, lib
+
+if TYPE_CHECKING:
+    from pylinker._core import pl_error_p, pl_failure_p, pl_outcome_p, pl_thread_p, pl_trouble_p
 
 __all__ = ["Failure", "check", "keep_pending", "moved", "new_failure", "pl_python_forget", "raised_errors", "replace_pending"]
 
@@ -18,7 +21,7 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
     Owns the ``pl_failure`` it is made of (:func:`new_failure`).
     """
 
-    def __init__(self, record: Any) -> None:
+    def __init__(self, record: pl_failure_p) -> None:
         super().__init__()
         self._record = record
 
@@ -50,12 +53,12 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
         self._record.trap = self._record.error = ffi.NULL
 
 
-def new_failure() -> Any:
+def new_failure() -> pl_failure_p:
     """Return an empty ``pl_failure`` that frees what it owns."""
     return ffi.gc(ffi.new("pl_failure *"), lib.pl_failure_release)
 
 
-def check(error: Any) -> None:
+def check(error: pl_error_p) -> None:
     """Raise a Failure that owns ``error``, a ``wasmtime_error_t *``, unless it is NULL."""
     if error != ffi.NULL:
         record = new_failure()
@@ -63,7 +66,7 @@ def check(error: Any) -> None:
         raise Failure(record)
 
 
-def moved(owner: Any) -> Failure:
+def moved(owner: pl_outcome_p | pl_thread_p | pl_trouble_p) -> Failure:
     """Return the ``failure`` of a C structure, which owns it no more."""
     record = new_failure()
     lib.pl_failure_move(record, ffi.addressof(owner, "failure"))
@@ -92,7 +95,7 @@ def replace_pending(error: BaseException) -> None:
         keep_pending(error)
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern()
 def pl_python_forget(raised: int) -> None:
     """Drop what a host function raised."""
     raised_errors.pop(raised, None)

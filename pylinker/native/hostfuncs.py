@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi
 from pylinker.native.failures import keep_pending, replace_pending
 from pylinker.native.objects import Values
+
+if TYPE_CHECKING:
+    from pylinker._core import Pointer
 
 __all__ = ["host_function_count", "keep_of_host", "new_handle", "pl_python_host", "register_host", "release_host", "write_message"]
 
@@ -43,21 +46,21 @@ def release_host(handle: int) -> None:
     _host_functions.pop(handle, None)
 
 
-def keep_of_host(_kind: object, error: BaseException | None, _traceback: Any) -> int:
+def keep_of_host(_kind: object, error: BaseException | None, _traceback: object) -> int:
     """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
     if error is not None:
         replace_pending(error)
     return -1
 
 
-def write_message(error: BaseException, message: Any, capacity: int) -> None:
+def write_message(error: BaseException, message: Pointer[bytes], capacity: int) -> None:
     """Write the message of a trap to a C array."""
     text = str(error).encode("utf-8", "replace")[: capacity - 1]
     ffi.memmove(message, text + b"\0", len(text) + 1)
 
 
-@ffi.def_extern(error=-1, onerror=keep_of_host)  # type: ignore[untyped-decorator]
-def pl_python_host(handle: int, raw: Values, count: int, message: Any, capacity: int) -> int:  # noqa: ARG001
+@ffi.def_extern(error=-1, onerror=keep_of_host)
+def pl_python_host(handle: int, raw: Values, count: int, message: Pointer[bytes], capacity: int) -> int:  # noqa: ARG001
     """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
     try:
         _host_functions[handle](raw)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import Stage
 from pylinker.native.failures import Failure, moved, new_failure
 from pylinker.native.libraries import Library
 from pylinker.native.member import Member
 from pylinker.native.objects import Context, Extern, Func, Values
-from pylinker.native.replay import Operation, Stage, Trouble
+from pylinker.native.replay import Operation, Trouble
 from pylinker.native.wasi import WasiProcess
+
+if TYPE_CHECKING:
+    from pylinker._core import pl_instances_p
 
 __all__ = ["Instances", "Signature"]
 
@@ -19,7 +23,7 @@ __all__ = ["Instances", "Signature"]
 class Instances:
     """What one group has of the program (``csrc/instances.h``); ``context`` is its store's. Its own thread uses it."""
 
-    def __init__(self, member: Member, context: Context, process: WasiProcess, *, made: Any = None) -> None:
+    def __init__(self, member: Member, context: Context, process: WasiProcess, *, made: pl_instances_p | None = None) -> None:
         if made is None:
             made = lib.pl_instances_new(member.pointer, context, process.pointer, lib.pl_python_host, lib.pl_python_check, member.handle)
         self.pointer = ffi.gc(made, lib.pl_instances_free)
@@ -30,7 +34,7 @@ class Instances:
         self._process = process
 
     @staticmethod
-    def _extern(pointer: Any) -> Extern | None:
+    def _extern(pointer: Extern) -> Extern | None:
         return None if pointer == ffi.NULL else ffi.new("pl_extern *", pointer[0])
 
     @property
@@ -54,12 +58,12 @@ class Instances:
     @property
     def memory_size(self) -> int:
         """Bytes of the memory, 0 if there is none."""
-        return int(lib.pl_instances_memory_size(self.pointer))
+        return lib.pl_instances_memory_size(self.pointer)
 
     @property
     def table_size(self) -> int:
         """Slots of the table, 0 if there is none."""
-        return int(lib.pl_instances_table_size(self.pointer))
+        return lib.pl_instances_table_size(self.pointer)
 
     @property
     def has_memory(self) -> bool:
@@ -155,11 +159,11 @@ class Instances:
 
     def tls_base(self, library: Library) -> int:
         """Return the address of a library's thread-local block, 0 if it has none."""
-        return int(lib.pl_instances_tls_base(self.pointer, library.pointer))
+        return lib.pl_instances_tls_base(self.pointer, library.pointer)
 
     def resolver_entries(self, library: Library) -> int:
         """Return how often calls of the library had to be resolved."""
-        return int(lib.pl_instances_resolver_entries(self.pointer, library.pointer))
+        return lib.pl_instances_resolver_entries(self.pointer, library.pointer)
 
     def bind(self, library: Library, index: int, target: Library, export: int) -> bool:
         """Let a trampoline lead to an export; False if one of the two is not instantiated."""

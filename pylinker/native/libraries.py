@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pylinker.native.core import ffi, lib
 from pylinker.native.hostfuncs import release_host
@@ -12,12 +12,16 @@ from pylinker.native.scopes import Finalized
 from pylinker.native.sources import SOURCE, Sources
 from pylinker.native.symbols import Names
 
+if TYPE_CHECKING:
+    from pylinker._core import pl_library_p
+
 __all__ = ["Library", "Shape", "pack_source"]
 
 
 def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | None = None, type_address: int = 0, handle: int = 0) -> bytes:
     """Return a ``pl_source``."""
-    return SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
+    packed: bytes = SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
+    return packed
 
 
 class Shape:
@@ -88,7 +92,7 @@ class Library(Finalized):
         parts.rewritten = rewritten
         if reuse is not None:
             parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
-        self.pointer: Any = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
+        self.pointer: pl_library_p = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
         self.address = int(ffi.cast("uintptr_t", self.pointer))

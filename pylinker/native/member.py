@@ -5,20 +5,22 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import DEAD, HEAR_LATER
 from pylinker.native.failures import keep_pending
 from pylinker.native.hostfuncs import keep_of_host
 from pylinker.native.scopes import Finalized
 from pylinker.native.shared import Shared
 from pylinker.native.sync import GroupBase
 
+if TYPE_CHECKING:
+    from pylinker._core import Pointer, pl_follower_p, pl_group_p, pl_instances_p
+
 __all__ = [
-    "DEAD",
-    "PARKED",
-    "RUNNING",
     "Member",
     "current_member",
     "enter_thread",
@@ -28,10 +30,6 @@ __all__ = [
     "pl_python_interrupted",
     "pl_python_replay",
 ]
-
-PARKED: int = lib.PL_PARKED
-RUNNING: int = lib.PL_RUNNING
-DEAD: int = lib.PL_DEAD
 
 
 _members: dict[int, weakref.ref[Member]] = {}
@@ -48,23 +46,23 @@ class Member(GroupBase, Finalized):
         self.shared = shared
         self.handle = next(_member_handles)
         self.failure: BaseException | None = None
-        self._cell = ffi.cast("pl_group **", self.place)
-        self._pointer = ffi.NULL
+        self._cell = ffi.cast("void *", self.place)  # a pl_group **
+        self._pointer: pl_group_p = ffi.NULL
         self._last_applied = 0
         self._trouble: Callable[[], BaseException] | None = None
-        self._follower: Any = None
+        self._follower: pl_follower_p | None = None
         self._hear: Callable[[], bool] | None = None
 
     def join(self) -> None:
         """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
         if not lib.pl_group_new_at(self._cell, self.shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted):
             raise MemoryError("no memory for a group")
-        self._safepoint = lib.pl_group_safepoint(self._cell[0])
+        self._safepoint = lib.pl_group_safepoint(ffi.cast("pl_group *", self.address))
         _members[self.handle] = weakref.ref(self)
-        self._pointer = self._cell[0]
+        self._pointer = ffi.cast("pl_group *", self.address)
 
     @property
-    def pointer(self) -> Any:
+    def pointer(self) -> pl_group_p:
         """The ``pl_group``; InternalError once it is freed."""
         if self._pointer == ffi.NULL:
             raise InternalError("a group without receivers takes part: it has left the linker")
@@ -80,12 +78,12 @@ class Member(GroupBase, Finalized):
     @property
     def state(self) -> int:
         """PARKED, RUNNING or DEAD."""
-        return DEAD if self._pointer == ffi.NULL else int(lib.pl_safepoint_state(self._safepoint))
+        return DEAD if self._pointer == ffi.NULL else lib.pl_safepoint_state(self._safepoint)
 
     @property
     def applied(self) -> int:
         """The newest operation it has replayed."""
-        return self._last_applied if self._pointer == ffi.NULL else int(lib.pl_group_applied(self._pointer))
+        return self._last_applied if self._pointer == ffi.NULL else lib.pl_group_applied(self._pointer)
 
     @property
     def is_replaying(self) -> bool:
@@ -121,14 +119,14 @@ class Member(GroupBase, Finalized):
         """Reach the group, wherever it is. For any thread, as long as the group cannot be freed."""
         lib.pl_futex_nudge(lib.pl_shared_futex(self.shared.pointer), lib.pl_group_nudge(self.pointer))
 
-    def wait(self, key: int, cell: Any, expected: int) -> int:
+    def wait(self, key: int, cell: Pointer[int], expected: int) -> int:
         """Wait on a key of the host's while a cell (``uint32_t *``) has the expected value; the group is parked.
 
         Returns WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or WAIT_CANCELLED. Blocks, interruptibly.
         """
-        return int(lib.pl_group_wait32(self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle))
+        return lib.pl_group_wait32(self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle)
 
-    def follow_in_c(self, instances: Any, trouble: Callable[[], BaseException]) -> None:
+    def follow_in_c(self, instances: pl_instances_p, trouble: Callable[[], BaseException]) -> None:
         """Have operations carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
         self._trouble = trouble
         log = lib.pl_shared_log(self.shared.pointer)
@@ -177,7 +175,7 @@ def _member(handle: int) -> Member:
     return member
 
 
-def _keep(_kind: object, error: BaseException | None, traceback: Any) -> int:
+def _keep(_kind: object, error: BaseException | None, traceback: TracebackType | None) -> int:
     """Keep what a callback raised where the group's thread finds it; the callback's caller in C gets a 1."""
     handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
     member = _members[handle]() if handle in _members else None
@@ -186,14 +184,14 @@ def _keep(_kind: object, error: BaseException | None, traceback: Any) -> int:
     return 1
 
 
-@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_keep)
 def pl_python_replay(handle: int, first: int, last: int) -> int:
     """Replay operations in the group behind ``handle``."""
     _member(handle).replay(first, last)
     return 0
 
 
-@ffi.def_extern(error=1, onerror=keep_of_host)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=keep_of_host)
 def pl_python_check(handle: int) -> int:
     """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread.
 
@@ -203,7 +201,7 @@ def pl_python_check(handle: int) -> int:
     return 0
 
 
-def _keep_interrupt(_kind: object, error: BaseException | None, traceback: Any) -> int:
+def _keep_interrupt(_kind: object, error: BaseException | None, traceback: TracebackType | None) -> int:
     """Keep what a signal handler raised within a rendezvous for the group's thread."""
     handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
     member = _members[handle]() if handle in _members else None
@@ -212,25 +210,25 @@ def _keep_interrupt(_kind: object, error: BaseException | None, traceback: Any) 
     return 1
 
 
-@ffi.def_extern(error=1, onerror=_keep_interrupt)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_keep_interrupt)
 def pl_python_interrupted(handle: int) -> int:
     """Do the same within a rendezvous: the thread stops when that is done."""
     _member(handle).check()
     return 0
 
 
-@ffi.def_extern(error=1, onerror=_keep)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_keep)
 def pl_python_failed(handle: int) -> int:
     """Keep why an operation could not be carried out in C."""
     _member(handle).note_trouble()
     return 0
 
 
-@ffi.def_extern(error=1, onerror=keep_of_host)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=keep_of_host)
 def pl_python_hear(handle: int) -> int:
     """Hear what the group behind ``handle`` was nudged for; what that raises comes out of the call that entered the guest."""
     try:
-        return int(lib.PL_HEAR_LATER) if _member(handle).hear() else 0
+        return HEAR_LATER if _member(handle).hear() else 0
     except BaseException as error:  # noqa: BLE001 - as in pl_python_host
         keep_pending(error)
         return 1
@@ -238,7 +236,7 @@ def pl_python_hear(handle: int) -> int:
 
 def current_member() -> int:
     """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
-    return int(lib.pl_handle_of_thread())
+    return lib.pl_handle_of_thread()
 
 
 def enter_thread(member: Member | None) -> None:

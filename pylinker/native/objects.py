@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pylinker.errors import InternalError
 from pylinker.native.core import U32, ffi, lib
+from pylinker.native.enums import ExternKind
 from pylinker.native.failures import Failure, check, new_failure
 
+if TYPE_CHECKING:
+    from pylinker._core import pl_context_p, pl_extern_p, pl_func_p, pl_handle_p, pl_instance_p, pl_store_p, pl_value, pl_value_p
+
 __all__ = [
-    "EXTERN_FUNC",
-    "EXTERN_GLOBAL",
-    "EXTERN_MEMORY",
-    "EXTERN_SHARED_MEMORY",
-    "EXTERN_TABLE",
-    "EXTERN_TAG",
     "Context",
     "Extern",
     "Func",
-    "Imports",
     "Instance",
     "Store",
+    "Value",
     "Values",
     "context_at",
     "export",
@@ -48,18 +46,12 @@ __all__ = [
     "values",
 ]
 
-Context: TypeAlias = Any
-Instance: TypeAlias = Any
-Extern: TypeAlias = Any
-Func: TypeAlias = Any
-Values: TypeAlias = Any
-Imports: TypeAlias = Any
-EXTERN_FUNC: int = lib.PL_EXTERN_FUNC
-EXTERN_GLOBAL: int = lib.PL_EXTERN_GLOBAL
-EXTERN_TABLE: int = lib.PL_EXTERN_TABLE
-EXTERN_MEMORY: int = lib.PL_EXTERN_MEMORY
-EXTERN_SHARED_MEMORY: int = lib.PL_EXTERN_SHARED_MEMORY
-EXTERN_TAG: int = lib.PL_EXTERN_TAG
+Context: TypeAlias = "pl_context_p"
+Instance: TypeAlias = "pl_instance_p"
+Extern: TypeAlias = "pl_extern_p"
+Func: TypeAlias = "pl_func_p"
+Value: TypeAlias = "pl_value"
+Values: TypeAlias = "pl_value_p"
 
 
 def context_at(address: int) -> Context:
@@ -86,7 +78,7 @@ class Store:
 
     __slots__ = ("_pointer", "address", "context")
 
-    def __init__(self, engine_address: int, *, memory: int, table: int, made: Any = None) -> None:
+    def __init__(self, engine_address: int, *, memory: int, table: int, made: pl_store_p | None = None) -> None:
         if made is None:
             made = lib.pl_store_new(ffi.cast("pl_engine *", engine_address), memory, table)
         self._pointer = ffi.gc(made, lib.pl_store_free)
@@ -97,19 +89,19 @@ class Store:
 def extern_of_shared_memory(address: int) -> Extern:
     """Wrap a ``wasmtime_sharedmemory_t *`` as something that can be imported; the caller keeps the memory alive."""
     extern = ffi.new("pl_extern *")
-    extern.kind = EXTERN_SHARED_MEMORY
+    extern.kind = ExternKind.SHARED_MEMORY
     extern.of.shared_memory = ffi.cast("pl_shared_memory *", address)
     return extern
 
 
 def func_of(extern: Extern) -> Func:
     """Return the function inside an extern; it stays valid on its own."""
-    if extern.kind != EXTERN_FUNC:
+    if extern.kind != ExternKind.FUNC:
         raise InternalError(f"extern of kind {extern.kind} is not a function")
     return ffi.new("pl_func *", extern.of.func)
 
 
-def imports_of(externs: Sequence[Extern]) -> Imports:
+def imports_of(externs: Sequence[Extern]) -> Extern:
     """Pack externs into the array that :func:`instantiate` takes."""
     packed = ffi.new("pl_extern[]", len(externs))
     for index, extern in enumerate(externs):
@@ -140,16 +132,17 @@ def _signed(value: int) -> int:
     return value - U32 if value >> 31 else value
 
 
-def _handle(extern: Extern, kind: int) -> Any:
+def _handle(extern: Extern, kind: int) -> pl_handle_p:
     if extern.kind != kind:
         raise InternalError(f"extern of kind {extern.kind} where {kind} is meant")
-    return ffi.addressof(extern.of, "handle")
+    handle: pl_handle_p = ffi.addressof(extern.of, "handle")
+    return handle
 
 
 def global_new(context: Context, type_address: int, value: int) -> Extern:
     """Make an i32 global of the given ``wasm_globaltype_t`` that holds the 32 bits of ``value``."""
     extern = ffi.new("pl_extern *")
-    extern.kind = EXTERN_GLOBAL
+    extern.kind = ExternKind.GLOBAL
     handle = ffi.addressof(extern.of, "handle")
     check(lib.pl_global_new_i32(context, ffi.cast("pl_type *", type_address), _signed(value), handle))
     return extern
@@ -157,30 +150,30 @@ def global_new(context: Context, type_address: int, value: int) -> Extern:
 
 def global_get(context: Context, extern: Extern) -> int:
     """Return the value of an i32 global, unsigned."""
-    return int(lib.pl_global_get_i32(context, _handle(extern, EXTERN_GLOBAL))) & (U32 - 1)
+    return lib.pl_global_get_i32(context, _handle(extern, ExternKind.GLOBAL)) & (U32 - 1)
 
 
 def global_set(context: Context, extern: Extern, value: int) -> None:
     """Store the 32 bits of ``value`` in a mutable i32 global."""
-    check(lib.pl_global_set_i32(context, _handle(extern, EXTERN_GLOBAL), _signed(value)))
+    check(lib.pl_global_set_i32(context, _handle(extern, ExternKind.GLOBAL), _signed(value)))
 
 
 def table_new(context: Context, type_address: int) -> Extern:
     """Make a table of the given ``wasm_tabletype_t`` with all slots null."""
     extern = ffi.new("pl_extern *")
-    extern.kind = EXTERN_TABLE
+    extern.kind = ExternKind.TABLE
     check(lib.pl_table_new(context, ffi.cast("pl_type *", type_address), ffi.addressof(extern.of, "handle")))
     return extern
 
 
 def table_size(context: Context, table: Extern) -> int:
     """Return the number of slots."""
-    return int(lib.pl_table_size(context, _handle(table, EXTERN_TABLE)))
+    return lib.pl_table_size(context, _handle(table, ExternKind.TABLE))
 
 
 def table_grow(context: Context, table: Extern, delta: int) -> None:
     """Add ``delta`` null slots; raises :class:`Failure` past the table's maximum."""
-    check(lib.pl_table_grow(context, _handle(table, EXTERN_TABLE), delta))
+    check(lib.pl_table_grow(context, _handle(table, ExternKind.TABLE), delta))
 
 
 def same_function(one: Func, other: Func) -> bool:
@@ -191,25 +184,25 @@ def same_function(one: Func, other: Func) -> bool:
 def table_get(context: Context, table: Extern, index: int) -> Func | None:
     """Return the function in a slot, or None if the slot is null or does not exist."""
     func = ffi.new("pl_func *")
-    return func if lib.pl_table_get(context, _handle(table, EXTERN_TABLE), index, func) == 1 else None
+    return func if lib.pl_table_get(context, _handle(table, ExternKind.TABLE), index, func) == 1 else None
 
 
 def table_set(context: Context, table: Extern, index: int, func: Func | None) -> None:
     """Put a function into a slot; None empties it."""
-    check(lib.pl_table_set(context, _handle(table, EXTERN_TABLE), index, ffi.NULL if func is None else func))
+    check(lib.pl_table_set(context, _handle(table, ExternKind.TABLE), index, ffi.NULL if func is None else func))
 
 
 def memory_new(context: Context, type_address: int) -> Extern:
     """Make a memory of the given ``wasm_memorytype_t``."""
     extern = ffi.new("pl_extern *")
-    extern.kind = EXTERN_MEMORY
+    extern.kind = ExternKind.MEMORY
     check(lib.pl_memory_new(context, ffi.cast("pl_type *", type_address), ffi.addressof(extern.of, "handle")))
     return extern
 
 
 def memory_size(context: Context, memory: Extern) -> int:
     """Return the size in bytes."""
-    return int(lib.pl_memory_size(context, memory))
+    return lib.pl_memory_size(context, memory)
 
 
 def memory_grow(context: Context, memory: Extern, pages: int) -> int:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import enum
-import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pylinker.native.core import ffi, lib
+from pylinker.native.core import ffi, packer
+from pylinker.native.enums import Stage
 from pylinker.native.failures import Failure
 from pylinker.native.libraries import Library
-from pylinker.native.sources import SOURCE
 
-__all__ = ["BLOCK_OWN", "Operation", "Stage", "Trouble"]
+__all__ = ["BLOCK_OWN", "Operation", "Trouble"]
 
 BLOCK_OWN: int = (1 << 64) - 1
 """The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
-
-
-class Stage(enum.IntEnum):
-    """Where carrying out an operation failed (``enum pl_stage``)."""
-
-    NONE = lib.PL_STAGE_NONE
-    ROOM = lib.PL_STAGE_ROOM
-    TABLE = lib.PL_STAGE_TABLE
-    TAKEN = lib.PL_STAGE_TAKEN
-    OBJECT = lib.PL_STAGE_OBJECT
-    EXPORT = lib.PL_STAGE_EXPORT
-    TLS_CELL = lib.PL_STAGE_TLS_CELL
-    MAKE = lib.PL_STAGE_MAKE
-    INSTANTIATE = lib.PL_STAGE_INSTANTIATE
-    TLS = lib.PL_STAGE_TLS
 
 
 class Trouble(NamedTuple):
@@ -42,8 +25,7 @@ class Trouble(NamedTuple):
     failure: Failure | None
 
 
-_SLOT = struct.Struct("=Q")
-assert SOURCE.size + _SLOT.size == ffi.sizeof("pl_filling")
+_FILLING = packer("pl_filling")
 
 
 class Operation:
@@ -69,37 +51,44 @@ class Operation:
         closures: Sequence[tuple[int, int, int, int]] = (),
     ) -> None:
         pointer = self.pointer = ffi.new("pl_operation *")
-        kept: list[Any] = [dropped, loaded]
+        kept: list[object] = [dropped, loaded]
         if unbound or blocks or patches:
             kept.append([each[0] for each in (*unbound, *blocks, *patches)])
         pointer.table_size = table_size
         if emptied:
-            kept.append(packed := ffi.new("pl_slots[]", emptied))
-            pointer.emptied, pointer.emptied_count = packed, len(emptied)
+            pointer.emptied = emptied_kept = ffi.new("pl_slots[]", emptied)
+            pointer.emptied_count = len(emptied)
+            kept.append(emptied_kept)
         if unbound:
-            kept.append(packed := ffi.new("pl_unbinding[]", [(library.pointer, index) for library, index in unbound]))
-            pointer.unbound, pointer.unbound_count = packed, len(unbound)
+            pointer.unbound = unbound_kept = ffi.new("pl_unbinding[]", [(library.pointer, index) for library, index in unbound])
+            pointer.unbound_count = len(unbound)
+            kept.append(unbound_kept)
         if dropped:
-            kept.append(packed := ffi.new("pl_library *[]", [library.pointer for library in dropped]))
-            pointer.dropped, pointer.dropped_count = packed, len(dropped)
+            pointer.dropped = dropped_kept = ffi.new("pl_library *[]", [library.pointer for library in dropped])
+            pointer.dropped_count = len(dropped)
+            kept.append(dropped_kept)
         if loaded:
-            kept.append(packed := ffi.new("pl_library *[]", [library.pointer for library in loaded]))
-            pointer.loaded, pointer.loaded_count = packed, len(loaded)
+            pointer.loaded = loaded_kept = ffi.new("pl_library *[]", [library.pointer for library in loaded])
+            pointer.loaded_count = len(loaded)
+            kept.append(loaded_kept)
         if blocks:
-            kept.append(packed := ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks]))
-            pointer.blocks, pointer.block_count = packed, len(blocks)
+            pointer.blocks = blocks_kept = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+            pointer.block_count = len(blocks)
+            kept.append(blocks_kept)
         if patches:
-            kept.append(packed := ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]))
-            pointer.patches, pointer.patch_count = packed, len(patches)
+            pointer.patches = patches_kept = ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches])
+            pointer.patch_count = len(patches)
+            kept.append(patches_kept)
         if fillings:
-            kept.append(buffer := ffi.from_buffer(b"".join([source + _SLOT.pack(slot) for slot, source in fillings])))
+            kept.append(buffer := ffi.from_buffer(b"".join([_FILLING.pack(source, slot) for slot, source in fillings])))
             pointer.fillings, pointer.filling_count = ffi.cast("pl_filling *", buffer), len(fillings)
         if noted:
-            kept.append(packed := ffi.new("pl_slots[]", noted))
-            pointer.noted, pointer.noted_count = packed, len(noted)
+            pointer.noted = noted_kept = ffi.new("pl_slots[]", noted)
+            pointer.noted_count = len(noted)
+            kept.append(noted_kept)
         if closures:
-            kept.append(packed := ffi.new("pl_closure[]", len(closures)))
-            for index, (slot, function, environment, code) in enumerate(closures):
-                packed[index] = (slot, function, environment, ffi.cast("pl_module *", code))
-            pointer.closures, pointer.closure_count = packed, len(closures)
+            rows = [(slot, function, environment, ffi.cast("pl_module *", code)) for slot, function, environment, code in closures]
+            pointer.closures = closures_kept = ffi.new("pl_closure[]", rows)
+            pointer.closure_count = len(closures)
+            kept.append(closures_kept)
         self._kept = kept

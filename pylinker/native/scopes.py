@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pylinker.errors import InternalError, LinkError
-from pylinker.native.core import ffi, lib
+from pylinker.native.core import lib
 
 __all__ = ["Finalized", "Scope", "completed", "python_types"]
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 python_types: dict[str, Any] = {"InternalError": InternalError}
 """What ``csrc/python`` makes, by name."""
-if lib.pl_python_install(ffi.cast("uintptr_t", id(python_types))):
+if lib.pl_python_install(id(python_types)):
     raise ImportError("the C core of pylinker cannot make its types")
 
 if TYPE_CHECKING:

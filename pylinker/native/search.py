@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pylinker.native.core import ffi, lib
 from pylinker.native.scopes import Finalized
 
-__all__ = ["SEARCH_CALLER", "SEARCH_DIRECTORY", "SEARCH_SPECIAL", "Directory", "Places", "RegularFile", "search_by_component"]
+if TYPE_CHECKING:
+    from pylinker._core import Pointer
 
-SEARCH_CALLER: int = lib.PL_SEARCH_CALLER
-SEARCH_DIRECTORY: int = lib.PL_SEARCH_DIRECTORY
-SEARCH_SPECIAL: int = lib.PL_SEARCH_SPECIAL
+__all__ = ["Directory", "Places", "RegularFile", "search_by_component"]
+
 _LINK_MAX = 4096
 """Bytes of a link that is too long: no path may have so many."""
 
@@ -102,11 +103,11 @@ class Places:
                 directory, prefix = kept
                 self._places[index] = (directory._root, prefix, len(prefix) - 1)
 
-    def search(self, name: bytes, first: int, file: RegularFile) -> tuple[int, Sequence[int]]:
+    def search(self, name: bytes, first: int, file: RegularFile) -> tuple[int, Pointer[int]]:
         """Look for a file from the place numbered ``first`` on, and open it.
 
         Returns the number of the place that has it, or of the first one that is the caller's to look at, or ``count``; and why each place
-        from ``first`` on is not the one: an errno, or a ``SEARCH_`` number, 0 for the one that is.
+        from ``first`` on is not the one: an errno, or a ``SearchProblem``, 0 for the one that is.
         """
         count = self.count - first
         problems = ffi.new("int32_t[]", count)

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pylinker.native.core import U32, ffi, lib
+from pylinker.native.enums import SLICE, Cause
 from pylinker.native.sync import SharedBase
 from pylinker.native.trace import Trace
 from pylinker.native.waits import nanoseconds
 
-__all__ = [
-    "CAUSE_BUS",
-    "CAUSE_CLOSED",
-    "CAUSE_FORKED",
-    "CAUSE_INTERRUPTED",
-    "CAUSE_LEADER",
-    "CAUSE_REPLAY",
-    "CAUSE_STOPPED",
-    "FORKED",
-    "Shared",
-]
+if TYPE_CHECKING:
+    from pylinker._core import pl_waits_p
 
-CAUSE_CLOSED: int = lib.PL_CAUSE_CLOSED
-CAUSE_LEADER: int = lib.PL_CAUSE_LEADER
-CAUSE_REPLAY: int = lib.PL_CAUSE_REPLAY
-CAUSE_BUS: int = lib.PL_CAUSE_BUS
-CAUSE_INTERRUPTED: int = lib.PL_CAUSE_INTERRUPTED
-CAUSE_FORKED: int = lib.PL_CAUSE_FORKED
+__all__ = ["FORKED", "Shared"]
+
 FORKED = "fork() has left its threads in the parent process; make a new program here"
 """What is said of a program that was given up for that cause."""
-CAUSE_STOPPED: int = lib.PL_CAUSE_STOPPED
-"""Not the end of the linker: the call in progress was stopped."""
 _STOPS = 16
 """Reasons of stopped calls that are kept at one time. Each is taken by its call as soon as that ends."""
 
@@ -57,17 +43,17 @@ class Shared(SharedBase):
 
     def abandon(self) -> None:
         """Cancel for good in a child of the process, whose only thread this is: wake none, and take no lock."""
-        lib.pl_cancel_abandon(self._cancel, CAUSE_FORKED)
+        lib.pl_cancel_abandon(self._cancel, Cause.FORKED)
 
     @property
     def cause(self) -> int:
         """Why it was cancelled, 0 if it was not; CAUSE_STOPPED within a call that was stopped."""
-        return int(lib.pl_cancel_cause(self._cancel))
+        return lib.pl_cancel_cause(self._cancel)
 
     @property
     def call(self) -> int:
         """The number of the call in progress, of a linker whose calls are numbered (:meth:`Instances.number_calls`), else 0."""
-        return int(lib.pl_cancel_call(self._cancel))
+        return lib.pl_cancel_call(self._cancel)
 
     def forget(self, failure: BaseException | None) -> None:
         """Drop a reason kept by :meth:`Member.note_failure` if the linker was not cancelled for it: the call alone ends."""
@@ -99,7 +85,7 @@ class Shared(SharedBase):
     @property
     def readers(self) -> int:
         """How many hold the lock for reading, -1 while it is held for writing."""
-        return int(lib.pl_rwlock_readers(self._lock))
+        return lib.pl_rwlock_readers(self._lock)
 
     @property
     def is_written_here(self) -> bool:
@@ -109,17 +95,17 @@ class Shared(SharedBase):
     @property
     def token(self) -> int:
         """The number of the token that is out, or 0."""
-        return int(lib.pl_gate_holder(self._gate))
+        return lib.pl_gate_holder(self._gate)
 
     @property
     def receivers(self) -> tuple[int, int]:
         """How many receivers the buses of barriers and of operations have."""
-        return int(lib.pl_bus_receivers(self._barriers)), int(lib.pl_bus_receivers(self._operations))
+        return lib.pl_bus_receivers(self._barriers), lib.pl_bus_receivers(self._operations)
 
     @property
     def num_groups(self) -> int:
         """How many groups there are."""
-        return int(lib.pl_bus_receivers(self._operations))
+        return lib.pl_bus_receivers(self._operations)
 
     def changed(self) -> None:
         """Note, under the write lock, that names may mean something else from now on."""
@@ -128,12 +114,12 @@ class Shared(SharedBase):
     @property
     def changes(self) -> int:
         """How often that was."""
-        return int(lib.pl_shared_changes(self.pointer))
+        return lib.pl_shared_changes(self.pointer)
 
     @property
     def ended(self) -> int:
         """How many threads have ended by themselves and were not taken by :func:`pylinker.native.threads.next_ended`."""
-        return int(lib.pl_shared_ended(self.pointer))
+        return lib.pl_shared_ended(self.pointer)
 
     def close_ended(self) -> None:
         """Have threads end as ``ended`` of :class:`pylinker.native.threads.NativeThread` from now on."""
@@ -145,15 +131,15 @@ class Shared(SharedBase):
 
     def await_ended(self, timeout: float) -> None:
         """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds. Blocks; signals are handled afterwards."""
-        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), lib.PL_SLICE))
+        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), SLICE))
 
     def set_trace(self, trace: Trace) -> None:
         """Have what groups do noted from now on, before there are any."""
         lib.pl_shared_set_trace(self.pointer, trace.pointer)
 
     @property
-    def waits(self) -> Any:
-        """A ``pl_waits``: how often groups waited for each other so far."""
+    def waits(self) -> pl_waits_p:
+        """How often groups waited for each other so far."""
         waits = ffi.new("pl_waits *")
         lib.pl_shared_waits(self.pointer, waits)
         return waits
@@ -161,7 +147,7 @@ class Shared(SharedBase):
     @property
     def published(self) -> int:
         """The number of the newest operation."""
-        return int(lib.pl_bus_sent(self._operations))
+        return lib.pl_bus_sent(self._operations)
 
     @property
     def applied(self) -> set[int]:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from pylinker.native.core import ffi, lib
 from pylinker.native.failures import check
 
-__all__ = ["STACK_GUEST", "STACK_REFUSAL", "STACK_THREAD", "check_stack"]
+__all__ = ["STACK_REFUSAL", "check_stack"]
 
-STACK_GUEST: int = lib.PL_STACK_GUEST
-"""Bytes of stack that a guest may use."""
-STACK_THREAD: int = lib.PL_STACK_THREAD
-"""Bytes of stack of a thread that the core makes."""
 STACK_REFUSAL: str = ffi.string(lib.pl_stack_refusal()).decode()
 """How the message begins of the error of a thread that has too little stack to enter a guest."""
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import itertools
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pylinker.native.core import ffi, lib
+from pylinker.native.core import ffi, lib, packer
 from pylinker.native.sources import Sources
 
-__all__ = ["CANDIDATE", "NO_SLOT", "SYMBOL", "WANTED", "Candidates", "Names", "Resolved", "SymbolKind", "Symbols", "Wanted"]
+__all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Names", "Resolved", "Symbols"]
 
 
 class Names:
@@ -36,36 +34,12 @@ class Names:
         return (text[begin:end].decode() for begin, end in itertools.pairwise(offsets))
 
 
-class SymbolKind(enum.IntEnum):
-    """What a symbol is (``enum pl_symbol_kind``)."""
-
-    OTHER = lib.PL_SYMBOL_OTHER
-    FUNCTION = lib.PL_SYMBOL_FUNCTION
-    DATA = lib.PL_SYMBOL_DATA
-
-
-class Wanted(enum.IntEnum):
-    """What an import asks for (``enum pl_wanted_kind``)."""
-
-    OTHER = lib.PL_WANTED_OTHER
-    MEMORY = lib.PL_WANTED_MEMORY
-    TABLE = lib.PL_WANTED_TABLE
-    STACK_POINTER = lib.PL_WANTED_STACK_POINTER
-    MEMORY_BASE = lib.PL_WANTED_MEMORY_BASE
-    TABLE_BASE = lib.PL_WANTED_TABLE_BASE
-    FUNCTION = lib.PL_WANTED_FUNCTION
-    DATA = lib.PL_WANTED_DATA
-    POINTER = lib.PL_WANTED_POINTER
-
-
-NO_SLOT: int = lib.PL_NO_SLOT
-SYMBOL = struct.Struct("=IIIII4xQ")
+SYMBOL = packer("pl_symbol")
 """A ``pl_symbol``: position, kind, slot, value, relative, type."""
-WANTED = struct.Struct("=IIQ")
+WANTED = packer("pl_wanted")
 """A ``pl_wanted``: kind, the first import that is the same, type."""
-CANDIDATE = struct.Struct("=QQIIII")
+CANDIDATE = packer("pl_candidate")
 """A ``pl_candidate``: the addresses of symbols and library, memory base, slot base, has_slots, 0."""
-assert (SYMBOL.size, WANTED.size, CANDIDATE.size) == tuple(ffi.sizeof(name) for name in ("pl_symbol", "pl_wanted", "pl_candidate"))
 lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
 
 
@@ -146,5 +120,5 @@ class Candidates:
     def find(self, name: str) -> int | None:
         """Return the number of the first module that defines a name, or None."""
         encoded = name.encode()
-        number = int(lib.pl_symbols_find(self.pointer, self.count, encoded, len(encoded)))
+        number = lib.pl_symbols_find(self.pointer, self.count, encoded, len(encoded))
         return number if number < self.count else None

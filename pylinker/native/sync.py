@@ -84,8 +84,9 @@ if TYPE_CHECKING:
             """Return what is raised if the lock is poisoned."""
 
     class GroupBase:
-        """A group's part in the rendezvous. ``place`` is the address of the pointer to its ``pl_group``."""
+        """A group's part in the rendezvous: ``address`` is that of its ``pl_group`` (0: none), ``place`` that of the pointer to it."""
 
+        address: int
         place: int
 
         def follow_pending(self) -> int:

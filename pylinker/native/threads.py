@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import PROCESS, THREAD_LOST
 from pylinker.native.failures import Failure, moved
 from pylinker.native.instances import Instances
 from pylinker.native.libraries import Library
 from pylinker.native.shared import Shared
 
+if TYPE_CHECKING:
+    from pylinker._core import Pointer
+
 __all__ = ["MAIN_THREAD", "NativeThread", "has_room_for_thread", "next_ended", "pl_python_ended"]
 
-MAIN_THREAD: int = lib.PL_PROCESS
+MAIN_THREAD: Final = PROCESS
 """The number of a WASIX program's first thread, and of its process."""
+
 _threads: dict[int, NativeThread] = {}
 """The threads that run, or have ended by themselves and were not taken, by handle."""
 _thread_handles = itertools.count(1)
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1)
 def pl_python_ended(handle: int) -> int:
     """Tell whoever started the thread what came of it."""
     _threads.pop(handle).tell()
@@ -46,7 +51,7 @@ class NativeThread:
         ended: Callable[[Failure | None], None],
         left: Callable[[Any], None],
         *,
-        over: Any,
+        over: Pointer[int],
         key: int,
     ) -> None:
         record = self._record = ffi.new("pl_thread *")
@@ -79,7 +84,7 @@ class NativeThread:
         finally:
             if not self._record.started:
                 del _threads[handle]
-        if result == lib.PL_THREAD_LOST:
+        if result == THREAD_LOST:
             raise InternalError("the function that a thread begins with is not in its group")
         if result:
             raise MemoryError("no more threads can be started")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import TraceKind
 
-__all__ = ["Trace", "TraceKind"]
+__all__ = ["Trace"]
 
 
 class Trace:
@@ -23,7 +23,7 @@ class Trace:
         """Iterate over what there is so far: nanoseconds on Python's monotonic clock, kind, handle of the member, detail."""
         buffer = ffi.new("pl_trace_event[]", 1024)
         first = 0
-        while count := int(lib.pl_trace_read(self.pointer, first, buffer, len(buffer))):
+        while count := lib.pl_trace_read(self.pointer, first, buffer, len(buffer)):
             for index in range(count):
                 event = buffer[index]
                 yield int(event.when), TraceKind(event.kind), int(event.group), int(event.detail)
@@ -32,20 +32,4 @@ class Trace:
     @property
     def lost(self) -> int:
         """How many events found no room."""
-        return int(lib.pl_trace_lost(self.pointer))
-
-
-class TraceKind(enum.IntEnum):
-    """What happened to a group (``enum pl_trace_kind``)."""
-
-    UNPARK = lib.PL_TRACE_UNPARK
-    PARK = lib.PL_TRACE_PARK
-    DEAD = lib.PL_TRACE_DEAD
-    LEAD_BEGIN = lib.PL_TRACE_LEAD_BEGIN
-    LEAD_END = lib.PL_TRACE_LEAD_END
-    AWAIT_BEGIN = lib.PL_TRACE_AWAIT_BEGIN
-    AWAIT_END = lib.PL_TRACE_AWAIT_END
-    FOLLOW_BEGIN = lib.PL_TRACE_FOLLOW_BEGIN
-    FOLLOW_END = lib.PL_TRACE_FOLLOW_END
-    REPLAY_BEGIN = lib.PL_TRACE_REPLAY_BEGIN
-    REPLAY_END = lib.PL_TRACE_REPLAY_END
+        return lib.pl_trace_lost(self.pointer)

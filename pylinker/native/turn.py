@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import SLICE
 from pylinker.native.scopes import Scope
 
 __all__ = ["Taken", "Turn", "thread_identity"]
@@ -21,7 +22,7 @@ class Turn:
     @property
     def depth(self) -> int:
         """How often the calling thread has it."""
-        return int(lib.pl_turn_depth(self.pointer))
+        return lib.pl_turn_depth(self.pointer)
 
     def restore(self, depth: int) -> None:
         """Give it back until the calling thread has it ``depth`` times. A second time does nothing."""
@@ -33,7 +34,7 @@ class Turn:
         Signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
         """
         if not lib.pl_turn_try(self.pointer):
-            while not lib.pl_turn_wait(self.pointer, lib.PL_SLICE):
+            while not lib.pl_turn_wait(self.pointer, SLICE):
                 if give_up is not None:
                     give_up()
 
@@ -49,7 +50,7 @@ class Turn:
     @property
     def holder(self) -> int:
         """The :func:`thread_identity` of the thread that has the turn, 0 if there is none."""
-        return int(lib.pl_turn_holder(self.pointer))
+        return lib.pl_turn_holder(self.pointer)
 
 
 class Taken(Scope):
@@ -73,4 +74,4 @@ class Taken(Scope):
 
 def thread_identity() -> int:
     """Return what tells the calling thread from all others that live, as :attr:`Turn.holder` does."""
-    return int(lib.pl_turn_me())
+    return lib.pl_turn_me()

@@ -1,46 +1,19 @@
-"""Memory orders, the results of waits, and timeouts (``csrc/flag.h``, ``csrc/rwlock.h``)."""
+"""Timeouts, and cells for waits (``csrc/futex.h``)."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pylinker.native.core import ffi, lib
+from pylinker.native.core import ffi
 
-__all__ = [
-    "ACQUIRE",
-    "ACQUIRED",
-    "BUSY",
-    "CANCELLED",
-    "INTERRUPTED",
-    "NOT_EQUAL",
-    "POISONED",
-    "RELAXED",
-    "SEQ_CST",
-    "SIGNALLED",
-    "TIMEOUT",
-    "WAIT_CANCELLED",
-    "WOKEN",
-    "nanoseconds",
-    "new_cell",
-]
+if TYPE_CHECKING:
+    from pylinker._core import Pointer
 
-RELAXED: int = lib.PL_RELAXED
-ACQUIRE: int = lib.PL_ACQUIRE
-SEQ_CST: int = lib.PL_SEQ_CST
-ACQUIRED: int = lib.PL_ACQUIRED
-BUSY: int = lib.PL_BUSY
-SIGNALLED: int = lib.PL_SIGNALLED
-POISONED: int = lib.PL_POISONED
-TIMEOUT: int = lib.PL_TIMEOUT
-CANCELLED: int = lib.PL_CANCELLED
-WOKEN: int = lib.PL_WAITED_WOKEN
-NOT_EQUAL: int = lib.PL_WAITED_NOT_EQUAL
-INTERRUPTED: int = lib.PL_WAITED_INTERRUPTED
-WAIT_CANCELLED: int = lib.PL_WAITED_CANCELLED
+__all__ = ["nanoseconds", "new_cell"]
 
 
-def new_cell() -> Any:
+def new_cell() -> Pointer[int]:
     """Return a cell of 32 bits, zero, for :meth:`Member.wait`."""
     return ffi.new("uint32_t *")
 

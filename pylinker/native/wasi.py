@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
+from pylinker.native.enums import WASI_FUNCTIONS, WASI_STREAMS
 from pylinker.native.failures import Failure, new_failure
 from pylinker.native.objects import Context, Extern
 
-__all__ = [
-    "WASI_CLOCK",
-    "WASI_CLOSE",
-    "WASI_NAME",
-    "WASI_OPEN",
-    "WASI_PLAIN",
-    "WASI_POLL",
-    "WASI_READ",
-    "WASI_RENUMBER",
-    "WASI_RESOLUTION",
-    "WASI_TIMES",
-    "WASI_WRITE",
-    "WASI_YIELD",
-    "WasiProcess",
-    "c_text",
-]
+if TYPE_CHECKING:
+    from pylinker._core import Pointer, pl_failure_p
 
-WASI_PLAIN: int = lib.PL_WASI_PLAIN
-WASI_POLL: int = lib.PL_WASI_POLL
-WASI_READ: int = lib.PL_WASI_READ
-WASI_CLOCK: int = lib.PL_WASI_CLOCK
-WASI_RESOLUTION: int = lib.PL_WASI_RESOLUTION
-WASI_YIELD: int = lib.PL_WASI_YIELD
-WASI_WRITE: int = lib.PL_WASI_WRITE
-WASI_OPEN: int = lib.PL_WASI_OPEN
-WASI_TIMES: int = lib.PL_WASI_TIMES
-WASI_NAME: int = lib.PL_WASI_NAME
-WASI_CLOSE: int = lib.PL_WASI_CLOSE
-WASI_RENUMBER: int = lib.PL_WASI_RENUMBER
+__all__ = ["WasiProcess", "c_text"]
 
 
-def c_text(text: str) -> Any:
+def c_text(text: str) -> Pointer[bytes]:
     """Return a C string, which lives as long as the object."""
     return ffi.new("char[]", text.encode())
 
@@ -57,7 +33,7 @@ class WasiProcess:
 
     def set_stream(self, index: int, descriptor: int) -> None:
         """Make stream ``index`` a duplicate of an open descriptor, which becomes non-blocking; raises OSError. Before any guest runs."""
-        if not 0 <= index < lib.PL_WASI_STREAMS:
+        if not 0 <= index < WASI_STREAMS:
             raise InternalError(f"there is no standard stream {index}")
         if error := lib.pl_process_set_stream(self.pointer, index, descriptor):
             raise OSError(error, os.strerror(error))
@@ -79,12 +55,12 @@ class WasiProcess:
         """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
         return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
-    def provide(self, index: int, type_address: int, kind: int, parameters: Any) -> None:
+    def provide(self, index: int, type_address: int, kind: int, parameters: Pointer[bytes]) -> None:
         """Say of which type (a ``wasm_functype_t``) and kind function ``index`` is, and what its parameters are (``csrc/wasi.h``).
 
         ``parameters`` is a :func:`c_text`. The type and the text must live as long as the process.
         """
-        if not 0 <= index < lib.PL_WASI_FUNCTIONS:
+        if not 0 <= index < WASI_FUNCTIONS:
             raise InternalError(f"there is no room for WASI function {index}")
         lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind, parameters)
 
@@ -105,7 +81,7 @@ class WasiProcess:
             self._raise(failure)
 
     @staticmethod
-    def _raise(failure: Any) -> NoReturn:
+    def _raise(failure: pl_failure_p) -> NoReturn:
         if not failure.trap and not failure.error:
             raise InternalError("wasmtime lacks a function of WASI")
         raise Failure(failure)

@@ -18,26 +18,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylinker.errors import InternalError
 from pylinker.native.callbacks import (
-    CALLBACK_DOUBLES,
     CALLBACK_FAILED,
     CALLBACK_FAILED_DOUBLE,
-    CALLBACK_INTEGERS,
-    CallbackForm,
-    CallbackResult,
-    CallbackTrouble,
     callback_type,
     install_callbacks,
     keep_of_callback,
     mean_result,
 )
+from pylinker.native.enums import CALLBACK_DOUBLES, CALLBACK_INTEGERS, CallbackForm, CallbackResult, CallbackTrouble, SourceKind
 from pylinker.native.hostfuncs import new_handle, register_host, release_host
 from pylinker.native.libraries import pack_source
 from pylinker.native.scopes import Finalized
-from pylinker.native.sources import Source
 from pylinker.runtime.types import function_type
 
 if TYPE_CHECKING:
-    from pylinker.native.objects import Values
+    from pylinker.native.objects import Value, Values
     from pylinker.wasm import FuncType
 
 __all__ = ["PASSED", "Callback"]
@@ -72,7 +67,7 @@ class Callback(Finalized):
             register_host(_raw(known, name, type_), self.handle)
         _functions[self.handle] = known
         _callbacks[self.handle] = weakref.ref(self)
-        self.source = pack_source(Source.CALLBACK, number, _written(type_, form), type_address=function_type(type_), handle=self.handle)
+        self.source = pack_source(SourceKind.CALLBACK, number, _written(type_, form), type_address=function_type(type_), handle=self.handle)
 
     def __repr__(self) -> str:
         return f"<Callback {self.name}{self.type}>"
@@ -147,26 +142,26 @@ def _double(who: str, result: Any, type_: str) -> float:
         raise _too_large(who, type_) from None
 
 
-def _put_i32(who: str, value: Values, result: Any) -> None:
+def _put_i32(who: str, value: Value, result: Any) -> None:
     value.i32 = _integer(who, result, "i32")
 
 
-def _put_i64(who: str, value: Values, result: Any) -> None:
+def _put_i64(who: str, value: Value, result: Any) -> None:
     value.i64 = _integer(who, result, "i64")
 
 
-def _put_f32(who: str, value: Values, result: Any) -> None:
+def _put_f32(who: str, value: Value, result: Any) -> None:
     number = _double(who, result, "f32")
     value.f32 = number
     if math.isinf(value.f32) and not math.isinf(number):
         raise _too_large(who, "f32")
 
 
-def _put_f64(who: str, value: Values, result: Any) -> None:
+def _put_f64(who: str, value: Value, result: Any) -> None:
     value.f64 = _double(who, result, "f64")
 
 
-_PUT: dict[str, Callable[[str, Values, Any], None]] = {"i32": _put_i32, "i64": _put_i64, "f32": _put_f32, "f64": _put_f64}
+_PUT: dict[str, Callable[[str, Value, Any], None]] = {"i32": _put_i32, "i64": _put_i64, "f32": _put_f32, "f64": _put_f64}
 
 
 # Raw values

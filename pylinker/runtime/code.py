@@ -515,11 +515,10 @@ class CodeCache:
     def _prune(self, directory: int) -> None:
         """Remove the entries that were not used for longest until the rest fits into ``capacity``."""
         found: list[tuple[float, int, str]] = []
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime, status.st_size, entry.name))
+        for name in os.listdir(directory):  # which an interrupt leaves nothing of that is open
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                found.append((status.st_mtime, status.st_size, name))
         total = sum(size for _, size, _ in found)
         for _, size, name in sorted(found):
             if total <= self.capacity:

@@ -8,8 +8,8 @@ import sys
 
 import wasmtime
 
+from pylinker.native.enums import STACK_GUEST
 from pylinker.native.epoch import epoch_bump, epoch_tick
-from pylinker.native.stack import STACK_GUEST
 from pylinker.runtime.compat import VERSION
 from pylinker.runtime.fork import in_child, is_child
 from pylinker.runtime.once import once

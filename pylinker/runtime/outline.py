@@ -10,8 +10,9 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from pylinker.native.enums import NO_SLOT, SymbolKind, WantedKind
 from pylinker.native.libraries import Shape
-from pylinker.native.symbols import NO_SLOT, SYMBOL, WANTED, Names, SymbolKind, Symbols, Wanted
+from pylinker.native.symbols import SYMBOL, WANTED, Names, Symbols
 from pylinker.runtime.once import made_once
 from pylinker.wasm import (
     PRIVATE,
@@ -49,11 +50,11 @@ _WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
 _GLOBALS = {
-    ("env", "__stack_pointer", _CELL): Wanted.STACK_POINTER,
-    ("env", "__memory_base", _BASE): Wanted.MEMORY_BASE,
-    ("env", "__table_base", _BASE): Wanted.TABLE_BASE,
+    ("env", "__stack_pointer", _CELL): WantedKind.STACK_POINTER,
+    ("env", "__memory_base", _BASE): WantedKind.MEMORY_BASE,
+    ("env", "__table_base", _BASE): WantedKind.TABLE_BASE,
 }
-_CELLS = {"GOT.mem": Wanted.DATA, "GOT.func": Wanted.POINTER}
+_CELLS = {"GOT.mem": WantedKind.DATA, "GOT.func": WantedKind.POINTER}
 _KINDS = tuple(Kind)
 _PARTS = 10
 _KEY = os.urandom(16)
@@ -223,7 +224,7 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[FuncType, 
 
 def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
     """Return what each import asks for, as the core looks it up."""
-    pack, function = WANTED.pack, int(Wanted.FUNCTION)
+    pack, function = WANTED.pack, int(WantedKind.FUNCTION)
     records = []
     first: dict[Import, int] = {}
     for index, wanted_import in enumerate(info.imports):
@@ -232,18 +233,18 @@ def _wanted(info: ModuleInfo, types: dict[FuncType, int]) -> bytes:
             assert isinstance(type_, FuncType)
             simple = space == "env" and name not in _WATCHED
             same = first.setdefault(wanted_import, index) if simple else index
-            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(Wanted.OTHER, same, 0))
+            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(WantedKind.OTHER, same, 0))
             continue
-        wanted = Wanted.OTHER
+        wanted = WantedKind.OTHER
         if kind is Kind.GLOBAL:
             assert isinstance(type_, GlobalType)
             if type_ == _CELL and name not in HEAP and not (space == "GOT.func" and name in _WATCHED):
-                wanted = _CELLS.get(space, Wanted.OTHER)
+                wanted = _CELLS.get(space, WantedKind.OTHER)
             wanted = _GLOBALS.get((space, name, type_), wanted)
         elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
-            wanted = Wanted.MEMORY
+            wanted = WantedKind.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
-            wanted = Wanted.TABLE
+            wanted = WantedKind.TABLE
         records.append(pack(wanted, index, 0))
     return b"".join(records)
 

@@ -7,16 +7,18 @@ the guest there raises it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 import wasmtime
 
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.native.api import is_error_of_guest
+from pylinker.native.enums import CAUSE_STOPPED, Cause
 from pylinker.native.epoch import ignore_epoch, watch
 from pylinker.native.failures import Failure
 from pylinker.native.member import Member
 from pylinker.native.objects import (
+    Context,
     Extern,
     Func,
     Instance,
@@ -39,7 +41,7 @@ from pylinker.native.objects import (
     table_set,
     table_size,
 )
-from pylinker.native.shared import CAUSE_FORKED, CAUSE_STOPPED, FORKED, Shared
+from pylinker.native.shared import FORKED, Shared
 from pylinker.native.wasi import WasiProcess
 from pylinker.runtime.code import Code
 from pylinker.runtime.engine import engine
@@ -54,11 +56,14 @@ __all__ = ["PAGE_SIZE", "GuestStore", "what_ended_call"]
 PAGE_SIZE = 1 << 16
 """Bytes in a page of guest memory."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _ANY = (1 << 62) - 1
 
 
 def _cancelled(shared: Shared) -> BaseException:
-    if shared.cause == CAUSE_FORKED:
+    if shared.cause == Cause.FORKED:
         return SynchronizationAborted(f"the linker was given up: {FORKED}")
     if shared.cause == CAUSE_STOPPED and (reason := shared.stopped()) is not None:
         return reason  # of a call around this one
@@ -241,9 +246,9 @@ class GuestStore:
         """Store into a mutable i32 global."""
         self._checked(global_set, extern, value)
 
-    def _checked(self, operation: Callable[..., Any], *arguments: object) -> Any:
+    def _checked(self, operation: Callable[Concatenate[Context, P], R], *arguments: P.args, **keywords: P.kwargs) -> R:
         try:
-            return operation(self.context, *arguments)
+            return operation(self.context, *arguments, **keywords)
         except Failure as failure:
             self.raise_failure(failure)
 

@@ -18,27 +18,13 @@ from typing import Final
 import wasmtime
 
 from pylinker.errors import ClosedError
+from pylinker.native.enums import SourceKind, WasiKind
 from pylinker.native.hostfuncs import register_host
 from pylinker.native.libraries import pack_source
 from pylinker.native.objects import Extern, Values
 from pylinker.native.scopes import Finalized
-from pylinker.native.sources import Source
-from pylinker.native.wasi import (
-    WASI_CLOCK,
-    WASI_CLOSE,
-    WASI_NAME,
-    WASI_OPEN,
-    WASI_PLAIN,
-    WASI_POLL,
-    WASI_READ,
-    WASI_RENUMBER,
-    WASI_RESOLUTION,
-    WASI_TIMES,
-    WASI_WRITE,
-    WASI_YIELD,
-    c_text,
-)
 from pylinker.native.wasi import WasiProcess as NativeProcess
+from pylinker.native.wasi import c_text
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.engine import engine
 from pylinker.runtime.failures import GuestExit
@@ -59,19 +45,19 @@ DEVNULL: Final = -3
 # Functions that may wait, which the core then does itself; those that open files or change their names; those that a guest calls in
 # loops; and those that change which descriptors are the standard streams.
 _KINDS = {
-    "poll_oneoff": WASI_POLL,
-    "fd_read": WASI_READ,
-    "clock_time_get": WASI_CLOCK,
-    "clock_res_get": WASI_RESOLUTION,
-    "sched_yield": WASI_YIELD,
-    "fd_write": WASI_WRITE,
-    "path_open": WASI_OPEN,
-    "path_filestat_set_times": WASI_TIMES,
-    "path_link": WASI_NAME,
-    "path_rename": WASI_NAME,
-    "path_symlink": WASI_NAME,
-    "fd_close": WASI_CLOSE,
-    "fd_renumber": WASI_RENUMBER,
+    "poll_oneoff": WasiKind.POLL,
+    "fd_read": WasiKind.READ,
+    "clock_time_get": WasiKind.CLOCK,
+    "clock_res_get": WasiKind.RESOLUTION,
+    "sched_yield": WasiKind.YIELD,
+    "fd_write": WasiKind.WRITE,
+    "path_open": WasiKind.OPEN,
+    "path_filestat_set_times": WasiKind.TIMES,
+    "path_link": WasiKind.NAME,
+    "path_rename": WasiKind.NAME,
+    "path_symlink": WasiKind.NAME,
+    "fd_close": WasiKind.CLOSE,
+    "fd_renumber": WasiKind.RENUMBER,
 }
 _FIRST_DIRECTORY = 3
 # In the order of the core's enum pl_wasi_private.
@@ -266,7 +252,7 @@ class WasiHost:
             outlives_interpreter(linker)
             linker.define_wasi()
             for name, type_ in WASI_PREVIEW1.items():
-                kind = _KINDS.get(name, WASI_PLAIN)
+                kind = _KINDS.get(name, WasiKind.PLAIN)
                 self.native.provide(_INDEX[name], function_type(type_), kind, _PARAMETERS[name])
             self._linker = linker
 
@@ -292,8 +278,8 @@ _EXIT = register_host(_proc_exit)
 def wasi_source(name: str) -> bytes:
     """Return where the C core finds a WASI function (a ``pl_source``)."""
     if name == "proc_exit":
-        return pack_source(Source.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT)
-    return pack_source(Source.WASI, _INDEX[name])
+        return pack_source(SourceKind.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT)
+    return pack_source(SourceKind.WASI, _INDEX[name])
 
 
 def _check_texts(what: str, texts: Iterable[str]) -> None:

@@ -15,8 +15,9 @@ pending, backs off (:class:`LinkerStateWriteBackoff`), and tries again, all of i
 on behalf of a group that does not exist yet. ``csrc/rendezvous.h`` has the rendezvous; ``docs/model`` its proof.
 """
 
+from pylinker.native.enums import Cause
 from pylinker.native.sync import LinkerStateWriteBackoff, ReadGuard, TopologyToken, WriteGuard
-from pylinker.sync.constants import Cause, Ordering
+from pylinker.sync.constants import Ordering
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.shared import LinkerShared, Waits
 from pylinker.sync.topology import TopologyCoordinator

@@ -1,12 +1,12 @@
-"""How a flag is loaded, and why a linker was given up."""
+"""How a flag is loaded."""
 
 from __future__ import annotations
 
 import enum
 
-from pylinker.native import shared, waits
+from pylinker.native import enums
 
-__all__ = ["Cause", "Ordering"]
+__all__ = ["Ordering"]
 
 
 class Ordering(enum.IntEnum):
@@ -16,23 +16,6 @@ class Ordering(enum.IntEnum):
     thread that was woken up because of a change.
     """
 
-    RELAXED = waits.RELAXED
-    ACQUIRE = waits.ACQUIRE
-    SEQ_CST = waits.SEQ_CST
-
-
-class Cause(enum.IntEnum):
-    """Why a linker was given up: what :meth:`LinkerShared.cancel` is told, and ``LinkerShared.cause`` says."""
-
-    CLOSED = shared.CAUSE_CLOSED
-    """The program has ended."""
-    LEADER = shared.CAUSE_LEADER
-    """A leader failed while the others waited for its operation."""
-    REPLAY = shared.CAUSE_REPLAY
-    """A group could not replay an operation."""
-    BUS = shared.CAUSE_BUS
-    """The protocol was broken."""
-    INTERRUPTED = shared.CAUSE_INTERRUPTED
-    """A signal handler raised in a wait that lasted."""
-    FORKED = shared.CAUSE_FORKED
-    """Its threads are in the parent of this process."""
+    RELAXED = enums.RELAXED
+    ACQUIRE = enums.ACQUIRE
+    SEQ_CST = enums.SEQ_CST

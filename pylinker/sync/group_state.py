@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from pylinker.errors import InternalError
-from pylinker.native.member import DEAD, PARKED, RUNNING, Member
+from pylinker.native.enums import DEAD, PARKED, RUNNING
+from pylinker.native.member import Member
 from pylinker.native.shared import Shared
 from pylinker.sync.outcome import check_result
 

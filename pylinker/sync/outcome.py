@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import SynchronizationAborted
-from pylinker.native.shared import CAUSE_STOPPED, FORKED, Shared
-from pylinker.native.waits import ACQUIRED, SIGNALLED
-from pylinker.sync.constants import Cause
+from pylinker.native.enums import ACQUIRED, CAUSE_STOPPED, SIGNALLED, Cause
+from pylinker.native.shared import FORKED, Shared
 
 if TYPE_CHECKING:
     from pylinker.native.member import Member

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Typ
 
 from pylinker.errors import InternalError, RendezvousTimeout
 from pylinker.native.core import ffi
+from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
 from pylinker.native.sync import ReadGuard, SharedHandle, TopologyToken, WriteGuard, lead, new_reader, new_token, new_writer
 from pylinker.native.threads import NativeThread, next_ended
 from pylinker.native.trace import Trace
 from pylinker.native.turn import Turn
-from pylinker.native.waits import ACQUIRED, POISONED, TIMEOUT, nanoseconds
-from pylinker.sync.constants import Cause
+from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.log import OperationLog
 from pylinker.sync.outcome import aborted, check_result, give_up
@@ -34,14 +34,11 @@ S = TypeVar("S")
 Op = TypeVar("Op")
 R = TypeVar("R")
 
-_BREACHES: Final = {
-    ffi.typeof("enum pl_breach").relements[name]: text
-    for name, text in {
-        "PL_BREACH_OPEN": "a barrier is open already",
-        "PL_BREACH_LOG": "operation {number} has another number in the log",
-        "PL_BREACH_PUBLISH": "try_broadcast of operation {number} failed: a group has not answered the one before",
-        "PL_BREACH_WITHDRAW": "operation {number} could not be withdrawn",
-    }.items()
+_BREACHES: Final[dict[int, str]] = {
+    Breach.OPEN: "a barrier is open already",
+    Breach.LOG: "operation {number} has another number in the log",
+    Breach.PUBLISH: "try_broadcast of operation {number} failed: a group has not answered the one before",
+    Breach.WITHDRAW: "operation {number} could not be withdrawn",
 }
 """What is said where leading has found the protocol broken, by ``enum pl_breach``."""
 _WAITS_FOR_ITSELF: Final = "a thread waits for what it has: it holds the write lock of this linker's state"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from pylinker.native.enums import ACQUIRED
 from pylinker.native.shared import Shared
 from pylinker.native.sync import TopologyToken, new_token
-from pylinker.native.waits import ACQUIRED
 
 __all__ = ["TopologyCoordinator", "TopologyToken"]
 
