@@ -90,7 +90,7 @@ def bench_bare_cffi_call(benchmark: Any, library: pylinker.CDLL) -> None:
     role(benchmark, contender="bare", baseline=True)
     linker = library.program._linker
     group = linker.group
-    instances = Instances(group.state.member, group.store.context, group._wasi.native)  # of no library, with no stack pointer
+    instances = Instances(group.state, group.store.context, group._wasi.native)  # of no library, with no stack pointer
     invoke, record = lib.pl_instances_invoke, instances.pointer
     func = group.function(linker.state.modules[0], "add")
     raw, failure = values(2), ffi.new("pl_failure *")

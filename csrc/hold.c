@@ -1,31 +1,20 @@
 /* Discipline: `kind` is atomic and changed by exchange; `token` is written before `kind` says that there is one. */
 #include "hold.h"
 
+#include "backoff.h"
 #include "rendezvous.h"
+#include "shared_impl.h"
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
-struct pl_hold {
-    pl_shared *shared;
-    _Atomic int kind; /* enum pl_held */
-    _Atomic uint64_t token;
-};
-
-pl_hold *pl_hold_new(pl_shared *shared) {
-    pl_hold *hold = calloc(1, sizeof *hold);
-    if (hold != NULL) {
-        hold->shared = pl_shared_keep(shared);
-    }
-    return hold;
+void pl_hold_init(pl_hold *hold, pl_shared *shared, pl_hold *under) {
+    hold->shared = shared;
+    hold->under = under;
+    atomic_init(&hold->kind, PL_HOLDS_NOTHING);
+    atomic_init(&hold->token, 0);
+    atomic_init(&hold->locks, 0);
 }
 
-void pl_hold_free(pl_hold *hold) {
-    if (hold != NULL) {
-        pl_hold_release(hold);
-        pl_shared_free(hold->shared);
-        free(hold);
-    }
+void pl_hold_destroy(pl_hold *hold) {
+    pl_hold_release(hold);
 }
 
 int pl_hold_kind(const pl_hold *hold) {
@@ -36,23 +25,37 @@ uint64_t pl_hold_token(const pl_hold *hold) {
     return atomic_load(&hold->token);
 }
 
+uint32_t pl_hold_locks(const pl_hold *hold) {
+    return atomic_load(&hold->locks);
+}
+
 static int note(pl_hold *hold, int result, int kind) {
     if (result == PL_ACQUIRED) {
+        if (hold->under != NULL) {
+            atomic_fetch_add(&hold->under->locks, 1);
+        }
         atomic_store(&hold->kind, kind);
     }
     return result;
 }
 
+/* What it held was released. */
+static void let_go(pl_hold *hold) {
+    if (hold->under != NULL) {
+        atomic_fetch_sub(&hold->under->locks, 1);
+    }
+}
+
 int pl_hold_read(pl_hold *hold) {
-    return note(hold, pl_rwlock_try_read(pl_shared_lock(hold->shared)), PL_HOLDS_READ);
+    return note(hold, pl_rwlock_try_read(&hold->shared->lock), PL_HOLDS_READ);
 }
 
 int pl_hold_write(pl_hold *hold) {
-    return note(hold, pl_rwlock_try_write(pl_shared_lock(hold->shared)), PL_HOLDS_WRITE);
+    return note(hold, pl_rwlock_try_write(&hold->shared->lock), PL_HOLDS_WRITE);
 }
 
 int pl_hold_write_wait(pl_hold *hold, int64_t timeout) {
-    return note(hold, pl_rwlock_write(pl_shared_lock(hold->shared), pl_shared_cancel(hold->shared), timeout), PL_HOLDS_WRITE);
+    return note(hold, pl_rwlock_write(&hold->shared->lock, &hold->shared->cancel, timeout), PL_HOLDS_WRITE);
 }
 
 static int note_token(pl_hold *hold, uint64_t token) {
@@ -64,7 +67,31 @@ static int note_token(pl_hold *hold, uint64_t token) {
 }
 
 int pl_hold_acquire(pl_hold *hold) {
-    return note_token(hold, pl_gate_try_acquire(pl_shared_gate(hold->shared)));
+    return note_token(hold, pl_gate_try_acquire(&hold->shared->gate));
+}
+
+int pl_hold_write_now(pl_hold *lock, pl_group *self) {
+    pl_shared *shared = lock->shared;
+    if (pl_cancel_cause(&shared->cancel) != 0 || pl_rwlock_try_write(&shared->lock) != PL_ACQUIRED) {
+        return PL_BUSY;
+    }
+    if (pl_group_is_behind(self)) {
+        pl_rwlock_release_write(&shared->lock);
+        return PL_BUSY;
+    }
+    return note(lock, PL_ACQUIRED, PL_HOLDS_WRITE);
+}
+
+int pl_hold_read_now(pl_hold *lock, pl_group *self) {
+    pl_shared *shared = lock->shared;
+    if (pl_cancel_cause(&shared->cancel) != 0 || pl_rwlock_try_read(&shared->lock) != PL_ACQUIRED) {
+        return PL_BUSY;
+    }
+    if (pl_group_is_behind(self)) {
+        pl_rwlock_release_read(&shared->lock);
+        return PL_BUSY;
+    }
+    return note(lock, PL_ACQUIRED, PL_HOLDS_READ);
 }
 
 int pl_hold_exclusive(pl_hold *token, pl_hold *lock, pl_group *self) {
@@ -72,31 +99,82 @@ int pl_hold_exclusive(pl_hold *token, pl_hold *lock, pl_group *self) {
     return note(lock, result, PL_HOLDS_WRITE);
 }
 
+/* Tries until the attempt ends otherwise than PL_BUSY, taking part in what is pending, and staying away in between. */
+static int take_as(pl_hold *hold, int (*attempt)(pl_hold *), pl_group *self) {
+    pl_shared *shared = hold->shared;
+    pl_backoff backoff = {0};
+    int64_t due = pl_now() + PL_SLICE;
+    for (;;) {
+        if (pl_cancel_cause(&shared->cancel) != 0) {
+            return PL_CANCELLED;
+        }
+        int result = attempt(hold);
+        if (result != PL_BUSY) {
+            return result;
+        }
+        if (pl_flag_load(&shared->flag, PL_SEQ_CST) && (result = pl_follow(self)) != PL_ACQUIRED) {
+            return result;
+        }
+        if (pl_group_is_interrupted(self, &due)) {
+            return PL_SIGNALLED;
+        }
+        atomic_fetch_add_explicit(&shared->paused, 1, memory_order_relaxed);
+        pl_backoff_pause(&backoff);
+    }
+}
+
+int pl_hold_read_as(pl_hold *hold, pl_group *self) {
+    int result = take_as(hold, pl_hold_read, self);
+    if (result == PL_ACQUIRED && pl_group_catch_up(self) != 0) {
+        pl_hold_release(hold);
+        return PL_CANCELLED;
+    }
+    return result;
+}
+
+int pl_hold_write_as(pl_hold *hold, pl_group *self) {
+    int result = take_as(hold, pl_hold_write, self);
+    if (result == PL_ACQUIRED && pl_group_catch_up(self) != 0) {
+        pl_hold_poison(hold);
+        return PL_CANCELLED;
+    }
+    return result;
+}
+
+int pl_hold_acquire_as(pl_hold *hold, pl_group *self) {
+    return take_as(hold, pl_hold_acquire, self);
+}
+
 int pl_hold_release(pl_hold *hold) {
+    int released = 1;
     switch (atomic_exchange(&hold->kind, PL_HOLDS_NOTHING)) {
     case PL_HOLDS_READ:
-        pl_rwlock_release_read(pl_shared_lock(hold->shared));
-        return 1;
+        pl_rwlock_release_read(&hold->shared->lock);
+        break;
     case PL_HOLDS_WRITE:
-        pl_rwlock_release_write(pl_shared_lock(hold->shared));
-        return 1;
+        pl_rwlock_release_write(&hold->shared->lock);
+        break;
     case PL_HOLDS_TOKEN:
-        return pl_gate_release(pl_shared_gate(hold->shared), atomic_load(&hold->token)) == 0;
+        released = pl_gate_release(&hold->shared->gate, pl_hold_token(hold)) == 0;
+        break;
     default:
         return 0;
     }
+    let_go(hold);
+    return released;
 }
 
 void pl_hold_poison(pl_hold *hold) {
     int writes = PL_HOLDS_WRITE;
     if (atomic_compare_exchange_strong(&hold->kind, &writes, PL_HOLDS_NOTHING)) {
-        pl_rwlock_poison(pl_shared_lock(hold->shared));
+        pl_rwlock_poison(&hold->shared->lock);
+        let_go(hold);
     }
 }
 
 uint64_t pl_hold_publish(pl_hold *lock, pl_group *self) {
-    if (atomic_load(&lock->kind) != PL_HOLDS_WRITE) {
-        return pl_bus_sent(pl_shared_operations(lock->shared));
+    if (pl_hold_kind(lock) != PL_HOLDS_WRITE) {
+        return pl_bus_sent(&lock->shared->operations);
     }
     uint64_t number = pl_lead_publish(self);
     if (number != 0) {
@@ -108,7 +186,8 @@ uint64_t pl_hold_publish(pl_hold *lock, pl_group *self) {
 int pl_hold_finish(pl_hold *lock, pl_group *self) {
     int reads = PL_HOLDS_READ;
     if (!atomic_compare_exchange_strong(&lock->kind, &reads, PL_HOLDS_NOTHING)) {
-        return pl_cancel_cause(pl_shared_cancel(lock->shared)) != 0 ? PL_CANCELLED : PL_ACQUIRED;
+        return pl_cancel_cause(&lock->shared->cancel) != 0 ? PL_CANCELLED : PL_ACQUIRED;
     }
+    let_go(lock);
     return pl_lead_finish(self);
 }

@@ -26,8 +26,7 @@ static void count_wait(pl_shared *shared, int64_t began) {
     }
 }
 
-/* Whether the waiting thread has a reason of its own to stop. It asks only when the moment `due` has come, and sets the next. */
-static int is_interrupted(pl_group *self, int64_t *due) {
+int pl_group_is_interrupted(pl_group *self, int64_t *due) {
     int64_t now = pl_now();
     if (now < *due) {
         return 0;
@@ -39,7 +38,7 @@ static int is_interrupted(pl_group *self, int64_t *due) {
 /* The same in a wait that the group cannot leave alone, as others count on it: it stops when the operation is done. If that takes PATIENCE the
  * whole linker is cancelled, and this returns 1. */
 static int gives_up(pl_group *self, int64_t *due) {
-    if (is_interrupted(self, due) && self->interrupted == 0) {
+    if (pl_group_is_interrupted(self, due) && self->interrupted == 0) {
         self->interrupted = pl_now();
     }
     if (self->interrupted == 0 || pl_now() - self->interrupted < PATIENCE) {
@@ -82,7 +81,7 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
         result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done, number, until, &late);
-        if (result == PL_TIMEOUT && done == has_arrived && is_interrupted(self, due)) {
+        if (result == PL_TIMEOUT && done == has_arrived && pl_group_is_interrupted(self, due)) {
             result = PL_SIGNALLED;
         } else if (result == PL_TIMEOUT && done == has_replayed && gives_up(self, due)) {
             result = PL_CANCELLED;

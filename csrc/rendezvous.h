@@ -3,14 +3,14 @@
  * This is docs/model/rendezvous.pml in C, step by step. A leader publishes an operation only when every other group is at the barrier,
  * parked or dead; a group executes guest code only after it has replayed everything that is published.
  *
- *   leader    token and write lock (the caller takes both, cooperatively)
+ *   leader    token and write lock (the caller takes both, cooperatively: hold.h). The rest is pl_lead of lead.h, in these steps:
  *             pl_group_catch_up replay what was published while its own group was parked
  *             pl_lead_open      number the barrier, raise the flag, wake everybody
  *             pl_lead_meet      first barrier: arrived, parked or dead, each of them
- *             (the caller appends the operation to its log)
+ *             (the state changes, and the operation is appended to the log)
  *             pl_lead_publish   publish, then lower the flag; the write lock becomes a read lock
  *             pl_lead_finish    second barrier: each group that arrived has replayed, or is dead; release the read lock
- *             (the caller releases the token)
+ *             (the token is released)
  *   leader that gives up between open and publish: pl_lead_withdraw publishes an operation that does nothing
  *   follower  pl_follow         arrive, wait for the publication, take a read lock, replay, again until nothing is pending
  *

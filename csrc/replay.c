@@ -3,103 +3,6 @@
 
 #include "api_table.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-struct entry {
-    uint64_t number;
-    const pl_operation *operation;
-};
-
-struct pl_log {
-    struct entry *entries; /* by ascending numbers, from `start` on; a number without one is of an operation that does nothing */
-    size_t start, count, capacity;
-    uint64_t last;       /* the number of the newest operation */
-    uint64_t table_size; /* that operations which were erased ask for */
-};
-
-pl_log *pl_log_new(void) {
-    return calloc(1, sizeof(pl_log));
-}
-
-void pl_log_free(pl_log *log) {
-    if (log != NULL) {
-        free(log->entries);
-        free(log);
-    }
-}
-
-uint64_t pl_log_append(pl_log *log, const pl_operation *operation) {
-    if (operation == NULL) {
-        return ++log->last;
-    }
-    if (log->start + log->count == log->capacity) {
-        if (log->start > log->count) { /* more than half of it is forgotten */
-            memmove(log->entries, log->entries + log->start, log->count * sizeof *log->entries);
-            log->start = 0;
-        } else {
-            size_t capacity = 2 * log->capacity + 8;
-            struct entry *entries = realloc(log->entries, capacity * sizeof *entries);
-            if (entries == NULL) {
-                return 0;
-            }
-            log->entries = entries;
-            log->capacity = capacity;
-        }
-    }
-    log->entries[log->start + log->count++] = (struct entry){++log->last, operation};
-    return log->last;
-}
-
-uint64_t pl_log_last(const pl_log *log) {
-    return log->last;
-}
-
-/* Where the first operation from `number` on is, counted from `start`; `count` if there is none. */
-static size_t position(const pl_log *log, uint64_t number) {
-    size_t low = 0, high = log->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (log->entries[log->start + middle].number < number) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-const pl_operation *pl_log_at(const pl_log *log, uint64_t number) {
-    size_t at = position(log, number);
-    if (at == log->count) {
-        return NULL;
-    }
-    const struct entry *entry = log->entries + log->start + at;
-    return entry->number == number ? entry->operation : NULL;
-}
-
-void pl_log_forget(pl_log *log, uint64_t number) {
-    while (log->count != 0 && log->entries[log->start].number <= number) {
-        log->start++;
-        log->count--;
-    }
-}
-
-void pl_log_erase(pl_log *log, uint64_t number) {
-    size_t at = position(log, number);
-    if (at == log->count) {
-        return;
-    }
-    struct entry *entry = log->entries + log->start + at;
-    if (entry->number == number) {
-        if (entry->operation->table_size > log->table_size) {
-            log->table_size = entry->operation->table_size;
-        }
-        memmove(entry, entry + 1, (log->count - at - 1) * sizeof *entry);
-        log->count--;
-    }
-}
-
 static int fail(pl_instances *instances, int stage, uint64_t detail, pl_library *library, pl_error *error) {
     pl_trouble *trouble = pl_instances_trouble(instances);
     *trouble = (pl_trouble){.stage = stage, .detail = (uint32_t)detail, .library = library, .failure = {.error = error}};
@@ -250,12 +153,13 @@ static int follow(uintptr_t handle, uint64_t from, uint64_t to) {
     const pl_follower *follower = (const pl_follower *)handle;
     const pl_log *log = follower->log;
     int failed = grow_table(follower->instances, log->table_size);
-    for (size_t at = position(log, from); !failed && at < log->count; at++) {
-        const struct entry *entry = log->entries + log->start + at;
-        if (entry->number > to) {
-            break;
+    const pl_log_entry *entry = pl_log_from(log, from);
+    const pl_log_entry *end = pl_log_from(log, to + 1);
+    const pl_log_entry *last = end != NULL ? end : log->entries + log->start + pl_log_count(log);
+    for (; entry != NULL && entry < last && !failed; entry++) {
+        if (entry->operation != NULL) {
+            failed = pl_replay_operation(follower->instances, entry->operation, follower->group, 1);
         }
-        failed = pl_replay_operation(follower->instances, entry->operation, follower->group, 1);
     }
     if (failed) {
         follower->failed(follower->group);

@@ -1,4 +1,4 @@
-/* replay: operations as data, the log that has them by number, and how a group carries one out.
+/* replay: operations as data, and how a group carries one out.
  *
  * An operation is a record of outcomes (library.h): carrying it out decides nothing, needs no lock but the one the caller has, and gives the
  * same in every group. The leader carries it out before it publishes it, a new group to catch up with all that is loaded, a follower when the
@@ -7,19 +7,13 @@
  * A follower that was parked may come to the load of a library that has been unloaded since (pl_library_is_gone): its memory may be another's
  * by now, so it is skipped, with all else that concerns it.
  *
- * The log: appended to and shortened under the write lock, read under a read lock. Operation 1 is the first; NULL is one that was withdrawn,
- * that is nobody's here, or that was erased. The log does not own what it points to.
- *
- * A group that stays parked keeps the log from forgetting. So that it does not grow without bound, the linker erases operations that come to
- * nothing for every group that has yet to replay them (pylinker/linker/compaction.py has the argument). All that an erased one leaves is the
- * size of the table: it is the same in all groups whatever was erased.
- *
  * Blocking: as long as start functions and initialisers of guest modules run.
  */
 #ifndef PL_REPLAY_H
 #define PL_REPLAY_H
 
 #include "instances.h"
+#include "log.h"
 
 /* Slot `slot` holds export `export_index` of `library`. */
 typedef struct pl_patch {
@@ -83,26 +77,10 @@ typedef struct pl_operation {
  * filled must be empty: the leader found them so. */
 int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying);
 
-typedef struct pl_log pl_log;
-
-/* NULL if there is no memory. */
-pl_log *pl_log_new(void);
-void pl_log_free(pl_log *log);
-/* Answers its number, or 0 if there is no memory. */
-uint64_t pl_log_append(pl_log *log, const pl_operation *operation);
-/* The number of the newest operation, 0 if there never was one. */
-uint64_t pl_log_last(const pl_log *log);
-/* NULL if it is not there. */
-const pl_operation *pl_log_at(const pl_log *log, uint64_t number);
-/* Drops everything up to `number`. */
-void pl_log_forget(pl_log *log, uint64_t number);
-/* Drops one operation, which does nothing from now on but ask for the size of its table. */
-void pl_log_erase(pl_log *log, uint64_t number);
-
 /* A group that follows in C. It stays where it is as long as the group. */
 typedef struct pl_follower {
     pl_instances *instances;
-    pl_log *log;
+    const pl_log *log;
     uintptr_t group;    /* its handle in the rendezvous */
     pl_check failed;    /* gets `group` when an operation could not be carried out, before the linker is cancelled for it */
 } pl_follower;

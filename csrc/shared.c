@@ -28,6 +28,7 @@ pl_shared *pl_shared_new(void) {
     pl_bus_init(&shared->barriers);
     pl_bus_init(&shared->operations);
     pl_futex_init(&shared->futex, &shared->cancel);
+    pl_log_init(&shared->log, NULL);
     pthread_mutex_init(&shared->ended_mutex, NULL);
     pl_cancel_on_set(&shared->cancel, wake_all, shared);
     return shared;
@@ -39,6 +40,7 @@ void pl_shared_free(pl_shared *shared) {
     }
     pl_trace_free(shared->trace);
     pthread_mutex_destroy(&shared->ended_mutex);
+    pl_log_destroy(&shared->log);
     pl_futex_destroy(&shared->futex);
     pl_await_destroy(&shared->await);
     pl_event_destroy(&shared->endings);
@@ -159,10 +161,15 @@ void pl_shared_waits(const pl_shared *shared, pl_waits *waits) {
     waits->followed = atomic_load_explicit(&shared->followed, memory_order_relaxed);
     waits->nanoseconds = atomic_load_explicit(&shared->waited, memory_order_relaxed);
     waits->longest = atomic_load_explicit(&shared->longest, memory_order_relaxed);
+    waits->paused = atomic_load_explicit(&shared->paused, memory_order_relaxed);
 }
 
 pl_futex *pl_shared_futex(pl_shared *shared) {
     return &shared->futex;
+}
+
+pl_log *pl_shared_log(pl_shared *shared) {
+    return &shared->log;
 }
 
 size_t pl_group_count(const pl_shared *shared) {

@@ -16,6 +16,7 @@
 #include "flag.h"
 #include "futex.h"
 #include "gate.h"
+#include "log.h"
 #include "rwlock.h"
 #include "trace.h"
 
@@ -54,6 +55,7 @@ pl_gate *pl_shared_gate(pl_shared *shared);
 pl_bus *pl_shared_barriers(pl_shared *shared);
 pl_bus *pl_shared_operations(pl_shared *shared);
 pl_futex *pl_shared_futex(pl_shared *shared);
+pl_log *pl_shared_log(pl_shared *shared);
 
 /* How often the meaning of names has changed, under the write lock: what was looked up before the newest change is not to be relied on. The
  * caller of pl_shared_changed has the lock; pl_shared_changes is for all. SeqCst. */
@@ -89,6 +91,7 @@ typedef struct pl_waits {
     uint64_t followed;    /* turns of groups that came to one, or caught up on their way into the guest */
     uint64_t nanoseconds; /* that leaders waited for the others, in all */
     uint64_t longest;     /* of these waits, one for each barrier */
+    uint64_t paused;      /* pauses of threads that found the token or the lock taken */
 } pl_waits;
 void pl_shared_waits(const pl_shared *shared, pl_waits *waits);
 

@@ -1,4 +1,4 @@
-/* shared_impl: what a universe and its groups are made of. For shared.c, group.c and rendezvous.c alone: cffi does not see it. */
+/* shared_impl: what a universe and its groups are made of. For the files of the rendezvous alone: cffi does not see it. */
 #ifndef PL_SHARED_IMPL_H
 #define PL_SHARED_IMPL_H
 
@@ -36,7 +36,7 @@ struct pl_shared {
     char apart[64];
     atomic_size_t owners; /* its maker, and each group */
     _Atomic uint64_t changes;
-    _Atomic uint64_t led, followed, waited, longest; /* relaxed: they are only counted */
+    _Atomic uint64_t led, followed, waited, longest, paused; /* relaxed: they are only counted */
     pl_event event;
     pl_event news;
     pl_event rest;
@@ -46,6 +46,7 @@ struct pl_shared {
     pl_bus barriers;
     pl_bus operations;
     pl_futex futex;
+    pl_log log;
     size_t processors; /* read-only */
     atomic_int crowded; /* relaxed: more groups ran than there are processors when the newest barrier was opened */
     _Atomic uint64_t finished; /* the newest operation whose leader has met all */
@@ -58,6 +59,10 @@ struct pl_shared {
     atomic_uint ended_count;
     pl_event endings;
 };
+
+/* Whether the thread that waits for a group has a reason of its own to stop: its `check` says so. It is asked only when the moment `due` has
+ * come, and sets the next. In rendezvous.c. */
+int pl_group_is_interrupted(pl_group *self, int64_t *due);
 
 /* Notes what a group does in the trace, if there is one. */
 static inline void pl_group_note(const pl_group *group, int kind, uint64_t detail) {

@@ -7,17 +7,17 @@ that is stuck in the linker is woken by giving it up, too.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.native.enums import SEQ_CST, Cause
-from pylinker.native.member import Member
-from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, ReadGuard, TopologyToken, WriteGuard
+from pylinker.sync import InstanceGroupState, LinkerShared, ReadGuard, TopologyToken, WriteGuard
 
 if TYPE_CHECKING:
     from typing import Self
@@ -38,25 +38,6 @@ def wait_until(condition: Callable[[], object]) -> None:
 def wait_for(event: threading.Event) -> None:
     """Wait for an event that another thread must set."""
     assert event.wait(DEADLINE), "an event the test waits for did not happen"
-
-
-class CoreCalls:
-    """Stands for the core in :mod:`pylinker.native`, and notes the calls of some of its functions: names and arguments."""
-
-    def __init__(self, *names: str) -> None:
-        self.calls: list[tuple[object, ...]] = []
-        self._names = names
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(lib, name)
-        if name not in self._names:
-            return function
-
-        def noted(*arguments: object) -> object:
-            self.calls.append((name, *arguments))
-            return function(*arguments)
-
-        return noted
 
 
 class Job:
@@ -110,35 +91,26 @@ class Group:
         self.replayed.append((number, operation))
 
     @property
-    def member(self) -> Member:
-        return self.state.member
-
-    @property
     def arrived(self) -> int:
         """The newest barrier it has come to."""
-        return int(lib.pl_group_arrived(self.member.pointer))
+        return int(lib.pl_group_arrived(self.state.pointer))
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[object]:
         """Be in guest code, as the C core does around a call: RUNNING, a safepoint, the guest, and back."""
-        before = lib.pl_safepoint_run(self.member._safepoint)
-        try:
-            if self.member.is_behind or self._world.shared.cause:
-                self.follow()
-            yield
-        finally:
-            lib.pl_safepoint_restore(self.member._safepoint, before)
+        return self.state.running()
 
-    @contextmanager
-    def parked(self) -> Iterator[None]:
+    def parked(self) -> AbstractContextManager[object]:
         """Be in a host function that may block, as the C core does: PARKED, the function, and back with a safepoint."""
-        before = lib.pl_safepoint_park(self.member._safepoint)
-        try:
-            yield
-        finally:
-            lib.pl_safepoint_restore(self.member._safepoint, before)
-            if self.member.is_behind or self._world.shared.cause:
-                self.follow()
+        return self.state.parked()
+
+    def open_barrier(self) -> int:
+        """Put a barrier up, as a leader does first; returns its number."""
+        return int(lib.pl_lead_open(self.state.pointer))
+
+    def withdraw(self) -> None:
+        """Withdraw the operation that was announced."""
+        lib.pl_log_append(lib.pl_shared_log(self._world.native.pointer), ffi.NULL, ffi.NULL)
+        assert lib.pl_lead_withdraw(self.state.pointer)
 
     def follow(self) -> None:
         self._world.shared.do_pending_link_operations_internal(self.state)
@@ -150,7 +122,7 @@ class Group:
 
     def poll_in_c(self) -> int:
         """The same as guest code does it, without coming back to Python: answers what the C core does, and raises nothing."""
-        return int(lib.pl_group_safepoint_poll(self.member.pointer))
+        return int(lib.pl_group_safepoint_poll(self.state.pointer))
 
 
 class Guest(Job):
@@ -291,6 +263,11 @@ class World:
         return self.shared.dl_operation_pending_load(SEQ_CST)
 
     @property
+    def pauses(self) -> int:
+        """How often threads have paused since they found token or lock taken."""
+        return self.shared.waits().paused
+
+    @property
     def sleepers(self) -> int:
         """How many threads sleep in the C core."""
         shared = self.native.pointer
@@ -347,40 +324,29 @@ class World:
 
 
 @contextmanager
-def kept_guards(monkeypatch) -> Iterator[None]:
-    """Keep every guard and token until the end: tests may leave them to the world."""
-    kept: list[Any] = []
-    for kind in (ReadGuard, WriteGuard, TopologyToken):
-        original = kind.__init__
+def after_pauses(world: World, reaction: Callable[[], object], number: int = 1) -> Iterator[None]:
+    """Call ``reaction``, on another thread, when those that wait for token or lock have paused ``number`` times from now on."""
+    is_over = threading.Event()
+    last = world.pauses + number
 
-        def note(self: Any, *arguments: Any, original: Any = original) -> None:
-            kept.append(self)
-            original(self, *arguments)
+    def react() -> None:
+        wait_until(lambda: world.pauses >= last or is_over.is_set())
+        if not is_over.is_set():
+            reaction()
 
-        monkeypatch.setattr(kind, "__init__", note)
-    yield
-    for each in kept:
-        each.is_given = False
+    job = world.start(react)
+    try:
+        yield
+    finally:
+        is_over.set()
+        job.result()
 
 
-@contextmanager
-def at_each_pause(monkeypatch, reaction: Callable[[int], None]) -> Iterator[list[float | None]]:
-    """Call ``reaction`` (with the number of the pause, from 1) at each pause of a cooperative wait, on the waiting thread.
-
-    Gives the list of the pauses' lengths, as LinkerStateWriteBackoff tells them.
-    """
-    pauses: list[float | None] = []
-
-    class Observed(LinkerStateWriteBackoff):
-        def pause(self) -> None:
-            pauses.append(self.next_sleep)
-            assert len(pauses) < 1000, "nobody waits that often in a test"
-            reaction(len(pauses))
-            super().pause()
-
-    with monkeypatch.context() as patched:
-        patched.setattr("pylinker.sync.shared.LinkerStateWriteBackoff", Observed)
-        yield pauses
+def leave_guards() -> None:
+    """Let guards and tokens that a test has left to its world be dropped without a warning, whenever that is."""
+    for each in gc.get_objects():
+        if isinstance(each, ReadGuard | WriteGuard | TopologyToken):
+            each.is_given = False
 
 
 def broken_invariant() -> None:

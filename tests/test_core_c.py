@@ -31,7 +31,22 @@ THREAD = [compiler for compiler in COMPILERS if sanitizes(compiler, "thread")]
 BUILDS = [(compiler, "address,undefined") for compiler in COMPILERS] + [(compiler, "thread") for compiler in THREAD[-1:]]
 FAST = {
     f"test_{name}"
-    for name in ("backoff", "barrier", "bus", "cancel", "event", "flag", "futex", "gate", "rwlock", "safepoint", "rendezvous")
+    for name in [
+        "backoff",
+        "barrier",
+        "bus",
+        "cancel",
+        "event",
+        "flag",
+        "futex",
+        "gate",
+        "hold",
+        "lead",
+        "log",
+        "rwlock",
+        "safepoint",
+        "rendezvous",
+    ]
 }
 TIMEOUT = 240  # seconds: a program's own deadline (check.h) is earlier and says more
 

@@ -11,7 +11,7 @@ from guests import Guest, orderly
 from pylinker.bench.invariants import table_of
 from pylinker.linker.compaction import redundant
 from pylinker.linker.operation import LoadModules, PrepareClosure, ResolveFunction, SlotPatch, UnloadModule
-from pylinker.sync.log import OperationLog
+from sync_world import World
 
 PLAIN = [f"libplain{n}.so" for n in range(1, 6)]
 LENGTH = 100
@@ -94,13 +94,10 @@ def test_the_table_is_as_large_as_the_others_when_what_made_it_grow_was_erased(p
         for library in libraries:
             library.close()
     log = log_of(program)
-    log.compact(log_applied(program))
+    with program._linker.context.exclusive():
+        log.compact()
     assert len(log) == 0
     assert len(parked.come_back()) == program.statistics().table_slots
-
-
-def log_applied(program):
-    return program._linker.context.shared._native.applied
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -196,21 +193,31 @@ def test_the_newest_closure_of_a_slot_stays():
 
 
 def test_an_erased_operation_is_nothing_and_the_numbers_stay():
-    log = OperationLog()
-    log.redundant = lambda operations, applied: {number for number in operations if number <= max(applied)}
-    for name in "abc":
-        log.append(name)
-    log.compact({2})
-    assert (log[1], log[2], log[3], len(log), log.append("d")) == (None, None, "c", 1, 4)
+    with World(groups=2) as world:
+        log = world.shared.log
+        for name in "abc":
+            world.lead(world.groups[0], name)
+        world.native.erase([1, 2])
+        assert (log[1], log[2], log[3], len(log)) == (None, None, "c", 1)
+        with pytest.raises(TypeError):
+            world.native.erase([3, "no number"])
+        assert len(log) == 1  # all or none
+        world.lead(world.groups[0], "d")
+        assert (log[3], log[4]) == ("c", "d")
+        world.groups[1].follow()
+        assert world.groups[1].replayed == [(3, "c"), (4, "d")]
 
 
 def test_a_log_is_looked_through_when_it_has_doubled():
-    log = OperationLog()
-    log.redundant = lambda _operations, _applied: ()
-    looks = 0
-    for number in range(1000):
-        log.append(number)
-        if log.is_long():
-            log.compact({0})
-            looks += 1
-    assert looks == 5
+    with World(groups=2) as world:
+        looks = []
+
+        def nothing(operations, applied):
+            looks.append((len(operations), applied))
+            return ()
+
+        world.shared.log.redundant = nothing
+        for number in range(1000):
+            world.lead(world.groups[0], str(number))
+        assert [length for length, _applied in looks] == [32, 96, 224, 480, 992]
+        assert looks[0][1] == {0, 32}

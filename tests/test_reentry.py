@@ -77,7 +77,7 @@ class World:
             self.load.set()
             assert self.loaded.wait(DEADLINE)
             self.loaded.clear()
-            assert self.program._linker.context.main_group.state.member.is_behind
+            assert self.program._linker.context.main_group.state.is_behind
 
     def close(self) -> None:
         self.stop.set()

@@ -14,7 +14,7 @@ from pylinker.bench import soak as soaking
 from pylinker.bench.soak import Soak
 from pylinker.cli.app import app
 from pylinker.linker.state import LinkerState, MemoryAllocator
-from pylinker.sync.log import OperationLog
+from pylinker.native.shared import Shared
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def broken_remove(state, modules, original=LinkerState.remove):
             state.table.allocate(1, 1, module="leak")
 
 
-def broken_forget(_log, _number):
+def broken_forget(_shared):
     """Forget nothing."""
 
 
@@ -70,7 +70,7 @@ def broken_forget(_log, _number):
     [
         (MemoryAllocator, "release", broken_release, "not all was given back"),
         (LinkerState, "remove", broken_remove, "not all was given back"),
-        (OperationLog, "forget", broken_forget, "left in the log"),
+        (Shared, "forget_replayed", broken_forget, "left in the log"),
     ],
 )
 def test_a_soak_finds_what_is_not_given_back(monkeypatch, owner, name, broken, message):

@@ -1,10 +1,11 @@
 """LinkerStateWriteBackoff: the schedule, and that every cooperative wait keeps to it."""
 
+import ctypes
+
 import pytest
 
-from pylinker.native.shared import Hold
 from pylinker.sync import LinkerStateWriteBackoff
-from sync_world import World, at_each_pause, kept_guards
+from sync_world import World, after_pauses, leave_guards, wait_until
 
 SPINS = [None] * 64
 YIELDS = [0] * 24
@@ -12,10 +13,13 @@ SLEEPS = [48_000, 96_000, 192_000, 384_000, 768_000, 1_536_000, 3_072_000, 6_144
 SCHEDULE = [*SPINS, *YIELDS, *SLEEPS]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+
+
 @pytest.fixture(autouse=True)
-def _kept(monkeypatch):
-    with kept_guards(monkeypatch):
-        yield
+def _left():
+    yield
+    leave_guards()
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def wait_for_both(world):
 
 
 def take_the_lock(world):
-    return world.shared.try_write_linker_state()
+    return world.run(world.shared.try_write_linker_state)
 
 
 def take_the_token(world):
@@ -105,41 +109,63 @@ def take_the_token(world):
 
 
 WAITS = [
-    (wait_for_the_write_lock, take_the_lock, "write"),
-    (wait_for_the_read_lock, take_the_lock, "read"),
-    (wait_for_the_token, take_the_token, "acquire"),
-    (wait_for_both, take_the_token, "acquire"),
-    (wait_for_both, take_the_lock, "write"),
+    (wait_for_the_write_lock, take_the_lock),
+    (wait_for_the_read_lock, take_the_lock),
+    (wait_for_the_token, take_the_token),
+    (wait_for_both, take_the_token),
+    (wait_for_both, take_the_lock),
 ]
 
 
-@pytest.mark.parametrize(("wait", "occupy", "attempt"), WAITS)
-def test_a_cooperative_wait_tries_once_between_the_pauses_of_the_schedule(world, monkeypatch, wait, occupy, attempt):
-    attempts = []
-    original = getattr(Hold, attempt)
-
-    def counted(*arguments):
-        attempts.append(attempt)
-        return original(*arguments)
-
-    for _ in range(2):  # a second wait starts anew
-        held = occupy(world)
-        attempts.clear()
-
-        def let_go_at_last(number, held=held):
-            assert len(attempts) == number
-            if number == len(SCHEDULE) + 1:
-                held.release()
-
-        with at_each_pause(monkeypatch, let_go_at_last) as pauses, monkeypatch.context() as patch:
-            patch.setattr(Hold, attempt, counted)
+@pytest.mark.parametrize(("wait", "occupy"), WAITS)
+def test_a_cooperative_wait_backs_off_until_it_gets_what_it_waits_for(world, wait, occupy):
+    for _ in range(2):
+        before = world.pauses
+        with after_pauses(world, occupy(world).release, number=len(SCHEDULE) + 1):
             wait(world)
-        assert [in_nanoseconds(each) for each in pauses] == [*SCHEDULE, 10_000_000]
-        assert len(attempts) == len(pauses) + 1
+        assert world.pauses > before + len(SCHEDULE)
+    world.assert_untouched()
 
 
 @pytest.mark.parametrize("wait", [wait_for_the_write_lock, wait_for_the_read_lock, wait_for_the_token, wait_for_both])
-def test_what_is_free_is_taken_without_a_pause(world, monkeypatch, wait):
-    with at_each_pause(monkeypatch, lambda _number: None) as pauses:
-        wait(world)
-    assert pauses == []
+def test_what_is_free_is_taken_without_a_pause(world, wait):
+    before = world.pauses
+    wait(world)
+    assert world.pauses == before
+
+
+@pytest.mark.parametrize(("wait", "occupy"), WAITS)
+def test_a_cooperative_wait_does_not_need_the_interpreter(world, wait, occupy):
+    """While a thread keeps the GIL, a waiter pauses and tries; only for signals, now and then, it wants it."""
+    held = take_the_token(world) if occupy is take_the_token else world.shared.try_write_linker_state()
+    job = world.start(wait, world)
+    usleep = ctypes.PyDLL(None).usleep
+    paused = 0
+    for _ in range(50):
+        wait_until(lambda: world.pauses > len(SCHEDULE))
+        before = world.pauses
+        usleep(100_000)  # with the GIL
+        paused = max(paused, world.pauses - before)
+        if paused > 1:
+            break
+    held.release()
+    job.result()
+    assert paused > 1
+
+
+def test_a_signal_handler_runs_within_a_cooperative_wait(world):
+    held = world.run(world.shared.try_write_linker_state)
+    group = world.groups[0]
+    interrupt = KeyboardInterrupt()
+
+    def check():
+        raise interrupt
+
+    group.state.check = check
+    with pytest.raises(KeyboardInterrupt) as caught:
+        world.shared.write_linker_state(group.state)
+    assert caught.value is interrupt
+    del group.state.check
+    held.release()
+    world.assert_untouched()
+    assert world.shared.reason is None

@@ -6,19 +6,19 @@ import threading
 
 import pytest
 
-from pylinker._core import lib
+from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
-from pylinker.native import shared as native_shared
-from pylinker.native.enums import ACQUIRED, CANCELLED, RUNNING, Cause
+from pylinker.native.enums import CANCELLED, RUNNING, Cause
 from pylinker.sync import LinkerShared
-from pylinker.sync.log import OperationLog
-from sync_world import DEADLINE, CoreCalls, World, at_each_pause, broken_invariant, kept_guards, wait_for, wait_until
+from sync_world import DEADLINE, World, broken_invariant, leave_guards, wait_for, wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
 
 
 @pytest.fixture(autouse=True)
-def _kept(monkeypatch):
-    with kept_guards(monkeypatch):
-        yield
+def _left():
+    yield
+    leave_guards()
 
 
 @pytest.fixture
@@ -107,22 +107,18 @@ def test_with_one_group_guard_and_token_are_dropped(alone):
 
 
 @pytest.mark.parametrize("error", [None, KeyError, InternalError])
-def test_with_one_group_the_token_is_released_after_the_lock(alone, monkeypatch, error):
-    """The next one would have the token and find the lock taken."""
-    order = ["pl_hold_release", "pl_hold_poison"]
-
+def test_with_one_group_both_are_released_whatever_commit_raises(alone, error):
     def commit():
         if error is not None:
             raise error("in commit")
 
     topology, guard = take(alone, alone.groups[0])
-    core = CoreCalls(*order)
-    monkeypatch.setattr(native_shared, "lib", core)
     with pytest.raises(error) if error else contextlib.nullcontext():
         alone.shared.synchronize_link_operation(topology, "open a", guard, alone.groups[0].state, commit=commit)
-    lock, token = guard.hold.pointer, topology.hold.pointer
-    poisoned = [("pl_hold_poison", lock)] if error is InternalError else []
-    assert core.calls == [*poisoned, ("pl_hold_release", lock), ("pl_hold_release", token)]
+    assert not topology.is_held and not guard.held and topology.guards == 0
+    assert alone.native.token == 0 and alone.native.readers == 0
+    assert alone.is_poisoned() == (error is InternalError)
+    assert alone.shared.cause == 0
 
 
 def test_without_any_group_there_is_nothing_to_do_either(alone):
@@ -253,7 +249,7 @@ def test_a_group_that_dies_before_the_barrier_lets_the_leader_go_on(world):
     world.start_guest(group)
     job = world.start_leading(leader, "open a", wake_guests=False)
     wait_until(lambda: world.sleepers == 1)
-    group.member.die()
+    group.state.die()
     job.result()
     assert world.shared.cause == 0
 
@@ -265,7 +261,7 @@ def test_a_group_that_dies_while_it_replays_lets_the_leader_go_on(world):
     job = world.start(world.lead, leader, "open a")
     gate.wait_until_reached()
     wait_until(lambda: world.sleepers == 1)
-    group.member.die()
+    group.state.die()
     job.result()
     gate.open()
     guest.leave()
@@ -276,7 +272,7 @@ def test_a_group_that_dies_while_it_replays_lets_the_leader_go_on(world):
 def test_a_group_that_dies_at_the_barrier_lets_the_leader_go_on_and_owes_nothing(world):
     leader, group, _other = world.groups
     guest = world.start_guest(group)
-    world.lead(leader, "open a", commit=group.member.die)
+    world.lead(leader, "open a", commit=group.state.die)
     guest.leave()
     assert group.replayed == []  # what is dead never runs again
     world.lead(leader, "open b")
@@ -309,7 +305,7 @@ def test_no_group_is_in_guest_code_before_it_has_replayed_whatever_moment_it_com
     def come_and_go(group):
         while not is_over.is_set():
             with group.running():
-                looks.add(group.member.applied == world.native.published)
+                looks.add(group.state.applied == world.native.published)
 
     jobs = [world.start(come_and_go, group) for group in others]
     for number in range(2000):
@@ -426,11 +422,10 @@ def test_no_writer_comes_between_the_operation_and_its_replay(world):
     leader, group, _other = world.groups
     world.start_guest(group)
     group.on_replay = gate = Gate(world)
-    writer = world.native.new_hold()
     writers = []
 
     def commit():
-        writers.append(world.start(writer.write_wait, None))
+        writers.append(world.start(world.shared.bootstrap_exclusive_write_then, lambda _state: "in"))
         wait_until(lambda: world.sleepers == 2)  # the writer, and the follower at the barrier
 
     job = world.start(world.lead, leader, "open a", commit=commit)
@@ -439,10 +434,9 @@ def test_no_writer_comes_between_the_operation_and_its_replay(world):
     wait_until(lambda: world.sleepers == 2 or writers[0].is_done or job.is_done)  # the writer, and the leader at the second barrier
     assert not writers[0].is_done and not job.is_done
     gate.open()
-    assert writers[0].result() == ACQUIRED
-    assert group.member.applied == 1
+    assert isinstance(writers[0].error(), InternalError)  # it got the lock, and found more than one group
+    assert group.state.applied == 1
     job.result()
-    assert writer.release()
 
 
 def test_a_writer_who_tries_all_the_time_finds_every_running_group_up_to_date(world):
@@ -450,12 +444,12 @@ def test_a_writer_who_tries_all_the_time_finds_every_running_group_up_to_date(wo
     world.start_guest(group)
     is_over = world.event()
     looks = set()
-    writer = world.native.new_hold()
 
     def try_all_the_time():
         while not is_over.is_set():
-            if writer.write() == ACQUIRED:
-                looks.add(group.member.applied == world.native.published)
+            writer = world.shared.try_write_linker_state()
+            if writer is not None:
+                looks.add(group.state.applied == world.native.published)
                 writer.release()
 
     job = world.start(try_all_the_time)
@@ -572,8 +566,8 @@ def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
     group.on_replay = gate = Gate(world)
     job = world.start(world.lead, leader, "open a")
     gate.wait_until_reached()
-    assert leader.member.open() == 2
-    assert lib.pl_lead_publish(leader.member.pointer) == 0
+    assert leader.open_barrier() == 2
+    assert lib.pl_lead_publish(leader.state.pointer) == 0
     assert world.native.published == 1
     assert world.shared.cause == Cause.BUS
     assert isinstance(job.error(), SynchronizationAborted)
@@ -596,7 +590,7 @@ def test_a_second_barrier_while_one_is_up_gives_up_the_linker_and_wakes_everybod
     leader, group, _other = world.groups
     guest = world.start_guest(group)
     topology, guard = take(world, leader)
-    leader.member.open()
+    leader.open_barrier()
     guest.ring()
     wait_until(lambda: group.arrived == 1)
     with pytest.raises(InternalError, match="open already") as caught:
@@ -629,7 +623,7 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
 
 
 def test_a_number_that_is_not_the_logs_is_fatal(world):
-    world.shared.log.append("an operation that nobody announced")
+    lib.pl_log_append(lib.pl_shared_log(world.native.pointer), ffi.NULL, ffi.NULL)  # an operation that nobody announced
     with pytest.raises(InternalError, match="another number in the log") as caught:
         world.lead(world.groups[0], "open a")
     assert_given_up(world, Cause.BUS, caught.value)
@@ -834,7 +828,7 @@ def test_giving_up_wakes_followers_that_wait_for_the_operation(world):
     leader, *others = world.groups
     guests = [world.start_guest(group) for group in others]
     take(world, leader)
-    leader.member.open()
+    leader.open_barrier()
     world.wake()
     wait_until(lambda: world.sleepers == 2)
     give_up(world)
@@ -869,28 +863,25 @@ def test_poisoning_wakes_a_follower_that_waits_for_its_read_lock(world):
     assert group.replayed == []
 
 
-def test_giving_up_wakes_all_who_wait_for_token_or_lock(world, monkeypatch):
+def test_giving_up_wakes_all_who_wait_for_token_or_lock(world):
     leader, group, other = world.groups
     topology, guard = take(world, leader)
-    pausing = {}
-
-    def note(_number):
-        pausing[threading.get_ident()] = True
-
-    with at_each_pause(monkeypatch, note):
-        jobs = [
-            world.start(world.shared.write_linker_state, group.state),
-            world.start(world.shared.read_linker_state, group.state),
-            world.start(world.shared.acquire_topology_token, group.state),
-            world.start(world.shared.write_linker_state_with_topology, other.state),
-        ]
-        wait_until(lambda: len(pausing) == len(jobs))
-        jobs.append(world.start(world.shared.bootstrap_exclusive_write_then, lambda state: state))
-        jobs.append(world.start(world.shared.write_linker_state_blocking_holding_topology, topology))
-        wait_until(lambda: world.sleepers == 2)
-        give_up(world)
-        for job in jobs:
-            assert_woken(job)
+    jobs = []
+    for wait, state in [
+        (world.shared.write_linker_state, group.state),
+        (world.shared.read_linker_state, group.state),
+        (world.shared.acquire_topology_token, group.state),
+        (world.shared.write_linker_state_with_topology, other.state),
+    ]:
+        before = world.pauses
+        jobs.append(world.start(wait, state))
+        wait_until(lambda before=before: world.pauses > before + 100)  # those before it sleep longer and longer
+    jobs.append(world.start(world.shared.bootstrap_exclusive_write_then, lambda state: state))
+    jobs.append(world.start(world.shared.write_linker_state_blocking_holding_topology, topology))
+    wait_until(lambda: world.sleepers == 2)
+    give_up(world)
+    for job in jobs:
+        assert_woken(job)
     guard.release()
     topology.release()
     assert (world.native.readers, world.native.token) == (0, 0)
@@ -958,9 +949,9 @@ def test_the_timeout_names_the_thread_that_was_late(timed_out):
 
 def test_a_timeout_changes_nothing(timed_out):
     _leader, early, _late = timed_out.groups
-    wait_until(lambda: early.member.applied == 1)  # it has gone on: there was nothing to carry out
+    wait_until(lambda: early.state.applied == 1)  # it has gone on: there was nothing to carry out
     assert [group.replayed for group in timed_out.groups] == [[], [], []]
-    assert early.member.state == RUNNING
+    assert early.state.state == RUNNING
     assert timed_out.state == {"modules": []}
     timed_out.assert_untouched()
 
@@ -970,7 +961,7 @@ def test_the_late_thread_goes_on_after_a_timeout(timed_out):
     timed_out.late_guest.ring()
     timed_out.late_guest.leave()
     with late.running():
-        assert late.member.applied == 1
+        assert late.state.applied == 1
     assert late.replayed == []
 
 
@@ -1041,31 +1032,9 @@ def test_the_log_keeps_what_a_parked_group_has_yet_to_replay(world):
 
 def test_the_log_keeps_nothing_for_the_dead(world):
     leader, dead, dropped = world.groups
-    dead.member.die()
+    dead.state.die()
     world.lead(leader, "open a")
     world.drop_group(dropped)
     world.lead(leader, "open b")
     world.lead(leader, "open c")
     assert len(world.shared.log) <= 2
-
-
-def test_the_log_changes_only_while_the_lock_is_held_for_writing():
-    with World(groups=0) as world:
-        looks = []
-
-        class Watched(OperationLog):
-            def put(self, number, operation):
-                looks.append(("put", world.native.readers))
-                return super().put(number, operation)
-
-            def forget(self, number):
-                looks.append(("forget", world.native.readers))
-                super().forget(number)
-
-        world.shared.log = Watched()
-        leader, group = world.new_group(), world.new_group()
-        world.start_guest(group)
-        world.lead(leader, "open a")
-        world.lead(leader, "open b")
-        assert {step for step, _readers in looks} == {"put", "forget"}
-        assert {readers for _step, readers in looks} == {-1}

@@ -1,24 +1,29 @@
 """LinkerShared name by name, but for the rendezvous and the token, which have files of their own."""
 
+import functools
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 
+from pylinker._core import lib
 from pylinker.errors import InternalError, SynchronizationAborted
-from pylinker.native import shared as native_shared
 from pylinker.native.enums import ACQUIRE, RELAXED, SEQ_CST, Cause
 from pylinker.sync import LinkerShared
-from pylinker.sync.log import OperationLog
-from sync_world import CoreCalls, Group, World, at_each_pause, broken_invariant, kept_guards, wait_for, wait_until
+from sync_world import Group, World, after_pauses, broken_invariant, leave_guards, wait_for, wait_until
 
 ORDERINGS = [RELAXED, ACQUIRE, SEQ_CST]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+
+
 @pytest.fixture(autouse=True)
-def _kept(monkeypatch):
-    with kept_guards(monkeypatch):
-        yield
+def _left():
+    yield
+    leave_guards()
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def test_a_clone_guards_the_same_state_with_the_same_lock(shared, world):
 
 def test_a_clone_has_the_same_flag(shared, group):
     clone = shared.clone()
-    group.member.open()
+    group.open_barrier()
     assert clone.dl_operation_pending_load(SEQ_CST)
 
 
@@ -287,13 +292,12 @@ def test_trying_never_enters_the_rendezvous(world, shared, group):
     """For callers that must not come back into the linker: a barrier is up, and they only hear that the lock is busy."""
     leader = world.new_group()
     guard = shared.write_linker_state(leader.state)
-    number = leader.member.open()
+    number = leader.open_barrier()
     with group.parked():
         assert world.run(shared.try_write_linker_state) is None
         assert world.run(shared.try_read_linker_state) is None
         assert group.arrived < number
-        leader.member.withdraw()
-        shared.log.append(None)
+        leader.withdraw()
         guard.release()
 
 
@@ -316,24 +320,17 @@ def test_write_linker_state_gives_the_lock_to_one(world, shared, group):
 
 
 @pytest.mark.parametrize("hold", ["try_write_linker_state", "try_read_linker_state"])
-def test_write_linker_state_backs_off_until_the_lock_is_free(shared, group, monkeypatch, hold):
-    before = getattr(shared, hold)()
-
-    def let_go(number):
-        if number == 3:
-            before.release()
-
-    with at_each_pause(monkeypatch, let_go) as pauses:
+def test_write_linker_state_backs_off_until_the_lock_is_free(world, shared, group, hold):
+    before = world.run(getattr(shared, hold))
+    with after_pauses(world, before.release, number=3):
         guard = shared.write_linker_state(group.state)
-    assert len(pauses) == 3
-    assert guard.held
+    assert guard.held and not before.held
 
 
-def test_read_linker_state_backs_off_while_somebody_writes(world, shared, group, monkeypatch):
-    before = shared.try_write_linker_state()
-    with at_each_pause(monkeypatch, lambda _number: before.release()) as pauses:
+def test_read_linker_state_backs_off_while_somebody_writes(world, shared, group):
+    before = world.run(shared.try_write_linker_state)
+    with after_pauses(world, before.release):
         guard = shared.read_linker_state(group.state)
-    assert len(pauses) == 1
     assert world.native.readers == 1
     assert guard.state is world.state
 
@@ -368,7 +365,7 @@ def test_write_linker_state_has_replayed_everything_before_it_returns(world, sha
     with shared.write_linker_state(group.state):
         assert group.replayed == [(1, "open a"), (2, "open b")]
     assert looks == [-1, -1]  # under the lock it has, so that nothing comes between
-    assert not group.member.is_behind
+    assert not group.state.is_behind
 
 
 def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(world, shared, group):
@@ -402,15 +399,14 @@ def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_ba
 
 
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
-def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, group, monkeypatch, wait):
+def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, group, wait):
     reason = KeyError("first")
-    before = shared.try_write_linker_state()
+    before = world.run(shared.try_write_linker_state)
 
-    def give_up(number):
-        assert number == 1
+    def give_up():
         shared.cancel(Cause.CLOSED, reason)
 
-    with at_each_pause(monkeypatch, give_up), pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
+    with after_pauses(world, give_up), pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
         getattr(shared, wait)(group.state)
     assert caught.value.__cause__ is reason
     before.release()
@@ -420,11 +416,10 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
 
 
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
-def test_waiting_for_the_lock_ends_when_it_is_poisoned(shared, group, monkeypatch, wait):
-    before = shared.try_write_linker_state()
-    with at_each_pause(monkeypatch, lambda _number: before.poison()) as pauses, pytest.raises(SynchronizationAborted):
+def test_waiting_for_the_lock_ends_when_it_is_poisoned(world, shared, group, wait):
+    before = world.run(shared.try_write_linker_state)
+    with after_pauses(world, before.poison), pytest.raises(SynchronizationAborted):
         getattr(shared, wait)(group.state)
-    assert len(pauses) == 1
 
 
 # Guards
@@ -560,22 +555,6 @@ def test_the_flag_is_up_from_the_barrier_to_the_publication(world, shared, group
     assert looks == [False, True, True, False, False]  # idle, barrier up, committing, replaying, idle
 
 
-@pytest.mark.parametrize("ordering", ORDERINGS)
-def test_the_flag_is_loaded_with_the_ordering_asked_for(shared, monkeypatch, ordering):
-    asked = []
-    monkeypatch.setattr(shared._native, "pending", lambda order: asked.append(order) or True)
-    assert shared.dl_operation_pending_load(ordering) is True
-    assert asked == [ordering]
-
-
-@pytest.mark.parametrize("ordering", ORDERINGS)
-def test_the_core_is_given_the_ordering_asked_for(shared, monkeypatch, ordering):
-    core = CoreCalls("pl_flag_load")
-    monkeypatch.setattr(native_shared, "lib", core)
-    assert shared.dl_operation_pending_load(ordering) is False
-    assert [order for _, _, order in core.calls] == [ordering]
-
-
 def test_the_orderings_differ():
     assert len(set(ORDERINGS)) == 3
 
@@ -636,7 +615,7 @@ def test_a_group_without_receivers_cannot_follow(world, shared):
 
 def test_an_operation_that_is_not_in_the_log_is_fatal(world, shared, group):
     world.lead(world.new_group(), "open a")
-    shared.log.forget(1)
+    lib.pl_log_forget(lib.pl_shared_log(world.native.pointer), 1)
     with pytest.raises(InternalError, match="operation 1 is not in the log"):
         shared.do_pending_link_operations_internal(group.state)
     assert shared.cause == Cause.REPLAY
@@ -666,7 +645,7 @@ def test_a_group_subscribes_to_both_buses_and_has_everything(world, shared):
     world.lead(world.new_group(), "open a")
     late = world.new_group()
     assert world.native.receivers == (3, 3)
-    assert late.member.applied == 1 and not late.member.is_behind
+    assert late.state.applied == 1 and not late.state.is_behind
     shared.do_pending_link_operations_internal(late.state)
     assert late.replayed == []
 
@@ -731,7 +710,7 @@ def test_a_group_tells_what_it_is_doing(world, group):
     assert repr(group.state) == f"<InstanceGroupState {number} parked, replayed 0>"
     with group.running():
         assert repr(group.state) == f"<InstanceGroupState {number} running, replayed 0>"
-    group.member.die()
+    group.state.die()
     assert repr(group.state).startswith(f"<InstanceGroupState {number} dead")
     assert repr(world.shared) == "<LinkerShared of 1 groups>"
 
@@ -756,7 +735,7 @@ except InternalError:
     ("use", "answer"),
     [
         ("repr(group)[:19]", "<InstanceGroupState"),
-        ("group.member.is_behind", "InternalError"),
+        ("group.is_behind", "InternalError"),
         ("shared.write_linker_state(group)", "InternalError"),
         ("shared.write_linker_state_with_topology(group)", "InternalError"),
         ("shared.do_pending_link_operations_internal(group)", "InternalError"),
@@ -809,32 +788,74 @@ def test_what_is_raised_afterwards_tells_the_cause_and_has_the_reason(shared, gr
 # The log
 
 
-def test_operations_are_numbered_from_one():
-    log = OperationLog()
-    assert [log.append("open a"), log.append(None), log.append("open b")] == [1, 2, 3]
-    assert [log[1], log[2], log[3]] == ["open a", None, "open b"]
+@pytest.fixture
+def log(world, shared):
+    """Five operations that a parked group has yet to replay, of which the second was withdrawn."""
+    leader = world.new_group()
+    world.lead(leader, "open a")
+    with shared.write_linker_state(leader.state):
+        leader.open_barrier()
+        leader.withdraw()
+    for name in "cde":
+        world.lead(leader, f"open {name}")
+    return shared.log
 
 
-def test_the_log_forgets_its_old_end_and_numbers_stay():
-    log = OperationLog()
-    for name in "abcd":
-        log.append(name)
-    log.forget(2)
+def test_operations_are_numbered_from_one(log):
+    assert [log[number] for number in range(1, 6)] == ["open a", None, "open c", "open d", "open e"]
+    assert len(log) == 4
+
+
+def test_the_log_forgets_its_old_end_and_numbers_stay(world, log):
+    forget = functools.partial(lib.pl_log_forget, lib.pl_shared_log(world.native.pointer))
+    forget(3)
     assert len(log) == 2
-    assert (log[3], log[4]) == ("c", "d")
-    log.forget(1)  # again, and older: nothing to do
+    assert (log[4], log[5]) == ("open d", "open e")
+    forget(1)  # again, and older: nothing to do
     assert len(log) == 2
-    log.forget(9)
+    forget(9)
     assert len(log) == 0
-    assert log.append("e") == 5
-    assert log[5] == "e"
+    world.groups[0].state.die()  # which can replay nothing any more
+    world.lead(world.new_group(), "open f")
+    assert log[6] == "open f"
 
 
-@pytest.mark.parametrize("number", [0, 1, 4, -1])
-def test_an_operation_that_was_forgotten_or_never_came_is_a_broken_invariant(number):
-    log = OperationLog()
-    for name in "abc":
-        log.append(name)
-    log.forget(1)
-    with pytest.raises(InternalError, match=f"operation {number} is not in the log, which has 2 to 3"):
+@pytest.mark.parametrize("number", [0, 1, 6, -1])
+def test_an_operation_that_was_forgotten_or_never_came_is_a_broken_invariant(world, log, number):
+    lib.pl_log_forget(lib.pl_shared_log(world.native.pointer), 1)
+    with pytest.raises(InternalError, match=f"operation {number} is not in the log, which has 2 to 5"):
         log[number]
+    world.groups[0].state.die()
+
+
+def test_the_log_keeps_an_operation_alive_until_it_is_forgotten(world, shared, group):
+    class Operation:
+        pass
+
+    operation = Operation()
+    life = weakref.ref(operation)
+    leader = world.new_group()
+    world.lead(leader, operation)
+    leader.replayed.clear()
+    del operation
+    gc.collect()
+    assert life() is shared.log[1]
+    group.follow()
+    group.replayed.clear()
+    shared.write_linker_state(group.state).release()
+    gc.collect()
+    assert life() is None
+
+
+def test_a_log_does_not_keep_its_own_linker_alive():
+    class Operation:
+        pass
+
+    with World(groups=2) as world:
+        operation = Operation()
+        operation.shared = world.shared
+        world.lead(world.groups[0], operation)
+        life = weakref.ref(operation)
+        assert len(world.shared.log) == 1
+    del world, operation
+    wait_until(lambda: gc.collect() >= 0 and life() is None)  # a thread of the world may yet have to end

@@ -6,16 +6,16 @@ import pytest
 
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.native.enums import ACQUIRED, Cause
-from pylinker.native.member import Member
-from pylinker.native.shared import Hold
-from pylinker.sync import LinkerShared
-from sync_world import DEADLINE, Group, World, at_each_pause, kept_guards, wait_for, wait_until
+from pylinker.sync import LinkerShared, WriteGuard
+from sync_world import DEADLINE, Group, World, after_pauses, leave_guards, wait_for, wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
 
 
 @pytest.fixture(autouse=True)
-def _kept(monkeypatch):
-    with kept_guards(monkeypatch):
-        yield
+def _left():
+    yield
+    leave_guards()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_there_is_one_token_at_a_time(coordinator):
 
 
 def test_trying_for_a_token_that_is_out_never_blocks(world, coordinator):
-    coordinator.try_acquire()
+    _token = coordinator.try_acquire()
     assert world.run(coordinator.try_acquire) is None
 
 
@@ -157,8 +157,9 @@ def test_a_token_releases_itself_at_the_end_of_a_with_block(coordinator):
 def test_a_with_block_may_release_its_token_itself(coordinator):
     with coordinator.try_acquire() as token:
         token.release()
-        assert coordinator.try_acquire() is not None
-    assert coordinator.try_acquire() is None  # the newer one is still out
+        newer = coordinator.try_acquire()
+    assert newer.is_held
+    assert coordinator.try_acquire() is None
 
 
 # acquire_topology_token
@@ -172,16 +173,10 @@ def test_acquiring_the_token_does_not_touch_the_lock(world, group_state):
     assert guard.held and world.native.readers == -1
 
 
-def test_acquiring_waits_until_the_token_is_back(world, coordinator, group_state, monkeypatch):
+def test_acquiring_waits_until_the_token_is_back(world, coordinator, group_state):
     first = coordinator.try_acquire()
-
-    def give_back(number):
-        if number == 3:
-            first.release()
-
-    with at_each_pause(monkeypatch, give_back) as pauses:
+    with after_pauses(world, first.release, number=3):
         second = world.shared.acquire_topology_token(group_state)
-    assert len(pauses) == 3
     assert second.is_held and second.number > first.number
 
 
@@ -204,15 +199,14 @@ def test_acquiring_drains_what_is_pending_while_the_token_is_out():
         assert job.result() == (world.shared.topology_coordinator.try_acquire().number - 1, [(1, "open a")])
 
 
-def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_state, monkeypatch):
+def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_state):
     reason = KeyError("first")
     token = coordinator.try_acquire()
 
-    def give_up(number):
-        assert number == 1
+    def give_up():
         world.shared.cancel(Cause.CLOSED, reason)
 
-    with at_each_pause(monkeypatch, give_up), pytest.raises(SynchronizationAborted) as caught:
+    with after_pauses(world, give_up), pytest.raises(SynchronizationAborted) as caught:
         world.shared.acquire_topology_token(group_state)
     assert caught.value.__cause__ is reason
     token.release()
@@ -242,7 +236,7 @@ def test_blocking_write_needs_a_token_that_is_out(world, coordinator):
 
 
 def test_blocking_write_needs_the_token_of_its_own_linker(world, coordinator):
-    coordinator.try_acquire()
+    _token = coordinator.try_acquire()
     foreign = LinkerShared.new({}).topology_coordinator.try_acquire()
     with pytest.raises(InternalError, match="not the topology token"):
         world.shared.write_linker_state_blocking_holding_topology(foreign)
@@ -284,58 +278,50 @@ def test_with_topology_returns_token_and_guard(world, group_state):
     assert world.native.readers == -1
 
 
-def test_while_the_lock_is_held_elsewhere_the_token_is_out_already(world, group_state, monkeypatch):
-    before = world.shared.try_write_linker_state()
+def test_while_the_lock_is_held_elsewhere_the_token_is_out_already(world, group_state):
+    before = world.run(world.shared.try_write_linker_state)
     tokens = []
 
-    def look(number):
+    def look():
         tokens.append(world.native.token)
-        if number == 3:
-            before.release()
+        before.release()
 
-    with at_each_pause(monkeypatch, look):
+    with after_pauses(world, look, number=3):
         topology, guard = world.shared.write_linker_state_with_topology(group_state)
-    assert tokens == [topology.number] * 3
+    assert tokens == [topology.number]
     assert guard.held
 
 
-def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordinator, group_state, monkeypatch):
+def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordinator, group_state):
     before = coordinator.try_acquire()
-    touched = []
-    original = Hold.write
+    readers = []
 
-    def write(hold):
-        touched.append(world.native.token)
-        return original(hold)
+    def look():
+        readers.append(world.native.readers)
+        before.release()
 
-    def look(number):
-        assert touched == [] and world.native.readers == 0
-        if number == 3:
-            before.release()
-
-    monkeypatch.setattr(Hold, "write", write)
-    with at_each_pause(monkeypatch, look) as pauses:
-        topology, _guard = world.shared.write_linker_state_with_topology(group_state)
-    assert len(pauses) == 3
-    assert touched == [topology.number]
+    with after_pauses(world, look, number=3):
+        topology, guard = world.shared.write_linker_state_with_topology(group_state)
+    assert readers == [0]
+    assert topology.is_held and guard.held
 
 
 def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, group_state, monkeypatch):
     other = world.new_group()
-    original = Member.try_exclusive
+    original = WriteGuard.take_both
 
     def take_and_raise(*arguments):
         assert original(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Member, "try_exclusive", take_and_raise)
+        patch.setattr(WriteGuard, "take_both", take_and_raise)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_with_topology(group_state)
     assert (world.native.token, world.native.readers) == (0, 0)
     topology, guard = world.shared.write_linker_state_with_topology(group_state)
     with monkeypatch.context() as patch:  # what others have is not given back
-        patch.setattr(Member, "try_exclusive", interrupted)
+        patch.setattr(WriteGuard, "take_both", interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.run(world.shared.write_linker_state_with_topology, other.state)
     assert (world.native.token, world.native.readers) == (topology.number, -1)
@@ -344,20 +330,20 @@ def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, gr
 
 def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(world, coordinator, monkeypatch):
     topology = coordinator.try_acquire()
-    original = Hold.write_wait
+    original = WriteGuard.take_blindly
 
     def take_and_raise(*arguments):
         assert original(*arguments) == ACQUIRED
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Hold, "write_wait", take_and_raise)
+        patch.setattr(WriteGuard, "take_blindly", take_and_raise)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_blocking_holding_topology(topology)
     assert (topology.guards, world.native.readers) == (0, 0)
     reader = world.shared.try_read_linker_state()
     with monkeypatch.context() as patch:
-        patch.setattr(Hold, "write_wait", interrupted)
+        patch.setattr(WriteGuard, "take_blindly", interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.shared.write_linker_state_blocking_holding_topology(topology)
     assert world.native.readers == 1
@@ -374,9 +360,9 @@ def test_with_topology_has_replayed_everything_before_it_returns(world, group_st
     topology.release()
 
 
-def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state, monkeypatch):
-    guard = world.shared.try_write_linker_state()
-    with at_each_pause(monkeypatch, lambda _number: world.shared.cancel(Cause.CLOSED)), pytest.raises(SynchronizationAborted):
+def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state):
+    guard = world.run(world.shared.try_write_linker_state)
+    with after_pauses(world, lambda: world.shared.cancel(Cause.CLOSED)), pytest.raises(SynchronizationAborted):
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     guard.release()
@@ -451,7 +437,7 @@ def test_a_guard_without_token_does_not_count(world, coordinator, group_state):
 # The spawn: the parent takes the token, the child finalizes under it
 
 
-def test_nobody_else_subscribes_between_preparing_and_finalizing_a_spawn(world, group_state, monkeypatch):
+def test_nobody_else_subscribes_between_preparing_and_finalizing_a_spawn(world, group_state):
     other = world.new_group()
     topology = world.shared.acquire_topology_token(group_state)  # the parent prepares
     is_waiting, may_finalize = world.event(), world.event()
@@ -465,7 +451,7 @@ def test_nobody_else_subscribes_between_preparing_and_finalizing_a_spawn(world, 
             return group, world.shared.num_groups
 
     child = world.start(finalize)
-    with at_each_pause(monkeypatch, lambda _number: is_waiting.set()):
+    with after_pauses(world, is_waiting.set):
         rival = world.start(world.new_group)
         wait_for(is_waiting)
         world.run(lambda: world.shared.write_linker_state(other.state).release())  # a plain write changes no topology, and may

@@ -127,7 +127,7 @@ def test_what_is_taken_out_is_freed_at_once(guest: Guest) -> None:
         guest.until("running", 3)
         kept: list[weakref.ref[object]] = []
         for group in groups.values():
-            kept += [weakref.ref(group), weakref.ref(group.native), weakref.ref(group.state.member)]
+            kept += [weakref.ref(group), weakref.ref(group.native), weakref.ref(group.state)]
         del group
         assert len(kept) == 9
         assert guest.main.finish(3) == 3

@@ -25,11 +25,9 @@ from pylinker.linker.groups import Groups
 from pylinker.linker.linker import Linker
 from pylinker.linker.state import LinkerState
 from pylinker.native.enums import SEQ_CST
-from pylinker.native.member import Member
 from pylinker.native.threads import NativeThread
 from pylinker.runtime.store import GuestStore
-from pylinker.sync import LinkerShared, TopologyToken
-from pylinker.sync.log import OperationLog
+from pylinker.sync import LinkerShared, TopologyToken, WriteGuard
 from running import used
 from toolchain import Scenario
 
@@ -133,10 +131,9 @@ class TestLeader:
         helper.join()
         all_aborted(guest, threads)
 
-    @pytest.mark.parametrize(("owner", "name"), [(OperationLog, "put"), (LinkerState, "add")])
-    def test_fails_between_the_barriers(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    def test_fails_between_the_barriers(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
         threads = guest.start(YIELD, NAP, SLEEP)
-        fault = Fault(monkeypatch, owner, name, pylinker.LimitError("what is no signal's exception is not tried again"))
+        fault = Fault(monkeypatch, LinkerState, "add", pylinker.LimitError("what is no signal's exception is not tried again"))
         with pytest.raises((pylinker.LimitError, SynchronizationAborted)) as caught:
             guest.program.dlopen("libtwice.so")
         assert fault.error in (caught.value, caught.value.__cause__)
@@ -268,7 +265,7 @@ class TestSpawnFailsHalfWay:
             (GuestStore, "__init__"),
             (InstanceGroup, "__init__"),
             (LinkerShared, "prepare_topology"),
-            (TopologyToken, "take"),
+            (TopologyToken, "take_as"),
             (LinkerShared, "take_blindly"),
             (Linker, "create_instance_group"),
             (Linker, "prepare_for_instance_group"),
@@ -285,7 +282,7 @@ class TestSpawnFailsHalfWay:
         before = used(guest.program)
         fault = Fault(monkeypatch, owner, name, error("half-way"))
         if name.startswith("take"):  # somebody is in the way
-            monkeypatch.setattr(Member, "try_exclusive", lambda *_: False)
+            monkeypatch.setattr(WriteGuard, "take_both", lambda *_: False)
         fault.spared = {thread.thread for thread in threads}  # they may have something to replay
         with pytest.raises(error, match="half-way"):
             guest.program.spawn("nothing")
@@ -336,7 +333,7 @@ class TestShutdown:
         """All have come for the operation, so it is carried out, and then undone: the library was not opened."""
         threads = guest.start(YIELD, NAP)
         before = guest.program.statistics().modules
-        fault = Fault(monkeypatch, OperationLog, "put", KeyboardInterrupt())
+        fault = Fault(monkeypatch, LinkerState, "add", KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             guest.program.dlopen("libtwice.so")
         assert fault.happened.is_set()

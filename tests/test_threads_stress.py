@@ -24,8 +24,7 @@ from guests import DEADLINE, RETURN, Guest, orderly
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.linker import Linker
 from pylinker.native.core import ffi
-from pylinker.native.member import Member
-from pylinker.sync import LinkerShared
+from pylinker.sync import LinkerShared, WriteGuard
 from toolchain import Scenario
 
 pytestmark = pytest.mark.slow
@@ -69,12 +68,12 @@ class Delays:
             (Linker, "shutdown_instance_group"),
         ]:
             monkeypatch.setattr(owner, name, self._delayed(getattr(owner, name)))
-        at_once = Member.try_exclusive
+        at_once = WriteGuard.take_both
 
-        def sometimes(member: Any, topology: Any, lock: Any) -> bool:  # so that token and lock are often taken one by one
-            return self._choice().random() < 0.5 and at_once(member, topology, lock)
+        def sometimes(guard: Any, group: Any) -> bool:  # so that token and lock are often taken one by one
+            return self._choice().random() < 0.5 and at_once(guard, group)
 
-        monkeypatch.setattr(Member, "try_exclusive", sometimes)
+        monkeypatch.setattr(WriteGuard, "take_both", sometimes)
         self._core = [CoreDelay(name, self.pause) for name in ("instance_new", "table_set")]  # of what is carried out
 
     def __enter__(self) -> None:
@@ -260,7 +259,7 @@ class Stress:
                 table.append(f"{name}@{module.name}" if same else f"not {name}@{module.name}")
             else:
                 table.append("another function")
-        return (group.state.member.applied, sorted(module.name for module in self.linker.state.modules if group.has(module)), table)
+        return (group.state.applied, sorted(module.name for module in self.linker.state.modules if group.has(module)), table)
 
     def run(self) -> None:
         """Start all, wait for the end, and compare."""

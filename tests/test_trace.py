@@ -131,13 +131,7 @@ def test_what_finds_no_room_is_counted() -> None:
     trace = Trace(3)
     shared = Shared()
     shared.set_trace(trace)
-
-    class Nobody:
-        def replay(self, first: int, last: int) -> None: ...
-        def check(self) -> None: ...
-
-    nobody = Nobody()
-    members = [Member(shared, nobody) for _ in range(5)]
+    members = [Member(shared) for _ in range(5)]
     for member in members:
         member.join()
         member.die()

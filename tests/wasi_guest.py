@@ -204,7 +204,7 @@ def until_it_waits(guest: WasiGuest) -> None:
     seen = 0
     while seen < 20:
         time.sleep(0.015)
-        seen = seen + 1 if group.native.is_running and group.state.member.state == PARKED else 0
+        seen = seen + 1 if group.native.is_running and group.state.state == PARKED else 0
 
 
 def stopped(guest: WasiGuest, call: str, stop: str) -> tuple[str, float]:

@@ -1,20 +1,21 @@
 /* Discipline: everything here runs with the GIL. */
-#if !defined(Py_GIL_DISABLED) && !defined(Py_LIMITED_API)
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
 #include "scope.h"
+
+#include "objects.h"
+
+#include <stdarg.h>
+#include <string.h>
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* PyErr_Fetch: what replaces it came with 3.12 */
 
 enum { TRIES = 8, MARGIN = 200 };
 
+pl_python_types pl_python;
+
 static PyObject *final_classes; /* a class or a tuple of classes, or NULL */
 
 /* Takes the exception that is set, with its traceback. */
-static PyObject *take_exception(void) {
+PyObject *pl_python_take_exception(void) {
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
     PyErr_NormalizeException(&kind, &value, &traceback);
@@ -27,7 +28,7 @@ static PyObject *take_exception(void) {
 }
 
 /* Sets an exception as it is; its context stays. */
-static void give_exception(PyObject *value) {
+void pl_python_give_exception(PyObject *value) {
     PyObject *kind = (PyObject *)Py_TYPE(value);
     Py_INCREF(kind);
     PyErr_Restore(kind, value, PyException_GetTraceback(value));
@@ -38,7 +39,7 @@ static int is_final(PyObject *value) {
 }
 
 /* Calls until it returns. The result, or NULL; `*interrupted` is the first exception, or NULL. */
-static PyObject *call_until_done(PyObject *function, PyObject *arguments, PyObject **interrupted) {
+PyObject *pl_python_completed(PyObject *function, PyObject *arguments, PyObject **interrupted) {
     PyObject *first = NULL, *result = NULL;
     int deeper = 0;
     for (int tries = 0; tries < TRIES && result == NULL; tries++) {
@@ -46,7 +47,7 @@ static PyObject *call_until_done(PyObject *function, PyObject *arguments, PyObje
         if (result != NULL) {
             break;
         }
-        PyObject *value = take_exception();
+        PyObject *value = pl_python_take_exception();
         int ends = is_final(value);
         if (!ends && !deeper && PyErr_GivenExceptionMatches(value, PyExc_RecursionError)) {
             deeper = MARGIN;
@@ -68,12 +69,12 @@ static PyObject *call_until_done(PyObject *function, PyObject *arguments, PyObje
     return result;
 }
 
-static PyObject *completed(PyObject *function, PyObject *arguments) {
+static PyObject *complete(PyObject *function, PyObject *arguments) {
     PyObject *first;
-    PyObject *result = call_until_done(function, arguments, &first);
+    PyObject *result = pl_python_completed(function, arguments, &first);
     if (first != NULL) {
         Py_XDECREF(result);
-        give_exception(first);
+        pl_python_give_exception(first);
         return NULL;
     }
     return result;
@@ -86,7 +87,7 @@ static PyObject *completed_function(PyObject *module, PyObject *arguments) {
         return NULL;
     }
     PyObject *rest = PyTuple_GetSlice(arguments, 1, PyTuple_Size(arguments));
-    PyObject *result = rest != NULL ? completed(PyTuple_GetItem(arguments, 0), rest) : NULL;
+    PyObject *result = rest != NULL ? complete(PyTuple_GetItem(arguments, 0), rest) : NULL;
     Py_XDECREF(rest);
     return result;
 }
@@ -102,7 +103,7 @@ static PyObject *set_final(PyObject *module, PyObject *classes) {
 static int leave(PyObject *self, PyObject *value) {
     PyObject *method = PyObject_GetAttrString(self, "leave");
     PyObject *arguments = method != NULL ? PyTuple_Pack(1, value) : NULL;
-    PyObject *result = arguments != NULL ? completed(method, arguments) : NULL;
+    PyObject *result = arguments != NULL ? complete(method, arguments) : NULL;
     Py_XDECREF(method);
     Py_XDECREF(arguments);
     Py_XDECREF(result);
@@ -113,17 +114,17 @@ static PyObject *scope_enter(PyObject *self, PyObject *unused) {
     (void)unused;
     PyObject *result = PyObject_CallMethod(self, "enter", NULL);
     if (result == NULL) {
-        PyObject *value = take_exception();
+        PyObject *value = pl_python_take_exception();
         if (leave(self, value) == 0) {
-            give_exception(value);
+            pl_python_give_exception(value);
         } else { /* as in Python: the newer exception, in the context of the older */
-            PyObject *newer = take_exception();
+            PyObject *newer = pl_python_take_exception();
             if (newer != value) {
                 PyException_SetContext(newer, value);
             } else {
                 Py_DECREF(value);
             }
-            give_exception(newer);
+            pl_python_give_exception(newer);
         }
     }
     return result;
@@ -173,7 +174,7 @@ static int raise_later(void *exception) {
     if (is_in_finalizer() && Py_AddPendingCall(raise_later, exception) == 0) {
         return 0; /* when the interpreter looks the next time */
     }
-    give_exception(exception);
+    pl_python_give_exception(exception);
     return -1;
 }
 
@@ -183,13 +184,13 @@ static void finalize(PyObject *self) {
     PyObject *method = PyObject_GetAttrString(self, "_drop");
     PyObject *arguments = method != NULL ? PyTuple_New(0) : NULL;
     if (arguments != NULL) {
-        result = call_until_done(method, arguments, &first);
+        result = pl_python_completed(method, arguments, &first);
     }
     if (first != NULL && result != NULL &&
         (PyErr_GivenExceptionMatches(first, PyExc_RecursionError) || PyErr_GivenExceptionMatches(first, PyExc_MemoryError))) {
         Py_DECREF(first); /* it is done all the same */
     } else if (first != NULL && (result == NULL || Py_AddPendingCall(raise_later, first) != 0)) {
-        give_exception(first);
+        pl_python_give_exception(first);
     }
     if (PyErr_Occurred()) {
         PyErr_WriteUnraisable(method);
@@ -238,22 +239,46 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+PyObject *pl_python_refuse(PyObject *type, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    PyErr_FormatV(type, format, arguments);
+    va_end(arguments);
+    return NULL;
+}
+
 static int put(PyObject *dictionary, const char *name, PyObject *value) {
     int result = value != NULL ? PyDict_SetItemString(dictionary, name, value) : -1;
     Py_XDECREF(value);
     return result;
 }
 
-int pl_python_install(uintptr_t address) {
-    PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *dictionary = (PyObject *)address;
-    int result = put(dictionary, "Scope", PyType_FromSpec(&scope_spec));
-    if (result == 0) {
-        result = put(dictionary, "Finalized", PyType_FromSpec(&finalized_spec));
+PyTypeObject *pl_python_add_type(PyObject *dictionary, PyType_Spec *spec) {
+    PyObject *type = PyType_FromSpec(spec);
+    if (type == NULL || PyDict_SetItemString(dictionary, strrchr(spec->name, '.') + 1, type) != 0) {
+        Py_XDECREF(type);
+        return NULL;
     }
+    return (PyTypeObject *)type; /* for good */
+}
+
+int pl_python_add_scopes(PyObject *dictionary) {
+    int result = pl_python_add_type(dictionary, &scope_spec) != NULL && pl_python_add_type(dictionary, &finalized_spec) != NULL ? 0 : -1;
     for (PyMethodDef *each = functions; each->ml_name != NULL && result == 0; each++) {
         result = put(dictionary, each->ml_name, PyCFunction_NewEx(each, NULL, NULL));
     }
+    return result;
+}
+
+int pl_python_install(uintptr_t address) {
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *dictionary = (PyObject *)address;
+    pl_python.internal_error = PyDict_GetItemString(dictionary, "InternalError");
+    Py_XINCREF(pl_python.internal_error);
+    int result = pl_python.internal_error != NULL ? pl_python_add_scopes(dictionary) : -1;
+    result = result == 0 ? pl_python_add_shared(dictionary) : result;
+    result = result == 0 ? pl_python_add_guards(dictionary) : result;
+    result = result == 0 ? pl_python_add_groups(dictionary) : result;
     if (result != 0) {
         PyErr_Clear();
     }

@@ -24,7 +24,8 @@
 
 #include <stdint.h>
 
-/* Puts `Scope`, `Finalized`, `completed` and `set_final` into a dict, given by its address. Returns 0 or -1. Without the GIL. */
+/* Puts `Scope`, `Finalized`, `completed`, `set_final` and the types of objects.h into a dict, given by its address, which has InternalError
+ * already. Returns 0 or -1. Without the GIL. */
 int pl_python_install(uintptr_t dictionary);
 
 #endif

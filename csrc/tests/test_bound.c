@@ -569,7 +569,7 @@ static void test_cancelled_program_is_not_called(void) {
 /* What the call replays on its way in may be the end of the library. */
 
 static pl_follower follower;
-static pl_log *log_;
+static pl_log *log_; /* of `shared` */
 
 static int never(uintptr_t handle) {
     (void)handle;
@@ -582,7 +582,7 @@ static void lead(const pl_operation *operation) {
     pl_group *leader = pl_group_new(shared, LEADER, no_replay, NULL);
     CHECK(pl_rwlock_try_write(pl_shared_lock(shared)) == PL_ACQUIRED);
     CHECK(pl_lead_open(leader) != 0 && pl_lead_meet(leader, -1, &late) == PL_ACQUIRED);
-    pl_log_append(log_, operation);
+    pl_log_append(log_, operation, NULL);
     CHECK(pl_lead_publish(leader) != 0 && pl_lead_finish(leader) == PL_ACQUIRED);
     pl_group_free(leader);
 }
@@ -590,7 +590,7 @@ static void lead(const pl_operation *operation) {
 static void test_library_that_is_dropped_on_the_way_in_is_not_called(void) {
     for (int again = 0; again < 2; again++) {
         set_up();
-        log_ = pl_log_new();
+        log_ = pl_shared_log(shared);
         follower = (pl_follower){.instances = instances, .log = log_, .group = GROUP, .failed = never};
         pl_follower_install(&follower);
         pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
@@ -602,7 +602,6 @@ static void test_library_that_is_dropped_on_the_way_in_is_not_called(void) {
         check_failed_call(pl_bound_call0(&bound), PL_CLOSED);
         CHECK(calls == 1 && pl_group_applied(group) == 2 && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
         CHECK(!pl_turn_is_mine(turn));
-        pl_log_free(log_);
         tear_down();
     }
 }
@@ -616,13 +615,12 @@ static int close_it(uintptr_t handle, uint64_t from, uint64_t to) {
 
 static void test_one_that_is_closed_on_the_way_in_is_not_called(void) {
     set_up();
-    log_ = pl_log_new();
+    log_ = pl_shared_log(shared);
     target = bound_of(0, NULL, PL_BOUND_I32);
     pl_group_set_replay(group, close_it, GROUP);
     lead(NULL);
     check_failed_call(pl_bound_call0(&target), PL_CLOSED);
     CHECK(calls == 0 && !pl_turn_is_mine(turn));
-    pl_log_free(log_);
     tear_down();
 }
 

@@ -482,14 +482,14 @@ static void lead(pl_log *log, const pl_operation *operation) {
     pl_group *leader = pl_group_new(shared, OTHER, never_replay, NULL);
     CHECK(pl_rwlock_try_write(pl_shared_lock(shared)) == PL_ACQUIRED);
     CHECK(pl_lead_open(leader) != 0 && pl_lead_meet(leader, -1, &late) == PL_ACQUIRED);
-    CHECK(pl_log_append(log, operation) == pl_bus_sent(pl_shared_operations(shared)) + 1);
+    CHECK(pl_log_append(log, operation, NULL) == pl_bus_sent(pl_shared_operations(shared)) + 1);
     CHECK(pl_lead_publish(leader) != 0 && pl_lead_finish(leader) == PL_ACQUIRED);
     pl_group_free(leader);
 }
 
 static void test_follower_carries_out_what_it_missed(void) {
     set_up();
-    pl_log *log = pl_log_new();
+    pl_log *log = pl_shared_log(shared);
     follower = (pl_follower){.instances = instances, .log = log, .group = GROUP, .failed = report};
     reported = 0;
     pl_follower_install(&follower);
@@ -505,13 +505,12 @@ static void test_follower_carries_out_what_it_missed(void) {
     EXPECT("grow:4 new:A call:A.tls_init(64) call:A.tls_relocs() set:4=A.f set:5=A.g host:0 new:B~ new:B");
     CHECK(pl_group_applied(group) == 3 && pl_group_safepoint_poll(group) == PL_ACQUIRED);
     EXPECT("");
-    pl_log_free(log);
     tear_down();
 }
 
 static void test_follower_that_fails_tells_and_goes_no_further(void) {
     set_up();
-    pl_log *log = pl_log_new();
+    pl_log *log = pl_shared_log(shared);
     follower = (pl_follower){.instances = instances, .log = log, .group = GROUP, .failed = report};
     reported = 0;
     pl_follower_install(&follower);
@@ -527,7 +526,6 @@ static void test_follower_that_fails_tells_and_goes_no_further(void) {
     EXPECT("host:0 new:B~ new:B");
     check_trouble(PL_STAGE_TAKEN, 3, library_b, 0);
     CHECK(pl_cancel_cause(pl_shared_cancel(shared)) == PL_CAUSE_REPLAY && pl_group_applied(group) == 0);
-    pl_log_free(log);
     tear_down();
 }
 

@@ -89,7 +89,7 @@ inline broadcast(expected) {
   published = cur
 }
 
-/* log.forget(applied_by_all). One step: under the write lock nobody replays, and a group that dies meanwhile would only allow more. */
+/* pl_log_forget(applied_by_all). One step: under the write lock nobody replays, and a group that dies meanwhile would only allow more. */
 inline forget() {
   oldest = published;
   g = 0;
@@ -259,6 +259,7 @@ token:                                                     /* acquire_topology_t
     :: else
     fi;
     replay();                                              /* published while we were parked */
+    forget();                                              /* pl_log_forget */
     assert(aborted || cur == published);                   /* pl_lead_open: no other barrier is up */
     g = 0;
     do
@@ -292,7 +293,7 @@ token:                                                     /* acquire_topology_t
   :: g < NG && state[g] == ABSENT -> assert(state[g] != ABSENT) /* never: it was freed */
   :: g < NG && timed -> goto withdraw                      /* the time is over */
   od;
-  atomic { forget(); broadcast(remembered); real = cur }   /* pl_lead_publish: publish, */
+  atomic { broadcast(remembered); real = cur }             /* pl_lead_publish: publish, */
   flag = false;                                            /* then clear */
   atomic {
     assert(content[me] + 1 == cur);                        /* it led on the newest state */

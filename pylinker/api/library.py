@@ -10,7 +10,7 @@ from pylinker.api.function import Function
 from pylinker.api.handle import Handle
 from pylinker.errors import LinkError, RendezvousTimeout, SymbolNotFoundError
 from pylinker.native.enums import CAUSE_STOPPED
-from pylinker.sync import check_not_interrupting
+from pylinker.sync.reentry import check_not_interrupting
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:

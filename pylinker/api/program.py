@@ -67,7 +67,7 @@ from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
-from pylinker.sync import begin_operation, end_operation
+from pylinker.sync.reentry import begin_operation, end_operation
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:

@@ -131,8 +131,8 @@ def snapshot(linker: Linker) -> Statistics:
             threads=tuple(
                 GroupSummary(
                     context.tids.get(each.state.number, 0),
-                    _STATES[each.state.member.state],
-                    each.state.member.applied,
+                    _STATES[each.state.state],
+                    each.state.applied,
                     each.resolver_entries(state.modules),
                 )
                 for each in groups

@@ -15,7 +15,8 @@ from pylinker.native.scopes import Scope, completed
 from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import LinkerShared, begin_operation, check_not_interrupting, end_operation, interrupting, leave_both
+from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
+from pylinker.sync.shared import LinkerShared, leave_both
 
 if TYPE_CHECKING:
     from typing import Self
@@ -221,12 +222,12 @@ class LinkContext:
 
     def own_group(self, group: InstanceGroup) -> Scope:
         """Make ``group`` the calling thread's own, as a context manager."""
-        return _OwnGroup(group.state.member)
+        return _OwnGroup(group.state)
 
     @property
     def may_call_linker(self) -> bool:
         """Whether the calling thread is not in the middle of a load, where its guest must not come to the linker."""
-        return self.changer != get_ident() and not self.group.state.member.is_replaying
+        return self.changer != get_ident() and not self.group.state.is_replaying
 
     def check_not_instantiating(self) -> InstanceGroup:
         """Return the calling thread's group.
@@ -235,10 +236,10 @@ class LinkContext:
         Likewise a signal handler that came while the group waited for a leader.
         """
         group = self.groups.get(current_member(), self._main_group) or self.group
-        if self.changer == get_ident() or group.state.member.is_replaying:
+        if self.changer == get_ident() or group.state.is_replaying:
             check_not_interrupting()
             raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
-        if group.state.member.is_following:
+        if group.state.is_following:
             raise interrupting()
         return group
 

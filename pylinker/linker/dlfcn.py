@@ -14,7 +14,7 @@ from pylinker.linker.hostcalls import Caller, core_call, guest_call, i32, key_of
 from pylinker.linker.module import AtExit
 from pylinker.native.enums import BuiltinIndex
 from pylinker.runtime.failures import STOPS
-from pylinker.sync import begin_operation, end_operation
+from pylinker.sync.reentry import begin_operation, end_operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

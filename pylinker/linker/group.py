@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pylinker.linker.trace import Untraced
     from pylinker.native.bound import Bound
     from pylinker.native.objects import Extern, Func, Instance, Values
-    from pylinker.native.replay import Log, Trouble
+    from pylinker.native.replay import Trouble
     from pylinker.native.turn import Turn
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
@@ -71,7 +71,6 @@ class InstanceGroup:
         store: GuestStore,
         wasi: WasiHost,
         cache: CodeCache,
-        log: Log,
         turn: Turn | None,
         program: str,
         tracer: Untraced,
@@ -81,7 +80,7 @@ class InstanceGroup:
         self._tracer = tracer
         self._program = program
         self.store = store
-        self.native = native or Instances(state.member, store.context, wasi.native)
+        self.native = native or Instances(state, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
         self.turn = turn
@@ -100,7 +99,7 @@ class InstanceGroup:
         self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
         tracer.name_row(number, "main thread" if turn is not None else "new thread")
-        self.native.follow(log, lambda trouble: _describe(number, trouble))
+        self.native.follow(lambda trouble: _describe(number, trouble))
 
     def __repr__(self) -> str:
         return f"<InstanceGroup {self.state.number}>"

@@ -20,7 +20,7 @@ from pylinker.runtime.private import address_of
 from pylinker.runtime.store import GuestStore
 from pylinker.runtime.types import i32_global_type, table_type
 from pylinker.runtime.wasi import WasiHost
-from pylinker.sync import Exclusive
+from pylinker.sync.shared import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ class Groups:
         state = shared.new_member(_replayed_in_c)
         try:
             shared.subscribe_member(guard, state, None)
-            store = self._new_store(state.member, hosts_process=self._host is None)
+            store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
-            group = InstanceGroup(state, store, host, self._cache, shared.log.native, self._context.turn, self._name, self._tracer)
+            group = InstanceGroup(state, store, host, self._cache, self._context.turn, self._name, self._tracer)
         except BaseException:
             completed(shared.unsubscribe, guard, state)
             raise
@@ -153,7 +153,7 @@ class Groups:
             try:
                 birth = give_birth(
                     everything.engine,
-                    part.member,
+                    part,
                     host.native,
                     memory_limit=state.limits.memory,
                     table_limit=state.limits.table,
@@ -165,8 +165,8 @@ class Groups:
                     everything=everything.operation,
                     blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
                 )
-                store = GuestStore(part.member, made=(birth.store, birth.watch))
-                group = InstanceGroup(part, store, host, self._cache, shared.log.native, None, self._name, self._tracer, birth.instances)
+                store = GuestStore(part, made=(birth.store, birth.watch))
+                group = InstanceGroup(part, store, host, self._cache, None, self._name, self._tracer, birth.instances)
                 group.memory_is_shared = True
                 if birth.trouble is not None:
                     group.raise_trouble(birth.trouble, state.order)
@@ -203,7 +203,7 @@ class Groups:
     def shutdown(self, group: InstanceGroup) -> None:
         """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
         self._context.groups.pop(group.state.number, None)
-        group.state.member.die()
+        group.state.die()
         shared = self._context.shared
         if shared.cause:
             group.close_bounds()

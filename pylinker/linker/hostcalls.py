@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi
 from pylinker.runtime.outline import WASIX
-from pylinker.sync import begin_operation, end_operation
+from pylinker.sync.reentry import begin_operation, end_operation
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 if TYPE_CHECKING:

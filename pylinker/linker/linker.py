@@ -240,7 +240,7 @@ class Linker(Finalized):
 
     def catch_up(self) -> None:
         """Have the calling thread's group replay what it missed while it was idle. Blocks, cooperatively."""
-        if self.group.state.member.is_behind:
+        if self.group.state.is_behind:
             self.context.shared.do_pending_link_operations_internal(self.group.state)
 
     # Groups

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
 from pylinker.native.scopes import Scope, completed
-from pylinker.sync import leave_both
+from pylinker.sync.shared import leave_both
 
 if TYPE_CHECKING:
     from typing import Self

@@ -40,7 +40,7 @@ class Signals:
         self._pending: dict[int, None] = {}  # in the order they came; one that waits already does not wait twice
         self._heard: set[int] = set()  # those whose handlers are running
         self.handler: str | None = None
-        group.state.member.on_nudge(self.hear)
+        group.state.on_nudge(self.hear)
 
     @staticmethod
     def exit_status(signal: int) -> int | None:
@@ -52,7 +52,7 @@ class Signals:
         self._pending.setdefault(signal)
         group = self._group()
         if group is not None:
-            group.state.member.nudge()
+            group.state.nudge()
 
     def hear(self) -> bool:
         """Hear all that waits, each with its handler; a signal is not heard again while its own handler runs.

@@ -22,7 +22,7 @@ from pylinker.native.threads import NativeThread, has_room_for_thread
 from pylinker.native.waits import new_cell
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import ThreadExit, has_trapped
-from pylinker.sync import Exclusive
+from pylinker.sync.shared import Exclusive
 
 if TYPE_CHECKING:
     from pylinker.linker.group import InstanceGroup
@@ -254,7 +254,7 @@ class GuestThread(OfOneProcess):
 
         Raises SynchronizationAborted if the program ends first.
         """
-        member = group.state.member
+        member = group.state
         while not self._ended_cell[0]:
             result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
             if result in (Waited.CANCELLED, Waited.INTERRUPTED):

@@ -102,7 +102,7 @@ def callback_signal(caller: Caller, address: int, length: int) -> None:
     export = main.info.exports.get(name)
     signals.handler = name if export is not None and main.info.export_type(export) == HANDLER else None
     linker.state.hears_signals = True
-    linker.group.state.member.nudge()  # what has waited for a handler
+    linker.group.state.nudge()  # what has waited for a handler
 
 
 @guest_call(WASIX, "thread_signal", "ii->i", operation=False)

@@ -8,7 +8,7 @@ Threads: a call takes as long as the guest runs and releases the GIL; the store 
 for the duration.
 
 The modules, each after those it uses: ``core`` (which imports ``pylinker._core``), ``enums``, ``scopes``,
-``failures``, ``api``, ``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``; ``trace``, ``shared``, ``member``,
-``epoch``, ``turn``; ``wasi``, ``search``; ``sources``, ``symbols``, ``libraries``, ``replay``, ``instances``, ``birth``,
-``threads``, ``bound``.
+``failures``, ``api``, ``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``; ``trace``, ``sync``, ``shared``,
+``member``, ``epoch``, ``turn``; ``wasi``, ``search``; ``sources``, ``symbols``, ``libraries``, ``replay``, ``instances``,
+``birth``, ``threads``, ``bound``.
 """

@@ -15,6 +15,7 @@ __all__ = [
     "BACKOFF_SPINS",
     "BACKOFF_YIELDS",
     "BOUND_ARGUMENTS",
+    "BROKEN",
     "BUSY",
     "CALLBACK_DOUBLES",
     "CALLBACK_INTEGERS",
@@ -22,11 +23,13 @@ __all__ = [
     "CAUSE_STOPPED",
     "CLOSED",
     "DEAD",
+    "DONE",
     "ELSEWHERE",
     "ENDED_MOST",
     "ERRNO_MEMVIOLATION",
     "ERRNO_NOTSUP",
     "ERROR",
+    "FAILED",
     "FUTEX_BUCKETS",
     "HEAR_LATER",
     "MESSAGE_CAPACITY",
@@ -61,6 +64,7 @@ __all__ = [
     "WASI_STREAMS",
     "AtomicsKind",
     "BoundKind",
+    "Breach",
     "BuiltinIndex",
     "CallbackForm",
     "CallbackResult",
@@ -68,6 +72,7 @@ __all__ = [
     "Cause",
     "ExternKind",
     "Held",
+    "Measured",
     "SearchProblem",
     "SourceKind",
     "Stage",
@@ -149,6 +154,10 @@ PROCESS: Final = 1
 # of callback.h
 CALLBACK_INTEGERS: Final = 6
 CALLBACK_DOUBLES: Final = 3
+# of lead.h (enum pl_step_result)
+DONE: Final = 0
+FAILED: Final = 6
+BROKEN: Final = 7
 # of stack.h
 STACK_GUEST: Final = 524288
 STACK_HOST: Final = 262144
@@ -348,6 +357,16 @@ class Held(enum.IntEnum):
     TOKEN = 3
 
 
+class Breach(enum.IntEnum):
+    """``enum pl_breach`` of ``csrc/lead.h``."""
+
+    NONE = 0
+    OPEN = 1
+    LOG = 2
+    PUBLISH = 3
+    WITHDRAW = 4
+
+
 class SymbolKind(enum.IntEnum):
     """``enum pl_symbol_kind`` of ``csrc/symbols.h``."""
 
@@ -381,6 +400,17 @@ class WantedKind(enum.IntEnum):
     DATA = 7
     POINTER = 8
     SYMBOL = 9
+
+
+class Measured(enum.IntEnum):
+    """``enum pl_measured`` of ``csrc/measure.h``."""
+
+    FLAG_RELAXED = 0
+    FLAG_SEQ_CST = 1
+    TRY_WRITE = 2
+    WRITE = 3
+    TOKEN = 4
+    YIELDS = 5
 
 
 class SearchProblem(enum.IntEnum):

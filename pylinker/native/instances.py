@@ -11,7 +11,7 @@ from pylinker.native.failures import Failure, moved, new_failure
 from pylinker.native.libraries import Library
 from pylinker.native.member import Member
 from pylinker.native.objects import Context, Extern, Func, Values
-from pylinker.native.replay import Log, Operation, Trouble
+from pylinker.native.replay import Operation, Trouble
 from pylinker.native.wasi import WasiProcess
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ class Instances:
             return None
         return self.take_trouble()
 
-    def follow(self, log: Log, describe: Callable[[Trouble], BaseException]) -> None:
-        """Have operations of ``log`` carried out here, without the GIL; ``describe`` makes an exception of what goes wrong."""
-        self.member.follow_in_c(self.pointer, log.pointer, lambda: describe(self.take_trouble()))
+    def follow(self, describe: Callable[[Trouble], BaseException]) -> None:
+        """Have operations carried out here, without the GIL; ``describe`` makes an exception of what goes wrong."""
+        self.member.follow_in_c(self.pointer, lambda: describe(self.take_trouble()))
 
     def take_trouble(self) -> Trouble:
         """Return the last trouble; its failure is the caller's."""

@@ -6,23 +6,22 @@ import itertools
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
-from pylinker.native.enums import ACQUIRED, DEAD, HEAR_LATER
+from pylinker.native.enums import DEAD, HEAR_LATER
 from pylinker.native.failures import keep_pending
 from pylinker.native.hostfuncs import keep_of_host
 from pylinker.native.scopes import Finalized
-from pylinker.native.shared import Hold, Shared
-from pylinker.native.waits import nanoseconds
+from pylinker.native.shared import Shared
+from pylinker.native.sync import GroupBase
 
 if TYPE_CHECKING:
-    from pylinker._core import Pointer, pl_follower_p, pl_group_p, pl_instances_p, pl_log_p
+    from pylinker._core import Pointer, pl_follower_p, pl_group_p, pl_instances_p
 
 __all__ = [
     "Member",
-    "Participant",
     "current_member",
     "enter_thread",
     "pl_python_check",
@@ -33,29 +32,21 @@ __all__ = [
 ]
 
 
-class Participant(Protocol):
-    """What a member calls back, on the thread of its group."""
-
-    def replay(self, first: int, last: int) -> None:
-        """Carry out the operations with these numbers, both included."""
-
-    def check(self) -> None:
-        """Do nothing; an exception, such as that of a signal handler, stops the guest."""
-
-
 _members: dict[int, weakref.ref[Member]] = {}
 _member_handles = itertools.count(1)
 
 
-class Member(Finalized):
-    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock."""
+class Member(GroupBase, Finalized):
+    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock.
 
-    def __init__(self, shared: Shared, participant: Participant) -> None:
+    A subclass has :meth:`replay`.
+    """
+
+    def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.handle = next(_member_handles)
         self.failure: BaseException | None = None
-        self._participant = weakref.ref(participant)
-        self._cell = ffi.new("pl_group **")
+        self._cell = ffi.cast("void *", self.place)  # a pl_group **
         self._pointer: pl_group_p = ffi.NULL
         self._last_applied = 0
         self._trouble: Callable[[], BaseException] | None = None
@@ -66,9 +57,9 @@ class Member(Finalized):
         """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
         if not lib.pl_group_new_at(self._cell, self.shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted):
             raise MemoryError("no memory for a group")
-        self._safepoint = lib.pl_group_safepoint(self._cell[0])
+        self._safepoint = lib.pl_group_safepoint(ffi.cast("pl_group *", self.address))
         _members[self.handle] = weakref.ref(self)
-        self._pointer = self._cell[0]
+        self._pointer = ffi.cast("pl_group *", self.address)
 
     @property
     def pointer(self) -> pl_group_p:
@@ -77,13 +68,12 @@ class Member(Finalized):
             raise InternalError("a group without receivers takes part: it has left the linker")
         return self._pointer
 
-    @property
-    def participant(self) -> Participant:
-        """What is called back."""
-        participant = self._participant()
-        if participant is None:
-            raise InternalError("a member outlived its group")
-        return participant
+    def replay(self, first: int, last: int) -> None:
+        """Carry out the operations with these numbers, both included. On the group's thread."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Do nothing, on the group's thread; an exception, such as that of a signal handler, stops the guest."""
 
     @property
     def state(self) -> int:
@@ -136,9 +126,10 @@ class Member(Finalized):
         """
         return lib.pl_group_wait32(self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle)
 
-    def follow_in_c(self, instances: pl_instances_p, log: pl_log_p, trouble: Callable[[], BaseException]) -> None:
-        """Have operations of a ``pl_log`` carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
+    def follow_in_c(self, instances: pl_instances_p, trouble: Callable[[], BaseException]) -> None:
+        """Have operations carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
         self._trouble = trouble
+        log = lib.pl_shared_log(self.shared.pointer)
         self._follower = ffi.new(
             "pl_follower *", {"instances": instances, "log": log, "group": self.handle, "failed": lib.pl_python_failed}
         )
@@ -163,42 +154,6 @@ class Member(Finalized):
         """Leave every rendezvous for good."""
         if self._pointer != ffi.NULL:
             lib.pl_safepoint_die(self._safepoint)
-
-    def follow(self) -> int:
-        """Take part in what is pending: ACQUIRED, CANCELLED or POISONED. Blocks until the leader has published."""
-        return lib.pl_follow(self.pointer)
-
-    def try_exclusive(self, topology: Hold, lock: Hold) -> bool:
-        """Take the topology token and the lock for writing; False, with nothing taken, if that cannot be at once."""
-        return bool(lib.pl_hold_exclusive(topology.pointer, lock.pointer, self._pointer or self.pointer) == ACQUIRED)
-
-    def catch_up(self) -> bool:
-        """Replay, under the write lock, what was missed; False if that failed."""
-        return bool(lib.pl_group_catch_up(self.pointer) == 0)
-
-    def open(self) -> int:
-        """Open a barrier as leader and return its number, 0 if the protocol is broken."""
-        return lib.pl_lead_open(self.pointer)
-
-    def meet(self, timeout: float | None) -> tuple[int, int]:
-        """Wait until everybody has arrived: ACQUIRED, TIMEOUT or CANCELLED, and the handle of a member that was late."""
-        late = ffi.new("uintptr_t *")
-        return lib.pl_lead_meet(self.pointer, nanoseconds(timeout), late), int(late[0])
-
-    def publish(self, lock: Hold) -> int:
-        """Publish the operation and return its number, 0 if the protocol is broken. The lock for writing is one for reading then.
-
-        A second time does nothing.
-        """
-        return lib.pl_hold_publish(lock.pointer, self.pointer)
-
-    def finish(self, lock: Hold) -> int:
-        """Wait until everybody who arrived has replayed, and release the lock for reading: ACQUIRED or CANCELLED. Once."""
-        return lib.pl_hold_finish(lock.pointer, self.pointer)
-
-    def withdraw(self) -> int:
-        """Publish an operation that does nothing; the write lock stays. Returns its number, 0 if the protocol is broken."""
-        return lib.pl_lead_withdraw(self.pointer)
 
     def free(self) -> None:
         """Leave the linker. A second time does nothing."""
@@ -232,7 +187,7 @@ def _keep(_kind: object, error: BaseException | None, traceback: TracebackType |
 @ffi.def_extern(error=1, onerror=_keep)
 def pl_python_replay(handle: int, first: int, last: int) -> int:
     """Replay operations in the group behind ``handle``."""
-    _member(handle).participant.replay(first, last)
+    _member(handle).replay(first, last)
     return 0
 
 
@@ -242,7 +197,7 @@ def pl_python_check(handle: int) -> int:
 
     Within guest code: what it raises comes out of the call that entered the guest.
     """
-    _member(handle).participant.check()
+    _member(handle).check()
     return 0
 
 
@@ -258,7 +213,7 @@ def _keep_interrupt(_kind: object, error: BaseException | None, traceback: Trace
 @ffi.def_extern(error=1, onerror=_keep_interrupt)
 def pl_python_interrupted(handle: int) -> int:
     """Do the same within a rendezvous: the thread stops when that is done."""
-    _member(handle).participant.check()
+    _member(handle).check()
     return 0
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pylinker.native.core import ffi, lib, packer
+from pylinker.native.core import ffi, packer
 from pylinker.native.enums import Stage
 from pylinker.native.failures import Failure
 from pylinker.native.libraries import Library
 
-__all__ = ["BLOCK_OWN", "Log", "Operation", "Trouble"]
+__all__ = ["BLOCK_OWN", "Operation", "Trouble"]
 
 BLOCK_OWN: int = (1 << 64) - 1
 """The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
@@ -92,32 +92,3 @@ class Operation:
             pointer.closure_count = len(closures)
             kept.append(closures_kept)
         self._kept = kept
-
-
-class Log:
-    """The numbers of operations for C; the caller keeps the operations. Changed under the write lock, read under a read lock."""
-
-    def __init__(self) -> None:
-        self.pointer = ffi.gc(lib.pl_log_new(), lib.pl_log_free)
-        if self.pointer == ffi.NULL:
-            raise MemoryError("no memory for a log")
-
-    @property
-    def last(self) -> int:
-        """The number of the newest operation."""
-        return lib.pl_log_last(self.pointer)
-
-    def append(self, operation: Operation | None) -> int:
-        """Add the next operation (None: one that does nothing in C) and return its number."""
-        number = lib.pl_log_append(self.pointer, operation.pointer if operation is not None else ffi.NULL)
-        if not number:
-            raise MemoryError("no memory for the log")
-        return number
-
-    def forget(self, number: int) -> None:
-        """Drop all operations up to ``number``."""
-        lib.pl_log_forget(self.pointer, number)
-
-    def erase(self, number: int) -> None:
-        """Drop one operation; it does nothing from now on but ask for the size of its table."""
-        lib.pl_log_erase(self.pointer, number)

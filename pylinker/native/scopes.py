@@ -6,11 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pylinker.errors import InternalError, LinkError
-from pylinker.native.core import ffi, lib
+from pylinker.native.core import lib
 
-__all__ = ["Finalized", "Scope", "completed"]
+__all__ = ["Finalized", "Scope", "completed", "python_types"]
 
 _T = TypeVar("_T")
+
+python_types: dict[str, Any] = {"InternalError": InternalError}
+"""What ``csrc/python`` makes, by name."""
+if lib.pl_python_install(id(python_types)):
+    raise ImportError("the C core of pylinker cannot make its types")
+
 if TYPE_CHECKING:
 
     class Scope:
@@ -46,8 +52,5 @@ if TYPE_CHECKING:
         """
 
 else:
-    _python: dict[str, Any] = {}
-    if lib.pl_python_install(ffi.cast("uintptr_t", id(_python))):
-        raise ImportError("the C core of pylinker cannot make its types")
-    Scope, Finalized, completed = _python["Scope"], _python["Finalized"], _python["completed"]
-    _python["set_final"]((LinkError, InternalError))
+    Scope, Finalized, completed = python_types["Scope"], python_types["Finalized"], python_types["completed"]
+    python_types["set_final"]((LinkError, InternalError))

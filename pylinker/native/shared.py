@@ -1,18 +1,19 @@
-"""The flag, the locks, the buses and the cancellation of one linker (``csrc/shared.h``, ``csrc/hold.h``, ``csrc/cancel.h``)."""
+"""The flag, the locks, the buses and the cancellation of one linker (``csrc/shared.h``, ``csrc/cancel.h``)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pylinker.native.core import U32, ffi, lib
-from pylinker.native.enums import SLICE, Cause, Held
+from pylinker.native.enums import SLICE, Cause
+from pylinker.native.sync import SharedBase
 from pylinker.native.trace import Trace
 from pylinker.native.waits import nanoseconds
 
 if TYPE_CHECKING:
     from pylinker._core import pl_waits_p
 
-__all__ = ["FORKED", "Hold", "Shared"]
+__all__ = ["FORKED", "Shared"]
 
 FORKED = "fork() has left its threads in the parent process; make a new program here"
 """What is said of a program that was given up for that cause."""
@@ -20,28 +21,21 @@ _STOPS = 16
 """Reasons of stopped calls that are kept at one time. Each is taken by its call as soon as that ends."""
 
 
-class Shared:
+class Shared(SharedBase):
     """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
 
     ``reason`` is the exception that came with the first cause, or None.
     """
 
     def __init__(self) -> None:
-        self.pointer = ffi.gc(lib.pl_shared_new(), lib.pl_shared_free)
-        if self.pointer == ffi.NULL:
-            raise MemoryError("no memory for the linker's locks")
+        self.pointer = ffi.cast("pl_shared *", self.address)
         self.reason: BaseException | None = None
         self._stops: dict[int, BaseException] = {}  # by the number of the call
         self._cancel = lib.pl_shared_cancel(self.pointer)
-        self._flag = lib.pl_shared_flag(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)
         self._gate = lib.pl_shared_gate(self.pointer)
         self._barriers = lib.pl_shared_barriers(self.pointer)
         self._operations = lib.pl_shared_operations(self.pointer)
-
-    def pending(self, order: int) -> bool:
-        """Load the pending flag."""
-        return bool(lib.pl_flag_load(self._flag, order))
 
     def cancel(self, cause: int) -> bool:
         """Cancel for good and wake every waiter; True if this was the first cause."""
@@ -84,10 +78,6 @@ class Shared:
             self._stops.pop(call, None)
         return reason
 
-    def new_hold(self) -> Hold:
-        """Return what one guard or token holds: nothing yet."""
-        return Hold(self)
-
     def wake(self, key: int) -> None:
         """Wake all who wait on a key of the host's."""
         lib.pl_futex_wake(lib.pl_shared_futex(self.pointer), key, U32 - 1)
@@ -98,9 +88,9 @@ class Shared:
         return lib.pl_rwlock_readers(self._lock)
 
     @property
-    def is_alone(self) -> bool:
-        """Whether a change would meet nobody: there is one group at most, and the linker was not given up."""
-        return bool(lib.pl_shared_is_alone(self.pointer))
+    def is_written_here(self) -> bool:
+        """Whether the calling thread has the lock for writing."""
+        return bool(lib.pl_rwlock_is_written_here(self._lock))
 
     @property
     def token(self) -> int:
@@ -160,79 +150,8 @@ class Shared:
         return lib.pl_bus_sent(self._operations)
 
     @property
-    def announced(self) -> int:
-        """The number of the newest barrier: larger than :attr:`published` while an operation is on its way."""
-        return lib.pl_bus_sent(self._barriers)
-
-    @property
-    def applied_by_all(self) -> int:
-        """The newest operation that every living group has replayed."""
-        return lib.pl_shared_applied_by_all(self.pointer)
-
-    @property
     def applied(self) -> set[int]:
         """The newest operations that the living groups have replayed, under the lock."""
         capacity = self.num_groups
         numbers = ffi.new("uint64_t[]", capacity)
         return set(numbers[0 : lib.pl_shared_applied(self.pointer, numbers, capacity)])
-
-
-class Hold:
-    """What one guard or token holds, in C (``csrc/hold.h``): an interrupt cannot lose it. Dropping it releases that."""
-
-    __slots__ = ("pointer", "shared")
-
-    def __init__(self, shared: Shared) -> None:
-        self.shared = shared
-        self.pointer = ffi.gc(lib.pl_hold_new(shared.pointer), lib.pl_hold_free)
-        if self.pointer == ffi.NULL:
-            raise MemoryError("no memory for a guard of the linker's lock")
-
-    @property
-    def is_reader(self) -> bool:
-        """Whether it is the lock for reading."""
-        return bool(lib.pl_hold_kind(self.pointer) == Held.READ)
-
-    @property
-    def is_writer(self) -> bool:
-        """Whether it is the lock for writing."""
-        return bool(lib.pl_hold_kind(self.pointer) == Held.WRITE)
-
-    @property
-    def is_token(self) -> bool:
-        """Whether it is the topology token."""
-        return bool(lib.pl_hold_kind(self.pointer) == Held.TOKEN)
-
-    @property
-    def is_anything(self) -> bool:
-        """Whether it is anything."""
-        return bool(lib.pl_hold_kind(self.pointer))
-
-    @property
-    def token(self) -> int:
-        """The number of the token that it is or was, 0 for none."""
-        return lib.pl_hold_token(self.pointer)
-
-    def read(self) -> int:
-        """Try to take the lock for reading: ACQUIRED, BUSY or POISONED."""
-        return lib.pl_hold_read(self.pointer)
-
-    def write(self) -> int:
-        """Try to take the lock for writing: ACQUIRED, BUSY or POISONED."""
-        return lib.pl_hold_write(self.pointer)
-
-    def write_wait(self, timeout: float | None) -> int:
-        """Take the lock for writing, waiting for it: ACQUIRED, POISONED, TIMEOUT or CANCELLED."""
-        return lib.pl_hold_write_wait(self.pointer, nanoseconds(timeout))
-
-    def acquire(self) -> int:
-        """Try to take the token: ACQUIRED or BUSY."""
-        return lib.pl_hold_acquire(self.pointer)
-
-    def release(self) -> bool:
-        """Give back what it holds; False if that is nothing."""
-        return bool(lib.pl_hold_release(self.pointer))
-
-    def poison(self) -> None:
-        """Give the lock for writing back for good: what it guards is broken."""
-        lib.pl_hold_poison(self.pointer)

@@ -1,49 +1,21 @@
-"""Memory orders, the results of waits, timeouts and the pauses between attempts (``csrc/await.h``, ``csrc/backoff.h``)."""
+"""Timeouts, and cells for waits (``csrc/futex.h``)."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from pylinker.native.core import ffi, lib
+from pylinker.native.core import ffi
 
 if TYPE_CHECKING:
     from pylinker._core import Pointer
 
-__all__ = ["Backoff", "nanoseconds", "new_cell"]
+__all__ = ["nanoseconds", "new_cell"]
 
 
 def new_cell() -> Pointer[int]:
     """Return a cell of 32 bits, zero, for :meth:`Member.wait`."""
     return ffi.new("uint32_t *")
-
-
-class Backoff:
-    """The pauses of ``csrc/backoff.h``; one thread's."""
-
-    __slots__ = ("_record",)
-
-    def __init__(self) -> None:
-        self._record = ffi.new("pl_backoff *")
-
-    @property
-    def pauses(self) -> int:
-        """Pauses taken."""
-        return int(self._record.pauses)
-
-    @property
-    def next_sleep(self) -> float | None:
-        """Seconds of the next pause, 0.0 for a yield, None for a spin."""
-        kind = lib.pl_backoff_kind(self._record.pauses)
-        return None if kind == 0 else max(kind, 0) / 1e9
-
-    def pause(self) -> None:
-        """Take the next pause."""
-        lib.pl_backoff_pause(self._record)
-
-    def reset(self) -> None:
-        """Forget the pauses taken."""
-        self._record.pauses = 0
 
 
 def nanoseconds(timeout: float | None) -> int:

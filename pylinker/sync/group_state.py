@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
+from pylinker.errors import InternalError
 from pylinker.native.enums import DEAD, PARKED, RUNNING
 from pylinker.native.member import Member
 from pylinker.native.shared import Shared
-
-if TYPE_CHECKING:
-    from pylinker.sync.log import OperationLog
+from pylinker.sync.outcome import check_result
 
 __all__ = ["InstanceGroupState"]
 
 Op = TypeVar("Op")
 
 
-class InstanceGroupState(Generic[Op]):
-    """A group's part in the rendezvous. Made and dropped under topology token and write lock.
+class InstanceGroupState(Member, Generic[Op]):
+    """A group's part in the rendezvous. Got from :meth:`LinkerShared.subscribe`; belongs to one thread at a time.
 
-    ``replay`` carries one operation out in the group, given its number; it runs on the group's own thread. Attributes: ``member`` (the
-    native part), ``number`` (unique in the process).
+    It is PARKED at first: leaders do not wait for it, and it replays what it missed when it comes back. In the block of :meth:`running` it
+    is RUNNING: every leader waits until it comes to a :meth:`safepoint`, or leaves the block.
+
+        with group.running():
+            while there_is_work():
+                work()
+                group.safepoint()
+
+    ``number`` is unique in the process; ``state`` is PARKED, RUNNING or DEAD, ``applied`` the newest operation it has replayed.
     """
 
-    def __init__(self, shared: Shared, log: OperationLog[Op], replay: Callable[[int, Op], None]) -> None:
-        self._log = log
+    def __init__(self, shared: Shared, replay: Callable[[int, Op], None]) -> None:
+        super().__init__(shared)
         self._replay = replay
-        self.member = Member(shared, self)
-        self.number = self.member.handle
+        self.number = self.handle
 
     def __repr__(self) -> str:
         states = {PARKED: "parked", RUNNING: "running", DEAD: "dead"}
-        return f"<InstanceGroupState {self.number} {states[self.member.state]}, replayed {self.member.applied}>"
+        return f"<InstanceGroupState {self.number} {states[self.state]}, replayed {self.applied}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an InstanceGroupState is neither copied nor pickled: a group subscribes once")
 
     def replay(self, first: int, last: int) -> None:
         """Carry out the operations with these numbers, in order. Called by the rendezvous under a read lock."""
         for number in range(first, last + 1):
-            operation = self._log[number]
+            operation = self.shared.operation(number)
             if operation is not None:
                 self._replay(number, operation)
 
-    def check(self) -> None:
-        """Let the interpreter handle signals; see :class:`pylinker.native.member.Participant`."""
+    def follow(self) -> None:
+        """Take part in what is pending, and replay all that is published. Blocks until the leader has published.
+
+        SynchronizationAborted if the linker is given up; InternalError if the group has no receivers any more, or if the calling thread
+        has the write lock: its leader would wait for itself.
+        """
+        if self.shared.is_written_here:
+            raise InternalError("a thread follows under its own write lock; it has replayed everything")
+        check_result(self.shared, self.follow_pending(), self)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeGuard, TypeVar
 
-from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
-from pylinker.native.enums import ACQUIRED, CANCELLED, CAUSE_STOPPED, POISONED, SEQ_CST, SIGNALLED, TIMEOUT, Cause
-from pylinker.native.member import Member
+from pylinker.errors import InternalError, RendezvousTimeout
+from pylinker.native.core import ffi
+from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
 from pylinker.native.scopes import Scope, completed
-from pylinker.native.shared import FORKED, Shared
+from pylinker.native.shared import Shared
+from pylinker.native.sync import ReadGuard, SharedHandle, TopologyToken, WriteGuard, lead, new_reader, new_token, new_writer
 from pylinker.native.threads import NativeThread, next_ended
 from pylinker.native.trace import Trace
 from pylinker.native.turn import Turn
 from pylinker.native.waits import nanoseconds
-from pylinker.sync.backoff import LinkerStateWriteBackoff
 from pylinker.sync.group_state import InstanceGroupState
-from pylinker.sync.guards import ReadGuard, WriteGuard
 from pylinker.sync.log import OperationLog
+from pylinker.sync.outcome import aborted, check_result, give_up
 from pylinker.sync.reentry import check_not_interrupting
-from pylinker.sync.topology import TopologyCoordinator, TopologyToken
+from pylinker.sync.topology import TopologyCoordinator
 
 if TYPE_CHECKING:
     from typing import Self
@@ -30,37 +30,35 @@ __all__ = ["Exclusive", "LinkerShared", "Waits", "leave_both"]
 
 logger = logging.getLogger("pylinker.sync")
 
-_SLICE: Final = 0.05
-"""Seconds between two looks of a thread that waits blindly whether there is a signal to handle."""
-
 S = TypeVar("S")
 Op = TypeVar("Op")
 R = TypeVar("R")
-G = TypeVar("G", "ReadGuard[Any]", "WriteGuard[Any]")
 
-_CAUSES: Mapping[int, str] = {
-    Cause.CLOSED: "the program has ended",
-    Cause.LEADER: "a thread failed while the others waited for its operation",
-    Cause.REPLAY: "a thread could not carry out an operation of another",
-    Cause.BUS: "the synchronization protocol was broken",
-    Cause.INTERRUPTED: "a waiting thread was interrupted",
-    Cause.FORKED: FORKED,
+_BREACHES: Final[dict[int, str]] = {
+    Breach.OPEN: "a barrier is open already",
+    Breach.LOG: "operation {number} has another number in the log",
+    Breach.PUBLISH: "try_broadcast of operation {number} failed: a group has not answered the one before",
+    Breach.WITHDRAW: "operation {number} could not be withdrawn",
 }
+"""What is said where leading has found the protocol broken, by ``enum pl_breach``."""
+_WAITS_FOR_ITSELF: Final = "a thread waits for what it has: it holds the write lock of this linker's state"
 
 
 class Waits(NamedTuple):
     """How often groups waited for each other: rendezvous that were ``led``, and ``followed``.
 
-    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait.
+    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait; ``paused`` the pauses of threads that found the
+    token or the lock taken.
     """
 
     led: int
     followed: int
     nanoseconds: int
     longest: int
+    paused: int
 
 
-class LinkerShared(Generic[S, Op]):
+class LinkerShared(SharedHandle, Generic[S, Op]):
     """Shared linkage and synchronization for every handle of one program's linker.
 
     Guards a LinkerState of type ``S`` and carries operations of type ``Op`` to all groups. :meth:`clone` gives another handle of the same
@@ -68,14 +66,21 @@ class LinkerShared(Generic[S, Op]):
     the linker is given up (:meth:`cancel`).
     """
 
+    if TYPE_CHECKING:
+        _native: Shared
+        _linker_state: S
+
+    topology_coordinator: TopologyCoordinator
+    """Grants the topology token."""
+
     def __init__(self, linker_state: S, trace: Trace | None = None) -> None:
-        self._linker_state = linker_state
-        self._native = Shared()
-        self._reasons: weakref.WeakSet[BaseException] = weakref.WeakSet()  # of stops
+        native = Shared()
         if trace is not None:
-            self._native.set_trace(trace)
-        self.topology_coordinator = TopologyCoordinator(self._native)
-        self.log: OperationLog[Op] = OperationLog()
+            native.set_trace(trace)
+        self.bind(native, linker_state)
+        self._reasons: weakref.WeakSet[BaseException] = weakref.WeakSet()  # of stops
+        self.topology_coordinator = TopologyCoordinator(native)
+        self.log: OperationLog[Op] = OperationLog(native)
 
     @classmethod
     def new(cls, linker_state: S, trace: Trace | None = None) -> LinkerShared[S, Op]:
@@ -85,9 +90,19 @@ class LinkerShared(Generic[S, Op]):
     def __repr__(self) -> str:
         return f"<LinkerShared of {self.num_groups} groups{', cancelled' if self._native.cause else ''}>"
 
+    def __eq__(self, other: object) -> bool:
+        return self._native is other._native if isinstance(other, LinkerShared) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._native)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a LinkerShared is neither copied nor pickled: it is locks of this process; clone() gives another handle")
+
     def clone(self) -> LinkerShared[S, Op]:
-        """Return another handle of the same universe: same state, locks, flag and buses."""
+        """Return another handle of the same universe: same state, locks, flag and buses. It compares equal to this one."""
         other: LinkerShared[S, Op] = LinkerShared.__new__(LinkerShared)
+        other.bind(self._native, self._linker_state)
         other.__dict__.update(self.__dict__)
         return other
 
@@ -99,7 +114,7 @@ class LinkerShared(Generic[S, Op]):
     def waits(self) -> Waits:
         """Return how often groups waited for each other so far. Never blocks."""
         waits = self._native.waits
-        return Waits(int(waits.led), int(waits.followed), int(waits.nanoseconds), int(waits.longest))
+        return Waits(int(waits.led), int(waits.followed), int(waits.nanoseconds), int(waits.longest), int(waits.paused))
 
     @property
     def published(self) -> int:
@@ -119,33 +134,34 @@ class LinkerShared(Generic[S, Op]):
         try:
             self.subscribe_member(guard, group_state, topology)
         except BaseException:
-            completed(group_state.member.free)
+            completed(group_state.free)
             raise
         return group_state
 
     def new_member(self, replay: Callable[[int, Op], None]) -> InstanceGroupState[Op]:
         """Return a group's part in the rendezvous, of which the rendezvous knows nothing before :meth:`subscribe_member`."""
-        return InstanceGroupState(self._native, self.log, replay)
+        if not callable(replay):
+            raise TypeError(f"replay={replay!r}: give a function of an operation's number and the operation")
+        return InstanceGroupState(self._native, replay)
 
     def subscribe_member(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op], topology: TopologyToken | None) -> None:
         """Do what :meth:`subscribe` does with a new member, for a caller that unsubscribes it whatever is raised."""
         self._check_guard(guard)
-        if (
-            (topology is None or guard.topology is not topology)
-            and self.num_groups
-            and not (topology and topology.belongs_to(self._native))
-        ):
+        self._check_group(group_state)
+        first = topology is None and self.num_groups == 0
+        if not first and (topology is None or guard.topology is not topology) and not self._is_topology(topology):
             raise InternalError("a group subscribes without the topology token")
-        group_state.member.join()
+        group_state.join()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
         self._check_guard(guard)
-        group_state.member.die()
-        group_state.member.free()
-        self.log.forget(self._native.applied_by_all)  # a group that is alone leads nobody, and would keep it for ever
+        self._check_group(group_state)
+        group_state.die()
+        group_state.free()
+        self._native.forget_replayed()  # a group that is alone leads nobody, and would keep it for ever
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
 
@@ -174,61 +190,73 @@ class LinkerShared(Generic[S, Op]):
             raise InternalError("the linker's state is not only its maker's any more")
         return guard
 
-    def try_write_linker_state(self) -> WriteGuard[S] | None:
-        """Return a write guard, or None if somebody has the lock. Never blocks. SynchronizationAborted if it is poisoned."""
-        guard = WriteGuard(self._native, self._linker_state)
-        return self._given(guard) if self._acquired(guard.take()) else None
+    if TYPE_CHECKING:  # C's: csrc/python/shared.c
 
-    def try_read_linker_state(self) -> ReadGuard[S] | None:
-        """Return a read guard, or None if somebody writes. Never blocks. SynchronizationAborted if the lock is poisoned."""
-        guard = ReadGuard(self._native, self._linker_state)
-        return self._given(guard) if self._acquired(guard.take()) else None
+        def try_write_linker_state(self) -> WriteGuard[S] | None:
+            """Return a write guard, or None if somebody has the lock. Never blocks. SynchronizationAborted if it is poisoned."""
 
-    @staticmethod
-    def _given(guard: G) -> G:
-        """Return a guard to a caller, who releases it from now on."""
-        guard.is_given = True
-        return guard
+        def try_read_linker_state(self) -> ReadGuard[S] | None:
+            """Return a read guard, or None if somebody writes. Never blocks. SynchronizationAborted if the lock is poisoned."""
+
+        def dl_operation_pending_load(self, ordering: int, /) -> bool:
+            """Load the pending flag with an :class:`~pylinker.sync.Ordering`. Never blocks. ValueError for any other ordering.
+
+            A relaxed load may miss a change that was just made: only for callers that look again soon. SEQ_CST where a thread was woken up
+            because of the change.
+            """
 
     def write_linker_state(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
         """Take the lock for writing, taking part in whatever is pending meanwhile; the group has then replayed everything.
 
         Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while it waits for this one at a barrier.
         """
-        guard = WriteGuard(self._native, self._linker_state)
+        return self.write_now(group_state) or self._write_as(group_state)
+
+    def _write_as(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
+        self._check_group(group_state)
+        guard = new_writer(self._native, self._linker_state, None)
         try:
-            self._cooperatively(group_state, guard.take)
-            self._catch_up(guard, group_state)
-            return self._given(guard)
+            self._take(guard, group_state)
+            self._native.forget_replayed()
+            guard.is_given = True
         except BaseException as error:
             completed(guard.leave, error)
             raise
+        return guard
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
         """Take the lock for reading; the group has then replayed everything. Blocks, cooperatively."""
+        return self.read_now(group_state) or self._read_as(group_state)
+
+    def _read_as(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
         guard = self.new_reader()
         try:
             self.take_for_reading(guard, group_state)
-            return self._given(guard)
+            guard.is_given = True
         except BaseException as error:
             completed(guard.leave, error)
             raise
+        return guard
 
     def new_reader(self) -> ReadGuard[S]:
         """Return a guard that holds nothing yet, for :meth:`take_for_reading`."""
-        return ReadGuard(self._native, self._linker_state)
+        return new_reader(self._native, self._linker_state, None)
 
     def take_for_reading(self, guard: ReadGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take the lock for reading, as :meth:`read_linker_state` does, for a caller that releases the guard whatever is raised."""
-        self._cooperatively(group_state, guard.take)
-        if not group_state.member.catch_up():
-            self._check_result(CANCELLED, group_state)
+        self._check_group(group_state)
+        if not guard.take_now(group_state):
+            self._take(guard, group_state)
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
         """Take the topology token, before the lock. Blocks, cooperatively."""
-        topology = TopologyToken(self._native)
+        return self.acquire_now(group_state) or self._acquire_as(group_state)
+
+    def _acquire_as(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
+        self._check_group(group_state)
+        topology = new_token(self._native)
         try:
-            self._cooperatively(group_state, topology.take)
+            self._take(topology, group_state)
             topology.is_given = True
         except BaseException as error:
             completed(topology.leave, error)
@@ -257,23 +285,25 @@ class LinkerShared(Generic[S, Op]):
 
     def new_exclusive(self) -> tuple[TopologyToken, WriteGuard[S]]:
         """Return a token and a guard that hold nothing yet, for :meth:`take_exclusive`."""
-        topology = TopologyToken(self._native)
-        return topology, WriteGuard(self._native, self._linker_state, topology)
+        topology = new_token(self._native)
+        return topology, new_writer(self._native, self._linker_state, topology)
 
     def take_exclusive(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take both, as :meth:`write_linker_state_with_topology` does, for a caller that releases them whatever is raised."""
-        if not group_state.member.try_exclusive(topology.hold, guard.hold):
-            self._cooperatively(group_state, topology.take)
-            self._cooperatively(group_state, guard.take)
-            self._catch_up(guard, group_state)
+        self._check_group(group_state)
+        if not guard.take_both(group_state):
+            self._take(topology, group_state)
+            self._take(guard, group_state)
+        self._native.forget_replayed()
 
     def prepare_topology(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
         """Take the topology token, and with it the lock for writing if that is free. Blocks, cooperatively, for the token.
 
         Of :meth:`new_exclusive`, for a caller that releases them whatever is raised.
         """
-        if not group_state.member.try_exclusive(topology.hold, guard.hold):
-            self._cooperatively(group_state, topology.take)
+        self._check_group(group_state)
+        if not guard.take_both(group_state):
+            self._take(topology, group_state)
 
     # The rendezvous
 
@@ -299,98 +329,50 @@ class LinkerShared(Generic[S, Op]):
         others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
         """
         guard = linker_state_write_lock
-        with _Releasing(self._native, topology, guard) as releasing:
+        try:
             self._check_topology(topology)
             self._check_guard(guard)
             if guard.topology is not topology:
                 raise InternalError("the write lock was not taken under the topology token")
-            releasing.may_poison = True
-            if timeout is not None:
-                nanoseconds(timeout)  # refuse a bad one before anybody waits
-            if self._native.is_alone:
-                if commit is not None:
-                    completed(commit)
-                return
-            if self._native.cause:
-                raise self.aborted()
-            late = self._lead(operation, guard, group_state, commit, timeout, wake)
-        if late is not None:
-            raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
-
-    def _lead(
-        self,
-        operation: Op,
-        guard: WriteGuard[S],
-        group_state: InstanceGroupState[Op],
-        commit: Callable[[], None] | None,
-        timeout: float | None,
-        wake: Callable[[], None] | None,
-    ) -> int | None:
-        """Lead; returns None, or the number of a group that was late, in which case the operation was withdrawn.
-
-        Until all have come it is withdrawn if anything is raised. From then on it is carried out, and what interrupts that is raised
-        afterwards.
-        """
-        member = group_state.member
-        try:
-            number = member.open()
-            if not number:
-                raise InternalError("a barrier is open already")
-            if wake is not None:
-                wake()
-            logger.debug("barrier %d is up: %r", number, operation)
-            result, late = member.meet(timeout)
-            if result != TIMEOUT:
-                self._check_result(result, group_state)
-        except BaseException as error:
-            completed(self._withdraw, member, error)
+            self._check_group(group_state)
+            if operation is None:
+                raise TypeError("an operation is None, which the log has for those that were withdrawn")
+            limit = nanoseconds(timeout)  # refuse a bad one before anybody waits
+            native = getattr(operation, "native", None)
+            address = int(ffi.cast("uintptr_t", native.pointer)) if native is not None else 0
+            if self.log.is_long():
+                self.log.compact()
+            if logger.isEnabledFor(logging.DEBUG):
+                wake = self._told(wake, operation)
+            # C holds both from here on, and gives them back.
+            result, number, late, breach = lead(group_state, topology, guard, operation, address, wake, commit, limit)
+        except BaseException:
+            completed(self._give_back, topology, guard)
             raise
         if result == TIMEOUT:
-            completed(self._withdraw, member, None)
-            return late
-        try:
-            completed(self._carry_out, number, operation, guard, group_state, commit)
-        except BaseException as error:
-            if guard.hold.is_anything:  # it was not carried out, and the others wait for it
-                completed(self._fail, guard, error)
-            raise
-        logger.debug("operation %d is done in every running group", number)
-        return None
-
-    def _carry_out(
-        self, number: int, operation: Op, guard: WriteGuard[S], group_state: InstanceGroupState[Op], commit: Callable[[], None] | None
-    ) -> None:
-        """Commit and publish what all have come for, and wait until they have replayed it: what of that is left to do."""
-        member = group_state.member
-        if guard.held:  # not published yet
-            if commit is not None:
-                commit()
-            # Before the operation is published: from then on followers read the log.
-            self.log.forget(self._native.applied_by_all)
-            self.log.put(number, operation)
-            if self.log.is_long():
-                self.log.compact(self._native.applied)
-            if member.publish(guard.hold) != number:
-                raise InternalError(f"try_broadcast of operation {number} failed: a group has not answered the one before")
-        self._check_result(member.finish(guard.hold), group_state)
-
-    def _withdraw(self, member: Member, error: BaseException | None) -> None:
-        """Take back the operation that was announced, if one was, and the protocol is whole."""
-        if isinstance(error, InternalError):
-            self.cancel(Cause.BUS, error)
-        number = self._native.announced
-        if self._native.cause or number == self._native.published:
-            return
-        self.log.put(number, None)
-        if not member.withdraw():
-            broken = InternalError("an operation could not be withdrawn")
-            self.cancel(Cause.BUS, broken)
+            raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
+        if breach:
+            broken = InternalError(_BREACHES[breach].format(number=number))
+            give_up(self._native, Cause.BUS, broken)
             raise broken
+        check_result(self._native, result, group_state)
+        logger.debug("operation %d is done in every running group", number)
 
-    def _fail(self, guard: WriteGuard[S], error: BaseException) -> None:
-        """Give up the linker: an operation could not be carried out, and others wait for it. The lock is poisoned."""
-        self.cancel(Cause.BUS if isinstance(error, InternalError) else Cause.LEADER, error)
-        guard.hold.poison()
+    @staticmethod
+    def _told(wake: Callable[[], None] | None, operation: Op) -> Callable[[], None]:
+        def told() -> None:
+            if wake is not None:
+                wake()
+            logger.debug("a barrier is up: %r", operation)
+
+        return told
+
+    def _give_back(self, topology: object, guard: object) -> None:
+        """Release what is this linker's of a token and a guard."""
+        if isinstance(guard, WriteGuard) and guard.guards(self._native):
+            guard.leave(None)
+        if self._is_topology(topology):
+            topology.leave(None)
 
     def changed(self) -> None:
         """Note, with the write lock held or just before it is given up, that names may mean something else from now on."""
@@ -401,21 +383,14 @@ class LinkerShared(Generic[S, Op]):
         """How often that was."""
         return self._native.changes
 
-    def dl_operation_pending_load(self, ordering: int) -> bool:
-        """Load the pending flag with an ordering: ``RELAXED``, ``ACQUIRE`` or ``SEQ_CST`` of :mod:`pylinker.native`. Never blocks.
-
-        A relaxed load may miss a change that was just made: only for callers that look again soon. SEQ_CST where a thread was woken up
-        because of the change.
-        """
-        return self._native.pending(ordering)
-
     def do_pending_link_operations_internal(self, group_state: InstanceGroupState[Op]) -> None:
         """Follow: come to the barrier, wait for the operation, and replay all that is published, under a read lock.
 
         Blocks until the leader has published. SynchronizationAborted if the linker is given up, InternalError if the group has no
-        receivers any more.
+        receivers any more, is another linker's, or if the calling thread has the write lock: its leader would wait for itself.
         """
-        self._check_result(group_state.member.follow(), group_state)
+        self._check_group(group_state)
+        group_state.follow()
 
     # The end
 
@@ -441,10 +416,11 @@ class LinkerShared(Generic[S, Op]):
         self._native.await_ended(timeout)
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
-        """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause."""
-        if reason is not None and self._native.reason is None and self._native.cause in (0, cause, CAUSE_STOPPED):
-            self._native.reason = reason
-        return self._native.cancel(cause)
+        """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause.
+
+        ``cause`` is a :class:`~pylinker.sync.Cause`; ValueError for any other number.
+        """
+        return give_up(self._native, Cause(cause), reason)
 
     def abandon(self) -> None:
         """Give up the linker in a child of the process, whose only thread calls."""
@@ -488,79 +464,58 @@ class LinkerShared(Generic[S, Op]):
 
     def aborted(self) -> BaseException:
         """Return the exception for a linker that was given up, or for the call in progress if that was stopped."""
-        if self._native.cause == CAUSE_STOPPED and (reason := self._native.stopped()) is not None:
-            return reason
-        error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(self._native.cause, 'for another reason')}")
-        error.__cause__ = self.reason
-        return error
+        return aborted(self._native)
 
     # Helpers
 
-    def _acquired(self, result: int) -> bool:
+    def _take(self, hold: ReadGuard[S] | WriteGuard[S] | TopologyToken, group_state: InstanceGroupState[Op]) -> None:
+        """Take it as a group's thread must, where that could not be done at once."""
+        if self._native.cause:
+            raise aborted(self._native)
+        check_not_interrupting()  # else it would wait for itself
+        if self._native.is_written_here:
+            raise InternalError(_WAITS_FOR_ITSELF)
+        result = hold.take_as(group_state)
         if result == POISONED:
-            raise self.aborted()
-        return result == ACQUIRED
-
-    def _cooperatively(self, group_state: InstanceGroupState[Op], attempt: Callable[[], int]) -> None:
-        """Try until ``attempt`` returns ACQUIRED."""
-        backoff: LinkerStateWriteBackoff | None = None
-        while True:
-            if self._native.cause:
-                raise self.aborted()
-            if self._acquired(attempt()):
-                return
-            if backoff is None:  # most often the first attempt is the last
-                check_not_interrupting()  # else it would wait for itself
-                backoff = LinkerStateWriteBackoff()
-            if self._native.pending(SEQ_CST):
-                self.do_pending_link_operations_internal(group_state)
-            backoff.pause()
-
-    def _catch_up(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
-        if not group_state.member.catch_up():
-            guard.poison()
-            self._check_result(CANCELLED, group_state)
-        self.log.forget(self._native.applied_by_all)
+            raise aborted(self._native)
+        check_result(self._native, result, group_state)
 
     def _blocking_write(self, topology: TopologyToken | None) -> WriteGuard[S]:
-        guard = WriteGuard(self._native, self._linker_state, topology)
+        guard = new_writer(self._native, self._linker_state, topology)
         try:
             self.take_blindly(guard)
-            return self._given(guard)
+            guard.is_given = True
         except BaseException as error:
             completed(guard.leave, error)
             raise
+        return guard
 
     def take_blindly(self, guard: WriteGuard[S]) -> None:
         """Take the lock for writing, waiting for it blindly, for a caller that releases the guard whatever is raised."""
         result = TIMEOUT
         while result == TIMEOUT:  # in slices, between which the interpreter handles signals
             if self._native.cause:
-                raise self.aborted()
-            result = guard.hold.write_wait(_SLICE)
-        if not self._acquired(result):
-            raise self.aborted()
+                raise aborted(self._native)
+            if self._native.is_written_here:
+                raise InternalError(_WAITS_FOR_ITSELF)
+            result = guard.take_blindly()
+        if result != ACQUIRED:
+            raise aborted(self._native)
 
-    def _check_topology(self, topology: TopologyToken) -> None:
-        if not topology.belongs_to(self._native):
+    def _is_topology(self, topology: object) -> TypeGuard[TopologyToken]:
+        return isinstance(topology, TopologyToken) and topology.belongs_to(self._native)
+
+    def _check_topology(self, topology: object) -> None:
+        if not self._is_topology(topology):
             raise InternalError(f"{topology!r} is not the topology token of this linker")
+
+    def _check_group(self, group_state: object) -> None:
+        if not isinstance(group_state, InstanceGroupState) or group_state.shared is not self._native:
+            raise InternalError(f"{group_state!r} is not a group of this linker")
 
     def _check_guard(self, guard: object) -> None:
         if not isinstance(guard, WriteGuard) or not guard.guards(self._native):
             raise InternalError("the write lock of this linker's state is not held")
-
-    def _check_result(self, result: int, group_state: InstanceGroupState[Op]) -> None:
-        """Raise what a wait of the rendezvous came to. SIGNALLED: what a signal handler has raised, and the linker goes on."""
-        if result == ACQUIRED:
-            return
-        failure, group_state.member.failure = group_state.member.failure, None
-        if failure is None:
-            raise self.aborted()
-        if result == SIGNALLED:
-            self._native.forget(failure)
-        else:
-            self.cancel(self._native.cause or Cause.REPLAY, failure)
-        raise failure
 
 
 def leave_both(topology: TopologyToken, guard: WriteGuard[S], error: BaseException | None) -> None:
@@ -587,24 +542,3 @@ class Exclusive(Scope):
     def leave(self, error: BaseException | None) -> None:
         """Release both, those that are held; an InternalError poisons the lock."""
         leave_both(self.topology, self.guard, error)
-
-
-class _Releasing(Scope):
-    """Releases token and guard of a rendezvous on every way out. ``may_poison``: they are those of the linker ``shared``."""
-
-    __slots__ = ("_guard", "_shared", "_topology", "may_poison")
-
-    def __init__(self, shared: Shared, topology: TopologyToken, guard: WriteGuard[S]) -> None:
-        self._shared = shared
-        self._topology = topology
-        self._guard = guard
-        self.may_poison = False
-
-    def enter(self) -> Self:
-        return self
-
-    def leave(self, error: BaseException | None) -> None:
-        if self._guard.guards(self._shared) or self.may_poison:
-            self._guard.leave(error if self.may_poison else None)
-        if self._topology.belongs_to(self._shared):
-            self._topology.release()

@@ -1,0 +1,176 @@
+"""The calls of `pylinker.sync` that find everything free, beside the same in C alone: the flag, the lock, the token, the pauses.
+
+pylinker bench sync
+
+The floor, `bare`, is the same primitive of the core in a loop of C (`csrc/measure.h`). Between the two is a call from Python, and for a
+guard or token the object. What Python's own calls cost is in each group, too: `len()` of a list returns a number and takes nothing; a
+`threading.Lock` is taken without waiting and released. So a target is a multiple of what CPython needs for a call that does less.
+
+*Pauses*: the 24 yields of a back-off, while another thread computes in Python. Each that gave up the GIL would wait for it for five
+milliseconds; `bare` are the same yields in C, without the GIL.
+"""
+
+from __future__ import annotations
+
+import threading
+import timeit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pylinker._core import lib
+from pylinker.benchmarks.roles import Target, per_call, role
+from pylinker.native.enums import Measured
+from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, Ordering
+
+FLAG = "load the pending flag"
+LOCK = "take the free lock for writing, and release it"
+TOKEN = "take the free topology token, and release it"
+SAFEPOINT = "a safepoint with nothing pending, in Python"
+PAUSES = "the 24 yields of a back-off beside a busy Python thread"
+
+
+def universe() -> tuple[LinkerShared[dict[str, str], str], InstanceGroupState[str]]:
+    """Return a LinkerShared with one group."""
+    shared: LinkerShared[dict[str, str], str] = LinkerShared.new({})
+    with shared.write_linker_state_alone() as guard:
+        group = shared.subscribe(guard, lambda _number, _operation: None)
+    return shared, group
+
+
+def python(benchmark: Any, statement: str, setup: str = "pass", **names: object) -> None:
+    """Report the time of a statement."""
+    timer = timeit.Timer(statement, setup, globals=names)
+    per_call(benchmark, timer.timeit)
+
+
+def core(benchmark: Any, what: Measured, calls: int = 1_000_000) -> None:
+    """Report the time of the same in C."""
+    shared, group = universe()
+    pointer = shared._native.pointer
+
+    def measure(calls: int) -> None:
+        assert lib.pl_measure(pointer, group.pointer, what, calls) == calls
+
+    per_call(benchmark, measure, calls)
+
+
+@pytest.mark.benchmark(group=FLAG)
+@pytest.mark.parametrize("ordering", [Ordering.RELAXED, Ordering.SEQ_CST], ids=lambda each: each.name.lower())
+def bench_flag(benchmark: Any, ordering: Ordering) -> None:
+    role(benchmark, contender="pylinker", target=Target(at_most=3, of="len"))
+    python(benchmark, "load(ordering)", load=universe()[0].dl_operation_pending_load, ordering=ordering)
+
+
+@pytest.mark.benchmark(group=FLAG)
+@pytest.mark.parametrize("what", [Measured.FLAG_RELAXED, Measured.FLAG_SEQ_CST], ids=lambda each: each.name.lower())
+def bench_flag_in_c(benchmark: Any, what: Measured) -> None:
+    role(benchmark, contender="bare")
+    core(benchmark, what)
+
+
+@pytest.mark.benchmark(group=FLAG)
+def bench_len(benchmark: Any) -> None:
+    role(benchmark, contender="bare", baseline=True)
+    python(benchmark, "load(ordering)", load=len, ordering=[])
+
+
+@pytest.mark.benchmark(group=LOCK)
+def bench_try_write(benchmark: Any) -> None:
+    role(benchmark, contender="pylinker", target=Target(at_most=3, of="python_lock"))
+    python(benchmark, "shared.try_write_linker_state().release()", shared=universe()[0])
+
+
+@pytest.mark.benchmark(group=LOCK)
+def bench_write(benchmark: Any) -> None:
+    """What a group's thread does: it has replayed everything then."""
+    shared, group = universe()
+    role(benchmark, contender="pylinker", target=Target(at_most=5, of="python_lock"))
+    python(benchmark, "shared.write_linker_state(group).release()", shared=shared, group=group)
+
+
+@pytest.mark.benchmark(group=LOCK)
+@pytest.mark.parametrize("what", [Measured.TRY_WRITE, Measured.WRITE], ids=lambda each: each.name.lower())
+def bench_lock_in_c(benchmark: Any, what: Measured) -> None:
+    role(benchmark, contender="bare")
+    core(benchmark, what)
+
+
+@pytest.mark.benchmark(group=LOCK)
+def bench_python_lock(benchmark: Any) -> None:
+    role(benchmark, contender="bare", baseline=True)
+    python(benchmark, "lock.acquire(False); lock.release()", lock=threading.Lock())
+
+
+@pytest.mark.benchmark(group=TOKEN)
+def bench_token(benchmark: Any) -> None:
+    shared, group = universe()
+    role(benchmark, contender="pylinker")
+    python(benchmark, "shared.acquire_topology_token(group).release()", shared=shared, group=group)
+
+
+@pytest.mark.benchmark(group=TOKEN)
+def bench_token_in_c(benchmark: Any) -> None:
+    role(benchmark, contender="bare", baseline=True)
+    core(benchmark, Measured.TOKEN)
+
+
+@pytest.mark.benchmark(group=SAFEPOINT)
+def bench_safepoint(benchmark: Any) -> None:
+    _shared, group = universe()
+    role(benchmark, contender="pylinker", target=Target(at_most=3, of="len_again"))
+    python(benchmark, "safepoint()", safepoint=group.safepoint)
+
+
+@pytest.mark.benchmark(group=SAFEPOINT)
+def bench_len_again(benchmark: Any) -> None:
+    role(benchmark, contender="bare", baseline=True)
+    python(benchmark, "length(empty)", length=len, empty=[])
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Have another thread compute in Python."""
+    is_over = False
+
+    def compute() -> None:
+        while not is_over:
+            sum(range(100))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over = True
+        thread.join()
+
+
+@pytest.mark.benchmark(group=PAUSES)
+def bench_yields(benchmark: Any) -> None:
+    role(benchmark, contender="pylinker", target=Target(at_most=10, of="yields_in_c"))
+    backoff = LinkerStateWriteBackoff()
+
+    def spin() -> tuple[tuple[()], dict[str, Any]]:
+        backoff.reset()
+        while backoff.next_sleep is None:
+            backoff.pause()
+        return (), {}
+
+    def pause() -> None:
+        while backoff.next_sleep == 0:
+            backoff.pause()
+
+    with busy():
+        benchmark.pedantic(pause, setup=spin, rounds=50)
+
+
+@pytest.mark.benchmark(group=PAUSES)
+def bench_yields_in_c(benchmark: Any) -> None:
+    role(benchmark, contender="bare", baseline=True)
+    with busy():
+        per_call(
+            benchmark, lambda calls: lib.pl_measure(universe()[0]._native.pointer, ffi.NULL, MEASURED["PL_MEASURE_YIELDS"], calls), 1000
+        )

@@ -1,0 +1,83 @@
+/* objects: the CPython types of this folder, for its C files alone: cffi does not see it.
+ *
+ * Every type here is a C type so that a call costs what a call of a builtin costs, and so that CPython, which looks for signals between two
+ * steps of Python code, does not look between taking something and having an object that releases it. What is seldom called, or explains an
+ * error, is Python (pylinker/sync).
+ *
+ * Protected by: the GIL, but for what pl_hold and the primitives below it say. Threads: any.
+ */
+#ifndef PL_PYTHON_OBJECTS_H
+#define PL_PYTHON_OBJECTS_H
+
+#if !defined(Py_GIL_DISABLED) && !defined(Py_LIMITED_API)
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "hold.h"
+
+#include <stddef.h>
+
+/* A universe (pl_shared), which it owns, and its log. */
+typedef struct {
+    PyObject_HEAD
+    pl_shared *shared;
+} SharedObject;
+
+/* A group's part in the rendezvous: NULL before it joins, and after it has left. Python calls pl_group_new_at and pl_group_free_at on it, and
+ * finalizes it (scope.h). */
+typedef struct {
+    PyObject_HEAD
+    pl_group *group;
+} GroupObject;
+
+/* A topology token. */
+typedef struct {
+    PyObject_HEAD
+    SharedObject *universe;
+    pl_hold hold;
+    char is_given; /* to a caller, who is warned if it is dropped */
+} TokenObject;
+
+/* A guard of the lock for reading or writing. */
+typedef struct {
+    PyObject_HEAD
+    SharedObject *universe;
+    PyObject *state;    /* what the lock guards */
+    PyObject *topology; /* the token that it was taken under, or None */
+    pl_hold hold;
+    char is_given;
+} GuardObject;
+
+/* The types, and InternalError of pylinker.errors. */
+typedef struct {
+    PyTypeObject *shared, *handle, *group, *token, *reader, *writer, *backoff, *block;
+    PyObject *internal_error;
+} pl_python_types;
+extern pl_python_types pl_python;
+
+/* Each puts its types into a dictionary. 0, or -1 with an exception. */
+int pl_python_add_scopes(PyObject *dictionary);
+int pl_python_add_shared(PyObject *dictionary);
+int pl_python_add_guards(PyObject *dictionary);
+int pl_python_add_groups(PyObject *dictionary);
+
+/* Makes a type and puts it into a dictionary under the last part of its name. NULL with an exception. */
+PyTypeObject *pl_python_add_type(PyObject *dictionary, PyType_Spec *spec);
+
+/* A guard or token that holds nothing; `state` and `topology` are kept. NULL with an exception. */
+GuardObject *pl_python_new_guard(PyTypeObject *type, SharedObject *universe, PyObject *state, PyObject *topology);
+TokenObject *pl_python_new_token(SharedObject *universe);
+
+/* Sets an exception of a class; returns NULL. */
+PyObject *pl_python_refuse(PyObject *type, const char *format, ...);
+
+/* scope.c: calls until it returns. The result, or NULL; `*interrupted` is the first exception, or NULL. */
+PyObject *pl_python_completed(PyObject *function, PyObject *arguments, PyObject **interrupted);
+/* Takes the exception that is set, with its traceback; sets one as it is. */
+PyObject *pl_python_take_exception(void);
+void pl_python_give_exception(PyObject *value);
+
+#endif
