@@ -171,6 +171,4 @@ def bench_yields(benchmark: Any) -> None:
 def bench_yields_in_c(benchmark: Any) -> None:
     role(benchmark, contender="bare", baseline=True)
     with busy():
-        per_call(
-            benchmark, lambda calls: lib.pl_measure(universe()[0]._native.pointer, ffi.NULL, MEASURED["PL_MEASURE_YIELDS"], calls), 1000
-        )
+        core(benchmark, Measured.YIELDS, 1000)
