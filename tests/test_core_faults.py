@@ -208,9 +208,10 @@ class TestFollower:
     def test_that_gets_in_a_call_what_it_cannot_follow(self, scenario: Scenario) -> None:
         with scene(scenario) as guest:
             threads = guest.start(YIELD)
+            nothing = guest.main.nothing  # looking it up would follow, too
             assert guest.program.spawn("open_library", "libtwice.so", 2).join(DEADLINE) > 0
             with CoreFault("instance_new", thread=threading.current_thread()) as fault:
-                error = failure_of(guest.main.nothing)
+                error = failure_of(nothing)
             check(error, guest.number(), fault)
             all_aborted(guest, threads)
 
