@@ -13,7 +13,8 @@ from pylinker.bench import leaks
 from pylinker.bench import soak as soaking
 from pylinker.bench.soak import Soak
 from pylinker.cli.app import app
-from pylinker.linker.state import LinkerState, MemoryAllocator
+from pylinker.linker.ranges import RangeAllocator
+from pylinker.linker.state import LinkerState
 from pylinker.native.shared import Shared
 
 pytestmark = pytest.mark.slow
@@ -49,8 +50,9 @@ def test_a_short_soak_finds_nothing():
     assert report.done["interrupts"]
 
 
-def broken_release(_allocator, _start, _size):
+def broken_take_back(_allocator, grants):
     """Give nothing back."""
+    del grants[-1]
 
 
 def broken_remove(state, modules, original=LinkerState.remove):
@@ -58,7 +60,7 @@ def broken_remove(state, modules, original=LinkerState.remove):
     original(state, modules)
     for module in modules:
         if not slots[module]:
-            state.table.allocate(1, 1, module="leak")
+            state.table.allocate(1, 1, [], module="leak")
 
 
 def broken_forget(_shared):
@@ -68,7 +70,7 @@ def broken_forget(_shared):
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "message"),
     [
-        (MemoryAllocator, "release", broken_release, "not all was given back"),
+        (RangeAllocator, "take_back", broken_take_back, "not all was given back"),
         (LinkerState, "remove", broken_remove, "not all was given back"),
         (Shared, "forget_replayed", broken_forget, "left in the log"),
     ],
