@@ -98,8 +98,14 @@ def test_too_few_frames(company: str, group: str) -> None:
     survey(company, "RecursionError", 0, 0, *GROUPS[group])
 
 
-@pytest.mark.parametrize("error", [TimeoutError("late"), OSError(errno.EIO, "failed")], ids=["handler", "system"])
-@pytest.mark.parametrize(("owner", "name"), [(RegularFile, "read"), (os.path, "realpath")])
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        pytest.param(RegularFile, "read", TimeoutError("late"), id="read-handler"),
+        pytest.param(RegularFile, "read", OSError(errno.EIO, "failed"), id="read-system"),
+        pytest.param(os, "readlink", TimeoutError("late"), id="readlink-handler"),
+    ],
+)
 def test_an_error_of_a_handler_is_none_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: OSError
 ) -> None:

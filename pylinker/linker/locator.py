@@ -461,16 +461,34 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
 
 
 def _real_path(path: StrPath) -> str:
-    """Return a path with its links resolved. Raises OSError, ValueError."""
-    try:
-        os.stat(path)
-    except OSError as error:
-        if check_errno(error) == errno.ELOOP:
-            raise  # where ``realpath`` would recurse link by link
-    try:
-        return os.path.realpath(path)
-    except RecursionError as error:  # the links have just come
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+    """Return an absolute path without links to the same file; its last parts need not exist. Raises OSError, ValueError.
+
+    ``os.path.realpath`` would recurse link by link, and swallows an OSError that a signal handler raises.
+    """
+    text = os.fspath(path)
+    rest = (text if os.path.isabs(text) else os.path.join(os.getcwd(), text)).split("/")[::-1]
+    real, links = "", 0
+    while rest:
+        part = rest.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            real = real.rpartition("/")[0]
+            continue
+        place = f"{real}/{part}"
+        try:
+            target = os.readlink(place)
+        except OSError as error:
+            check_errno(error)
+            real = place  # no link, or not there, or not to be looked at: opening it will tell
+            continue
+        links += 1
+        if links > _LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text)
+        if target.startswith("/"):
+            real = ""
+        rest += target.split("/")[::-1]
+    return real or "/"
 
 
 def _host_text(text: str) -> str:

@@ -140,7 +140,7 @@ class _File(Finalized):
 
     def __init__(self, path: str, flags: int, *, directory: int | None = None) -> None:
         self.handle = -1
-        self.handle = os.open(path, flags, dir_fd=directory)
+        self.handle = os.open(path, flags, 0o600, dir_fd=directory)  # the mode is that of a new file
 
     def close(self) -> None:
         """Close it; a second time does nothing."""
@@ -594,11 +594,15 @@ class CodeCache:
     @staticmethod
     def _put(directory: int, name: str, entry: bytes) -> None:
         temporary = f".{secrets.token_hex(8)}.new"
-        handle = os.open(temporary, _WRITING, 0o600, dir_fd=directory)
         try:
-            with open(handle, "wb") as file:
-                file.write(entry)
-                file.write(_CHECKSUM.pack(zlib.crc32(entry)))
+            file = _File(temporary, _WRITING, directory=directory)
+            try:
+                for part in (entry, _CHECKSUM.pack(zlib.crc32(entry))):
+                    rest = memoryview(part)
+                    while rest:
+                        rest = rest[os.write(file.handle, rest) :]
+            finally:
+                file.close()
             os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with SuppressSystemErrors():

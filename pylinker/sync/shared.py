@@ -356,14 +356,14 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             give_up(self._native, Cause.BUS, broken)
             raise broken
         check_result(self._native, result, group_state)
-        logger.debug("operation %d is done in every running group", number)
+        if number:  # else there was no other group
+            logger.debug("operation %d is done in every running group", number)
 
-    @staticmethod
-    def _told(wake: Callable[[], None] | None, operation: Op) -> Callable[[], None]:
+    def _told(self, wake: Callable[[], None] | None, operation: Op) -> Callable[[], None]:
         def told() -> None:
             if wake is not None:
                 wake()
-            logger.debug("a barrier is up: %r", operation)
+            logger.debug("barrier %d is up: %r", self._native.published + 1, operation)
 
         return told
 
