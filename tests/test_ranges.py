@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylinker.errors import InternalError
-from pylinker.linker.ranges import RangeAllocator, align_up
+from pylinker.linker.ranges import Grant, RangeAllocator, align_up, release_all
 
 
 @given(st.integers(0, 1 << 40), st.integers(1, 1 << 33))
@@ -39,9 +39,9 @@ def test_ranges_never_overlap_and_come_back_whole(data):
                 given_out[base] = size
         elif given_out:
             start = data.draw(st.sampled_from(sorted(given_out)))
-            ranges.release(start, given_out.pop(start))
+            release_all([Grant(ranges, start, given_out.pop(start))])
     for start, size in given_out.items():
-        ranges.release(start, size)
+        release_all([Grant(ranges, start, size)])
     assert ranges.used == 0
     assert ranges.free == len(owned)
 
@@ -50,6 +50,6 @@ def test_releasing_twice_is_a_broken_invariant():
     ranges = RangeAllocator()
     ranges.extend(0, 100)
     base = ranges.allocate(10, 1)
-    ranges.release(base, 10)
+    release_all([Grant(ranges, base, 10)])
     with pytest.raises(InternalError, match="free already"):
-        ranges.release(base, 10)
+        release_all([Grant(ranges, base, 10)])

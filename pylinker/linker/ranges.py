@@ -107,14 +107,8 @@ class RangeAllocator:
                 return base
         return None
 
-    def release(self, start: int, size: int) -> None:
-        """Take back what :meth:`allocate` gave out."""
-        free = self.with_range(start, start + size)
-        self.free_ranges = free
-        self.used -= size
-
     def take_back(self, grants: list[Grant]) -> None:
-        """Take back the last of ``grants``, which loses it."""
+        """Take back the last of ``grants``, as :meth:`allocate` gave it out; the list loses it."""
         _, start, size = grants[-1]
         free = self.with_range(start, start + size)
         self.free_ranges = free
