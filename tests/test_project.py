@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import importlib.metadata
 import os
@@ -112,6 +113,24 @@ def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design()
             for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
                 used = {each.split(".")[1] for each in imports_of(file) if each.startswith("pylinker.")}
                 assert not (used & set(parts)) - {part, *above}, file
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    """Imports for type checking included, but for one: a library and its functions have their program, which makes them."""
+    package = ROOT / "pylinker"
+    files = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in package.rglob("*.py")
+        if "benchmarks" not in file.parts
+    }
+    graph: dict[str, set[str]] = {}
+    for name, file in files.items():
+        owned = file.parent.name == "api" and file.stem in ("handle", "function", "library")
+        used = {each for each in imports_of(file, at_run_time=owned) if each in files}
+        # A name of a package that is a module stands for that module alone.
+        graph[name] = {each for each in used if not any(other.startswith(f"{each}.") for other in used)} - {name}
+    assert len(graph) > 100
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules of one
 
 
 def test_a_module_of_the_seam_uses_only_those_before_it_in_the_docstring_of_the_package() -> None:

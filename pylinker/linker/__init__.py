@@ -1,7 +1,7 @@
 """The linker: what is loaded, where it lies, and which definition each symbol means."""
 
-from pylinker.linker.deadline import Deadline, check_seconds
-from pylinker.linker.dlfcn import (
+from pylinker.linker import dlfcn, wasix_closures, wasix_libraries, wasix_threads  # noqa: F401 - which have functions for guests
+from pylinker.linker.abi import (
     RTLD_DEFAULT,
     RTLD_GLOBAL,
     RTLD_LAZY,
@@ -11,6 +11,7 @@ from pylinker.linker.dlfcn import (
     RTLD_NOLOAD,
     RTLD_NOW,
 )
+from pylinker.linker.deadline import Deadline, check_seconds
 from pylinker.linker.imports import HostImports, Imports
 from pylinker.linker.limits import Limits
 from pylinker.linker.linker import Linker

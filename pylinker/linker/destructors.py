@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from pylinker.linker.dlfcn import THREAD_EXITS
+from pylinker.linker.abi import THREAD_EXITS
 from pylinker.linker.group import ThreadExit
 from pylinker.linker.hostcalls import host_type
 from pylinker.wasm import FuncType

@@ -10,7 +10,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import LinkError, MemoryAccessError, UndefinedSymbolError
-from pylinker.linker.hostcalls import Caller, core_call, guest_call, i32, key_of
+from pylinker.linker.abi import RTLD_NEXT
+from pylinker.linker.hostcalls import Caller, core_call, guest_call, i32
 from pylinker.linker.module import AtExit
 from pylinker.native.enums import BuiltinIndex
 from pylinker.runtime.failures import STOPS
@@ -19,48 +20,19 @@ from pylinker.sync.reentry import begin_operation, end_operation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
 
-__all__ = [
-    "EXIT",
-    "RTLD_DEFAULT",
-    "RTLD_GLOBAL",
-    "RTLD_LAZY",
-    "RTLD_LOCAL",
-    "RTLD_NEXT",
-    "RTLD_NODELETE",
-    "RTLD_NOLOAD",
-    "RTLD_NOW",
-    "THREAD_EXITS",
-    "guest_message",
-]
+__all__ = ["guest_message"]
 
 logger = logging.getLogger("pylinker.dlfcn")
-
-# The values of wasi-libc's <dlfcn.h>, which are musl's but for RTLD_LOCAL: 0 there. Local is what is not global.
-RTLD_LAZY: Final = 1
-RTLD_NOW: Final = 2
-RTLD_NOLOAD: Final = 4
-RTLD_LOCAL: Final = 8
-RTLD_GLOBAL: Final = 256
-RTLD_NODELETE: Final = 4096
-RTLD_DEFAULT: Final = 0
-RTLD_NEXT: Final = -1
-
-MODES: Final = RTLD_LAZY | RTLD_NOW | RTLD_NOLOAD | RTLD_LOCAL | RTLD_GLOBAL | RTLD_NODELETE
-
-EXIT: Final = key_of("pylinker", "exit")
-"""What a program's own list of destructors calls for those of libraries; no name of a symbol either."""
-
-THREAD_EXITS: Final = key_of("pylinker", "thread_exits")
-"""What a guest's own list of a thread's destructors calls for those of libraries; no name of a symbol."""
 
 DL_ERROR_CAPACITY: Final = 1024
 """Bytes of the buffer that ``dlerror`` answers with; each thread has one."""
 
 
 @guest_call("pylinker", "resolve", "i->", check=False, importable=False)
-def resolve(caller: Caller, index: int) -> None:
+def resolve(caller: Caller[Linker], index: int) -> None:
     """Bind a call of a module when it is made for the first time: what its trampolines call. The guest has not asked for it."""
     module = caller.module
     assert module is not None
@@ -68,7 +40,7 @@ def resolve(caller: Caller, index: int) -> None:
 
 
 @guest_call("env", "dlopen", "ii->i", operation=False)
-def dlopen(caller: Caller, name: int, mode: int) -> int:
+def dlopen(caller: Caller[Linker], name: int, mode: int) -> int:
     """Open a library; a handle, or 0."""
 
     def act() -> int:
@@ -82,7 +54,7 @@ def dlopen(caller: Caller, name: int, mode: int) -> int:
 
 
 @guest_call("env", "dlsym", "ii->i", core=BuiltinIndex.DLSYM, operation=False)
-def dlsym(caller: Caller, handle: int, name: int) -> int:
+def dlsym(caller: Caller[Linker], handle: int, name: int) -> int:
     """Find a symbol; an address or table slot, or 0. The core answers what was found before."""
 
     def act() -> int:
@@ -99,7 +71,7 @@ def dlsym(caller: Caller, handle: int, name: int) -> int:
 
 
 @guest_call("env", "dlclose", "i->i", operation=False)
-def dlclose(caller: Caller, handle: int) -> int:
+def dlclose(caller: Caller[Linker], handle: int) -> int:
     """Close a handle; 0, or -1."""
 
     def act() -> int:
@@ -110,7 +82,7 @@ def dlclose(caller: Caller, handle: int) -> int:
 
 
 @guest_call("env", "dlerror", "->i")
-def dlerror(caller: Caller) -> int:
+def dlerror(caller: Caller[Linker]) -> int:
     """Return the address of the last error's text, once; 0 if there was none."""
     linker = caller.linker
     group = linker.group
@@ -125,7 +97,7 @@ def dlerror(caller: Caller) -> int:
 
 
 @guest_call("env", "dladdr", "ii->i")
-def dladdr(caller: Caller, address: int, info: int) -> int:
+def dladdr(caller: Caller[Linker], address: int, info: int) -> int:
     """Say what is at an address; 0 if that is nothing."""
     try:
         return caller.linker.write_symbol_info(address, info)
@@ -136,62 +108,62 @@ def dladdr(caller: Caller, address: int, info: int) -> int:
 
 
 @guest_call("env", "__cxa_atexit", "iii->i")
-def cxa_atexit(caller: Caller, function: int, argument: int, owner: int) -> int:
+def cxa_atexit(caller: Caller[Linker], function: int, argument: int, owner: int) -> int:
     """Register a destructor of the program, or of the library that calls."""
     return 0 if caller.linker.at_exit(caller.module, AtExit(function, argument), owner) else -1
 
 
 @guest_call("env", "atexit", "i->i")
-def atexit(caller: Caller, function: int) -> int:
+def atexit(caller: Caller[Linker], function: int) -> int:
     """Register one without an argument."""
     return 0 if caller.linker.at_exit(caller.module, AtExit(function, None)) else -1
 
 
 @guest_call("env", "__cxa_thread_atexit", "iii->i")
 @guest_call("env", "__cxa_thread_atexit_impl", "iii->i")
-def cxa_thread_atexit(caller: Caller, function: int, argument: int, owner: int) -> int:
+def cxa_thread_atexit(caller: Caller[Linker], function: int, argument: int, owner: int) -> int:
     """Register a destructor of the calling thread."""
     return 0 if caller.linker.at_thread_exit(caller.module, AtExit(function, argument), owner) else -1
 
 
 @guest_call("pylinker", "thread_exits", "i->", importable=False)
-def thread_exits(caller: Caller, _argument: int) -> None:
+def thread_exits(caller: Caller[Linker], _argument: int) -> None:
     """Run the destructors of the calling thread that libraries have registered: a guest's own list calls it."""
     caller.linker.end_thread()
 
 
 @guest_call("env", "pthread_key_create", "ii->i", importable=False)
-def pthread_key_create(caller: Caller, address: int, destructor: int) -> int:
+def pthread_key_create(caller: Caller[Linker], address: int, destructor: int) -> int:
     """Pass the call of a library on to the C library, and note the key."""
     return caller.linker.create_key(_library(caller), "pthread_key_create", address, destructor)
 
 
 @guest_call("env", "tss_create", "ii->i", importable=False)
-def tss_create(caller: Caller, address: int, destructor: int) -> int:
+def tss_create(caller: Caller[Linker], address: int, destructor: int) -> int:
     """Do the same for C11's name."""
     return caller.linker.create_key(_library(caller), "tss_create", address, destructor)
 
 
 @guest_call("env", "pthread_key_delete", "i->i", importable=False)
-def pthread_key_delete(caller: Caller, key: int) -> int:
+def pthread_key_delete(caller: Caller[Linker], key: int) -> int:
     """Pass the call on, and forget the key."""
     return caller.linker.delete_key(_library(caller), "pthread_key_delete", key)
 
 
 @guest_call("env", "tss_delete", "i->", importable=False)
-def tss_delete(caller: Caller, key: int) -> None:
+def tss_delete(caller: Caller[Linker], key: int) -> None:
     """Do the same for C11's name."""
     caller.linker.delete_key(_library(caller), "tss_delete", key)
 
 
 @guest_call("wasi", "thread-spawn", "i->i", threaded=True)
-def thread_spawn(caller: Caller, argument: int) -> int:
+def thread_spawn(caller: Caller[Linker], argument: int) -> int:
     """Start a thread with the argument of its ``wasi_thread_start``; its number, or -1."""
     return caller.linker.thread_spawn(i32(argument))
 
 
 @guest_call("pylinker", "exit", "i->", operation=False, importable=False)
-def finalize(caller: Caller, _argument: int) -> None:
+def finalize(caller: Caller[Linker], _argument: int) -> None:
     """Run the destructors that are left: what the program's own ``exit`` calls."""
     caller.linker.finalize()
 
@@ -199,13 +171,13 @@ def finalize(caller: Caller, _argument: int) -> None:
 core_call("pylinker", "safepoint", "->", BuiltinIndex.SAFEPOINT)
 
 
-def _library(caller: Caller) -> LoadedModule:
+def _library(caller: Caller[Linker]) -> LoadedModule:
     module = caller.module
     assert module is not None  # there are no pointers to these functions
     return module
 
 
-def _guarded(caller: Caller, act: Callable[[], int], failure: int = 0) -> int:
+def _guarded(caller: Caller[Linker], act: Callable[[], int], failure: int = 0) -> int:
     """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
     try:
         begun = begin_operation()

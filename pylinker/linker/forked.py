@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pylinker.runtime.fork import in_child
 
-if TYPE_CHECKING:
-    from pylinker.linker.linker import Linker
-
 __all__ = ["watch"]
 
-_linkers: weakref.WeakSet[Linker] = weakref.WeakSet()
+
+class _Watched(Protocol):
+    """A linker."""
+
+    def is_left_behind(self) -> bool:
+        """Whether it cannot go on in a child."""
+
+    def leave_behind(self) -> None:
+        """Give it up."""
 
 
-def watch(linker: Linker) -> None:
+_linkers: weakref.WeakSet[_Watched] = weakref.WeakSet()
+
+
+def watch(linker: _Watched) -> None:
     """Give a linker up in a child of this process, if it cannot go on there."""
     _linkers.add(linker)
 

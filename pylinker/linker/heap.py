@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pylinker.linker.module import LoadedModule
-    from pylinker.linker.state import MemoryAllocator
+    from pylinker.linker.space import MemoryAllocator
 
 __all__ = ["Heap", "asks_for_heap", "gives_room", "has_no_end", "takes_heap_first"]
 

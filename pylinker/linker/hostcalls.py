@@ -3,10 +3,10 @@
 A function is written once, with the import module and name that guests know it by and its wasm type:
 
     @guest_call("wasix_32v1", "thread_join", "i->i")
-    def thread_join(caller: Caller, tid: int) -> int:
+    def thread_join(caller: Caller[Linker], tid: int) -> int:
         ...
 
-Nothing else names it: the resolver, ``check``, ``dlsym`` and the core find it here. ``linker.py`` imports the modules that have such
+Nothing else names it: the resolver, ``check``, ``dlsym`` and the core find it here. The package imports the modules that have such
 functions, so that the table is complete before anything is loaded.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi
@@ -26,7 +26,6 @@ from pylinker.wasm import WASI_PREVIEW1, FuncType
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
     from pylinker.native.enums import AtomicsKind, BuiltinIndex
     from pylinker.native.objects import Values
@@ -60,6 +59,9 @@ _PROVIDERS: Final = {WASIX: "WASIX", "wasi_snapshot_preview1": "WASI preview 1"}
 _TYPES: Final[Mapping[str, ValType]] = {"i": "i32", "l": "i64"}
 _FIELDS: Final = {"i": "I12x", "l": "Q8x"}
 _VALUE_SIZE: Final = 16
+
+L = TypeVar("L")
+"""The linker: this file is below it, and the functions above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +209,18 @@ def wasi_call(space: str, name: str, signature: str, wasi: str) -> None:
     _register(GuestFunction(space, name, _type_of(signature), wasi=wasi))
 
 
-class Caller:
+class Caller(Generic[L]):
     """Who calls a function for guests: the linker, and the module that has imported it. Known weakly: host functions outlive nothing."""
 
     __slots__ = ("_linker", "_module", "key")
 
-    def __init__(self, linker: weakref.ref[Linker], module: weakref.ref[LoadedModule] | None, key: str) -> None:
+    def __init__(self, linker: weakref.ref[L], module: weakref.ref[LoadedModule] | None, key: str) -> None:
         self._linker = linker
         self._module = module
         self.key = key
 
     @property
-    def linker(self) -> Linker:
+    def linker(self) -> L:
         """The linker of the program."""
         linker = self._linker()
         if linker is None:
@@ -242,10 +244,10 @@ class Caller:
         return None if module is None else module.host_handles[self.key]
 
 
-class HostTable:
+class HostTable(Generic[L]):
     """The functions of one linker, as the core calls them."""
 
-    def __init__(self, linker: Linker) -> None:
+    def __init__(self, linker: L) -> None:
         self._linker = weakref.ref(linker)
 
     def function_for(self, module: LoadedModule | None, key: str) -> Callable[[Values], None]:

@@ -21,7 +21,7 @@ from pylinker.wasm import FuncType, names_of
 if TYPE_CHECKING:
     from pylinker.linker.module import LoadedModule
     from pylinker.linker.record import HostCalls
-    from pylinker.linker.state import SlotAllocator
+    from pylinker.linker.space import SlotAllocator
     from pylinker.native.objects import Values
 
 __all__ = ["HostImports", "HostPointer", "Imports", "NewPointers", "UnknownTypeError"]

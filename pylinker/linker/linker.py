@@ -26,13 +26,7 @@ from pylinker.errors import (
     SignatureMismatchError,
     SymbolNotFoundError,
 )
-from pylinker.linker import wasix_closures, wasix_libraries, wasix_threads  # noqa: F401 - which have functions for guests
-from pylinker.linker.closures import Closures
-from pylinker.linker.compaction import redundant
-from pylinker.linker.context import LinkContext
-from pylinker.linker.debug import LIBS
-from pylinker.linker.destructors import Destructors
-from pylinker.linker.dlfcn import (
+from pylinker.linker.abi import (
     EXIT,
     MODES,
     RTLD_DEFAULT,
@@ -42,6 +36,11 @@ from pylinker.linker.dlfcn import (
     RTLD_NOLOAD,
     RTLD_NOW,
 )
+from pylinker.linker.closures import Closures
+from pylinker.linker.compaction import redundant
+from pylinker.linker.context import LinkContext
+from pylinker.linker.debug import LIBS
+from pylinker.linker.destructors import Destructors
 from pylinker.linker.forked import watch
 from pylinker.linker.group import InstanceGroup
 from pylinker.linker.groups import Groups
@@ -55,9 +54,9 @@ from pylinker.linker.plan import Files, LoadPlan, ModuleBytes, Request, Unread
 from pylinker.linker.prepared import PreparedInstanceGroup
 from pylinker.linker.ranges import Grant, align_up, release_all
 from pylinker.linker.room import GuestRoom
-from pylinker.linker.scope import reachable, scope_of, scope_of_handle
+from pylinker.linker.scope import reachable
 from pylinker.linker.signals import Signals
-from pylinker.linker.state import LinkerState
+from pylinker.linker.state import LinkerState, scope_of, scope_of_handle
 from pylinker.linker.symbols import Symbols
 from pylinker.linker.threads import GuestEntry, ThreadTable
 from pylinker.linker.trace import UNTRACED, Untraced

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pylinker._system import check_errno
 from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
-from pylinker.linker.debug import tell_load, wants_loads
+from pylinker.linker.debug_load import tell_load, wants_loads
 from pylinker.linker.imports import NewPointers
 from pylinker.linker.locator import open_wherever
 from pylinker.linker.module import Definition, LoadedModule
@@ -24,7 +24,8 @@ from pylinker.linker.operation import LoadModules, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
 from pylinker.linker.record import SharedTrampolines, native_library
 from pylinker.linker.resolver import Resolver
-from pylinker.linker.state import LinkerState, SlotAllocator
+from pylinker.linker.space import SlotAllocator
+from pylinker.linker.state import LinkerState
 from pylinker.linker.trace import UNTRACED
 from pylinker.native.search import RegularFile
 from pylinker.runtime.code import Uncompiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
 from pylinker.linker import wasix
@@ -18,11 +18,11 @@ from pylinker.linker.module import (
     LoadedModule,
     OwnTag,
     Plt,
+    PltEntry,
     PythonCall,
     ThreadLocalCell,
     WasiCall,
 )
-from pylinker.linker.plt import PltEntry
 from pylinker.native.enums import SymbolKind
 from pylinker.runtime.outline import HEAP, PRIVATE_GLOBALS, SYMBOL_SPACES
 from pylinker.runtime.wasi import WASI_MODULE
@@ -31,12 +31,13 @@ from pylinker.wasm import GOT_FUNC, GOT_MEM, WASI_PREVIEW1, ExternType, FuncType
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pylinker.linker.imports import NewPointers
     from pylinker.linker.operation import SlotPatch
-    from pylinker.linker.plan import LoadPlan
     from pylinker.linker.scope import LoadScope
+    from pylinker.linker.state import LinkerState
     from pylinker.native.symbols import Resolved
 
-__all__ = ["Resolver", "Symbol"]
+__all__ = ["Bindings", "Resolver", "Symbol"]
 
 _CELL = GlobalType("i32", mutable=True)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
@@ -59,6 +60,32 @@ class Symbol(NamedTuple):
     is_left: bool
 
 
+class Bindings(Protocol):
+    """What a load keeps of the decisions of its resolvers."""
+
+    @property
+    def state(self) -> LinkerState:
+        """The program's, which the resolvers only read."""
+
+    @property
+    def new(self) -> list[LoadedModule]:
+        """The modules that the load brings."""
+
+    @property
+    def pointers(self) -> NewPointers:
+        """Pointers to functions of the host that the load makes."""
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether nothing is kept of what is decided."""
+
+    def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
+        """Return the slot of a function, a new one if it has none."""
+
+    def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
+        """Let a trampoline lead to an export once the load is carried out."""
+
+
 class Resolver:
     """Decides the imports of one module.
 
@@ -67,7 +94,7 @@ class Resolver:
 
     def __init__(
         self,
-        plan: LoadPlan,
+        plan: Bindings,
         module: LoadedModule,
         scope: LoadScope,
         undefined: list[UndefinedSymbol],

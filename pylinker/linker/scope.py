@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker.linker.module import Definition
@@ -16,10 +16,9 @@ from pylinker.native.symbols import Candidates
 
 if TYPE_CHECKING:
     from pylinker.linker.module import LoadedModule
-    from pylinker.linker.state import LinkerState
     from pylinker.native.symbols import Resolved
 
-__all__ = ["LoadScope", "SymbolScope", "reachable", "scope_from", "scope_of", "scope_of_handle"]
+__all__ = ["LoadScope", "SymbolScope", "reachable"]
 
 _MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
 """The names that ``main`` has in WebAssembly, by its parameters."""
@@ -115,21 +114,6 @@ class LoadScope:
             found = behind._replace(number=behind.number + self._given)
         module = self._modules[found.number]
         return None if module is None else Definition(module, name, found)
-
-
-def scope_of(module: LoadedModule | None) -> Callable[[LinkerState], SymbolScope]:
-    """Return what finds where a module's symbols are looked up: ``RTLD_DEFAULT``."""
-    return lambda state: state.scope_of(module)
-
-
-def scope_from(root: LoadedModule) -> Callable[[LinkerState], SymbolScope]:
-    """Return what finds where the symbols of a module and of what it needs are looked up."""
-    return lambda state: state.scope_from(root)
-
-
-def scope_of_handle(module: LoadedModule | None) -> Callable[[LinkerState], SymbolScope]:
-    """Return what finds where a handle's symbols are looked up; None is the program as a whole."""
-    return scope_of(None) if module is None or module.is_main else scope_from(module)
 
 
 def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:

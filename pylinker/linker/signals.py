@@ -7,14 +7,17 @@ of its next host call. The thread's handler is a function of the main module, ca
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pylinker.runtime.failures import GuestExit
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from pylinker.linker.context import LinkContext
-    from pylinker.linker.group import InstanceGroup
+    from collections.abc import Callable
+
+    from pylinker.linker.module import LoadedModule
+    from pylinker.linker.state import LinkerState
+    from pylinker.sync import InstanceGroupState
 
 __all__ = ["HANDLER", "KILL", "Signals"]
 
@@ -27,13 +30,40 @@ _ENDS: Final = {2: 27, 3: 0, 6: 134, KILL: 27, 13: 64}
 """What the program exits with if nobody hears a signal, as WASIX programs see it under Wasmer; others are ignored then."""
 
 
+class _Context(Protocol):
+    """What a thread may do at the moment, and the linker's state."""
+
+    @property
+    def may_call_linker(self) -> bool:
+        """Whether the calling thread is outside all operations of the linker."""
+
+    @property
+    def state(self) -> LinkerState:
+        """The program's."""
+
+
+class _Group(Protocol):
+    """The instance group of a thread."""
+
+    @property
+    def state(self) -> InstanceGroupState[Any]:
+        """Its part of the synchronization."""
+
+    def function(self, module: LoadedModule, name: str, /) -> Any:
+        """Return an exported function of a module."""
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """Call it."""
+
+
 class Signals:
     """The signals of one thread: those that wait for it, and ``handler``, the name of the function that hears them (None: there is none).
 
     Anybody may post; everything else is for the group's thread.
     """
 
-    def __init__(self, context: LinkContext, group: InstanceGroup) -> None:
+    def __init__(self, context: _Context, group: _Group) -> None:
         # Weakly: the group's member leads here, and a program that is dropped is freed at once.
         self._context = weakref.ref(context)
         self._group = weakref.ref(group)
@@ -76,7 +106,7 @@ class Signals:
                 raise GuestExit(status)
         return False
 
-    def _handle(self, group: InstanceGroup, context: LinkContext, handler: str, signal: int) -> None:
+    def _handle(self, group: _Group, context: _Context, handler: str, signal: int) -> None:
         main = context.state.main
         assert main is not None
         self._heard.add(signal)

@@ -11,14 +11,13 @@ from pylinker.linker.hostcalls import host_type, provided_type
 from pylinker.linker.imports import NewPointers, UnknownTypeError
 from pylinker.linker.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.linker.scope import scope_of_handle
+from pylinker.linker.state import scope_of_handle
 from pylinker.native.enums import SymbolKind
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from pylinker.linker.context import LinkContext
-    from pylinker.linker.module import Definition, LoadedModule
-    from pylinker.linker.plt import PltEntry
+    from pylinker.linker.module import Definition, LoadedModule, PltEntry
     from pylinker.linker.record import HostCalls
     from pylinker.linker.scope import SymbolScope
     from pylinker.linker.state import LinkerState

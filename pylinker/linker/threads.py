@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import wasmtime
 
@@ -25,9 +25,12 @@ from pylinker.runtime.failures import ThreadExit, has_trapped
 from pylinker.sync.shared import Exclusive
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from pylinker.linker.context import LinkContext
     from pylinker.linker.group import InstanceGroup
-    from pylinker.linker.linker import Linker
     from pylinker.linker.module import LoadedModule
+    from pylinker.linker.prepared import PreparedInstanceGroup
     from pylinker.linker.state import LinkerState
     from pylinker.sync import WriteGuard
 
@@ -279,6 +282,37 @@ def _is_guests(error: BaseException) -> bool:
     return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or has_trapped(error)
 
 
+class ThreadHost(Protocol):
+    """The linker, as the threads of its program need it."""
+
+    context: LinkContext
+
+    @property
+    def main(self) -> LoadedModule | None:
+        """The main module."""
+
+    def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
+        """Have room for a thread that begins."""
+
+    def prepare_for_instance_group(self, *, wants_stack: bool, stack_top: int) -> PreparedInstanceGroup:
+        """Prepare a new group."""
+
+    def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
+        """Create the group that was prepared."""
+
+    def shutdown_instance_group(self, group: InstanceGroup) -> None:
+        """Take a group out of the program, on its own thread."""
+
+    def take_group_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
+        """Take a dead group out of the program."""
+
+    def note_thread(self, group: InstanceGroup, tid: int) -> None:
+        """Note the number that the guest has for a group's thread."""
+
+    def end_thread(self, *, own_stack: bool = False) -> None:
+        """Run the destructors of the calling thread."""
+
+
 class ThreadTable:
     """The threads of one program, apart from the one that runs main.
 
@@ -286,7 +320,7 @@ class ThreadTable:
     threads.
     """
 
-    def __init__(self, linker: Linker, *, limit: int, name: str) -> None:
+    def __init__(self, linker: ThreadHost, *, limit: int, name: str) -> None:
         self.linker = linker
         self.status: int | None = None
         self.failure: BaseException | None = None

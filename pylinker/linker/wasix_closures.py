@@ -12,6 +12,7 @@ from pylinker.runtime.failures import STOPS
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
+    from pylinker.linker.linker import Linker
     from pylinker.runtime.memory import Memory
     from pylinker.wasm import ValType
 
@@ -23,7 +24,7 @@ _VALUES: Final = 1000
 
 
 @guest_call(WASIX, "closure_allocate", "i->i")
-def closure_allocate(caller: Caller, out: int) -> Errno:
+def closure_allocate(caller: Caller[Linker], out: int) -> Errno:
     """Give out a table slot for a closure."""
     linker = caller.linker
     try:
@@ -40,7 +41,7 @@ def closure_allocate(caller: Caller, out: int) -> Errno:
 
 @guest_call(WASIX, "closure_prepare", "iiiiiii->i")
 def closure_prepare(
-    caller: Caller, function: int, closure: int, params: int, param_count: int, results: int, result_count: int, environment: int
+    caller: Caller[Linker], function: int, closure: int, params: int, param_count: int, results: int, result_count: int, environment: int
 ) -> Errno:
     """Put a closure into its slot."""
     linker = caller.linker
@@ -69,25 +70,25 @@ def _types(memory: Memory, address: int, count: int) -> tuple[ValType, ...] | No
 
 
 @guest_call(WASIX, "closure_free", "i->i")
-def closure_free(caller: Caller, closure: int) -> Errno:
+def closure_free(caller: Caller[Linker], closure: int) -> Errno:
     """Take a closure's slot back."""
     caller.linker.closures.free(closure)
     return Errno.SUCCESS
 
 
 @guest_call(WASIX, "call_dynamic", "iiiiii->i", core=BuiltinIndex.CALL_DYNAMIC)
-def call_dynamic(caller: Caller, slot: int, *_: int) -> None:
+def call_dynamic(caller: Caller[Linker], slot: int, *_: int) -> None:
     """Call a function of unknown type: the core does, and asks here for the type once."""
     _tell_type(caller, slot)
 
 
 @guest_call(WASIX, "reflect_signature", "iiiiii->i", core=BuiltinIndex.REFLECT_SIGNATURE)
-def reflect_signature(caller: Caller, slot: int, *_: int) -> None:
+def reflect_signature(caller: Caller[Linker], slot: int, *_: int) -> None:
     """Say what type a function has, as ``call_dynamic``."""
     _tell_type(caller, slot)
 
 
-def _tell_type(caller: Caller, slot: int) -> None:
+def _tell_type(caller: Caller[Linker], slot: int) -> None:
     """Tell the core the type of the function in a table slot."""
     linker = caller.linker
     changes = linker.context.shared.changes  # before anything is looked at

@@ -10,9 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from pylinker.errors import ClosedError, LinkError, MemoryAccessError
-from pylinker.linker.dlfcn import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD, guest_message
+from pylinker.linker.abi import RTLD_GLOBAL, RTLD_NODELETE, RTLD_NOLOAD
+from pylinker.linker.dlfcn import guest_message
 from pylinker.linker.hostcalls import WASIX, Caller, guest_call, i32
-from pylinker.linker.scope import scope_from
+from pylinker.linker.state import scope_from
 from pylinker.linker.wasix import Errno
 from pylinker.native.enums import BuiltinIndex
 from pylinker.runtime.failures import STOPS
@@ -30,7 +31,7 @@ _MODES = RTLD_GLOBAL | RTLD_NODELETE | RTLD_NOLOAD
 
 @guest_call(WASIX, "dlopen", "iiiiiiii->i")
 def dlopen(
-    caller: Caller, path: int, length: int, flags: int, text: int, capacity: int, search: int, search_length: int, out: int
+    caller: Caller[Linker], path: int, length: int, flags: int, text: int, capacity: int, search: int, search_length: int, out: int
 ) -> Errno:
     """Open a library, which is looked for in the directories of ``search`` too."""
 
@@ -45,7 +46,7 @@ def dlopen(
 
 
 @guest_call(WASIX, "dlsym", "iiiiii->i", core=BuiltinIndex.DLSYM_WASIX)
-def dlsym(caller: Caller, handle: int, name: int, length: int, text: int, capacity: int, out: int) -> Errno:
+def dlsym(caller: Caller[Linker], handle: int, name: int, length: int, text: int, capacity: int, out: int) -> Errno:
     """Find a symbol. The core answers what was found before."""
 
     def act(linker: Linker) -> int:
@@ -64,7 +65,7 @@ def dlsym(caller: Caller, handle: int, name: int, length: int, text: int, capaci
 
 
 @guest_call(WASIX, "dl_invalid_handle", "i->i", core=BuiltinIndex.DL_INVALID_HANDLE)
-def dl_invalid_handle(caller: Caller, handle: int) -> Errno:
+def dl_invalid_handle(caller: Caller[Linker], handle: int) -> Errno:
     """Say whether a handle is one of a library. The core answers what was asked before."""
     linker = caller.linker
     changes = linker.context.shared.changes
@@ -79,7 +80,7 @@ def dl_invalid_handle(caller: Caller, handle: int) -> Errno:
 
 
 @guest_call(WASIX, "dlclose", "iii->i")
-def dlclose(caller: Caller, handle: int, text: int, capacity: int) -> Errno:
+def dlclose(caller: Caller[Linker], handle: int, text: int, capacity: int) -> Errno:
     """Close a handle."""
 
     def act(linker: Linker) -> int:

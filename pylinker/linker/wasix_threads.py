@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import InternalError, LinkError, MemoryAccessError
 from pylinker.linker.hostcalls import WASIX, Caller, guest_call
@@ -14,6 +14,9 @@ from pylinker.linker.wasix import Errno
 from pylinker.native.threads import MAIN_THREAD
 from pylinker.runtime.failures import STOPS, GuestExit, ThreadExit
 from pylinker.wasm import FuncType
+
+if TYPE_CHECKING:
+    from pylinker.linker.linker import Linker
 
 logger = logging.getLogger("pylinker.wasix")
 
@@ -29,7 +32,7 @@ _LAST_SIGNAL: Final = 31
 
 
 @guest_call(WASIX, "thread_spawn_v2", "ii->i")
-def thread_spawn_v2(caller: Caller, start: int, out: int) -> Errno:
+def thread_spawn_v2(caller: Caller[Linker], start: int, out: int) -> Errno:
     """Start a thread, and write its number."""
     linker = caller.linker
     memory, threads, main = linker.memory, linker.threads, linker.main
@@ -56,13 +59,13 @@ def thread_spawn_v2(caller: Caller, start: int, out: int) -> Errno:
 
 
 @guest_call(WASIX, "thread_exit", "i->", operation=False)
-def thread_exit(_caller: Caller, _status: int) -> None:
+def thread_exit(_caller: Caller[Linker], _status: int) -> None:
     """End the calling thread."""
     raise ThreadExit
 
 
 @guest_call(WASIX, "thread_join", "i->i", operation=False)
-def thread_join(caller: Caller, tid: int) -> Errno:
+def thread_join(caller: Caller[Linker], tid: int) -> Errno:
     """Wait for the end of a thread. Blocks."""
     linker = caller.linker
     thread = linker.threads.get(tid) if linker.threads is not None else None
@@ -72,7 +75,7 @@ def thread_join(caller: Caller, tid: int) -> Errno:
 
 
 @guest_call(WASIX, "thread_parallelism", "i->i", operation=False)
-def thread_parallelism(caller: Caller, out: int) -> Errno:
+def thread_parallelism(caller: Caller[Linker], out: int) -> Errno:
     """Write how many processors there are."""
     try:
         caller.linker.memory.write(out, _processors().to_bytes(4, "little"))
@@ -82,13 +85,13 @@ def thread_parallelism(caller: Caller, out: int) -> Errno:
 
 
 @guest_call(WASIX, "clock_time_set", "il->i", operation=False)
-def clock_time_set(caller: Caller, clock: int, now: int) -> Errno:
+def clock_time_set(caller: Caller[Linker], clock: int, now: int) -> Errno:
     """Set a clock, for this program alone."""
     return Errno.SUCCESS if caller.linker.group.set_clock(clock, now) else Errno.INVAL
 
 
 @guest_call(WASIX, "callback_signal", "ii->")
-def callback_signal(caller: Caller, address: int, length: int) -> None:
+def callback_signal(caller: Caller[Linker], address: int, length: int) -> None:
     """Say which export of the main module handles signals."""
     linker = caller.linker
     signals, main = linker.group.signals, linker.main
@@ -106,7 +109,7 @@ def callback_signal(caller: Caller, address: int, length: int) -> None:
 
 
 @guest_call(WASIX, "thread_signal", "ii->i", operation=False)
-def thread_signal(caller: Caller, number: int, signal: int) -> Errno:
+def thread_signal(caller: Caller[Linker], number: int, signal: int) -> Errno:
     """Send a signal to a thread."""
     linker = caller.linker
     signal = signal if 0 < signal <= _LAST_SIGNAL else 0
