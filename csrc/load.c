@@ -39,7 +39,7 @@ static int object(const pl_extern *from, pl_extern *result) {
     return PL_STAGE_NONE;
 }
 
-/* Answers an enum pl_stage. */
+/* Returns an enum pl_stage. */
 static int extern_of(pl_instances *instances, const pl_record *record, const pl_source *source, pl_extern *result,
                      pl_failure *failure) {
     memset(result, 0, sizeof *result);
