@@ -245,9 +245,9 @@ class Stress:
         known = {}
         for module in self.linker.state.modules:
             for export in module.info.exports.values():
-                slot = module.slot_of(export.index) if export.kind.name == "FUNC" else None
-                if slot is not None:
-                    known[slot] = (module, export.name)
+                definition = module.find(export.name) if export.kind.name == "FUNC" else None
+                if definition is not None and definition.value is not None:
+                    known[definition.value] = (module, export.name)
         table = []
         for slot in range(group.table_size):
             function = group.store.table_get(group.table, slot)
