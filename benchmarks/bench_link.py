@@ -27,9 +27,9 @@ from pylinker._core import ffi, lib
 from pylinker.api import program as program_module
 from pylinker.benchmarks.linked import Shape, write
 from pylinker.benchmarks.roles import Target, role, scaled
-from pylinker.linker.group import InstanceGroup
-from pylinker.linker.locator import Locator
-from pylinker.linker.plan import LoadPlan
+from pylinker.linker.groups.group import InstanceGroup
+from pylinker.linker.modules.locator import Locator
+from pylinker.linker.plan.plan import LoadPlan
 from pylinker.native.objects import imports_of
 from pylinker.native.objects import instantiate as instantiate_module
 from pylinker.runtime.code import CodeCache
@@ -190,7 +190,7 @@ def _exported(type_: FuncType, name: str) -> str:
 
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "find the files": [(Locator, "find")],
-    "read the files": [(pylinker.linker.plan, "bytes_of"), (program_module, "read_file")],
+    "read the files": [(pylinker.linker.plan.plan, "bytes_of"), (program_module, "read_file")],
     "code and what is known of it": [(CodeCache, "load"), (CodeCache, "find"), (CodeCache, "parse"), (CodeCache, "trampolines")],
     "WASI": [(WasiHost, "__init__"), (WasiHost, "connect")],
     "place": [(LoadPlan, "place")],

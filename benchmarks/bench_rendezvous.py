@@ -30,7 +30,7 @@ from pylinker.benchmarks.bare import Bare
 from pylinker.benchmarks.company import BUSY, LOOP, SHARED, looping, threaded
 from pylinker.benchmarks.guests import GUEST, Guests
 from pylinker.benchmarks.roles import Target, quick, reported, role, samples, scaled
-from pylinker.linker.operation import AllocateFunctionTable
+from pylinker.linker.plan.operation import AllocateFunctionTable
 from pylinker.runtime.store import GuestStore
 
 MEET = "a rendezvous for nothing, with N threads in a loop of host calls"

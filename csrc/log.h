@@ -4,7 +4,7 @@
  * with the entry. A number without an entry is an operation that does nothing: it was withdrawn, or erased.
  *
  * A group that stays parked keeps the log from forgetting. So that it does not grow without bound, the linker erases operations that come to
- * nothing for every group that has yet to replay them (pylinker/linker/compaction.py has the argument). All that an erased one leaves is the
+ * nothing for every group that has yet to replay them (pylinker/linker/load/compaction.py has the argument). All that an erased one leaves is the
  * size of the table: it is the same in all groups whatever was erased.
  *
  * Protected by: the lock of LinkerState. Appending, forgetting and erasing need it for writing, looking for reading. `release` is called

@@ -227,7 +227,7 @@ if __name__ == "__main__":
 def test_a_value_that_another_thread_was_making_is_made_in_a_child(tmp_path: Path) -> None:
     """``functools.cached_property`` before Python 3.12 has a lock for all objects of a class, which is nobody's in a child."""
     script = """
-from pylinker.linker.operation import LoadModules
+from pylinker.linker.plan.operation import LoadModules
 inside, go_on = threading.Event(), threading.Event()
 class Slow:
     "A module whose record is slow to be found, so that another thread is making an operation."

@@ -8,8 +8,9 @@ import pytest
 import pylinker
 from fields import TABLE, wasm
 from pylinker.errors import InternalError
-from pylinker.linker import hostcalls, survey
-from pylinker.linker.hostcalls import Caller, core_call, guest_call, provided, wasi_call
+from pylinker.linker import survey
+from pylinker.linker.guests import table as hostcalls
+from pylinker.linker.guests.table import Caller, core_call, guest_call, provided, wasi_call
 from pylinker.native.enums import BuiltinIndex
 
 LIBRARY = """

@@ -15,8 +15,8 @@ import wasmtime
 import pylinker
 from fields import MEMORY, SHARED, TABLE, forward, wasm
 from guests import orderly
-from pylinker.linker import wasix
-from pylinker.linker.hostcalls import provided
+from pylinker.linker.guests import wasix
+from pylinker.linker.guests.table import provided
 from pylinker.wasm import WASI_PREVIEW1, FuncType
 
 FUNCTIONS: dict[tuple[str, str], FuncType] = {

@@ -56,14 +56,14 @@ def test_a_closed_program_frees_its_store_while_the_object_lives():
 @pytest.mark.usefixtures("no_collector")
 def test_a_failed_constructor_leaves_no_store(monkeypatch):
     stores = []
-    original = pylinker.linker.groups.GuestStore
+    original = pylinker.linker.groups.groups.GuestStore
 
     def recording(*arguments, **keywords):
         store = original(*arguments, **keywords)
         stores.append(weakref.ref(store))
         return store
 
-    monkeypatch.setattr(pylinker.linker.groups, "GuestStore", recording)
+    monkeypatch.setattr(pylinker.linker.groups.groups, "GuestStore", recording)
     try:
         pylinker.Program(TRAPPING)
     except pylinker.InitializationError:

@@ -13,7 +13,7 @@ import pytest
 import pylinker
 from fields import SHARED, wasm
 from guests import orderly
-from pylinker.linker import plan as plans
+from pylinker.linker.plan import plan as plans
 
 OK = '(func (export "ok") (result i32) (i32.const 7))'
 BLOCKING = ('(import "env" "block" (func $block))', '(func (export "__wasm_call_ctors") (call $block))')

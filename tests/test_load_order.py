@@ -13,8 +13,8 @@ import pylinker
 from fields import MEMORY, TABLE
 from fields import wasm as written
 from guests import orderly
-from pylinker.linker.locator import Locator
-from pylinker.linker.resolver import Resolver
+from pylinker.linker.modules.locator import Locator
+from pylinker.linker.plan.resolver import Resolver
 from pylinker.runtime import code
 from running import sizes
 

@@ -7,7 +7,7 @@ import pytest
 import pylinker
 from pylinker.errors import LibraryNotFoundError
 from pylinker.linker import Locator, read_file
-from pylinker.linker.locator import Home
+from pylinker.linker.modules.locator import Home
 
 
 @pytest.fixture

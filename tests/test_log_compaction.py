@@ -9,8 +9,8 @@ import pytest
 import pylinker
 from guests import Guest, orderly
 from pylinker.bench.invariants import table_of
-from pylinker.linker.compaction import redundant
-from pylinker.linker.operation import LoadModules, PrepareClosure, ResolveFunction, SlotPatch, UnloadModule
+from pylinker.linker.load.compaction import redundant
+from pylinker.linker.plan.operation import LoadModules, PrepareClosure, ResolveFunction, SlotPatch, UnloadModule
 from sync_world import World
 
 PLAIN = [f"libplain{n}.so" for n in range(1, 6)]

@@ -16,7 +16,7 @@ from corefaults import Led
 from fields import SHARED, TABLE, wasm
 from pylinker._core import ffi
 from pylinker.errors import ParseError, UnsupportedError
-from pylinker.linker.wasix import WASIX, Errno
+from pylinker.linker.guests.wasix import WASIX, Errno
 from pylinker.runtime.code import CodeCache
 from pylinker.wasm import WASI_PARAMETERS, WASI_PREVIEW1, uses_legacy_exceptions
 

@@ -77,7 +77,7 @@ def test_every_lock_is_on_the_page_about_synchronization() -> None:
     own = [path for path in (ROOT / "pylinker").rglob("*.py") if path.parent.name != "bench"]  # what measures a program is no part of it
     files = [*(ROOT / "csrc").glob("*.[ch]"), *own]
     lockers = {path.relative_to(ROOT).as_posix() for path in files if made.search(path.read_text(encoding="utf-8"))}
-    assert {"csrc/event.h", "pylinker/linker/threads.py"} <= lockers
+    assert {"csrc/event.h", "pylinker/linker/groups/threads.py"} <= lockers
     assert not [path for path in sorted(lockers) if f"](../{path})" not in page]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import pylinker
 from interrupts import Interrupter
-from pylinker.linker.context import LinkContext
+from pylinker.linker.groups.context import LinkContext
 
 
 def read_guard(context: LinkContext) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from interrupts import Interrupter
 from pylinker.errors import InternalError, LimitError
+from pylinker.linker.plan.space import MemoryAllocator, SlotAllocator
 from pylinker.linker.ranges import Grant, RangeAllocator, release_all
-from pylinker.linker.space import MemoryAllocator, SlotAllocator
 from pylinker.native.scopes import Finalized, Scope, completed
 from pylinker.sync import LinkerShared
 

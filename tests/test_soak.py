@@ -13,8 +13,8 @@ from pylinker.bench import leaks
 from pylinker.bench import soak as soaking
 from pylinker.bench.soak import Soak
 from pylinker.cli.app import app
+from pylinker.linker.plan.state import LinkerState
 from pylinker.linker.ranges import RangeAllocator
-from pylinker.linker.state import LinkerState
 from pylinker.native.shared import Shared
 
 pytestmark = pytest.mark.slow

@@ -353,7 +353,7 @@ class TestErrors:
             everybody.wait()
             raise InternalError(f"of {name} in {threading.current_thread().name}")
 
-        monkeypatch.setattr("pylinker.linker.linker.Linker.load_module", fail)
+        monkeypatch.setattr("pylinker.linker.load.linker.Linker.load_module", fail)
         threads = [guest.program.spawn("open_library", f"lib{number}.so", 2) for number in range(16)]
         for number, thread in enumerate(threads):
             with pytest.raises(InternalError, match=rf"of lib{number}\.so in {thread.thread.name}$") as caught:
@@ -363,13 +363,13 @@ class TestErrors:
     def test_each_of_16_threads_gets_its_own_undefined_symbol(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
         library = guest.program.dlopen("libuser.so")
         everybody = threading.Barrier(16, timeout=DEADLINE)
-        resolve = pylinker.linker.symbols.Symbols.resolve_trampoline
+        resolve = pylinker.linker.load.symbols.Symbols.resolve_trampoline
 
         def together(self: object, module: object, index: int) -> None:
             everybody.wait()
             resolve(self, module, index)
 
-        monkeypatch.setattr("pylinker.linker.symbols.Symbols.resolve_trampoline", together)
+        monkeypatch.setattr("pylinker.linker.load.symbols.Symbols.resolve_trampoline", together)
         threads = [guest.program.spawn(library.user_undefined, number) for number in range(16)]
         caught = []
         for thread in threads:

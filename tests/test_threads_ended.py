@@ -13,9 +13,9 @@ import pytest
 import pylinker
 from guests import DEADLINE, YIELD, Guest, orderly
 from pylinker import SynchronizationAborted
-from pylinker.linker.group import InstanceGroup
-from pylinker.linker.linker import Linker
-from pylinker.linker.state import LinkerState
+from pylinker.linker.groups.group import InstanceGroup
+from pylinker.linker.load.linker import Linker
+from pylinker.linker.plan.state import LinkerState
 from pylinker.native import threads
 from pylinker.sync import LinkerShared
 from toolchain import Scenario

@@ -20,10 +20,10 @@ from corefaults import CoreHalt
 from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
 from pylinker import SynchronizationAborted
 from pylinker.errors import InternalError
-from pylinker.linker.group import InstanceGroup
-from pylinker.linker.groups import Groups
-from pylinker.linker.linker import Linker
-from pylinker.linker.state import LinkerState
+from pylinker.linker.groups.group import InstanceGroup
+from pylinker.linker.groups.groups import Groups
+from pylinker.linker.load.linker import Linker
+from pylinker.linker.plan.state import LinkerState
 from pylinker.native.enums import SEQ_CST
 from pylinker.native.threads import NativeThread
 from pylinker.runtime.store import GuestStore

@@ -12,7 +12,7 @@ import wasmtime
 import pylinker
 from guests import COMPUTE, DEADLINE, YIELD, Guest
 from pylinker.errors import InternalError
-from pylinker.linker.group import InstanceGroup
+from pylinker.linker.groups.group import InstanceGroup
 from pylinker.native.enums import SEQ_CST
 from pylinker.sync import LinkerShared
 from toolchain import Scenario

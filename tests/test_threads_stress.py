@@ -21,8 +21,8 @@ import pytest
 import pylinker
 from corefaults import CoreDelay
 from guests import DEADLINE, RETURN, Guest, orderly
-from pylinker.linker.group import InstanceGroup
-from pylinker.linker.linker import Linker
+from pylinker.linker.groups.group import InstanceGroup
+from pylinker.linker.load.linker import Linker
 from pylinker.native.core import ffi
 from pylinker.sync import LinkerShared, WriteGuard
 from toolchain import Scenario

@@ -16,7 +16,7 @@ from fields import SHARED, wasm
 from guests import DEADLINE, SERVE, WAIT, Guest, orderly
 from pylinker import SynchronizationAborted
 from pylinker._core import lib
-from pylinker.linker import threads
+from pylinker.linker.groups import threads
 from toolchain import Scenario
 
 WAITER = """

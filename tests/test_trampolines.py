@@ -13,7 +13,7 @@ import wasmtime
 import pylinker
 from guests import DEADLINE
 from pylinker.errors import SignatureMismatchError, UndefinedSymbolError
-from pylinker.linker import record
+from pylinker.linker.plan import record
 from pylinker.native.enums import PLT_BLOCK
 from pylinker.runtime import code
 

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 import pylinker
 from fields import SHARED, TABLE, wasm
 from guests import DEADLINE, orderly
-from pylinker.linker import wasix
-from pylinker.linker.hostcalls import provided
-from pylinker.linker.wasix import Errno
+from pylinker.linker.guests import wasix
+from pylinker.linker.guests.table import provided
+from pylinker.linker.guests.wasix import Errno
 from pylinker.wasm import WASI_PREVIEW1, FuncType, parse_module
 
 PROVIDED = provided(wasix.WASIX)

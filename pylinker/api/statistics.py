@@ -7,13 +7,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylinker.linker.debug import STATS
+from pylinker.linker.debug.log import STATS
 from pylinker.native.enums import DEAD, PARKED, RUNNING
 
 if TYPE_CHECKING:
     from pylinker.linker import Linker
-    from pylinker.linker.group import InstanceGroup
-    from pylinker.linker.state import LinkerState
+    from pylinker.linker.groups.group import InstanceGroup
+    from pylinker.linker.plan.state import LinkerState
 
 __all__ = ["GroupSummary", "Region", "Statistics", "Waits", "snapshot", "tell_statistics"]
 

@@ -10,8 +10,8 @@ from pylinker.native.hostfuncs import host_function_count
 from pylinker.native.objects import same_function
 
 if TYPE_CHECKING:
-    from pylinker.linker.group import InstanceGroup
-    from pylinker.linker.linker import Linker
+    from pylinker.linker.groups.group import InstanceGroup
+    from pylinker.linker.load.linker import Linker
 
 __all__ = ["Held", "broken_invariants", "held", "table_of"]
 

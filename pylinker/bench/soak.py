@@ -27,8 +27,8 @@ import pylinker
 from pylinker.bench.invariants import broken_invariants, held, table_of
 from pylinker.bench.leaks import resident, settle
 from pylinker.bench.location import guests
-from pylinker.linker.group import InstanceGroup
-from pylinker.linker.plan import LoadPlan
+from pylinker.linker.groups.group import InstanceGroup
+from pylinker.linker.plan.plan import LoadPlan
 from pylinker.runtime.code import CodeCache
 from pylinker.wasm import FuncType
 

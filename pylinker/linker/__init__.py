@@ -1,7 +1,9 @@
 """The linker: what is loaded, where it lies, and which definition each symbol means."""
 
-from pylinker.linker import dlfcn, wasix_closures, wasix_libraries, wasix_threads  # noqa: F401 - which have functions for guests
-from pylinker.linker.abi import (
+from pylinker.linker import calls  # noqa: F401 - makes the table of functions for guests complete
+from pylinker.linker.debug.trace import UNTRACED, Tracer
+from pylinker.linker.groups.threads import GuestThread
+from pylinker.linker.guests.abi import (
     RTLD_DEFAULT,
     RTLD_GLOBAL,
     RTLD_LAZY,
@@ -11,19 +13,17 @@ from pylinker.linker.abi import (
     RTLD_NOLOAD,
     RTLD_NOW,
 )
-from pylinker.linker.deadline import Deadline, check_seconds
-from pylinker.linker.imports import HostImports, Imports
+from pylinker.linker.guests.wasix import wants_threads
 from pylinker.linker.limits import Limits
-from pylinker.linker.linker import Linker
-from pylinker.linker.locator import Located, Locator
-from pylinker.linker.module import Definition, LoadedModule
-from pylinker.linker.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
-from pylinker.linker.start import MainFile, start
-from pylinker.linker.survey import HOST, Category, Survey, survey
-from pylinker.linker.symbols import SymbolInfo
-from pylinker.linker.threads import GuestThread
-from pylinker.linker.trace import UNTRACED, Tracer
-from pylinker.linker.wasix import wants_threads
+from pylinker.linker.load.deadline import Deadline, check_seconds
+from pylinker.linker.load.linker import Linker
+from pylinker.linker.load.start import MainFile, start
+from pylinker.linker.load.symbols import SymbolInfo
+from pylinker.linker.modules.locator import Located, Locator
+from pylinker.linker.modules.module import Definition, LoadedModule
+from pylinker.linker.plan.imports import HostImports, Imports
+from pylinker.linker.plan.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
+from pylinker.linker.plan.survey import HOST, Category, Survey, survey
 
 __all__ = [
     "HOST",

@@ -38,9 +38,9 @@ _operating: set[int] = set()
 _LINKER: Final = ("pylinker.linker.", "pylinker.sync.", "pylinker.runtime.", "pylinker.api.statistics")
 _HARMLESS: Final = frozenset(
     {
-        "pylinker.linker.deadline",
-        "pylinker.linker.group",  # what it calls is within what its caller does
-        "pylinker.linker.threads",  # but for starting one
+        "pylinker.linker.load.deadline",
+        "pylinker.linker.groups.group",  # what it calls is within what its caller does
+        "pylinker.linker.groups.threads",  # but for starting one
         "pylinker.runtime.failures",
         "pylinker.runtime.memory",
         "pylinker.runtime.store",
@@ -98,7 +98,7 @@ def _interrupts() -> bool:
         elif name.startswith("pylinker.api.") and not name.startswith(_LINKER):
             is_called = False  # the linker calls none of it
         elif name.startswith("pylinker."):
-            starts_thread = name == "pylinker.linker.threads" and frame.f_code.co_name == "start"
+            starts_thread = name == "pylinker.linker.groups.threads" and frame.f_code.co_name == "start"
             if not is_called and name.startswith(_LINKER) and (name not in _HARMLESS or starts_thread):
                 return True
         elif frame.f_code not in _PASSED:

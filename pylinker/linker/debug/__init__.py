@@ -1,0 +1,1 @@
+"""Diagnostics: the debug output, and traces."""

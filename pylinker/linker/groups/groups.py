@@ -1,0 +1,273 @@
+"""The groups of a program: how one begins, and how it ends."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from pylinker.errors import InternalError, LinkError, NotDynamicError
+from pylinker.linker.groups.group import InstanceGroup
+from pylinker.linker.groups.prepared import PreparedInstanceGroup
+from pylinker.linker.groups.signals import Signals
+from pylinker.linker.plan.operation import SlotPatch
+from pylinker.linker.ranges import Grant, release_all
+from pylinker.native.birth import give_birth
+from pylinker.native.member import Member
+from pylinker.native.replay import Operation
+from pylinker.native.scopes import completed
+from pylinker.runtime.engine import engine
+from pylinker.runtime.private import address_of
+from pylinker.runtime.store import GuestStore
+from pylinker.runtime.types import i32_global_type, table_type
+from pylinker.runtime.wasi import WasiHost
+from pylinker.sync.shared import Exclusive
+from pylinker.wasm import Limits
+
+if TYPE_CHECKING:
+    from pylinker.linker.debug.trace import Untraced
+    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.plan.operation import DlOperation
+    from pylinker.linker.plan.state import LinkerState
+    from pylinker.native.objects import Extern
+    from pylinker.runtime.code import CodeCache
+    from pylinker.runtime.wasi import WasiProcess
+    from pylinker.sync import InstanceGroupState, WriteGuard
+
+__all__ = ["Groups"]
+
+
+class Groups:
+    """Makes the groups of one program and takes them out again.
+
+    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program; ``tracer``
+    notes what groups do.
+    """
+
+    def __init__(
+        self,
+        context: LinkContext,
+        process: WasiProcess,
+        cache: CodeCache,
+        *,
+        stack_size: int,
+        name: str,
+        tracer: Untraced,
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._process = process
+        self._cache = cache
+        self._stack_size = stack_size
+        self._name = name
+        self._tracer = tracer
+        # Threads share the one store that has the process; a single one has it in its own.
+        self._known: _Everything | None = None
+        self._host = self._new_host(self._new_store(None, hosts_process=True)) if self._state.threaded else None
+
+    def create_main(self) -> InstanceGroup:
+        """Create the group that runs main, the only one for now."""
+        shared = self._context.shared
+        with shared.write_linker_state_alone() as guard:
+            group = self._new_group(guard)
+        if not self._state.threaded:
+            group.native.number_calls()
+        self._context.set_main_group(group)
+        shared.bootstrap_exclusive_write_then(lambda state: state.groups.append(group.state.number))
+        return group
+
+    def _new_store(self, member: Member | None, *, hosts_process: bool) -> GuestStore:
+        limits = self._state.limits
+        return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process)
+
+    def _new_host(self, store: GuestStore) -> WasiHost:
+        return WasiHost(store, self._process, self._cache, descriptors=self._state.limits.descriptors)
+
+    def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
+        """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
+        shared = self._context.shared
+        state = shared.new_member(_replayed_in_c)
+        try:
+            shared.subscribe_member(guard, state, None)
+            store = self._new_store(state, hosts_process=self._host is None)
+            host = self._host or self._new_host(store)
+            group = InstanceGroup(state, store, host, self._cache, self._context.turn, self._name, self._tracer)
+        except BaseException:
+            completed(shared.unsubscribe, guard, state)
+            raise
+        return group
+
+    def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
+        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the write lock if it is free.
+
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or
+        abandon it.
+        """
+        group = self._context.check_not_instantiating()
+        shared = self._context.shared
+        prepared = PreparedInstanceGroup(*shared.new_exclusive(), wants_stack=wants_stack, stack_top=stack_top)
+        try:
+            shared.prepare_topology(prepared.topology, prepared.guard, group.state)
+            if prepared.guard.held:
+                self._context.reap_ended(prepared.guard)
+        except BaseException as error:  # an interrupt, most likely
+            completed(prepared.leave, error)
+            raise
+        return prepared
+
+    def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
+        """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
+
+        Blocks for the write lock if that was not free, holding the token; releases both. The calling thread is parked or no group's, so
+        nobody waits for it. Raises what kept a module from being instantiated; nothing is left then.
+        """
+        prepared.take()
+        guard = prepared.guard
+        with prepared:
+            if not guard.held:
+                self._context.shared.take_blindly(guard)
+                self._context.reap_ended(guard)
+            return self._create(prepared)
+
+    def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
+        guard, wants_stack, stack_top = prepared.guard, prepared.wants_stack, prepared.stack_top
+        state, shared, host = self._state, self._context.shared, self._host
+        assert host is not None
+        part = shared.new_member(_replayed_in_c)
+        number = part.number
+        grants: list[Grant] = []
+        stack = (0, 0)
+        try:
+            shared.subscribe_member(guard, part, prepared.topology)
+            everything = self._everything()
+            if wants_stack and not everything.has_stack_pointer:
+                raise NotDynamicError(
+                    f"a thread for a function needs a stack, but the main module, {self._name}, does not export its stack pointer; "
+                    "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
+                    module=self._name,
+                )
+            if wants_stack:
+                base = state.memory.allocate(self._stack_size, 16, grants, module="stack of a thread", zero=False)
+                stack = (base, self._stack_size)
+            blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
+            self._context.changer = get_ident()  # code of the modules may run, and must not come to the linker
+            try:
+                birth = give_birth(
+                    everything.engine,
+                    part,
+                    host.native,
+                    memory_limit=state.limits.memory,
+                    table_limit=state.limits.table,
+                    preempt=self._context.preempt,
+                    memory=everything.memory,
+                    table_type=address_of(everything.table_type) if everything.table_type else 0,
+                    stack_pointer_type=everything.stack_pointer_type,
+                    stack_top=sum(stack) or stack_top,
+                    everything=everything.operation,
+                    blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
+                )
+                store = GuestStore(part, made=(birth.store, birth.watch))
+                group = InstanceGroup(part, store, host, self._cache, None, self._name, self._tracer, birth.instances)
+                group.memory_is_shared = True
+                if birth.trouble is not None:
+                    group.raise_trouble(birth.trouble, state.order)
+                if wants_stack and not everything.makes_stack_pointer:
+                    group.stack_top = sum(stack)  # an ordinary main's instance begins with the stack of the main thread
+            finally:
+                self._context.changer = None
+            group.stack = stack
+            group.grants = grants
+            if state.wasix:
+                group.signals = Signals(self._context, group)
+            state.groups.append(number)
+            self._context.groups[number] = prepared.group = group
+        except BaseException:
+            completed(self._give_up, guard, part, grants)
+            raise
+        return group
+
+    def _give_up(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], grants: list[Grant]) -> None:
+        """Undo what was made of a group."""
+        self._context.groups.pop(part.number, None)
+        self._state.groups[:] = [number for number in self._state.groups if number != part.number]
+        self._context.shared.unsubscribe(guard, part)
+        self._state.release_blocks(part.number)
+        release_all(grants)
+
+    def _everything(self) -> _Everything:
+        """Return what a new group loads; made anew when the linker's state has changed."""
+        changes = self._context.shared.changes
+        if self._known is None or self._known.changes != changes:
+            self._known = _Everything(self._state, self._context.main_group.memory, changes)
+        return self._known
+
+    def shutdown(self, group: InstanceGroup) -> None:
+        """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
+        self._context.groups.pop(group.state.number, None)
+        group.state.die()
+        shared = self._context.shared
+        if shared.cause:
+            group.close_bounds()
+            return  # the whole linker goes; a dead member is waited for by nobody
+        try:
+            completed(self._shut_down, group)
+        except LinkError:
+            return  # cancelled meanwhile
+
+    def _shut_down(self, group: InstanceGroup) -> None:
+        with Exclusive(self._context.shared, group.state) as exclusive:
+            self.take_out(group, exclusive.guard)
+            self._context.reap_ended(exclusive.guard)
+
+    def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
+        """Take a dead group out of the program. Needs the write lock, unless the program has ended: then there is little to do.
+
+        A second time does nothing.
+        """
+        number = group.state.number
+        self._context.tids.pop(number, None)
+        group.close_bounds()
+        if guard is None:
+            self._context.groups.pop(number, None)
+        else:
+            self._give_up(guard, group.state, group.grants)
+
+
+class _Everything:
+    """What a new group loads, as of ``changes``.
+
+    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``, ``memory``, ``table_type`` (None:
+    the main module brings the table), ``stack_pointer_type`` (an address, 0: the main module brings it), ``makes_stack_pointer`` and
+    ``has_stack_pointer``.
+    """
+
+    def __init__(self, state: LinkerState, memory: Extern, changes: int) -> None:
+        self.changes = changes
+        self.memory = memory
+        main = state.main
+        independent = main is None or main.is_position_independent
+        patches = [
+            SlotPatch(slot, definition).native
+            for module in state.order
+            for function, slot in module.slots.items()
+            if (definition := module.definition_of(function)) is not None
+        ]
+        self.operation = Operation(
+            table_size=state.table.size,
+            loaded=[module.native for module in state.order],
+            patches=patches,
+            fillings=[slot.native for slot in state.host_slots()],
+            noted=state.closure_slots,
+            closures=[each.closure for each in state.closures.values()],
+        )
+        self.with_thread_locals = [module for module in state.order if module.thread_local is not None or module.makes_thread_locals]
+        makes_table = main is None or not (main.brings_table if independent else main.info.tables)
+        self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else None
+        self.engine = address_of(engine())
+        self.makes_stack_pointer = independent
+        self.stack_pointer_type = i32_global_type(mutable=True) if independent else 0
+        export = main.info.exports.get("__stack_pointer") if main is not None else None
+        self.has_stack_pointer = independent or export is not None
+
+
+def _replayed_in_c(number: int, operation: DlOperation) -> None:
+    raise InternalError(f"operation {number} is not carried out in C: {operation!r}")

@@ -1,0 +1,77 @@
+"""What of WASIX there is: the functions of the import module ``wasix_32v1``, and the numbers they answer.
+
+Three kinds. The linker calls, threads and closures are served by pylinker itself (:mod:`pylinker.linker.calls`, and the core). What
+WASI preview 1 has under the same name and with the same type is served by preview 1. Anything else answers ``NOTSUP``;
+:func:`unserved` lists it.
+
+Error numbers and meanings are those that WASIX programs see under Wasmer, but for its slips: see docs/wasix.md.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from pylinker.linker.guests.table import WASIX, core_call, function_named, host_type, key_of, wasi_call
+from pylinker.linker.modules.module import HostCall, WasiCall
+from pylinker.native.enums import AtomicsKind, BuiltinIndex
+from pylinker.wasm import WASI_PREVIEW1, FuncType
+
+if TYPE_CHECKING:
+    from pylinker.linker.modules.module import ImportSource
+    from pylinker.wasm import ModuleInfo
+
+__all__ = ["UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "wants_threads"]
+
+UNSUPPORTED: Final = key_of(WASIX, "unsupported")
+"""The HostCall that answers ``NOTSUP``, whatever its type."""
+
+
+class Errno(enum.IntEnum):
+    """The error numbers of WASIX, as far as they are answered here."""
+
+    SUCCESS = 0
+    AGAIN = 6
+    INVAL = 28
+    NOEXEC = 45
+    NOMEM = 48
+    NOTSUP = 58
+    OVERFLOW = 61
+    NOTCAPABLE = 76
+    MEMVIOLATION = 78
+    UNKNOWN = 79
+
+
+core_call(WASIX, "thread_id", "i->i", BuiltinIndex.THREAD_ID)
+core_call(WASIX, "proc_id", "i->i", BuiltinIndex.PROC_ID)
+core_call(WASIX, "thread_sleep", "l->i", AtomicsKind.SLEEP)
+core_call(WASIX, "futex_wait", "iiii->i", AtomicsKind.FUTEX_WAIT)
+core_call(WASIX, "futex_wake", "ii->i", AtomicsKind.FUTEX_WAKE)
+core_call(WASIX, "futex_wake_all", "ii->i", AtomicsKind.FUTEX_WAKE_ALL)
+core_call(WASIX, "unsupported", "->", BuiltinIndex.UNSUPPORTED, importable=False)
+wasi_call(WASIX, "proc_exit2", "i->", "proc_exit")
+
+
+def source_of(name: str, type_: FuncType) -> ImportSource | None:
+    """Return what an import of ``wasix_32v1`` comes from, its type being right, or None if nobody serves it."""
+    if host_type(WASIX, name) is not None:
+        function = function_named(key_of(WASIX, name))
+        return HostCall(function.key, function.type) if function.wasi is None else WasiCall(function.wasi)
+    return WasiCall(name) if WASI_PREVIEW1.get(name) == type_ else None
+
+
+def unserved(info: ModuleInfo) -> list[str]:
+    """Return the functions that a module imports from ``wasix_32v1`` and that answer ``NOTSUP``, in the order of its imports."""
+    return [
+        each.name
+        for each in info.imports
+        if each.module == WASIX and isinstance(each.type, FuncType) and source_of(each.name, each.type) is None
+    ]
+
+
+def wants_threads(info: ModuleInfo) -> bool:
+    """Whether a main module starts threads: it imports a function for that, and a memory they can share."""
+    if not any(each.limits.shared for each in info.imported_memories):
+        return False
+    starters = {("wasi", "thread-spawn"), (WASIX, "thread_spawn_v2")}
+    return any((each.module, each.name) in starters for each in info.imports)

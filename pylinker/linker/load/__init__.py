@@ -1,0 +1,1 @@
+"""How a load is carried out, what names mean afterwards, and how libraries are unloaded."""

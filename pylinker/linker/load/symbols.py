@@ -1,0 +1,335 @@
+"""What symbols mean while a program runs: lookups by name and by value, and calls that are bound late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pylinker._libc import advice
+from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.linker.guests.table import host_type, provided_type
+from pylinker.linker.plan.imports import NewPointers, UnknownTypeError
+from pylinker.linker.plan.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
+from pylinker.linker.plan.state import scope_of_handle
+from pylinker.linker.ranges import Grant, release_all
+from pylinker.native.enums import SymbolKind
+from pylinker.wasm import FuncType
+
+if TYPE_CHECKING:
+    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.modules.module import Definition, LoadedModule, PltEntry
+    from pylinker.linker.modules.scope import SymbolScope
+    from pylinker.linker.plan.record import HostCalls
+    from pylinker.linker.plan.state import LinkerState
+
+__all__ = ["SymbolInfo", "Symbols"]
+
+
+class SymbolInfo(NamedTuple):
+    """What an address or a table slot belongs to, as ``dladdr`` tells it.
+
+    ``module`` (name), ``base`` (the module's memory base, or for a function its table base), ``symbol`` (the nearest at or below, None
+    if there is none) and ``value`` (the symbol's own address or slot).
+    """
+
+    module: str
+    base: int
+    symbol: str | None
+    value: int | None
+
+
+class Symbols:
+    """Lookups in the modules of a program. Safe to use from all its threads; blocks for the read lock only, unless it says otherwise."""
+
+    def __init__(self, context: LinkContext, host_calls: HostCalls, *, bind_now: bool) -> None:
+        self._context = context
+        self._host_calls = host_calls
+        self._bind_now = bind_now
+
+    def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
+        """Bind an entry of a module's PLT in the calling group: what the host does when the guest calls it for the first time.
+
+        What the entry means was decided at load or is decided by the first group to call it; no rendezvous. Raises UndefinedSymbolError or
+        SignatureMismatchError, which the guest sees as a trap with the same text.
+        """
+        group = self._context.group
+        with self._context.reading():
+            entry = module.plt[index]
+            definition = entry.definition or self._decide(module, entry)
+            if not group.has(definition.module):
+                raise LinkError(
+                    f"{module.name}: {entry.name} of {definition.module.name} was called before that module was instantiated",
+                    module=module.name,
+                    symbol=entry.name,
+                )
+            module.native.aim(index, definition.module.native, definition.position)  # the other groups need not ask
+            group.bind(module, index, definition)
+
+    def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
+        state = self._context.state
+        definition = self._lookup(module, entry)
+        if definition is None:
+            host = provided_type(entry.module, entry.name, threaded=state.threaded)
+            if host is not None:  # what has the right type was provided at load
+                raise SignatureMismatchError(
+                    module=module.name, symbol=entry.name, wanted=str(entry.type), provider=host[1], found=str(host[0])
+                )
+            name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
+            raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note=_called(entry.module, entry.name))
+        if definition.type != entry.type:
+            raise SignatureMismatchError(
+                module=module.name,
+                symbol=entry.name,
+                wanted=str(entry.type),
+                provider=definition.module.name,
+                found=str(definition.type),
+            )
+        # Two groups may come here at once, under read locks: scopes do not change meanwhile, so they decide the same.
+        entry.definition = definition
+        if definition.module is not module:
+            module.bound.add(definition.module)
+        return definition
+
+    def _lookup(self, module: LoadedModule, entry: PltEntry) -> Definition | None:
+        return self._context.state.scope_of(module).find(entry.name, asks=module) if entry.module == "env" else None
+
+    def check_trampolines(self, module: LoadedModule) -> None:
+        """With ``bind_now``, bind the calls of a module that was linked before its libraries were loaded."""
+        if not self._bind_now:
+            return
+        undefined = []
+        for index, entry in enumerate(module.plt):
+            host = provided_type(entry.module, entry.name, threaded=self._context.state.threaded)
+            with self._context.reading():
+                definition = self._lookup(module, entry)
+            if definition is not None or host is not None:
+                self.resolve_trampoline(module, index)
+            elif entry.definition is None:
+                undefined.append(UndefinedSymbol(module.name, entry.name, "function"))
+        if undefined:
+            raise UndefinedSymbolError(undefined)
+
+    def find(
+        self,
+        name: str,
+        scope: Callable[[LinkerState], SymbolScope],
+        *,
+        asks: LoadedModule | None = None,
+        after: LoadedModule | None = None,
+    ) -> Definition | None:
+        """Return what a name means to ``dlsym`` in a scope, or None: ``main`` has other names in WebAssembly, by its parameters.
+
+        ``asks`` and ``after`` are those of :meth:`SymbolScope.find`.
+        """
+        with self._context.reading():
+            found = scope(self._context.state)
+            return found.find_main(after=after) if name == "main" else found.find(name, asks=asks, after=after)
+
+    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
+        """Return what a name means to a handle of the host (None: the program as a whole), or None.
+
+        Of a program that has ended, too: nothing is loaded then, and what a load was about to change are lists that it replaces.
+        """
+        scope = scope_of_handle(module)
+        if self._context.shared.cause:
+            return scope(self._context.state).find(name)
+        with self._context.reading():
+            return scope(self._context.state).find(name)
+
+    @staticmethod
+    def functions(modules: Iterable[LoadedModule]) -> list[str]:
+        """Return the names of the functions that modules define, each once, but for those that the first of its name is data of."""
+        seen: dict[str, bool] = {}
+        for module in modules:
+            for name, kind, *_ in module.outline.symbols():
+                seen.setdefault(name, kind is SymbolKind.FUNCTION)
+        return [name for name, is_function in seen.items() if is_function]
+
+    def value_of(self, definition: Definition) -> int | None:
+        """Return a definition's address or table slot; None for a tag or another thing that has neither.
+
+        Blocks for a rendezvous if it is a function that has no slot yet.
+        """
+        value = definition.value
+        if definition.kind is SymbolKind.FUNCTION:
+            return self._new_slot(definition) if value is None else value
+        if value is not None and definition.is_thread_local:
+            module = definition.module
+            with self._context.reading():
+                base = self._context.group.tls_base(module)
+            if not base:  # it has one, but says nowhere where
+                raise SymbolNotFoundError(
+                    f"{module.name}: {definition.name} is thread-local, and the module does not export __tls_base",
+                    module=module.name,
+                    symbol=definition.name,
+                )
+            value += base
+        return value
+
+    def _new_slot(self, definition: Definition) -> int:
+        module, export = definition.module, definition.export
+        state, group = self._context.state, self._context.group
+        grants: list[Grant] = []
+
+        def commit() -> None:
+            if grants:
+                module.slots[export.index] = grants[0].start
+                module.grants += grants  # and nothing is called up to the `del`
+                del grants[0]
+
+        def undo() -> None:
+            if grants and grants[0].start < group.table_size:
+                group.empty_slot(grants[0].start)
+            release_all(grants)
+
+        try:
+            with self._context.exclusive() as change:
+                slot = definition.value  # another thread may have been here first
+                if slot is not None:
+                    return slot
+                state.table.note_size(group.table_size)
+                slot = state.table.allocate(1, 1, grants, module=module.name)
+                operation = ResolveFunction(state.table.size, SlotPatch(slot, definition))
+                group.apply(operation)
+                change.publish(operation, commit)
+        except BaseException:
+            if grants:
+                self._context.undo(undo)
+            raise
+        return slot
+
+    def imported(self, name: str) -> int | None:
+        """Return the table slot of a function of the program's user, None if there is none of the name.
+
+        Raises SymbolNotFoundError if no module tells its type. Blocks for a rendezvous if it has no slot yet.
+        """
+        state = self._context.state
+        if ("env", name) not in state.imports:
+            return None
+        try:
+            return self._host_slot(name, lambda new: new.slot_for(name, importer=None, modules=state.modules))
+        except UnknownTypeError as error:
+            raise SymbolNotFoundError(str(error), symbol=name) from error
+
+    def provided(self, name: str, type_: FuncType | None = None) -> int | None:
+        """Return the table slot of a function that pylinker provides, None if there is none of the name.
+
+        ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it has no slot yet.
+        """
+        found = type_ or host_type("env", name)
+        return None if found is None else self._host_slot(name, lambda new: new.provided(name, found))
+
+    def _host_slot(self, name: str, give: Callable[[NewPointers], int]) -> int:
+        context = self._context
+        state, group = context.state, context.group
+        known = state.imports.pointers.get(name)  # they are never taken back
+        if known is not None:
+            return known.slot.slot
+        pointers = NewPointers(state.imports, state.table, self._host_calls)
+
+        def undo() -> None:
+            for each in pointers.slots:
+                if each.slot < group.table_size:
+                    group.empty_slot(each.slot)
+            pointers.undo()
+
+        try:
+            with context.exclusive() as change:
+                state.table.note_size(group.table_size)
+                slot = give(pointers)
+                if pointers.slots:  # else another thread was here first
+                    operation = AllocateFunctionTable(state.table.size, pointers.slots[0])
+                    group.apply(operation)
+                    change.publish(operation, pointers.keep)
+        except BaseException:
+            if pointers.has_any:
+                context.undo(undo)
+            raise
+        return slot
+
+    def symbol_at(self, *, address: int | None = None, slot: int | None = None) -> SymbolInfo | None:
+        """Tell which module and symbol an address or a table slot belongs to, or None. The address may be spelled as a negative i32."""
+        if address is not None and -(1 << 31) <= address < 0:
+            address += 1 << 32
+        with self._context.reading():
+            modules: Sequence[LoadedModule] = self._context.state.modules
+            for module in modules:
+                if slot is not None:
+                    function = module.function_at(slot)
+                    if function is not None:
+                        return self._function_symbol(module, function, slot)
+                elif address is not None and module.memory_base <= address < module.memory_base + module.memory_size:
+                    return self._data_symbol(module, address)
+        return None
+
+    def type_at(self, slot: int) -> FuncType | None:
+        """Return the type of the function of a module, or of the program's user, that is in a table slot, or None.
+
+        A guest may have put another there.
+        """
+        with self._context.reading():
+            state = self._context.state
+            for module in state.modules:
+                function = module.function_at(slot)
+                if function is not None:
+                    return module.info.function_type(function)
+            return next((pointer.type for pointer in state.imports.pointers.values() if pointer.slot.slot == slot), None)
+
+    def locate(self, value: int) -> tuple[LoadedModule | None, str, int, str | None, int | None] | None:
+        """Return what a function pointer or an address belongs to, as a guest's ``dladdr`` tells it; None if to nothing.
+
+        The module (None: the host), its name, its memory base, the symbol and its value. A number that is both is taken for a function
+        pointer. The caller has the lock.
+        """
+        state = self._context.state
+        for name, pointer in state.imports.pointers.items():
+            if pointer.slot.slot == value:
+                return None, "pylinker", 0, name, value
+        for module in state.modules:
+            function = module.function_at(value)
+            if function is not None:
+                info = self._function_symbol(module, function, value)
+                return module, module.name, module.memory_base, info.symbol, info.value
+        for module in state.modules:
+            if module.memory_base <= value < module.memory_base + module.memory_size:
+                info = self._data_symbol(module, value)
+                return module, module.name, module.memory_base, info.symbol, info.value
+        return None
+
+    def owner_of(self, *, slot: int, address: int | None = None) -> LoadedModule | None:
+        """Return the module whose data is at an address or, if there is none, whose function is in a table slot; None for neither.
+
+        LinkError to a module that is just being loaded.
+        """
+        self._context.check_not_instantiating()
+        with self._context.reading():
+            modules = self._context.state.modules
+            for module in modules if address else ():
+                assert address is not None
+                if module.memory_base <= address < module.memory_base + max(module.memory_size, 1):
+                    return module
+            return next((module for module in modules if module.function_at(slot) is not None), None)
+
+    @staticmethod
+    def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:
+        definition = module.definition_of(function)
+        name = None if definition is None else definition.name
+        return SymbolInfo(module.name, module.table_base, name, None if name is None else slot)
+
+    @staticmethod
+    def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
+        best: tuple[int, str] | None = None
+        for name, kind, *_ in module.outline.symbols():
+            definition = module.find(name) if kind is SymbolKind.DATA else None
+            value = None if definition is None else definition.value
+            if value is not None and value <= address and (best is None or value > best[0]):
+                best = (value, name)
+        return SymbolInfo(module.name, module.memory_base, best[1] if best else None, best[0] if best else None)
+
+
+def _called(module: str, name: str) -> str:
+    """Return what to do about an undefined function that was called: that of the C library has an advice of its own."""
+    if advice([name]):
+        return "it was called"
+    key = name if module == "env" else (module, name)
+    return f"it was called: give it as imports={{{key!r}: function}}, or load the library that has it"

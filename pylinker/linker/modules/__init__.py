@@ -1,0 +1,1 @@
+"""Where libraries are, and what is in them."""

@@ -1,0 +1,129 @@
+"""Scopes, and what a name means in one: the one lookup, which the C core makes (``csrc/lookup.h``).
+
+A load, ``dlsym`` of the host and of guests, the first call through a trampoline, destructors, keys, the debug output and
+``pylinker check`` all ask here, and get a :class:`Definition`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pylinker.linker.modules.module import Definition
+from pylinker.native.symbols import Candidates
+
+if TYPE_CHECKING:
+    from pylinker.linker.modules.module import LoadedModule
+    from pylinker.native.symbols import Resolved
+
+__all__ = ["LoadScope", "SymbolScope", "reachable"]
+
+_MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
+"""The names that ``main`` has in WebAssembly, by its parameters."""
+
+
+class SymbolScope:
+    """Modules in the order in which a name is looked up in them. They are loaded, and it does not change: any thread may look names up.
+
+    ``packed`` has the modules as the core has them, in the same order.
+    """
+
+    __slots__ = ("_candidates", "modules", "packed")
+
+    def __init__(self, modules: Sequence[LoadedModule], packed: bytes | None = None) -> None:
+        self.modules = modules
+        self.packed = b"".join([module.candidate for module in modules]) if packed is None else packed
+        self._candidates = Candidates(bytearray(self.packed))
+
+    def find(self, name: str, *, asks: LoadedModule | None = None, after: LoadedModule | None = None) -> Definition | None:
+        """Return the first definition of a name, weak or strong, or None.
+
+        Args:
+            name: The symbol.
+            asks: The module that asks: a library's destructors are registered by the linker.
+            after: The module behind which the search begins; None is returned if it is not in the scope.
+        """
+        if asks is not None and asks.leaves_to_linker(name):
+            return None
+        start = 0
+        if after is not None:
+            if after not in self.modules:
+                return None
+            start = self.modules.index(after) + 1
+        found = self._candidates.find(name, start)
+        return None if found is None else Definition(self.modules[start + found.number], name, found)
+
+    def find_main(self, *, after: LoadedModule | None = None) -> Definition | None:
+        """Return the first definition of ``main``, under whichever name."""
+        found = [definition for name in _MAIN if (definition := self.find(name, after=after)) is not None]
+        return min(found, key=lambda each: self.modules.index(each.module), default=None)
+
+
+class LoadScope:
+    """Where the symbols of a load are looked up: functions of the program's user, the global scope, then what the load has reached.
+
+    The core finds a name of the user's first, and leaves the import to the caller.
+    """
+
+    __slots__ = ("_candidates", "_given", "_modules", "_numbers")
+
+    def __init__(self, given: bytes, global_scope: SymbolScope, known: set[LoadedModule], reached: Iterable[LoadedModule]) -> None:
+        local = [module for module in reached if module not in known]
+        self._given = 1 if given else 0
+        self._modules: list[LoadedModule | None] = [*([None] if given else []), *global_scope.modules, *local]
+        self._candidates = Candidates(bytearray(b"".join((given, global_scope.packed, *[module.candidate for module in local]))))
+        self._numbers: dict[LoadedModule, int] | None = None
+
+    def addresses(self) -> array[int]:
+        """Where the core's libraries of the modules are, by number; all of them have their records by now."""
+        return array("Q", [0 if module is None else module.address for module in self._modules])
+
+    def become_ready(self, module: LoadedModule) -> None:
+        """Let modules that come later import from this one directly."""
+        if self._numbers is None:
+            self._numbers = {each: number for number, each in enumerate(self._modules) if each is not None}
+        number = self._numbers.get(module)
+        if number is not None:
+            self._candidates.set(number, module.candidate)
+
+    def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
+        """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
+        resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
+        modules = self._modules
+        for number in resolved.used:
+            used = modules[number]
+            if used is not None and used is not module:
+                module.bound.add(used)
+        return resolved, modules
+
+    def has(self, resolved: Resolved, index: int) -> bool:
+        """Whether import ``index`` was found, in a module or among the functions of the user."""
+        return resolved.number(index) < len(self._modules)
+
+    def definition(self, resolved: Resolved, index: int, name: str) -> Definition | None:
+        """Return what import ``index`` was found to be in a module, or None."""
+        if resolved.number(index) >= len(self._modules):
+            return None
+        found = resolved.found(index)
+        if found.number < self._given:  # the user has a function of this name, too
+            behind = self._candidates.find(name, self._given)
+            if behind is None:
+                return None
+            found = behind._replace(number=behind.number + self._given)
+        module = self._modules[found.number]
+        return None if module is None else Definition(module, name, found)
+
+
+def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:
+    """Return the modules and all they need (with ``bound``, also all they are bound to), breadth-first, each once."""
+    found = dict.fromkeys(roots)
+    queue = deque(found)
+    while queue:
+        module = queue.popleft()
+        for each in (*module.needed, *(module.bound if bound else ())):
+            if each not in found:
+                found[each] = None
+                queue.append(each)
+    return list(found)

@@ -1,0 +1,362 @@
+"""What each import of a module means: symbols, cells of the GOT, trampolines, what pylinker provides. Nothing here touches a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pylinker.errors import SignatureMismatchError, UndefinedSymbol, UnsupportedError
+from pylinker.linker.guests import wasix
+from pylinker.linker.guests.table import host_type, key_of, provided_type, watched
+from pylinker.linker.modules.module import (
+    Cell,
+    Constant,
+    Definition,
+    Direct,
+    HostCall,
+    ImportSource,
+    LoadedModule,
+    OwnTag,
+    Plt,
+    PltEntry,
+    PythonCall,
+    ThreadLocalCell,
+    WasiCall,
+)
+from pylinker.linker.plan.imports import UnknownTypeError
+from pylinker.native.enums import SymbolKind
+from pylinker.runtime.outline import HEAP, PRIVATE_GLOBALS, SYMBOL_SPACES
+from pylinker.runtime.wasi import WASI_MODULE
+from pylinker.wasm import GOT_FUNC, GOT_MEM, WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pylinker.linker.modules.scope import LoadScope
+    from pylinker.linker.plan.imports import NewPointers
+    from pylinker.linker.plan.operation import SlotPatch
+    from pylinker.linker.plan.state import LinkerState
+    from pylinker.native.symbols import Resolved
+
+__all__ = ["Bindings", "Resolver", "Symbol"]
+
+_CELL = GlobalType("i32", mutable=True)
+_NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
+_TAGS = frozenset({"__cpp_exception", "__c_longjmp"})
+_THROWN = TagType(FuncType(("i32",), ()))
+"""What the tags carry: the address of what was thrown."""
+
+
+class Symbol(NamedTuple):
+    """An import that is a symbol, with its number.
+
+    ``definition`` is None if no module defines it, if the program's user gives it (``is_given``), or if it is left to the linker
+    (``is_left``): the registration of destructors.
+    """
+
+    number: int
+    wanted: Import
+    definition: Definition | None
+    is_given: bool
+    is_left: bool
+
+
+class Bindings(Protocol):
+    """What a load keeps of the decisions of its resolvers."""
+
+    @property
+    def state(self) -> LinkerState:
+        """The program's, which the resolvers only read."""
+
+    @property
+    def new(self) -> list[LoadedModule]:
+        """The modules that the load brings."""
+
+    @property
+    def pointers(self) -> NewPointers:
+        """Pointers to functions of the host that the load makes."""
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether nothing is kept of what is decided."""
+
+    def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
+        """Return the slot of a function, a new one if it has none."""
+
+    def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
+        """Let a trampoline lead to an export once the load is carried out."""
+
+
+class Resolver:
+    """Decides the imports of one module.
+
+    ``unbound`` are the imports, by number, that are weak and that nothing defines; of functions only where calls are bound at once.
+    """
+
+    def __init__(
+        self,
+        plan: Bindings,
+        module: LoadedModule,
+        scope: LoadScope,
+        undefined: list[UndefinedSymbol],
+        patches: list[SlotPatch],
+        notes: list[str],
+        *,
+        bind_now: bool,
+    ) -> None:
+        self._notes = notes
+        self._plan = plan
+        self._state = plan.state
+        self._module = module
+        self._undefined = undefined
+        self._patches = patches
+        self._bind_now = bind_now
+        self._scope = scope
+        self._resolved: Resolved
+        self.unbound: list[int] = []
+        self._plt: dict[tuple[str, str, FuncType], int] = {}
+
+    def look_up(self) -> Sequence[LoadedModule | None]:
+        """Look all imports up; returns the modules of the scope by number. The core has then decided all but :attr:`rest`."""
+        self._resolved, modules = self._scope.resolve(self._module)
+        return modules
+
+    @property
+    def rest(self) -> Sequence[int]:
+        """The numbers of the imports that the core has not decided."""
+        return self._resolved.rest
+
+    def resolve(self) -> None:
+        """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
+        module = self._module
+        modules = self.look_up()
+        resolved = self._resolved
+        module.sources = resolved.sources
+        if resolved.late:
+            module.plt.decided(resolved.late, modules)
+        import_at = module.info.import_at
+        module.special = [(index, self.source(index, import_at(index))) for index in resolved.rest]
+
+    def symbols(self) -> Iterator[Symbol]:
+        """Iterate over the imports that are symbols. Others are parts of how modules lie together, and functions of the host."""
+        rest = set(self._resolved.rest)
+        for index, wanted in enumerate(self._module.info.imports):
+            if wanted.module in SYMBOL_SPACES and (index in rest or self._scope.has(self._resolved, index)):
+                is_given = self.is_given(wanted)
+                definition = None if is_given else self._found(index, wanted)
+                yield Symbol(index, wanted, definition, is_given, self._is_left(wanted))
+
+    def is_given(self, wanted: Import) -> bool:
+        """Whether the program's user gives a function for an import: it comes before the definitions of all modules."""
+        if not self._state.imports:
+            return False
+        space = "env" if wanted.module == GOT_FUNC else wanted.module
+        return _is_function(wanted) and (space, wanted.name) in self._state.imports
+
+    def is_weak(self, wanted: Import) -> bool:
+        """Whether an import is weak: it may be undefined."""
+        dylink = self._module.info.dylink
+        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+
+    def source(self, index: int, wanted: Import) -> ImportSource:
+        """Return what one import means, which the core has left: the module's import ``index``."""
+        if wanted.kind is Kind.FUNC:
+            assert isinstance(wanted.type, FuncType)
+            return self._function(index, wanted, wanted.type)
+        if wanted.kind is Kind.GLOBAL:
+            assert isinstance(wanted.type, GlobalType)
+            return self._global(index, wanted, wanted.type)
+        if wanted.kind is Kind.MEMORY:
+            assert isinstance(wanted.type, MemoryType)
+            if wanted.type.limits.is64:
+                raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
+        if wanted.kind is Kind.TAG:
+            assert isinstance(wanted.type, TagType)
+            return self._tag(index, wanted, wanted.type)
+        return self._missing(wanted, wanted.kind.label)
+
+    def _found(self, index: int, wanted: Import) -> Definition | None:
+        """Return what the core has found under an import's name, if that is for the linker to use."""
+        return None if self._is_left(wanted) else self._scope.definition(self._resolved, index, wanted.name)
+
+    def _is_left(self, wanted: Import) -> bool:
+        return _is_function(wanted) and self._module.leaves_to_linker(wanted.name)
+
+    def _use(self, definition: Definition) -> None:
+        if definition.module is not self._module:
+            self._module.bound.add(definition.module)
+
+    def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
+        imports = self._state.imports
+        if self._plan.rehearses:
+            imports.check(wanted.module, wanted.name, type_, importer=self._module)
+            return PythonCall(wanted.name, type_, b"")
+        callback = imports.callback(wanted.module, wanted.name, type_, importer=self._module)
+        return PythonCall(wanted.name, type_, callback.source)
+
+    def _function(self, index: int, wanted: Import, type_: FuncType) -> ImportSource:
+        space, name = wanted.module, wanted.name
+        if self.is_given(wanted):
+            return self._python(wanted, type_)
+        definition = self._found(index, wanted) if space == "env" else None
+        if definition is not None:
+            return self._function_of_module(wanted, type_, definition)
+        found = provided_type(space, name, threaded=self._state.threaded)
+        if found is not None and not self._fits(wanted, type_, *found):
+            return self._trampoline(wanted, type_, None)
+        if space == WASI_MODULE and name in WASI_PREVIEW1:
+            return WasiCall(name)
+        if space == wasix.WASIX and (source := self._wasix(wanted, type_)) is not None:
+            return source
+        if found is not None:
+            return HostCall(key_of(space, name), type_)
+        if self._bind_now:
+            if not self.is_weak(wanted):
+                return self._missing(wanted, "function")
+            self.unbound.append(index)
+        if self._is_watched(wanted, type_):
+            return HostCall(name, type_)
+        return self._trampoline(wanted, type_, None)
+
+    def _is_watched(self, wanted: Import, type_: FuncType) -> bool:
+        """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
+        return wanted.module == "env" and watched(wanted.name) == type_ and not self._module.is_main
+
+    def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
+        if definition.kind is not SymbolKind.FUNCTION:
+            raise self._mismatch(wanted, str(type_), definition)
+        if not self._fits(wanted, type_, definition.type, definition.module.name):
+            return self._trampoline(wanted, type_, None)
+        self._use(definition)
+        if definition.module is not self._module and self._is_watched(wanted, type_):
+            return HostCall(wanted.name, type_)
+        if definition.module.ready:
+            return Direct(definition)
+        return self._trampoline(wanted, type_, definition)
+
+    def _trampoline(self, wanted: Import, type_: FuncType, definition: Definition | None) -> ImportSource:
+        """Return a call that is bound when it is made; without a definition it is an error then, which says why."""
+        key = (wanted.module, wanted.name, type_)
+        if key not in self._plt:
+            self._plt[key] = len(self._module.plt)
+            self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
+            if definition is not None:
+                self._plan.aim_later(self._module, self._plt[key], definition.module, definition.position)
+        return Plt(self._plt[key])
+
+    def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
+        """Whether a function has the type that it is imported with; SignatureMismatchError if calls are bound now."""
+        if self._bind_now:
+            self._same(wanted, type_, found, provider)
+        return type_ == found
+
+    def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:
+        """Return what a function of WASIX comes from: one that is there, or one that says it is not; None if no function can be made."""
+        source = wasix.source_of(wanted.name, type_)
+        if source is None and not self._bind_now and {*type_.params, *type_.results} <= _NUMBERS:
+            return HostCall(wasix.UNSUPPORTED, type_)
+        return source
+
+    def _global(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        if wanted.module == GOT_MEM:
+            return self._data_cell(index, wanted, type_)
+        if wanted.module == GOT_FUNC:
+            return self._function_cell(index, wanted, type_)
+        if wanted.module == "env":
+            private = PRIVATE_GLOBALS.get(wanted.name)
+            if private is not None:
+                self._same(wanted, type_, private, "pylinker")  # raises: the right one is decided by the core
+            definition = self._found(index, wanted)
+            if definition is not None and definition.module.ready:
+                self._same(wanted, type_, definition.type, definition.module.name)
+                self._use(definition)
+                return Direct(definition)
+        return self._missing(wanted, "global")
+
+    def _data_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _CELL, "pylinker")
+        definition = self._found(index, wanted)
+        heap = wanted.name in HEAP and self._state.heap.owner is not self._module
+        if definition is None or (heap and definition.module is self._state.heap.owner):
+            value = self._linker_symbol(wanted.name)
+            if value is not None:
+                return Cell(wanted.name, value)
+            if self.is_weak(wanted):
+                self.unbound.append(index)
+                return Cell(wanted.name, 0)
+            return self._missing(wanted, "data")
+        value = definition.value
+        if value is None or definition.kind is SymbolKind.FUNCTION:
+            raise self._mismatch(wanted, "data", definition)
+        self._use(definition)
+        if definition.is_thread_local:
+            return ThreadLocalCell(definition.module, value)
+        return Cell(wanted.name, value)
+
+    def _linker_symbol(self, name: str) -> int | None:
+        """Return the address of a symbol that the linker defines: where stack, data and heap are."""
+        if name not in HEAP:
+            return self._state.linker_symbols.get(name)
+        heap = self._module.heap
+        return None if heap is None else heap[name == "__heap_end"]
+
+    def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _CELL, "pylinker")
+        if self.is_given(wanted):
+            return self._host_cell(wanted)
+        definition = self._found(index, wanted)
+        if definition is None:
+            type_of_function = host_type("env", wanted.name)
+            if type_of_function is not None:
+                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, type_of_function))
+            if self.is_weak(wanted):
+                self.unbound.append(index)
+                return Cell(wanted.name, 0)
+            return self._missing(wanted, "function pointer")
+        if definition.kind is not SymbolKind.FUNCTION:
+            raise self._mismatch(wanted, "function", definition)
+        self._use(definition)
+        return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
+
+    def _host_cell(self, wanted: Import) -> ImportSource:
+        everything = (*self._state.modules, *self._plan.new)
+        try:
+            return Cell(wanted.name, self._plan.pointers.slot_for(wanted.name, importer=self._module, modules=everything))
+        except UnknownTypeError as error:
+            self._notes.append(str(error))
+            return self._missing(wanted, "function pointer")
+
+    def _tag(self, index: int, wanted: Import, type_: TagType) -> ImportSource:
+        definition = self._found(index, wanted) if wanted.module == "env" else None
+        if definition is not None:
+            self._same(wanted, type_, definition.type, definition.module.name)
+            if definition.module.ready:
+                self._use(definition)
+                return Direct(definition)
+        if wanted.module == "env" and wanted.name in _TAGS:
+            self._same(wanted, type_, _THROWN, "the linker")
+            tag = OwnTag(wanted.name, type_)
+            if not self._plan.rehearses:
+                self._state.tags.setdefault(tag, len(self._state.tags))
+            return tag
+        return self._missing(wanted, "tag")
+
+    def _missing(self, wanted: Import, kind: str) -> ImportSource:
+        name = wanted.name if wanted.module in SYMBOL_SPACES else f"{wanted.module}.{wanted.name}"
+        self._undefined.append(UndefinedSymbol(self._module.name, name, kind))
+        return Constant(0)
+
+    def _same(self, wanted: Import, type_: object, found: object, provider: str) -> None:
+        if type_ != found or type(type_) is not type(found):
+            raise SignatureMismatchError(
+                module=self._module.name, symbol=wanted.name, wanted=str(type_), provider=provider, found=str(found)
+            )
+
+    def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
+        return SignatureMismatchError(
+            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=definition.label
+        )
+
+
+def _is_function(wanted: Import) -> bool:
+    """Whether an import is a function, or a pointer to one."""
+    return wanted.kind is Kind.FUNC or wanted.module == GOT_FUNC
