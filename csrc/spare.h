@@ -10,7 +10,7 @@
  *   relocations and constructors ran. Only a leader does that: what a follower finds there is the leader's;
  * - its part of the table, to what its element segments put there, and the table of its trampolines, to the stubs;
  * - the cells of its GOT, to the values that this load has decided. All other globals that it can change are not its own: Python
- *   (linker/reuse.py) lets nothing be kept that defines mutable globals, tables or memories, has thread-local data, or may drop segments in
+ *   (wasm/reuse.py) lets nothing be kept that defines mutable globals, tables or memories, has thread-local data, or may drop segments in
  *   code that runs later than its start function. The start function is not run again: what it did is in the image;
  * - host functions that were made for it, to the handles of this load.
  *

@@ -115,6 +115,19 @@ def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design()
                 assert not (used & set(parts)) - {part, *above}, file
 
 
+def test_a_room_of_the_linker_uses_only_those_above_it_in_the_table_of_the_page_about_design() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("| room of")[2].partition("\n\n")[0]
+    rooms = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
+    package = ROOT / "pylinker" / "linker"
+    assert sorted(rooms) == sorted(file.parent.name for file in package.glob("*/__init__.py"))
+    for number, room in enumerate(rooms):
+        for file in (package / room).glob("*.py"):
+            used = {each.split(".")[2] for each in imports_of(file) if each.startswith("pylinker.linker.")}
+            assert used <= {*rooms[: number + 1], "limits", "ranges"}, file
+    for name in ("limits", "ranges"):
+        assert not {each for each in imports_of(package / f"{name}.py") if each.startswith("pylinker.linker")}
+
+
 def test_there_is_no_circle_of_imports() -> None:
     """Imports for type checking included, but for one: a library and its functions have their program, which makes them."""
     package = ROOT / "pylinker"
