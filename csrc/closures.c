@@ -12,7 +12,7 @@ struct made {
     const pl_module *code;
     pl_func function;
     pl_global backing, environment;
-    struct made *next; /* of the spare ones */
+    struct made *next; /* of the unused ones */
 };
 
 /* The slots [first, first + count). */
@@ -24,7 +24,7 @@ struct block {
 struct pl_closures {
     struct block *blocks; /* in the order of their slots */
     size_t count;
-    struct made *spare;
+    struct made *unused;
 };
 
 pl_closures *pl_closures_new(void) {
@@ -41,10 +41,10 @@ void pl_closures_free(pl_closures *closures) {
         }
         free(closures->blocks[i].made);
     }
-    while (closures->spare != NULL) {
-        struct made *next = closures->spare->next;
-        free(closures->spare);
-        closures->spare = next;
+    while (closures->unused != NULL) {
+        struct made *next = closures->unused->next;
+        free(closures->unused);
+        closures->unused = next;
     }
     free(closures->blocks);
     free(closures);
@@ -145,8 +145,8 @@ static struct made *make(pl_instances *instances, const pl_closure *wanted) {
     return made;
 }
 
-static struct made *take_spare(pl_closures *closures, const pl_module *code) {
-    for (struct made **place = &closures->spare; *place != NULL; place = &(*place)->next) {
+static struct made *take_free(pl_closures *closures, const pl_module *code) {
+    for (struct made **place = &closures->unused; *place != NULL; place = &(*place)->next) {
         if ((*place)->code == code) {
             struct made *found = *place;
             *place = found->next;
@@ -164,14 +164,14 @@ int pl_closures_prepare(pl_closures *closures, pl_instances *instances, const pl
         return fail(instances, PL_STAGE_TABLE, wanted->slot + 1, (pl_failure){0});
     }
     if (*place == NULL || (*place)->code != wanted->code) {
-        struct made *made = take_spare(closures, wanted->code);
+        struct made *made = take_free(closures, wanted->code);
         made = made != NULL ? made : make(instances, wanted);
         if (made == NULL) {
             return -1;
         }
         if (*place != NULL) {
-            (*place)->next = closures->spare;
-            closures->spare = *place;
+            (*place)->next = closures->unused;
+            closures->unused = *place;
         }
         *place = made;
     }

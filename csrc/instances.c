@@ -73,12 +73,12 @@ void pl_instances_free(pl_instances *instances) {
     }
     for (uint32_t i = 0; i < instances->capacity; i++) {
         pl_library_release(instances->records[i].library);
-        pl_spare_free(instances->records[i].spare);
+        pl_pooled_free(instances->records[i].pooled);
     }
-    while (instances->spares != NULL) {
-        pl_spare *next = instances->spares->next;
-        pl_spare_free(instances->spares);
-        instances->spares = next;
+    while (instances->pool != NULL) {
+        pl_pooled *next = instances->pool->next;
+        pl_pooled_free(instances->pool);
+        instances->pool = next;
     }
     for (size_t i = 0; i < PL_WASI_FUNCTIONS; i++) {
         free(instances->wasi[i]);
@@ -195,9 +195,9 @@ pl_record *pl_record_find(const pl_instances *instances, const pl_library *libra
 
 /* Empties a record; what can be used again is kept. */
 static void clear(pl_instances *instances, pl_record *record) {
-    if (record->spare != NULL) {
-        record->spare->next = instances->spares;
-        instances->spares = record->spare;
+    if (record->pooled != NULL) {
+        record->pooled->next = instances->pool;
+        instances->pool = record->pooled;
     }
     pl_library_release(record->library);
     *record = (pl_record){.library = NULL};

@@ -7,7 +7,7 @@
 #define PL_INSTANCES_IMPL_H
 
 #include "instances.h"
-#include "spare.h"
+#include "pool.h"
 
 #include <stdatomic.h>
 
@@ -18,8 +18,8 @@ typedef struct pl_record {
     pl_instance instance;
     pl_plt *plt; /* its trampolines, or NULL */
     uint32_t tls_base;
-    uint64_t identity; /* of the instance: that of a spare is what it was */
-    pl_spare *spare;   /* what becomes of it when it is dropped, or NULL */
+    uint64_t identity; /* of the instance: a pooled one keeps it */
+    pl_pooled *pooled;   /* what becomes of it when it is dropped, or NULL */
 } pl_record;
 
 /* A callback in this group. */
@@ -51,7 +51,7 @@ struct pl_instances {
     pl_names *names;
     pl_calls *calls;
     pl_closures *closures;
-    pl_spare *spares; /* the one that was dropped last comes first */
+    pl_pooled *pool; /* the one that was dropped last comes first */
     uint32_t thread;
     int exits;
     atomic_uint running; /* calls by the host that are under way, one inside the other. Relaxed: written by the thread that makes them */

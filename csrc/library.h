@@ -74,7 +74,7 @@ typedef struct pl_library_parts {
     int32_t export_tls_init;   /* a function (i32) -> () */
     int32_t export_tls_relocs; /* a function () -> () */
     int32_t export_tls_make;   /* a function () -> (i32) that makes a block and answers its address: WASIX's __wasix_init_tls */
-    uint64_t code_number;        /* of the code, the same for no other; 0: instances are not to be used again (spare.h) */
+    uint64_t code_number;        /* of the code, the same for no other; 0: instances are not to be used again (pool.h) */
     uint64_t trampolines_number; /* that of the trampolines */
     uint32_t memory_base, memory_size, table_base, table_size; /* its place */
     int32_t rewritten; /* the code exports a table called PL_WAITS for the functions that stand in for its waits (atomics.h), uncounted */

@@ -93,7 +93,7 @@ static uint64_t origin(const pl_instances *instances, const pl_source *source) {
     return record != NULL ? record->identity : 0;
 }
 
-static int instantiate(pl_instances *instances, pl_record *record, pl_extern *externs, pl_spare *spare) {
+static int instantiate(pl_instances *instances, pl_record *record, pl_extern *externs, pl_pooled *pooled) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_failure failure = {0};
@@ -105,9 +105,9 @@ static int instantiate(pl_instances *instances, pl_record *record, pl_extern *ex
         if (stage != PL_STAGE_NONE) {
             return pl_instances_fail_with(instances, stage, library, i, failure);
         }
-        if (spare != NULL) {
-            spare->hosts[i] = is_made_for_it(parts->sources + i) ? instances->hosts : NULL;
-            spare->origins[i] = origin(instances, parts->sources + i);
+        if (pooled != NULL) {
+            pooled->hosts[i] = is_made_for_it(parts->sources + i) ? instances->hosts : NULL;
+            pooled->origins[i] = origin(instances, parts->sources + i);
         }
     }
     int status = PL_ERROR;
@@ -222,50 +222,50 @@ static int fill_slots(pl_instances *instances, const pl_record *record, int repl
     return 0;
 }
 
-/* Spares */
+/* The pool */
 
 /* Makes a fresh instance one that can be used again, if it can be: 0, or -1 with the trouble. */
-static int keep(pl_instances *instances, pl_record *record, pl_spare *spare, int replaying) {
-    spare->identity = record->identity;
-    spare->instance = record->instance;
-    spare->plt = record->plt;
-    int result = pl_spare_note_slots(spare, instances->context, pl_instances_table(instances));
+static int keep(pl_instances *instances, pl_record *record, pl_pooled *pooled, int replaying) {
+    pooled->identity = record->identity;
+    pooled->instance = record->instance;
+    pooled->plt = record->plt;
+    int result = pl_pooled_note_slots(pooled, instances->context, pl_instances_table(instances));
     if (result != 0) {
-        pl_spare_free(spare);
+        pl_pooled_free(pooled);
         return result < 0 ? pl_instances_fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX) : 0;
     }
     if (!replaying) {
-        pl_spare_take_image(record->library, instances->context, pl_instances_memory(instances));
+        pl_pooled_take_image(record->library, instances->context, pl_instances_memory(instances));
     }
-    record->spare = spare;
+    record->pooled = pooled;
     return 0;
 }
 
-/* Takes the spare that fits a library out of the list, or NULL. */
-static pl_spare *take_fitting(pl_instances *instances, const pl_library *library, int replaying) {
+/* Removes the pooled instance that fits a library from the pool, or returns NULL. */
+static pl_pooled *take_fitting(pl_instances *instances, const pl_library *library, int replaying) {
     const pl_library_parts *parts = pl_library_parts_of(library);
-    for (pl_spare **link = &instances->spares; *link != NULL; link = &(*link)->next) {
-        pl_spare *spare = *link;
-        int fits = pl_spare_fits(spare, library, !replaying);
+    for (pl_pooled **link = &instances->pool; *link != NULL; link = &(*link)->next) {
+        pl_pooled *pooled = *link;
+        int fits = pl_pooled_fits(pooled, library, !replaying);
         for (uint32_t i = 0; fits && i < parts->source_count; i++) {
-            fits = origin(instances, parts->sources + i) == spare->origins[i];
+            fits = origin(instances, parts->sources + i) == pooled->origins[i];
         }
         if (fits) {
-            *link = spare->next;
-            return spare;
+            *link = pooled->next;
+            return pooled;
         }
     }
     return NULL;
 }
 
-/* Gives the globals and host functions that were made for a spare what this load has decided: 0, or -1 with the trouble. */
-static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) {
+/* Gives the globals and host functions that were made for a pooled instance what this load has decided: 0, or -1 with the trouble. */
+static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library) {
     const pl_library_parts *parts = pl_library_parts_of(library);
     for (uint32_t i = 0; i < parts->source_count; i++) {
         const pl_source *source = parts->sources + i;
         int64_t value = source->value;
-        if (spare->hosts[i] != NULL) {
-            spare->hosts[i]->function.handle = source->handle;
+        if (pooled->hosts[i] != NULL) {
+            pooled->hosts[i]->function.handle = source->handle;
         }
         if (source->kind == PL_SOURCE_TLS_CELL) {
             uint32_t base = pl_instances_tls_base(instances, source->library);
@@ -276,13 +276,13 @@ static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) 
         } else if (source->kind != PL_SOURCE_CELL) {
             continue;
         }
-        pl_failure failure = {.error = pl_global_set_i32(instances->context, &spare->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value)};
+        pl_failure failure = {.error = pl_global_set_i32(instances->context, &pooled->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value)};
         if (failure.error != NULL) {
             return pl_instances_fail_with(instances, PL_STAGE_MAKE, library, i, failure);
         }
     }
-    for (uint32_t i = 0; spare->plt != NULL && i < spare->plt->count; i++) {
-        pl_import *resolver = spare->plt->blocks[i].resolver;
+    for (uint32_t i = 0; pooled->plt != NULL && i < pooled->plt->count; i++) {
+        pl_import *resolver = pooled->plt->blocks[i].resolver;
         pl_library_retain(library);
         pl_library_release(resolver->library);
         resolver->library = library;
@@ -292,25 +292,25 @@ static int adapt(pl_instances *instances, pl_spare *spare, pl_library *library) 
     return 0;
 }
 
-/* Fills a record from a spare: 1, 0 if there is none that fits, or -1 with the trouble. */
+/* Fills a record from the pool: 1, 0 if none fits, or -1 with the trouble. */
 static int reuse(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
-    pl_spare *spare = take_fitting(instances, library, replaying);
-    if (spare == NULL) {
+    pl_pooled *pooled = take_fitting(instances, library, replaying);
+    if (pooled == NULL) {
         return 0;
     }
-    record->spare = spare;
-    if (adapt(instances, spare, library) != 0) {
+    record->pooled = pooled;
+    if (adapt(instances, pooled, library) != 0) {
         return -1;
     }
     pl_failure failure = {0};
-    if (pl_spare_restore(spare, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
+    if (pl_pooled_restore(pooled, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
                          &failure.error) != 0) {
         return pl_instances_fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
     }
-    record->instance = spare->instance;
-    record->plt = spare->plt;
-    record->identity = spare->identity;
+    record->instance = pooled->instance;
+    record->plt = pooled->plt;
+    record->identity = pooled->identity;
     record->serial = ++instances->serials;
     return 1;
 }
@@ -319,23 +319,23 @@ static int reuse(pl_instances *instances, pl_record *record, int replaying) {
 static int load_fresh(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
-    pl_spare *spare = parts->code_number != 0 ? pl_spare_new(library) : NULL;
-    pl_extern *externs = spare != NULL ? spare->externs : malloc((parts->source_count ? parts->source_count : 1) * sizeof *externs);
-    int failed = externs == NULL ? pl_instances_fail(instances, PL_STAGE_ROOM, library, 0) : instantiate(instances, record, externs, spare);
-    if (spare == NULL) {
+    pl_pooled *pooled = parts->code_number != 0 ? pl_pooled_new(library) : NULL;
+    pl_extern *externs = pooled != NULL ? pooled->externs : malloc((parts->source_count ? parts->source_count : 1) * sizeof *externs);
+    int failed = externs == NULL ? pl_instances_fail(instances, PL_STAGE_ROOM, library, 0) : instantiate(instances, record, externs, pooled);
+    if (pooled == NULL) {
         free(externs);
     }
     if (failed) {
-        pl_spare_free(spare);
+        pl_pooled_free(pooled);
         return failed;
     }
     record->identity = record->serial = ++instances->serials;
     adopt(instances, record);
     if (parts->rewritten && take_waits(instances, record) != 0) {
-        pl_spare_free(spare);
+        pl_pooled_free(pooled);
         return -1;
     }
-    return spare != NULL ? keep(instances, record, spare, replaying) : 0;
+    return pooled != NULL ? keep(instances, record, pooled, replaying) : 0;
 }
 
 int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying) {

@@ -55,7 +55,7 @@ class Library(Finalized):
 
     ``code`` and ``trampolines`` (PLT_BLOCK in each) are addresses of compiled modules, ``sources`` those of all imports,
     ``slot_base`` the first of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the
-    library; ``rewritten`` says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/spare.h``): the
+    library; ``rewritten`` says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/pool.h``): the
     numbers of code and trampolines, the module's memory base and size, table base and size. ``plt`` is a library whose trampolines it uses
     in place of its own, and from which number on. The caller keeps the code.
     """

@@ -1,4 +1,4 @@
-"""Whether an instance of a module may be used again after it was unloaded (``csrc/spare.h``): if all that it changes can be put back."""
+"""Whether an instance of a module may be used again after it was unloaded (``csrc/pool.h``): if all that it changes can be put back."""
 
 from __future__ import annotations
 

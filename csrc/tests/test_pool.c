@@ -1,4 +1,4 @@
-/* spare: an instance that was dropped is used again, with everything put back, and only where that is right. */
+/* pool: an instance that was dropped is reused, with everything restored, and only where that is right. */
 #include "fake.h"
 
 #include "replay.h"
