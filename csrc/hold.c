@@ -70,28 +70,24 @@ int pl_hold_acquire(pl_hold *hold) {
     return note_token(hold, pl_gate_try_acquire(&hold->shared->gate));
 }
 
-int pl_hold_write_now(pl_hold *lock, pl_group *self) {
-    pl_shared *shared = lock->shared;
-    if (pl_cancel_cause(&shared->cancel) != 0 || pl_rwlock_try_write(&shared->lock) != PL_ACQUIRED) {
+/* The lock by an attempt, for a group that has nothing to replay. */
+static int take_now(pl_hold *lock, int (*attempt)(pl_hold *), pl_group *self) {
+    if (pl_cancel_cause(&lock->shared->cancel) != 0 || attempt(lock) != PL_ACQUIRED) {
         return PL_BUSY;
     }
     if (pl_group_is_behind(self)) {
-        pl_rwlock_release_write(&shared->lock);
+        pl_hold_release(lock);
         return PL_BUSY;
     }
-    return note(lock, PL_ACQUIRED, PL_HOLDS_WRITE);
+    return PL_ACQUIRED;
+}
+
+int pl_hold_write_now(pl_hold *lock, pl_group *self) {
+    return take_now(lock, pl_hold_write, self);
 }
 
 int pl_hold_read_now(pl_hold *lock, pl_group *self) {
-    pl_shared *shared = lock->shared;
-    if (pl_cancel_cause(&shared->cancel) != 0 || pl_rwlock_try_read(&shared->lock) != PL_ACQUIRED) {
-        return PL_BUSY;
-    }
-    if (pl_group_is_behind(self)) {
-        pl_rwlock_release_read(&shared->lock);
-        return PL_BUSY;
-    }
-    return note(lock, PL_ACQUIRED, PL_HOLDS_READ);
+    return take_now(lock, pl_hold_read, self);
 }
 
 int pl_hold_exclusive(pl_hold *token, pl_hold *lock, pl_group *self) {

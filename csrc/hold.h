@@ -56,8 +56,8 @@ int pl_hold_write(pl_hold *hold);
 int pl_hold_write_wait(pl_hold *hold, int64_t timeout);
 /* The token: PL_ACQUIRED or PL_BUSY. */
 int pl_hold_acquire(pl_hold *hold);
-/* The lock for writing, or for reading, for a group that has nothing to replay: PL_ACQUIRED; or PL_BUSY, with nothing taken, if that cannot be done at once, for
- * whatever reason. Never blocks. */
+/* The lock for writing, or for reading, for a group that has nothing to replay: PL_ACQUIRED; or PL_BUSY, with nothing
+ * taken, if that cannot be done at once, for whatever reason. Never blocks. */
 int pl_hold_write_now(pl_hold *lock, pl_group *self);
 int pl_hold_read_now(pl_hold *lock, pl_group *self);
 /* The token and then the lock for writing, likewise. */

@@ -13,7 +13,7 @@
  *
  * Protects: nothing itself. Requires: `token` holds the topology token, and `lock` the lock for writing that was taken under it; a log with room
  * (pl_log_reserve), or memory. Blocks: until every group is there or parked, for `timeout` at most; until those that were there have replayed;
- * and as long as `wake` and `commit` take. It needs no GIL; whoever calls Python in `wake` or `commit` takes it there. Memory order: that of
+ * and as long as `wake` and `commit` take. It needs no GIL; a `wake` or `commit` that calls Python takes it. Memory order: that of
  * the steps, SeqCst. Threads: the leader's.
  *
  *     pl_leading leading = {.token = &token, .lock = &lock, .operation = operation, .owner = owner, .timeout = -1, .commit = change};

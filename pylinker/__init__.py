@@ -9,11 +9,16 @@
 ``docs/linking.md`` tells how it works.
 """
 
-import importlib
-import os
-from typing import TYPE_CHECKING
+import logging
 
 from pylinker._version import __version__
+from pylinker.api.debug import debug
+from pylinker.api.debug import debug_from_environment as _debug_from_environment
+from pylinker.api.function import Function
+from pylinker.api.library import Library
+from pylinker.api.options import Options
+from pylinker.api.program import CDLL, ModuleSummary, Program
+from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
 from pylinker.errors import (
     AlreadyRunError,
     ClosedError,
@@ -36,32 +41,24 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
-from pylinker.runtime import compat as _compat  # noqa: F401 - refuses a wasmtime that the core cannot use
-
-if TYPE_CHECKING:
-    from pylinker.api.debug import debug
-    from pylinker.api.function import Function
-    from pylinker.api.library import Library
-    from pylinker.api.options import Options
-    from pylinker.api.program import CDLL, ModuleSummary, Program
-    from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
-    from pylinker.linker import (
-        RTLD_DEFAULT,
-        RTLD_GLOBAL,
-        RTLD_LAZY,
-        RTLD_LOCAL,
-        RTLD_NEXT,
-        RTLD_NODELETE,
-        RTLD_NOLOAD,
-        RTLD_NOW,
-        GuestThread,
-        Limits,
-        ModuleBytes,
-        SymbolInfo,
-    )
-    from pylinker.runtime.memory import Memory
-    from pylinker.runtime.progress import Compiling
-    from pylinker.runtime.wasi import CAPTURE, DEVNULL
+from pylinker.linker import (
+    RTLD_DEFAULT,
+    RTLD_GLOBAL,
+    RTLD_LAZY,
+    RTLD_LOCAL,
+    RTLD_NEXT,
+    RTLD_NODELETE,
+    RTLD_NOLOAD,
+    RTLD_NOW,
+    GuestThread,
+    Limits,
+    ModuleBytes,
+    SymbolInfo,
+)
+from pylinker.runtime import compat as _compat  # noqa: F401 - first: refuses a wasmtime that the core cannot use
+from pylinker.runtime.memory import Memory
+from pylinker.runtime.progress import Compiling
+from pylinker.runtime.wasi import CAPTURE, DEVNULL
 
 __all__ = [
     "CAPTURE",
@@ -114,50 +111,5 @@ __all__ = [
     "debug",
 ]
 
-_MODULES = {
-    "pylinker.api.debug": ("debug",),
-    "pylinker.api.function": ("Function",),
-    "pylinker.api.library": ("Library",),
-    "pylinker.api.options": ("Options",),
-    "pylinker.api.program": ("CDLL", "ModuleSummary", "Program"),
-    "pylinker.api.statistics": ("GroupSummary", "Region", "Statistics", "Waits"),
-    "pylinker.linker": (
-        "RTLD_DEFAULT",
-        "RTLD_GLOBAL",
-        "RTLD_LAZY",
-        "RTLD_LOCAL",
-        "RTLD_NEXT",
-        "RTLD_NODELETE",
-        "RTLD_NOLOAD",
-        "RTLD_NOW",
-        "GuestThread",
-        "Limits",
-        "ModuleBytes",
-        "SymbolInfo",
-    ),
-    "pylinker.runtime.memory": ("Memory",),
-    "pylinker.runtime.progress": ("Compiling",),
-    "pylinker.runtime.wasi": ("CAPTURE", "DEVNULL"),
-}
-"""The names that are imported when they are first used, by the module that has them."""
-_WHERE = {name: module for module, names in _MODULES.items() for name in names}
-_PACKAGES = frozenset({"api", "linker", "native", "runtime", "sync", "wasm"})
-
-
-def __getattr__(name: str) -> object:
-    """Import what is used for the first time."""
-    if name in _PACKAGES:
-        return importlib.import_module(f"{__name__}.{name}")
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-    found = globals()[name] = getattr(importlib.import_module(module), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-if os.environ.get("PYLINKER_DEBUG"):
-    importlib.import_module("pylinker.api.debug").debug_from_environment()
+logging.getLogger("pylinker").addHandler(logging.NullHandler())
+_debug_from_environment()

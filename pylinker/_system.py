@@ -7,11 +7,15 @@ from types import TracebackType
 __all__ = ["SuppressSystemErrors", "check_errno"]
 
 
-def check_errno(error: OSError) -> int:
-    """Return the error number of an error that the system reported; raise any other OSError, which has none."""
-    if error.errno is None:
+def check_errno(error: Exception) -> int:
+    """Return the error number of an error that the system reported, 0 for one that is no OSError.
+
+    Raises any other OSError as it is: it has no number.
+    """
+    number = error.errno if isinstance(error, OSError) else 0
+    if number is None:
         raise error
-    return error.errno
+    return number
 
 
 class SuppressSystemErrors:

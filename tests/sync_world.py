@@ -198,6 +198,7 @@ class World:
             _stuck.append(self)
             raise AssertionError("a thread of the test is stuck")
         assert not self._was_stuck, "the test was stuck in the linker"
+        _leave_guards()
 
     # Parts
 
@@ -342,7 +343,7 @@ def after_pauses(world: World, reaction: Callable[[], object], number: int = 1) 
         job.result()
 
 
-def leave_guards() -> None:
+def _leave_guards() -> None:
     """Let guards and tokens that a test has left to its world be dropped without a warning, whenever that is."""
     for each in gc.get_objects():
         if isinstance(each, ReadGuard | WriteGuard | TopologyToken):

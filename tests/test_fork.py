@@ -16,8 +16,10 @@ import os, signal, sys, threading, traceback
 import pylinker, wasmtime
 
 def module(text, name):
-    with open(name, "wb") as file:
+    own = f"{name}.{os.getpid()}"
+    with open(own, "wb") as file:
         file.write(wasmtime.wat2wasm(text))
+    os.replace(own, name)  # another process may read it at this moment
     return "./" + name
 
 def library(name, answer):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pylinker
 from fields import MEMORY, SHARED, wasm
 from guests import DEADLINE
 from pylinker import LinkError
+from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
@@ -378,3 +380,52 @@ def test_a_storm_of_signals(folder: Path, threads: bool) -> None:
     command = [sys.executable, "-c", STORM, str(folder), "threads" if threads else ""]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE, check=False)
     assert done.stdout == "well\n", done.stderr
+
+
+def in_linker(call: Callable[[], None]) -> None:
+    """Call a function from a frame of the linker's."""
+
+    def frame(function: Callable[[], None]) -> None:
+        function()
+
+    types.FunctionType(frame.__code__, {"__name__": "pylinker.linker.linker"})(call)
+
+
+class TestRecord:
+    """An operation that has begun is not refused for what it has interrupted: that was in no operation when it began."""
+
+    def handle(self) -> None:
+        begun = begin_operation()
+        assert begun
+        try:
+            check_not_interrupting()  # as a wait for a lock does
+            in_linker(check_not_interrupting)
+        finally:
+            end_operation(begun)
+
+    def test_a_handler_that_comes_before_an_operation_is_noted(self) -> None:
+        in_linker(self.handle)
+        in_linker(self.handle)
+
+    def operate(self) -> None:
+        begun = begin_operation()
+        try:
+            for _ in range(2):
+                with pytest.raises(LinkError, match=MIDDLE):
+                    in_linker(self.handle)
+        finally:
+            end_operation(begun)
+
+    def test_a_handler_that_comes_afterwards(self) -> None:
+        in_linker(self.operate)
+        self.handle()
+
+    def test_what_an_interrupt_has_left_in_the_record(self) -> None:
+        def interrupted() -> None:
+            assert begin_operation()
+
+        interrupted()
+        for _ in range(2):
+            self.operate()
+        end_operation(begun=True)
+        self.handle()

@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 from pylinker.sync import LinkerStateWriteBackoff
-from sync_world import World, after_pauses, leave_guards, wait_until
+from sync_world import World, after_pauses, wait_until
 
 SPINS = [None] * 64
 YIELDS = [0] * 24
@@ -14,12 +14,6 @@ SCHEDULE = [*SPINS, *YIELDS, *SLEEPS]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _left():
-    yield
-    leave_guards()
 
 
 @pytest.fixture

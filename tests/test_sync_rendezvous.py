@@ -10,15 +10,9 @@ from pylinker._core import ffi, lib
 from pylinker.errors import InternalError, RendezvousTimeout, SynchronizationAborted
 from pylinker.native.enums import CANCELLED, RUNNING, Cause
 from pylinker.sync import LinkerShared
-from sync_world import DEADLINE, World, broken_invariant, leave_guards, wait_for, wait_until
+from sync_world import DEADLINE, World, broken_invariant, wait_for, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _left():
-    yield
-    leave_guards()
 
 
 @pytest.fixture
@@ -858,7 +852,7 @@ def test_poisoning_wakes_a_follower_that_waits_for_its_read_lock(world):
     guard = world.shared.write_linker_state(leader.state)
     job = world.start(group.follow)
     wait_for(is_waiting)
-    guard.poison()
+    guard.leave(InternalError("the state is broken"))
     assert isinstance(job.error(), SynchronizationAborted)
     assert group.replayed == []
 

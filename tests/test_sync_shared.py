@@ -12,18 +12,12 @@ from pylinker._core import lib
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.native.enums import ACQUIRE, RELAXED, SEQ_CST, Cause
 from pylinker.sync import LinkerShared
-from sync_world import Group, World, after_pauses, broken_invariant, leave_guards, wait_for, wait_until
+from sync_world import Group, World, after_pauses, broken_invariant, wait_for, wait_until
 
 ORDERINGS = [RELAXED, ACQUIRE, SEQ_CST]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _left():
-    yield
-    leave_guards()
 
 
 @pytest.fixture
@@ -302,7 +296,7 @@ def test_trying_never_enters_the_rendezvous(world, shared, group):
 
 
 def test_trying_a_poisoned_lock_says_that_the_linker_was_given_up(shared):
-    shared.try_write_linker_state().poison()
+    shared.try_write_linker_state().leave(InternalError("the state is broken"))
     for attempt in (shared.try_write_linker_state, shared.try_read_linker_state):
         with pytest.raises(SynchronizationAborted):
             attempt()
@@ -418,7 +412,7 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
 def test_waiting_for_the_lock_ends_when_it_is_poisoned(world, shared, group, wait):
     before = world.run(shared.try_write_linker_state)
-    with after_pauses(world, before.poison), pytest.raises(SynchronizationAborted):
+    with after_pauses(world, lambda: before.leave(InternalError("the state is broken"))), pytest.raises(SynchronizationAborted):
         getattr(shared, wait)(group.state)
 
 
@@ -503,7 +497,7 @@ def test_a_broken_invariant_after_the_guard_was_released_does_not(world, shared)
 
 def test_nobody_gets_a_poisoned_lock(world, shared, group):
     topology = shared.topology_coordinator.try_acquire()
-    shared.try_write_linker_state().poison()
+    shared.try_write_linker_state().leave(InternalError("the state is broken"))
     attempts = [
         lambda: shared.write_linker_state(group.state),
         lambda: shared.read_linker_state(group.state),
@@ -527,7 +521,7 @@ def test_whoever_sleeps_for_the_lock_wakes_when_it_is_poisoned(world, shared):
         world.start(shared.bootstrap_exclusive_write_then, lambda state: state),
     ]
     wait_until(lambda: world.sleepers == 2)
-    guard.poison()
+    guard.leave(InternalError("the state is broken"))
     assert all(isinstance(job.error(), SynchronizationAborted) for job in jobs)
 
 
@@ -632,7 +626,7 @@ def test_following_raises_once_the_linker_is_given_up_though_nothing_is_pending(
 
 def test_following_a_poisoned_linker_raises(world, shared, group):
     world.lead(world.new_group(), "open a")
-    shared.try_write_linker_state().poison()
+    shared.try_write_linker_state().leave(InternalError("the state is broken"))
     with pytest.raises(SynchronizationAborted):
         world.run(shared.do_pending_link_operations_internal, group.state)
     assert group.replayed == []

@@ -7,15 +7,9 @@ import pytest
 
 from pylinker.errors import InternalError
 from pylinker.sync import Cause, LinkerShared, Ordering
-from sync_world import World, leave_guards
+from sync_world import World
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _left():
-    yield
-    leave_guards()
 
 
 @pytest.fixture

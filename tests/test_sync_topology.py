@@ -7,15 +7,9 @@ import pytest
 from pylinker.errors import InternalError, SynchronizationAborted
 from pylinker.native.enums import ACQUIRED, Cause
 from pylinker.sync import LinkerShared, WriteGuard
-from sync_world import DEADLINE, Group, World, after_pauses, leave_guards, wait_for, wait_until
+from sync_world import DEADLINE, Group, World, after_pauses, wait_for, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _left():
-    yield
-    leave_guards()
 
 
 @pytest.fixture
@@ -325,7 +319,8 @@ def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, gr
         with pytest.raises(KeyboardInterrupt):
             world.run(world.shared.write_linker_state_with_topology, other.state)
     assert (world.native.token, world.native.readers) == (topology.number, -1)
-    guard.release_with(topology)
+    guard.release()
+    topology.release()
 
 
 def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(world, coordinator, monkeypatch):
@@ -418,10 +413,10 @@ def test_leaving_the_token_before_the_guard_is_an_error_too(world, take):
     world.assert_untouched()
 
 
-@pytest.mark.parametrize("end", ["release", "poison"])
-def test_however_a_guard_ends_its_token_may_go_then(world, end):
+@pytest.mark.parametrize("error", [None, InternalError("the state is broken")], ids=["released", "poisoned"])
+def test_however_a_guard_ends_its_token_may_go_then(world, error):
     topology, guard = with_topology(world)
-    getattr(guard, end)()
+    guard.leave(error)
     topology.release()
     assert world.native.token == 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -49,6 +50,12 @@ class Injected(Exception):  # noqa: N818 - it says what it is
     pass
 
 
+def passed(function: Callable[..., object]) -> Callable[..., object]:
+    """Return the function as one of pylinker's, by which its functions call one another: any other is taken for an interrupt."""
+    code, names = function.__code__, {**function.__globals__, "__name__": "pylinker.tests"}
+    return types.FunctionType(code, names, closure=function.__closure__)
+
+
 class Fault:
     """Makes a method fail in one thread, once."""
 
@@ -66,7 +73,7 @@ class Fault:
                 raise self.error
             return original(*arguments, **keywords)
 
-        monkeypatch.setattr(owner, name, failing)
+        monkeypatch.setattr(owner, name, passed(failing))
 
 
 class Halt:
@@ -83,7 +90,7 @@ class Halt:
                 self.go.wait(DEADLINE)
             return original(*arguments, **keywords)
 
-        monkeypatch.setattr(owner, name, waiting)
+        monkeypatch.setattr(owner, name, passed(waiting))
 
 
 def until_pending(guest: Guest, published: float = math.inf) -> None:

@@ -10,8 +10,16 @@ static GroupObject *group_of(PyObject *object) {
     return (GroupObject *)object;
 }
 
-static PyObject *refuse_gone(void) {
+PyObject *pl_python_refuse_gone(void) {
     return pl_python_refuse(pl_python.internal_error, "a group without receivers takes part: it has left the linker");
+}
+
+pl_group *pl_python_group_of(PyObject *object) {
+    pl_group *group = PyObject_TypeCheck(object, pl_python.group) ? group_of(object)->group : NULL;
+    if (group == NULL) {
+        pl_python_refuse_gone();
+    }
+    return group;
 }
 
 static PyObject *group_place(PyObject *object, void *closure) {
@@ -26,9 +34,9 @@ static PyObject *group_address(PyObject *object, void *closure) {
 
 /* The safepoint: nothing to do most often; else follows, and has Python raise what that came to. */
 static PyObject *poll(PyObject *object) {
-    pl_group *group = group_of(object)->group;
+    pl_group *group = pl_python_group_of(object);
     if (group == NULL) {
-        return refuse_gone();
+        return NULL;
     }
     if (pl_group_is_replaying(group)) { /* what a replay runs is part of what the group is behind with */
         Py_RETURN_NONE;
@@ -46,9 +54,9 @@ static PyObject *group_safepoint(PyObject *object, PyObject *unused) {
 
 static PyObject *group_follow(PyObject *object, PyObject *unused) {
     (void)unused;
-    pl_group *group = group_of(object)->group;
+    pl_group *group = pl_python_group_of(object);
     if (group == NULL) {
-        return refuse_gone();
+        return NULL;
     }
     int result;
     Py_BEGIN_ALLOW_THREADS;
@@ -119,7 +127,7 @@ static PyObject *block_enter(PyObject *object, PyObject *unused) {
     BlockObject *self = (BlockObject *)object;
     pl_group *group = self->group != NULL ? group_of(self->group)->group : NULL;
     if (group == NULL) {
-        return refuse_gone();
+        return pl_python_refuse_gone();
     }
     if (self->before >= 0) {
         return pl_python_refuse(PyExc_RuntimeError, "a block of a group is entered once at a time");
@@ -273,7 +281,7 @@ static PyGetSetDef backoff_getset[] = {
 };
 
 static PyType_Slot backoff_slots[] = {
-    {Py_tp_doc, "A sequence of pauses: see pylinker/sync/backoff.py."},
+    {Py_tp_doc, "A sequence of pauses: 64 spins, 24 yields, then sleeps from 48 microseconds doubling up to 10 milliseconds."},
     {Py_tp_repr, backoff_repr},
     {Py_tp_methods, backoff_methods},
     {Py_tp_getset, backoff_getset},

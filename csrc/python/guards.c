@@ -38,29 +38,21 @@ static void warn(const char *text) {
     }
 }
 
-static PyObject *refuse_copy(const char *text) {
-    return pl_python_refuse(PyExc_TypeError, "%s", text);
-}
-
-static PyObject *result_of(int result) {
-    return PyLong_FromLong(result);
-}
-
 static PyObject *generic(PyObject *type, PyObject *item) {
     return Py_GenericAlias(type, item);
 }
 
 /* Waits without the GIL: `take` is one of pl_hold_*_as. */
 static PyObject *take_as(pl_hold *hold, int (*take)(pl_hold *, pl_group *), PyObject *argument) {
-    pl_group *group = PyObject_TypeCheck(argument, pl_python.group) ? ((GroupObject *)argument)->group : NULL;
+    pl_group *group = pl_python_group_of(argument);
     if (group == NULL) {
-        return pl_python_refuse(pl_python.internal_error, "a group without receivers takes part: it has left the linker");
+        return NULL;
     }
     int result;
     Py_BEGIN_ALLOW_THREADS;
     result = take(hold, group);
     Py_END_ALLOW_THREADS;
-    return result_of(result);
+    return PyLong_FromLong(result);
 }
 
 /* Tokens. */
@@ -125,7 +117,7 @@ static PyObject *token_exit(PyObject *object, PyObject *unused) {
 
 static PyObject *token_take(PyObject *object, PyObject *unused) {
     (void)unused;
-    return result_of(pl_hold_acquire(&token_of(object)->hold));
+    return PyLong_FromLong(pl_hold_acquire(&token_of(object)->hold));
 }
 
 static PyObject *token_take_as(PyObject *object, PyObject *group) {
@@ -138,7 +130,7 @@ static PyObject *token_belongs_to(PyObject *object, PyObject *universe) {
 
 static PyObject *token_reduce(PyObject *object, PyObject *unused) {
     (void)object, (void)unused;
-    return refuse_copy("a TopologyToken is neither copied nor pickled: there is one at a time");
+    return pl_python_refuse(PyExc_TypeError, "a TopologyToken is neither copied nor pickled: there is one at a time");
 }
 
 static PyObject *token_repr(PyObject *object) {
@@ -181,12 +173,12 @@ static PyGetSetDef token_getset[] = {
 };
 
 static PyMemberDef token_members[] = {
-    {"is_given", T_BOOL, offsetof(TokenObject, is_given), 0, "Whether a caller has it, who is warned if it is dropped."},
+    {"is_given", T_BOOL, offsetof(TokenObject, is_given), 0, "Whether dropping it while it is held is a ResourceWarning."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot token_slots[] = {
-    {Py_tp_doc, "The right to change the topology: see pylinker/sync/guards.py."},
+    {Py_tp_doc, "The right to change the topology; there is at most one at a time. It is released once, after the guards taken under it."},
     {Py_tp_dealloc, token_dealloc},
     {Py_tp_traverse, token_traverse},
     {Py_tp_repr, token_repr},
@@ -284,12 +276,12 @@ static PyObject *guard_guards(PyObject *object, PyObject *universe) {
 
 static PyObject *guard_reduce(PyObject *object, PyObject *unused) {
     (void)object, (void)unused;
-    return refuse_copy("a guard is neither copied nor pickled: it is a lock that is held once");
+    return pl_python_refuse(PyExc_TypeError, "a guard is neither copied nor pickled: it is a lock that is held once");
 }
 
 static PyObject *reader_take(PyObject *object, PyObject *unused) {
     (void)unused;
-    return result_of(pl_hold_read(&guard_of(object)->hold));
+    return PyLong_FromLong(pl_hold_read(&guard_of(object)->hold));
 }
 
 static PyObject *reader_take_as(PyObject *object, PyObject *group) {
@@ -297,16 +289,16 @@ static PyObject *reader_take_as(PyObject *object, PyObject *group) {
 }
 
 static PyObject *reader_take_now(PyObject *object, PyObject *argument) {
-    pl_group *group = PyObject_TypeCheck(argument, pl_python.group) ? ((GroupObject *)argument)->group : NULL;
+    pl_group *group = pl_python_group_of(argument);
     if (group == NULL) {
-        return pl_python_refuse(pl_python.internal_error, "a group without receivers takes part: it has left the linker");
+        return NULL;
     }
     return PyBool_FromLong(pl_hold_read_now(&guard_of(object)->hold, group) == PL_ACQUIRED);
 }
 
 static PyObject *writer_take(PyObject *object, PyObject *unused) {
     (void)unused;
-    return result_of(pl_hold_write(&guard_of(object)->hold));
+    return PyLong_FromLong(pl_hold_write(&guard_of(object)->hold));
 }
 
 static PyObject *writer_take_as(PyObject *object, PyObject *group) {
@@ -320,38 +312,20 @@ static PyObject *writer_take_blindly(PyObject *object, PyObject *unused) {
     Py_BEGIN_ALLOW_THREADS;
     result = pl_hold_write_wait(hold, PL_SLICE);
     Py_END_ALLOW_THREADS;
-    return result_of(result);
+    return PyLong_FromLong(result);
 }
 
 /* Token and lock at once, for a group that has nothing to replay. */
 static PyObject *writer_take_both(PyObject *object, PyObject *argument) {
     GuardObject *self = guard_of(object);
-    pl_group *group = PyObject_TypeCheck(argument, pl_python.group) ? ((GroupObject *)argument)->group : NULL;
-    if (group == NULL || self->topology == Py_None) {
-        return pl_python_refuse(pl_python.internal_error, "a group without receivers takes part: it has left the linker");
-    }
-    return PyBool_FromLong(pl_hold_exclusive(&token_of(self->topology)->hold, &self->hold, group) == PL_ACQUIRED);
-}
-
-static PyObject *writer_poison(PyObject *object, PyObject *unused) {
-    (void)unused;
-    if (!guard_is_held(object)) {
-        return refuse_released();
-    }
-    pl_hold_poison(&guard_of(object)->hold);
-    Py_RETURN_NONE;
-}
-
-static PyObject *writer_release_with(PyObject *object, PyObject *topology) {
-    if (guard_of(object)->topology != topology || topology == Py_None || pl_hold_locks(&token_of(topology)->hold) != 1) {
-        return pl_python_refuse(pl_python.internal_error, "%R is not to be released with this guard", topology);
-    }
-    PyObject *released = guard_release(object, NULL);
-    if (released == NULL) {
+    pl_group *group = pl_python_group_of(argument);
+    if (group == NULL) {
         return NULL;
     }
-    Py_DECREF(released);
-    return token_release(topology, NULL);
+    if (self->topology == Py_None) {
+        return pl_python_refuse(pl_python.internal_error, "a guard without a token takes no token");
+    }
+    return PyBool_FromLong(pl_hold_exclusive(&token_of(self->topology)->hold, &self->hold, group) == PL_ACQUIRED);
 }
 
 static PyObject *guard_held(PyObject *object, void *closure) {
@@ -377,7 +351,7 @@ static PyGetSetDef guard_getset[] = {
 
 static PyMemberDef guard_members[] = {
     {"topology", T_OBJECT, offsetof(GuardObject, topology), READONLY, "The token that it was taken under, or None."},
-    {"is_given", T_BOOL, offsetof(GuardObject, is_given), 0, "Whether a caller has it, who is warned if it is dropped."},
+    {"is_given", T_BOOL, offsetof(GuardObject, is_given), 0, "Whether dropping it while it is held is a ResourceWarning."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -404,13 +378,11 @@ static PyMethodDef writer_methods[] = {
     {"take_as", writer_take_as, METH_O, "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
     {"take_blindly", writer_take_blindly, METH_NOARGS, "Wait for it blindly, for a slice of time: an enum pl_acquire. Blocks, without the GIL."},
     {"take_both", writer_take_both, METH_O, "Try to take its token, too, for a group with nothing to replay. Never blocks."},
-    {"poison", writer_poison, METH_NOARGS, "Give the lock back for good: nobody gets it any more."},
-    {"release_with", writer_release_with, METH_O, "Give the lock back, and then the token that it was taken under."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, "The LinkerState may be read: see pylinker/sync/guards.py."},
+    {Py_tp_doc, "The LinkerState may be read. A context manager; another thread may release it."},
     {Py_tp_dealloc, guard_dealloc},
     {Py_tp_traverse, guard_traverse},
     {Py_tp_clear, guard_clear},
@@ -421,7 +393,7 @@ static PyType_Slot reader_slots[] = {
 };
 
 static PyType_Slot writer_slots[] = {
-    {Py_tp_doc, "The LinkerState may be changed: see pylinker/sync/guards.py."},
+    {Py_tp_doc, "The LinkerState may be changed. A context manager: leaving it with an InternalError poisons the lock."},
     {Py_tp_dealloc, guard_dealloc},
     {Py_tp_traverse, guard_traverse},
     {Py_tp_clear, guard_clear},

@@ -38,7 +38,7 @@ typedef struct {
     PyObject_HEAD
     SharedObject *universe;
     pl_hold hold;
-    char is_given; /* to a caller, who is warned if it is dropped */
+    char is_given; /* to a caller: dropping it while it is held is a ResourceWarning */
 } TokenObject;
 
 /* A guard of the lock for reading or writing. */
@@ -70,6 +70,11 @@ PyTypeObject *pl_python_add_type(PyObject *dictionary, PyType_Spec *spec);
 /* A guard or token that holds nothing; `state` and `topology` are kept. NULL with an exception. */
 GuardObject *pl_python_new_guard(PyTypeObject *type, SharedObject *universe, PyObject *state, PyObject *topology);
 TokenObject *pl_python_new_token(SharedObject *universe);
+
+/* The pl_group of a group; NULL with an InternalError for an object that is none, or that has left its linker. */
+pl_group *pl_python_group_of(PyObject *object);
+/* Sets that InternalError; returns NULL. */
+PyObject *pl_python_refuse_gone(void);
 
 /* Sets an exception of a class; returns NULL. */
 PyObject *pl_python_refuse(PyObject *type, const char *format, ...);

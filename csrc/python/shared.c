@@ -335,7 +335,7 @@ static PyMethodDef handle_methods[] = {
     {"bind", (PyCFunction)(void (*)(void))handle_bind, METH_FASTCALL, "Become a handle of a universe, with the state that it guards. Once."},
     {"dl_operation_pending_load", handle_pending, METH_O, "Load the pending flag with an Ordering. Never blocks."},
     {"try_write_linker_state", handle_try_write, METH_NOARGS, "Return a write guard, or None if the lock is taken. Never blocks."},
-    {"try_read_linker_state", handle_try_read, METH_NOARGS, "Return a read guard, or None if somebody writes. Never blocks."},
+    {"try_read_linker_state", handle_try_read, METH_NOARGS, "Return a read guard, or None while the lock is held for writing. Never blocks."},
     {"write_now", handle_write_now, METH_O, "Return a write guard for a group, or None if that is not so simple. Never blocks."},
     {"read_now", handle_read_now, METH_O, "Return a read guard for a group, or None if that is not so simple. Never blocks."},
     {"acquire_now", handle_acquire_now, METH_O, "Return the topology token for a group, or None if that is not so simple. Never blocks."},
@@ -432,7 +432,7 @@ static PyObject *lead(PyObject *module, PyObject *arguments) {
     if (self == NULL && !pl_shared_is_alone(universe->shared)) { /* it has left: Python has looked at the rest */
         pl_hold_release(&((GuardObject *)guard)->hold);
         pl_hold_release(&((TokenObject *)token)->hold);
-        return pl_python_refuse(pl_python.internal_error, "a group without receivers takes part: it has left the linker");
+        return pl_python_refuse_gone();
     }
     Steps steps = {.universe = (PyObject *)universe, .wake = wake, .commit = commit, .no_arguments = PyTuple_New(0)};
     pl_leading leading = {

@@ -66,10 +66,10 @@ if TYPE_CHECKING:
             """Load the pending flag."""
 
         def try_write_linker_state(self) -> WriteGuard[Any] | None:
-            """Return a write guard, or None if somebody has the lock."""
+            """Return a write guard, or None while another guard holds the lock."""
 
         def try_read_linker_state(self) -> ReadGuard[Any] | None:
-            """Return a read guard, or None if somebody writes."""
+            """Return a read guard, or None while the lock is held for writing."""
 
         def write_now(self, group: object, /) -> WriteGuard[Any] | None:
             """Return a write guard for a group that has nothing to replay, or None if that is not so simple. Never blocks."""
@@ -199,12 +199,6 @@ if TYPE_CHECKING:
 
         def take_both(self, group: object, /) -> bool:
             """Try to take its token, too, for a group that has nothing to replay. Never blocks."""
-
-        def poison(self) -> None:
-            """Give the lock back for good: nobody gets it any more."""
-
-        def release_with(self, topology: TopologyToken, /) -> None:
-            """Give the lock back, and then the token that it was taken under. InternalError if one of them is not held."""
 
     class LinkerStateWriteBackoff:
         """A sequence of pauses: 64 spins, 24 yields, then sleeps from 48 microseconds doubling up to 10 milliseconds.

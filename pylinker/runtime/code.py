@@ -190,8 +190,7 @@ class _Entry(NamedTuple):
                 with SuppressSystemErrors():
                     os.utime(handle)  # what _prune goes by
         except (wasmtime.WasmtimeError, OSError) as error:
-            if isinstance(error, OSError):
-                check_errno(error)
+            check_errno(error)
             logger.warning("cache entry %s is compiled anew: %s", self.path, _one_line(error))
             return None
         finally:
@@ -554,8 +553,7 @@ class CodeCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # ValueError: a name that can be none
-            if isinstance(error, OSError):
-                check_errno(error)
+            check_errno(error)
             logger.warning("cache entry %s: %s", path, error)
             return None
         if entry is None:
@@ -587,8 +585,7 @@ class CodeCache:
             finally:
                 directory.close()
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError):
-                check_errno(error)
+            check_errno(error)
             logger.warning("cache entry %s/%s was not written: %s", self._directory, name, error)
 
     @staticmethod

@@ -113,9 +113,7 @@ def _is_own(mark: Path) -> bool:
     """Whether the mark is there, and made by this user."""
     try:
         status = os.lstat(mark)
-    except ValueError:
-        return False
-    except OSError as error:
+    except (OSError, ValueError) as error:
         check_errno(error)
         return False
     return stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
@@ -125,9 +123,7 @@ def _remember(mark: Path) -> None:
     try:
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(mark, _NEW, 0o600))
-    except ValueError:
-        pass
-    except OSError as error:
+    except (OSError, ValueError) as error:
         check_errno(error)  # it is tried again the next time
 
 

@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["begin_operation", "check_not_interrupting", "end_operation", "interrupting"]
 
-_operating: set[int] = set()
-"""Threads in an operation. One that an interrupt has left here costs its next operations a look at the stack."""
+_operating: dict[int, int] = {}
+"""Threads in an operation, with the identity of the frame outside pylinker that the outermost one is called from.
+
+What is above that frame was in no operation then, and holds nothing: a handler that came before an operation was noted, or after,
+may begin one. A thread that an interrupt has left here costs its next operation a look at the stack.
+"""
 
 _LINKER: Final = ("pylinker.linker.", "pylinker.sync.", "pylinker.runtime.", "pylinker.api.statistics")
 _HARMLESS: Final = frozenset(
@@ -60,24 +64,22 @@ def begin_operation(*, check: bool = True) -> bool:
     With ``check`` as :func:`check_not_interrupting`.
     """
     thread = get_ident()
-    if thread in _operating:
-        if check:
-            check_not_interrupting()
+    if thread in _operating and (not check or _check()):
         return False
-    _operating.add(thread)
+    _operating[thread] = id(_caller())
     return True
 
 
 def end_operation(begun: bool) -> None:  # noqa: FBT001
     """Note that the operation is over."""
     if begun:
-        _operating.discard(get_ident())
+        _operating.pop(get_ident(), None)
 
 
 def check_not_interrupting() -> None:
     """Raise LinkError if the calling thread has interrupted an operation of its own."""
-    if get_ident() in _operating and _interrupts():
-        raise interrupting()
+    if get_ident() in _operating:
+        _check()
 
 
 def interrupting() -> LinkError:
@@ -88,10 +90,25 @@ def interrupting() -> LinkError:
     )
 
 
-def _interrupts() -> bool:
+def _caller() -> FrameType | None:
+    """Return the innermost frame that is none of pylinker's."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (frame.f_globals.get("__name__", "").startswith("pylinker.") or frame.f_code in _PASSED):
+        frame = frame.f_back
+    return frame
+
+
+def _check() -> bool:
+    """Look at the stack of a thread that is in an operation, and raise LinkError if it has interrupted one.
+
+    Returns False if it is in none: an interrupt has left it among those that are.
+    """
+    outermost = _operating.get(get_ident())
     is_called = True  # by the linker or a guest, and not by others
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
+        if id(frame) == outermost:
+            return True
         name = frame.f_globals.get("__name__", "")
         if name == _FROM_GUEST or frame.f_code in _INTO_GUEST:
             is_called = True
@@ -100,7 +117,7 @@ def _interrupts() -> bool:
         elif name.startswith("pylinker."):
             starts_thread = name == "pylinker.linker.groups.threads" and frame.f_code.co_name == "start"
             if not is_called and name.startswith(_LINKER) and (name not in _HARMLESS or starts_thread):
-                return True
+                raise interrupting()
         elif frame.f_code not in _PASSED:
             is_called = False
         frame = frame.f_back

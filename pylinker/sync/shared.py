@@ -193,10 +193,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     if TYPE_CHECKING:  # C's: csrc/python/shared.c
 
         def try_write_linker_state(self) -> WriteGuard[S] | None:
-            """Return a write guard, or None if somebody has the lock. Never blocks. SynchronizationAborted if it is poisoned."""
+            """Return a write guard, or None while another guard holds the lock. Never blocks. SynchronizationAborted if it is poisoned."""
 
         def try_read_linker_state(self) -> ReadGuard[S] | None:
-            """Return a read guard, or None if somebody writes. Never blocks. SynchronizationAborted if the lock is poisoned."""
+            """Return a read guard, or None while the lock is held for writing. Never blocks. SynchronizationAborted if it is poisoned."""
 
         def dl_operation_pending_load(self, ordering: int, /) -> bool:
             """Load the pending flag with an :class:`~pylinker.sync.Ordering`. Never blocks. ValueError for any other ordering.
