@@ -237,7 +237,7 @@ class TestFollower:
         def fail(*_arguments: object) -> None:
             raise error
 
-        monkeypatch.setattr("pylinker.linker.dlfcn._guarded", fail)
+        monkeypatch.setattr("pylinker.linker.calls.dlfcn._guarded", fail)
         with scene(scenario) as guest:
             (thread,) = guest.start(COMPUTE)
             with pytest.raises(SynchronizationAborted) as aborted:
