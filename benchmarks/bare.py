@@ -25,7 +25,12 @@ class Bare:
         self._slots = slots
         self._infos = [parse_module(path.read_bytes(), name=path.name) for path in paths]
         self._modules = [wasmtime.Module(engine(), path.read_bytes()) for path in paths]
-        types = {each.type for info in self._infos for each in info.imports if isinstance(each.type, FuncType)}
+        types = {
+            each.type
+            for info in self._infos
+            for each in info.imports
+            if isinstance(each.type, FuncType)
+        }
         self._names = {type_: str(number) for number, type_ in enumerate(types)}
         self._donor = wasmtime.Module(engine(), f"(module {''.join(map(self._function, types))})")
         self._first = GuestStore(None)
@@ -49,7 +54,9 @@ class Bare:
                     externs.append(store.new_global(1024, mutable=each.type.mutable))
                 else:
                     externs.append(self._memory if each.kind is Kind.MEMORY else table)
-            prepared.append((ffi.cast("pl_module *", address_of(module)), imports_of(externs), len(externs)))
+            prepared.append(
+                (ffi.cast("pl_module *", address_of(module)), imports_of(externs), len(externs))
+            )
         return prepared
 
     @staticmethod
@@ -57,4 +64,6 @@ class Bare:
         """Instantiate the modules: a ``wasmtime_instance_new`` each."""
         instance, failure = ffi.new("pl_instance *"), ffi.new("pl_failure *")
         for module, externs, count in prepared:
-            assert lib.pl_instance_new(store.context, module, externs, count, instance, failure) == 0
+            assert (
+                lib.pl_instance_new(store.context, module, externs, count, instance, failure) == 0
+            )

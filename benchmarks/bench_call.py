@@ -2,13 +2,15 @@
 
 pylinker bench call
 
-Each contender is called in a loop that is written out, as a program would have it: pytest-benchmark's own would pass the arguments on as a
-tuple, which costs a Python function more than a C one.
+Each contender is called in a loop that is written out, as a program would have it:
+pytest-benchmark's own would pass the arguments on as a tuple, which costs a Python function more
+than a C one.
 
-The floor, `bare`, is a call of `wasmtime_func_call_unchecked` with its five arguments, which are made before: the values are in place,
-and nothing is looked at afterwards. It goes through `pl_instances_invoke`, which has the same five parameters and passes them on: with no
-stack pointer to save it adds a call and a branch. The address of wasmtime's own function, called through a cffi function pointer, would go
-through libffi and take more than twice as long.
+The floor, `bare`, is a call of `wasmtime_func_call_unchecked` with its five arguments, which are
+made before: the values are in place, and nothing is looked at afterwards. It goes through
+`pl_instances_invoke`, which has the same five parameters and passes them on: with no stack pointer
+to save it adds a call and a branch. The address of wasmtime's own function, called through a cffi
+function pointer, would go through libffi and take more than twice as long.
 """
 
 from __future__ import annotations
@@ -72,9 +74,17 @@ def bench_wasmtime(benchmark: Any, library_bytes: bytes) -> None:
     role(benchmark, contender="wasmtime-py", baseline=True)
     store = wasmtime.Store()
     memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(1, None)))
-    base = wasmtime.Global(store, wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=False), wasmtime.Val.i32(0))
-    sink = wasmtime.Func(store, wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()]), lambda value: value)
-    instance = wasmtime.Instance(store, wasmtime.Module(store.engine, library_bytes), [memory, base, sink])
+    base = wasmtime.Global(
+        store, wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=False), wasmtime.Val.i32(0)
+    )
+    sink = wasmtime.Func(
+        store,
+        wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()]),
+        lambda value: value,
+    )
+    instance = wasmtime.Instance(
+        store, wasmtime.Module(store.engine, library_bytes), [memory, base, sink]
+    )
     add = instance.exports(store)["add"]
 
     def loop(calls: int) -> int:
@@ -90,7 +100,9 @@ def bench_bare_cffi_call(benchmark: Any, library: pylinker.CDLL) -> None:
     role(benchmark, contender="bare", baseline=True)
     linker = library.program._linker
     group = linker.group
-    instances = Instances(group.state, group.store.context, group._wasi.native)  # of no library, with no stack pointer
+    instances = Instances(
+        group.state, group.store.context, group._wasi.native
+    )  # of no library, with no stack pointer
     invoke, record = lib.pl_instances_invoke, instances.pointer
     func = group.function(linker.state.modules[0], "add")
     raw, failure = values(2), ffi.new("pl_failure *")

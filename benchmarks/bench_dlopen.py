@@ -2,12 +2,15 @@
 
 pylinker bench dlopen
 
-Opened from Python, against what wasmtime alone needs for it: reading the compiled code and one instance.
+Opened from Python, against what wasmtime alone needs for it: reading the compiled code and one
+instance.
 
-Opened by a WASIX program, by its own clock, against the WASIX linker of wasmer. A library is opened in all threads at one moment, so
-among N threads it takes N + 1 instances. Threads in a loop of host calls must come to the rendezvous, each be woken up once, and
-instantiate the library before the opener returns; how much of that is pylinker's is in `pylinker bench rendezvous`. Threads that wait
-(`futex_wait`) are parked: they instantiate it when they are back, and cost the opener a look at the state of each.
+Opened by a WASIX program, by its own clock, against the WASIX linker of wasmer. A library is opened
+in all threads at one moment, so among N threads it takes N + 1 instances. Threads in a loop of host
+calls must come to the rendezvous, each be woken up once, and instantiate the library before the
+opener returns; how much of that is pylinker's is in `pylinker bench rendezvous`. Threads that wait
+(`futex_wait`) are parked: they instantiate it when they are back, and cost the opener a look at the
+state of each.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ RUNNING = "dlopen of a small library, warm, among threads in a loop of host call
 WAITING = "dlopen of a small library, warm, among threads that wait"
 OTHERS = [1, 4, 16] if quick() else [1, 2, 4, 8, 16, 32, 64]
 
-# A store keeps its instances, and an instance the file that its module was read from, until the store is closed.
+# A store keeps its instances, and an instance the file that its module was read from, until the
+# store is closed.
 STORE_USES = 100
 
 
@@ -39,8 +43,16 @@ class Floor:
         self.used = 0
         self.store = wasmtime.Store(engine)
         memory = wasmtime.Memory(self.store, wasmtime.MemoryType(wasmtime.Limits(1, None)))
-        base = wasmtime.Global(self.store, wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=False), wasmtime.Val.i32(0))
-        sink = wasmtime.Func(self.store, wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()]), lambda value: value)
+        base = wasmtime.Global(
+            self.store,
+            wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=False),
+            wasmtime.Val.i32(0),
+        )
+        sink = wasmtime.Func(
+            self.store,
+            wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()]),
+            lambda value: value,
+        )
         self.imports = [memory, base, sink]
 
 
@@ -74,7 +86,9 @@ def bench_deserialize_and_instantiate(benchmark: Any, library_bytes: bytes, tmp_
             current.store.close()
             current = Floor(engine)
         current.used += 1
-        wasmtime.Instance(current.store, wasmtime.Module.deserialize_file(engine, str(path)), current.imports)
+        wasmtime.Instance(
+            current.store, wasmtime.Module.deserialize_file(engine, str(path)), current.imports
+        )
 
     benchmark(instantiate)
 
@@ -91,8 +105,12 @@ def bench_wasmer(benchmark: Any, guests: Guests) -> None:
     reported(benchmark, guests.seconds("wasmer-sdk", "dlopen", "dlopen"))
 
 
-def among(benchmark: Any, guests: Guests, contender: str, others: int, kind: str, **keywords: Any) -> None:
-    what = {"yield": "other threads in a loop of host calls", "futex": "other threads that wait"}[kind]
+def among(
+    benchmark: Any, guests: Guests, contender: str, others: int, kind: str, **keywords: Any
+) -> None:
+    what = {"yield": "other threads in a loop of host calls", "futex": "other threads that wait"}[
+        kind
+    ]
     role(benchmark, contender=contender, n=others, n_name=what, **keywords)
     reported(benchmark, guests.seconds(contender, "dlopen", "dlopen", others, kind))
 

@@ -4,11 +4,12 @@ pylinker bench dlsym
 
 By the program's own clock, against the WASIX linker of wasmer.
 
-*Known*: the core keeps what a group has looked up, under what the guest asked for. So the floor is a host call and hashing the name: no
-Python, no lock and no rendezvous.
+*Known*: the core keeps what a group has looked up, under what the guest asked for. So the floor is
+a host call and hashing the name: no Python, no lock and no rendezvous.
 
-*New*: all exported functions of a library have had their table slots, in every group, since it was opened. So a lookup reads the linker's
-state and changes nothing: other threads do not notice, and it costs as much as alone. Python makes it, which is the floor here.
+*New*: all exported functions of a library have had their table slots, in every group, since it was
+opened. So a lookup reads the linker's state and changes nothing: other threads do not notice, and
+it costs as much as alone. Python makes it, which is the floor here.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ def bench_alone(benchmark: Any, guests: Guests) -> None:
 @pytest.mark.benchmark(group=NEW)
 @pytest.mark.parametrize("others", OTHERS)
 def bench_with_others(benchmark: Any, guests: Guests, others: int) -> None:
-    role(benchmark, contender="pylinker", n=others, n_name=N_NAME, target=Target(at_most=2, of="alone"))
+    role(
+        benchmark,
+        contender="pylinker",
+        n=others,
+        n_name=N_NAME,
+        target=Target(at_most=2, of="alone"),
+    )
     reported(benchmark, guests.seconds("pylinker", "dlsym, new function", "dlsym", others, "yield"))
 
 
@@ -55,4 +62,6 @@ def bench_with_others(benchmark: Any, guests: Guests, others: int) -> None:
 @pytest.mark.parametrize("others", [0, *OTHERS])
 def bench_wasmer_with_others(benchmark: Any, guests: Guests, others: int) -> None:
     role(benchmark, contender="wasmer-sdk", n=others, n_name=N_NAME)
-    reported(benchmark, guests.seconds("wasmer-sdk", "dlsym, new function", "dlsym", others, "yield"))
+    reported(
+        benchmark, guests.seconds("wasmer-sdk", "dlsym, new function", "dlsym", others, "yield")
+    )

@@ -2,9 +2,10 @@
 
 pylinker bench "WASIX host call"
 
-The program calls each function ten thousand times between two looks at its own clock. All three are safepoints: they look whether another
-thread wants to open a library, and find that nobody does. The floor is wasmtime's way out of the guest and back (`pylinker bench
-safepoint`), and what the function is for: a number that is known, a system call that yields, a read of the clock.
+The program calls each function ten thousand times between two looks at its own clock. All three are
+safepoints: they look whether another thread wants to open a library, and find that nobody does. The
+floor is wasmtime's way out of the guest and back (`pylinker bench safepoint`), and what the
+function is for: a number that is known, a system call that yields, a read of the clock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from pylinker.benchmarks.roles import Target, reported, role
 
 CALLS = ("thread_id", "sched_yield", "clock_time_get")
 each_call = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.benchmark(group=f"WASIX host call: {name}")) for name in CALLS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.benchmark(group=f"WASIX host call: {name}"))
+        for name in CALLS
+    ],
 )
 
 

@@ -52,5 +52,10 @@ def bench_wasmtime(benchmark: Any, guest: bytes) -> None:
     store = wasmtime.Store()
     i32 = wasmtime.ValType.i32()
     function = wasmtime.Func(store, wasmtime.FuncType([i32, i32], [i32]), add)
-    loop = wasmtime.Instance(store, wasmtime.Module(store.engine, guest), [function]).exports(store)["loop"]
-    assert per_call(benchmark, lambda calls: loop(store, calls), CALLS) == 3 * benchmark.extra_info["calls"]
+    loop = wasmtime.Instance(store, wasmtime.Module(store.engine, guest), [function]).exports(
+        store
+    )["loop"]
+    assert (
+        per_call(benchmark, lambda calls: loop(store, calls), CALLS)
+        == 3 * benchmark.extra_info["calls"]
+    )

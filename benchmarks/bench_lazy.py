@@ -2,13 +2,14 @@
 
 pylinker bench lazy
 
-*Later*: the import leads to a trampoline in wasm, which makes a tail call through a slot of a table. The floor, `bare`, is `call_indirect`
-written in the caller itself; a direct import is what neither of them can reach. The host is not called: the resolver is entered once,
-for the first call.
+*Later*: the import leads to a trampoline in wasm, which makes a tail call through a slot of a
+table. The floor, `bare`, is `call_indirect` written in the caller itself; a direct import is what
+neither of them can reach. The host is not called: the resolver is entered once, for the first call.
 
-*First*: a hundred imports are called once each. The trampoline's slot leads to a stub, the stub calls the resolver, which finds in C what
-the load has decided and sets the slot. That is a matter of the calling group alone, so it takes no lock and waits for nobody: with other
-groups running it costs what it costs alone, but for the processors they use.
+*First*: a hundred imports are called once each. The trampoline's slot leads to a stub, the stub
+calls the resolver, which finds in C what the load has decided and sets the slot. That is a matter
+of the calling group alone, so it takes no lock and waits for nobody: with other groups running it
+costs what it costs alone, but for the processors they use.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from pylinker.benchmarks.roles import Target, per_call, role, scaled
 LATER = "the guest calls through a bound lazy import"
 FIRST = "first call through a lazy import"
 
-# What a library imports and exports itself may be another's, so it is bound late, like what is needed in a circle.
+# What a library imports and exports itself may be another's, so it is bound late, like what is
+# needed in a circle.
 CALLER = """(module
   (@dylink.0 (mem-info (table 1 0)))
   (import "env" "__indirect_function_table" (table 0 funcref))
@@ -122,5 +124,11 @@ def bench_alone(benchmark: Any, tmp_path: Path) -> None:
 @pytest.mark.benchmark(group=FIRST)
 @pytest.mark.parametrize("groups", [1, 4, 16])
 def bench_with_others_running(benchmark: Any, tmp_path: Path, groups: int) -> None:
-    role(benchmark, contender="pylinker", n=groups, n_name="other groups in a loop of host calls", target=Target(at_most=2, of="alone"))
+    role(
+        benchmark,
+        contender="pylinker",
+        n=groups,
+        n_name="other groups in a loop of host calls",
+        target=Target(at_most=2, of="alone"),
+    )
     first_calls(benchmark, tmp_path, groups)

@@ -3,8 +3,9 @@
 pylinker bench link
 python benchmarks/bench_link.py    # where the time goes
 
-The baseline is the least that has to be done: `deserialize_file` of each module and one `wasmtime_instance_new` with all imports prepared
-beforehand, no store, no memory, no symbols, no table. `bare` is the instantiation alone.
+The baseline is the least that has to be done: `deserialize_file` of each module and one
+`wasmtime_instance_new` with all imports prepared beforehand, no store, no memory, no symbols, no
+table. `bare` is the instantiation alone.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ class Bare:
             file.write_bytes(compiled.serialize())
             self._files.append(str(file))
         types = {each.type: str(number) for number, each in enumerate(_functions(self._infos))}
-        self._donor = wasmtime.Module(engine(), "(module " + "".join(_exported(*each) for each in types.items()) + ")")
+        self._donor = wasmtime.Module(
+            engine(), "(module " + "".join(_exported(*each) for each in types.items()) + ")"
+        )
         self._types = types
         self._kept: list[wasmtime.Module] = []
         self._instance = ffi.new("pl_instance *")
@@ -173,11 +176,20 @@ class Bare:
 
     def _instantiate(self, module: wasmtime.Module, externs: Any, count: int) -> None:
         address = ffi.cast("pl_module *", address_of(module))
-        assert lib.pl_instance_new(self._store.context, address, externs, count, self._instance, self._failure) == 0
+        assert (
+            lib.pl_instance_new(
+                self._store.context, address, externs, count, self._instance, self._failure
+            )
+            == 0
+        )
 
 
 def _functions(infos: list[ModuleInfo]) -> list[Any]:
-    return list({each.type: each for info in infos for each in info.imports if each.kind is Kind.FUNC}.values())
+    return list(
+        {
+            each.type: each for info in infos for each in info.imports if each.kind is Kind.FUNC
+        }.values()
+    )
 
 
 def _exported(type_: FuncType, name: str) -> str:
@@ -191,7 +203,12 @@ def _exported(type_: FuncType, name: str) -> str:
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "find the files": [(Locator, "find")],
     "read the files": [(pylinker.linker.plan.plan, "bytes_of"), (program_module, "read_file")],
-    "code and what is known of it": [(CodeCache, "load"), (CodeCache, "find"), (CodeCache, "parse"), (CodeCache, "trampolines")],
+    "code and what is known of it": [
+        (CodeCache, "load"),
+        (CodeCache, "find"),
+        (CodeCache, "parse"),
+        (CodeCache, "trampolines"),
+    ],
     "WASI": [(WasiHost, "__init__"), (WasiHost, "connect")],
     "place": [(LoadPlan, "place")],
     "resolve": [(LoadPlan, "resolve")],
@@ -233,7 +250,10 @@ def breakdown(link: Callable[[], Any], prepare: Callable[[], Any], rounds: int) 
             spent.clear()
             whole()
             seen.append(dict(spent, all=sum(spent.values())))
-    return {phase: 1e3 * statistics.median(each.get(phase, 0.0) for each in seen) for phase in (*PHASES, "the rest", "all")}
+    return {
+        phase: 1e3 * statistics.median(each.get(phase, 0.0) for each in seen)
+        for phase in (*PHASES, "the rest", "all")
+    }
 
 
 def report() -> None:
@@ -251,7 +271,9 @@ def report() -> None:
             forget(cache)
 
         for prepare in (in_memory, on_disk):
-            phases = breakdown(lambda: kept.append(pylinker.Program(main, cache=cache)), prepare, rounds=30)
+            phases = breakdown(
+                lambda: kept.append(pylinker.Program(main, cache=cache)), prepare, rounds=30
+            )
             print(f"{prepare.__name__}: ms of processor time, medians")
             for phase, spent in phases.items():
                 print(f"  {phase:30} {spent:6.2f}")

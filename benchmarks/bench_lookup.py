@@ -2,11 +2,13 @@
 
 pylinker bench lookup
 
-*First*: a library of 5,000 functions is opened from the cache on disk, and one of them is looked up. All that a lookup needs is in the
-tables that the core uses as they are, so nothing of the module is read again. wasmtime-py makes a mapping of all exports first.
+*First*: a library of 5,000 functions is opened from the cache on disk, and one of them is looked
+up. All that a lookup needs is in the tables that the core uses as they are, so nothing of the
+module is read again. wasmtime-py makes a mapping of all exports first.
 
-*Many*: a program is linked a second time in a process, so all its modules are in memory. What a process keeps is counted in bytes, so
-a program of many small libraries costs as much for each as one of few.
+*Many*: a program is linked a second time in a process, so all its modules are in memory. What a
+process keeps is counted in bytes, so a program of many small libraries costs as much for each as
+one of few.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ HEAD = '(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1))'
 
 
 def library(path: Path, functions: int, first: int = 0) -> Path:
-    body = "".join(f'(func (export "function{each}") (result i32) (i32.const {each}))' for each in range(first, first + functions))
+    body = "".join(
+        f'(func (export "function{each}") (result i32) (i32.const {each}))'
+        for each in range(first, first + functions)
+    )
     path.write_bytes(wasmtime.wat2wasm(f"{HEAD} {body})"))
     return path
 
@@ -100,5 +105,11 @@ def bench_few(benchmark: Any, tmp_path: Path) -> None:
 
 @pytest.mark.benchmark(group=MANY)
 def bench_many(benchmark: Any, tmp_path: Path) -> None:
-    role(benchmark, contender="pylinker", n=MANY_LIBRARIES, n_name="libraries", target=Target(at_most=1.5, of="few"))
+    role(
+        benchmark,
+        contender="pylinker",
+        n=MANY_LIBRARIES,
+        n_name="libraries",
+        target=Target(at_most=1.5, of="few"),
+    )
     reported(benchmark, linked(tmp_path, MANY_LIBRARIES))

@@ -2,12 +2,13 @@
 
 pylinker bench memory
 
-The floor, `bare`, is a store of wasmtime with a table of the same size and an instance of each of the same modules. A group has some more:
-a thread, an instance of trampolines for each library that has functions bound late, host functions, and what Python knows of it. The
-same on a thread of Python that waits shows how much of the rest is the thread's.
+The floor, `bare`, is a store of wasmtime with a table of the same size and an instance of each of
+the same modules. A group has some more: a thread, an instance of trampolines for each library that
+has functions bound late, host functions, and what Python knows of it. The same on a thread of
+Python that waits shows how much of the rest is the thread's.
 
-Each number comes from a process of its own: 50 groups are made first, which fills what the allocator has left, and the growth of
-the process for the next 100 is shared among them.
+Each number comes from a process of its own: 50 groups are made first, which fills what the
+allocator has left, and the growth of the process for the next 100 is shared among them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ FIRST, THEN = 50, 100
 SMALL = Path(__file__).with_name("guest") / "libsmall.so"
 
 pytestmark = [
-    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc"),
+    pytest.mark.skipif(
+        not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc"
+    ),
     pytest.mark.benchmark(group=GROUP),
 ]
 
@@ -42,13 +45,21 @@ pytestmark = [
 def measure(benchmark: Any, contender: str, what: str, libraries: int, **keywords: Any) -> None:
     role(benchmark, contender=contender, n=libraries, n_name="libraries", unit="B", **keywords)
     command = [sys.executable, __file__, what, str(libraries)]
-    answers = [subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout for _ in range(scaled(5))]
+    answers = [
+        subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout for _ in range(scaled(5))
+    ]
     reported(benchmark, [float(answer) for answer in answers])
 
 
 @pytest.mark.parametrize("libraries", LIBRARIES)
 def bench_pylinker(benchmark: Any, libraries: int) -> None:
-    measure(benchmark, "pylinker", "group", libraries, target=Target(at_most=1.5, of=f"store_only[{libraries}]"))
+    measure(
+        benchmark,
+        "pylinker",
+        "group",
+        libraries,
+        target=Target(at_most=1.5, of=f"store_only[{libraries}]"),
+    )
 
 
 @pytest.mark.parametrize("libraries", LIBRARIES)

@@ -2,15 +2,19 @@
 
 pylinker bench rendezvous
 
-*Meet*: an operation that changes nothing, with N threads in a loop of `sched_yield`. All of them come to the barrier, wait there, and
-carry it out before the leader returns. The floor, `bare`, is what N threads in the same loop need to see a word change in their memory
-and to answer by counting: each must have been on a processor once. With more threads than processors that is mostly the scheduler's time.
-The same with threads that ask for the time in a loop: none of them gives up its processor, which it may keep for some milliseconds.
+*Meet*: an operation that changes nothing, with N threads in a loop of `sched_yield`. All of them
+come to the barrier, wait there, and carry it out before the leader returns. The floor, `bare`, is
+what N threads in the same loop need to see a word change in their memory and to answer by counting:
+each must have been on a processor once. With more threads than processors that is mostly the
+scheduler's time. The same with threads that ask for the time in a loop: none of them gives up its
+processor, which it may keep for some milliseconds.
 
-*Each further thread*: the time of a `dlopen` (`pylinker bench dlopen`) beyond that without other threads, divided by their number. Without
-any there is no rendezvous, so this has the fixed part of one, too, which is much for few threads. *By a line*: the slope of a line through
-the times with all these numbers of threads, which is without it. The floor is five `wasmtime_instance_new` of the same library, and one
-wake-up of a sleeping thread: half of the time that a byte takes through a pipe to another process, and back.
+*Each further thread*: the time of a `dlopen` (`pylinker bench dlopen`) beyond that without other
+threads, divided by their number. Without any there is no rendezvous, so this has the fixed part of
+one, too, which is much for few threads. *By a line*: the slope of a line through the times with all
+these numbers of threads, which is without it. The floor is five `wasmtime_instance_new` of the same
+library, and one wake-up of a sleeping thread: half of the time that a byte takes through a pipe to
+another process, and back.
 """
 
 from __future__ import annotations
@@ -117,19 +121,38 @@ def bench_answers(benchmark: Any, tmp_path: Path, threads: int) -> None:
 @pytest.mark.benchmark(group=EACH)
 @each_count
 def bench_dlopen(benchmark: Any, guests: Guests, threads: int) -> None:
-    role(benchmark, contender="pylinker", n=threads, n_name=N_NAME, target=Target(at_most=1, of="five_instances_and_a_wakeup"))
+    role(
+        benchmark,
+        contender="pylinker",
+        n=threads,
+        n_name=N_NAME,
+        target=Target(at_most=1, of="five_instances_and_a_wakeup"),
+    )
     added: list[float] = []
     for _ in range(1 if quick() else 3):  # side by side: it is a small difference of two times
         alone = statistics.median(guests.fresh("dlopen", "dlopen"))
-        added += [max(seconds - alone, 0) / threads for seconds in guests.fresh("dlopen", "dlopen", threads, "yield")]
+        added += [
+            max(seconds - alone, 0) / threads
+            for seconds in guests.fresh("dlopen", "dlopen", threads, "yield")
+        ]
     reported(benchmark, added)
 
 
 @pytest.mark.benchmark(group=EACH)
 def bench_dlopen_by_a_line(benchmark: Any, guests: Guests) -> None:
-    role(benchmark, contender="pylinker", target=Target(at_most=1, of="five_instances_and_a_wakeup"))
-    times = [guests.seconds("pylinker", "dlopen", "dlopen", threads, "yield") for threads in THREADS]
-    reported(benchmark, [max(statistics.linear_regression(THREADS, each).slope, 0) for each in zip(*times, strict=True)])
+    role(
+        benchmark, contender="pylinker", target=Target(at_most=1, of="five_instances_and_a_wakeup")
+    )
+    times = [
+        guests.seconds("pylinker", "dlopen", "dlopen", threads, "yield") for threads in THREADS
+    ]
+    reported(
+        benchmark,
+        [
+            max(statistics.linear_regression(THREADS, each).slope, 0)
+            for each in zip(*times, strict=True)
+        ],
+    )
 
 
 TURNS = 10  # of two times the work in a round: a byte and its answer are two wake-ups
@@ -138,7 +161,9 @@ TURNS = 10  # of two times the work in a round: a byte and its answer are two wa
 def wake_ups(benchmark: Any, instances: int) -> None:
     bare = Bare([GUEST / "libsmall.so"])
     loop = "import os\nwhile data := os.read(0, 1): os.write(1, data)"
-    with subprocess.Popen([sys.executable, "-c", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as echo:
+    with subprocess.Popen(
+        [sys.executable, "-c", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as echo:
         to, back = echo.stdin.fileno(), echo.stdout.fileno()
 
         def setup() -> tuple[tuple[Any, Any], dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 pylinker bench safepoint
 
-A loop in the guest, of one million calls. The floor, `bare`, is the same module in a store of the same engine, so with the same check of
-the epoch in each turn of its loop; the function it imports is `PL_BUILTIN_EMPTY`, which returns at once. It is in the core since no other
-function that does nothing has the parameters that wasmtime passes. What is left is wasmtime's way out of the guest and back: a few
-nanoseconds. The two looks of a safepoint, at the flag and at the cancellation, are two loads that stay in the processor's cache.
+A loop in the guest, of one million calls. The floor, `bare`, is the same module in a store of the
+same engine, so with the same check of the epoch in each turn of its loop; the function it imports
+is `PL_BUILTIN_EMPTY`, which returns at once. It is in the core since no other function that does
+nothing has the parameters that wasmtime passes. What is left is wasmtime's way out of the guest and
+back: a few nanoseconds. The two looks of a safepoint, at the flag and at the cancellation, are two
+loads that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -49,7 +51,13 @@ def bench_empty(benchmark: Any) -> None:
     role(benchmark, contender="bare", baseline=True)
     store = wasmtime.Store(engine())
     store.set_epoch_deadline(1 << 40)
-    function = raw_function(store, wasmtime.FuncType([], []), int(ffi.cast("uintptr_t", lib.pl_builtin(BuiltinIndex.EMPTY))))
-    instance = wasmtime.Instance(store, wasmtime.Module(engine(), wasmtime.wat2wasm(LOOP)), [function])
+    function = raw_function(
+        store,
+        wasmtime.FuncType([], []),
+        int(ffi.cast("uintptr_t", lib.pl_builtin(BuiltinIndex.EMPTY))),
+    )
+    instance = wasmtime.Instance(
+        store, wasmtime.Module(engine(), wasmtime.wat2wasm(LOOP)), [function]
+    )
     loop = instance.exports(store)["loop"]
     assert per_call(benchmark, lambda calls: loop(store, calls)) == 0

@@ -2,9 +2,10 @@
 
 pylinker bench spawn
 
-By the program's own clock. A thread needs a store and an instance of each module in it, with filled table slots and a block of thread-local
-data for those that have some: so the floor is a thread of the operating system, some ten microseconds, and M instances (`instance_new` in
-`pylinker bench per`). pylinker makes them in C from records that the load left behind: nothing is resolved again.
+By the program's own clock. A thread needs a store and an instance of each module in it, with filled
+table slots and a block of thread-local data for those that have some: so the floor is a thread of
+the operating system, some ten microseconds, and M instances (`instance_new` in `pylinker bench
+per`). pylinker makes them in C from records that the load left behind: nothing is resolved again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ each_count = pytest.mark.parametrize("libraries", [0, 1, 10, 100])
 @pytest.mark.benchmark(group=GROUP)
 @each_count
 def bench_pylinker(benchmark: Any, guests: Guests, libraries: int) -> None:
-    role(benchmark, contender="pylinker", n=libraries, n_name="libraries", target=TARGETS.get(libraries))
+    role(
+        benchmark,
+        contender="pylinker",
+        n=libraries,
+        n_name="libraries",
+        target=TARGETS.get(libraries),
+    )
     reported(benchmark, guests.seconds("pylinker", "spawn and join", "spawn", libraries))
 
 

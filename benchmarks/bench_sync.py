@@ -2,12 +2,14 @@
 
 pylinker bench sync
 
-The floor, `bare`, is the same primitive of the core in a loop of C (`csrc/measure.h`). Between the two is a call from Python, and for a
-guard or token the object. What Python's own calls cost is in each group, too: `len()` of a list returns a number and takes nothing; a
-`threading.Lock` is taken without waiting and released. So a target is a multiple of what CPython needs for a call that does less.
+The floor, `bare`, is the same primitive of the core in a loop of C (`csrc/measure.h`). Between the
+two is a call from Python, and for a guard or token the object. What Python's own calls cost is in
+each group, too: `len()` of a list returns a number and takes nothing; a `threading.Lock` is taken
+without waiting and released. So a target is a multiple of what CPython needs for a call that does
+less.
 
-*Pauses*: the 24 yields of a back-off, while another thread computes in Python. Each that gave up the GIL would wait for it for five
-milliseconds; `bare` are the same yields in C, without the GIL.
+*Pauses*: the 24 yields of a back-off, while another thread computes in Python. Each that gave up
+the GIL would wait for it for five milliseconds; `bare` are the same yields in C, without the GIL.
 """
 
 from __future__ import annotations
@@ -58,14 +60,20 @@ def core(benchmark: Any, what: Measured, calls: int = 1_000_000) -> None:
 
 
 @pytest.mark.benchmark(group=FLAG)
-@pytest.mark.parametrize("ordering", [Ordering.RELAXED, Ordering.SEQ_CST], ids=lambda each: each.name.lower())
+@pytest.mark.parametrize(
+    "ordering", [Ordering.RELAXED, Ordering.SEQ_CST], ids=lambda each: each.name.lower()
+)
 def bench_flag(benchmark: Any, ordering: Ordering) -> None:
     role(benchmark, contender="pylinker", target=Target(at_most=3, of="len"))
-    python(benchmark, "load(ordering)", load=universe()[0].dl_operation_pending_load, ordering=ordering)
+    python(
+        benchmark, "load(ordering)", load=universe()[0].dl_operation_pending_load, ordering=ordering
+    )
 
 
 @pytest.mark.benchmark(group=FLAG)
-@pytest.mark.parametrize("what", [Measured.FLAG_RELAXED, Measured.FLAG_SEQ_CST], ids=lambda each: each.name.lower())
+@pytest.mark.parametrize(
+    "what", [Measured.FLAG_RELAXED, Measured.FLAG_SEQ_CST], ids=lambda each: each.name.lower()
+)
 def bench_flag_in_c(benchmark: Any, what: Measured) -> None:
     role(benchmark, contender="bare")
     core(benchmark, what)
@@ -92,7 +100,9 @@ def bench_write(benchmark: Any) -> None:
 
 
 @pytest.mark.benchmark(group=LOCK)
-@pytest.mark.parametrize("what", [Measured.TRY_WRITE, Measured.WRITE], ids=lambda each: each.name.lower())
+@pytest.mark.parametrize(
+    "what", [Measured.TRY_WRITE, Measured.WRITE], ids=lambda each: each.name.lower()
+)
 def bench_lock_in_c(benchmark: Any, what: Measured) -> None:
     role(benchmark, contender="bare")
     core(benchmark, what)

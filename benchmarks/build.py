@@ -2,7 +2,8 @@
 
 python benchmarks/build.py [DIRECTORY]
 
-It needs a checkout, since the toolchain and the headers are those of the tests, and `pip install '.[test]'`.
+It needs a checkout, since the toolchain and the headers are those of the tests, and `pip install
+'.[test]'`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ TESTS = GUEST.parent.parent / "tests"
 
 
 def build(output: Path) -> list[Path]:
-    """Build into ``output`` and return the files. Blocks while zig runs; raises ``toolchain.BuildError``."""
+    """Build into ``output`` and return the files.
+
+    Blocks while zig runs; raises ``toolchain.BuildError``.
+    """
     sys.path.insert(0, str(TESTS))
     from toolchain import Build, Module, Toolchain  # noqa: PLC0415  # not there when pylinker is installed
 
@@ -27,7 +31,13 @@ def build(output: Path) -> list[Path]:
         Module("libsoak.so", "threaded_side", ("soak.c",), ("libcallee.so",)),
         Module("libsoaktls.so", "threaded_side", ("soak.c",), ("libcallee.so",), cflags=("-DTLS",)),
         Module("libmany.so", "threaded_side", ("many.c",)),
-        Module("main.wasm", "threaded_main", ("main.c",), ("libcallee.so",), cflags=(f"-I{TESTS / 'wasix'}",)),
+        Module(
+            "main.wasm",
+            "threaded_main",
+            ("main.c",),
+            ("libcallee.so",),
+            cflags=(f"-I{TESTS / 'wasix'}",),
+        ),
     )
     sources = [*sorted(GUEST.glob("*.c")), TESTS / "wasix" / "abi.h", TESTS / "wasix" / "guest.h"]
 
@@ -39,7 +49,9 @@ def build(output: Path) -> list[Path]:
     toolchain = Toolchain()
     key = [path.read_bytes() for path in sources] + [repr(module).encode() for module in recipe]
     built = toolchain.cached("guest-benchmarks", key, fill)
-    return [Path(shutil.copyfile(built / module.output, output / module.output)) for module in recipe]
+    return [
+        Path(shutil.copyfile(built / module.output, output / module.output)) for module in recipe
+    ]
 
 
 if __name__ == "__main__":

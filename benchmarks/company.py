@@ -53,7 +53,9 @@ def write(directory: Path, name: str, text: str) -> Path:
 
 
 @contextmanager
-def looping(program: pylinker.Program, directory: Path, count: int, text: str = LOOP) -> Iterator[pylinker.Library]:
+def looping(
+    program: pylinker.Program, directory: Path, count: int, text: str = LOOP
+) -> Iterator[pylinker.Library]:
     """Have ``count`` threads call ``sched_yield`` again and again: groups that run, and come to each rendezvous.
 
     Yields the library that they run in, ``text``, which exports what ``LOOP`` does.

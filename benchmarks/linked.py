@@ -1,7 +1,8 @@
 """A program of many symbols, generated: a position-independent main module and the libraries it needs, as wasm-ld lays them out.
 
-Each library imports functions of the libraries before it, some of its own and some of main's (these two kinds are bound late), data through
-``GOT.mem`` and function pointers through ``GOT.func``; main imports functions, data and function pointers of all libraries.
+Each library imports functions of the libraries before it, some of its own and some of main's (these
+two kinds are bound late), data through ``GOT.mem`` and function pointers through ``GOT.func``; main
+imports functions, data and function pointers of all libraries.
 """
 
 from __future__ import annotations
@@ -49,7 +50,13 @@ class Shape(NamedTuple):
         """Symbols imported by all modules, without the memory, the table and what comes with them."""
         library = self.imported_functions + self.imported_data + self.imported_pointers
         first = 2 * self.late
-        return self.main_functions + self.main_data + self.main_pointers + first + (self.libraries - 1) * library
+        return (
+            self.main_functions
+            + self.main_data
+            + self.main_pointers
+            + first
+            + (self.libraries - 1) * library
+        )
 
 
 def write(directory: Path, shape: Shape) -> Path:
@@ -75,21 +82,32 @@ def _data_name(library: int, number: int) -> str:
 
 
 def _library(number: int, shape: Shape) -> bytes:
-    functions: list[tuple[str, FuncType]] = [(f"main_function{each}", _function_type(each)) for each in range(shape.late)]
+    functions: list[tuple[str, FuncType]] = [
+        (f"main_function{each}", _function_type(each)) for each in range(shape.late)
+    ]
     functions += [(function_name(number, each), _function_type(each)) for each in range(shape.late)]
     data: list[str] = []
     pointers: list[str] = []
     if number:
-        before = [(library, each) for each in range(shape.functions) for library in range(max(0, number - 10), number)]
-        functions += [(function_name(library, each), _function_type(each)) for library, each in before][
-            : shape.imported_functions - 2 * shape.late
+        before = [
+            (library, each)
+            for each in range(shape.functions)
+            for library in range(max(0, number - 10), number)
         ]
+        functions += [
+            (function_name(library, each), _function_type(each)) for library, each in before
+        ][: shape.imported_functions - 2 * shape.late]
         count = shape.imported_data
-        data = [_data_name(max(0, number - 1 - each % 10), each % shape.data) for each in range(2 * count)]
+        data = [
+            _data_name(max(0, number - 1 - each % 10), each % shape.data)
+            for each in range(2 * count)
+        ]
         data = list(dict.fromkeys(data))[:count]
         names = [function_name(library, each) for library, each in before]
         pointers = names[-shape.imported_pointers :]
-    exports = [(function_name(number, each), _function_type(each)) for each in range(shape.functions)]
+    exports = [
+        (function_name(number, each), _function_type(each)) for each in range(shape.functions)
+    ]
     variables = [_data_name(number, each) for each in range(shape.data)]
     needed = [f"lib{each}.so" for each in range(max(0, number - 10), number)]
     return _module(needed, functions, data, pointers, exports, variables)
@@ -98,8 +116,12 @@ def _library(number: int, shape: Shape) -> bytes:
 def _main(shape: Shape) -> bytes:
     libraries = range(shape.libraries)
     every = [(library, each) for each in range(shape.functions) for library in libraries]
-    functions = [(function_name(library, each), _function_type(each)) for library, each in every][: shape.main_functions]
-    data = [_data_name(library, each) for each in range(shape.data) for library in libraries][: shape.main_data]
+    functions = [(function_name(library, each), _function_type(each)) for library, each in every][
+        : shape.main_functions
+    ]
+    data = [_data_name(library, each) for each in range(shape.data) for library in libraries][
+        : shape.main_data
+    ]
     pointers = [function_name(library, each) for library, each in every][-shape.main_pointers :]
     exports = [(f"main_function{each}", _function_type(each)) for each in range(shape.late)]
     exports.append(("_start", FuncType((), ())))
@@ -122,11 +144,19 @@ def _module(
 
     imports = [
         imported("env", "memory", Kind.MEMORY, writer.memory_type(MemoryType(Limits(1, None)))),
-        imported("env", "__indirect_function_table", Kind.TABLE, writer.value_type("funcref") + writer.limits(Limits(1, None))),
+        imported(
+            "env",
+            "__indirect_function_table",
+            Kind.TABLE,
+            writer.value_type("funcref") + writer.limits(Limits(1, None)),
+        ),
         imported("env", "__stack_pointer", Kind.GLOBAL, cell),
         imported("env", "__memory_base", Kind.GLOBAL, constant),
         imported("env", "__table_base", Kind.GLOBAL, constant),
-        *(imported("env", name, Kind.FUNC, writer.unsigned(types[type_])) for name, type_ in functions),
+        *(
+            imported("env", name, Kind.FUNC, writer.unsigned(types[type_]))
+            for name, type_ in functions
+        ),
         *(imported("GOT.mem", name, Kind.GLOBAL, cell) for name in data),
         *(imported("GOT.func", name, Kind.GLOBAL, cell) for name in pointers),
     ]
@@ -134,13 +164,18 @@ def _module(
     defined = [(_RELOCS, FuncType((), ())), *exports]
     size = 4 * (len(variables) + len(data) + len(pointers))
     bodies = [_relocations(got, len(data) + len(pointers), 4 * len(variables))]
-    bodies += [_body(type_, functions[number % len(functions)][1], number % len(functions)) for number, (_, type_) in enumerate(exports)]
+    bodies += [
+        _body(type_, functions[number % len(functions)][1], number % len(functions))
+        for number, (_, type_) in enumerate(exports)
+    ]
     exported = [
-        writer.name(name) + bytes([Kind.FUNC]) + writer.unsigned(len(functions) + number) for number, (name, _) in enumerate(defined)
+        writer.name(name) + bytes([Kind.FUNC]) + writer.unsigned(len(functions) + number)
+        for number, (name, _) in enumerate(defined)
     ]
     first_variable = got + len(data) + len(pointers)
     exported += [
-        writer.name(name) + bytes([Kind.GLOBAL]) + writer.unsigned(first_variable + number) for number, name in enumerate(variables)
+        writer.name(name) + bytes([Kind.GLOBAL]) + writer.unsigned(first_variable + number)
+        for number, name in enumerate(variables)
     ]
     taken = min(20, len(exports))  # functions whose address the module takes itself
     memory = writer.unsigned(max(size, 16)) + writer.unsigned(4)
@@ -155,12 +190,27 @@ def _module(
             writer.custom_section("dylink.0", dylink),
             writer.section(1, writer.vector([writer.func_type(each) for each in _TYPES])),
             writer.section(2, writer.vector(imports)),
-            writer.section(3, writer.vector([writer.unsigned(types[type_]) for _, type_ in defined])),
-            writer.section(6, writer.vector([constant + b"\x41" + writer.s32(4 * each) + b"\x0b" for each in range(len(variables))])),
+            writer.section(
+                3, writer.vector([writer.unsigned(types[type_]) for _, type_ in defined])
+            ),
+            writer.section(
+                6,
+                writer.vector(
+                    [
+                        constant + b"\x41" + writer.s32(4 * each) + b"\x0b"
+                        for each in range(len(variables))
+                    ]
+                ),
+            ),
             writer.section(7, writer.vector(exported)),
             writer.section(9, writer.vector([b"\0\x23" + writer.unsigned(2) + b"\x0b" + elements])),
             writer.section(10, writer.vector(bodies)),
-            writer.section(11, writer.vector([b"\0\x23" + writer.unsigned(1) + b"\x0b" + writer.unsigned(len(text)) + text])),
+            writer.section(
+                11,
+                writer.vector(
+                    [b"\0\x23" + writer.unsigned(1) + b"\x0b" + writer.unsigned(len(text)) + text]
+                ),
+            ),
         ]
     )
 
@@ -168,7 +218,11 @@ def _module(
 def _relocations(first_global: int, count: int, offset: int) -> bytes:
     """Write each of the GOT's entries into the module's data."""
     code = b"".join(
-        b"\x23\x01\x23" + writer.unsigned(first_global + each) + b"\x36\x02" + writer.unsigned(offset + 4 * each) for each in range(count)
+        b"\x23\x01\x23"
+        + writer.unsigned(first_global + each)
+        + b"\x36\x02"
+        + writer.unsigned(offset + 4 * each)
+        for each in range(count)
     )
     return writer.function_body(code)
 
@@ -177,5 +231,10 @@ def _body(type_: FuncType, called: FuncType, function: int) -> bytes:
     """A function that works a little on the stack's memory, then calls another with zeros."""
     step = b"\x23\x00\x23\x00\x28\x02\x00\x41\x03\x6c\x41\x07\x6a\x36\x02\x04"  # *(sp + 4) = *sp * 3 + 7
     code = b"\x03\x40" + step * 4 + b"\x23\x00\x28\x02\x00\x0d\x00\x0b"
-    code += b"".join(_ZEROS[each] for each in called.params) + b"\x10" + writer.unsigned(function) + b"\x1a" * len(called.results)
+    code += (
+        b"".join(_ZEROS[each] for each in called.params)
+        + b"\x10"
+        + writer.unsigned(function)
+        + b"\x1a" * len(called.results)
+    )
     return writer.function_body(code + b"".join(_ZEROS[each] for each in type_.results))

@@ -5,7 +5,8 @@
         role(benchmark, contender="pylinker", target=Target(at_most=1.5, of="bare"))
         benchmark(function, argument)
 
-Every group has a baseline: one, or one for each ``n``. ``docs/performance.md`` says what the report makes of it.
+Every group has a baseline: one, or one for each ``n``. ``docs/performance.md`` says what the report
+makes of it.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ def role(
 ) -> None:
     """Declare what ``benchmark`` (the fixture) measures.
 
-    ``contender`` is ``"pylinker"``, a peer, or ``"bare"``: the least that the same work can cost, without pylinker.
-    ``n`` is what grows within the group, and ``n_name`` what that is, for example threads: the page draws time over ``n``. With
-    ``keep_rounds`` the page shows how the times of the rounds are distributed. ``unit`` is ``"B"`` if bytes are reported and not times.
-    Raises ``ValueError`` for an unknown contender.
+    ``contender`` is ``"pylinker"``, a peer, or ``"bare"``: the least that the same work can cost,
+    without pylinker. ``n`` is what grows within the group, and ``n_name`` what that is, for example
+    threads: the page draws time over ``n``. With ``keep_rounds`` the page shows how the times of
+    the rounds are distributed. ``unit`` is ``"B"`` if bytes are reported and not times. Raises
+    ``ValueError`` for an unknown contender.
     """
     if contender not in CONTENDERS:
         raise ValueError(f"contender {contender!r} is none of {', '.join(CONTENDERS)}")
@@ -61,10 +63,12 @@ def role(
 
 
 def per_call(benchmark: Any, loop: Callable[[int], Result], calls: int = 1_000_000) -> Result:
-    """Measure ``loop(calls)``, which makes so many calls by itself, and report the time of one. Returns what ``loop`` returned.
+    """Measure ``loop(calls)``, which makes so many calls by itself, and report the time of one.
 
-    This is how calls inside a guest are measured: one by one they are much shorter than the way there from Python.
-    In a quick run it is a tenth of the calls.
+    Returns what ``loop`` returned.
+
+    This is how calls inside a guest are measured: one by one they are much shorter than the way
+    there from Python. In a quick run it is a tenth of the calls.
     """
     calls = scaled(calls)
     benchmark.extra_info["calls"] = calls

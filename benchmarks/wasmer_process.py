@@ -1,6 +1,7 @@
 """The process in which wasmer-sdk runs a WASIX program: wasmer can hang, or take the process with it.
 
-It takes a job from standard input, answers on standard output, pickled, and imports nothing of this project: Python starts it as a script.
+It takes a job from standard input, answers on standard output, pickled, and imports nothing of this
+project: Python starts it as a script.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ TRAP = -1
 HUNG = -2
 
 
-async def execute(main: bytes, files: Mapping[str, bytes], args: Sequence[str], seconds: float) -> tuple[int, str, str]:
-    """Run the program. Output is read while it runs: ``Command.run`` would lose it with a trap. Blocks for ``seconds`` at most."""
+async def execute(
+    main: bytes, files: Mapping[str, bytes], args: Sequence[str], seconds: float
+) -> tuple[int, str, str]:
+    """Run the program. Output is read while it runs: ``Command.run`` would lose it with a trap.
+
+    Blocks for ``seconds`` at most.
+    """
     definition = wasmer_sdk.PackageDefinition(
         modules={"main": main},
         commands={"main": wasmer_sdk.PackageCommandDefinition(module="main")},

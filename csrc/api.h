@@ -1,16 +1,16 @@
 /* api: the table of wasmtime entry points the core calls.
  *
- * The core is compiled without wasmtime's headers and linked without its library: at import Python hands over the address of
- * every function it found in wasmtime's own shared library. That way the core always talks to the one copy of wasmtime that the
- * `wasmtime` package has loaded, whatever its file is called.
+ * The core is compiled without wasmtime's headers and linked without its library: at import
+ * Python hands over the address of every function it found in wasmtime's own shared library.
+ * That way the core always talks to the one copy of wasmtime that the `wasmtime` package has
+ * loaded, whatever its file is called.
  *
- * States: empty, then complete. pl_api_set fills one entry; every other function of the core may be called only once
- * pl_api_missing() answers NULL. Filling is done once, under the import lock; afterwards the table is read-only, so readers need no
- * lock and no ordering of their own.
+ * States: empty, then complete. pl_api_set fills one entry; every other function of the core may
+ * be called only once pl_api_missing() answers NULL. Filling is done once, under the import
+ * lock; afterwards the table is read-only, so readers need no lock and no ordering of their own.
  *
  *     for (size_t i = 0; pl_api_name(i); i++) pl_api_set(i, dlsym(wasmtime, pl_api_name(i)));
- *     assert(pl_api_missing() == NULL);
- */
+ *     assert(pl_api_missing() == NULL); */
 #ifndef PL_API_H
 #define PL_API_H
 
@@ -46,15 +46,16 @@ enum pl_trap_code { PL_TRAP_OUT_OF_BOUNDS = 1, PL_TRAP_UNALIGNED = 2, PL_TRAP_NO
 /* The name of entry `index`, or NULL past the last one. Never blocks. */
 const char *pl_api_name(size_t index);
 
-/* How entry `index` is called, one letter for each type, the result first: what it must have in common with wasmtime's own declaration.
- * NULL past the last one.
+/* How entry `index` is called, one letter for each type, the result first: what it must have in
+ * common with wasmtime's own declaration. NULL past the last one.
  *
  *     v void    ? bool    B uint8_t    q int64_t    Q uint64_t or size_t    p any other pointer
- *     h wasmtime_func_unchecked_callback_t    d the callback of wasmtime_store_epoch_deadline_callback    f a finalizer
- */
+ *     h wasmtime_func_unchecked_callback_t    f a finalizer
+ *     d the callback of wasmtime_store_epoch_deadline_callback */
 const char *pl_api_shape(size_t index);
 
-/* Fills entry `index` with the address of the function called pl_api_name(index). Answers 0, or -1 if there is no such entry. */
+/* Fills entry `index` with the address of the function called pl_api_name(index). Answers 0, or
+ * -1 if there is no such entry. */
 int pl_api_set(size_t index, void *address);
 
 /* The name of the first entry that is still empty, or NULL when the table is complete. */

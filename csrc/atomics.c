@@ -20,12 +20,11 @@ enum {
     TIMEOUT_NONE = 0
 };
 
-/* Where a group sleeps that waits for nothing but time. Addresses of guests, and the threads of a program, are elsewhere. */
+/* Where a group sleeps that waits for nothing but time. Addresses of guests, and the threads of
+ * a program, are elsewhere. */
 #define BED(group) (UINT64_C(3) << 62 | (uint64_t)(uintptr_t)(group))
 
-static int hear(uintptr_t handle) {
-    return pl_group_hear((pl_group *)handle);
-}
+static int hear(uintptr_t handle) { return pl_group_hear((pl_group *)handle); }
 
 static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
     return (pl_until){
@@ -38,19 +37,19 @@ static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_
     };
 }
 
-int pl_group_wait32(pl_group *group, uint64_t key, const void *cell, uint32_t expected, int64_t timeout, pl_check check, uintptr_t handle) {
+int pl_group_wait32(pl_group *group, uint64_t key, const void *cell, uint32_t expected,
+                    int64_t timeout, pl_check check, uintptr_t handle) {
     pl_until end = until(group, timeout, check, handle);
     return pl_futex_wait32(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
 }
 
-int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t expected, int64_t timeout, pl_check check, uintptr_t handle) {
+int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t expected,
+                    int64_t timeout, pl_check check, uintptr_t handle) {
     pl_until end = until(group, timeout, check, handle);
     return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
 }
 
-static void answer(pl_value *values, uint32_t result) {
-    values[0].i64 = result;
-}
+static void answer(pl_value *values, uint32_t result) { values[0].i64 = result; }
 
 static uint8_t *at(const pl_atomics_call *call, uint64_t address) {
     return pl_memory_data(call->context, &call->memory) + address;
@@ -62,13 +61,18 @@ static int is_inside(const pl_atomics_call *call, uint64_t address, uint64_t siz
 }
 
 static pl_trap *trap_of(int waited) {
-    return waited >= 0 ? NULL : pl_trap_of(waited == PL_WAITED_CANCELLED ? "the guest was stopped" : "interrupted");
+    return waited >= 0 ? NULL
+                       : pl_trap_of(waited == PL_WAITED_CANCELLED ? "the guest was stopped"
+                                                                  : "interrupted");
 }
 
 /* Parked. Answers an enum pl_waited, or less than 0 and the trap that is due. */
-static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected, int64_t timeout, pl_trap **trap) {
-    int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout, call->check, call->handle)
-                      : pl_group_wait32(call->group, address, at(call, address), (uint32_t)expected, timeout, call->check, call->handle);
+static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected,
+                int64_t timeout, pl_trap **trap) {
+    int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout,
+                                        call->check, call->handle)
+                      : pl_group_wait32(call->group, address, at(call, address), (uint32_t)expected,
+                                        timeout, call->check, call->handle);
     *trap = trap_of(result);
     return result;
 }
@@ -117,8 +121,10 @@ static int64_t limited(uint64_t nanoseconds) {
 }
 
 static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
-    uint64_t address = (uint32_t)values[0].i32, timeout = (uint32_t)values[2].i32, woken = (uint32_t)values[3].i32;
-    if (!is_inside(call, timeout, TIMEOUT_SIZE) || !is_inside(call, address, 4) || !is_inside(call, woken, 1)) {
+    uint64_t address = (uint32_t)values[0].i32, timeout = (uint32_t)values[2].i32,
+             woken = (uint32_t)values[3].i32;
+    if (!is_inside(call, timeout, TIMEOUT_SIZE) || !is_inside(call, address, 4) ||
+        !is_inside(call, woken, 1)) {
         answer(values, ERRNO_MEMVIOLATION);
         return NULL;
     }
@@ -157,18 +163,21 @@ static pl_trap *rest(const pl_atomics_call *call, pl_value *values) {
         sched_yield();
         return NULL;
     }
-    return trap_of(pl_group_wait32(call->group, BED(call->group), &nothing, 0, limited(nanoseconds), call->check, call->handle));
+    return trap_of(pl_group_wait32(call->group, BED(call->group), &nothing, 0, limited(nanoseconds),
+                                   call->check, call->handle));
 }
 
 static pl_trap *enter(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)caller;
     (void)count;
     const pl_atomics_call *call = environment;
-    if (call->kind != PL_ATOMICS_SLEEP && call->memory.kind != PL_EXTERN_MEMORY && call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
+    if (call->kind != PL_ATOMICS_SLEEP && call->memory.kind != PL_EXTERN_MEMORY &&
+        call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
         return pl_trap_of("a function for atomic access was called before the memory existed");
     }
     pl_safepoint *safepoint = pl_group_safepoint(call->group);
-    int waits = call->kind <= PL_ATOMICS_WAIT64 || call->kind == PL_ATOMICS_FUTEX_WAIT || call->kind == PL_ATOMICS_SLEEP;
+    int waits = call->kind <= PL_ATOMICS_WAIT64 || call->kind == PL_ATOMICS_FUTEX_WAIT ||
+                call->kind == PL_ATOMICS_SLEEP;
     int before = waits ? pl_safepoint_park(safepoint) : pl_safepoint_state(safepoint);
     pl_trap *trap;
     switch (call->kind) {

@@ -1,16 +1,18 @@
-/* await: one thread that waits for others, one of them at a time, without being woken by the rest.
+/* await: one thread that waits for others, one of them at a time, without being woken by the
+ * rest.
  *
- * Protocol: the waiter says whom it waits for, then looks whether that one is done, then sleeps on the event; the other changes its state, then
- * looks whether it is waited for, and only then wakes. Both orders are SeqCst, so one of the two sees the other. Telling costs one load if
+ * Protocol: the waiter says whom it waits for, then looks whether that one is done, then sleeps
+ * on the event; the other changes its state, then looks whether it is waited for, and only then
+ * wakes. Both orders are SeqCst, so one of the two sees the other. Telling costs one load if
  * nobody waits: it is on the path of every host call.
  *
- * Blocking: never; who waits sleeps on pl_await_event (event.h). One waiter at a time: the leader, who has the topology token.
+ * Blocking: never; who waits sleeps on pl_await_event (event.h). One waiter at a time: the
+ * leader, who has the topology token.
  *
  *     pl_await_begin(await, member);
  *     key = pl_event_prepare(pl_await_event(await));
  *     if (!is_done(member)) pl_event_wait(pl_await_event(await), key, deadline);
- *     pl_await_end(await);
- */
+ *     pl_await_end(await); */
 #ifndef PL_AWAIT_H
 #define PL_AWAIT_H
 

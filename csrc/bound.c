@@ -1,15 +1,18 @@
-/* Discipline: `open` is atomic; all else in a pl_bound is read-only. `outcomes` are the thread's own. */
+/* Discipline: `open` is atomic; all else in a pl_bound is read-only. `outcomes` are the thread's
+ * own. */
 #include "bound.h"
 
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
-/* Outcomes that were not read yet, oldest first. An entry goes with its reader, or when a call comes from a frame that is not deeper: its
- * reader was interrupted then. So `frame`, the address of the call's stack frame, goes down from entry to entry. */
+/* Outcomes that were not read yet, oldest first. An entry goes with its reader, or when a call
+ * comes from a frame that is not deeper: its reader was interrupted then. So `frame`, the
+ * address of the call's stack frame, goes down from entry to entry. */
 enum { KEPT = 16 };
 
-/* C frames on the way from the interpreter to here differ by less between two entry points; a frame of the interpreter is larger. */
+/* C frames on the way from the interpreter to here differ by less between two entry points; a
+ * frame of the interpreter is larger. */
 enum { SLACK = 256 };
 
 static _Thread_local struct {
@@ -24,7 +27,8 @@ static _Thread_local struct {
 
 static const int64_t first_token = INT64_MIN;
 static const int64_t tokens = INT64_C(1) << 32;
-static const uint64_t first_double_token = UINT64_C(0xFFEFFFFF00000000); /* the double nearest to 0; the last one is -DBL_MAX */
+/* the double nearest to 0; the last one is -DBL_MAX */
+static const uint64_t first_double_token = UINT64_C(0xFFEFFFFF00000000);
 
 #define HERE ((uintptr_t)__builtin_frame_address(0))
 
@@ -42,7 +46,8 @@ static uint32_t keep(uintptr_t frame, const pl_outcome *outcome) {
         memmove(outcomes.kept, outcomes.kept + 1, --outcomes.count * sizeof *outcomes.kept);
         pl_failure_release(&oldest);
     }
-    outcomes.kept[outcomes.count++] = (struct entry){.token = ++outcomes.made, .frame = frame, .outcome = *outcome};
+    outcomes.kept[outcomes.count++] =
+        (struct entry){.token = ++outcomes.made, .frame = frame, .outcome = *outcome};
     return outcomes.made;
 }
 
@@ -62,7 +67,8 @@ static int take(uint32_t token, pl_outcome *outcome) {
         if (outcomes.kept[i].token == token) {
             *outcome = outcomes.kept[i].outcome;
             outcomes.count--;
-            memmove(outcomes.kept + i, outcomes.kept + i + 1, (outcomes.count - i) * sizeof *outcomes.kept);
+            memmove(outcomes.kept + i, outcomes.kept + i + 1,
+                    (outcomes.count - i) * sizeof *outcomes.kept);
             return 1;
         }
     }
@@ -73,16 +79,16 @@ static int is_open(const pl_bound *bound) {
     return __atomic_load_n(&bound->open, __ATOMIC_SEQ_CST);
 }
 
-void pl_bound_close(pl_bound *bound) {
-    __atomic_store_n(&bound->open, 0, __ATOMIC_SEQ_CST);
-}
+void pl_bound_close(pl_bound *bound) { __atomic_store_n(&bound->open, 0, __ATOMIC_SEQ_CST); }
 
 /* The thread may run guest code of the group. */
 static int enter(const pl_bound *bound, pl_value *values, pl_failure *failure) {
     int before;
     int status = pl_call_begin(bound->group, &before);
     /* What was replayed just now may have been the unload of the library. */
-    if (status == PL_OK && (!is_open(bound) || pl_instances_serial(bound->instances, bound->library) != bound->serial)) {
+    if (status == PL_OK &&
+        (!is_open(bound) ||
+         pl_instances_serial(bound->instances, bound->library) != bound->serial)) {
         status = PL_CLOSED;
     }
     if (status == PL_OK) {
@@ -99,7 +105,8 @@ static int run(const pl_bound *bound, pl_value *values, pl_failure *failure) {
         return is_open(bound) ? enter(bound, values, failure) : PL_CLOSED;
     }
     /* A thread of another program is a stranger here like any other. */
-    if (bound->turn == NULL || (own != NULL && pl_group_shared(own) == pl_group_shared(bound->group))) {
+    if (bound->turn == NULL ||
+        (own != NULL && pl_group_shared(own) == pl_group_shared(bound->group))) {
         return PL_ELSEWHERE;
     }
     if (!pl_turn_try(bound->turn)) {
@@ -110,7 +117,8 @@ static int run(const pl_bound *bound, pl_value *values, pl_failure *failure) {
     return status;
 }
 
-/* Puts an integer argument where the guest takes it; 0, or, if it does not fit, its number from 1 on. Accepts the unsigned values, too. */
+/* Puts an integer argument where the guest takes it; 0, or, if it does not fit, its number from
+ * 1 on. Accepts the unsigned values, too. */
 static int put(const pl_bound *bound, unsigned index, int64_t argument, pl_value *values) {
     if (bound->params[index] == PL_BOUND_I64) {
         values[index].i64 = argument;
@@ -133,7 +141,9 @@ static int64_t integer(uintptr_t frame, const pl_bound *bound, pl_value *values)
     pl_failure failure = {0};
     int status = run(bound, values, &failure);
     if (status == PL_OK) {
-        int64_t result = bound->result == PL_BOUND_I32 ? values[0].i32 : bound->result == PL_BOUND_I64 ? values[0].i64 : 0;
+        int64_t result = bound->result == PL_BOUND_I32   ? values[0].i32
+                         : bound->result == PL_BOUND_I64 ? values[0].i64
+                                                         : 0;
         if (result >= first_token + tokens) {
             return result;
         }
@@ -187,7 +197,8 @@ int64_t pl_bound_call5(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t
     return wrong ? refused(HERE, wrong) : integer(HERE, bound, values);
 }
 
-int64_t pl_bound_call6(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f) {
+int64_t pl_bound_call6(pl_bound *bound, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e,
+                       int64_t f) {
     pl_value values[6];
     int wrong = put(bound, 0, a, values);
     wrong = wrong ? wrong : put(bound, 1, b, values);
@@ -249,9 +260,7 @@ int pl_bound_raw(pl_bound *bound, pl_value *values, pl_failure *failure) {
     return run(bound, values, failure);
 }
 
-int64_t pl_bound_limit(void) {
-    return first_token + tokens;
-}
+int64_t pl_bound_limit(void) { return first_token + tokens; }
 
 double pl_bound_limit_double(void) {
     uint64_t bits = first_double_token - 1; /* the next one, towards 0 */
@@ -270,10 +279,6 @@ int pl_bound_take_double(double result, pl_outcome *outcome) {
     return is_double_token(result) && take((uint32_t)bits, outcome);
 }
 
-void pl_outcome_release(pl_outcome *outcome) {
-    pl_failure_release(&outcome->failure);
-}
+void pl_outcome_release(pl_outcome *outcome) { pl_failure_release(&outcome->failure); }
 
-void pl_bound_forget(void) {
-    forget_down_from(HERE);
-}
+void pl_bound_forget(void) { forget_down_from(HERE); }

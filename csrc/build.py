@@ -23,18 +23,26 @@ from pathlib import Path
 
 from cffi import FFI
 
-CSRC = Path(os.path.relpath(Path(__file__).resolve().parent))  # setuptools wants paths relative to setup.py
+CSRC = Path(
+    os.path.relpath(Path(__file__).resolve().parent)
+)  # setuptools wants paths relative to setup.py
 PYTHON = CSRC / "python"  # what needs CPython's headers; its tests are those of the package
 
 
 def ordered_headers() -> list[Path]:
     """Return the public headers, each after those it includes."""
-    headers = {path.name: path for path in sorted((*CSRC.glob("*.h"), *PYTHON.glob("*.h"))) if path.with_suffix(".c").exists()}
+    headers = {
+        path.name: path
+        for path in sorted((*CSRC.glob("*.h"), *PYTHON.glob("*.h")))
+        if path.with_suffix(".c").exists()
+    }
     ordered: list[Path] = []
 
     def add(path: Path) -> None:
         if path not in ordered:
-            for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE):
+            for name in re.findall(
+                r'^\s*#\s*include\s+"([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE
+            ):
                 if name in headers:
                     add(headers[name])
             ordered.append(path)
@@ -60,8 +68,15 @@ def declarations(text: str) -> str:
     """Return of a header's ``text`` what cffi can read; line numbers stay, for cffi's messages."""
     text = re.sub(r"//[^\n]*|/\*.*?\*/", _blank, text, flags=re.DOTALL)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", _blank, text, flags=re.MULTILINE)
-    text = re.sub(r"^static inline [^;{]*\{.*?^\}|^extern _Thread_local [^;]*;", _blank, text, flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"^(typedef struct \w+ \{)(.*?)^\}", _content, text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^static inline [^;{]*\{.*?^\}|^extern _Thread_local [^;]*;",
+        _blank,
+        text,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    return re.sub(
+        r"^(typedef struct \w+ \{)(.*?)^\}", _content, text, flags=re.MULTILINE | re.DOTALL
+    )
 
 
 def flags() -> tuple[list[str], list[str]]:
@@ -80,7 +95,9 @@ def flags() -> tuple[list[str], list[str]]:
             "-UNDEBUG",
         ]
         linker += [f"-fsanitize={sanitize}"]
-    if "-g" not in compiler:  # Python's own flags have it: debug information is three quarters of the core
+    if (
+        "-g" not in compiler
+    ):  # Python's own flags have it: debug information is three quarters of the core
         compiler.append("-g0")
         linker.append("-Wl,-x" if sys.platform == "darwin" else "-Wl,-s")
     if os.environ.get("PYLINKER_WERROR") == "1":
@@ -111,7 +128,11 @@ def builder() -> FFI:
         "pylinker._core",
         preamble,
         sources=[str(path) for path in sorted((*CSRC.glob("*.c"), *PYTHON.glob("*.c")))],
-        depends=[str(path) for path in sorted((*CSRC.iterdir(), *PYTHON.iterdir())) if path.suffix in {".h", ".cdef", ".py"}],
+        depends=[
+            str(path)
+            for path in sorted((*CSRC.iterdir(), *PYTHON.iterdir()))
+            if path.suffix in {".h", ".cdef", ".py"}
+        ],
         include_dirs=[str(CSRC), str(PYTHON)],
         define_macros=macros(),
         extra_compile_args=compiler,

@@ -1,4 +1,5 @@
-/* Discipline: everything belongs to the group's thread; the flag and the cancellation are atomic. */
+/* Discipline: everything belongs to the group's thread; the flag and the cancellation are
+ * atomic. */
 #include "builtin.h"
 
 #include "dynamic.h"
@@ -11,15 +12,18 @@ static pl_trap *safepoint(void *environment, pl_caller *caller, pl_value *values
     return pl_guest_look(environment);
 }
 
-/* Looks a name up in what the group knows. Others may write the guest's memory meanwhile, so it is copied first. */
-static int known(const pl_import *import, int64_t scope, const uint8_t *name, size_t length, uint32_t *value) {
+/* Looks a name up in what the group knows. Others may write the guest's memory meanwhile, so it
+ * is copied first. */
+static int known(const pl_import *import, int64_t scope, const uint8_t *name, size_t length,
+                 uint32_t *value) {
     char copy[PL_NAME_LENGTH];
     if (length > sizeof copy) {
         return 0;
     }
     memcpy(copy, name, length);
     uint64_t changes = pl_shared_changes(pl_group_shared(import->function.group));
-    return pl_names_get(pl_instances_names(import->instances), changes, import->function.handle, scope, copy, length, value);
+    return pl_names_get(pl_instances_names(import->instances), changes, import->function.handle,
+                        scope, copy, length, value);
 }
 
 static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, size_t count) {
@@ -29,7 +33,8 @@ static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, si
     uint64_t size = pl_instances_memory_size(import->instances);
     if (address < size) {
         const uint8_t *name = pl_guest_bytes(import, address, 1);
-        const uint8_t *end = memchr(name, 0, size - address < PL_NAME_LENGTH + 1 ? size - address : PL_NAME_LENGTH + 1);
+        const uint8_t *end = memchr(
+            name, 0, size - address < PL_NAME_LENGTH + 1 ? size - address : PL_NAME_LENGTH + 1);
         if (end != NULL && known(import, values[0].i32, name, (size_t)(end - name), &value)) {
             values[0].i32 = (int32_t)value;
             return pl_guest_look(import);
@@ -51,10 +56,12 @@ static pl_trap *dlsym_wasix(void *environment, pl_caller *caller, pl_value *valu
     return pl_host_enter(environment, caller, values, count);
 }
 
-static pl_trap *dl_invalid_handle(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+static pl_trap *dl_invalid_handle(void *environment, pl_caller *caller, pl_value *values,
+                                  size_t count) {
     pl_import *import = environment;
     uint32_t value;
-    if (!known(import, values[0].i32, (const uint8_t *)"", 0, &value)) { /* the answer goes by no name */
+    /* the answer goes by no name */
+    if (!known(import, values[0].i32, (const uint8_t *)"", 0, &value)) {
         return pl_host_enter(environment, caller, values, count);
     }
     values[0].i64 = value;

@@ -50,22 +50,16 @@ uint64_t pl_bus_try_broadcast(pl_bus *bus) {
     return number;
 }
 
-uint64_t pl_bus_sent(const pl_bus *bus) {
-    return atomic_load(&bus->sent);
-}
+uint64_t pl_bus_sent(const pl_bus *bus) { return atomic_load(&bus->sent); }
 
-void pl_receiver_expect(pl_receiver *receiver) {
-    receiver->expected = 1;
-}
+void pl_receiver_expect(pl_receiver *receiver) { receiver->expected = 1; }
 
 void pl_receiver_forgive(pl_receiver *receiver) {
     receiver->owed = 0;
     receiver->expected = 0;
 }
 
-uint64_t pl_receiver_taken(const pl_receiver *receiver) {
-    return atomic_load(&receiver->taken);
-}
+uint64_t pl_receiver_taken(const pl_receiver *receiver) { return atomic_load(&receiver->taken); }
 
 void pl_receiver_take(pl_receiver *receiver, uint64_t number) {
     atomic_store(&receiver->taken, number);

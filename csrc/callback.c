@@ -1,4 +1,5 @@
-/* Discipline: `python` is read-only once there are guests; the rest belongs to the group's thread. */
+/* Discipline: `python` is read-only once there are guests; the rest belongs to the group's
+ * thread. */
 #include "callback.h"
 
 #include <math.h>
@@ -9,33 +10,19 @@ static pl_callbacks python;
 static const int64_t failed = INT64_MIN + 1;
 static const double failed_double = -0x1.9c4e7a25d3f16p-991;
 
-void pl_callbacks_set(const pl_callbacks *callbacks) {
-    python = *callbacks;
-}
+void pl_callbacks_set(const pl_callbacks *callbacks) { python = *callbacks; }
 
-int64_t pl_callback_failed(void) {
-    return failed;
-}
+int64_t pl_callback_failed(void) { return failed; }
 
-double pl_callback_failed_double(void) {
-    return failed_double;
-}
+double pl_callback_failed_double(void) { return failed_double; }
 
-void pl_callback_mean(int is_meant) {
-    pl_mean(is_meant);
-}
+void pl_callback_mean(int is_meant) { pl_mean(is_meant); }
 
-static unsigned parameters(uint32_t type) {
-    return type >> 4 & 15;
-}
+static unsigned parameters(uint32_t type) { return type >> 4 & 15; }
 
-static unsigned result_of(uint32_t type) {
-    return type >> 8 & 3;
-}
+static unsigned result_of(uint32_t type) { return type >> 8 & 3; }
 
-static int is_wide(uint32_t type, unsigned index) {
-    return type >> (16 + index) & 1;
-}
+static int is_wide(uint32_t type, unsigned index) { return type >> (16 + index) & 1; }
 
 /* The group is PARKED. */
 static pl_trap *explain(const pl_import *import, int trouble, int64_t integer, double number) {
@@ -103,7 +90,8 @@ static double call_doubles(uintptr_t handle, uint32_t type, const pl_value *valu
     case 2:
         return python.double2(handle, double_of(values, type, 0), double_of(values, type, 1));
     default:
-        return python.double3(handle, double_of(values, type, 0), double_of(values, type, 1), double_of(values, type, 2));
+        return python.double3(handle, double_of(values, type, 0), double_of(values, type, 1),
+                              double_of(values, type, 2));
     }
 }
 

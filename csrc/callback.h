@@ -1,15 +1,17 @@
 /* callback: a Python function that the program's user gives to its guests.
  *
- * Python is called with plain numbers where the type allows it: one Python function for each number of integers, and for doubles, so that
- * nothing is made, looked up or checked on the way but what the number needs. All other types take the long way of hostfn.h.
+ * Python is called with plain numbers where the type allows it: one Python function for each
+ * number of integers, and for doubles, so that nothing is made, looked up or checked on the way
+ * but what the number needs. All other types take the long way of hostfn.h.
  *
- * Protocol: a function that fails answers pl_callback_failed(), or pl_callback_failed_double(). One that means this very number calls
- * pl_callback_mean(1) before. For a failure, and for a result that does not fit, `explain` writes the message of the trap.
+ * Protocol: a function that fails answers pl_callback_failed(), or pl_callback_failed_double().
+ * One that means this very number calls pl_callback_mean(1) before. For a failure, and for a
+ * result that does not fit, `explain` writes the message of the trap.
  *
  * States: as hostfn.h. The group is PARKED while Python runs, which may call the guest again.
  *
- * Blocking: as the Python function does. Threads: any number at once, each with a group of its own; the table is set before the first guest.
- */
+ * Blocking: as the Python function does. Threads: any number at once, each with a group of its
+ * own; the table is set before the first guest. */
 #ifndef PL_CALLBACK_H
 #define PL_CALLBACK_H
 
@@ -22,18 +24,21 @@ enum { PL_CALLBACK_INTEGERS = 6, PL_CALLBACK_DOUBLES = 3 };
 enum pl_callback_form {
     PL_FORM_RAW = 0,      /* as they are: any type */
     PL_FORM_INTEGERS = 1, /* every parameter is i32 or i64, and so is the result, if there is one */
-    PL_FORM_DOUBLES = 2   /* every parameter is f32 or f64, and there is a result, which is one of them */
+    /* every parameter is f32 or f64, and there is a result, which is one of them */
+    PL_FORM_DOUBLES = 2
 };
 
-enum pl_callback_result { PL_RESULT_NONE = 0, PL_RESULT_NARROW = 1, PL_RESULT_WIDE = 2 }; /* nothing; i32, f32; i64, f64 */
+/* nothing; i32, f32; i64, f64 */
+enum pl_callback_result { PL_RESULT_NONE = 0, PL_RESULT_NARROW = 1, PL_RESULT_WIDE = 2 };
 
-/* A type is written down as form + 16 * (number of parameters) + 256 * (enum pl_callback_result) + 65536 * (bit i: parameter i is wide). */
+/* A type is written down as form + 16 * (number of parameters) + 256 * (enum pl_callback_result)
+ * + 65536 * (bit i: parameter i is wide). */
 
 /* Why there is a message to be written. */
 enum pl_callback_trouble {
-    PL_CALLBACK_RAISED = 0,    /* the function raised something */
-    PL_CALLBACK_TOO_WIDE = 1,  /* its result, an integer, does not fit into 32 bits */
-    PL_CALLBACK_TOO_LARGE = 2  /* its result, a double, is beyond all f32 */
+    PL_CALLBACK_RAISED = 0,   /* the function raised something */
+    PL_CALLBACK_TOO_WIDE = 1, /* its result, an integer, does not fit into 32 bits */
+    PL_CALLBACK_TOO_LARGE = 2 /* its result, a double, is beyond all f32 */
 };
 
 typedef int64_t (*pl_callback0)(uintptr_t handle);
@@ -41,14 +46,18 @@ typedef int64_t (*pl_callback1)(uintptr_t handle, int64_t a);
 typedef int64_t (*pl_callback2)(uintptr_t handle, int64_t a, int64_t b);
 typedef int64_t (*pl_callback3)(uintptr_t handle, int64_t a, int64_t b, int64_t c);
 typedef int64_t (*pl_callback4)(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d);
-typedef int64_t (*pl_callback5)(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e);
-typedef int64_t (*pl_callback6)(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f);
+typedef int64_t (*pl_callback5)(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d,
+                                int64_t e);
+typedef int64_t (*pl_callback6)(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d,
+                                int64_t e, int64_t f);
 typedef double (*pl_callback_double1)(uintptr_t handle, double a);
 typedef double (*pl_callback_double2)(uintptr_t handle, double a, double b);
 typedef double (*pl_callback_double3)(uintptr_t handle, double a, double b, double c);
-typedef void (*pl_callback_explain)(uintptr_t handle, int trouble, int64_t integer, double number, char *message, size_t capacity);
+typedef void (*pl_callback_explain)(uintptr_t handle, int trouble, int64_t integer, double number,
+                                    char *message, size_t capacity);
 
-/* Python's side: one function for each enum pl_callback_result and number of integers, one for each number of doubles. */
+/* Python's side: one function for each enum pl_callback_result and number of integers, one for
+ * each number of doubles. */
 typedef struct pl_callbacks {
     pl_callback0 integers0[3];
     pl_callback1 integers1[3];
@@ -70,7 +79,8 @@ double pl_callback_failed_double(void);
 /* For the calling thread: whether the result that comes next is meant as it is. */
 void pl_callback_mean(int meant);
 
-typedef pl_trap *(*pl_callback_function)(void *environment, pl_caller *caller, pl_value *values, size_t count);
+typedef pl_trap *(*pl_callback_function)(void *environment, pl_caller *caller, pl_value *values,
+                                         size_t count);
 
 /* The function that wasmtime calls with a pl_import whose `type` is as above. */
 pl_callback_function pl_callback(uint32_t type);

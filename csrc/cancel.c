@@ -55,9 +55,7 @@ int pl_cancel_set(pl_cancel *cancel, uint64_t cause) {
     return 0;
 }
 
-void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause) {
-    atomic_store(&cancel->cause, cause);
-}
+void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause) { atomic_store(&cancel->cause, cause); }
 
 uint64_t pl_cancel_cause(const pl_cancel *cancel) {
     uint64_t cause = atomic_load(&cancel->cause);

@@ -27,9 +27,7 @@ struct pl_closures {
     struct made *unused;
 };
 
-pl_closures *pl_closures_new(void) {
-    return calloc(1, sizeof(pl_closures));
-}
+pl_closures *pl_closures_new(void) { return calloc(1, sizeof(pl_closures)); }
 
 void pl_closures_free(pl_closures *closures) {
     if (closures == NULL) {
@@ -93,11 +91,13 @@ int pl_closures_has(const pl_closures *closures, uint32_t slot) {
 }
 
 static int fail(pl_instances *instances, int stage, uint32_t detail, pl_failure failure) {
-    *pl_instances_trouble(instances) = (pl_trouble){.stage = stage, .detail = detail, .failure = failure};
+    *pl_instances_trouble(instances) =
+        (pl_trouble){.stage = stage, .detail = detail, .failure = failure};
     return -1;
 }
 
-/* Makes what the module imports, in its order: the memory, the table, the stack pointer, the two numbers. An enum pl_stage. */
+/* Makes what the module imports, in its order: the memory, the table, the stack pointer, the two
+ * numbers. An enum pl_stage. */
 static int imports_of(pl_instances *instances, pl_extern *imports, pl_failure *failure) {
     const pl_extern *const known[] = {pl_instances_memory(instances), pl_instances_table(instances),
                                       pl_instances_stack_pointer(instances)};
@@ -110,7 +110,8 @@ static int imports_of(pl_instances *instances, pl_extern *imports, pl_failure *f
     for (int i = 3; i < 5; i++) {
         memset(imports + i, 0, sizeof *imports);
         imports[i].kind = PL_EXTERN_GLOBAL;
-        failure->error = pl_global_new_i32(pl_instances_context(instances), pl_types_get()->cell, 0, &imports[i].of.handle);
+        failure->error = pl_global_new_i32(pl_instances_context(instances), pl_types_get()->cell, 0,
+                                           &imports[i].of.handle);
         if (failure->error != NULL) {
             return PL_STAGE_MAKE;
         }
@@ -126,11 +127,13 @@ static struct made *make(pl_instances *instances, const pl_closure *wanted) {
     pl_failure failure = {0};
     struct made *made = calloc(1, sizeof *made);
     int stage = made != NULL ? imports_of(instances, imports, &failure) : PL_STAGE_ROOM;
-    if (stage == PL_STAGE_NONE && pl_instance_new(context, wanted->code, imports, 5, &instance, &failure) != PL_OK) {
+    if (stage == PL_STAGE_NONE &&
+        pl_instance_new(context, wanted->code, imports, 5, &instance, &failure) != PL_OK) {
         stage = PL_STAGE_INSTANTIATE;
     }
     if (stage == PL_STAGE_NONE &&
-        (!pl_instance_export(context, &instance, "closure", 7, &function) || function.kind != PL_EXTERN_FUNC)) {
+        (!pl_instance_export(context, &instance, "closure", 7, &function) ||
+         function.kind != PL_EXTERN_FUNC)) {
         stage = PL_STAGE_EXPORT;
     }
     if (stage != PL_STAGE_NONE) {
@@ -178,7 +181,8 @@ int pl_closures_prepare(pl_closures *closures, pl_instances *instances, const pl
     pl_failure failure = {0};
     failure.error = pl_global_set_i32(context, &(*place)->backing, (int32_t)wanted->backing);
     if (failure.error == NULL) {
-        failure.error = pl_global_set_i32(context, &(*place)->environment, (int32_t)wanted->environment);
+        failure.error =
+            pl_global_set_i32(context, &(*place)->environment, (int32_t)wanted->environment);
     }
     if (failure.error != NULL) {
         return fail(instances, PL_STAGE_MAKE, wanted->slot, failure);

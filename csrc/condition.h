@@ -1,8 +1,8 @@
-/* condition: a condition variable whose deadlines are on pl_now's clock. Internal to the core: cffi does not see it.
+/* condition: a condition variable whose deadlines are on pl_now's clock. Internal to the core:
+ * cffi does not see it.
  *
- * Whoever includes it defines _POSIX_C_SOURCE first, except on macOS, where the clock of a condition variable cannot be chosen and a wait
- * is told how long instead of until when.
- */
+ * Whoever includes it defines _POSIX_C_SOURCE first, except on macOS, where the clock of a
+ * condition variable cannot be chosen and a wait is told how long instead of until when. */
 #ifndef PL_CONDITION_H
 #define PL_CONDITION_H
 
@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* A day, in nanoseconds: a deadline may lie further ahead than a time_t of 32 bits can say; then it is slept for in parts. */
+/* A day, in nanoseconds: a deadline may lie further ahead than a time_t of 32 bits can say; then
+ * it is slept for in parts. */
 #define PL_LONGEST_SLEEP INT64_C(86400000000000)
 
 static inline void pl_condition_init(pthread_cond_t *condition) {
@@ -33,8 +34,10 @@ static inline struct timespec pl_condition_time(int64_t now, int64_t deadline) {
     return (struct timespec){.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
 }
 
-/* Sleeps until it is signalled, or until `deadline` (negative: none); `now` is what pl_now has just said. May return early, for nothing. */
-static inline void pl_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t now, int64_t deadline) {
+/* Sleeps until it is signalled, or until `deadline` (negative: none); `now` is what pl_now has
+ * just said. May return early, for nothing. */
+static inline void pl_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t now,
+                                     int64_t deadline) {
     if (deadline < 0) {
         pthread_cond_wait(condition, mutex);
         return;

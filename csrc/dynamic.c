@@ -19,12 +19,12 @@ struct entry {
 };
 
 struct pl_calls {
-    struct entry *entries; /* CAPACITY by the slot, made when the first is put; a later one takes the place of an earlier one */
+    /* CAPACITY by the slot, made when the first is put; a later one takes the place of an
+     * earlier one */
+    struct entry *entries;
 };
 
-pl_calls *pl_calls_new(void) {
-    return calloc(1, sizeof(pl_calls));
-}
+pl_calls *pl_calls_new(void) { return calloc(1, sizeof(pl_calls)); }
 
 void pl_calls_free(pl_calls *calls) {
     if (calls != NULL) {
@@ -46,7 +46,8 @@ void pl_calls_put(pl_calls *calls, uint64_t changes, uint32_t slot, const pl_sig
     calls->entries[slot % CAPACITY] = (struct entry){changes, slot, signature};
 }
 
-int pl_calls_get(const pl_calls *calls, uint64_t changes, uint32_t slot, const pl_signature **signature) {
+int pl_calls_get(const pl_calls *calls, uint64_t changes, uint32_t slot,
+                 const pl_signature **signature) {
     const struct entry *entry = calls->entries != NULL ? calls->entries + slot % CAPACITY : NULL;
     if (entry == NULL || entry->changes != changes || entry->slot != slot) {
         return 0;
@@ -56,20 +57,25 @@ int pl_calls_get(const pl_calls *calls, uint64_t changes, uint32_t slot, const p
 }
 
 /* The type of the function in a slot, or NULL: there is none, or `trap`. */
-static const pl_signature *signature_of(pl_import *import, pl_caller *caller, uint32_t slot, pl_trap **trap) {
+static const pl_signature *signature_of(pl_import *import, pl_caller *caller, uint32_t slot,
+                                        pl_trap **trap) {
     const pl_extern *table = pl_instances_table(import->instances);
     pl_calls *calls = pl_instances_calls(import->instances);
     const pl_shared *shared = pl_group_shared(import->function.group);
     const pl_signature *signature = NULL;
     pl_func function;
     *trap = NULL;
-    if (table == NULL || pl_table_get(pl_instances_context(import->instances), &table->of.handle, slot, &function) != 1) {
+    if (table == NULL || pl_table_get(pl_instances_context(import->instances), &table->of.handle,
+                                      slot, &function) != 1) {
         return NULL;
     }
-    for (int attempt = 0; attempt < ATTEMPTS && !pl_calls_get(calls, pl_shared_changes(shared), slot, &signature); attempt++) {
+    for (int attempt = 0;
+         attempt < ATTEMPTS && !pl_calls_get(calls, pl_shared_changes(shared), slot, &signature);
+         attempt++) {
         pl_value question = {.i64 = 0};
         question.i32 = (int32_t)slot;
-        *trap = pl_host_enter(import, caller, &question, 1); /* others may change what it says before it is back: again */
+        /* others may change what it says before it is back: again */
+        *trap = pl_host_enter(import, caller, &question, 1);
         if (*trap != NULL) {
             return NULL;
         }
@@ -91,8 +97,10 @@ static uint64_t total_size(const uint8_t *types, uint32_t count) {
     return size;
 }
 
-/* Reads the parameters from `size` bytes at `address`. One that does not fit in what is left is zero and takes nothing. */
-static int read_params(const pl_import *import, const pl_signature *signature, uint64_t address, uint64_t size, pl_value *values) {
+/* Reads the parameters from `size` bytes at `address`. One that does not fit in what is left is
+ * zero and takes nothing. */
+static int read_params(const pl_import *import, const pl_signature *signature, uint64_t address,
+                       uint64_t size, pl_value *values) {
     uint64_t offset = 0;
     for (uint32_t i = 0; i < signature->param_count; i++) {
         uint32_t wanted = size_of(signature->types[i]);
@@ -110,7 +118,8 @@ static int read_params(const pl_import *import, const pl_signature *signature, u
 }
 
 /* Writes the results that fit. */
-static int write_results(const pl_import *import, const pl_signature *signature, uint64_t address, uint64_t size, const pl_value *values) {
+static int write_results(const pl_import *import, const pl_signature *signature, uint64_t address,
+                         uint64_t size, const pl_value *values) {
     const uint8_t *types = signature->types + signature->param_count;
     uint64_t offset = 0;
     for (uint32_t i = 0; i < signature->result_count; i++) {
@@ -144,7 +153,8 @@ static pl_trap *pass_on(pl_failure *failure) {
 pl_trap *pl_dynamic_call(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)count;
     pl_import *import = environment;
-    const uint32_t slot = (uint32_t)values[0].i32, from = (uint32_t)values[1].i32, size = (uint32_t)values[2].i32;
+    const uint32_t slot = (uint32_t)values[0].i32, from = (uint32_t)values[1].i32,
+                   size = (uint32_t)values[2].i32;
     const uint32_t to = (uint32_t)values[3].i32, room = (uint32_t)values[4].i32;
     const int strict = values[5].i32 == STRICT;
     pl_trap *trap;
@@ -168,7 +178,8 @@ pl_trap *pl_dynamic_call(void *environment, pl_caller *caller, pl_value *values,
         pl_failure failure;
         raw[params].i64 = 0;
         raw[params].i32 = (int32_t)slot;
-        if (pl_instances_invoke(import->instances, &signature->invoke, raw, wanted, &failure) != PL_OK) {
+        if (pl_instances_invoke(import->instances, &signature->invoke, raw, wanted, &failure) !=
+            PL_OK) {
             trap = pass_on(&failure);
         } else {
             number = write_results(import, signature, to, room, raw);
@@ -193,7 +204,8 @@ static void tell(uint8_t *to, int is_cacheable, uint32_t params, uint32_t result
     memcpy(to + 2, counts, sizeof counts);
 }
 
-static int reflect(const pl_import *import, const pl_signature *signature, const uint32_t *arguments) {
+static int reflect(const pl_import *import, const pl_signature *signature,
+                   const uint32_t *arguments) {
     const uint32_t slot = arguments[0], params = arguments[1], results = arguments[3];
     const uint16_t params_limit = (uint16_t)arguments[2], results_limit = (uint16_t)arguments[4];
     const pl_extern *table = pl_instances_table(import->instances);
@@ -201,8 +213,11 @@ static int reflect(const pl_import *import, const pl_signature *signature, const
     if (out == NULL) {
         return ERRNO_MEMVIOLATION;
     }
-    const int is_there = table != NULL && slot < pl_table_size(pl_instances_context(import->instances), &table->of.handle);
-    const int is_cacheable = is_there && !pl_closures_has(pl_instances_closures(import->instances), slot);
+    const int is_there =
+        table != NULL &&
+        slot < pl_table_size(pl_instances_context(import->instances), &table->of.handle);
+    const int is_cacheable =
+        is_there && !pl_closures_has(pl_instances_closures(import->instances), slot);
     if (signature == NULL) {
         tell(out, is_cacheable, 0, 0);
         return ERRNO_INVAL;
@@ -216,7 +231,8 @@ static int reflect(const pl_import *import, const pl_signature *signature, const
     }
     const uint32_t counts[2] = {signature->param_count, signature->result_count};
     const uint8_t *const from[2] = {signature->types, signature->types + signature->param_count};
-    uint8_t *const to[2] = {pl_guest_bytes(import, params, counts[0]), pl_guest_bytes(import, results, counts[1])};
+    uint8_t *const to[2] = {pl_guest_bytes(import, params, counts[0]),
+                            pl_guest_bytes(import, results, counts[1])};
     for (int i = 0; i < 2; i++) {
         if (to[i] == NULL && counts[i] != 0) {
             return ERRNO_MEMVIOLATION;

@@ -17,19 +17,17 @@
 
 static _Atomic uintptr_t main_thread;
 
-void pl_epoch_main_thread(uintptr_t thread) {
-    atomic_store(&main_thread, thread);
-}
+void pl_epoch_main_thread(uintptr_t thread) { atomic_store(&main_thread, thread); }
 
-int pl_epoch_on_main_thread(void) {
-    return (uintptr_t)pthread_self() == atomic_load(&main_thread);
-}
+int pl_epoch_on_main_thread(void) { return (uintptr_t)pthread_self() == atomic_load(&main_thread); }
 
 static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, uint8_t *kind) {
     pl_watch *watch = data;
-    /* wasmtime takes the callback out of the store while the callback runs, and puts it back afterwards. Guest code can run meanwhile: a
-     * replay instantiates modules, and a signal handler may call guest functions. So the store gets the callback again, and a deadline
-     * near by. That deadline also holds if an error is returned: only a return without one sets another. */
+    /* wasmtime takes the callback out of the store while the callback runs, and puts it back
+     * afterwards. Guest code can run meanwhile: a replay instantiates modules, and a signal
+     * handler may call guest functions. So the store gets the callback again, and a deadline
+     * near by. That deadline also holds if an error is returned: only a return without one sets
+     * another. */
     pl_epoch_install(watch->store, context, watch);
     *delta = 1;
     *kind = 0; /* go on with the guest */
@@ -48,7 +46,8 @@ static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, u
         }
         return NULL;
     }
-    if (pl_cancel_cause(cancel) != 0 || (watch->preempt && pl_group_safepoint_poll(watch->group) != PL_ACQUIRED)) {
+    if (pl_cancel_cause(cancel) != 0 ||
+        (watch->preempt && pl_group_safepoint_poll(watch->group) != PL_ACQUIRED)) {
         return pl_wasmtime.error_new("the guest was stopped");
     }
     return NULL;
@@ -64,9 +63,7 @@ void pl_epoch_ignore(pl_context *context) {
     pl_wasmtime.context_set_epoch_deadline(context, PL_FAR);
 }
 
-void pl_epoch_bump(pl_engine *engine) {
-    pl_wasmtime.engine_increment_epoch(engine);
-}
+void pl_epoch_bump(pl_engine *engine) { pl_wasmtime.engine_increment_epoch(engine); }
 
 struct ticker {
     pl_engine *engine;

@@ -1,9 +1,10 @@
 /* Discipline: everything is atomic.
  *
- * On Linux a waiter sleeps in the kernel on the count itself, which compares it with the key before it does. So whoever is woken goes on at
- * once: behind a condition variable they would have to pass its mutex one after the other, which the notifier still holds while it wakes
- * them. Elsewhere there is only that: `mutex` orders going to sleep against waking: a waiter compares the count under it, a notifier
- * broadcasts under it, after moving the count. */
+ * On Linux a waiter sleeps in the kernel on the count itself, which compares it with the key
+ * before it does. So whoever is woken goes on at once: behind a condition variable they would
+ * have to pass its mutex one after the other, which the notifier still holds while it wakes
+ * them. Elsewhere there is only that: `mutex` orders going to sleep against waking: a waiter
+ * compares the count under it, a notifier broadcasts under it, after moving the count. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* syscall, CPU_COUNT */
 #elif !defined(__APPLE__)
@@ -32,35 +33,28 @@ enum { HELD_UP = 1000000 }; /* nanoseconds */
 
 #if PL_EVENT_FUTEX
 
-static void init(pl_event *event) {
-    (void)event;
-}
+static void init(pl_event *event) { (void)event; }
 
-static void destroy(pl_event *event) {
-    (void)event;
-}
+static void destroy(pl_event *event) { (void)event; }
 
 static void sleep_at(pl_event *event, uint32_t key, int64_t now, int64_t deadline) {
     struct timespec time;
     if (deadline >= 0) {
         time = pl_condition_time(now, deadline);
     }
-    /* FUTEX_WAIT_BITSET for its deadline: that of FUTEX_WAIT is a duration. Woken, interrupted, too late: the caller looks again. */
-    syscall(SYS_futex, &event->count, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, key, deadline >= 0 ? &time : NULL, NULL,
-            FUTEX_BITSET_MATCH_ANY);
+    /* FUTEX_WAIT_BITSET for its deadline: that of FUTEX_WAIT is a duration. Woken, interrupted,
+     * too late: the caller looks again. */
+    syscall(SYS_futex, &event->count, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, key,
+            deadline >= 0 ? &time : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
 static void wake(pl_event *event) {
     syscall(SYS_futex, &event->count, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
 }
 
-static void lock(pl_event *event) {
-    (void)event;
-}
+static void lock(pl_event *event) { (void)event; }
 
-static void unlock(pl_event *event) {
-    (void)event;
-}
+static void unlock(pl_event *event) { (void)event; }
 
 #else
 
@@ -85,13 +79,9 @@ static void wake(pl_event *event) {
     pthread_mutex_unlock(&event->mutex);
 }
 
-static void lock(pl_event *event) {
-    pthread_mutex_lock(&event->mutex);
-}
+static void lock(pl_event *event) { pthread_mutex_lock(&event->mutex); }
 
-static void unlock(pl_event *event) {
-    pthread_mutex_unlock(&event->mutex);
-}
+static void unlock(pl_event *event) { pthread_mutex_unlock(&event->mutex); }
 
 #endif
 
@@ -104,13 +94,9 @@ void pl_event_init(pl_event *event) {
     init(event);
 }
 
-void pl_event_destroy(pl_event *event) {
-    destroy(event);
-}
+void pl_event_destroy(pl_event *event) { destroy(event); }
 
-uint32_t pl_event_prepare(pl_event *event) {
-    return atomic_load(&event->count);
-}
+uint32_t pl_event_prepare(pl_event *event) { return atomic_load(&event->count); }
 
 void pl_event_look(pl_event *event, int64_t nanoseconds, int yields) {
     atomic_store_explicit(&event->look, nanoseconds, memory_order_relaxed);
@@ -159,7 +145,8 @@ int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {
         return moved;
     }
     lock(event);
-    /* Announced before the count is compared: a notifier that misses us has moved the count before we compare it. */
+    /* Announced before the count is compared: a notifier that misses us has moved the count
+     * before we compare it. */
     atomic_fetch_add(&event->sleepers, 1);
     while (atomic_load(&event->count) == key) {
         int64_t now = pl_now();
@@ -181,9 +168,7 @@ void pl_event_notify(pl_event *event) {
     }
 }
 
-uint32_t pl_event_waiters(pl_event *event) {
-    return atomic_load(&event->sleepers);
-}
+uint32_t pl_event_waiters(pl_event *event) { return atomic_load(&event->sleepers); }
 
 size_t pl_processors(void) {
 #if defined(__linux__)
@@ -192,7 +177,8 @@ size_t pl_processors(void) {
         return (size_t)CPU_COUNT(&set);
     }
 #endif
-    long count = sysconf(_SC_NPROCESSORS_ONLN); /* more than a cpu_set_t can hold, or another system */
+    /* more than a cpu_set_t can hold, or another system */
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? (size_t)count : 1;
 }
 

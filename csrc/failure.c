@@ -7,9 +7,7 @@ static _Thread_local pl_hosted place;
 
 static pl_forget forget;
 
-void pl_failures_set(pl_forget function) {
-    forget = function;
-}
+void pl_failures_set(pl_forget function) { forget = function; }
 
 uint64_t pl_raise(uint64_t raised) {
     if (place.raised == 0) {
@@ -18,13 +16,9 @@ uint64_t pl_raise(uint64_t raised) {
     return place.raised;
 }
 
-uint64_t pl_raised(void) {
-    return place.raised;
-}
+uint64_t pl_raised(void) { return place.raised; }
 
-void pl_mean(int meant) {
-    place.meant = meant;
-}
+void pl_mean(int meant) { place.meant = meant; }
 
 int pl_was_meant(void) {
     int meant = place.meant;

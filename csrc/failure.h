@@ -1,23 +1,26 @@
-/* failure: what a call into wasmtime failed with, and what the host function raised that failed it.
+/* failure: what a call into wasmtime failed with, and what the host function raised that failed
+ * it.
  *
- * Protocol. A host function of Python's that fails keeps its exception under a number, tells the number with pl_raise, and traps. The call
- * that entered the guest takes the number along with the trap, in its pl_failure. Each call has a place of its own for it: pl_calling puts
- * the thread's place aside, pl_called puts it back. So the exception of one call can get into no other, even if a signal handler
- * calls a guest at any moment between the raise and the trap, or between the return and the read.
+ * Protocol. A host function of Python's that fails keeps its exception under a number, tells the
+ * number with pl_raise, and traps. The call that entered the guest takes the number along with
+ * the trap, in its pl_failure. Each call has a place of its own for it: pl_calling puts the
+ * thread's place aside, pl_called puts it back. So the exception of one call can get into no
+ * other, even if a signal handler calls a guest at any moment between the raise and the trap, or
+ * between the return and the read.
  *
- * Blocking: never, but for `forget`, which may wait for the GIL. Threads: each thread has a place of its own; pl_failures_set before the
- * first guest.
+ * Blocking: never, but for `forget`, which may wait for the GIL. Threads: each thread has a
+ * place of its own; pl_failures_set before the first guest.
  *
  *     pl_hosted before = pl_calling();
  *     int status = call_the_guest(&failure);
- *     pl_called(before, status != PL_OK, &failure);
- */
+ *     pl_called(before, status != PL_OK, &failure); */
 #ifndef PL_FAILURE_H
 #define PL_FAILURE_H
 
 #include "api.h"
 
-/* What a call into wasmtime came back with. At most one of trap and error is set, and then the receiver owns it, as it owns `raised`. */
+/* What a call into wasmtime came back with. At most one of trap and error is set, and then the
+ * receiver owns it, as it owns `raised`. */
 typedef struct pl_failure {
     pl_trap *trap;
     pl_error *error;
@@ -40,7 +43,8 @@ void pl_failures_set(pl_forget forget);
 uint64_t pl_raise(uint64_t raised);
 /* The number that the running call has, or 0. It stays there. */
 uint64_t pl_raised(void);
-/* For the running call: whether the result that the callback returns next is meant as it is (callback.h). */
+/* For the running call: whether the result that the callback returns next is meant as it is
+ * (callback.h). */
 void pl_mean(int meant);
 /* Returns that, and clears it. */
 int pl_was_meant(void);

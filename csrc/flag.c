@@ -11,10 +11,6 @@ int pl_flag_load(const pl_flag *flag, int order) {
     }
 }
 
-void pl_flag_set(pl_flag *flag) {
-    atomic_store(&flag->set, 1);
-}
+void pl_flag_set(pl_flag *flag) { atomic_store(&flag->set, 1); }
 
-void pl_flag_clear(pl_flag *flag) {
-    atomic_store(&flag->set, 0);
-}
+void pl_flag_clear(pl_flag *flag) { atomic_store(&flag->set, 0); }

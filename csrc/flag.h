@@ -1,11 +1,12 @@
-/* flag: one bit that many threads look at often and one thread changes seldom: `dl_operation_pending`.
+/* flag: one bit that many threads look at often and one thread changes seldom:
+ * `dl_operation_pending`.
  *
- * States: clear, set. All zeros is a clear one. Blocking: never. Threads: any. Memory order: changes are SeqCst; a load is as strong as it says. A relaxed load
- * may miss a change that was just made, so it is only for callers that look again soon; PL_SEQ_CST is for those that were woken up
- * because of a change.
+ * States: clear, set. All zeros is a clear one. Blocking: never. Threads: any. Memory order:
+ * changes are SeqCst; a load is as strong as it says. A relaxed load may miss a change that was
+ * just made, so it is only for callers that look again soon; PL_SEQ_CST is for those that were
+ * woken up because of a change.
  *
- *     if (pl_flag_load(pending, PL_RELAXED)) follow();
- */
+ *     if (pl_flag_load(pending, PL_RELAXED)) follow(); */
 #ifndef PL_FLAG_H
 #define PL_FLAG_H
 

@@ -1,5 +1,6 @@
-/* Discipline: a bucket's queue and the waiters in it, the conditions too, are under its mutex. A waiter lives on the stack of its thread:
- * whoever signals it does so under the mutex, and after it was taken out of the queue only its thread knows it. */
+/* Discipline: a bucket's queue and the waiters in it, the conditions too, are under its mutex. A
+ * waiter lives on the stack of its thread: whoever signals it does so under the mutex, and after
+ * it was taken out of the queue only its thread knows it. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* condition variables on the monotonic clock */
 #endif
@@ -27,7 +28,8 @@ static void wake_to_look(void *argument) {
     for (size_t i = 0; i < BUCKETS; i++) {
         struct pl_futex_bucket *bucket = &futex->buckets[i];
         pthread_mutex_lock(&bucket->mutex);
-        for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+        for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL;
+             waiter = waiter->after) {
             pthread_cond_signal(&waiter->changed);
         }
         pthread_mutex_unlock(&bucket->mutex);
@@ -70,7 +72,8 @@ static void leave(struct pl_futex_bucket *bucket, struct pl_futex_waiter *waiter
 static uint32_t wake(struct pl_futex_bucket *bucket, uint64_t key, uint32_t count) {
     uint32_t woken = 0;
     struct pl_futex_waiter *after;
-    for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL && woken < count; waiter = after) {
+    for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL && woken < count;
+         waiter = after) {
         after = waiter->after;
         if (waiter->key == key) {
             leave(bucket, waiter);
@@ -82,8 +85,10 @@ static uint32_t wake(struct pl_futex_bucket *bucket, uint64_t key, uint32_t coun
     return woken;
 }
 
-/* Calls back, without the mutex. Whether that ends the wait: a wake-up that came meanwhile is then for another. */
-static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *self, pl_check call, uintptr_t handle) {
+/* Calls back, without the mutex. Whether that ends the wait: a wake-up that came meanwhile is
+ * then for another. */
+static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *self, pl_check call,
+                      uintptr_t handle) {
     pthread_mutex_unlock(&bucket->mutex);
     int stop = call(handle);
     pthread_mutex_lock(&bucket->mutex);
@@ -93,8 +98,10 @@ static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *se
     return stop;
 }
 
-/* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up in the sleep and while it calls back. */
-static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex_waiter *self, const pl_until *until, int64_t deadline) {
+/* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up
+ * in the sleep and while it calls back. */
+static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex_waiter *self,
+                const pl_until *until, int64_t deadline) {
     int64_t due = until->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
     for (;;) {
         if (self->is_woken) {
@@ -118,7 +125,8 @@ static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex
             return PL_WAITED_TIMED_OUT;
         }
         if (now < due) {
-            pl_condition_wait(&self->changed, &bucket->mutex, now, deadline >= 0 && deadline < due ? deadline : due);
+            pl_condition_wait(&self->changed, &bucket->mutex, now,
+                              deadline >= 0 && deadline < due ? deadline : due);
             continue;
         }
         if (is_stopped(bucket, self, until->check, until->handle)) {
@@ -134,10 +142,12 @@ static uint64_t load(const void *cell, size_t size) {
         memcpy(&value, cell, size); /* little endian, as wasmtime's hosts are */
         return value;
     }
-    return size == sizeof(uint32_t) ? atomic_load((const _Atomic uint32_t *)cell) : atomic_load((const _Atomic uint64_t *)cell);
+    return size == sizeof(uint32_t) ? atomic_load((const _Atomic uint32_t *)cell)
+                                    : atomic_load((const _Atomic uint64_t *)cell);
 }
 
-static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected, const pl_until *until) {
+static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected,
+                   const pl_until *until) {
     int64_t deadline = pl_deadline(until->timeout);
     struct pl_futex_bucket *bucket = bucket_of(futex, key);
     struct pl_futex_waiter self = {.key = key, .nudge = until->nudge};
@@ -156,11 +166,13 @@ static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size,
     return result;
 }
 
-int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected, const pl_until *until) {
+int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected,
+                    const pl_until *until) {
     return wait_on(futex, key, cell, sizeof expected, expected, until);
 }
 
-int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected, const pl_until *until) {
+int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected,
+                    const pl_until *until) {
     return wait_on(futex, key, cell, sizeof expected, expected, until);
 }
 
@@ -177,7 +189,8 @@ void pl_futex_nudge(pl_futex *futex, pl_flag *nudge) {
     for (size_t i = 0; i < BUCKETS; i++) {
         struct pl_futex_bucket *bucket = &futex->buckets[i];
         pthread_mutex_lock(&bucket->mutex);
-        for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+        for (struct pl_futex_waiter *waiter = bucket->first; waiter != NULL;
+             waiter = waiter->after) {
             if (waiter->nudge == nudge) {
                 pthread_cond_signal(&waiter->changed);
             }
@@ -190,7 +203,8 @@ size_t pl_futex_waiters(pl_futex *futex, uint64_t key) {
     size_t count = 0;
     struct pl_futex_bucket *bucket = bucket_of(futex, key);
     pthread_mutex_lock(&bucket->mutex);
-    for (const struct pl_futex_waiter *waiter = bucket->first; waiter != NULL; waiter = waiter->after) {
+    for (const struct pl_futex_waiter *waiter = bucket->first; waiter != NULL;
+         waiter = waiter->after) {
         count += waiter->key == key;
     }
     pthread_mutex_unlock(&bucket->mutex);

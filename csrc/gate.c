@@ -1,4 +1,5 @@
-/* Discipline: `holder` alone decides who is in; `last` is only touched by the thread that has just won the gate (holder == CLAIMED). */
+/* Discipline: `holder` alone decides who is in; `last` is only touched by the thread that has
+ * just won the gate (holder == CLAIMED). */
 #include "gate.h"
 
 #define PL_CLAIMED UINT64_MAX /* won, number not given yet: no token has this number */
@@ -21,7 +22,8 @@ uint64_t pl_gate_try_acquire(pl_gate *gate) {
 
 int pl_gate_release(pl_gate *gate, uint64_t token) {
     uint64_t expected = token;
-    if (token == 0 || token == PL_CLAIMED || !atomic_compare_exchange_strong(&gate->holder, &expected, 0)) {
+    if (token == 0 || token == PL_CLAIMED ||
+        !atomic_compare_exchange_strong(&gate->holder, &expected, 0)) {
         return -1;
     }
     pl_event_notify(gate->event);

@@ -1,14 +1,14 @@
 /* gate: the topology token, of which there is one at a time.
  *
- * States: open, or held under a number. Numbers only go up and are never reused, so a token that was released twice, or never given
- * out, is recognised. A token is a number and not a thread's: whoever has the number may release it.
+ * States: open, or held under a number. Numbers only go up and are never reused, so a token that
+ * was released twice, or never given out, is recognised. A token is a number and not a thread's:
+ * whoever has the number may release it.
  *
- * Blocking: never; who wants the token tries, follows what is pending, and backs off. Memory order: acquiring sees everything done
- * before the last release (SeqCst).
+ * Blocking: never; who wants the token tries, follows what is pending, and backs off. Memory
+ * order: acquiring sees everything done before the last release (SeqCst).
  *
  *     uint64_t token = pl_gate_try_acquire(gate);
- *     if (token != 0) { change_topology(); pl_gate_release(gate, token); }
- */
+ *     if (token != 0) { change_topology(); pl_gate_release(gate, token); } */
 #ifndef PL_GATE_H
 #define PL_GATE_H
 
@@ -22,7 +22,8 @@ typedef struct pl_gate {
     pl_event *event; /* read-only */
 } pl_gate;
 
-/* Makes an open gate whose waiters sleep on `event`. It never fails, and there is nothing to release. */
+/* Makes an open gate whose waiters sleep on `event`. It never fails, and there is nothing to
+ * release. */
 void pl_gate_init(pl_gate *gate, pl_event *event);
 /* The number of a token, or 0 while another is out. */
 uint64_t pl_gate_try_acquire(pl_gate *gate);

@@ -115,7 +115,9 @@ def core() -> ModuleType:
     package = importlib.util.find_spec("pylinker")
     folders = package.submodule_search_locations if package is not None else None
     names = [f"_core{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    path = next(path for folder in folders or () for name in names if (path := Path(folder) / name).exists())
+    path = next(
+        path for folder in folders or () for name in names if (path := Path(folder) / name).exists()
+    )
     spec = importlib.util.spec_from_file_location("_core", path)
     assert spec is not None
     assert spec.loader is not None
@@ -140,7 +142,11 @@ class Stub:
     def __str__(self) -> str:
         structs = list(self.structs())
         lines = [_HEAD, *(line for name, kind in structs for line in self.struct(name, kind)), _FFI]
-        for function, argument in (("new", "init: object = ..."), ("cast", "value: object"), ("from_buffer", "source: object")):
+        for function, argument in (
+            ("new", "init: object = ..."),
+            ("cast", "value: object"),
+            ("from_buffer", "source: object"),
+        ):
             lines += self.overloads(function, argument, structs)
         lines.append("\nclass Lib:\n")
         lines += (f"    {line}\n" for name in sorted(dir(self.lib)) for line in self.member(name))
@@ -149,9 +155,19 @@ class Stub:
     def structs(self) -> Iterator[tuple[str, Any]]:
         """Iterate over structures and unions with their names, in alphabetical order."""
         typedefs, tags, unions = self.ffi.list_types()
-        names = {*tags, *unions, *(name for name in typedefs if self.ffi.typeof(name).kind in ("struct", "union"))}
+        names = {
+            *tags,
+            *unions,
+            *(name for name in typedefs if self.ffi.typeof(name).kind in ("struct", "union")),
+        }
         for name in sorted(names):
-            kind = self.ffi.typeof(name if name in typedefs else f"union {name}" if name in unions else f"struct {name}")
+            kind = self.ffi.typeof(
+                name
+                if name in typedefs
+                else f"union {name}"
+                if name in unions
+                else f"struct {name}"
+            )
             if self.name(kind) == name:
                 yield name, kind
 
@@ -183,9 +199,9 @@ class Stub:
         what = kind.kind
         if what == "primitive":
             name = str(kind.cname)
-            return {"double": "float", "float": "float", "_Bool": "bool", "char": "bytes"}.get(name) or (
-                "int" if name in _INTEGERS else "Any"
-            )
+            return {"double": "float", "float": "float", "_Bool": "bool", "char": "bytes"}.get(
+                name
+            ) or ("int" if name in _INTEGERS else "Any")
         if what in ("struct", "union"):
             return self.name(kind)
         if what == "enum":
@@ -199,12 +215,21 @@ class Stub:
             return self.type(item)
         if item.kind == "void":
             return "Any"
-        return f"{self.name(item)}_p" if item.kind in ("struct", "union") else f"Pointer[{self.type(item)}]"
+        return (
+            f"{self.name(item)}_p"
+            if item.kind in ("struct", "union")
+            else f"Pointer[{self.type(item)}]"
+        )
 
     def parameter(self, kind: Any) -> str:
         """Return what Python may give for a C type."""
         given = self.type(kind)
-        return f"{given} | bytes" if given in ("Pointer[bytes]", "Pointer[int]") and kind.item.cname in ("char", "uint8_t") else given
+        return (
+            f"{given} | bytes"
+            if given in ("Pointer[bytes]", "Pointer[int]")
+            and kind.item.cname in ("char", "uint8_t")
+            else given
+        )
 
     def member(self, name: str) -> Iterator[str]:
         """Write a function or a number of the core."""
@@ -215,7 +240,9 @@ class Stub:
         kind = self.ffi.typeof(value)
         kind = kind.item if kind.kind == "pointer" else kind
         names = self.parameters(name)
-        given = [f"{each}: {self.parameter(type_)}" for each, type_ in zip(names, kind.args, strict=True)]
+        given = [
+            f"{each}: {self.parameter(type_)}" for each, type_ in zip(names, kind.args, strict=True)
+        ]
         yield f"def {name}({', '.join(['self', *given])}, /) -> {self.type(kind.result)}: ..."
 
     def parameters(self, function: str) -> list[str]:
@@ -233,10 +260,19 @@ class Stub:
                 parts[-1] += character
         if parts == ["void"]:
             return []
-        found = [re.search(r"\(\*(\w+)\)", part) or re.search(r"(\w+)(?:\[\w*\])?$", part) for part in parts]
-        return [match[1] + ("_" if keyword.iskeyword(match[1]) or match[1] == "self" else "") for match in found if match is not None]
+        found = [
+            re.search(r"\(\*(\w+)\)", part) or re.search(r"(\w+)(?:\[\w*\])?$", part)
+            for part in parts
+        ]
+        return [
+            match[1] + ("_" if keyword.iskeyword(match[1]) or match[1] == "self" else "")
+            for match in found
+            if match is not None
+        ]
 
-    def overloads(self, function: str, argument: str, structs: list[tuple[str, Any]]) -> Iterator[str]:
+    def overloads(
+        self, function: str, argument: str, structs: list[tuple[str, Any]]
+    ) -> Iterator[str]:
         """Write a method of ``ffi`` whose result depends on the C type that it is given as text."""
         for name, kind in structs:
             if function != "cast" and not self.fields(kind):
@@ -261,7 +297,9 @@ def enums(module: ModuleType) -> str:
     classes, constants, exported = [], [], []
     for path in ordered_headers():
         text = declarations(path.read_text(encoding="utf-8"))
-        for tag, body in re.findall(r"^enum (\w+ )?\{(.*?)\};", text, flags=re.MULTILINE | re.DOTALL):
+        for tag, body in re.findall(
+            r"^enum (\w+ )?\{(.*?)\};", text, flags=re.MULTILINE | re.DOTALL
+        ):
             if tag.strip() in _INTERNAL:
                 continue
             names = re.findall(r"(?:^|,)\s*PL_(\w+)", body)
@@ -270,8 +308,13 @@ def enums(module: ModuleType) -> str:
             prefix = prefix[: prefix.rfind("_") + 1]
             if tag and prefix:
                 title = "".join(word.title() for word in tag.strip().split("_")[1:])
-                members = "".join(f"    {name.removeprefix(prefix)} = {number}\n" for name, number in numbers.items())
-                classes.append(f'class {title}(enum.IntEnum):\n    """``enum {tag.strip()}`` of ``csrc/{path.name}``."""\n\n{members}')
+                members = "".join(
+                    f"    {name.removeprefix(prefix)} = {number}\n"
+                    for name, number in numbers.items()
+                )
+                classes.append(
+                    f'class {title}(enum.IntEnum):\n    """``enum {tag.strip()}`` of ``csrc/{path.name}``."""\n\n{members}'
+                )
                 exported.append(title)
             else:
                 constants.append(f"# of {path.name}{f' (enum {tag.strip()})' if tag else ''}\n")
@@ -279,7 +322,9 @@ def enums(module: ModuleType) -> str:
                 exported += names
     head = '"""The numbers of the C core. Made by csrc/generate.py from the headers; do not edit."""\n\n'
     head += "from __future__ import annotations\n\nimport enum\nfrom typing import Final\n\n"
-    listed = "".join(f'    "{name}",\n' for name in sorted(exported, key=lambda name: (not name.isupper(), name)))
+    listed = "".join(
+        f'    "{name}",\n' for name in sorted(exported, key=lambda name: (not name.isupper(), name))
+    )
     return head + f"__all__ = [\n{listed}]\n\n" + "".join(constants) + "\n\n" + "\n\n".join(classes)
 
 
@@ -291,7 +336,11 @@ def generated() -> dict[Path, str]:
 
 def main() -> None:
     """Write the files, or with ``--check`` say which are not up to date."""
-    stale = {path: text for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    stale = {
+        path: text
+        for path, text in generated().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
     if "--check" in sys.argv:
         sys.exit("".join(f"{path}: run csrc/generate.py\n" for path in stale) or None)
     for path, text in stale.items():

@@ -1,4 +1,5 @@
-/* Discipline: a group is put into the list, and taken out, under the write lock; what it hears with is its own thread's. */
+/* Discipline: a group is put into the list, and taken out, under the write lock; what it hears
+ * with is its own thread's. */
 #include "shared_impl.h"
 
 #include <stdlib.h>
@@ -45,7 +46,8 @@ void pl_group_free(pl_group *group) {
     pl_shared_free(shared);
 }
 
-int pl_group_new_at(pl_group **place, pl_shared *shared, uintptr_t handle, pl_replay replay, pl_check check) {
+int pl_group_new_at(pl_group **place, pl_shared *shared, uintptr_t handle, pl_replay replay,
+                    pl_check check) {
     *place = pl_group_new(shared, handle, replay, check);
     return *place != NULL;
 }
@@ -58,53 +60,36 @@ void pl_group_free_at(pl_group **place) {
     }
 }
 
-pl_safepoint *pl_group_safepoint(pl_group *group) {
-    return &group->safepoint;
-}
+pl_safepoint *pl_group_safepoint(pl_group *group) { return &group->safepoint; }
 
-uint64_t pl_group_arrived(const pl_group *group) {
-    return pl_receiver_taken(&group->barriers);
-}
+uint64_t pl_group_arrived(const pl_group *group) { return pl_receiver_taken(&group->barriers); }
 
-uint64_t pl_group_applied(const pl_group *group) {
-    return pl_receiver_taken(&group->operations);
-}
+uint64_t pl_group_applied(const pl_group *group) { return pl_receiver_taken(&group->operations); }
 
-uintptr_t pl_group_handle(const pl_group *group) {
-    return group->handle;
-}
+uintptr_t pl_group_handle(const pl_group *group) { return group->handle; }
 
-pl_shared *pl_group_shared(const pl_group *group) {
-    return group->shared;
-}
+pl_shared *pl_group_shared(const pl_group *group) { return group->shared; }
 
-int pl_group_is_replaying(const pl_group *group) {
-    return group->replaying;
-}
+int pl_group_is_replaying(const pl_group *group) { return group->replaying; }
 
-int pl_group_is_following(const pl_group *group) {
-    return group->following;
-}
+int pl_group_is_following(const pl_group *group) { return group->following; }
 
-pl_flag *pl_group_nudge(pl_group *group) {
-    return &group->nudge;
-}
+pl_flag *pl_group_nudge(pl_group *group) { return &group->nudge; }
 
 void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle) {
     group->hear = hear;
     group->hearer = handle;
 }
 
-int pl_group_hears(const pl_group *group) {
-    return group->hear != NULL;
-}
+int pl_group_hears(const pl_group *group) { return group->hear != NULL; }
 
 int pl_group_is_nudged(const pl_group *group) {
     return group->hear != NULL && (group->heard_later || pl_flag_load(&group->nudge, PL_RELAXED));
 }
 
 int pl_group_hear(pl_group *group) {
-    pl_flag_clear(&group->nudge); /* before the call: a nudge that comes meanwhile is handled now or the next time */
+    /* before the call: a nudge that comes meanwhile is handled now or the next time */
+    pl_flag_clear(&group->nudge);
     int result = group->replaying ? PL_HEAR_LATER : group->hear(group->hearer);
     group->heard_later = result == PL_HEAR_LATER;
     return result != 0 && result != PL_HEAR_LATER;

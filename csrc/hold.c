@@ -1,4 +1,5 @@
-/* Discipline: `kind` is atomic and changed by exchange; `token` is written before `kind` says that there is one. */
+/* Discipline: `kind` is atomic and changed by exchange; `token` is written before `kind` says
+ * that there is one. */
 #include "hold.h"
 
 #include "backoff.h"
@@ -13,21 +14,13 @@ void pl_hold_init(pl_hold *hold, pl_shared *shared, pl_hold *under) {
     atomic_init(&hold->locks, 0);
 }
 
-void pl_hold_destroy(pl_hold *hold) {
-    pl_hold_release(hold);
-}
+void pl_hold_destroy(pl_hold *hold) { pl_hold_release(hold); }
 
-int pl_hold_kind(const pl_hold *hold) {
-    return atomic_load(&hold->kind);
-}
+int pl_hold_kind(const pl_hold *hold) { return atomic_load(&hold->kind); }
 
-uint64_t pl_hold_token(const pl_hold *hold) {
-    return atomic_load(&hold->token);
-}
+uint64_t pl_hold_token(const pl_hold *hold) { return atomic_load(&hold->token); }
 
-uint32_t pl_hold_locks(const pl_hold *hold) {
-    return atomic_load(&hold->locks);
-}
+uint32_t pl_hold_locks(const pl_hold *hold) { return atomic_load(&hold->locks); }
 
 static int note(pl_hold *hold, int result, int kind) {
     if (result == PL_ACQUIRED) {
@@ -55,7 +48,8 @@ int pl_hold_write(pl_hold *hold) {
 }
 
 int pl_hold_write_wait(pl_hold *hold, int64_t timeout) {
-    return note(hold, pl_rwlock_write(&hold->shared->lock, &hold->shared->cancel, timeout), PL_HOLDS_WRITE);
+    return note(hold, pl_rwlock_write(&hold->shared->lock, &hold->shared->cancel, timeout),
+                PL_HOLDS_WRITE);
 }
 
 static int note_token(pl_hold *hold, uint64_t token) {
@@ -82,20 +76,17 @@ static int take_now(pl_hold *lock, int (*attempt)(pl_hold *), pl_group *self) {
     return PL_ACQUIRED;
 }
 
-int pl_hold_write_now(pl_hold *lock, pl_group *self) {
-    return take_now(lock, pl_hold_write, self);
-}
+int pl_hold_write_now(pl_hold *lock, pl_group *self) { return take_now(lock, pl_hold_write, self); }
 
-int pl_hold_read_now(pl_hold *lock, pl_group *self) {
-    return take_now(lock, pl_hold_read, self);
-}
+int pl_hold_read_now(pl_hold *lock, pl_group *self) { return take_now(lock, pl_hold_read, self); }
 
 int pl_hold_exclusive(pl_hold *token, pl_hold *lock, pl_group *self) {
     int result = note_token(token, pl_group_try_exclusive(self));
     return note(lock, result, PL_HOLDS_WRITE);
 }
 
-/* Tries until the attempt ends otherwise than PL_BUSY, taking part in what is pending, and staying away in between. */
+/* Tries until the attempt ends otherwise than PL_BUSY, taking part in what is pending, and
+ * staying away in between. */
 static int take_as(pl_hold *hold, int (*attempt)(pl_hold *), pl_group *self) {
     pl_shared *shared = hold->shared;
     pl_backoff backoff = {0};

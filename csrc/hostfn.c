@@ -1,4 +1,5 @@
-/* Discipline: a pl_hostfn belongs to one store and is touched only by the thread that runs this store. */
+/* Discipline: a pl_hostfn belongs to one store and is touched only by the thread that runs this
+ * store. */
 #include "hostfn.h"
 
 #include "api_table.h"
@@ -6,12 +7,11 @@
 
 #include <string.h>
 
-pl_trap *pl_trap_of(const char *text) {
-    return pl_wasmtime.trap_new(text, strlen(text));
-}
+pl_trap *pl_trap_of(const char *text) { return pl_wasmtime.trap_new(text, strlen(text)); }
 
 static pl_trap *follow(pl_group *group) {
-    return pl_group_safepoint_poll(group) == PL_ACQUIRED ? NULL : pl_trap_of("the guest was stopped");
+    return pl_group_safepoint_poll(group) == PL_ACQUIRED ? NULL
+                                                         : pl_trap_of("the guest was stopped");
 }
 
 static pl_trap *hear(pl_group *group) {

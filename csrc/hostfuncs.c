@@ -1,4 +1,5 @@
-/* hostfuncs: the host functions of one group, each made when a library first imports it. Discipline: that of instances.c. */
+/* hostfuncs: the host functions of one group, each made when a library first imports it.
+ * Discipline: that of instances.c. */
 #include "instances_impl.h"
 
 #include "api_table.h"
@@ -11,7 +12,8 @@
 pl_import *pl_import_new(pl_instances *instances, uintptr_t handle) {
     pl_import *host = calloc(1, sizeof *host);
     if (host != NULL) {
-        host->function = (pl_hostfn){.callback = instances->callback, .group = instances->group, .handle = handle};
+        host->function = (pl_hostfn){
+            .callback = instances->callback, .group = instances->group, .handle = handle};
         host->instances = instances;
         host->flag = pl_shared_flag(pl_group_shared(instances->group));
         host->cancel = pl_shared_cancel(pl_group_shared(instances->group));
@@ -27,13 +29,16 @@ int pl_make_builtin(pl_instances *instances, const pl_source *source, pl_func *r
     if (import == NULL) {
         return -1;
     }
-    pl_builtin_function function = source->kind == PL_SOURCE_BUILTIN ? pl_builtin(source->index) : pl_host_enter;
-    pl_wasmtime.func_new_unchecked(instances->context, source->type, function, import, NULL, result);
+    pl_builtin_function function =
+        source->kind == PL_SOURCE_BUILTIN ? pl_builtin(source->index) : pl_host_enter;
+    pl_wasmtime.func_new_unchecked(instances->context, source->type, function, import, NULL,
+                                   result);
     return 0;
 }
 
 int pl_make_callback(pl_instances *instances, const pl_source *source, pl_func *result) {
-    pl_callback_place *callbacks = pl_grown(instances->callbacks, &instances->callback_count, source->index, sizeof *callbacks);
+    pl_callback_place *callbacks = pl_grown(instances->callbacks, &instances->callback_count,
+                                            source->index, sizeof *callbacks);
     if (callbacks == NULL) {
         return -1;
     }
@@ -45,7 +50,8 @@ int pl_make_callback(pl_instances *instances, const pl_source *source, pl_func *
             return -1;
         }
         known->import->type = (uint32_t)source->value;
-        pl_wasmtime.func_new_unchecked(instances->context, source->type, pl_callback(known->import->type), known->import, NULL,
+        pl_wasmtime.func_new_unchecked(instances->context, source->type,
+                                       pl_callback(known->import->type), known->import, NULL,
                                        &known->self);
     }
     *result = known->self;
@@ -71,7 +77,8 @@ int pl_make_wasi(pl_instances *instances, uint32_t index, pl_func *result) {
         if (instances->has_memory) {
             pl_wasi_connect(call, index, &instances->memory);
         }
-        pl_wasi_new(instances->context, pl_process_type(instances->process, index), call, &call->self);
+        pl_wasi_new(instances->context, pl_process_type(instances->process, index), call,
+                    &call->self);
     }
     *result = call->self;
     return 0;

@@ -1,4 +1,5 @@
-/* Discipline: a pl_instances belongs to the thread that runs its store. Only `running` is atomic: other threads read it. */
+/* Discipline: a pl_instances belongs to the thread that runs its store. Only `running` is
+ * atomic: other threads read it. */
 #include "instances_impl.h"
 
 #include "api_table.h"
@@ -10,16 +11,12 @@
 
 static pl_types types;
 
-void pl_types_set(const pl_types *given) {
-    types = *given;
-}
+void pl_types_set(const pl_types *given) { types = *given; }
 
-const pl_types *pl_types_get(void) {
-    return &types;
-}
+const pl_types *pl_types_get(void) { return &types; }
 
-pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process *process, pl_host_callback callback, pl_check check,
-                               uintptr_t handle) {
+pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process *process,
+                               pl_host_callback callback, pl_check check, uintptr_t handle) {
     pl_instances *instances = calloc(1, sizeof *instances);
     if (instances != NULL) {
         instances->group = group;
@@ -39,29 +36,17 @@ pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process 
     return instances;
 }
 
-pl_names *pl_instances_names(pl_instances *instances) {
-    return instances->names;
-}
+pl_names *pl_instances_names(pl_instances *instances) { return instances->names; }
 
-pl_calls *pl_instances_calls(const pl_instances *instances) {
-    return instances->calls;
-}
+pl_calls *pl_instances_calls(const pl_instances *instances) { return instances->calls; }
 
-pl_closures *pl_instances_closures(const pl_instances *instances) {
-    return instances->closures;
-}
+pl_closures *pl_instances_closures(const pl_instances *instances) { return instances->closures; }
 
-int pl_instances_exits(const pl_instances *instances) {
-    return instances->exits;
-}
+int pl_instances_exits(const pl_instances *instances) { return instances->exits; }
 
-void pl_instances_set_exits(pl_instances *instances, int exits) {
-    instances->exits = exits;
-}
+void pl_instances_set_exits(pl_instances *instances, int exits) { instances->exits = exits; }
 
-uint32_t pl_instances_thread(const pl_instances *instances) {
-    return instances->thread;
-}
+uint32_t pl_instances_thread(const pl_instances *instances) { return instances->thread; }
 
 void pl_instances_set_thread(pl_instances *instances, uint32_t thread) {
     instances->thread = thread;
@@ -106,17 +91,11 @@ void pl_instances_free(pl_instances *instances) {
     free(instances);
 }
 
-pl_group *pl_instances_group(const pl_instances *instances) {
-    return instances->group;
-}
+pl_group *pl_instances_group(const pl_instances *instances) { return instances->group; }
 
-pl_context *pl_instances_context(const pl_instances *instances) {
-    return instances->context;
-}
+pl_context *pl_instances_context(const pl_instances *instances) { return instances->context; }
 
-pl_trouble *pl_instances_trouble(pl_instances *instances) {
-    return &instances->trouble;
-}
+pl_trouble *pl_instances_trouble(pl_instances *instances) { return &instances->trouble; }
 
 void pl_instances_set_memory(pl_instances *instances, const pl_extern *memory) {
     instances->memory = *memory;
@@ -163,7 +142,8 @@ int pl_instances_zero(pl_instances *instances, uint64_t address, uint64_t size) 
 }
 
 uint64_t pl_instances_table_size(const pl_instances *instances) {
-    return instances->has_table ? pl_table_size(instances->context, &instances->table.of.handle) : 0;
+    return instances->has_table ? pl_table_size(instances->context, &instances->table.of.handle)
+                                : 0;
 }
 
 const pl_extern *pl_instances_table(const pl_instances *instances) {
@@ -175,11 +155,13 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances) {
 }
 
 int pl_instances_fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail) {
-    instances->trouble = (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {0}};
+    instances->trouble =
+        (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {0}};
     return -1;
 }
 
-int pl_instances_fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail, pl_failure failure) {
+int pl_instances_fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail,
+                           pl_failure failure) {
     pl_instances_fail(instances, stage, library, detail);
     instances->trouble.failure = failure;
     return -1;
@@ -242,8 +224,10 @@ uint64_t pl_instances_serial(const pl_instances *instances, const pl_library *li
     return record != NULL ? record->serial : 0;
 }
 
-int pl_record_export(pl_instances *instances, const pl_record *record, uint32_t index, pl_extern *result) {
-    if (record == NULL || record->instance.store == 0 || index >= pl_library_parts_of(record->library)->export_count) {
+int pl_record_export(pl_instances *instances, const pl_record *record, uint32_t index,
+                     pl_extern *result) {
+    if (record == NULL || record->instance.store == 0 ||
+        index >= pl_library_parts_of(record->library)->export_count) {
         return -1;
     }
     size_t length;
@@ -251,7 +235,8 @@ int pl_record_export(pl_instances *instances, const pl_record *record, uint32_t 
     return pl_instance_export(instances->context, &record->instance, name, length, result) ? 0 : -1;
 }
 
-int pl_instances_export(pl_instances *instances, const pl_library *library, uint32_t index, pl_extern *result) {
+int pl_instances_export(pl_instances *instances, const pl_library *library, uint32_t index,
+                        pl_extern *result) {
     return pl_record_export(instances, pl_record_find(instances, library), index, result);
 }
 
@@ -262,7 +247,8 @@ uint32_t pl_instances_tls_base(pl_instances *instances, const pl_library *librar
     if (record == NULL) {
         return 0;
     }
-    if (index < 0 || pl_record_export(instances, record, (uint32_t)index, &base) != 0 || base.kind != PL_EXTERN_GLOBAL) {
+    if (index < 0 || pl_record_export(instances, record, (uint32_t)index, &base) != 0 ||
+        base.kind != PL_EXTERN_GLOBAL) {
         return record->tls_base;
     }
     return (uint32_t)pl_global_get_i32(instances->context, &base.of.handle);
@@ -283,14 +269,17 @@ static int is_running(const pl_instances *instances) {
 
 /* Adds to `running`, of which one thread at a time is the writer; returns what it is then. */
 static unsigned count_running(pl_instances *instances, int change) {
-    unsigned now = atomic_load_explicit(&instances->running, memory_order_relaxed) + (unsigned)change;
+    unsigned now =
+        atomic_load_explicit(&instances->running, memory_order_relaxed) + (unsigned)change;
     atomic_store_explicit(&instances->running, now, memory_order_relaxed);
     return now;
 }
 
 pl_error *pl_guest_check_stack(const pl_instances *instances) {
     int is_nested = is_running(instances);
-    return pl_stack_is_short(is_nested ? PL_STACK_NESTED : PL_STACK_WHOLE) ? pl_stack_check(is_nested) : NULL;
+    return pl_stack_is_short(is_nested ? PL_STACK_NESTED : PL_STACK_WHOLE)
+               ? pl_stack_check(is_nested)
+               : NULL;
 }
 
 void pl_guest_begin(pl_instances *instances) {
@@ -314,15 +303,18 @@ void pl_instances_number_calls(pl_instances *instances) {
 void pl_instances_set_stack_top(pl_instances *instances, uint32_t top) {
     pl_error *error = NULL;
     if (instances->has_stack_pointer) {
-        error = pl_global_set_i32(instances->context, &instances->stack_pointer.of.handle, (int32_t)top);
+        error = pl_global_set_i32(instances->context, &instances->stack_pointer.of.handle,
+                                  (int32_t)top);
     }
     if (error != NULL) {
         pl_wasmtime.error_delete(error);
     }
 }
 
-int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
-    pl_global *stack_pointer = instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
+int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *values,
+                        size_t count, pl_failure *failure) {
+    pl_global *stack_pointer =
+        instances->has_stack_pointer ? &instances->stack_pointer.of.handle : NULL;
     int32_t top = stack_pointer != NULL ? pl_global_get_i32(instances->context, stack_pointer) : 0;
     *failure = (pl_failure){.error = pl_guest_check_stack(instances)};
     if (failure->error != NULL) {
@@ -330,7 +322,8 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
     }
     pl_hosted before = pl_calling();
     pl_guest_begin(instances);
-    failure->error = pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
+    failure->error =
+        pl_wasmtime.func_call_unchecked(instances->context, func, values, count, &failure->trap);
     failure->stopped = pl_guest_end(instances);
     int failed = failure->error != NULL || failure->trap != NULL;
     pl_called(before, failed, failure);
@@ -341,11 +334,10 @@ int pl_instances_invoke(pl_instances *instances, const pl_func *func, pl_value *
     return failure->error != NULL ? PL_ERROR : PL_TRAP;
 }
 
-int pl_instances_is_running(const pl_instances *instances) {
-    return is_running(instances);
-}
+int pl_instances_is_running(const pl_instances *instances) { return is_running(instances); }
 
-int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count, pl_failure *failure) {
+int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *values, size_t count,
+                      pl_failure *failure) {
     int before;
     *failure = (pl_failure){0};
     int status = pl_call_begin(instances->group, &before);
@@ -356,10 +348,12 @@ int pl_instances_call(pl_instances *instances, const pl_func *func, pl_value *va
     return status;
 }
 
-int pl_instances_run(pl_instances *instances, const pl_library *library, uint32_t index, pl_failure *failure) {
+int pl_instances_run(pl_instances *instances, const pl_library *library, uint32_t index,
+                     pl_failure *failure) {
     pl_extern function;
     pl_value none = {.i64 = 0};
-    if (pl_instances_export(instances, library, index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
+    if (pl_instances_export(instances, library, index, &function) != 0 ||
+        function.kind != PL_EXTERN_FUNC) {
         return -1;
     }
     return pl_instances_call(instances, &function.of.func, &none, 0, failure);

@@ -1,8 +1,8 @@
-/* instances_impl: what the instances of a group are made of, and the parts that its files share. For instances.c, load.c, hostfuncs.c and
- * plt.c alone: cffi does not see it.
+/* instances_impl: what the instances of a group are made of, and the parts that its files share.
+ * For instances.c, load.c, hostfuncs.c and plt.c alone: cffi does not see it.
  *
- * Protects: nothing. Requires: the thread that runs the store of the group. Blocks: pl_plt_load compiles nothing, but wasmtime allocates.
- */
+ * Protects: nothing. Requires: the thread that runs the store of the group. Blocks: pl_plt_load
+ * compiles nothing, but wasmtime allocates. */
 #ifndef PL_INSTANCES_IMPL_H
 #define PL_INSTANCES_IMPL_H
 
@@ -19,7 +19,7 @@ typedef struct pl_record {
     pl_plt *plt; /* its trampolines, or NULL */
     uint32_t tls_base;
     uint64_t identity; /* of the instance: a pooled one keeps it */
-    pl_pooled *pooled;   /* what becomes of it when it is dropped, or NULL */
+    pl_pooled *pooled; /* what becomes of it when it is dropped, or NULL */
 } pl_record;
 
 /* A callback in this group. */
@@ -54,30 +54,36 @@ struct pl_instances {
     pl_pooled *pool; /* the one that was dropped last comes first */
     uint32_t thread;
     int exits;
-    atomic_uint running; /* calls by the host that are under way, one inside the other. Relaxed: written by the thread that makes them */
+    /* calls by the host that are under way, one inside the other. Relaxed: written by the thread
+     * that makes them */
+    atomic_uint running;
     pl_cancel *stops; /* numbers the calls, so that one can be stopped; NULL: nothing does */
     pl_trouble trouble;
 };
 
 /* instances.c */
 int pl_instances_fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail);
-int pl_instances_fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail, pl_failure failure);
+int pl_instances_fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail,
+                           pl_failure failure);
 pl_record *pl_record_find(const pl_instances *instances, const pl_library *library);
-/* Makes room for element `index` of an array of `*count` elements, the new ones zero: the array, which may have moved, or NULL, with the old
- * one as it was, if there is no memory. */
+/* Makes room for element `index` of an array of `*count` elements, the new ones zero: the array,
+ * which may have moved, or NULL, with the old one as it was, if there is no memory. */
 void *pl_grown(void *array, uint32_t *count, uint32_t index, size_t size);
 /* An empty record for a library, or NULL if there is no memory. */
 pl_record *pl_record_add(pl_instances *instances, pl_library *library);
-int pl_record_export(pl_instances *instances, const pl_record *record, uint32_t index, pl_extern *result);
+int pl_record_export(pl_instances *instances, const pl_record *record, uint32_t index,
+                     pl_extern *result);
 /* Whether the calling thread has the stack to enter the store: NULL, or the error. */
 pl_error *pl_guest_check_stack(const pl_instances *instances);
-/* Around guest code that the host runs: the outermost is a call that can be stopped. pl_guest_end returns its number if it was to stop. */
+/* Around guest code that the host runs: the outermost is a call that can be stopped.
+ * pl_guest_end returns its number if it was to stop. */
 void pl_guest_begin(pl_instances *instances);
 uint64_t pl_guest_end(pl_instances *instances);
 
 /* plt.c */
 /* Export KIND + number of the trampolines of a library. */
-int pl_plt_export(pl_instances *instances, const pl_library *library, char kind, uint32_t index, pl_extern *result);
+int pl_plt_export(pl_instances *instances, const pl_library *library, char kind, uint32_t index,
+                  pl_extern *result);
 /* Makes the trampolines of a library: 0, or -1 with the trouble. */
 int pl_plt_load(pl_instances *instances, pl_record *record);
 

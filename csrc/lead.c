@@ -1,4 +1,5 @@
-/* Discipline: everything happens under the locks that the leader holds; the steps are those of rendezvous.c, each atomic in its primitives. */
+/* Discipline: everything happens under the locks that the leader holds; the steps are those of
+ * rendezvous.c, each atomic in its primitives. */
 #include "lead.h"
 
 #include "rendezvous.h"
@@ -20,7 +21,8 @@ static int breach(pl_leading *leading, int what) {
     return PL_CANCELLED;
 }
 
-/* Not all groups have arrived; those that have go on. Nothing to do once the linker is cancelled: that wakes them. */
+/* Not all groups have arrived; those that have go on. Nothing to do once the linker is
+ * cancelled: that wakes them. */
 static int withdraw(pl_group *self, pl_leading *leading, int result) {
     pl_shared *shared = self->shared;
     if (pl_cancel_cause(&shared->cancel) != 0) {

@@ -1,4 +1,5 @@
-/* Discipline: `parts` is read-only; `targets`, `gone` and `owners` are atomic; the image is under the lock of the linker. */
+/* Discipline: `parts` is read-only; `targets`, `gone` and `owners` are atomic; the image is
+ * under the lock of the linker. */
 #include "library.h"
 
 #include <stdatomic.h>
@@ -54,7 +55,8 @@ pl_library *pl_library_new(const pl_library_parts *parts) {
     if (parts->plt_of != NULL) {
         pl_library_retain(parts->plt_of);
     }
-    failed |= pl_library_set_trampolines(library, parts->trampolines, parts->trampoline_count, parts->resolver) != 0;
+    failed |= pl_library_set_trampolines(library, parts->trampolines, parts->trampoline_count,
+                                         parts->resolver) != 0;
     if (failed) {
         pl_library_release(library);
         return NULL;
@@ -70,7 +72,8 @@ uint32_t pl_library_blocks(const pl_library *library) {
     return blocks_of(library->parts.trampoline_count);
 }
 
-int pl_library_set_trampolines(pl_library *library, const pl_module *const *trampolines, uint32_t count, uintptr_t resolver) {
+int pl_library_set_trampolines(pl_library *library, const pl_module *const *trampolines,
+                               uint32_t count, uintptr_t resolver) {
     void *modules;
     library->parts.trampolines = NULL;
     if (copy(trampolines, blocks_of(count) * sizeof *trampolines, &modules) != 0) {
@@ -94,13 +97,9 @@ pl_library *pl_library_plt(const pl_library *library, uint32_t *index) {
     return owner != NULL ? owner : (pl_library *)library;
 }
 
-const pl_library_parts *pl_library_parts_of(const pl_library *library) {
-    return &library->parts;
-}
+const pl_library_parts *pl_library_parts_of(const pl_library *library) { return &library->parts; }
 
-void pl_library_retain(pl_library *library) {
-    atomic_fetch_add(&library->owners, 1);
-}
+void pl_library_retain(pl_library *library) { atomic_fetch_add(&library->owners, 1); }
 
 static void release(struct image *image) {
     if (image != NULL && atomic_fetch_sub(&image->owners, 1) == 1) {
@@ -126,10 +125,12 @@ const char *pl_library_name(const pl_library *library, uint32_t index, size_t *l
     return library->parts.names + offset[0];
 }
 
-void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index) {
+void pl_library_aim(pl_library *library, uint32_t index, pl_library *target,
+                    uint32_t export_index) {
     library = pl_library_plt(library, &index);
     if (index < library->parts.trampoline_count) {
-        atomic_store_explicit(&library->targets[index].export_index, export_index, memory_order_relaxed);
+        atomic_store_explicit(&library->targets[index].export_index, export_index,
+                              memory_order_relaxed);
         atomic_store_explicit(&library->targets[index].library, target, memory_order_release);
     }
 }
@@ -146,8 +147,10 @@ pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_
     if (index >= library->parts.trampoline_count) {
         return NULL;
     }
-    pl_library *target = atomic_load_explicit(&library->targets[index].library, memory_order_acquire);
-    *export_index = atomic_load_explicit(&library->targets[index].export_index, memory_order_relaxed);
+    pl_library *target =
+        atomic_load_explicit(&library->targets[index].library, memory_order_acquire);
+    *export_index =
+        atomic_load_explicit(&library->targets[index].export_index, memory_order_relaxed);
     return target;
 }
 
@@ -163,9 +166,7 @@ void pl_library_take_image(pl_library *library, const uint8_t *data, size_t size
     }
 }
 
-int pl_library_has_image(const pl_library *library) {
-    return library->image != NULL;
-}
+int pl_library_has_image(const pl_library *library) { return library->image != NULL; }
 
 void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t *data) {
     if (from->image != NULL) {
@@ -178,10 +179,6 @@ void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t
     }
 }
 
-void pl_library_set_gone(pl_library *library) {
-    atomic_store(&library->gone, 1);
-}
+void pl_library_set_gone(pl_library *library) { atomic_store(&library->gone, 1); }
 
-int pl_library_is_gone(const pl_library *library) {
-    return atomic_load(&library->gone);
-}
+int pl_library_is_gone(const pl_library *library) { return atomic_load(&library->gone); }

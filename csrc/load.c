@@ -1,5 +1,5 @@
-/* load: a library becomes an instance: its imports, its thread-local block, its slots, and the pool of instances that are used again.
- * Discipline: that of instances.c. */
+/* load: a library becomes an instance: its imports, its thread-local block, its slots, and the
+ * pool of instances that are used again. Discipline: that of instances.c. */
 #include "instances_impl.h"
 
 #include "api_table.h"
@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int tag(pl_instances *instances, uint32_t index, const pl_type *type, pl_extern *result, pl_failure *failure) {
+static int tag(pl_instances *instances, uint32_t index, const pl_type *type, pl_extern *result,
+               pl_failure *failure) {
     pl_extern *tags = pl_grown(instances->tags, &instances->tag_count, index, sizeof *tags);
     if (tags == NULL) {
         return PL_STAGE_ROOM;
@@ -25,9 +26,11 @@ static int tag(pl_instances *instances, uint32_t index, const pl_type *type, pl_
     return PL_STAGE_NONE;
 }
 
-static int number(pl_instances *instances, const pl_type *type, int64_t value, pl_extern *result, pl_failure *failure) {
+static int number(pl_instances *instances, const pl_type *type, int64_t value, pl_extern *result,
+                  pl_failure *failure) {
     result->kind = PL_EXTERN_GLOBAL;
-    failure->error = pl_global_new_i32(instances->context, type, (int32_t)(uint32_t)(uint64_t)value, &result->of.handle);
+    failure->error = pl_global_new_i32(instances->context, type, (int32_t)(uint32_t)(uint64_t)value,
+                                       &result->of.handle);
     return failure->error != NULL ? PL_STAGE_MAKE : PL_STAGE_NONE;
 }
 
@@ -40,8 +43,8 @@ static int object(const pl_extern *from, pl_extern *result) {
 }
 
 /* Returns an enum pl_stage. */
-static int extern_of(pl_instances *instances, const pl_record *record, const pl_source *source, pl_extern *result,
-                     pl_failure *failure) {
+static int extern_of(pl_instances *instances, const pl_record *record, const pl_source *source,
+                     pl_extern *result, pl_failure *failure) {
     memset(result, 0, sizeof *result);
     result->kind = PL_EXTERN_FUNC;
     switch (source->kind) {
@@ -57,22 +60,33 @@ static int extern_of(pl_instances *instances, const pl_record *record, const pl_
         return number(instances, pl_types_get()->cell, source->value, result, failure);
     case PL_SOURCE_TLS_CELL: {
         uint32_t base = pl_instances_tls_base(instances, source->library);
-        return base == 0 ? PL_STAGE_TLS_CELL : number(instances, pl_types_get()->cell, (int64_t)base + source->value, result, failure);
+        return base == 0 ? PL_STAGE_TLS_CELL
+                         : number(instances, pl_types_get()->cell, (int64_t)base + source->value,
+                                  result, failure);
     }
     case PL_SOURCE_EXPORT:
-        return pl_instances_export(instances, source->library, source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
+        return pl_instances_export(instances, source->library, source->index, result) != 0
+                   ? PL_STAGE_EXPORT
+                   : PL_STAGE_NONE;
     case PL_SOURCE_PLT:
-        return pl_plt_export(instances, record->library, 't', source->index, result) != 0 ? PL_STAGE_EXPORT : PL_STAGE_NONE;
+        return pl_plt_export(instances, record->library, 't', source->index, result) != 0
+                   ? PL_STAGE_EXPORT
+                   : PL_STAGE_NONE;
     case PL_SOURCE_WASI:
-        return pl_make_wasi(instances, source->index, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+        return pl_make_wasi(instances, source->index, &result->of.func) != 0 ? PL_STAGE_ROOM
+                                                                             : PL_STAGE_NONE;
     case PL_SOURCE_ATOMICS:
-        return pl_make_atomics(instances, source->index, source->type, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+        return pl_make_atomics(instances, source->index, source->type, &result->of.func) != 0
+                   ? PL_STAGE_ROOM
+                   : PL_STAGE_NONE;
     case PL_SOURCE_CALLBACK:
-        return pl_make_callback(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+        return pl_make_callback(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM
+                                                                          : PL_STAGE_NONE;
     case PL_SOURCE_TAG:
         return tag(instances, source->index, source->type, result, failure);
     default:
-        return pl_make_builtin(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM : PL_STAGE_NONE;
+        return pl_make_builtin(instances, source, &result->of.func) != 0 ? PL_STAGE_ROOM
+                                                                         : PL_STAGE_NONE;
     }
 }
 
@@ -89,11 +103,13 @@ static int is_made_for_it(const pl_source *source) {
 }
 
 static uint64_t origin(const pl_instances *instances, const pl_source *source) {
-    const pl_record *record = source->kind == PL_SOURCE_EXPORT ? pl_record_find(instances, source->library) : NULL;
+    const pl_record *record =
+        source->kind == PL_SOURCE_EXPORT ? pl_record_find(instances, source->library) : NULL;
     return record != NULL ? record->identity : 0;
 }
 
-static int instantiate(pl_instances *instances, pl_record *record, pl_extern *externs, pl_pooled *pooled) {
+static int instantiate(pl_instances *instances, pl_record *record, pl_extern *externs,
+                       pl_pooled *pooled) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_failure failure = {0};
@@ -114,7 +130,8 @@ static int instantiate(pl_instances *instances, pl_record *record, pl_extern *ex
     failure.error = pl_guest_check_stack(instances);
     if (failure.error == NULL) {
         pl_guest_begin(instances); /* its start function */
-        status = pl_instance_new(instances->context, parts->code, externs, parts->source_count, &record->instance, &failure);
+        status = pl_instance_new(instances->context, parts->code, externs, parts->source_count,
+                                 &record->instance, &failure);
         failure.stopped = pl_guest_end(instances);
     }
     if (status != PL_OK) {
@@ -132,7 +149,8 @@ static void adopt(pl_instances *instances, const pl_record *record) {
         pl_record_export(instances, record, (uint32_t)parts->export_memory, &found) == 0) {
         pl_instances_set_memory(instances, &found);
     }
-    if (!instances->has_table && parts->export_table >= 0 && pl_record_export(instances, record, (uint32_t)parts->export_table, &found) == 0) {
+    if (!instances->has_table && parts->export_table >= 0 &&
+        pl_record_export(instances, record, (uint32_t)parts->export_table, &found) == 0) {
         pl_instances_set_table(instances, &found);
     }
     if (!instances->has_stack_pointer && parts->export_stack_pointer >= 0 &&
@@ -145,7 +163,8 @@ static void adopt(pl_instances *instances, const pl_record *record) {
 static int take_waits(pl_instances *instances, const pl_record *record) {
     pl_extern table;
     pl_func function;
-    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1, &table) ||
+    if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1,
+                            &table) ||
         table.kind != PL_EXTERN_TABLE) {
         return pl_instances_fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX);
     }
@@ -153,9 +172,11 @@ static int take_waits(pl_instances *instances, const pl_record *record) {
         if (pl_make_atomics(instances, kind, pl_types_get()->waits[kind], &function) != 0) {
             return pl_instances_fail(instances, PL_STAGE_ROOM, record->library, 0);
         }
-        pl_failure failure = {.error = pl_table_set(instances->context, &table.of.handle, kind, &function)};
+        pl_failure failure = {
+            .error = pl_table_set(instances->context, &table.of.handle, kind, &function)};
         if (failure.error != NULL) {
-            return pl_instances_fail_with(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX, failure);
+            return pl_instances_fail_with(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX,
+                                          failure);
         }
     }
     return 0;
@@ -166,20 +187,26 @@ static int start_thread_locals(pl_instances *instances, pl_record *record, uint3
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_extern function;
     pl_failure failure = {0};
-    if (parts->export_tls_init < 0 || pl_record_export(instances, record, (uint32_t)parts->export_tls_init, &function) != 0) {
-        return pl_instances_fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_init);
+    if (parts->export_tls_init < 0 ||
+        pl_record_export(instances, record, (uint32_t)parts->export_tls_init, &function) != 0) {
+        return pl_instances_fail(instances, PL_STAGE_EXPORT, library,
+                                 (uint32_t)parts->export_tls_init);
     }
     pl_value value = {.i64 = 0};
     value.i32 = (int32_t)block;
     int status = pl_instances_call(instances, &function.of.func, &value, 1, &failure);
     record->tls_base = block;
     if (status == PL_OK && parts->export_tls_relocs >= 0) {
-        if (pl_record_export(instances, record, (uint32_t)parts->export_tls_relocs, &function) != 0) {
-            return pl_instances_fail(instances, PL_STAGE_EXPORT, library, (uint32_t)parts->export_tls_relocs);
+        if (pl_record_export(instances, record, (uint32_t)parts->export_tls_relocs, &function) !=
+            0) {
+            return pl_instances_fail(instances, PL_STAGE_EXPORT, library,
+                                     (uint32_t)parts->export_tls_relocs);
         }
         status = pl_instances_call(instances, &function.of.func, &value, 0, &failure);
     }
-    return status == PL_OK ? 0 : pl_instances_fail_with(instances, PL_STAGE_TLS, library, (uint32_t)status, failure);
+    return status == PL_OK ? 0
+                           : pl_instances_fail_with(instances, PL_STAGE_TLS, library,
+                                                    (uint32_t)status, failure);
 }
 
 int pl_instances_make_block(pl_instances *instances, pl_library *library) {
@@ -208,7 +235,8 @@ static int fill_slots(pl_instances *instances, const pl_record *record, int repl
         pl_extern function;
         pl_func other;
         if (pl_record_export(instances, record, parts->slot_exports[i], &function) != 0) {
-            return pl_instances_fail(instances, PL_STAGE_EXPORT, record->library, parts->slot_exports[i]);
+            return pl_instances_fail(instances, PL_STAGE_EXPORT, record->library,
+                                     parts->slot_exports[i]);
         }
         if (replaying && pl_table_get(instances->context, table, slot, &other) == 1) {
             return pl_instances_fail(instances, PL_STAGE_TAKEN, record->library, slot);
@@ -216,7 +244,8 @@ static int fill_slots(pl_instances *instances, const pl_record *record, int repl
         pl_failure failure = {0};
         failure.error = pl_table_set(instances->context, table, slot, &function.of.func);
         if (failure.error != NULL) {
-            return pl_instances_fail_with(instances, PL_STAGE_TABLE, record->library, slot + 1, failure);
+            return pl_instances_fail_with(instances, PL_STAGE_TABLE, record->library, slot + 1,
+                                          failure);
         }
     }
     return 0;
@@ -232,7 +261,9 @@ static int keep(pl_instances *instances, pl_record *record, pl_pooled *pooled, i
     int result = pl_pooled_note_slots(pooled, instances->context, pl_instances_table(instances));
     if (result != 0) {
         pl_pooled_free(pooled);
-        return result < 0 ? pl_instances_fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX) : 0;
+        return result < 0
+                   ? pl_instances_fail(instances, PL_STAGE_EXPORT, record->library, UINT32_MAX)
+                   : 0;
     }
     if (!replaying) {
         pl_pooled_take_image(record->library, instances->context, pl_instances_memory(instances));
@@ -258,7 +289,8 @@ static pl_pooled *take_fitting(pl_instances *instances, const pl_library *librar
     return NULL;
 }
 
-/* Gives the globals and host functions that were made for a pooled instance what this load has decided: 0, or -1 with the trouble. */
+/* Gives the globals and host functions that were made for a pooled instance what this load has
+ * decided: 0, or -1 with the trouble. */
 static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library) {
     const pl_library_parts *parts = pl_library_parts_of(library);
     for (uint32_t i = 0; i < parts->source_count; i++) {
@@ -276,7 +308,9 @@ static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library
         } else if (source->kind != PL_SOURCE_CELL) {
             continue;
         }
-        pl_failure failure = {.error = pl_global_set_i32(instances->context, &pooled->externs[i].of.handle, (int32_t)(uint32_t)(uint64_t)value)};
+        pl_failure failure = {.error = pl_global_set_i32(instances->context,
+                                                         &pooled->externs[i].of.handle,
+                                                         (int32_t)(uint32_t)(uint64_t)value)};
         if (failure.error != NULL) {
             return pl_instances_fail_with(instances, PL_STAGE_MAKE, library, i, failure);
         }
@@ -304,9 +338,10 @@ static int reuse(pl_instances *instances, pl_record *record, int replaying) {
         return -1;
     }
     pl_failure failure = {0};
-    if (pl_pooled_restore(pooled, library, instances->context, pl_instances_memory(instances), pl_instances_table(instances), !replaying,
-                         &failure.error) != 0) {
-        return pl_instances_fail_with(instances, PL_STAGE_TABLE, library, pl_library_parts_of(library)->table_base, failure);
+    if (pl_pooled_restore(pooled, library, instances->context, pl_instances_memory(instances),
+                          pl_instances_table(instances), !replaying, &failure.error) != 0) {
+        return pl_instances_fail_with(instances, PL_STAGE_TABLE, library,
+                                      pl_library_parts_of(library)->table_base, failure);
     }
     record->instance = pooled->instance;
     record->plt = pooled->plt;
@@ -315,13 +350,17 @@ static int reuse(pl_instances *instances, pl_record *record, int replaying) {
     return 1;
 }
 
-/* Instantiates a library and takes from it what the group has none of: 0, or -1 with the trouble. */
+/* Instantiates a library and takes from it what the group has none of: 0, or -1 with the
+ * trouble. */
 static int load_fresh(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
     pl_pooled *pooled = parts->code_number != 0 ? pl_pooled_new(library) : NULL;
-    pl_extern *externs = pooled != NULL ? pooled->externs : malloc((parts->source_count ? parts->source_count : 1) * sizeof *externs);
-    int failed = externs == NULL ? pl_instances_fail(instances, PL_STAGE_ROOM, library, 0) : instantiate(instances, record, externs, pooled);
+    pl_extern *externs =
+        pooled != NULL ? pooled->externs
+                       : malloc((parts->source_count ? parts->source_count : 1) * sizeof *externs);
+    int failed = externs == NULL ? pl_instances_fail(instances, PL_STAGE_ROOM, library, 0)
+                                 : instantiate(instances, record, externs, pooled);
     if (pooled == NULL) {
         free(externs);
     }
@@ -343,7 +382,8 @@ int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t blo
     if (record == NULL) {
         return pl_instances_fail(instances, PL_STAGE_ROOM, library, 0);
     }
-    int done = pl_library_parts_of(library)->code_number != 0 ? reuse(instances, record, replaying) : 0;
+    int done =
+        pl_library_parts_of(library)->code_number != 0 ? reuse(instances, record, replaying) : 0;
     if (done < 0 || (done == 0 && load_fresh(instances, record, replaying) != 0)) {
         return -1;
     }

@@ -1,4 +1,5 @@
-/* Discipline: see log.h. An entry is taken out before its owner is released: that may run other code, which may look. */
+/* Discipline: see log.h. An entry is taken out before its owner is released: that may run other
+ * code, which may look. */
 #include "log.h"
 
 #include "replay.h"
@@ -64,9 +65,7 @@ uint64_t pl_log_append(pl_log *log, const pl_operation *operation, void *owner) 
     return log->last;
 }
 
-uint64_t pl_log_last(const pl_log *log) {
-    return log->last;
-}
+uint64_t pl_log_last(const pl_log *log) { return log->last; }
 
 /* Where the first entry from `number` on is, counted from `start`; `count` if there is none. */
 static size_t position(const pl_log *log, uint64_t number) {
@@ -114,7 +113,8 @@ void pl_log_erase(pl_log *log, uint64_t number) {
         log->table_size = entry->operation->table_size;
     }
     size_t count = pl_log_count(log);
-    memmove(entry, entry + 1, (count - 1 - (size_t)(entry - (log->entries + log->start))) * sizeof *entry);
+    memmove(entry, entry + 1,
+            (count - 1 - (size_t)(entry - (log->entries + log->start))) * sizeof *entry);
     set_count(log, count - 1);
     release(log, owner);
 }

@@ -1,21 +1,24 @@
 /* log: the operations of one universe by number, from 1, and what keeps each of them alive.
  *
- * An entry has what the core carries out (replay.h), or NULL where that is not C's, and an owner: an object of the caller's that is released
- * with the entry. A number without an entry is an operation that does nothing: it was withdrawn, or erased.
+ * An entry has what the core carries out (replay.h), or NULL where that is not C's, and an
+ * owner: an object of the caller's that is released with the entry. A number without an entry is
+ * an operation that does nothing: it was withdrawn, or erased.
  *
- * A group that stays parked keeps the log from forgetting. So that it does not grow without bound, the linker erases operations that come to
- * nothing for every group that has yet to replay them (pylinker/linker/load/compaction.py has the argument). All that an erased one leaves is the
- * size of the table: it is the same in all groups whatever was erased.
+ * A group that stays parked keeps the log from forgetting. So that it does not grow without
+ * bound, the linker erases operations that come to nothing for every group that has yet to
+ * replay them (pylinker/linker/load/compaction.py has the argument). All that an erased one
+ * leaves is the size of the table: it is the same in all groups whatever was erased.
  *
- * Protected by: the lock of LinkerState. Appending, forgetting and erasing need it for writing, looking for reading. `release` is called
- * without any lock of this log's, and may look at it. Blocking: never, but for what `release` does. Memory order: `count` is stored with
- * release after the entry, so that a thread that only iterates over owners (CPython's collector) sees whole entries while a leader appends;
- * reserving, forgetting and erasing are for a thread that excludes such a one.
+ * Protected by: the lock of LinkerState. Appending, forgetting and erasing need it for writing,
+ * looking for reading. `release` is called without any lock of this log's, and may look at it.
+ * Blocking: never, but for what `release` does. Memory order: `count` is stored with release
+ * after the entry, so that a thread that only iterates over owners (CPython's collector) sees
+ * whole entries while a leader appends; reserving, forgetting and erasing are for a thread that
+ * excludes such a one.
  *
  *     if (pl_log_reserve(log) != 0) return no_memory;
  *     pl_log_append(log, operation, owner);               // cannot fail
- *     pl_log_forget(log, pl_shared_applied_by_all(shared));
- */
+ *     pl_log_forget(log, pl_shared_applied_by_all(shared)); */
 #ifndef PL_LOG_H
 #define PL_LOG_H
 
@@ -49,7 +52,8 @@ void pl_log_destroy(pl_log *log);
 
 /* Makes room for one more. 0, or -1 if there is no memory. */
 int pl_log_reserve(pl_log *log);
-/* Adds the next operation, which does nothing if both are NULL. Returns its number, or 0 if there is no memory: never after pl_log_reserve. */
+/* Adds the next operation, which does nothing if both are NULL. Returns its number, or 0 if
+ * there is no memory: never after pl_log_reserve. */
 uint64_t pl_log_append(pl_log *log, const struct pl_operation *operation, void *owner);
 /* The number of the newest operation, 0 if there never was one. */
 uint64_t pl_log_last(const pl_log *log);

@@ -2,11 +2,12 @@
 #include "lookup.h"
 
 /* The first module that defines the name, and its definition; `count` and NULL if none does. */
-static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash, const char *name, size_t length,
-                        const pl_symbol **symbol) {
+static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash, const char *name,
+                        size_t length, const pl_symbol **symbol) {
     *symbol = NULL;
     uint32_t number = 0;
-    while (number < count && (*symbol = pl_symbols_find(scope[number].symbols, hash, name, length)) == NULL) {
+    while (number < count &&
+           (*symbol = pl_symbols_find(scope[number].symbols, hash, name, length)) == NULL) {
         number++;
     }
     return number;
@@ -15,8 +16,12 @@ static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash
 /* What a symbol of a module means, where the module lies. */
 static pl_definition define(const pl_candidate *scope, uint32_t number, const pl_symbol *symbol) {
     const pl_candidate *module = scope + number;
-    pl_definition found = {.number = number, .position = symbol->position, .kind = symbol->kind, .type = symbol->type_index,
-                           .has_value = symbol->base != PL_BASE_NOWHERE, .value = symbol->value};
+    pl_definition found = {.number = number,
+                           .position = symbol->position,
+                           .kind = symbol->kind,
+                           .type = symbol->type_index,
+                           .has_value = symbol->base != PL_BASE_NOWHERE,
+                           .value = symbol->value};
     switch (symbol->base) {
     case PL_BASE_MEMORY:
         found.value += module->memory_base;
@@ -34,7 +39,8 @@ static pl_definition define(const pl_candidate *scope, uint32_t number, const pl
     return found;
 }
 
-uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length, pl_definition *found) {
+uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length,
+                   pl_definition *found) {
     const pl_symbol *symbol;
     uint32_t number = find_in(scope, count, pl_symbols_hash(name, length), name, length, &symbol);
     *found = symbol != NULL ? define(scope, number, symbol) : (pl_definition){.number = count};
@@ -42,10 +48,12 @@ uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, 
 }
 
 /* Whether an import is what was found under its name, and as simply as that. */
-static int decide(const pl_wanted *wanted, const pl_candidate *module, const pl_definition *found, uint64_t type, pl_source *source) {
+static int decide(const pl_wanted *wanted, const pl_candidate *module, const pl_definition *found,
+                  uint64_t type, pl_source *source) {
     switch (wanted->kind) {
     case PL_WANTED_FUNCTION:
-        *source = (pl_source){.kind = PL_SOURCE_EXPORT, .index = found->position, .library = module->library};
+        *source = (pl_source){
+            .kind = PL_SOURCE_EXPORT, .index = found->position, .library = module->library};
         return found->kind == PL_SYMBOL_FUNCTION && type == wanted->type;
     case PL_WANTED_DATA:
         *source = (pl_source){.kind = PL_SOURCE_CELL, .value = found->value};
@@ -59,7 +67,8 @@ static int decide(const pl_wanted *wanted, const pl_candidate *module, const pl_
 }
 
 /* Looks import `i` up; 0 if it is not decided here. */
-static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, uint32_t count, uint32_t stamp, pl_resolved *resolved) {
+static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, uint32_t count,
+                   uint32_t stamp, pl_resolved *resolved) {
     const char *name;
     size_t length;
     uint64_t hash;
@@ -80,7 +89,8 @@ static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, u
             return 1;
         }
         *source = (pl_source){.kind = PL_SOURCE_PLT, .index = resolved->late_count};
-        resolved->late[resolved->late_count++] = (pl_late){.index = i, .number = number, .position = symbol->position};
+        resolved->late[resolved->late_count++] =
+            (pl_late){.index = i, .number = number, .position = symbol->position};
     }
     if (scope[number].stamp != stamp) {
         scope[number].stamp = stamp;
@@ -89,8 +99,9 @@ static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, u
     return 1;
 }
 
-void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                       uint32_t stamp, pl_resolved *resolved) {
+void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t count,
+                       uint32_t memory_base, uint32_t table_base, uint32_t stamp,
+                       pl_resolved *resolved) {
     const uint32_t wanted_count = pl_symbols_wanted_count(symbols);
     resolved->rest_count = resolved->late_count = resolved->used_count = 0;
     for (uint32_t i = 0; i < wanted_count; i++) {
@@ -131,7 +142,8 @@ void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t 
     }
 }
 
-void pl_lookup_aim(pl_library *library, const pl_late *late, uint32_t count, pl_library *const *libraries) {
+void pl_lookup_aim(pl_library *library, const pl_late *late, uint32_t count,
+                   pl_library *const *libraries) {
     for (uint32_t i = 0; i < count; i++) {
         pl_library_aim(library, i, libraries[late[i].number], late[i].position);
     }

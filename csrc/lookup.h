@@ -1,28 +1,31 @@
 /* lookup: the one answer to "where is a symbol bound".
  *
- * A scope is a list of modules. The first one that defines a name counts, weak or strong, as with ld.so. A load looks up all imports of
- * a module at once (pl_lookup_imports); dlsym of the host and of guests, the first call through a trampoline, destructors, keys, the
- * debug output and `pylinker check` look up one name (pl_lookup) or read what a load has found. All of them get a pl_definition: the
- * module, the export, and its slot or address.
+ * A scope is a list of modules. The first one that defines a name counts, weak or strong, as
+ * with ld.so. A load looks up all imports of a module at once (pl_lookup_imports); dlsym of the
+ * host and of guests, the first call through a trampoline, destructors, keys, the debug output
+ * and `pylinker check` look up one name (pl_lookup) or read what a load has found. All of them
+ * get a pl_definition: the module, the export, and its slot or address.
  *
- * A load decides most imports here: functions and data of the modules of the scope, the program's memory and table, and the module's
- * bases. What is left to the caller is in `rest`; what of that is a symbol has been looked up all the same.
+ * A load decides most imports here: functions and data of the modules of the scope, the
+ * program's memory and table, and the module's bases. What is left to the caller is in `rest`;
+ * what of that is a symbol has been looked up all the same.
  *
- * Protects: nothing of its own. A candidate repeats what the linker has decided of a module (its bases, its slots, its record); it is
- * written before the lookup by the thread that looks up, or under the write lock by the load that brings the module.
- * Requires: the read lock of the linker, or the write lock for pl_lookup_imports, so that no module of the scope is unloaded; the
- * tables of the scope are alive. A scope that several threads use is written by none (pl_lookup reads it only).
- * Blocks: never. Memory order: plain reads; the lock orders them after the load that wrote them. pl_lookup_aim publishes its targets
- * with release (library.h).
- */
+ * Protects: nothing of its own. A candidate repeats what the linker has decided of a module (its
+ * bases, its slots, its record); it is written before the lookup by the thread that looks up, or
+ * under the write lock by the load that brings the module. Requires: the read lock of the
+ * linker, or the write lock for pl_lookup_imports, so that no module of the scope is unloaded;
+ * the tables of the scope are alive. A scope that several threads use is written by none
+ * (pl_lookup reads it only). Blocks: never. Memory order: plain reads; the lock orders them
+ * after the load that wrote them. pl_lookup_aim publishes its targets with release (library.h). */
 #ifndef PL_LOOKUP_H
 #define PL_LOOKUP_H
 
 #include "library.h"
 #include "symbols.h"
 
-/* A module in a scope. `library` is NULL while it is not instantiated yet: its functions are then bound late. `has_slots`: its exported
- * functions have slots from `slot_base` on. `stamp` is pl_lookup_imports', 0 at first. */
+/* A module in a scope. `library` is NULL while it is not instantiated yet: its functions are
+ * then bound late. `has_slots`: its exported functions have slots from `slot_base` on. `stamp`
+ * is pl_lookup_imports', 0 at first. */
 typedef struct pl_candidate {
     const pl_symbols *symbols;
     pl_library *library;
@@ -41,14 +44,16 @@ typedef struct pl_definition {
     uint32_t kind;      /* enum pl_symbol_kind */
     uint32_t type;      /* the place of its type among those of its module */
     uint32_t has_value; /* whether there is a value: a function may have no slot yet */
-    uint32_t value;     /* the slot of a function, the address of data, the offset of thread-local data in its block */
+    /* the slot of a function, the address of data, the offset of thread-local data in its block */
+    uint32_t value;
 } pl_definition;
 
 /* The first of `count` modules that defines a name: its number, or `count`. */
-uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length, pl_definition *found);
+uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length,
+                   pl_definition *found);
 
-/* An import of a function that is there, but not instantiated yet: it becomes a trampoline. `number` is the module's in the scope, `position`
- * that of its export. */
+/* An import of a function that is there, but not instantiated yet: it becomes a trampoline.
+ * `number` is the module's in the scope, `position` that of its export. */
 typedef struct pl_late {
     uint32_t index;
     uint32_t number;
@@ -61,17 +66,23 @@ typedef struct pl_resolved {
     pl_definition *found; /* one for each import: what it was found to be, if it is a symbol */
     uint32_t *rest;       /* the indexes of the imports that are left to the caller; room for all */
     uint32_t rest_count;
-    pl_late *late; /* those that are bound late; their sources have their places here. Room for all */
+    /* those that are bound late; their sources have their places here. Room for all */
+    pl_late *late;
     uint32_t late_count;
-    uint32_t *used; /* the numbers of the modules that decided imports were found in, each once; room for `count` */
+    /* the numbers of the modules that decided imports were found in, each once; room for `count` */
+    uint32_t *used;
     uint32_t used_count;
 } pl_resolved;
 
-/* Decides the imports of a module whose bases are given. The caller has made room in `resolved`. `stamp` is another one each time. */
-void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t count, uint32_t memory_base, uint32_t table_base,
-                       uint32_t stamp, pl_resolved *resolved);
+/* Decides the imports of a module whose bases are given. The caller has made room in `resolved`.
+ * `stamp` is another one each time. */
+void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t count,
+                       uint32_t memory_base, uint32_t table_base, uint32_t stamp,
+                       pl_resolved *resolved);
 
-/* Lets the first `count` trampolines of `library` lead to where these imports were found; `libraries` are those of the scope, by number. */
-void pl_lookup_aim(pl_library *library, const pl_late *late, uint32_t count, pl_library *const *libraries);
+/* Lets the first `count` trampolines of `library` lead to where these imports were found;
+ * `libraries` are those of the scope, by number. */
+void pl_lookup_aim(pl_library *library, const pl_late *late, uint32_t count,
+                   pl_library *const *libraries);
 
 #endif

@@ -1,10 +1,11 @@
-/* measure: what the primitives of the protocol cost in C alone, for benchmarks: the floor of the same calls through Python.
+/* measure: what the primitives of the protocol cost in C alone, for benchmarks: the floor of the
+ * same calls through Python.
  *
- * Each does one thing `count` times and returns how often it had what it wanted, so that no compiler leaves it out. Requires: a universe that no
- * other thread uses. Blocking: never, but for the pauses. Threads: one.
+ * Each does one thing `count` times and returns how often it had what it wanted, so that no
+ * compiler leaves it out. Requires: a universe that no other thread uses. Blocking: never, but
+ * for the pauses. Threads: one.
  *
- *     uint64_t had = pl_measure(shared, group, PL_MEASURE_TRY_WRITE, 1000000);
- */
+ *     uint64_t had = pl_measure(shared, group, PL_MEASURE_TRY_WRITE, 1000000); */
 #ifndef PL_MEASURE_H
 #define PL_MEASURE_H
 
@@ -18,7 +19,7 @@ enum pl_measured {
     PL_MEASURE_TRY_WRITE = 2, /* and release, like the next two */
     PL_MEASURE_WRITE = 3,     /* for `group`, which is up to date */
     PL_MEASURE_TOKEN = 4,
-    PL_MEASURE_YIELDS = 5     /* those of a back-off */
+    PL_MEASURE_YIELDS = 5 /* those of a back-off */
 };
 
 uint64_t pl_measure(pl_shared *shared, pl_group *group, int what, uint64_t count);

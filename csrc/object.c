@@ -20,27 +20,27 @@ void pl_store_free(pl_store *store) {
     }
 }
 
-pl_context *pl_store_context(pl_store *store) {
-    return pl_wasmtime.store_context(store);
-}
+pl_context *pl_store_context(pl_store *store) { return pl_wasmtime.store_context(store); }
 
-int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports, size_t count,
-                    pl_instance *result, pl_failure *failure) {
+int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports,
+                    size_t count, pl_instance *result, pl_failure *failure) {
     failure->trap = NULL;
     pl_hosted before = pl_calling();
-    failure->error = pl_wasmtime.instance_new(context, module, imports, count, result, &failure->trap);
+    failure->error =
+        pl_wasmtime.instance_new(context, module, imports, count, result, &failure->trap);
     pl_called(before, failure->error != NULL || failure->trap != NULL, failure);
     return failure->error ? PL_ERROR : failure->trap ? PL_TRAP : PL_OK;
 }
 
-int pl_instance_export(pl_context *context, const pl_instance *instance, const char *name, size_t length,
-                       pl_extern *result) {
+int pl_instance_export(pl_context *context, const pl_instance *instance, const char *name,
+                       size_t length, pl_extern *result) {
     return pl_wasmtime.instance_export_get(context, instance, name, length, result) ? 1 : 0;
 }
 
-int pl_linker_get(const pl_linker *linker, pl_context *context, const char *module, size_t module_length, const char *name, size_t length,
-                  pl_extern *result) {
-    return pl_wasmtime.linker_get(linker, context, module, module_length, name, length, result) ? 1 : 0;
+int pl_linker_get(const pl_linker *linker, pl_context *context, const char *module,
+                  size_t module_length, const char *name, size_t length, pl_extern *result) {
+    return pl_wasmtime.linker_get(linker, context, module, module_length, name, length, result) ? 1
+                                                                                                : 0;
 }
 
 static pl_cell i32_cell(int32_t value) {
@@ -57,7 +57,8 @@ static pl_cell func_cell(const pl_func *func) {
     return cell;
 }
 
-pl_error *pl_global_new_i32(pl_context *context, const pl_type *type, int32_t value, pl_global *result) {
+pl_error *pl_global_new_i32(pl_context *context, const pl_type *type, int32_t value,
+                            pl_global *result) {
     pl_cell cell = i32_cell(value);
     return pl_wasmtime.global_new(context, type, &cell, result);
 }
@@ -100,7 +101,8 @@ int pl_table_get(pl_context *context, const pl_table *table, uint64_t index, pl_
     return 1;
 }
 
-pl_error *pl_table_set(pl_context *context, const pl_table *table, uint64_t index, const pl_func *func) {
+pl_error *pl_table_set(pl_context *context, const pl_table *table, uint64_t index,
+                       const pl_func *func) {
     pl_cell cell = func_cell(func);
     return pl_wasmtime.table_set(context, table, index, &cell);
 }
@@ -110,16 +112,19 @@ pl_error *pl_memory_new(pl_context *context, const pl_type *type, pl_memory *res
 }
 
 uint8_t *pl_memory_data(pl_context *context, const pl_extern *memory) {
-    return memory->kind == PL_EXTERN_SHARED_MEMORY ? pl_wasmtime.sharedmemory_data(memory->of.shared_memory)
-                                                   : pl_wasmtime.memory_data(context, &memory->of.handle);
+    return memory->kind == PL_EXTERN_SHARED_MEMORY
+               ? pl_wasmtime.sharedmemory_data(memory->of.shared_memory)
+               : pl_wasmtime.memory_data(context, &memory->of.handle);
 }
 
 size_t pl_memory_size(pl_context *context, const pl_extern *memory) {
-    return memory->kind == PL_EXTERN_SHARED_MEMORY ? pl_wasmtime.sharedmemory_data_size(memory->of.shared_memory)
-                                                   : pl_wasmtime.memory_data_size(context, &memory->of.handle);
+    return memory->kind == PL_EXTERN_SHARED_MEMORY
+               ? pl_wasmtime.sharedmemory_data_size(memory->of.shared_memory)
+               : pl_wasmtime.memory_data_size(context, &memory->of.handle);
 }
 
-pl_error *pl_memory_grow(pl_context *context, const pl_extern *memory, uint64_t delta, uint64_t *before) {
+pl_error *pl_memory_grow(pl_context *context, const pl_extern *memory, uint64_t delta,
+                         uint64_t *before) {
     return memory->kind == PL_EXTERN_SHARED_MEMORY
                ? pl_wasmtime.sharedmemory_grow(memory->of.shared_memory, delta, before)
                : pl_wasmtime.memory_grow(context, &memory->of.handle, delta, before);

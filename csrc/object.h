@@ -1,11 +1,11 @@
 /* object: instances and what they import and export.
  *
- * Thin and typed: each function is one call into wasmtime with the untyped unions spelled out once, here. A function that can fail
- * answers a pl_error that the caller owns, or NULL.
+ * Thin and typed: each function is one call into wasmtime with the untyped unions spelled out
+ * once, here. A function that can fail answers a pl_error that the caller owns, or NULL.
  *
- * Blocking: pl_instance_new runs the module's start function; nothing else blocks. Threads: the store behind `context` belongs to
- * the calling thread. A pl_shared_memory may be used by all threads at once.
- */
+ * Blocking: pl_instance_new runs the module's start function; nothing else blocks. Threads: the
+ * store behind `context` belongs to the calling thread. A pl_shared_memory may be used by all
+ * threads at once. */
 #ifndef PL_OBJECT_H
 #define PL_OBJECT_H
 
@@ -65,26 +65,30 @@ typedef struct pl_cell {
     pl_cell_union of;
 } pl_cell;
 
-/* A store whose memories have at most `memory` bytes each and its tables `table` slots (negative: any), and with as many of both, and of
- * instances, as its maker likes: an instance cannot be freed before its store, so a program that opens and closes libraries has many. */
+/* A store whose memories have at most `memory` bytes each and its tables `table` slots
+ * (negative: any), and with as many of both, and of instances, as its maker likes: an instance
+ * cannot be freed before its store, so a program that opens and closes libraries has many. */
 pl_store *pl_store_new(pl_engine *engine, int64_t memory, int64_t table);
 void pl_store_free(pl_store *store);
 pl_context *pl_store_context(pl_store *store);
 
-/* Instantiates `module` with `count` imports in the module's own order. Answers an enum pl_status. */
-int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports, size_t count,
-                    pl_instance *result, pl_failure *failure);
+/* Instantiates `module` with `count` imports in the module's own order. Answers an enum
+ * pl_status. */
+int pl_instance_new(pl_context *context, const pl_module *module, const pl_extern *imports,
+                    size_t count, pl_instance *result, pl_failure *failure);
 
-/* Looks up one export by name (`length` bytes, no NUL needed). Answers 1 and fills `result`, or 0. */
-int pl_instance_export(pl_context *context, const pl_instance *instance, const char *name, size_t length,
-                       pl_extern *result);
+/* Looks up one export by name (`length` bytes, no NUL needed). Answers 1 and fills `result`, or
+ * 0. */
+int pl_instance_export(pl_context *context, const pl_instance *instance, const char *name,
+                       size_t length, pl_extern *result);
 
 /* Looks up what a linker of wasmtime's defines. Answers 1 and fills `result`, or 0. */
-int pl_linker_get(const pl_linker *linker, pl_context *context, const char *module, size_t module_length, const char *name, size_t length,
-                  pl_extern *result);
+int pl_linker_get(const pl_linker *linker, pl_context *context, const char *module,
+                  size_t module_length, const char *name, size_t length, pl_extern *result);
 
 /* `type` is a wasm_globaltype_t of an i32. */
-pl_error *pl_global_new_i32(pl_context *context, const pl_type *type, int32_t value, pl_global *result);
+pl_error *pl_global_new_i32(pl_context *context, const pl_type *type, int32_t value,
+                            pl_global *result);
 int32_t pl_global_get_i32(pl_context *context, const pl_global *global);
 pl_error *pl_global_set_i32(pl_context *context, const pl_global *global, int32_t value);
 
@@ -96,7 +100,8 @@ pl_error *pl_table_grow(pl_context *context, const pl_table *table, uint64_t del
 /* Answers 1 and the function in a slot, 0 if the slot is null, -1 if there is no such slot. */
 int pl_table_get(pl_context *context, const pl_table *table, uint64_t index, pl_func *result);
 /* A null `func` empties the slot. */
-pl_error *pl_table_set(pl_context *context, const pl_table *table, uint64_t index, const pl_func *func);
+pl_error *pl_table_set(pl_context *context, const pl_table *table, uint64_t index,
+                       const pl_func *func);
 
 /* `type` is a wasm_memorytype_t. */
 pl_error *pl_memory_new(pl_context *context, const pl_type *type, pl_memory *result);
@@ -105,6 +110,7 @@ pl_error *pl_memory_new(pl_context *context, const pl_type *type, pl_memory *res
 uint8_t *pl_memory_data(pl_context *context, const pl_extern *memory);
 size_t pl_memory_size(pl_context *context, const pl_extern *memory);
 /* Adds `delta` pages and stores the size before, in pages. */
-pl_error *pl_memory_grow(pl_context *context, const pl_extern *memory, uint64_t delta, uint64_t *before);
+pl_error *pl_memory_grow(pl_context *context, const pl_extern *memory, uint64_t delta,
+                         uint64_t *before);
 
 #endif

@@ -1,4 +1,5 @@
-/* pause: what a thread does between two looks at a word. Internal to the core: cffi does not see it. */
+/* pause: what a thread does between two looks at a word. Internal to the core: cffi does not see
+ * it. */
 #ifndef PL_PAUSE_H
 #define PL_PAUSE_H
 

@@ -1,13 +1,12 @@
-/* Discipline: a pooled instance belongs to the thread of its group; images are counted in library.c. */
+/* Discipline: a pooled instance belongs to the thread of its group; images are counted in
+ * library.c. */
 #include "pool.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* Room for `count` items, at least one. */
-static void *room(size_t count, size_t size) {
-    return calloc(count != 0 ? count : 1, size);
-}
+static void *room(size_t count, size_t size) { return calloc(count != 0 ? count : 1, size); }
 
 pl_pooled *pl_pooled_new(pl_library *library) {
     const pl_library_parts *parts = pl_library_parts_of(library);
@@ -22,7 +21,8 @@ pl_pooled *pl_pooled_new(pl_library *library) {
     pooled->origins = room(parts->source_count, sizeof *pooled->origins);
     pooled->elements = room(parts->table_size, sizeof *pooled->elements);
     pooled->stubs = room(parts->trampoline_count, sizeof *pooled->stubs);
-    if (pooled->externs == NULL || pooled->hosts == NULL || pooled->origins == NULL || pooled->elements == NULL || pooled->stubs == NULL) {
+    if (pooled->externs == NULL || pooled->hosts == NULL || pooled->origins == NULL ||
+        pooled->elements == NULL || pooled->stubs == NULL) {
         pl_pooled_free(pooled);
         return NULL;
     }
@@ -44,7 +44,9 @@ void pl_pooled_free(pl_pooled *pooled) {
 /* Its part of the memory, or NULL if that is not all inside. */
 static uint8_t *part(const pl_library_parts *parts, pl_context *context, const pl_extern *memory) {
     uint64_t end = (uint64_t)parts->memory_base + parts->memory_size;
-    return memory != NULL && end <= pl_memory_size(context, memory) ? pl_memory_data(context, memory) + parts->memory_base : NULL;
+    return memory != NULL && end <= pl_memory_size(context, memory)
+               ? pl_memory_data(context, memory) + parts->memory_base
+               : NULL;
 }
 
 void pl_pooled_take_image(pl_library *library, pl_context *context, const pl_extern *memory) {
@@ -52,7 +54,8 @@ void pl_pooled_take_image(pl_library *library, pl_context *context, const pl_ext
     const uint8_t *data = part(parts, context, memory);
     if (data != NULL) {
         size_t size = parts->memory_size;
-        while (size != 0 && data[size - 1] == 0) { /* what lies there was zeroed, and will be again */
+        /* what lies there was zeroed, and will be again */
+        while (size != 0 && data[size - 1] == 0) {
             size--;
         }
         pl_library_take_image(library, data, size);
@@ -68,7 +71,9 @@ static uint32_t block_size(const pl_library_parts *parts, uint32_t first) {
 /* The table of that block: 0, or -1 if there is none. */
 static int plt_at(const pl_pooled *pooled, pl_context *context, uint32_t first, pl_table *table) {
     pl_extern plt;
-    if (!pl_instance_export(context, &pooled->plt->blocks[first / PL_PLT_BLOCK].instance, "plt", 3, &plt) || plt.kind != PL_EXTERN_TABLE) {
+    if (!pl_instance_export(context, &pooled->plt->blocks[first / PL_PLT_BLOCK].instance, "plt", 3,
+                            &plt) ||
+        plt.kind != PL_EXTERN_TABLE) {
         return -1;
     }
     *table = plt.of.handle;
@@ -78,7 +83,8 @@ static int plt_at(const pl_pooled *pooled, pl_context *context, uint32_t first, 
 int pl_pooled_note_slots(pl_pooled *pooled, pl_context *context, const pl_extern *table) {
     const pl_library_parts *parts = pl_library_parts_of(pooled->library);
     for (uint32_t i = 0; i < parts->table_size; i++) {
-        if (table == NULL || pl_table_get(context, &table->of.handle, parts->table_base + i, pooled->elements + i) < 0) {
+        if (table == NULL || pl_table_get(context, &table->of.handle, parts->table_base + i,
+                                          pooled->elements + i) < 0) {
             return 1;
         }
     }
@@ -112,10 +118,13 @@ static int is_same_source(const pl_source *one, const pl_source *other) {
 }
 
 int pl_pooled_fits(const pl_pooled *pooled, const pl_library *library, int leading) {
-    const pl_library_parts *one = pl_library_parts_of(pooled->library), *other = pl_library_parts_of(library);
-    if (one->code_number != other->code_number || one->trampolines_number != other->trampolines_number ||
-        one->memory_base != other->memory_base || one->memory_size != other->memory_size || one->table_base != other->table_base ||
-        one->table_size != other->table_size || one->source_count != other->source_count ||
+    const pl_library_parts *one = pl_library_parts_of(pooled->library),
+                           *other = pl_library_parts_of(library);
+    if (one->code_number != other->code_number ||
+        one->trampolines_number != other->trampolines_number ||
+        one->memory_base != other->memory_base || one->memory_size != other->memory_size ||
+        one->table_base != other->table_base || one->table_size != other->table_size ||
+        one->source_count != other->source_count ||
         one->trampoline_count != other->trampoline_count) {
         return 0;
     }
@@ -130,25 +139,30 @@ int pl_pooled_fits(const pl_pooled *pooled, const pl_library *library, int leadi
     return 1;
 }
 
-static pl_error *set(pl_context *context, const pl_table *table, uint32_t first, const pl_func *functions, uint32_t count) {
+static pl_error *set(pl_context *context, const pl_table *table, uint32_t first,
+                     const pl_func *functions, uint32_t count) {
     pl_error *error = NULL;
     for (uint32_t i = 0; i < count && error == NULL; i++) {
-        error = pl_table_set(context, table, first + i, functions[i].store != 0 ? functions + i : NULL);
+        error =
+            pl_table_set(context, table, first + i, functions[i].store != 0 ? functions + i : NULL);
     }
     return error;
 }
 
-int pl_pooled_restore(const pl_pooled *pooled, pl_library *library, pl_context *context, const pl_extern *memory, const pl_extern *table,
-                     int leading, pl_error **error) {
+int pl_pooled_restore(const pl_pooled *pooled, pl_library *library, pl_context *context,
+                      const pl_extern *memory, const pl_extern *table, int leading,
+                      pl_error **error) {
     const pl_library_parts *parts = pl_library_parts_of(library);
     *error = NULL;
     if (parts->table_size != 0) {
         if (table == NULL) {
             return -1;
         }
-        *error = set(context, &table->of.handle, parts->table_base, pooled->elements, parts->table_size);
+        *error =
+            set(context, &table->of.handle, parts->table_base, pooled->elements, parts->table_size);
     }
-    for (uint32_t first = 0; *error == NULL && first < parts->trampoline_count; first += PL_PLT_BLOCK) {
+    for (uint32_t first = 0; *error == NULL && first < parts->trampoline_count;
+         first += PL_PLT_BLOCK) {
         pl_table plt;
         if (plt_at(pooled, context, first, &plt) != 0) {
             return -1;

@@ -1,12 +1,13 @@
-/* probe: whether the wasmtime at hand does what the core relies on, beyond what its headers declare.
+/* probe: whether the wasmtime at hand does what the core relies on, beyond what its headers
+ * declare.
  *
- * pl_probe exercises each kind of object once, through the entries of api.h: the numbers of wasmtime's enumerations (kinds of externs
- * and values, what an epoch callback answers), the layout of raw values, null references, shared memories, traps, errors and tags.
- * It uses its own store in `engine` and leaves nothing behind.
+ * pl_probe exercises each kind of object once, through the entries of api.h: the numbers of
+ * wasmtime's enumerations (kinds of externs and values, what an epoch callback answers), the
+ * layout of raw values, null references, shared memories, traps, errors and tags. It uses its
+ * own store in `engine` and leaves nothing behind.
  *
- * Requires: a complete table (api.h); an engine with epoch interruption, and a module of pl_probe_text() compiled for it.
- * Blocks: no. Returns: NULL, or what differs: a static text.
- */
+ * Requires: a complete table (api.h); an engine with epoch interruption, and a module of
+ * pl_probe_text() compiled for it. Blocks: no. Returns: NULL, or what differs: a static text. */
 #ifndef PL_PROBE_H
 #define PL_PROBE_H
 
@@ -23,6 +24,7 @@ typedef struct pl_probe_types {
 
 /* The module's text. `shared` is a shared memory of 1 to 2 pages. */
 const char *pl_probe_text(void);
-const char *pl_probe(pl_engine *engine, const pl_module *module, pl_shared_memory *shared, const pl_probe_types *types);
+const char *pl_probe(pl_engine *engine, const pl_module *module, pl_shared_memory *shared,
+                     const pl_probe_types *types);
 
 #endif

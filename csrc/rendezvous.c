@@ -1,20 +1,25 @@
-/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also under the leader's read lock: only the holder
- * of the token writes it). Everything else is atomic inside its primitive. */
+/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also
+ * under the leader's read lock: only the holder of the token writes it). Everything else is
+ * atomic inside its primitive. */
 #include "rendezvous.h"
 
 #include "backoff.h"
 #include "barrier.h"
 #include "shared_impl.h"
 
-/* How those who meet wait for each other. What they wait for, a leader's own part or a replay, takes some ten microseconds, and so does being
- * woken. So they look for a moment (LOOK nanoseconds) before they sleep. Where more of them run than there are processors, they yield between
- * two looks, and look longer (LOOK_EACH more for each that a processor has): then each has its turn soon, without being put to sleep and woken.
- * Not if that are too many (CROWD for a processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that kept the
- * processor, as an unrelated program's does. */
+/* How those who meet wait for each other. What they wait for, a leader's own part or a replay,
+ * takes some ten microseconds, and so does being woken. So they look for a moment (LOOK
+ * nanoseconds) before they sleep. Where more of them run than there are processors, they yield
+ * between two looks, and look longer (LOOK_EACH more for each that a processor has): then each
+ * has its turn soon, without being put to sleep and woken. Not if that are too many (CROWD for a
+ * processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that
+ * kept the processor, as an unrelated program's does. */
 enum { LOOK = 20000, LOOK_EACH = 6000, CROWD = 64, SOBER = 100000000 };
-/* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's time. */
+/* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's
+ * time. */
 enum { SLICE = 4000000 };
-/* Nanoseconds for which a thread that `check` told to stop waits for the operation to be done, before it cancels the linker. */
+/* Nanoseconds for which a thread that `check` told to stop waits for the operation to be done,
+ * before it cancels the linker. */
 enum { PATIENCE = 1000000000 };
 
 /* Counts what a leader waited since `began`. There is one leader at a time. */
@@ -35,8 +40,8 @@ int pl_group_is_interrupted(pl_group *self, int64_t *due) {
     return self->check != NULL && self->check(self->handle) != 0;
 }
 
-/* The same in a wait that the group cannot leave alone, as others count on it: it stops when the operation is done. If that takes PATIENCE the
- * whole linker is cancelled, and this returns 1. */
+/* The same in a wait that the group cannot leave alone, as others count on it: it stops when the
+ * operation is done. If that takes PATIENCE the whole linker is cancelled, and this returns 1. */
 static int gives_up(pl_group *self, int64_t *due) {
     if (pl_group_is_interrupted(self, due) && self->interrupted == 0) {
         self->interrupted = pl_now();
@@ -57,7 +62,8 @@ static int ended(pl_group *self, int result) {
 
 static int has_arrived(void *member, uint64_t number) {
     pl_group *group = member;
-    /* The state is looked at last: a group that parks after it arrived is remembered, since it replays before it runs in any case. */
+    /* The state is looked at last: a group that parks after it arrived is remembered, since it
+     * replays before it runs in any case. */
     if (pl_receiver_taken(&group->barriers) >= number) {
         group->remembered = 1;
         return 1;
@@ -67,11 +73,14 @@ static int has_arrived(void *member, uint64_t number) {
 
 static int has_replayed(void *member, uint64_t number) {
     pl_group *group = member;
-    return pl_receiver_taken(&group->operations) >= number || pl_safepoint_state(&group->safepoint) == PL_DEAD;
+    return pl_receiver_taken(&group->operations) >= number ||
+           pl_safepoint_state(&group->safepoint) == PL_DEAD;
 }
 
-/* The leader waits for one group. `due` goes on from group to group: many that come soon make a long wait, too. */
-static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number, int64_t deadline, int64_t *due) {
+/* The leader waits for one group. `due` goes on from group to group: many that come soon make a
+ * long wait, too. */
+static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number,
+                int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
     int result = PL_TIMEOUT;
     pl_group_note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
@@ -80,7 +89,8 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         void *member = group;
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
-        result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done, number, until, &late);
+        result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done,
+                                 number, until, &late);
         if (result == PL_TIMEOUT && done == has_arrived && pl_group_is_interrupted(self, due)) {
             result = PL_SIGNALLED;
         } else if (result == PL_TIMEOUT && done == has_replayed && gives_up(self, due)) {
@@ -102,7 +112,9 @@ static void choose_wait(pl_shared *shared, size_t running) {
     if (crowded) {
         int64_t sober = pl_now() - SOBER;
         int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(await) > sober;
-        look = held_up || running > CROWD * shared->processors ? 0 : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
+        look = held_up || running > CROWD * shared->processors
+                   ? 0
+                   : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
     }
     atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
     pl_event_look(&shared->news, look, crowded);
@@ -120,8 +132,10 @@ static void finish(pl_shared *shared, uint64_t number) {
 uint64_t pl_lead_open(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t published = pl_bus_sent(&shared->operations);
-    if (pl_bus_sent(&shared->barriers) != published || pl_receiver_taken(&self->operations) != published) {
-        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS); /* a leader that is behind would mark operations it missed as replayed */
+    if (pl_bus_sent(&shared->barriers) != published ||
+        pl_receiver_taken(&self->operations) != published) {
+        /* a leader that is behind would mark operations it missed as replayed */
+        pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
         return 0;
     }
     size_t running = 1;
@@ -130,7 +144,8 @@ uint64_t pl_lead_open(pl_group *self) {
         int state = pl_safepoint_state(&group->safepoint);
         running += group != self && state == PL_RUNNING;
         if (state == PL_DEAD) {
-            pl_receiver_forgive(&group->operations); /* it was let go at the last second barrier, and may have died before it replayed */
+            /* it was let go at the last second barrier, and may have died before it replayed */
+            pl_receiver_forgive(&group->operations);
         }
     }
     choose_wait(shared, running);
@@ -155,7 +170,8 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
     int64_t began = pl_now();
     int64_t due = began + PL_SLICE;
     int result = PL_ACQUIRED;
-    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED;
+         group = group->next) {
         if (group != self) {
             result = meet(self, group, has_arrived, number, deadline, &due);
             *late = group->handle;
@@ -175,7 +191,8 @@ uint64_t pl_lead_publish(pl_group *self) {
             pl_receiver_expect(&group->operations);
         }
     }
-    uint64_t number = pl_bus_try_broadcast(&shared->operations); /* `published`, and only then the flag: mutant 1 */
+    /* `published`, and only then the flag: mutant 1 */
+    uint64_t number = pl_bus_try_broadcast(&shared->operations);
     if (number == 0) {
         pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
         pl_group_note(self, PL_TRACE_LEAD_END, 1);
@@ -195,7 +212,8 @@ int pl_lead_finish(pl_group *self) {
     int64_t began = pl_now();
     int64_t due = began + PL_SLICE;
     int result = PL_ACQUIRED;
-    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED; group = group->next) {
+    for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED;
+         group = group->next) {
         if (group != self && group->remembered) {
             result = meet(self, group, has_replayed, number, -1, &due);
         }
@@ -227,22 +245,22 @@ uint64_t pl_lead_withdraw(pl_group *self) {
 }
 
 /* A dead group is not waited for, and does not replay: the log may be truncated past it. */
-static int is_dead(const pl_group *self) {
-    return pl_safepoint_state(&self->safepoint) == PL_DEAD;
-}
+static int is_dead(const pl_group *self) { return pl_safepoint_state(&self->safepoint) == PL_DEAD; }
 
 int pl_group_is_behind(const pl_group *self) {
     const pl_shared *shared = self->shared;
-    if (is_dead(self) || self->leading) { /* a leader has carried out what it leads; a signal handler of it may call the guest */
+    /* a leader has carried out what it leads; a signal handler of it may call the guest */
+    if (is_dead(self) || self->leading) {
         return 0;
     }
-    /* The flag before the number: the other order lets a group through between the two (mutant 2). */
+    /* The flag before the number: the other order lets a group through between the two (mutant
+     * 2). */
     return pl_flag_load(&shared->flag, PL_SEQ_CST) ||
            pl_receiver_taken(&self->operations) < pl_bus_sent(&shared->operations);
 }
 
-/* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this on every turn: the next leader may be waiting
- * for it (mutant 3). */
+/* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this
+ * on every turn: the next leader may be waiting for it (mutant 3). */
 static void arrive(pl_group *self) {
     pl_shared *shared = self->shared;
     if (pl_flag_load(&shared->flag, PL_SEQ_CST)) {
@@ -296,9 +314,10 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
     return 0;
 }
 
-/* A follower that is done would go on for a whole slice of the processor's time, which is milliseconds, while others have yet to replay, and the
- * leader waits for them. So where there are more of them than processors it waits until the leader has met all, or for as long as such a
- * slice: nothing depends on it. */
+/* A follower that is done would go on for a whole slice of the processor's time, which is
+ * milliseconds, while others have yet to replay, and the leader waits for them. So where there
+ * are more of them than processors it waits until the leader has met all, or for as long as such
+ * a slice: nothing depends on it. */
 static void let_others_go_first(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(&self->operations);
@@ -311,10 +330,12 @@ static void let_others_go_first(pl_group *self) {
     }
 }
 
-/* One turn: come to the barrier, wait until what was announced is published, replay everything that is. */
+/* One turn: come to the barrier, wait until what was announced is published, replay everything
+ * that is. */
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
-    int64_t due = pl_now() + PL_SLICE; /* for both waits, however often they are woken up for others */
+    /* for both waits, however often they are woken up for others */
+    int64_t due = pl_now() + PL_SLICE;
     atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
         uint32_t key = pl_event_prepare(&shared->news);
@@ -330,7 +351,8 @@ static int follow_once(pl_group *self) {
             return PL_CANCELLED;
         }
     }
-    /* A signal handler of a thread that has just taken it, and is behind still: no other replays or publishes meanwhile. */
+    /* A signal handler of a thread that has just taken it, and is behind still: no other replays
+     * or publishes meanwhile. */
     int has_lock = pl_rwlock_is_written_here(&shared->lock);
     pl_backoff backoff = {0};
     while (!has_lock) {
@@ -354,14 +376,16 @@ static int follow_once(pl_group *self) {
     if (!has_lock) {
         pl_rwlock_release_read(&shared->lock);
     }
-    pl_await_tell(&shared->await, &self->safepoint); /* after releasing the lock: once the leader returns there is no reader */
+    /* after releasing the lock: once the leader returns there is no reader */
+    pl_await_tell(&shared->await, &self->safepoint);
     let_others_go_first(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
 
 int pl_group_safepoint_poll(pl_group *self) {
     if (self->replaying) {
-        return PL_ACQUIRED; /* instantiating runs guest code, and it is what the group is behind with */
+        /* instantiating runs guest code, and it is what the group is behind with */
+        return PL_ACQUIRED;
     }
     if (is_dead(self)) {
         return PL_CANCELLED;
@@ -373,7 +397,8 @@ int pl_group_safepoint_poll(pl_group *self) {
 }
 
 int pl_follow(pl_group *self) {
-    int before = self->following; /* a signal handler of a wait may call the guest, which follows then */
+    /* a signal handler of a wait may call the guest, which follows then */
+    int before = self->following;
     while (pl_group_is_behind(self)) {
         pl_group_note(self, PL_TRACE_FOLLOW_BEGIN, 0);
         self->following = 1;

@@ -3,9 +3,13 @@
 
 #include "api_table.h"
 
-static int fail(pl_instances *instances, int stage, uint64_t detail, pl_library *library, pl_error *error) {
+static int fail(pl_instances *instances, int stage, uint64_t detail, pl_library *library,
+                pl_error *error) {
     pl_trouble *trouble = pl_instances_trouble(instances);
-    *trouble = (pl_trouble){.stage = stage, .detail = (uint32_t)detail, .library = library, .failure = {.error = error}};
+    *trouble = (pl_trouble){.stage = stage,
+                            .detail = (uint32_t)detail,
+                            .library = library,
+                            .failure = {.error = error}};
     return -1;
 }
 
@@ -20,7 +24,8 @@ static int grow_table(pl_instances *instances, uint64_t size) {
     return error != NULL ? fail(instances, PL_STAGE_TABLE, size, NULL, error) : 0;
 }
 
-static int set_slot(pl_instances *instances, uint64_t slot, const pl_func *func, pl_library *library) {
+static int set_slot(pl_instances *instances, uint64_t slot, const pl_func *func,
+                    pl_library *library) {
     const pl_extern *table = pl_instances_table(instances);
     if (table == NULL) {
         return fail(instances, PL_STAGE_TABLE, slot + 1, library, NULL);
@@ -32,14 +37,16 @@ static int set_slot(pl_instances *instances, uint64_t slot, const pl_func *func,
 static int is_taken(pl_instances *instances, uint64_t slot) {
     const pl_extern *table = pl_instances_table(instances);
     pl_func func;
-    return table != NULL && pl_table_get(pl_instances_context(instances), &table->of.handle, slot, &func) == 1;
+    return table != NULL &&
+           pl_table_get(pl_instances_context(instances), &table->of.handle, slot, &func) == 1;
 }
 
 static void empty(pl_instances *instances, const pl_slots *slots) {
     const pl_extern *table = pl_instances_table(instances);
     pl_context *context = pl_instances_context(instances);
     uint64_t size = table != NULL ? pl_table_size(context, &table->of.handle) : 0;
-    for (uint64_t slot = slots->first; slot < (uint64_t)slots->first + slots->count && slot < size; slot++) {
+    for (uint64_t slot = slots->first; slot < (uint64_t)slots->first + slots->count && slot < size;
+         slot++) {
         pl_error *error = pl_table_set(context, &table->of.handle, slot, NULL);
         if (error != NULL) {
             pl_wasmtime.error_delete(error);
@@ -52,7 +59,8 @@ static int counts(const pl_library *library, int replaying) {
     return !replaying || !pl_library_is_gone(library);
 }
 
-static int load(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
+static int load(pl_instances *instances, const pl_operation *operation, uintptr_t group,
+                int replaying) {
     for (size_t i = 0; i < operation->loaded_count; i++) {
         pl_library *library = operation->loaded[i];
         if (!counts(library, replaying)) {
@@ -61,7 +69,8 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
         uint64_t block = 0;
         for (size_t j = 0; j < operation->block_count && block == 0; j++) {
             const pl_block *wanted = operation->blocks + j;
-            if (wanted->library == library && wanted->group == group && wanted->address != PL_BLOCK_OWN) {
+            if (wanted->library == library && wanted->group == group &&
+                wanted->address != PL_BLOCK_OWN) {
                 block = wanted->address;
             }
         }
@@ -69,7 +78,8 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
         if (pl_instances_load(instances, library, (uint32_t)block, replaying) != 0) {
             return -1;
         }
-        if (!had_table && grow_table(instances, operation->table_size) != 0) { /* it came with this library, as large as its file says */
+        /* it came with this library, as large as its file says */
+        if (!had_table && grow_table(instances, operation->table_size) != 0) {
             return -1;
         }
     }
@@ -77,10 +87,12 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
 }
 
 /* Has libraries make the thread-local blocks that they make themselves. */
-static int make_blocks(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
+static int make_blocks(pl_instances *instances, const pl_operation *operation, uintptr_t group,
+                       int replaying) {
     for (size_t i = 0; i < operation->block_count; i++) {
         const pl_block *wanted = operation->blocks + i;
-        if (wanted->address == PL_BLOCK_OWN && wanted->group == group && counts(wanted->library, replaying) &&
+        if (wanted->address == PL_BLOCK_OWN && wanted->group == group &&
+            counts(wanted->library, replaying) &&
             pl_instances_make_block(instances, wanted->library) != 0) {
             return -1;
         }
@@ -96,7 +108,8 @@ static int patch(pl_instances *instances, const pl_patch *wanted, int replaying)
     if (replaying && is_taken(instances, wanted->slot)) {
         return fail(instances, PL_STAGE_TAKEN, wanted->slot, wanted->library, NULL);
     }
-    if (pl_instances_export(instances, wanted->library, wanted->export_index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
+    if (pl_instances_export(instances, wanted->library, wanted->export_index, &function) != 0 ||
+        function.kind != PL_EXTERN_FUNC) {
         return fail(instances, PL_STAGE_EXPORT, wanted->export_index, wanted->library, NULL);
     }
     return set_slot(instances, wanted->slot, &function.of.func, wanted->library);
@@ -107,10 +120,13 @@ static int fill(pl_instances *instances, const pl_filling *wanted, int replaying
     if (replaying && is_taken(instances, wanted->slot)) {
         return fail(instances, PL_STAGE_TAKEN, wanted->slot, NULL, NULL);
     }
-    return pl_instances_host(instances, &wanted->source, &function) != 0 ? -1 : set_slot(instances, wanted->slot, &function, NULL);
+    return pl_instances_host(instances, &wanted->source, &function) != 0
+               ? -1
+               : set_slot(instances, wanted->slot, &function, NULL);
 }
 
-int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying) {
+int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group,
+                        int replaying) {
     if (operation->table_size != 0 && grow_table(instances, operation->table_size) != 0) {
         return -1;
     }
@@ -118,7 +134,8 @@ int pl_replay_operation(pl_instances *instances, const pl_operation *operation, 
         empty(instances, operation->emptied + i);
     }
     for (size_t i = 0; i < operation->unbound_count; i++) {
-        pl_instances_unbind(instances, operation->unbound[i].library, (uint32_t)operation->unbound[i].index);
+        pl_instances_unbind(instances, operation->unbound[i].library,
+                            (uint32_t)operation->unbound[i].index);
     }
     for (size_t i = 0; i < operation->dropped_count; i++) {
         pl_instances_drop(instances, operation->dropped[i]);
@@ -132,12 +149,14 @@ int pl_replay_operation(pl_instances *instances, const pl_operation *operation, 
         }
     }
     for (size_t i = 0; i < operation->noted_count; i++) {
-        if (pl_closures_note(pl_instances_closures(instances), operation->noted[i].first, operation->noted[i].count) != 0) {
+        if (pl_closures_note(pl_instances_closures(instances), operation->noted[i].first,
+                             operation->noted[i].count) != 0) {
             return fail(instances, PL_STAGE_ROOM, 0, NULL, NULL);
         }
     }
     for (size_t i = 0; i < operation->closure_count; i++) {
-        if (pl_closures_prepare(pl_instances_closures(instances), instances, operation->closures + i) != 0) {
+        if (pl_closures_prepare(pl_instances_closures(instances), instances,
+                                operation->closures + i) != 0) {
             return -1;
         }
     }

@@ -1,14 +1,15 @@
 /* replay: operations as data, and how a group carries one out.
  *
- * An operation is a record of outcomes (library.h): carrying it out decides nothing, needs no lock but the one the caller has, and gives the
- * same in every group. The leader carries it out before it publishes it, a new group to catch up with all that is loaded, a follower when the
+ * An operation is a record of outcomes (library.h): carrying it out decides nothing, needs no
+ * lock but the one the caller has, and gives the same in every group. The leader carries it out
+ * before it publishes it, a new group to catch up with all that is loaded, a follower when the
  * rendezvous asks for it (pl_follower), under a read lock, without the GIL.
  *
- * A follower that was parked may come to the load of a library that has been unloaded since (pl_library_is_gone): its memory may be another's
- * by now, so it is skipped, with all else that concerns it.
+ * A follower that was parked may come to the load of a library that has been unloaded since
+ * (pl_library_is_gone): its memory may be another's by now, so it is skipped, with all else that
+ * concerns it.
  *
- * Blocking: as long as start functions and initialisers of guest modules run.
- */
+ * Blocking: as long as start functions and initialisers of guest modules run. */
 #ifndef PL_REPLAY_H
 #define PL_REPLAY_H
 
@@ -28,8 +29,9 @@ typedef struct pl_filling {
     uint64_t slot;
 } pl_filling;
 
-/* The thread-local block of `library` for group `group` (its handle in the rendezvous) is at `address`, or PL_BLOCK_OWN: the library
- * makes it itself, which takes functions of others, so that is done once all are loaded. */
+/* The thread-local block of `library` for group `group` (its handle in the rendezvous) is at
+ * `address`, or PL_BLOCK_OWN: the library makes it itself, which takes functions of others, so
+ * that is done once all are loaded. */
 #define PL_BLOCK_OWN UINT64_MAX
 typedef struct pl_block {
     pl_library *library;
@@ -49,8 +51,9 @@ typedef struct pl_slots {
     uint32_t count;
 } pl_slots;
 
-/* First the table grows to `table_size` slots (one that comes with a library does as soon as it is there), `emptied` are emptied, `unbound`
- * unbound, `dropped` dropped; then `loaded` are loaded in this order, `patches` made, `fillings`, and `closures` prepared. */
+/* First the table grows to `table_size` slots (one that comes with a library does as soon as it
+ * is there), `emptied` are emptied, `unbound` unbound, `dropped` dropped; then `loaded` are
+ * loaded in this order, `patches` made, `fillings`, and `closures` prepared. */
 typedef struct pl_operation {
     uint64_t table_size;
     pl_slots *emptied;
@@ -73,16 +76,20 @@ typedef struct pl_operation {
     size_t closure_count;
 } pl_operation;
 
-/* Carries `operation` out for the group with handle `group`: 0, or -1 with the trouble in `instances`. With `replaying`, slots that are to be
- * filled must be empty: the leader found them so. */
-int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group, int replaying);
+/* Carries `operation` out for the group with handle `group`: 0, or -1 with the trouble in
+ * `instances`. With `replaying`, slots that are to be filled must be empty: the leader found
+ * them so. */
+int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group,
+                        int replaying);
 
 /* A group that follows in C. It stays where it is as long as the group. */
 typedef struct pl_follower {
     pl_instances *instances;
     const pl_log *log;
-    uintptr_t group;    /* its handle in the rendezvous */
-    pl_check failed;    /* gets `group` when an operation could not be carried out, before the linker is cancelled for it */
+    uintptr_t group; /* its handle in the rendezvous */
+    /* gets `group` when an operation could not be carried out, before the linker is cancelled
+     * for it */
+    pl_check failed;
 } pl_follower;
 
 /* Has the rendezvous carry operations out this way; before the group has anything to follow. */

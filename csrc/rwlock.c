@@ -1,6 +1,7 @@
-/* Discipline: `writer` is written by the writer only, while it has the lock, and means something to this thread only: relaxed.
- * The rest of the state is one atomic word: WRITER, or a number of readers; POISON is a bit of its own that is only ever set.
- * It is changed by compare-and-swap, so there is no moment between writer and reader in a downgrade. */
+/* Discipline: `writer` is written by the writer only, while it has the lock, and means something
+ * to this thread only: relaxed. The rest of the state is one atomic word: WRITER, or a number of
+ * readers; POISON is a bit of its own that is only ever set. It is changed by compare-and-swap,
+ * so there is no moment between writer and reader in a downgrade. */
 #include "rwlock.h"
 
 #include "turn.h"
@@ -74,7 +75,8 @@ void pl_rwlock_release_write(pl_rwlock *lock) {
 }
 
 void pl_rwlock_poison(pl_rwlock *lock) {
-    /* Bit by bit: should the writer be a reader already (it failed just after a downgrade), its release must not undo the poison. */
+    /* Bit by bit: should the writer be a reader already (it failed just after a downgrade), its
+     * release must not undo the poison. */
     atomic_store_explicit(&lock->writer, 0, memory_order_relaxed);
     atomic_fetch_or(&lock->state, PL_POISON);
     atomic_fetch_and(&lock->state, ~PL_WRITER);

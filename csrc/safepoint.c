@@ -1,5 +1,5 @@
-/* Discipline: `state` is changed by the group's thread with compare-and-swap, so that a death, which may come from anywhere, is never
- * undone. */
+/* Discipline: `state` is changed by the group's thread with compare-and-swap, so that a death,
+ * which may come from anywhere, is never undone. */
 #include "safepoint.h"
 
 void pl_safepoint_init(pl_safepoint *safepoint, pl_await *await) {
@@ -16,17 +16,17 @@ void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t gr
 #if defined(__GNUC__)
 __attribute__((cold, noinline))
 #endif
-static void note(const pl_safepoint *safepoint, int kind) {
+static void
+note(const pl_safepoint *safepoint, int kind) {
     pl_trace_add(safepoint->trace, kind, safepoint->group, 0);
 }
 
-int pl_safepoint_state(const pl_safepoint *safepoint) {
-    return atomic_load(&safepoint->state);
-}
+int pl_safepoint_state(const pl_safepoint *safepoint) { return atomic_load(&safepoint->state); }
 
 int pl_safepoint_run(pl_safepoint *safepoint) {
     int before = PL_PARKED;
-    if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_RUNNING) && safepoint->trace != NULL) {
+    if (atomic_compare_exchange_strong(&safepoint->state, &before, PL_RUNNING) &&
+        safepoint->trace != NULL) {
         note(safepoint, PL_TRACE_UNPARK);
     }
     return before;

@@ -44,7 +44,8 @@ static int open_part(int directory, const char *name, int flags) {
     }
     int problem = errno;
     struct stat status;
-    if ((problem == ENOTDIR || problem == EMLINK) && fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
+    if ((problem == ENOTDIR || problem == EMLINK) &&
+        fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
         problem = ELOOP; /* systems differ in what they say of a link that is not followed */
     }
     return -problem;
@@ -82,13 +83,16 @@ static int open_parts(int root, const char *path, int flags) {
 #if !defined(SYS_openat2)
 #define SYS_openat2 437
 #endif
-enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08 }; /* RESOLVE_ of <linux/openat2.h>, which may be older than the system */
+/* RESOLVE_ of <linux/openat2.h>, which may be older than the system */
+enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08 };
 
-/* The descriptor, or a negative errno; -ENOSYS and -EPERM say that it has to be done without openat2. */
+/* The descriptor, or a negative errno; -ENOSYS and -EPERM say that it has to be done without
+ * openat2. */
 static int open_at_once(int root, const char *path, int flags) {
     struct {
         uint64_t flags, mode, resolve; /* struct open_how */
-    } how = {(uint64_t)(flags & ~O_NOFOLLOW), 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS}; /* with O_PATH it would open a link itself */
+        /* with O_PATH it would open a link itself */
+    } how = {(uint64_t)(flags & ~O_NOFOLLOW), 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS};
     long handle;
     do {
         handle = syscall(SYS_openat2, root, path, &how, sizeof how);
@@ -110,7 +114,8 @@ static int has_only_names(const char *path) {
     }
 }
 
-/* Opens a path of nothing but names, without following a link anywhere in it. Returns the descriptor, or a negative errno. */
+/* Opens a path of nothing but names, without following a link anywhere in it. Returns the
+ * descriptor, or a negative errno. */
 static int open_beneath(int root, const char *path, int flags) {
     if (!has_only_names(path)) {
         return -EINVAL;
@@ -118,7 +123,8 @@ static int open_beneath(int root, const char *path, int flags) {
 #if defined(__linux__)
     if (!atomic_load_explicit(&by_component, memory_order_relaxed)) {
         int handle = open_at_once(root, path, flags);
-        if (handle != -ENOSYS && handle != -EPERM) { /* a filter of system calls may say EPERM, and so may a file */
+        /* a filter of system calls may say EPERM, and so may a file */
+        if (handle != -ENOSYS && handle != -EPERM) {
             return handle;
         }
         if (handle == -ENOSYS) {
@@ -162,10 +168,15 @@ static int was_removed(int directory) {
 static int32_t open_file(int root, const char *path, pl_file *file) {
     int handle = open_beneath(root, path, REGULAR);
     if (handle < 0) {
-        return handle == -ELOOP ? PL_SEARCH_CALLER : handle == -ENXIO || handle == -EOPNOTSUPP ? PL_SEARCH_SPECIAL : -handle;
+        return handle == -ELOOP                            ? PL_SEARCH_CALLER
+               : handle == -ENXIO || handle == -EOPNOTSUPP ? PL_SEARCH_SPECIAL
+                                                           : -handle;
     }
     struct stat status;
-    int32_t problem = fstat(handle, &status) ? errno : S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? PL_SEARCH_DIRECTORY : PL_SEARCH_SPECIAL;
+    int32_t problem = fstat(handle, &status)    ? errno
+                      : S_ISREG(status.st_mode) ? 0
+                      : S_ISDIR(status.st_mode) ? PL_SEARCH_DIRECTORY
+                                                : PL_SEARCH_SPECIAL;
     if (problem != 0) {
         close(handle);
         return problem;
@@ -191,7 +202,8 @@ static int32_t search_in(const pl_place *place, const char *name, size_t length,
     if (problem == ENOENT && (root->handle < 0 || was_removed(root->handle))) {
         int now = open_directory(root->path);
         if (now < 0) {
-            return now == -ELOOP ? ENOENT : -now; /* a link in place of what was granted is nothing of that */
+            /* a link in place of what was granted is nothing of that */
+            return now == -ELOOP ? ENOENT : -now;
         }
         problem = open_file(now, path, file);
         close(now);
@@ -199,7 +211,8 @@ static int32_t search_in(const pl_place *place, const char *name, size_t length,
     return problem;
 }
 
-uint32_t pl_search(const pl_place *places, uint32_t count, const char *name, size_t length, int32_t *problems, pl_file *file) {
+uint32_t pl_search(const pl_place *places, uint32_t count, const char *name, size_t length,
+                   int32_t *problems, pl_file *file) {
     for (uint32_t number = 0; number < count; number++) {
         problems[number] = search_in(places + number, name, length, file);
         if (problems[number] == 0 || problems[number] == PL_SEARCH_CALLER) {

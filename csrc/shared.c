@@ -1,4 +1,5 @@
-/* Discipline: the list of groups is under the write lock, the list of ended threads under `ended_mutex`, the rest is atomic. */
+/* Discipline: the list of groups is under the write lock, the list of ended threads under
+ * `ended_mutex`, the rest is atomic. */
 #include "shared_impl.h"
 
 #include <stdlib.h>
@@ -83,9 +84,7 @@ uintptr_t pl_shared_next_ended(pl_shared *shared) {
     return handle;
 }
 
-uint32_t pl_shared_ended(const pl_shared *shared) {
-    return atomic_load(&shared->ended_count);
-}
+uint32_t pl_shared_ended(const pl_shared *shared) { return atomic_load(&shared->ended_count); }
 
 void pl_shared_close_ended(pl_shared *shared) {
     pthread_mutex_lock(&shared->ended_mutex);
@@ -93,9 +92,7 @@ void pl_shared_close_ended(pl_shared *shared) {
     pthread_mutex_unlock(&shared->ended_mutex);
 }
 
-void pl_shared_tell_ended(pl_shared *shared) {
-    pl_event_notify(&shared->endings);
-}
+void pl_shared_tell_ended(pl_shared *shared) { pl_event_notify(&shared->endings); }
 
 void pl_shared_await_ended(pl_shared *shared, int64_t timeout) {
     uint32_t key = pl_event_prepare(&shared->endings);
@@ -108,53 +105,29 @@ void pl_shared_set_trace(pl_shared *shared, pl_trace *trace) {
     shared->trace = pl_trace_share(trace);
 }
 
-pl_event *pl_shared_event(pl_shared *shared) {
-    return &shared->event;
-}
+pl_event *pl_shared_event(pl_shared *shared) { return &shared->event; }
 
-pl_event *pl_shared_news(pl_shared *shared) {
-    return &shared->news;
-}
+pl_event *pl_shared_news(pl_shared *shared) { return &shared->news; }
 
-pl_event *pl_shared_rest(pl_shared *shared) {
-    return &shared->rest;
-}
+pl_event *pl_shared_rest(pl_shared *shared) { return &shared->rest; }
 
-pl_await *pl_shared_await(pl_shared *shared) {
-    return &shared->await;
-}
+pl_await *pl_shared_await(pl_shared *shared) { return &shared->await; }
 
-pl_cancel *pl_shared_cancel(pl_shared *shared) {
-    return &shared->cancel;
-}
+pl_cancel *pl_shared_cancel(pl_shared *shared) { return &shared->cancel; }
 
-pl_flag *pl_shared_flag(pl_shared *shared) {
-    return &shared->flag;
-}
+pl_flag *pl_shared_flag(pl_shared *shared) { return &shared->flag; }
 
-pl_rwlock *pl_shared_lock(pl_shared *shared) {
-    return &shared->lock;
-}
+pl_rwlock *pl_shared_lock(pl_shared *shared) { return &shared->lock; }
 
-pl_gate *pl_shared_gate(pl_shared *shared) {
-    return &shared->gate;
-}
+pl_gate *pl_shared_gate(pl_shared *shared) { return &shared->gate; }
 
-pl_bus *pl_shared_barriers(pl_shared *shared) {
-    return &shared->barriers;
-}
+pl_bus *pl_shared_barriers(pl_shared *shared) { return &shared->barriers; }
 
-pl_bus *pl_shared_operations(pl_shared *shared) {
-    return &shared->operations;
-}
+pl_bus *pl_shared_operations(pl_shared *shared) { return &shared->operations; }
 
-void pl_shared_changed(pl_shared *shared) {
-    atomic_fetch_add(&shared->changes, 1);
-}
+void pl_shared_changed(pl_shared *shared) { atomic_fetch_add(&shared->changes, 1); }
 
-uint64_t pl_shared_changes(const pl_shared *shared) {
-    return atomic_load(&shared->changes);
-}
+uint64_t pl_shared_changes(const pl_shared *shared) { return atomic_load(&shared->changes); }
 
 void pl_shared_waits(const pl_shared *shared, pl_waits *waits) {
     waits->led = atomic_load_explicit(&shared->led, memory_order_relaxed);
@@ -164,17 +137,11 @@ void pl_shared_waits(const pl_shared *shared, pl_waits *waits) {
     waits->paused = atomic_load_explicit(&shared->paused, memory_order_relaxed);
 }
 
-pl_futex *pl_shared_futex(pl_shared *shared) {
-    return &shared->futex;
-}
+pl_futex *pl_shared_futex(pl_shared *shared) { return &shared->futex; }
 
-pl_log *pl_shared_log(pl_shared *shared) {
-    return &shared->log;
-}
+pl_log *pl_shared_log(pl_shared *shared) { return &shared->log; }
 
-size_t pl_group_count(const pl_shared *shared) {
-    return shared->count;
-}
+size_t pl_group_count(const pl_shared *shared) { return shared->count; }
 
 uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
     uint64_t oldest = pl_bus_sent(&shared->operations);
@@ -189,7 +156,8 @@ uint64_t pl_shared_applied_by_all(const pl_shared *shared) {
 
 size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity) {
     size_t count = 0;
-    for (const pl_group *group = shared->first; group != NULL && count < capacity; group = group->next) {
+    for (const pl_group *group = shared->first; group != NULL && count < capacity;
+         group = group->next) {
         if (pl_safepoint_state(&group->safepoint) != PL_DEAD) {
             numbers[count++] = pl_receiver_taken(&group->operations);
         }

@@ -1,4 +1,5 @@
-/* shared_impl: what a universe and its groups are made of. For the files of the rendezvous alone: cffi does not see it. */
+/* shared_impl: what a universe and its groups are made of. For the files of the rendezvous
+ * alone: cffi does not see it. */
 #ifndef PL_SHARED_IMPL_H
 #define PL_SHARED_IMPL_H
 
@@ -20,17 +21,19 @@ struct pl_group {
     pl_check check;
     pl_check hear;
     uintptr_t hearer;
-    int heard_later; /* of the group's own thread, like this: it was nudged when it could not hear */
+    /* of the group's own thread, like this: it was nudged when it could not hear */
+    int heard_later;
     int replaying;
-    int leading;   /* of its own thread, like the two around it: its barrier is up */
-    int following; /* it is in pl_follow */
+    int leading;    /* of its own thread, like the two around it: its barrier is up */
+    int following;  /* it is in pl_follow */
     int remembered; /* it arrived at the barrier that is open */
     pl_group *next;
     int64_t interrupted; /* when `check` first said so in this wait, or 0; its own thread's */
 };
 
 struct pl_shared {
-    /* What every safepoint looks at. The rest is written by those who wait and change, and begins on another cache line. */
+    /* What every safepoint looks at. The rest is written by those who wait and change, and
+     * begins on another cache line. */
     pl_flag flag;
     pl_cancel cancel;
     char apart[64];
@@ -48,9 +51,10 @@ struct pl_shared {
     pl_futex futex;
     pl_log log;
     size_t processors; /* read-only */
-    atomic_int crowded; /* relaxed: more groups ran than there are processors when the newest barrier was opened */
+    /* relaxed: more groups ran than there are processors when the newest barrier was opened */
+    atomic_int crowded;
     _Atomic uint64_t finished; /* the newest operation whose leader has met all */
-    pl_trace *trace; /* most often NULL */
+    pl_trace *trace;           /* most often NULL */
     pl_group *first;
     size_t count;
     pthread_mutex_t ended_mutex; /* of the list, and that it is closed */
@@ -60,8 +64,8 @@ struct pl_shared {
     pl_event endings;
 };
 
-/* Whether the thread that waits for a group has a reason of its own to stop: its `check` says so. It is asked only when the moment `due` has
- * come, and sets the next. In rendezvous.c. */
+/* Whether the thread that waits for a group has a reason of its own to stop: its `check` says
+ * so. It is asked only when the moment `due` has come, and sets the next. In rendezvous.c. */
 int pl_group_is_interrupted(pl_group *self, int64_t *due);
 
 /* Notes what a group does in the trace, if there is one. */

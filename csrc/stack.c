@@ -20,18 +20,18 @@ _Thread_local uintptr_t pl_stack_end = UNREAD;
 
 static const char refusal[] = "the stack of this thread is too small to enter a guest";
 
-const char *pl_stack_refusal(void) {
-    return refusal;
-}
+const char *pl_stack_refusal(void) { return refusal; }
 
-/* The stack of the calling thread, [low, high), without its guard. Returns 0, or -1 if that is not known. */
+/* The stack of the calling thread, [low, high), without its guard. Returns 0, or -1 if that is
+ * not known. */
 #if defined(__APPLE__)
 static int bounds(uintptr_t *low, uintptr_t *high) {
     pthread_t self = pthread_self();
     size_t size = pthread_get_stacksize_np(self);
     struct rlimit limit;
     if (pthread_main_np() && getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > size) {
-        size = limit.rlim_cur > (1 << 30) ? (1 << 30) : (size_t)limit.rlim_cur; /* some releases tell of 512 KiB */
+        /* some releases tell of 512 KiB */
+        size = limit.rlim_cur > (1 << 30) ? (1 << 30) : (size_t)limit.rlim_cur;
     }
     *high = (uintptr_t)pthread_get_stackaddr_np(self);
     *low = *high - size;
@@ -75,11 +75,10 @@ static void free_signal_stack(void *memory) {
     munmap(memory, PL_STACK_SIGNAL);
 }
 
-static void make_key(void) {
-    has_key = pthread_key_create(&signal_key, free_signal_stack) == 0;
-}
+static void make_key(void) { has_key = pthread_key_create(&signal_key, free_signal_stack) == 0; }
 
-/* The thread has a stack for signals that is large enough. Returns 0, or -1 if there is no memory for one. */
+/* The thread has a stack for signals that is large enough. Returns 0, or -1 if there is no
+ * memory for one. */
 static int have_signal_stack(void) {
     stack_t now;
     if (sigaltstack(NULL, &now) != 0) {
@@ -124,7 +123,8 @@ pl_error *pl_stack_check(int is_nested) {
     }
     char message[256];
     snprintf(message, sizeof message,
-             "%s: %zu KiB of it are left, a guest may need %zu; give threads more before they start (threading.stack_size, ulimit -s)",
+             "%s: %zu KiB of it are left, a guest may need %zu; give threads more before they "
+             "start (threading.stack_size, ulimit -s)",
              refusal, (size_t)(here - low) >> 10, needed >> 10);
     return pl_wasmtime.error_new(message);
 }

@@ -7,7 +7,8 @@
 struct pl_symbols {
     pl_symbols_parts parts; /* `symbols` and `wanted` are its own */
     uint64_t *hashes;       /* of the symbols, then of the imports */
-    uint32_t *table;        /* open addressing: a symbol's index and one more, 0 for nothing; at most half full */
+    /* open addressing: a symbol's index and one more, 0 for nothing; at most half full */
+    uint32_t *table;
     uint32_t mask;
     uint64_t *filter; /* two bits for each symbol, of sixteen */
     uint32_t filter_mask;
@@ -22,9 +23,7 @@ void pl_symbols_key(uint64_t first, uint64_t second) {
 
 /* SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). */
 
-static uint64_t rotate(uint64_t value, int bits) {
-    return value << bits | value >> (64 - bits);
-}
+static uint64_t rotate(uint64_t value, int bits) { return value << bits | value >> (64 - bits); }
 
 static void mix(uint64_t v[4]) {
     v[0] += v[1];
@@ -40,8 +39,8 @@ static void mix(uint64_t v[4]) {
 }
 
 uint64_t pl_symbols_hash(const char *name, size_t length) {
-    uint64_t v[4] = {keys[0] ^ 0x736f6d6570736575u, keys[1] ^ 0x646f72616e646f6du, keys[0] ^ 0x6c7967656e657261u,
-                     keys[1] ^ 0x7465646279746573u};
+    uint64_t v[4] = {keys[0] ^ 0x736f6d6570736575u, keys[1] ^ 0x646f72616e646f6du,
+                     keys[0] ^ 0x6c7967656e657261u, keys[1] ^ 0x7465646279746573u};
     uint64_t word;
     size_t done = 0;
     for (; length - done >= sizeof word; done += sizeof word) {
@@ -94,7 +93,8 @@ static uint64_t filter_bits(uint64_t hash) {
 
 static void enter(pl_symbols *symbols, uint32_t index) {
     const uint32_t *offset = symbols->parts.offsets + symbols->parts.symbols[index].position;
-    uint64_t hash = symbols->hashes[index] = pl_symbols_hash(symbols->parts.names + offset[0], offset[1] - offset[0]);
+    uint64_t hash = symbols->hashes[index] =
+        pl_symbols_hash(symbols->parts.names + offset[0], offset[1] - offset[0]);
     uint32_t place = (uint32_t)hash & symbols->mask;
     while (symbols->table[place] != 0) {
         place = (place + 1) & symbols->mask;
@@ -119,7 +119,8 @@ int pl_symbols_check(const pl_symbols_parts *parts) {
     }
     for (uint32_t i = 0; i < parts->wanted_count; i++) {
         const pl_wanted *wanted = parts->wanted + i;
-        good &= wanted->same <= i && (wanted->kind != PL_WANTED_FUNCTION || wanted->type < parts->type_count);
+        good &= wanted->same <= i &&
+                (wanted->kind != PL_WANTED_FUNCTION || wanted->type < parts->type_count);
     }
     return good;
 }
@@ -148,18 +149,20 @@ pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     if (symbols == NULL) {
         return NULL;
     }
-    uint32_t size = power(2 * (uint64_t)parts->symbol_count + 1), words = power((uint64_t)parts->symbol_count / 4 + 1);
+    uint32_t size = power(2 * (uint64_t)parts->symbol_count + 1),
+             words = power((uint64_t)parts->symbol_count / 4 + 1);
     symbols->parts = *parts;
     symbols->parts.symbols = copy_symbols(parts);
     symbols->parts.wanted = copy_wanted(parts);
     symbols->parts.types = NULL;
-    symbols->hashes = calloc((size_t)parts->symbol_count + parts->wanted_count + 1, sizeof *symbols->hashes);
+    symbols->hashes =
+        calloc((size_t)parts->symbol_count + parts->wanted_count + 1, sizeof *symbols->hashes);
     symbols->table = calloc(size, sizeof *symbols->table);
     symbols->mask = size - 1;
     symbols->filter = calloc(words, sizeof *symbols->filter);
     symbols->filter_mask = words - 1;
-    if (symbols->parts.symbols == NULL || symbols->parts.wanted == NULL || symbols->hashes == NULL || symbols->table == NULL ||
-        symbols->filter == NULL) {
+    if (symbols->parts.symbols == NULL || symbols->parts.wanted == NULL ||
+        symbols->hashes == NULL || symbols->table == NULL || symbols->filter == NULL) {
         pl_symbols_free(symbols);
         return NULL;
     }
@@ -168,7 +171,8 @@ pl_symbols *pl_symbols_new(const pl_symbols_parts *parts) {
     }
     for (uint32_t i = 0; i < parts->wanted_count; i++) {
         const uint32_t *offset = parts->wanted_offsets + i;
-        symbols->hashes[parts->symbol_count + i] = pl_symbols_hash(parts->wanted_names + offset[0], offset[1] - offset[0]);
+        symbols->hashes[parts->symbol_count + i] =
+            pl_symbols_hash(parts->wanted_names + offset[0], offset[1] - offset[0]);
     }
     return symbols;
 }
@@ -184,12 +188,14 @@ void pl_symbols_free(pl_symbols *symbols) {
     }
 }
 
-const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const char *name, size_t length) {
+const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const char *name,
+                                 size_t length) {
     uint64_t bits = filter_bits(hash);
     if ((*filter_word(symbols, hash) & bits) != bits) {
         return NULL;
     }
-    for (uint32_t place = (uint32_t)hash & symbols->mask; symbols->table[place] != 0; place = (place + 1) & symbols->mask) {
+    for (uint32_t place = (uint32_t)hash & symbols->mask; symbols->table[place] != 0;
+         place = (place + 1) & symbols->mask) {
         uint32_t index = symbols->table[place] - 1;
         const pl_symbol *symbol = symbols->parts.symbols + index;
         const uint32_t *offset = symbols->parts.offsets + symbol->position;
@@ -201,11 +207,10 @@ const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const
     return NULL;
 }
 
-uint32_t pl_symbols_wanted_count(const pl_symbols *symbols) {
-    return symbols->parts.wanted_count;
-}
+uint32_t pl_symbols_wanted_count(const pl_symbols *symbols) { return symbols->parts.wanted_count; }
 
-const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name, size_t *length, uint64_t *hash) {
+const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name,
+                                   size_t *length, uint64_t *hash) {
     const uint32_t *offset = symbols->parts.wanted_offsets + index;
     *name = symbols->parts.wanted_names + offset[0];
     *length = offset[1] - offset[0];

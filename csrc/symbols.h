@@ -1,11 +1,12 @@
 /* symbols: what a module defines and what it imports, by name.
  *
- * A table is made once for each module's content: a hash table of the symbols it defines, as a native library has in DT_GNU_HASH, and its
- * imports with their hashes. A Bloom filter rejects most tables of a scope. Names come from modules that nobody trusts, so they are hashed
- * with a key (SipHash-1-3): nobody can make a table slow. How names are looked up in several tables is in lookup.h.
+ * A table is made once for each module's content: a hash table of the symbols it defines, as a
+ * native library has in DT_GNU_HASH, and its imports with their hashes. A Bloom filter rejects
+ * most tables of a scope. Names come from modules that nobody trusts, so they are hashed with a
+ * key (SipHash-1-3): nobody can make a table slow. How names are looked up in several tables is
+ * in lookup.h.
  *
- * States: read-only once made, so any thread may read. Blocking: never.
- */
+ * States: read-only once made, so any thread may read. Blocking: never. */
 #ifndef PL_SYMBOLS_H
 #define PL_SYMBOLS_H
 
@@ -60,8 +61,8 @@ typedef struct pl_wanted {
     uint64_t type;
 } pl_wanted;
 
-/* What a table is made of: records, and names one after the other with where each begins and the last ends. The records are copied, the names
- * are not. */
+/* What a table is made of: records, and names one after the other with where each begins and the
+ * last ends. The records are copied, the names are not. */
 typedef struct pl_symbols_parts {
     const char *names; /* of all exports */
     const uint32_t *offsets;
@@ -72,7 +73,8 @@ typedef struct pl_symbols_parts {
     const uint32_t *wanted_offsets;
     const pl_wanted *wanted;
     uint32_t wanted_count;
-    const uint64_t *types; /* numbers, equal for equal types of whatever module; not looked at again */
+    /* numbers, equal for equal types of whatever module; not looked at again */
+    const uint64_t *types;
     uint32_t type_count;
 } pl_symbols_parts;
 
@@ -91,10 +93,12 @@ void pl_symbols_free(pl_symbols *symbols);
 /* The hash of a name. */
 uint64_t pl_symbols_hash(const char *name, size_t length);
 /* What the module defines under a name, or NULL. */
-const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const char *name, size_t length);
+const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const char *name,
+                                 size_t length);
 
 /* An import, with its name and the hash of that; `index` is below the number of imports. */
 uint32_t pl_symbols_wanted_count(const pl_symbols *symbols);
-const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name, size_t *length, uint64_t *hash);
+const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name,
+                                   size_t *length, uint64_t *hash);
 
 #endif

@@ -18,22 +18,20 @@ enum { ROOM = 4 << 20 }; /* bytes: thread-local data of libraries, the store, Py
 
 static _Thread_local pl_group *own_group;
 
-void pl_group_enter_thread(pl_group *group) {
-    own_group = group;
-}
+void pl_group_enter_thread(pl_group *group) { own_group = group; }
 
-pl_group *pl_group_of_thread(void) {
-    return own_group;
-}
+pl_group *pl_group_of_thread(void) { return own_group; }
 
 uintptr_t pl_handle_of_thread(void) {
     const pl_group *group = pl_group_of_thread();
     return group == NULL ? 0 : pl_group_handle(group);
 }
 
-/* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it out itself. */
+/* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it
+ * out itself. */
 static int leave(pl_thread *thread, pl_group *group) {
-    pl_shared *shared = pl_shared_keep(pl_group_shared(group)); /* the program may end as soon as the thread is over */
+    /* the program may end as soon as the thread is over */
+    pl_shared *shared = pl_shared_keep(pl_group_shared(group));
     own_group = NULL;
     pl_safepoint_die(pl_group_safepoint(group));
     atomic_store((_Atomic uint32_t *)thread->over, 1);
@@ -45,12 +43,15 @@ static int leave(pl_thread *thread, pl_group *group) {
 
 static void *run(void *argument) {
     pl_thread *thread = argument;
-    char signal_stack[PL_STACK_SIGNAL]; /* in place of one that costs three system calls; no page of it is touched unless there is a trap */
+    /* in place of one that costs three system calls; no page of it is touched unless there is a
+     * trap */
+    char signal_stack[PL_STACK_SIGNAL];
     stack_t own = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
     sigaltstack(&own, NULL);
     pl_group *group = pl_instances_group(thread->instances);
     own_group = group;
-    thread->status = pl_instances_call(thread->instances, &thread->func, thread->values, thread->count, &thread->failure);
+    thread->status = pl_instances_call(thread->instances, &thread->func, thread->values,
+                                       thread->count, &thread->failure);
     if (thread->status != PL_OK || pl_instances_exits(thread->instances) || !leave(thread, group)) {
         thread->ended(thread->ending.handle);
     }
@@ -60,7 +61,8 @@ static void *run(void *argument) {
 }
 
 #if defined(__linux__)
-/* Bytes of address space that RLIMIT_AS leaves. Looking takes none: another thread may need it at this very moment. */
+/* Bytes of address space that RLIMIT_AS leaves. Looking takes none: another thread may need it
+ * at this very moment. */
 static uint64_t room(void) {
     struct rlimit limit;
     char text[64];
@@ -80,9 +82,7 @@ static uint64_t room(void) {
     return size < limit.rlim_cur ? limit.rlim_cur - size : 0;
 }
 #else
-static uint64_t room(void) {
-    return UINT64_MAX; /* no such limit that is enforced */
-}
+static uint64_t room(void) { return UINT64_MAX; /* no such limit that is enforced */ }
 #endif
 
 int pl_thread_has_room(size_t stack) {
@@ -110,7 +110,8 @@ static int create(pl_thread *thread) {
 
 int pl_thread_start(pl_thread *thread, const pl_library *library, uint32_t index) {
     pl_extern function;
-    if (pl_instances_export(thread->instances, library, index, &function) != 0 || function.kind != PL_EXTERN_FUNC) {
+    if (pl_instances_export(thread->instances, library, index, &function) != 0 ||
+        function.kind != PL_EXTERN_FUNC) {
         return PL_THREAD_LOST;
     }
     thread->func = function.of.func;

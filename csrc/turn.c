@@ -17,13 +17,9 @@ static uintptr_t me(void) {
     return (uintptr_t)&mark;
 }
 
-uintptr_t pl_turn_me(void) {
-    return me();
-}
+uintptr_t pl_turn_me(void) { return me(); }
 
-uintptr_t pl_turn_holder(const pl_turn *turn) {
-    return atomic_load(&turn->owner);
-}
+uintptr_t pl_turn_holder(const pl_turn *turn) { return atomic_load(&turn->owner); }
 
 pl_turn *pl_turn_new(void) {
     pl_turn *turn = calloc(1, sizeof *turn);
@@ -41,12 +37,11 @@ void pl_turn_free(pl_turn *turn) {
 }
 
 int pl_turn_is_mine(const pl_turn *turn) {
-    return atomic_load_explicit(&turn->owner, memory_order_relaxed) == me(); /* only this thread writes its own identity */
+    /* only this thread writes its own identity */
+    return atomic_load_explicit(&turn->owner, memory_order_relaxed) == me();
 }
 
-unsigned pl_turn_depth(const pl_turn *turn) {
-    return pl_turn_is_mine(turn) ? turn->depth : 0;
-}
+unsigned pl_turn_depth(const pl_turn *turn) { return pl_turn_is_mine(turn) ? turn->depth : 0; }
 
 int pl_turn_try(pl_turn *turn) {
     uintptr_t nobody = 0;

@@ -2,18 +2,20 @@
  *
  * The load lock of a program is one, too.
  *
- * A lock that its holder may take again, as often as it gives it back. Taking it uncontended is one compare-and-swap, giving it back one
- * store and one load: it is on the path of every call from Python.
+ * A lock that its holder may take again, as often as it gives it back. Taking it uncontended is
+ * one compare-and-swap, giving it back one store and one load: it is on the path of every call
+ * from Python.
  *
- * Protocol: `owner` is 0 or the holder's identity. Memory order: SeqCst. A waiter announces itself and then looks at `owner`; who gives back
- * clears `owner` and then looks for waiters: one of the two sees the other, and a waiter that was missed has not slept yet (event.h).
+ * Protocol: `owner` is 0 or the holder's identity. Memory order: SeqCst. A waiter announces
+ * itself and then looks at `owner`; who gives back clears `owner` and then looks for waiters:
+ * one of the two sees the other, and a waiter that was missed has not slept yet (event.h).
  *
- * Blocking: pl_turn_wait only, up to its deadline. No order among waiters. Lock order: before all others; who waits for it is parked.
+ * Blocking: pl_turn_wait only, up to its deadline. No order among waiters. Lock order: before
+ * all others; who waits for it is parked.
  *
  *     if (!pl_turn_try(turn)) while (!pl_turn_wait(turn, 50000000)) look_for_signals();
  *     ...
- *     pl_turn_leave(turn);
- */
+ *     pl_turn_leave(turn); */
 #ifndef PL_TURN_H
 #define PL_TURN_H
 
@@ -31,14 +33,17 @@ int pl_turn_try(pl_turn *turn);
 int pl_turn_wait(pl_turn *turn, int64_t timeout);
 /* Gives it back once; for the holder only. */
 void pl_turn_leave(pl_turn *turn);
-/* Gives it back until the calling thread has it `depth` times: nothing to do if it has it less often. */
+/* Gives it back until the calling thread has it `depth` times: nothing to do if it has it less
+ * often. */
 void pl_turn_restore(pl_turn *turn, unsigned depth);
 /* Whether the calling thread has it. */
 int pl_turn_is_mine(const pl_turn *turn);
-/* The identity of the calling thread, and that of the holder, 0 if there is none; by the time it is looked at, the holder may be another. */
+/* The identity of the calling thread, and that of the holder, 0 if there is none; by the time it
+ * is looked at, the holder may be another. */
 uintptr_t pl_turn_me(void);
 uintptr_t pl_turn_holder(const pl_turn *turn);
-/* How often it has it, to be given back as often: what who was interrupted while it took it goes by. */
+/* How often it has it, to be given back as often: what who was interrupted while it took it goes
+ * by. */
 unsigned pl_turn_depth(const pl_turn *turn);
 
 #endif

@@ -34,9 +34,7 @@ void pl_process_free(pl_process *process) {
     }
 }
 
-int pl_wasi_never_waits(mode_t mode) {
-    return S_ISREG(mode) || S_ISBLK(mode) || S_ISDIR(mode);
-}
+int pl_wasi_never_waits(mode_t mode) { return S_ISREG(mode) || S_ISBLK(mode) || S_ISDIR(mode); }
 
 int pl_process_set_stream(pl_process *process, uint32_t index, int descriptor) {
     struct stat status;
@@ -45,7 +43,8 @@ int pl_process_set_stream(pl_process *process, uint32_t index, int descriptor) {
         return errno;
     }
     int flags = fcntl(mine, F_GETFL);
-    if (fstat(mine, &status) != 0 || flags < 0 || (!pl_wasi_never_waits(status.st_mode) && fcntl(mine, F_SETFL, flags | O_NONBLOCK) != 0)) {
+    if (fstat(mine, &status) != 0 || flags < 0 ||
+        (!pl_wasi_never_waits(status.st_mode) && fcntl(mine, F_SETFL, flags | O_NONBLOCK) != 0)) {
         int error = errno;
         close(mine);
         return error;
@@ -61,7 +60,8 @@ int pl_process_set_stream(pl_process *process, uint32_t index, int descriptor) {
 }
 
 int pl_process_add_directory(pl_process *process, uint32_t place, int descriptor) {
-    struct directory *directories = realloc(process->directories, (process->directory_count + 1) * sizeof *directories);
+    struct directory *directories =
+        realloc(process->directories, (process->directory_count + 1) * sizeof *directories);
     if (directories == NULL) {
         return ENOMEM;
     }
@@ -74,15 +74,12 @@ int pl_process_add_directory(pl_process *process, uint32_t place, int descriptor
     return 0;
 }
 
-void pl_process_set_descriptors(pl_process *process, uint32_t most) {
-    process->available = most;
-}
+void pl_process_set_descriptors(pl_process *process, uint32_t most) { process->available = most; }
 
-void pl_process_set_fault(pl_process *process, int32_t number) {
-    process->fault = number;
-}
+void pl_process_set_fault(pl_process *process, int32_t number) { process->fault = number; }
 
-void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind, const char *parameters) {
+void pl_process_provide(pl_process *process, uint32_t index, const pl_type *type, int kind,
+                        const char *parameters) {
     process->functions[index].type = type;
     process->functions[index].kind = kind;
     process->functions[index].parameters = parameters;
@@ -92,10 +89,12 @@ void pl_process_connect(pl_process *process, uint32_t index, const pl_func *targ
     process->functions[index].target = *target;
 }
 
-/* Instantiates a shim of `count` functions of that space of the linker's, which imports `memory` first unless that is NULL. A pl_status;
- * PL_ERROR with an empty `failure` if the linker lacks one of them. */
-static int instantiate_shim(pl_process *process, const pl_linker *linker, const char *space, const char *const *names, uint32_t count,
-                            const pl_module *shim, const pl_extern *memory, pl_instance *instance, pl_failure *failure) {
+/* Instantiates a shim of `count` functions of that space of the linker's, which imports `memory`
+ * first unless that is NULL. A pl_status; PL_ERROR with an empty `failure` if the linker lacks
+ * one of them. */
+static int instantiate_shim(pl_process *process, const pl_linker *linker, const char *space,
+                            const char *const *names, uint32_t count, const pl_module *shim,
+                            const pl_extern *memory, pl_instance *instance, pl_failure *failure) {
     pl_extern imports[1 + PL_WASI_FUNCTIONS];
     uint32_t first = memory != NULL;
     *failure = (pl_failure){0};
@@ -106,26 +105,31 @@ static int instantiate_shim(pl_process *process, const pl_linker *linker, const 
         imports[0] = *memory;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (!pl_linker_get(linker, process->context, space, strlen(space), names[i], strlen(names[i]), imports + first + i)) {
+        if (!pl_linker_get(linker, process->context, space, strlen(space), names[i],
+                           strlen(names[i]), imports + first + i)) {
             return PL_ERROR;
         }
     }
     return pl_instance_new(process->context, shim, imports, first + count, instance, failure);
 }
 
-static int shim_function(pl_process *process, const pl_instance *instance, const char *name, pl_func *function) {
+static int shim_function(pl_process *process, const pl_instance *instance, const char *name,
+                         pl_func *function) {
     pl_extern found;
-    if (!pl_instance_export(process->context, instance, name, strlen(name), &found) || found.kind != PL_EXTERN_FUNC) {
+    if (!pl_instance_export(process->context, instance, name, strlen(name), &found) ||
+        found.kind != PL_EXTERN_FUNC) {
         return PL_ERROR;
     }
     *function = found.of.func;
     return PL_OK;
 }
 
-int pl_process_join(pl_process *process, const pl_linker *linker, const char *space, const char *const *names, uint32_t count,
-                    const pl_module *shim, const pl_extern *memory, pl_failure *failure) {
+int pl_process_join(pl_process *process, const pl_linker *linker, const char *space,
+                    const char *const *names, uint32_t count, const pl_module *shim,
+                    const pl_extern *memory, pl_failure *failure) {
     pl_instance instance;
-    int status = instantiate_shim(process, linker, space, names, count, shim, memory, &instance, failure);
+    int status =
+        instantiate_shim(process, linker, space, names, count, shim, memory, &instance, failure);
     for (uint32_t i = 0; i < count && status == PL_OK; i++) {
         pl_func target;
         status = shim_function(process, &instance, names[i], &target);
@@ -136,7 +140,8 @@ int pl_process_join(pl_process *process, const pl_linker *linker, const char *sp
     return status;
 }
 
-int pl_process_join_private(pl_process *process, const pl_linker *linker, const char *space, const pl_module *shim, pl_failure *failure) {
+int pl_process_join_private(pl_process *process, const pl_linker *linker, const char *space,
+                            const pl_module *shim, pl_failure *failure) {
     static const char *const names[PL_WASI_PRIVATE_FUNCTIONS] = {
         [PL_WASI_PRIVATE_LOOK] = "path_filestat_get",
         [PL_WASI_PRIVATE_OPEN] = "path_open",
@@ -145,12 +150,15 @@ int pl_process_join_private(pl_process *process, const pl_linker *linker, const 
     };
     static const char memory[] = "memory";
     pl_instance instance;
-    int status = instantiate_shim(process, linker, space, names, PL_WASI_PRIVATE_FUNCTIONS, shim, NULL, &instance, failure);
+    int status = instantiate_shim(process, linker, space, names, PL_WASI_PRIVATE_FUNCTIONS, shim,
+                                  NULL, &instance, failure);
     for (uint32_t i = 0; i < PL_WASI_PRIVATE_FUNCTIONS && status == PL_OK; i++) {
         status = shim_function(process, &instance, names[i], &process->private_functions[i]);
     }
-    if (status == PL_OK && (!pl_instance_export(process->context, &instance, memory, strlen(memory), &process->private_memory) ||
-                            pl_memory_size(process->context, &process->private_memory) < PRIVATE_SIZE)) {
+    if (status == PL_OK &&
+        (!pl_instance_export(process->context, &instance, memory, strlen(memory),
+                             &process->private_memory) ||
+         pl_memory_size(process->context, &process->private_memory) < PRIVATE_SIZE)) {
         status = PL_ERROR;
     }
     return status;
@@ -192,7 +200,8 @@ int pl_wasi_read_clock(const pl_process *process, uint32_t id, uint64_t *now) {
     if (id >= CLOCKS) {
         return 0;
     }
-    *now = read_host_clock(process, id) + atomic_load_explicit(&process->ahead[id], memory_order_relaxed);
+    *now = read_host_clock(process, id) +
+           atomic_load_explicit(&process->ahead[id], memory_order_relaxed);
     return 1;
 }
 
@@ -200,14 +209,18 @@ int pl_process_set_clock(pl_process *process, uint32_t id, uint64_t now) {
     if (id >= CLOCKS) {
         return 0;
     }
-    atomic_store_explicit(&process->ahead[id], now - read_host_clock(process, id), memory_order_relaxed);
+    atomic_store_explicit(&process->ahead[id], now - read_host_clock(process, id),
+                          memory_order_relaxed);
     return 1;
 }
 
-/* Returns with a number of a clock that is one, at `result`: 1 if it is done, 0 if wasmtime has the right error for it. */
-static int tell_number(const pl_wasi_call *call, pl_value *values, uint64_t result, uint64_t number) {
+/* Returns with a number of a clock that is one, at `result`: 1 if it is done, 0 if wasmtime has
+ * the right error for it. */
+static int tell_number(const pl_wasi_call *call, pl_value *values, uint64_t result,
+                       uint64_t number) {
     if (result + sizeof number > pl_memory_size(call->context, &call->memory)) {
-        values[0].i64 = CLOCK_MONOTONIC_ID; /* of a clock that wasmtime has not it would say that first */
+        /* of a clock that wasmtime has not it would say that first */
+        values[0].i64 = CLOCK_MONOTONIC_ID;
         return 0;
     }
     memcpy(pl_memory_data(call->context, &call->memory) + result, &number, sizeof number);
@@ -215,10 +228,12 @@ static int tell_number(const pl_wasi_call *call, pl_value *values, uint64_t resu
     return 1;
 }
 
-/* clock_time_get(id, precision, result): 1 if it is done, 0 if wasmtime has to do it, or has the right error for it. */
+/* clock_time_get(id, precision, result): 1 if it is done, 0 if wasmtime has to do it, or has the
+ * right error for it. */
 static int tell_time(const pl_wasi_call *call, pl_value *values) {
     uint64_t now;
-    return pl_wasi_read_clock(call->process, (uint32_t)values[0].i32, &now) && tell_number(call, values, (uint32_t)values[2].i32, now);
+    return pl_wasi_read_clock(call->process, (uint32_t)values[0].i32, &now) &&
+           tell_number(call, values, (uint32_t)values[2].i32, now);
 }
 
 /* clock_res_get(id, result), in the same way: wasmtime has no clocks of processor time. */
@@ -232,10 +247,13 @@ static int tell_resolution(const pl_wasi_call *call, pl_value *values) {
     return tell_number(call, values, (uint32_t)values[1].i32, nanoseconds(&time));
 }
 
-/* What wasmtime does. NULL with `waits` set, and nothing done: it is a standard stream that would be read or written. */
-static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count, struct stream **waits) {
+/* What wasmtime does. NULL with `waits` set, and nothing done: it is a standard stream that
+ * would be read or written. */
+static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count,
+                        struct stream **waits) {
     pl_process *process = call->process;
-    const uint32_t first = (uint32_t)values[0].i32, second = count > 1 ? (uint32_t)values[1].i32 : 0;
+    const uint32_t first = (uint32_t)values[0].i32,
+                   second = count > 1 ? (uint32_t)values[1].i32 : 0;
     pl_trap *trap = NULL;
     pl_wasi_enter_process(call);
     switch (call->kind) {
@@ -243,7 +261,8 @@ static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count
     case PL_WASI_WRITE:
         *waits = pl_wasi_stream_at(process, first);
         if (*waits == NULL) {
-            trap = call->kind == PL_WASI_WRITE ? pl_wasi_write_all(call, values) : pl_wasi_forward_file_call(call, values, count);
+            trap = call->kind == PL_WASI_WRITE ? pl_wasi_write_all(call, values)
+                                               : pl_wasi_forward_file_call(call, values, count);
         }
         break;
     case PL_WASI_PLAIN:
@@ -257,7 +276,8 @@ static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count
                 process->available++;
             } else if (call->kind == PL_WASI_RENUMBER) {
                 pl_wasi_follow_renumber(process, first, second);
-                process->available += first != second; /* `second` was open, and is closed: wasmtime refuses it if not */
+                /* `second` was open, and is closed: wasmtime refuses it if not */
+                process->available += first != second;
             }
         }
     }

@@ -1,9 +1,11 @@
-/* wasi_call: a call that wasmtime does: whether its pointers lead outside, who has the process meanwhile, and the threads that wasmtime does it
- * with. Discipline: that of wasi_impl.h. */
+/* wasi_call: a call that wasmtime does: whether its pointers lead outside, who has the process
+ * meanwhile, and the threads that wasmtime does it with. Discipline: that of wasi_impl.h. */
 #include "wasi_impl.h"
 
-/* Whether one of `count` buffers at `address` leads out of a memory of `size` bytes, or the list of them does. */
-static int buffers_lead_outside(const pl_wasi_call *call, uint64_t address, uint64_t count, uint64_t size) {
+/* Whether one of `count` buffers at `address` leads out of a memory of `size` bytes, or the list
+ * of them does. */
+static int buffers_lead_outside(const pl_wasi_call *call, uint64_t address, uint64_t count,
+                                uint64_t size) {
     if (address + count * BUFFER_SIZE > size) {
         return 1;
     }
@@ -17,7 +19,8 @@ static int buffers_lead_outside(const pl_wasi_call *call, uint64_t address, uint
     return 0;
 }
 
-/* Whether one of the pointers that a function was called with leads out of the memory (pl_process_provide). */
+/* Whether one of the pointers that a function was called with leads out of the memory
+ * (pl_process_provide). */
 static int leads_outside(const pl_wasi_call *call, const pl_value *asked) {
     const uint64_t size = pl_memory_size(call->context, &call->memory);
     for (const char *letter = call->parameters; *letter != 0; letter++, asked++) {
@@ -66,8 +69,8 @@ pl_trap *pl_wasi_refuse(const pl_process *process, pl_value *values, int32_t num
     return NULL;
 }
 
-int pl_wasi_is_pointer(const pl_process *process, uint64_t address, uint64_t size, uint64_t alignment, uint64_t limit, pl_value *values,
-                      pl_trap **trap) {
+int pl_wasi_is_pointer(const pl_process *process, uint64_t address, uint64_t size,
+                       uint64_t alignment, uint64_t limit, pl_value *values, pl_trap **trap) {
     if (address + size > limit) {
         *trap = pl_wasi_refuse(process, values, process->fault);
         return 0;
@@ -95,7 +98,8 @@ static int has_descriptors(void) {
     return count == NEEDED;
 }
 
-/* Whether there is address space for the stacks of its threads, of which it has one for each processor. */
+/* Whether there is address space for the stacks of its threads, of which it has one for each
+ * processor. */
 static int has_space(void) {
     const size_t stack = (size_t)4 << 20;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -123,9 +127,11 @@ int32_t pl_wasi_begin_file_call(void) {
 }
 
 /* With the process. 1 if wasmtime refuses the call, else 0. */
-static int call_wasmtime(const pl_process *process, const pl_func *target, pl_value *values, size_t count, pl_trap **trap) {
+static int call_wasmtime(const pl_process *process, const pl_func *target, pl_value *values,
+                         size_t count, pl_trap **trap) {
     *trap = NULL;
-    pl_error *error = pl_wasmtime.func_call_unchecked(process->context, target, values, count, trap);
+    pl_error *error =
+        pl_wasmtime.func_call_unchecked(process->context, target, values, count, trap);
     if (error == NULL) {
         return 0;
     }
@@ -133,19 +139,24 @@ static int call_wasmtime(const pl_process *process, const pl_func *target, pl_va
     return 1;
 }
 
-pl_trap *pl_wasi_call_shim(const pl_process *process, const pl_func *target, pl_value *values, size_t count) {
+pl_trap *pl_wasi_call_shim(const pl_process *process, const pl_func *target, pl_value *values,
+                           size_t count) {
     pl_trap *trap;
-    return call_wasmtime(process, target, values, count, &trap) ? pl_wasi_refuse(process, values, ERRNO_INVAL) : trap;
+    return call_wasmtime(process, target, values, count, &trap)
+               ? pl_wasi_refuse(process, values, ERRNO_INVAL)
+               : trap;
 }
 
 pl_trap *pl_wasi_forward_one(const pl_wasi_call *call, pl_value *values, size_t count) {
     pl_value asked[PL_WASI_PARAMETERS];
     pl_trap *trap;
-    memcpy(asked, values, (count < PL_WASI_PARAMETERS ? count : PL_WASI_PARAMETERS) * sizeof *asked);
+    memcpy(asked, values,
+           (count < PL_WASI_PARAMETERS ? count : PL_WASI_PARAMETERS) * sizeof *asked);
     if (!call_wasmtime(call->process, &call->target, values, count, &trap)) {
         return trap;
     }
-    return pl_wasi_refuse(call->process, values, leads_outside(call, asked) ? call->process->fault : ERRNO_INVAL);
+    return pl_wasi_refuse(call->process, values,
+                          leads_outside(call, asked) ? call->process->fault : ERRNO_INVAL);
 }
 
 pl_trap *pl_wasi_forward_file_call(const pl_wasi_call *call, pl_value *values, size_t count) {
@@ -157,11 +168,10 @@ pl_trap *pl_wasi_forward_file_call(const pl_wasi_call *call, pl_value *values, s
     return pl_wasi_forward_one(call, values, count);
 }
 
-/* Takes the process for a call. Its store is the caller's own in a program without threads: there is nobody else then, and there must be no
- * mutex, as a signal handler that runs at the shim's first instruction may call WASI, too. */
-static int is_own(const pl_wasi_call *call) {
-    return call->context == call->process->context;
-}
+/* Takes the process for a call. Its store is the caller's own in a program without threads:
+ * there is nobody else then, and there must be no mutex, as a signal handler that runs at the
+ * shim's first instruction may call WASI, too. */
+static int is_own(const pl_wasi_call *call) { return call->context == call->process->context; }
 
 void pl_wasi_enter_process(const pl_wasi_call *call) {
     if (!is_own(call)) {

@@ -1,12 +1,14 @@
-/* wasi_impl: what a process of WASI is made of, and the parts that its files share. For the files wasi*.c alone, which include it first: cffi
- * does not see it.
+/* wasi_impl: what a process of WASI is made of, and the parts that its files share. For the
+ * files wasi*.c alone, which include it first: cffi does not see it.
  *
- * Discipline: `mutex` is held while a process's store runs that is not the caller's own, and nothing is waited for under it. `naming` is
- * taken after it. A pl_process is read-only but for its clocks, which are relaxed atomics (each is a number of its own), and for the
- * places of its streams. A place is written under the mutex and read without it, relaxed: a call that reads an older place comes before
- * the call that changed it, which it overlaps. The one order that matters, that wasmtime never reads or writes a descriptor that is a
- * stream, is kept by reading the place again under the mutex. `available` is used with the process only (enter_process): an open takes
- * one before wasmtime is called, and gives it back if that fails. */
+ * Discipline: `mutex` is held while a process's store runs that is not the caller's own, and
+ * nothing is waited for under it. `naming` is taken after it. A pl_process is read-only but for
+ * its clocks, which are relaxed atomics (each is a number of its own), and for the places of its
+ * streams. A place is written under the mutex and read without it, relaxed: a call that reads an
+ * older place comes before the call that changed it, which it overlaps. The one order that
+ * matters, that wasmtime never reads or writes a descriptor that is a stream, is kept by reading
+ * the place again under the mutex. `available` is used with the process only (enter_process): an
+ * open takes one before wasmtime is called, and gives it back if that fails. */
 #ifndef PL_WASI_IMPL_H
 #define PL_WASI_IMPL_H
 
@@ -42,8 +44,9 @@ enum { CLOCKS = 4 };
 
 /* A standard stream of the guest. */
 struct stream {
-    int descriptor;         /* of the host */
-    int owned;              /* opened for this process alone, and not blocking unless it is a file */
+    int descriptor; /* of the host */
+    /* opened for this process alone, and not blocking unless it is a file */
+    int owned;
     int is_fifo;            /* and it is a FIFO */
     _Atomic uint32_t place; /* the guest's descriptor for it, or NOWHERE */
 };
@@ -56,7 +59,8 @@ struct directory {
     uint32_t place; /* the guest's, or NOWHERE */
 };
 
-/* The private memory: where a path is copied to before it is looked at, and where wasmtime writes results. */
+/* The private memory: where a path is copied to before it is looked at, and where wasmtime
+ * writes results. */
 enum { PRIVATE_PATH = 0, PRIVATE_PATH_MOST = 4096, PRIVATE_RESULT = 8192, PRIVATE_SIZE = 16384 };
 
 struct pl_process {
@@ -64,10 +68,12 @@ struct pl_process {
     struct stream streams[PL_WASI_STREAMS];
     struct directory *directories;
     size_t directory_count;
-    uint32_t available; /* how many descriptors the guest may still open; each that it closes is one more */
-    int32_t fault; /* an error number, or 0 */
+    /* how many descriptors the guest may still open; each that it closes is one more */
+    uint32_t available;
+    int32_t fault;   /* an error number, or 0 */
     int64_t started; /* on pl_now's clock: where the guest's monotonic clock is zero */
-    _Atomic uint64_t ahead[CLOCKS]; /* by how much the guest has set each of its clocks forward, modulo 2^64 */
+    /* by how much the guest has set each of its clocks forward, modulo 2^64 */
+    _Atomic uint64_t ahead[CLOCKS];
     pthread_mutex_t mutex;
     struct {
         const pl_type *type;
@@ -79,7 +85,8 @@ struct pl_process {
     pl_extern private_memory;
 };
 
-/* WASI preview 1: sizes and offsets in guest memory, error numbers (https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md). */
+/* WASI preview 1: sizes and offsets in guest memory, error numbers
+ * (https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md). */
 enum {
     SUBSCRIPTION_SIZE = 48,
     SUBSCRIPTION_TAG = 8,
@@ -109,7 +116,7 @@ enum {
     CLOCK_REALTIME_ID = 0,
     CLOCK_MONOTONIC_ID = 1,
     CLOCK_PROCESS_ID = 2, /* processor time */
-    CLOCK_THREAD_ID = 3, /* the last of CLOCKS */
+    CLOCK_THREAD_ID = 3,  /* the last of CLOCKS */
     FLAG_ABSOLUTE = 1,
     ERRNO_ACCES = 2,
     ERRNO_AGAIN = 6,
@@ -152,39 +159,46 @@ static inline uint64_t load64(const uint8_t *at) {
 }
 
 /* wasi.c */
-/* Whether reading and writing what has this mode never waits. A descriptor that is not open does not wait either. */
+/* Whether reading and writing what has this mode never waits. A descriptor that is not open does
+ * not wait either. */
 int pl_wasi_never_waits(mode_t mode);
 /* The guest's clock `id` in nanoseconds: 1, or 0 if there is no such clock. */
 int pl_wasi_read_clock(const pl_process *process, uint32_t id, uint64_t *now);
 
 /* wasi_call.c */
 pl_trap *pl_wasi_refuse(const pl_process *process, pl_value *values, int32_t number);
-/* What wasmtime does, too: a pointer to `size` bytes in a memory of `limit` bytes, with this alignment, is one; else it is refused. */
-int pl_wasi_is_pointer(const pl_process *process, uint64_t address, uint64_t size, uint64_t alignment, uint64_t limit,
-                       pl_value *values, pl_trap **trap);
-/* Before each call that wasmtime does in its runtime: 0, or the error number that the guest gets instead. With the process. */
+/* What wasmtime does, too: a pointer to `size` bytes in a memory of `limit` bytes, with this
+ * alignment, is one; else it is refused. */
+int pl_wasi_is_pointer(const pl_process *process, uint64_t address, uint64_t size,
+                       uint64_t alignment, uint64_t limit, pl_value *values, pl_trap **trap);
+/* Before each call that wasmtime does in its runtime: 0, or the error number that the guest gets
+ * instead. With the process. */
 int32_t pl_wasi_begin_file_call(void);
 /* A call with pointers into the private memory. With the process. */
-pl_trap *pl_wasi_call_shim(const pl_process *process, const pl_func *target, pl_value *values, size_t count);
+pl_trap *pl_wasi_call_shim(const pl_process *process, const pl_func *target, pl_value *values,
+                           size_t count);
 /* A call with the guest's own pointers. With the process. */
 pl_trap *pl_wasi_forward_one(const pl_wasi_call *call, pl_value *values, size_t count);
 /* The same for a call that wasmtime does in its runtime. */
 pl_trap *pl_wasi_forward_file_call(const pl_wasi_call *call, pl_value *values, size_t count);
 void pl_wasi_enter_process(const pl_wasi_call *call);
 void pl_wasi_leave_process(const pl_wasi_call *call);
-/* The same for a call that uses the private memory or `naming`, within which nothing else may run on this thread. So the store's epoch
- * callback is put off; afterwards it comes at once, as it may have been due. */
+/* The same for a call that uses the private memory or `naming`, within which nothing else may
+ * run on this thread. So the store's epoch callback is put off; afterwards it comes at once, as
+ * it may have been due. */
 void pl_wasi_enter_private(const pl_wasi_call *call);
 void pl_wasi_leave_private(const pl_wasi_call *call);
 
 /* wasi_streams.c */
-/* Whether a wait has to end early: the linker is cancelled, the caller's check says so, or what the group was nudged for. Under no lock:
- * a signal handler of Python's or of the guest's may run in here, and call the guest. */
+/* Whether a wait has to end early: the linker is cancelled, the caller's check says so, or what
+ * the group was nudged for. Under no lock: a signal handler of Python's or of the guest's may
+ * run in here, and call the guest. */
 int pl_wasi_must_stop(const pl_wasi_call *call);
 /* Sleeps until `deadline` on pl_now's clock. Returns 0, or -1 if it must stop before. */
 int pl_wasi_sleep_until(const pl_wasi_call *call, int64_t deadline);
-/* fd_write(descriptor, buffers, count, written): wasmtime's writes the first buffer that is not empty, and leaves it to the guest to
- * come again. Here they are written one by one, so that a line of several parts is not torn. With the process. */
+/* fd_write(descriptor, buffers, count, written): wasmtime's writes the first buffer that is not
+ * empty, and leaves it to the guest to come again. Here they are written one by one, so that a
+ * line of several parts is not torn. With the process. */
 pl_trap *pl_wasi_write_all(const pl_wasi_call *call, pl_value *values);
 /* The stream that is the guest's descriptor `place` now, or NULL. */
 struct stream *pl_wasi_stream_at(pl_process *process, uint32_t place);
@@ -194,12 +208,15 @@ struct directory *pl_wasi_directory_at(pl_process *process, uint32_t place);
 /* fd_close(descriptor) and fd_renumber(from, to) have succeeded. With the process. */
 void pl_wasi_follow_close(pl_process *process, uint32_t descriptor);
 void pl_wasi_follow_renumber(pl_process *process, uint32_t from, uint32_t to);
-/* Waits until one of the host's descriptors has what it is polled for, or until `deadline` on pl_now's clock (negative: none). Returns 1, or
- * 0 at the deadline, or -1 if it must stop. */
-int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t count, int64_t deadline);
-/* fd_read(descriptor, buffers, count, done) and fd_write of a standard stream. A read comes back with what there is, a write when all is
- * written. Without the process: whoever waits here keeps no other thread's call waiting. */
-pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stream, pl_value *values);
+/* Waits until one of the host's descriptors has what it is polled for, or until `deadline` on
+ * pl_now's clock (negative: none). Returns 1, or 0 at the deadline, or -1 if it must stop. */
+int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t count,
+                     int64_t deadline);
+/* fd_read(descriptor, buffers, count, done) and fd_write of a standard stream. A read comes back
+ * with what there is, a write when all is written. Without the process: whoever waits here keeps
+ * no other thread's call waiting. */
+pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stream,
+                             pl_value *values);
 
 /* wasi_poll.c */
 /* poll_oneoff(subscriptions, events, count, found). All that waits is waited for here. */
@@ -208,8 +225,8 @@ pl_trap *pl_wasi_poll_all(const pl_wasi_call *call, pl_value *values);
 /* wasi_paths.c */
 /* A child of fork has only the thread that forked, which then holds it. */
 void pl_wasi_keep_naming_over_fork(void);
-/* path_open(directory, flags, path, length, how, rights, inherited, descriptor flags, result) and path_filestat_set_times(directory, flags,
- * path, length, ...), which opens what it changes. */
+/* path_open(directory, flags, path, length, how, rights, inherited, descriptor flags, result)
+ * and path_filestat_set_times(directory, flags, path, length, ...), which opens what it changes. */
 pl_trap *pl_wasi_open_path(const pl_wasi_call *call, pl_value *values, size_t count);
 /* path_link, path_rename and path_symlink. */
 pl_trap *pl_wasi_name_path(const pl_wasi_call *call, pl_value *values, size_t count);

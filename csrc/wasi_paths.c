@@ -1,17 +1,14 @@
 /* wasi_paths: what opens or names a path. Discipline: that of wasi_impl.h. */
 #include "wasi_impl.h"
 
-/* Between a look at what a path leads to and opening it, and while a guest gives a name to what is there already: so that in no program of
- * this process a guest brings a FIFO to a path that another thread has looked at. */
+/* Between a look at what a path leads to and opening it, and while a guest gives a name to what
+ * is there already: so that in no program of this process a guest brings a FIFO to a path that
+ * another thread has looked at. */
 static pthread_mutex_t naming = PTHREAD_MUTEX_INITIALIZER;
 
-static void lock_naming(void) {
-    pthread_mutex_lock(&naming);
-}
+static void lock_naming(void) { pthread_mutex_lock(&naming); }
 
-static void unlock_naming(void) {
-    pthread_mutex_unlock(&naming);
-}
+static void unlock_naming(void) { pthread_mutex_unlock(&naming); }
 
 void pl_wasi_keep_naming_over_fork(void) {
     pthread_atfork(lock_naming, unlock_naming, unlock_naming);
@@ -25,19 +22,26 @@ static int is_known_device(const char *path, size_t length) {
         first--;
     }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strlen(names[i]) == length - first && memcmp(path + first, names[i], length - first) == 0) {
+        if (strlen(names[i]) == length - first &&
+            memcmp(path + first, names[i], length - first) == 0) {
             return 1;
         }
     }
     return 0;
 }
 
-/* The type of what the path in the private memory leads to; or, as a negative number, the error of looking. Within pl_wasi_enter_private. */
-static int look_at_path(const pl_process *process, int32_t directory, int32_t flags, int32_t length) {
-    pl_value values[5] = {{.i64 = directory}, {.i64 = flags}, {.i64 = PRIVATE_PATH}, {.i64 = length}, {.i64 = PRIVATE_RESULT}};
+/* The type of what the path in the private memory leads to; or, as a negative number, the error
+ * of looking. Within pl_wasi_enter_private. */
+static int look_at_path(const pl_process *process, int32_t directory, int32_t flags,
+                        int32_t length) {
+    pl_value values[5] = {{.i64 = directory},
+                          {.i64 = flags},
+                          {.i64 = PRIVATE_PATH},
+                          {.i64 = length},
+                          {.i64 = PRIVATE_RESULT}};
     pl_trap *trap = NULL;
-    pl_error *error =
-        pl_wasmtime.func_call_unchecked(process->context, process->private_functions + PL_WASI_PRIVATE_LOOK, values, 5, &trap);
+    pl_error *error = pl_wasmtime.func_call_unchecked(
+        process->context, process->private_functions + PL_WASI_PRIVATE_LOOK, values, 5, &trap);
     if (error != NULL || trap != NULL) { /* it knows no sockets */
         if (error != NULL) {
             pl_wasmtime.error_delete(error);
@@ -50,27 +54,32 @@ static int look_at_path(const pl_process *process, int32_t directory, int32_t fl
     if (values[0].i32 != 0) {
         return -values[0].i32;
     }
-    return pl_memory_data(process->context, &process->private_memory)[PRIVATE_RESULT + FILESTAT_TYPE];
+    return pl_memory_data(process->context,
+                          &process->private_memory)[PRIVATE_RESULT + FILESTAT_TYPE];
 }
 
-/* Whether a single system call shows that opening comes back at once. It follows links out of the directory, too, which opening does not: that
- * opens the same file or fails. So a yes is right, and a no is for wasmtime to look at, so that a guest does not learn what is outside. */
+/* Whether a single system call shows that opening comes back at once. It follows links out of
+ * the directory, too, which opening does not: that opens the same file or fails. So a yes is
+ * right, and a no is for wasmtime to look at, so that a guest does not learn what is outside. */
 static int is_plainly_harmless(pl_process *process, const pl_value *values, const char *path) {
     const struct directory *directory = pl_wasi_directory_at(process, (uint32_t)values[0].i32);
     struct stat status;
     if (directory == NULL || strlen(path) != (uint32_t)values[3].i32) {
         return 0;
     }
-    if (fstatat(directory->descriptor, path, &status, values[1].i32 & LOOKUP_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW) == 0) {
+    if (fstatat(directory->descriptor, path, &status,
+                values[1].i32 & LOOKUP_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW) == 0) {
         return pl_wasi_never_waits(status.st_mode) || S_ISLNK(status.st_mode);
     }
     return errno == ENOENT || errno == ENOTDIR;
 }
 
-/* What a look says of opening: 0 if it comes back at once, with a descriptor or an error of its own; else the error number to answer. */
+/* What a look says of opening: 0 if it comes back at once, with a descriptor or an error of its
+ * own; else the error number to answer. */
 static int32_t refusal(pl_process *process, const pl_value *values) {
     int32_t directory = values[0].i32, flags = values[1].i32, length = values[3].i32;
-    const char *path = (const char *)pl_memory_data(process->context, &process->private_memory) + PRIVATE_PATH;
+    const char *path =
+        (const char *)pl_memory_data(process->context, &process->private_memory) + PRIVATE_PATH;
     if (is_plainly_harmless(process, values, path)) {
         return 0;
     }
@@ -82,7 +91,8 @@ static int32_t refusal(pl_process *process, const pl_value *values) {
         return ERRNO_NXIO;
     case TYPE_CHARACTER_DEVICE: /* by its own name, not by that of a link: a guest may make links */
         return is_known_device(path, (size_t)length) &&
-                       look_at_path(process, directory, flags & ~LOOKUP_FOLLOW, length) == TYPE_CHARACTER_DEVICE
+                       look_at_path(process, directory, flags & ~LOOKUP_FOLLOW, length) ==
+                           TYPE_CHARACTER_DEVICE
                    ? 0
                    : ERRNO_NXIO;
     /* Errors that opening has as well, or, for what does not exist yet, creates. */
@@ -97,7 +107,8 @@ static int32_t refusal(pl_process *process, const pl_value *values) {
     case -ERRNO_PERM:
     case -ERRNO_NOTCAPABLE:
         return 0;
-    default: /* the host lacks something: that may be over when it is opened, and what it is is not known */
+    /* the host lacks something: that may be over when it is opened, and what it is is not known */
+    default:
         return type < 0 ? -type : 0;
     }
 }
@@ -105,7 +116,8 @@ static int32_t refusal(pl_process *process, const pl_value *values) {
 pl_trap *pl_wasi_open_path(const pl_wasi_call *call, pl_value *values, size_t count) {
     pl_process *process = call->process;
     int opens = call->kind == PL_WASI_OPEN;
-    uint64_t path = (uint32_t)values[2].i32, length = (uint32_t)values[3].i32, result = opens ? (uint32_t)values[8].i32 : 0;
+    uint64_t path = (uint32_t)values[2].i32, length = (uint32_t)values[3].i32,
+             result = opens ? (uint32_t)values[8].i32 : 0;
     uint64_t size = pl_memory_size(call->context, &call->memory);
     pl_trap *trap = NULL;
     if (!pl_wasi_is_pointer(process, path, length, 1, size, values, &trap) ||
@@ -125,7 +137,8 @@ pl_trap *pl_wasi_open_path(const pl_wasi_call *call, pl_value *values, size_t co
     int32_t number = pl_wasi_begin_file_call();
     if (number == 0 && opens && process->available == 0) {
         number = ERRNO_MFILE;
-    } else if (number == 0 && (how & OPEN_NEW) != OPEN_NEW) { /* an existing file is not opened then */
+        /* an existing file is not opened then */
+    } else if (number == 0 && (how & OPEN_NEW) != OPEN_NEW) {
         number = refusal(process, values);
     }
     if (number != 0) {
@@ -136,11 +149,15 @@ pl_trap *pl_wasi_open_path(const pl_wasi_call *call, pl_value *values, size_t co
             values[8].i64 = PRIVATE_RESULT;
             process->available--;
         }
-        trap = pl_wasi_call_shim(process, process->private_functions + (opens ? PL_WASI_PRIVATE_OPEN : PL_WASI_PRIVATE_TIMES), values, count);
+        trap = pl_wasi_call_shim(process,
+                                 process->private_functions +
+                                     (opens ? PL_WASI_PRIVATE_OPEN : PL_WASI_PRIVATE_TIMES),
+                                 values, count);
         if (opens && (trap != NULL || values[0].i32 != 0)) {
             process->available++;
         } else if (opens) {
-            memcpy(pl_memory_data(call->context, &call->memory) + result, memory + PRIVATE_RESULT, 4);
+            memcpy(pl_memory_data(call->context, &call->memory) + result, memory + PRIVATE_RESULT,
+                   4);
         }
     }
     pthread_mutex_unlock(&naming);

@@ -1,7 +1,8 @@
 /* wasi_poll: poll_oneoff. Discipline: that of wasi_impl.h. */
 #include "wasi_impl.h"
 
-/* A subscription of poll_oneoff. It is read anew each time, as the guest may change it; only the copy is acted on. */
+/* A subscription of poll_oneoff. It is read anew each time, as the guest may change it; only the
+ * copy is acted on. */
 struct subscription {
     uint64_t name;
     uint8_t tag;
@@ -21,8 +22,10 @@ static struct subscription subscription_at(const uint8_t *at) {
     };
 }
 
-/* How long a subscription to a clock has yet to wait, in nanoseconds, of a call that came at `started` on pl_now's clock. */
-static int64_t time_left(const pl_process *process, const struct subscription *wanted, int64_t started) {
+/* How long a subscription to a clock has yet to wait, in nanoseconds, of a call that came at
+ * `started` on pl_now's clock. */
+static int64_t time_left(const pl_process *process, const struct subscription *wanted,
+                         int64_t started) {
     uint64_t now = (uint64_t)(pl_now() - started);
     if (wanted->is_absolute) {
         pl_wasi_read_clock(process, wanted->clock, &now);
@@ -50,7 +53,8 @@ static void put_event(struct look *look, const uint8_t *event) {
 }
 
 /* An event of the core's own. */
-static void put(struct look *look, const struct subscription *wanted, uint64_t bytes, uint16_t flags) {
+static void put(struct look *look, const struct subscription *wanted, uint64_t bytes,
+                uint16_t flags) {
     uint8_t event[EVENT_SIZE] = {0};
     memcpy(event, &wanted->name, sizeof wanted->name);
     event[EVENT_TAG] = wanted->tag;
@@ -59,21 +63,25 @@ static void put(struct look *look, const struct subscription *wanted, uint64_t b
     put_event(look, event);
 }
 
-/* Has wasmtime say what it says of a descriptor that is no stream: an error number, 0 with the event, or -1 if it has become a stream. It
- * comes back at once, and gets a subscription that the guest cannot change. */
-static int32_t ask_of_file(const pl_wasi_call *call, const struct subscription *wanted, uint8_t *event, pl_trap **trap) {
+/* Has wasmtime say what it says of a descriptor that is no stream: an error number, 0 with the
+ * event, or -1 if it has become a stream. It comes back at once, and gets a subscription that
+ * the guest cannot change. */
+static int32_t ask_of_file(const pl_wasi_call *call, const struct subscription *wanted,
+                           uint8_t *event, pl_trap **trap) {
     enum { AT_EVENT = SUBSCRIPTION_SIZE + 16, AT_COUNT = AT_EVENT + EVENT_SIZE };
     pl_process *process = call->process;
     pl_value values[4] = {{.i64 = 0}, {.i64 = AT_EVENT}, {.i64 = 1}, {.i64 = AT_COUNT}};
     int32_t number = -1;
     pl_wasi_enter_private(call);
-    if (pl_wasi_stream_at(process, wanted->descriptor) == NULL && (number = pl_wasi_begin_file_call()) == 0) {
+    if (pl_wasi_stream_at(process, wanted->descriptor) == NULL &&
+        (number = pl_wasi_begin_file_call()) == 0) {
         uint8_t *memory = pl_memory_data(process->context, &process->private_memory);
         memset(memory, 0, AT_COUNT + 4);
         memcpy(memory, &wanted->name, sizeof wanted->name);
         memory[SUBSCRIPTION_TAG] = wanted->tag;
         memcpy(memory + SUBSCRIPTION_DESCRIPTOR, &wanted->descriptor, sizeof wanted->descriptor);
-        *trap = pl_wasi_call_shim(process, process->private_functions + PL_WASI_PRIVATE_POLL, values, 4);
+        *trap = pl_wasi_call_shim(process, process->private_functions + PL_WASI_PRIVATE_POLL,
+                                  values, 4);
         number = values[0].i32;
         memcpy(event, memory + AT_EVENT, EVENT_SIZE);
     }
@@ -81,8 +89,10 @@ static int32_t ask_of_file(const pl_wasi_call *call, const struct subscription *
     return number;
 }
 
-/* Looks at one subscription; with `put_events` it is after the wait. Returns an error number that ends the call, or 0. */
-static int32_t look_at(struct look *look, const struct subscription *wanted, int put_events, pl_trap **trap) {
+/* Looks at one subscription; with `put_events` it is after the wait. Returns an error number
+ * that ends the call, or 0. */
+static int32_t look_at(struct look *look, const struct subscription *wanted, int put_events,
+                       pl_trap **trap) {
     const pl_wasi_call *call = look->call;
     pl_process *process = call->process;
     if (wanted->tag == TAG_CLOCK) {
@@ -106,7 +116,8 @@ static int32_t look_at(struct look *look, const struct subscription *wanted, int
         }
         struct pollfd *polled = look->polled + (stream - process->streams);
         if (put_events && polled->revents != 0) {
-            put(look, wanted, 1, (polled->revents & (POLLHUP | POLLIN)) == POLLHUP ? FLAG_HANGUP : 0);
+            put(look, wanted, 1,
+                (polled->revents & (POLLHUP | POLLIN)) == POLLHUP ? FLAG_HANGUP : 0);
         }
         polled->fd = stream->descriptor;
         polled->events = wanted->tag == TAG_READ ? POLLIN : POLLOUT;
@@ -128,7 +139,8 @@ static int32_t look_at_all(struct look *look, int put_events, pl_trap **trap) {
     look->left = -1;
     for (uint64_t i = 0; i < look->count && number == 0 && *trap == NULL; i++) {
         const uint8_t *memory = pl_memory_data(look->call->context, &look->call->memory);
-        struct subscription wanted = subscription_at(memory + look->subscriptions + i * SUBSCRIPTION_SIZE);
+        struct subscription wanted =
+            subscription_at(memory + look->subscriptions + i * SUBSCRIPTION_SIZE);
         number = look_at(look, &wanted, put_events, trap);
     }
     return number;
@@ -146,19 +158,25 @@ pl_trap *pl_wasi_poll_all(const pl_wasi_call *call, pl_value *values) {
         values[0].i64 = ERRNO_INVAL;
         return NULL;
     }
-    if (!pl_wasi_is_pointer(call->process, look.subscriptions, look.count * SUBSCRIPTION_SIZE, 8, size, values, &trap) ||
-        !pl_wasi_is_pointer(call->process, look.events, look.count * EVENT_SIZE, 8, size, values, &trap) ||
+    if (!pl_wasi_is_pointer(call->process, look.subscriptions, look.count * SUBSCRIPTION_SIZE, 8,
+                            size, values, &trap) ||
+        !pl_wasi_is_pointer(call->process, look.events, look.count * EVENT_SIZE, 8, size, values,
+                            &trap) ||
         !pl_wasi_is_pointer(call->process, result, 4, 4, size, values, &trap)) {
         return trap;
     }
-    while (look.found == 0) { /* again after a wait in vain: another thread may have taken the input, or changed what is asked for */
+    /* again after a wait in vain: another thread may have taken the input, or changed what is
+     * asked for */
+    while (look.found == 0) {
         for (int i = 0; i < PL_WASI_STREAMS; i++) {
             look.polled[i] = (struct pollfd){.fd = -1};
         }
         int32_t number = look_at_all(&look, 0, &trap);
         if (number == 0 && trap == NULL) {
             int64_t deadline = look.is_ready ? pl_now() : pl_deadline(look.left);
-            int stop = look.is_waiting ? pl_wasi_wait_for(call, look.polled, PL_WASI_STREAMS, deadline) < 0 : pl_wasi_sleep_until(call, deadline) < 0;
+            int stop = look.is_waiting
+                           ? pl_wasi_wait_for(call, look.polled, PL_WASI_STREAMS, deadline) < 0
+                           : pl_wasi_sleep_until(call, deadline) < 0;
             if (stop) {
                 return pl_trap_of("interrupted");
             }

@@ -32,9 +32,11 @@ int pl_wasi_sleep_until(const pl_wasi_call *call, int64_t deadline) {
 
 pl_trap *pl_wasi_write_all(const pl_wasi_call *call, pl_value *values) {
     const pl_value asked[4] = {values[0], values[1], values[2], values[3]};
-    uint64_t buffers = (uint32_t)asked[1].i32, count = (uint32_t)asked[2].i32, written = (uint32_t)asked[3].i32;
+    uint64_t buffers = (uint32_t)asked[1].i32, count = (uint32_t)asked[2].i32,
+             written = (uint32_t)asked[3].i32;
     uint64_t size = pl_memory_size(call->context, &call->memory);
-    if (count < 2 || count > PL_WASI_MOST || buffers + count * BUFFER_SIZE > size || written + 4 > size) {
+    if (count < 2 || count > PL_WASI_MOST || buffers + count * BUFFER_SIZE > size ||
+        written + 4 > size) {
         return pl_wasi_forward_file_call(call, values, 4);
     }
     uint8_t *memory = pl_memory_data(call->context, &call->memory);
@@ -119,9 +121,11 @@ static int32_t number_of_errno(int error) {
         int host;
         int32_t guest;
     } numbers[] = {
-        {EBADF, ERRNO_BADF},   {ECONNRESET, ERRNO_CONNRESET}, {EDQUOT, ERRNO_DQUOT}, {EFBIG, ERRNO_FBIG},   {EINVAL, ERRNO_INVAL},
-        {EISDIR, ERRNO_ISDIR}, {ENOMEM, ERRNO_NOMEM},         {ENOSPC, ERRNO_NOSPC}, {ENOTCONN, ERRNO_NOTCONN}, {ENXIO, ERRNO_NXIO},
-        {EPERM, ERRNO_PERM},   {EPIPE, ERRNO_PIPE},           {ESPIPE, ERRNO_SPIPE}, {ETIMEDOUT, ERRNO_TIMEDOUT},
+        {EBADF, ERRNO_BADF},   {ECONNRESET, ERRNO_CONNRESET}, {EDQUOT, ERRNO_DQUOT},
+        {EFBIG, ERRNO_FBIG},   {EINVAL, ERRNO_INVAL},         {EISDIR, ERRNO_ISDIR},
+        {ENOMEM, ERRNO_NOMEM}, {ENOSPC, ERRNO_NOSPC},         {ENOTCONN, ERRNO_NOTCONN},
+        {ENXIO, ERRNO_NXIO},   {EPERM, ERRNO_PERM},           {EPIPE, ERRNO_PIPE},
+        {ESPIPE, ERRNO_SPIPE}, {ETIMEDOUT, ERRNO_TIMEDOUT},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (numbers[i].host == error) {
@@ -142,7 +146,8 @@ static int poll_until(struct pollfd *polled, nfds_t count, int64_t now, int64_t 
 #endif
 }
 
-int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t count, int64_t deadline) {
+int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t count,
+                     int64_t deadline) {
     pl_cancel *cancel = pl_shared_cancel(pl_group_shared(call->group));
     int64_t due = pl_now() + PL_SLICE;
     for (;;) {
@@ -154,11 +159,13 @@ int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t cou
         if (ready > 0) {
             return 1;
         }
-        if (ready < 0 && errno != EINTR && pl_wasi_sleep_until(call, until) != 0) { /* the host lacks memory: look again later */
+        /* the host lacks memory: look again later */
+        if (ready < 0 && errno != EINTR && pl_wasi_sleep_until(call, until) != 0) {
             return -1;
         }
         int64_t now = pl_now();
-        if (ready < 0 || now >= due) { /* EINTR: a signal of this thread, whose handler is Python's, perhaps */
+        /* EINTR: a signal of this thread, whose handler is Python's, perhaps */
+        if (ready < 0 || now >= due) {
             if (pl_wasi_must_stop(call)) {
                 return -1;
             }
@@ -175,9 +182,10 @@ static ssize_t move_bytes(int descriptor, int writing, const struct iovec *parts
     return writing ? writev(descriptor, parts, count) : readv(descriptor, parts, count);
 }
 
-/* The same of a stream of this process alone: -1 and EAGAIN if it would wait. A FIFO that no writer has opened yet would seem to have ended;
- * poll knows the difference. */
-static ssize_t move_own_bytes(const struct stream *stream, int writing, const struct iovec *parts, int count) {
+/* The same of a stream of this process alone: -1 and EAGAIN if it would wait. A FIFO that no
+ * writer has opened yet would seem to have ended; poll knows the difference. */
+static ssize_t move_own_bytes(const struct stream *stream, int writing, const struct iovec *parts,
+                              int count) {
     for (;;) {
         ssize_t moved = move_bytes(stream->descriptor, writing, parts, count);
         if (moved != 0 || writing || !stream->is_fifo) {
@@ -194,9 +202,11 @@ static ssize_t move_own_bytes(const struct stream *stream, int writing, const st
     }
 }
 
-/* Reads or writes what can be read or written at once: -1 and EAGAIN if that is nothing. What the descriptor refers to belongs to others,
- * too, so its O_NONBLOCK is not for this function to set, and a look (poll) before it is no promise: another process may be faster. */
-static ssize_t move_without_waiting(int descriptor, int writing, const struct iovec *parts, int count) {
+/* Reads or writes what can be read or written at once: -1 and EAGAIN if that is nothing. What
+ * the descriptor refers to belongs to others, too, so its O_NONBLOCK is not for this function to
+ * set, and a look (poll) before it is no promise: another process may be faster. */
+static ssize_t move_without_waiting(int descriptor, int writing, const struct iovec *parts,
+                                    int count) {
     struct stat status;
     if (fstat(descriptor, &status) != 0 || pl_wasi_never_waits(status.st_mode)) {
         return move_bytes(descriptor, writing, parts, count);
@@ -204,13 +214,16 @@ static ssize_t move_without_waiting(int descriptor, int writing, const struct io
     if (S_ISSOCK(status.st_mode)) {
         struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (unsigned)count};
 #if defined(MSG_NOSIGNAL)
-        return writing ? sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL) : recvmsg(descriptor, &message, MSG_DONTWAIT);
+        return writing ? sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+                       : recvmsg(descriptor, &message, MSG_DONTWAIT);
 #else
-        return writing ? sendmsg(descriptor, &message, MSG_DONTWAIT) : recvmsg(descriptor, &message, MSG_DONTWAIT);
+        return writing ? sendmsg(descriptor, &message, MSG_DONTWAIT)
+                       : recvmsg(descriptor, &message, MSG_DONTWAIT);
 #endif
     }
 #if defined(RWF_NOWAIT)
-    ssize_t moved = writing ? pwritev2(descriptor, parts, count, -1, RWF_NOWAIT) : preadv2(descriptor, parts, count, -1, RWF_NOWAIT);
+    ssize_t moved = writing ? pwritev2(descriptor, parts, count, -1, RWF_NOWAIT)
+                            : preadv2(descriptor, parts, count, -1, RWF_NOWAIT);
     if (moved >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)) {
         return moved;
     }
@@ -228,20 +241,23 @@ static ssize_t move_without_waiting(int descriptor, int writing, const struct io
         return done;
     }
 #endif
-    /* What is left is a look. A pipe that can be written to takes PIPE_BUF bytes, any other device one at least. */
+    /* What is left is a look. A pipe that can be written to takes PIPE_BUF bytes, any other
+     * device one at least. */
     struct pollfd polled = {.fd = descriptor, .events = writing ? POLLOUT : POLLIN, .revents = 0};
     if (poll(&polled, 1, 0) == 0) {
         errno = EAGAIN;
         return -1;
     }
     size_t most = S_ISFIFO(status.st_mode) ? PIPE_BUF : 1;
-    struct iovec part = {.iov_base = parts[0].iov_base, .iov_len = parts[0].iov_len < most ? parts[0].iov_len : most};
+    struct iovec part = {.iov_base = parts[0].iov_base,
+                         .iov_len = parts[0].iov_len < most ? parts[0].iov_len : most};
     return writing ? move_bytes(descriptor, 1, &part, 1) : move_bytes(descriptor, 0, parts, count);
 }
 
 enum {
-    PARTS = 128,         /* buffers of the guest in one system call */
-    BYTES_MOST = 1 << 20 /* in one system call: between two of them the end of the program is seen */
+    PARTS = 128, /* buffers of the guest in one system call */
+    /* in one system call: between two of them the end of the program is seen */
+    BYTES_MOST = 1 << 20
 };
 
 /* Buffers of fd_read and fd_write, and how much of them is done. */
@@ -251,18 +267,22 @@ struct buffers {
     uint32_t total;
 };
 
-/* The next of them that are not empty. Returns how many, or -1 if one leads out of the memory. The guest may change them meanwhile. */
-static int next_parts(const struct buffers *buffers, uint8_t *memory, uint64_t size, struct iovec *parts) {
+/* The next of them that are not empty. Returns how many, or -1 if one leads out of the memory.
+ * The guest may change them meanwhile. */
+static int next_parts(const struct buffers *buffers, uint8_t *memory, uint64_t size,
+                      struct iovec *parts) {
     uint64_t offset = buffers->offset, bytes = 0;
     int count = 0;
-    for (uint64_t i = buffers->index; i < buffers->count && count < PARTS && bytes < BYTES_MOST; i++) {
+    for (uint64_t i = buffers->index; i < buffers->count && count < PARTS && bytes < BYTES_MOST;
+         i++) {
         uint64_t address = load32(memory + buffers->at + i * BUFFER_SIZE);
         uint64_t length = load32(memory + buffers->at + i * BUFFER_SIZE + BUFFER_LENGTH);
         if (address + length > size) {
             return -1;
         }
         if (length > offset) {
-            uint64_t part = length - offset < BYTES_MOST - bytes ? length - offset : BYTES_MOST - bytes;
+            uint64_t part =
+                length - offset < BYTES_MOST - bytes ? length - offset : BYTES_MOST - bytes;
             parts[count++] = (struct iovec){.iov_base = memory + address + offset, .iov_len = part};
             bytes += part;
         }
@@ -275,7 +295,8 @@ static int next_parts(const struct buffers *buffers, uint8_t *memory, uint64_t s
 static void advance(struct buffers *buffers, const uint8_t *memory, uint64_t bytes) {
     buffers->total += (uint32_t)bytes;
     for (; buffers->index < buffers->count; buffers->index++, buffers->offset = 0) {
-        uint64_t length = load32(memory + buffers->at + buffers->index * BUFFER_SIZE + BUFFER_LENGTH);
+        uint64_t length =
+            load32(memory + buffers->at + buffers->index * BUFFER_SIZE + BUFFER_LENGTH);
         uint64_t left = length > buffers->offset ? length - buffers->offset : 0;
         if (bytes < left) {
             buffers->offset += bytes;
@@ -285,7 +306,8 @@ static void advance(struct buffers *buffers, const uint8_t *memory, uint64_t byt
     }
 }
 
-pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stream, pl_value *values) {
+pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stream,
+                             pl_value *values) {
     pl_process *process = call->process;
     int writing = call->kind == PL_WASI_WRITE;
     struct buffers buffers = {.at = (uint32_t)values[1].i32, .count = (uint32_t)values[2].i32};
@@ -299,7 +321,8 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
         values[0].i64 = ERRNO_INVAL;
         return NULL;
     }
-    if (!pl_wasi_is_pointer(process, buffers.at, buffers.count * BUFFER_SIZE, 4, size, values, &trap) ||
+    if (!pl_wasi_is_pointer(process, buffers.at, buffers.count * BUFFER_SIZE, 4, size, values,
+                            &trap) ||
         !pl_wasi_is_pointer(process, result, 4, 4, size, values, &trap)) {
         return trap;
     }
@@ -307,15 +330,17 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
         /* The memory may have grown meanwhile: by a thread, or a signal handler. */
         struct iovec parts[PARTS];
         uint8_t *memory = pl_memory_data(call->context, &call->memory);
-        int count = next_parts(&buffers, memory, pl_memory_size(call->context, &call->memory), parts);
+        int count =
+            next_parts(&buffers, memory, pl_memory_size(call->context, &call->memory), parts);
         if (count < 0 && buffers.total == 0) {
             return pl_wasi_refuse(process, values, process->fault);
         }
         if (count <= 0 || buffers.total > INT32_MAX - BYTES_MOST) {
             break;
         }
-        ssize_t moved = stream->owned ? move_own_bytes(stream, writing, parts, count)
-                                      : move_without_waiting(stream->descriptor, writing, parts, count);
+        ssize_t moved = stream->owned
+                            ? move_own_bytes(stream, writing, parts, count)
+                            : move_without_waiting(stream->descriptor, writing, parts, count);
         if (moved >= 0) {
             advance(&buffers, memory, (uint64_t)moved);
             if (!writing || moved == 0) {
@@ -328,7 +353,8 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
         }
         int error = errno, stop = 0;
         if (error == EAGAIN || error == EWOULDBLOCK) {
-            struct pollfd polled = {.fd = stream->descriptor, .events = writing ? POLLOUT : POLLIN, .revents = 0};
+            struct pollfd polled = {
+                .fd = stream->descriptor, .events = writing ? POLLOUT : POLLIN, .revents = 0};
             stop = pl_wasi_wait_for(call, &polled, 1, -1) < 0;
         } else if (error == EINTR) {
             stop = pl_wasi_must_stop(call);
@@ -342,7 +368,8 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
             return pl_trap_of("interrupted");
         }
     }
-    memcpy(pl_memory_data(call->context, &call->memory) + result, &buffers.total, sizeof buffers.total);
+    memcpy(pl_memory_data(call->context, &call->memory) + result, &buffers.total,
+           sizeof buffers.total);
     values[0].i64 = 0;
     return NULL;
 }

@@ -1,8 +1,9 @@
 """A hook of mkdocs: what pages link to outside ``docs/`` becomes a part of the site.
 
-In a checkout ``../csrc/event.h`` and ``../examples/README.md`` are files, and links to them work as they are. A site has only what
-is below ``docs/``. So a page outside is added under its path, a source file or a folder as a page that shows it, and links are rewritten to
-match. A link that leads nowhere ends a strict build.
+In a checkout ``../csrc/event.h`` and ``../examples/README.md`` are files, and links to them work as
+they are. A site has only what is below ``docs/``. So a page outside is added under its path, a
+source file or a folder as a page that shows it, and links are rewritten to match. A link that leads
+nowhere ends a strict build.
 """
 
 from __future__ import annotations
@@ -22,9 +23,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 # A link's target; or code, in which there are none: that is matched first, and has no group.
-LINK = re.compile(r"^ *(`{3,})[^\n]*\n.*?^ *\1 *$|`[^`\n]+`|(?<=\]\()(?!\w+:|#)(?P<target>[^)#\s]+)", re.DOTALL | re.MULTILINE)
+LINK = re.compile(
+    r"^ *(`{3,})[^\n]*\n.*?^ *\1 *$|`[^`\n]+`|(?<=\]\()(?!\w+:|#)(?P<target>[^)#\s]+)",
+    re.DOTALL | re.MULTILINE,
+)
 ROLE = re.compile(r":(?:attr|class|func|meth|mod):(?=<code>)")
-LEXERS = {".c": "c", ".h": "c", ".cpp": "cpp", ".hpp": "cpp", ".py": "python", ".toml": "toml", ".yml": "yaml"}
+LEXERS = {
+    ".c": "c",
+    ".h": "c",
+    ".cpp": "cpp",
+    ".hpp": "cpp",
+    ".py": "python",
+    ".toml": "toml",
+    ".yml": "yaml",
+}
 logger = logging.getLogger("mkdocs.hooks.hook")
 
 _origins: dict[str, str] = {}  # of each added page: the path in the repository
@@ -40,13 +52,20 @@ def address(path: str) -> str:
 def targets(origin: str, text: str) -> list[tuple[str, str]]:
     """Return the links of a page that lies at ``origin``: as written, and as paths in the repository."""
     links = [match["target"] for match in LINK.finditer(text) if match["target"]]
-    return [(link, posixpath.normpath(posixpath.join(posixpath.dirname(origin), link))) for link in links]
+    return [
+        (link, posixpath.normpath(posixpath.join(posixpath.dirname(origin), link)))
+        for link in links
+    ]
 
 
 def shown(path: Path, name: str) -> str:
     """Return a page that shows a file or lists a folder of the repository."""
     if path.is_dir():
-        return f"# {name}\n\n" + "".join(f"- [{each.name}]({path.name}/{each.name})\n" for each in sorted(path.iterdir()) if each.is_file())
+        return f"# {name}\n\n" + "".join(
+            f"- [{each.name}]({path.name}/{each.name})\n"
+            for each in sorted(path.iterdir())
+            if each.is_file()
+        )
     lexer = LEXERS.get(path.suffix, "text")
     return f"# {name}\n\n````````{lexer}\n{path.read_text(encoding='utf-8')}\n````````\n"
 
@@ -61,7 +80,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is linked to, and what that links to, and so on."""
-    pending = [(f"docs/{file.src_uri}", file.content_string) for file in files.documentation_pages()]
+    pending = [
+        (f"docs/{file.src_uri}", file.content_string) for file in files.documentation_pages()
+    ]
     outside = [link for link in pages(config.nav) if not (ROOT / "docs" / link).exists()]
     pending.append(("mkdocs.yml", "".join(f"]({link})" for link in outside)))
     while pending:
@@ -71,7 +92,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if name.startswith("../") or not path.exists():
                 logger.warning("%s links to %s, which is not there", origin, link)
             elif (path.is_dir() or not name.startswith("docs/")) and address(name) not in _origins:
-                content = path.read_text(encoding="utf-8") if name.endswith(".md") else shown(path, name)
+                content = (
+                    path.read_text(encoding="utf-8") if name.endswith(".md") else shown(path, name)
+                )
                 _origins[address(name)] = name
                 files.append(File.generated(config, address(name), content=content))
                 pending.append((name, content if name.endswith(".md") or path.is_dir() else ""))

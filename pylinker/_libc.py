@@ -38,7 +38,9 @@ def _names() -> frozenset[str]:
     global _known  # noqa: PLW0603 - equal whichever thread reads it
     if not _known:
         with SuppressSystemErrors():
-            _known = frozenset(Path(__file__).with_name("libc_names.txt").read_text(encoding="ascii").split())
+            _known = frozenset(
+                Path(__file__).with_name("libc_names.txt").read_text(encoding="ascii").split()
+            )
     return _known
 
 
@@ -58,7 +60,9 @@ def advice(names: Iterable[str]) -> str:
             found.setdefault(library, []).append(name)
     parts = []
     for library, known in found.items():
-        shown = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
+        shown = ", ".join(known[:_SHOWN]) + (
+            f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        )
         shared = "libc.so" if library == C else "libc++.so"
         parts.append(
             f"{shown} {'is' if len(known) == 1 else 'are'} of the {library}: preload a {shared}, "

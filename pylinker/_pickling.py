@@ -13,4 +13,6 @@ class OfOneProcess:
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make the program inside the worker")
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: make the program inside the worker"
+        )

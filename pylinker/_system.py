@@ -24,5 +24,7 @@ class SuppressSystemErrors:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
+    ) -> bool:
         return isinstance(error, OSError) and error.errno is not None

@@ -1,10 +1,12 @@
 """What can go wrong, and whose fault it is.
 
-What is wrong with a module or symbol, or with the use of a program, is a :class:`LinkError`: it carries the module and the symbol it is
-about, if there is one, and also inherits the builtin a Python programmer would catch (``ValueError``, ``LookupError``, ...). Arguments of
-a wrong type or value are a TypeError, ValueError or OverflowError, files that cannot be opened an OSError. A trap in guest code is
-``wasmtime.Trap``, unchanged. :class:`InternalError` is not a ``LinkError``: it says that pylinker broke one of its own
-invariants, which is a bug to report and never the guest's doing.
+What is wrong with a module or symbol, or with the use of a program, is a :class:`LinkError`: it
+carries the module and the symbol it is about, if there is one, and also inherits the builtin a
+Python programmer would catch (``ValueError``, ``LookupError``, ...). Arguments of a wrong type or
+value are a TypeError, ValueError or OverflowError, files that cannot be opened an OSError. A trap
+in guest code is ``wasmtime.Trap``, unchanged. :class:`InternalError` is not a ``LinkError``: it
+says that pylinker broke one of its own invariants, which is a bug to report and never the guest's
+doing.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def _printable(text: str) -> str:
     """Return a message fit for a terminal: names in it may come from a hostile file."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def _one_line(name: str) -> str:
@@ -54,7 +59,9 @@ def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException
     """Return an exception without the call of its ``__init__``, whose parameters are not ``args``."""
     base: Any = kind
     while base.__module__ != "builtins":
-        base = base.__base__  # which decides the layout: ``kind.__new__`` may be that of another base, and is refused
+        base = (
+            base.__base__
+        )  # which decides the layout: ``kind.__new__`` may be that of another base, and is refused
     error: BaseException = base.__new__(kind)
     error.args = args
     return error
@@ -68,12 +75,17 @@ class _Picklable(Exception):  # noqa: N818 - a base of errors
 
 
 class LinkError(_Picklable):
-    """Base of all errors about modules, symbols and their use. It can be copied and pickled, but for its ``__cause__``.
+    """Base of all errors about modules, symbols and their use.
 
-    Attributes: ``message`` (str), ``module`` (str or None, the name of the module it is about), ``symbol`` (str or None).
+    It can be copied and pickled, but for its ``__cause__``.
+
+    Attributes: ``message`` (str), ``module`` (str or None, the name of the module it is about),
+        ``symbol`` (str or None).
     """
 
-    def __init__(self, message: str, *, module: str | None = None, symbol: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, module: str | None = None, symbol: str | None = None
+    ) -> None:
         message = _printable(message)
         super().__init__(message)
         self.message = message
@@ -87,11 +99,26 @@ class LinkError(_Picklable):
 class ParseError(LinkError, ValueError):
     """The bytes are not a valid WebAssembly module.
 
-    Attributes: ``section`` (str or None) and ``offset`` (int or None, bytes from the start of the file).
+    Attributes: ``section`` (str or None) and ``offset`` (int or None, bytes from the start of the
+        file).
     """
 
-    def __init__(self, message: str, *, module: str | None = None, section: str | None = None, offset: int | None = None) -> None:
-        where = ", ".join(part for part in (section and f"section {section}", offset is not None and f"offset {offset:#x}") if part)
+    def __init__(
+        self,
+        message: str,
+        *,
+        module: str | None = None,
+        section: str | None = None,
+        offset: int | None = None,
+    ) -> None:
+        where = ", ".join(
+            part
+            for part in (
+                section and f"section {section}",
+                offset is not None and f"offset {offset:#x}",
+            )
+            if part
+        )
         text = f"{module or 'module'}: {message}" + (f" ({where})" if where else "")
         super().__init__(text, module=module)
         self.section = section
@@ -105,14 +132,24 @@ class NotDynamicError(LinkError, ValueError):
 class LibraryNotFoundError(LinkError, FileNotFoundError):
     """A library was not found.
 
-    ``searched`` lists every path that was tried, in order, each with the reason it was not taken. ``role`` is what it is in the message.
+    ``searched`` lists every path that was tried, in order, each with the reason it was not taken.
+    ``role`` is what it is in the message.
     """
 
-    def __init__(self, name: str, *, searched: Sequence[tuple[str, str]] = (), requester: str | None = None, role: str = "library") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        searched: Sequence[tuple[str, str]] = (),
+        requester: str | None = None,
+        role: str = "library",
+    ) -> None:
         lines = [f"{role} {name!r} not found" + (f", needed by {requester}" if requester else "")]
         lines += [f"  {_one_line(path)}: {reason}" for path, reason in searched]
         if not searched:
-            lines.append("  no directory to search: give library_path=[...] (on the command line: -L DIR)")
+            lines.append(
+                "  no directory to search: give library_path=[...] (on the command line: -L DIR)"
+            )
         super().__init__("\n".join(lines), module=name)
         self.requester = requester
         self.searched = tuple(searched)
@@ -121,8 +158,8 @@ class LibraryNotFoundError(LinkError, FileNotFoundError):
 class UndefinedSymbol(NamedTuple):
     """One symbol nobody provides: the ``module`` that wants it, its ``symbol`` name and its ``kind``.
 
-    ``kind`` is ``"function"``, ``"data"`` (``GOT.mem``), ``"function pointer"`` (``GOT.func``), ``"global"``, ``"table"``,
-    ``"memory"`` or ``"tag"``.
+    ``kind`` is ``"function"``, ``"data"`` (``GOT.mem``), ``"function pointer"`` (``GOT.func``),
+    ``"global"``, ``"table"``, ``"memory"`` or ``"tag"``.
     """
 
     module: str
@@ -134,9 +171,10 @@ class UndefinedSymbol(NamedTuple):
 
 
 class UndefinedSymbolError(LinkError, LookupError):
-    """One or more symbols have no definition. ``undefined`` lists all of them (:class:`UndefinedSymbol`).
+    """One or more symbols have no definition.
 
-    The message says of those that are the C or C++ library's where they can be had.
+    ``undefined`` lists all of them (:class:`UndefinedSymbol`). The message says of those that are
+    the C or C++ library's where they can be had.
     """
 
     def __init__(self, undefined: Sequence[UndefinedSymbol], *, note: str = "") -> None:
@@ -144,7 +182,9 @@ class UndefinedSymbolError(LinkError, LookupError):
         if len(undefined) == 1:
             message = f"{first.module}: undefined symbol: {_one_line(first.symbol)} ({first.kind})"
         else:
-            message = f"{len(undefined)} undefined symbols:\n" + "\n".join(f"  {each}" for each in undefined)
+            message = f"{len(undefined)} undefined symbols:\n" + "\n".join(
+                f"  {each}" for each in undefined
+            )
         message += f"; {note}" if note else ""
         hint = _libc.advice(each.symbol for each in undefined)
         if hint:
@@ -160,12 +200,16 @@ class SymbolNotFoundError(LinkError, AttributeError, KeyError):
 class SignatureMismatchError(LinkError, TypeError):
     """A definition exists under the wanted name, but its type is another.
 
-    Attributes: ``wanted`` and ``found`` (the types, as text), ``provider`` (name of the module that defines it).
+    Attributes: ``wanted`` and ``found`` (the types, as text), ``provider`` (name of the module that
+        defines it).
     """
 
-    def __init__(self, *, module: str, symbol: str, wanted: str, provider: str, found: str, note: str = "") -> None:
+    def __init__(
+        self, *, module: str, symbol: str, wanted: str, provider: str, found: str, note: str = ""
+    ) -> None:
         super().__init__(
-            f"{module}: symbol {symbol}: wanted {wanted}, but {provider} defines it as {found}" + (f"; {note}" if note else ""),
+            f"{module}: symbol {symbol}: wanted {wanted}, but {provider} defines it as {found}"
+            + (f"; {note}" if note else ""),
             module=module,
             symbol=symbol,
         )
@@ -183,7 +227,8 @@ class StackSizeError(LinkError, RecursionError):
 
     A guest may use 512 KiB, and a host function that it calls the rest.
 
-    Give threads more before they start, with ``threading.stack_size`` or ``ulimit -s``. Threads that the guest starts have enough.
+    Give threads more before they start, with ``threading.stack_size`` or ``ulimit -s``. Threads
+    that the guest starts have enough.
     """
 
 
@@ -213,16 +258,17 @@ class AlreadyRunError(LinkError, RuntimeError):
 class SynchronizationAborted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the linker
     """The program has ended, or its linker was given up, for good; ``__cause__`` is the first reason, if that is an exception.
 
-    All threads of the program get it, and every later call, load and spawn. Memory, ``libraries``, ``statistics()`` and output can be read
-    until the program is closed.
+    All threads of the program get it, and every later call, load and spawn. Memory, ``libraries``,
+    ``statistics()`` and output can be read until the program is closed.
     """
 
 
 class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
     """A thread did not come to a safepoint in ``rendezvous_timeout``, or was loading or closing libraries for so long; nothing has changed.
 
-    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread, None in the second case. ``preempt=True``
-    makes every running thread come to a safepoint within milliseconds.
+    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread, None
+    in the second case. ``preempt=True`` makes every running thread come to a safepoint within
+    milliseconds.
     """
 
     def __init__(self, message: str, *, thread: int | None = None) -> None:
@@ -233,18 +279,19 @@ class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
 class Interrupted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the call
     """``Program.interrupt()`` stopped the call of the guest, wherever it was; the program goes on.
 
-    A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) does not: every later call, load and spawn is a
-    SynchronizationAborted. A program that was made with threads ends, too, and its calls raise SynchronizationAborted, with this
-    as ``__cause__``.
+    A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) does
+    not: every later call, load and spawn is a SynchronizationAborted. A program that was made with
+    threads ends, too, and its calls raise SynchronizationAborted, with this as ``__cause__``.
     """
 
 
 class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess calls it
     """The guest was not done in time, so it was stopped, wherever it was.
 
-    After ``run(timeout=)`` the program has ended, and every later call, load and spawn is a SynchronizationAborted; after ``load_timeout=``
-    there is none. After ``time_limit`` it goes on, unless it was made with threads or the guest was inside the linker. ``timeout`` is the
-    time the guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
+    After ``run(timeout=)`` the program has ended, and every later call, load and spawn is a
+    SynchronizationAborted; after ``load_timeout=`` there is none. After ``time_limit`` it goes on,
+    unless it was made with threads or the guest was inside the linker. ``timeout`` is the time the
+    guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
     """
 
     def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:
@@ -253,7 +300,10 @@ class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess cal
 
 
 class InternalError(_Picklable, RuntimeError):
-    """pylinker broke one of its own invariants. Please report it: no guest and no file should be able to cause this."""
+    """pylinker broke one of its own invariants.
+
+    Please report it: no guest and no file should be able to cause this.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(f"internal error: {message}")

@@ -24,7 +24,17 @@ FACTS = Facts(
 
 def measured(name: str, median: float, contender: str = "pylinker", **keywords: Any) -> Benchmark:
     """A benchmark with this median in seconds, its quartiles a tenth lower and two tenths higher."""
-    stats = Stats(median, median * 0.9, median * 1.2, median * 0.8, median * 9, median * 1.1, median * 0.3, 100, 7)
+    stats = Stats(
+        median,
+        median * 0.9,
+        median * 1.2,
+        median * 0.8,
+        median * 9,
+        median * 1.1,
+        median * 0.3,
+        100,
+        7,
+    )
     return Benchmark(name, contender, stats, **keywords)
 
 
@@ -44,7 +54,9 @@ SCALING = Group(
         each
         for n in (1, 2, 4)
         for each in (
-            measured(f"pylinker[{n}]", 1e-3 * n, n=n, n_name="threads", target=Target("bare", at_least=2)),
+            measured(
+                f"pylinker[{n}]", 1e-3 * n, n=n, n_name="threads", target=Target("bare", at_least=2)
+            ),
             measured(f"barrier[{n}]", 3e-3 * n, "bare", n=n, n_name="threads", baseline=True),
         )
     ),
@@ -53,16 +65,29 @@ LATENCY = Group(
     "bench_latency.py",
     "wait for the others",
     (
-        measured("pylinker", 1e-4, samples=tuple(1e-6 * number for number in range(1, 101)), baseline=True),
+        measured(
+            "pylinker",
+            1e-4,
+            samples=tuple(1e-6 * number for number in range(1, 101)),
+            baseline=True,
+        ),
         measured("wasmer", 2e-4, "wasmer-sdk", samples=(1e-4, 2e-4, 9e-3)),
     ),
 )
-SKIPPED = Absent("bench_call.py", "call a function", "wasmer", "not installed: wasmer-sdk", "wasmer-sdk")
+SKIPPED = Absent(
+    "bench_call.py", "call a function", "wasmer", "not installed: wasmer-sdk", "wasmer-sdk"
+)
 FAILED = Absent("bench_other.py", "another group", "pylinker", "AssertionError: 1 == 2")
 BROKEN = Absent("bench_broken.py", "", "", "ModuleNotFoundError: No module named 'x'")
 
 
 def made_up(*groups: Group, **changes: Any) -> Run:
     """A complete run with these groups."""
-    run = Run("2030-01-02T03:04:05+00:00", quick=False, names=(), facts=FACTS, groups=groups or (CALL, SCALING, LATENCY))
+    run = Run(
+        "2030-01-02T03:04:05+00:00",
+        quick=False,
+        names=(),
+        facts=FACTS,
+        groups=groups or (CALL, SCALING, LATENCY),
+    )
     return dataclasses.replace(run, **changes)

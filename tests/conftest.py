@@ -20,7 +20,9 @@ GRACE = 60
 def pytest_configure() -> None:
     """Keep a standard error that is not captured, for the stacks of a process that hangs; have hypothesis time no single example."""
     guests.uncaptured = os.dup(2)
-    settings.register_profile("tests", deadline=None)  # 0.2 s by default, which a busy machine takes
+    settings.register_profile(
+        "tests", deadline=None
+    )  # 0.2 s by default, which a busy machine takes
     settings.load_profile("tests")
 
 
@@ -28,7 +30,11 @@ def pytest_configure() -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """End the process of a test that outlives its limit because it hears no signal: under xdist one failed test, else of the session."""
     marker = item.get_closest_marker("timeout")
-    limit = float(marker.args[0] if marker and marker.args else item.config.getoption("timeout") or item.config.getini("timeout"))
+    limit = float(
+        marker.args[0]
+        if marker and marker.args
+        else item.config.getoption("timeout") or item.config.getini("timeout")
+    )
     guests.end_process_in(limit + GRACE if limit else float("inf"))
     try:
         return (yield)
@@ -40,7 +46,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Escape lone surrogates in captured output: pytest-xdist sends reports as UTF-8."""
     report = yield
-    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    report.sections = [
+        (title, text.encode("utf-8", "backslashreplace").decode())
+        for title, text in report.sections
+    ]
     return report
 
 
@@ -67,7 +76,10 @@ def toolchain() -> Toolchain:
 
 @pytest.fixture(scope="session")
 def scenario(toolchain: Toolchain) -> Scenario:
-    """``scenario(name)`` is the directory with the built modules of ``tests/scenarios/name``. Tests only read there."""
+    """``scenario(name)`` is the directory with the built modules of ``tests/scenarios/name``.
+
+    Tests only read there.
+    """
     return lambda name: toolchain.scenario(name, RECIPES[name])
 
 

@@ -1,7 +1,8 @@
 """Failures and pauses inside the C core: its calls of wasmtime, led through Python for the time of a test.
 
-The core calls wasmtime through a table (``csrc/api.h``). Here an entry of it is exchanged for a callback that knows which thread calls, and
-either goes on to wasmtime's own function or answers in its place, with an error that wasmtime itself has made.
+The core calls wasmtime through a table (``csrc/api.h``). Here an entry of it is exchanged for a
+callback that knows which thread calls, and either goes on to wasmtime's own function or answers in
+its place, with an error that wasmtime itself has made.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 TEXT = "injected"
 """What an injected error or trap says."""
 
-# The entries that can be exchanged, as in csrc/api_table.h. `const` is left out: it makes no difference to a call.
+# The entries that can be exchanged, as in csrc/api_table.h. `const` is left out: it makes no
+# difference to a call.
 _TYPES = {
     "instance_new": "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
     "instance_export_get": "_Bool(*)(pl_context *, pl_instance *, char *, size_t, pl_extern *)",
@@ -51,19 +53,28 @@ def _index(name: str) -> int:
 
 
 def _new_error() -> Any:
-    return ffi.cast("pl_error *(*)(char *)", _address("wasmtime_error_new"))(ffi.new("char[]", TEXT.encode()))
+    return ffi.cast("pl_error *(*)(char *)", _address("wasmtime_error_new"))(
+        ffi.new("char[]", TEXT.encode())
+    )
 
 
 def _new_trap() -> Any:
-    return ffi.cast("pl_trap *(*)(char *, size_t)", _address("wasmtime_trap_new"))(ffi.new("char[]", TEXT.encode()), len(TEXT))
+    return ffi.cast("pl_trap *(*)(char *, size_t)", _address("wasmtime_trap_new"))(
+        ffi.new("char[]", TEXT.encode()), len(TEXT)
+    )
 
 
 class Led:
-    """Calls of ``wasmtime_<name>`` by the core, led through :meth:`before`. A context manager: the table is put back at the end."""
+    """Calls of ``wasmtime_<name>`` by the core, led through :meth:`before`.
+
+    A context manager: the table is put back at the end.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.broken: list[BaseException | None] = []  # what went wrong here and not in what is tested
+        self.broken: list[
+            BaseException | None
+        ] = []  # what went wrong here and not in what is tested
         self._index = _index(f"wasmtime_{name}")
         self._original = _address(f"wasmtime_{name}")
         type_ = ffi.typeof(_TYPES[name])
@@ -95,11 +106,14 @@ class Led:
 class CoreFault(Led):
     """Makes one call fail: the one with this number, from 1, of those on ``thread`` (None: on any).
 
-    With ``trap`` the guest seems to have trapped; else wasmtime answers an error, or for an export that there is none. ``happened`` tells
-    that it was done; ``asked`` is then the name of the export.
+    With ``trap`` the guest seems to have trapped; else wasmtime answers an error, or for an export
+    that there is none. ``happened`` tells that it was done; ``asked`` is then the name of the
+    export.
     """
 
-    def __init__(self, name: str, at: int = 1, *, thread: threading.Thread | None = None, trap: bool = False) -> None:
+    def __init__(
+        self, name: str, at: int = 1, *, thread: threading.Thread | None = None, trap: bool = False
+    ) -> None:
         super().__init__(name)
         self.at = at
         self.thread = thread

@@ -1,4 +1,7 @@
-"""What must hold for any bytes: of the reader of modules, and of the rewriter of waits. For hypothesis, and for tests/fuzz/run.py."""
+"""What must hold for any bytes: of the reader of modules, and of the rewriter of waits.
+
+For hypothesis, and for tests/fuzz/run.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,14 @@ import functools
 import wasmtime
 
 from pylinker.errors import LinkError
-from pylinker.wasm import StoredInfo, has_waits_table, parse_module, rewrite_waits, store, with_memory_minimum
+from pylinker.wasm import (
+    StoredInfo,
+    has_waits_table,
+    parse_module,
+    rewrite_waits,
+    store,
+    with_memory_minimum,
+)
 from pylinker.wasm.reader import Reader, sections
 from pylinker.wasm.waits import _CANDIDATE, WAITS_EXPORT
 
@@ -17,7 +27,14 @@ _CODE = 10
 @functools.lru_cache(maxsize=1)
 def _engine() -> wasmtime.Engine:
     config = wasmtime.Config()
-    for name in ("wasm_threads", "shared_memory", "wasm_tail_call", "wasm_function_references", "wasm_gc", "wasm_exceptions"):
+    for name in (
+        "wasm_threads",
+        "shared_memory",
+        "wasm_tail_call",
+        "wasm_function_references",
+        "wasm_gc",
+        "wasm_exceptions",
+    ):
         setattr(config, name, True)
     return wasmtime.Engine(config)
 
@@ -32,7 +49,10 @@ def is_valid(data: bytes) -> bool:
 
 
 def check_reader(data: bytes) -> bool:
-    """Read a module: nothing but a LinkError comes of it, and no valid module is refused. Whether it was read."""
+    """Read a module: nothing but a LinkError comes of it, and no valid module is refused.
+
+    Whether it was read.
+    """
     try:
         info = parse_module(data, name="fuzz")
     except LinkError:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  # enum kind of main.c
 DEADLINE = 60
 
-# A main module with addresses and slots of its own choice: the linker has no slots for its functions before somebody asks.
+# A main module with addresses and slots of its own choice: the linker has no slots for its
+# functions before somebody asks.
 ORDINARY = r"""(module
   (import "env" "memory" (memory 1 1024 shared))
   (table (export "__indirect_function_table") 1 funcref)
@@ -47,9 +48,10 @@ _end = float("inf")  # when this process is to be ended, in seconds of time.mono
 
 
 def end_process_in(seconds: float) -> float:
-    """End this process with all stacks after ``seconds`` (infinity: never). Returns what was left of the limit before.
+    """End this process with all stacks after ``seconds`` (infinity: never).
 
-    faulthandler's thread needs neither the GIL nor a main thread that hears signals. A process has one such timer.
+    Returns what was left of the limit before. faulthandler's thread needs neither the GIL nor a
+    main thread that hears signals. A process has one such timer.
     """
     global _end
     now = time.monotonic()
@@ -112,18 +114,46 @@ def orderly(seconds: float = DEADLINE) -> Iterator[None]:
 
 
 class Guest:
-    """A program of the toolbox, with its counters by name. Keywords are those of ``pylinker.Program``; ``with`` closes it."""
+    """A program of the toolbox, with its counters by name.
+
+    Keywords are those of ``pylinker.Program``; ``with`` closes it.
+    """
 
     def __init__(self, directory: Path, *args: str, threads: bool = True, **keywords: Any) -> None:
         keywords.setdefault("library_path", [directory])
         self.directory = directory
-        self.program = pylinker.Program(directory / "main.wasm", args=args, threads=threads, **keywords)
+        self.program = pylinker.Program(
+            directory / "main.wasm", args=args, threads=threads, **keywords
+        )
         self.main = self.program.main
         self.memory = self.program.memory
         self._addresses: dict[str, int] = {}
-        for name in ("running", "done", "stop", "constructions", "in_constructor", "leave_constructor", "trap_in_constructor", "nested"):
-            self.address(name)  # now: while a thread of Python runs guest code, others wait for their turn
-        for name in ("progress", "answers", "mail", "letters", "tids", "told", "stack_of", "tls_of", "tls_at", "symbol_at", "message"):
+        for name in (
+            "running",
+            "done",
+            "stop",
+            "constructions",
+            "in_constructor",
+            "leave_constructor",
+            "trap_in_constructor",
+            "nested",
+        ):
+            self.address(
+                name
+            )  # now: while a thread of Python runs guest code, others wait for their turn
+        for name in (
+            "progress",
+            "answers",
+            "mail",
+            "letters",
+            "tids",
+            "told",
+            "stack_of",
+            "tls_of",
+            "tls_at",
+            "symbol_at",
+            "message",
+        ):
             self.address(name)
 
     def __enter__(self) -> Self:
@@ -147,7 +177,10 @@ class Guest:
     def array(self, name: str, count: int) -> list[int]:
         """The first ``count`` elements of an array of int."""
         data = self.memory.read(self.address(name), 4 * count)
-        return [int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, 4 * count, 4)]
+        return [
+            int.from_bytes(data[at : at + 4], "little", signed=True)
+            for at in range(0, 4 * count, 4)
+        ]
 
     def store(self, name: str, index: int, value: int) -> None:
         """Set one element of an array of int."""
@@ -196,6 +229,10 @@ def all_aborted(guest: Guest, threads: list[pylinker.GuestThread]) -> None:
     for thread in threads:
         with pytest.raises(SynchronizationAborted):
             thread.join(DEADLINE)
-    for attempt in (guest.main.nothing, lambda: guest.program.spawn("nothing"), lambda: guest.program.dlopen("libtwice.so")):
+    for attempt in (
+        guest.main.nothing,
+        lambda: guest.program.spawn("nothing"),
+        lambda: guest.program.dlopen("libtwice.so"),
+    ):
         with pytest.raises(SynchronizationAborted):
             attempt()

@@ -1,9 +1,11 @@
 """Raises an exception at each place where CPython may, in all Python code of pylinker's that an operation runs.
 
-A signal's exception appears at RESUME, at JUMP_BACKWARD and right after CALL: the interpreter looks there whether a signal has
-come. A trace function cannot raise there itself (its exception appears before the next instruction, which may lie in another
-entry of the exception table). So it makes a signal pending, by an attribute that is written in C: that leaves no such place in
-the trace function. The interpreter then handles the signal at the next place of its own, whatever its version.
+A signal's exception appears at RESUME, at JUMP_BACKWARD and right after CALL: the interpreter looks
+there whether a signal has come. A trace function cannot raise there itself (its exception appears
+before the next instruction, which may lie in another entry of the exception table). So it makes a
+signal pending, by an attribute that is written in C: that leaves no such place in the trace
+function. The interpreter then handles the signal at the next place of its own, whatever its
+version.
 """
 
 from __future__ import annotations
@@ -59,14 +61,18 @@ def _place(frame: FrameType) -> Place:
     while not _is_ours(frame.f_code) and frame.f_back is not None:
         frame = frame.f_back
     return Place(
-        frame.f_code.co_filename.removeprefix(PACKAGE + "/"), frame.f_lineno, getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+        frame.f_code.co_filename.removeprefix(PACKAGE + "/"),
+        frame.f_lineno,
+        getattr(frame.f_code, "co_qualname", frame.f_code.co_name),
     )
 
 
 def _is_place(code: CodeType, offset: int) -> bool:
     offsets = _offsets.get(code)
     if offsets is None:
-        offsets = _offsets[code] = frozenset(each.offset for each in dis.get_instructions(code) if each.opname.startswith(_PLACES))
+        offsets = _offsets[code] = frozenset(
+            each.offset for each in dis.get_instructions(code) if each.opname.startswith(_PLACES)
+        )
     return offset in offsets
 
 
@@ -80,7 +86,10 @@ class _Armed:
 
 
 class _Tracer:
-    """Counts places, and makes the signal pending at one. Frames keep it: so it does not lead to the exception."""
+    """Counts places, and makes the signal pending at one.
+
+    Frames keep it: so it does not lead to the exception.
+    """
 
     def __init__(self, at: int) -> None:
         self.seen = 0
@@ -96,7 +105,9 @@ class _Tracer:
             return self.trace
         self.seen += 1
         if self.seen == self._at + 1:
-            sys.settrace(None)  # else the signal would be handled when the trace function is called again
+            sys.settrace(
+                None
+            )  # else the signal would be handled when the trace function is called again
             self._armed.now  # noqa: B018
         return self.trace
 
@@ -121,8 +132,15 @@ class Interrupter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Raise within the block, on the main thread. The collector, which may finalize objects of others, does not run there."""
-        handler, trace, collects = signal.signal(signal.SIGINT, self._handle), sys.gettrace(), gc.isenabled()
+        """Raise within the block, on the main thread.
+
+        The collector, which may finalize objects of others, does not run there.
+        """
+        handler, trace, collects = (
+            signal.signal(signal.SIGINT, self._handle),
+            sys.gettrace(),
+            gc.isenabled(),
+        )
         gc.disable()
         try:
             sys.settrace(self._tracer.trace)
@@ -136,7 +154,10 @@ class Interrupter:
                 gc.enable()
 
     def run(self, operation: Callable[[], Any]) -> BaseException | None:
-        """Run an operation and return what it raised. What is raised a moment later, as after a finalizer, counts."""
+        """Run an operation and return what it raised.
+
+        What is raised a moment later, as after a finalizer, counts.
+        """
         raised: BaseException | None = None
         with self.running():
             try:

@@ -1,9 +1,10 @@
 """Interrupts each operation at each of its places, and tells where that does harm.
 
-``python interrupts_survey.py COMPANY ERROR STEP OFFSET OPERATION...`` writes a JSON object: by operation how many places there were, and
-the failures, each with its place and what was wrong. COMPANY is what other threads of the program do: ``alone`` (there are none),
-``waiting`` or ``running``. ERROR is the class of what is raised; with STEP 0 nothing is raised, but the operation runs with ever more
-frames.
+``python interrupts_survey.py COMPANY ERROR STEP OFFSET OPERATION...`` writes a JSON object: by
+operation how many places there were, and the failures, each with its place and what was wrong.
+COMPANY is what other threads of the program do: ``alone`` (there are none), ``waiting`` or
+``running``. ERROR is the class of what is raised; with STEP 0 nothing is raised, but the operation
+runs with ever more frames.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ MAIN = """(module
   (func (export "compute") (result i32)
     (loop $again (br_if $again (i32.eqz (i32.load (i32.const 1024))))) (i32.const 1)))"""
 
-# Its constructor (and, if it is `early`, its start function) traps; it has a slot for a function of the main module before that.
+# Its constructor (and, if it is `early`, its start function) traps; it has a slot for a function of
+# the main module before that.
 FAILING = """(module (@dylink.0 (mem-info (memory 64 4) (table 2 0)))
   (import "env" "memory" (memory 1 1024 {shared}))
   (import "env" "__indirect_function_table" (table 1 funcref))
@@ -72,11 +74,19 @@ class World:
         threaded = company != "alone"
         shared = "shared" if threaded else ""
         self.folder = Path(tempfile.mkdtemp())
-        texts = (("main", MAIN), ("one", LIBRARY), ("two", LIBRARY), ("late", FAILING), ("early", FAILING))
+        texts = (
+            ("main", MAIN),
+            ("one", LIBRARY),
+            ("two", LIBRARY),
+            ("late", FAILING),
+            ("early", FAILING),
+        )
         for name, text in texts:
             early = "(start $trap)" if name == "early" else ""
             (self.folder / f"{name}.wasm").write_bytes(
-                wasmtime.wat2wasm(text.format(shared=shared, early=early).replace("1024 )", "1024)"))
+                wasmtime.wat2wasm(
+                    text.format(shared=shared, early=early).replace("1024 )", "1024)")
+                )
             )
         self.threaded = threaded
         self.program = self.make()
@@ -332,7 +342,11 @@ class CloseProgram(Operation):
 
 class MakeLibrary(Operation):
     def run(self) -> None:
-        with pylinker.CDLL(self.world.folder / "two.wasm", imports={"add": lambda one, two: one + two}, threads=False) as library:
+        with pylinker.CDLL(
+            self.world.folder / "two.wasm",
+            imports={"add": lambda one, two: one + two},
+            threads=False,
+        ) as library:
             assert library["twice"](4) == 8
 
 
@@ -363,7 +377,9 @@ THREADED = frozenset(("spawn", "join"))
 class Survey:
     """All places of one operation."""
 
-    def __init__(self, operation: str, error: Callable[..., BaseException] = KeyboardInterrupt) -> None:
+    def __init__(
+        self, operation: str, error: Callable[..., BaseException] = KeyboardInterrupt
+    ) -> None:
         self._kind = OPERATIONS[operation]
         self._error = error
         self._unraisable: list[str] = []
@@ -373,11 +389,16 @@ class Survey:
 
     def _note_unraisable(self, what: Any) -> None:
         # wasmtime-py's own finalizers are written in Python, and need frames.
-        if getattr(what.object, "__module__", "") != "wasmtime._managed" or isinstance(what.exc_value, KeyboardInterrupt):
+        if getattr(what.object, "__module__", "") != "wasmtime._managed" or isinstance(
+            what.exc_value, KeyboardInterrupt
+        ):
             self._unraisable.append(f"{type(what.exc_value).__name__} in {what.object!r}")
 
     def run(self, world: World, step: int = 1, offset: int = 0) -> World:
-        """Raise at one place in ``step``. Returns the world, or another if that is of no use any more."""
+        """Raise at one place in ``step``.
+
+        Returns the world, or another if that is of no use any more.
+        """
         at = offset
         while True:
             place, wrong, is_broken = self._attempt(world, at)
@@ -407,7 +428,10 @@ class Survey:
             try:
                 sys.setrecursionlimit(depth + room)
                 operation.run()
-            except (RecursionError, ctypes.ArgumentError) as error:  # ctypes, which wasmtime-py uses, makes the other of the one
+            except (
+                RecursionError,
+                ctypes.ArgumentError,
+            ) as error:  # ctypes, which wasmtime-py uses, makes the other of the one
                 raised = error
             except BaseException as error:  # noqa: BLE001
                 self.failures.append((f"{room} frames", f"it raised {error!r}"))
@@ -433,14 +457,17 @@ class Survey:
         raised = interrupter.run(operation.run)
         place = str(interrupter.place) if interrupter.place is not None else None
         wrong: str | None = None
-        # What a finalizer, or a destructor of a load that is being undone, has raised is logged, unless it is a KeyboardInterrupt.
+        # What a finalizer, or a destructor of a load that is being undone, has raised is logged,
+        # unless it is a KeyboardInterrupt.
         may_be_logged = raised is None and isinstance(interrupter.error, Exception)
         if raised is not (interrupter.error if place is not None else None) and not may_be_logged:
             wrong = f"it raised {raised!r}"
         raised = None
         return (place, *self._check(world, operation, before, wrong))
 
-    def _check(self, world: World, operation: Operation, before: tuple[Any, ...], wrong: str | None) -> tuple[str | None, bool]:
+    def _check(
+        self, world: World, operation: Operation, before: tuple[Any, ...], wrong: str | None
+    ) -> tuple[str | None, bool]:
         """Return what is wrong after an operation, and whether the world is of no use any more."""
         after = world.state()
         held = world.held()

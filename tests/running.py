@@ -21,20 +21,28 @@ class Outcome(NamedTuple):
 
 def run(main: Path | bytes, *args: str, **keywords: Any) -> Outcome:
     """Run a program with captured output. Keywords are those of ``pylinker.Program``."""
-    with pylinker.Program(main, args=args, stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE, **keywords) as program:
+    with pylinker.Program(
+        main, args=args, stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE, **keywords
+    ) as program:
         status = program.run()
         return Outcome(status, program.stdout.decode(), program.stderr.decode())
 
 
 def spawn(directory: Path, main: Path, *args: str, stdin: str = "") -> Outcome:
-    """Run a program in an interpreter of its own, with inherited streams. ``directory`` becomes the current one.
+    """Run a program in an interpreter of its own, with inherited streams.
 
-    That is an empty one for a reason: Python looks there first for modules, so in the repository it would find the sources
-    of pylinker instead of what is installed.
+    ``directory`` becomes the current one.
+
+    That is an empty one for a reason: Python looks there first for modules, so in the repository it
+    would find the sources of pylinker instead of what is installed.
     """
-    script = "import sys, pylinker; sys.exit(pylinker.Program(sys.argv[1], args=sys.argv[2:]).run())"
+    script = (
+        "import sys, pylinker; sys.exit(pylinker.Program(sys.argv[1], args=sys.argv[2:]).run())"
+    )
     command = [sys.executable, "-c", script, str(main), *args]
-    done = subprocess.run(command, cwd=directory, input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=directory, input=stdin, capture_output=True, text=True, check=False
+    )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
@@ -54,7 +62,14 @@ def copies(source: Path, target: Path, *names: str) -> Path:
 def used(program: pylinker.Program) -> tuple[object, ...]:
     """What the loaded modules take: an undone load gives all of it back."""
     counts = program.statistics()
-    return (counts.modules, counts.symbols, counts.table_used, counts.memory_used, counts.scope, program.libraries)
+    return (
+        counts.modules,
+        counts.symbols,
+        counts.table_used,
+        counts.memory_used,
+        counts.scope,
+        program.libraries,
+    )
 
 
 def sizes(program: pylinker.Program) -> tuple[object, ...]:

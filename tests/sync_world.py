@@ -1,8 +1,9 @@
 """A linker without modules, for the tests of pylinker.sync: its state is a dict, its operations are strings, its guests Python loops.
 
-What a test waits for is an event or a condition, never a time; :data:`DEADLINE` only bounds how long a failing test takes. A
-:class:`World` is a context manager: leaving it gives up the linker, releases every event and guest, and joins every thread. A test
-that is stuck in the linker is woken by giving it up, too.
+What a test waits for is an event or a condition, never a time; :data:`DEADLINE` only bounds how
+long a failing test takes. A :class:`World` is a context manager: leaving it gives up the linker,
+releases every event and guest, and joins every thread. A test that is stuck in the linker is woken
+by giving it up, too.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def wait_for(event: threading.Event) -> None:
 class Job:
     """A thread that runs one function."""
 
-    def __init__(self, function: Callable[..., object], *arguments: object, **keywords: object) -> None:
+    def __init__(
+        self, function: Callable[..., object], *arguments: object, **keywords: object
+    ) -> None:
         self._value: object = None
         self._error: BaseException | None = None
         self._call = lambda: function(*arguments, **keywords)
@@ -272,7 +275,11 @@ class World:
     def sleepers(self) -> int:
         """How many threads sleep in the C core."""
         shared = self.native.pointer
-        events = (lib.pl_shared_event(shared), lib.pl_shared_news(shared), lib.pl_await_event(lib.pl_shared_await(shared)))
+        events = (
+            lib.pl_shared_event(shared),
+            lib.pl_shared_news(shared),
+            lib.pl_await_event(lib.pl_shared_await(shared)),
+        )
         return sum(int(lib.pl_event_waiters(event)) for event in events)
 
     def lead(
@@ -288,11 +295,19 @@ class World:
         topology, guard = self.shared.write_linker_state_with_topology(group.state)
         number = self.native.published + 1
         self.shared.synchronize_link_operation(
-            topology, operation, guard, group.state, commit=commit, timeout=timeout, wake=wake or self.wake
+            topology,
+            operation,
+            guard,
+            group.state,
+            commit=commit,
+            timeout=timeout,
+            wake=wake or self.wake,
         )
         group.replayed.append((number, operation))
 
-    def start_leading(self, group: Group, operation: str, *, wake_guests: bool = True, **keywords: object) -> Job:
+    def start_leading(
+        self, group: Group, operation: str, *, wake_guests: bool = True, **keywords: object
+    ) -> Job:
         """Lead on a thread of its own; returns once the barrier is up, and the guests' bells have rung if that is wanted."""
         is_up = threading.Event()
 

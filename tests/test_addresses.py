@@ -39,7 +39,9 @@ def program(tmp_path: Path) -> Iterator[pylinker.Program]:
     (tmp_path / "liblarge.so").write_bytes(wasmtime.wat2wasm(LARGE))
     (tmp_path / "libhigh.so").write_bytes(wasmtime.wat2wasm(HIGH))
     imports = {"seen": lambda address: address & 0xFFFFFFFF}
-    with pylinker.Program(library_path=[tmp_path], preload=["liblarge.so"], imports=imports) as program:
+    with pylinker.Program(
+        library_path=[tmp_path], preload=["liblarge.so"], imports=imports
+    ) as program:
         yield program
 
 
@@ -76,12 +78,21 @@ def test_what_no_i32_spells_is_refused(program: pylinker.Program) -> None:
                 access(address)
 
 
-def test_a_pointer_comes_out_as_it_went_in(program: pylinker.Program, high: pylinker.Library) -> None:
+def test_a_pointer_comes_out_as_it_went_in(
+    program: pylinker.Program, high: pylinker.Library
+) -> None:
     """All that the linker says is unsigned; what a function of the guest gives is an i32, and means the same to all that take one."""
     memory = program.memory
     address = high.address_of("word")
     assert program.dlsym(high, "word") == address
-    for spelling in (address, high.base(), high.got(), high.same(address), high["same"].bind()(address), high.find()):
+    for spelling in (
+        address,
+        high.base(),
+        high.got(),
+        high.same(address),
+        high["same"].bind()(address),
+        high.find(),
+    ):
         assert spelling & 0xFFFFFFFF == address
         assert memory.cstring(spelling) == b"a word"
         assert high.same(spelling) == high.same(address)
@@ -89,15 +100,21 @@ def test_a_pointer_comes_out_as_it_went_in(program: pylinker.Program, high: pyli
         assert high.show(spelling) & 0xFFFFFFFF == address
 
 
-def test_strings_and_messages_lie_there_too(program: pylinker.Program, high: pylinker.Library) -> None:
+def test_strings_and_messages_lie_there_too(
+    program: pylinker.Program, high: pylinker.Library
+) -> None:
     assert high.first("x" * 100_000 + "y", 100_000) == ord("y")
     assert b"none" in program.memory.cstring(high.fail())
 
 
 def test_a_library_of_the_start_may_lie_there(tmp_path: Path) -> None:
-    text = HIGH.replace("(memory 64 4)", f"(memory {HALF + 64} 4)").replace("(i32.const 0))", f"(i32.const {HALF}))", 1)
+    text = HIGH.replace("(memory 64 4)", f"(memory {HALF + 64} 4)").replace(
+        "(i32.const 0))", f"(i32.const {HALF}))", 1
+    )
     (tmp_path / "libhigh.so").write_bytes(wasmtime.wat2wasm(text))
-    with pylinker.CDLL(tmp_path / "libhigh.so", imports={"seen": lambda address: address}) as library:
+    with pylinker.CDLL(
+        tmp_path / "libhigh.so", imports={"seen": lambda address: address}
+    ) as library:
         address = library.address_of("word")
         assert address == library.base() + HALF == library.got() & 0xFFFFFFFF
         library.program.memory.write(library.got(), struct.pack("<I", address))

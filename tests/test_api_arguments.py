@@ -152,7 +152,9 @@ class TestModules:
         ({"bind_now": "no"}, "bind_now='no': give True or False"),
         ({"main": 7}, "main is int; give a name or path"),
     ],
-    ids=lambda value: repr(value)[:40] if isinstance(value, dict) and "<" not in repr(value) else "",
+    ids=lambda value: (
+        repr(value)[:40] if isinstance(value, dict) and "<" not in repr(value) else ""
+    ),
 )
 def test_wrong_types_say_what_is_wanted(keywords: dict[str, Any], message: str) -> None:
     for _ in range(2):
@@ -184,44 +186,73 @@ class TestMessages:
         advice = r"one\.so is built for one thread: compile with -matomics -mbulk-memory -pthread, link with --shared-memory"
         with pylinker.CDLL(shared, threads=True) as library:
             for _ in range(2):
-                with pytest.raises(pylinker.SignatureMismatchError, match=f"^one.so: .*memory that is not shared, .*; {advice}"):
+                with pytest.raises(
+                    pylinker.SignatureMismatchError,
+                    match=f"^one.so: .*memory that is not shared, .*; {advice}",
+                ):
                     library.program.dlopen(one)
         for first, second in ((one, shared), (shared, one)):
             with pytest.raises(pylinker.SignatureMismatchError, match=advice):
                 pylinker.CDLL(first, preload=[second])
-        with pylinker.CDLL(one) as library, pytest.raises(pylinker.SignatureMismatchError, match=r"shared\.so is built for threads: give"):
+        with (
+            pylinker.CDLL(one) as library,
+            pytest.raises(
+                pylinker.SignatureMismatchError, match=r"shared\.so is built for threads: give"
+            ),
+        ):
             library.program.dlopen(shared)
 
     def test_an_undefined_function_that_was_called(self, tmp_path: Path) -> None:
         path = wasm(
-            tmp_path / "lib.so", *forward("host_log"), *forward("other", module="x", export="two"), *forward("printf", export="three")
+            tmp_path / "lib.so",
+            *forward("host_log"),
+            *forward("other", module="x", export="two"),
+            *forward("printf", export="three"),
         )
         with pylinker.CDLL(path) as library:
             with pytest.raises(
-                pylinker.UndefinedSymbolError, match=r"it was called: give it as imports={'host_log': function}, or load the"
+                pylinker.UndefinedSymbolError,
+                match=r"it was called: give it as imports={'host_log': function}, or load the",
             ):
                 library.go()
-            with pytest.raises(pylinker.UndefinedSymbolError, match=r"imports={\('x', 'other'\): function}"):
+            with pytest.raises(
+                pylinker.UndefinedSymbolError, match=r"imports={\('x', 'other'\): function}"
+            ):
                 library.two()
-            with pytest.raises(pylinker.UndefinedSymbolError, match=r"it was called; printf is of the C library"):
+            with pytest.raises(
+                pylinker.UndefinedSymbolError, match=r"it was called; printf is of the C library"
+            ):
                 library.three()
 
     @pytest.mark.usefixtures("directory")
     def test_arguments_of_a_program(self) -> None:
-        with pytest.raises(ValueError, match="the memory limit of 65536 is smaller than stack_size=1048576"):
+        with pytest.raises(
+            ValueError, match="the memory limit of 65536 is smaller than stack_size=1048576"
+        ):
             pylinker.Program(limits=pylinker.Limits(memory=65536))
         with pytest.raises(ValueError, match="stack_size=0: give bytes, 1 or more"):
             pylinker.Program(stack_size=0)
-        with pytest.raises(FileNotFoundError, match=r"stdin: no such file; give bytes for its content: 'text'"):
+        with pytest.raises(
+            FileNotFoundError, match=r"stdin: no such file; give bytes for its content: 'text'"
+        ):
             pylinker.Program(stdin="text")
-        with pytest.raises(pylinker.LibraryNotFoundError, match=r"^main module 'other\.wasm' not found"):
+        with pytest.raises(
+            pylinker.LibraryNotFoundError, match=r"^main module 'other\.wasm' not found"
+        ):
             pylinker.Program("other.wasm")
 
     def test_arguments_of_a_function(self, tmp_path: Path) -> None:
-        path = wasm(tmp_path / "lib.so", '(func (export "one") (param i32))', '(func (export "two") (param i32 i32))')
+        path = wasm(
+            tmp_path / "lib.so",
+            '(func (export "one") (param i32))',
+            '(func (export "two") (param i32 i32))',
+        )
         with pylinker.CDLL(path) as library:
             for argument, says in (
-                (len, r"a function pointer is library\['f'\]\.slot; a Python function goes through imports"),
+                (
+                    len,
+                    r"a function pointer is library\['f'\]\.slot; a Python function goes through imports",
+                ),
                 (library.two, r"a function pointer is a number: library\['two'\]\.slot"),
                 (bytearray(b"text"), "bytearray cannot be passed; give bytes"),
                 (memoryview(b"text"), "memoryview cannot be passed; give bytes"),
@@ -238,7 +269,9 @@ class TestMessages:
         with pylinker.Program() as program:
             with pytest.raises(pylinker.UnsupportedError, match="threads=True"):
                 program.spawn("no such function")
-            with pytest.raises(TypeError, match="function is int; give a name, a Function or a Python function"):
+            with pytest.raises(
+                TypeError, match="function is int; give a name, a Function or a Python function"
+            ):
                 program.spawn(3)  # type: ignore[arg-type]
         with pytest.raises(pylinker.ClosedError):
             program.spawn("no such function")
@@ -247,7 +280,10 @@ class TestMessages:
         with pylinker.Program() as program:
             memory = program.memory
             for address in (-1, memory.size + 1, 1 << 40):
-                with pytest.raises(pylinker.MemoryAccessError, match=r"^address 0x\w+ is not inside a memory of \d+ bytes$"):
+                with pytest.raises(
+                    pylinker.MemoryAccessError,
+                    match=r"^address 0x\w+ is not inside a memory of \d+ bytes$",
+                ):
                     memory.cstring(address)
             memory.write(0, b"x" * 9)
             with pytest.raises(pylinker.MemoryAccessError, match="within 0 bytes"):
@@ -255,9 +291,18 @@ class TestMessages:
 
     def test_what_cannot_be_pickled_says_what_to_do(self) -> None:
         with pylinker.CDLL(ANSWER) as library:
-            for each in (library, library.answer, library.program, library.program.main, library.program.memory):
+            for each in (
+                library,
+                library.answer,
+                library.program,
+                library.program.main,
+                library.program.memory,
+            ):
                 for copied in (pickle.dumps, copy.copy):
-                    with pytest.raises(TypeError, match=r"cannot be copied or pickled: make the program inside the worker"):
+                    with pytest.raises(
+                        TypeError,
+                        match=r"cannot be copied or pickled: make the program inside the worker",
+                    ):
                         copied(each)
 
     def test_the_cause_of_a_call_that_was_stopped(self, tmp_path: Path) -> None:
@@ -265,7 +310,10 @@ class TestMessages:
         waits = '(func (export "wait") (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1))))'
         with pylinker.CDLL(wasm(tmp_path / "lib.so", SHARED, computes, waits)) as library:
             for call in (library.compute, library.wait):
-                with pytest.raises(pylinker.TimeoutExpired) as caught, library.program.time_limit(0.1):
+                with (
+                    pytest.raises(pylinker.TimeoutExpired) as caught,
+                    library.program.time_limit(0.1),
+                ):
                     call()
                 assert "the guest was stopped" in str(caught.value.__cause__)
 
@@ -276,7 +324,11 @@ class TestLibrary:
             names = ["answer", "name", "path", "program", "close", "address_of", "_handle"]
             assert list(library) == names
             assert all(name in library and library[name].__name__ == name for name in library)
-            assert "answer" in dir(library) and "address_of" in dir(library) and "datum" not in dir(library)
+            assert (
+                "answer" in dir(library)
+                and "address_of" in dir(library)
+                and "datum" not in dir(library)
+            )
             assert "datum" in library
             assert {"answer", "close"} <= set(library.program.main)
 
@@ -295,7 +347,9 @@ class TestLibrary:
 
         with Own() as library:
             for _ in range(2):
-                with pytest.raises(AttributeError, match=r"libanswer\.so: datum is data .*address_of\('datum'\)"):
+                with pytest.raises(
+                    AttributeError, match=r"libanswer\.so: datum is data .*address_of\('datum'\)"
+                ):
                     library.datum = 3
             assert "datum" not in vars(library) and library.other == 1
             library.answer = lambda: 7  # as of every object
@@ -331,7 +385,9 @@ def test_output_after_close_says_when_to_read_it() -> None:
 
 
 def test_a_program_and_a_library_have_the_same_options():
-    signatures = {each: dict(inspect.signature(each).parameters) for each in (pylinker.Program, pylinker.CDLL)}
+    signatures = {
+        each: dict(inspect.signature(each).parameters) for each in (pylinker.Program, pylinker.CDLL)
+    }
     program, library = signatures.values()
     for own in ("main", "name"):
         del program[own]

@@ -35,13 +35,23 @@ def by_name(group: Group, name: str) -> results.Benchmark:
 
 class TestRatios:
     def test_to_the_only_baseline(self) -> None:
-        assert {each.name: CALL.ratio(each) for each in CALL.benchmarks} == {"pylinker": 0.25, "wasmtime": 1, "bare_call": 0.125}
+        assert {each.name: CALL.ratio(each) for each in CALL.benchmarks} == {
+            "pylinker": 0.25,
+            "wasmtime": 1,
+            "bare_call": 0.125,
+        }
 
     def test_to_the_baseline_with_the_same_n(self) -> None:
-        assert [SCALING.ratio(by_name(SCALING, f"pylinker[{n}]")) for n in (1, 2, 4)] == pytest.approx([1 / 3] * 3)
+        assert [
+            SCALING.ratio(by_name(SCALING, f"pylinker[{n}]")) for n in (1, 2, 4)
+        ] == pytest.approx([1 / 3] * 3)
 
     def test_one_baseline_for_all_n(self) -> None:
-        group = Group("f", "g", (measured("a", 3.0, n=1), measured("b", 6.0, n=2), measured("c", 2.0, baseline=True)))
+        group = Group(
+            "f",
+            "g",
+            (measured("a", 3.0, n=1), measured("b", 6.0, n=2), measured("c", 2.0, baseline=True)),
+        )
         assert [group.ratio(each) for each in group.benchmarks] == [1.5, 3, 1]
 
     @pytest.mark.parametrize(
@@ -76,14 +86,22 @@ class TestRatios:
         assert table.target_words(group, benchmark) == (words, reached)
 
     def test_target_against_another_n(self) -> None:
-        few, many = measured("p[1]", 1.0, n=1), measured("p[8]", 3.0, n=8, target=Target("pylinker", at_most=4, n=1))
+        few, many = (
+            measured("p[1]", 1.0, n=1),
+            measured("p[8]", 3.0, n=8, target=Target("pylinker", at_most=4, n=1)),
+        )
         group = Group("f", "g", (few, many, measured("p[2]", 1.5, n=2)))
         assert group.rival(many) is few
         assert table.target_words(group, many) == ("at most 4x pylinker (n = 1): 3x, reached", True)
 
     def test_target_against_one_of_several(self) -> None:
         first = measured("a", 1.0, target=Target("bare", at_most=2))
-        assert Group("f", "g", (first, measured("b", 1.0, "bare"), measured("c", 1.0, "bare"))).rival(first) is None
+        assert (
+            Group("f", "g", (first, measured("b", 1.0, "bare"), measured("c", 1.0, "bare"))).rival(
+                first
+            )
+            is None
+        )
 
     @pytest.mark.parametrize("bounds", [{}, {"at_most": 1, "at_least": 1}])
     def test_a_target_has_one_bound(self, bounds: dict[str, float]) -> None:
@@ -108,24 +126,46 @@ class TestWords:
         assert table.amount(value, "s") == text
 
     @pytest.mark.parametrize(
-        ("value", "text"), [(0, "0 bytes"), (1000, "1000 bytes"), (1536, "1.5 KiB"), (3 << 20, "3 MiB"), (5 << 40, "5120 GiB")]
+        ("value", "text"),
+        [
+            (0, "0 bytes"),
+            (1000, "1000 bytes"),
+            (1536, "1.5 KiB"),
+            (3 << 20, "3 MiB"),
+            (5 << 40, "5120 GiB"),
+        ],
     )
     def test_bytes(self, value: float, text: str) -> None:
         assert table.amount(value, "B") == text
 
     @pytest.mark.parametrize(
         ("ratio", "words"),
-        [(0.3125, "3.2x faster"), (1.4, "1.4x slower"), (1.001, "the same"), (0.0001, "10000x faster"), (0.0, "nothing to be seen")],
+        [
+            (0.3125, "3.2x faster"),
+            (1.4, "1.4x slower"),
+            (1.001, "the same"),
+            (0.0001, "10000x faster"),
+            (0.0, "nothing to be seen"),
+        ],
     )
     def test_ratio(self, ratio: float, words: str) -> None:
         assert table.ratio_words(ratio, "s") == words
 
     def test_ratio_of_bytes(self) -> None:
-        assert [table.ratio_words(ratio, "B") for ratio in (0.5, 1, 1.2)] == ["2x less", "the same", "1.2x more"]
+        assert [table.ratio_words(ratio, "B") for ratio in (0.5, 1, 1.2)] == [
+            "2x less",
+            "the same",
+            "1.2x more",
+        ]
 
     def test_chart_of_bytes(self) -> None:
         group = Group(
-            "bench_memory.py", "memory", (measured("pylinker", 4096, unit="B"), measured("bare", 2048, "bare", unit="B", baseline=True))
+            "bench_memory.py",
+            "memory",
+            (
+                measured("pylinker", 4096, unit="B"),
+                measured("bare", 2048, "bare", unit="B", baseline=True),
+            ),
         )
         figure = charts.bars(group).figure
         assert "memory (KiB)" in figure
@@ -134,7 +174,18 @@ class TestWords:
     def test_rows(self) -> None:
         run = made_up(CALL, skipped=(SKIPPED,), failed=(FAILED,))
         assert [(row.cells, row.reached, row.measured) for row in table.rows(run, CALL)] == [
-            (("pylinker", "pylinker", "2 µs", "600 ns (30 %)", "4x faster", "at most 1.5x bare: 2x, missed"), False, True),
+            (
+                (
+                    "pylinker",
+                    "pylinker",
+                    "2 µs",
+                    "600 ns (30 %)",
+                    "4x faster",
+                    "at most 1.5x bare: 2x, missed",
+                ),
+                False,
+                True,
+            ),
             (("wasmtime", "wasmtime-py", "8 µs", "2.4 µs (30 %)", "baseline", ""), None, True),
             (("bare call", "bare", "1 µs", "300 ns (30 %)", "8x faster", ""), None, True),
             (("wasmer", "wasmer-sdk", "-", "-", "not installed: wasmer-sdk", ""), None, False),
@@ -165,12 +216,20 @@ class TestWords:
 class TestComparison:
     def test_changes(self) -> None:
         slower = Group(
-            CALL.file, CALL.name, (measured("pylinker", 3e-6), measured("wasmtime", 16e-6, baseline=True), measured("young", 1e-6))
+            CALL.file,
+            CALL.name,
+            (
+                measured("pylinker", 3e-6),
+                measured("wasmtime", 16e-6, baseline=True),
+                measured("young", 1e-6),
+            ),
         )
         comparison = results.compare(made_up(slower), made_up(CALL))
         change = comparison.of(slower, slower.benchmarks[0])
         assert change
-        assert change.median == pytest.approx(1.5)  # half as long again, but the whole machine is twice as slow
+        assert change.median == pytest.approx(
+            1.5
+        )  # half as long again, but the whole machine is twice as slow
         assert change.ratio == pytest.approx(0.75)
         assert comparison.gone == ("call a function: bare_call",)
         assert [row.cells[-2:] for row in table.rows(made_up(slower), slower, comparison)] == [
@@ -208,11 +267,19 @@ class TestJson:
         assert results.load(path) == run
 
     def test_its_keys_are_those_of_the_page(self) -> None:
-        page = (Path(__file__).parent.parent / "docs" / "performance.md").read_text(encoding="utf-8")
-        rows = [line.split("|") for line in page.partition("## The JSON")[2].partition("## The paths")[0].splitlines() if line[:3] == "| `"]
+        page = (Path(__file__).parent.parent / "docs" / "performance.md").read_text(
+            encoding="utf-8"
+        )
+        rows = [
+            line.split("|")
+            for line in page.partition("## The JSON")[2].partition("## The paths")[0].splitlines()
+            if line[:3] == "| `"
+        ]
         words = [(re.findall(r"`(\w+)`", row[1]), re.findall(r"`(\w+)`", row[2])) for row in rows]
         stated = {name for names, _ in words for name in names}
-        document = json.loads(results.to_json(made_up(CALL, SCALING, LATENCY, skipped=(SKIPPED,), failed=(FAILED,))))
+        document = json.loads(
+            results.to_json(made_up(CALL, SCALING, LATENCY, skipped=(SKIPPED,), failed=(FAILED,)))
+        )
         benchmarks = [each for group in document["groups"] for each in group["benchmarks"]]
         assert stated == {*document, *(key for each in benchmarks for key in each)}
         for key, found in (
@@ -229,7 +296,12 @@ class TestJson:
         document = json.loads(results.to_json(made_up(CALL)))
         assert (document["schema"], document["version"]) == ("pylinker-bench", 1)
         first, second, _ = document["groups"][0]["benchmarks"]
-        assert (first["ratio"], first["reached"], second["ratio"], second["reached"]) == (0.25, False, 1, None)
+        assert (first["ratio"], first["reached"], second["ratio"], second["reached"]) == (
+            0.25,
+            False,
+            1,
+            None,
+        )
         assert first["stats"]["iqr"] == pytest.approx(0.6e-6)
 
     @pytest.mark.parametrize(
@@ -241,8 +313,14 @@ class TestJson:
             (lambda _: "{}", "missing required field `schema`"),
             (lambda document: document.replace("pylinker-bench", "other"), "the schema is 'other'"),
             (lambda document: document.replace('"version": 1', '"version": 2'), "version 2"),
-            (lambda document: document.replace('"rounds": 100', '"rounds": "many"', 1), "$.groups[0].benchmarks[0].stats.rounds"),
-            (lambda document: document.replace('"at_most": 1.5', '"at_most": null', 1), "either at_most or at_least"),
+            (
+                lambda document: document.replace('"rounds": 100', '"rounds": "many"', 1),
+                "$.groups[0].benchmarks[0].stats.rounds",
+            ),
+            (
+                lambda document: document.replace('"at_most": 1.5', '"at_most": null', 1),
+                "either at_most or at_least",
+            ),
         ],
     )
     def test_other_files(self, tmp_path: Path, change: Callable[[str], str], words: str) -> None:
@@ -261,20 +339,35 @@ class TestFromPytest:
         names = ["bench_first", "bench_second[4]"]
         return {
             "benchmarks": [
-                {"name": name, "fullname": f"bench_x.py::{name}", "group": "together", "stats": stats, "extra_info": info} for name in names
+                {
+                    "name": name,
+                    "fullname": f"bench_x.py::{name}",
+                    "group": "together",
+                    "stats": stats,
+                    "extra_info": info,
+                }
+                for name in names
             ]
         }
 
     def test_time_of_one_call(self) -> None:
-        (group,) = results.from_pytest(self.document(contender="pylinker", baseline=True, calls=1000, keep_rounds=True))
-        assert (group.file, group.name, [each.name for each in group.benchmarks]) == ("bench_x.py", "together", ["first", "second[4]"])
+        (group,) = results.from_pytest(
+            self.document(contender="pylinker", baseline=True, calls=1000, keep_rounds=True)
+        )
+        assert (group.file, group.name, [each.name for each in group.benchmarks]) == (
+            "bench_x.py",
+            "together",
+            ["first", "second[4]"],
+        )
         first = group.benchmarks[0]
         assert (first.stats.median, first.stats.rounds, first.stats.iterations) == (0.01, 3, 2)
         assert first.samples == (0.01, 0.02, 0.03)
         assert (first.contender, first.baseline, first.calls) == ("pylinker", True, 1000)
 
     def test_own_samples(self) -> None:
-        (group,) = results.from_pytest(self.document(contender="bare", calls=1000, samples=[3.0, 1.0]))
+        (group,) = results.from_pytest(
+            self.document(contender="bare", calls=1000, samples=[3.0, 1.0])
+        )
         assert group.benchmarks[0].samples == (1, 3)
 
     def test_what_failed_is_no_result(self) -> None:
@@ -299,7 +392,9 @@ class TestFacts:
         assert all(value for _, value in table.facts_table(gathered))
 
     def test_processor(self, tmp_path: Path) -> None:
-        (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast 9000 \nmodel name\t: other\n")
+        (tmp_path / "cpuinfo").write_text(
+            "processor\t: 0\nmodel name\t: Fast 9000 \nmodel name\t: other\n"
+        )
         assert facts.cpu_model(tmp_path / "cpuinfo") == "Fast 9000"
         assert facts.cpu_model(tmp_path / "absent")
 
@@ -390,14 +485,35 @@ class TestRunner:
         assert observer.seen.count("end") == 7
         group, memory = run.groups
         pylinker, bare = group.benchmarks
-        assert (group.file, group.name, pylinker.name, bare.name) == ("bench_sums.py", "sums", "pylinker", "bare")
-        assert (pylinker.contender, pylinker.target, pylinker.n, pylinker.n_name) == ("pylinker", Target("bare", at_least=2), 4, "numbers")
+        assert (group.file, group.name, pylinker.name, bare.name) == (
+            "bench_sums.py",
+            "sums",
+            "pylinker",
+            "bare",
+        )
+        assert (pylinker.contender, pylinker.target, pylinker.n, pylinker.n_name) == (
+            "pylinker",
+            Target("bare", at_least=2),
+            4,
+            "numbers",
+        )
         assert (pylinker.calls, pylinker.samples) == (50, (1, 2))
         assert pylinker.stats.median < 1e-6  # of one of 50
-        assert (bare.baseline, len(bare.samples)) == (True, min(bare.stats.rounds, results.SAMPLES_KEPT))
-        assert [(each.name, each.reason, each.peer) for each in run.skipped] == [("wasmer", "not installed: wasmer-sdk", "wasmer-sdk")]
+        assert (bare.baseline, len(bare.samples)) == (
+            True,
+            min(bare.stats.rounds, results.SAMPLES_KEPT),
+        )
+        assert [(each.name, each.reason, each.peer) for each in run.skipped] == [
+            ("wasmer", "not installed: wasmer-sdk", "wasmer-sdk")
+        ]
         (reported,) = memory.benchmarks
-        assert (reported.unit, reported.stats.median, reported.stats.min, reported.stats.max, reported.stats.rounds) == (
+        assert (
+            reported.unit,
+            reported.stats.median,
+            reported.stats.min,
+            reported.stats.max,
+            reported.stats.rounds,
+        ) == (
             "B",
             2000,
             1000,
@@ -418,14 +534,20 @@ class TestRunner:
         assert "wasm3" in unknown
         assert ["no_such_module" in details[0], "bench_wrong" in details[2]] == [True, True]
 
-    @pytest.mark.parametrize(("names", "selected"), [(["SUMS"], 3), (["wro", "sums: no"], None), (["wrong"], 2), (["one"], 7)])
+    @pytest.mark.parametrize(
+        ("names", "selected"),
+        [(["SUMS"], 3), (["wro", "sums: no"], None), (["wrong"], 2), (["one"], 7)],
+    )
     def test_selection(self, suite: Path, names: list[str], selected: int | None) -> None:
         (suite / "bench_one.py").write_text(SUITE)
-        (suite / "bench_two.py").write_text(SUITE.replace('"sums"', '"other"').replace('"wrong"', '"others"'))
+        (suite / "bench_two.py").write_text(
+            SUITE.replace('"sums"', '"other"').replace('"wrong"', '"others"')
+        )
         observer = Recorder()
         if selected is None:
             with pytest.raises(
-                runner.UnknownNameError, match="'sums: no' in its name: there are one; two; memory; other; others; sums; wrong"
+                runner.UnknownNameError,
+                match="'sums: no' in its name: there are one; two; memory; other; others; sums; wrong",
             ):
                 runner.measure(names, observer, quick=True)
             assert observer.seen == []
@@ -456,7 +578,9 @@ class TestRunner:
         assert "Too many open files" in details[0]
         assert [each.name for group in run.groups for each in group.benchmarks] == ["second"]
 
-    def test_the_users_settings_do_not_matter(self, suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_users_settings_do_not_matter(
+        self, suite: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("PYTEST_ADDOPTS", "--benchmark-disable")
         monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
         (suite.parent / "conftest.py").write_text("raise RuntimeError")
@@ -500,11 +624,19 @@ class TestRunner:
 # --- the command
 
 
-def bench(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def bench(
+    *arguments: str | Path, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``pylinker bench`` in a directory outside the repository."""
     command = [sys.executable, "-m", "pylinker", "bench", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
     )
 
 
@@ -546,7 +678,9 @@ def bench_endless(benchmark):
 class TestCommand:
     def test_files_and_comparison(self, tmp_path: Path) -> None:
         before, after = tmp_path / "before.json", tmp_path / "after.json"
-        first = bench("--quick", "call (i32, i32)", "--json", before, "--html", "page.html", cwd=tmp_path)
+        first = bench(
+            "--quick", "call (i32, i32)", "--json", before, "--html", "page.html", cwd=tmp_path
+        )
         assert (first.returncode, first.stderr) == (0, "")
         run = results.load(before)
         assert (run.quick, run.names, run.failed, [group.file for group in run.groups]) == (
@@ -555,18 +689,33 @@ class TestCommand:
             (),
             ["bench_call.py"] * 2,
         )
-        assert {each.contender for group in run.groups for each in group.benchmarks} >= {"pylinker", "wasmtime-py", "bare"}
+        assert {each.contender for group in run.groups for each in group.benchmarks} >= {
+            "pylinker",
+            "wasmtime-py",
+            "bare",
+        }
         group = run.groups[0]
         assert all(group.ratio(each) for each in group.benchmarks)
         lines = first.stdout.splitlines()
         heading = lines.index(group.name)
-        assert lines[heading + 1].split() == ["benchmark", "by", "median", "spread", "to", "the", "baseline", "target"]
+        assert lines[heading + 1].split() == [
+            "benchmark",
+            "by",
+            "median",
+            "spread",
+            "to",
+            "the",
+            "baseline",
+            "target",
+        ]
         assert len(lines[heading + 2 :]) >= len(group.benchmarks)
         assert "processor" in lines[0]
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
         assert 'data-charts="2"' in page
 
-        second = bench("--quick", "call (i32, i32)", "--compare", before, "--json", after, cwd=tmp_path)
+        second = bench(
+            "--quick", "call (i32, i32)", "--compare", before, "--json", after, cwd=tmp_path
+        )
         assert (second.returncode, second.stderr) == (0, "")
         assert "change of median" in second.stdout
         assert "both were a quick run" in second.stdout
@@ -580,12 +729,23 @@ class TestCommand:
 
     def test_unknown_name(self, tmp_path: Path) -> None:
         fails(
-            bench("--quick", "call", "nonsense", cwd=tmp_path), 2, "NAMES", "'nonsense'", "; dlopen; ", "call (i32, i32) -> i32 from Python"
+            bench("--quick", "call", "nonsense", cwd=tmp_path),
+            2,
+            "NAMES",
+            "'nonsense'",
+            "; dlopen; ",
+            "call (i32, i32) -> i32 from Python",
         )
 
     def test_bad_baseline(self, tmp_path: Path) -> None:
         (tmp_path / "bad.json").write_text('{"schema": "x", "version": 1}')
-        fails(bench("--compare", "bad.json", cwd=tmp_path), 2, "--compare", "bad.json", "the schema is 'x'")
+        fails(
+            bench("--compare", "bad.json", cwd=tmp_path),
+            2,
+            "--compare",
+            "bad.json",
+            "the schema is 'x'",
+        )
         fails(bench("--compare", "absent.json", cwd=tmp_path), 2, "--compare", "absent.json")
 
     @pytest.mark.parametrize("option", ["--json", "--html"])
@@ -596,17 +756,28 @@ class TestCommand:
     def test_without_the_extra(self, tmp_path: Path, absent: str) -> None:
         code = f"import sys; sys.modules[{absent!r}] = None; from pylinker.cli import main; sys.argv[1:] = ['bench']; main()"
         command = [sys.executable, "-c", code]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
         fails(result, 1, f"need {absent.replace('_', '-')}:", "pip install 'pylinker[bench]'")
 
     def test_failed_benchmark(self, tmp_path: Path) -> None:
         (tmp_path / "bench_sums.py").write_text(SUITE)
         command = of_suite(tmp_path, "--quick")
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
         assert (result.returncode, result.stderr) == (1, "")
         assert "not installed: wasmer-sdk" in result.stdout
         assert "wrong: wrong failed: AssertionError: wrong sum" in result.stdout
-        traced = subprocess.run([*command, "--traceback"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        traced = subprocess.run(
+            [*command, "--traceback"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
         assert (traced.returncode, "def bench_wrong(benchmark)" in traced.stderr) == (1, True)
 
     def test_progress_and_ctrl_c(self, tmp_path: Path) -> None:
@@ -618,7 +789,14 @@ class TestCommand:
         ours, theirs = pty.openpty()
         with open(ours, "rb", buffering=0) as terminal:
             command = of_suite(suite, "--quick")
-            process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=theirs,
+                start_new_session=True,
+            )
             os.close(theirs)
             seen = b""
             while not (b"1/2" in seen and b"sleep: endless" in seen):
@@ -627,7 +805,11 @@ class TestCommand:
             stdout, _ = process.communicate(timeout=DEADLINE)
         assert (process.returncode, stdout) == (130, b"")
         assert list(temporary.iterdir()) == []
-        assert not [path for path in Path("/proc").glob("[0-9]*/environ") if str(temporary).encode() in readable(path)]
+        assert not [
+            path
+            for path in Path("/proc").glob("[0-9]*/environ")
+            if str(temporary).encode() in readable(path)
+        ]
 
     def test_the_process_ends_with_its_parent(self, tmp_path: Path) -> None:
         told, second = tmp_path / "told", tmp_path / "second"
@@ -640,7 +822,9 @@ class TestCommand:
             "def bench_second(benchmark):\n"
             f"    pathlib.Path({str(second)!r}).touch()\n"
         )
-        parent = subprocess.Popen(of_suite(tmp_path), cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)})
+        parent = subprocess.Popen(
+            of_suite(tmp_path), cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)}
+        )
         child = os.pidfd_open(int(told.read_text()))
         parent.kill()
         parent.wait()
@@ -671,5 +855,11 @@ def test_what_the_benchmarks_ship_is_what_their_sources_give(tmp_path: Path) -> 
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for built in module.build(tmp_path):
-        shipped, rebuilt = (parse_module(each.read_bytes()) for each in (module.GUEST / built.name, built))
-        assert (rebuilt.imports, rebuilt.exports, rebuilt.dylink) == (shipped.imports, shipped.exports, shipped.dylink)
+        shipped, rebuilt = (
+            parse_module(each.read_bytes()) for each in (module.GUEST / built.name, built)
+        )
+        assert (rebuilt.imports, rebuilt.exports, rebuilt.dylink) == (
+            shipped.imports,
+            shipped.exports,
+            shipped.dylink,
+        )

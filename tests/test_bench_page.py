@@ -21,7 +21,22 @@ from pylinker.bench.report import page
 pytestmark = pytest.mark.slow
 
 DEADLINE = 120  # seconds; only a hang takes that long
-VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
+VOID = {
+    "area",
+    "base",
+    "br",
+    "col",
+    "embed",
+    "hr",
+    "img",
+    "input",
+    "link",
+    "meta",
+    "param",
+    "source",
+    "track",
+    "wbr",
+}
 HOSTILE = "</script><script>throw 1</script><img src=x onerror='throw 2'> & <b>bold</b> \" ' &lt;"
 
 
@@ -48,9 +63,21 @@ class Charts(HTMLParser):
         elif self.inside("chart"):
             self.counts[-1]["pictures"] += tag == "svg" and "main-svg" in classes
             self.counts[-1]["traces"] += tag == "g" and "trace" in classes
-            self.counts[-1]["bars"] += tag == "path" and self.inside("bars") and self.inside("point") and bool(attributes.get("d"))
-            self.counts[-1]["lines"] += tag == "path" and "js-line" in classes and self.inside("trace") and bool(attributes.get("d"))
-            self.counts[-1]["spreads"] += tag == "path" and bool(classes & {"xerror", "yerror"}) and bool(attributes.get("d"))
+            self.counts[-1]["bars"] += (
+                tag == "path"
+                and self.inside("bars")
+                and self.inside("point")
+                and bool(attributes.get("d"))
+            )
+            self.counts[-1]["lines"] += (
+                tag == "path"
+                and "js-line" in classes
+                and self.inside("trace")
+                and bool(attributes.get("d"))
+            )
+            self.counts[-1]["spreads"] += (
+                tag == "path" and bool(classes & {"xerror", "yerror"}) and bool(attributes.get("d"))
+            )
         if tag not in VOID:
             self.open.append((tag, classes))
 
@@ -72,17 +99,33 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The command that opens a page, with a profile of its own."""
     found = shutil.which("chromium")
     if found is None:
-        assert os.environ.get("CI") != "true", "chromium is required in CI: apt-get install chromium"
+        assert os.environ.get("CI") != "true", (
+            "chromium is required in CI: apt-get install chromium"
+        )
         pytest.skip("chromium is not installed")
     profile = tmp_path_factory.mktemp("chromium")
-    yield [found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}"]
+    yield [
+        found,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={profile}",
+    ]
     shutil.rmtree(profile, ignore_errors=True)
 
 
 def draw(chromium: list[str], path: Path, *options: str) -> tuple[str, list[str]]:
     """Return the document that Chromium made of a page, and what the page wrote to the console: also errors, and what it may not fetch."""
     # Virtual time: as long as something is to be done it does not pass, so this is no wait.
-    command = [*chromium, "--virtual-time-budget=30000", "--enable-logging=stderr", *options, "--dump-dom", path.as_uri()]
+    command = [
+        *chromium,
+        "--virtual-time-budget=30000",
+        "--enable-logging=stderr",
+        *options,
+        "--dump-dom",
+        path.as_uri(),
+    ]
     opened = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
     return opened.stdout, [line for line in opened.stderr.splitlines() if "CONSOLE" in line]
 
@@ -92,14 +135,22 @@ def test_every_chart_is_drawn(chromium: list[str], tmp_path: Path, scheme: str) 
     run = made_up(skipped=(SKIPPED,), failed=(FAILED, BROKEN))
     path = tmp_path / "page.html"
     path.write_text(page(run, results.compare(run, run)), encoding="utf-8")
-    document, console = draw(chromium, path, f"--blink-settings=preferredColorScheme={int(scheme == 'light')}")
+    document, console = draw(
+        chromium, path, f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
+    )
     assert console == []
     declared = re.search(r'<html[^>]* data-charts="(\d+)"', document)
     assert declared
     drawn = Charts(document)
     assert len(drawn.counts) == int(declared[1]) == 5
     assert all(count["pictures"] >= 1 for count in drawn.counts)
-    assert [(count["traces"], count["declared"]) for count in drawn.counts] == [(1, 1), (1, 1), (2, 2), (1, 1), (2, 2)]
+    assert [(count["traces"], count["declared"]) for count in drawn.counts] == [
+        (1, 1),
+        (1, 1),
+        (2, 2),
+        (1, 1),
+        (2, 2),
+    ]
     assert [(count["bars"], count["lines"], count["spreads"]) for count in drawn.counts] == [
         (3, 0, 3),  # the contenders of a call
         (6, 0, 6),  # two contenders among three numbers of threads,
@@ -109,7 +160,9 @@ def test_every_chart_is_drawn(chromium: list[str], tmp_path: Path, scheme: str) 
     ]
     call, _, scaling, _, latency = drawn.texts
     assert {"pylinker", "wasmtime", "bare call", "time of one call (µs)"} <= set(call.splitlines())
-    assert {"pylinker", "barrier", "threads", "1", "2", "4", "time of one call (ms)"} <= set(scaling.splitlines())
+    assert {"pylinker", "barrier", "threads", "1", "2", "4", "time of one call (ms)"} <= set(
+        scaling.splitlines()
+    )
     assert "pylinker: half within 50 µs, 99 % within 99 µs" in latency
     assert "samples within that time (%)" in latency
     assert ("rgb(22, 24, 27)" in document) == (scheme == "dark")  # the background of the charts
@@ -120,7 +173,16 @@ def test_names_are_only_text(chromium: list[str], tmp_path: Path) -> None:
         SCALING,
         name=HOSTILE,
         benchmarks=tuple(
-            measured(f"{HOSTILE}[{n}]", 1e-3 * n, HOSTILE, n=n, n_name=HOSTILE, baseline=True, samples=(1e-3, 2e-3)) for n in (1, 2)
+            measured(
+                f"{HOSTILE}[{n}]",
+                1e-3 * n,
+                HOSTILE,
+                n=n,
+                n_name=HOSTILE,
+                baseline=True,
+                samples=(1e-3, 2e-3),
+            )
+            for n in (1, 2)
         ),
     )
     facts = dataclasses.replace(made_up().facts, cpu=HOSTILE)
@@ -133,7 +195,10 @@ def test_names_are_only_text(chromium: list[str], tmp_path: Path) -> None:
     drawn = Charts(document)
     assert [count["traces"] for count in drawn.counts] == [1, 1, 2]
     assert all("<b>bold</b>" in text for text in drawn.texts)
-    assert not re.search(r"<b>|<img|<tspan style=\"font-weight", re.sub(r"<script.*?</script>", "", document, flags=re.DOTALL))
+    assert not re.search(
+        r"<b>|<img|<tspan style=\"font-weight",
+        re.sub(r"<script.*?</script>", "", document, flags=re.DOTALL),
+    )
 
 
 def test_the_page_needs_nothing_else() -> None:
@@ -145,7 +210,12 @@ def test_the_page_needs_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["console.error('boom')", "null.x", "Promise.reject(Error('boom'))", "document.body.append(new Image()).src = 'http://localhost:1/x'"],
+    [
+        "console.error('boom')",
+        "null.x",
+        "Promise.reject(Error('boom'))",
+        "document.body.append(new Image()).src = 'http://localhost:1/x'",
+    ],
 )
 def test_errors_would_be_seen(chromium: list[str], tmp_path: Path, body: str) -> None:
     """The check above would notice them: what the console says reaches it."""

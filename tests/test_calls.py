@@ -17,11 +17,17 @@ from hypothesis import strategies as st
 import pylinker
 from pylinker.wasm import FuncType
 
-# A function mixes all its arguments into one number, so that none can be left out or change places, and makes its results of that. v128 is
-# nothing that wasmtime-py can pass: beside each function there is one with its vectors cut into two i64.
+# A function mixes all its arguments into one number, so that none can be left out or change places,
+# and makes its results of that. v128 is nothing that wasmtime-py can pass: beside each function
+# there is one with its vectors cut into two i64.
 
 SCALARS = ("i32", "i64", "f32", "f64")
-RESULTS: tuple[tuple[str, ...], ...] = ((), *((each,) for each in (*SCALARS, "v128")), ("i32", "i64"), ("f64", "f32", "v128", "i32", "i64"))
+RESULTS: tuple[tuple[str, ...], ...] = (
+    (),
+    *((each,) for each in (*SCALARS, "v128")),
+    ("i32", "i64"),
+    ("f64", "f32", "v128", "i32", "i64"),
+)
 BITS = {
     "i32": "i64.extend_i32_u",
     "i64": "",
@@ -41,13 +47,18 @@ def parameters() -> Iterator[tuple[str, ...]]:
     """Every number of parameters from 0 to 8: of one type, of all types from each one on, of integers only, of floats only, and vectors."""
     for count in range(9):
         yield from (count * (each,) for each in SCALARS)
-        yield from (tuple(SCALARS[(index + first) % 4] for index in range(count)) for first in range(4))
+        yield from (
+            tuple(SCALARS[(index + first) % 4] for index in range(count)) for first in range(4)
+        )
         yield tuple(SCALARS[index % 2] for index in range(count))
         yield tuple(SCALARS[2 + index % 2] for index in range(count))
         yield tuple(("v128", "i32", "v128", "f64")[index % 4] for index in range(count))
 
 
-SHAPES = {f"f{index}": FuncType(*shape) for index, shape in enumerate(dict.fromkeys((p, r) for p in parameters() for r in RESULTS))}
+SHAPES = {
+    f"f{index}": FuncType(*shape)
+    for index, shape in enumerate(dict.fromkeys((p, r) for p in parameters() for r in RESULTS))
+}
 
 
 def flat(types: tuple[str, ...]) -> list[str]:
@@ -59,34 +70,55 @@ def body(name: str, type_: FuncType) -> str:
     """The text of a function, and of the same for who has no vectors."""
     mixing = []
     for index, each in enumerate(type_.params):
-        lanes = [f"i64x2.extract_lane {lane}" for lane in (0, 1)] if each == "v128" else [BITS[each]]
-        mixing += [f"local.get $h i64.const 1000003 i64.mul local.get {index} {bits} i64.xor local.set $h" for bits in lanes]
-    results = "".join(f" local.get $h i64.const {index} i64.add {MAKE[each]}\n" for index, each in enumerate(type_.results))
+        lanes = (
+            [f"i64x2.extract_lane {lane}" for lane in (0, 1)] if each == "v128" else [BITS[each]]
+        )
+        mixing += [
+            f"local.get $h i64.const 1000003 i64.mul local.get {index} {bits} i64.xor local.set $h"
+            for bits in lanes
+        ]
+    results = "".join(
+        f" local.get $h i64.const {index} i64.add {MAKE[each]}\n"
+        for index, each in enumerate(type_.results)
+    )
     whole = f"(func ${name} (export {name!r}) {signature(type_.params, type_.results)} (local $h i64) {' '.join(mixing)} {results})"
     passing, place = [], 0
     for each in type_.params:
         passing.append(
-            f"local.get {place} i64x2.splat local.get {place + 1} i64x2.replace_lane 1" if each == "v128" else f"local.get {place}"
+            f"local.get {place} i64x2.splat local.get {place + 1} i64x2.replace_lane 1"
+            if each == "v128"
+            else f"local.get {place}"
         )
         place += 2 if each == "v128" else 1
     saved = [f"local.set $r{index}" for index in reversed(range(len(type_.results)))]
     given_back = [
-        f"local.get $r{index} i64x2.extract_lane 0 local.get $r{index} i64x2.extract_lane 1" if each == "v128" else f"local.get $r{index}"
+        f"local.get $r{index} i64x2.extract_lane 0 local.get $r{index} i64x2.extract_lane 1"
+        if each == "v128"
+        else f"local.get $r{index}"
         for index, each in enumerate(type_.results)
     ]
     room = " ".join(f"(local $r{index} {each})" for index, each in enumerate(type_.results))
     split = f"(func (export {'o' + name!r}) {signature(tuple(flat(type_.params)), tuple(flat(type_.results)))} {room} {' '.join(passing)}"
-    return f"{whole}\n{split} call ${name} {' '.join(saved)} {' '.join(given_back)})\n".replace("'", '"')
+    return f"{whole}\n{split} call ${name} {' '.join(saved)} {' '.join(given_back)})\n".replace(
+        "'", '"'
+    )
 
 
 def signature(params: tuple[str, ...], results: tuple[str, ...]) -> str:
     return f"(param {' '.join(params)}) (result {' '.join(results)})"
 
 
-MODULE = '(module (memory (export "memory") 1)\n' + "".join(body(name, type_) for name, type_ in SHAPES.items()) + ")"
+MODULE = (
+    '(module (memory (export "memory") 1)\n'
+    + "".join(body(name, type_) for name, type_ in SHAPES.items())
+    + ")"
+)
 
 Way = Callable[[pylinker.Function], Callable[..., Any]]
-WAYS: dict[str, Way] = {"function": lambda function: function, "bound": lambda function: function.bind()}
+WAYS: dict[str, Way] = {
+    "function": lambda function: function,
+    "bound": lambda function: function.bind(),
+}
 
 
 @pytest.fixture(params=list(WAYS))
@@ -105,17 +137,26 @@ class Both:
         self.ways = {name: (library[name], library[name].bind()) for name in SHAPES}
         engine = wasmtime.Engine()
         self._store = wasmtime.Store(engine)
-        self._exports = wasmtime.Instance(self._store, wasmtime.Module(engine, data), []).exports(self._store)
+        self._exports = wasmtime.Instance(self._store, wasmtime.Module(engine, data), []).exports(
+            self._store
+        )
 
     def expected(self, name: str, arguments: list[Any]) -> Any:
         """What wasmtime-py's call answers, vectors put together again."""
         type_ = SHAPES[name]
         cut: list[Any] = []
         for argument, each in zip(arguments, type_.params, strict=True):
-            cut += struct.unpack("<qq", argument) if each == "v128" else [float(argument) if each in ("f32", "f64") else argument]
+            cut += (
+                struct.unpack("<qq", argument)
+                if each == "v128"
+                else [float(argument) if each in ("f32", "f64") else argument]
+            )
         answer = self._exports["o" + name](self._store, *cut)
         numbers = iter([] if answer is None else answer if isinstance(answer, list) else [answer])
-        results = [struct.pack("<qq", next(numbers), next(numbers)) if each == "v128" else next(numbers) for each in type_.results]
+        results = [
+            struct.pack("<qq", next(numbers), next(numbers)) if each == "v128" else next(numbers)
+            for each in type_.results
+        ]
         return None if not results else results[0] if len(results) == 1 else tuple(results)
 
 
@@ -131,12 +172,16 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float) and isinstance(other, float):
-        return struct.pack("<d", one) == struct.pack("<d", other) or (math.isnan(one) and math.isnan(other))
+        return struct.pack("<d", one) == struct.pack("<d", other) or (
+            math.isnan(one) and math.isnan(other)
+        )
     return type(one) is type(other) and one == other
 
 
 def edges(low: int, high: int) -> st.SearchStrategy[int]:
-    return st.integers(low, high) | st.sampled_from([low, low + 1, -1, 0, 1, (high - 1) // 2, (high + 1) // 2, high])
+    return st.integers(low, high) | st.sampled_from(
+        [low, low + 1, -1, 0, 1, (high - 1) // 2, (high + 1) // 2, high]
+    )
 
 
 SENTINEL = -(2**63) + 1
@@ -150,7 +195,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.sampled_from(list(SHAPES)).flatmap(lambda name: st.tuples(st.just(name), *(VALUES[each] for each in SHAPES[name].params))))
+@given(
+    st.sampled_from(list(SHAPES)).flatmap(
+        lambda name: st.tuples(st.just(name), *(VALUES[each] for each in SHAPES[name].params))
+    )
+)
 @pytest.mark.slow
 def test_a_call_is_what_wasmtime_makes_of_it(both: Both, call: tuple[Any, ...]) -> None:
     name, *arguments = call
@@ -272,14 +321,19 @@ WRONG: list[tuple[str, tuple[Any, ...]]] = [
     ("id", (1, "1")),
     ("none", (2**32,)),
     ("none", (None,)),
-    *(("v", (value,)) for value in (b"", bytes(15), bytes(17), "0123456789abcdef", 0, bytearray(16))),
+    *(
+        ("v", (value,))
+        for value in (b"", bytes(15), bytes(17), "0123456789abcdef", 0, bytearray(16))
+    ),
     ("seven", (0, 0, 0, 0, 0, 0, 2**32)),
     ("seven", (0, 0, 0, 0, 0, 0, 0.5)),
 ]
 
 
 @pytest.mark.parametrize(("name", "arguments"), WRONG, ids=lambda value: repr(value)[:40])
-def test_what_cannot_be_passed_is_the_same_error_both_ways(odd: Odd, name: str, arguments: tuple[Any, ...]) -> None:
+def test_what_cannot_be_passed_is_the_same_error_both_ways(
+    odd: Odd, name: str, arguments: tuple[Any, ...]
+) -> None:
     function = odd.library[name]
     caught = []
     for _ in range(2):  # before the function was bound, and after
@@ -295,18 +349,35 @@ def test_what_cannot_be_passed_is_the_same_error_both_ways(odd: Odd, name: str, 
 
 
 def test_an_error_names_the_argument(odd: Odd, way: Way) -> None:
-    with pytest.raises(OverflowError, match=r"ii\(i32, i32\) -> i32, argument 2: 4294967296 does not fit into i32"):
+    with pytest.raises(
+        OverflowError, match=r"ii\(i32, i32\) -> i32, argument 2: 4294967296 does not fit into i32"
+    ):
         way(odd.library["ii"])(1, 2**32)
-    with pytest.raises(OverflowError, match=r"il\(i32, i64\) -> i64, argument 1: 4294967297 does not fit into i32"):
+    with pytest.raises(
+        OverflowError, match=r"il\(i32, i64\) -> i64, argument 1: 4294967297 does not fit into i32"
+    ):
         way(odd.library["il"])(2**32 + 1, 1)
-    with pytest.raises(OverflowError, match=r"argument 2: 18446744073709551616 does not fit into i64"):
+    with pytest.raises(
+        OverflowError, match=r"argument 2: 18446744073709551616 does not fit into i64"
+    ):
         way(odd.library["il"])(1, 2**64)
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("i", ()), ("i", (1, 2)), ("ii", (1,)), ("ii", (1, 2, 3)), ("empty", (1,)), ("d", ()), ("seven", (1,))]
+    ("name", "arguments"),
+    [
+        ("i", ()),
+        ("i", (1, 2)),
+        ("ii", (1,)),
+        ("ii", (1, 2, 3)),
+        ("empty", (1,)),
+        ("d", ()),
+        ("seven", (1,)),
+    ],
 )
-def test_a_wrong_number_of_arguments_is_a_type_error(odd: Odd, way: Way, name: str, arguments: tuple[int, ...]) -> None:
+def test_a_wrong_number_of_arguments_is_a_type_error(
+    odd: Odd, way: Way, name: str, arguments: tuple[int, ...]
+) -> None:
     with pytest.raises(TypeError, match=rf"^{name}\W"):
         way(odd.library[name])(*arguments)
     with pytest.raises(TypeError):
@@ -333,10 +404,14 @@ def test_a_wrong_number_of_arguments_is_a_type_error(odd: Odd, way: Way, name: s
     ],
     ids=repr,
 )
-def test_what_is_taken_for_a_number(odd: Odd, way: Way, name: str, argument: Any, result: Any) -> None:
+def test_what_is_taken_for_a_number(
+    odd: Odd, way: Way, name: str, argument: Any, result: Any
+) -> None:
     call = way(odd.library[name])
     if isinstance(result, (str, bytes)):
-        assert way(odd.library["length"])(result) == len(result.split("\0" if isinstance(result, str) else b"\0")[0])
+        assert way(odd.library["length"])(result) == len(
+            result.split("\0" if isinstance(result, str) else b"\0")[0]
+        )
         assert call(argument) > 0
     else:
         assert same(call(argument), result)
@@ -375,7 +450,9 @@ def test_a_result_that_looks_like_a_failure_is_a_result(odd: Odd, way: Way, befo
 
 class TestFailures:
     @pytest.mark.parametrize("name", ["trap", "trap_float", "trap_nothing", "trap_float_nothing"])
-    def test_a_trap_comes_out_and_the_stack_pointer_is_as_before(self, odd: Odd, way: Way, name: str) -> None:
+    def test_a_trap_comes_out_and_the_stack_pointer_is_as_before(
+        self, odd: Odd, way: Way, name: str
+    ) -> None:
         call = way(odd.library[name])
         arguments = (1,) if name != "trap_nothing" else ()
         for _ in range(3):
@@ -395,9 +472,18 @@ class TestFailures:
             assert odd.stack == 4096
 
     @pytest.mark.parametrize(
-        "error", [ValueError("mine"), TypeError("mine"), OverflowError("mine"), KeyboardInterrupt("mine"), SystemExit(3)]
+        "error",
+        [
+            ValueError("mine"),
+            TypeError("mine"),
+            OverflowError("mine"),
+            KeyboardInterrupt("mine"),
+            SystemExit(3),
+        ],
     )
-    def test_what_a_host_function_raised_comes_out_as_it_is(self, odd: Odd, way: Way, error: BaseException) -> None:
+    def test_what_a_host_function_raised_comes_out_as_it_is(
+        self, odd: Odd, way: Way, error: BaseException
+    ) -> None:
         def fail(_number: int) -> int:
             raise error
 

@@ -35,7 +35,11 @@ TEXT = """(module (@dylink.0 (mem-info (memory 64 4)))
 
 
 class Race:
-    """A program. ``call`` makes a call that fails, and another thread has closed the program before that is looked at."""
+    """A program.
+
+    ``call`` makes a call that fails, and another thread has closed the program before that is
+    looked at.
+    """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, threads: bool) -> None:
         os.mkfifo(folder / "fifo")
@@ -43,7 +47,9 @@ class Race:
         self.host: Callable[[], None] = lambda: None
         module = bytes(wasmtime.wat2wasm(TEXT.replace("SHARED", "shared" if threads else "")))
         stdin = folder / "fifo"
-        self.library = pylinker.CDLL(module, threads=threads, stdin=stdin, imports={"begun": self._begun}, cache=False)
+        self.library = pylinker.CDLL(
+            module, threads=threads, stdin=stdin, imports={"begun": self._begun}, cache=False
+        )
         self.program = self.library.program
         linker = self.program._linker
         assert linker is not None
@@ -89,7 +95,9 @@ def in_time() -> Iterator[None]:
 
 
 @pytest.fixture(params=[False, True], ids=["", "threads"])
-def race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Race]:
+def race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Race]:
     race = Race(tmp_path, monkeypatch, threads=request.param)
     yield race
     race.begun.set()

@@ -17,7 +17,10 @@ from guests import DEADLINE, Guest, orderly
 from toolchain import Scenario
 
 Way = Callable[[pylinker.Function], Callable[..., Any]]
-WAYS: dict[str, Way] = {"function": lambda function: function, "bound": lambda function: function.bind()}
+WAYS: dict[str, Way] = {
+    "function": lambda function: function,
+    "bound": lambda function: function.bind(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,9 @@ def used_before(request: pytest.FixtureRequest) -> bool:
 class TestAfterTheEnd:
     @pytest.fixture
     def program(self, scenario: Scenario) -> Iterator[pylinker.Program]:
-        with pylinker.Program(scenario("dlfcn") / "main.wasm", library_path=[scenario("calls")]) as program:
+        with pylinker.Program(
+            scenario("dlfcn") / "main.wasm", library_path=[scenario("calls")]
+        ) as program:
             yield program
 
     def test_of_its_library(self, program: pylinker.Program, way: Way, used_before: bool) -> None:
@@ -50,15 +55,21 @@ class TestAfterTheEnd:
         assert not used_before or call(2, 3) == 5
         library.close()
         for arguments in ((2, 3), (2, 3)):
-            with pytest.raises(pylinker.ClosedError, match=r"library libplugin\.so is closed") as caught:
+            with pytest.raises(
+                pylinker.ClosedError, match=r"library libplugin\.so is closed"
+            ) as caught:
                 call(*arguments)
             assert caught.value.module == "libplugin.so"
-        with program.dlopen("libplugin.so") as again:  # perhaps in the same place, with the same function
+        with program.dlopen(
+            "libplugin.so"
+        ) as again:  # perhaps in the same place, with the same function
             assert again.plugin_add(1, 1) == 2
             with pytest.raises(pylinker.ClosedError):
                 call(2, 3)
 
-    def test_of_its_handle_while_the_library_stays(self, program: pylinker.Program, way: Way, used_before: bool) -> None:
+    def test_of_its_handle_while_the_library_stays(
+        self, program: pylinker.Program, way: Way, used_before: bool
+    ) -> None:
         first, second = program.dlopen("libplugin.so"), program.dlopen("libplugin.so")
         gone, stays = way(first["plugin_add"]), way(second["plugin_add"])
         assert not used_before or gone(2, 3) == stays(2, 3) == 5
@@ -80,7 +91,9 @@ class TestAfterTheEnd:
                 scale(4)
 
     @pytest.mark.parametrize("library_from", ["path", "preload"])
-    def test_of_a_cdll(self, scenario: Scenario, way: Way, used_before: bool, library_from: str) -> None:
+    def test_of_a_cdll(
+        self, scenario: Scenario, way: Way, used_before: bool, library_from: str
+    ) -> None:
         keywords = {"preload": ["libpair.so"]} if library_from == "preload" else {}
         library = pylinker.CDLL("libcalls.so", library_path=[scenario("calls")], **keywords)
         call = way(library["add"])
@@ -89,7 +102,9 @@ class TestAfterTheEnd:
         with pytest.raises(pylinker.ClosedError):
             call(2, 3)
 
-    def test_of_a_library_that_the_guest_has_closed(self, scenario: Scenario, way: Way, used_before: bool) -> None:
+    def test_of_a_library_that_the_guest_has_closed(
+        self, scenario: Scenario, way: Way, used_before: bool
+    ) -> None:
         with Guest(scenario("threads"), threads=True) as guest:
             handle = guest.main.open_library("libtwice.so", 1)
             library = guest.program.dlopen("libtwice.so", pylinker.RTLD_NOLOAD)
@@ -97,16 +112,22 @@ class TestAfterTheEnd:
             assert not used_before or call(4) == 8
             assert guest.main.close_library(handle) == 0
             assert call(5) == 10  # there is Python's handle yet
-            assert guest.main.close_library(library._module.number) == 0  # which the guest closes, too
+            assert (
+                guest.main.close_library(library._module.number) == 0
+            )  # which the guest closes, too
             for _ in range(2):
-                with pytest.raises(pylinker.ClosedError, match=r"library libtwice\.so was closed by the guest") as caught:
+                with pytest.raises(
+                    pylinker.ClosedError, match=r"library libtwice\.so was closed by the guest"
+                ) as caught:
                     call(6)
                 assert caught.value.module == "libtwice.so"
             assert guest.main.open_library("libtwice.so", 1) > 0  # another copy, in the same place
             with pytest.raises(pylinker.ClosedError):
                 call(7)
 
-    def test_of_a_library_that_another_thread_has_closed(self, scenario: Scenario, way: Way) -> None:
+    def test_of_a_library_that_another_thread_has_closed(
+        self, scenario: Scenario, way: Way
+    ) -> None:
         """The call finds out on its way in, when it follows."""
         with Guest(scenario("threads")) as guest:
             library = guest.program.dlopen("libtwice.so")
@@ -130,7 +151,9 @@ class TestAfterTheEnd:
 
             def close_first(linker: pylinker.linker.Linker) -> None:
                 monkeypatch.undo()
-                assert guest.program.spawn("close_library", library._module.number).join(DEADLINE) == 0
+                assert (
+                    guest.program.spawn("close_library", library._module.number).join(DEADLINE) == 0
+                )
                 catch_up(linker)
 
             monkeypatch.setattr(pylinker.linker.Linker, "catch_up", close_first)
@@ -386,7 +409,9 @@ class TestGuestThreads:
         with Guest(scenario("threads")) as guest:
             yield guest
 
-    def test_call_in_their_own_group_what_was_made_on_the_main_thread(self, guest: Guest, way: Way) -> None:
+    def test_call_in_their_own_group_what_was_made_on_the_main_thread(
+        self, guest: Guest, way: Way
+    ) -> None:
         """add_tls counts in the thread's own data, which begins at 7."""
         call = way(guest.main["add_tls"])
         assert call(1) == 8

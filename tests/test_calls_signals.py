@@ -89,7 +89,11 @@ def way(request: pytest.FixtureRequest) -> Callable[[pylinker.Function], Callabl
 
 
 def code_of(function: Callable[..., Any]) -> Any:
-    return pylinker.Function.__call__.__code__ if isinstance(function, pylinker.Function) else function.__code__  # type: ignore[attr-defined]
+    return (
+        pylinker.Function.__call__.__code__
+        if isinstance(function, pylinker.Function)
+        else function.__code__
+    )  # type: ignore[attr-defined]
 
 
 INNER: dict[str, Callable[[pylinker.Library], None]] = {}
@@ -131,8 +135,18 @@ def means_the_number_of_a_failure(lib: pylinker.Library) -> None:
 
 @pytest.mark.parametrize("within", INNER.values(), ids=INNER.keys())
 class TestACallThatAHandlerMakes:
-    @pytest.mark.parametrize(("name", "arguments"), [("boom", ()), ("boom_nothing", ()), ("boom64", (1,)), ("boomf", (1.0,))])
-    def test_leaves_a_trap_a_trap(self, library: pylinker.Library, way: Any, within: Any, name: str, arguments: tuple[Any, ...]) -> None:
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [("boom", ()), ("boom_nothing", ()), ("boom64", (1,)), ("boomf", (1.0,))],
+    )
+    def test_leaves_a_trap_a_trap(
+        self,
+        library: pylinker.Library,
+        way: Any,
+        within: Any,
+        name: str,
+        arguments: tuple[Any, ...],
+    ) -> None:
         call = way(library[name])
         with pytest.raises(wasmtime.Trap):  # it is bound now
             call(*arguments)
@@ -143,7 +157,9 @@ class TestACallThatAHandlerMakes:
 
         assert at_each_opcode(code_of(call), run, lambda: within(library)) > 5
 
-    def test_does_not_get_what_a_host_function_has_raised(self, library: pylinker.Library, way: Any, within: Any) -> None:
+    def test_does_not_get_what_a_host_function_has_raised(
+        self, library: pylinker.Library, way: Any, within: Any
+    ) -> None:
         call = way(library["fails"])
         with pytest.raises(RaisedError):
             call(1)
@@ -157,8 +173,12 @@ class TestACallThatAHandlerMakes:
         for kept in (keep_pending.__code__, pl_python_forget.__code__):
             at_each_opcode(kept, run, lambda: within(library))
 
-    @pytest.mark.parametrize("value", [-(1 << 63), -(1 << 63) + 1, -(1 << 63) + (1 << 32) - 1, -(1 << 63) + (1 << 32), 5])
-    def test_leaves_an_integer_what_it_is(self, library: pylinker.Library, way: Any, within: Any, value: int) -> None:
+    @pytest.mark.parametrize(
+        "value", [-(1 << 63), -(1 << 63) + 1, -(1 << 63) + (1 << 32) - 1, -(1 << 63) + (1 << 32), 5]
+    )
+    def test_leaves_an_integer_what_it_is(
+        self, library: pylinker.Library, way: Any, within: Any, value: int
+    ) -> None:
         call = way(library["id64"])
         assert call(value) == value
 
@@ -168,7 +188,9 @@ class TestACallThatAHandlerMakes:
         at_each_opcode(code_of(call), run, lambda: within(library))
 
     @pytest.mark.parametrize("value", [-sys.float_info.max, float("-inf"), BOUND_LIMIT_DOUBLE, 5.0])
-    def test_leaves_a_double_what_it_is(self, library: pylinker.Library, way: Any, within: Any, value: float) -> None:
+    def test_leaves_a_double_what_it_is(
+        self, library: pylinker.Library, way: Any, within: Any, value: float
+    ) -> None:
         call = way(library["idf"])
         assert call(value) == value
 
@@ -177,7 +199,9 @@ class TestACallThatAHandlerMakes:
 
         at_each_opcode(code_of(call), run, lambda: within(library))
 
-    def test_leaves_a_callback_its_meaning(self, library: pylinker.Library, way: Any, within: Any) -> None:
+    def test_leaves_a_callback_its_meaning(
+        self, library: pylinker.Library, way: Any, within: Any
+    ) -> None:
         call = way(library["meant"])
         assert call() == CALLBACK_FAILED
         from pylinker.runtime import callbacks
@@ -189,7 +213,9 @@ class TestACallThatAHandlerMakes:
 
 
 class TestAnInterruptedRead:
-    def test_does_not_give_its_outcome_to_a_call_that_was_made_before(self, library: pylinker.Library) -> None:
+    def test_does_not_give_its_outcome_to_a_call_that_was_made_before(
+        self, library: pylinker.Library
+    ) -> None:
         """A call of the handler is interrupted between return and read, and the handler goes on."""
         outer, nested = library["fails"], library["boom"]
         for function in (outer, nested):
@@ -236,7 +262,9 @@ class TestAnInterruptedRead:
             assert not any(each() for each in kept)
             assert not raised_errors
 
-    def test_passes_on_what_a_handler_raised_and_calls_once(self, library: pylinker.Library, way: Any) -> None:
+    def test_passes_on_what_a_handler_raised_and_calls_once(
+        self, library: pylinker.Library, way: Any
+    ) -> None:
         """TypeError and OverflowError are also what a wrong argument gives."""
         calls: list[int] = []
 

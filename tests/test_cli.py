@@ -25,7 +25,8 @@ PIC = """
   (import "env" "__table_base" (global i32))
 """
 
-# Writes its arguments, its environment and its first directory's name to stdout, each ended by a NUL, and exits with 42.
+# Writes its arguments, its environment and its first directory's name to stdout, each ended by a
+# NUL, and exits with 42.
 TELL = """(module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
@@ -63,11 +64,14 @@ LIBRARY = f"""(module $lib.so (@dylink.0 (mem-info (memory 0 0))) {PIC}
 def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run pylinker in ``cwd`` with these arguments and additional environment variables.
 
-    Never in the repository's root: Python would find the sources there before the installed package.
+    Never in the repository's root: Python would find the sources there before the installed
+    package.
     """
     command = [sys.executable, "-m", "pylinker", *map(str, arguments)]
     env = {**os.environ, "PYLINKER_CACHE": str(cwd / "cache"), **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
 
 
 def fails(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -106,7 +110,19 @@ class TestRun:
         assert result.stdout.split("\0")[1:-1] == ["--env", "-L", "--", "--help", ""]
 
     def test_environment_is_what_was_given(self, tmp_path: Path, tell: Path) -> None:
-        result = cli("run", "--env", "A=1=2", "--env", "HERE", "--env", "EMPTY=", tell, cwd=tmp_path, HERE="yes", OTHER="no")
+        result = cli(
+            "run",
+            "--env",
+            "A=1=2",
+            "--env",
+            "HERE",
+            "--env",
+            "EMPTY=",
+            tell,
+            cwd=tmp_path,
+            HERE="yes",
+            OTHER="no",
+        )
         assert result.stdout.split("\0")[1:-1] == ["A=1=2", "HERE=yes", "EMPTY="]
 
     @pytest.mark.parametrize(("given", "guest"), [("data", "data"), ("data::/here", "/here")])
@@ -125,7 +141,9 @@ class TestRun:
             (["--wrong"], ["--wrong"]),
         ],
     )
-    def test_wrong_usage(self, tmp_path: Path, tell: Path, arguments: list[str], words: list[str]) -> None:
+    def test_wrong_usage(
+        self, tmp_path: Path, tell: Path, arguments: list[str], words: list[str]
+    ) -> None:
         fails(cli("run", *arguments, tell, cwd=tmp_path), 2, *words)
 
     def test_libraries_are_found_beside_the_program_or_where_told(self, tmp_path: Path) -> None:
@@ -133,7 +151,10 @@ class TestRun:
         main = tmp_path / "main.wasm"
         main.write_bytes(demo.MAIN.read_bytes())
         fails(cli("run", main, cwd=tmp_path), 127, "libgreet.so", "main.wasm")
-        assert cli("run", "-L", demo.DIRECTORY, "--stack-size", "65536", main, cwd=tmp_path).returncode == 0
+        assert (
+            cli("run", "-L", demo.DIRECTORY, "--stack-size", "65536", main, cwd=tmp_path).returncode
+            == 0
+        )
 
     def test_preloaded_symbols_win(self, tmp_path: Path) -> None:
         first = write(
@@ -151,13 +172,24 @@ class TestRun:
             ("nothing", [], ""),
         ],
     )
-    def test_invoke(self, tmp_path: Path, lib: Path, function: str, arguments: list[str], printed: str) -> None:
+    def test_invoke(
+        self, tmp_path: Path, lib: Path, function: str, arguments: list[str], printed: str
+    ) -> None:
         result = cli("run", "--invoke", function, lib, *arguments, cwd=tmp_path)
         assert (result.returncode, result.stdout, result.stderr) == (0, printed, "")
 
-    @pytest.mark.parametrize("arguments", [["1"], ["1", "2", "3"], ["1", "two"], ["1.5", "2"], [str(1 << 32), "1"]])
-    def test_invoke_with_wrong_arguments(self, tmp_path: Path, lib: Path, arguments: list[str]) -> None:
-        fails(cli("run", "--invoke", "sum", lib, *arguments, cwd=tmp_path), 2, "sum", "(i32, i64) -> i64")
+    @pytest.mark.parametrize(
+        "arguments", [["1"], ["1", "2", "3"], ["1", "two"], ["1.5", "2"], [str(1 << 32), "1"]]
+    )
+    def test_invoke_with_wrong_arguments(
+        self, tmp_path: Path, lib: Path, arguments: list[str]
+    ) -> None:
+        fails(
+            cli("run", "--invoke", "sum", lib, *arguments, cwd=tmp_path),
+            2,
+            "sum",
+            "(i32, i64) -> i64",
+        )
 
     def test_invoke_what_is_not_there(self, tmp_path: Path, lib: Path) -> None:
         fails(cli("run", "--invoke", "absent", lib, cwd=tmp_path), 127, "absent")
@@ -187,7 +219,9 @@ class TestRun:
                 (loop (br 0))))""",
         )
         command = [sys.executable, "-m", "pylinker", "run", str(main)]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             assert process.stdout
             assert process.stderr
             assert process.stdout.read(1) == b"!"  # it runs
@@ -199,10 +233,17 @@ class TestRun:
 @pytest.mark.slow
 class TestInspect:
     def test_the_demo(self, tmp_path: Path) -> None:
-        shown = json.loads(cli("inspect", "--json", demo.DIRECTORY / "libplugin.so", cwd=tmp_path).stdout)
+        shown = json.loads(
+            cli("inspect", "--json", demo.DIRECTORY / "libplugin.so", cwd=tmp_path).stdout
+        )
         assert shown["kind"] == "shared library"
         assert shown["dylink"]["needed"] == ["libgreet.so"]
-        assert {"name": "plugin_sort", "kind": "function", "type": "(i32, i32) -> ()", "flags": []} in shown["exports"]
+        assert {
+            "name": "plugin_sort",
+            "kind": "function",
+            "type": "(i32, i32) -> ()",
+            "flags": [],
+        } in shown["exports"]
         text = cli("inspect", demo.DIRECTORY / "libplugin.so", cwd=tmp_path).stdout
         for word in ("shared library", "libgreet.so", "plugin_sort", "(i32, i32) -> ()"):
             assert word in text
@@ -230,7 +271,9 @@ class TestInspect:
         ],
     )
     def test_kind(self, tmp_path: Path, text: str, kind: str) -> None:
-        shown = json.loads(cli("inspect", "--json", write(tmp_path / "x.wasm", text), cwd=tmp_path).stdout)
+        shown = json.loads(
+            cli("inspect", "--json", write(tmp_path / "x.wasm", text), cwd=tmp_path).stdout
+        )
         assert shown["kind"] == kind
         assert (shown["dylink"] is None) == ("dylink" not in text)
 
@@ -243,9 +286,21 @@ class TestInspect:
               (memory (export "m") 1 2) (table (export "t") 3 funcref) (global (export "g") (mut i64) (i64.const 0)))""",
         )
         shown = json.loads(cli("inspect", "--json", module, cwd=tmp_path).stdout)
-        assert shown["imports"] == [{"module": "env", "name": "f", "kind": "function", "type": "(i32) -> ()", "flags": ["binding-weak"]}]
+        assert shown["imports"] == [
+            {
+                "module": "env",
+                "name": "f",
+                "kind": "function",
+                "type": "(i32) -> ()",
+                "flags": ["binding-weak"],
+            }
+        ]
         types = {each["name"]: (each["type"], each["flags"]) for each in shown["exports"]}
-        assert types == {"m": ("1..2 pages", []), "t": ("funcref 3..", ["tls"]), "g": ("mut i64", [])}
+        assert types == {
+            "m": ("1..2 pages", []),
+            "t": ("funcref 3..", ["tls"]),
+            "g": ("mut i64", []),
+        }
         assert shown["dylink"]["memory_alignment"] == 8
 
     def test_names_cannot_upset_the_terminal(self, tmp_path: Path) -> None:
@@ -292,9 +347,18 @@ class TestLdd:
         assert "static.so => not a shared library" in result.stdout
         shown = json.loads(cli("ldd", "--json", main, cwd=tmp_path).stdout)
         assert shown["missing"] == ["gone.so", "text.so", "static.so"]
-        assert [each["name"] for each in shown["libraries"]] == ["a.so", "gone.so", "text.so", "static.so"]
+        assert [each["name"] for each in shown["libraries"]] == [
+            "a.so",
+            "gone.so",
+            "text.so",
+            "static.so",
+        ]
         gone = shown["libraries"][1]
-        assert (gone["requester"], gone["path"], gone["problem"]) == ("main.wasm", None, "not found")
+        assert (gone["requester"], gone["path"], gone["problem"]) == (
+            "main.wasm",
+            None,
+            "not found",
+        )
         assert any(str(tmp_path) in path for path, _reason in gone["searched"])
 
     @pytest.mark.slow
@@ -315,16 +379,27 @@ class TestEverywhere:
     def test_demo(self, tmp_path: Path) -> None:
         result = cli("demo", cwd=tmp_path)
         assert (result.returncode, result.stderr) == (0, "")
-        for word in ("hello, world", "link, now, together, we", "2 greetings", "main.wasm", "libgreet.so", "dlopen"):
+        for word in (
+            "hello, world",
+            "link, now, together, we",
+            "2 greetings",
+            "main.wasm",
+            "libgreet.so",
+            "dlopen",
+        ):
             assert word in result.stdout
 
     def test_version_and_installed_command(self, tmp_path: Path) -> None:
         command = Path(sysconfig.get_path("scripts")) / "pylinker"
-        installed = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True)
+        installed = subprocess.run(
+            [command, "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True
+        )
         assert installed.stdout == cli("--version", cwd=tmp_path).stdout
         assert installed.stdout.startswith("pylinker ")
 
-    @pytest.mark.parametrize("arguments", [["--traceback", "inspect", "x"], ["inspect", "--traceback", "x"]])
+    @pytest.mark.parametrize(
+        "arguments", [["--traceback", "inspect", "x"], ["inspect", "--traceback", "x"]]
+    )
     def test_traceback(self, tmp_path: Path, arguments: list[str]) -> None:
         (tmp_path / "x").write_text("no")
         result = cli(*arguments, cwd=tmp_path)
@@ -338,7 +413,13 @@ class TestEverywhere:
 
     @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
     def test_colours_on_a_terminal(self, tmp_path: Path, no_color: str, coloured: bool) -> None:
-        command = [sys.executable, "-m", "pylinker", "ldd", str(library(tmp_path / "main.wasm", "gone.so"))]
+        command = [
+            sys.executable,
+            "-m",
+            "pylinker",
+            "ldd",
+            str(library(tmp_path / "main.wasm", "gone.so")),
+        ]
         env = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
         ours, theirs = pty.openpty()
         with open(ours, "rb", buffering=0) as terminal:
@@ -347,12 +428,16 @@ class TestEverywhere:
             assert process.wait(DEADLINE) == 1
             assert (b"\x1b[1;31m" in terminal.read(10_000)) == coloured
 
-    @pytest.mark.parametrize("command", [["inspect", "big.wasm"], ["inspect", "--json", "big.wasm"]])
+    @pytest.mark.parametrize(
+        "command", [["inspect", "big.wasm"], ["inspect", "--json", "big.wasm"]]
+    )
     def test_reader_that_leaves(self, tmp_path: Path, command: list[str]) -> None:
         exports = " ".join(f'(export "function_{number}" (func 0))' for number in range(20_000))
         write(tmp_path / "big.wasm", f"(module (func) {exports})")
         arguments = [sys.executable, "-m", "pylinker", *command]
-        with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             assert process.stdout
             assert process.stderr
             process.stdout.read(1)
@@ -364,7 +449,9 @@ class TestEverywhere:
     def test_without_the_extra(self, tmp_path: Path, absent: str) -> None:
         code = f"import sys; sys.modules[{absent!r}] = None; from pylinker.cli import main; main()"
         command = [sys.executable, "-c", code, "demo"]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
         fails(result, 1, absent, "pip install 'pylinker[cli]'")
 
     def test_a_bug_is_reported_as_one(self, tmp_path: Path) -> None:
@@ -378,5 +465,7 @@ sys.argv = ["pylinker", "inspect", sys.argv[1]]
 main()
 """
         command = [sys.executable, "-c", code, str(demo.MAIN)]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
         fails(result, 70, "slot 3 is free twice", "report")

@@ -27,17 +27,27 @@ def report(tmp_path: Path, *arguments: str | Path) -> tuple[int, Any]:
 
 
 def test_nothing_wrong(tmp_path: Path) -> None:
-    provider = lib(tmp_path / "libone.so", f'{PIC} (func (export "one") (result i32) (i32.const 1))')
-    user = lib(tmp_path / "libuser.so", f'(import "env" "one" (func (result i32))) {PIC}', "libone.so")
+    provider = lib(
+        tmp_path / "libone.so", f'{PIC} (func (export "one") (result i32) (i32.const 1))'
+    )
+    user = lib(
+        tmp_path / "libuser.so", f'(import "env" "one" (func (result i32))) {PIC}', "libone.so"
+    )
     status, seen = report(tmp_path, user)
     assert (status, seen["ok"]) == (0, True)
     assert [each["name"] for each in seen["modules"]] == ["libuser.so", "libone.so"]
-    assert all(not seen[category] for category in ("missing", "undefined", "mismatched", "weak", "duplicate", "unserved"))
+    assert all(
+        not seen[category]
+        for category in ("missing", "undefined", "mismatched", "weak", "duplicate", "unserved")
+    )
     assert seen["modules"][1]["path"] == str(provider)
 
 
 def test_everything_at_once(tmp_path: Path) -> None:
-    lib(tmp_path / "libfirst.so", f'{PIC} (func (export "twice") (param i32)) (func (export "other") (param i32))')
+    lib(
+        tmp_path / "libfirst.so",
+        f'{PIC} (func (export "twice") (param i32)) (func (export "other") (param i32))',
+    )
     lib(tmp_path / "libsecond.so", f'{PIC} (func (export "twice") (param i32))')
     imports = """
       (import "env" "absent" (func))
@@ -52,13 +62,25 @@ def test_everything_at_once(tmp_path: Path) -> None:
       (import "wasix_32v1" "thread_id" (func (param i32) (result i32)))
       (import "wasix_32v1" "proc_id" (func (param i32) (result i32)))
       (import "elsewhere" "thing" (func))"""
-    user = lib(tmp_path / "libuser.so", imports + PIC, "libfirst.so", "libsecond.so", "libgone.so", weak="maybe")
+    user = lib(
+        tmp_path / "libuser.so",
+        imports + PIC,
+        "libfirst.so",
+        "libsecond.so",
+        "libgone.so",
+        weak="maybe",
+    )
     status, seen = report(tmp_path, user)
     assert (status, seen["ok"]) == (1, False)
-    assert [(each["name"], each["requester"]) for each in seen["missing"]] == [("libgone.so", "libuser.so")]
+    assert [(each["name"], each["requester"]) for each in seen["missing"]] == [
+        ("libgone.so", "libuser.so")
+    ]
 
     def symbols(category: str) -> list[tuple[str, str, list[str], list[str]]]:
-        return [(each["symbol"], each["kind"], each["wanted_by"], each["defined_by"]) for each in seen[category]]
+        return [
+            (each["symbol"], each["kind"], each["wanted_by"], each["defined_by"])
+            for each in seen[category]
+        ]
 
     assert symbols("undefined") == [
         ("absent", "function", ["libuser.so"], []),
@@ -70,32 +92,48 @@ def test_everything_at_once(tmp_path: Path) -> None:
         ("other", "function", ["libuser.so"], ["libfirst.so"]),
         ("twice", "data", ["libuser.so"], ["libfirst.so"]),
     ]
-    assert "wants function (f64) -> (), has function (i32) -> ()" in [each["detail"] for each in seen["mismatched"]]
+    assert "wants function (f64) -> (), has function (i32) -> ()" in [
+        each["detail"] for each in seen["mismatched"]
+    ]
     assert symbols("weak") == [("maybe", "function", ["libuser.so"], [])]
-    assert symbols("duplicate") == [("twice", "function", ["libuser.so"], ["libfirst.so", "libsecond.so"])]
+    assert symbols("duplicate") == [
+        ("twice", "function", ["libuser.so"], ["libfirst.so", "libsecond.so"])
+    ]
     assert symbols("unserved") == [("sock_open", "function", ["libuser.so"], [])]
 
 
 def test_text_names_who_wants_and_who_has(tmp_path: Path) -> None:
     lib(tmp_path / "libone.so", f'{PIC} (func (export "one") (result i64) (i64.const 1))')
-    user = lib(tmp_path / "libuser.so", f'(import "env" "one" (func (result i32))) (import "env" "two" (func)) {PIC}', "libone.so")
+    user = lib(
+        tmp_path / "libuser.so",
+        f'(import "env" "one" (func (result i32))) (import "env" "two" (func)) {PIC}',
+        "libone.so",
+    )
     done = cli("check", user, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert any(line.split()[:4] == ["two", "function", "libuser.so", "-"] for line in lines)
-    assert any("libone.so" in line and "wants function () -> i32, has function () -> i64" in line for line in lines)
+    assert any(
+        "libone.so" in line and "wants function () -> i32, has function () -> i64" in line
+        for line in lines
+    )
     assert lines[-1].startswith("libuser.so: 2 modules, ")
 
 
 def test_what_the_host_gives_is_not_undefined(tmp_path: Path) -> None:
-    user = lib(tmp_path / "libuser.so", f'(import "env" "mine" (func)) (import "a" "b" (func)) {PIC}')
+    user = lib(
+        tmp_path / "libuser.so", f'(import "env" "mine" (func)) (import "a" "b" (func)) {PIC}'
+    )
     assert cli("check", user, cwd=tmp_path).returncode == 1
     assert cli("check", "--provide", "mine", "--provide", "a.b", user, cwd=tmp_path).returncode == 0
 
 
 def test_all_that_a_load_refuses_is_found(tmp_path: Path) -> None:
     """Tags, globals of the linker's own and pointers of another type: by the rules of a load, not by a second set of them."""
-    provider = lib(tmp_path / "libone.so", f'{PIC} (tag (export "__cpp_exception") (param i64)) (func (export "f"))')
+    provider = lib(
+        tmp_path / "libone.so",
+        f'{PIC} (tag (export "__cpp_exception") (param i64)) (func (export "f"))',
+    )
     user = lib(
         tmp_path / "libuser.so",
         """(import "env" "__cpp_exception" (tag (param i32)))
@@ -114,7 +152,9 @@ def test_all_that_a_load_refuses_is_found(tmp_path: Path) -> None:
         ("f", "function pointer", ["libone.so"]),
         ("f", "data", ["libone.so"]),
     ]
-    assert [(each["symbol"], each["kind"]) for each in seen["undefined"]] == [("__heap_base", "global")]
+    assert [(each["symbol"], each["kind"]) for each in seen["undefined"]] == [
+        ("__heap_base", "global")
+    ]
     with pytest.raises(pylinker.SignatureMismatchError):
         pylinker.CDLL(user, library_path=[tmp_path], bind_now=True, cache=tmp_path)
 
@@ -124,13 +164,20 @@ def test_libraries_that_are_named_come_before_those_that_are_needed(tmp_path: Pa
         lib(tmp_path / name, f'{PIC} (func (export "f"))')
     user = lib(tmp_path / "libuser.so", f'(import "env" "f" (func)) {PIC}', "libneeded.so")
     _, seen = report(tmp_path, user, "libnamed.so")
-    assert [each["name"] for each in seen["modules"]] == ["libuser.so", "libnamed.so", "libneeded.so"]
+    assert [each["name"] for each in seen["modules"]] == [
+        "libuser.so",
+        "libnamed.so",
+        "libneeded.so",
+    ]
     assert seen["duplicate"][0]["defined_by"] == ["libnamed.so", "libneeded.so"]
 
 
 def test_no_guest_code_runs(tmp_path: Path) -> None:
     """A module whose start function and constructor trap, with a body that wasmtime would not even compile."""
-    trap = lib(tmp_path / "libtrap.so", f'{PIC} (func $s unreachable) (start $s) (func (export "__wasm_call_ctors") unreachable)')
+    trap = lib(
+        tmp_path / "libtrap.so",
+        f'{PIC} (func $s unreachable) (start $s) (func (export "__wasm_call_ctors") unreachable)',
+    )
     assert cli("check", trap, cwd=tmp_path).returncode == 0
     assert not list((tmp_path / "cache").glob("*.code"))
 
@@ -167,8 +214,14 @@ def test_agrees_with_the_linker(name: str, scenario: Scenario, tmp_path: Path) -
             if file.suffix == ".so":
                 pylinker.CDLL(file, library_path=[directory], bind_now=True, cache=tmp_path).close()
             else:
-                pylinker.Program(file, library_path=[directory], bind_now=True, cache=tmp_path).close()
+                pylinker.Program(
+                    file, library_path=[directory], bind_now=True, cache=tmp_path
+                ).close()
             links = True
-        except (pylinker.UndefinedSymbolError, pylinker.SignatureMismatchError, pylinker.LibraryNotFoundError):
+        except (
+            pylinker.UndefinedSymbolError,
+            pylinker.SignatureMismatchError,
+            pylinker.LibraryNotFoundError,
+        ):
             links = False
         assert seen.ok == links, (file.name, seen.missing, seen.findings)

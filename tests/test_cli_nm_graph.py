@@ -53,7 +53,14 @@ def test_nm(tmp_path: Path) -> None:
 
     def shown(name: str) -> tuple[object, ...]:
         each = by_name[name]
-        return each["letter"], each["kind"], each["defined"], each["weak"], each["value"], each["size"]
+        return (
+            each["letter"],
+            each["kind"],
+            each["defined"],
+            each["weak"],
+            each["value"],
+            each["size"],
+        )
 
     assert shown("absent") == ("U", "function", False, False, None, None)
     assert shown("maybe") == ("w", "function", False, True, None, None)
@@ -64,18 +71,31 @@ def test_nm(tmp_path: Path) -> None:
     assert shown("thrown") == ("E", "tag", True, False, None, None)
     assert shown("plain") == ("T", "function", True, False, 3, 4)  # no locals, i32.const 1, end
     assert shown("weak_one") == ("W", "function", True, True, 4, 2)
-    assert shown("again") == ("T", "function", True, False, 0, None)  # an import: its body is elsewhere
+    assert shown("again") == (
+        "T",
+        "function",
+        True,
+        False,
+        0,
+        None,
+    )  # an import: its body is elsewhere
     text = cli("nm", file, cwd=tmp_path).stdout.splitlines()
     assert ["00000008", "D", "data", "data", "i32"] in [line.split() for line in text]
-    assert ["00000003", "4", "T", "plain", "function", "()", "->", "i32"] in [line.split() for line in text]
+    assert ["00000003", "4", "T", "plain", "function", "()", "->", "i32"] in [
+        line.split() for line in text
+    ]
     assert any("wasi_snapshot_preview1.sched_yield" in line for line in text)
 
 
 def test_nm_of_one_kind_only(tmp_path: Path) -> None:
-    lib = write(tmp_path / "lib.so", f'(module {PIC} (import "env" "absent" (func)) (func (export "f")))')
+    lib = write(
+        tmp_path / "lib.so", f'(module {PIC} (import "env" "absent" (func)) (func (export "f")))'
+    )
     assert " absent " not in cli("nm", "-U", lib, cwd=tmp_path).stdout
     assert " f " not in cli("nm", "-u", lib, cwd=tmp_path).stdout
-    (tmp_path / "bad.so").write_bytes(b"\0asm\1\0\0\0\x0a\x03\x01\x7f\0")  # a body longer than the file
+    (tmp_path / "bad.so").write_bytes(
+        b"\0asm\1\0\0\0\x0a\x03\x01\x7f\0"
+    )  # a body longer than the file
     fails(cli("nm", "bad.so", cwd=tmp_path), 127, "bad.so")
 
 
@@ -83,8 +103,14 @@ def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
     """x, y, width and height of every box; the document is well-formed, and no box lies on another or outside."""
     root = ET.fromstring(svg)
     assert root.tag == f"{SVG}svg"
-    nodes = [group.find(f"{SVG}rect") for group in root.iter(f"{SVG}g") if group.get("class") == "node"]
-    boxes = [tuple(float(node.get(key, "")) for key in ("x", "y", "width", "height")) for node in nodes if node is not None]
+    nodes = [
+        group.find(f"{SVG}rect") for group in root.iter(f"{SVG}g") if group.get("class") == "node"
+    ]
+    boxes = [
+        tuple(float(node.get(key, "")) for key in ("x", "y", "width", "height"))
+        for node in nodes
+        if node is not None
+    ]
     for (x1, y1, w1, h1), (x2, y2, w2, h2) in itertools.combinations(boxes, 2):
         assert x1 + w1 <= x2 or x2 + w2 <= x1 or y1 + h1 <= y2 or y2 + h2 <= y1
     width, height = float(root.get("width", "")), float(root.get("height", ""))
@@ -99,10 +125,14 @@ def test_thirty_libraries(seed: int) -> None:
     names = ["main.wasm", *(f"lib{'x' * chance.randrange(20)}{number}.so" for number in range(30))]
     pairs = {(a, b) for a, b in (chance.sample(names, 2) for _ in range(10 + 12 * seed))}
     boxes = [
-        drawing.Box(name, (name, "14 from pylinker")[: 1 + number % 2], "main" if not number else "") for number, name in enumerate(names)
+        drawing.Box(
+            name, (name, "14 from pylinker")[: 1 + number % 2], "main" if not number else ""
+        )
+        for number, name in enumerate(names)
     ]
     lines = [
-        drawing.Line(a, b, str(number % 100 or ""), f"{a} to {b}", needed=number % 3 == 0) for number, (a, b) in enumerate(sorted(pairs))
+        drawing.Line(a, b, str(number % 100 or ""), f"{a} to {b}", needed=number % 3 == 0)
+        for number, (a, b) in enumerate(sorted(pairs))
     ]
     svg = drawing.draw(boxes, lines)
     assert len(boxes_of(svg)) == 31
@@ -120,17 +150,29 @@ def test_many_real_libraries(scenario: Scenario, tmp_path: Path) -> None:
 
 
 def test_what_a_graph_shows(tmp_path: Path) -> None:
-    write(tmp_path / "libone.so", f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "a")) (func (export "b")))')
+    write(
+        tmp_path / "libone.so",
+        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "a")) (func (export "b")))',
+    )
     names = '(needed "libone.so") (needed "libtwo.so") (needed "libgone<.so")'
     write(tmp_path / "libtwo.so", "(module (@dylink.0 (mem-info (memory 0 0))))")
     imports = "".join(f'(import "env" "{name}" (func))' for name in "abc")
-    user = write(tmp_path / "user.so", f"(module (@dylink.0 (mem-info (memory 0 0)) {names}) {imports} {PIC})")
+    user = write(
+        tmp_path / "user.so",
+        f"(module (@dylink.0 (mem-info (memory 0 0)) {names}) {imports} {PIC})",
+    )
     dot = cli("graph", user, "--format", "dot", cwd=tmp_path)
     assert dot.returncode == 0
     lines = [line.strip() for line in dot.stdout.splitlines()]
     assert '"user.so" [label="user.so\\n1 undefined or mismatched", color=red];' in lines
-    assert '"user.so" -> "libone.so" [label="2", tooltip="user.so needs libone.so: a, b", style=solid];' in lines
-    assert '"user.so" -> "libtwo.so" [label="", tooltip="user.so needs libtwo.so", style=dashed];' in lines
+    assert (
+        '"user.so" -> "libone.so" [label="2", tooltip="user.so needs libone.so: a, b", style=solid];'
+        in lines
+    )
+    assert (
+        '"user.so" -> "libtwo.so" [label="", tooltip="user.so needs libtwo.so", style=dashed];'
+        in lines
+    )
     assert '"libgone<.so" [label="libgone<.so\\nmissing", color=red];' in lines
     cli("graph", user, "-o", "out.dot", cwd=tmp_path)
     assert (tmp_path / "out.dot").read_text() == dot.stdout
@@ -146,7 +188,10 @@ class TestProgress:
         with pylinker.CDLL(lib, cache=tmp_path / "cache", progress=told.append) as library:
             assert library.f() == 1
         size = lib.stat().st_size
-        assert [each for each in told if each.name == "lib.so"] == [("lib.so", size, False), ("lib.so", size, True)]
+        assert [each for each in told if each.name == "lib.so"] == [
+            ("lib.so", size, False),
+            ("lib.so", size, True),
+        ]
         told.clear()
         pylinker.CDLL(lib, cache=tmp_path / "cache", progress=told.append).close()
         assert told == []  # it was in the cache
@@ -173,7 +218,9 @@ class TestProgress:
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "pylinker", "run", "--invoke", "f", str(lib)]
         env = {**os.environ, "PYLINKER_CACHE": "", "TERM": "xterm", "COLUMNS": "100"}
-        with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=theirs) as process:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=theirs
+        ) as process:
             os.close(theirs)
             shown = b""
             while True:

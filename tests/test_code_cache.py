@@ -57,7 +57,9 @@ def trailer_of(data):
 def entry_with(key, parts, payload, *, rewritten=False):
     """Return the bytes of an entry that is whole: what is read, and the code."""
     read = join(parts)
-    entry = payload + read + code._TRAILER.pack(code._MAGIC, key, len(payload), len(read), rewritten)
+    entry = (
+        payload + read + code._TRAILER.pack(code._MAGIC, key, len(payload), len(read), rewritten)
+    )
     return entry + code._CHECKSUM.pack(zlib.crc32(entry))
 
 
@@ -76,7 +78,10 @@ WAITS = wasmtime.wat2wasm("""(module
 
 
 def test_waits_are_rewritten_if_that_is_wanted(tmp_path, compiled):
-    codes = [fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite) for rewrite in (False, True, True, False)]
+    codes = [
+        fresh(tmp_path).load(WAITS, name="m", rewrite=rewrite)
+        for rewrite in (False, True, True, False)
+    ]
     assert [code.rewritten for code in codes] == [False, True, True, False]
     assert [data == WAITS for data in compiled] == [True, False]  # and the rest comes from the disk
     assert compiled[1] == rewrite_waits(WAITS, name="m")
@@ -95,7 +100,9 @@ def test_without_waits_there_is_nothing_to_rewrite(tmp_path, compiled):
 
 def test_what_rewriting_adds_is_nobody_elses(tmp_path):
     taken = rewrite_waits(WAITS, name="m")
-    with pytest.raises(UnsupportedError, match=r"libx\.so exports __pylinker_waits.*rewrite_waits=False"):
+    with pytest.raises(
+        UnsupportedError, match=r"libx\.so exports __pylinker_waits.*rewrite_waits=False"
+    ):
         fresh(tmp_path).load(taken, name="libx.so", rewrite=True)
     assert not fresh(tmp_path).load(taken, name="libx.so").rewritten
 
@@ -107,7 +114,10 @@ def test_a_module_in_memory_needs_no_disk(compiled):
 
 
 def numbered(count):
-    return [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(count)]
+    return [
+        bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))'))
+        for n in range(count)
+    ]
 
 
 def room_for(count):
@@ -135,7 +145,9 @@ def test_memory_is_counted_in_bytes(compiled):
     for data in small:
         cache.load(data, name="small")
     assert len(compiled) == 200
-    large = bytes(wasmtime.wat2wasm(f'(module (memory 300) (data (i32.const 0) "{"x" * (15 << 20)}"))'))
+    large = bytes(
+        wasmtime.wat2wasm(f'(module (memory 300) (data (i32.const 0) "{"x" * (15 << 20)}"))')
+    )
     cache.load(large, name="large")
     assert cache._memory.used <= 1 << 24
     cache.load(small[0], name="small")
@@ -165,7 +177,15 @@ def test_a_damaged_entry_is_compiled_anew_and_replaced(tmp_path, compiled, posit
     data = bytearray(entry.read_bytes())
     _, _, size, read, *_ = trailer_of(data)
     end = len(data) - code._END
-    places = {"first": 0, "code": size // 2, "read": size + read // 2, "magic": end, "key": end + 20, "sizes": end + 50, "last": -1}
+    places = {
+        "first": 0,
+        "code": size // 2,
+        "read": size + read // 2,
+        "magic": end,
+        "key": end + 20,
+        "sizes": end + 50,
+        "last": -1,
+    }
     data[places[position]] ^= 1
     entry.write_bytes(data)
     assert fresh(tmp_path).load(WASM, name="m").info.exports
@@ -178,7 +198,12 @@ def test_every_truncation_of_an_entry_is_noticed(tmp_path, compiled):
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
     data = entry.read_bytes()
-    lengths = [*range(0, code._END + 1, 7), len(data) // 2, *range(len(data) - code._END, len(data), 7), len(data) - 1]
+    lengths = [
+        *range(0, code._END + 1, 7),
+        len(data) // 2,
+        *range(len(data) - code._END, len(data), 7),
+        len(data) - 1,
+    ]
     for count, length in enumerate(lengths, 2):
         entry.write_bytes(data[:length])
         fresh(tmp_path).load(WASM, name="m")
@@ -187,7 +212,9 @@ def test_every_truncation_of_an_entry_is_noticed(tmp_path, compiled):
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 29])
 @pytest.mark.parametrize("trailer", [False, True])
-def test_an_entry_of_a_size_that_cannot_be_is_compiled_anew_without_memory_for_it(tmp_path, compiled, size, trailer):
+def test_an_entry_of_a_size_that_cannot_be_is_compiled_anew_without_memory_for_it(
+    tmp_path, compiled, size, trailer
+):
     """A sparse file: larger than the cache may be, or one that does not end as an entry does."""
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
@@ -197,7 +224,9 @@ def test_an_entry_of_a_size_that_cannot_be_is_compiled_anew_without_memory_for_i
         file.truncate(size)
         if trailer:
             file.seek(size - code._END)
-            file.write(code._TRAILER.pack(code._MAGIC, key, size - code._END - (size < 1 << 30), 0, False))
+            file.write(
+                code._TRAILER.pack(code._MAGIC, key, size - code._END - (size < 1 << 30), 0, False)
+            )
     tracemalloc.start()
     try:
         assert cache.load(WASM, name="m").info.exports
@@ -282,7 +311,10 @@ def test_a_directory_that_cannot_be_made_only_costs_time(tmp_path, compiled):
 
 
 def test_the_disk_keeps_what_was_used_last(tmp_path, compiled):
-    modules = [bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))')) for n in range(4)]
+    modules = [
+        bytes(wasmtime.wat2wasm(f'(module (global (export "g{n}") i32 (i32.const {n})))'))
+        for n in range(4)
+    ]
     fresh(tmp_path).load(modules[0], name="0")
     size = entry_of(tmp_path).stat().st_size
     for age, entry in enumerate(tmp_path.iterdir()):
@@ -324,14 +356,19 @@ def test_processes_share_the_directory(tmp_path):
         "data = bytes(wasmtime.wat2wasm('(module (func (export \"answer\")))'))\n"
         "CodeCache(Path(sys.argv[1])).load(data, name='m')\n"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "cache")], cwd=tmp_path) for _ in range(4)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "cache")], cwd=tmp_path)
+        for _ in range(4)
+    ]
     assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
     assert entry_of(tmp_path / "cache").suffix == ".code"
 
 
 def test_a_module_wasmtime_refuses_names_itself():
     # Well-formed outside, but the body leaves nothing where an i32 is promised.
-    data = bytes(wasmtime.wat2wasm('(module (func (export "f") (result i32) i32.const 1))')).replace(b"\x41\x01\x0b", b"\x01\x01\x0b")
+    data = bytes(
+        wasmtime.wat2wasm('(module (func (export "f") (result i32) i32.const 1))')
+    ).replace(b"\x41\x01\x0b", b"\x01\x01\x0b")
     with pytest.raises(ParseError, match=r"bad\.so: wasmtime refuses it"):
         fresh(None).load(data, name="bad.so")
 
@@ -350,7 +387,9 @@ def test_environment_chooses_the_directory(monkeypatch, tmp_path):
 def test_a_program_uses_the_cache_it_is_given(tmp_path, monkeypatch, cache):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYLINKER_CACHE", str(tmp_path / "default"))
-    main = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+    main = bytes(
+        wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))')
+    )
     with pylinker.Program(main, cache=cache) as program:
         assert program.run() == 0
     assert not (tmp_path / "default").exists()
@@ -391,7 +430,9 @@ def test_trampolines_are_made_once_per_directory(tmp_path, monkeypatch):
 def test_trampolines_of_the_same_types_are_compiled_once(tmp_path, compiled):
     checks = []
     count = 10_000
-    made = fresh(tmp_path).trampolines([b"many"], [FuncType((), ())] * count, name="t", check=lambda: checks.append(1))
+    made = fresh(tmp_path).trampolines(
+        [b"many"], [FuncType((), ())] * count, name="t", check=lambda: checks.append(1)
+    )
     assert len(made.addresses) == -(-count // PLT_BLOCK)
     assert len({*made.addresses}) == len(compiled) == len(checks) == 2  # whole blocks, and the last
 
@@ -409,7 +450,9 @@ def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):
     entry = entry_of(tmp_path)
     data = entry.read_bytes()
     entry.unlink()
-    entry.write_bytes(entry_with(bytes.fromhex(entry.stem), [b"", b""], data[: trailer_of(data)[2]]))
+    entry.write_bytes(
+        entry_with(bytes.fromhex(entry.stem), [b"", b""], data[: trailer_of(data)[2]])
+    )
     assert fresh(tmp_path).parse(WASM, name="m").exports
     assert fresh(tmp_path).load(WASM, name="m").info.exports
     assert len(compiled) == 2
@@ -417,7 +460,11 @@ def test_a_summary_that_cannot_be_read_is_made_anew(tmp_path, compiled):
 
 def no_home(tmp_path, script, **environment):
     """Run a script as a user without a home directory and without an entry in the list of users."""
-    known = {name: value for name, value in os.environ.items() if name not in ("HOME", "PYLINKER_CACHE", "XDG_CACHE_HOME")}
+    known = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("HOME", "PYLINKER_CACHE", "XDG_CACHE_HOME")
+    }
     header = "import logging, os, pwd, sys\nlogging.basicConfig()\n"
     header += "def absent(uid): raise KeyError(uid)\npwd.getpwuid = absent\n"
     done = subprocess.run(
@@ -460,7 +507,9 @@ def test_a_fifo_or_a_directory_in_place_of_an_entry_is_not_waited_for(tmp_path, 
     assert "was not written" in caplog.text
 
 
-def test_an_entry_that_is_replaced_after_it_was_checked_is_not_mapped(tmp_path, compiled, monkeypatch):
+def test_an_entry_that_is_replaced_after_it_was_checked_is_not_mapped(
+    tmp_path, compiled, monkeypatch
+):
     """By a link, another entry, or a FIFO: what was opened is what is mapped."""
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
@@ -488,11 +537,15 @@ def test_an_entry_that_is_replaced_after_it_was_checked_is_not_mapped(tmp_path, 
     assert len(compiled) == 1
 
 
-def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(tmp_path, compiled, monkeypatch):
+def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(
+    tmp_path, compiled, monkeypatch
+):
     directory, other = tmp_path / "cache", tmp_path / "other"
     fresh(directory).load(WASM, name="m")
     other.mkdir()
-    entry_of(directory).rename(other / entry_of(directory).name)  # whole, and in a directory of somebody else
+    entry_of(directory).rename(
+        other / entry_of(directory).name
+    )  # whole, and in a directory of somebody else
     other.chmod(0o777)
     private = code._is_private
 
@@ -509,7 +562,9 @@ def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(tmp_path,
 
 
 @pytest.mark.parametrize("paths", [(), ("/nowhere", "/dev")])
-def test_where_the_system_shows_no_open_files_the_code_is_copied(tmp_path, compiled, monkeypatch, paths):
+def test_where_the_system_shows_no_open_files_the_code_is_copied(
+    tmp_path, compiled, monkeypatch, paths
+):
     monkeypatch.setattr(code, "_OPEN_FILES", paths)
     fresh(tmp_path).load(WASM, name="m")
     assert fresh(tmp_path).load(WASM, name="m").info.exports
@@ -536,7 +591,9 @@ def test_no_entry_stays_open(tmp_path, monkeypatch):
 @pytest.mark.parametrize("directory", [os.fsdecode(b"cache\xff"), "a\0b", "\ud800", "x" * 5000])
 def test_a_cache_of_any_name_costs_at_most_time(tmp_path, monkeypatch, directory):
     monkeypatch.chdir(tmp_path)
-    main = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+    main = bytes(
+        wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))')
+    )
     for _ in range(2):
         with pylinker.Program(main, cache=directory) as program:
             assert program.run() == 0
@@ -552,13 +609,19 @@ def test_a_link_to_the_directory_is_followed(tmp_path, compiled):
 
 
 # Well-formed outside, but a body leaves nothing where an i32 is promised.
-INVALID = bytes(wasmtime.wat2wasm('(module (func (export "f") (result i32) i32.const 1))')).replace(b"\x41\x01\x0b", b"\x01\x01\x0b")
+INVALID = bytes(wasmtime.wat2wasm('(module (func (export "f") (result i32) i32.const 1))')).replace(
+    b"\x41\x01\x0b", b"\x01\x01\x0b"
+)
 
 
 def test_what_validation_refused_is_not_tried_again(tmp_path, compiled, monkeypatch):
     tried = []
     validate = wasmtime.Module.validate
-    monkeypatch.setattr(code.wasmtime.Module, "validate", lambda engine, wasm: (tried.append(wasm), validate(engine, wasm)))
+    monkeypatch.setattr(
+        code.wasmtime.Module,
+        "validate",
+        lambda engine, wasm: (tried.append(wasm), validate(engine, wasm)),
+    )
     cache = fresh(tmp_path)
     said = set()
     for name in ("one.so", "two.so", "one.so"):

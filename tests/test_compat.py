@@ -44,10 +44,15 @@ class Altered:
         return getattr(self._original, name)
 
 
-def signature(name: str, *, result: Any = ..., parameters: Callable[[list[Any]], list[Any]] = list) -> types.SimpleNamespace:
+def signature(
+    name: str, *, result: Any = ..., parameters: Callable[[list[Any]], list[Any]] = list
+) -> types.SimpleNamespace:
     """A declaration as wasmtime-py has it of this function, with another result or other parameters."""
     original = getattr(DLL, name)
-    return types.SimpleNamespace(restype=original.restype if result is ... else result, argtypes=parameters(list(original.argtypes)))
+    return types.SimpleNamespace(
+        restype=original.restype if result is ... else result,
+        argtypes=parameters(list(original.argtypes)),
+    )
 
 
 def struct(*fields: tuple[str, Any]) -> type[ctypes.Structure]:
@@ -61,10 +66,26 @@ class TestDeclarations:
     @pytest.mark.parametrize(
         ("name", "other", "text"),
         [
-            ("wasmtime_val_t", struct(("words", ctypes.c_uint64 * 9)), "wasmtime_val_t has 72 bytes, pylinker was built for 32"),
-            ("wasmtime_val_t", struct(("of", ctypes.c_uint64 * 3), ("kind", ctypes.c_uint8)), "wasmtime_val_t.of is 24 bytes at 0"),
-            ("wasmtime_extern_t", struct(("kind", ctypes.c_uint8), ("x", ctypes.c_uint64 * 3)), "wasmtime_extern_t has no field of"),
-            ("wasmtime_func_t", struct(("store_id", ctypes.c_uint32), ("x", ctypes.c_uint64)), "wasmtime_func_t.store_id is 4 bytes at 0"),
+            (
+                "wasmtime_val_t",
+                struct(("words", ctypes.c_uint64 * 9)),
+                "wasmtime_val_t has 72 bytes, pylinker was built for 32",
+            ),
+            (
+                "wasmtime_val_t",
+                struct(("of", ctypes.c_uint64 * 3), ("kind", ctypes.c_uint8)),
+                "wasmtime_val_t.of is 24 bytes at 0",
+            ),
+            (
+                "wasmtime_extern_t",
+                struct(("kind", ctypes.c_uint8), ("x", ctypes.c_uint64 * 3)),
+                "wasmtime_extern_t has no field of",
+            ),
+            (
+                "wasmtime_func_t",
+                struct(("store_id", ctypes.c_uint32), ("x", ctypes.c_uint64)),
+                "wasmtime_func_t.store_id is 4 bytes at 0",
+            ),
             (
                 "wasmtime_val_t",
                 struct(("kind", ctypes.c_uint32), ("of", ctypes.c_uint64 * 3)),
@@ -78,9 +99,14 @@ class TestDeclarations:
         found = list(differences(Altered(BINDINGS, **{name: other}), DLL))
         assert any(each.startswith(text) for each in found), found
 
-    @pytest.mark.parametrize(("trap_codes", "text"), [({"HEAP_MISALIGNED": 7}, "is 7"), ({}, "is not there")])
+    @pytest.mark.parametrize(
+        ("trap_codes", "text"), [({"HEAP_MISALIGNED": 7}, "is 7"), ({}, "is not there")]
+    )
     def test_the_numbers_of_traps_are_compared(self, trap_codes: dict[str, int], text: str) -> None:
-        numbers = {f"WASMTIME_TRAP_CODE_{name}": types.SimpleNamespace(value=number) for name, number in trap_codes.items()}
+        numbers = {
+            f"WASMTIME_TRAP_CODE_{name}": types.SimpleNamespace(value=number)
+            for name, number in trap_codes.items()
+        }
         other = types.SimpleNamespace(**numbers)
         told = list(differences(Altered(BINDINGS, wasmtime_trap_code_enum=other), DLL))
         assert f"WASMTIME_TRAP_CODE_HEAP_MISALIGNED {text}, pylinker was built for 2" in told
@@ -95,11 +121,17 @@ class TestDeclarations:
         ):
             (told,) = differences(BINDINGS, Altered(DLL, **{name: changed}))
             assert told.startswith(f"{name} is declared (") and ", pylinker calls it (" in told
-        assert list(differences(BINDINGS, Altered(DLL, **{name: None}))) == [f"there is no function {name}"]
+        assert list(differences(BINDINGS, Altered(DLL, **{name: None}))) == [
+            f"there is no function {name}"
+        ]
 
     def test_the_parameters_of_a_callback_are_compared(self) -> None:
-        other = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
-        changed = signature("wasmtime_func_new_unchecked", parameters=lambda now: [*now[:2], other, *now[3:]])
+        other = ctypes.CFUNCTYPE(
+            ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32
+        )
+        changed = signature(
+            "wasmtime_func_new_unchecked", parameters=lambda now: [*now[:2], other, *now[3:]]
+        )
         (told,) = differences(BINDINGS, Altered(DLL, wasmtime_func_new_unchecked=changed))
         assert "c_uint" in told
 
@@ -108,7 +140,10 @@ class TestDeclarations:
         monkeypatch.setattr(wasmtime, "Config", type("Config", (), {"wasm_threads": None}))
         monkeypatch.delattr(wasmtime, "TagType")
         told = list(differences(BINDINGS, DLL))
-        assert "wasmtime.Config has no max_wasm_stack" in told and "wasmtime.Config has no wasm_gc" in told
+        assert (
+            "wasmtime.Config has no max_wasm_stack" in told
+            and "wasmtime.Config has no wasm_gc" in told
+        )
         assert "there is no wasmtime.TagType" in told
 
 
@@ -124,7 +159,9 @@ def in_place(name: str, type_: str, function: Callable[..., Any]) -> Iterator[No
 
 
 def error() -> Any:
-    return ffi.cast("pl_error *(*)(char *)", address_of_function("wasmtime_error_new"))(ffi.new("char[]", b"injected"))
+    return ffi.cast("pl_error *(*)(char *)", address_of_function("wasmtime_error_new"))(
+        ffi.new("char[]", b"injected")
+    )
 
 
 def trapping(_original: Any, *arguments: Any) -> Any:
@@ -151,24 +188,84 @@ class TestBehaviour:
     @pytest.mark.parametrize(
         ("name", "type_", "function", "text"),
         [
-            ("table_size", "uint64_t(*)(pl_context *, pl_table *)", lambda *_: 7, "a new slot of a table is not null"),
+            (
+                "table_size",
+                "uint64_t(*)(pl_context *, pl_table *)",
+                lambda *_: 7,
+                "a new slot of a table is not null",
+            ),
             (
                 "table_get",
                 "_Bool(*)(pl_context *, pl_table *, uint64_t, pl_cell *)",
                 lambda original, *arguments: original(*arguments) or True,
                 "a table has slots beyond its size",
             ),
-            ("table_set", "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *)", lambda *_: ffi.NULL, "another function than"),
-            ("table_grow", "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *, uint64_t *)", lambda *_: error(), "does not grow"),
-            ("table_grow", "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *, uint64_t *)", lambda *_: ffi.NULL, "has grown by"),
-            ("global_get", "void(*)(pl_context *, pl_global *, pl_cell *)", other_value, "another value than it was made with"),
-            ("global_set", "pl_error *(*)(pl_context *, pl_global *, pl_cell *)", lambda *_: ffi.NULL, "a global has another value"),
-            ("global_new", "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_global *)", lambda *_: error(), "a global cannot be made"),
-            ("tag_new", "pl_error *(*)(pl_context *, pl_type *, pl_handle *)", lambda *_: error(), "a tag cannot be made"),
-            ("memory_new", "pl_error *(*)(pl_context *, pl_type *, pl_memory *)", lambda *_: error(), "a memory cannot be made"),
-            ("memory_data_size", "size_t(*)(pl_context *, pl_memory *)", lambda *_: 1, "a memory is not what its guest uses"),
-            ("memory_grow", "pl_error *(*)(pl_context *, pl_memory *, uint64_t, uint64_t *)", lambda *_: error(), "a memory is not what"),
-            ("sharedmemory_data_size", "size_t(*)(pl_shared_memory *)", lambda *_: 1, "a shared memory is not what its guest uses"),
+            (
+                "table_set",
+                "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *)",
+                lambda *_: ffi.NULL,
+                "another function than",
+            ),
+            (
+                "table_grow",
+                "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *, uint64_t *)",
+                lambda *_: error(),
+                "does not grow",
+            ),
+            (
+                "table_grow",
+                "pl_error *(*)(pl_context *, pl_table *, uint64_t, pl_cell *, uint64_t *)",
+                lambda *_: ffi.NULL,
+                "has grown by",
+            ),
+            (
+                "global_get",
+                "void(*)(pl_context *, pl_global *, pl_cell *)",
+                other_value,
+                "another value than it was made with",
+            ),
+            (
+                "global_set",
+                "pl_error *(*)(pl_context *, pl_global *, pl_cell *)",
+                lambda *_: ffi.NULL,
+                "a global has another value",
+            ),
+            (
+                "global_new",
+                "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_global *)",
+                lambda *_: error(),
+                "a global cannot be made",
+            ),
+            (
+                "tag_new",
+                "pl_error *(*)(pl_context *, pl_type *, pl_handle *)",
+                lambda *_: error(),
+                "a tag cannot be made",
+            ),
+            (
+                "memory_new",
+                "pl_error *(*)(pl_context *, pl_type *, pl_memory *)",
+                lambda *_: error(),
+                "a memory cannot be made",
+            ),
+            (
+                "memory_data_size",
+                "size_t(*)(pl_context *, pl_memory *)",
+                lambda *_: 1,
+                "a memory is not what its guest uses",
+            ),
+            (
+                "memory_grow",
+                "pl_error *(*)(pl_context *, pl_memory *, uint64_t, uint64_t *)",
+                lambda *_: error(),
+                "a memory is not what",
+            ),
+            (
+                "sharedmemory_data_size",
+                "size_t(*)(pl_shared_memory *)",
+                lambda *_: 1,
+                "a shared memory is not what its guest uses",
+            ),
             (
                 "instance_new",
                 "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
@@ -190,19 +287,25 @@ class TestBehaviour:
             ("error_wasm_trace", "void(*)(pl_error *, pl_frames *)", unseen, "has no backtrace"),
         ],
     )
-    def test_what_it_does_otherwise_is_told(self, name: str, type_: str, function: Callable[..., Any], text: str) -> None:
+    def test_what_it_does_otherwise_is_told(
+        self, name: str, type_: str, function: Callable[..., Any], text: str
+    ) -> None:
         for _ in in_place(f"wasmtime_{name}", type_, function):
             assert text in str(probe())
         assert probe() is None
 
 
-def imported(preparation: str, *options: str, cache: Path | None = None, after: str = "") -> subprocess.CompletedProcess[str]:
+def imported(
+    preparation: str, *options: str, cache: Path | None = None, after: str = ""
+) -> subprocess.CompletedProcess[str]:
     """What a process says that imports pylinker after some preparation: ``fine``, or why not."""
     attempt = "try:\n    import pylinker\nexcept ImportError as error:\n    print(error)\nelse:\n    print('fine')"
     script = f"{preparation}\n{attempt}\n{after}\n"
     env = {**os.environ, "PYLINKER_CACHE": os.fspath(cache) if cache else ""}
     command = [sys.executable, *options, "-c", script]
-    return subprocess.run(command, cwd=gettempdir(), capture_output=True, text=True, check=True, timeout=120, env=env)
+    return subprocess.run(
+        command, cwd=gettempdir(), capture_output=True, text=True, check=True, timeout=120, env=env
+    )
 
 
 def marks(cache: Path) -> list[Path]:
@@ -256,24 +359,35 @@ class TestImport:
     def test_no_number_is_refused(self, number: str) -> None:
         assert imported(version(number), "-W", "ignore").stdout == "fine\n"
 
-    @pytest.mark.parametrize(("number", "warnings"), [(f"{compat.NEWEST}.9.9", 0), (f"{compat.NEWEST + 1}.0.0", 1)])
-    def test_a_newer_one_than_any_tested_is_warned_of_once(self, number: str, warnings: int) -> None:
+    @pytest.mark.parametrize(
+        ("number", "warnings"), [(f"{compat.NEWEST}.9.9", 0), (f"{compat.NEWEST + 1}.0.0", 1)]
+    )
+    def test_a_newer_one_than_any_tested_is_warned_of_once(
+        self, number: str, warnings: int
+    ) -> None:
         after = "import pylinker.cli, pylinker.wasm\nfor _ in range(2):\n    pylinker.Program(cache=False).close()"
         done = imported(version(number), "-W", "always", after=after)
         assert done.stdout == "fine\n"
-        assert done.stderr.count("RuntimeWarning: pylinker was tested with wasmtime up to") == warnings
+        assert (
+            done.stderr.count("RuntimeWarning: pylinker was tested with wasmtime up to") == warnings
+        )
         assert done.stderr.count("<string>:") == warnings  # the line of the importer
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
     def test_it_starts_no_thread_and_handles_no_signal(self, tmp_path: Path) -> None:
         state = "print([line for line in open('/proc/self/status') if line.startswith(('SigCgt', 'Threads'))])"
-        before, fine, after = imported(f"import wasmtime\n{state}", cache=tmp_path, after=state).stdout.splitlines()
+        before, fine, after = imported(
+            f"import wasmtime\n{state}", cache=tmp_path, after=state
+        ).stdout.splitlines()
         assert fine == "fine" and before == after
         assert len(marks(tmp_path)) == 1  # it was tried
 
 
 class TestMemory:
-    """What is remembered in the cache directory. Tables with other limits show whether it is tried: with them it fails."""
+    """What is remembered in the cache directory.
+
+    Tables with other limits show whether it is tried: with them it fails.
+    """
 
     def test_it_is_tried_once_for_a_version(self, tmp_path: Path) -> None:
         cache = tmp_path / "new" / "cache"
@@ -289,7 +403,9 @@ class TestMemory:
             assert "a new slot" in imported(LIMITS, cache=tmp_path).stdout
         assert marks(tmp_path) == []
 
-    def test_another_build_of_the_same_version_is_tried(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_another_build_of_the_same_version_is_tried(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         library = tmp_path / "library"
         library.write_bytes(b"one")
         monkeypatch.setattr(compat, "DLL", types.SimpleNamespace(_name=str(library)))
@@ -322,7 +438,9 @@ class TestMemory:
         assert (done.stdout, done.stderr) == ("fine\n", "")
         assert "a new slot" in imported(LIMITS, cache=cache).stdout
 
-    def test_a_mark_of_another_user_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_mark_of_another_user_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         compat.check_behaviour(tmp_path)
         (mark,) = marks(tmp_path)
         assert compat._is_own(mark)
@@ -343,14 +461,24 @@ class TestSources:
 
     def test_private_names_of_wasmtime_stand_in_one_file_and_have_a_replacement(self) -> None:
         one = ROOT / "pylinker" / "runtime" / "private.py"
-        files = [*(ROOT / "pylinker").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+        files = [
+            *(ROOT / "pylinker").rglob("*.py"),
+            *(ROOT / "benchmarks").rglob("*.py"),
+            *(ROOT / "examples").rglob("*.py"),
+        ]
         comments = re.compile(r'"""(?:.|\n)*?"""|#.*')
-        found = {path for path in files if self.PRIVATE.search(comments.sub("", path.read_text(encoding="utf-8")))}
+        found = {
+            path
+            for path in files
+            if self.PRIVATE.search(comments.sub("", path.read_text(encoding="utf-8")))
+        }
         assert found == {one}
         text = one.read_text(encoding="utf-8")
         code = comments.sub("", text)
         table = set(re.findall(r"^``(\w+)[.\w]*``  +\S", text, re.MULTILINE))
-        used = set(re.findall(r"(?<=\.)_[a-z]\w*(?=\()|(?<=import )_\w+|(?<=, )_ffi$", code, re.MULTILINE))
+        used = set(
+            re.findall(r"(?<=\.)_[a-z]\w*(?=\()|(?<=import )_\w+|(?<=, )_ffi$", code, re.MULTILINE)
+        )
         assert used == table
 
     def test_one_place_says_which_versions(self) -> None:
@@ -364,5 +492,7 @@ class TestSources:
 
     @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is missing")
     def test_the_core_links_no_wasmtime(self) -> None:
-        undefined = subprocess.run(["nm", "-u", core_file()], capture_output=True, text=True, check=True).stdout
+        undefined = subprocess.run(
+            ["nm", "-u", core_file()], capture_output=True, text=True, check=True
+        ).stdout
         assert "wasmtime_" not in undefined and "wasm_" not in undefined

@@ -1,6 +1,7 @@
 """A failure at each step of carrying an operation out, which the C core does: in the leader, in followers, in a group that is just made.
 
-The steps are the core's calls of wasmtime. Each of them fails in turn, until one try gets through without reaching its failure.
+The steps are the core's calls of wasmtime. Each of them fails in turn, until one try gets through
+without reaching its failure.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from pylinker.errors import InternalError
 from running import used
 from toolchain import Scenario
 
-# libtwice.so has thread-local data, liblazy.so trampolines, libplain4.so another library and a relocation.
+# libtwice.so has thread-local data, liblazy.so trampolines, libplain4.so another library and a
+# relocation.
 LOADS = ["libtwice.so", "liblazy.so", "libplain4.so"]
 LAZY = 1
 MAKING = ["instance_new", "global_new", "table_set"]
 FOLLOWING = [*MAKING, "table_grow", "instance_export_get", "func_call_unchecked"]
-NOT_NEEDED = {("func_call_unchecked", "liblazy.so"), ("func_call_unchecked", "libplain4.so")}  # no thread-local data to initialise
+NOT_NEEDED = {
+    ("func_call_unchecked", "liblazy.so"),
+    ("func_call_unchecked", "libplain4.so"),
+}  # no thread-local data to initialise
 
 # An exported import gets its table slot when it is asked for, by an operation of its own.
 LATE = """(module
@@ -34,7 +39,8 @@ LATE = """(module
   (import "wasi_snapshot_preview1" "sched_yield" (func $pause (result i32)))
   (export "pause" (func $pause)))"""
 
-# A start function that does something the second time it runs: not in the leader, but in the first follower.
+# A start function that does something the second time it runs: not in the leader, but in the first
+# follower.
 TWICE = """(module
   (@dylink.0 (mem-info (memory 4 2)))
   (import "env" "memory" (memory 1 1024 shared))
@@ -80,7 +86,10 @@ def poisoned(guest: Guest, threads: list[pylinker.GuestThread]) -> bool:
     """
     broken = False
     if failure_of(lambda: guest.program.dlopen("libtwice.so")) is not None:
-        for attempt in (lambda: guest.program.dlopen("libtwice.so"), lambda: guest.program.spawn("nothing")):
+        for attempt in (
+            lambda: guest.program.dlopen("libtwice.so"),
+            lambda: guest.program.spawn("nothing"),
+        ):
             with pytest.raises(SynchronizationAborted):
                 attempt()
         broken = True
@@ -98,7 +107,9 @@ class TestLeader:
             ("func_call_unchecked", True),
         ],
     )
-    def test_a_load_that_fails_is_undone_and_the_next_works(self, scenario: Scenario, name: str, trap: bool, library: str) -> None:
+    def test_a_load_that_fails_is_undone_and_the_next_works(
+        self, scenario: Scenario, name: str, trap: bool, library: str
+    ) -> None:
         with Guest(scenario("threads")) as guest:
             threads = guest.start(YIELD, NAP, SERVE)
             before = used(guest.program)
@@ -111,7 +122,9 @@ class TestLeader:
                     break
                 assert TEXT in str(error)
                 assert isinstance(error, pylinker.InitializationError) == trap
-                assert isinstance(error, pylinker.LinkError) or name == "func_call_unchecked"  # wasmtime's own, out of a constructor
+                assert (
+                    isinstance(error, pylinker.LinkError) or name == "func_call_unchecked"
+                )  # wasmtime's own, out of a constructor
                 assert used(guest.program) == before
             assert at > 1
             assert opened[0].name == library
@@ -125,7 +138,9 @@ class TestLeader:
         for at in itertools.count(1):
             with scene(scenario) as guest:
                 threads = guest.start(YIELD)
-                with CoreFault("instance_export_get", at, thread=threading.current_thread()) as fault:
+                with CoreFault(
+                    "instance_export_get", at, thread=threading.current_thread()
+                ) as fault:
                     error = failure_of(lambda: guest.program.dlopen("libtwice.so"))
                 assert fault.happened.is_set() == (error is not None), fault.asked
                 if error is None:
@@ -136,12 +151,17 @@ class TestLeader:
         assert {(True, "twice"), (False, "__wasm_call_ctors")} <= set(outcomes)
 
     @pytest.mark.parametrize("name", ["table_set", "table_grow"])
-    def test_a_slot_that_cannot_be_given_out_is_taken_back(self, scenario: Scenario, late: str, name: str) -> None:
+    def test_a_slot_that_cannot_be_given_out_is_taken_back(
+        self, scenario: Scenario, late: str, name: str
+    ) -> None:
         with Guest(scenario("threads")) as guest:
             threads = guest.start(YIELD, NAP)
             library = guest.program.dlopen(late)
             before = used(guest.program)
-            with CoreFault(name, thread=threading.current_thread()) as fault, pytest.raises(pylinker.NotDynamicError, match=TEXT):
+            with (
+                CoreFault(name, thread=threading.current_thread()) as fault,
+                pytest.raises(pylinker.NotDynamicError, match=TEXT),
+            ):
                 library.address_of("pause")
             assert fault.happened.is_set()
             assert used(guest.program) == before
@@ -158,7 +178,9 @@ class TestFollower:
     def test_that_runs(self, scenario: Scenario, name: str, library: str) -> None:
         for at in itertools.count(1):
             with scene(scenario) as guest:
-                threads = guest.start(COMPUTE, COMPUTE, YIELD, NAP, SERVE)  # the first is never parked: the leader waits for it
+                threads = guest.start(
+                    COMPUTE, COMPUTE, YIELD, NAP, SERVE
+                )  # the first is never parked: the leader waits for it
                 number = guest.number(threads[0])
                 with CoreFault(name, at, thread=threads[0].thread) as fault:
                     leader = guest.program.spawn("open_library", library, LAZY)
@@ -177,7 +199,9 @@ class TestFollower:
 
     @pytest.mark.parametrize("library", LOADS)
     @pytest.mark.parametrize("name", FOLLOWING)
-    def test_that_was_parked_and_catches_up(self, scenario: Scenario, name: str, library: str) -> None:
+    def test_that_was_parked_and_catches_up(
+        self, scenario: Scenario, name: str, library: str
+    ) -> None:
         for at in itertools.count(1):
             with scene(scenario) as guest:
                 threads = guest.start(YIELD, NAP)
@@ -198,7 +222,10 @@ class TestFollower:
             library = guest.program.dlopen(late)
             threads = guest.start(COMPUTE, YIELD)
             number = guest.number(threads[0])
-            with CoreFault("table_set", thread=threads[0].thread) as fault, pytest.raises(SynchronizationAborted) as aborted:
+            with (
+                CoreFault("table_set", thread=threads[0].thread) as fault,
+                pytest.raises(SynchronizationAborted) as aborted,
+            ):
                 library.address_of("pause")
             error = failure_of(threads[0].join)
             check(error, number, fault)
@@ -222,17 +249,29 @@ class TestFollower:
             number = guest.number(thread)
             with pytest.raises(SynchronizationAborted) as aborted:
                 guest.program.dlopen(tmp_path / "libtwice.so")
-            with pytest.raises(pylinker.LinkError, match=rf"group {number} cannot follow: .*unreachable") as caught:
+            with pytest.raises(
+                pylinker.LinkError, match=rf"group {number} cannot follow: .*unreachable"
+            ) as caught:
                 thread.join(DEADLINE)
             assert isinstance(caught.value.__cause__, wasmtime.Trap)
             assert aborted.value.__cause__ is caught.value
             all_aborted(guest, [])
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("no room")], ids=lambda error: type(error).__name__)
+    @pytest.mark.parametrize(
+        "error",
+        [KeyboardInterrupt(), MemoryError("no room")],
+        ids=lambda error: type(error).__name__,
+    )
     def test_whose_start_function_calls_a_host_function_that_fails(
-        self, scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+        self,
+        scenario: Scenario,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        error: BaseException,
     ) -> None:
-        (tmp_path / "libtwice.so").write_bytes(wasmtime.wat2wasm(TWICE.format("(drop (call $dlopen (i32.const 0) (i32.const 1)))")))
+        (tmp_path / "libtwice.so").write_bytes(
+            wasmtime.wat2wasm(TWICE.format("(drop (call $dlopen (i32.const 0) (i32.const 1)))"))
+        )
 
         def fail(*_arguments: object) -> None:
             raise error
@@ -245,7 +284,9 @@ class TestFollower:
             with pytest.raises((type(error), pylinker.LinkError)) as caught:
                 thread.join(DEADLINE)
             # An interrupt comes out as it is, a failure as the reason why the group cannot follow.
-            assert error is (caught.value if isinstance(error, KeyboardInterrupt) else caught.value.__cause__)
+            assert error is (
+                caught.value if isinstance(error, KeyboardInterrupt) else caught.value.__cause__
+            )
             assert aborted.value.__cause__ is caught.value
             all_aborted(guest, [])
 
@@ -293,10 +334,14 @@ class TestSpawn:
             guest.program.dlopen("libtwice.so")
             before = used(guest.program)
             for at in (1, 2):  # main's, and libtwice.so's
-                with CoreFault("func_call_unchecked", at, thread=threading.current_thread(), trap=trap) as fault:
+                with CoreFault(
+                    "func_call_unchecked", at, thread=threading.current_thread(), trap=trap
+                ) as fault:
                     error = failure_of(lambda: guest.program.spawn("nothing"))
                 assert fault.happened.is_set()
-                assert type(error) is (wasmtime.Trap if trap else wasmtime.WasmtimeError) and TEXT in str(error)
+                assert type(error) is (
+                    wasmtime.Trap if trap else wasmtime.WasmtimeError
+                ) and TEXT in str(error)
                 assert used(guest.program) == before
             guest.still_works()
             assert guest.join(threads) == [0, 1]
@@ -305,7 +350,9 @@ class TestSpawn:
         for at in itertools.count(1):
             with scene(scenario) as guest:
                 threads = guest.start(YIELD)
-                with CoreFault("instance_export_get", at, thread=threading.current_thread()) as fault:
+                with CoreFault(
+                    "instance_export_get", at, thread=threading.current_thread()
+                ) as fault:
                     error = failure_of(lambda: guest.program.spawn(int))
                 assert fault.happened.is_set() == (error is not None), fault.asked
                 if error is None:
@@ -315,9 +362,14 @@ class TestSpawn:
         assert at > 4
 
     def test_whose_table_comes_with_main_and_cannot_grow(self) -> None:
-        with pylinker.Program(bytes(wasmtime.wat2wasm(ORDINARY)), name="ordinary", threads=True) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(ORDINARY)), name="ordinary", threads=True
+        ) as program:
             answer = program.main["answer"].slot
-            with CoreFault("table_grow") as fault, pytest.raises(pylinker.NotDynamicError, match=rf"ordinary.*{TEXT}"):
+            with (
+                CoreFault("table_grow") as fault,
+                pytest.raises(pylinker.NotDynamicError, match=rf"ordinary.*{TEXT}"),
+            ):
                 program.spawn("answer")
             assert fault.happened.is_set()
             assert program.statistics().groups == 1

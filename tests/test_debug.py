@@ -43,7 +43,12 @@ def test_libraries() -> None:
     assert {line.partition(":")[0] for line in lines} == {"pylinker.libs"}
     assert "pylinker.libs: find library=libgreet.so [needed by main.wasm]; searching" in lines
     assert f"pylinker.libs:   found file={demo.DIRECTORY / 'libgreet.so'}" in lines
-    assert any(line.startswith(f"pylinker.libs: load libplugin.so [{demo.DIRECTORY / 'libplugin.so'}]: memory 0x") for line in lines)
+    assert any(
+        line.startswith(
+            f"pylinker.libs: load libplugin.so [{demo.DIRECTORY / 'libplugin.so'}]: memory 0x"
+        )
+        for line in lines
+    )
     assert "pylinker.libs: calling __wasm_call_ctors of libgreet.so" in lines
 
 
@@ -51,7 +56,10 @@ def test_symbols_and_bindings() -> None:
     lines = told("symbols,bindings")
     assert {line.partition(":")[0] for line in lines} == {"pylinker.symbols", "pylinker.bindings"}
     searched = [line for line in lines if "symbol=greet [main.wasm]" in line]
-    assert searched == [f"pylinker.symbols: symbol=greet [main.wasm]; lookup in {name}" for name in ("main.wasm", "libgreet.so")]
+    assert searched == [
+        f"pylinker.symbols: symbol=greet [main.wasm]; lookup in {name}"
+        for name in ("main.wasm", "libgreet.so")
+    ]
     assert "pylinker.symbols: symbol=dlopen [main.wasm]; no module has it" in lines
     assert "pylinker.bindings: binding main.wasm to libgreet.so: greetings [data]" in lines
     assert "pylinker.bindings: binding libgreet.so to main.wasm: printf [function]" in lines
@@ -62,14 +70,21 @@ def test_a_call_that_is_bound_late(tmp_path: Path) -> None:
     pylinker.debug("bindings", stream=stream)
     user = f'{PIC} (import "env" "late" (func $late)) (func (export "call") (call $late))'
     library = write(tmp_path / "user.so", f"(module (@dylink.0 (mem-info (memory 0 0))) {user})")
-    provider = write(tmp_path / "late.so", f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "late")))')
+    provider = write(
+        tmp_path / "late.so",
+        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "late")))',
+    )
     with pylinker.CDLL(library) as opened:
-        assert stream.getvalue().endswith("pylinker.bindings: binding user.so to no module: late [function]\n")
+        assert stream.getvalue().endswith(
+            "pylinker.bindings: binding user.so to no module: late [function]\n"
+        )
         opened.program.dlopen(str(provider), pylinker.RTLD_GLOBAL)
         opened.call()
         opened.call()
     told = [line for line in stream.getvalue().splitlines() if "late.so" in line]
-    assert [line.partition("\t")[2] for line in told] == ["pylinker.bindings: binding user.so to late.so: late [function, first call]"]
+    assert [line.partition("\t")[2] for line in told] == [
+        "pylinker.bindings: binding user.so to late.so: late [function, first call]"
+    ]
 
 
 def test_a_search_tells_why_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -89,7 +104,12 @@ def test_synchronization_and_statistics(scenario: Scenario) -> None:
         guest.program.dlopen("libtwice.so")
         guest.join(threads)
     text = stream.getvalue()
-    for words in ("joins, as one of 2", "barrier 1 is up: LoadModules(libtwice.so", "operation 1 is done", "leaves, 1 are left"):
+    for words in (
+        "joins, as one of 2",
+        "barrier 1 is up: LoadModules(libtwice.so",
+        "operation 1 is done",
+        "leaves, 1 are left",
+    ):
         assert f"pylinker.sync: group {words}" in text or words in text
     assert "pylinker.stats: main.wasm: modules: 2\n" in text
     assert "pylinker.stats: main.wasm: memory_map: start=" in text
@@ -98,7 +118,10 @@ def test_synchronization_and_statistics(scenario: Scenario) -> None:
 def test_names_cannot_upset_a_terminal(tmp_path: Path) -> None:
     stream = io.StringIO()
     pylinker.debug("all", stream=stream)
-    library = write(tmp_path / "lib.so", f'(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "a\\1b[31m\\0ab" (func)) {PIC})')
+    library = write(
+        tmp_path / "lib.so",
+        f'(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "a\\1b[31m\\0ab" (func)) {PIC})',
+    )
     pylinker.CDLL(library).close()
     assert "a\\x1b[31m\\nb" in stream.getvalue() or "\\x1b[31m" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
@@ -115,16 +138,25 @@ class TestCommandLine:
     def test_debug(self, tmp_path: Path) -> None:
         done = cli("run", "--debug=libs,bindings", demo.MAIN, cwd=tmp_path)
         assert (done.returncode, done.stdout.splitlines()[0]) == (0, "hello, world")
-        assert {line.split("\t")[1].partition(":")[0] for line in done.stderr.splitlines()} == {"pylinker.libs", "pylinker.bindings"}
+        assert {line.split("\t")[1].partition(":")[0] for line in done.stderr.splitlines()} == {
+            "pylinker.libs",
+            "pylinker.bindings",
+        }
 
     def test_all(self, tmp_path: Path) -> None:
         done = cli("run", "--debug=all", demo.MAIN, cwd=tmp_path)
-        assert {line.split("\t")[1].partition(":")[0] for line in done.stderr.splitlines()} == {f"pylinker.{each}" for each in CATEGORIES}
+        assert {line.split("\t")[1].partition(":")[0] for line in done.stderr.splitlines()} == {
+            f"pylinker.{each}" for each in CATEGORIES
+        }
 
     def test_help_needs_no_program(self, tmp_path: Path) -> None:
         done = cli("run", "--debug=help", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert [line.split()[0] for line in done.stdout.splitlines()] == [*CATEGORIES, "all", "help"]
+        assert [line.split()[0] for line in done.stdout.splitlines()] == [
+            *CATEGORIES,
+            "all",
+            "help",
+        ]
 
     def test_wrong_category(self, tmp_path: Path) -> None:
         fails(cli("run", "--debug=nosuch", demo.MAIN, cwd=tmp_path), 2, "--debug", "'nosuch'")
@@ -135,7 +167,9 @@ class TestCommandLine:
         assert "pylinker.libs: find library=libgreet.so" in done.stderr
         done = cli("run", demo.MAIN, cwd=tmp_path, PYLINKER_DEBUG="nosuch")
         assert done.returncode == 0
-        assert done.stderr.startswith("pylinker: PYLINKER_DEBUG: there is no debug category 'nosuch'")
+        assert done.stderr.startswith(
+            "pylinker: PYLINKER_DEBUG: there is no debug category 'nosuch'"
+        )
         assert cli("run", demo.MAIN, cwd=tmp_path).stderr == ""
 
 
@@ -144,14 +178,33 @@ class TestStatistics:
         with pylinker.Program(demo.MAIN, stdout=pylinker.CAPTURE) as program:
             program.run()
             seen = program.statistics()
-            data = {each.owner: (each.start, each.size) for each in seen.memory_map if each.use == "data"}
-            assert data == {each.name: (each.memory_base, each.memory_size) for each in program.libraries if each.memory_size}
-            assert [each.owner for each in seen.memory_map if each.use == "stack"] == ["main thread"]
-            assert seen.memory_map == tuple(sorted(seen.memory_map, key=lambda each: (each.start, -each.size)))
-            slots = [slot for each in seen.table_map for slot in range(each.start, each.start + each.size)]
+            data = {
+                each.owner: (each.start, each.size)
+                for each in seen.memory_map
+                if each.use == "data"
+            }
+            assert data == {
+                each.name: (each.memory_base, each.memory_size)
+                for each in program.libraries
+                if each.memory_size
+            }
+            assert [each.owner for each in seen.memory_map if each.use == "stack"] == [
+                "main thread"
+            ]
+            assert seen.memory_map == tuple(
+                sorted(seen.memory_map, key=lambda each: (each.start, -each.size))
+            )
+            slots = [
+                slot
+                for each in seen.table_map
+                for slot in range(each.start, each.start + each.size)
+            ]
             assert len(slots) == len(set(slots)) == seen.table_used
             slot = program.main["greet"].slot
-            assert any(each.start <= slot < each.start + each.size and each.owner == "libgreet.so" for each in seen.table_map)
+            assert any(
+                each.start <= slot < each.start + each.size and each.owner == "libgreet.so"
+                for each in seen.table_map
+            )
             assert (seen.trampolines, seen.trampolines_bound, seen.resolver_entries) == (1, 1, 1)
             assert (seen.operations, seen.waits) == (0, pylinker.Waits(0, 0, 0.0, 0.0))
             assert seen.threads == (pylinker.GroupSummary(0, "parked", 0, 1),)
@@ -162,14 +215,23 @@ class TestStatistics:
         with orderly(), Guest(scenario("threads")) as guest:
             threads = guest.start(YIELD, YIELD)
             before = guest.program.statistics()
-            assert [(each.thread, each.replayed) for each in before.threads] == [(0, 0), (threads[0].tid, 0), (threads[1].tid, 0)]
+            assert [(each.thread, each.replayed) for each in before.threads] == [
+                (0, 0),
+                (threads[0].tid, 0),
+                (threads[1].tid, 0),
+            ]
             guest.program.dlopen("libplain2.so")
             after = guest.program.statistics()
-            assert (after.operations, after.waits.rendezvous) == (before.operations + 1, before.waits.rendezvous + 1)
+            assert (after.operations, after.waits.rendezvous) == (
+                before.operations + 1,
+                before.waits.rendezvous + 1,
+            )
             assert after.waits.seconds >= after.waits.longest > 0
             assert {each.replayed for each in after.threads} <= {0, 1}
             blocks = [each for each in after.memory_map if each.use == "thread-local"]
-            assert {each.owner for each in blocks} == {f"main.wasm, thread {each.tid}" for each in threads}
+            assert {each.owner for each in blocks} == {
+                f"main.wasm, thread {each.tid}" for each in threads
+            }
             stacks = {each.owner for each in after.memory_map if each.use == "stack"}
             assert stacks == {"main thread", *(f"thread {each.tid}" for each in threads)}
             guest.join(threads)

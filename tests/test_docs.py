@@ -1,20 +1,23 @@
 """Every block of code in README, docs and examples is run, but for those of NOT_RUN, and shows what the page says.
 
-A page's blocks run in its order, in one directory. For a page of ``examples/`` that is a copy of its folder; other pages get an empty one.
-It also has links to what a reader has who follows the page in a checkout (``csrc``, ``docs``, ``examples``).
+A page's blocks run in its order, in one directory. For a page of ``examples/`` that is a copy of
+its folder; other pages get an empty one. It also has links to what a reader has who follows the
+page in a checkout (``csrc``, ``docs``, ``examples``).
 
-=========== =================================================================================================
-block       what is done with it
-=========== =================================================================================================
-c, cpp      its first line names a file (``// name.c``), and it is written there; without a name it must compile
-sh          run by the page's shell, which keeps variables and aliases from block to block; must succeed
-console     ``$ command`` lines for the same shell. The lines below a command are its standard output; ``...`` is any lines
-python      a program of its own. A line ``print(...)  # text`` must print that, and there must be one, or an ``assert``
-json, toml  parsed
-=========== =================================================================================================
+===========
+=================================================================================================
+block       what is done with it ===========
+================================================================================================= c,
+cpp      its first line names a file (``// name.c``), and it is written there; without a name it
+must compile sh          run by the page's shell, which keeps variables and aliases from block to
+block; must succeed console     ``$ command`` lines for the same shell. The lines below a command
+are its standard output; ``...`` is any lines python      a program of its own. A line ``print(...)
+# text`` must print that, and there must be one, or an ``assert`` json, toml  parsed ===========
+=================================================================================================
 
-Anything else does not run, and :data:`NOT_RUN` lists it. ``pip install`` installs nothing here: what it names must be an extra of this
-project or be installed, and ``pytest`` is not run within itself.
+Anything else does not run, and :data:`NOT_RUN` lists it. ``pip install`` installs nothing here:
+what it names must be an extra of this project or be installed, and ``pytest`` is not run within
+itself.
 """
 
 from __future__ import annotations
@@ -42,28 +45,57 @@ from pylinker.cli.check import TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ],
 )
 FENCE = re.compile(
-    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$", re.DOTALL | re.MULTILINE
+    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$",
+    re.DOTALL | re.MULTILINE,
 )
 PROMISE = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 DEADLINE = 300  # seconds for one command: a hang, and not a slow machine
 
 # Blocks that cannot run: the page, the block's language, and how it begins. And why.
 NOT_RUN = {
-    ("docs/performance.md", "text", "$ pip install 'pylinker[bench]'"): "measures for many minutes; test_bench.py runs the command",
-    ("docs/performance.md", "text", "from pylinker.benchmarks.roles"): "a part of a file; benchmarks/ has whole ones",
-    ("docs/api.md", "text", "Program(main=None"): "a signature; test_signatures_are_true compares it",
-    ("docs/building-with-clang.md", "text", "WASI_SDK="): "wasi-sdk is in no package registry; clang's options above it are tested",
+    (
+        "docs/performance.md",
+        "text",
+        "$ pip install 'pylinker[bench]'",
+    ): "measures for many minutes; test_bench.py runs the command",
+    (
+        "docs/performance.md",
+        "text",
+        "from pylinker.benchmarks.roles",
+    ): "a part of a file; benchmarks/ has whole ones",
+    (
+        "docs/api.md",
+        "text",
+        "Program(main=None",
+    ): "a signature; test_signatures_are_true compares it",
+    (
+        "docs/building-with-clang.md",
+        "text",
+        "WASI_SDK=",
+    ): "wasi-sdk is in no package registry; clang's options above it are tested",
     ("docs/design.md", "text", "(func $trampoline"): "a sketch of generated code",
-    ("docs/design.md", "text", '@guest_call("wasix_32v1"'): "a part of a file; tests/test_guest_calls.py has whole ones",
+    (
+        "docs/design.md",
+        "text",
+        '@guest_call("wasix_32v1"',
+    ): "a part of a file; tests/test_guest_calls.py has whole ones",
     ("docs/model/README.md", "text", "$ docs/model/check"): "takes minutes; test_model.py runs it",
     ("docs/model/README.md", "text", "$ cd docs/model"): "needs spin, and shows a failure",
 }
 
 # Pages that need tools which pip does not bring. In CI they are there.
-NEEDS = {"docs/building-with-clang.md": ("clang-19", "wasm-ld-19"), "docs/synchronization.md": ("cc",)}
+NEEDS = {
+    "docs/building-with-clang.md": ("clang-19", "wasm-ld-19"),
+    "docs/synchronization.md": ("cc",),
+}
 
 # Put before what is on PATH.
 PIP = """#!{python}
@@ -110,7 +142,14 @@ def blocks(page: Path) -> list[Block]:
     found = []
     for match in FENCE.finditer(text):
         language = match["language"].strip().split(" ")[0]
-        found.append(Block(page, text.count("\n", 0, match.start()) + 1, language, textwrap.dedent(match["text"])))
+        found.append(
+            Block(
+                page,
+                text.count("\n", 0, match.start()) + 1,
+                language,
+                textwrap.dedent(match["text"]),
+            )
+        )
     return found
 
 
@@ -127,7 +166,13 @@ class Follower:
             (tools / tool).write_text(text)
             (tools / tool).chmod(0o755)
         path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.env = {**os.environ, "PATH": path, "NO_COLOR": "1", "COLUMNS": "120", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env = {
+            **os.environ,
+            "PATH": path,
+            "NO_COLOR": "1",
+            "COLUMNS": "120",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         self.scripts = 0
 
     @cached_property
@@ -152,8 +197,11 @@ class Follower:
         self.scripts += 1
         script = self.directory / f".block{self.scripts}.sh"
         script.write_text(commands)
-        # sourced: an alias that a line defines is known to the next one, and so is a variable to the next block
-        shell.stdin.write(f". ./{script.name} </dev/null 2>./.errors; printf '\\n%s\\n' 'end of block {self.scripts}'\n")
+        # sourced: an alias that a line defines is known to the next one, and so is a variable to
+        # the next block
+        shell.stdin.write(
+            f". ./{script.name} </dev/null 2>./.errors; printf '\\n%s\\n' 'end of block {self.scripts}'\n"
+        )
         shell.stdin.flush()
         lines = []
         for line in shell.stdout:
@@ -161,7 +209,9 @@ class Follower:
                 return "".join(lines).removesuffix("\n")
             lines.append(line)
         errors = (self.directory / ".errors").read_text(errors="replace")
-        pytest.fail(f"{block}: exit status {shell.wait(DEADLINE)}:\n{commands}{''.join(lines)}{errors}")
+        pytest.fail(
+            f"{block}: exit status {shell.wait(DEADLINE)}:\n{commands}{''.join(lines)}{errors}"
+        )
 
     def close(self) -> None:
         if "shell" in self.__dict__:
@@ -174,8 +224,29 @@ class Follower:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text)
             return
-        command = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-wasi", "-Wall", "-Werror", "-c", "-xc", "-", "-o", os.devnull]
-        done = subprocess.run(command, input=block.text, cwd=self.directory, capture_output=True, text=True, check=False, timeout=DEADLINE)
+        command = [
+            sys.executable,
+            "-m",
+            "ziglang",
+            "cc",
+            "--target=wasm32-wasi",
+            "-Wall",
+            "-Werror",
+            "-c",
+            "-xc",
+            "-",
+            "-o",
+            os.devnull,
+        ]
+        done = subprocess.run(
+            command,
+            input=block.text,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE,
+        )
         assert done.returncode == 0, f"{block}: {done.stderr}"
 
     cpp = c
@@ -188,7 +259,10 @@ class Follower:
         assert block.text.startswith("$ "), f"{block}: a console block begins with a command"
         for command, promised in steps:
             printed = self.run(command, block)
-            pattern = "".join("(?:.*\n)*" if line == "..." else re.escape(line.rstrip()) + "[ ]*\n" for line in promised.splitlines())
+            pattern = "".join(
+                "(?:.*\n)*" if line == "..." else re.escape(line.rstrip()) + "[ ]*\n"
+                for line in promised.splitlines()
+            )
             assert re.fullmatch(pattern, printed), f"{block}: $ {command}{printed}"
 
     def python(self, block: Block) -> None:
@@ -234,7 +308,9 @@ FAST = {"README.md", "docs/index.md"}
         if any(block.language in RUN for block in blocks(page))
     ],
 )
-def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_block_of_a_page_runs(
+    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     missing = [tool for tool in NEEDS.get(name(page), ()) if shutil.which(tool) is None]
     if missing:
         assert os.environ.get("CI") != "true", f"required in CI: {missing}"
@@ -250,18 +326,36 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, tmp_path_factory
 
 def test_no_block_is_skipped_silently() -> None:
     left = [block.key for page in PAGES for block in blocks(page) if block.language not in RUN]
-    unlisted = [key for key in left if not any(key[:2] == each[:2] and key[2].startswith(each[2]) for each in NOT_RUN)]
-    assert not unlisted, "give the block a language that runs, or list it in NOT_RUN with the reason"
-    gone = [each for each in NOT_RUN if not any(key[:2] == each[:2] and key[2].startswith(each[2]) for key in left)]
+    unlisted = [
+        key
+        for key in left
+        if not any(key[:2] == each[:2] and key[2].startswith(each[2]) for each in NOT_RUN)
+    ]
+    assert not unlisted, (
+        "give the block a language that runs, or list it in NOT_RUN with the reason"
+    )
+    gone = [
+        each
+        for each in NOT_RUN
+        if not any(key[:2] == each[:2] and key[2].startswith(each[2]) for key in left)
+    ]
     assert not gone, "NOT_RUN names blocks that are not there"
 
 
 def test_signatures_are_true() -> None:
-    (block,) = [block for block in blocks(ROOT / "docs" / "api.md") if block.text.startswith("Program(")]
+    (block,) = [
+        block for block in blocks(ROOT / "docs" / "api.md") if block.text.startswith("Program(")
+    ]
     stated: dict[str, Any] = {}
     exec(f"def {block.text.strip()}: ...", stated)
-    promised = {each.name: (each.default, each.kind) for each in inspect.signature(stated["Program"]).parameters.values()}
-    assert promised == {each.name: (each.default, each.kind) for each in inspect.signature(pylinker.Program).parameters.values()}
+    promised = {
+        each.name: (each.default, each.kind)
+        for each in inspect.signature(stated["Program"]).parameters.values()
+    }
+    assert promised == {
+        each.name: (each.default, each.kind)
+        for each in inspect.signature(pylinker.Program).parameters.values()
+    }
 
 
 MEMBERS = {
@@ -274,7 +368,12 @@ MEMBERS = {
 
 @pytest.mark.parametrize("section", MEMBERS)
 def test_signatures_of_members_are_true(section: str) -> None:
-    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    text = (
+        (ROOT / "docs" / "api.md")
+        .read_text(encoding="utf-8")
+        .partition(f"## {section}\n")[2]
+        .partition("\n## ")[0]
+    )
     checked = 0
     for member, parameters in re.findall(r"`(\w+)\(([^()`]*)\)`", FENCE.sub("", text)):
         found = getattr(MEMBERS[section], member, None)
@@ -283,8 +382,15 @@ def test_signatures_of_members_are_true(section: str) -> None:
         stated = f"def {member}({parameters}): ..."
         space = {each: getattr(pylinker, each) for each in pylinker.__all__}
         exec(stated, space)
-        promised = [(each.name, each.default, each.kind) for each in inspect.signature(space[member]).parameters.values()]
-        actual = [(each.name, each.default, each.kind) for each in inspect.signature(found).parameters.values() if each.name != "self"]
+        promised = [
+            (each.name, each.default, each.kind)
+            for each in inspect.signature(space[member]).parameters.values()
+        ]
+        actual = [
+            (each.name, each.default, each.kind)
+            for each in inspect.signature(found).parameters.values()
+            if each.name != "self"
+        ]
         assert promised == actual, member
         checked += 1
     assert checked >= {"Program": 9, "Memory": 5}.get(section, 1)
@@ -309,21 +415,28 @@ def test_limits_have_the_defaults_that_the_table_says() -> None:
 
 def test_errors_inherit_the_builtins_that_the_table_says() -> None:
     stated = {
-        row[0].strip("`"): {getattr(builtins, each.strip("` ")) for each in row[1].split(",")} for row in table("docs/api.md", "## Errors")
+        row[0].strip("`"): {getattr(builtins, each.strip("` ")) for each in row[1].split(",")}
+        for row in table("docs/api.md", "## Errors")
     }
     errors = {
         each: getattr(pylinker, each)
         for each in pylinker.errors.__all__
-        if isinstance(getattr(pylinker, each), type) and issubclass(getattr(pylinker, each), pylinker.LinkError)
+        if isinstance(getattr(pylinker, each), type)
+        and issubclass(getattr(pylinker, each), pylinker.LinkError)
     }
     assert set(stated) == set(errors) - {"LinkError"}
     for name, builtin in stated.items():
-        assert {each for each in errors[name].__bases__ if each.__module__ == "builtins"} == builtin, name
+        assert {
+            each for each in errors[name].__bases__ if each.__module__ == "builtins"
+        } == builtin, name
     assert not issubclass(pylinker.InternalError, pylinker.LinkError)
 
 
 def test_what_check_lists_is_what_the_page_says() -> None:
-    stated = {row[0] for row in table("docs/debugging.md", "No module is compiled, no code of a guest runs.")}
+    stated = {
+        row[0]
+        for row in table("docs/debugging.md", "No module is compiled, no code of a guest runs.")
+    }
     assert stated == {"missing", *(title.partition(":")[0] for _, title, _ in TITLES)}
 
 
@@ -340,7 +453,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         path = (page.parent / target).resolve() if target else page
         assert path.exists(), target
         if anchor and path.suffix == ".md":
-            headings = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+            headings = re.findall(
+                r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE
+            )
             assert anchor in {slug(heading) for heading in headings}, f"{target}#{anchor}"
 
 
@@ -350,15 +465,23 @@ def slug(heading: str) -> str:
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
 
 
-@pytest.mark.parametrize("folder", [path for path in (ROOT / "examples").iterdir() if path.is_dir()], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [path for path in (ROOT / "examples").iterdir() if path.is_dir()],
+    ids=lambda path: path.name,
+)
 def test_every_file_of_an_example_is_used(folder: Path) -> None:
     """By the page, by what the page runs, or by a source."""
     files = [path for path in folder.iterdir() if path.is_file() and path.name != "README.md"]
     has_sources = any(path.suffix in {".c", ".cpp"} for path in files)
-    assert {"README.md", *(["build.py"] if has_sources else [])} <= {path.name for path in folder.iterdir()}
+    assert {"README.md", *(["build.py"] if has_sources else [])} <= {
+        path.name for path in folder.iterdir()
+    }
     texts = {path: path.read_text(encoding="utf-8") for path in [*files, folder / "README.md"]}
     for path in files:
-        assert any(re.search(rf"\b{path.stem}\b", text) for each, text in texts.items() if each != path), path.name
+        assert any(
+            re.search(rf"\b{path.stem}\b", text) for each, text in texts.items() if each != path
+        ), path.name
 
 
 class TestTheFollowerItself:
@@ -379,7 +502,10 @@ class TestTheFollowerItself:
     def test_what_is_right_passes(self, follow) -> None:
         follow(
             ("sh", "alias say=echo\nwhat='a b'\n"),
-            ("console", "$ say \"$what\" \\\n  c\na b c\n$ cat\n$ printf 'x\\ny\\nz\\n'\nx\n...\nz\n"),
+            (
+                "console",
+                "$ say \"$what\" \\\n  c\na b c\n$ cat\n$ printf 'x\\ny\\nz\\n'\nx\n...\nz\n",
+            ),
             ("sh", "pip install 'pylinker[cli]' ziglang && pytest\n"),
             ("python", "print(6 * 7)  # 42\n"),
             ("c", "int f(void);\n"),

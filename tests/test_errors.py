@@ -17,7 +17,9 @@ from pylinker import errors
 
 MADE: dict[str, Callable[[], BaseException]] = {
     "InternalError": lambda: errors.InternalError("a reason"),
-    "LibraryNotFoundError": lambda: errors.LibraryNotFoundError("libm.so", searched=[("/lib", "not there")], requester="main"),
+    "LibraryNotFoundError": lambda: errors.LibraryNotFoundError(
+        "libm.so", searched=[("/lib", "not there")], requester="main"
+    ),
     "ParseError": lambda: errors.ParseError("too short", module="a.so", section="type", offset=8),
     "RendezvousTimeout": lambda: errors.RendezvousTimeout("thread 3 did not come", thread=3),
     "SignatureMismatchError": lambda: errors.SignatureMismatchError(
@@ -25,12 +27,18 @@ MADE: dict[str, Callable[[], BaseException]] = {
     ),
     "TimeoutExpired": lambda: errors.TimeoutExpired("not done", module="a.so", timeout=0.5),
     "UndefinedSymbolError": lambda: errors.UndefinedSymbolError(
-        [errors.UndefinedSymbol("a.so", "f", "function"), errors.UndefinedSymbol("a.so", "d", "data")], note="a note"
+        [
+            errors.UndefinedSymbol("a.so", "f", "function"),
+            errors.UndefinedSymbol("a.so", "d", "data"),
+        ],
+        note="a note",
     ),
 }
 """Those whose parameters are not those of LinkError."""
 
-KINDS = [kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), BaseException)]
+KINDS = [
+    kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), BaseException)
+]
 
 
 def made(kind: type[BaseException]) -> BaseException:
@@ -39,7 +47,12 @@ def made(kind: type[BaseException]) -> BaseException:
 
 
 def same(one: BaseException, other: BaseException) -> bool:
-    return (type(one), str(one), one.args, vars(one)) == (type(other), str(other), other.args, vars(other))
+    return (type(one), str(one), one.args, vars(one)) == (
+        type(other),
+        str(other),
+        other.args,
+        vars(other),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -87,6 +100,12 @@ def test_workers_of_a_pool_raise_them(tmp_path: Path, method: str) -> None:
     (tmp_path / "pool.py").write_text(POOL)
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(
-        [sys.executable, "pool.py", method], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "pool.py", method],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.stdout, done.stderr) == (f"all of {len(KINDS)}\n", "")

@@ -58,7 +58,8 @@ STACKED = """(module (@dylink.0 (mem-info (memory 0 0)))
   (import "env" "memory" (memory 1)) (import "env" "__stack_pointer" (global $sp (mut i32)))
   (func (export "stack") (result i32) (global.get $sp)))"""
 
-# As Emscripten links a program: at fixed addresses, with a dylink.0 section that says so by asking for nothing.
+# As Emscripten links a program: at fixed addresses, with a dylink.0 section that says so by asking
+# for nothing.
 MAIN = """(module (@dylink.0 (mem-info (memory 0 4) (table 0 0)) {needed})
   {imports}
   (memory (export "memory") 20 {maximum})
@@ -90,8 +91,12 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def main(*, needed: str = "", imports: str = "", functions: str = "", maximum: str = "", table: str = "2") -> bytes:
-    text = MAIN.format(needed=needed, imports=imports, functions=functions, maximum=maximum, table=table)
+def main(
+    *, needed: str = "", imports: str = "", functions: str = "", maximum: str = "", table: str = "2"
+) -> bytes:
+    text = MAIN.format(
+        needed=needed, imports=imports, functions=functions, maximum=maximum, table=table
+    )
     return bytes(wasmtime.wat2wasm(text))
 
 
@@ -124,7 +129,10 @@ def test_a_program_is_refused_as_a_library_by_name(name: str, good: Path, tmp_pa
 
 def test_a_program_that_a_library_needs_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "program.so", PROGRAM)
-    write(tmp_path / "libneeds.so", '(module (@dylink.0 (mem-info (memory 0 0)) (needed "program.so")))')
+    write(
+        tmp_path / "libneeds.so",
+        '(module (@dylink.0 (mem-info (memory 0 0)) (needed "program.so")))',
+    )
     with pytest.raises(pylinker.NotDynamicError, match=r"program\.so.*_start"):
         pylinker.CDLL(tmp_path / "libneeds.so", library_path=[tmp_path])
 
@@ -204,7 +212,9 @@ def test_a_program_with_a_table_of_its_own(good: Path) -> None:
       (func (export "_start")))"""
     for base in ("", '(import "env" "__memory_base" (global i32))'):
         for preload in ([], [good]):
-            with pylinker.Program(bytes(wasmtime.wat2wasm(text.format(base=base))), preload=preload) as program:
+            with pylinker.Program(
+                bytes(wasmtime.wat2wasm(text.format(base=base))), preload=preload
+            ) as program:
                 assert program.run() == 0
                 library = program.dlopen(good)
                 slots = [program.main["h"].slot, library["number"].slot]
@@ -229,7 +239,11 @@ class TestOlderSection:
 
     def test_as_a_library(self, tmp_path: Path) -> None:
         path = write(tmp_path / "liblegacy.so", self.TEXT)
-        for cache in (False, tmp_path / "cache", tmp_path / "cache"):  # read, and read from what was stored
+        for cache in (
+            False,
+            tmp_path / "cache",
+            tmp_path / "cache",
+        ):  # read, and read from what was stored
             with pylinker.CDLL(path, cache=cache) as library:
                 assert library.value() == 42
                 assert library.address() > 0
@@ -252,7 +266,10 @@ class TestOlderSection:
     [
         (FIXED, "static program"),
         (OWN_MEMORY_PLACED, "position-independent program, defines its memory"),
-        (MAIN.format(needed="", imports="", functions="", maximum="", table="2"), "program that can load libraries"),
+        (
+            MAIN.format(needed="", imports="", functions="", maximum="", table="2"),
+            "program that can load libraries",
+        ),
         (TestOlderSection.TEXT, "shared library"),
     ],
 )
@@ -263,6 +280,8 @@ def test_inspect_agrees(text: str, kind: str, tmp_path: Path) -> None:
 def test_an_import_info_with_more_entries_than_it_says(tmp_path: Path) -> None:
     """As auditwheel-emscripten 0.3.0 writes it."""
     entries = b"".join(b"\3env" + name + b"\x11" for name in (b"\1a", b"\1b"))
-    body = b"\x08dylink.0" + b"\1\4\0\0\0\0" + struct.pack("BB", 4, 1 + len(entries)) + b"\1" + entries
+    body = (
+        b"\x08dylink.0" + b"\1\4\0\0\0\0" + struct.pack("BB", 4, 1 + len(entries)) + b"\1" + entries
+    )
     (tmp_path / "libinfo.so").write_bytes(b"\0asm\1\0\0\0\0" + bytes([len(body)]) + body)
     pylinker.CDLL(tmp_path / "libinfo.so").close()

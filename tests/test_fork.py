@@ -70,7 +70,9 @@ def refused(function):
 
 def _run(directory: Path, script: str) -> list[str]:
     command = [sys.executable, "-c", _BEGIN + script]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, check=False, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, ""), (done.returncode, done.stdout, done.stderr)
     return done.stdout.splitlines()
 
@@ -222,7 +224,9 @@ if __name__ == "__main__":
         encoding="utf-8",
     )
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "pool.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[1, 2, 3, 4, 5, 6]", "")
 
 

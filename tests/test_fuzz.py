@@ -25,14 +25,30 @@ pytestmark = pytest.mark.slow
 CORPUS = sorted((Path(__file__).parent / "fuzz" / "corpus").iterdir())
 
 # The same examples each time: a suite that fails now and then is of no use to anybody.
-SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 Sections = list[tuple[int, bytes]]
 
 NAMES = st.sampled_from(
-    ["f", "g", "env", "memory", "__indirect_function_table", "__memory_base", "__wasm_call_ctors", "_start", "", "\0", "é"]
+    [
+        "f",
+        "g",
+        "env",
+        "memory",
+        "__indirect_function_table",
+        "__memory_base",
+        "__wasm_call_ctors",
+        "_start",
+        "",
+        "\0",
+        "é",
+    ]
 )
-NUMBERS = st.one_of(st.integers(0, 8), st.sampled_from([127, 128, 1 << 16, (1 << 31) - 1, (1 << 32) - 1]))
+NUMBERS = st.one_of(
+    st.integers(0, 8), st.sampled_from([127, 128, 1 << 16, (1 << 31) - 1, (1 << 32) - 1])
+)
 WAIT32 = b"\x41\0\x41\0\x42\0\xfe\x01\x02\0\x1a"  # memory.atomic.wait32, and drop
 WAIT64 = b"\x41\0\x42\0\x42\0\xfe\x02\x03\x08\x1a"
 NOTIFY = b"\x41\0\x41\1\xfe\0\x02\x10\x1a"
@@ -44,10 +60,19 @@ def modules(draw: st.DrawFn) -> Sections:
     """The sections of a valid library, as numbers and contents."""
     count = draw(st.integers(0, 4))
     needed = draw(st.lists(NAMES.filter(lambda each: each not in {"", "\0"}), max_size=3))
-    info = section(1, b"".join(leb(draw(st.integers(0, 100))) if at % 2 == 0 else leb(draw(st.integers(0, 4))) for at in range(4)))
+    info = section(
+        1,
+        b"".join(
+            leb(draw(st.integers(0, 100))) if at % 2 == 0 else leb(draw(st.integers(0, 4)))
+            for at in range(4)
+        ),
+    )
     dylink = info + section(2, leb(len(needed)) + b"".join(map(name, needed)))
     symbols = draw(st.lists(NAMES, max_size=3))
-    dylink += section(3, leb(len(symbols)) + b"".join(name(each) + leb(draw(st.integers(0, 7))) for each in symbols))
+    dylink += section(
+        3,
+        leb(len(symbols)) + b"".join(name(each) + leb(draw(st.integers(0, 7))) for each in symbols),
+    )
     memory = draw(st.sampled_from([b"\3\1\4", b"\0\1"]))
     imports = [name("env") + name("memory") + b"\2" + memory]
     if draw(st.booleans()):
@@ -64,7 +89,13 @@ def modules(draw: st.DrawFn) -> Sections:
         (1, b"\1\x60\0\0"),
         (2, leb(len(imports)) + b"".join(imports)),
         (3, leb(count) + b"\0" * count),
-        (7, leb(len(exported)) + b"".join(name(each) + b"\0" + leb(functions + at) for at, each in enumerate(exported))),
+        (
+            7,
+            leb(len(exported))
+            + b"".join(
+                name(each) + b"\0" + leb(functions + at) for at, each in enumerate(exported)
+            ),
+        ),
         (10, leb(count) + b"".join(leb(len(body)) + body for body in bodies)),
     ]
     return made
@@ -83,7 +114,9 @@ def broken(draw: st.DrawFn) -> bytes:
         at = draw(st.integers(0, len(parts) - 1))
         number, body = parts[at]
         place = draw(st.integers(0, len(body)))
-        match draw(st.sampled_from(["change", "insert", "cut", "number", "twice", "drop", "swap", "size"])):
+        match draw(
+            st.sampled_from(["change", "insert", "cut", "number", "twice", "drop", "swap", "size"])
+        ):
             case "change":
                 body = body[:place] + draw(st.binary(min_size=1, max_size=2)) + body[place + 1 :]
             case "insert":
@@ -147,7 +180,9 @@ def test_rewritten_waits_stay_valid(data: bytes) -> None:
 
 @SETTINGS
 @given(data=broken())
-def test_a_load_leaves_the_linker_as_it_was(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_a_load_leaves_the_linker_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     folder = tmp_path_factory.getbasetemp() / "broken"
     folder.mkdir(exist_ok=True)
     (folder / "lib.so").write_bytes(data)

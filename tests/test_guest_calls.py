@@ -49,7 +49,10 @@ def test_a_new_function_is_one_decorated_function(tmp_path):
 def test_its_type_is_checked(tmp_path):
     guest_call("wasix_32v1", "new_function", "ii->i")(lambda _caller, one, two: one + two)
     path = library(tmp_path, LIBRARY)
-    with pylinker.CDLL(path) as lib, pytest.raises(pylinker.SignatureMismatchError, match="new_function"):
+    with (
+        pylinker.CDLL(path) as lib,
+        pytest.raises(pylinker.SignatureMismatchError, match="new_function"),
+    ):
         lib.f(1, 2)
     with pytest.raises(pylinker.SignatureMismatchError, match="WASIX"):
         pylinker.CDLL(path, bind_now=True)
@@ -67,10 +70,14 @@ def test_what_it_raises_comes_out_of_the_call(tmp_path):
 
 
 @pytest.mark.parametrize(("operation", "refused"), [(True, True), (False, False)])
-def test_an_operation_is_refused_where_it_would_interrupt_another(tmp_path, monkeypatch, operation, refused):
+def test_an_operation_is_refused_where_it_would_interrupt_another(
+    tmp_path, monkeypatch, operation, refused
+):
     began = []
     begin = hostcalls.begin_operation
-    monkeypatch.setattr(hostcalls, "begin_operation", lambda **how: began.append(how) or begin(**how))
+    monkeypatch.setattr(
+        hostcalls, "begin_operation", lambda **how: began.append(how) or begin(**how)
+    )
     guest_call("wasix_32v1", "new_function", "il->i", operation=operation)(lambda *_: 7)
     with pylinker.CDLL(library(tmp_path, LIBRARY)) as lib:
         began.clear()
@@ -107,5 +114,8 @@ def test_a_name_is_taken_once():
 def test_what_is_not_importable_is_not_given_to_guests(tmp_path):
     assert "exit" not in provided("pylinker")
     body = '(import "pylinker" "exit" (func $f (param i32))) (func (export "f") (call $f (i32.const 0)))'
-    with pylinker.CDLL(library(tmp_path, body)) as lib, pytest.raises(pylinker.UndefinedSymbolError):
+    with (
+        pylinker.CDLL(library(tmp_path, body)) as lib,
+        pytest.raises(pylinker.UndefinedSymbolError),
+    ):
         lib.f()

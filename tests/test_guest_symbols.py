@@ -16,7 +16,16 @@ from guests import DEADLINE, orderly
 from pylinker.linker import survey
 from running import used
 
-POINTERS = ("dlopen", "dlsym", "dlclose", "dlerror", "dladdr", "atexit", "__cxa_atexit", "__cxa_thread_atexit")
+POINTERS = (
+    "dlopen",
+    "dlsym",
+    "dlclose",
+    "dlerror",
+    "dladdr",
+    "atexit",
+    "__cxa_atexit",
+    "__cxa_thread_atexit",
+)
 TYPES = (
     "(type $v_v (func))",
     "(type $v_i (func (result i32)))",
@@ -79,8 +88,14 @@ class TestPointersToProvidedFunctions:
         fields = [each for name in POINTERS for each in pointer(name)]
         for name in ("one.so", "two.so"):
             wasm(tmp_path / name, MEMORY, *fields, *CALLS, *DLFCN)
-        wasm(tmp_path / "broken.so", *pointer("dlopen"), '(import "GOT.mem" "nobody" (global (mut i32)))')
-        wasm(tmp_path / "traps.so", *pointer("dlopen"), "(func $start unreachable)", "(start $start)")
+        wasm(
+            tmp_path / "broken.so",
+            *pointer("dlopen"),
+            '(import "GOT.mem" "nobody" (global (mut i32)))',
+        )
+        wasm(
+            tmp_path / "traps.so", *pointer("dlopen"), "(func $start unreachable)", "(start $start)"
+        )
         wasm(tmp_path / "plain.so", '(func (export "answer") (result i32) (i32.const 42))')
         return tmp_path
 
@@ -92,7 +107,9 @@ class TestPointersToProvidedFunctions:
             assert 0 not in slots
             assert [two[f"pointer_{name}"]() for name in POINTERS] == slots
             assert [one.call_dlsym(0, name) for name in POINTERS] == slots
-            assert [two.call_dlsym(-1, name) for name in POINTERS] == slots  # RTLD_NEXT: they come last
+            assert [
+                two.call_dlsym(-1, name) for name in POINTERS
+            ] == slots  # RTLD_NEXT: they come last
             assert [program.dlsym(pylinker.RTLD_DEFAULT, name) for name in POINTERS] == slots
             handle = one.call_dlopen("plain.so", 2)
             assert one.call_dlsym(handle, "dlopen") == slots[0]
@@ -168,7 +185,10 @@ class TestPointersToProvidedFunctions:
                 assert used(program) == before
 
     def test_a_module_that_defines_the_function_comes_first(self, folder: Path) -> None:
-        wasm(folder / "defines.so", '(func (export "dlopen") (param i32 i32) (result i32) (i32.const 7))')
+        wasm(
+            folder / "defines.so",
+            '(func (export "dlopen") (param i32 i32) (result i32) (i32.const 7))',
+        )
         with pylinker.CDLL("one.so", library_path=[folder], preload=["defines.so"]) as one:
             assert one.call2(one.pointer_dlopen(), 0, 0) == 7
             assert one.call_dlopen(0, 0) == 7
@@ -236,16 +256,25 @@ class TestDestructorsByPointer:
 class TestDlsymOfImports:
     def test_a_function_of_the_user_comes_first(self, tmp_path: Path) -> None:
         wasm(tmp_path / "lib.so", MEMORY, *DLFCN, *CALLS, *both("plus", "i32 i32", "i32"))
-        wasm(tmp_path / "has.so", '(func (export "plus") (param i32 i32) (result i32) (i32.const -1))')
+        wasm(
+            tmp_path / "has.so",
+            '(func (export "plus") (param i32 i32) (result i32) (i32.const -1))',
+        )
         given = {"plus": lambda a, b: a + b}
-        with pylinker.CDLL("lib.so", library_path=[tmp_path], preload=["has.so"], imports=given) as library:
+        with pylinker.CDLL(
+            "lib.so", library_path=[tmp_path], preload=["has.so"], imports=given
+        ) as library:
             slot = library.call_dlsym(0, "plus")
             assert library.call2(slot, 3, 4) == 7
             before = used(library.program)
             assert library.call_dlsym(0, "plus") == slot
-            assert library.call_dlsym(library.call_dlopen(0, 0), "plus") == slot  # the program as a whole
+            assert (
+                library.call_dlsym(library.call_dlopen(0, 0), "plus") == slot
+            )  # the program as a whole
             has = library.call_dlopen("has.so", 2)
-            assert library.call2(library.call_dlsym(has, "plus"), 3, 4) == -1  # its own: by a library's handle
+            assert (
+                library.call2(library.call_dlsym(has, "plus"), 3, 4) == -1
+            )  # its own: by a library's handle
             library.call_dlclose(has)
             assert used(library.program) == before
 
@@ -253,7 +282,9 @@ class TestDlsymOfImports:
         path = wasm(tmp_path / "lib.so", MEMORY, *DLFCN)
         with pylinker.CDLL(path, imports={"plus": lambda a, b: a + b}) as library:
             assert library.call_dlsym(0, "nothing") == 0
-            assert error(library, library.program) == "lib.so: undefined symbol: nothing"  # it has its buffer from now on
+            assert (
+                error(library, library.program) == "lib.so: undefined symbol: nothing"
+            )  # it has its buffer from now on
             before = used(library.program)
             for _ in range(2):
                 assert library.call_dlsym(0, "plus") == 0
@@ -270,7 +301,9 @@ class TestDlsymOfImports:
 
 class TestMain:
     @pytest.mark.parametrize("name", ["main", "__main_argc_argv", "__main_void", "__original_main"])
-    def test_dlsym_finds_main_under_the_names_that_compilers_give_it(self, name: str, tmp_path: Path) -> None:
+    def test_dlsym_finds_main_under_the_names_that_compilers_give_it(
+        self, name: str, tmp_path: Path
+    ) -> None:
         main = wasm(
             tmp_path / "main.wasm",
             MEMORY,
@@ -278,7 +311,10 @@ class TestMain:
             *CALLS,
             f'(func (export "{name}") (param i32 i32) (result i32) (i32.const 5))',
         )
-        wasm(tmp_path / "other.so", '(func (export "main") (param i32 i32) (result i32) (i32.const 6))')
+        wasm(
+            tmp_path / "other.so",
+            '(func (export "main") (param i32 i32) (result i32) (i32.const 6))',
+        )
         with pylinker.Program(main, preload=["other.so"], library_path=[tmp_path]) as program:
             library = program.main
             assert library.call2(library.call_dlsym(0, "main"), 0, 0) == 5
@@ -295,7 +331,13 @@ class TestMain:
 class TestDlerror:
     def test_it_names_all_that_is_missing(self, tmp_path: Path) -> None:
         wasm(tmp_path / "lib.so", MEMORY, *DLFCN)
-        wasm(tmp_path / "lacks.so", *pointer("first"), *pointer("second"), *both("third"), needed=("more.so",))
+        wasm(
+            tmp_path / "lacks.so",
+            *pointer("first"),
+            *pointer("second"),
+            *both("third"),
+            needed=("more.so",),
+        )
         wasm(tmp_path / "more.so", '(import "GOT.mem" "fourth" (global (mut i32)))')
         with pylinker.CDLL("lib.so", library_path=[tmp_path]) as library:
             for _ in range(2):
@@ -314,10 +356,15 @@ class TestDlerror:
             assert error(library, library.program).startswith("3 undefined symbols: ")
 
     @pytest.mark.parametrize("length", [1, 3, 30, 300, 1500])
-    def test_its_length_is_bounded_and_it_counts_the_rest(self, length: int, tmp_path: Path) -> None:
+    def test_its_length_is_bounded_and_it_counts_the_rest(
+        self, length: int, tmp_path: Path
+    ) -> None:
         names = [f"{'ä' * length}_{index}" for index in range(400)]
         wasm(tmp_path / "lib.so", MEMORY, *DLFCN)
-        wasm(tmp_path / "lacks.so", *(f'(import "GOT.mem" "{name}" (global (mut i32)))' for name in names))
+        wasm(
+            tmp_path / "lacks.so",
+            *(f'(import "GOT.mem" "{name}" (global (mut i32)))' for name in names),
+        )
         with pylinker.CDLL("lib.so", library_path=[tmp_path]) as library:
             assert library.call_dlopen("lacks.so", 2) == 0
             address = library.call_dlerror()
@@ -330,7 +377,9 @@ class TestDlerror:
                 assert 0 < shown < 400
 
 
-def info(library: pylinker.Library, program: pylinker.Program, value: int) -> tuple[Any, ...] | None:
+def info(
+    library: pylinker.Library, program: pylinker.Program, value: int
+) -> tuple[Any, ...] | None:
     """What dladdr says: file, base, symbol, address."""
     with program.dlopen("room.so") as room:
         at = room.address_of("room")
@@ -338,7 +387,12 @@ def info(library: pylinker.Library, program: pylinker.Program, value: int) -> tu
             return None
         file, base, symbol, address = struct.unpack("<4I", program.memory.read(at, 16))
         memory = program.memory
-        return memory.cstring(file).decode(), base, memory.cstring(symbol).decode() if symbol else None, address
+        return (
+            memory.cstring(file).decode(),
+            base,
+            memory.cstring(symbol).decode() if symbol else None,
+            address,
+        )
 
 
 class TestDladdr:
@@ -369,8 +423,18 @@ class TestDladdr:
             side = program.dlopen("side.so")
             base = next(each.memory_base for each in program.libraries if each.name == "side.so")
             for name in ("f", "g"):
-                assert info(main, program, side[name].slot) == ("side.so", base, name, side[name].slot)
-            assert info(main, program, side.where()) == ("side.so", base, None, 0)  # no symbol is there
+                assert info(main, program, side[name].slot) == (
+                    "side.so",
+                    base,
+                    name,
+                    side[name].slot,
+                )
+            assert info(main, program, side.where()) == (
+                "side.so",
+                base,
+                None,
+                0,
+            )  # no symbol is there
             low, high = side.address_of("low"), side.address_of("high")
             assert info(main, program, low) == ("side.so", base, "low", low)
             assert info(main, program, low + 5) == ("side.so", base, "low", low)
@@ -417,11 +481,16 @@ class TestDladdr:
             program.dlopen("room.so")
             side = program.dlopen("side.so")
             found = [program.spawn(lambda: info(main, program, side["f"].slot)) for _ in range(4)]
-            assert {thread.join(DEADLINE) for thread in found} == {info(main, program, side["f"].slot)}
+            assert {thread.join(DEADLINE) for thread in found} == {
+                info(main, program, side["f"].slot)
+            }
 
 
 class TestCallsOfAnotherType:
-    """As wasm-ld does: it links, and the call traps. GOT.func of such a symbol is its address as defined."""
+    """As wasm-ld does: it links, and the call traps.
+
+    GOT.func of such a symbol is its address as defined.
+    """
 
     USES = (
         *both("f", "i32", "i64", export="go"),
@@ -435,7 +504,11 @@ class TestCallsOfAnotherType:
         wasm(tmp_path / "has.so", '(func (export "f") (result i32) (i32.const 4))')
         wasm(tmp_path / "uses.so", *self.USES)
         wasm(tmp_path / "first.so", *self.USES, needed=("second.so",))
-        wasm(tmp_path / "second.so", '(func (export "f") (result i32) (i32.const 4))', needed=("first.so",))
+        wasm(
+            tmp_path / "second.so",
+            '(func (export "f") (result i32) (i32.const 4))',
+            needed=("first.so",),
+        )
         return tmp_path
 
     def check(self, library: pylinker.Library, provider: str) -> None:
@@ -462,7 +535,10 @@ class TestCallsOfAnotherType:
                 assert used(program)[0] == before[0]
 
     def test_in_a_cycle(self, folder: Path) -> None:
-        with pylinker.CDLL("second.so", library_path=[folder]), pylinker.CDLL("first.so", library_path=[folder]) as first:
+        with (
+            pylinker.CDLL("second.so", library_path=[folder]),
+            pylinker.CDLL("first.so", library_path=[folder]) as first,
+        ):
             self.check(first, "second.so")
 
     def test_of_a_main_module_at_fixed_addresses(self, folder: Path) -> None:
@@ -476,7 +552,10 @@ class TestCallsOfAnotherType:
         )
         with pylinker.Program(main, library_path=[folder], preload=["has.so"]) as program:
             go = program.main.go
-            with pytest.raises(pylinker.SignatureMismatchError, match=r"main\.wasm.*\(i32\) -> i64.*has\.so.*\(\) -> i32"):
+            with pytest.raises(
+                pylinker.SignatureMismatchError,
+                match=r"main\.wasm.*\(i32\) -> i64.*has\.so.*\(\) -> i32",
+            ):
                 go(1)
         with pytest.raises(pylinker.SignatureMismatchError):
             pylinker.Program(main, library_path=[folder], preload=["has.so"], bind_now=True)
@@ -492,18 +571,30 @@ class TestCallsOfAnotherType:
             ("pylinker", "safepoint", "pylinker"),
         ],
     )
-    def test_of_what_pylinker_provides(self, space: str, name: str, provider: str, tmp_path: Path) -> None:
-        path = wasm(tmp_path / "uses.so", *forward(name, "f64", "f64", module=space), '(func (export "fine") (result i32) (i32.const 8))')
+    def test_of_what_pylinker_provides(
+        self, space: str, name: str, provider: str, tmp_path: Path
+    ) -> None:
+        path = wasm(
+            tmp_path / "uses.so",
+            *forward(name, "f64", "f64", module=space),
+            '(func (export "fine") (result i32) (i32.const 8))',
+        )
         with pylinker.CDLL(path) as uses:
             with pytest.raises(pylinker.SignatureMismatchError) as caught:
                 uses.go(1.0)
-            assert (caught.value.module, caught.value.wanted, caught.value.provider) == ("uses.so", "(f64) -> f64", provider)
+            assert (caught.value.module, caught.value.wanted, caught.value.provider) == (
+                "uses.so",
+                "(f64) -> f64",
+                provider,
+            )
             assert uses.fine() == 8
         with pytest.raises(pylinker.SignatureMismatchError):
             pylinker.CDLL(path, bind_now=True)
         assert not survey(str(path)).ok
 
-    def test_of_a_destructor_that_the_main_module_registers_in_another_way(self, tmp_path: Path) -> None:
+    def test_of_a_destructor_that_the_main_module_registers_in_another_way(
+        self, tmp_path: Path
+    ) -> None:
         """A library's atexit is the linker's, also if another module has one of the type that is wanted."""
         wasm(tmp_path / "has.so", '(func (export "atexit") (param f64) (result f64) (local.get 0))')
         wasm(tmp_path / "uses.so", *forward("atexit", "f64", "f64"))
@@ -528,7 +619,9 @@ class TestCallsOfAnotherType:
 
     def test_in_threads(self, folder: Path) -> None:
         wasm(folder / "base.so", SHARED)
-        with pylinker.CDLL("base.so", library_path=[folder], preload=["has.so"], threads=True) as base:
+        with pylinker.CDLL(
+            "base.so", library_path=[folder], preload=["has.so"], threads=True
+        ) as base:
             program = base.program
             uses = program.dlopen("uses.so")
 
@@ -541,7 +634,9 @@ class TestCallsOfAnotherType:
     def test_it_is_found_by_check_and_bound_at_once_it_is_an_error(self, folder: Path) -> None:
         seen = survey(str(folder / "has.so"), [str(folder / "uses.so")])
         assert not seen.ok
-        assert [(each.symbol, each.wanted_by, each.defined_by) for each in seen.of("mismatched")] == [("f", ("uses.so",), ("has.so",))]
+        assert [
+            (each.symbol, each.wanted_by, each.defined_by) for each in seen.of("mismatched")
+        ] == [("f", ("uses.so",), ("has.so",))]
         with pylinker.Program(library_path=[folder], preload=["has.so"]) as program:
             before = used(program)
             for _ in range(2):
@@ -556,10 +651,48 @@ class TestTheCLibrarys:
     @pytest.mark.parametrize(
         ("name", "library"),
         [
-            *((name, "C library") for name in ("strlen", "malloc", "printf", "sin", "environ", "__errno_location", "setlocale")),
-            *((name, "C++ library") for name in ("_Znwm", "_ZdlPv", "__cxa_throw", "_ZSt9terminatev", "_ZTISt9exception", "_ZTIi")),
-            *((name, "C++ library") for name in ("_ZNKSt3__112basic_stringIcE4sizeEv", "_ZTVN10__cxxabiv117__class_type_infoE")),
-            *((name, None) for name in ("my_strlen", "_ZN3foo3barEv", "_Z3addii", "_ZTV3Foo", "_ZN2StE", "_ZN4StarE", "main")),
+            *(
+                (name, "C library")
+                for name in (
+                    "strlen",
+                    "malloc",
+                    "printf",
+                    "sin",
+                    "environ",
+                    "__errno_location",
+                    "setlocale",
+                )
+            ),
+            *(
+                (name, "C++ library")
+                for name in (
+                    "_Znwm",
+                    "_ZdlPv",
+                    "__cxa_throw",
+                    "_ZSt9terminatev",
+                    "_ZTISt9exception",
+                    "_ZTIi",
+                )
+            ),
+            *(
+                (name, "C++ library")
+                for name in (
+                    "_ZNKSt3__112basic_stringIcE4sizeEv",
+                    "_ZTVN10__cxxabiv117__class_type_infoE",
+                )
+            ),
+            *(
+                (name, None)
+                for name in (
+                    "my_strlen",
+                    "_ZN3foo3barEv",
+                    "_Z3addii",
+                    "_ZTV3Foo",
+                    "_ZN2StE",
+                    "_ZN4StarE",
+                    "main",
+                )
+            ),
         ],
     )
     def test_it_is_said(self, name: str, library: str | None, tmp_path: Path) -> None:
@@ -575,11 +708,16 @@ class TestTheCLibrarys:
         for said in (str(caught.value), str(caught.value.__cause__), str(at_once.value)):
             assert f"undefined symbol: {name} (function)" in said
             assert (f"{name} is of the {library}: preload a lib" in said) == (library is not None)
-            assert (f"link the main module with -Wl,--export={name}" in said) == (library is not None)
+            assert (f"link the main module with -Wl,--export={name}" in said) == (
+                library is not None
+            )
 
     def test_of_many_some_are_named_and_guests_are_told(self, tmp_path: Path) -> None:
         names = ("strlen", "strcpy", "foo", "malloc", "free", "_Znwm")
-        path = wasm(tmp_path / "lacks.so", *(f'(import "GOT.func" "{name}" (global (mut i32)))' for name in names))
+        path = wasm(
+            tmp_path / "lacks.so",
+            *(f'(import "GOT.func" "{name}" (global (mut i32)))' for name in names),
+        )
         with pytest.raises(pylinker.UndefinedSymbolError) as caught:
             pylinker.CDLL(path)
         last = str(caught.value).split("\n")[-1]

@@ -32,7 +32,9 @@ def write(path: Path, text: str) -> Path:
 def asks(*names: str, fields: str = "", size: int = 16, needed: str = "") -> str:
     """A library with a function for each name, of the linker's, that gives its address; and one that gives its own."""
     imports = "".join(f'(import "GOT.mem" "{name}" (global ${name} (mut i32)))' for name in names)
-    functions = "".join(f'(func (export "ask{name}") (result i32) (global.get ${name}))' for name in names)
+    functions = "".join(
+        f'(func (export "ask{name}") (result i32) (global.get ${name}))' for name in names
+    )
     return f"""(module (@dylink.0 (mem-info (memory {size} 4) (table 0 0)) {needed}) {imports} {PIC}
       (func (export "data") (result i32) (global.get $base)) {functions} {fields})"""
 
@@ -72,10 +74,14 @@ class TestOneOwner:
 
     def test_the_order_of_the_scope_decides_at_the_start(self, folder: Path) -> None:
         write(folder / "libuser.so", asks(*BOTH, needed='(needed "libtwo.so")'))
-        with pylinker.Program(library_path=[folder], preload=["libuser.so", "libone.so"]) as program:
+        with pylinker.Program(
+            library_path=[folder], preload=["libuser.so", "libone.so"]
+        ) as program:
             ranges = [heap_of(program.dlopen(f"lib{name}.so")) for name in ("user", "one", "two")]
             assert [start < stop for start, stop in ranges] == [True, False, False]
-            assert survey(str(folder / "libuser.so"), ["libone.so"], library_path=[str(folder)]).of("heap")[0].defined_by == ("libuser.so",)
+            assert survey(str(folder / "libuser.so"), ["libone.so"], library_path=[str(folder)]).of(
+                "heap"
+            )[0].defined_by == ("libuser.so",)
 
     def test_it_is_free_again_when_its_owner_is_unloaded(self, folder: Path) -> None:
         with pylinker.Program(library_path=[folder]) as program:
@@ -107,7 +113,10 @@ class TestOneOwner:
             assert start < stop
 
     def test_a_definition_of_a_module_comes_first(self, folder: Path) -> None:
-        write(folder / "libdefines.so", asks(fields='(global (export "__heap_base") i32 (i32.const 8))', size=32))
+        write(
+            folder / "libdefines.so",
+            asks(fields='(global (export "__heap_base") i32 (i32.const 8))', size=32),
+        )
         with pylinker.Program(library_path=[folder], preload=["libdefines.so"]) as program:
             defines = program.dlopen("libdefines.so")
             assert program.dlopen("libone.so").ask__heap_base() == defines.data() + 8
@@ -119,8 +128,13 @@ class TestOneOwner:
         (finding,) = json.loads(done.stdout)["heap"]
         assert finding["defined_by"] == ["main.wasm"]
         assert finding["wanted_by"] == ["libtwo.so", "libone.so"]
-        assert "several modules ask for it" in cli("check", "main.wasm", "libtwo.so", "-L", ".", cwd=folder).stdout
-        alone = json.loads(cli("check", "--json", "main.wasm", "-L", ".", cwd=folder).stdout)["heap"]
+        assert (
+            "several modules ask for it"
+            in cli("check", "main.wasm", "libtwo.so", "-L", ".", cwd=folder).stdout
+        )
+        alone = json.loads(cli("check", "--json", "main.wasm", "-L", ".", cwd=folder).stdout)[
+            "heap"
+        ]
         assert [each["wanted_by"] for each in alone] == [["libone.so"]]
         assert json.loads(cli("check", "--json", "libone.so", cwd=folder).stdout)["heap"] == []
 
@@ -163,7 +177,9 @@ class TestOrdinaryProgram:
 
     @pytest.mark.parametrize("main", ["plain.wasm", "shown.wasm", "datafirst.wasm"])
     @pytest.mark.parametrize("late", [False, True])
-    def test_the_places_are_those_that_the_program_knows(self, scenario: Scenario, tmp_path: Path, main: str, *, late: bool) -> None:
+    def test_the_places_are_those_that_the_program_knows(
+        self, scenario: Scenario, tmp_path: Path, main: str, *, late: bool
+    ) -> None:
         derived = {
             "plain.wasm": ("__stack_low", "__stack_high", "__global_base"),
             "datafirst.wasm": ("__heap_base", "__stack_high", "__global_base"),
@@ -173,7 +189,9 @@ class TestOrdinaryProgram:
         with pylinker.Program(scenario("layout") / main, preload=[] if late else [path]) as program:
             library = program.dlopen(path)
             for name in derived:
-                expected = program.main.main_where(NAMES.index("__heap_base" if name == "__heap_end" else name))
+                expected = program.main.main_where(
+                    NAMES.index("__heap_base" if name == "__heap_end" else name)
+                )
                 assert getattr(library, f"ask{name}")() == expected, name
             assert program.run() == 0
 
@@ -186,10 +204,14 @@ class TestOrdinaryProgram:
             assert program.run() == 0
         seen = survey(str(scenario("layout") / main), [str(path)])
         assert seen.ok
-        assert [(each.defined_by, each.wanted_by) for each in seen.of("heap")] == [((main,), ("libasks.so",))]
+        assert [(each.defined_by, each.wanted_by) for each in seen.of("heap")] == [
+            ((main,), ("libasks.so",))
+        ]
 
     @pytest.mark.parametrize("name", ["__heap_base", "__data_end"])
-    def test_what_cannot_be_known_is_undefined_by_name(self, scenario: Scenario, tmp_path: Path, name: str) -> None:
+    def test_what_cannot_be_known_is_undefined_by_name(
+        self, scenario: Scenario, tmp_path: Path, name: str
+    ) -> None:
         path = write(tmp_path / "libasks.so", asks(name))
         main = scenario("layout") / "plain.wasm"
         for _ in range(2):
@@ -202,11 +224,17 @@ def test_a_program_that_the_linker_lays_out_has_all_places(tmp_path: Path) -> No
     with pylinker.CDLL(write(tmp_path / "libasks.so", asks(*NAMES))) as library:
         places = {name: getattr(library, f"ask{name}")() for name in NAMES}
     assert places["__stack_low"] == 0
-    assert places["__stack_high"] <= places["__global_base"] < places["__data_end"] <= places["__heap_base"] < places["__heap_end"]
+    assert (
+        places["__stack_high"]
+        <= places["__global_base"]
+        < places["__data_end"]
+        <= places["__heap_base"]
+        < places["__heap_end"]
+    )
 
 
-# Emscripten's sbrk in miniature: the heap goes from where it begins up to memory.size, whoever has grown it. Its malloc is a list of
-# blocks of any size, which free puts back.
+# Emscripten's sbrk in miniature: the heap goes from where it begins up to memory.size, whoever has
+# grown it. Its malloc is a list of blocks of any size, which free puts back.
 SBRK = """(import "env" "emscripten_resize_heap" (func $resize (param i32) (result i32)))
   (global $live (export "live") (mut i32) (i32.const 0))
   (func $sbrk {sbrk} (param $size i32) (result i32) (local $at i32) (local $to i32)
@@ -240,7 +268,9 @@ def placed(*fields: str, sbrk: str = "", begin: str = "(global.get $heap)") -> s
       (func $begin (global.set $brk (global.get $base))) (start $begin) {rest} {" ".join(fields)})"""
 
 
-def fixed(*fields: str, sbrk: str = "", dynamic: bool = True, imports: str = "", heap: int = 2048) -> str:
+def fixed(
+    *fields: str, sbrk: str = "", dynamic: bool = True, imports: str = "", heap: int = 2048
+) -> str:
     """A program at fixed addresses: two pages, its data in the first 2,048 bytes."""
     text = SBRK.format(sbrk=sbrk, begin=f"(i32.const {heap})")
     first, rest = text.split("\n", 1)
@@ -270,9 +300,14 @@ class TestHeapThatTakesAllMemory:
     @pytest.mark.parametrize("name", MAINS)
     @pytest.mark.parametrize("preloaded", [False, True])
     def test_no_byte_is_given_twice(self, tmp_path: Path, name: str, *, preloaded: bool) -> None:
-        files = [write(tmp_path / f"lib{number}.so", asks(size=40_000 * (number % 3 + 1))) for number in range(6)]
+        files = [
+            write(tmp_path / f"lib{number}.so", asks(size=40_000 * (number % 3 + 1)))
+            for number in range(6)
+        ]
         data = bytes(wasmtime.wat2wasm(self.MAINS[name]))
-        with pylinker.Program(data, preload=files[:2] if preloaded else [], imports=IMPORTS) as program:
+        with pylinker.Program(
+            data, preload=files[:2] if preloaded else [], imports=IMPORTS
+        ) as program:
             take = program.main["take"]
             ranges = []
             for number, file in enumerate(files):
@@ -296,13 +331,19 @@ class TestHeapThatTakesAllMemory:
             ranges += [(data.data(), 70_000), (heap.take(200_000), 200_000)]
             fill(program, ranges)
             heap.close()  # it stays: another lies in its heap
-            assert [each.name for each in program.libraries] == ["libbefore.so", "libheap.so", "libdata.so"]
+            assert [each.name for each in program.libraries] == [
+                "libbefore.so",
+                "libheap.so",
+                "libdata.so",
+            ]
             data.close()
             assert [each.name for each in program.libraries] == ["libbefore.so"]
 
     def test_what_was_given_goes_back(self, tmp_path: Path) -> None:
         files = [write(tmp_path / f"lib{number}.so", asks(size=40_000)) for number in range(3)]
-        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS
+        ) as program:
             before = used(program)
             libraries = [program.dlopen(file) for file in files]
             assert program.main.count() == 3
@@ -313,14 +354,20 @@ class TestHeapThatTakesAllMemory:
 
     @pytest.mark.parametrize("aligned", [4, 12, 16])
     def test_alignment(self, tmp_path: Path, aligned: int) -> None:
-        path = write(tmp_path / "lib.so", asks(size=100).replace("memory 100 4", f"memory 100 {aligned}"))
-        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+        path = write(
+            tmp_path / "lib.so", asks(size=100).replace("memory 100 4", f"memory 100 {aligned}")
+        )
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS
+        ) as program:
             assert program.dlopen(path).data() % (1 << aligned) == 0
 
     def test_arguments_have_room(self, tmp_path: Path) -> None:
         echo = '(func (export "first") (param i32 i32) (result i32) (i32.load8_u (local.get 1)))'
         path = write(tmp_path / "lib.so", asks(fields=echo))
-        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS
+        ) as program:
             library = program.dlopen(path)
             for _ in range(3):
                 assert library.first(0, "x" * 100_000) == ord("x")
@@ -340,7 +387,9 @@ class TestHeapThatTakesAllMemory:
         malloc = f'(func (export "malloc") (param i32) (result i32) {body})'
         first = write(tmp_path / "libfirst.so", asks(size=4000))
         second = write(tmp_path / "libsecond.so", asks(size=4000))
-        with pylinker.Program(bytes(wasmtime.wat2wasm(fixed(TAKE, malloc))), imports=IMPORTS) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(fixed(TAKE, malloc))), imports=IMPORTS
+        ) as program:
             if how == "always the same":
                 program.dlopen(first)
             before = used(program)
@@ -352,7 +401,9 @@ class TestHeapThatTakesAllMemory:
             assert program.main.take(16) == 2048
         if how != "always the same":
             with pytest.raises(error, match=says):
-                pylinker.Program(bytes(wasmtime.wat2wasm(fixed(TAKE, malloc))), imports=IMPORTS, preload=[first])
+                pylinker.Program(
+                    bytes(wasmtime.wat2wasm(fixed(TAKE, malloc))), imports=IMPORTS, preload=[first]
+                )
 
     def test_without_a_malloc_there_is_no_room(self, tmp_path: Path) -> None:
         path = write(tmp_path / "lib.so", asks())
@@ -366,7 +417,9 @@ class TestHeapThatTakesAllMemory:
     def test_there_can_be_one(self, tmp_path: Path) -> None:
         write(tmp_path / "libheap.so", placed(TAKE, MALLOC))
         write(tmp_path / "libother.so", placed(TAKE, MALLOC))
-        with pylinker.CDLL(tmp_path / "libheap.so", library_path=[tmp_path], imports=IMPORTS) as heap:
+        with pylinker.CDLL(
+            tmp_path / "libheap.so", library_path=[tmp_path], imports=IMPORTS
+        ) as heap:
             for _ in range(2):
                 with pytest.raises(pylinker.UnsupportedError, match=r"libother\.so.*libheap\.so"):
                     heap.program.dlopen("libother.so")
@@ -375,10 +428,15 @@ class TestHeapThatTakesAllMemory:
 
     def test_a_load_that_fails_gives_its_room_back(self, tmp_path: Path) -> None:
         bad = [
-            write(tmp_path / "libtrap.so", asks(fields='(func (export "__wasm_call_ctors") unreachable)')),
+            write(
+                tmp_path / "libtrap.so",
+                asks(fields='(func (export "__wasm_call_ctors") unreachable)'),
+            ),
             write(tmp_path / "liblacks.so", asks("no_such_data")),
         ]
-        with pylinker.Program(bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(self.MAINS["fixed"])), imports=IMPORTS
+        ) as program:
             before = used(program)
             for path in bad * 2:
                 with pytest.raises(pylinker.LinkError):
@@ -387,15 +445,22 @@ class TestHeapThatTakesAllMemory:
                 assert program.main.count() == 0
 
     @pytest.mark.parametrize("got", [False, True])
-    def test_libraries_of_the_start_lie_before_emscriptens_heap(self, tmp_path: Path, *, got: bool) -> None:
+    def test_libraries_of_the_start_lie_before_emscriptens_heap(
+        self, tmp_path: Path, *, got: bool
+    ) -> None:
         """As Emscripten's loader does for a program at fixed addresses: it moves the heap before anything runs."""
         pointer = f"""(func (export "emscripten_get_sbrk_ptr") (result i32) (global.get $brk)) (data (i32.const 1024) "\\00\\08")
           {'(func (export "symbol") (result i32) (global.get $symbol))' if got else ""}"""
         symbol = '(global (export "symbol_of_library") i32 (i32.const 4))'
-        files = [write(tmp_path / f"lib{number}.so", asks(size=90_000, fields=symbol)) for number in range(2)]
+        files = [
+            write(tmp_path / f"lib{number}.so", asks(size=90_000, fields=symbol))
+            for number in range(2)
+        ]
         imports = '(import "GOT.mem" "symbol_of_library" (global $symbol (mut i32)))' if got else ""
         text = fixed(TAKE, MALLOC, pointer, imports=imports)
-        with pylinker.Program(bytes(wasmtime.wat2wasm(text)), preload=files, imports=IMPORTS) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(text)), preload=files, imports=IMPORTS
+        ) as program:
             libraries = [program.dlopen(file) for file in files]
             assert [each.data() for each in libraries] == [2048, 2048 + 90_000]
             if got:
@@ -403,7 +468,10 @@ class TestHeapThatTakesAllMemory:
             ranges = [(each.data(), 90_000) for each in libraries]
             ranges += [(program.main.take(70_000), 70_000)]
             write(tmp_path / "liblate.so", asks(size=80_000))
-            ranges += [(program.dlopen(tmp_path / "liblate.so").data(), 80_000), (program.main.take(70_000), 70_000)]
+            ranges += [
+                (program.dlopen(tmp_path / "liblate.so").data(), 80_000),
+                (program.main.take(70_000), 70_000),
+            ]
             assert ranges[2][0] == 2048 + 90_000 * 2
             fill(program, ranges)
 
@@ -415,7 +483,12 @@ def test_an_ordinary_program_with_a_malloc_gives_room(scenario: Scenario, tmp_pa
         block = malloc(3000)
         late = write(tmp_path / "liblate.so", asks(size=300_000))
         library = program.dlopen(late)
-        ranges = [(program.dlopen(path).data(), 50_000), (block, 3000), (library.data(), 300_000), (malloc(200_000), 200_000)]
+        ranges = [
+            (program.dlopen(path).data(), 50_000),
+            (block, 3000),
+            (library.data(), 300_000),
+            (malloc(200_000), 200_000),
+        ]
         fill(program, ranges)
         address = library.data()
         library.close()
@@ -456,7 +529,9 @@ def test_threads_have_room_of_the_programs_malloc(tmp_path: Path) -> None:
     for number in range(count):
         write(tmp_path / f"lib{number}.so", THREAD_LOCAL.format(size=30_000 + number))
     data = bytes(wasmtime.wat2wasm(THREADED))
-    with pylinker.Program(data, threads=True, imports=IMPORTS, library_path=[tmp_path], stack_size=PAGE) as program:
+    with pylinker.Program(
+        data, threads=True, imports=IMPORTS, library_path=[tmp_path], stack_size=PAGE
+    ) as program:
         first = program.dlopen("lib0.so")
         all_open, done = threading.Barrier(count), threading.Barrier(count)
 

@@ -1,6 +1,7 @@
 """Every function that a guest can import from the host, called with what no honest guest passes: nothing but documented errors.
 
-The functions are taken from the tables that the linker resolves imports by, so that a new one is called, too.
+The functions are taken from the tables that the linker resolves imports by, so that a new one is
+called, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ FUNCTIONS: dict[tuple[str, str], FuncType] = {
     ("wasi", "thread-spawn"): provided("wasi")["thread-spawn"],
     ("pylinker", "safepoint"): provided("pylinker")["safepoint"],
     **{("wasi_snapshot_preview1", name): type_ for name, type_ in WASI_PREVIEW1.items()},
-    **{(wasix.WASIX, name): type_ for name, type_ in {**WASI_PREVIEW1, **provided(wasix.WASIX)}.items()},
+    **{
+        (wasix.WASIX, name): type_
+        for name, type_ in {**WASI_PREVIEW1, **provided(wasix.WASIX)}.items()
+    },
     (wasix.WASIX, "no_such_function"): FuncType(("i32", "i64"), ("i32",)),
 }
 
@@ -35,7 +39,22 @@ WAITS = 3
 """So many calls of one function may wait."""
 
 _END = 1 << 16
-_ROUND = (0, 1, 2, 3, 4, 8, 64, 0x100, 0x1000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0xFFFF_FFFC, 0xFFFF_0000)
+_ROUND = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    8,
+    64,
+    0x100,
+    0x1000,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0xFFFF_FFFF,
+    0xFFFF_FFFC,
+    0xFFFF_0000,
+)
 _CODE = (
     '(func (export "wasi_thread_start") (param i32 i32))',
     '(func (export "handler") (param i32))',
@@ -53,7 +72,9 @@ class Caller:
         module, name = key
         type_ = FUNCTIONS[key]
         fields = forward(name, " ".join(type_.params), " ".join(type_.results), module=module)
-        self.path = wasm(folder / "main.wasm", SHARED if threads else MEMORY, TABLE, *fields, *_CODE, slots=1)
+        self.path = wasm(
+            folder / "main.wasm", SHARED if threads else MEMORY, TABLE, *fields, *_CODE, slots=1
+        )
         self.root = folder / "root"
         self.root.mkdir()
         (self.root / "file").write_bytes(b"contents")
@@ -74,9 +95,13 @@ class Caller:
             )
             memory = self.program.memory
             base = self.program.libraries[0].memory_base
-            memory.write(base, bytes(rng.choice((0, 0, 0, 1, 2, 3, rng.randrange(256))) for _ in range(4096)))
+            memory.write(
+                base, bytes(rng.choice((0, 0, 0, 1, 2, 3, rng.randrange(256))) for _ in range(4096))
+            )
             memory.write(base + 64, b"file\0")
-            memory.write(base + 128, base.to_bytes(4, "little") + (16).to_bytes(4, "little"))  # a buffer of some call
+            memory.write(
+                base + 128, base.to_bytes(4, "little") + (16).to_bytes(4, "little")
+            )  # a buffer of some call
             memory.write(memory.size - 16, b"x" * 16)  # a string without an end
         return self.program
 
@@ -88,9 +113,32 @@ class Caller:
 
 def argument(rng: random.Random, kind: str, program: pylinker.Program) -> int:
     base, size = program.libraries[0].memory_base, program.memory.size
-    near = [base, base + 64, base + 128, base + rng.randrange(4096), size, size - 1, size - 4, size - 8, size - 16]
-    value = rng.choice([rng.choice(_ROUND), rng.choice(_ROUND), rng.choice(near), rng.choice(near), rng.randrange(64), rng.getrandbits(32)])
-    return value if kind == "i32" else rng.choice([value, value << 32, rng.getrandbits(64), (1 << 64) - 1, 1 << 63])
+    near = [
+        base,
+        base + 64,
+        base + 128,
+        base + rng.randrange(4096),
+        size,
+        size - 1,
+        size - 4,
+        size - 8,
+        size - 16,
+    ]
+    value = rng.choice(
+        [
+            rng.choice(_ROUND),
+            rng.choice(_ROUND),
+            rng.choice(near),
+            rng.choice(near),
+            rng.randrange(64),
+            rng.getrandbits(32),
+        ]
+    )
+    return (
+        value
+        if kind == "i32"
+        else rng.choice([value, value << 32, rng.getrandbits(64), (1 << 64) - 1, 1 << 63])
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,10 @@ class Victim:
         return path
 
     def opens(self, data: bytes) -> bool:
-        """Try to open these bytes as a library and close it again. Whether that worked; an error is a LinkError."""
+        """Try to open these bytes as a library and close it again.
+
+        Whether that worked; an error is a LinkError.
+        """
         self.write(data)
         before = used(self.program)
         try:
@@ -61,7 +64,9 @@ class Victim:
             assert used(self.program) == before
         return True
 
-    def error(self, data: bytes, error: type[pylinker.LinkError] = pylinker.LinkError) -> pylinker.LinkError:
+    def error(
+        self, data: bytes, error: type[pylinker.LinkError] = pylinker.LinkError
+    ) -> pylinker.LinkError:
         """The error that opening these bytes as a library gives, the same each time."""
         self.write(data)
         before = used(self.program)
@@ -87,8 +92,13 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
 
 @pytest.mark.slow
 class TestTruncated:
-    @pytest.mark.parametrize(("folder", "file"), [("transitive", "libmiddle.so"), ("weak", "libweak.so"), ("calls", "libpair.so")])
-    def test_every_truncation_of_a_library(self, scenario: Scenario, victim: Victim, folder: str, file: str) -> None:
+    @pytest.mark.parametrize(
+        ("folder", "file"),
+        [("transitive", "libmiddle.so"), ("weak", "libweak.so"), ("calls", "libpair.so")],
+    )
+    def test_every_truncation_of_a_library(
+        self, scenario: Scenario, victim: Victim, folder: str, file: str
+    ) -> None:
         data = (scenario(folder) / file).read_bytes()
         for length in range(len(data)):
             # a cut between sections can leave a smaller, valid module
@@ -126,7 +136,12 @@ class TestTruncated:
 class TestRandom:
     """The same examples each time: a suite that fails now and then is of no use to anybody."""
 
-    SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    SETTINGS = settings(
+        max_examples=300,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
     @SETTINGS
     @given(data=st.binary(max_size=200))
@@ -140,15 +155,25 @@ class TestRandom:
         victim.opens(HEADER + section(0, name("dylink.0") + body))
 
     @SETTINGS
-    @given(position=st.integers(min_value=0, max_value=10_000), value=st.integers(min_value=0, max_value=255))
-    def test_changed_bytes_of_a_library(self, scenario: Scenario, victim: Victim, position: int, value: int) -> None:
+    @given(
+        position=st.integers(min_value=0, max_value=10_000),
+        value=st.integers(min_value=0, max_value=255),
+    )
+    def test_changed_bytes_of_a_library(
+        self, scenario: Scenario, victim: Victim, position: int, value: int
+    ) -> None:
         data = bytearray((scenario("interpose") / "libuser.so").read_bytes())
         data[position % len(data)] = value
         assert not victim.opens(bytes(data)) or valid(bytes(data))
 
     @SETTINGS
-    @given(position=st.integers(min_value=0, max_value=10_000), value=st.integers(min_value=0, max_value=255))
-    def test_changed_bytes_of_a_program(self, scenario: Scenario, position: int, value: int) -> None:
+    @given(
+        position=st.integers(min_value=0, max_value=10_000),
+        value=st.integers(min_value=0, max_value=255),
+    )
+    def test_changed_bytes_of_a_program(
+        self, scenario: Scenario, position: int, value: int
+    ) -> None:
         directory = scenario("tls")
         data = bytearray((directory / "main.wasm").read_bytes())
         data[position % len(data)] = value
@@ -216,27 +241,52 @@ class TestAbsurdSizes:
             '(import "wasi_snapshot_preview1" "fd_write" (global i32))',
         ],
     )
-    def test_an_import_that_cannot_be_what_it_says(self, victim: Victim, tmp_path: Path, text: str) -> None:
+    def test_an_import_that_cannot_be_what_it_says(
+        self, victim: Victim, tmp_path: Path, text: str
+    ) -> None:
         victim.error(wat(tmp_path, f"(module (@dylink.0 (mem-info (memory 0 0))) {text})"))
 
-    def test_a_minimum_of_the_imported_memory_is_bounded_by_the_limit(self, victim: Victim, tmp_path: Path) -> None:
-        data = wat(tmp_path, '(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "memory" (memory 65536)))')
+    def test_a_minimum_of_the_imported_memory_is_bounded_by_the_limit(
+        self, victim: Victim, tmp_path: Path
+    ) -> None:
+        data = wat(
+            tmp_path,
+            '(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "memory" (memory 65536)))',
+        )
         victim.write(data)
         with pytest.raises(pylinker.LimitError):
-            pylinker.CDLL("libhostile.so", library_path=[victim.directory], limits=pylinker.Limits(memory=1 << 30))
-        with pylinker.Program(library_path=[victim.directory], limits=pylinker.Limits(memory=1 << 30)) as program:
+            pylinker.CDLL(
+                "libhostile.so",
+                library_path=[victim.directory],
+                limits=pylinker.Limits(memory=1 << 30),
+            )
+        with pylinker.Program(
+            library_path=[victim.directory], limits=pylinker.Limits(memory=1 << 30)
+        ) as program:
             before = sizes(program)
             with pytest.raises(pylinker.LimitError):
                 program.dlopen("libhostile.so")
             assert sizes(program) == before
 
     @pytest.mark.parametrize(
-        "where", ['"env" "memory"', '"env" "__memory_base"', '"GOT.func" "x"', '"" ""', '"wasi_snapshot_preview1" "x"']
+        "where",
+        [
+            '"env" "memory"',
+            '"env" "__memory_base"',
+            '"GOT.func" "x"',
+            '"" ""',
+            '"wasi_snapshot_preview1" "x"',
+        ],
     )
-    def test_a_function_under_any_name_is_undefined_only_when_called(self, victim: Victim, tmp_path: Path, where: str) -> None:
+    def test_a_function_under_any_name_is_undefined_only_when_called(
+        self, victim: Victim, tmp_path: Path, where: str
+    ) -> None:
         text = f'(module (@dylink.0 (mem-info)) (import {where} (func $f (param f64))) (func (export "call") f64.const 1 call $f))'
         victim.write(wat(tmp_path, text))
-        with victim.program.dlopen("libhostile.so") as library, pytest.raises(pylinker.UndefinedSymbolError):
+        with (
+            victim.program.dlopen("libhostile.so") as library,
+            pytest.raises(pylinker.UndefinedSymbolError),
+        ):
             library.call()
 
     def test_a_library_file_over_the_limit_is_not_read(self, victim: Victim) -> None:
@@ -255,7 +305,9 @@ class TestAbsurdSizes:
             ("libneeds.so", pylinker.Limits(modules=2), pylinker.Limits(modules=3)),
             ("libneeds.so", pylinker.Limits(library_size=20), pylinker.Limits(library_size=200)),
         ):
-            (changed,) = [field.name for field in fields(low) if getattr(low, field.name) != field.default]
+            (changed,) = [
+                field.name for field in fields(low) if getattr(low, field.name) != field.default
+            ]
             with pytest.raises(pylinker.LimitError, match=rf"raise Limits\({changed}=\.\.\.\)"):
                 pylinker.CDLL(library, library_path=[tmp_path], limits=low)
             pylinker.CDLL(library, library_path=[tmp_path], limits=high).close()
@@ -266,7 +318,11 @@ class TestManyThings:
     def test_five_thousand_undefined_functions(self, victim: Victim) -> None:
         count = 5_000
         types = section(1, leb(1) + b"\x60\0\0")
-        imports = section(2, leb(count) + b"".join(name("env") + name(f"absent_{n}") + b"\0\0" for n in range(count)))
+        imports = section(
+            2,
+            leb(count)
+            + b"".join(name("env") + name(f"absent_{n}") + b"\0\0" for n in range(count)),
+        )
         data = dylink() + types + imports
         assert victim.opens(data)
         victim.write(data)
@@ -276,7 +332,11 @@ class TestManyThings:
 
     def test_twenty_thousand_undefined_variables(self, victim: Victim) -> None:
         count = 20_000
-        imports = section(2, leb(count) + b"".join(name("GOT.mem") + name(f"absent_{n}") + b"\3\x7f\1" for n in range(count)))
+        imports = section(
+            2,
+            leb(count)
+            + b"".join(name("GOT.mem") + name(f"absent_{n}") + b"\3\x7f\1" for n in range(count)),
+        )
         error = victim.error(dylink() + imports, pylinker.UndefinedSymbolError)
         assert isinstance(error, pylinker.UndefinedSymbolError)
         assert len(error.undefined) == count
@@ -284,14 +344,19 @@ class TestManyThings:
     def test_a_hundred_thousand_exports(self, victim: Victim) -> None:
         count = 100_000
         globals_ = section(6, leb(1) + b"\x7f\0\x41\0\x0b")
-        exports = section(7, leb(count) + b"".join(name(f"symbol_{n}") + b"\3\0" for n in range(count)))
+        exports = section(
+            7, leb(count) + b"".join(name(f"symbol_{n}") + b"\3\0" for n in range(count))
+        )
         assert victim.opens(dylink(memory=(16, 4)) + globals_ + exports)
 
     def test_a_declared_count_is_not_believed(self, victim: Victim) -> None:
         for number in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11):
             victim.error(dylink() + section(number, leb(2**32 - 1)))
         for kind in (2, 3, 4, 5):
-            victim.error(HEADER + section(0, name("dylink.0") + section(kind, leb(2**32 - 1))), pylinker.ParseError)
+            victim.error(
+                HEADER + section(0, name("dylink.0") + section(kind, leb(2**32 - 1))),
+                pylinker.ParseError,
+            )
 
     def test_a_chain_of_nine_hundred_libraries(self, tmp_path: Path) -> None:
         for n in range(900):
@@ -317,7 +382,9 @@ class TestManyThings:
         assert victim.opens(dylink(needed=["libhostile.so", "libhostile.so"]))
 
     def test_a_hundred_thousand_needed_names(self, victim: Victim) -> None:
-        error = victim.error(dylink(needed=[f"libabsent{n}.so" for n in range(100_000)]), pylinker.LimitError)
+        error = victim.error(
+            dylink(needed=[f"libabsent{n}.so" for n in range(100_000)]), pylinker.LimitError
+        )
         assert error.module == "libhostile.so"
 
 
@@ -374,7 +441,9 @@ class TestHostileNames:
         error = victim.error(dylink(needed=["libsecret.so"], runtime_path=[entry]))
         assert len(str(error)) < 2000
 
-    def test_symbols_with_strange_names_are_only_names(self, victim: Victim, tmp_path: Path) -> None:
+    def test_symbols_with_strange_names_are_only_names(
+        self, victim: Victim, tmp_path: Path
+    ) -> None:
         data = wat(
             tmp_path,
             r"""(module (@dylink.0 (mem-info (memory 0 0)))
@@ -412,9 +481,19 @@ class TestHostileFiles:
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"\0", HEADER[:4], HEADER[:7], pytest.param(b"\x7fELF" + bytes(1000), id="ELF"), b"#!/bin/sh\n", b"\0asm\x0d\0\1\0"],
+        [
+            b"",
+            b"\0",
+            HEADER[:4],
+            HEADER[:7],
+            pytest.param(b"\x7fELF" + bytes(1000), id="ELF"),
+            b"#!/bin/sh\n",
+            b"\0asm\x0d\0\1\0",
+        ],
     )
-    def test_what_is_no_module_is_a_parse_error_that_names_the_file(self, victim: Victim, content: bytes) -> None:
+    def test_what_is_no_module_is_a_parse_error_that_names_the_file(
+        self, victim: Victim, content: bytes
+    ) -> None:
         error = victim.error(content, pylinker.ParseError)
         assert "libhostile.so" in str(error)
 
@@ -438,15 +517,27 @@ class TestHostileCode:
         ],
     )
     def test_a_segment_out_of_bounds(self, victim: Victim, tmp_path: Path, text: str) -> None:
-        victim.error(wat(tmp_path, f"(module (@dylink.0 (mem-info (memory 64 4) (table 4 0))) {text})"))
+        victim.error(
+            wat(tmp_path, f"(module (@dylink.0 (mem-info (memory 64 4) (table 4 0))) {text})")
+        )
 
-    @pytest.mark.parametrize("export", ["__wasm_call_ctors", "__wasm_apply_data_relocs", "_initialize"])
-    def test_an_initialization_function_that_traps(self, victim: Victim, tmp_path: Path, export: str) -> None:
-        text = f'(module (@dylink.0 (mem-info (memory 64 4))) (func (export "{export}") unreachable))'
+    @pytest.mark.parametrize(
+        "export", ["__wasm_call_ctors", "__wasm_apply_data_relocs", "_initialize"]
+    )
+    def test_an_initialization_function_that_traps(
+        self, victim: Victim, tmp_path: Path, export: str
+    ) -> None:
+        text = (
+            f'(module (@dylink.0 (mem-info (memory 64 4))) (func (export "{export}") unreachable))'
+        )
         victim.error(wat(tmp_path, text), pylinker.InitializationError)
 
-    @pytest.mark.parametrize("export", ["__wasm_call_ctors", "__wasm_apply_data_relocs", "_initialize"])
-    def test_an_initialization_function_of_another_type(self, victim: Victim, tmp_path: Path, export: str) -> None:
+    @pytest.mark.parametrize(
+        "export", ["__wasm_call_ctors", "__wasm_apply_data_relocs", "_initialize"]
+    )
+    def test_an_initialization_function_of_another_type(
+        self, victim: Victim, tmp_path: Path, export: str
+    ) -> None:
         for what in (
             "(func (export {0}) (param i32))",
             "(func (export {0}) (result i64) i64.const 1)",
@@ -455,12 +546,16 @@ class TestHostileCode:
             text = f"(module (@dylink.0 (mem-info (memory 64 4))) {what.format(repr(export).replace(chr(39), chr(34)))})"
             victim.error(wat(tmp_path, text))
 
-    def test_endless_recursion_in_a_constructor_is_a_trap(self, victim: Victim, tmp_path: Path) -> None:
+    def test_endless_recursion_in_a_constructor_is_a_trap(
+        self, victim: Victim, tmp_path: Path
+    ) -> None:
         text = '(module (@dylink.0 (mem-info)) (func $f (export "__wasm_call_ctors") call $f))'
         victim.error(wat(tmp_path, text), pylinker.InitializationError)
 
     @pytest.mark.parametrize("function", ["dlopen", "dlsym"])
-    def test_pointers_outside_memory_given_to_the_linker_fail_cleanly(self, victim: Victim, tmp_path: Path, function: str) -> None:
+    def test_pointers_outside_memory_given_to_the_linker_fail_cleanly(
+        self, victim: Victim, tmp_path: Path, function: str
+    ) -> None:
         data = wat(
             tmp_path,
             f"""(module (@dylink.0 (mem-info (memory 16 4)))
@@ -482,7 +577,9 @@ class TestHostileCode:
                     continue
                 assert library.error() != 0
 
-    def test_a_destructor_that_traps_does_not_keep_the_library(self, victim: Victim, tmp_path: Path) -> None:
+    def test_a_destructor_that_traps_does_not_keep_the_library(
+        self, victim: Victim, tmp_path: Path
+    ) -> None:
         data = wat(
             tmp_path,
             """(module (@dylink.0 (mem-info (memory 16 4)))

@@ -27,7 +27,15 @@ VALUES: dict[str, list[Any]] = {
     "i32": [0, 1, -1, 2**31 - 1, -(2**31)],
     "i64": [0, 1, -1, 2**31, 2**63 - 1, -(2**63), -(2**63) + 1, -(2**63) + 2],
     "f32": [0.0, -0.5, 1.5, math.inf, -math.inf, 3.4028234663852886e38, 2.0**-149],
-    "f64": [0.0, -0.5, 0.1, math.inf, -math.inf, 1.7976931348623157e308, callbacks.CALLBACK_FAILED_DOUBLE],
+    "f64": [
+        0.0,
+        -0.5,
+        0.1,
+        math.inf,
+        -math.inf,
+        1.7976931348623157e308,
+        callbacks.CALLBACK_FAILED_DOUBLE,
+    ],
 }
 
 
@@ -43,7 +51,11 @@ class TestValues:
         assert math.isnan(library(tmp_path, "f64", "f64", lambda value: value)(math.nan))
 
     @pytest.mark.parametrize("count", range(10))
-    @pytest.mark.parametrize("kinds", [["i32"], ["i32", "i64"], ["f64"], ["f32", "f64"], ["i32", "f32", "i64", "f64"]], ids="-".join)
+    @pytest.mark.parametrize(
+        "kinds",
+        [["i32"], ["i32", "i64"], ["f64"], ["f32", "f64"], ["i32", "f32", "i64", "f64"]],
+        ids="-".join,
+    )
     def test_any_number_of_arguments(self, kinds, count, tmp_path):
         """With the same values in any number: each lands in its own place, whichever way the type travels."""
         params = [kinds[index % len(kinds)] for index in range(count)]
@@ -55,7 +67,10 @@ class TestValues:
 
         go = library(tmp_path, " ".join(params), kinds[0], function)
         for offset in range(3):
-            values = tuple(VALUES[kind][(index + offset) % len(VALUES[kind])] for index, kind in enumerate(params))
+            values = tuple(
+                VALUES[kind][(index + offset) % len(VALUES[kind])]
+                for index, kind in enumerate(params)
+            )
             assert go(*values) == 42
             assert seen.pop() == values
 
@@ -76,8 +91,16 @@ class TestValues:
 
         for params in ("", "f32"):
             for result in ("i32", "i64"):
-                assert library(tmp_path, params, result, lambda *_: True)(*[0.0] * len(params.split())) == 1
-                assert library(tmp_path, params, result, lambda *_: Index())(*[0.0] * len(params.split())) == 9
+                assert (
+                    library(tmp_path, params, result, lambda *_: True)(*[0.0] * len(params.split()))
+                    == 1
+                )
+                assert (
+                    library(tmp_path, params, result, lambda *_: Index())(
+                        *[0.0] * len(params.split())
+                    )
+                    == 9
+                )
         for params in ("f32", "i32"):
             for result in ("f32", "f64"):
                 assert library(tmp_path, params, result, lambda _: 3)(0) == 3.0
@@ -108,7 +131,10 @@ class TestValues:
                 return None if not back else back[0] if len(back) == 1 else back
 
             answer = library(tmp_path, " ".join(params), " ".join(results), function)(*sent)
-            assert (seen, answer) == ([sent], None if not back else back[0] if len(back) == 1 else back), seed
+            assert (seen, answer) == (
+                [sent],
+                None if not back else back[0] if len(back) == 1 else back,
+            ), seed
 
 
 class TestResultsThatDoNotFit:
@@ -128,15 +154,30 @@ class TestResultsThatDoNotFit:
             for value in ("1", None, (1.0,), b"1", 1j)
         ],
         *[(params, "", value, TypeError) for params in ("", "f32", "i64") for value in (0, "", ())],
-        *[("", "i32 i32", value, TypeError) for value in (1, [1, 2], (1,), (1, 2, 3), None, (1, 2.5))],
+        *[
+            ("", "i32 i32", value, TypeError)
+            for value in (1, [1, 2], (1,), (1, 2, 3), None, (1, 2.5))
+        ],
         *[
             (params, "i32", value, OverflowError)
             for params in ("", "f32")
             for value in (2**32, -(2**31) - 1, 2**63, -(2**63) - 1, 2**64, 2**200)
         ],
-        *[(params, "i64", value, OverflowError) for params in ("", "f32") for value in (2**64, -(2**63) - 1, 2**200)],
-        *[(params, "f32", value, OverflowError) for params in ("f32", "i32") for value in (3.5e38, -1e300, 10**400)],
-        *[(params, "f64", value, OverflowError) for params in ("f32", "i32") for value in (10**400, -(10**400))],
+        *[
+            (params, "i64", value, OverflowError)
+            for params in ("", "f32")
+            for value in (2**64, -(2**63) - 1, 2**200)
+        ],
+        *[
+            (params, "f32", value, OverflowError)
+            for params in ("f32", "i32")
+            for value in (3.5e38, -1e300, 10**400)
+        ],
+        *[
+            (params, "f64", value, OverflowError)
+            for params in ("f32", "i32")
+            for value in (10**400, -(10**400))
+        ],
     )
 
     @pytest.mark.parametrize(("params", "results", "value", "error"), CASES)
@@ -151,14 +192,18 @@ class TestResultsThatDoNotFit:
         answers[0] = None if not results else (1, 2) if " " in results else 1
         assert go(*arguments) == answers[0]
 
-    @pytest.mark.parametrize("value", [callbacks.CALLBACK_FAILED, -callbacks.CALLBACK_FAILED, -(2**63), 2**63, 2**63 + 1])
+    @pytest.mark.parametrize(
+        "value", [callbacks.CALLBACK_FAILED, -callbacks.CALLBACK_FAILED, -(2**63), 2**63, 2**63 + 1]
+    )
     def test_the_numbers_that_stand_for_a_failure_are_numbers(self, value, tmp_path):
         expected = value if value < 2**63 else value - 2**64
         assert library(tmp_path, "", "i64", lambda: value)() == expected
 
     def test_a_failure_that_was_meant_to_be_a_number_is_a_failure(self, tmp_path, monkeypatch):
         """An exception after the function has said that it means the number, as a signal's may come."""
-        go = library(tmp_path, "i32", "i64", lambda times: callbacks.CALLBACK_FAILED if times else 5)
+        go = library(
+            tmp_path, "i32", "i64", lambda times: callbacks.CALLBACK_FAILED if times else 5
+        )
         original = callbacks.mean_result
 
         def interrupted():
@@ -179,11 +224,27 @@ class TestExceptions:
     class Odd(BaseException):
         pass
 
-    SIGNATURES = ("", "i32"), ("i32 i32", "i64"), ("i64", ""), ("f64", "f32"), ("f32", "i32"), ("", "i32 i32")
+    SIGNATURES = (
+        ("", "i32"),
+        ("i32 i32", "i64"),
+        ("i64", ""),
+        ("f64", "f32"),
+        ("f32", "i32"),
+        ("", "i32 i32"),
+    )
 
     @pytest.mark.parametrize(("params", "results"), SIGNATURES)
     @pytest.mark.parametrize(
-        "error", [ValueError("no"), KeyError("k"), Odd(), SystemExit(3), OverflowError("mine"), StopIteration()], ids=repr
+        "error",
+        [
+            ValueError("no"),
+            KeyError("k"),
+            Odd(),
+            SystemExit(3),
+            OverflowError("mine"),
+            StopIteration(),
+        ],
+        ids=repr,
     )
     def test_unchanged(self, params, results, error, tmp_path):
         raising = [error]
@@ -236,16 +297,28 @@ class TestExceptions:
         assert (library.peek(), library.sp()) == (0, before)
 
     def test_out_of_run(self, tmp_path):
-        main = wasm(tmp_path / "main.wasm", '(import "env" "f" (func $f))', '(func (export "_start") (call $f))', dynamic=False)
+        main = wasm(
+            tmp_path / "main.wasm",
+            '(import "env" "f" (func $f))',
+            '(func (export "_start") (call $f))',
+            dynamic=False,
+        )
 
         def function():
             raise LookupError("mine")
 
-        with pylinker.Program(main, imports={"f": function}) as program, pytest.raises(LookupError, match="mine"):
+        with (
+            pylinker.Program(main, imports={"f": function}) as program,
+            pytest.raises(LookupError, match="mine"),
+        ):
             program.run()
 
     def test_out_of_a_constructor_and_the_load_is_undone(self, tmp_path):
-        wasm(tmp_path / "bad.so", '(import "env" "f" (func $f))', '(func (export "__wasm_call_ctors") (call $f))')
+        wasm(
+            tmp_path / "bad.so",
+            '(import "env" "f" (func $f))',
+            '(func (export "__wasm_call_ctors") (call $f))',
+        )
         raising = [True]
 
         def function():
@@ -292,7 +365,10 @@ class TestWhoComesFirst:
     """``imports``, then what a module of the program defines, then what pylinker provides."""
 
     DEFINES = '(func (export "f") (result i32) (i32.const 1))'
-    CALLS = ('(import "env" "f" (func $f (result i32)))', '(func (export "go") (result i32) (call $f))')
+    CALLS = (
+        '(import "env" "f" (func $f (result i32)))',
+        '(func (export "go") (result i32) (call $f))',
+    )
 
     @pytest.mark.parametrize("bind_now", [False, True])
     def test_a_module_of_the_program(self, bind_now, tmp_path):
@@ -301,7 +377,13 @@ class TestWhoComesFirst:
         given = {"f": lambda: 2}
         alone = pylinker.CDLL("calls.so", library_path=[tmp_path], imports=given, bind_now=bind_now)
         assert alone.go() == 2
-        both = pylinker.CDLL("calls.so", library_path=[tmp_path], preload=["defines.so"], imports=given, bind_now=bind_now)
+        both = pylinker.CDLL(
+            "calls.so",
+            library_path=[tmp_path],
+            preload=["defines.so"],
+            imports=given,
+            bind_now=bind_now,
+        )
         assert both.go() == 2
 
     def test_a_module_that_is_needed_and_comes_later_in_a_cycle(self, tmp_path):
@@ -322,16 +404,29 @@ class TestWhoComesFirst:
         main = wasm(tmp_path / "main.wasm", *fields, dynamic=False)
         wasm(tmp_path / "defines.so", self.DEFINES)
         assert pylinker.Program(main, imports={"f": lambda: 2}).main.go() == 2
-        preloaded = pylinker.Program(main, preload=["defines.so"], library_path=[tmp_path], imports={"f": lambda: 2})
+        preloaded = pylinker.Program(
+            main, preload=["defines.so"], library_path=[tmp_path], imports={"f": lambda: 2}
+        )
         assert preloaded.main.go() == 2
-        assert pylinker.Program(main, preload=["defines.so"], library_path=[tmp_path], imports={"g": lambda: 2}).main.go() == 1
+        assert (
+            pylinker.Program(
+                main, preload=["defines.so"], library_path=[tmp_path], imports={"g": lambda: 2}
+            ).main.go()
+            == 1
+        )
         assert [each.name for each in preloaded.libraries] == ["main.wasm", "defines.so"]
 
     def test_a_function_pointer(self, tmp_path):
-        fields = ('(import "GOT.func" "f" (global $p (mut i32)))', *self.CALLS, '(func (export "slot") (result i32) (global.get $p))')
+        fields = (
+            '(import "GOT.func" "f" (global $p (mut i32)))',
+            *self.CALLS,
+            '(func (export "slot") (result i32) (global.get $p))',
+        )
         wasm(tmp_path / "calls.so", *fields)
         wasm(tmp_path / "defines.so", self.DEFINES)
-        library = pylinker.CDLL("calls.so", library_path=[tmp_path], preload=["defines.so"], imports={"f": lambda: 2})
+        library = pylinker.CDLL(
+            "calls.so", library_path=[tmp_path], preload=["defines.so"], imports={"f": lambda: 2}
+        )
         slot = library.slot()
         assert slot != library.program.main["f"].slot
         assert library.program.dlsym(pylinker.RTLD_DEFAULT, "f") == slot
@@ -356,14 +451,19 @@ class TestWhoComesFirst:
         wasm(tmp_path / "other.so", *fields)
         wasm(tmp_path / "empty.so", *([SHARED] if threads else []))
         given = {"f": lambda: 2, "f_data": lambda: 9}
-        with pylinker.CDLL("empty.so", library_path=[tmp_path], imports=given, threads=threads) as empty:
+        with pylinker.CDLL(
+            "empty.so", library_path=[tmp_path], imports=given, threads=threads
+        ) as empty:
             program = empty.program
             own, other = program.dlopen("own.so", pylinker.RTLD_GLOBAL), program.dlopen("other.so")
             assert [own.go(), own.by_pointer(), other.go(), other.by_pointer()] == [2] * 4
             assert own.slot() == other.slot() == program.dlsym(pylinker.RTLD_DEFAULT, "f")
             assert own.f() == 1  # asked for by handle, it is the module's
             if threads:
-                assert program.spawn(lambda: (own.go(), other.by_pointer())).join(DEADLINE) == (2, 2)
+                assert program.spawn(lambda: (own.go(), other.by_pointer())).join(DEADLINE) == (
+                    2,
+                    2,
+                )
             before = used(program)
             other.close()
             assert program.dlopen("other.so").by_pointer() == 2
@@ -407,18 +507,27 @@ class TestWhoComesFirst:
             library.program.memory.write(address, b"4" * count)
             return 0
 
-        library = pylinker.CDLL(path, imports={("wasi_snapshot_preview1", "random_get"): random_get})
+        library = pylinker.CDLL(
+            path, imports={("wasi_snapshot_preview1", "random_get"): random_get}
+        )
         assert library.go() == 0
         assert library.program.memory.read(16, 4) == b"4444"
         assert library["yield"]() == 0
 
     def test_an_import_of_wasi_may_have_another_type_then(self, tmp_path):
-        path = wasm(tmp_path / "lib.so", *forward("fd_write", "i64", "f64", module="wasi_snapshot_preview1"))
+        path = wasm(
+            tmp_path / "lib.so", *forward("fd_write", "i64", "f64", module="wasi_snapshot_preview1")
+        )
         with pytest.raises(pylinker.SignatureMismatchError, match="WASI preview 1 defines it as"):
             pylinker.CDLL(path).go(3)
         with pytest.raises(pylinker.SignatureMismatchError):
             pylinker.CDLL(path, bind_now=True)
-        assert pylinker.CDLL(path, imports={("wasi_snapshot_preview1", "fd_write"): lambda value: value / 2}).go(3) == 1.5
+        assert (
+            pylinker.CDLL(
+                path, imports={("wasi_snapshot_preview1", "fd_write"): lambda value: value / 2}
+            ).go(3)
+            == 1.5
+        )
 
     def test_a_str_is_a_name_in_env_and_no_other_module(self, tmp_path):
         one = forward("f", "", "i32", export="env")
@@ -457,11 +566,18 @@ class TestPointers:
         wasm(tmp_path / "only.so", self.POINTER, self.SLOT, *self.CALL)
         wasm(tmp_path / "calls.so", *forward("f", "i32", "i32"))
         wasm(tmp_path / "otherwise.so", *forward("f", "i64"), self.POINTER, self.SLOT)
-        wasm(tmp_path / "twice.so", '(import "env" "f" (func (param i32)))', '(import "env" "f" (func (param i64)))', self.POINTER)
+        wasm(
+            tmp_path / "twice.so",
+            '(import "env" "f" (func (param i32)))',
+            '(import "env" "f" (func (param i64)))',
+            self.POINTER,
+        )
         return tmp_path
 
     def test_equal_in_all_modules_and_callable(self, folder):
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value + 1}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value + 1}
+        ) as program:
             first, second = program.dlopen("typed.so"), program.dlopen("typed2.so")
             slot = first.slot()
             assert slot > 0
@@ -474,21 +590,32 @@ class TestPointers:
     @pytest.mark.parametrize("names", [["only.so", "calls.so"], ["calls.so", "only.so"]])
     def test_the_type_may_be_told_by_another_module(self, names, folder):
         wasm(folder / "both.so", needed=tuple(names))
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value + 1}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value + 1}
+        ) as program:
             program.dlopen("both.so")
             only = program.dlopen("only.so")
             assert only.call(only.slot(), 5) == 6
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value + 1}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value + 1}
+        ) as program:
             program.dlopen("calls.so")
             only = program.dlopen("only.so")
             assert only.call(only.slot(), 5) == 6
 
     def test_nobody_tells_the_type(self, folder):
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value}
+        ) as program:
             before = used(program)
-            with pytest.raises(pylinker.UndefinedSymbolError, match="no telling the type of a pointer to it: no module calls it") as caught:
+            with pytest.raises(
+                pylinker.UndefinedSymbolError,
+                match="no telling the type of a pointer to it: no module calls it",
+            ) as caught:
                 program.dlopen("only.so")
-            assert [tuple(each) for each in caught.value.undefined] == [("only.so", "f", "function pointer")]
+            assert [tuple(each) for each in caught.value.undefined] == [
+                ("only.so", "f", "function pointer")
+            ]
             assert used(program) == before
 
     def test_one_module_with_two_types(self, folder):
@@ -496,7 +623,9 @@ class TestPointers:
             pylinker.CDLL("twice.so", library_path=[folder], imports={"f": lambda value: None})
 
     def test_another_type_than_the_first(self, folder):
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value}
+        ) as program:
             program.dlopen("typed.so")
             before = used(program)
             with pytest.raises(pylinker.SignatureMismatchError) as caught:
@@ -506,7 +635,9 @@ class TestPointers:
             assert used(program) == before
 
     def test_a_pointer_outlives_the_module_that_took_it(self, folder):
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value + 1}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value + 1}
+        ) as program:
             other = program.dlopen("calls.so")
             first = program.dlopen("typed.so")
             slot = first.slot()
@@ -519,16 +650,31 @@ class TestPointers:
             assert program.statistics().table_used == used
 
     def test_a_failed_load_gives_the_slot_back(self, folder):
-        wasm(folder / "broken.so", self.TYPED, self.POINTER, '(import "GOT.mem" "nobody" (global (mut i32)))')
-        wasm(folder / "traps.so", self.TYPED, self.POINTER, "(func $start unreachable)", "(start $start)")
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value + 1}) as program:
+        wasm(
+            folder / "broken.so",
+            self.TYPED,
+            self.POINTER,
+            '(import "GOT.mem" "nobody" (global (mut i32)))',
+        )
+        wasm(
+            folder / "traps.so",
+            self.TYPED,
+            self.POINTER,
+            "(func $start unreachable)",
+            "(start $start)",
+        )
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value + 1}
+        ) as program:
             program.dlopen("typed2.so")
             before = used(program)
             for name in ("broken.so", "traps.so"):
                 with pytest.raises(pylinker.LinkError):
                     program.dlopen(name)
                 assert used(program) == before
-        with pylinker.Program(None, library_path=[folder], imports={"f": lambda value: value + 1}) as program:
+        with pylinker.Program(
+            None, library_path=[folder], imports={"f": lambda value: value + 1}
+        ) as program:
             before = used(program)
             for name in ("broken.so", "traps.so"):
                 with pytest.raises(pylinker.LinkError):
@@ -544,7 +690,10 @@ class TestPointers:
         wasm(folder / "main.so", SHARED, *self.CALL)
         go, come = threading.Event(), threading.Event()
         given = {"f": lambda value: value + threading.get_ident() * 0 + 1}
-        with orderly(), pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=given) as main:
+        with (
+            orderly(),
+            pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=given) as main,
+        ):
             program = main.program
 
             def old():
@@ -561,7 +710,10 @@ class TestPointers:
             assert main.call(slot, 30) == 31
 
     def test_functions_of_c(self, scenario: Scenario):
-        """Of compare, libsort.so has only the address: libother.so tells its type. A weak function is there if it is given."""
+        """Of compare, libsort.so has only the address: libother.so tells its type.
+
+        A weak function is there if it is given.
+        """
         directory = scenario("imports")
         seen = []
 
@@ -584,7 +736,9 @@ class TestPointers:
             assert library.is_equal(7) == 1
             assert library.bits(8.0) == 3.0
             assert library["try"](5) == -1
-        with pylinker.Program(None, library_path=[directory], imports={**given, "perhaps": lambda x: x + 1}) as program:
+        with pylinker.Program(
+            None, library_path=[directory], imports={**given, "perhaps": lambda x: x + 1}
+        ) as program:
             with pytest.raises(pylinker.UndefinedSymbolError, match="compare"):
                 program.dlopen("libsort.so")
             assert program.dlopen("libother.so")["try"](5) == 6
@@ -593,14 +747,22 @@ class TestPointers:
 class TestLinkErrors:
     """What cannot be called is found when modules are linked, and said."""
 
-    @pytest.mark.parametrize("function", [lambda: 1, lambda a: 1, lambda a, b, c: 1, lambda a, b, *, c: 1, lambda a, *, b: 1])
+    @pytest.mark.parametrize(
+        "function",
+        [lambda: 1, lambda a: 1, lambda a, b, c: 1, lambda a, b, *, c: 1, lambda a, *, b: 1],
+    )
     def test_a_function_that_takes_another_number_of_arguments(self, function, tmp_path):
         path = wasm(tmp_path / "lib.so", *forward("f", "i32 i32", "i32"))
         with pytest.raises(
-            pylinker.SignatureMismatchError, match=r"lib\.so: symbol f: wanted \(i32, i32\) -> i32, but imports defines it as"
+            pylinker.SignatureMismatchError,
+            match=r"lib\.so: symbol f: wanted \(i32, i32\) -> i32, but imports defines it as",
         ) as caught:
             pylinker.CDLL(path, imports={"f": function})
-        assert (caught.value.module, caught.value.symbol, caught.value.provider) == ("lib.so", "f", "imports")
+        assert (caught.value.module, caught.value.symbol, caught.value.provider) == (
+            "lib.so",
+            "f",
+            "imports",
+        )
         assert isinstance(caught.value, (pylinker.LinkError, TypeError))
 
     @pytest.mark.parametrize(
@@ -634,11 +796,22 @@ class TestLinkErrors:
         pylinker.CDLL(path, imports={"f": print, "g": lambda a, b, c: None, ("x", "y"): lambda: 1})
 
     @pytest.mark.parametrize(
-        ("params", "results"), [("v128", ""), ("i32", "v128"), ("funcref", ""), ("", "externref"), ("i32 externref", "i32")]
+        ("params", "results"),
+        [
+            ("v128", ""),
+            ("i32", "v128"),
+            ("funcref", ""),
+            ("", "externref"),
+            ("i32 externref", "i32"),
+        ],
     )
     def test_types_that_cannot_be_passed(self, params, results, tmp_path):
-        path = wasm(tmp_path / "lib.so", f'(import "env" "f" (func (param {params}) (result {results})))')
-        with pytest.raises(pylinker.UnsupportedError, match=r"lib\.so: f is .* cannot be passed to Python") as caught:
+        path = wasm(
+            tmp_path / "lib.so", f'(import "env" "f" (func (param {params}) (result {results})))'
+        )
+        with pytest.raises(
+            pylinker.UnsupportedError, match=r"lib\.so: f is .* cannot be passed to Python"
+        ) as caught:
             pylinker.CDLL(path, imports={"f": lambda *_: None})
         assert caught.value.symbol == "f"
 

@@ -170,7 +170,9 @@ class TestThreads:
             return value
 
         times = 400
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions(count=count)) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions(count=count)
+        ) as main:
             program = main.program
             threads = [program.spawn("hammer", times) for _ in range(8)]
             opened = 0
@@ -190,7 +192,9 @@ class TestThreads:
             inside.set()
             assert leave.wait(DEADLINE)
 
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)
+        ) as main:
             thread = main.program.spawn("failing")
             assert inside.wait(DEADLINE)
             with main.program.dlopen("comes.so") as library:
@@ -207,7 +211,9 @@ class TestThreads:
             names.add(threading.current_thread().name)
             return int.from_bytes(memory.read(1024 + 8 * address, 4), "little") + main.id(0)
 
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions(count=count)) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions(count=count)
+        ) as main:
             threads = [main.program.spawn("hammer", 50) for _ in range(4)]
             assert [thread.join(DEADLINE) for thread in threads] == [50] * 4
             assert main.hammer(50) == 50
@@ -218,7 +224,9 @@ class TestThreads:
         def fail():
             raise ValueError("mine") from (KeyError() if own_cause else None)
 
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)
+        ) as main:
             with pytest.raises(ValueError, match="mine"):
                 main.program.spawn("failing").join(DEADLINE)
             with pytest.raises(pylinker.SynchronizationAborted) as caught:
@@ -229,7 +237,9 @@ class TestThreads:
         def work():
             raise ValueError("mine")
 
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions()) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions()
+        ) as main:
             with pytest.raises(ValueError, match="mine"):
                 main.program.spawn(work).join(DEADLINE)
             assert main.id(5) == 5
@@ -244,7 +254,9 @@ class TestThreads:
                     main.failing()
             return True
 
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)
+        ) as main:
             threads = [main.program.spawn(work) for _ in range(6)]
             assert work()
             assert all(thread.join(DEADLINE) for thread in threads)
@@ -256,7 +268,9 @@ class TestThreads:
             inside.set()
             assert leave.wait(DEADLINE)
 
-        main = pylinker.CDLL("main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail))
+        main = pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports=self.functions(fail=fail)
+        )
         thread = main.program.spawn("failing")
         assert inside.wait(DEADLINE)
         closer = threading.Thread(target=main.program.close)
@@ -326,7 +340,9 @@ class TestThreadsOfTheGuest:
         with pylinker.Program(folder / "main.wasm", threads=True, imports=given) as program:
             assert program.run() == 0
             assert sorted(calls) == list(range(1, 9))
-            assert all(left == [*range(100, 49, -1), 0, *range(49, 0, -1)] for left in calls.values())
+            assert all(
+                left == [*range(100, 49, -1), 0, *range(49, 0, -1)] for left in calls.values()
+            )
             assert len(idents) == 8
             assert [each.name for each in program.libraries] == ["main.wasm"]
 
@@ -397,7 +413,11 @@ class TestLifetime:
 
             library = pylinker.CDLL(tmp_path / "lib.so", imports={"f": function})
             assert library.go(*[1] * len(params.split())) == 1
-            return weakref.ref(library.program), weakref.ref(function), weakref.ref(library.program._linker.group.store)
+            return (
+                weakref.ref(library.program),
+                weakref.ref(function),
+                weakref.ref(library.program._linker.group.store),
+            )
 
         known = make()
         gc.collect()
@@ -406,7 +426,9 @@ class TestLifetime:
 
     def test_opening_again_and_again_makes_no_more_of_them(self, tmp_path):
         wasm(tmp_path / "lib.so", *forward("f", "i32", "i32"))
-        with pylinker.Program(None, library_path=[tmp_path], imports={"f": lambda value: value}) as program:
+        with pylinker.Program(
+            None, library_path=[tmp_path], imports={"f": lambda value: value}
+        ) as program:
             program.dlopen("lib.so").close()
             before = self.registered()
             for _ in range(20):

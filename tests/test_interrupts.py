@@ -1,8 +1,9 @@
 """Operations that an exception may interrupt at any place, and leave nothing behind: see interrupts_survey.py.
 
-An exception comes at each place where CPython looks for signals, from a signal handler; and a RecursionError where the operation
-runs out of frames. Afterwards it has arrived as it was, no lock or token is held, modules, memory, slots and threads are those
-before or those after, nothing was printed, and the next ``dlopen`` of any thread works.
+An exception comes at each place where CPython looks for signals, from a signal handler; and a
+RecursionError where the operation runs out of frames. Afterwards it has arrived as it was, no lock
+or token is held, modules, memory, slots and threads are those before or those after, nothing was
+printed, and the next ``dlopen`` of any thread works.
 """
 
 from __future__ import annotations
@@ -40,7 +41,15 @@ CASES = [
 def survey(company: str, error: str, step: int, offset: int, *operations: str) -> None:
     command = [sys.executable, str(SURVEY), company, error, str(step), str(offset), *operations]
     env = {**os.environ, "PYTHONWARNINGS": "error"}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT, cwd=SURVEY.parent, env=env)
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+        cwd=SURVEY.parent,
+        env=env,
+    )
     assert result.returncode == 0, result.stderr
     assert not result.stderr
     found = json.loads(result.stdout)
@@ -120,6 +129,8 @@ def test_an_error_of_a_handler_is_none_of_a_file(
 
     monkeypatch.setattr(owner, name, failing)
     for _ in range(2):
-        with pytest.raises(TimeoutError if error.errno is None else pylinker.LibraryNotFoundError) as raised:
+        with pytest.raises(
+            TimeoutError if error.errno is None else pylinker.LibraryNotFoundError
+        ) as raised:
             pylinker.CDLL(path, cache=False)
         assert error.errno is not None or raised.value is error

@@ -16,7 +16,9 @@ MAIN = bytes(
         '(module (memory (export "memory") 1) (func (export "_start")) (func (export "id") (param i32) (result i32) local.get 0))'
     )
 )
-TRAPPING = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func $f unreachable) (start $f))'))
+TRAPPING = bytes(
+    wasmtime.wat2wasm('(module (memory (export "memory") 1) (func $f unreachable) (start $f))')
+)
 
 
 @pytest.fixture
@@ -187,22 +189,28 @@ def test_a_view_of_memory_keeps_the_memory_alive():
 
 def test_an_interpreter_that_ends_with_a_program_open_says_nothing(tmp_path):
     (tmp_path / "main.wasm").write_bytes(MAIN)
-    script = (
-        "import pylinker\nprogram = pylinker.Program('main.wasm')\nlibrary = program.main\nfunction = library.id\nassert function(3) == 3\n"
+    script = "import pylinker\nprogram = pylinker.Program('main.wasm')\nlibrary = program.main\nfunction = library.id\nassert function(3) == 3\n"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_captured_output_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pylinker.Program(MAIN, stdin=b"x", stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE) as program:
+    with pylinker.Program(
+        MAIN, stdin=b"x", stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE
+    ) as program:
         assert program.run() == 0
         assert program.stdout == b""
     assert list(tmp_path.iterdir()) == []
 
 
-NOBODY = bytes(wasmtime.wat2wasm('(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'))
+NOBODY = bytes(
+    wasmtime.wat2wasm(
+        '(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'
+    )
+)
 
 
 def test_an_exception_before_a_callbacks_own_try_is_not_lost():

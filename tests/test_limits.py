@@ -21,7 +21,9 @@ from running import used
 
 LOOP = '(func (export "spin") (loop $again (br $again)))'
 WAIT = '(func (export "sleep") (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))))'
-SUBSCRIPTION = bytes(16) + b"\1" + bytes(7) + bytes(5) + b"\xff\xff\0" + bytes(16)  # the monotonic clock, days from now
+SUBSCRIPTION = (
+    bytes(16) + b"\1" + bytes(7) + bytes(5) + b"\xff\xff\0" + bytes(16)
+)  # the monotonic clock, days from now
 POLL = (
     '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
     f'(data (i32.const 128) "{"".join(f"{chr(92)}{each:02x}" for each in SUBSCRIPTION)}")',
@@ -144,7 +146,9 @@ class TestTime:
     @pytest.mark.parametrize("threads", [False, True])
     @pytest.mark.parametrize("how", ["spin", "nap"])
     def test_a_call(self, tmp_path: Path, how: str, threads: bool) -> None:
-        library = threaded(tmp_path, SHARED if threads else MEMORY, LOOP, OK, *POLL, threads=threads)
+        library = threaded(
+            tmp_path, SHARED if threads else MEMORY, LOOP, OK, *POLL, threads=threads
+        )
         text = f"^libtime.so: not done after 0.05 seconds{'; the program was ended' if threads else ''}$"
         with pytest.raises(TimeoutExpired, match=text) as caught, library.program.time_limit(0.05):
             library[how]()
@@ -201,7 +205,12 @@ class TestTime:
 
     @pytest.mark.parametrize("threads", [False, True])
     def test_run(self, tmp_path: Path, threads: bool) -> None:
-        main = wasm(tmp_path / "main.wasm", SHARED if threads else MEMORY, LOOP.replace("spin", "_start"), OK)
+        main = wasm(
+            tmp_path / "main.wasm",
+            SHARED if threads else MEMORY,
+            LOOP.replace("spin", "_start"),
+            OK,
+        )
         with pylinker.Program(main, threads=threads, cache=False) as limited:
             with pytest.raises(TimeoutExpired):
                 limited.run(timeout=0.05)
@@ -220,7 +229,11 @@ class TestTime:
 
     def test_what_is_done_in_time_is_not_disturbed(self, tmp_path: Path) -> None:
         library = threaded(tmp_path, MEMORY, OK)
-        with library.program.time_limit(1000), library.program.time_limit(None), library.program.time_limit(1e300):
+        with (
+            library.program.time_limit(1000),
+            library.program.time_limit(None),
+            library.program.time_limit(1e300),
+        ):
             assert library.ok() == 7
         with library.program.time_limit(1000), pytest.raises(ValueError, match="mine"):
             raise ValueError("mine")
@@ -229,7 +242,11 @@ class TestTime:
 
     def test_the_shortest_of_several_counts(self, tmp_path: Path) -> None:
         library = threaded(tmp_path, MEMORY, LOOP)
-        with pytest.raises(TimeoutExpired) as caught, library.program.time_limit(1000), library.program.time_limit(0.05):
+        with (
+            pytest.raises(TimeoutExpired) as caught,
+            library.program.time_limit(1000),
+            library.program.time_limit(0.05),
+        ):
             library.spin()
         assert caught.value.timeout == 0.05
 
@@ -241,13 +258,20 @@ class TestTime:
                 time.sleep(0)
             done.append(None)
 
-        wasm(tmp_path / "libslow.so", '(import "env" "slow" (func $slow))', '(func (export "go") (call $slow))')
+        wasm(
+            tmp_path / "libslow.so",
+            '(import "env" "slow" (func $slow))',
+            '(func (export "go") (call $slow))',
+        )
         library = pylinker.CDLL(tmp_path / "libslow.so", imports={"slow": slow}, cache=False)
         with pytest.raises(TimeoutExpired), library.program.time_limit(0.05):
             library.go()
         assert done
 
-    @pytest.mark.parametrize(("seconds", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (True, TypeError)])
+    @pytest.mark.parametrize(
+        ("seconds", "error"),
+        [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (True, TypeError)],
+    )
     def test_what_is_no_time(self, tmp_path: Path, seconds: object, error: type[Exception]) -> None:
         with program(tmp_path) as limited:
             with pytest.raises(error, match="timeout="), limited.time_limit(seconds):  # type: ignore[arg-type]
@@ -258,10 +282,21 @@ class TestTime:
                 pylinker.Program(load_timeout=seconds)  # type: ignore[arg-type]
             assert limited.dlopen("libhonest.so").ok() == 7
 
-    @pytest.mark.parametrize(("arguments", "after"), [(["main.wasm"], "; the program was ended"), (["--invoke", "spin", "main.wasm"], "")])
+    @pytest.mark.parametrize(
+        ("arguments", "after"),
+        [(["main.wasm"], "; the program was ended"), (["--invoke", "spin", "main.wasm"], "")],
+    )
     def test_the_command_line(self, tmp_path: Path, arguments: list[str], after: str) -> None:
         wasm(tmp_path / "main.wasm", MEMORY, LOOP.replace("spin", "_start"), LOOP)
         command = [sys.executable, "-m", "pylinker", "run", "--timeout", "0.2", *arguments]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50, env={**os.environ})
+        result = subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+            env={**os.environ},
+        )
         assert result.returncode == 124
         assert result.stderr == f"pylinker: main.wasm: not done after 0.2 seconds{after}\n"

@@ -16,7 +16,10 @@ from guests import orderly
 from pylinker.linker.plan import plan as plans
 
 OK = '(func (export "ok") (result i32) (i32.const 7))'
-BLOCKING = ('(import "env" "block" (func $block))', '(func (export "__wasm_call_ctors") (call $block))')
+BLOCKING = (
+    '(import "env" "block" (func $block))',
+    '(func (export "__wasm_call_ctors") (call $block))',
+)
 PATIENCE = 60
 
 
@@ -58,7 +61,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def program(folder: Path, gate: Gate, **keywords: Any) -> pylinker.Program:
-    arguments: dict[str, Any] = {"threads": True, "cache": False, "library_path": [folder], "imports": {"block": gate.stay}}
+    arguments: dict[str, Any] = {
+        "threads": True,
+        "cache": False,
+        "library_path": [folder],
+        "imports": {"block": gate.stay},
+    }
     return pylinker.Program(preload=["libmain.so"], **{**arguments, **keywords})
 
 
@@ -72,7 +80,10 @@ class TestWaiting:
             thread = guest.spawn(lambda: guest.dlopen("libblock.so"))
             assert gate.reached.wait(PATIENCE)
             for _ in range(2):
-                with pytest.raises(pylinker.RendezvousTimeout, match=r"has been loading or closing libraries for 0\.2 seconds"):
+                with pytest.raises(
+                    pylinker.RendezvousTimeout,
+                    match=r"has been loading or closing libraries for 0\.2 seconds",
+                ):
                     guest.dlopen("libneeds.so")
                 with pytest.raises(pylinker.RendezvousTimeout):
                     library.close()
@@ -141,7 +152,11 @@ class TestReading:
                 assert other.ok() == 7
             gate.let_go()
             assert thread.join().ok() == 7
-            assert [each.name for each in guest.libraries] == ["libmain.so", "libneeds.so", "libok.so"]
+            assert [each.name for each in guest.libraries] == [
+                "libmain.so",
+                "libneeds.so",
+                "libok.so",
+            ]
 
     @pytest.mark.usefixtures("slow")
     def test_what_was_opened_meanwhile_is_shared(self, folder: Path, gate: Gate) -> None:
@@ -151,7 +166,11 @@ class TestReading:
             other = guest.dlopen("libok.so")
             gate.let_go()
             thread.join()
-            assert [each.name for each in guest.libraries] == ["libmain.so", "libok.so", "libneeds.so"]
+            assert [each.name for each in guest.libraries] == [
+                "libmain.so",
+                "libok.so",
+                "libneeds.so",
+            ]
             assert other.ok() == 7
 
     @pytest.mark.usefixtures("slow")
@@ -164,17 +183,24 @@ class TestReading:
             closed: list[object] = []
 
             def close_before_it(*arguments: Any) -> Any:
-                # The look ahead has found libok.so in the program; it goes before the load lock is had.
+                # The look ahead has found libok.so in the program; it goes before the load lock is
+                # had.
                 if not closed and arguments[1].name == "libneeds.so":
                     closed.append(None)
-                    linker.dlclose(next(each for each in linker.state.modules if each.name == "libok.so"))
+                    linker.dlclose(
+                        next(each for each in linker.state.modules if each.name == "libok.so")
+                    )
                 return opens(*arguments)
 
             linker._open = close_before_it  # type: ignore[method-assign]
             gate.let_go()
             assert guest.dlopen("libneeds.so").ok() == 7
             assert closed
-            assert [each.name for each in guest.libraries] == ["libmain.so", "libneeds.so", "libok.so"]
+            assert [each.name for each in guest.libraries] == [
+                "libmain.so",
+                "libneeds.so",
+                "libok.so",
+            ]
             with pytest.raises(pylinker.ClosedError):
                 other.ok()
 
@@ -201,7 +227,9 @@ def test_a_blind_wait_for_the_write_lock_hears_signals(folder: Path, gate: Gate)
             assert reader is not None
             token = shared.acquire_topology_token(group)
             with pytest.raises(KeyboardInterrupt):
-                interrupted(lambda token=token: shared.write_linker_state_blocking_holding_topology(token))  # type: ignore[misc]
+                interrupted(
+                    lambda token=token: shared.write_linker_state_blocking_holding_topology(token)
+                )  # type: ignore[misc]
             reader.release()
             token.release()
             writer = shared.try_write_linker_state()

@@ -20,7 +20,11 @@ from running import sizes
 
 ANSWER = '(func (export "answer") (result i32) (i32.const 42))'
 MAIN = ('(memory (export "memory") 1)', '(func (export "_start"))')
-FIXED = (*MAIN, '(table (export "__indirect_function_table") 1 funcref)', '(global (export "__stack_pointer") (mut i32) (i32.const 65536))')
+FIXED = (
+    *MAIN,
+    '(table (export "__indirect_function_table") 1 funcref)',
+    '(global (export "__stack_pointer") (mut i32) (i32.const 65536))',
+)
 
 
 def wasm(path: Path, *fields: str, **keywords: Any) -> Path:
@@ -59,7 +63,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
     monkeypatch.setattr(code.wasmtime, "Module", Noting)
 
-    def noting(what: str, function: Callable[..., Any], name: Callable[..., object]) -> Callable[..., Any]:
+    def noting(
+        what: str, function: Callable[..., Any], name: Callable[..., object]
+    ) -> Callable[..., Any]:
         def noted(*arguments: Any, **keywords: Any) -> Any:
             steps.append((what, name(*arguments)))
             return function(*arguments, **keywords)
@@ -67,7 +73,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         return noted
 
     monkeypatch.setattr(Locator, "find", noting("find", Locator.find, lambda _, name: name))
-    monkeypatch.setattr(Resolver, "resolve", noting("decide", Resolver.resolve, lambda resolver: resolver._module.name))
+    monkeypatch.setattr(
+        Resolver,
+        "resolve",
+        noting("decide", Resolver.resolve, lambda resolver: resolver._module.name),
+    )
     return steps
 
 
@@ -80,12 +90,18 @@ def invalid(path: Path) -> Path:
 
 
 def test_each_step_is_done_for_all_modules_before_the_next(tmp_path: Path, steps: Steps) -> None:
-    one = wasm(tmp_path / "libone.so", '(import "env" "answer" (func (result i32)))', needed=("libtwo.so",))
+    one = wasm(
+        tmp_path / "libone.so", '(import "env" "answer" (func (result i32)))', needed=("libtwo.so",)
+    )
     two = wasm(tmp_path / "libtwo.so", ANSWER)
     with pylinker.Program(library_path=[tmp_path], cache=False) as program:
         steps.clear()
         program.dlopen("libone.so")
-    done = [(what, about) for what, about in steps if about in ("libone.so", "libtwo.so", one.read_bytes(), two.read_bytes())]
+    done = [
+        (what, about)
+        for what, about in steps
+        if about in ("libone.so", "libtwo.so", one.read_bytes(), two.read_bytes())
+    ]
     assert done == [
         ("find", "libone.so"),
         ("find", "libtwo.so"),
@@ -114,12 +130,32 @@ def test_with_code_at_hand_nothing_is_done_twice(tmp_path: Path, steps: Steps) -
 
 
 UNLINKABLE = {
-    "undefined data": (pylinker.UndefinedSymbolError, {}, '(import "GOT.mem" "nothing" (global (mut i32)))'),
-    "undefined function": (pylinker.UndefinedSymbolError, {"bind_now": True}, '(import "env" "nothing" (func))'),
-    "undefined global": (pylinker.UndefinedSymbolError, {}, '(import "env" "nothing" (global i32))'),
+    "undefined data": (
+        pylinker.UndefinedSymbolError,
+        {},
+        '(import "GOT.mem" "nothing" (global (mut i32)))',
+    ),
+    "undefined function": (
+        pylinker.UndefinedSymbolError,
+        {"bind_now": True},
+        '(import "env" "nothing" (func))',
+    ),
+    "undefined global": (
+        pylinker.UndefinedSymbolError,
+        {},
+        '(import "env" "nothing" (global i32))',
+    ),
     "undefined tag": (pylinker.UndefinedSymbolError, {}, '(import "env" "nothing" (tag))'),
-    "another kind": (pylinker.SignatureMismatchError, {}, '(import "GOT.mem" "answer" (global (mut i32)))'),
-    "a memory of 64 bits": (pylinker.UnsupportedError, {}, '(import "env" "memory" (memory i64 1))'),
+    "another kind": (
+        pylinker.SignatureMismatchError,
+        {},
+        '(import "GOT.mem" "answer" (global (mut i32)))',
+    ),
+    "a memory of 64 bits": (
+        pylinker.UnsupportedError,
+        {},
+        '(import "env" "memory" (memory i64 1))',
+    ),
 }
 
 
@@ -127,7 +163,11 @@ UNLINKABLE = {
 def test_what_cannot_be_linked_is_not_compiled(tmp_path: Path, steps: Steps, kind: str) -> None:
     error, keywords, field = UNLINKABLE[kind]
     library = wasm(tmp_path / "libone.so", field, ANSWER)
-    user = wasm(tmp_path / "libuser.so", '(import "env" "answer" (func (result i32)))', needed=("libone.so",))
+    user = wasm(
+        tmp_path / "libuser.so",
+        '(import "env" "answer" (func (result i32)))',
+        needed=("libone.so",),
+    )
     with pylinker.Program(library_path=[tmp_path], cache=False, **keywords) as program:
         before = sizes(program)
         for name in ("libone.so", "libone.so", "libuser.so"):
@@ -138,14 +178,19 @@ def test_what_cannot_be_linked_is_not_compiled(tmp_path: Path, steps: Steps, kin
         wasm(tmp_path / "libone.so", ANSWER)
         assert program.dlopen("libuser.so")
     wasm(tmp_path / "libone.so", field, ANSWER)
-    for start in (lambda: pylinker.CDLL(user, cache=False, **keywords), lambda: pylinker.Program(user, cache=False, **keywords)):
+    for start in (
+        lambda: pylinker.CDLL(user, cache=False, **keywords),
+        lambda: pylinker.Program(user, cache=False, **keywords),
+    ):
         steps.clear()
         with pytest.raises(error):
             start()
         assert steps.of(library) == steps.of(user) == []
 
 
-def test_a_library_that_is_missing_is_known_before_anything_is_compiled(tmp_path: Path, steps: Steps) -> None:
+def test_a_library_that_is_missing_is_known_before_anything_is_compiled(
+    tmp_path: Path, steps: Steps
+) -> None:
     library = wasm(tmp_path / "libone.so", ANSWER, needed=("libnone.so",))
     main = wasm(tmp_path / "main.wasm", *MAIN, needed=("libone.so",))
     fixed = wasm(tmp_path / "fixed.wasm", *FIXED, dynamic=False)
@@ -159,7 +204,9 @@ def test_a_library_that_is_missing_is_known_before_anything_is_compiled(tmp_path
     assert steps.of(library) == steps.of(main) == steps.of(fixed) == []
 
 
-def test_a_module_that_is_not_valid_is_known_before_anything_is_compiled(tmp_path: Path, steps: Steps) -> None:
+def test_a_module_that_is_not_valid_is_known_before_anything_is_compiled(
+    tmp_path: Path, steps: Steps
+) -> None:
     bad = invalid(tmp_path / "libbad.so")
     library = wasm(tmp_path / "libone.so", ANSWER, needed=("libbad.so",))
     main = wasm(tmp_path / "main.wasm", *MAIN, needed=("libone.so",))
@@ -195,9 +242,16 @@ def test_a_rehearsal_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         MEMORY,
         TABLE,
     )
-    wasm(tmp_path / "libbad.so", *fields, '(import "GOT.mem" "nothing" (global (mut i32)))', slots=3)
+    wasm(
+        tmp_path / "libbad.so", *fields, '(import "GOT.mem" "nothing" (global (mut i32)))', slots=3
+    )
     wasm(tmp_path / "libgood.so", *fields, slots=3)
-    with pylinker.Program(library_path=[tmp_path], preload=["libbase.so"], imports={"host": lambda _: None}, cache=False) as program:
+    with pylinker.Program(
+        library_path=[tmp_path],
+        preload=["libbase.so"],
+        imports={"host": lambda _: None},
+        cache=False,
+    ) as program:
         linker = program._linker
         assert linker is not None
         before = sizes(program)

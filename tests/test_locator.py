@@ -38,10 +38,15 @@ def test_order_is_library_path_guest_path_runtime_path_home_defaults_system(tree
 
     def find():
         home = Home(str(tree / "home"), is_own=True)
-        return locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["$ORIGIN/lib"], home=home).path
+        return locator.find(
+            "libx.so", origin=str(tree / "origin"), runtime_path=["$ORIGIN/lib"], home=home
+        ).path
 
     system = ("root/usr/local/lib", "root/usr/lib", "root/lib")
-    places = [tree / name for name in (*system, "default", "home", "origin/lib", "data", "second", "first")]
+    places = [
+        tree / name
+        for name in (*system, "default", "home", "origin/lib", "data", "second", "first")
+    ]
     for place in places:
         place.mkdir(parents=True, exist_ok=True)
         put(place)
@@ -50,8 +55,17 @@ def test_order_is_library_path_guest_path_runtime_path_home_defaults_system(tree
 
 def test_directories_of_the_guest_may_be_given_with_the_name(tree):
     (tree / "data" / "deep").mkdir()
-    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data")}, guest_library_path="/data")
-    wanted = {("/data/deep", "/nowhere"): "data/deep", ("/nowhere",): None, ("/data",): "data", ("",): None, (): None, None: "data"}
+    locator = Locator(
+        [tree / "first"], guest_dirs={"/data": str(tree / "data")}, guest_library_path="/data"
+    )
+    wanted = {
+        ("/data/deep", "/nowhere"): "data/deep",
+        ("/nowhere",): None,
+        ("/data",): "data",
+        ("",): None,
+        (): None,
+        None: "data",
+    }
     put(tree / "data" / "deep")
     put(tree / "data")
     for search, place in wanted.items():
@@ -64,7 +78,10 @@ def test_directories_of_the_guest_may_be_given_with_the_name(tree):
     assert locator.find("libx.so", search=["/data"]).path == str(tree / "first" / "libx.so")
     with pytest.raises(LibraryNotFoundError) as error:
         locator.find("liby.so", search=["/da\0ta", "", "/data"])
-    assert reasons(error)[1:3] == ["not a valid path", "not in a directory that was opened for the guest"]
+    assert reasons(error)[1:3] == [
+        "not a valid path",
+        "not in a directory that was opened for the guest",
+    ]
 
 
 def test_directories_of_the_system_come_last_where_they_are_opened(tree):
@@ -101,7 +118,9 @@ def test_a_trusted_name_with_a_slash_is_a_path(tree):
 
 def test_an_untrusted_path_is_a_path_of_the_guest(tree):
     path = put(tree / "data")
-    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data"), ".": str(tree / "data")})
+    locator = Locator(
+        [tree / "first"], guest_dirs={"/data": str(tree / "data"), ".": str(tree / "data")}
+    )
     assert locator.find("/data/libx.so").path == path
     assert locator.find("./libx.so").path == path
     assert locator.find("data/libx.so").path == path
@@ -110,10 +129,19 @@ def test_an_untrusted_path_is_a_path_of_the_guest(tree):
 
 @pytest.mark.parametrize(
     "name",
-    ["{outside}/libx.so", "../outside/libx.so", "/data/../outside/libx.so", "/data/../../libx.so", "/etc/passwd", "./../outside/libx.so"],
+    [
+        "{outside}/libx.so",
+        "../outside/libx.so",
+        "/data/../outside/libx.so",
+        "/data/../../libx.so",
+        "/etc/passwd",
+        "./../outside/libx.so",
+    ],
 )
 def test_an_untrusted_path_never_leaves_the_guests_directories(tree, name):
-    locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data"), ".": str(tree / "data")})
+    locator = Locator(
+        [tree / "first"], guest_dirs={"/data": str(tree / "data"), ".": str(tree / "data")}
+    )
     with pytest.raises(LibraryNotFoundError) as error:
         locator.find(name.format(outside=tree / "outside"))
     assert all("guest" in reason or "granted" in reason for reason in reasons(error))
@@ -134,11 +162,25 @@ def test_a_link_between_granted_directories_is_followed(tree):
     assert Locator([tree / "first", tree / "second"]).find("libx.so").path == path
 
 
-@pytest.mark.parametrize("entry", ["$ORIGIN/../outside", "${ORIGIN}/../outside", "{outside}", "relative", "/data/../outside", "bad\0"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "$ORIGIN/../outside",
+        "${ORIGIN}/../outside",
+        "{outside}",
+        "relative",
+        "/data/../outside",
+        "bad\0",
+    ],
+)
 def test_a_runtime_path_out_of_the_granted_directories_is_refused(tree, entry):
     locator = Locator(default_path=[tree / "origin"], guest_dirs={"/data": str(tree / "data")})
     with pytest.raises(LibraryNotFoundError) as error:
-        locator.find("libx.so", origin=str(tree / "origin"), runtime_path=[entry.replace("{outside}", str(tree / "outside"))])
+        locator.find(
+            "libx.so",
+            origin=str(tree / "origin"),
+            runtime_path=[entry.replace("{outside}", str(tree / "outside"))],
+        )
     assert reasons(error)[-1] == "no such file"
     assert len(reasons(error)) == 2
 
@@ -146,7 +188,10 @@ def test_a_runtime_path_out_of_the_granted_directories_is_refused(tree, entry):
 def test_origin_with_braces_is_the_directory_of_the_module(tree):
     path = put(tree / "origin" / "lib")
     locator = Locator(default_path=[tree / "origin"])
-    assert locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["${ORIGIN}/lib"]).path == path
+    assert (
+        locator.find("libx.so", origin=str(tree / "origin"), runtime_path=["${ORIGIN}/lib"]).path
+        == path
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,10 +264,14 @@ def test_what_is_kept_of_searches_is_bounded(tree):
     put(tree / "data")
     found = Locator(guest_dirs={"/": str(tree)})
     for number in range(200):
-        assert found.find("libx.so", search=[f"/{number}", "/data"]).path == str(tree / "data" / "libx.so")
+        assert found.find("libx.so", search=[f"/{number}", "/data"]).path == str(
+            tree / "data" / "libx.so"
+        )
     assert 0 < len(found._searches) <= 64
     found._searches.clear()
-    assert found.find("libx.so", search=[*[""] * 3000, "/data"]).path == str(tree / "data" / "libx.so")
+    assert found.find("libx.so", search=[*[""] * 3000, "/data"]).path == str(
+        tree / "data" / "libx.so"
+    )
     assert not found._searches
 
 
@@ -264,15 +313,39 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize(
-    "runtime_path", [[], ["$ORIGIN/../outside"], ["${ORIGIN}/link"], ["../outside"], ["/"], ["\0"], ["/data/../outside"]]
+    "runtime_path",
+    [
+        [],
+        ["$ORIGIN/../outside"],
+        ["${ORIGIN}/link"],
+        ["../outside"],
+        ["/"],
+        ["\0"],
+        ["/data/../outside"],
+    ],
 )
 def test_a_hostile_name_leads_nowhere(tree, name, runtime_path):
     for granted in ("first", "data"):
         (tree / granted / "link").symlink_to(tree / "outside")
         (tree / granted / "liblink.so").symlink_to(tree / "outside" / "libx.so")
-    each = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data")}, guest_library_path="/data:/data/link:/data/../outside:..")
+    each = Locator(
+        [tree / "first"],
+        guest_dirs={"/data": str(tree / "data")},
+        guest_library_path="/data:/data/link:/data/../outside:..",
+    )
     for one in (name, "libx.so"):
         with pytest.raises(LibraryNotFoundError):
-            each.find(one, origin=str(tree / "first"), runtime_path=runtime_path, requester="liby.so", search=None)
+            each.find(
+                one,
+                origin=str(tree / "first"),
+                runtime_path=runtime_path,
+                requester="liby.so",
+                search=None,
+            )
         with pytest.raises(LibraryNotFoundError):
-            each.find(one, origin=str(tree / "first"), runtime_path=runtime_path, search=["/data/link", "/data/../outside", "../outside"])
+            each.find(
+                one,
+                origin=str(tree / "first"),
+                runtime_path=runtime_path,
+                search=["/data/link", "/data/../outside", "../outside"],
+            )

@@ -10,7 +10,13 @@ import pylinker
 from guests import Guest, orderly
 from pylinker.bench.invariants import table_of
 from pylinker.linker.load.compaction import redundant
-from pylinker.linker.plan.operation import LoadModules, PrepareClosure, ResolveFunction, SlotPatch, UnloadModule
+from pylinker.linker.plan.operation import (
+    LoadModules,
+    PrepareClosure,
+    ResolveFunction,
+    SlotPatch,
+    UnloadModule,
+)
 from sync_world import World
 
 PLAIN = [f"libplain{n}.so" for n in range(1, 6)]
@@ -174,7 +180,10 @@ def test_a_load_stays_for_the_slot_that_it_gave_to_another():
 def test_a_load_that_was_undone_goes_with_the_slots_that_it_gave():
     a, there = module("a"), module("there", gone=False)
     host = SimpleNamespace(slot=6)
-    log = {1: LoadModules((a,), 8, (patch(7, there),), hosts=(host,)), 2: UnloadModule((a,), ((4, 2), (7, 1), (6, 1)))}
+    log = {
+        1: LoadModules((a,), 8, (patch(7, there),), hosts=(host,)),
+        2: UnloadModule((a,), ((4, 2), (7, 1), (6, 1))),
+    }
     assert redundant(log, [0]) == {1, 2}
     log[2] = UnloadModule((a,), ((4, 2), (7, 1)))  # one of the two is left
     assert redundant(log, [0]) == set()
@@ -188,7 +197,10 @@ def test_of_two_libraries_of_a_load_one_may_stay():
 
 
 def test_the_newest_closure_of_a_slot_stays():
-    log = {number: PrepareClosure(slot, None, None, 1, 1) for number, slot in enumerate((7, 8, 7, 7), 1)}
+    log = {
+        number: PrepareClosure(slot, None, None, 1, 1)
+        for number, slot in enumerate((7, 8, 7, 7), 1)
+    }
     assert redundant(log, [0]) == {1, 3}
 
 

@@ -47,7 +47,10 @@ def test_a_definition_says_where_a_symbol_is(write: Write) -> None:
     with pylinker.CDLL(write("libone.so", SYMBOLS)) as library:
         (module,) = library.program._linker.state.modules
         first = library.address_of("given")
-        values = {name: library.address_of(name) for name in ("given", "element", "near", "fixed", "based")}
+        values = {
+            name: library.address_of(name)
+            for name in ("given", "element", "near", "fixed", "based")
+        }
         assert values == {
             "given": module.slot_base,
             "element": module.table_base,
@@ -69,7 +72,9 @@ def test_a_definition_says_where_a_symbol_is(write: Write) -> None:
         assert list(library) == ["given", "element"]
 
 
-def test_a_lookup_does_not_read_a_module_again(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_does_not_read_a_module_again(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("libtwo.so", f'{HEAD} (func (export "deep") (result i32) (i32.const 3)))')
     path = write("libone.so", SYMBOLS.replace("(mem-info", '(needed "libtwo.so") (mem-info'))
     caller = write(
@@ -93,7 +98,9 @@ def test_a_lookup_does_not_read_a_module_again(write: Write, tmp_path: Path, mon
     with program() as once:
         once.dlopen(caller)
         once.dlopen(late)
-    monkeypatch.setattr(StoredInfo, "_read_again", lambda self: pytest.fail(f"{self.name} is read again"))
+    monkeypatch.setattr(
+        StoredInfo, "_read_again", lambda self: pytest.fail(f"{self.name} is read again")
+    )
     pylinker.api.program._caches.clear()  # as a new process
     with program() as again:
         library = again.dlopen("libone.so")
@@ -102,7 +109,11 @@ def test_a_lookup_does_not_read_a_module_again(write: Write, tmp_path: Path, mon
         assert library.address_of("near") == again.dlsym(library, "near")
         assert again.dlsym(pylinker.RTLD_DEFAULT, "deep") == library.address_of("deep")
         opened = again.dlopen(caller)
-        assert (opened.call(), opened.pointer(), opened.data()) == (2, library.address_of("element"), library.address_of("based"))
+        assert (opened.call(), opened.pointer(), opened.data()) == (
+            2,
+            library.address_of("element"),
+            library.address_of("based"),
+        )
         again.dlopen(late, pylinker.RTLD_GLOBAL)
         assert opened.call_late() == 5
         assert list(library) == ["given", "element"]
@@ -115,7 +126,11 @@ def test_scopes_are_forgotten_with_what_is_in_them(write: Write) -> None:
         for _ in range(3):
             one = program.dlopen(first, pylinker.RTLD_GLOBAL)
             two = program.dlopen(second, pylinker.RTLD_GLOBAL)
-            assert program.dlsym(pylinker.RTLD_DEFAULT, "which") == one.address_of("which") != two.address_of("which")
+            assert (
+                program.dlsym(pylinker.RTLD_DEFAULT, "which")
+                == one.address_of("which")
+                != two.address_of("which")
+            )
             one.close()
             assert program.dlsym(pylinker.RTLD_DEFAULT, "which") == two.address_of("which")
             two.close()

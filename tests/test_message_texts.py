@@ -57,7 +57,10 @@ TRY = b"\x06\x40\x19\x0b"  # try, catch_all, end
 
 class TestLegacyExceptions:
     def test_they_are_told_by_the_modules_own_instructions(self) -> None:
-        with pytest.raises(UnsupportedError, match=r"^one\.so: wasmtime has no legacy exception handling .*wasm-use-legacy-eh=false"):
+        with pytest.raises(
+            UnsupportedError,
+            match=r"^one\.so: wasmtime has no legacy exception handling .*wasm-use-legacy-eh=false",
+        ):
             CodeCache(None).load(function(TRY), name="one.so")
 
     def test_a_module_that_is_wrong_in_another_way_is_a_parse_error(self) -> None:
@@ -90,7 +93,12 @@ def forwards(names: list[str], space: str) -> list[str]:
     return fields
 
 
-POINTERS = [(name, index) for name, letters in WASI_PARAMETERS.items() for index, letter in enumerate(letters) if letter in "248tfbvs"]
+POINTERS = [
+    (name, index)
+    for name, letters in WASI_PARAMETERS.items()
+    for index, letter in enumerate(letters)
+    if letter in "248tfbvs"
+]
 """Parameters of WASI that are pointers."""
 
 
@@ -102,7 +110,13 @@ class Wasi:
         (folder / "granted").mkdir()
         (folder / "granted" / "file").write_bytes(b"contents")
         main = wasm(folder / "main.wasm", SHARED, TABLE, *forwards(names, WASIX))
-        self.program = pylinker.Program(main, dirs={"/": folder / "granted"}, stdin=b"", stdout=pylinker.DEVNULL, args=["one", "two"])
+        self.program = pylinker.Program(
+            main,
+            dirs={"/": folder / "granted"},
+            stdin=b"",
+            stdout=pylinker.DEVNULL,
+            args=["one", "two"],
+        )
         self.size = self.program.memory.size
 
     def arguments(self, name: str) -> list[int]:
@@ -116,14 +130,23 @@ class Wasi:
             if letter in "il":
                 found.append(4 if before == "b" else 1 if before == "v" else 3 if index == 0 else 0)
             else:
-                found.append(DATA + 64 if letter == "b" else DATA if letter == "v" else DATA + 256 + 64 * index)
+                found.append(
+                    DATA + 64
+                    if letter == "b"
+                    else DATA
+                    if letter == "v"
+                    else DATA + 256 + 64 * index
+                )
         if name in ("args_get", "environ_get"):
             found[1] = DATA + 1024
         return found
 
     def call(self, name: str, arguments: list[int]) -> int:
         kinds = WASI_PREVIEW1[name].params
-        signed = [each - (1 << 32) if kind == "i32" and each >> 31 else each for each, kind in zip(arguments, kinds, strict=True)]
+        signed = [
+            each - (1 << 32) if kind == "i32" and each >> 31 else each
+            for each, kind in zip(arguments, kinds, strict=True)
+        ]
         return int(self.program.main[name](*signed))
 
 
@@ -135,15 +158,20 @@ def wasi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wasi]:
 
 
 class TestPointersOfWasi:
-    @pytest.mark.parametrize(("name", "index"), POINTERS, ids=[f"{name}-{index}" for name, index in POINTERS])
-    def test_one_that_leads_out_is_told_from_what_else_is_refused(self, wasi: Wasi, name: str, index: int) -> None:
+    @pytest.mark.parametrize(
+        ("name", "index"), POINTERS, ids=[f"{name}-{index}" for name, index in POINTERS]
+    )
+    def test_one_that_leads_out_is_told_from_what_else_is_refused(
+        self, wasi: Wasi, name: str, index: int
+    ) -> None:
         inside = wasi.arguments(name)
         assert wasi.call(name, inside) != Errno.MEMVIOLATION
         for outside in (0xFFFFFFF0, wasi.size):
             arguments = [*inside]
             arguments[index] = outside
             number = wasi.call(name, arguments)
-            # A descriptor that does not fit, and what a path leads to, may be looked at before the pointer.
+            # A descriptor that does not fit, and what a path leads to, may be looked at before the
+            # pointer.
             assert number in (Errno.MEMVIOLATION, wasi.call(name, inside))
 
     def test_buffers_that_lead_out(self, wasi: Wasi) -> None:
@@ -172,13 +200,24 @@ class TestPointersOfWasi:
 class TestTraps:
     @staticmethod
     def refused(main: Path, **keywords: Any) -> type[BaseException]:
-        with pylinker.Program(main, **keywords) as program, pytest.raises((wasmtime.Trap, wasmtime.WasmtimeError)) as caught:
+        with (
+            pylinker.Program(main, **keywords) as program,
+            pytest.raises((wasmtime.Trap, wasmtime.WasmtimeError)) as caught,
+        ):
             program.main.go()
         return caught.type
 
     def test_a_trap_of_the_core_is_a_trap(self, tmp_path: Path) -> None:
-        call = '(func (export "go") (result i32) (call $_random_get (i32.const -16) (i32.const 100)))'
-        main = wasm(tmp_path / "main.wasm", SHARED, TABLE, *forwards(["random_get"], "wasi_snapshot_preview1"), call)
+        call = (
+            '(func (export "go") (result i32) (call $_random_get (i32.const -16) (i32.const 100)))'
+        )
+        main = wasm(
+            tmp_path / "main.wasm",
+            SHARED,
+            TABLE,
+            *forwards(["random_get"], "wasi_snapshot_preview1"),
+            call,
+        )
         assert self.refused(main) is wasmtime.Trap
 
     def test_one_of_the_guests_own_is_a_trap(self, tmp_path: Path) -> None:
@@ -197,11 +236,21 @@ class TestTraps:
 
 def test_no_source_compares_texts_of_errors() -> None:
     """But one: the core's own text of a stack that is too small, which is no text of wasmtime's."""
-    compared = re.compile(r"(?<!line )\bin str\(|str\([\w.]+\)\.(?:starts|ends|find|count|index)|\.message\.(?:starts|ends|find)")
+    compared = re.compile(
+        r"(?<!line )\bin str\(|str\([\w.]+\)\.(?:starts|ends|find|count|index)|\.message\.(?:starts|ends|find)"
+    )
     found = []
     for path in (ROOT / "pylinker").rglob("*.py"):
         if not {"bench", "benchmarks"} & {*path.parts}:
-            found += [(path.name, line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if compared.search(line)]
+            found += [
+                (path.name, line.strip())
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if compared.search(line)
+            ]
     assert [(name, "STACK_REFUSAL" in line) for name, line in found] == [("failures.py", True)]
-    readers = {path.name for path in (ROOT / "csrc").glob("*.c") if "error_message(" in path.read_text(encoding="utf-8")}
+    readers = {
+        path.name
+        for path in (ROOT / "csrc").glob("*.c")
+        if "error_message(" in path.read_text(encoding="utf-8")
+    }
     assert readers == {"dynamic.c"}  # which passes it on

@@ -21,7 +21,10 @@ FEW = ["no-newer-barrier", "number-before-flag", "publish-after-clear"]  # of mu
 @pytest.mark.timeout(TIMEOUT + 20)
 @pytest.mark.parametrize(
     ("names", "mutants"),
-    [pytest.param(["family", *FEW], FEW, id="few"), pytest.param([], MUTANTS, id="all", marks=pytest.mark.slow)],
+    [
+        pytest.param(["family", *FEW], FEW, id="few"),
+        pytest.param([], MUTANTS, id="all", marks=pytest.mark.slow),
+    ],
 )
 def test_spin_passes_the_model_and_catches_the_mutants(names, mutants):
     missing = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
@@ -32,7 +35,13 @@ def test_spin_passes_the_model_and_catches_the_mutants(names, mutants):
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    result = subprocess.run([MODEL / "check", "--quick", *names], capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    result = subprocess.run(
+        [MODEL / "check", "--quick", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     caught = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("caught ")]
     assert sorted(caught) == sorted(mutants)

@@ -48,7 +48,9 @@ for make in (engine, lambda: function_type(signature), lambda: tag_type(tag), la
 
 
 def _run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_eight_threads_get_the_same_object() -> None:
@@ -87,7 +89,9 @@ def test_a_thread_waits_for_the_one_that_makes_the_object() -> None:
     threads[0].start()
     assert begun.wait(30)
     threads[1].start()
-    threads[1].join(0.1)  # it has no way to tell that it waits; without a lock it makes a second object now
+    threads[1].join(
+        0.1
+    )  # it has no way to tell that it waits; without a lock it makes a second object now
     finish.set()
     for thread in threads:
         thread.join()
@@ -138,7 +142,13 @@ def test_caches_that_may_make_an_object_twice_are_known() -> None:
     package = ROOT / "pylinker"
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            named = node.attr if isinstance(node, ast.Attribute) else node.name if isinstance(node, ast.alias) else None
+            named = (
+                node.attr
+                if isinstance(node, ast.Attribute)
+                else node.name
+                if isinstance(node, ast.alias)
+                else None
+            )
             assert named != "cached_property", f"{path}: made_once does without its lock"
             if named in ("cache", "lru_cache"):
                 name = path.relative_to(package).as_posix()

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from pylinker.wasm import FuncType, GlobalType, Kind, MemoryType, ModuleInfo, TableType, TagType, parse_module
+from pylinker.wasm import (
+    FuncType,
+    GlobalType,
+    Kind,
+    MemoryType,
+    ModuleInfo,
+    TableType,
+    TagType,
+    parse_module,
+)
 from recipes import RECIPES
 from toolchain import Scenario
 from wat import Skeleton, skeleton
 
 pytestmark = pytest.mark.slow
 
-KINDS = {Kind.FUNC: "func", Kind.TABLE: "table", Kind.MEMORY: "memory", Kind.GLOBAL: "global", Kind.TAG: "tag"}
+KINDS = {
+    Kind.FUNC: "func",
+    Kind.TABLE: "table",
+    Kind.MEMORY: "memory",
+    Kind.GLOBAL: "global",
+    Kind.TAG: "tag",
+}
 MODULES = sorted({(name, module.output) for name, recipe in RECIPES.items() for module in recipe})
 
 
@@ -22,7 +37,13 @@ def described(kind: object) -> str:
             return str(kind if isinstance(kind, FuncType) else kind.type)
         case MemoryType(limits) | TableType(_, limits):
             maximum = "" if limits.maximum is None else limits.maximum
-            rest = [kind.element] if isinstance(kind, TableType) else ["shared"] if limits.shared else []
+            rest = (
+                [kind.element]
+                if isinstance(kind, TableType)
+                else ["shared"]
+                if limits.shared
+                else []
+            )
             return " ".join([f"{limits.minimum}..{maximum}", *rest])
         case GlobalType(value, mutable):
             return f"mut {value}" if mutable else value
@@ -44,15 +65,24 @@ def test_pylinker_and_wasm_tools_agree(pair: tuple[ModuleInfo, Skeleton]) -> Non
     if expected.dylink is not None:
         dylink = info.dylink
         assert dylink is not None
-        assert (dylink.memory_size, dylink.memory_alignment) == (expected.dylink.memory[0], 1 << expected.dylink.memory[1])
-        assert (dylink.table_size, dylink.table_alignment) == (expected.dylink.table[0], 1 << expected.dylink.table[1])
+        assert (dylink.memory_size, dylink.memory_alignment) == (
+            expected.dylink.memory[0],
+            1 << expected.dylink.memory[1],
+        )
+        assert (dylink.table_size, dylink.table_alignment) == (
+            expected.dylink.table[0],
+            1 << expected.dylink.table[1],
+        )
         assert dylink.needed == expected.dylink.needed
         assert dylink.runtime_path == expected.dylink.runtime_path
         assert dict(dylink.export_flags) == expected.dylink.export_flags
         assert dict(dylink.import_flags) == expected.dylink.import_flags
-    assert [(each.module, each.name, KINDS[each.kind], described(each.type)) for each in info.imports] == expected.imports
+    assert [
+        (each.module, each.name, KINDS[each.kind], described(each.type)) for each in info.imports
+    ] == expected.imports
     assert {
-        name: (KINDS[export.kind], export.index, described(info.export_type(export))) for name, export in info.exports.items()
+        name: (KINDS[export.kind], export.index, described(info.export_type(export)))
+        for name, export in info.exports.items()
     } == expected.exports
     assert info.start == expected.start
 

@@ -48,10 +48,19 @@ def test_every_error_is_public() -> None:
 
 def test_every_lock_is_on_the_page_about_synchronization() -> None:
     page = (ROOT / "docs" / "synchronization.md").read_text(encoding="utf-8")
-    made = re.compile(r"threading\.(?:R?Lock|Condition|Event|Semaphore|Barrier)\(|^ +pthread_(?:mutex|rwlock)_t \w+;", re.MULTILINE)
-    own = [path for path in (ROOT / "pylinker").rglob("*.py") if path.parent.name != "bench"]  # what measures a program is no part of it
+    made = re.compile(
+        r"threading\.(?:R?Lock|Condition|Event|Semaphore|Barrier)\(|^ +pthread_(?:mutex|rwlock)_t \w+;",
+        re.MULTILINE,
+    )
+    own = [
+        path for path in (ROOT / "pylinker").rglob("*.py") if path.parent.name != "bench"
+    ]  # what measures a program is no part of it
     files = [*(ROOT / "csrc").glob("*.[ch]"), *own]
-    lockers = {path.relative_to(ROOT).as_posix() for path in files if made.search(path.read_text(encoding="utf-8"))}
+    lockers = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if made.search(path.read_text(encoding="utf-8"))
+    }
     assert {"csrc/event.h", "pylinker/linker/groups/threads.py"} <= lockers
     assert not [path for path in sorted(lockers) if f"](../{path})" not in page]
 
@@ -77,8 +86,17 @@ def imports_of(path: Path, *, at_run_time: bool = False) -> set[str]:
 
 
 def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design() -> None:
-    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("## The parts")[2].partition("\n## ")[0]
-    rows = [re.findall(r"`pylinker/(\w+)(?:\.py)?`", row.split("|")[1]) for row in page.splitlines() if row.startswith("| `")]
+    page = (
+        (ROOT / "docs" / "design.md")
+        .read_text(encoding="utf-8")
+        .partition("## The parts")[2]
+        .partition("\n## ")[0]
+    )
+    rows = [
+        re.findall(r"`pylinker/(\w+)(?:\.py)?`", row.split("|")[1])
+        for row in page.splitlines()
+        if row.startswith("| `")
+    ]
     parts = [name for row in rows for name in row]
     assert {"native", "wasm", "sync", "runtime", "linker", "api", "cli", "bench"} == set(parts)
     for row in filter(None, rows):
@@ -86,21 +104,38 @@ def test_a_part_uses_only_those_above_it_in_the_table_of_the_page_about_design()
         for part in row:
             path = ROOT / "pylinker" / part
             for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-                used = {each.split(".")[1] for each in imports_of(file) if each.startswith("pylinker.")}
+                used = {
+                    each.split(".")[1] for each in imports_of(file) if each.startswith("pylinker.")
+                }
                 assert not (used & set(parts)) - {part, *above}, file
 
 
-def test_a_room_of_the_linker_uses_only_those_above_it_in_the_table_of_the_page_about_design() -> None:
-    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("| room of")[2].partition("\n\n")[0]
+def test_a_room_of_the_linker_uses_only_those_above_it_in_the_table_of_the_page_about_design() -> (
+    None
+):
+    page = (
+        (ROOT / "docs" / "design.md")
+        .read_text(encoding="utf-8")
+        .partition("| room of")[2]
+        .partition("\n\n")[0]
+    )
     rooms = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
     package = ROOT / "pylinker" / "linker"
     assert sorted(rooms) == sorted(file.parent.name for file in package.glob("*/__init__.py"))
     for number, room in enumerate(rooms):
         for file in (package / room).glob("*.py"):
-            used = {each.split(".")[2] for each in imports_of(file) if each.startswith("pylinker.linker.")}
+            used = {
+                each.split(".")[2]
+                for each in imports_of(file)
+                if each.startswith("pylinker.linker.")
+            }
             assert used <= {*rooms[: number + 1], "limits", "ranges"}, file
     for name in ("limits", "ranges"):
-        assert not {each for each in imports_of(package / f"{name}.py") if each.startswith("pylinker.linker")}
+        assert not {
+            each
+            for each in imports_of(package / f"{name}.py")
+            if each.startswith("pylinker.linker")
+        }
 
 
 def test_there_is_no_circle_of_imports() -> None:
@@ -116,7 +151,9 @@ def test_there_is_no_circle_of_imports() -> None:
         owned = file.parent.name == "api" and file.stem in ("handle", "function", "library")
         used = {each for each in imports_of(file, at_run_time=owned) if each in files}
         # A name of a package that is a module stands for that module alone.
-        graph[name] = {each for each in used if not any(other.startswith(f"{each}.") for other in used)} - {name}
+        graph[name] = {
+            each for each in used if not any(other.startswith(f"{each}.") for other in used)
+        } - {name}
     assert len(graph) > 100
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules of one
 
@@ -124,10 +161,17 @@ def test_there_is_no_circle_of_imports() -> None:
 def test_a_module_of_the_seam_uses_only_those_before_it_in_the_docstring_of_the_package() -> None:
     """Imports for type checking included: there is no circle."""
     package = ROOT / "pylinker" / "native"
-    order = re.findall(r"``(\w+)``", (package / "__init__.py").read_text(encoding="utf-8").partition("The modules,")[2])
-    assert sorted(order) == sorted(file.stem for file in package.glob("*.py") if file.stem != "__init__")
+    order = re.findall(
+        r"``(\w+)``",
+        (package / "__init__.py").read_text(encoding="utf-8").partition("The modules,")[2],
+    )
+    assert sorted(order) == sorted(
+        file.stem for file in package.glob("*.py") if file.stem != "__init__"
+    )
     for file in package.glob("*.py"):
-        used = {each.split(".")[2] for each in imports_of(file) if each.startswith("pylinker.native.")}
+        used = {
+            each.split(".")[2] for each in imports_of(file) if each.startswith("pylinker.native.")
+        }
         assert used <= {*order[: order.index(file.stem) if file.stem in order else 0]}, file
 
 
@@ -138,25 +182,41 @@ def test_only_runtime_uses_private_names_of_wasmtime() -> None:
             continue
         used = {each for each in imports_of(file) if each.split(".")[0] == "wasmtime"}
         assert part in ("linker", "api", "cli", "bench") or not used, file
-        names = {each.partition(".")[2] for each in used} | set(re.findall(r"\bwasmtime\.(\w+)", file.read_text(encoding="utf-8")))
+        names = {each.partition(".")[2] for each in used} | set(
+            re.findall(r"\bwasmtime\.(\w+)", file.read_text(encoding="utf-8"))
+        )
         assert names <= {"", "ExitTrap", "Trap", "WasmtimeError", "wat2wasm"}, file
 
 
 def test_only_the_seam_imports_the_core() -> None:
-    files = [file for file in (ROOT / "pylinker").rglob("*.py") if {"pylinker._core", "_core"} & imports_of(file)]
+    files = [
+        file
+        for file in (ROOT / "pylinker").rglob("*.py")
+        if {"pylinker._core", "_core"} & imports_of(file)
+    ]
     assert {file.parent.name for file in files} == {"native"}
-    assert [file.name for file in files if "pylinker._core" in imports_of(file, at_run_time=True)] == ["core.py"]
+    assert [
+        file.name for file in files if "pylinker._core" in imports_of(file, at_run_time=True)
+    ] == ["core.py"]
 
 
 def test_what_is_made_from_the_headers_is_up_to_date() -> None:
-    done = subprocess.run([sys.executable, "csrc/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "csrc/generate.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_logger_is_on_the_page_about_debugging() -> None:
     page = (ROOT / "docs" / "debugging.md").read_text(encoding="utf-8")
     sources = [file.read_text(encoding="utf-8") for file in (ROOT / "pylinker").rglob("*.py")]
-    names = {name for source in sources for name in re.findall(r'getLogger\("(pylinker\.\w+)"\)', source)}
+    names = {
+        name for source in sources for name in re.findall(r'getLogger\("(pylinker\.\w+)"\)', source)
+    }
     assert len(names) >= 8
     assert not [name for name in sorted(names) if f"`{name}`" not in page]
 
@@ -164,7 +224,11 @@ def test_every_logger_is_on_the_page_about_debugging() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     errors = set(pylinker.errors.__all__) if "::: pylinker.errors\n" in reference else set()
-    missing = [name for name in pylinker.__all__ if name not in errors and not re.search(rf"\b{name}\b", reference)]
+    missing = [
+        name
+        for name in pylinker.__all__
+        if name not in errors and not re.search(rf"\b{name}\b", reference)
+    ]
     assert not missing
 
 
@@ -174,7 +238,11 @@ def test_types_are_shipped() -> None:
 
 def test_version_is_stated_once() -> None:
     assert pylinker.__version__ == importlib.metadata.version("pylinker")
-    stated = [path for path in (ROOT / "pyproject.toml", ROOT / "setup.py") if pylinker.__version__ in path.read_text()]
+    stated = [
+        path
+        for path in (ROOT / "pyproject.toml", ROOT / "setup.py")
+        if pylinker.__version__ in path.read_text()
+    ]
     assert not stated
 
 
@@ -182,9 +250,17 @@ def test_version_is_stated_once() -> None:
 @pytest.mark.slow
 def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
-        assert os.environ.get("CI") != "true", f"{compiler} is required in CI: apt-get install {compiler}"
+        assert os.environ.get("CI") != "true", (
+            f"{compiler} is required in CI: apt-get install {compiler}"
+        )
         pytest.skip(f"{compiler} is not installed")
-    command = [sys.executable, "setup.py", "build_ext", f"--build-temp={tmp_path}", f"--build-lib={tmp_path}"]
+    command = [
+        sys.executable,
+        "setup.py",
+        "build_ext",
+        f"--build-temp={tmp_path}",
+        f"--build-lib={tmp_path}",
+    ]
     env = {**os.environ, "CC": compiler, "PYLINKER_WERROR": "1"}
     built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
@@ -196,7 +272,21 @@ def test_core_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_core_compiles_where_wheels_are_built(target: str, tmp_path: Path) -> None:
     sources = [str(path) for path in sorted((ROOT / "csrc").glob("*.c"))]
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-c", *sources]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        target,
+        "-std=c11",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-c",
+        *sources,
+    ]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
 
@@ -212,11 +302,20 @@ def test_demo_is_built_from_its_sources(tmp_path: Path) -> None:
 
 
 def test_demo_is_small() -> None:
-    assert sum(path.stat().st_size for path in demo.DIRECTORY.iterdir() if path.suffix in {".so", ".wasm"}) < 100_000
+    assert (
+        sum(
+            path.stat().st_size
+            for path in demo.DIRECTORY.iterdir()
+            if path.suffix in {".so", ".wasm"}
+        )
+        < 100_000
+    )
 
 
 def test_readme_commands_are_the_ones_ci_runs() -> None:
-    first, second = [text.strip() for language, text in BLOCK.findall(README) if language == "sh"][:2]
+    first, second = [text.strip() for language, text in BLOCK.findall(README) if language == "sh"][
+        :2
+    ]
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert first in script
     assert script[-1] == second
@@ -226,26 +325,59 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
 
 def test_the_checkout_is_the_package(tmp_path: Path) -> None:
     script = tmp_path / "t.py"
-    script.write_text("import pylinker; print(pylinker.CDLL.__name__, pylinker.__file__)", encoding="utf-8")
-    for command in (["-m", "pylinker", "--version"], ["-c", script.read_text(encoding="utf-8")], [str(script)]):
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    script.write_text(
+        "import pylinker; print(pylinker.CDLL.__name__, pylinker.__file__)", encoding="utf-8"
+    )
+    for command in (
+        ["-m", "pylinker", "--version"],
+        ["-c", script.read_text(encoding="utf-8")],
+        [str(script)],
+    ):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         assert "pylinker" in done.stdout
 
 
 def test_a_source_folder_without_its_core_says_what_to_do(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "pylinker", tmp_path / "pylinker", ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+    shutil.copytree(
+        ROOT / "pylinker",
+        tmp_path / "pylinker",
+        ignore=shutil.ignore_patterns("_core*", "__pycache__"),
+    )
     # Without the finder of an editable install, which knows another _core.
     script = "import sys; sys.meta_path = [each for each in sys.meta_path if 'editable' not in repr(each)]; import pylinker"
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 1
-    assert "ImportError: the C core of pylinker is not built in" in done.stderr and "pip install -e ." in done.stderr
+    assert (
+        "ImportError: the C core of pylinker is not built in" in done.stderr
+        and "pip install -e ." in done.stderr
+    )
 
 
 def test_the_tests_that_the_promises_of_security_name_exist() -> None:
-    rows = [line for line in (ROOT / "docs" / "security.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
+    rows = [
+        line
+        for line in (ROOT / "docs" / "security.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ][2:]
     defined = {
-        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
     }
     assert len(rows) >= 10
     for row in rows:
@@ -255,7 +387,12 @@ def test_the_tests_that_the_promises_of_security_name_exist() -> None:
 
 
 def test_the_tests_that_catch_mutants_exist_where_the_page_says() -> None:
-    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8").partition("## Mutants")[2].partition("\n## ")[0]
+    text = (
+        (ROOT / "docs" / "testing.md")
+        .read_text(encoding="utf-8")
+        .partition("## Mutants")[2]
+        .partition("\n## ")[0]
+    )
     named = re.findall(r"`((?:csrc/)?tests/\S+)`, `(test_\w+)`", text)
     assert len(named) >= 8
     for path, test in named:

@@ -88,11 +88,21 @@ class TestAfterTheEnd:
     """A program that has ended, until it is closed."""
 
     @pytest.fixture(params=["a library without threads", "with threads"])
-    def ended(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[pylinker.Program, pylinker.Library, str]]:
+    def ended(
+        self, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> Iterator[tuple[pylinker.Program, pylinker.Library, str]]:
         threads = request.param == "with threads"
         memory = SHARED if threads else MEMORY
-        bad = library(tmp_path / "libbad.so", memory, READY, SPIN.replace("spin", "__wasm_call_ctors"))
-        good = library(tmp_path / "libgood.so", memory, ONE, BOOM, '(global (export "datum") i32 (i32.const 4))')
+        bad = library(
+            tmp_path / "libbad.so", memory, READY, SPIN.replace("spin", "__wasm_call_ctors")
+        )
+        good = library(
+            tmp_path / "libgood.so",
+            memory,
+            ONE,
+            BOOM,
+            '(global (export "datum") i32 (i32.const 4))',
+        )
 
         def ready() -> None:
             """Let a limit of time be over within the linker: without threads the program ends."""
@@ -102,7 +112,13 @@ class TestAfterTheEnd:
                 while not linker.context.shared.cause:
                     time.sleep(0.001)
 
-        with pylinker.Program(preload=[good], threads=threads, imports={"ready": ready}, stdout=pylinker.CAPTURE, cache=False) as program:
+        with pylinker.Program(
+            preload=[good],
+            threads=threads,
+            imports={"ready": ready},
+            stdout=pylinker.CAPTURE,
+            cache=False,
+        ) as program:
             opened = program.dlopen(good)
             if threads:
                 with pytest.raises(wasmtime.Trap):
@@ -122,7 +138,9 @@ class TestAfterTheEnd:
         assert not program.interrupt()
 
     @pytest.mark.parametrize("what", ["call", "dlopen", "spawn"])
-    def test_what_is_refused_and_why(self, ended: tuple[pylinker.Program, pylinker.Library, str], what: str, tmp_path: Path) -> None:
+    def test_what_is_refused_and_why(
+        self, ended: tuple[pylinker.Program, pylinker.Library, str], what: str, tmp_path: Path
+    ) -> None:
         program, opened, reason = ended
         uses: dict[str, Callable[[], object]] = {
             "call": opened.one,
@@ -138,7 +156,9 @@ class TestAfterTheEnd:
                 uses[what]()
             assert type(caught.value.__cause__).__name__ == reason
 
-    def test_closing_a_library_hides_no_exception(self, ended: tuple[pylinker.Program, pylinker.Library, str]) -> None:
+    def test_closing_a_library_hides_no_exception(
+        self, ended: tuple[pylinker.Program, pylinker.Library, str]
+    ) -> None:
         program, opened, _ = ended
         with pytest.raises(ZeroDivisionError), opened:
             raise ZeroDivisionError
@@ -152,7 +172,9 @@ class TestCtrlC:
     """Ctrl-C raises KeyboardInterrupt from the call, also within the linker, and the program goes on."""
 
     @pytest.mark.parametrize("threads", [False, True])
-    @pytest.mark.parametrize("where", ["a constructor", "a constructor of a library that the guest opens"])
+    @pytest.mark.parametrize(
+        "where", ["a constructor", "a constructor of a library that the guest opens"]
+    )
     def test_a_load_is_undone(self, tmp_path: Path, threads: bool, where: str) -> None:
         memory = SHARED if threads else MEMORY
         library(tmp_path / "libbad.so", memory, READY, SPIN.replace("spin", "__wasm_call_ctors"))
@@ -164,7 +186,13 @@ class TestCtrlC:
         good = wasm(tmp_path / "libgood.so", BASE, memory, ONE, *opens)
         with (
             ctrl_c() as ready,
-            pylinker.Program(library_path=[tmp_path], preload=[good], threads=threads, imports={"ready": ready}, cache=False) as program,
+            pylinker.Program(
+                library_path=[tmp_path],
+                preload=[good],
+                threads=threads,
+                imports={"ready": ready},
+                cache=False,
+            ) as program,
         ):
             with pytest.raises(KeyboardInterrupt):
                 program.dlopen("libbad.so") if where == "a constructor" else program.main.open()
@@ -185,7 +213,10 @@ class TestCtrlC:
             '(func (export "__wasm_call_ctors") (drop (call $atexit (global.get $table))))',
             slots=1,
         )
-        with ctrl_c() as ready, pylinker.Program(preload=[good], imports={"ready": ready}, cache=False) as program:
+        with (
+            ctrl_c() as ready,
+            pylinker.Program(preload=[good], imports={"ready": ready}, cache=False) as program,
+        ):
             opened = program.dlopen(bad)
             with pytest.raises(KeyboardInterrupt):
                 opened.close()
@@ -194,7 +225,10 @@ class TestCtrlC:
 
     def test_run_without_threads_leaves_the_program_as_a_call_does(self, tmp_path: Path) -> None:
         main = wasm(tmp_path / "main.wasm", *ORDINARY, READY, RUNS, ONE, dynamic=False)
-        with ctrl_c() as ready, pylinker.Program(main, imports={"ready": ready}, cache=False) as program:
+        with (
+            ctrl_c() as ready,
+            pylinker.Program(main, imports={"ready": ready}, cache=False) as program,
+        ):
             with pytest.raises(KeyboardInterrupt):
                 program.run()
             assert program.main.one() == 1
@@ -203,7 +237,12 @@ class TestCtrlC:
 
     def test_it_is_not_the_cause_of_a_later_end(self, tmp_path: Path) -> None:
         good = library(tmp_path / "libgood.so", SHARED, READY, SPIN, ONE, BOOM)
-        with ctrl_c() as ready, pylinker.Program(preload=[good], threads=True, imports={"ready": ready}, cache=False) as program:
+        with (
+            ctrl_c() as ready,
+            pylinker.Program(
+                preload=[good], threads=True, imports={"ready": ready}, cache=False
+            ) as program,
+        ):
             with pytest.raises(KeyboardInterrupt):
                 program.main.spin()
             assert program.main.one() == 1
@@ -216,14 +255,19 @@ class TestCtrlC:
 
 class TestInterruptWithThreads:
     @pytest.mark.parametrize("how", ["call", "run"])
-    def test_a_call_is_aborted_with_it_as_the_cause_and_run_raises_it(self, tmp_path: Path, how: str) -> None:
+    def test_a_call_is_aborted_with_it_as_the_cause_and_run_raises_it(
+        self, tmp_path: Path, how: str
+    ) -> None:
         main = wasm(tmp_path / "main.wasm", SHARED, READY, SPIN, RUNS)
         programs: list[pylinker.Program] = []
 
         def interrupt() -> None:
             assert programs[0].interrupt()
 
-        with AtReady(interrupt) as ready, pylinker.Program(main, threads=True, imports={"ready": ready}, cache=False) as program:
+        with (
+            AtReady(interrupt) as ready,
+            pylinker.Program(main, threads=True, imports={"ready": ready}, cache=False) as program,
+        ):
             programs.append(program)
             if how == "run":
                 with pytest.raises(Interrupted):
@@ -235,14 +279,30 @@ class TestInterruptWithThreads:
 
 
 class TestRun:
-    @pytest.mark.parametrize(("code", "status"), [(0, 0), (255, 255), (256, 0), (300, 44), (-1, 255)])
+    @pytest.mark.parametrize(
+        ("code", "status"), [(0, 0), (255, 255), (256, 0), (300, 44), (-1, 255)]
+    )
     def test_a_status_is_between_0_and_255(self, tmp_path: Path, code: int, status: int) -> None:
-        main = wasm(tmp_path / "main.wasm", *ORDINARY, EXIT, f'(func (export "_start") (call $exit (i32.const {code})))', dynamic=False)
+        main = wasm(
+            tmp_path / "main.wasm",
+            *ORDINARY,
+            EXIT,
+            f'(func (export "_start") (call $exit (i32.const {code})))',
+            dynamic=False,
+        )
         with pylinker.Program(main, cache=False) as program:
             assert program.run() == status
 
-    def test_a_trap_without_threads_leaves_the_program_as_one_of_a_call_does(self, tmp_path: Path) -> None:
-        main = wasm(tmp_path / "main.wasm", *ORDINARY, '(func (export "_start") unreachable)', ONE, dynamic=False)
+    def test_a_trap_without_threads_leaves_the_program_as_one_of_a_call_does(
+        self, tmp_path: Path
+    ) -> None:
+        main = wasm(
+            tmp_path / "main.wasm",
+            *ORDINARY,
+            '(func (export "_start") unreachable)',
+            ONE,
+            dynamic=False,
+        )
         good = library(tmp_path / "libgood.so", MEMORY, TWO)
         with pylinker.Program(main, cache=False) as program:
             with pytest.raises(wasmtime.Trap):
@@ -257,14 +317,18 @@ class TestSpawn:
     def program(self, tmp_path: Path) -> Iterator[pylinker.Program]:
         exits = '(func (export "exit") (call $exit (i32.const 3)))'
         good = library(tmp_path / "libgood.so", SHARED, ONE, BOOM, EXIT, exits, *forward("fail"))
-        with pylinker.Program(preload=[good], threads=True, imports={"fail": self.fail}, cache=False) as program:
+        with pylinker.Program(
+            preload=[good], threads=True, imports={"fail": self.fail}, cache=False
+        ) as program:
             yield program
 
     @staticmethod
     def fail() -> None:
         raise ZeroDivisionError
 
-    def test_an_exception_of_the_python_function_comes_out_of_join_alone(self, program: pylinker.Program) -> None:
+    def test_an_exception_of_the_python_function_comes_out_of_join_alone(
+        self, program: pylinker.Program
+    ) -> None:
         with pytest.raises(ZeroDivisionError):
             program.spawn(self.fail).join()
         assert program.main.one() == 1
@@ -280,10 +344,14 @@ class TestSpawn:
 
     @pytest.mark.parametrize("name", ["boom", "exit", "go"])
     @pytest.mark.parametrize("by", ["the guest", "Python"])
-    def test_a_trap_an_exit_and_an_exception_through_the_guest_end_the_program(self, program: pylinker.Program, name: str, by: str) -> None:
+    def test_a_trap_an_exit_and_an_exception_through_the_guest_end_the_program(
+        self, program: pylinker.Program, name: str, by: str
+    ) -> None:
         function = program.main[name]
         thread = program.spawn(function if by == "the guest" else function.__call__)
-        with pytest.raises((wasmtime.Trap, ZeroDivisionError, SynchronizationAborted, wasmtime.WasmtimeError)):
+        with pytest.raises(
+            (wasmtime.Trap, ZeroDivisionError, SynchronizationAborted, wasmtime.WasmtimeError)
+        ):
             thread.join()
         with pytest.raises(SynchronizationAborted):
             program.main.one()
@@ -317,8 +385,12 @@ class TestClosing:
         assert not program.interrupt()
         program.close()
 
-    def test_a_thread_of_the_guest_ends_its_program_and_another_releases_it(self, tmp_path: Path) -> None:
-        program = pylinker.Program(preload=[library(tmp_path / "libgood.so", SHARED, ONE)], threads=True, cache=False)
+    def test_a_thread_of_the_guest_ends_its_program_and_another_releases_it(
+        self, tmp_path: Path
+    ) -> None:
+        program = pylinker.Program(
+            preload=[library(tmp_path / "libgood.so", SHARED, ONE)], threads=True, cache=False
+        )
         program.spawn(program.close).join()
         assert not program.closed
         with pytest.raises(SynchronizationAborted):
@@ -344,15 +416,33 @@ class TestArguments:
             with pytest.raises(pylinker.LibraryNotFoundError):
                 pylinker.Program(main, cache=False)
         streams = ("stdin", "stdout", "stderr", "trace")
-        arguments: list[dict[str, Any]] = [{"dirs": {"/data": absent}}, *({each: absent} for each in streams)]
+        arguments: list[dict[str, Any]] = [
+            {"dirs": {"/data": absent}},
+            *({each: absent} for each in streams),
+        ]
         for keywords in arguments:
             with pytest.raises(OSError, match="absent"):
                 pylinker.Program(cache=False, **keywords)
 
-    @pytest.mark.parametrize("memory", ['(memory (export "memory") i64 1)', '(import "env" "memory" (memory i64 1))', "(memory i64 1)"])
-    @pytest.mark.parametrize("fields", [(), (EXIT,), ('(import "GOT.mem" "x" (global (mut i32)))',)], ids=["static", "WASI", "GOT"])
-    def test_a_program_with_a_memory_of_64_bits_is_refused(self, tmp_path: Path, memory: str, fields: tuple[str, ...]) -> None:
-        main = wasm(tmp_path / "main.wasm", memory, *fields, '(func (export "_start"))', dynamic=False)
+    @pytest.mark.parametrize(
+        "memory",
+        [
+            '(memory (export "memory") i64 1)',
+            '(import "env" "memory" (memory i64 1))',
+            "(memory i64 1)",
+        ],
+    )
+    @pytest.mark.parametrize(
+        "fields",
+        [(), (EXIT,), ('(import "GOT.mem" "x" (global (mut i32)))',)],
+        ids=["static", "WASI", "GOT"],
+    )
+    def test_a_program_with_a_memory_of_64_bits_is_refused(
+        self, tmp_path: Path, memory: str, fields: tuple[str, ...]
+    ) -> None:
+        main = wasm(
+            tmp_path / "main.wasm", memory, *fields, '(func (export "_start"))', dynamic=False
+        )
         for _ in range(2):
             with pytest.raises(pylinker.UnsupportedError, match=r"main\.wasm: 64-bit memories"):
                 pylinker.Program(main, cache=False)
@@ -361,16 +451,36 @@ class TestArguments:
         main = wasm(
             tmp_path / "main.wasm",
             *ORDINARY,
-            *forward("args_sizes_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="args"),
-            *forward("environ_sizes_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="env"),
-            *forward("fd_prestat_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="directory"),
-            *forward("random_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="random"),
-            *forward("clock_time_get", "i32 i64 i32", "i32", module="wasi_snapshot_preview1", export="clock"),
+            *forward(
+                "args_sizes_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="args"
+            ),
+            *forward(
+                "environ_sizes_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="env"
+            ),
+            *forward(
+                "fd_prestat_get",
+                "i32 i32",
+                "i32",
+                module="wasi_snapshot_preview1",
+                export="directory",
+            ),
+            *forward(
+                "random_get", "i32 i32", "i32", module="wasi_snapshot_preview1", export="random"
+            ),
+            *forward(
+                "clock_time_get",
+                "i32 i64 i32",
+                "i32",
+                module="wasi_snapshot_preview1",
+                export="clock",
+            ),
             dynamic=False,
         )
         with pylinker.Program(main, cache=False) as program:
             assert program.main.args(64, 68) == program.main.env(72, 76) == 0
-            assert program.memory.read(64, 16) == b"\x01\0\0\0" + b"\x0a\0\0\0" + bytes(8)  # "main.wasm" and its zero
+            assert program.memory.read(64, 16) == b"\x01\0\0\0" + b"\x0a\0\0\0" + bytes(
+                8
+            )  # "main.wasm" and its zero
             assert program.main.directory(3, 64) == 8  # no such descriptor
             assert program.main.random(64, 8) == program.main.clock(0, 0, 64) == 0
 
@@ -389,18 +499,32 @@ class TestLibraries:
         main = wasm(tmp_path / "main.wasm", MEMORY, ONE, '(func (export "_start"))')
         with pylinker.Program(main, preload=preload, cache=False) as program:
             assert program.dlsym(RTLD_DEFAULT, "one") == program.main["one"].slot
-            assert program.dlsym(RTLD_NEXT, "one") == program.dlopen(preload[0])["one"].slot != program.main["one"].slot
+            assert (
+                program.dlsym(RTLD_NEXT, "one")
+                == program.dlopen(preload[0])["one"].slot
+                != program.main["one"].slot
+            )
         with pylinker.Program(preload=preload, cache=False) as program:
-            assert program.dlsym(RTLD_DEFAULT, "one") == program.dlsym(RTLD_NEXT, "one") == program.dlopen(preload[0])["one"].slot
+            assert (
+                program.dlsym(RTLD_DEFAULT, "one")
+                == program.dlsym(RTLD_NEXT, "one")
+                == program.dlopen(preload[0])["one"].slot
+            )
 
     def test_what_is_defined_already_is_imported_directly(self, tmp_path: Path) -> None:
         library(tmp_path / "libone.so", MEMORY, ONE)
         absent = '(import "env" "absent" (func))'
-        user = wasm(tmp_path / "libuser.so", *forward("one", results="i32"), absent, needed=("libone.so",))
+        user = wasm(
+            tmp_path / "libuser.so", *forward("one", results="i32"), absent, needed=("libone.so",)
+        )
         with pylinker.CDLL(user, library_path=[tmp_path], cache=False) as opened:
             assert opened.go() == 1
             seen = opened.program.statistics()
-            assert (seen.trampolines, seen.trampolines_bound, seen.resolver_entries) == (1, 0, 0)  # of absent
+            assert (seen.trampolines, seen.trampolines_bound, seen.resolver_entries) == (
+                1,
+                0,
+                0,
+            )  # of absent
 
     def test_kinds_of_undefined_symbols(self, tmp_path: Path) -> None:
         imports = {
@@ -413,7 +537,9 @@ class TestLibraries:
             "tag": '(import "env" "e" (tag))',
         }
         with pytest.raises(pylinker.UndefinedSymbolError) as caught:
-            pylinker.CDLL(wasm(tmp_path / "libbad.so", MEMORY, *imports.values()), bind_now=True, cache=False)
+            pylinker.CDLL(
+                wasm(tmp_path / "libbad.so", MEMORY, *imports.values()), bind_now=True, cache=False
+            )
         assert {each.kind for each in caught.value.undefined} == set(imports)
         kinds = re.findall(r'``"([a-z ]+)"``', pylinker.UndefinedSymbol.__doc__ or "")
         assert set(kinds) == set(imports)
@@ -428,7 +554,9 @@ class TestLibraries:
             assert memory.read(0, 1) == b"\x07"
             assert memory.size == len(memory.view()) == len(view) + 65536
 
-    def test_a_constructor_calls_a_function_that_needs_the_memory_of_a_program_made_before(self, tmp_path: Path) -> None:
+    def test_a_constructor_calls_a_function_that_needs_the_memory_of_a_program_made_before(
+        self, tmp_path: Path
+    ) -> None:
         constructor = '(func (export "__wasm_call_ctors") (call $go (i32.const 8)))'
         path = library(tmp_path / "libmade.so", MEMORY, *forward("report", "i32"), constructor)
         texts: list[bytes] = []
@@ -442,20 +570,34 @@ class TestLibraries:
         for name in ("LAZY", "NOW", "NOLOAD", "NODELETE", "GLOBAL"):
             (value,) = re.findall(rf"#define RTLD_{name} +(\d+)", header)
             assert getattr(pylinker, f"RTLD_{name}") == int(value)
-        assert re.findall(r"#define RTLD_LOCAL +(\d+)", header) == ["0", str(pylinker.RTLD_LOCAL)]  # musl's, wasi-libc's
+        assert re.findall(r"#define RTLD_LOCAL +(\d+)", header) == [
+            "0",
+            str(pylinker.RTLD_LOCAL),
+        ]  # musl's, wasi-libc's
         assert "RTLD_NEXT    ((void *)-1)" in header and (RTLD_NEXT, RTLD_DEFAULT) == (-1, 0)
         own = (demo.DIRECTORY / "dlfcn.h").read_text()
         values = dict(re.findall(r"#define RTLD_(\w+) (\d+)", own))
-        assert values == {name: str(getattr(pylinker, f"RTLD_{name}")) for name in ("LAZY", "NOW", "NOLOAD", "LOCAL", "GLOBAL", "NODELETE")}
-        assert "RTLD_NEXT ((void *)-1)" in own and "RTLD_DEFAULT ((void *)0)" in own and "include_next" not in own
+        assert values == {
+            name: str(getattr(pylinker, f"RTLD_{name}"))
+            for name in ("LAZY", "NOW", "NOLOAD", "LOCAL", "GLOBAL", "NODELETE")
+        }
+        assert (
+            "RTLD_NEXT ((void *)-1)" in own
+            and "RTLD_DEFAULT ((void *)0)" in own
+            and "include_next" not in own
+        )
 
 
 class TestThreads:
     def test_what_needs_no_rendezvous(self, tmp_path: Path) -> None:
         good = library(tmp_path / "libgood.so", SHARED, ONE)
-        library(tmp_path / "liblate.so", SHARED, '(func (export "late") (result i32) (i32.const 5))')
+        library(
+            tmp_path / "liblate.so", SHARED, '(func (export "late") (result i32) (i32.const 5))'
+        )
         user = library(tmp_path / "libuser.so", SHARED, *forward("late", results="i32"))
-        with pylinker.Program(preload=[good], library_path=[tmp_path], threads=True, cache=False) as program:
+        with pylinker.Program(
+            preload=[good], library_path=[tmp_path], threads=True, cache=False
+        ) as program:
             go_on = threading.Event()
             thread = program.spawn(go_on.wait)
             handle, opened = program.dlopen(good), program.dlopen(user)
@@ -466,7 +608,10 @@ class TestThreads:
             assert program.dlsym(RTLD_DEFAULT, "one") == program.main["one"].slot
             assert opened.go() == 5  # bound at its first call
             after = program.statistics()
-            assert (after.operations, after.waits.rendezvous) == (before.operations, before.waits.rendezvous)
+            assert (after.operations, after.waits.rendezvous) == (
+                before.operations,
+                before.waits.rendezvous,
+            )
             assert after.trampolines_bound == before.trampolines_bound + 1
             go_on.set()
             thread.join()
@@ -496,7 +641,10 @@ class TestThreads:
         ("beginning", "why"),
         [
             ("", "no function wasi_thread_start"),
-            ('(func (export "wasi_thread_start") (param i32 i32) (memory.atomic.wait32 PARAM) drop)', "limit of 1 threads"),
+            (
+                '(func (export "wasi_thread_start") (param i32 i32) (memory.atomic.wait32 PARAM) drop)',
+                "limit of 1 threads",
+            ),
         ],
     )
     def test_the_guest_gets_minus_one_and_the_log_says_why(
@@ -505,7 +653,9 @@ class TestThreads:
         spawns = forward("thread-spawn", "i32", "i32", module="wasi", export="start")
         waits = beginning.replace("PARAM", "(i32.const 64) (i32.const 0) (i64.const -1)")
         main = wasm(tmp_path / "main.wasm", SHARED, *spawns, waits)
-        with pylinker.Program(main, threads=True, limits=pylinker.Limits(threads=1), cache=False) as program:
+        with pylinker.Program(
+            main, threads=True, limits=pylinker.Limits(threads=1), cache=False
+        ) as program:
             if "limit" in why:
                 assert program.main.start(0) == 1
             assert program.main.start(0) == -1
@@ -529,7 +679,10 @@ class TestCommandLine:
         }
         assert stated == options - {"--traceback", "--help"}
 
-    @pytest.mark.parametrize("command", [[], *([each] for each in sorted(COMMANDS)), ["bench", "leaks"], ["bench", "soak"]])
+    @pytest.mark.parametrize(
+        "command",
+        [[], *([each] for each in sorted(COMMANDS)), ["bench", "leaks"], ["bench", "soak"]],
+    )
     def test_every_command_has_help(self, command: list[str]) -> None:
         done = CliRunner().invoke(app, [*command, "--help"])
         assert (done.exit_code, done.output[:7]) == (0, "Usage: ")
@@ -561,8 +714,18 @@ class TestCommandLine:
         status: int,
     ) -> None:
         exits = '(func (export "exit") (call $exit (i32.const 259)))'
-        wasm(tmp_path / "main.wasm", *ORDINARY, EXIT, ONE, exits, '(func (export "_start") unreachable)', dynamic=False)
-        library(tmp_path / "libexit.so", MEMORY, EXIT, exits.replace('"exit"', '"__wasm_call_ctors"'))
+        wasm(
+            tmp_path / "main.wasm",
+            *ORDINARY,
+            EXIT,
+            ONE,
+            exits,
+            '(func (export "_start") unreachable)',
+            dynamic=False,
+        )
+        library(
+            tmp_path / "libexit.so", MEMORY, EXIT, exits.replace('"exit"', '"__wasm_call_ctors"')
+        )
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["pylinker", "run", *arguments])
         with pytest.raises(SystemExit) as caught:
@@ -593,7 +756,11 @@ class TestCommandLine:
         ],
     )
     def test_options_of_run_are_keywords_of_program(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, keyword: dict[str, object]
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        option: str,
+        keyword: dict[str, object],
     ) -> None:
         given: dict[str, Any] = {}
 
@@ -606,5 +773,12 @@ class TestCommandLine:
         main = wasm(tmp_path / "main.wasm", SHARED, '(func (export "_start"))')
         assert CliRunner().invoke(app, ["run", option, str(main)]).exit_code == 0
         assert keyword.items() <= given.items()
-        usual = {"threads": True, "preempt": False, "rewrite_waits": True, "bind_now": False, "stack_size": 1 << 20, "load_timeout": None}
+        usual = {
+            "threads": True,
+            "preempt": False,
+            "rewrite_waits": True,
+            "bind_now": False,
+            "stack_size": 1 << 20,
+            "load_timeout": None,
+        }
         assert {**usual, **keyword}.items() <= given.items()

@@ -31,9 +31,15 @@ def test_ranges_never_overlap_and_come_back_whole(data):
         elif action == "allocate":
             size, alignment = data.draw(st.integers(1, 32)), 1 << data.draw(st.integers(0, 5))
             base = ranges.allocate(size, alignment)
-            taken = {unit for start, length in given_out.items() for unit in range(start, start + length)}
+            taken = {
+                unit for start, length in given_out.items() for unit in range(start, start + length)
+            }
             free = owned - taken
-            fits = [unit for unit in sorted(free) if unit % alignment == 0 and set(range(unit, unit + size)) <= free]
+            fits = [
+                unit
+                for unit in sorted(free)
+                if unit % alignment == 0 and set(range(unit, unit + size)) <= free
+            ]
             assert base == (fits[0] if fits else None)
             if base is not None:
                 given_out[base] = size

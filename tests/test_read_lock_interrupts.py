@@ -29,7 +29,9 @@ def context() -> Iterator[LinkContext]:
 
 
 @pytest.mark.parametrize("operation", [read_guard, reading])
-def test_an_interrupt_at_any_place_leaves_the_lock_released(context: LinkContext, operation: Callable[[LinkContext], None]) -> None:
+def test_an_interrupt_at_any_place_leaves_the_lock_released(
+    context: LinkContext, operation: Callable[[LinkContext], None]
+) -> None:
     at = 0
     while True:
         interrupter = Interrupter(at)

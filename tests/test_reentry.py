@@ -34,10 +34,21 @@ FOLDER = os.path.dirname(pylinker.__file__)
 def folder(tmp_path: Path, threads: bool) -> Path:
     memory = SHARED if threads else MEMORY
     for name in ("main", "used", "opened", "other", "more"):
-        functions = [f'(func (export "{name}{number}") (result i32) (i32.const {number}))' for number in (1, 2)]
+        functions = [
+            f'(func (export "{name}{number}") (result i32) (i32.const {number}))'
+            for number in (1, 2)
+        ]
         wasm(tmp_path / f"{name}.so", memory, *functions, '(func (export "__wasm_call_ctors"))')
-    calls = '(import "env" "back" (func $back (result i32)))', '(func (export "go") (result i32) (call $back))'
-    wasm(tmp_path / "calls.so", memory, *calls, '(func (export "__wasm_call_ctors") (drop (call $back)))')
+    calls = (
+        '(import "env" "back" (func $back (result i32)))',
+        '(func (export "go") (result i32) (call $back))',
+    )
+    wasm(
+        tmp_path / "calls.so",
+        memory,
+        *calls,
+        '(func (export "__wasm_call_ctors") (drop (call $back)))',
+    )
     opens = (
         '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
         '(import "env" "dlerror" (func $dlerror (result i32)))',
@@ -49,12 +60,17 @@ def folder(tmp_path: Path, threads: bool) -> Path:
 
 
 class World:
-    """A program with a library that is used. With threads, one of them calls the guest all the time, and loads if it is told to."""
+    """A program with a library that is used.
+
+    With threads, one of them calls the guest all the time, and loads if it is told to.
+    """
 
     def __init__(self, folder: Path, *, threads: bool, **keywords: Any) -> None:
         self.folder = folder
         self.threads = threads
-        self.library = pylinker.CDLL(folder / "main.so", library_path=[folder], threads=threads, cache=False, **keywords)
+        self.library = pylinker.CDLL(
+            folder / "main.so", library_path=[folder], threads=threads, cache=False, **keywords
+        )
         self.program = self.library.program
         self.used = self.program.dlopen("used.so")
         self.handle = self.program.dlopen("used.so")
@@ -114,7 +130,9 @@ UNDER: dict[str, Callable[[World], object]] = {
     "dlsym": lambda world: world.used.address_of("used2"),
     "spawn": lambda world: world.program.spawn(lambda: None).join(DEADLINE),
     "statistics": lambda world: world.program.statistics(),
-    "program": lambda world: pylinker.CDLL(world.folder / "other.so", threads=world.threads, cache=False).close(),
+    "program": lambda world: pylinker.CDLL(
+        world.folder / "other.so", threads=world.threads, cache=False
+    ).close(),
 }
 DONE: dict[str, Callable[[World], object]] = {
     "dlopen": lambda world: world.program.dlopen("other.so").close(),
@@ -187,7 +205,14 @@ def try_all(folder: Path, threads: bool, under: str, done: str, step: int) -> Co
     return outcomes
 
 
-WITH_THREADS = [(False, "dlopen"), (False, "dlclose"), (True, "dlopen"), (True, "dlclose"), (True, "spawn"), (False, "statistics")]
+WITH_THREADS = [
+    (False, "dlopen"),
+    (False, "dlclose"),
+    (True, "dlopen"),
+    (True, "dlclose"),
+    (True, "spawn"),
+    (False, "statistics"),
+]
 
 
 @pytest.mark.parametrize("done", ["dlopen", "dlclose", "program", "guest's dlopen"])
@@ -207,15 +232,21 @@ def test_a_handler_may_call_the_guest_at_any_time(folder: Path, threads: bool, u
 @pytest.mark.slow
 @pytest.mark.parametrize("done", DONE)
 @pytest.mark.parametrize(
-    ("threads", "under"), [*WITH_THREADS, (True, "dlsym"), (True, "program"), (False, "statistics")], indirect=["threads"]
+    ("threads", "under"),
+    [*WITH_THREADS, (True, "dlsym"), (True, "program"), (False, "statistics")],
+    indirect=["threads"],
 )
 def test_at_many_lines(folder: Path, threads: bool, under: str, done: str) -> None:
     try_all(folder, threads, under, done, 5)
 
 
 class TestWhereItIsRight:
-    def test_a_constructor_whose_host_function_opens_a_library(self, folder: Path, threads: bool) -> None:
-        with world(folder, threads, imports={"back": lambda: here.program.dlopen("other.so").other2()}) as here:
+    def test_a_constructor_whose_host_function_opens_a_library(
+        self, folder: Path, threads: bool
+    ) -> None:
+        with world(
+            folder, threads, imports={"back": lambda: here.program.dlopen("other.so").other2()}
+        ) as here:
             assert here.program.dlopen("calls.so").go() == 2
             here.is_well()
 
@@ -227,7 +258,9 @@ class TestWhereItIsRight:
             signal.raise_signal(signal.SIGUSR1)
             return 5
 
-        before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(here.program.dlopen("other.so").other2()))
+        before = signal.signal(
+            signal.SIGUSR1, lambda *_: heard.append(here.program.dlopen("other.so").other2())
+        )
         try:
             with world(folder, threads, imports={"back": back}) as here:
                 calls = here.program.dlopen("calls.so")
@@ -238,7 +271,9 @@ class TestWhereItIsRight:
         finally:
             signal.signal(signal.SIGUSR1, before)
 
-    def test_a_signal_handler_while_a_guest_computes_for_a_constructor_or_a_call(self, tmp_path: Path) -> None:
+    def test_a_signal_handler_while_a_guest_computes_for_a_constructor_or_a_call(
+        self, tmp_path: Path
+    ) -> None:
         loop = (
             '(import "env" "__memory_base" (global $base i32))',
             '(func $loop (export "loop") (loop $again (br_if $again (i32.eqz (i32.load (global.get $base))))))',
@@ -271,7 +306,11 @@ class TestWhereItIsRight:
         wasm(tmp_path / "other.so", MEMORY)
         start = '(import "env" "back" (func $back))', "(start $back)"
         wasm(tmp_path / "start.so", MEMORY, *start)
-        with pylinker.Program(library_path=[tmp_path], imports={"back": lambda: program.dlopen("other.so")}, cache=False) as program:
+        with pylinker.Program(
+            library_path=[tmp_path],
+            imports={"back": lambda: program.dlopen("other.so")},
+            cache=False,
+        ) as program:
             for _ in range(2):
                 with pytest.raises(LinkError, match="a module that is just being loaded"):
                     program.dlopen("start.so")
@@ -297,7 +336,9 @@ class TestWhereItIsRight:
 
 @pytest.mark.parametrize("threads", [False], ids=[""], indirect=True)
 @pytest.mark.parametrize("how", ["finalize", "stack", "del"])
-def test_a_finalizer_that_is_a_method_of_pylinkers(folder: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_a_finalizer_that_is_a_method_of_pylinkers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """No frame of the user's lies between it and the operation that it interrupts: the observer is written in C."""
     told: list[BaseException | None] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda each: told.append(each.exc_value))
@@ -313,7 +354,9 @@ def test_a_finalizer_that_is_a_method_of_pylinkers(folder: Path, monkeypatch: py
             weakref.finalize(dropped, other.close if how == "finalize" else stack.close)
         held.append(dropped)
         del dropped
-        (folder / "new.so").write_bytes((folder / "opened.so").read_bytes() + bytes((0, 1 + len(how), len(how), *how.encode())))
+        (folder / "new.so").write_bytes(
+            (folder / "opened.so").read_bytes() + bytes((0, 1 + len(how), len(how), *how.encode()))
+        )
         opened = program.dlopen("new.so")  # is compiled: no other has these bytes
         assert len(told) == 1
         assert MIDDLE in str(told[0])
@@ -378,7 +421,9 @@ print("well")
 def test_a_storm_of_signals(folder: Path, threads: bool) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", STORM, str(folder), "threads" if threads else ""]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=DEADLINE, check=False
+    )
     assert done.stdout == "well\n", done.stderr
 
 

@@ -36,7 +36,11 @@ def instantiations():
 
 
 def library(body, *, memory=16, table=0):
-    return bytes(wasmtime.wat2wasm(f"(module (@dylink.0 (mem-info (memory {memory} 4) (table {table} 0))) {PIC} {body})"))
+    return bytes(
+        wasmtime.wat2wasm(
+            f"(module (@dylink.0 (mem-info (memory {memory} 4) (table {table} 0))) {PIC} {body})"
+        )
+    )
 
 
 @pytest.fixture
@@ -55,7 +59,12 @@ def opened(tmp_path):
 
 @pytest.fixture
 def program():
-    with orderly(), pylinker.Program(preload=["libcallee.so"], library_path=[GUEST], threads=True, imports=IMPORTS) as program:
+    with (
+        orderly(),
+        pylinker.Program(
+            preload=["libcallee.so"], library_path=[GUEST], threads=True, imports=IMPORTS
+        ) as program,
+    ):
         yield program
 
 
@@ -64,7 +73,9 @@ def test_a_library_that_is_opened_again_is_not_instantiated_again(program):
     with instantiations() as counter:
         for _ in range(5):
             with program.dlopen("libsoak.so") as soak:
-                assert soak.soak_is_fresh() == 1  # data, bss and relocations: its constructor spoils them
+                assert (
+                    soak.soak_is_fresh() == 1
+                )  # data, bss and relocations: its constructor spoils them
                 assert soak.soak_lazy(4) == 5
                 assert soak.soak_through(soak.soak_pointer(), 7) == 8
                 assert soak.soak_ask(1) == 2
@@ -79,7 +90,9 @@ def test_groups_that_follow_use_theirs_again(program):
     def follow():
         for _ in range(4):
             go.acquire()
-            answers.append(program.main.callee(1) and found[0].soak_through(found[0].soak_pointer(), 3))
+            answers.append(
+                program.main.callee(1) and found[0].soak_through(found[0].soak_pointer(), 3)
+            )
             done.release()
 
     found = []
@@ -120,9 +133,14 @@ def test_a_load_whose_constructor_fails_leaves_an_instance_to_be_used_again():
         raise ZeroDivisionError
 
     imports = IMPORTS | {"soak_constructing": constructing}
-    with pylinker.Program(preload=["libcallee.so"], library_path=[GUEST], threads=True, imports=imports) as program:
+    with pylinker.Program(
+        preload=["libcallee.so"], library_path=[GUEST], threads=True, imports=imports
+    ) as program:
         for turn in range(4):
-            with instantiations() as counter, pytest.raises((pylinker.LinkError, ZeroDivisionError)):
+            with (
+                instantiations() as counter,
+                pytest.raises((pylinker.LinkError, ZeroDivisionError)),
+            ):
                 program.dlopen("libsoak.so")
             assert counter.made == (1 if turn == 0 else 0)
 
@@ -130,7 +148,10 @@ def test_a_load_whose_constructor_fails_leaves_an_instance_to_be_used_again():
 def test_a_library_elsewhere_is_instantiated(program, tmp_path):
     (tmp_path / "libother.so").write_bytes((GUEST / "libsoak.so").read_bytes())
     program.dlopen("libsoak.so").close()
-    with program.dlopen(str(tmp_path / "libother.so")), instantiations() as counter:  # the same code, in the place of the first
+    with (
+        program.dlopen(str(tmp_path / "libother.so")),
+        instantiations() as counter,
+    ):  # the same code, in the place of the first
         with program.dlopen("libsoak.so") as soak:
             assert soak.soak_is_fresh() == 1
         assert counter.made == 1
@@ -147,8 +168,14 @@ def test_slots_and_cells_are_those_of_the_new_load(opened, tmp_path):
       (func (export "slot") (result i32) (call_indirect (type $plain) (global.get $table)))"""
     libraries = {
         "libuser.so": library(user, table=1),
-        **{f"lib{n}.so": library(f'(func (export "value") (result i32) (i32.const {n}))') for n in (10, 20)},
-        **{f"libat{n}.so": library(f'(global (export "there") i32 (i32.const {n}))') for n in (0, 4)},
+        **{
+            f"lib{n}.so": library(f'(func (export "value") (result i32) (i32.const {n}))')
+            for n in (10, 20)
+        },
+        **{
+            f"libat{n}.so": library(f'(global (export "there") i32 (i32.const {n}))')
+            for n in (0, 4)
+        },
     }
     for name, data in libraries.items():
         (tmp_path / name).write_bytes(data)
@@ -159,17 +186,32 @@ def test_slots_and_cells_are_those_of_the_new_load(opened, tmp_path):
         with instantiations() as counter:
             using = opened.program.dlopen("libuser.so")
         made.append(counter.made)
-        assert (using.call(), using.through(), using.where()) == (value, value, place.address_of("there"))
+        assert (using.call(), using.through(), using.where()) == (
+            value,
+            value,
+            place.address_of("there"),
+        )
         assert using.slot() == 9
         using.spoil()
         for each in (using, defining, place):
             each.close()
-    assert made == [1, 1, 0, 0]  # to import another function is to be another instance; other cells are not
+    assert made == [
+        1,
+        1,
+        0,
+        0,
+    ]  # to import another function is to be another instance; other cells are not
 
 
 def test_a_trampoline_is_lazy_again(opened, tmp_path):
     user = '(import "env" "value" (func $value (result i32))) (func (export "call") (result i32) call $value)'
-    for name, body in [("libuser.so", user), *((f"lib{n}.so", f'(func (export "value") (result i32) (i32.const {n}))') for n in (10, 20))]:
+    for name, body in [
+        ("libuser.so", user),
+        *(
+            (f"lib{n}.so", f'(func (export "value") (result i32) (i32.const {n}))')
+            for n in (10, 20)
+        ),
+    ]:
         (tmp_path / name).write_bytes(library(body))
     made = []
     for value in (10, 20, 10, 20):
@@ -194,7 +236,9 @@ def test_host_functions_are_told_which_load_calls(opened):
         with instantiations() as counter:
             opened("libexit.so", body, table=1).close()
         assert counter.made == (2 if turn == 1 else 0)  # the library, and what calls its destructor
-        assert int.from_bytes(memory.read(8, 4), "little") == int.from_bytes(before, "little") + turn
+        assert (
+            int.from_bytes(memory.read(8, 4), "little") == int.from_bytes(before, "little") + turn
+        )
 
 
 FRESH = {
@@ -227,9 +271,13 @@ def test_what_cannot_be_put_back_is_instantiated_again(opened, what):
 
 
 def test_a_start_function_that_does_more_than_fill_memory_runs_each_time(tmp_path):
-    (tmp_path / "libstart.so").write_bytes(library('(import "env" "started" (func $started)) (start $started)'))
+    (tmp_path / "libstart.so").write_bytes(
+        library('(import "env" "started" (func $started)) (start $started)')
+    )
     runs = []
-    with pylinker.Program(library_path=[tmp_path], imports={"started": lambda: runs.append(1)}) as program:
+    with pylinker.Program(
+        library_path=[tmp_path], imports={"started": lambda: runs.append(1)}
+    ) as program:
         for _ in range(3):
             program.dlopen("libstart.so").close()
     assert len(runs) == 3
@@ -242,14 +290,23 @@ def test_a_start_function_that_does_more_than_fill_memory_runs_each_time(tmp_pat
         ('(func (export "f")) (data (global.get $memory) "text")', True),
         ("(global (mut i32) (i32.const 0))", False),
         ('(global (export "__tls_base") (mut i32) (i32.const 0))', True),
-        ('(global (export "__tls_base") (mut i32) (i32.const 0)) (global (export "__tls_size") i32 (i32.const 4))', False),
+        (
+            '(global (export "__tls_base") (mut i32) (i32.const 0)) (global (export "__tls_size") i32 (i32.const 4))',
+            False,
+        ),
         ('(func (export "__wasix_init_tls") (result i32) (i32.const 1))', False),
         ("(table 1 funcref)", False),
         ("(func $f (nop)) (start $f)", False),
-        ('(data $d "a") (func $f (memory.init $d (global.get $memory) (i32.const 0) (i32.const 1)) (data.drop $d)) (start $f)', True),
+        (
+            '(data $d "a") (func $f (memory.init $d (global.get $memory) (i32.const 0) (i32.const 1)) (data.drop $d)) (start $f)',
+            True,
+        ),
         ('(data $d "a") (func (data.drop $d))', False),
         ("(func $g) (elem $e func $g) (func (elem.drop $e))", False),
-        ('(import "GOT.mem" "x" (global $x (mut i32))) (func $f (drop (global.get $x))) (start $f)', False),
+        (
+            '(import "GOT.mem" "x" (global $x (mut i32))) (func $f (drop (global.get $x))) (start $f)',
+            False,
+        ),
         ("(func $g) (func $f (call $g)) (start $f)", False),
         ("(func $f (drop (i32.load (i32.const 0)))) (start $f)", False),
     ],

@@ -26,8 +26,9 @@ from pylinker.native.search import search_by_component
 SECONDS = float(os.environ.get("PYLINKER_RACE_SECONDS", "4"))
 SEED = int(os.environ.get("PYLINKER_RACE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 
-# swap: a directory and a link change places until the word at 1024 is set, with pauses of as many steps as the word at 1028 says.
-# open: 0 for no library, 1 for one that is in the directory, 2 for any other.
+# swap: a directory and a link change places until the word at 1024 is set, with pauses of as many
+# steps as the word at 1028 says. open: 0 for no library, 1 for one that is in the directory, 2 for
+# any other.
 SWAPPER = r"""(module
   (import "env" "memory" (memory 1 1024 shared))
   (import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))
@@ -98,13 +99,17 @@ def tree(tmp_path: Path) -> Path:
     """A directory to grant, with a library in ``place``, and one outside."""
     for name, function in (("granted/place", "inside"), ("outside", "outside")):
         (tmp_path / name).mkdir(parents=True)
-        wasm(tmp_path / name / "libx.so", f'(func (export "{function}") (result i32) (i32.const 1))')
+        wasm(
+            tmp_path / name / "libx.so", f'(func (export "{function}") (result i32) (i32.const 1))'
+        )
     return tmp_path
 
 
 def guest(tree: Path, **keywords: object) -> pylinker.Program:
     main = bytes(wasmtime.wat2wasm(SWAPPER))
-    return pylinker.Program(main, threads=True, dirs={"/": tree / "granted"}, cache=False, **keywords)
+    return pylinker.Program(
+        main, threads=True, dirs={"/": tree / "granted"}, cache=False, **keywords
+    )
 
 
 def put(program: pylinker.Program, name: str | bytes, address: int = 2048) -> int:
@@ -121,7 +126,9 @@ def error_of(program: pylinker.Program, name: str | bytes) -> str:
 
 
 @each_way
-def test_a_directory_that_changes_places_with_a_link_lets_no_library_in_from_outside(tree: Path) -> None:
+def test_a_directory_that_changes_places_with_a_link_lets_no_library_in_from_outside(
+    tree: Path,
+) -> None:
     choice = random.Random(SEED)
     names = ["/place/libx.so", "place/libx.so", "./place/libx.so", "libx.so"]
     print(f"PYLINKER_RACE_SEED={SEED}")
@@ -136,7 +143,9 @@ def test_a_directory_that_changes_places_with_a_link_lets_no_library_in_from_out
                 found[program.main.open(put(program, choice.choice(names)))] += 1
         program.memory.write(1024, b"\1")
         assert swapper.join(60) == 0
-    assert not found[2], f"{found[2]} of {found.total()} libraries came from outside; PYLINKER_RACE_SEED={SEED}"
+    assert not found[2], (
+        f"{found[2]} of {found.total()} libraries came from outside; PYLINKER_RACE_SEED={SEED}"
+    )
 
 
 @each_way
@@ -243,11 +252,16 @@ class TestLinks:
         with guest(tree) as program:
             assert error_of(program, "/link2000") == "library NAME not found, needed by main"
             for name in (str(tree / "granted" / "link2000"), tree / "granted" / "link2000"):
-                with pytest.raises(pylinker.LibraryNotFoundError, match="too many levels of symbolic links"):
+                with pytest.raises(
+                    pylinker.LibraryNotFoundError, match="too many levels of symbolic links"
+                ):
                     program.dlopen(name)
         with pytest.raises(pylinker.LibraryNotFoundError):
             pylinker.Program(tree / "granted" / "link2000")
-        with pylinker.Program(library_path=[tree / "granted" / "link2000"], cache=False) as program, pytest.raises(pylinker.LinkError):
+        with (
+            pylinker.Program(library_path=[tree / "granted" / "link2000"], cache=False) as program,
+            pytest.raises(pylinker.LinkError),
+        ):
             program.dlopen("libx.so")
 
 
@@ -256,7 +270,9 @@ class TestGrantedDirectories:
     def test_a_granted_directory_is_the_one_that_was_there(self, tree: Path) -> None:
         """Whatever takes its name later: not a link, and not another directory, which may be moved there by who must not read it."""
         place = tree / "granted" / "place"
-        with pylinker.Program(library_path=[place], dirs={"/": tree / "granted"}, cache=False) as program:
+        with pylinker.Program(
+            library_path=[place], dirs={"/": tree / "granted"}, cache=False
+        ) as program:
             place.rename(tree / "granted" / "moved")
             place.symlink_to("../outside")
             program.dlopen("libx.so").close()
@@ -268,7 +284,9 @@ class TestGrantedDirectories:
 
     def test_one_that_is_made_later_is_found_unless_it_is_a_link(self, tree: Path) -> None:
         later = tree / "granted" / "later"
-        with pylinker.Program(library_path=[later], dirs={"/": tree / "granted"}, cache=False) as program:
+        with pylinker.Program(
+            library_path=[later], dirs={"/": tree / "granted"}, cache=False
+        ) as program:
             later.symlink_to("../outside")
             for _ in range(2):
                 with pytest.raises(pylinker.LibraryNotFoundError, match="no such file"):
@@ -299,7 +317,9 @@ class TestGrantedDirectories:
             pass
         gc.collect()  # programs of other tests hold descriptors until then
         before = count()
-        programs = [pylinker.Program(library_path=[tree / "granted"], cache=False) for _ in range(20)]
+        programs = [
+            pylinker.Program(library_path=[tree / "granted"], cache=False) for _ in range(20)
+        ]
         assert count() == before + 1
         for program in programs:
             program.close()
@@ -317,12 +337,16 @@ class TestNames:
     @pytest.fixture
     def latin(self, tree: Path) -> Path:
         try:
-            (tree / "granted" / LATIN).write_bytes((tree / "granted" / "place" / "libx.so").read_bytes())
+            (tree / "granted" / LATIN).write_bytes(
+                (tree / "granted" / "place" / "libx.so").read_bytes()
+            )
         except OSError:
             pytest.skip("the file system has only names in UTF-8")
         return tree / "granted"
 
-    def test_the_host_may_name_a_file_that_is_not_utf8(self, latin: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_host_may_name_a_file_that_is_not_utf8(
+        self, latin: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level("DEBUG", "pylinker")
         (latin / "liblink.so").symlink_to(LATIN)
         with pylinker.Program(library_path=[latin], cache=False) as program:
@@ -344,13 +368,18 @@ class TestNames:
     def test_a_main_module_may_have_such_a_name(self, tree: Path) -> None:
         main = tree / os.fsdecode(b"main\xff.wasm")
         try:
-            main.write_bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+            main.write_bytes(
+                wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))')
+            )
         except OSError:
             pytest.skip("the file system has only names in UTF-8")
         with pylinker.Program(main, cache=False) as program:
             assert program.run() == 0
 
-    @pytest.mark.parametrize("name", ["\ud800", "./\ud800", "a\0b", "./a\0b", "x" * 5000, "./" + "x" * 300, "./" + "x/" * 3000])
+    @pytest.mark.parametrize(
+        "name",
+        ["\ud800", "./\ud800", "a\0b", "./a\0b", "x" * 5000, "./" + "x" * 300, "./" + "x/" * 3000],
+    )
     def test_names_that_no_file_has(self, tree: Path, name: str) -> None:
         with pylinker.Program(library_path=[tree], cache=False) as program:
             for _ in range(2):
@@ -362,8 +391,12 @@ class TestNames:
                 make(name, cache=False)
 
     @pytest.mark.parametrize("directory", ["\ud800", "a\0b", "x" * 5000, os.fsdecode(b"\xff")])
-    def test_directories_with_such_names_have_no_libraries(self, tree: Path, directory: str) -> None:
-        with pylinker.Program(library_path=[directory, tree / "granted" / "place"], cache=False) as program:
+    def test_directories_with_such_names_have_no_libraries(
+        self, tree: Path, directory: str
+    ) -> None:
+        with pylinker.Program(
+            library_path=[directory, tree / "granted" / "place"], cache=False
+        ) as program:
             assert program.dlopen("libx.so").inside() == 1
             with pytest.raises(pylinker.LibraryNotFoundError) as caught:
                 program.dlopen("none.so")
@@ -372,14 +405,21 @@ class TestNames:
             pylinker.Program(dirs={"/": directory}, cache=False)
 
     def test_arguments_that_are_not_unicode_say_so(self) -> None:
-        for keywords in ({"args": ["\udcff"]}, {"env": {"A": "\udcff"}}, {"env": {"\udcff": ""}}, {"dirs": {"/\udcff": "/"}}):
+        for keywords in (
+            {"args": ["\udcff"]},
+            {"env": {"A": "\udcff"}},
+            {"env": {"\udcff": ""}},
+            {"dirs": {"/\udcff": "/"}},
+        ):
             with pytest.raises(ValueError, match="UTF-8"):
                 pylinker.Program(cache=False, **keywords)
 
 
 @each_way
 class TestWhatGoesWrong:
-    @pytest.mark.parametrize("problem", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+    @pytest.mark.parametrize(
+        "problem", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM]
+    )
     def test_reading_fails(self, tree: Path, monkeypatch: pytest.MonkeyPatch, problem: int) -> None:
         def fails(*_: object) -> bytes:
             raise OSError(problem, os.strerror(problem))
@@ -388,8 +428,13 @@ class TestWhatGoesWrong:
             with monkeypatch.context() as patched:
                 patched.setattr("pylinker.native.search.os.read", fails)
                 for _ in range(2):
-                    assert error_of(program, "/place/libx.so") == "library NAME not found, needed by main"
-                with pytest.raises(pylinker.LibraryNotFoundError, match=os.strerror(problem).lower()):
+                    assert (
+                        error_of(program, "/place/libx.so")
+                        == "library NAME not found, needed by main"
+                    )
+                with pytest.raises(
+                    pylinker.LibraryNotFoundError, match=os.strerror(problem).lower()
+                ):
                     program.dlopen(tree / "granted" / "place" / "libx.so")
             assert program.main.open(put(program, "/place/libx.so")) == 1
 
@@ -489,7 +534,9 @@ def python(script: str, tree: Path, **environment: str | None) -> subprocess.Com
     return done
 
 
-def linked(path: Path, function: str, calls: str = "", *, needed: str = "", runtime_path: str = "") -> Path:
+def linked(
+    path: Path, function: str, calls: str = "", *, needed: str = "", runtime_path: str = ""
+) -> Path:
     """Write a library with ``function``: it returns 1, or one more than ``calls`` of another library."""
     path.parent.mkdir(parents=True, exist_ok=True)
     needs = f'(needed "{needed}")' if needed else ""
@@ -511,11 +558,23 @@ class TestBesideItself:
     def plugin(self, tree: Path, request: pytest.FixtureRequest) -> Path:
         folder = tree / "granted" / "plugins"
         linked(folder / "libcore.so", "core")
-        linked(folder / "libbase.so", "base", "core", needed="libcore.so", runtime_path=request.param)
-        return linked(folder / "libplugin.so", "plugin", "base", needed="libbase.so", runtime_path=request.param)
+        linked(
+            folder / "libbase.so", "base", "core", needed="libcore.so", runtime_path=request.param
+        )
+        return linked(
+            folder / "libplugin.so",
+            "plugin",
+            "base",
+            needed="libbase.so",
+            runtime_path=request.param,
+        )
 
     def test_cdll(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for directory, name in ((plugin.parent.parent, "./plugins/libplugin.so"), (plugin.parent, "./libplugin.so"), (None, str(plugin))):
+        for directory, name in (
+            (plugin.parent.parent, "./plugins/libplugin.so"),
+            (plugin.parent, "./libplugin.so"),
+            (None, str(plugin)),
+        ):
             if directory is not None:
                 monkeypatch.chdir(directory)
             with pylinker.CDLL(name, cache=False) as library:
@@ -545,12 +604,19 @@ class TestBesideItself:
             (["ldd", str(plugin)], "libcore.so"),
         ):
             done = subprocess.run(
-                [sys.executable, "-m", "pylinker", *arguments], cwd=tree, capture_output=True, text=True, timeout=60, check=False
+                [sys.executable, "-m", "pylinker", *arguments],
+                cwd=tree,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
             assert done.returncode == 0, done.stderr + done.stdout
             assert says in done.stdout
 
-    def test_a_copy_beside_it_comes_before_that_of_the_main_module(self, plugin: Path, tree: Path) -> None:
+    def test_a_copy_beside_it_comes_before_that_of_the_main_module(
+        self, plugin: Path, tree: Path
+    ) -> None:
         main = wasm(tree / "main.wasm", '(memory (export "memory") 1)', '(func (export "_start"))')
         linked(tree / "libbase.so", "base")
         with pylinker.Program(main, cache=False) as program:
@@ -565,15 +631,29 @@ class TestBesideItself:
             program.dlopen(plugin)
             with pytest.raises(pylinker.LibraryNotFoundError):
                 program.dlopen("libother.so")
-            for needed, where in (("libabove.so", "$ORIGIN/.."), ("libabove.so", ""), ("../libabove.so", "$ORIGIN")):
+            for needed, where in (
+                ("libabove.so", "$ORIGIN/.."),
+                ("libabove.so", ""),
+                ("../libabove.so", "$ORIGIN"),
+            ):
                 with pytest.raises(pylinker.LibraryNotFoundError, match=r"needed by libuser\.so"):
-                    program.dlopen(linked(plugin.parent / "libuser.so", "user", "above", needed=needed, runtime_path=where))
+                    program.dlopen(
+                        linked(
+                            plugin.parent / "libuser.so",
+                            "user",
+                            "above",
+                            needed=needed,
+                            runtime_path=where,
+                        )
+                    )
 
     def test_a_link_beside_it_leads_no_further(self, plugin: Path, tree: Path) -> None:
         (plugin.parent / "libcore.so").unlink()
         linked(tree / "outside" / "libcore.so", "core")
         (plugin.parent / "libcore.so").symlink_to(tree / "outside" / "libcore.so")
-        with pytest.raises(pylinker.LibraryNotFoundError, match="leads out of the directories that were granted"):
+        with pytest.raises(
+            pylinker.LibraryNotFoundError, match="leads out of the directories that were granted"
+        ):
             pylinker.CDLL(plugin, cache=False)
         (plugin.parent / "libcore.so").unlink()
         linked(plugin.parent / "real" / "libcore.so.1", "core")

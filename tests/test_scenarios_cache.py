@@ -79,7 +79,9 @@ def _append(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_empty, _truncate, _zero, _flip_last, _flip_middle, _append])
-def test_a_damaged_entry_is_made_again(scenario: Scenario, cache: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_entry_is_made_again(
+    scenario: Scenario, cache: Path, damage: Callable[[Path], None]
+) -> None:
     main = scenario("transitive") / "main.wasm"
     run(main)
     sound = entries(cache)
@@ -111,16 +113,25 @@ def test_an_entry_that_is_a_directory_is_no_entry(scenario: Scenario, cache: Pat
     assert run(main) == EXPECTED
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     main = scenario("transitive") / "main.wasm"
     (tmp_path / "file").write_text("not a directory")
-    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/dev/null/cache"), Path("/proc/cache")):
+    for place in (
+        tmp_path / "file",
+        tmp_path / "file" / "below",
+        Path("/dev/null/cache"),
+        Path("/proc/cache"),
+    ):
         monkeypatch.setenv("PYLINKER_CACHE", str(place))
         assert run(main) == EXPECTED
 
 
 @pytest.mark.slow
-def test_concurrent_writers_do_not_disturb_each_other(scenario: Scenario, cache: Path, tmp_path: Path) -> None:
+def test_concurrent_writers_do_not_disturb_each_other(
+    scenario: Scenario, cache: Path, tmp_path: Path
+) -> None:
     main = scenario("transitive") / "main.wasm"
     with ThreadPoolExecutor(6) as pool:  # each thread waits for a process of its own
         outcomes = list(pool.map(lambda _: spawn(tmp_path, main), range(6)))

@@ -32,12 +32,16 @@ class TestCalls:
         assert library.add(True, False) == 1
 
     @pytest.mark.parametrize("value", [2**32, -(2**31) - 1, 10**30])
-    def test_an_integer_that_does_not_fit_is_an_overflow_error(self, library: pylinker.Library, value: int) -> None:
+    def test_an_integer_that_does_not_fit_is_an_overflow_error(
+        self, library: pylinker.Library, value: int
+    ) -> None:
         with pytest.raises(OverflowError):
             library.add(value, 1)
 
     @pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
-    def test_a_wide_integer_that_does_not_fit_is_an_overflow_error(self, library: pylinker.Library, value: int) -> None:
+    def test_a_wide_integer_that_does_not_fit_is_an_overflow_error(
+        self, library: pylinker.Library, value: int
+    ) -> None:
         with pytest.raises(OverflowError):
             library.wide_add(value, 1)
 
@@ -61,16 +65,22 @@ class TestCalls:
                 pair.divide(1, 0)
 
     @pytest.mark.parametrize("arguments", [(), (1,), (1, 2, 3)])
-    def test_a_wrong_number_of_arguments_is_a_type_error(self, library: pylinker.Library, arguments: tuple[int, ...]) -> None:
+    def test_a_wrong_number_of_arguments_is_a_type_error(
+        self, library: pylinker.Library, arguments: tuple[int, ...]
+    ) -> None:
         with pytest.raises(TypeError, match="add"):
             library.add(*arguments)
 
     @pytest.mark.parametrize("argument", [1.5, None, [1], object(), 1j])
-    def test_a_wrong_type_of_argument_is_a_type_error(self, library: pylinker.Library, argument: object) -> None:
+    def test_a_wrong_type_of_argument_is_a_type_error(
+        self, library: pylinker.Library, argument: object
+    ) -> None:
         with pytest.raises(TypeError):
             library.add(argument, 1)
 
-    def test_text_for_a_number_that_is_no_pointer_is_a_type_error(self, library: pylinker.Library) -> None:
+    def test_text_for_a_number_that_is_no_pointer_is_a_type_error(
+        self, library: pylinker.Library
+    ) -> None:
         with pytest.raises(TypeError):
             library.wide_add("1", 2)
         with pytest.raises(TypeError):
@@ -86,7 +96,9 @@ class TestCalls:
     def test_several_strings_of_one_call_are_apart(self, library: pylinker.Library) -> None:
         assert library.same("equal", "equal") == 0
 
-    def test_a_string_with_a_null_character_is_refused_only_as_text(self, library: pylinker.Library) -> None:
+    def test_a_string_with_a_null_character_is_refused_only_as_text(
+        self, library: pylinker.Library
+    ) -> None:
         with pytest.raises(ValueError):
             library.length("a\0b")
         assert library.byte_sum(b"\1\0\2", 3) == 3
@@ -98,7 +110,9 @@ class TestCalls:
             assert library.address_of_argument(f"number {n}") == address
         assert library.program.statistics() == before
 
-    def test_a_trap_is_wasmtimes_and_the_library_stays_usable(self, library: pylinker.Library) -> None:
+    def test_a_trap_is_wasmtimes_and_the_library_stays_usable(
+        self, library: pylinker.Library
+    ) -> None:
         for _ in range(3):
             with pytest.raises(wasmtime.Trap):
                 library.trap()
@@ -162,7 +176,10 @@ class TestLibrary:
 
     def test_each_cdll_has_its_own_state(self, scenario: Scenario) -> None:
         path = [scenario("calls")]
-        with pylinker.CDLL("libcalls.so", library_path=path) as one, pylinker.CDLL("libcalls.so", library_path=path) as two:
+        with (
+            pylinker.CDLL("libcalls.so", library_path=path) as one,
+            pylinker.CDLL("libcalls.so", library_path=path) as two,
+        ):
             one.set_counter(1)
             two.set_counter(2)
             assert (one.get_counter(), two.get_counter()) == (1, 2)
@@ -189,10 +206,20 @@ class TestMemory:
         doubles[1] = 5.0
         assert library.sum_numbers(numbers, 2) == 105.0
 
-    def test_what_lies_outside_is_refused_and_nothing_is_written(self, library: pylinker.Library) -> None:
+    def test_what_lies_outside_is_refused_and_nothing_is_written(
+        self, library: pylinker.Library
+    ) -> None:
         memory = library.program.memory
         end = memory.size
-        for address, count in ((end, 1), (end - 3, 4), (-1, 1), (0, end + 1), (2**32, 1), (0, -1), (2**64, 1)):
+        for address, count in (
+            (end, 1),
+            (end - 3, 4),
+            (-1, 1),
+            (0, end + 1),
+            (2**32, 1),
+            (0, -1),
+            (2**64, 1),
+        ):
             with pytest.raises(pylinker.MemoryAccessError):
                 memory.read(address, count)
         before = memory.read(end - 2, 2)
@@ -218,7 +245,9 @@ class TestMemory:
 
 
 class TestOneLibc:
-    def test_printf_and_malloc_are_shared_by_a_program_and_its_libraries(self, scenario: Scenario) -> None:
+    def test_printf_and_malloc_are_shared_by_a_program_and_its_libraries(
+        self, scenario: Scenario
+    ) -> None:
         assert run(scenario("libc") / "main.wasm", "world", "ab", "c") == (
             21,
             lines(
@@ -235,7 +264,9 @@ class TestOneLibc:
 
     def test_libraries_without_a_program_share_a_preloaded_libc(self, scenario: Scenario) -> None:
         path = [scenario("libc")]
-        with pylinker.CDLL("libformat.so", library_path=path, preload=["libc.so"], stdout=pylinker.CAPTURE) as form:
+        with pylinker.CDLL(
+            "libformat.so", library_path=path, preload=["libc.so"], stdout=pylinker.CAPTURE
+        ) as form:
             program = form.program
             keep = program.dlopen("libkeep.so")
             text = form.format_greeting("python", 3)
@@ -249,10 +280,16 @@ class TestOneLibc:
             libc = program.dlopen("libc.so")
             assert libc.fflush(0) == 0
             assert program.stdout == b"[one]\nkept: hello python x3\n[two]\n"
-            assert [each.name for each in program.libraries] == ["libc.so", "libformat.so", "libkeep.so"]
+            assert [each.name for each in program.libraries] == [
+                "libc.so",
+                "libformat.so",
+                "libkeep.so",
+            ]
 
     def test_libc_itself_is_called_from_python(self, scenario: Scenario) -> None:
-        with pylinker.CDLL("libc.so", library_path=[scenario("libc")], stdout=pylinker.CAPTURE, env={"A": "1"}) as libc:
+        with pylinker.CDLL(
+            "libc.so", library_path=[scenario("libc")], stdout=pylinker.CAPTURE, env={"A": "1"}
+        ) as libc:
             memory = libc.program.memory
             assert libc.strlen("four") == 4
             assert libc.atoi("  -42x") == -42

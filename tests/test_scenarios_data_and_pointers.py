@@ -57,7 +57,9 @@ class TestData:
             numbers.bump(-30)
             assert i32(program, numbers.address_of("counter")) == 70
 
-    def test_the_same_data_symbol_has_one_address_from_every_handle(self, scenario: Scenario) -> None:
+    def test_the_same_data_symbol_has_one_address_from_every_handle(
+        self, scenario: Scenario
+    ) -> None:
         with pylinker.Program(scenario("data") / "main.wasm") as program:
             numbers, links = program.dlopen("libnumbers.so"), program.dlopen("liblinks.so")
             addresses = {
@@ -92,7 +94,9 @@ class TestFunctionPointers:
         assert outcome.stdout.splitlines()[:3] == ["shared 1 1 1 1 1", "from_main 1", "calls 2 0"]
 
     def test_the_slot_is_the_same_from_the_guest_dlsym_and_python(self, scenario: Scenario) -> None:
-        with pylinker.Program(scenario("identity") / "main.wasm", stdout=pylinker.CAPTURE) as program:
+        with pylinker.Program(
+            scenario("identity") / "main.wasm", stdout=pylinker.CAPTURE
+        ) as program:
             assert program.run() == 0
             shared, from_main = (int(word) for word in program.stdout.splitlines()[-1].split()[1:])
             owner, other = program.dlopen("libowner.so"), program.dlopen("libother.so")
@@ -105,7 +109,9 @@ class TestFunctionPointers:
             assert i32(program, program.main.address_of("main_static")) == shared
             assert program.main["from_main"].slot == other.other_from_main() == from_main
 
-    def test_a_slot_taken_in_python_is_a_function_pointer_for_the_guest(self, scenario: Scenario) -> None:
+    def test_a_slot_taken_in_python_is_a_function_pointer_for_the_guest(
+        self, scenario: Scenario
+    ) -> None:
         with pylinker.CDLL("libcalls.so", library_path=[scenario("calls")]) as library:
             assert library.apply(library["add"].slot, 20, 22) == 42
             assert library["add"].slot == library.pointer_to_add()
@@ -142,11 +148,20 @@ class TestWeak:
             assert isinstance(caught.value.__cause__, wasmtime.Trap)
 
     def test_a_weak_reference_takes_a_definition_that_is_there(self, scenario: Scenario) -> None:
-        with pylinker.CDLL("libweak.so", library_path=[scenario("weak")], preload=["libprovider.so"]) as library:
+        with pylinker.CDLL(
+            "libweak.so", library_path=[scenario("weak")], preload=["libprovider.so"]
+        ) as library:
             assert library.has_function() == library.has_data() == 1
-            assert (library.call_if_there(6), library.call_anyway(6), library.read_if_there()) == (7, 7, 42)
+            assert (library.call_if_there(6), library.call_anyway(6), library.read_if_there()) == (
+                7,
+                7,
+                42,
+            )
 
-    @pytest.mark.parametrize(("order", "answer"), [(("libweak.so", "libprovider.so"), 1), (("libprovider.so", "libweak.so"), 2)])
+    @pytest.mark.parametrize(
+        ("order", "answer"),
+        [(("libweak.so", "libprovider.so"), 1), (("libprovider.so", "libweak.so"), 2)],
+    )
     def test_a_weak_definition_is_a_definition_the_first_in_scope_wins(
         self, scenario: Scenario, order: tuple[str, ...], answer: int
     ) -> None:
@@ -163,7 +178,9 @@ class TestThreadLocal:
         with pylinker.Program(scenario("tls") / "main.wasm") as program:
             assert program.run() == 17
 
-    def test_thread_local_blocks_are_aligned_apart_and_found_by_name(self, scenario: Scenario) -> None:
+    def test_thread_local_blocks_are_aligned_apart_and_found_by_name(
+        self, scenario: Scenario
+    ) -> None:
         with pylinker.Program(scenario("tls") / "main.wasm") as program:
             counter, block = program.dlopen("libcounter.so"), program.dlopen("libblock.so")
             assert counter.address_of("counter") == counter.counter_address()
@@ -172,10 +189,14 @@ class TestThreadLocal:
             assert program.main.address_of("mine") == program.main.main_address()
             assert block.block_address() % 64 == 0
             assert program.memory.cstring(block.address_of("block")) == b"block"
-            starts = sorted([counter.counter_address(), block.block_address(), program.main.main_address()])
+            starts = sorted(
+                [counter.counter_address(), block.block_address(), program.main.main_address()]
+            )
             assert len(set(starts)) == 3
 
-    def test_a_library_with_thread_local_storage_can_be_opened_later(self, scenario: Scenario) -> None:
+    def test_a_library_with_thread_local_storage_can_be_opened_later(
+        self, scenario: Scenario
+    ) -> None:
         with pylinker.CDLL("libplain.so", library_path=[scenario("tls")]) as plain:
             program = plain.program
             counter = program.dlopen("libcounter.so")

@@ -32,7 +32,9 @@ def program(scenario: Scenario, request: pytest.FixtureRequest) -> Iterator[pyli
 
 
 @pytest.mark.parametrize("bind_now", [False, True])
-def test_what_is_thrown_in_one_module_is_caught_in_another(scenario: Scenario, bind_now: bool) -> None:
+def test_what_is_thrown_in_one_module_is_caught_in_another(
+    scenario: Scenario, bind_now: bool
+) -> None:
     assert run(scenario("exceptions") / "main.wasm", bind_now=bind_now) == (
         0,
         lines(
@@ -50,31 +52,44 @@ def test_what_is_thrown_in_one_module_is_caught_in_another(scenario: Scenario, b
     )
 
 
-def test_functions_called_from_python_catch_at_the_first_call_and_later(program: pylinker.Program) -> None:
+def test_functions_called_from_python_catch_at_the_first_call_and_later(
+    program: pylinker.Program,
+) -> None:
     for code in range(3):
         assert program.main.catching(INT, code) == INT * 1000 + code
         assert program.main.catching(DERIVED, code) == BASE * 1000 + code
         assert program.main.catching(OTHER, code) == OTHER * 1000
 
 
-def test_exceptions_pass_through_function_pointers_and_destroy_what_lies_between(program: pylinker.Program) -> None:
+def test_exceptions_pass_through_function_pointers_and_destroy_what_lies_between(
+    program: pylinker.Program,
+) -> None:
     main = program.main
     thrower = main["raise_int"].slot
     assert main.catching_call(thrower, 6) == INT * 1000 + 6
     assert main.catch_in_main(thrower, 7) == 7
     before = program.memory.read(main.address_of("destroyed"), 4)
     assert main.catching_through(thrower, 8) == INT * 1000 + 8
-    assert int.from_bytes(program.memory.read(main.address_of("destroyed"), 4), "little") == int.from_bytes(before, "little") + 1
+    assert (
+        int.from_bytes(program.memory.read(main.address_of("destroyed"), 4), "little")
+        == int.from_bytes(before, "little") + 1
+    )
 
 
-def test_the_stack_pointer_is_right_after_exceptions_that_were_caught(program: pylinker.Program) -> None:
+def test_the_stack_pointer_is_right_after_exceptions_that_were_caught(
+    program: pylinker.Program,
+) -> None:
     assert program.main.stack_kept(500) == 0
 
 
-def test_what_nobody_catches_says_so_and_leaves_the_program_usable(program: pylinker.Program) -> None:
+def test_what_nobody_catches_says_so_and_leaves_the_program_usable(
+    program: pylinker.Program,
+) -> None:
     main = program.main
     before = main.stack_now()
-    where = "raise_int" if VERSION.partition(".")[0] != "45" else "thrown"  # which gives such a trap no backtrace
+    where = (
+        "raise_int" if VERSION.partition(".")[0] != "45" else "thrown"
+    )  # which gives such a trap no backtrace
     for _ in range(3):
         with pytest.raises(wasmtime.Trap, match=where) as caught:
             main.raise_int(5)
@@ -84,7 +99,9 @@ def test_what_nobody_catches_says_so_and_leaves_the_program_usable(program: pyli
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-def test_a_frame_of_python_between_two_of_guests_ends_an_exception(scenario: Scenario, swallowed: bool) -> None:
+def test_a_frame_of_python_between_two_of_guests_ends_an_exception(
+    scenario: Scenario, swallowed: bool
+) -> None:
     """It is an error of the call that Python makes, and may go on from there as Python's exceptions do."""
 
     def ask(number: int) -> int:
@@ -113,7 +130,10 @@ def test_a_constructor_that_throws_undoes_the_load(scenario: Scenario) -> None:
         program.dlopen("libcatcher.so")
         before = used(program)
         for _ in range(2):
-            with pytest.raises(InitializationError, match=r"libconstructor\.so: __wasm_call_ctors trapped: thrown Wasm exception"):
+            with pytest.raises(
+                InitializationError,
+                match=r"libconstructor\.so: __wasm_call_ctors trapped: thrown Wasm exception",
+            ):
                 program.dlopen("libconstructor.so")
             assert used(program) == before
         assert program.main.opens("libconstructor.so") == 0
@@ -124,7 +144,9 @@ def test_a_constructor_that_throws_undoes_the_load(scenario: Scenario) -> None:
 def test_a_jump_crosses_modules(scenario: Scenario) -> None:
     with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
         program.dlopen("libland.so", pylinker.RTLD_GLOBAL)
-        program.dlopen("libleap.so", pylinker.RTLD_GLOBAL)  # later: the first jump goes through a trampoline that is not bound
+        program.dlopen(
+            "libleap.so", pylinker.RTLD_GLOBAL
+        )  # later: the first jump goes through a trampoline that is not bound
         main = program.main
         for value in (3, 4):
             assert main.land(value) == 100 + value
@@ -147,7 +169,8 @@ def test_legacy_exceptions_are_refused_by_name(scenario: Scenario) -> None:
     with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
         before = used(program)
         with pytest.raises(
-            UnsupportedError, match=r"liblegacy\.so: wasmtime has no legacy exception handling.*wasm-use-legacy-eh=false"
+            UnsupportedError,
+            match=r"liblegacy\.so: wasmtime has no legacy exception handling.*wasm-use-legacy-eh=false",
         ) as caught:
             program.dlopen("liblegacy.so")
         assert caught.value.module == "liblegacy.so"
@@ -158,15 +181,24 @@ def test_legacy_exceptions_are_refused_by_name(scenario: Scenario) -> None:
 def test_a_tag_carries_an_address(scenario: Scenario, tmp_path: Path) -> None:
     library = wasm(tmp_path / "libwide.so", '(import "env" "__cpp_exception" (tag (param i64)))')
     with pylinker.Program(scenario("exceptions") / "main.wasm") as program:
-        with pytest.raises(SignatureMismatchError, match=r"libwide\.so: symbol __cpp_exception: wanted \(i64\).*\(i32\)"):
+        with pytest.raises(
+            SignatureMismatchError,
+            match=r"libwide\.so: symbol __cpp_exception: wanted \(i64\).*\(i32\)",
+        ):
             program.dlopen(library)
         assert program.dlopen("libcatcher.so").catching(INT, 1) == INT * 1000 + 1
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_a_tag_that_a_program_defines_is_that_of_its_libraries(tmp_path: Path, threads: bool) -> None:
+def test_a_tag_that_a_program_defines_is_that_of_its_libraries(
+    tmp_path: Path, threads: bool
+) -> None:
     """As older toolchains have it: pylinker's own tag is for programs that define none."""
-    memory = '(import "env" "memory" (memory 1 1024 shared))' if threads else '(memory (export "memory") 1)'
+    memory = (
+        '(import "env" "memory" (memory 1 1024 shared))'
+        if threads
+        else '(memory (export "memory") 1)'
+    )
     main = wasm(
         tmp_path / "main.wasm",
         memory,

@@ -33,7 +33,9 @@ def test_a_tail_call_passes_between_modules(scenario: Scenario, lazy: bool) -> N
 
 
 @pytest.mark.parametrize("lazy", [True, False])
-def test_an_exception_passes_between_modules_also_at_the_first_call(scenario: Scenario, lazy: bool) -> None:
+def test_an_exception_passes_between_modules_also_at_the_first_call(
+    scenario: Scenario, lazy: bool
+) -> None:
     with pylinker.Program(library_path=[scenario("features")]) as program:
         order = ["libcatcher.so", "libthrower.so"] if lazy else ["libthrower.so", "libcatcher.so"]
         for name in order:
@@ -66,7 +68,9 @@ def test_constructors_that_initialize_calls_are_not_run_twice(scenario: Scenario
 
 def test_heap_and_stack_symbols_tell_where_they_are(scenario: Scenario) -> None:
     assert run(scenario("layout") / "main.wasm") == (0, lines("stack 1", "heap 1", "malloc 1"), "")
-    with pylinker.CDLL("liblayout.so", library_path=[scenario("layout")], stack_size=128 << 10) as library:
+    with pylinker.CDLL(
+        "liblayout.so", library_path=[scenario("layout")], stack_size=128 << 10
+    ) as library:
         low, high = library.stack_low(), library.stack_high()
         assert high - low == 128 << 10
         assert low < library.stack_now() < high

@@ -17,16 +17,24 @@ from toolchain import Scenario
 
 
 class TestOrder:
-    def test_constructors_run_dependencies_first_and_the_mains_own_last(self, scenario: Scenario) -> None:
+    def test_constructors_run_dependencies_first_and_the_mains_own_last(
+        self, scenario: Scenario
+    ) -> None:
         assert run(scenario("order") / "main.wasm").stdout == "IOM 2\n"
 
-    def test_library_constructors_have_run_before_the_program_starts(self, scenario: Scenario) -> None:
+    def test_library_constructors_have_run_before_the_program_starts(
+        self, scenario: Scenario
+    ) -> None:
         with pylinker.Program(scenario("order") / "main.wasm") as program:
             assert trace(program) == "IO"
 
     @pytest.mark.parametrize(("arguments", "status"), [([], 3), (["exit"], 4)])
-    def test_destructors_run_at_exit_in_reverse(self, scenario: Scenario, arguments: list[str], status: int) -> None:
-        with pylinker.Program(scenario("order") / "main.wasm", args=arguments, stdout=pylinker.CAPTURE) as program:
+    def test_destructors_run_at_exit_in_reverse(
+        self, scenario: Scenario, arguments: list[str], status: int
+    ) -> None:
+        with pylinker.Program(
+            scenario("order") / "main.wasm", args=arguments, stdout=pylinker.CAPTURE
+        ) as program:
             assert program.run() == status
             assert trace(program) == "IOM!moi"
 
@@ -65,11 +73,14 @@ class TestOrder:
                 program.dlopen("libinner.so").close()
             assert trace(program) == "IiIiIi"
 
-    def test_a_constructor_sees_the_relocations_of_modules_that_load_after_it(self, scenario: Scenario) -> None:
+    def test_a_constructor_sees_the_relocations_of_modules_that_load_after_it(
+        self, scenario: Scenario
+    ) -> None:
         for first in ("libearly.so", "liblate.so"):
             with pylinker.Program(library_path=[scenario("order")]) as program:
                 library = program.dlopen(first)
-                # which constructor of a cycle runs first is open; whichever it was, both modules were relocated by then
+                # which constructor of a cycle runs first is open; whichever it was, both modules
+                # were relocated by then
                 assert (library.early(), library.late()) == (42, 42)
 
     def test_closing_the_program_runs_no_guest_code(self, scenario: Scenario) -> None:
@@ -103,9 +114,16 @@ class TestMemoryReuse:
             again = program.dlopen("libbss.so")
             assert (again.address_of("area"), again.count()) == (base, 0)
 
-    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(data=st.data())
-    def test_libraries_opened_and_closed_in_any_order_never_overlap(self, tmp_path: Path, data: st.DataObject) -> None:
+    def test_libraries_opened_and_closed_in_any_order_never_overlap(
+        self, tmp_path: Path, data: st.DataObject
+    ) -> None:
         sizes_ = st.tuples(st.integers(0, 200_000), st.integers(0, 12))
         slots = st.tuples(st.integers(0, 50), st.integers(0, 3))
         shapes = data.draw(st.lists(st.tuples(sizes_, slots), min_size=2, max_size=8))
@@ -122,22 +140,37 @@ class TestMemoryReuse:
                 (size, align), (count, align_slots) = shapes[n]
                 new = next(each for each in program.libraries if each.name == f"lib{n}.so")
                 assert (new.memory_size, new.table_size) == (size, count)
-                assert new.memory_base % (1 << align) == 0 and new.table_base % (1 << align_slots) == 0
+                assert (
+                    new.memory_base % (1 << align) == 0 and new.table_base % (1 << align_slots) == 0
+                )
                 assert program.memory.read(new.memory_base, size) == bytes(size)
                 program.memory.write(new.memory_base, bytes([n + 1]) * size)
-                areas = sorted((e.memory_base, e.memory_base + e.memory_size) for e in program.libraries if e.memory_size)
+                areas = sorted(
+                    (e.memory_base, e.memory_base + e.memory_size)
+                    for e in program.libraries
+                    if e.memory_size
+                )
                 assert all(end <= start for (_, end), (start, _) in pairwise(areas))
-                slots_ = sorted((e.table_base, e.table_base + e.table_size) for e in program.libraries if e.table_size)
+                slots_ = sorted(
+                    (e.table_base, e.table_base + e.table_size)
+                    for e in program.libraries
+                    if e.table_size
+                )
                 assert all(end <= start for (_, end), (start, _) in pairwise(slots_))
             for each in program.libraries:
                 mark = int(each.name[3:-3]) + 1
-                assert program.memory.read(each.memory_base, each.memory_size) == bytes([mark]) * each.memory_size
+                assert (
+                    program.memory.read(each.memory_base, each.memory_size)
+                    == bytes([mark]) * each.memory_size
+                )
             for handle in handles.values():
                 handle.close()
             assert used(program) == empty
 
     def test_a_stack_overflow_traps_instead_of_eating_data(self, scenario: Scenario) -> None:
-        with pylinker.CDLL("libdeep.so", library_path=[scenario("stack")], stack_size=1 << 20) as library:
+        with pylinker.CDLL(
+            "libdeep.so", library_path=[scenario("stack")], stack_size=1 << 20
+        ) as library:
             assert library.deep(100) == 101
             for _ in range(3):
                 with pytest.raises(wasmtime.Trap):
@@ -175,10 +208,16 @@ class TestTrapInAConstructor:
             with pytest.raises(pylinker.InitializationError):
                 program.dlopen("libtrapping.so", pylinker.RTLD_GLOBAL)
             assert program.dlopen("libgood.so").good(4) == 5
-            assert [each.name for each in program.libraries] == ["libgood.so", "libinner.so", "libtrace.so"]
+            assert [each.name for each in program.libraries] == [
+                "libgood.so",
+                "libinner.so",
+                "libtrace.so",
+            ]
 
     def test_libraries_that_were_there_before_stay(self, scenario: Scenario) -> None:
-        with pylinker.Program(library_path=[scenario("trap")], preload=["libtrace.so", "libinner.so"]) as program:
+        with pylinker.Program(
+            library_path=[scenario("trap")], preload=["libtrace.so", "libinner.so"]
+        ) as program:
             assert trace(program) == "I"
             before = used(program)
             with pytest.raises(pylinker.InitializationError):
@@ -219,7 +258,11 @@ class TestFailedLoads:
     def test_ten_thousand_failing_loads_leave_every_size_unchanged(
         self, scenario: Scenario, folder: str, name: str, error: type[Exception]
     ) -> None:
-        preload = {"signature": ["libdata.so"], "trap": ["libtrace.so"], "missing": ["liblater.so"]}[folder]
+        preload = {
+            "signature": ["libdata.so"],
+            "trap": ["libtrace.so"],
+            "missing": ["liblater.so"],
+        }[folder]
         if name == "libpointer.so":
             preload = []
         path = [scenario(folder), scenario("zeroed")]
@@ -238,9 +281,13 @@ class TestFailedLoads:
                 assert library.other_count() == 0
 
     @pytest.mark.parametrize("damage", ["no module", "absent", "truncated"])
-    def test_a_load_that_fails_in_a_needed_library_is_undone(self, scenario: Scenario, tmp_path: Path, damage: str) -> None:
+    def test_a_load_that_fails_in_a_needed_library_is_undone(
+        self, scenario: Scenario, tmp_path: Path, damage: str
+    ) -> None:
         source = scenario("transitive")
-        directory = copies(source, tmp_path / "libraries", "libtop.so", "libmiddle.so", "libbase.so")
+        directory = copies(
+            source, tmp_path / "libraries", "libtop.so", "libmiddle.so", "libbase.so"
+        )
         base = directory / "libbase.so"
         if damage == "absent":
             base.unlink()
@@ -255,8 +302,12 @@ class TestFailedLoads:
             copies(source, directory, "libbase.so")
             assert program.dlopen("libtop.so").top(4) == 150
 
-    def test_a_missing_needed_library_says_who_needs_it(self, scenario: Scenario, tmp_path: Path) -> None:
-        directory = copies(scenario("transitive"), tmp_path / "app", "main.wasm", "libtop.so", "libmiddle.so")
+    def test_a_missing_needed_library_says_who_needs_it(
+        self, scenario: Scenario, tmp_path: Path
+    ) -> None:
+        directory = copies(
+            scenario("transitive"), tmp_path / "app", "main.wasm", "libtop.so", "libmiddle.so"
+        )
         with pytest.raises(pylinker.LibraryNotFoundError) as caught:
             pylinker.Program(directory / "main.wasm")
         assert caught.value.module == "libbase.so"

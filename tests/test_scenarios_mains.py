@@ -48,13 +48,17 @@ def test_every_kind_of_program_shares_data_functions_and_pointers(
 
 
 @pytest.mark.parametrize(("main", "preload"), KINDS)
-def test_every_kind_of_program_has_arguments_and_an_exit_status(scenario: Scenario, main: str, preload: tuple[str, ...]) -> None:
+def test_every_kind_of_program_has_arguments_and_an_exit_status(
+    scenario: Scenario, main: str, preload: tuple[str, ...]
+) -> None:
     outcome = run(built(scenario, main), "42", "x", preload=preload)
     assert outcome == (42, lines(*EXPECTED, "arguments 3"), "")
 
 
 @pytest.mark.parametrize(("main", "preload"), KINDS)
-def test_every_kind_of_program_is_a_library_to_python(scenario: Scenario, main: str, preload: tuple[str, ...]) -> None:
+def test_every_kind_of_program_is_a_library_to_python(
+    scenario: Scenario, main: str, preload: tuple[str, ...]
+) -> None:
     with pylinker.Program(built(scenario, main), preload=preload) as program:
         tool = program.dlopen("libtool.so")
         assert program.main.name == Path(main).name
@@ -106,21 +110,30 @@ def test_a_static_program_cannot_have_libraries_and_says_why(scenario: Scenario)
         pylinker.Program(directory / "static.wasm", preload=["libtool.so"])
 
 
-@pytest.mark.parametrize(("main", "lacks"), [("fixed.wasm", "--growable-table"), ("stackless.wasm", "--export=__stack_pointer")])
+@pytest.mark.parametrize(
+    ("main", "lacks"),
+    [("fixed.wasm", "--growable-table"), ("stackless.wasm", "--export=__stack_pointer")],
+)
 @pytest.mark.slow
-def test_a_program_that_lacks_what_libraries_need_says_what(scenario: Scenario, main: str, lacks: str) -> None:
+def test_a_program_that_lacks_what_libraries_need_says_what(
+    scenario: Scenario, main: str, lacks: str
+) -> None:
     path = [scenario("layout"), scenario("libc")]
     assert run(scenario("mains_plain") / main, "x") == (0, "static x\n", "")
     with pylinker.Program(scenario("mains_plain") / main, library_path=path) as program:
         for _ in range(2):
-            with pytest.raises(pylinker.NotDynamicError, match=f"main module, {re.escape(main)},.*{lacks}") as caught:
+            with pytest.raises(
+                pylinker.NotDynamicError, match=f"main module, {re.escape(main)},.*{lacks}"
+            ) as caught:
                 program.dlopen("libc.so")
             assert caught.value.module == main
             assert [each.name for each in program.libraries] == [main]
 
 
 def test_a_program_that_keeps_its_memory_to_itself_says_so() -> None:
-    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory 1) (func (export "_start")))')), name="hermit") as program:
+    with pylinker.Program(
+        bytes(wasmtime.wat2wasm('(module (memory 1) (func (export "_start")))')), name="hermit"
+    ) as program:
         with pytest.raises(pylinker.NotDynamicError, match=r"hermit.*--export-memory") as caught:
             program.memory.read(0, 1)
         assert caught.value.module == "hermit"
@@ -129,7 +142,10 @@ def test_a_program_that_keeps_its_memory_to_itself_says_so() -> None:
 @pytest.mark.slow
 def test_a_program_whose_memory_is_full_says_so_and_goes_on(scenario: Scenario) -> None:
     with pylinker.Program(
-        scenario("mains_plain") / "full.wasm", preload=["libtool.so"], library_path=[scenario("zeroed")], stdout=pylinker.CAPTURE
+        scenario("mains_plain") / "full.wasm",
+        preload=["libtool.so"],
+        library_path=[scenario("zeroed")],
+        stdout=pylinker.CAPTURE,
     ) as program:
         before = sizes(program)
         with pytest.raises(pylinker.LimitError):
@@ -163,7 +179,9 @@ def test_without_a_main_module_there_is_nothing_to_run(scenario: Scenario) -> No
 
 
 def test_the_global_scope_stands_in_for_a_missing_main_module(scenario: Scenario) -> None:
-    with pylinker.Program(library_path=[scenario("transitive")], preload=["libmiddle.so"]) as program:
+    with pylinker.Program(
+        library_path=[scenario("transitive")], preload=["libmiddle.so"]
+    ) as program:
         assert program.main.middle(2) == 30
         assert program.main.base(2) == 3
         assert "top" not in program.main
@@ -172,7 +190,9 @@ def test_the_global_scope_stands_in_for_a_missing_main_module(scenario: Scenario
 
 
 @pytest.mark.parametrize("main", ["pie.wasm", "own.wasm"])
-def test_a_missing_main_or_library_file_is_a_file_not_found_error(scenario: Scenario, tmp_path: Path, main: str) -> None:
+def test_a_missing_main_or_library_file_is_a_file_not_found_error(
+    scenario: Scenario, tmp_path: Path, main: str
+) -> None:
     with pytest.raises(pylinker.LibraryNotFoundError, match=r"nowhere\.wasm"):
         pylinker.Program(tmp_path / "nowhere.wasm")
     shutil.copyfile(scenario("mains") / main, tmp_path / main)
@@ -187,6 +207,8 @@ def test_a_main_module_that_is_no_module_is_a_parse_error(tmp_path: Path) -> Non
             pylinker.Program(tmp_path / "main.wasm")
 
 
-def test_a_program_can_run_in_another_interpreter_with_inherited_streams(scenario: Scenario, tmp_path: Path) -> None:
+def test_a_program_can_run_in_another_interpreter_with_inherited_streams(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     outcome = spawn(tmp_path, scenario("mains") / "pie.wasm", "5")
     assert outcome == (5, lines(*EXPECTED, "arguments 2"), "")

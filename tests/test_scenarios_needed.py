@@ -16,9 +16,15 @@ def names(program: pylinker.Program) -> list[str]:
     return [library.name for library in program.libraries]
 
 
-def test_a_needed_library_is_loaded_and_shares_data_functions_and_stdout(scenario: Scenario) -> None:
+def test_a_needed_library_is_loaded_and_shares_data_functions_and_stdout(
+    scenario: Scenario,
+) -> None:
     outcome = run(scenario("needed") / "main.wasm", "world", "linker")
-    assert outcome == (2, lines("hello, world", "13 characters", "hello, linker", "14 characters"), "")
+    assert outcome == (
+        2,
+        lines("hello, world", "13 characters", "hello, linker", "14 characters"),
+        "",
+    )
 
 
 def test_the_exit_status_is_what_main_returns(scenario: Scenario) -> None:
@@ -52,7 +58,9 @@ def test_the_summary_of_libraries_tells_where_each_is_and_what_it_needs(scenario
         assert summary["main.wasm"].needed == ("libtop.so",)
         assert summary["libtop.so"].needed == ("libmiddle.so",)
         assert summary["libbase.so"].needed == ()
-        assert [str(summary[name].path) for name in summary] == [str(directory / name) for name in summary]
+        assert [str(summary[name].path) for name in summary] == [
+            str(directory / name) for name in summary
+        ]
         assert summary["main.wasm"].memory_base % 16 == 0
         assert summary["main.wasm"].memory_size > 0
 
@@ -65,11 +73,18 @@ def test_a_diamond_loads_its_base_once_for_both_sides(scenario: Scenario) -> Non
 def test_the_scope_is_breadth_first_from_the_main_module(scenario: Scenario) -> None:
     with pylinker.Program(scenario("diamond") / "main.wasm") as program:
         assert names(program) == ["main.wasm", "libleft.so", "libright.so", "libbase.so"]
-        assert program.statistics().scope == ("main.wasm", "libleft.so", "libright.so", "libbase.so")
+        assert program.statistics().scope == (
+            "main.wasm",
+            "libleft.so",
+            "libright.so",
+            "libbase.so",
+        )
         assert program.statistics().modules == 4
 
 
-def test_two_libraries_that_need_each_other_call_and_point_into_each_other(scenario: Scenario) -> None:
+def test_two_libraries_that_need_each_other_call_and_point_into_each_other(
+    scenario: Scenario,
+) -> None:
     outcome = run(scenario("cycle") / "main.wasm")
     assert outcome == (0, lines("ping 9", "pong 4", "calls 7 8", "view 1", "started 1 1"), "")
 
@@ -99,14 +114,20 @@ def test_a_program_with_a_chain_of_twenty_libraries(scenario: Scenario) -> None:
 
 def test_modules_do_not_overlap_in_memory_or_table(scenario: Scenario) -> None:
     with pylinker.Program(scenario("callbacks") / "main.wasm") as program:
-        areas = sorted((each.memory_base, each.memory_base + each.memory_size) for each in program.libraries)
+        areas = sorted(
+            (each.memory_base, each.memory_base + each.memory_size) for each in program.libraries
+        )
         assert all(end <= start for (_, end), (start, _) in pairwise(areas))
-        slots = sorted((each.table_base, each.table_base + each.table_size) for each in program.libraries)
+        slots = sorted(
+            (each.table_base, each.table_base + each.table_size) for each in program.libraries
+        )
         assert all(end <= start for (_, end), (start, _) in pairwise(slots))
         assert slots[0][0] >= 1  # slot 0 is the null function pointer
 
 
-def test_a_main_module_given_as_bytes_finds_its_libraries_in_the_library_path(scenario: Scenario) -> None:
+def test_a_main_module_given_as_bytes_finds_its_libraries_in_the_library_path(
+    scenario: Scenario,
+) -> None:
     directory = scenario("needed")
     outcome = run((directory / "main.wasm").read_bytes(), "x", library_path=[directory])
     assert outcome == (1, lines("hello, x", "9 characters"), "")
@@ -129,8 +150,17 @@ def test_a_library_needed_by_name_and_opened_by_path_is_one_library(scenario: Sc
         assert program.memory.read(base.address_of("shared"), 4) == (100).to_bytes(4, "little")
 
 
-def test_the_files_of_loaded_libraries_are_not_read_again(scenario: Scenario, tmp_path: Path) -> None:
-    directory = copies(scenario("transitive"), tmp_path / "app", "main.wasm", "libtop.so", "libmiddle.so", "libbase.so")
+def test_the_files_of_loaded_libraries_are_not_read_again(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    directory = copies(
+        scenario("transitive"),
+        tmp_path / "app",
+        "main.wasm",
+        "libtop.so",
+        "libmiddle.so",
+        "libbase.so",
+    )
     with pylinker.Program(directory / "main.wasm", stdout=pylinker.CAPTURE) as program:
         for file in directory.iterdir():
             file.unlink()

@@ -22,7 +22,9 @@ def test_the_library_path_is_searched_in_order(scenario: Scenario, tmp_path: Pat
             assert program.dlopen("libwho.so").who() == answer
 
 
-def test_a_failed_search_lists_every_path_in_order_with_its_reason(scenario: Scenario, tmp_path: Path) -> None:
+def test_a_failed_search_lists_every_path_in_order_with_its_reason(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     directories = [tmp_path / "one", tmp_path / "two"]
     for directory in directories:
         directory.mkdir()
@@ -35,7 +37,9 @@ def test_a_failed_search_lists_every_path_in_order_with_its_reason(scenario: Sce
     assert all(path in str(caught.value) for path in tried)
 
 
-def test_the_library_path_comes_before_the_runtime_path_and_that_before_the_mains_directory(scenario: Scenario, tmp_path: Path) -> None:
+def test_the_library_path_comes_before_the_runtime_path_and_that_before_the_mains_directory(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     built = scenario("runtime_path")
     app = copies(built, tmp_path / "app", "origin.wasm")
     private = app / "private"
@@ -48,7 +52,9 @@ def test_the_library_path_comes_before_the_runtime_path_and_that_before_the_main
     assert run(app / "origin.wasm").stdout == "2\n"
 
 
-def test_origin_is_the_directory_of_the_module_that_has_the_runtime_path(scenario: Scenario, tmp_path: Path) -> None:
+def test_origin_is_the_directory_of_the_module_that_has_the_runtime_path(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     built = scenario("runtime_path")
     library = copies(built, tmp_path / "lib", "libuser.so")
     copies(built, tmp_path / "lib" / "private", "libhelper.so")
@@ -62,13 +68,17 @@ def test_every_entry_of_the_runtime_path_is_tried(scenario: Scenario, tmp_path: 
     with pytest.raises(pylinker.LibraryNotFoundError) as caught:
         pylinker.Program(app / "two.wasm")
     tried = [path for path, _ in caught.value.searched]
-    assert tried == [str(where / "libhelper.so") for where in (app / "nowhere", app / "private", app)]
+    assert tried == [
+        str(where / "libhelper.so") for where in (app / "nowhere", app / "private", app)
+    ]
     copies(built, app / "private", "libhelper.so")
     assert run(app / "two.wasm").stdout == "1\n"
 
 
 @pytest.mark.parametrize("main", ["escape.wasm", "absolute.wasm"])
-def test_a_runtime_path_outside_what_was_granted_is_refused_with_a_reason(scenario: Scenario, tmp_path: Path, main: str) -> None:
+def test_a_runtime_path_outside_what_was_granted_is_refused_with_a_reason(
+    scenario: Scenario, tmp_path: Path, main: str
+) -> None:
     built = scenario("runtime_path")
     app = copies(built, tmp_path / "app", main)
     copies(built, tmp_path / "outside", "libhelper.so")
@@ -77,10 +87,15 @@ def test_a_runtime_path_outside_what_was_granted_is_refused_with_a_reason(scenar
     refused = [reason for path, reason in caught.value.searched if Path(path).parent != app]
     assert len(refused) == 1
     # not a word about whether anything is there
-    assert refused[0] in ("leads out of the directories that were granted", "not in a directory that was opened for the guest")
+    assert refused[0] in (
+        "leads out of the directories that were granted",
+        "not in a directory that was opened for the guest",
+    )
 
 
-def test_a_runtime_path_may_go_up_inside_what_was_granted(scenario: Scenario, tmp_path: Path) -> None:
+def test_a_runtime_path_may_go_up_inside_what_was_granted(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     built = scenario("runtime_path")
     app = copies(built, tmp_path / "bin", "parent.wasm")
     copies(built, tmp_path / "lib", "libhelper.so")
@@ -89,7 +104,9 @@ def test_a_runtime_path_may_go_up_inside_what_was_granted(scenario: Scenario, tm
     assert run(app / "parent.wasm", dirs={"/app": tmp_path}).stdout == "1\n"
 
 
-def test_a_directory_or_an_empty_file_of_that_name_is_not_a_library(scenario: Scenario, tmp_path: Path) -> None:
+def test_a_directory_or_an_empty_file_of_that_name_is_not_a_library(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     (tmp_path / "one" / "libwho.so").mkdir(parents=True)
     two = copies(scenario("interpose"), tmp_path / "two", "libfirst.so")
     (two / "libfirst.so").rename(two / "libwho.so")
@@ -97,7 +114,10 @@ def test_a_directory_or_an_empty_file_of_that_name_is_not_a_library(scenario: Sc
         assert program.dlopen("libwho.so").who() == 1
 
 
-@pytest.mark.parametrize("name", ["", "\0", "lib\0who.so", "..", ".", pytest.param("x" * 5000, id="long"), "libä\udc80.so"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "\0", "lib\0who.so", "..", ".", pytest.param("x" * 5000, id="long"), "libä\udc80.so"],
+)
 def test_a_name_that_can_be_no_file_is_not_found(scenario: Scenario, name: str) -> None:
     with pylinker.Program(library_path=[scenario("interpose")]) as program:
         before = sizes(program)

@@ -22,24 +22,57 @@ def test_arguments_arrive_after_the_programs_name(main: Path) -> None:
     assert outcome == (0, lines("0=main.wasm", "1=args", "2=two words", "3=", "4=ünï→🐍"), "")
 
 
-def test_the_environment_is_what_was_given_and_nothing_else(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_what_was_given_and_nothing_else(
+    main: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOST_SECRET", "x")
-    outcome = run(main, "env", "A", "env", "EMPTY", "env", "HOST_SECRET", "env", "PATH", env={"A": "1=ü", "EMPTY": ""})
+    outcome = run(
+        main,
+        "env",
+        "A",
+        "env",
+        "EMPTY",
+        "env",
+        "HOST_SECRET",
+        "env",
+        "PATH",
+        env={"A": "1=ü", "EMPTY": ""},
+    )
     assert outcome.stdout == lines("A=1=ü", "EMPTY=", "HOST_SECRET=(unset)", "PATH=(unset)")
 
 
 @pytest.mark.parametrize(
-    "keywords", [{"args": ["a\0b"]}, {"env": {"A\0": "1"}}, {"env": {"A": "1\0"}}, {"env": {"A=B": "1"}}, {"env": {"": "1"}}]
+    "keywords",
+    [
+        {"args": ["a\0b"]},
+        {"env": {"A\0": "1"}},
+        {"env": {"A": "1\0"}},
+        {"env": {"A=B": "1"}},
+        {"env": {"": "1"}},
+    ],
 )
-def test_arguments_and_environment_that_wasi_cannot_carry_are_refused(main: Path, keywords: dict[str, object]) -> None:
+def test_arguments_and_environment_that_wasi_cannot_carry_are_refused(
+    main: Path, keywords: dict[str, object]
+) -> None:
     with pytest.raises(ValueError):
         pylinker.Program(main, **keywords)
 
 
 def test_files_of_a_preopened_directory_are_read_and_written(main: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("one\ntwo\n")
-    outcome = run(main, "cat", "/data/in.txt", "write", "/data/out.txt", "list", "/data", dirs={"/data": tmp_path})
-    assert outcome.stdout == lines("/data/in.txt: one", "/data/in.txt: two", "wrote /data/out.txt", "/data has 2")
+    outcome = run(
+        main,
+        "cat",
+        "/data/in.txt",
+        "write",
+        "/data/out.txt",
+        "list",
+        "/data",
+        dirs={"/data": tmp_path},
+    )
+    assert outcome.stdout == lines(
+        "/data/in.txt: one", "/data/in.txt: two", "wrote /data/out.txt", "/data has 2"
+    )
     assert (tmp_path / "out.txt").read_text() == "written by the guest\n"
 
 
@@ -47,14 +80,28 @@ def test_several_directories_may_be_preopened(main: Path, tmp_path: Path) -> Non
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(f"in {name}\n")
-    outcome = run(main, "cat", "/a/file", "cat", "/b/file", dirs={"/a": tmp_path / "a", "/b": str(tmp_path / "b")})
+    outcome = run(
+        main,
+        "cat",
+        "/a/file",
+        "cat",
+        "/b/file",
+        dirs={"/a": tmp_path / "a", "/b": str(tmp_path / "b")},
+    )
     assert outcome.stdout == lines("/a/file: in a", "/b/file: in b")
 
 
 def test_nothing_outside_the_preopened_directories_is_reachable(main: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret\n")
     (tmp_path / "data").mkdir()
-    outcome = run(main, "cat", "/data/../secret", "cat", str(tmp_path / "secret"), dirs={"/data": tmp_path / "data"})
+    outcome = run(
+        main,
+        "cat",
+        "/data/../secret",
+        "cat",
+        str(tmp_path / "secret"),
+        dirs={"/data": tmp_path / "data"},
+    )
     assert outcome.status == 0
     assert [line.split(":")[0] for line in outcome.stdout.splitlines()] == [
         "cannot open /data/../secret",
@@ -74,7 +121,9 @@ def test_stdin_is_bytes_or_a_file(main: Path, tmp_path: Path) -> None:
     (tmp_path / "input").write_text("from a file\n")
     assert run(main, "stdin", stdin=tmp_path / "input").stdout == "stdin: from a file\n"
     large = [str(n) for n in range(50_000)]
-    assert run(main, "stdin", stdin=lines(*large).encode()).stdout == lines(*(f"stdin: {line}" for line in large))
+    assert run(main, "stdin", stdin=lines(*large).encode()).stdout == lines(
+        *(f"stdin: {line}" for line in large)
+    )
 
 
 def test_stdout_and_stderr_are_captured_apart(main: Path) -> None:
@@ -90,19 +139,29 @@ def test_stdout_and_stderr_go_to_files(main: Path, tmp_path: Path) -> None:
 
 
 def test_output_can_be_thrown_away(main: Path) -> None:
-    with pylinker.Program(main, args=["args", "stderr"], stdout=pylinker.DEVNULL, stderr=pylinker.DEVNULL) as program:
+    with pylinker.Program(
+        main, args=["args", "stderr"], stdout=pylinker.DEVNULL, stderr=pylinker.DEVNULL
+    ) as program:
         assert program.run() == 0
 
 
 def test_streams_are_inherited_by_default(main: Path, tmp_path: Path) -> None:
-    outcome = spawn(tmp_path, main, "stdin", "stderr", "report", "raw", "return", "7", stdin="typed\n")
-    expected = lines("stdin: typed", "from the library", "report: 17", "raw from the library", "raw: 21")
+    outcome = spawn(
+        tmp_path, main, "stdin", "stderr", "report", "raw", "return", "7", stdin="typed\n"
+    )
+    expected = lines(
+        "stdin: typed", "from the library", "report: 17", "raw from the library", "raw: 21"
+    )
     assert outcome == (7, expected, "to stderr\n")
 
 
 def test_a_library_that_only_imports_its_memory_can_print(main: Path) -> None:
     outcome = run(main, "report", "raw")
-    assert outcome == (0, lines("from the library", "report: 17", "raw from the library", "raw: 21"), "")
+    assert outcome == (
+        0,
+        lines("from the library", "report: 17", "raw from the library", "raw: 21"),
+        "",
+    )
 
 
 def test_a_library_without_any_program_can_print(scenario: Scenario) -> None:
@@ -145,5 +204,7 @@ def test_a_large_output_is_captured_whole(scenario: Scenario) -> None:
 
 
 def test_the_main_module_may_lie_anywhere(scenario: Scenario, tmp_path: Path) -> None:
-    directory = copies(scenario("wasi"), tmp_path / "a dir with spaces → ü", "main.wasm", "libreport.so")
+    directory = copies(
+        scenario("wasi"), tmp_path / "a dir with spaces → ü", "main.wasm", "libreport.so"
+    )
     assert run(directory / "main.wasm", "args").stdout == lines("0=main.wasm", "1=args")

@@ -236,7 +236,9 @@ class TestDroppedGuards:
     def test_a_token_releases_itself_with_a_warning(self) -> None:
         shared: LinkerShared[Any, Any] = LinkerShared.new({})
         token = shared.topology_coordinator.try_acquire()
-        with pytest.warns(ResourceWarning, match="TopologyToken was dropped before it was released"):
+        with pytest.warns(
+            ResourceWarning, match="TopologyToken was dropped before it was released"
+        ):
             del token
         with shared.topology_coordinator.try_acquire():
             pass
@@ -273,7 +275,9 @@ def everywhere(operation: Any) -> None:
 
 
 class TestAllocators:
-    def test_a_slot_that_is_free_is_in_the_table_wherever_an_allocation_was_interrupted(self) -> None:
+    def test_a_slot_that_is_free_is_in_the_table_wherever_an_allocation_was_interrupted(
+        self,
+    ) -> None:
         """Else a later load is told that the table cannot grow to the slot."""
 
         def operation() -> Any:
@@ -298,7 +302,9 @@ class TestAllocators:
         def operation() -> Any:
             memory, grants = MemoryAllocator(1 << 24), []
             size = [1 << 16]
-            memory.grow = lambda pages: size.__setitem__(0, size[0] + (pages << 16)) or size[0] - (pages << 16)
+            memory.grow = lambda pages: (
+                size.__setitem__(0, size[0] + (pages << 16)) or size[0] - (pages << 16)
+            )
             memory.allocate(100, 16, grants, module="x")
 
             def check(place: object) -> None:

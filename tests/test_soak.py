@@ -46,7 +46,20 @@ def test_a_short_soak_finds_nothing():
         report = Soak(SECONDS, SEED, Quiet(), rounds=8).run()
     assert report.failures == [], f"PYLINKER_SOAK_SEED={SEED}"
     assert report.rounds >= 8
-    assert all(report.done[each] for each in ("open", "close", "call", "lookup", "spawn", "wait", "prepare", "ended", "programs"))
+    assert all(
+        report.done[each]
+        for each in (
+            "open",
+            "close",
+            "call",
+            "lookup",
+            "spawn",
+            "wait",
+            "prepare",
+            "ended",
+            "programs",
+        )
+    )
     assert report.done["interrupts"]
 
 
@@ -104,7 +117,9 @@ def test_growth_counts_from_the_first_fifth_on():
 
 def test_the_command_soaks_and_says_what_it_did(tmp_path):
     with deadline(60):
-        result = run("bench", "soak", "--minutes", "0", "--seed", "7", "--json", str(tmp_path / "soak.json"))
+        result = run(
+            "bench", "soak", "--minutes", "0", "--seed", "7", "--json", str(tmp_path / "soak.json")
+        )
     assert result.exit_code == 0, result.output
     assert result.output.startswith("seed 7\n")
     assert "all is as it must be" in result.output
@@ -118,7 +133,9 @@ def test_the_command_soaks_and_says_what_it_did(tmp_path):
 @pytest.mark.parametrize("name", leaks.RUNS)
 def test_memory_stays_flat(name):
     with deadline(120):
-        found = leaks.measure([name], Quiet(), share=0.01 if leaks.RUNS[name][0] == 100_000 else 0.05)
+        found = leaks.measure(
+            [name], Quiet(), share=0.01 if leaks.RUNS[name][0] == 100_000 else 0.05
+        )
     assert [each for each in found if not each.flat] == []
 
 
@@ -137,9 +154,14 @@ def test_a_name_that_no_run_has_is_refused():
 
 def test_the_command_shows_each_run(tmp_path):
     with deadline(60):
-        result = run("bench", "leaks", "spawns", "failing", "--quick", "--json", str(tmp_path / "leaks.json"))
+        result = run(
+            "bench", "leaks", "spawns", "failing", "--quick", "--json", str(tmp_path / "leaks.json")
+        )
     assert result.exit_code == 0, result.output
-    assert [each["name"] for each in json.loads((tmp_path / "leaks.json").read_text())] == ["failing loads", "spawns"]
+    assert [each["name"] for each in json.loads((tmp_path / "leaks.json").read_text())] == [
+        "failing loads",
+        "spawns",
+    ]
     assert "failing loads" in result.output
 
 

@@ -54,7 +54,9 @@ def _run(directory: Path, script: str, *, stack: int | None = None) -> list[str]
     command = [sys.executable, "-c", _BEGIN + script]
     if stack is not None:
         command = ["sh", "-c", f'ulimit -S -s {stack} && exec "$@"', "sh", *command]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     return done.stdout.splitlines()
 
@@ -152,7 +154,15 @@ for host in (other, same):
     tell(on(8192, lambda: down(4000)), on(900, lambda: down(0)), on(900, lambda: down(4000)))
 tell(second["answer"]())
 """
-    assert _run(tmp_path, script) == [_ANSWER, _ANSWER, _REFUSED, _OVERFLOW, _OVERFLOW, _OVERFLOW, _ANSWER]
+    assert _run(tmp_path, script) == [
+        _ANSWER,
+        _ANSWER,
+        _REFUSED,
+        _OVERFLOW,
+        _OVERFLOW,
+        _OVERFLOW,
+        _ANSWER,
+    ]
 
 
 def test_a_host_function_has_room_where_the_guest_has_none(tmp_path: Path) -> None:

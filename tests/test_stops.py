@@ -47,13 +47,17 @@ OPEN = (
         " (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 512)))"
     ),
 )
-SUBSCRIPTION = "".join(f"{chr(92)}{each:02x}" for each in bytes(16) + b"\1" + bytes(12) + b"\xff\xff\0\0")  # a clock, days from now
+SUBSCRIPTION = "".join(
+    f"{chr(92)}{each:02x}" for each in bytes(16) + b"\1" + bytes(12) + b"\xff\xff\0\0"
+)  # a clock, days from now
 NAP = (
     '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
     f'(data (i32.const 128) "{SUBSCRIPTION}")',
     '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 512))))',
 )
-CALL = '(import "env" "call" (func $call))(func (export "go") (call $call) (loop $again (br $again)))'
+CALL = (
+    '(import "env" "call" (func $call))(func (export "go") (call $call) (loop $again (br $again)))'
+)
 
 
 def library(folder: Path, *fields: str, **keywords: object) -> pylinker.CDLL:
@@ -93,12 +97,16 @@ class Caller:
 
 
 @contextlib.contextmanager
-def on_alarm(handler: Callable[[int, object], object]) -> Iterator[Callable[[Callable[[], object]], object]]:
+def on_alarm(
+    handler: Callable[[int, object], object],
+) -> Iterator[Callable[[Callable[[], object]], object]]:
     """Handle SIGALRM; yields what calls a function with the alarm set."""
     before = signal.signal(signal.SIGALRM, handler)
 
     def alarmed(call: Callable[[], object]) -> object:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)  # here, so that it comes to a caller that expects it
+        signal.setitimer(
+            signal.ITIMER_REAL, 0.05
+        )  # here, so that it comes to a caller that expects it
         return call()
 
     try:
@@ -221,7 +229,9 @@ class TestHandlers:
         seen = []
 
         def handler(*_: object) -> None:
-            stack.enter_context(guest.program.time_limit(0.05))  # now: it cannot be over before the signal comes
+            stack.enter_context(
+                guest.program.time_limit(0.05)
+            )  # now: it cannot be over before the signal comes
             try:
                 guest.spin()
             except BaseException as error:  # noqa: BLE001 - the stop comes again
@@ -356,7 +366,11 @@ class TestInterrupt:
     @pytest.mark.parametrize("by", ["host", "guest"])
     def test_inside_the_linker_the_program_ends(self, tmp_path: Path, where: str, by: str) -> None:
         spin = '(import "env" "call" (func $call))(func $spin (export "spin") (call $call) (loop $again (br $again)))'
-        wasm(tmp_path / "libbad.so", BASE, f"{spin}(start $spin)" if where == "start" else spin.replace('"spin"', f'"{where}"'))
+        wasm(
+            tmp_path / "libbad.so",
+            BASE,
+            f"{spin}(start $spin)" if where == "start" else spin.replace('"spin"', f'"{where}"'),
+        )
         opens = (
             MEMORY,
             '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
@@ -374,7 +388,9 @@ class TestInterrupt:
             imports={"call": inside.set},
         )
         program = guest.program
-        caller = Caller(guest.open if by == "guest" else lambda: program.dlopen(tmp_path / "libbad.so"))
+        caller = Caller(
+            guest.open if by == "guest" else lambda: program.dlopen(tmp_path / "libbad.so")
+        )
         assert inside.wait(30)
         assert program.interrupt()
         assert isinstance(caller.join(), Interrupted)
@@ -385,7 +401,10 @@ class TestInterrupt:
 
     def test_a_program_that_is_dropped_is_freed_at_once(self, tmp_path: Path) -> None:
         held = [library(tmp_path, MEMORY, LOOP)]
-        with on_alarm(lambda *_: interrupt_soon(held[0].program)) as alarmed, pytest.raises(Interrupted):
+        with (
+            on_alarm(lambda *_: interrupt_soon(held[0].program)) as alarmed,
+            pytest.raises(Interrupted),
+        ):
             alarmed(held[0].spin)
         gone = weakref.ref(held[0].program)
         gc.disable()
@@ -461,7 +480,11 @@ class TestSeveralPrograms:
     @pytest.mark.parametrize("how", ["limit", "interrupt"])
     def test_load(self, tmp_path: Path, other: pylinker.CDLL, how: str) -> None:
         guest = library(tmp_path, MEMORY, OK, imports={"call": lambda: self.stopped(other, how)})
-        wasm(tmp_path / "libbad.so", BASE, '(import "env" "call" (func $call))(func (export "__wasm_call_ctors") (call $call))')
+        wasm(
+            tmp_path / "libbad.so",
+            BASE,
+            '(import "env" "call" (func $call))(func (export "__wasm_call_ctors") (call $call))',
+        )
         for _ in range(2):
             with pytest.raises((TimeoutExpired, Interrupted)):
                 guest.program.dlopen(tmp_path / "libbad.so")
@@ -674,7 +697,9 @@ class TestLoopsOfTheLinker:
         """The loop looks by itself: a destructor is too short to be met by the watcher."""
         told: list[int] = []
         tell = '(import "env" "tell" (func $tell (param i32)))(func $bye (param i32) (call $tell (i32.const 3)))'
-        guest = library(tmp_path, MEMORY, OK, ATEXIT + tell + REGISTER, imports={"tell": told.append})
+        guest = library(
+            tmp_path, MEMORY, OK, ATEXIT + tell + REGISTER, imports={"tell": told.append}
+        )
         assert guest.register(1000) == 0
 
         def late() -> None:
@@ -692,7 +717,9 @@ class TestLoopsOfTheLinker:
         """A library with many names for itself, each of which is looked up."""
         names = tuple(f"{'./' * 20}{'/' * number}libmany.so" for number in range(900))
         wasm(tmp_path / "libmany.so", needed=names)
-        guest = library(tmp_path, SHARED if threads else MEMORY, OK, threads=threads, dirs={".": tmp_path})
+        guest = library(
+            tmp_path, SHARED if threads else MEMORY, OK, threads=threads, dirs={".": tmp_path}
+        )
         locator = guest.program._linker.locator  # type: ignore[union-attr]
         finds = locator.find
         found: list[object] = []
@@ -713,7 +740,14 @@ class TestLoopsOfTheLinker:
 
 class TestWhatALoopHolds:
     def test_destructors(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        guest = library(tmp_path, MEMORY, OK, ATEXIT, f"(func $bye (param i32)){REGISTER}", limits=pylinker.Limits(destructors=10))
+        guest = library(
+            tmp_path,
+            MEMORY,
+            OK,
+            ATEXIT,
+            f"(func $bye (param i32)){REGISTER}",
+            limits=pylinker.Limits(destructors=10),
+        )
         assert guest.register(7) == 0
         assert guest.register(10) == -7
         assert guest.register(1) == -1
@@ -727,12 +761,15 @@ class TestWhatALoopHolds:
     def test_a_constructor_that_traps_for_them_says_so(self, tmp_path: Path) -> None:
         atexit = '(import "env" "atexit" (func $atexit (param i32) (result i32)))'
         constructor = '(func (export "__wasm_call_ctors") (loop (br_if 0 (i32.eqz (call $atexit (i32.const 1))))) unreachable)'
-        trapping = wasm(tmp_path / "libtrap.so", TABLE, '(func (export "__wasm_call_ctors") unreachable)')
+        trapping = wasm(
+            tmp_path / "libtrap.so", TABLE, '(func (export "__wasm_call_ctors") unreachable)'
+        )
         path = wasm(tmp_path / "libmany.so", TABLE, atexit, constructor)
         with pylinker.Program(limits=pylinker.Limits(destructors=3), cache=False) as program:
             for _ in range(2):
                 with pytest.raises(
-                    pylinker.InitializationError, match=r"limit of 3 destructors is reached: raise Limits\(destructors="
+                    pylinker.InitializationError,
+                    match=r"limit of 3 destructors is reached: raise Limits\(destructors=",
                 ) as caught:
                     program.dlopen(path)
                 assert isinstance(caught.value.__cause__, wasmtime.Trap)
@@ -745,17 +782,25 @@ class TestWhatALoopHolds:
         guest.program.close()
 
     def test_runtime_paths(self, tmp_path: Path) -> None:
-        (tmp_path / "libfar.so").write_bytes(dylink(needed=["libaway.so"], runtime_path=["$ORIGIN"] * 12))
+        (tmp_path / "libfar.so").write_bytes(
+            dylink(needed=["libaway.so"], runtime_path=["$ORIGIN"] * 12)
+        )
         wasm(tmp_path / "libaway.so", OK)
         says = r"libfar\.so: a runtime path of 12 directories; the limit is 11"
-        program = pylinker.Program(limits=pylinker.Limits(runtime_path=11), cache=False, dirs={"/": tmp_path})
+        program = pylinker.Program(
+            limits=pylinker.Limits(runtime_path=11), cache=False, dirs={"/": tmp_path}
+        )
         with program, pytest.raises(pylinker.LimitError, match=says):
             program.dlopen(tmp_path / "libfar.so")
-        with pylinker.Program(limits=pylinker.Limits(runtime_path=12), cache=False, dirs={"/": tmp_path}) as program:
+        with pylinker.Program(
+            limits=pylinker.Limits(runtime_path=12), cache=False, dirs={"/": tmp_path}
+        ) as program:
             program.dlopen(tmp_path / "libfar.so")
 
     def test_needed_libraries(self, tmp_path: Path) -> None:
-        (tmp_path / "libmany.so").write_bytes(dylink(needed=[f"lib{number}.so" for number in range(6)]))
+        (tmp_path / "libmany.so").write_bytes(
+            dylink(needed=[f"lib{number}.so" for number in range(6)])
+        )
         says = r"libmany\.so: needs 6 libraries; the limit is 5 modules"
         program = pylinker.Program(limits=pylinker.Limits(modules=5), cache=False)
         with program, pytest.raises(pylinker.LimitError, match=says):
@@ -782,7 +827,12 @@ class TestWhatALoopHolds:
             seen.append(dict(journal))
 
         wasm(tmp_path / "libloop.so", BASE, MEMORY, loop)
-        with pylinker.Program(imports={"look": look}, cache=False, dirs={"/lib": tmp_path}, env={"LD_LIBRARY_PATH": "/lib"}) as program:
+        with pylinker.Program(
+            imports={"look": look},
+            cache=False,
+            dirs={"/lib": tmp_path},
+            env={"LD_LIBRARY_PATH": "/lib"},
+        ) as program:
             program.dlopen(tmp_path / "libloop.so")
             [held] = seen
             assert list(held.values()) == [1000]

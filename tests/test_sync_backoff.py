@@ -9,11 +9,23 @@ from sync_world import World, after_pauses, wait_until
 
 SPINS = [None] * 64
 YIELDS = [0] * 24
-SLEEPS = [48_000, 96_000, 192_000, 384_000, 768_000, 1_536_000, 3_072_000, 6_144_000, 10_000_000]  # nanoseconds
+SLEEPS = [
+    48_000,
+    96_000,
+    192_000,
+    384_000,
+    768_000,
+    1_536_000,
+    3_072_000,
+    6_144_000,
+    10_000_000,
+]  # nanoseconds
 SCHEDULE = [*SPINS, *YIELDS, *SLEEPS]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*was dropped before it was released:ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -121,7 +133,9 @@ def test_a_cooperative_wait_backs_off_until_it_gets_what_it_waits_for(world, wai
     world.assert_untouched()
 
 
-@pytest.mark.parametrize("wait", [wait_for_the_write_lock, wait_for_the_read_lock, wait_for_the_token, wait_for_both])
+@pytest.mark.parametrize(
+    "wait", [wait_for_the_write_lock, wait_for_the_read_lock, wait_for_the_token, wait_for_both]
+)
 def test_what_is_free_is_taken_without_a_pause(world, wait):
     before = world.pauses
     wait(world)
@@ -131,7 +145,9 @@ def test_what_is_free_is_taken_without_a_pause(world, wait):
 @pytest.mark.parametrize(("wait", "occupy"), WAITS)
 def test_a_cooperative_wait_does_not_need_the_interpreter(world, wait, occupy):
     """While a thread keeps the GIL, a waiter pauses and tries; only for signals, now and then, it wants it."""
-    held = take_the_token(world) if occupy is take_the_token else world.shared.try_write_linker_state()
+    held = (
+        take_the_token(world) if occupy is take_the_token else world.shared.try_write_linker_state()
+    )
     job = world.start(wait, world)
     usleep = ctypes.PyDLL(None).usleep
     paused = 0

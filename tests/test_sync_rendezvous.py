@@ -12,7 +12,9 @@ from pylinker.native.enums import CANCELLED, RUNNING, Cause
 from pylinker.sync import LinkerShared
 from sync_world import DEADLINE, World, broken_invariant, wait_for, wait_until
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*was dropped before it was released:ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -108,7 +110,9 @@ def test_with_one_group_both_are_released_whatever_commit_raises(alone, error):
 
     topology, guard = take(alone, alone.groups[0])
     with pytest.raises(error) if error else contextlib.nullcontext():
-        alone.shared.synchronize_link_operation(topology, "open a", guard, alone.groups[0].state, commit=commit)
+        alone.shared.synchronize_link_operation(
+            topology, "open a", guard, alone.groups[0].state, commit=commit
+        )
     assert not topology.is_held and not guard.held and topology.guards == 0
     assert alone.native.token == 0 and alone.native.readers == 0
     assert alone.is_poisoned() == (error is InternalError)
@@ -121,7 +125,9 @@ def test_without_any_group_there_is_nothing_to_do_either(alone):
     _topology, guard = alone.shared.write_linker_state_blocking_holding_topology(topology)
     alone.shared.unsubscribe(guard, state)
     committed = []
-    alone.shared.synchronize_link_operation(topology, "open a", guard, state, commit=lambda: committed.append("a"))
+    alone.shared.synchronize_link_operation(
+        topology, "open a", guard, state, commit=lambda: committed.append("a")
+    )
     assert committed == ["a"]
     assert (alone.native.token, alone.native.readers, alone.native.published) == (0, 0, 0)
 
@@ -134,15 +140,21 @@ def test_with_one_group_a_commit_that_fails_gives_both_back_and_nothing_up(alone
         raise KeyError("no room")
 
     with pytest.raises(KeyError, match="no room"):
-        alone.shared.synchronize_link_operation(topology, "open a", guard, group.state, commit=commit)
+        alone.shared.synchronize_link_operation(
+            topology, "open a", guard, group.state, commit=commit
+        )
     alone.assert_untouched()
 
 
-def test_with_one_group_a_commit_that_breaks_an_invariant_poisons_the_lock_as_in_any_write_guard(alone):
+def test_with_one_group_a_commit_that_breaks_an_invariant_poisons_the_lock_as_in_any_write_guard(
+    alone,
+):
     group = alone.groups[0]
     topology, guard = take(alone, group)
     with pytest.raises(InternalError, match="the test says so"):
-        alone.shared.synchronize_link_operation(topology, "open a", guard, group.state, commit=broken_invariant)
+        alone.shared.synchronize_link_operation(
+            topology, "open a", guard, group.state, commit=broken_invariant
+        )
     assert alone.native.token == 0
     assert alone.is_poisoned()
 
@@ -172,7 +184,9 @@ def test_all_groups_replay_every_operation_once_and_in_the_same_order(world):
     expected = []
     for number in range(1, 10):
         leader = world.groups[number % 3]
-        world.lead(leader, f"open {number}")  # from the host, while the group's own thread is in the guest
+        world.lead(
+            leader, f"open {number}"
+        )  # from the host, while the group's own thread is in the guest
         expected.append((number, f"open {number}"))
         assert all(group.replayed == expected for group in world.groups)
 
@@ -210,7 +224,9 @@ def test_a_group_that_leaves_guest_code_lets_the_leader_go_on(world):
         assert group.replayed == [(1, "open a")]
 
 
-def test_a_group_that_comes_back_during_a_rendezvous_runs_no_guest_code_before_it_has_replayed(world):
+def test_a_group_that_comes_back_during_a_rendezvous_runs_no_guest_code_before_it_has_replayed(
+    world,
+):
     leader, busy, back = world.groups
     guest = world.start_guest(busy)
     job = world.start_leading(leader, "open a", wake_guests=False)
@@ -366,17 +382,23 @@ def test_commit_runs_with_the_write_lock_after_all_have_arrived_and_before_anybo
         )
 
     world.lead(leader, "open a", commit=commit)
-    assert looks == [{"readers": -1, "arrived": [1, 1], "replayed": [[], []], "published": 0, "pending": True}]
+    assert looks == [
+        {"readers": -1, "arrived": [1, 1], "replayed": [[], []], "published": 0, "pending": True}
+    ]
 
 
 def test_commit_waits_for_the_last_to_arrive(world):
     leader, early, late = world.groups
     guests = [world.start_guest(group) for group in (early, late)]
     committed = []
-    job = world.start_leading(leader, "open a", wake_guests=False, commit=lambda: committed.append(late.arrived))
+    job = world.start_leading(
+        leader, "open a", wake_guests=False, commit=lambda: committed.append(late.arrived)
+    )
     guests[0].ring()
     wait_until(lambda: early.arrived == 1)
-    wait_until(lambda: committed or world.sleepers == 2)  # the leader, and the one that waits for the operation
+    wait_until(
+        lambda: committed or world.sleepers == 2
+    )  # the leader, and the one that waits for the operation
     assert committed == []
     guests[1].ring()
     job.result()
@@ -387,7 +409,9 @@ def test_what_was_committed_is_there_when_it_is_replayed(world):
     leader, running, parked = world.groups
     world.start_guest(running)
     seen = []
-    running.on_replay = parked.on_replay = lambda _number, _operation: seen.append(list(world.state["modules"]))
+    running.on_replay = parked.on_replay = lambda _number, _operation: seen.append(
+        list(world.state["modules"])
+    )
     world.lead(leader, "open a", commit=lambda: world.state["modules"].append("a"))
     parked.follow()
     assert seen == [["a"], ["a"]]
@@ -419,16 +443,22 @@ def test_no_writer_comes_between_the_operation_and_its_replay(world):
     writers = []
 
     def commit():
-        writers.append(world.start(world.shared.bootstrap_exclusive_write_then, lambda _state: "in"))
+        writers.append(
+            world.start(world.shared.bootstrap_exclusive_write_then, lambda _state: "in")
+        )
         wait_until(lambda: world.sleepers == 2)  # the writer, and the follower at the barrier
 
     job = world.start(world.lead, leader, "open a", commit=commit)
     gate.wait_until_reached()
     assert world.native.readers == 2
-    wait_until(lambda: world.sleepers == 2 or writers[0].is_done or job.is_done)  # the writer, and the leader at the second barrier
+    wait_until(
+        lambda: world.sleepers == 2 or writers[0].is_done or job.is_done
+    )  # the writer, and the leader at the second barrier
     assert not writers[0].is_done and not job.is_done
     gate.open()
-    assert isinstance(writers[0].error(), InternalError)  # it got the lock, and found more than one group
+    assert isinstance(
+        writers[0].error(), InternalError
+    )  # it got the lock, and found more than one group
     assert group.state.applied == 1
     job.result()
 
@@ -464,7 +494,15 @@ def test_the_token_is_out_until_every_running_group_has_replayed(world):
     def commit():
         tokens.append(world.native.token)
 
-    job = world.start(world.shared.synchronize_link_operation, topology, "open a", guard, leader.state, commit=commit, wake=world.wake)
+    job = world.start(
+        world.shared.synchronize_link_operation,
+        topology,
+        "open a",
+        guard,
+        leader.state,
+        commit=commit,
+        wake=world.wake,
+    )
     gate.wait_until_reached()
     wait_until(lambda: world.sleepers == 1 or job.is_done)
     tokens.append(world.native.token)
@@ -479,7 +517,10 @@ def test_the_token_is_out_until_every_running_group_has_replayed(world):
 
 
 def test_the_token_must_be_out(world):
-    topology, guard = world.shared.topology_coordinator.try_acquire(), world.shared.try_write_linker_state()
+    topology, guard = (
+        world.shared.topology_coordinator.try_acquire(),
+        world.shared.try_write_linker_state(),
+    )
     topology.release()
     with pytest.raises(InternalError, match="not the topology token"):
         world.shared.synchronize_link_operation(topology, "open a", guard, world.groups[0].state)
@@ -554,7 +595,10 @@ def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybod
 
 
 def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
-    """What makes a bus full: a leader that does not wait for it. No leader does that; here its steps are taken by hand."""
+    """What makes a bus full: a leader that does not wait for it.
+
+    No leader does that; here its steps are taken by hand.
+    """
     leader, group, _other = world.groups
     guest = world.start_guest(group)
     group.on_replay = gate = Gate(world)
@@ -609,7 +653,9 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
     leader, behind, _other = world.groups
     world.lead(leader, "open a")
     topology = world.shared.topology_coordinator.try_acquire()
-    _topology, guard = world.shared.write_linker_state_blocking_holding_topology(topology)  # which replays nothing
+    _topology, guard = world.shared.write_linker_state_blocking_holding_topology(
+        topology
+    )  # which replays nothing
     with pytest.raises(InternalError) as caught:
         world.shared.synchronize_link_operation(topology, "open b", guard, behind.state)
     assert behind.replayed == []
@@ -617,7 +663,9 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
 
 
 def test_a_number_that_is_not_the_logs_is_fatal(world):
-    lib.pl_log_append(lib.pl_shared_log(world.native.pointer), ffi.NULL, ffi.NULL)  # an operation that nobody announced
+    lib.pl_log_append(
+        lib.pl_shared_log(world.native.pointer), ffi.NULL, ffi.NULL
+    )  # an operation that nobody announced
     with pytest.raises(InternalError, match="another number in the log") as caught:
         world.lead(world.groups[0], "open a")
     assert_given_up(world, Cause.BUS, caught.value)
@@ -635,7 +683,9 @@ def test_a_number_that_is_not_the_logs_is_fatal(world):
         pytest.param(RendezvousTimeout("of another program"), Cause.LEADER, id="foreign-timeout"),
     ],
 )
-def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes_them(world, failure, cause):
+def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes_them(
+    world, failure, cause
+):
     leader, group, other = world.groups
     guest = world.start_guest(group)
 
@@ -647,7 +697,9 @@ def test_a_leader_that_fails_while_the_others_wait_gives_up_the_linker_and_wakes
     topology, guard = take(world, leader)
     waiting = world.start(world.shared.acquire_topology_token, other.state)
     with pytest.raises(type(failure)) as caught:
-        world.shared.synchronize_link_operation(topology, "open a", guard, leader.state, wake=guest.ring, commit=fail_now)
+        world.shared.synchronize_link_operation(
+            topology, "open a", guard, leader.state, wake=guest.ring, commit=fail_now
+        )
     assert caught.value is failure
     for job in (guest, waiting):
         error = job.error()
@@ -716,7 +768,9 @@ def test_a_replay_that_fails_gives_up_the_linker_for_all(world):
     assert_given_up(world, Cause.REPLAY, failure)
 
 
-def test_the_leader_knows_the_reason_though_it_wakes_before_the_failed_follower_is_back_in_python(world):
+def test_the_leader_knows_the_reason_though_it_wakes_before_the_failed_follower_is_back_in_python(
+    world,
+):
     leader, broken, _other = world.groups
     failure = KeyError("no such slot")
 
@@ -795,7 +849,9 @@ def test_giving_up_wakes_a_leader_at_the_first_barrier(world):
     leader, group, _other = world.groups
     guest = world.start_guest(group)
     committed = []
-    job = world.start_leading(leader, "open a", wake_guests=False, commit=lambda: committed.append("a"))
+    job = world.start_leading(
+        leader, "open a", wake_guests=False, commit=lambda: committed.append("a")
+    )
     wait_until(lambda: world.sleepers == 1)
     give_up(world)
     assert_woken(job)
@@ -869,7 +925,9 @@ def test_giving_up_wakes_all_who_wait_for_token_or_lock(world):
     ]:
         before = world.pauses
         jobs.append(world.start(wait, state))
-        wait_until(lambda before=before: world.pauses > before + 100)  # those before it sleep longer and longer
+        wait_until(
+            lambda before=before: world.pauses > before + 100
+        )  # those before it sleep longer and longer
     jobs.append(world.start(world.shared.bootstrap_exclusive_write_then, lambda state: state))
     jobs.append(world.start(world.shared.write_linker_state_blocking_holding_topology, topology))
     wait_until(lambda: world.sleepers == 2)
@@ -895,7 +953,9 @@ def test_a_linker_that_was_given_up_carries_nothing_out(groups):
         give_up(world)
         committed = []
         with pytest.raises(SynchronizationAborted) as caught:
-            world.shared.synchronize_link_operation(topology, "open a", guard, leader.state, commit=lambda: committed.append("a"))
+            world.shared.synchronize_link_operation(
+                topology, "open a", guard, leader.state, commit=lambda: committed.append("a")
+            )
         assert caught.value.__cause__ is REASON
         assert committed == []
         assert world.native.token == 0 and world.native.readers == 0
@@ -971,7 +1031,13 @@ def test_a_timeout_is_for_the_first_barrier_only(world):
     world.start_guest(group)
     group.on_replay = gate = Gate(world)
     # The guest arrives before the leader looks, and replays for longer than the timeout.
-    job = world.start(world.lead, leader, "open a", timeout=0, wake=lambda: (world.wake(), wait_until(lambda: group.arrived == 1)))
+    job = world.start(
+        world.lead,
+        leader,
+        "open a",
+        timeout=0,
+        wake=lambda: (world.wake(), wait_until(lambda: group.arrived == 1)),
+    )
     gate.wait_until_reached()
     wait_until(lambda: world.sleepers == 1 or job.is_done)
     assert not job.is_done

@@ -17,7 +17,9 @@ from sync_world import Group, World, after_pauses, broken_invariant, wait_for, w
 ORDERINGS = [RELAXED, ACQUIRE, SEQ_CST]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*was dropped before it was released:ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -130,15 +132,23 @@ def test_one_receiver_on_both_buses_is_right(shared):
 
 @pytest.mark.parametrize("groups", [0, 2, 3])
 def test_any_other_number_of_groups_is_a_broken_invariant(groups):
-    with World(groups) as world, pytest.raises(InternalError, match=f"they have {groups} and {groups}"):
+    with (
+        World(groups) as world,
+        pytest.raises(InternalError, match=f"they have {groups} and {groups}"),
+    ):
         world.shared.assert_exactly_one_dl_bus_subscriber()
 
 
-@pytest.mark.parametrize(("groups", "barriers", "operations"), [(0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 2, 1), (0, 1, 2)])
+@pytest.mark.parametrize(
+    ("groups", "barriers", "operations"),
+    [(0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 2, 1), (0, 1, 2)],
+)
 def test_each_of_the_two_buses_counts(groups, barriers, operations):
     with World(groups) as world:
         subscribe_to(world, barriers, operations)
-        with pytest.raises(InternalError, match=f"they have {groups + barriers} and {groups + operations}"):
+        with pytest.raises(
+            InternalError, match=f"they have {groups + barriers} and {groups + operations}"
+        ):
             world.shared.assert_exactly_one_dl_bus_subscriber()
 
 
@@ -164,13 +174,23 @@ def test_bootstrap_is_refused_without_assertions_too(tmp_path):
     """
     for options in ([], ["-O"]):
         done = subprocess.run(
-            [sys.executable, *options, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
+            [sys.executable, *options, "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
         )
-        assert (done.stdout, done.stderr) == ("internal error: both buses must have one receiver, but they have 0 and 0 []\n", "")
+        assert (done.stdout, done.stderr) == (
+            "internal error: both buses must have one receiver, but they have 0 and 0 []\n",
+            "",
+        )
 
 
 @pytest.mark.parametrize("value", ["done", None, 0])
-def test_bootstrap_calls_the_function_alone_with_the_state_and_returns_its_result(world, shared, value):
+def test_bootstrap_calls_the_function_alone_with_the_state_and_returns_its_result(
+    world, shared, value
+):
     def start_up(state):
         assert world.native.readers == -1
         state["modules"].append("main")
@@ -194,7 +214,10 @@ def test_bootstrap_refuses_any_other_number_of_groups_and_poisons_the_lock(group
 def test_bootstrap_counts_after_it_has_the_lock(world, shared):
     """There is one group when it starts to wait for the lock, and a second one when it gets it."""
     called = []
-    with shared.try_write_linker_state() as guard, shared.topology_coordinator.try_acquire() as topology:
+    with (
+        shared.try_write_linker_state() as guard,
+        shared.topology_coordinator.try_acquire() as topology,
+    ):
         job = world.start(shared.bootstrap_exclusive_write_then, called.append)
         wait_until(lambda: world.sleepers == 1)
         late = Group(world)
@@ -345,7 +368,11 @@ def test_waiting_for_the_lock_drains_what_is_pending(wait):
 
         job = world.start(in_a_host_function_that_stays_running)
         wait_for(is_running)
-        world.run(lambda: world.lead(leader, "open a", wake=is_up.set, commit=lambda: world.state["modules"].append("a")))
+        world.run(
+            lambda: world.lead(
+                leader, "open a", wake=is_up.set, commit=lambda: world.state["modules"].append("a")
+            )
+        )
         assert job.result() == ([(1, "open a")], ["a"])
 
 
@@ -362,7 +389,9 @@ def test_write_linker_state_has_replayed_everything_before_it_returns(world, sha
     assert not group.state.is_behind
 
 
-def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(world, shared, group):
+def test_a_group_that_cannot_catch_up_gives_up_the_linker_and_poisons_the_lock(
+    world, shared, group
+):
     world.lead(world.new_group(), "open a")
     group.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught:
@@ -382,7 +411,9 @@ def test_read_linker_state_has_replayed_everything_before_it_returns(world, shar
     world.assert_untouched()
 
 
-def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_back(world, shared, group):
+def test_a_reader_that_cannot_catch_up_gives_up_the_linker_and_gives_the_lock_back(
+    world, shared, group
+):
     world.lead(world.new_group(), "open a")
     group.on_replay = fail
     with pytest.raises(KeyError, match="no such slot") as caught:
@@ -400,7 +431,10 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
     def give_up():
         shared.cancel(Cause.CLOSED, reason)
 
-    with after_pauses(world, give_up), pytest.raises(SynchronizationAborted, match="the program has ended") as caught:
+    with (
+        after_pauses(world, give_up),
+        pytest.raises(SynchronizationAborted, match="the program has ended") as caught,
+    ):
         getattr(shared, wait)(group.state)
     assert caught.value.__cause__ is reason
     before.release()
@@ -412,7 +446,10 @@ def test_waiting_for_the_lock_ends_when_the_linker_is_given_up(world, shared, gr
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
 def test_waiting_for_the_lock_ends_when_it_is_poisoned(world, shared, group, wait):
     before = world.run(shared.try_write_linker_state)
-    with after_pauses(world, lambda: before.leave(InternalError("the state is broken"))), pytest.raises(SynchronizationAborted):
+    with (
+        after_pauses(world, lambda: before.leave(InternalError("the state is broken"))),
+        pytest.raises(SynchronizationAborted),
+    ):
         getattr(shared, wait)(group.state)
 
 
@@ -546,7 +583,13 @@ def test_the_flag_is_up_from_the_barrier_to_the_publication(world, shared, group
 
     world.lead(group, "open a", wake=wake, commit=look)
     look()
-    assert looks == [False, True, True, False, False]  # idle, barrier up, committing, replaying, idle
+    assert looks == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]  # idle, barrier up, committing, replaying, idle
 
 
 def test_the_orderings_differ():
@@ -574,7 +617,9 @@ def test_a_parked_group_follows_what_it_missed_in_order_and_once(world, shared, 
 def test_a_follower_replays_under_a_read_lock_and_gives_it_back(world, shared, group):
     world.lead(world.new_group(), "open a")
     looks = []
-    group.on_replay = lambda _number, _operation: looks.append((world.native.readers, shared.try_write_linker_state()))
+    group.on_replay = lambda _number, _operation: looks.append(
+        (world.native.readers, shared.try_write_linker_state())
+    )
     shared.do_pending_link_operations_internal(group.state)
     assert looks == [(1, None)]
     world.assert_untouched()
@@ -690,7 +735,9 @@ def test_a_reader_neither_subscribes_nor_unsubscribes(world, shared, group):
     assert world.native.receivers == (1, 1)
 
 
-def test_unsubscribing_takes_the_group_out_of_both_buses_and_a_second_time_does_nothing(world, shared):
+def test_unsubscribing_takes_the_group_out_of_both_buses_and_a_second_time_does_nothing(
+    world, shared
+):
     group = world.new_group()
     assert world.native.receivers == (2, 2)
     with shared.try_write_linker_state() as guard:
@@ -737,7 +784,9 @@ except InternalError:
 )
 def test_a_group_that_has_unsubscribed_is_told_so_and_does_not_crash(tmp_path, use, answer):
     program = AFTER_UNSUBSCRIBING.format(use=use)
-    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (result.returncode, result.stdout.strip()) == (0, answer), result.stderr
 
 
@@ -817,7 +866,9 @@ def test_the_log_forgets_its_old_end_and_numbers_stay(world, log):
 @pytest.mark.parametrize("number", [0, 1, 6, -1])
 def test_an_operation_that_was_forgotten_or_never_came_is_a_broken_invariant(world, log, number):
     lib.pl_log_forget(lib.pl_shared_log(world.native.pointer), 1)
-    with pytest.raises(InternalError, match=f"operation {number} is not in the log, which has 2 to 5"):
+    with pytest.raises(
+        InternalError, match=f"operation {number} is not in the log, which has 2 to 5"
+    ):
         log[number]
     world.groups[0].state.die()
 
@@ -852,4 +903,6 @@ def test_a_log_does_not_keep_its_own_linker_alive():
         life = weakref.ref(operation)
         assert len(world.shared.log) == 1
     del world, operation
-    wait_until(lambda: gc.collect() >= 0 and life() is None)  # a thread of the world may yet have to end
+    wait_until(
+        lambda: gc.collect() >= 0 and life() is None
+    )  # a thread of the world may yet have to end

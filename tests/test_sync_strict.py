@@ -9,7 +9,9 @@ from pylinker.errors import InternalError
 from pylinker.sync import Cause, LinkerShared, Ordering
 from sync_world import World
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*was dropped before it was released:ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -129,7 +131,13 @@ def test_clones_compare_equal_and_others_do_not(world, other):
 
 def test_nothing_is_copied_or_pickled_and_each_says_why(world):
     topology, guard = world.shared.write_linker_state_with_topology(world.groups[0].state)
-    things = [world.shared, world.groups[0].state, world.shared.topology_coordinator, topology, guard]
+    things = [
+        world.shared,
+        world.groups[0].state,
+        world.shared.topology_coordinator,
+        topology,
+        guard,
+    ]
     for thing in things:
         for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="neither copied nor pickled"):
@@ -191,7 +199,9 @@ def wait_blindly(shared, _group):
         shared.write_linker_state_blocking_holding_topology(topology)
 
 
-@pytest.mark.parametrize("wait", [LinkerShared.write_linker_state, LinkerShared.read_linker_state, wait_blindly])
+@pytest.mark.parametrize(
+    "wait", [LinkerShared.write_linker_state, LinkerShared.read_linker_state, wait_blindly]
+)
 def test_a_thread_does_not_wait_for_the_lock_it_has(world, wait):
     state = world.groups[0].state
     guard = world.shared.write_linker_state(state)

@@ -9,7 +9,9 @@ from pylinker.native.enums import ACQUIRED, Cause
 from pylinker.sync import LinkerShared, WriteGuard
 from sync_world import DEADLINE, Group, World, after_pauses, wait_for, wait_until
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*was dropped before it was released:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*was dropped before it was released:ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -190,7 +192,10 @@ def test_acquiring_drains_what_is_pending_while_the_token_is_out():
         wait_for(is_running)
         # The leader has the token and waits for this very thread, which waits for the token.
         world.run(lambda: world.lead(leader, "open a", wake=is_up.set))
-        assert job.result() == (world.shared.topology_coordinator.try_acquire().number - 1, [(1, "open a")])
+        assert job.result() == (
+            world.shared.topology_coordinator.try_acquire().number - 1,
+            [(1, "open a")],
+        )
 
 
 def test_acquiring_ends_when_the_linker_is_given_up(world, coordinator, group_state):
@@ -300,7 +305,9 @@ def test_while_the_token_is_out_elsewhere_the_lock_is_not_touched(world, coordin
     assert topology.is_held and guard.held
 
 
-def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, group_state, monkeypatch):
+def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(
+    world, group_state, monkeypatch
+):
     other = world.new_group()
     original = WriteGuard.take_both
 
@@ -323,7 +330,9 @@ def test_an_interrupt_right_after_both_were_taken_leaves_neither_taken(world, gr
     topology.release()
 
 
-def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(world, coordinator, monkeypatch):
+def test_an_interrupt_right_after_the_lock_was_waited_for_leaves_it_free(
+    world, coordinator, monkeypatch
+):
     topology = coordinator.try_acquire()
     original = WriteGuard.take_blindly
 
@@ -357,7 +366,10 @@ def test_with_topology_has_replayed_everything_before_it_returns(world, group_st
 
 def test_with_topology_gives_the_token_back_when_the_linker_is_given_up(world, group_state):
     guard = world.run(world.shared.try_write_linker_state)
-    with after_pauses(world, lambda: world.shared.cancel(Cause.CLOSED)), pytest.raises(SynchronizationAborted):
+    with (
+        after_pauses(world, lambda: world.shared.cancel(Cause.CLOSED)),
+        pytest.raises(SynchronizationAborted),
+    ):
         world.shared.write_linker_state_with_topology(group_state)
     assert world.native.token == 0
     guard.release()
@@ -413,7 +425,9 @@ def test_leaving_the_token_before_the_guard_is_an_error_too(world, take):
     world.assert_untouched()
 
 
-@pytest.mark.parametrize("error", [None, InternalError("the state is broken")], ids=["released", "poisoned"])
+@pytest.mark.parametrize(
+    "error", [None, InternalError("the state is broken")], ids=["released", "poisoned"]
+)
 def test_however_a_guard_ends_its_token_may_go_then(world, error):
     topology, guard = with_topology(world)
     guard.leave(error)
@@ -449,7 +463,9 @@ def test_nobody_else_subscribes_between_preparing_and_finalizing_a_spawn(world, 
     with after_pauses(world, is_waiting.set):
         rival = world.start(world.new_group)
         wait_for(is_waiting)
-        world.run(lambda: world.shared.write_linker_state(other.state).release())  # a plain write changes no topology, and may
+        world.run(
+            lambda: world.shared.write_linker_state(other.state).release()
+        )  # a plain write changes no topology, and may
         assert world.shared.num_groups == 2
         may_finalize.set()
         _group, count_for_the_child = child.result()

@@ -17,7 +17,8 @@ from running import used
 
 EAGAIN, THRD_ERROR = 6, 2
 
-# A destructor that says its argument to the host; `again` registers itself once more, `traps` traps, `calls` uses another library.
+# A destructor that says its argument to the host; `again` registers itself once more, `traps`
+# traps, `calls` uses another library.
 LIBRARY = (
     '(import "env" "say" (func $say (param i32)))',
     '(import "env" "__cxa_thread_atexit" (func $register (param i32 i32 i32) (result i32)))',
@@ -74,8 +75,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 class TestThreadLocalDestructors:
-    def test_they_run_at_the_end_of_the_thread_the_last_first(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": said.append}) as main:
+    def test_they_run_at_the_end_of_the_thread_the_last_first(
+        self, folder: Path, said: list[int]
+    ) -> None:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as main:
             program = main.program
             library = program.dlopen("lib.so")
 
@@ -89,12 +94,18 @@ class TestThreadLocalDestructors:
             assert names(program) == ["main.so"]
 
     def test_a_thread_of_a_native_function(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}) as library:
+        with pylinker.CDLL(
+            "lib.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as library:
             assert library.program.spawn("keep", 0, 5).join(DEADLINE) == 0
             assert said == [5]
 
-    def test_a_library_that_is_closed_before_stays_until_then(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": said.append}) as main:
+    def test_a_library_that_is_closed_before_stays_until_then(
+        self, folder: Path, said: list[int]
+    ) -> None:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as main:
             program = main.program
             program.dlopen("lib.so").close()
             before = used(program)
@@ -110,7 +121,9 @@ class TestThreadLocalDestructors:
             assert used(program) == before
 
     def test_each_thread_has_its_own(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": said.append}) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as main:
             program = main.program
             library = program.dlopen("lib.so")
             library.keep(0, 1)  # of the main thread
@@ -123,19 +136,29 @@ class TestThreadLocalDestructors:
         assert said == [2, 3, 4, 5, 6, 1]
 
     def test_what_a_destructor_registers_runs_too(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}) as library:
+        with pylinker.CDLL(
+            "lib.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as library:
             library.program.spawn(lambda: (library.keep(0, 1), library.keep(1, 2))).join(DEADLINE)
             assert said == [2, 102, 1]
 
-    def test_one_that_traps_ends_the_program_after_the_others_ran(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}) as library:
+    def test_one_that_traps_ends_the_program_after_the_others_ran(
+        self, folder: Path, said: list[int]
+    ) -> None:
+        with pylinker.CDLL(
+            "lib.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as library:
             thread = library.program.spawn(lambda: (library.keep(0, 1), library.keep(2, 2)))
             with pytest.raises(wasmtime.Trap):
                 thread.join(DEADLINE)
             assert said == [2, 1]
 
-    def test_without_threads_they_run_when_the_program_ends(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("single.so", library_path=[folder], imports={"say": said.append}) as library:
+    def test_without_threads_they_run_when_the_program_ends(
+        self, folder: Path, said: list[int]
+    ) -> None:
+        with pylinker.CDLL(
+            "single.so", library_path=[folder], imports={"say": said.append}
+        ) as library:
             program = library.program
             again = program.dlopen("single.so")
             again.keep(0, 1)
@@ -145,7 +168,9 @@ class TestThreadLocalDestructors:
         assert said == [2, 1]
 
     def test_a_failed_load_leaves_none(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": said.append}) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as main:
             program = main.program
 
             def work() -> None:
@@ -159,7 +184,9 @@ class TestThreadLocalDestructors:
             work()
         assert said == []
 
-    def test_a_library_that_a_failed_load_takes_with_it_runs_them(self, folder: Path, said: list[int]) -> None:
+    def test_a_library_that_a_failed_load_takes_with_it_runs_them(
+        self, folder: Path, said: list[int]
+    ) -> None:
         """It needs the one that fails, whose constructor has opened it."""
         wasm(
             folder / "outer.so",
@@ -191,7 +218,9 @@ class TestThreadLocalDestructors:
             program.dlopen("other.so").close()  # collects what is not used
             seen.append(names(program))
 
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": say}) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports={"say": say}
+        ) as main:
             program = main.program
 
             def work() -> None:
@@ -204,7 +233,10 @@ class TestThreadLocalDestructors:
             assert names(program) == ["main.so"]
 
     def test_by_pointer_and_by_its_other_name(self, folder: Path, said: list[int]) -> None:
-        fields = [each.replace('"env" "__cxa_thread_atexit"', '"env" "__cxa_thread_atexit_impl"') for each in LIBRARY]
+        fields = [
+            each.replace('"env" "__cxa_thread_atexit"', '"env" "__cxa_thread_atexit_impl"')
+            for each in LIBRARY
+        ]
         wasm(folder / "impl.so", SHARED, *fields, slots=3)
         fields = [each for each in LIBRARY if "__cxa_thread_atexit" not in each]
         wasm(
@@ -217,7 +249,9 @@ class TestThreadLocalDestructors:
             *fields,
             slots=3,
         )
-        with pylinker.CDLL("main.so", library_path=[folder], threads=True, imports={"say": said.append}) as main:
+        with pylinker.CDLL(
+            "main.so", library_path=[folder], threads=True, imports={"say": said.append}
+        ) as main:
             program = main.program
 
             def work(name: str) -> list[str]:
@@ -231,7 +265,8 @@ class TestThreadLocalDestructors:
         assert said == [4, 4]
 
 
-# A program whose guest starts its threads: `go` starts one, which opens a library, keeps a destructor in it and closes it.
+# A program whose guest starts its threads: `go` starts one, which opens a library, keeps a
+# destructor in it and closes it.
 SPAWNS = (
     SHARED,
     '(import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))',
@@ -259,7 +294,9 @@ class TestThreadsOfTheGuest:
                 assert library.keep(0, 9) == 0
 
         given: dict[str, Any] = {"say": said.append, "host_thread": host_thread}
-        with pylinker.Program(folder / "main.wasm", library_path=[folder], threads=True, imports=given) as program:
+        with pylinker.Program(
+            folder / "main.wasm", library_path=[folder], threads=True, imports=given
+        ) as program:
             program.dlopen("lib.so").close()
             before = used(program)
             assert program.main.go(4096) > 0
@@ -268,7 +305,9 @@ class TestThreadsOfTheGuest:
             assert said[0] == 9
             assert said[1] > stack_size  # not that of the thread, nor that of the main thread
 
-    def test_the_guests_own_list_runs_them_while_the_thread_is_whole(self, folder: Path, said: list[int]) -> None:
+    def test_the_guests_own_list_runs_them_while_the_thread_is_whole(
+        self, folder: Path, said: list[int]
+    ) -> None:
         wasm(
             folder / "main.wasm",
             *(each for each in SPAWNS if "wasi_thread_start" not in each),
@@ -286,7 +325,9 @@ class TestThreadsOfTheGuest:
                 assert library.keep(0, 9) == 0
 
         given: dict[str, Any] = {"say": said.append, "host_thread": host_thread}
-        with pylinker.Program(folder / "main.wasm", library_path=[folder], threads=True, imports=given) as program:
+        with pylinker.Program(
+            folder / "main.wasm", library_path=[folder], threads=True, imports=given
+        ) as program:
             assert program.main.go(4096) > 0
             until(lambda: len(said) == 2 and names(program) == ["main.wasm"])
         assert said == [9, -1]
@@ -351,11 +392,15 @@ class TestKeys:
         return tmp_path
 
     @pytest.mark.parametrize("threads", [False, True])
-    def test_the_code_of_a_destructor_outlives_its_library(self, threads: bool, keys: Path, said: list[int]) -> None:
+    def test_the_code_of_a_destructor_outlives_its_library(
+        self, threads: bool, keys: Path, said: list[int]
+    ) -> None:
         if not threads:
             wasm(keys / "libc.so", *(MEMORY, *LIBC[1:]))
             wasm(keys / "lib.so", *(MEMORY, *KEYED[1:]), slots=3)
-        with pylinker.CDLL("libc.so", library_path=[keys], threads=threads, imports={"say": said.append}) as libc:
+        with pylinker.CDLL(
+            "libc.so", library_path=[keys], threads=threads, imports={"say": said.append}
+        ) as libc:
             program = libc.program
             library = program.dlopen("lib.so")
             assert library.make() == 0
@@ -370,7 +415,9 @@ class TestKeys:
             assert names(program) == ["libc.so", "lib.so"]
 
     def test_it_goes_with_the_key(self, keys: Path, said: list[int]) -> None:
-        with pylinker.CDLL("libc.so", library_path=[keys], threads=True, imports={"say": said.append}) as libc:
+        with pylinker.CDLL(
+            "libc.so", library_path=[keys], threads=True, imports={"say": said.append}
+        ) as libc:
             program = libc.program
             other = program.dlopen("other.so")
             program.dlopen("lib.so").close()
@@ -385,8 +432,12 @@ class TestKeys:
             libc.finish()
             assert said == []
 
-    def test_a_library_that_deletes_its_key_is_unloaded_at_once(self, keys: Path, said: list[int]) -> None:
-        with pylinker.CDLL("libc.so", library_path=[keys], threads=True, imports={"say": said.append}) as libc:
+    def test_a_library_that_deletes_its_key_is_unloaded_at_once(
+        self, keys: Path, said: list[int]
+    ) -> None:
+        with pylinker.CDLL(
+            "libc.so", library_path=[keys], threads=True, imports={"say": said.append}
+        ) as libc:
             library = libc.program.dlopen("lib.so")
             library.make()
             library.leave(2)
@@ -398,7 +449,9 @@ class TestKeys:
             assert names(libc.program) == ["libc.so"]
 
     def test_a_failed_load_deletes_its_key(self, keys: Path, said: list[int]) -> None:
-        with pylinker.CDLL("libc.so", library_path=[keys], threads=True, imports={"say": said.append}) as libc:
+        with pylinker.CDLL(
+            "libc.so", library_path=[keys], threads=True, imports={"say": said.append}
+        ) as libc:
             before = used(libc.program)
             for _ in range(2):
                 with pytest.raises(pylinker.InitializationError):
@@ -408,7 +461,9 @@ class TestKeys:
             assert said == []
 
     def test_a_c_library_that_comes_later(self, keys: Path, said: list[int]) -> None:
-        with pylinker.CDLL("other.so", library_path=[keys], threads=True, imports={"say": said.append}) as other:
+        with pylinker.CDLL(
+            "other.so", library_path=[keys], threads=True, imports={"say": said.append}
+        ) as other:
             program = other.program
             library = program.dlopen("lib.so")
             libc = program.dlopen("libc.so", pylinker.RTLD_GLOBAL)
@@ -418,7 +473,9 @@ class TestKeys:
             assert said == [10]
 
     @pytest.mark.parametrize("call", ["$create", "$keep"])
-    def test_a_module_that_is_just_being_loaded_may_not_call(self, call: str, keys: Path, folder: Path, said: list[int]) -> None:
+    def test_a_module_that_is_just_being_loaded_may_not_call(
+        self, call: str, keys: Path, folder: Path, said: list[int]
+    ) -> None:
         """From its start function: its thread has the linker's lock already."""
         fields = KEYED if call == "$create" else LIBRARY
         memory = "" if call == "$create" else SHARED
@@ -430,7 +487,9 @@ class TestKeys:
             "(start $start)",
             slots=3,
         )
-        with pylinker.CDLL("libc.so", library_path=[keys], threads=True, imports={"say": said.append}) as libc:
+        with pylinker.CDLL(
+            "libc.so", library_path=[keys], threads=True, imports={"say": said.append}
+        ) as libc:
             before = used(libc.program)
             for _ in range(2):
                 with pytest.raises(pylinker.LinkError, match="just being loaded"):
@@ -438,13 +497,16 @@ class TestKeys:
                 assert used(libc.program) == before
 
     def test_without_a_c_library_the_functions_are_undefined(self, keys: Path) -> None:
-        with pylinker.CDLL("lib.so", library_path=[keys], threads=True, imports={"say": lambda _: None}) as library:
+        with pylinker.CDLL(
+            "lib.so", library_path=[keys], threads=True, imports={"say": lambda _: None}
+        ) as library:
             make = library.make
             with pytest.raises(pylinker.UndefinedSymbolError, match="pthread_key_create"):
                 make()
 
 
-# A program that exports none of __wasm_init_tls, __tls_base: each thread initialises its thread-local data, of 4 bytes, itself.
+# A program that exports none of __wasm_init_tls, __tls_base: each thread initialises its
+# thread-local data, of 4 bytes, itself.
 TLS = (
     SHARED,
     '(import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))',
@@ -482,7 +544,10 @@ class TestThreadLocalDataOfTheGuest:
         with pylinker.Program(main, threads=True) as program:
             before = used(program)
             for _ in range(2):
-                with pytest.raises(pylinker.UnsupportedError, match=r"main\.wasm has thread-local data but exports no way"):
+                with pytest.raises(
+                    pylinker.UnsupportedError,
+                    match=r"main\.wasm has thread-local data but exports no way",
+                ):
                     program.spawn("work")
                 assert used(program) == before
             assert program.run() == 16
@@ -490,11 +555,17 @@ class TestThreadLocalDataOfTheGuest:
     def test_a_library_cannot_have_such_data(self, tmp_path: Path) -> None:
         main = wasm(tmp_path / "main.wasm", *TLS)
         base = '(import "env" "__memory_base" (global i32))'
-        wasm(tmp_path / "lib.so", base, *(each for each in TLS if "_start" not in each and "$spawn" not in each))
+        wasm(
+            tmp_path / "lib.so",
+            base,
+            *(each for each in TLS if "_start" not in each and "$spawn" not in each),
+        )
         with pylinker.Program(main, threads=True, library_path=[tmp_path]) as program:
             before = used(program)
             for _ in range(2):
-                with pytest.raises(pylinker.UnsupportedError, match=r"lib\.so has thread-local data"):
+                with pytest.raises(
+                    pylinker.UnsupportedError, match=r"lib\.so has thread-local data"
+                ):
                     program.dlopen("lib.so")
                 assert used(program) == before
             assert program.run() == 16
@@ -508,32 +579,63 @@ class TestLimit:
     LIMITS = pylinker.Limits(destructors=5)
 
     def test_of_one_thread(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}, limits=self.LIMITS) as library:
+        with pylinker.CDLL(
+            "lib.so",
+            library_path=[folder],
+            threads=True,
+            imports={"say": said.append},
+            limits=self.LIMITS,
+        ) as library:
             assert [library.keep(0, number) for number in range(7)] == [0] * 5 + [-1] * 2
         assert said == [4, 3, 2, 1, 0]
 
     def test_of_all_threads_together_until_they_end(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}, limits=self.LIMITS) as library:
+        with pylinker.CDLL(
+            "lib.so",
+            library_path=[folder],
+            threads=True,
+            imports={"say": said.append},
+            limits=self.LIMITS,
+        ) as library:
             program = library.program
 
             def work() -> list[int]:
                 mine = [library.keep(0, number) for number in (1, 2, 3)]
-                return mine + program.spawn(lambda: [library.keep(0, number) for number in (4, 5, 6)]).join(DEADLINE)
+                return mine + program.spawn(
+                    lambda: [library.keep(0, number) for number in (4, 5, 6)]
+                ).join(DEADLINE)
 
             for _ in range(3):
                 assert program.spawn(work).join(DEADLINE) == [0] * 5 + [-1]
             assert said == [5, 4, 3, 2, 1] * 3
 
-    def test_a_destructor_that_registers_itself_again_has_room(self, folder: Path, said: list[int]) -> None:
-        with pylinker.CDLL("lib.so", library_path=[folder], threads=True, imports={"say": said.append}, limits=self.LIMITS) as library:
-            assert library.program.spawn(lambda: [library.keep(0, 0) for _ in range(4)] + [library.keep(1, 7)]).join(DEADLINE) == [0] * 5
+    def test_a_destructor_that_registers_itself_again_has_room(
+        self, folder: Path, said: list[int]
+    ) -> None:
+        with pylinker.CDLL(
+            "lib.so",
+            library_path=[folder],
+            threads=True,
+            imports={"say": said.append},
+            limits=self.LIMITS,
+        ) as library:
+            assert (
+                library.program.spawn(
+                    lambda: [library.keep(0, 0) for _ in range(4)] + [library.keep(1, 7)]
+                ).join(DEADLINE)
+                == [0] * 5
+            )
         assert said == [7, 107, 0, 0, 0, 0]
 
     def test_of_keys(self, tmp_path: Path) -> None:
         """A C library of the guest's own may say that it has made as many keys as it likes."""
         wasm(tmp_path / "libc.so", *LIBC)
         wasm(tmp_path / "lib.so", *KEYED, slots=3)
-        keywords: dict[str, Any] = {"threads": True, "imports": {"say": print}, "limits": self.LIMITS}
+        keywords: dict[str, Any] = {
+            "threads": True,
+            "imports": {"say": print},
+            "limits": self.LIMITS,
+        }
         with pylinker.CDLL("libc.so", library_path=[tmp_path], **keywords) as libc:
             library = libc.program.dlopen("lib.so")
             for _ in range(2):
@@ -552,8 +654,16 @@ class TestLimit:
 
     def test_of_keys_of_c11(self, tmp_path: Path) -> None:
         wasm(tmp_path / "libc.so", *(each.replace("pthread_key_", "tss_") for each in LIBC))
-        wasm(tmp_path / "lib.so", *(each.replace("pthread_key_create", "tss_create") for each in KEYED), slots=3)
-        keywords: dict[str, Any] = {"threads": True, "imports": {"say": print}, "limits": self.LIMITS}
+        wasm(
+            tmp_path / "lib.so",
+            *(each.replace("pthread_key_create", "tss_create") for each in KEYED),
+            slots=3,
+        )
+        keywords: dict[str, Any] = {
+            "threads": True,
+            "imports": {"say": print},
+            "limits": self.LIMITS,
+        }
         with pylinker.CDLL("libc.so", library_path=[tmp_path], **keywords) as libc:
             library = libc.program.dlopen("lib.so")
             assert [library.make() for _ in range(6)] == [0] * 5 + [THRD_ERROR]

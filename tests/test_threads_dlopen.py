@@ -16,7 +16,13 @@ from pylinker.native.enums import SEQ_CST
 from running import used
 from toolchain import Scenario
 
-KINDS = {"yielding": YIELD, "napping": NAP, "sleeping": SLEEP, "computing": COMPUTE, "serving": SERVE}
+KINDS = {
+    "yielding": YIELD,
+    "napping": NAP,
+    "sleeping": SLEEP,
+    "computing": COMPUTE,
+    "serving": SERVE,
+}
 
 # An exported import is a function of somebody else: it gets a slot only when it is asked for.
 REEXPORTING = r"""(module
@@ -82,7 +88,12 @@ class TestWhileOthersRun:
     def test_many_at_once(self, guest: Guest) -> None:
         others = guest.start(YIELD, NAP, COMPUTE, SERVE)
         before = used(guest.program)
-        work = [("libtwice.so", "twice", 42), ("libplain1.so", "id", 1021), ("libplain4.so", "below", 26), ("libplain5.so", "id", 5021)]
+        work = [
+            ("libtwice.so", "twice", 42),
+            ("libplain1.so", "id", 1021),
+            ("libplain4.so", "below", 26),
+            ("libplain5.so", "id", 5021),
+        ]
         threads = [guest.program.spawn("reopen", *work[number % 4], 25) for number in range(12)]
         assert [thread.join(DEADLINE) for thread in threads] == [0] * 12
         assert guest.join(others) == [0, 1, 2, 3]
@@ -90,8 +101,12 @@ class TestWhileOthersRun:
         assert after[0] == before[0]
         assert after[2] == before[2]
 
-    def test_an_idle_group_holds_nobody_up_and_has_replayed_when_it_is_used(self, guest: Guest) -> None:
-        handle = guest.program.spawn("open_library", "libplain1.so", 2).join(DEADLINE)  # the group of main is idle
+    def test_an_idle_group_holds_nobody_up_and_has_replayed_when_it_is_used(
+        self, guest: Guest
+    ) -> None:
+        handle = guest.program.spawn("open_library", "libplain1.so", 2).join(
+            DEADLINE
+        )  # the group of main is idle
         slot = guest.program.spawn("symbol", handle, "id").join(DEADLINE)
         assert guest.main.call(slot, 1) == 1001
         assert guest.program.spawn("close_library", handle).join(DEADLINE) == 0
@@ -99,10 +114,20 @@ class TestWhileOthersRun:
             guest.main.call(slot, 1)
 
     def test_what_a_thread_opened_for_all_is_found_by_the_idle_group(self, guest: Guest) -> None:
-        assert guest.program.spawn("open_library", "libplain2.so", 2 | pylinker.RTLD_GLOBAL).join(DEADLINE) > 0
+        assert (
+            guest.program.spawn("open_library", "libplain2.so", 2 | pylinker.RTLD_GLOBAL).join(
+                DEADLINE
+            )
+            > 0
+        )
         assert guest.program.statistics().modules == 2
         assert guest.main["id"](1) == 2001
-        assert guest.program.spawn("open_library", "libtwice.so", 2 | pylinker.RTLD_GLOBAL).join(DEADLINE) > 0
+        assert (
+            guest.program.spawn("open_library", "libtwice.so", 2 | pylinker.RTLD_GLOBAL).join(
+                DEADLINE
+            )
+            > 0
+        )
         address = guest.main.address_of("calls")
         assert int.from_bytes(guest.memory.read(address, 4), "little") == 100
         assert address == guest.main.calls_address()
@@ -124,7 +149,9 @@ class TestWhileOthersRun:
 
 class TestFreshPointers:
     @pytest.mark.parametrize("preempt", [False, True])
-    def test_every_thread_calls_what_another_has_just_opened(self, scenario: Scenario, preempt: bool) -> None:
+    def test_every_thread_calls_what_another_has_just_opened(
+        self, scenario: Scenario, preempt: bool
+    ) -> None:
         with Guest(scenario("threads"), preempt=preempt) as guest:
             threads = guest.start(*[SERVE] * 6)
             for turn in range(10):
@@ -134,7 +161,9 @@ class TestFreshPointers:
                     for index in range(6):
                         guest.store("mail", index, slot)  # all at once
                     guest.until("letters", 6 * (turn + 1))
-                    assert guest.array("answers", 6) == [1000 * number + 100 + index for index in range(6)]
+                    assert guest.array("answers", 6) == [
+                        1000 * number + 100 + index for index in range(6)
+                    ]
             assert guest.join(threads) == list(range(6))
 
     def test_a_function_that_gets_its_slot_late(self, guest: Guest) -> None:
@@ -154,7 +183,12 @@ class TestFreshPointers:
         assert len(set(slots)) == 4
         for index in range(4):
             x = 100 + index
-            assert [deliver(guest, index, slot) for slot in slots] == [x + 5000, 5000 - x, x + 7, x + 5]
+            assert [deliver(guest, index, slot) for slot in slots] == [
+                x + 5000,
+                5000 - x,
+                x + 7,
+                x + 5,
+            ]
 
     def test_threads_resolve_the_same_functions_at_once(self, guest: Guest) -> None:
         handle = guest.main.open_library("libplain4.so", 2)
@@ -190,17 +224,23 @@ class TestFreshPointers:
         for number in [1, 3, 1, 3, 1]:
             with guest.program.dlopen(f"libplain{number}.so") as library:
                 seen.add(library["id"].slot)
-                assert [deliver(guest, index, library["id"].slot) for index in range(3)] == [1000 * number + 100 + x for x in range(3)]
+                assert [deliver(guest, index, library["id"].slot) for index in range(3)] == [
+                    1000 * number + 100 + x for x in range(3)
+                ]
         assert len(seen) == 1
 
 
 class TestLazyBinding:
     def test_each_thread_binds_for_itself(self, guest: Guest) -> None:
-        library = guest.program.dlopen("liblazy.so")  # needs nothing: who provides `twice` is decided when it is called
+        library = guest.program.dlopen(
+            "liblazy.so"
+        )  # needs nothing: who provides `twice` is decided when it is called
         others = guest.start(SERVE, SERVE)
         guest.program.dlopen("libtwice.so", pylinker.RTLD_GLOBAL)
         threads = [guest.program.spawn(library.user_twice, number) for number in range(8)]
-        assert [thread.join(DEADLINE) for thread in threads] == [2 * number + 1 for number in range(8)]
+        assert [thread.join(DEADLINE) for thread in threads] == [
+            2 * number + 1 for number in range(8)
+        ]
         before = guest.program.statistics().resolver_entries
         assert [library.user_twice(1), library.user_twice(2)] == [3, 5]
         assert guest.program.statistics().resolver_entries == before + 1
@@ -215,7 +255,9 @@ class TestLazyBinding:
                 assert deliver(guest, 0, library.user_twice.slot) == 201
                 assert library.user_twice(0) == 1
 
-    def test_an_undefined_function_is_an_error_of_the_thread_that_calls_it(self, guest: Guest) -> None:
+    def test_an_undefined_function_is_an_error_of_the_thread_that_calls_it(
+        self, guest: Guest
+    ) -> None:
         library = guest.program.dlopen("libuser.so")
         guest.start(YIELD)
         with pytest.raises(pylinker.UndefinedSymbolError, match="nobody_defines_this") as caught:
@@ -307,9 +349,14 @@ class TestConstructors:
         assert guest.join(threads) == [0, 1, 2]
 
     def test_several_threads_open_what_opens_another(self, guest: Guest) -> None:
-        threads = [guest.program.spawn("open_after_stop", name, 1) for name in ("libnest.so", "libtwice.so", "libuser.so") * 4]
+        threads = [
+            guest.program.spawn("open_after_stop", name, 1)
+            for name in ("libnest.so", "libtwice.so", "libuser.so") * 4
+        ]
         guest.until("running", 12)
-        assert all(handle > 0 for handle in guest.join(threads)), guest.memory.cstring(guest.address("message"))
+        assert all(handle > 0 for handle in guest.join(threads)), guest.memory.cstring(
+            guest.address("message")
+        )
         assert (guest["nested"], guest["constructions"]) == (42, 1)
 
 
@@ -327,11 +374,21 @@ class TestDestructors:
         assert guest.libraries() == ["main.wasm"]
         assert guest.join(threads) == [0, 1, 2]
 
-    def test_one_that_closes_a_library_which_another_needs_that_is_closed_with_it(self, guest: Guest) -> None:
+    def test_one_that_closes_a_library_which_another_needs_that_is_closed_with_it(
+        self, guest: Guest
+    ) -> None:
         handle = guest.program.spawn("open_library", "libouter.so", 2).join(DEADLINE)
-        assert guest.libraries() == ["main.wasm", "libouter.so", "libslow.so", "libnest.so", "libtwice.so"]
+        assert guest.libraries() == [
+            "main.wasm",
+            "libouter.so",
+            "libslow.so",
+            "libnest.so",
+            "libtwice.so",
+        ]
         closer = guest.program.spawn("close_library", handle)
-        guest.until("in_constructor", 1)  # libnest.so has closed libtwice.so, libslow.so is about to call it
+        guest.until(
+            "in_constructor", 1
+        )  # libnest.so has closed libtwice.so, libslow.so is about to call it
         assert guest.program.spawn("add_tls", 1).join(DEADLINE) == 8
         guest["leave_constructor"] = 1
         assert closer.join(DEADLINE) == 0
@@ -346,7 +403,9 @@ class TestErrors:
         guest.until("running", 16)
         assert guest.join(threads) == [1] * 16
 
-    def test_each_of_16_threads_gets_the_exception_of_its_own_host_call(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_of_16_threads_gets_the_exception_of_its_own_host_call(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         everybody = threading.Barrier(16, timeout=DEADLINE)
 
         def fail(_self: object, name: str, *_arguments: object, **_keywords: object) -> object:
@@ -354,13 +413,19 @@ class TestErrors:
             raise InternalError(f"of {name} in {threading.current_thread().name}")
 
         monkeypatch.setattr("pylinker.linker.load.linker.Linker.load_module", fail)
-        threads = [guest.program.spawn("open_library", f"lib{number}.so", 2) for number in range(16)]
+        threads = [
+            guest.program.spawn("open_library", f"lib{number}.so", 2) for number in range(16)
+        ]
         for number, thread in enumerate(threads):
-            with pytest.raises(InternalError, match=rf"of lib{number}\.so in {thread.thread.name}$") as caught:
+            with pytest.raises(
+                InternalError, match=rf"of lib{number}\.so in {thread.thread.name}$"
+            ) as caught:
                 thread.join(DEADLINE)
             assert isinstance(caught.value.__cause__, wasmtime.Trap)
 
-    def test_each_of_16_threads_gets_its_own_undefined_symbol(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_of_16_threads_gets_its_own_undefined_symbol(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         library = guest.program.dlopen("libuser.so")
         everybody = threading.Barrier(16, timeout=DEADLINE)
         resolve = pylinker.linker.load.symbols.Symbols.resolve_trampoline
@@ -373,7 +438,9 @@ class TestErrors:
         threads = [guest.program.spawn(library.user_undefined, number) for number in range(16)]
         caught = []
         for thread in threads:
-            with pytest.raises((pylinker.UndefinedSymbolError, pylinker.SynchronizationAborted)) as one:
+            with pytest.raises(
+                (pylinker.UndefinedSymbolError, pylinker.SynchronizationAborted)
+            ) as one:
                 thread.join(DEADLINE)
             caught.append(one.value)
         assert len({id(error) for error in caught}) == 16
@@ -381,14 +448,22 @@ class TestErrors:
 
 
 class TestOrdinaryMain:
-    def test_a_thread_has_all_slots_though_its_table_comes_with_main_and_is_small(self, tmp_path: Path) -> None:
+    def test_a_thread_has_all_slots_though_its_table_comes_with_main_and_is_small(
+        self, tmp_path: Path
+    ) -> None:
         (tmp_path / "libyield.so").write_bytes(wasmtime.wat2wasm(REEXPORTING))
-        with pylinker.Program(bytes(wasmtime.wat2wasm(ORDINARY)), threads=True, preload=[tmp_path / "libyield.so"]) as program:
+        with pylinker.Program(
+            bytes(wasmtime.wat2wasm(ORDINARY)), threads=True, preload=[tmp_path / "libyield.so"]
+        ) as program:
             library = program.dlopen("libyield.so")
             answer, pause = program.main["answer"].slot, library["pause"].slot
             assert len({answer, pause, library["through"].slot, 0}) == 4
             for slot, result in ((answer, 42), (pause, 0)):
-                assert library.through(slot) == program.spawn(library.through, slot).join(DEADLINE) == result
+                assert (
+                    library.through(slot)
+                    == program.spawn(library.through, slot).join(DEADLINE)
+                    == result
+                )
 
 
 class TestThreadsThatDoNotCome:
@@ -423,16 +498,22 @@ class TestThreadsThatDoNotCome:
         (thread,) = slow.start(COMPUTE)
         published = slow.program._linker.context.shared._native.published
         slot = library.address_of("minus")
-        assert slot == library["minus"].slot == slow.main.symbol(library._module.number, "minus") > 0
+        assert (
+            slot == library["minus"].slot == slow.main.symbol(library._module.number, "minus") > 0
+        )
         assert slow.main.call(slot, 1) == 999
         assert slow.program._linker.context.shared._native.published == published
         slow.join([thread])
         assert slow.program.spawn("call", slot, 1).join(DEADLINE) == 999
 
-    def test_dlsym_of_a_function_without_a_slot_times_out(self, slow: Guest, tmp_path: Path) -> None:
+    def test_dlsym_of_a_function_without_a_slot_times_out(
+        self, slow: Guest, tmp_path: Path
+    ) -> None:
         (tmp_path / "libyield.so").write_bytes(wasmtime.wat2wasm(REEXPORTING))
         library = slow.program.dlopen(tmp_path / "libyield.so")
-        assert slow.main.symbol(library._module.number, "absent") == 0  # dlerror has its memory from now on
+        assert (
+            slow.main.symbol(library._module.number, "absent") == 0
+        )  # dlerror has its memory from now on
         (thread,) = slow.start(COMPUTE)
         before = used(slow.program)
         for ask in (lambda: library["pause"].slot, lambda: library.address_of("pause")):
@@ -492,7 +573,9 @@ class TestThreadsThatDoNotCome:
         slow.still_works()
 
     def test_a_thread_in_an_atomic_wait_that_was_left_as_it_is(self, scenario: Scenario) -> None:
-        with Guest(scenario("threads"), rendezvous_timeout=0.2, preempt=True, rewrite_waits=False) as guest:
+        with Guest(
+            scenario("threads"), rendezvous_timeout=0.2, preempt=True, rewrite_waits=False
+        ) as guest:
             threads = guest.start(WAIT, WAIT)
             with pytest.raises(pylinker.RendezvousTimeout):
                 guest.program.dlopen("libtwice.so")
@@ -573,8 +656,13 @@ class TestSafepoint:
             assert library.compute() == 1
 
     def test_of_another_type(self, path: Path) -> None:
-        path.write_bytes(wasmtime.wat2wasm('(module (@dylink.0 (mem-info)) (import "pylinker" "safepoint" (func (param i32))))'))
+        path.write_bytes(
+            wasmtime.wat2wasm(
+                '(module (@dylink.0 (mem-info)) (import "pylinker" "safepoint" (func (param i32))))'
+            )
+        )
         with pytest.raises(
-            pylinker.SignatureMismatchError, match=r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)"
+            pylinker.SignatureMismatchError,
+            match=r"safepoint: wanted \(i32\) -> \(\), but pylinker defines it as \(\) -> \(\)",
         ):
             pylinker.CDLL(path, bind_now=True)

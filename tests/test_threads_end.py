@@ -1,4 +1,7 @@
-"""The end of a threaded program: by exit, by return, by a trap, by Ctrl-C, by close. All of its threads end with it."""
+"""The end of a threaded program: by exit, by return, by a trap, by Ctrl-C, by close.
+
+All of its threads end with it.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +59,18 @@ def ended(guest: Guest) -> None:
 
 class TestRun:
     @pytest.mark.parametrize("count", [0, 1, 6])
-    def test_exit_of_a_thread_ends_all_and_gives_the_status(self, scenario: Scenario, count: int) -> None:
+    def test_exit_of_a_thread_ends_all_and_gives_the_status(
+        self, scenario: Scenario, count: int
+    ) -> None:
         with program(scenario, "exit", str(count)) as guest:
             assert guest.program.run() == 40 + count
             ended(guest)
 
     @pytest.mark.parametrize("mode", ["return", "main-exits"])
     @pytest.mark.parametrize("preempt", [False, True])
-    def test_the_end_of_main_ends_threads_that_compute_sleep_and_yield(self, scenario: Scenario, mode: str, preempt: bool) -> None:
+    def test_the_end_of_main_ends_threads_that_compute_sleep_and_yield(
+        self, scenario: Scenario, mode: str, preempt: bool
+    ) -> None:
         with program(scenario, mode, "3", preempt=preempt) as guest:
             assert guest.program.run() == (0 if mode == "return" else 23)
             assert guest["running"] == 9
@@ -134,7 +141,9 @@ class TestSpawned:
                 thread.join(DEADLINE)
         ended(guest)
 
-    def test_a_trap_comes_out_of_its_own_join_and_the_others_name_it_as_their_cause(self, guest: Guest) -> None:
+    def test_a_trap_comes_out_of_its_own_join_and_the_others_name_it_as_their_cause(
+        self, guest: Guest
+    ) -> None:
         threads = guest.start(*ENDLESS)
         trapping = guest.program.spawn("work", TRAP, 1)
         with pytest.raises(wasmtime.Trap, match="unreachable") as caught:
@@ -203,7 +212,10 @@ class TestClose:
             guest.main.nothing()
 
     def test_while_threads_open_and_close_libraries(self, guest: Guest) -> None:
-        threads = [guest.program.spawn("reopen", f"libplain{number % 3 + 1}.so", "id", 0, 1 << 30) for number in range(6)]
+        threads = [
+            guest.program.spawn("reopen", f"libplain{number % 3 + 1}.so", "id", 0, 1 << 30)
+            for number in range(6)
+        ]
         guest.until("running", 6)
         guest.program.close()
         for thread in threads:
@@ -211,7 +223,9 @@ class TestClose:
                 thread.join(DEADLINE)
 
     def test_while_threads_start_threads(self, guest: Guest) -> None:
-        threads = [guest.program.spawn("start_threads", 16 * number, 16, NAP, 0) for number in range(4)]
+        threads = [
+            guest.program.spawn("start_threads", 16 * number, 16, NAP, 0) for number in range(4)
+        ]
         guest.until("running", 4)
         guest.program.close()
         for thread in threads:
@@ -301,7 +315,14 @@ class Interrupted:
     """A program in a process of its own that gets SIGINT once it has said that it is ready."""
 
     def __init__(self, command: list[str], directory: Path) -> None:
-        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
             process.send_signal(signal.SIGINT)
@@ -327,9 +348,15 @@ class TestInterrupt:
         self, scenario: Scenario, tmp_path: Path, mode: tuple[str, ...], preempt: bool
     ) -> None:
         if mode == ("rendezvous",) and preempt:
-            mode = ("rendezvous", "0")  # then it may as well be over when the signal comes: main exits with 98
+            mode = (
+                "rendezvous",
+                "0",
+            )  # then it may as well be over when the signal comes: main exits with 98
         options = json.dumps({"preempt": preempt})
-        done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "run", options, *mode], tmp_path)
+        done = Interrupted(
+            [sys.executable, "-c", SCRIPT, str(scenario("threads")), "run", options, *mode],
+            tmp_path,
+        )
         assert (done.status, done.stderr) == (0, ""), done.stderr
         result, joined, after, joined_after = json.loads(done.stdout)
         assert result == "KeyboardInterrupt" or (result == 98 and mode == ("rendezvous", "0"))
@@ -338,23 +365,46 @@ class TestInterrupt:
         assert joined_after
 
     @pytest.mark.parametrize("kind", [COMPUTE, SLEEP, YIELD, WAIT])
-    def test_a_call_is_interrupted_and_the_program_goes_on(self, scenario: Scenario, tmp_path: Path, kind: int) -> None:
-        done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "call", "{}", str(kind)], tmp_path)
+    def test_a_call_is_interrupted_and_the_program_goes_on(
+        self, scenario: Scenario, tmp_path: Path, kind: int
+    ) -> None:
+        done = Interrupted(
+            [sys.executable, "-c", SCRIPT, str(scenario("threads")), "call", "{}", str(kind)],
+            tmp_path,
+        )
         assert (done.status, done.stderr) == (0, ""), done.stderr
         assert json.loads(done.stdout)[0] == "KeyboardInterrupt"
         assert json.loads(done.stdout)[2:] == ["goes on", True]
 
     @pytest.mark.parametrize("kind", [COMPUTE, SLEEP, WAIT])
     def test_join_is_interrupted(self, scenario: Scenario, tmp_path: Path, kind: int) -> None:
-        done = Interrupted([sys.executable, "-c", SCRIPT, str(scenario("threads")), "spawn", "{}", str(kind)], tmp_path)
+        done = Interrupted(
+            [sys.executable, "-c", SCRIPT, str(scenario("threads")), "spawn", "{}", str(kind)],
+            tmp_path,
+        )
         assert (done.status, done.stderr) == (0, ""), done.stderr
         result, joined, after, joined_after = json.loads(done.stdout)
-        assert (result, joined, after, joined_after) == ("KeyboardInterrupt", False, "goes on", True)
+        assert (result, joined, after, joined_after) == (
+            "KeyboardInterrupt",
+            False,
+            "goes on",
+            True,
+        )
 
     @pytest.mark.parametrize("mode", MODES, ids=" ".join)
     @pytest.mark.slow
-    def test_the_command_line_exits_with_130(self, scenario: Scenario, tmp_path: Path, mode: tuple[str, ...]) -> None:
-        command = [sys.executable, "-m", "pylinker", "run", "--threads", "-L", str(scenario("threads"))]
+    def test_the_command_line_exits_with_130(
+        self, scenario: Scenario, tmp_path: Path, mode: tuple[str, ...]
+    ) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "pylinker",
+            "run",
+            "--threads",
+            "-L",
+            str(scenario("threads")),
+        ]
         done = Interrupted([*command, str(scenario("threads") / "main.wasm"), *mode], tmp_path)
         assert (done.status, done.stdout) == (130, "")
         assert not re.search("Traceback|report", done.stderr)

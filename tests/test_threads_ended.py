@@ -42,7 +42,10 @@ def linker_of(guest: Guest) -> Linker:
 
 
 def since(before: set[int]) -> set[int]:
-    """Threads of the core that are kept and were not before. Those of another test may end meanwhile."""
+    """Threads of the core that are kept and were not before.
+
+    Those of another test may end meanwhile.
+    """
     return set(threads._threads) - before
 
 
@@ -85,7 +88,11 @@ def test_statistics_do_not_count_them(guest: Guest) -> None:
     before = guest.program.statistics()
     let_end(guest, 5)
     after = guest.program.statistics()
-    assert (after.groups, after.memory_used, after.table_used) == (1, before.memory_used, before.table_used)
+    assert (after.groups, after.memory_used, after.table_used) == (
+        1,
+        before.memory_used,
+        before.table_used,
+    )
 
 
 def test_they_do_not_count_against_the_limit(scenario: Scenario) -> None:
@@ -141,7 +148,9 @@ def test_what_is_taken_out_is_freed_at_once(guest: Guest) -> None:
         gc.enable()
 
 
-def test_closing_the_program_takes_them_out(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_the_program_takes_them_out(
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
+) -> None:
     before = set(threads._threads)
     with Guest(scenario("threads")) as guest:
         let_end(guest, 4)
@@ -178,13 +187,17 @@ def test_a_thread_that_ends_after_its_program_was_dropped_keeps_nothing(scenario
     gone = threading.Event()
     weakref.finalize(linker(), gone.set)
     until = time.monotonic() + DEADLINE
-    while not gone.wait(0.005):  # the last thread is still in its Python code after it has left threads._threads
+    while not gone.wait(
+        0.005
+    ):  # the last thread is still in its Python code after it has left threads._threads
         assert time.monotonic() < until
         gc.collect()
     assert not since(before)
 
 
-def test_whoever_fails_to_take_one_out_does_not_stop_the_rest(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_fails_to_take_one_out_does_not_stop_the_rest(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared = let_end(guest, 3)
     real, failures = InstanceGroup.close_bounds, [KeyboardInterrupt]
 

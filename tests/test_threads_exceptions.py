@@ -1,4 +1,7 @@
-"""C++ exceptions in threads: each has tags of its own, the same in all its modules. Compiled code with LLVM's runtime."""
+"""C++ exceptions in threads: each has tags of its own, the same in all its modules.
+
+Compiled code with LLVM's runtime.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def rules() -> Iterator[None]:
 
 @pytest.fixture(params=[False, True], ids=["", "preempt"])
 def program(scenario: Scenario, request: pytest.FixtureRequest) -> Iterator[pylinker.Program]:
-    with pylinker.Program(scenario("exceptions_threads") / "main.wasm", threads=True, preempt=request.param) as program:
+    with pylinker.Program(
+        scenario("exceptions_threads") / "main.wasm", threads=True, preempt=request.param
+    ) as program:
         yield program
 
 
@@ -51,7 +56,9 @@ def test_every_thread_catches_its_own_exceptions(program: pylinker.Program) -> N
     assert [thread.join(DEADLINE) for thread in threads] == [0] * 4
 
 
-def test_threads_that_throw_catch_through_a_library_that_is_opened_meanwhile(program: pylinker.Program) -> None:
+def test_threads_that_throw_catch_through_a_library_that_is_opened_meanwhile(
+    program: pylinker.Program,
+) -> None:
     threads = [program.spawn("work_on", index) for index in range(3)]
     reaches(program, "running", 3)
     program.dlopen("libcatcher.so", pylinker.RTLD_GLOBAL)
@@ -66,7 +73,10 @@ def test_an_exception_comes_out_of_a_closure_in_every_thread(program: pylinker.P
     assert closure
     for value in (1, 2):
         assert program.main.call_and_catch(closure, value) == INT * 1000 + 1000 + value
-        assert program.spawn("call_and_catch", closure, value).join(DEADLINE) == INT * 1000 + 1000 + value
+        assert (
+            program.spawn("call_and_catch", closure, value).join(DEADLINE)
+            == INT * 1000 + 1000 + value
+        )
 
 
 def test_an_exception_comes_out_of_call_dynamic(program: pylinker.Program) -> None:
@@ -85,14 +95,19 @@ def test_jumps_cross_modules_in_every_thread(program: pylinker.Program) -> None:
     early = program.spawn("work_on", 0)
     land = program.dlopen("libland.so", pylinker.RTLD_GLOBAL)
     program.dlopen("libleap.so", pylinker.RTLD_GLOBAL)
-    threads = [program.spawn(lambda: [land.land(3), land.land_far(4), land.stack_kept(50)]) for _ in range(3)]
+    threads = [
+        program.spawn(lambda: [land.land(3), land.land_far(4), land.stack_kept(50)])
+        for _ in range(3)
+    ]
     assert [thread.join(DEADLINE) for thread in threads] == [[103, 204, 0]] * 3
     program.dlopen("libcatcher.so", pylinker.RTLD_GLOBAL)
     number(program, "stop", 1)
     assert early.join(DEADLINE) == 0
 
 
-def test_what_nobody_catches_in_a_thread_ends_the_program_as_a_trap_does(program: pylinker.Program) -> None:
+def test_what_nobody_catches_in_a_thread_ends_the_program_as_a_trap_does(
+    program: pylinker.Program,
+) -> None:
     thread = program.spawn("throw_up", 5)
     with pytest.raises(wasmtime.Trap, match=r"(?s)throw_up.*thrown Wasm exception"):
         thread.join(DEADLINE)

@@ -1,6 +1,7 @@
-"""A failure at each step of the protocol. Afterwards everyone goes on, or everyone has SynchronizationAborted; nobody waits for ever.
+"""A failure at each step of the protocol.
 
-What can fail while an operation is carried out is in test_core_faults.py.
+Afterwards everyone goes on, or everyone has SynchronizationAborted; nobody waits for ever. What can
+fail while an operation is carried out is in test_core_faults.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ import wasmtime
 
 import pylinker
 from corefaults import CoreHalt
-from guests import COMPUTE, DEADLINE, EXIT, NAP, SERVE, SLEEP, TRAP, YIELD, Guest, all_aborted, orderly
+from guests import (
+    COMPUTE,
+    DEADLINE,
+    EXIT,
+    NAP,
+    SERVE,
+    SLEEP,
+    TRAP,
+    YIELD,
+    Guest,
+    all_aborted,
+    orderly,
+)
 from pylinker import SynchronizationAborted
 from pylinker.errors import InternalError
 from pylinker.linker.groups.group import InstanceGroup
@@ -59,7 +72,13 @@ def passed(function: Callable[..., object]) -> Callable[..., object]:
 class Fault:
     """Makes a method fail in one thread, once."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException | None = None) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        owner: Any,
+        name: str,
+        error: BaseException | None = None,
+    ) -> None:
         self.error = error or Injected(f"in {owner.__name__}.{name}")
         self.thread: threading.Thread | None = None  # None: in any
         self.spared: set[threading.Thread] = set()  # but not in these
@@ -68,7 +87,11 @@ class Fault:
 
         def failing(*arguments: object, **keywords: object) -> object:
             here = threading.current_thread()
-            if not self.happened.is_set() and self.thread in (None, here) and here not in self.spared:
+            if (
+                not self.happened.is_set()
+                and self.thread in (None, here)
+                and here not in self.spared
+            ):
                 self.happened.set()
                 raise self.error
             return original(*arguments, **keywords)
@@ -96,7 +119,8 @@ class Halt:
 def until_pending(guest: Guest, published: float = math.inf) -> None:
     """Wait until a leader has put its barrier up, or has ``published`` more than so many operations.
 
-    A main group that computes on the main thread comes to a safepoint whenever signals are looked for, so the barrier may be down again.
+    A main group that computes on the main thread comes to a safepoint whenever signals are looked
+    for, so the barrier may be down again.
     """
     shared = guest.program._linker.context.shared
     while not shared.dl_operation_pending_load(SEQ_CST) and shared.published <= published:
@@ -121,7 +145,9 @@ class TestLeader:
         threads = guest.start(COMPUTE, YIELD, SLEEP)
         leader = guest.program.spawn("open_library", "libtwice.so", 2)
         until_pending(guest)
-        guest.program._linker.threads.end(status=1) if kind == EXIT else guest.program._linker.threads.end(failure=Injected())
+        guest.program._linker.threads.end(
+            status=1
+        ) if kind == EXIT else guest.program._linker.threads.end(failure=Injected())
         all_aborted(guest, [leader, *threads])
 
     def test_in_python_is_cancelled_at_the_first_barrier(self, guest: Guest) -> None:
@@ -138,9 +164,16 @@ class TestLeader:
         helper.join()
         all_aborted(guest, threads)
 
-    def test_fails_between_the_barriers(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_fails_between_the_barriers(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         threads = guest.start(YIELD, NAP, SLEEP)
-        fault = Fault(monkeypatch, LinkerState, "add", pylinker.LimitError("what is no signal's exception is not tried again"))
+        fault = Fault(
+            monkeypatch,
+            LinkerState,
+            "add",
+            pylinker.LimitError("what is no signal's exception is not tried again"),
+        )
         with pytest.raises((pylinker.LimitError, SynchronizationAborted)) as caught:
             guest.program.dlopen("libtwice.so")
         assert fault.error in (caught.value, caught.value.__cause__)
@@ -150,7 +183,9 @@ class TestLeader:
         assert later.value.__cause__ is fault.error
 
     @pytest.mark.parametrize("name", ["apply", "relocate"])
-    def test_fails_before_the_first_barrier(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_fails_before_the_first_barrier(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         threads = guest.start(YIELD, NAP)
         before = used(guest.program)
         fault = Fault(monkeypatch, InstanceGroup, name)
@@ -174,14 +209,18 @@ class TestFollower:
 
         return start
 
-    def test_ends_during_the_rendezvous(self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]) -> None:
+    def test_ends_during_the_rendezvous(
+        self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]
+    ) -> None:
         threads = guest.start(COMPUTE, COMPUTE)
         leader = rendezvous()
         assert guest.join(threads) == [0, 1]
         assert leader.join(DEADLINE) > 0
         guest.still_works()
 
-    def test_traps_during_the_rendezvous(self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]) -> None:
+    def test_traps_during_the_rendezvous(
+        self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]
+    ) -> None:
         threads = guest.start(YIELD, SLEEP)
         follower = guest.program.spawn("compute_and_call", 0, 0)
         guest.until("running", 3)
@@ -205,7 +244,9 @@ class TestFollower:
         guest.memory.write(address, library)
 
         def lead() -> None:
-            guest.until("running", 2)  # the main group computes now; spawn() would wait for its turn
+            guest.until(
+                "running", 2
+            )  # the main group computes now; spawn() would wait for its turn
             body = lambda group: group.call(group.function(linker.main, "open_library"), address, 2)  # noqa: E731
             leaders.append(linker.threads.start(body, wants_stack=True))
             until_pending(guest, published)
@@ -221,13 +262,17 @@ class TestFollower:
         assert threads[0].join(DEADLINE) == 0
         guest.still_works()
 
-    def test_exits_during_the_rendezvous(self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]) -> None:
+    def test_exits_during_the_rendezvous(
+        self, guest: Guest, rendezvous: Callable[[], pylinker.GuestThread]
+    ) -> None:
         threads = guest.start(COMPUTE, YIELD)
         leader = rendezvous()
         guest.program._linker.threads.end(status=3)
         all_aborted(guest, [leader, *threads])
 
-    def test_is_cancelled_between_the_barriers(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_cancelled_between_the_barriers(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         threads = guest.start(YIELD, YIELD)
         halt = Halt(monkeypatch, LinkerState, "add")
         leader = guest.program.spawn("open_library", "libtwice.so", 2)
@@ -242,7 +287,9 @@ class TestFollower:
 
     @pytest.mark.parametrize("name", ["global_new", "instance_new", "table_set"])
     @pytest.mark.parametrize("follower", [COMPUTE, YIELD])
-    def test_program_is_closed_while_one_replays(self, scenario: Scenario, name: str, follower: int) -> None:
+    def test_program_is_closed_while_one_replays(
+        self, scenario: Scenario, name: str, follower: int
+    ) -> None:
         with Guest(scenario("threads"), preempt=True) as guest:
             threads = guest.start(follower, COMPUTE, SLEEP)
             with CoreHalt(name, [threads[0].thread], timeout=DEADLINE) as halt:
@@ -281,7 +328,14 @@ class TestSpawnFailsHalfWay:
         ids=lambda value: getattr(value, "__name__", value),
     )
     @pytest.mark.parametrize("error", [Injected, pylinker.LimitError])
-    def test_and_leaves_nothing(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: type[Exception]) -> None:
+    def test_and_leaves_nothing(
+        self,
+        guest: Guest,
+        monkeypatch: pytest.MonkeyPatch,
+        owner: Any,
+        name: str,
+        error: type[Exception],
+    ) -> None:
         threads = guest.start(YIELD, NAP, SERVE)
         guest.program.dlopen("libtwice.so")
         library = guest.program.dlopen("libplain2.so")
@@ -299,15 +353,21 @@ class TestSpawnFailsHalfWay:
         guest.still_works()
         assert guest.join(threads) == [0, 1, 2]
 
-    def test_in_the_guest_gives_minus_one(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        fault = Fault(monkeypatch, NativeThread, "start", MemoryError("no more threads can be started"))
+    def test_in_the_guest_gives_minus_one(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fault = Fault(
+            monkeypatch, NativeThread, "start", MemoryError("no more threads can be started")
+        )
         assert guest.main.start_threads(0, 3, YIELD, 0) == 2
         assert fault.happened.is_set()
         assert guest.array("told", 3)[0] == -1
         assert guest.main.finish(2) == 2
         guest.still_works()
 
-    def test_a_broken_invariant_is_told_and_not_taken_for_a_lack_of_threads(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_broken_invariant_is_told_and_not_taken_for_a_lack_of_threads(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with monkeypatch.context() as patch:
             Fault(patch, NativeThread, "start", InternalError("broken"))
             with pytest.raises(InternalError, match="broken"):
@@ -329,7 +389,10 @@ class TestSpawnFailsHalfWay:
 
 class TestShutdown:
     def test_a_thread_that_ends_while_another_leads(self, guest: Guest) -> None:
-        busy = [guest.program.spawn("reopen", f"libplain{number}.so", "id", 1000 * number + 21, 40) for number in (1, 2, 3)]
+        busy = [
+            guest.program.spawn("reopen", f"libplain{number}.so", "id", 1000 * number + 21, 40)
+            for number in (1, 2, 3)
+        ]
         for _ in range(40):
             assert guest.program.spawn("add_tls", 1).join(DEADLINE) == 8
         assert [thread.join(DEADLINE) for thread in busy] == [0, 0, 0]

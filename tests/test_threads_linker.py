@@ -60,7 +60,9 @@ class TestClosureSlots:
         published = linker.context.shared._native.published
         slots = [linker.allocate_closure_slot() for _ in range(64)]
         assert len(set(slots)) == 64
-        assert linker.context.shared._native.published == published + 1  # one rendezvous for the block
+        assert (
+            linker.context.shared._native.published == published + 1
+        )  # one rendezvous for the block
         linker.allocate_closure_slot()
         assert linker.context.shared._native.published == published + 2
         idle.leave()
@@ -97,7 +99,9 @@ class TestPendingOperations:
             pass  # the leader waits for the thread that computes
         guest["stop"] = 1
         linker.do_pending_link_operations(fast=False)
-        names = [module.name for module in linker.state.modules if linker.context.main_group.has(module)]
+        names = [
+            module.name for module in linker.state.modules if linker.context.main_group.has(module)
+        ]
         assert names == ["main.wasm", "libtwice.so"]
         assert leader.join(DEADLINE) > 0
         busy.join(DEADLINE)
@@ -114,7 +118,9 @@ def test_a_table_that_disagrees_ends_the_program_and_says_which(guest: Guest) ->
     group.store.table_set(group.table, slot, group.function(linker.main, "nothing"))
     library = guest.program.dlopen("libtwice.so")
     assert library.address_of("twice") == slot
-    with pytest.raises(InternalError, match=rf"slot {slot} is free in the leader's table, but taken in group"):
+    with pytest.raises(
+        InternalError, match=rf"slot {slot} is free in the leader's table, but taken in group"
+    ):
         idle.leave()
     with pytest.raises(pylinker.SynchronizationAborted) as caught:
         library.twice(1)
@@ -130,7 +136,9 @@ def test_a_group_that_is_behind_catches_up_before_it_is_looked_at(guest: Guest) 
     guest.join([other])
 
 
-def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What an operation has changed counts as soon as it is published."""
     linker = guest.program._linker
     idle = Idle(guest)
@@ -140,7 +148,9 @@ def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library
     def then_spawn(*arguments: object, **keywords: object) -> None:
         synchronize(*arguments, **keywords)
         library = linker.state.modules[-1]
-        found.append(idle.do(lambda: guest.program.spawn(lambda: linker.group.has(library)).join(DEADLINE)))
+        found.append(
+            idle.do(lambda: guest.program.spawn(lambda: linker.group.has(library)).join(DEADLINE))
+        )
 
     guest.program.spawn(int).join(DEADLINE)  # a group knows by now what there is
     monkeypatch.setattr(LinkerShared, "synchronize_link_operation", then_spawn)
@@ -151,7 +161,8 @@ def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library
     idle.leave()
 
 
-# A library that opens another while it is instantiated: in the leader under the write lock, in a follower while it replays.
+# A library that opens another while it is instantiated: in the leader under the write lock, in a
+# follower while it replays.
 IMPATIENT = r"""(module
   (@dylink.0 (mem-info (memory 20 2)))
   (import "env" "memory" (memory 1 1024 shared))
@@ -164,7 +175,9 @@ IMPATIENT = r"""(module
   (start $start))"""
 
 
-def test_a_start_function_that_opens_a_library_is_refused_in_every_group(guest: Guest, tmp_path: Path) -> None:
+def test_a_start_function_that_opens_a_library_is_refused_in_every_group(
+    guest: Guest, tmp_path: Path
+) -> None:
     path = tmp_path / "libimpatient.so"
     path.write_bytes(wasmtime.wat2wasm(IMPATIENT))
     idle = Idle(guest)
@@ -177,12 +190,14 @@ def test_a_start_function_that_opens_a_library_is_refused_in_every_group(guest: 
     guest.still_works()
 
 
-FORKING = IMPATIENT.replace('"env" "dlopen" (func $dlopen (param i32 i32)', '"wasi" "thread-spawn" (func $spawn (param i32)').replace(
-    "(call $dlopen (global.get $base) (i32.const 2))", "(call $spawn (i32.const 0))"
-)
+FORKING = IMPATIENT.replace(
+    '"env" "dlopen" (func $dlopen (param i32 i32)', '"wasi" "thread-spawn" (func $spawn (param i32)'
+).replace("(call $dlopen (global.get $base) (i32.const 2))", "(call $spawn (i32.const 0))")
 
 
-def test_a_start_function_that_starts_a_thread_is_refused_in_every_group(guest: Guest, tmp_path: Path) -> None:
+def test_a_start_function_that_starts_a_thread_is_refused_in_every_group(
+    guest: Guest, tmp_path: Path
+) -> None:
     path = tmp_path / "libforking.so"
     path.write_bytes(wasmtime.wat2wasm(FORKING))
     idle = Idle(guest)

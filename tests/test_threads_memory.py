@@ -58,8 +58,16 @@ print(refused > 50)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit and the size of the process are Linux's")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the limit and the size of the process are Linux's"
+)
 @pytest.mark.parametrize("starter", ["guest", "python"])
 def test_a_thread_without_address_space_is_an_error(starter: str) -> None:
-    done = subprocess.run([sys.executable, "-c", _SCRIPT, starter], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, starter],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

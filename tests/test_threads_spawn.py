@@ -52,7 +52,9 @@ class TestSpawn:
     def test_each_thread_has_thread_local_data_of_its_own_and_aligned(self, guest: Guest) -> None:
         for _ in range(3):
             threads = [guest.program.spawn("add_tls", value) for value in range(8)]
-            assert [thread.join(DEADLINE) for thread in threads] == [7 + value for value in range(8)]
+            assert [thread.join(DEADLINE) for thread in threads] == [
+                7 + value for value in range(8)
+            ]
         assert guest.main.add_tls(0) == 7
         assert [guest.program.spawn("wide_is_right").join(DEADLINE) for _ in range(5)] == [1] * 5
         assert guest.main.wide_is_right() == 1
@@ -60,7 +62,9 @@ class TestSpawn:
     def test_the_address_of_thread_local_data_is_another_in_each_thread(self, guest: Guest) -> None:
         own = guest.main.address_of("mine")
         assert own == guest.main.tls_address()
-        held = [guest.program.spawn("call_after_stop", guest.main.tls_plus.slot, 0) for _ in range(6)]
+        held = [
+            guest.program.spawn("call_after_stop", guest.main.tls_plus.slot, 0) for _ in range(6)
+        ]
         guest.until("running", 6)  # all alive at once
         assert len({own, *guest.join(held)}) == 7
 
@@ -115,7 +119,9 @@ class TestSpawn:
         assert guest.main.finish(10) == 10
 
     def test_many_threads_spawn_at_once(self, guest: Guest) -> None:
-        spawners = [guest.program.spawn("start_threads", 6 * number, 6, YIELD, 0) for number in range(8)]
+        spawners = [
+            guest.program.spawn("start_threads", 6 * number, 6, YIELD, 0) for number in range(8)
+        ]
         assert [thread.join(DEADLINE) for thread in spawners] == [6] * 8
         guest.until("running", 48)
         assert len(set(guest.array("tids", 48))) == 48
@@ -125,7 +131,9 @@ class TestSpawn:
         results: list[int] = []
 
         def spawn() -> None:
-            results.extend(guest.program.spawn("add_tls", value).join(DEADLINE) for value in range(5))
+            results.extend(
+                guest.program.spawn("add_tls", value).join(DEADLINE) for value in range(5)
+            )
 
         pythons = [threading.Thread(target=spawn) for _ in range(6)]
         for python in pythons:
@@ -136,7 +144,9 @@ class TestSpawn:
 
 
 class TestNumbers:
-    def test_numbers_are_positive_and_unique_for_the_life_of_the_program(self, guest: Guest) -> None:
+    def test_numbers_are_positive_and_unique_for_the_life_of_the_program(
+        self, guest: Guest
+    ) -> None:
         tids = []
         for _ in range(60):
             thread = guest.program.spawn("nothing")
@@ -178,7 +188,8 @@ class TestThreadsOfTheGuest:
         guest.main.finish(4)
 
     def test_a_thread_that_brings_its_own_thread_local_block(self, guest: Guest) -> None:
-        # as wasi-libc does: pthread_create initialises a block, and the thread's first instructions set __tls_base
+        # as wasi-libc does: pthread_create initialises a block, and the thread's first instructions
+        # set __tls_base
         guest.main.start_threads(0, 4, YIELD, 1)
         guest.until("running", 4)
         assert guest.array("tls_of", 4) == [7] * 4
@@ -193,7 +204,10 @@ class TestThreadsOfTheGuest:
             assert all(tid > 0 for tid in guest.array("tids", 8))
 
     def test_without_threads_no_thread_starts(self, scenario: Scenario) -> None:
-        with Guest(scenario("threads"), threads=False) as guest, pytest.raises(pylinker.UndefinedSymbolError, match="thread-spawn"):
+        with (
+            Guest(scenario("threads"), threads=False) as guest,
+            pytest.raises(pylinker.UndefinedSymbolError, match="thread-spawn"),
+        ):
             guest.main.start_threads(0, 1, RETURN, 0)
 
 
@@ -205,7 +219,10 @@ class TestErrors:
             assert guest.main.add_tls(1) == 8
 
     def test_threads_need_a_shared_memory(self, scenario: Scenario) -> None:
-        with pytest.raises(pylinker.UnsupportedError, match=r"single\.wasm.*threads=True needs a memory that is shared"):
+        with pytest.raises(
+            pylinker.UnsupportedError,
+            match=r"single\.wasm.*threads=True needs a memory that is shared",
+        ):
             pylinker.Program(scenario("threads") / "single.wasm", threads=True)
         with pytest.raises(pylinker.UnsupportedError, match="a memory that is shared"):
             pylinker.CDLL(scenario("threads") / "libsingle.so", threads=True)
@@ -218,7 +235,9 @@ class TestErrors:
         assert guest.program.statistics().groups == 1
 
     @pytest.mark.parametrize("arguments", [(), (1, 2), (None,), (1.5,), ([],)])
-    def test_wrong_arguments_start_no_thread(self, guest: Guest, arguments: tuple[object, ...]) -> None:
+    def test_wrong_arguments_start_no_thread(
+        self, guest: Guest, arguments: tuple[object, ...]
+    ) -> None:
         with pytest.raises(TypeError, match="add_tls"):
             guest.program.spawn("add_tls", *arguments)
         assert guest.program.statistics().groups == 1
@@ -264,7 +283,9 @@ class TestErrors:
             threads = guest.start(YIELD, SLEEP, NAP)
             with pytest.raises(pylinker.LimitError, match="limit of 3 threads"):
                 guest.program.spawn("nothing")
-            assert guest.main.start_threads(0, 2, RETURN, 0) == 0  # wasi-threads: a negative number says it failed
+            assert (
+                guest.main.start_threads(0, 2, RETURN, 0) == 0
+            )  # wasi-threads: a negative number says it failed
             assert guest.array("told", 2) == [-1, -1]
             assert guest.program.statistics().groups == 4
             guest["stop"] = 1
@@ -300,7 +321,12 @@ class TestLibrariesOfNewThreads:
         assert guest.program.spawn(libraries[5].below, 1).join(DEADLINE) == 8
         twice = guest.program.dlopen("libtwice.so")
         libraries[3] = guest.program.dlopen("libplain3.so")
-        slots = [libraries[1]["id"].slot, libraries[3]["id"].slot, libraries[5]["id"].slot, twice.twice.slot]
+        slots = [
+            libraries[1]["id"].slot,
+            libraries[3]["id"].slot,
+            libraries[5]["id"].slot,
+            twice.twice.slot,
+        ]
         for slot, expected in zip(slots, [1001, 3001, 5001, 2], strict=True):
             assert guest.program.spawn("call", slot, 1).join(DEADLINE) == expected
             assert guest.main.call(slot, 1) == expected
@@ -309,20 +335,43 @@ class TestLibrariesOfNewThreads:
         library = guest.program.dlopen("libplain1.so")
         pointer = library.id_pointer()
         assert pointer == library["id"].slot
-        assert [guest.program.spawn(library.id_pointer).join(DEADLINE) for _ in range(4)] == [pointer] * 4
-        assert [guest.program.spawn("call", pointer, 5).join(DEADLINE) for _ in range(4)] == [1005] * 4
-        assert guest.program.dladdr(slot=pointer) == (library.name, guest.program.libraries[-1].table_base, "id", pointer)
+        assert [guest.program.spawn(library.id_pointer).join(DEADLINE) for _ in range(4)] == [
+            pointer
+        ] * 4
+        assert [guest.program.spawn("call", pointer, 5).join(DEADLINE) for _ in range(4)] == [
+            1005
+        ] * 4
+        assert guest.program.dladdr(slot=pointer) == (
+            library.name,
+            guest.program.libraries[-1].table_base,
+            "id",
+            pointer,
+        )
 
-    def test_data_of_a_library_is_shared_and_its_thread_local_data_is_not(self, guest: Guest) -> None:
+    def test_data_of_a_library_is_shared_and_its_thread_local_data_is_not(
+        self, guest: Guest
+    ) -> None:
         library = guest.program.dlopen("libtwice.so")
         assert library.twice(1) == 2
-        assert [library.get_calls(), guest.program.spawn(library.get_calls).join(DEADLINE)] == [101, 100]
+        assert [library.get_calls(), guest.program.spawn(library.get_calls).join(DEADLINE)] == [
+            101,
+            100,
+        ]
         assert library.aligned_is_right() == 1
-        assert [guest.program.spawn(library.aligned_is_right).join(DEADLINE) for _ in range(5)] == [1] * 5
-        addresses = {guest.program.spawn(library.calls_address).join(DEADLINE), library.calls_address()}
+        assert [guest.program.spawn(library.aligned_is_right).join(DEADLINE) for _ in range(5)] == [
+            1
+        ] * 5
+        addresses = {
+            guest.program.spawn(library.calls_address).join(DEADLINE),
+            library.calls_address(),
+        }
         assert len(addresses) == 2
         plain = guest.program.dlopen("libplain1.so")
-        assert guest.program.spawn(plain.base_address).join(DEADLINE) == plain.base_address() == plain.address_of("base1")
+        assert (
+            guest.program.spawn(plain.base_address).join(DEADLINE)
+            == plain.base_address()
+            == plain.address_of("base1")
+        )
 
     def test_a_thread_local_symbol_of_a_library_is_the_calling_threads(self, guest: Guest) -> None:
         library = guest.program.dlopen("libtwice.so")
@@ -352,10 +401,14 @@ class TestLibrariesOfNewThreads:
 class TestThreadLocalDataWithoutAWay:
     @pytest.mark.parametrize("which", [1, 2, 3])
     @pytest.mark.parametrize("name", ["", "-stripped"])
-    def test_is_an_error_in_a_threaded_program(self, scenario: Scenario, which: int, name: str) -> None:
+    def test_is_an_error_in_a_threaded_program(
+        self, scenario: Scenario, which: int, name: str
+    ) -> None:
         with Guest(scenario("threads")) as guest:
             before = used(guest.program)
-            with pytest.raises(pylinker.UnsupportedError, match=rf"liblocal{which}{name}\.so.*__wasm_init_tls") as caught:
+            with pytest.raises(
+                pylinker.UnsupportedError, match=rf"liblocal{which}{name}\.so.*__wasm_init_tls"
+            ) as caught:
                 guest.program.dlopen(f"liblocal{which}{name}.so")
             assert caught.value.module == f"liblocal{which}{name}.so"
             assert used(guest.program) == before
@@ -369,10 +422,14 @@ class TestThreadLocalDataWithoutAWay:
 
     @pytest.mark.parametrize("which", [1, 2, 3])
     @pytest.mark.parametrize("name", ["", "-stripped"])
-    def test_is_fine_in_a_program_of_one_thread(self, scenario: Scenario, which: int, name: str) -> None:
+    def test_is_fine_in_a_program_of_one_thread(
+        self, scenario: Scenario, which: int, name: str
+    ) -> None:
         with Guest(scenario("threads"), threads=False) as guest:
             library = guest.program.dlopen(f"liblocal{which}{name}.so")
-            assert [library.next_hidden(), library.next_hidden()] == ([1, 2] if which == 2 else [12, 13])
+            assert [library.next_hidden(), library.next_hidden()] == (
+                [1, 2] if which == 2 else [12, 13]
+            )
 
     @pytest.mark.parametrize("name", ["libplain1.so", "libtrap.so"])
     def test_a_library_without_any_is_fine(self, guest: Guest, name: str) -> None:
@@ -399,7 +456,9 @@ class TestInterruptedStart:
         assert not len(guest.program._linker.threads)
 
     @pytest.mark.parametrize("kind", [YIELD, RETURN])
-    def test_of_a_thread_of_the_guests(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+    def test_of_a_thread_of_the_guests(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, kind: int
+    ) -> None:
         original = NativeThread.start
 
         def start(self: NativeThread, *arguments: int) -> None:
@@ -432,21 +491,33 @@ class TestInterruptedStart:
         guest.still_works()
 
     @pytest.mark.parametrize("of_python", [False, True])
-    def test_of_one_that_does_not_run(self, guest: Guest, monkeypatch: pytest.MonkeyPatch, *, of_python: bool) -> None:
+    def test_of_one_that_does_not_run(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch, *, of_python: bool
+    ) -> None:
         before = used(guest.program)
 
         def start(*_arguments: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(*((threading.Thread, "start", start) if of_python else (NativeThread, "start", start)))
+            patch.setattr(
+                *(
+                    (threading.Thread, "start", start)
+                    if of_python
+                    else (NativeThread, "start", start)
+                )
+            )
             with pytest.raises(KeyboardInterrupt):
-                guest.program.spawn("nothing") if of_python else guest.main.start_threads(0, 1, RETURN, 0)
+                guest.program.spawn("nothing") if of_python else guest.main.start_threads(
+                    0, 1, RETURN, 0
+                )
         self.alone(guest)
         assert used(guest.program) == before
         guest.still_works()
 
-    def test_of_one_of_pythons_that_runs_late(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_of_one_of_pythons_that_runs_late(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         late = []
 
         def start(self: threading.Thread) -> None:

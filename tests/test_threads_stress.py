@@ -1,7 +1,8 @@
-"""Many groups that do everything at random, with random delays inside the protocol. At the end all tables are equal.
+"""Many groups that do everything at random, with random delays inside the protocol.
 
-``PYLINKER_STRESS_SECONDS`` is the time for each number of groups (10), ``PYLINKER_STRESS_SEED`` repeats a run as far as scheduling
-allows: each thread draws from a generator of its own, made of the seed and the thread's name.
+At the end all tables are equal. ``PYLINKER_STRESS_SECONDS`` is the time for each number of groups
+(10), ``PYLINKER_STRESS_SEED`` repeats a run as far as scheduling allows: each thread draws from a
+generator of its own, made of the seed and the thread's name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from toolchain import Scenario
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("PYLINKER_STRESS_SECONDS", "10"))
-SEED = int(os.environ.get("PYLINKER_STRESS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+SEED = int(os.environ.get("PYLINKER_STRESS_SEED", "0")) or random.SystemRandom().randrange(
+    1, 1 << 32
+)
 
 PLACES = 16  # of the board in main.c
 MOST_THREADS = 64
@@ -70,11 +73,15 @@ class Delays:
             monkeypatch.setattr(owner, name, self._delayed(getattr(owner, name)))
         at_once = WriteGuard.take_both
 
-        def sometimes(guard: Any, group: Any) -> bool:  # so that token and lock are often taken one by one
+        def sometimes(
+            guard: Any, group: Any
+        ) -> bool:  # so that token and lock are often taken one by one
             return self._choice().random() < 0.5 and at_once(guard, group)
 
         monkeypatch.setattr(WriteGuard, "take_both", sometimes)
-        self._core = [CoreDelay(name, self.pause) for name in ("instance_new", "table_set")]  # of what is carried out
+        self._core = [
+            CoreDelay(name, self.pause) for name in ("instance_new", "table_set")
+        ]  # of what is carried out
 
     def __enter__(self) -> None:
         for delay in self._core:
@@ -91,13 +98,22 @@ class Delays:
             self.pause()
             return result
 
-        # Under a name of the linker's: a function of others in the middle of an operation would be taken for a signal handler.
-        return types.FunctionType(delayed.__code__, {**globals(), "__name__": "pylinker.linker.delayed"}, None, None, delayed.__closure__)
+        # Under a name of the linker's: a function of others in the middle of an operation would be
+        # taken for a signal handler.
+        return types.FunctionType(
+            delayed.__code__,
+            {**globals(), "__name__": "pylinker.linker.delayed"},
+            None,
+            None,
+            delayed.__closure__,
+        )
 
     def _choice(self) -> random.Random:
         choice: random.Random | None = getattr(self._local, "random", None)
         if choice is None:
-            choice = self._local.random = random.Random(f"{self.seed} delays {threading.current_thread().name}")
+            choice = self._local.random = random.Random(
+                f"{self.seed} delays {threading.current_thread().name}"
+            )
         return choice
 
     def pause(self) -> None:
@@ -156,7 +172,17 @@ class Stress:
         self._meeting.abort()
 
     def _work(self, choice: random.Random) -> bool:
-        acts = [self._open, self._open, self._present, self._present, self._browse, self._browse, self._churn, self._short, self._own]
+        acts = [
+            self._open,
+            self._open,
+            self._present,
+            self._present,
+            self._browse,
+            self._browse,
+            self._churn,
+            self._short,
+            self._own,
+        ]
         while time.monotonic() < self.until and not self.failures:
             act = choice.choice(acts)
             self.done[act.__name__] += 1
@@ -195,7 +221,9 @@ class Stress:
                     self._browse(choice)
                 assert main.call(slot, 1000) == expected
             except BaseException as error:
-                self._failed(error)  # before the library goes, and others call what is not withdrawn
+                self._failed(
+                    error
+                )  # before the library goes, and others call what is not withdrawn
                 raise
             main.withdraw(place)
             self._leave(place)
@@ -206,19 +234,31 @@ class Stress:
         symbol = choice.choice(list(LIBRARIES[name]))
         place = self._place(choice)
         if place is not None:
-            assert self.guest.main.present(name, symbol, LIBRARIES[name][symbol], place, choice.randrange(30)) == 0
+            assert (
+                self.guest.main.present(
+                    name, symbol, LIBRARIES[name][symbol], place, choice.randrange(30)
+                )
+                == 0
+            )
             self._leave(place)
 
     def _browse(self, choice: random.Random) -> None:
         """Call function pointers that others have just found."""
-        calls = self.guest.main.browse(choice.getrandbits(32), choice.randrange(200), not self.preempt or choice.random() < 0.5)
+        calls = self.guest.main.browse(
+            choice.getrandbits(32), choice.randrange(200), not self.preempt or choice.random() < 0.5
+        )
         assert calls >= 0, f"{-calls} calls through fresh pointers went wrong"
         self.done["fresh calls"] += calls
 
     def _churn(self, choice: random.Random) -> None:
         """Open, resolve, call and close without a pause."""
         name = choice.choice(["libplain1.so", "libplain4.so", "libplain5.so"])
-        assert self.guest.main.reopen(name, "minus", LIBRARIES[name]["minus"] + 979, choice.randrange(1, 4)) == 0
+        assert (
+            self.guest.main.reopen(
+                name, "minus", LIBRARIES[name]["minus"] + 979, choice.randrange(1, 4)
+            )
+            == 0
+        )
 
     def _short(self, choice: random.Random) -> None:
         """A short-lived thread with a result."""
@@ -259,7 +299,11 @@ class Stress:
                 table.append(f"{name}@{module.name}" if same else f"not {name}@{module.name}")
             else:
                 table.append("another function")
-        return (group.state.applied, sorted(module.name for module in self.linker.state.modules if group.has(module)), table)
+        return (
+            group.state.applied,
+            sorted(module.name for module in self.linker.state.modules if group.has(module)),
+            table,
+        )
 
     def run(self) -> None:
         """Start all, wait for the end, and compare."""
@@ -297,16 +341,23 @@ def quiet() -> Iterator[None]:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("preempt", [False, True], ids=["", "preempt"])
 @pytest.mark.parametrize("groups", [2, 8, 32])
-def test_groups_that_do_everything_at_random(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, groups: int, preempt: bool) -> None:
+def test_groups_that_do_everything_at_random(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, groups: int, preempt: bool
+) -> None:
     print(f"PYLINKER_STRESS_SEED={SEED}")  # pytest shows it when the test fails
-    with orderly(SECONDS + 2 * DEADLINE), Guest(scenario("threads"), preempt=preempt, stack_size=1 << 17) as guest:
+    with (
+        orderly(SECONDS + 2 * DEADLINE),
+        Guest(scenario("threads"), preempt=preempt, stack_size=1 << 17) as guest,
+    ):
         guest["leave_constructor"] = 1
         before = guest.program.libraries
         stress = Stress(guest, groups, SEED, preempt=preempt)
         with Delays(monkeypatch, SEED):
             stress.run()
         print(dict(stress.done), guest.program.statistics())
-        assert all(stress.done[each] for each in ("_open", "_present", "fresh calls", "_churn", "_short"))
+        assert all(
+            stress.done[each] for each in ("_open", "_present", "fresh calls", "_churn", "_short")
+        )
         monkeypatch.undo()
         assert guest.program.libraries == before
         assert guest.program.statistics().groups == 1

@@ -49,7 +49,9 @@ def waiters(library: pylinker.CDLL, address: int) -> int:
     """How many threads wait at an address."""
     linker = library.program._linker
     assert linker is not None
-    return int(lib.pl_futex_waiters(lib.pl_shared_futex(linker.context.shared._native.pointer), address))
+    return int(
+        lib.pl_futex_waiters(lib.pl_shared_futex(linker.context.shared._native.pointer), address)
+    )
 
 
 def let_go(guest: Guest, waiting: list[pylinker.GuestThread]) -> None:
@@ -69,8 +71,12 @@ def test_libraries_are_opened_and_used_by_those_that_waited(guest: Guest) -> Non
     guest.still_works()
 
 
-def test_the_end_of_the_program_reaches_them(guest: Guest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_PATIENCE", DEADLINE / 2)  # what is not reached is left behind then, with a warning
+def test_the_end_of_the_program_reaches_them(
+    guest: Guest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        threads, "_PATIENCE", DEADLINE / 2
+    )  # what is not reached is left behind then, with a warning
     waiting = guest.start(WAIT, WAIT, SERVE)
     guest.program.close()
     for thread in waiting:
@@ -103,7 +109,9 @@ def test_it_answers_what_the_instruction_does(library: pylinker.CDLL, width: int
     assert wait(4096, 5, 20_000_000) == 2
     assert time.monotonic() - began >= 0.02
     for address in (4097, 2**31 - width // 8):
-        with pytest.raises(wasmtime.Trap, match="unaligned" if address == 4097 else "out of bounds"):
+        with pytest.raises(
+            wasmtime.Trap, match="unaligned" if address == 4097 else "out of bounds"
+        ):
             wait(address, 5, -1)
 
 
@@ -130,7 +138,12 @@ def test_those_that_waited_longest_are_woken_first(library: pylinker.CDLL) -> No
 
 
 def test_a_start_function_may_notify(tmp_path: Path) -> None:
-    path = wasm(tmp_path / "lib.so", SHARED, "(func $start (drop (memory.atomic.notify (i32.const 8) (i32.const 1))))", "(start $start)")
+    path = wasm(
+        tmp_path / "lib.so",
+        SHARED,
+        "(func $start (drop (memory.atomic.notify (i32.const 8) (i32.const 1))))",
+        "(start $start)",
+    )
     with pylinker.CDLL(path, threads=True) as library:
         assert library.program.spawn(threading.get_ident).join(DEADLINE) != threading.get_ident()
 
@@ -144,7 +157,9 @@ def test_what_is_exported_is_nobodys_business(tmp_path: Path) -> None:
     path = wasm(tmp_path / "lib.so", SHARED, WAITER)
     with pylinker.CDLL(path, threads=True) as library, pytest.raises(pylinker.SymbolNotFoundError):
         library["__pylinker_waits"]
-    path = wasm(tmp_path / "lib.so", SHARED, WAITER, '(table (export "__pylinker_waits") 3 3 funcref)')
+    path = wasm(
+        tmp_path / "lib.so", SHARED, WAITER, '(table (export "__pylinker_waits") 3 3 funcref)'
+    )
     with pytest.raises(pylinker.UnsupportedError, match="__pylinker_waits"):
         pylinker.CDLL(path, threads=True)
     with pylinker.CDLL(path, threads=True, rewrite_waits=False) as library:

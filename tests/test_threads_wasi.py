@@ -24,12 +24,20 @@ def rules() -> Iterator[None]:
 
 @pytest.fixture
 def guest(scenario: Scenario, tmp_path: Path) -> Iterator[Guest]:
-    with Guest(scenario("threads"), preempt=True, dirs={"/data": tmp_path}, stdout=pylinker.CAPTURE, stdin=b"") as guest:
+    with Guest(
+        scenario("threads"),
+        preempt=True,
+        dirs={"/data": tmp_path},
+        stdout=pylinker.CAPTURE,
+        stdin=b"",
+    ) as guest:
         yield guest
 
 
 class TestFiles:
-    def test_a_file_opened_by_one_thread_is_written_and_read_by_others(self, guest: Guest, tmp_path: Path) -> None:
+    def test_a_file_opened_by_one_thread_is_written_and_read_by_others(
+        self, guest: Guest, tmp_path: Path
+    ) -> None:
         fd = guest.program.spawn("open_file", "notes").join(DEADLINE)
         assert fd > 3
         assert guest.program.spawn("put", fd, "one ").join(DEADLINE) == 4
@@ -43,19 +51,25 @@ class TestFiles:
         assert guest.main.put(fd, "gone") < 0
         assert guest.program.spawn("put", fd, "gone").join(DEADLINE) < 0
 
-    def test_threads_have_files_of_their_own_at_the_same_time(self, guest: Guest, tmp_path: Path) -> None:
+    def test_threads_have_files_of_their_own_at_the_same_time(
+        self, guest: Guest, tmp_path: Path
+    ) -> None:
         opened = [guest.program.spawn("open_file", f"file{number}") for number in range(12)]
         fds = [thread.join(DEADLINE) for thread in opened]
         assert len(set(fds)) == 12
         writers = [guest.program.spawn("put", fd, f"text of {fd}") for fd in fds]
         assert [thread.join(DEADLINE) for thread in writers] == [len(f"text of {fd}") for fd in fds]
-        assert [(tmp_path / f"file{number}").read_text() for number in range(12)] == [f"text of {fd}" for fd in fds]
+        assert [(tmp_path / f"file{number}").read_text() for number in range(12)] == [
+            f"text of {fd}" for fd in fds
+        ]
 
     def test_errors_are_the_calling_threads(self, guest: Guest) -> None:
         threads = [guest.program.spawn("put", 77, "x") for _ in range(8)]
         assert {thread.join(DEADLINE) for thread in threads} == {-8}  # EBADF
 
-    def test_a_file_is_still_there_after_the_thread_that_opened_it(self, guest: Guest, tmp_path: Path) -> None:
+    def test_a_file_is_still_there_after_the_thread_that_opened_it(
+        self, guest: Guest, tmp_path: Path
+    ) -> None:
         fd = guest.program.spawn("open_file", "late").join(DEADLINE)
         for _ in range(3):
             assert guest.program.spawn("put", fd, "more ").join(DEADLINE) == 5
@@ -63,13 +77,21 @@ class TestFiles:
 
 
 class TestLines:
-    @pytest.mark.parametrize("others", [(), (YIELD, NAP, COMPUTE, SLEEP)], ids=["alone", "with others"])
-    def test_lines_of_8_threads_are_neither_lost_nor_torn(self, guest: Guest, others: tuple[int, ...]) -> None:
+    @pytest.mark.parametrize(
+        "others", [(), (YIELD, NAP, COMPUTE, SLEEP)], ids=["alone", "with others"]
+    )
+    def test_lines_of_8_threads_are_neither_lost_nor_torn(
+        self, guest: Guest, others: tuple[int, ...]
+    ) -> None:
         guest.start(*others)
         writers = [guest.program.spawn("write_lines", index, 1000) for index in range(8)]
         assert [thread.join(DEADLINE) for thread in writers] == [0] * 8
         lines = guest.program.stdout.decode().splitlines()
-        assert sorted(lines) == sorted(f"{number:04}" + chr(ord("a") + index) * 27 for index in range(8) for number in range(1000))
+        assert sorted(lines) == sorted(
+            f"{number:04}" + chr(ord("a") + index) * 27
+            for index in range(8)
+            for number in range(1000)
+        )
         for index in range(8):  # and each thread's are in order
             mine = [line for line in lines if line[4] == chr(ord("a") + index)]
             assert mine == sorted(mine)
@@ -84,8 +106,13 @@ class TestLines:
 
 class TestClocks:
     @pytest.mark.parametrize("milliseconds", [0, 1, 30])
-    def test_a_sleep_is_as_long_as_asked_for_and_its_event_is_right(self, guest: Guest, milliseconds: int) -> None:
-        for call in (guest.main.sleep_ms, lambda time: guest.program.spawn("sleep_ms", time).join(DEADLINE)):
+    def test_a_sleep_is_as_long_as_asked_for_and_its_event_is_right(
+        self, guest: Guest, milliseconds: int
+    ) -> None:
+        for call in (
+            guest.main.sleep_ms,
+            lambda time: guest.program.spawn("sleep_ms", time).join(DEADLINE),
+        ):
             started = time.monotonic()
             assert call(milliseconds) == 0
             assert time.monotonic() - started >= milliseconds / 1000
@@ -97,7 +124,9 @@ class TestClocks:
 
     @pytest.mark.parametrize("count", [2, 8])
     def test_clocks_that_are_due_together_happen_together(self, guest: Guest, count: int) -> None:
-        assert guest.program.spawn("together", count, 0).join(DEADLINE) == (1 << count) - 1 + (count << 8)
+        assert guest.program.spawn("together", count, 0).join(DEADLINE) == (1 << count) - 1 + (
+            count << 8
+        )
 
     def test_sleeping_threads_hold_nobody_up(self, guest: Guest) -> None:
         guest.start(*[SLEEP] * 16)
@@ -135,8 +164,21 @@ print(json.dumps(counts))
 
 class TestStandardInput:
     def test_a_blocked_read_holds_nobody_up(self, scenario: Scenario, tmp_path: Path) -> None:
-        command = [sys.executable, "-c", STDIN, str(scenario("threads")), str(Path(__file__).parent)]
-        process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-c",
+            STDIN,
+            str(scenario("threads")),
+            str(Path(__file__).parent),
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             assert process.stdout.readline() == "others write\n", process.communicate()[1]
             assert process.stdout.readline() == "now\n", process.communicate()[1]

@@ -49,7 +49,10 @@ def read(path: Path) -> tuple[dict[str, list[Span]], dict[str, Any]]:
 
 
 def inside(outer: Span, inner: Span) -> bool:
-    return bool(outer["ts"] <= inner["ts"] and inner["ts"] + inner["dur"] <= outer["ts"] + outer["dur"] + 0.001)
+    return bool(
+        outer["ts"] <= inner["ts"]
+        and inner["ts"] + inner["dur"] <= outer["ts"] + outer["dur"] + 0.001
+    )
 
 
 def test_a_program_from_its_start_to_its_end(tmp_path: Path) -> None:
@@ -84,8 +87,16 @@ def test_a_rendezvous_shows_who_was_waited_for(scenario: Scenario, tmp_path: Pat
     rows, _ = read(file)
     assert set(rows) == {"main thread", name}
     opened = next(each for each in rows["main thread"] if each["name"] == "dlopen")
-    (met,) = [each for each in rows["main thread"] if each["name"] == "rendezvous" and inside(opened, each)]
-    waits = [each for each in rows["main thread"] if each["name"] == f"wait for {name}" and inside(met, each)]
+    (met,) = [
+        each
+        for each in rows["main thread"]
+        if each["name"] == "rendezvous" and inside(opened, each)
+    ]
+    waits = [
+        each
+        for each in rows["main thread"]
+        if each["name"] == f"wait for {name}" and inside(met, each)
+    ]
     assert [each["args"]["thread"] for each in waits] == [name] * len(waits)
     assert [each["args"]["found"] for each in waits] in (["came", "replayed"], ["parked"])
     replay = next(each for each in rows[name] if each["name"] == "replay")
@@ -101,21 +112,31 @@ def test_a_thread_that_waits_is_parked(scenario: Scenario, tmp_path: Path) -> No
     rows, _ = read(file)
     assert set(rows) == {"main thread", *(f"thread {each.tid}" for each in threads)}
     assert all(any(each["name"] == "guest" for each in spans) for spans in rows.values())
-    assert any(each["name"] == "parked" and each["dur"] >= 500 for each in rows[f"thread {threads[0].tid}"])
+    assert any(
+        each["name"] == "parked" and each["dur"] >= 500 for each in rows[f"thread {threads[0].tid}"]
+    )
 
 
 def test_a_load_that_fails_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
-    library = write(tmp_path / "libbad.so", f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "_initialize") unreachable))')
+    library = write(
+        tmp_path / "libbad.so",
+        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "_initialize") unreachable))',
+    )
     program = pylinker.Program(demo.MAIN, stdout=pylinker.DEVNULL, trace=file)
     with program, pytest.raises(pylinker.InitializationError):
         program.dlopen(str(library))
     spans = read(file)[0]["main thread"]
-    assert {each["name"]: each["args"].get("error") for each in spans if "error" in each["args"]} == {
+    assert {
+        each["name"]: each["args"].get("error") for each in spans if "error" in each["args"]
+    } == {
         "dlopen": "InitializationError",
         "constructors": "InitializationError",
     }
-    needs = write(tmp_path / "libneeds.so", '(module (@dylink.0 (mem-info (memory 0 0)) (needed "libnone.so")))')
+    needs = write(
+        tmp_path / "libneeds.so",
+        '(module (@dylink.0 (mem-info (memory 0 0)) (needed "libnone.so")))',
+    )
     with pytest.raises(pylinker.LibraryNotFoundError):
         pylinker.Program(preload=[str(needs)], trace=file)
     assert any(each["name"] == "start" for each in read(file)[0]["main thread"])
@@ -135,7 +156,9 @@ def test_what_finds_no_room_is_counted() -> None:
     for member in members:
         member.join()
         member.die()
-    assert [(kind, group) for _, kind, group, _ in trace.events()] == [(TraceKind.DEAD, each.handle) for each in members[:3]]
+    assert [(kind, group) for _, kind, group, _ in trace.events()] == [
+        (TraceKind.DEAD, each.handle) for each in members[:3]
+    ]
     assert trace.lost == 2
     del shared, trace  # the groups keep it
     for member in members:

@@ -54,7 +54,9 @@ OWN = """(module
 def write(tmp_path: Path) -> Write:
     def write(name: str, text: str) -> Path:
         path = tmp_path / name
-        path.write_bytes(wasmtime.wat2wasm(text.replace("NAME", name.removeprefix("lib").removesuffix(".so"))))
+        path.write_bytes(
+            wasmtime.wat2wasm(text.replace("NAME", name.removeprefix("lib").removesuffix(".so")))
+        )
         return path
 
     return write
@@ -89,14 +91,18 @@ def test_a_call_that_leads_nowhere_names_the_module_that_made_it(paths: list[Pat
             letter = name[3]
             with program.dlopen(name) as library, pytest.raises(UndefinedSymbolError) as error:
                 library[f"own_{letter}"]()
-            assert [(each.module, each.symbol) for each in error.value.undefined] == [(name, f"only_{letter}")]
+            assert [(each.module, each.symbol) for each in error.value.undefined] == [
+                (name, f"only_{letter}")
+            ]
 
 
 def test_calls_are_bound_one_by_one_in_every_thread(paths: list[Path], write: Write) -> None:
     with started(paths) as program:
         libraries = [program.dlopen(name) for name in NAMES]
         program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
-        assert [library[f"common_{name[3]}"](5) for library, name in zip(libraries, NAMES, strict=True)] == [6, 6, 6]
+        assert [
+            library[f"common_{name[3]}"](5) for library, name in zip(libraries, NAMES, strict=True)
+        ] == [6, 6, 6]
         assert program.statistics().resolver_entries == 3
         for _ in range(2):
             assert libraries[1].own_b() == 20
@@ -104,7 +110,10 @@ def test_calls_are_bound_one_by_one_in_every_thread(paths: list[Path], write: Wr
         assert program.statistics().resolver_entries == 5
         with pytest.raises(SignatureMismatchError, match=r"only_c"):
             libraries[2].own_c()
-        threads = [program.spawn(library[f"common_{name[3]}"], 7) for library, name in zip(libraries, NAMES, strict=True)]
+        threads = [
+            program.spawn(library[f"common_{name[3]}"], 7)
+            for library, name in zip(libraries, NAMES, strict=True)
+        ]
         assert [thread.join(DEADLINE) for thread in threads] == [8, 8, 8]
 
 
@@ -126,13 +135,17 @@ def test_they_lead_nowhere_again_once_a_load_was_undone(paths: list[Path], write
 def test_a_library_that_is_opened_has_its_own(paths: list[Path], write: Write) -> None:
     with started(paths[:1]) as program:
         later = program.dlopen(paths[1])
-        assert all(module.trampolines is not None and not module.plt_users for module in modules(program))
+        assert all(
+            module.trampolines is not None and not module.plt_users for module in modules(program)
+        )
         program.dlopen(write("libcallee.so", CALLEE), pylinker.RTLD_GLOBAL)
         assert later.own_b() == 20
         assert program.dlopen("liba.so").own_a() == 10
 
 
-def test_there_is_a_bound_for_those_in_one_module(paths: list[Path], write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_bound_for_those_in_one_module(
+    paths: list[Path], write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(record, "_MOST_SHARED", 4)
     with started(paths) as program:
         first, second, third = modules(program)
@@ -144,7 +157,9 @@ def test_there_is_a_bound_for_those_in_one_module(paths: list[Path], write: Writ
 def test_entries_are_made_when_they_are_asked_for(write: Write, tmp_path: Path) -> None:
     write("libcallee.so", CALLEE)
     caller = write("libcaller.so", OWN)
-    pylinker.Program(None, preload=[caller], library_path=[tmp_path], threads=True).close()  # makes the trampolines: all are looked at
+    pylinker.Program(
+        None, preload=[caller], library_path=[tmp_path], threads=True
+    ).close()  # makes the trampolines: all are looked at
     with pylinker.Program(None, preload=[caller], library_path=[tmp_path], threads=True) as program:
         (module,) = modules(program)
         plt = module.plt
@@ -156,7 +171,11 @@ def test_entries_are_made_when_they_are_asked_for(write: Write, tmp_path: Path) 
         ]
         assert plt._entries.keys() == {1, 2}
         assert plt[0] is plt[0] is plt[-3] is next(iter(plt))
-        assert [each.definition and each.definition.module for each in plt] == [module, module, None]
+        assert [each.definition and each.definition.module for each in plt] == [
+            module,
+            module,
+            None,
+        ]
         for index in (3, -4):
             with pytest.raises(IndexError):
                 plt[index]
@@ -177,14 +196,24 @@ def test_bind_now_binds_all_of_them(write: Write, tmp_path: Path) -> None:
       (func (export "call_GIVEN") (result i32) (call $wanted)))"""
 
     def ring(name: str, other: str, wanted: str, given: str, value: int) -> Path:
-        filled = text.replace("OTHER", other).replace("WANTED", wanted).replace("GIVEN", given).replace("VALUE", str(value))
+        filled = (
+            text.replace("OTHER", other)
+            .replace("WANTED", wanted)
+            .replace("GIVEN", given)
+            .replace("VALUE", str(value))
+        )
         return write(name, filled)
 
     ring("libp.so", "libq.so", "q", "p", 1)
     ring("libq.so", "libr.so", "r", "q", 2)
     ring("libr.so", "libp.so", "p", "r", 3)
     with pylinker.Program(
-        None, preload=[tmp_path / "libp.so"], library_path=[tmp_path], threads=True, stack_size=1 << 14, bind_now=True
+        None,
+        preload=[tmp_path / "libp.so"],
+        library_path=[tmp_path],
+        threads=True,
+        stack_size=1 << 14,
+        bind_now=True,
     ) as program:
         library = program.dlopen("libp.so")
         assert (library.call_p(), library.call_q(), library.call_r()) == (2, 3, 1)
@@ -196,14 +225,22 @@ def test_a_library_has_as_many_blocks_as_it_needs(write: Write) -> None:
     count = 2 * PLT_BLOCK + 3
     numbers = (0, PLT_BLOCK - 1, PLT_BLOCK, 2 * PLT_BLOCK - 1, 2 * PLT_BLOCK, count - 1)
     head = '(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1 1024 shared))'
-    imports = "".join(f'(import "env" "late{number}" (func (result i32)))' for number in range(count))
-    calls = "".join(f'(func (export "call{number}") (result i32) (call {number}))' for number in numbers)
+    imports = "".join(
+        f'(import "env" "late{number}" (func (result i32)))' for number in range(count)
+    )
+    calls = "".join(
+        f'(func (export "call{number}") (result i32) (call {number}))' for number in numbers
+    )
     caller = write("libmany.so", f"{head} {imports} {calls})")
-    callees = "".join(f'(func (export "late{number}") (result i32) (i32.const {number}))' for number in numbers)
+    callees = "".join(
+        f'(func (export "late{number}") (result i32) (i32.const {number}))' for number in numbers
+    )
     given = write("libgiven.so", f"{head} {callees})")
     base = write("libbase.so", f"{head})")
     for preloaded in (True, False):
-        with pylinker.Program(None, preload=[caller if preloaded else base], threads=True, stack_size=1 << 14) as program:
+        with pylinker.Program(
+            None, preload=[caller if preloaded else base], threads=True, stack_size=1 << 14
+        ) as program:
             for _ in range(1 if preloaded else 2):
                 library = program.dlopen(caller)
                 for number in numbers:
@@ -217,10 +254,14 @@ def test_a_library_has_as_many_blocks_as_it_needs(write: Write) -> None:
                 assert program.statistics().resolver_entries == 2 * len(numbers)  # twice each
                 callee.close()
                 library.close()
-            assert program.statistics().modules == (2 if preloaded else 1)  # what it calls keeps the library
+            assert program.statistics().modules == (
+                2 if preloaded else 1
+            )  # what it calls keeps the library
 
 
-def test_a_load_with_many_undefined_functions_ends_in_time(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_with_many_undefined_functions_ends_in_time(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled: list[int] = []
     original = code.compile_module
 
@@ -230,8 +271,13 @@ def test_a_load_with_many_undefined_functions_ends_in_time(write: Write, tmp_pat
         return original(data)
 
     types = [f"(param {' '.join(['i32'] * (number % 7 + 1))})" for number in range(20 * PLT_BLOCK)]
-    imports = "".join(f'(import "env" "absent{number}" (func {type_}))' for number, type_ in enumerate(types))
-    path = write("libmany.so", f'(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1)) {imports})')
+    imports = "".join(
+        f'(import "env" "absent{number}" (func {type_}))' for number, type_ in enumerate(types)
+    )
+    path = write(
+        "libmany.so",
+        f'(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1)) {imports})',
+    )
     monkeypatch.setattr(code, "compile_module", slow)
     with pytest.raises(pylinker.TimeoutExpired):
         pylinker.Program(None, preload=[path], load_timeout=0.2, cache=tmp_path / "cache")

@@ -71,7 +71,12 @@ class TestOneThread:
         opened = open_all(guest, 100)
         assert len(opened) == MOST
         assert host_descriptors() == before + MOST
-        assert guest.open("aaaa")[0] == guest.open("folder", how=2, rights=READ_ONLY)[0] == guest.open("none")[0] == MFILE
+        assert (
+            guest.open("aaaa")[0]
+            == guest.open("folder", how=2, rights=READ_ONLY)[0]
+            == guest.open("none")[0]
+            == MFILE
+        )
         assert len(open_all(other, 100)) == MOST
         for descriptor in opened:
             assert guest.read(descriptor) == (0, b"contents")
@@ -106,7 +111,9 @@ class TestOneThread:
         assert guest.library.fd_renumber(opened[0], 0) == 0  # the stream is closed
         assert open_all(guest, 100) == [opened[0]]
 
-    def test_what_it_begins_with_is_besides_and_can_be_exchanged(self, make: Make, threads: bool) -> None:
+    def test_what_it_begins_with_is_besides_and_can_be_exchanged(
+        self, make: Make, threads: bool
+    ) -> None:
         guest = make(threads=threads)
         assert len(open_all(guest, 100)) == MOST
         assert guest.library.fd_close(0) == guest.library.fd_close(1) == 0

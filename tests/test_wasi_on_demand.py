@@ -14,7 +14,10 @@ from guests import DEADLINE
 from pylinker.errors import ParseError
 from pylinker.runtime.code import CodeCache
 
-PLAIN, SHARED = '(import "env" "memory" (memory 1))', '(import "env" "memory" (memory 1 1024 shared))'
+PLAIN, SHARED = (
+    '(import "env" "memory" (memory 1))',
+    '(import "env" "memory" (memory 1 1024 shared))',
+)
 
 QUIET = '(module (@dylink.0 (mem-info)) {memory} (func (export "two") (result i32) (i32.const 2)))'
 
@@ -76,7 +79,9 @@ def test_it_comes_with_the_first_library_that_calls_it(write: Write) -> None:
         assert program.stdout == b"hi\nhi\n"
 
 
-def test_an_ordinary_main_module_that_calls_nothing_may_open_a_library_that_does(write: Write) -> None:
+def test_an_ordinary_main_module_that_calls_nothing_may_open_a_library_that_does(
+    write: Write,
+) -> None:
     with pylinker.Program(write("main.wasm", FIXED), stdout=pylinker.CAPTURE) as program:
         assert not wasi(program).is_provided
         with program.dlopen(write("libspeaker.so", SPEAKER)) as library:
@@ -94,7 +99,9 @@ def test_the_end_of_the_program_needs_none_of_it(write: Write) -> None:
 
 def test_threads_have_it_from_then_on(write: Write) -> None:
     quiet, speaker = write("libquiet.so", QUIET, SHARED), write("libspeaker.so", SPEAKER, SHARED)
-    with pylinker.Program(None, preload=[quiet], threads=True, stack_size=1 << 14, stdout=pylinker.CAPTURE) as program:
+    with pylinker.Program(
+        None, preload=[quiet], threads=True, stack_size=1 << 14, stdout=pylinker.CAPTURE
+    ) as program:
         assert program.spawn(program.dlopen("libquiet.so")["two"]).join(DEADLINE) == 2
         assert not wasi(program).is_provided
         with program.dlopen(speaker) as library:
@@ -104,7 +111,9 @@ def test_threads_have_it_from_then_on(write: Write) -> None:
         assert program.stdout == b"hi\nhi\nhi\n"
 
 
-def test_a_load_that_cannot_have_it_fails_and_the_next_has_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_that_cannot_have_it_fails_and_the_next_has_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quiet, speaker = write("libquiet.so", QUIET), write("libspeaker.so", SPEAKER)
     load = CodeCache.load
 

@@ -1,6 +1,7 @@
 """A guest's first WASI call of a file where the host has few descriptors, or little address space.
 
-wasmtime makes the threads that do such calls at the first of them, and ends the process if it cannot.
+wasmtime makes the threads that do such calls at the first of them, and ends the process if it
+cannot.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are Linux's")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the limits are Linux's"
+)
 
 _SCRIPT = """
 import os, resource, sys, wasmtime, pylinker
@@ -75,7 +78,9 @@ def first_call(what: str, name: str, room: int, directory: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", ["path_open", "path_unlink_file", "path_symlink", "fd_readdir"])
-def test_without_descriptors_the_first_call_of_a_file_fails_and_a_later_one_does_not(tmp_path: Path, name: str) -> None:
+def test_without_descriptors_the_first_call_of_a_file_fails_and_a_later_one_does_not(
+    tmp_path: Path, name: str
+) -> None:
     found = [first_call("descriptors", name, room, tmp_path) for room in (0, 2, 20)]
     assert found == [True, True, False]
 
@@ -86,5 +91,11 @@ def test_each_number_of_descriptors_is_enough_or_an_error(tmp_path: Path) -> Non
     assert found == sorted(found, reverse=True)
 
 
-def test_without_address_space_the_first_call_of_a_file_fails_and_a_later_one_does_not(tmp_path: Path) -> None:
-    assert [first_call("space", "path_open", room, tmp_path) for room in (0, 4, 1 << 13)] == [True, True, False]
+def test_without_address_space_the_first_call_of_a_file_fails_and_a_later_one_does_not(
+    tmp_path: Path,
+) -> None:
+    assert [first_call("space", "path_open", room, tmp_path) for room in (0, 4, 1 << 13)] == [
+        True,
+        True,
+        False,
+    ]

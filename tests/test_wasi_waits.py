@@ -1,4 +1,7 @@
-"""WASI calls that wait: each ends when it is stopped, and delays no other thread's call. What would wait in wasmtime is not given to it."""
+"""WASI calls that wait: each ends when it is stopped, and delays no other thread's call.
+
+What would wait in wasmtime is not given to it.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,26 @@ import wasmtime
 import pylinker
 from guests import DEADLINE
 from pylinker import TimeoutExpired
-from wasi_guest import BADF, CALLS, INVAL, NOTDIR, NXIO, READ, READ_ONLY, WRITE, WRITE_ONLY, WasiGuest
+from wasi_guest import (
+    BADF,
+    CALLS,
+    INVAL,
+    NOTDIR,
+    NXIO,
+    READ,
+    READ_ONLY,
+    WRITE,
+    WRITE_ONLY,
+    WasiGuest,
+)
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
 SOON = 5
-"""Seconds in which a call that is stopped ends, on a machine that is busy. It takes 0.2 at most on one that is not."""
+"""Seconds in which a call that is stopped ends, on a machine that is busy.
+
+It takes 0.2 at most on one that is not.
+"""
 RAISES = {
     "signal": "KeyboardInterrupt",
     "close": "SynchronizationAborted",
@@ -46,7 +63,14 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def guest(tmp_path: Path, root: Path, threads: bool) -> Iterator[WasiGuest]:
-    with WasiGuest(tmp_path, threads=threads, dirs={"/": root}, stdin=b"input", stdout=pylinker.CAPTURE, stderr=pylinker.CAPTURE) as guest:
+    with WasiGuest(
+        tmp_path,
+        threads=threads,
+        dirs={"/": root},
+        stdin=b"input",
+        stdout=pylinker.CAPTURE,
+        stderr=pylinker.CAPTURE,
+    ) as guest:
         yield guest
 
 
@@ -54,7 +78,9 @@ class Pipes:
     """Standard input and output of a process that uses a guest, which this process neither writes nor reads unless it is asked to."""
 
     def __init__(self, folder: Path, *arguments: str, script: str | None = None) -> None:
-        command = [str(Path(__file__).with_name("wasi_guest.py"))] if script is None else ["-c", script]
+        command = (
+            [str(Path(__file__).with_name("wasi_guest.py"))] if script is None else ["-c", script]
+        )
         self.process = subprocess.Popen(
             [sys.executable, *command, str(folder), *arguments],
             cwd=folder,
@@ -87,14 +113,18 @@ class TestStops:
         self.stop(tmp_path, stop, "threads")
 
     @pytest.mark.parametrize("stop", ["signal", "limit", "limit on a thread"])
-    def test_calls_of_a_program_without_threads_are_stopped(self, tmp_path: Path, stop: str) -> None:
+    def test_calls_of_a_program_without_threads_are_stopped(
+        self, tmp_path: Path, stop: str
+    ) -> None:
         self.stop(tmp_path, stop, "")
 
     @staticmethod
     def stop(folder: Path, stop: str, threads: str) -> None:
         with Pipes(folder, stop, threads) as process:
             outcomes = said(process)
-        assert {call: raised for call, (raised, _) in outcomes.items()} == dict.fromkeys(CALLS, RAISES[stop])
+        assert {call: raised for call, (raised, _) in outcomes.items()} == dict.fromkeys(
+            CALLS, RAISES[stop]
+        )
         assert {call: seconds for call, (_, seconds) in outcomes.items() if seconds >= SOON} == {}
 
     def test_run_is_stopped(self, tmp_path: Path) -> None:
@@ -104,7 +134,10 @@ class TestStops:
           (func (export "_start") (i32.store offset=4 (i32.const 0) (i32.const 9))
             (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))))"""
         main = bytes(wasmtime.wat2wasm(text))
-        with pylinker.Program(main, stdin=tmp_path / "input", cache=False) as program, pytest.raises(TimeoutExpired):
+        with (
+            pylinker.Program(main, stdin=tmp_path / "input", cache=False) as program,
+            pytest.raises(TimeoutExpired),
+        ):
             program.run(timeout=0.2)
 
 
@@ -136,7 +169,9 @@ print(json.dumps([guest.read(0)[1].decode(), len(heard)]), file=sys.stderr)
 
 
 class TestSignals:
-    def test_a_signal_whose_handler_returns_does_not_lengthen_a_wait(self, tmp_path: Path, threads: bool) -> None:
+    def test_a_signal_whose_handler_returns_does_not_lengthen_a_wait(
+        self, tmp_path: Path, threads: bool
+    ) -> None:
         with Pipes(tmp_path, "threads" if threads else "", script=SIGNALS) as process:
             events, took, heard = said(process)
         assert events == [0, [[1, 0, 0, 0]]]
@@ -194,7 +229,9 @@ class TestOtherThreads:
 
 
 class TestStreams:
-    def test_a_fifo_as_input_waits_for_a_writer(self, tmp_path: Path, root: Path, threads: bool) -> None:
+    def test_a_fifo_as_input_waits_for_a_writer(
+        self, tmp_path: Path, root: Path, threads: bool
+    ) -> None:
         with WasiGuest(tmp_path, threads=threads, stdin=root / "fifo") as guest:
             assert guest.poll((READ, 0), 0.05) == (0, [(1, 0, 0, 0)])
 
@@ -210,7 +247,9 @@ class TestStreams:
             assert guest.read(0) == (0, b"")  # the end
             assert guest.poll((READ, 0)) == (0, [(0, 0, READ, 1)])
 
-    def test_a_fifo_as_output_is_written_whole(self, tmp_path: Path, root: Path, threads: bool) -> None:
+    def test_a_fifo_as_output_is_written_whole(
+        self, tmp_path: Path, root: Path, threads: bool
+    ) -> None:
         output: list[bytes] = []
 
         def read() -> None:
@@ -292,7 +331,9 @@ print(json.dumps([guest.read(0, 1)[1].decode() for _ in range(3)]), file=sys.std
             assert said(process) == ["a", "b", "c"]
 
     @pytest.mark.parametrize("kind", ["socket", "terminal", "pipe"])
-    def test_the_hosts_descriptors_keep_their_flags_and_are_waited_for(self, tmp_path: Path, kind: str) -> None:
+    def test_the_hosts_descriptors_keep_their_flags_and_are_waited_for(
+        self, tmp_path: Path, kind: str
+    ) -> None:
         """A stream that others use, too: what is written goes on when they have read, and their O_NONBLOCK is not set."""
         if kind == "socket":
             here, there = (each.detach() for each in socket.socketpair())
@@ -315,7 +356,11 @@ except TimeoutExpired:
 """
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         with subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)], cwd=tmp_path, env=environment, stdout=there, stderr=subprocess.PIPE
+            [sys.executable, "-c", script, str(tmp_path)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=there,
+            stderr=subprocess.PIPE,
         ) as process:
             try:
                 assert said(process) is True
@@ -324,7 +369,9 @@ except TimeoutExpired:
                 os.close(here)
                 os.close(there)
 
-    def test_two_programs_that_read_the_same_pipe_wait_for_each_other_and_are_stopped(self, tmp_path: Path) -> None:
+    def test_two_programs_that_read_the_same_pipe_wait_for_each_other_and_are_stopped(
+        self, tmp_path: Path
+    ) -> None:
         """What one has taken the other does not find, after it saw that there was something."""
         script = """
 import json, sys, threading, time
@@ -423,7 +470,9 @@ class TestFiles:
             for name in ("tty", "ptmx"):
                 assert guest.open(name)[0] == NXIO
 
-    def test_directories_that_are_renumbered(self, tmp_path: Path, root: Path, threads: bool) -> None:
+    def test_directories_that_are_renumbered(
+        self, tmp_path: Path, root: Path, threads: bool
+    ) -> None:
         second = tmp_path / "second"
         (second / "inside").mkdir(parents=True)
         (root / "name").write_bytes(b"in the first")
@@ -460,7 +509,9 @@ class TestFiles:
         assert guest.library.path_open(0, 1, guest.base, 1, 0, 0, 0, 0, guest.base) == BADF
 
     @pytest.mark.parametrize("how", ["rename_often", "retype_often", "another program"])
-    def test_what_changes_between_the_look_and_the_opening_is_not_waited_for(self, tmp_path: Path, root: Path, how: str) -> None:
+    def test_what_changes_between_the_look_and_the_opening_is_not_waited_for(
+        self, tmp_path: Path, root: Path, how: str
+    ) -> None:
         """A thread renames a FIFO to the path, or changes the path in memory, or does the former in another program."""
         (root / "fifo").rename(root / "bbbb")
         (root / "file").rename(root / "aaaa")

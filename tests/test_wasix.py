@@ -1,5 +1,6 @@
 """What pylinker serves of WASIX, call by call: functions that nobody serves, pointers, threads, closures, signals. The programs of
-``tests/wasix`` are in test_wasix_oracle.py."""
+``tests/wasix`` are in test_wasix_oracle.py.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +94,10 @@ def is_answer(guest: Guest, name: str, arguments: list[int]) -> bool:
     kinds = PROVIDED[name].params
     try:
         result = guest.main[name](
-            *(each - 2**32 if kind == "i32" and each >> 31 else each for each, kind in zip(arguments, kinds, strict=True))
+            *(
+                each - 2**32 if kind == "i32" and each >> 31 else each
+                for each, kind in zip(arguments, kinds, strict=True)
+            )
         )
     except (wasmtime.Trap, wasmtime.WasmtimeError):
         return True  # call_dynamic of what traps
@@ -103,9 +107,18 @@ def is_answer(guest: Guest, name: str, arguments: list[int]) -> bool:
 class Guest:
     """A main module that forwards everything of WASIX to its exports, and whatever else a test writes into it."""
 
-    def __init__(self, folder: Path, *fields: str, functions: dict[str, FuncType] | None = None, slots: int = 0, **keywords: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *fields: str,
+        functions: dict[str, FuncType] | None = None,
+        slots: int = 0,
+        **keywords: Any,
+    ) -> None:
         functions = dict(PROVIDED) if functions is None else functions
-        path = wasm(folder / "main.wasm", SHARED, TABLE, STACK, *forwards(functions), *fields, slots=slots)
+        path = wasm(
+            folder / "main.wasm", SHARED, TABLE, STACK, *forwards(functions), *fields, slots=slots
+        )
         self.program = pylinker.Program(path, **keywords)
         self.main = self.program.main
         self.memory = self.program.memory
@@ -140,13 +153,17 @@ class Guest:
         assert self.closure_allocate(self.data) == 0
         slot = self.word()
         lists = self.put(params + results, 8)
-        error = self.closure_prepare(function, slot, lists, len(params), lists + len(params), len(results), environment)
+        error = self.closure_prepare(
+            function, slot, lists, len(params), lists + len(params), len(results), environment
+        )
         assert error == 0
         return slot
 
     def spawn(self, function: int, argument: int = 0, stack: int = 0) -> tuple[int, int]:
         """Error number and thread number."""
-        start = self.put(struct.pack("<16I", stack or self.data + 60000, 0, function, argument, *[0] * 12), 200)
+        start = self.put(
+            struct.pack("<16I", stack or self.data + 60000, 0, function, argument, *[0] * 12), 200
+        )
         return self.thread_spawn_v2(start, self.data), self.word()
 
 
@@ -169,7 +186,9 @@ class TestWhatIsServed:
         "nothing": FuncType((), ()),
         "noreturn": FuncType(("i64",), ()),
         "wide": FuncType(("f32", "f64"), ("i64",)),
-        "sock_accept": FuncType(("i32", "i32", "i32", "i32"), ("i32",)),  # of another type than preview 1's
+        "sock_accept": FuncType(
+            ("i32", "i32", "i32", "i32"), ("i32",)
+        ),  # of another type than preview 1's
     }
 
     def test_anything_else_answers_that_it_is_not_there(self, tmp_path):
@@ -183,7 +202,11 @@ class TestWhatIsServed:
 
     def test_it_is_listed(self, tmp_path):
         functions = {**self.UNKNOWN, "fd_write": WASI_PREVIEW1["fd_write"], **PROVIDED}
-        path = wasm(tmp_path / "main.wasm", *forwards(functions), *forwards({"other": FuncType((), ())}, "env"))
+        path = wasm(
+            tmp_path / "main.wasm",
+            *forwards(functions),
+            *forwards({"other": FuncType((), ())}, "env"),
+        )
         assert wasix.unserved(parse_module(path.read_bytes())) == list(self.UNKNOWN)
 
     def test_it_is_undefined_with_bind_now(self, tmp_path):
@@ -213,18 +236,28 @@ class TestWhatIsServed:
 
     def test_the_user_comes_first(self, tmp_path):
         path = wasm(tmp_path / "lib.so", SHARED, *forwards({"proc_id": PROVIDED["proc_id"]}))
-        assert pylinker.CDLL(path, imports={(wasix.WASIX, "proc_id"): lambda out: out + 1}).proc_id(5) == 6
+        assert (
+            pylinker.CDLL(path, imports={(wasix.WASIX, "proc_id"): lambda out: out + 1}).proc_id(5)
+            == 6
+        )
 
 
 class TestClocks:
     def test_one_program_sets_its_own_alone(self, tmp_path):
-        functions = {name: (WASI_PREVIEW1 | PROVIDED)[name] for name in ("clock_time_get", "clock_time_set")}
-        with Guest(tmp_path, functions=functions) as one, Guest(tmp_path, functions=functions) as other:
+        functions = {
+            name: (WASI_PREVIEW1 | PROVIDED)[name] for name in ("clock_time_get", "clock_time_set")
+        }
+        with (
+            Guest(tmp_path, functions=functions) as one,
+            Guest(tmp_path, functions=functions) as other,
+        ):
             before = time.time_ns()
             assert one.clock_time_set(0, 10**18) == Errno.SUCCESS
             for guest in (one, other):
                 assert guest.clock_time_get(0, 1, guest.data) == Errno.SUCCESS
-            set_, untouched = (int.from_bytes(each.memory.read(each.data, 8), "little") for each in (one, other))
+            set_, untouched = (
+                int.from_bytes(each.memory.read(each.data, 8), "little") for each in (one, other)
+            )
             assert 0 <= set_ - 10**18 < 60 * 10**9
             assert before <= untouched <= time.time_ns()
 
@@ -243,13 +276,29 @@ class TestPointers:
         names = ("args_sizes_get", "fd_write", "fd_fdstat_get", "poll_oneoff")
         with Guest(tmp_path, functions={name: WASI_PREVIEW1[name] for name in names}) as guest:
             odd = guest.data + 1
-            assert guest.args_sizes_get(odd, guest.data) == guest.args_sizes_get(guest.data, odd) == Errno.INVAL
-            assert guest.fd_write(1, odd, 1, guest.data) == guest.fd_write(1, guest.data, 0, odd) == Errno.INVAL
-            assert guest.fd_fdstat_get(1, odd) == guest.poll_oneoff(odd, guest.data, 1, guest.data) == Errno.INVAL
+            assert (
+                guest.args_sizes_get(odd, guest.data)
+                == guest.args_sizes_get(guest.data, odd)
+                == Errno.INVAL
+            )
+            assert (
+                guest.fd_write(1, odd, 1, guest.data)
+                == guest.fd_write(1, guest.data, 0, odd)
+                == Errno.INVAL
+            )
+            assert (
+                guest.fd_fdstat_get(1, odd)
+                == guest.poll_oneoff(odd, guest.data, 1, guest.data)
+                == Errno.INVAL
+            )
             assert guest.args_sizes_get(guest.data, guest.data + 4) == Errno.SUCCESS
 
     def test_a_program_of_preview_1_traps_as_before(self, tmp_path):
-        path = wasm(tmp_path / "lib.so", SHARED, *forwards({"random_get": WASI_PREVIEW1["random_get"]}, "wasi_snapshot_preview1"))
+        path = wasm(
+            tmp_path / "lib.so",
+            SHARED,
+            *forwards({"random_get": WASI_PREVIEW1["random_get"]}, "wasi_snapshot_preview1"),
+        )
         with pylinker.CDLL(path) as library, pytest.raises(wasmtime.Trap, match="WASI call failed"):
             library.random_get(OUTSIDE, 100)
 
@@ -257,7 +306,10 @@ class TestPointers:
         size = guest.memory.size
         assert guest.main["dlsym"](0, 0, size, 0, 0, guest.data) in (Errno.UNKNOWN, Errno.INVAL)
         assert guest.main["dlsym"](0, 0, size + 1, 0, 0, guest.data) == Errno.MEMVIOLATION
-        assert guest.main["dlopen"](8, size - 8, 0, 0, 0, 0, size, guest.data) in (Errno.UNKNOWN, Errno.INVAL)
+        assert guest.main["dlopen"](8, size - 8, 0, 0, 0, 0, size, guest.data) in (
+            Errno.UNKNOWN,
+            Errno.INVAL,
+        )
 
     def test_a_thread_whose_number_has_no_place_is_not_started(self, tmp_path):
         with Guest(tmp_path, THREAD) as guest:
@@ -274,7 +326,8 @@ class TestPointers:
         assert guest.closure_allocate(guest.data) == 0
         assert guest.word() == first + 1
 
-    # In order of the arguments: any number, an address that is likely inside, a small number, one that wraps.
+    # In order of the arguments: any number, an address that is likely inside, a small number, one
+    # that wraps.
     NUMBERS = st.one_of(
         st.integers(0, 2**32 - 1),
         st.integers(PAGE, 2 * PAGE),
@@ -283,7 +336,9 @@ class TestPointers:
     )
 
     @given(data=st.data())
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     def test_no_arguments_crash_the_host(self, shared_guest, data):
         guest = shared_guest
         name = data.draw(st.sampled_from([name for name in sorted(PROVIDED) if name not in ENDS]))
@@ -302,7 +357,11 @@ class TestPointers:
                     name = random_.choice(names)
                     guest.put(random_.randbytes(64), random_.randrange(0, 200))
                     guest.put(b"\1" + bytes(15), 4096)
-                    if not is_answer(guest, name, harmless(name, random_.choices(numbers, k=len(PROVIDED[name].params)))):
+                    if not is_answer(
+                        guest,
+                        name,
+                        harmless(name, random_.choices(numbers, k=len(PROVIDED[name].params))),
+                    ):
                         return False
                 return True
 
@@ -341,7 +400,9 @@ class TestThreads:
 
     def test_a_thread_may_be_joined_by_many(self, tmp_path):
         with Guest(tmp_path, THREAD) as guest:
-            waiting = guest.program.spawn("futex_wait", guest.data + 8, 0, guest.put(bytes(16), 16), guest.data + 40)
+            waiting = guest.program.spawn(
+                "futex_wait", guest.data + 8, 0, guest.put(bytes(16), 16), guest.data + 40
+            )
             joins = [guest.program.spawn("thread_join", waiting.tid) for _ in range(4)]
             while waiting.is_alive:
                 guest.futex_wake(guest.data + 8, guest.data + 41)
@@ -350,7 +411,10 @@ class TestThreads:
     def test_the_end_of_the_program_ends_a_join(self, tmp_path):
         with Guest(tmp_path, THREAD) as guest:
             sleeper = guest.program.spawn("thread_sleep", 10**18)
-            joins = [guest.program.spawn("thread_join", sleeper.tid), guest.program.spawn("thread_join", 3)]
+            joins = [
+                guest.program.spawn("thread_join", sleeper.tid),
+                guest.program.spawn("thread_join", 3),
+            ]
         for each in (sleeper, *joins):
             with pytest.raises(pylinker.SynchronizationAborted):
                 each.join(DEADLINE)
@@ -362,7 +426,9 @@ class TestThreads:
 
     def test_parallelism_is_what_this_process_may_use(self, guest):
         assert guest.thread_parallelism(guest.data) == 0
-        assert guest.word() == (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        assert guest.word() == (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        )
 
     def test_preview_1_keeps_its_numbers(self, tmp_path):
         path = wasm(tmp_path / "lib.so", SHARED, '(func (export "f"))')
@@ -371,7 +437,8 @@ class TestThreads:
 
 
 class TestThreadLocalData:
-    # Each block has 16 bytes; the first is the module's own copy, at its base, and others are given out behind it.
+    # Each block has 16 bytes; the first is the module's own copy, at its base, and others are given
+    # out behind it.
     LIBRARY = """
       (global $tls (mut i32) (i32.const 0))
       (func $init (param i32) (result i32) (global.set $tls (local.get 0)) (i32.store (local.get 0) (i32.const 11)) (local.get 0))
@@ -387,7 +454,13 @@ class TestThreadLocalData:
     LENDER = '(func (export "lend") (result i32) (i32.add (i32.const 140000) (i32.atomic.rmw.add (i32.const 131072) (i32.const 16))))'
 
     def test_a_library_may_make_its_blocks_itself(self, tmp_path):
-        wasm(tmp_path / "libown.so", SHARED, self.BASE, self.LEND, self.LIBRARY.format(make="(call $init (call $lend))"))
+        wasm(
+            tmp_path / "libown.so",
+            SHARED,
+            self.BASE,
+            self.LEND,
+            self.LIBRARY.format(make="(call $init (call $lend))"),
+        )
         with Guest(tmp_path, THREAD, self.LENDER, dirs={"/lib": tmp_path}) as guest:
             go, done = threading.Event(), threading.Event()
 
@@ -435,7 +508,10 @@ class TestLibraries:
         (tmp_path / "lib").mkdir()
         with Guest(tmp_path, THREAD, dirs={"/lib": tmp_path / "lib"}) as guest:
             name = guest.put(b"absent.so", 300)
-            assert guest.main["dlopen"](name, 9, 0, guest.data + 400, 300, 0, 0, guest.data) == Errno.UNKNOWN
+            assert (
+                guest.main["dlopen"](name, 9, 0, guest.data + 400, 300, 0, 0, guest.data)
+                == Errno.UNKNOWN
+            )
             text = guest.memory.cstring(guest.data + 400)
             assert b"absent.so" in text
             assert str(tmp_path).encode() not in text
@@ -467,7 +543,9 @@ class TestClosures:
         go.set()
         assert early.join(DEADLINE) == 42
         assert guest.program.spawn("call", slots[0], 2).join(DEADLINE) == 43
-        slot = guest.program.spawn(lambda: guest.closure(self.back(guest), b"\0", b"\0", 7)).join(DEADLINE)
+        slot = guest.program.spawn(lambda: guest.closure(self.back(guest), b"\0", b"\0", 7)).join(
+            DEADLINE
+        )
         assert guest.call(slot, 1) == 8
 
     def test_one_that_changes_changes_for_all(self, guest):
@@ -494,7 +572,9 @@ class TestClosures:
         assert guest.closure_allocate(guest.data) == 0
         slot, lists = guest.word(), guest.put(b"\0", 8)
         for other in (0, self.back(guest), slot + 1, 10**6, 2**31 - 1):
-            assert guest.closure_prepare(self.back(guest), other, lists, 1, lists, 1, 0) == Errno.INVAL
+            assert (
+                guest.closure_prepare(self.back(guest), other, lists, 1, lists, 1, 0) == Errno.INVAL
+            )
         assert guest.closure_free(slot) == 0
         assert guest.closure_prepare(self.back(guest), slot, lists, 1, lists, 1, 0) == Errno.INVAL
         assert guest.main["back"](guest.data, guest.data, 5) is None
@@ -502,9 +582,14 @@ class TestClosures:
     def test_many_are_made_and_freed(self, guest):
         used = guest.program.statistics().table_used
         for round_ in range(3):
-            slots = [guest.closure(self.back(guest), b"\0", b"\0", round_ + index) for index in range(100)]
+            slots = [
+                guest.closure(self.back(guest), b"\0", b"\0", round_ + index)
+                for index in range(100)
+            ]
             assert len(set(slots)) == 100
-            assert [guest.call(slot, 1) for slot in slots] == [round_ + index + 1 for index in range(100)]
+            assert [guest.call(slot, 1) for slot in slots] == [
+                round_ + index + 1 for index in range(100)
+            ]
             for slot in slots:
                 assert guest.closure_free(slot) == 0
         assert guest.program.statistics().table_used == used + 128
@@ -527,7 +612,9 @@ class TestClosures:
     def test_too_many_values(self, guest):
         assert guest.closure_allocate(guest.data) == 0
         slot, lists = guest.word(), guest.put(bytes(2000), 8)
-        assert guest.closure_prepare(self.back(guest), slot, lists, 1001, lists, 0, 0) == Errno.INVAL
+        assert (
+            guest.closure_prepare(self.back(guest), slot, lists, 1001, lists, 0, 0) == Errno.INVAL
+        )
         assert guest.closure_prepare(self.back(guest), slot, lists, 1000, lists, 0, 0) == 0
 
     def test_a_full_table(self, tmp_path):
@@ -582,8 +669,16 @@ class TestDynamicCalls:
         with Guest(tmp_path, *fields) as guest:
             for name, counts in (("takes", (2, 0)), ("gives", (0, 1)), ("lists", (1, 2))):
                 slot = guest.main.address_of(name)
-                assert guest.call_dynamic(slot, guest.data, 100, guest.data + 200, 100, 0) == Errno.INVAL
-                assert guest.reflect_signature(slot, guest.data, 9, guest.data + 20, 9, guest.data + 40) == Errno.INVAL
+                assert (
+                    guest.call_dynamic(slot, guest.data, 100, guest.data + 200, 100, 0)
+                    == Errno.INVAL
+                )
+                assert (
+                    guest.reflect_signature(
+                        slot, guest.data, 9, guest.data + 20, 9, guest.data + 40
+                    )
+                    == Errno.INVAL
+                )
                 assert struct.unpack("<BxHH", guest.memory.read(guest.data + 40, 6)) == (1, *counts)
 
     def test_a_function_of_python(self, tmp_path):
@@ -646,7 +741,9 @@ class TestLife:
             slots=1,
         )
         command = [sys.executable, "-m", "pylinker", "run", str(path)]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             try:
                 assert process.stdout.readline() == "ready\n", process.communicate()[1]
                 process.send_signal(signal.SIGINT)
@@ -677,7 +774,8 @@ class TestSignals:
     RUN = '(func (export "_start") (drop (call $_thread_signal (i32.const {who}) (i32.const {signal}))) (call $_proc_exit2 (i32.const 3)))'
 
     @pytest.mark.parametrize(
-        ("signal", "status"), [(2, 27), (3, 0), (6, 134), (9, 27), (13, 64), (15, 3), (10, 3), (0, 3), (32, 3), (-1, 3)]
+        ("signal", "status"),
+        [(2, 27), (3, 0), (6, 134), (9, 27), (13, 64), (15, 3), (10, 3), (0, 3), (32, 3), (-1, 3)],
     )
     @pytest.mark.parametrize("who", [1, 0x3FFFFFFF])
     def test_of_the_first_thread(self, who, signal, status, tmp_path):

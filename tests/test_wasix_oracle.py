@@ -22,7 +22,9 @@ DEADLINE = 60
 NEEDS_WASMER = pytest.mark.skipif(not wasmer.available(), reason="wasmer-sdk is not installed")
 
 RUNS = [
-    pytest.param(runner, name, id=f"{runner}-{name}", marks=[NEEDS_WASMER] if runner == "wasmer" else [])
+    pytest.param(
+        runner, name, id=f"{runner}-{name}", marks=[NEEDS_WASMER] if runner == "wasmer" else []
+    )
     for runner in RUNNERS
     for name, case in CASES.items()
     if not (runner == "wasmer" and case.hangs)
@@ -31,7 +33,9 @@ RUNS = [
 
 def check(toolchain: Toolchain, runner: str, case: Case) -> None:
     directory = build(toolchain, case.program)
-    outcome = RUNNERS[runner](directory / "main.wasm", case.contents(directory), case.args, DEADLINE)
+    outcome = RUNNERS[runner](
+        directory / "main.wasm", case.contents(directory), case.args, DEADLINE
+    )
     status, stdout = case.expected(runner)
     assert outcome.stdout == stdout, outcome.stderr
     assert outcome.status == status, outcome.stderr
@@ -52,7 +56,10 @@ def test_a_run_that_hangs_is_ended(toolchain: Toolchain) -> None:
     case = CASES["waits-compute"]
     assert case.hangs
     directory = build(toolchain, case.program)
-    assert wasmer.run(directory / "main.wasm", case.contents(directory), case.args, timeout=1).status == wasmer.HUNG
+    assert (
+        wasmer.run(directory / "main.wasm", case.contents(directory), case.args, timeout=1).status
+        == wasmer.HUNG
+    )
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

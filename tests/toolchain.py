@@ -1,16 +1,19 @@
 """Builds the WebAssembly modules of the end-to-end tests with the zig that pip installed.
 
-A scenario is a folder of C and C++ sources under ``tests/scenarios`` and a recipe (``recipes.py``) that says which modules
-they become. All modules of a scenario are built into one directory of a cache, named by everything that decides their bytes:
-the sources, the recipe, the flags in this file and zig's version. A directory is filled under another name and renamed when
-it is complete, so a directory that is there is whole. A file lock for each lets one process build it and the others wait, since
-the workers of pytest-xdist start with the same scenarios.
+A scenario is a folder of C and C++ sources under ``tests/scenarios`` and a recipe (``recipes.py``)
+that says which modules they become. All modules of a scenario are built into one directory of a
+cache, named by everything that decides their bytes: the sources, the recipe, the flags in this file
+and zig's version. A directory is filled under another name and renamed when it is complete, so a
+directory that is there is whole. A file lock for each lets one process build it and the others
+wait, since the workers of pytest-xdist start with the same scenarios.
 
-``PYLINKER_TEST_CACHE`` names the cache directory; without it a folder in the user's cache directory is used.
+``PYLINKER_TEST_CACHE`` names the cache directory; without it a folder in the user's cache directory
+is used.
 
-Objects are compiled by ``zig cc`` and linked by ``zig wasm-ld``, because ``zig cc`` rejects or drops linker options that a
-dynamic module needs (``--export-if-defined``, ``--unresolved-symbols``, ``-rpath``). The archives of wasi-libc and libc++
-that ``zig cc`` would link are asked from it once and kept in the cache.
+Objects are compiled by ``zig cc`` and linked by ``zig wasm-ld``, because ``zig cc`` rejects or
+drops linker options that a dynamic module needs (``--export-if-defined``, ``--unresolved-symbols``,
+``-rpath``). The archives of wasi-libc and libc++ that ``zig cc`` would link are asked from it once
+and kept in the cache.
 """
 
 from __future__ import annotations
@@ -55,24 +58,41 @@ SHARED_MEMORY = (
     "--export=__tls_align",
     "--export-if-defined=__wasm_apply_data_relocs",
 )
-# Exceptions as the standard has them (exnref); what clang emits unless told otherwise is refused by wasmtime. zig names no feature
-# to clang that it was not asked for.
+# Exceptions as the standard has them (exnref); what clang emits unless told otherwise is refused by
+# wasmtime. zig names no feature to clang that it was not asked for.
 EXCEPTIONS = ("-fwasm-exceptions", "-mexception-handling", "-mllvm", "-wasm-use-legacy-eh=false")
 SETJMP = (*EXCEPTIONS, "-mllvm", "-wasm-enable-sjlj")
 LINK = ("--build-id=none",)
-# The part of LLVM's runtime of C++ exceptions that code needs to throw and to catch, below zig's lib.
+# The part of LLVM's runtime of C++ exceptions that code needs to throw and to catch, below zig's
+# lib.
 UNWIND = "libunwind/src/Unwind-wasm.c"
 JUMPS = "libc/wasi/libc-top-half/musl/src/setjmp/wasm32/rt.c"
 THROWING = (
-    *("cxa_aux_runtime", "cxa_default_handlers", "cxa_exception", "cxa_exception_storage", "cxa_handlers", "cxa_personality"),
-    *("cxa_virtual", "fallback_malloc", "private_typeinfo", "stdlib_exception", "stdlib_typeinfo", "stdlib_new_delete"),
+    *(
+        "cxa_aux_runtime",
+        "cxa_default_handlers",
+        "cxa_exception",
+        "cxa_exception_storage",
+        "cxa_handlers",
+        "cxa_personality",
+    ),
+    *(
+        "cxa_virtual",
+        "fallback_malloc",
+        "private_typeinfo",
+        "stdlib_exception",
+        "stdlib_typeinfo",
+        "stdlib_new_delete",
+    ),
 )
 STRIP = ("--strip-debug",)
 COMMAND = ("--stack-first", "-z", "stack-size=1048576")
 
 
 ZIG = Path(ziglang.__file__).parent / "lib"
-TOOL_TIMEOUT = 600  # seconds for one command: zig builds libc and libc++ when its own cache is empty
+TOOL_TIMEOUT = (
+    600  # seconds for one command: zig builds libc and libc++ when its own cache is empty
+)
 
 
 class BuildError(Exception):
@@ -83,9 +103,10 @@ class BuildError(Exception):
 class Module:
     """One module of a recipe.
 
-    ``output`` is the file's name and ``kind`` the name of the :class:`Build` method that makes it. ``sources`` are paths
-    below the scenario's folder. ``libraries`` are outputs of the same recipe, built before, that go on the linker's command
-    line: the module will need them. ``exports`` are symbols to export, defined here or in an archive. The rest are extra flags.
+    ``output`` is the file's name and ``kind`` the name of the :class:`Build` method that makes it.
+    ``sources`` are paths below the scenario's folder. ``libraries`` are outputs of the same recipe,
+    built before, that go on the linker's command line: the module will need them. ``exports`` are
+    symbols to export, defined here or in an archive. The rest are extra flags.
     """
 
     output: str
@@ -127,7 +148,9 @@ def execute(
         timeout=TOOL_TIMEOUT,
     )
     if done.returncode:
-        raise BuildError(f"exit status {done.returncode} of: {' '.join(words)}\n{done.stdout}{done.stderr}")
+        raise BuildError(
+            f"exit status {done.returncode} of: {' '.join(words)}\n{done.stdout}{done.stderr}"
+        )
     return done
 
 
@@ -147,9 +170,12 @@ class Toolchain:
         self.cache = cache or default_cache()
         self.cache.mkdir(parents=True, exist_ok=True)
 
-    def zig(self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    def zig(
+        self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> str:
         """Run zig and return what it printed on stderr."""
-        # zig's caches are made for concurrent use; its local one would otherwise appear in the working directory
+        # zig's caches are made for concurrent use; its local one would otherwise appear in the
+        # working directory
         zig_env = {"ZIG_LOCAL_CACHE_DIR": str(self.cache / "zig"), **(env or {})}
         return execute([sys.executable, "-m", "ziglang", *arguments], cwd=cwd, env=zig_env).stderr
 
@@ -166,8 +192,13 @@ class Toolchain:
         final = self.cache / f"{name}-{digest.hexdigest()[:24]}"
         if final.is_dir():
             return final
-        with guests.off_the_clock(2 * TOOL_TIMEOUT), (self.cache / f".{final.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, also by the end of the process
+        with (
+            guests.off_the_clock(2 * TOOL_TIMEOUT),
+            (self.cache / f".{final.name}.lock").open("w") as lock,
+        ):
+            fcntl.flock(
+                lock, fcntl.LOCK_EX
+            )  # until the file is closed, also by the end of the process
             return final if final.is_dir() else self.build(name, final, fill)
 
     def build(self, name: str, final: Path, fill: Callable[[Path], None]) -> Path:
@@ -186,10 +217,22 @@ class Toolchain:
 
         def fill(work: Path) -> None:
             source = work / ("probe.cpp" if cxx else "probe.c")
-            # the directory's name differs each time, so that zig cannot answer from its cache without linking
-            source.write_text(f"const char *probe_name = \"{work.name}\"; int main() {{ return probe_name[0] == 'x'; }}\n")
+            # the directory's name differs each time, so that zig cannot answer from its cache
+            # without linking
+            source.write_text(
+                f"const char *probe_name = \"{work.name}\"; int main() {{ return probe_name[0] == 'x'; }}\n"
+            )
             flags = [*PIC, "-pie"] if pic else []
-            command = ["c++" if cxx else "cc", TARGET, *flags, "-O2", "-g0", source, "-o", work / "probe.wasm"]
+            command = [
+                "c++" if cxx else "cc",
+                TARGET,
+                *flags,
+                "-O2",
+                "-g0",
+                source,
+                "-o",
+                work / "probe.wasm",
+            ]
             printed = self.zig(*command, env={"ZIG_VERBOSE_LINK": "1"})
             found = re.findall(r"/\S+/(?:crt1-command\.o|lib[\w+]+\.a)(?=\s)", printed)
             if not any(path.endswith("/libc.a") for path in found):
@@ -205,8 +248,28 @@ class Toolchain:
         """The object of LLVM's unwinder, which a module with thread-local data has to contain: lld takes no such data from others."""
 
         def fill(work: Path) -> None:
-            options = (TARGET, *PIC, "-O2", "-g0", "-w", "-fvisibility=default", *EXCEPTIONS, *flags, "-D_LIBUNWIND_HIDE_SYMBOLS")
-            self.zig("cc", *options, "-DNDEBUG", "-I", ZIG / "libunwind/include", "-c", ZIG / UNWIND, "-o", work / "unwind.o")
+            options = (
+                TARGET,
+                *PIC,
+                "-O2",
+                "-g0",
+                "-w",
+                "-fvisibility=default",
+                *EXCEPTIONS,
+                *flags,
+                "-D_LIBUNWIND_HIDE_SYMBOLS",
+            )
+            self.zig(
+                "cc",
+                *options,
+                "-DNDEBUG",
+                "-I",
+                ZIG / "libunwind/include",
+                "-c",
+                ZIG / UNWIND,
+                "-o",
+                work / "unwind.o",
+            )
 
         return self.cached("unwinder", [repr(flags).encode()], fill) / "unwind.o"
 
@@ -214,22 +277,70 @@ class Toolchain:
         """The objects of LLVM's runtime of exceptions and of wasi-libc's setjmp, which zig has as sources only."""
 
         def fill(work: Path) -> None:
-            common = (TARGET, *PIC, "-O2", "-g0", "-w", "-fvisibility=default", *EXCEPTIONS, *flags, "-DNDEBUG")
-            cxx = ("-std=c++23", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCPP_BUILDING_LIBRARY", "-DLIBCXX_BUILDING_LIBCXXABI")
-            cxx += ("-DLIBCXXABI_NON_DEMANGLING_TERMINATE", f"-I{ZIG / 'libcxxabi/include'}", f"-I{ZIG / 'libcxx/src'}")
+            common = (
+                TARGET,
+                *PIC,
+                "-O2",
+                "-g0",
+                "-w",
+                "-fvisibility=default",
+                *EXCEPTIONS,
+                *flags,
+                "-DNDEBUG",
+            )
+            cxx = (
+                "-std=c++23",
+                "-D_LIBCXXABI_BUILDING_LIBRARY",
+                "-D_LIBCPP_BUILDING_LIBRARY",
+                "-DLIBCXX_BUILDING_LIBCXXABI",
+            )
+            cxx += (
+                "-DLIBCXXABI_NON_DEMANGLING_TERMINATE",
+                f"-I{ZIG / 'libcxxabi/include'}",
+                f"-I{ZIG / 'libcxx/src'}",
+            )
             for name in THROWING:
-                # its heap, for when there is no memory left, wants a mutex, which zig's libc has not
+                # its heap, for when there is no memory left, wants a mutex, which zig's libc has
+                # not
                 lock = ("-D_LIBCXXABI_HAS_NO_THREADS",) if name == "fallback_malloc" else ()
-                self.zig("c++", *common, *cxx, *lock, "-c", ZIG / "libcxxabi/src" / f"{name}.cpp", "-o", work / f"{name}.o")
-            self.zig("cc", *common, "-mllvm", "-wasm-enable-sjlj", "-c", ZIG / JUMPS, "-o", work / "setjmp.o")
+                self.zig(
+                    "c++",
+                    *common,
+                    *cxx,
+                    *lock,
+                    "-c",
+                    ZIG / "libcxxabi/src" / f"{name}.cpp",
+                    "-o",
+                    work / f"{name}.o",
+                )
+            self.zig(
+                "cc",
+                *common,
+                "-mllvm",
+                "-wasm-enable-sjlj",
+                "-c",
+                ZIG / JUMPS,
+                "-o",
+                work / "setjmp.o",
+            )
 
-        return [self.unwinder(*flags), *sorted(self.cached("exceptions", [repr(flags).encode()], fill).glob("*.o"))]
+        return [
+            self.unwinder(*flags),
+            *sorted(self.cached("exceptions", [repr(flags).encode()], fill).glob("*.o")),
+        ]
 
     def scenario(self, name: str, recipe: Sequence[Module]) -> Path:
         """The directory with all modules of a scenario, built now if they are not in the cache."""
-        folder = SCENARIOS / name.removesuffix("_threads").removesuffix("_plain")  # the same sources, for another kind of program
+        folder = SCENARIOS / name.removesuffix("_threads").removesuffix(
+            "_plain"
+        )  # the same sources, for another kind of program
         key = [repr(module).encode() for module in recipe]
-        for path in sorted(path for root in (folder, SCENARIOS / "include") for path in root.rglob("*") if path.is_file()):
+        for path in sorted(
+            path
+            for root in (folder, SCENARIOS / "include")
+            for path in root.rglob("*")
+            if path.is_file()
+        ):
             key += [str(path.relative_to(SCENARIOS)).encode(), path.read_bytes()]
 
         def fill(work: Path) -> None:
@@ -241,7 +352,10 @@ class Toolchain:
 
 
 class Build:
-    """The kinds of module. Each method makes ``directory/module.output`` from sources of ``folder``."""
+    """The kinds of module.
+
+    Each method makes ``directory/module.output`` from sources of ``folder``.
+    """
 
     def __init__(self, toolchain: Toolchain, folder: Path, directory: Path) -> None:
         self.toolchain = toolchain
@@ -255,7 +369,18 @@ class Build:
             output = self.directory / f"{module.output}.{Path(source).name}.o"
             compiler = "c++" if source.endswith(".cpp") else "cc"
             include = ("-I", SCENARIOS / "include")
-            self.toolchain.zig(compiler, *COMPILE, *include, *flags, *module.cflags, "-c", source, "-o", output, cwd=self.folder)
+            self.toolchain.zig(
+                compiler,
+                *COMPILE,
+                *include,
+                *flags,
+                *module.cflags,
+                "-c",
+                source,
+                "-o",
+                output,
+                cwd=self.folder,
+            )
             made.append(output)
         return made
 
@@ -264,8 +389,21 @@ class Build:
         exports = [f"--export={name}" for name in module.exports]
         libraries = [self.directory / name for name in module.libraries]
         output = self.directory / module.output
-        strip = () if module.kind == "static_main" else STRIP  # one kind keeps libc's debug sections, as most builds do
-        self.toolchain.zig("wasm-ld", *LINK, *strip, *flags, *exports, *module.ldflags, "-o", output, *inputs, *libraries)
+        strip = (
+            () if module.kind == "static_main" else STRIP
+        )  # one kind keeps libc's debug sections, as most builds do
+        self.toolchain.zig(
+            "wasm-ld",
+            *LINK,
+            *strip,
+            *flags,
+            *exports,
+            *module.ldflags,
+            "-o",
+            output,
+            *inputs,
+            *libraries,
+        )
         for leftover in self.directory.glob(f"{module.output}.*.o"):
             leftover.unlink()
 
@@ -284,16 +422,22 @@ class Build:
         _, archives = self.libc(module, pic=True)
         whole = [path for path in archives if path.name in ("libc.a", "libzigc.a")]
         rest = [path for path in archives if path not in whole]
-        self.link(module, ["--whole-archive", *whole, "--no-whole-archive", *rest], *DYNAMIC, "-shared")
+        self.link(
+            module, ["--whole-archive", *whole, "--no-whole-archive", *rest], *DYNAMIC, "-shared"
+        )
 
     def libcxx_so(self, module: Module) -> None:
         """The C++ runtime (libc++abi) as a shared library that exports ``module.exports``."""
         directory = self.toolchain.archives(pic=True, cxx=True)
-        self.link(module, [directory / "libc++abi.a", directory / "libcompiler_rt.a"], *DYNAMIC, "-shared")
+        self.link(
+            module, [directory / "libc++abi.a", directory / "libcompiler_rt.a"], *DYNAMIC, "-shared"
+        )
 
     def exceptions_so(self, module: Module) -> None:
         """The runtime of C++ exceptions and of setjmp as a shared library."""
-        self.link(module, [*self.objects(module, *PIC), *self.toolchain.exceptions()], *DYNAMIC, "-shared")
+        self.link(
+            module, [*self.objects(module, *PIC), *self.toolchain.exceptions()], *DYNAMIC, "-shared"
+        )
 
     def threaded_exceptions_so(self, module: Module) -> None:
         """The same for a shared memory."""
@@ -313,7 +457,11 @@ class Build:
     def throwing_main(self, module: Module) -> None:
         """A position-independent program in C++ that takes the runtime of C++ from a shared library."""
         directory = self.toolchain.archives(pic=True)
-        inputs = [directory / "crt1-command.o", *self.objects(module, *PIC), *sorted(directory.glob("*.a"))]
+        inputs = [
+            directory / "crt1-command.o",
+            *self.objects(module, *PIC),
+            *sorted(directory.glob("*.a")),
+        ]
         self.link(module, inputs, *DYNAMIC, "-pie", "--export-dynamic", "--import-memory")
 
     def pie_main(self, module: Module) -> None:
@@ -328,17 +476,38 @@ class Build:
         """A position-independent program that takes all of libc from a shared library."""
         start, _ = self.libc(module, pic=True)
         inputs = [start, *self.objects(module, *PIC)]
-        self.link(module, inputs, *DYNAMIC, "-pie", "--import-memory", "--export-if-defined=__main_argc_argv")
+        self.link(
+            module,
+            inputs,
+            *DYNAMIC,
+            "-pie",
+            "--import-memory",
+            "--export-if-defined=__main_argc_argv",
+        )
 
     def link_pie(self, module: Module, *flags: str) -> None:
         start, archives = self.libc(module, pic=True)
-        self.link(module, [start, *self.objects(module, *PIC), *archives], *DYNAMIC, "-pie", "--export-dynamic", *flags)
+        self.link(
+            module,
+            [start, *self.objects(module, *PIC), *archives],
+            *DYNAMIC,
+            "-pie",
+            "--export-dynamic",
+            *flags,
+        )
 
     def non_pie_main(self, module: Module) -> None:
         """An ordinary WASI program that exports its memory, its growable table and its stack pointer."""
         start, archives = self.libc(module, pic=False)
         inputs = [start, *self.objects(module), *archives]
-        self.link(module, inputs, *COMMAND, "--export-table", "--growable-table", "--export=__stack_pointer")
+        self.link(
+            module,
+            inputs,
+            *COMMAND,
+            "--export-table",
+            "--growable-table",
+            "--export=__stack_pointer",
+        )
 
     def static_main(self, module: Module) -> None:
         """An ordinary WASI program: it exports its memory and ``_start`` and knows nothing of libraries."""

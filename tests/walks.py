@@ -1,7 +1,8 @@
 """Counts how often a reader who follows an operation goes from one file to another.
 
-Each call of a Python function of pylinker, and each call of the C core, is a place in a file; a move is a call in another file
-than the one before. Calls between C functions are not seen. ``python tests/walks.py`` prints the trips, ``--files`` also the files.
+Each call of a Python function of pylinker, and each call of the C core, is a place in a file; a
+move is a call in another file than the one before. Calls between C functions are not seen. ``python
+tests/walks.py`` prints the trips, ``--files`` also the files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _DEFINED = re.compile(r"^(?:static )?[\w ]+[ *](pl_\w+)\([^;]*\{$", re.MULTILINE
 
 def _c_files() -> dict[str, str]:
     """Return the C file of each function of the core."""
-    return {name: source.name for source in sorted((ROOT.parent / "csrc").rglob("*.c")) for name in _DEFINED.findall(source.read_text())}
+    return {
+        name: source.name
+        for source in sorted((ROOT.parent / "csrc").rglob("*.c"))
+        for name in _DEFINED.findall(source.read_text())
+    }
 
 
 class Walk:
@@ -37,7 +42,9 @@ class Walk:
 
     @property
     def moves(self) -> int:
-        return sum(before != after for before, after in zip(self.files, self.files[1:], strict=False))
+        return sum(
+            before != after for before, after in zip(self.files, self.files[1:], strict=False)
+        )
 
     def _event(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
@@ -67,7 +74,9 @@ def walks() -> dict[str, Walk]:
         return found[name].follow(operation)
 
     def take_all() -> None:
-        program = trip("Program(demo.MAIN)", lambda: pylinker.Program(demo.MAIN, library_path=[directory]))
+        program = trip(
+            "Program(demo.MAIN)", lambda: pylinker.Program(demo.MAIN, library_path=[directory])
+        )
         library = trip("dlopen, first", lambda: program.dlopen("libplugin.so"))
         trip("dlopen, again", lambda: program.dlopen("libplugin.so"))
         name = next(iter(library))
@@ -83,14 +92,23 @@ def walks() -> dict[str, Walk]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", action="store_true", help="also the files of each trip, with the calls in them")
+    parser.add_argument(
+        "--files", action="store_true", help="also the files of each trip, with the calls in them"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     found = walks()
     if arguments.json:
         print(
             json.dumps(
-                {name: {"calls": len(walk.files), "files": len(set(walk.files)), "moves": walk.moves} for name, walk in found.items()}
+                {
+                    name: {
+                        "calls": len(walk.files),
+                        "files": len(set(walk.files)),
+                        "moves": walk.moves,
+                    }
+                    for name, walk in found.items()
+                }
             )
         )
         return

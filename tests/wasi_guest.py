@@ -1,8 +1,9 @@
 """A library that exports every function of WASI, and a process in which one of them waits for something that never comes.
 
-As a script: ``wasi_guest.py FOLDER STOP THREADS``. Standard input and output are pipes that nobody writes to or reads. The script
-makes each of ``CALLS``, which waits, in a program of its own, stops it by ``STOP``, and reports on standard error, as JSON, what the
-call raised and how long after the stop.
+As a script: ``wasi_guest.py FOLDER STOP THREADS``. Standard input and output are pipes that nobody
+writes to or reads. The script makes each of ``CALLS``, which waits, in a program of its own, stops
+it by ``STOP``, and reports on standard error, as JSON, what the call raised and how long after the
+stop.
 """
 
 from __future__ import annotations
@@ -88,7 +89,10 @@ def module(*, threads: bool) -> bytes:
 
 
 class WasiGuest:
-    """The library in a program of its own. Each method is a call of WASI; it returns the error number and what came of it."""
+    """The library in a program of its own.
+
+    Each method is a call of WASI; it returns the error number and what came of it.
+    """
 
     def __init__(self, folder: Path, *, threads: bool = False, **keywords: Any) -> None:
         path = folder / f"libwasi{threads}.so"
@@ -96,7 +100,9 @@ class WasiGuest:
         self.library = pylinker.CDLL(path, threads=threads, cache=False, **keywords)
         self.program = self.library.program
         self.memory = self.program.memory
-        self.base = next(each for each in self.program.libraries if "libwasi" in each.name).memory_base
+        self.base = next(
+            each for each in self.program.libraries if "libwasi" in each.name
+        ).memory_base
 
     def __enter__(self) -> Self:
         return self
@@ -124,8 +130,13 @@ class WasiGuest:
         error = self.library.fd_write(descriptor, base + 64, len(parts), base)
         return error, self.word(base)
 
-    def poll(self, *subscriptions: tuple[int, int] | float, at: int = 0) -> tuple[int, list[tuple[int, int, int, int]]]:
-        """Seconds are a clock, pairs a tag and a descriptor. Events are index, error, tag and flags."""
+    def poll(
+        self, *subscriptions: tuple[int, int] | float, at: int = 0
+    ) -> tuple[int, list[tuple[int, int, int, int]]]:
+        """Seconds are a clock, pairs a tag and a descriptor.
+
+        Events are index, error, tag and flags.
+        """
         base = self.base + at
         events = base + 48 * len(subscriptions)
         for index, each in enumerate(subscriptions):
@@ -137,21 +148,34 @@ class WasiGuest:
         count = events + 32 * len(subscriptions)
         error = self.library.poll_oneoff(base, events, len(subscriptions), count)
         found = 0 if error else self.word(count)
-        return error, [struct.unpack("<QHBxxxxxxxxxxxxxHxxxxxx", self.memory.read(events + 32 * each, 32)) for each in range(found)]
+        return error, [
+            struct.unpack("<QHBxxxxxxxxxxxxxHxxxxxx", self.memory.read(events + 32 * each, 32))
+            for each in range(found)
+        ]
 
-    def open(self, path: str, *, how: int = 0, follow: int = 1, rights: int = RIGHTS, at: int = 0) -> tuple[int, int]:
+    def open(
+        self, path: str, *, how: int = 0, follow: int = 1, rights: int = RIGHTS, at: int = 0
+    ) -> tuple[int, int]:
         base = self.base + at
         self.memory.write(base + 64, path.encode())
-        error = self.library.path_open(3, follow, base + 64, len(path.encode()), how, rights, 0, 0, base)
+        error = self.library.path_open(
+            3, follow, base + 64, len(path.encode()), how, rights, 0, 0, base
+        )
         return error, self.word(base)
 
     def touch(self, path: str, *, follow: int = 1) -> int:
         self.memory.write(self.base, path.encode())
-        return int(self.library.path_filestat_set_times(3, follow, self.base, len(path.encode()), 0, 5_000_000_000, 4))
+        return int(
+            self.library.path_filestat_set_times(
+                3, follow, self.base, len(path.encode()), 0, 5_000_000_000, 4
+            )
+        )
 
     def rename(self, old: str, new: str) -> int:
         self.memory.write(self.base, old.encode() + new.encode())
-        return int(self.library.path_rename(3, self.base, len(old), 3, self.base + len(old), len(new)))
+        return int(
+            self.library.path_rename(3, self.base, len(old), 3, self.base + len(old), len(new))
+        )
 
 
 def flood(guest: WasiGuest, descriptor: int = 1, *, at: int = 0) -> Any:

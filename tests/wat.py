@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from toolchain import wasm_tools
 
-# A token is a bracket, a string as bytes, or an atom. The comments that number things, (;7;), become atoms like ";7".
+# A token is a bracket, a string as bytes, or an atom. The comments that number things, (;7;),
+# become atoms like ";7".
 Node: TypeAlias = "str | bytes | list[Node]"
 
 _TOKEN = re.compile(
@@ -89,11 +90,18 @@ class Dylink:
 
 @dataclass
 class Skeleton:
-    """A module as wasm-tools sees it. Types are text: ``(i32) -> ()``, ``1..4 shared``, ``0.. funcref``, ``mut i32``."""
+    """A module as wasm-tools sees it. Types are text: ``(i32) -> ()``, ``1..4 shared``, ``0..
+
+    funcref``, ``mut i32``.
+    """
 
     dylink: Dylink | None = None
-    imports: list[tuple[str, str, str, str]] = field(default_factory=list)  # module, name, kind, type
-    exports: dict[str, tuple[str, int, str]] = field(default_factory=dict)  # name: kind, index, type
+    imports: list[tuple[str, str, str, str]] = field(
+        default_factory=list
+    )  # module, name, kind, type
+    exports: dict[str, tuple[str, int, str]] = field(
+        default_factory=dict
+    )  # name: kind, index, type
     start: int | None = None
 
 
@@ -117,7 +125,11 @@ def skeleton(path: Path) -> Skeleton:
         elif head == "type":
             types.append(_function(item[-1], types) if _head(item[-1]) == "func" else "?")
         elif head == "rec":
-            types += [_function(each[-1], types) if _head(each[-1]) == "func" else "?" for each in item[1:] if isinstance(each, list)]
+            types += [
+                _function(each[-1], types) if _head(each[-1]) == "func" else "?"
+                for each in item[1:]
+                if isinstance(each, list)
+            ]
         elif head == "import":
             _, where, name, what = item
             assert isinstance(where, bytes) and isinstance(name, bytes) and isinstance(what, list)
@@ -150,7 +162,13 @@ def _index(reference: Node, names: dict[str, int]) -> int:
     return names[reference] if reference.startswith("$") else int(reference)
 
 
-def _define(item: list[Node], kind: str, text: str, spaces: dict[str, list[str]], names: dict[str, dict[str, int]]) -> None:
+def _define(
+    item: list[Node],
+    kind: str,
+    text: str,
+    spaces: dict[str, list[str]],
+    names: dict[str, dict[str, int]],
+) -> None:
     identifier = item[1]
     if isinstance(identifier, str) and identifier.startswith("$"):
         names[kind][identifier] = len(spaces[kind])
@@ -159,7 +177,11 @@ def _define(item: list[Node], kind: str, text: str, spaces: dict[str, list[str]]
 
 def _describe(item: list[Node], types: list[str]) -> str:
     kind = item[0]
-    rest = [part for part in item[1:] if not (isinstance(part, str) and part.startswith((";", "$"))) and _head(part) != "@name"]
+    rest = [
+        part
+        for part in item[1:]
+        if not (isinstance(part, str) and part.startswith((";", "$"))) and _head(part) != "@name"
+    ]
     if kind in ("func", "tag"):
         return _function(item, types)
     if kind == "global":

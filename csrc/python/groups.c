@@ -1,4 +1,5 @@
-/* Discipline: a group's pointer is written under the write lock of its universe; the rest is the group's own thread's. */
+/* Discipline: a group's pointer is written under the write lock of its universe; the rest is the
+ * group's own thread's. */
 #include "objects.h"
 
 #include "backoff.h"
@@ -6,12 +7,11 @@
 
 /* Groups. */
 
-static GroupObject *group_of(PyObject *object) {
-    return (GroupObject *)object;
-}
+static GroupObject *group_of(PyObject *object) { return (GroupObject *)object; }
 
 PyObject *pl_python_refuse_gone(void) {
-    return pl_python_refuse(pl_python.internal_error, "a group without receivers takes part: it has left the linker");
+    return pl_python_refuse(pl_python.internal_error,
+                            "a group without receivers takes part: it has left the linker");
 }
 
 pl_group *pl_python_group_of(PyObject *object) {
@@ -38,10 +38,12 @@ static PyObject *poll(PyObject *object) {
     if (group == NULL) {
         return NULL;
     }
-    if (pl_group_is_replaying(group)) { /* what a replay runs is part of what the group is behind with */
+    /* what a replay runs is part of what the group is behind with */
+    if (pl_group_is_replaying(group)) {
         Py_RETURN_NONE;
     }
-    if (!pl_group_is_behind(group) && pl_cancel_cause(pl_shared_cancel(pl_group_shared(group))) == 0) {
+    if (!pl_group_is_behind(group) &&
+        pl_cancel_cause(pl_shared_cancel(pl_group_shared(group))) == 0) {
         Py_RETURN_NONE;
     }
     return PyObject_CallMethod(object, "follow", NULL);
@@ -68,8 +70,7 @@ static PyObject *group_follow(PyObject *object, PyObject *unused) {
 /* A block in which a group has another state. */
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *group;
+    PyObject_HEAD PyObject *group;
     int state;  /* enum pl_state: of the block */
     int before; /* what there was, or -1 outside the block */
 } BlockObject;
@@ -133,7 +134,8 @@ static PyObject *block_enter(PyObject *object, PyObject *unused) {
         return pl_python_refuse(PyExc_RuntimeError, "a block of a group is entered once at a time");
     }
     pl_safepoint *safepoint = pl_group_safepoint(group);
-    self->before = self->state == PL_RUNNING ? pl_safepoint_run(safepoint) : pl_safepoint_park(safepoint);
+    self->before =
+        self->state == PL_RUNNING ? pl_safepoint_run(safepoint) : pl_safepoint_park(safepoint);
     PyObject *result;
     if (self->before == PL_DEAD) {
         result = pl_python_refuse(pl_python.internal_error, "a group that is dead runs nothing");
@@ -171,7 +173,8 @@ static PyObject *block_exit(PyObject *object, PyObject *arguments) {
 }
 
 static PyMethodDef block_methods[] = {
-    {"__enter__", block_enter, METH_NOARGS, "Put the group into the state of the block; return it."},
+    {"__enter__", block_enter, METH_NOARGS,
+     "Put the group into the state of the block; return it."},
     {"__exit__", block_exit, METH_VARARGS, "Put back the state there was."},
     {NULL, NULL, 0, NULL},
 };
@@ -193,15 +196,19 @@ static PyType_Spec block_spec = {
 };
 
 static PyMethodDef group_methods[] = {
-    {"follow_pending", group_follow, METH_NOARGS, "Take part in what is pending: an enum pl_acquire. Blocks, without the GIL."},
-    {"safepoint", group_safepoint, METH_NOARGS, "Replay what others have published, if there is something. Blocks then."},
-    {"running", group_running, METH_NOARGS, "Return a context manager in which the group is RUNNING."},
+    {"follow_pending", group_follow, METH_NOARGS,
+     "Take part in what is pending: an enum pl_acquire. Blocks, without the GIL."},
+    {"safepoint", group_safepoint, METH_NOARGS,
+     "Replay what others have published, if there is something. Blocks then."},
+    {"running", group_running, METH_NOARGS,
+     "Return a context manager in which the group is RUNNING."},
     {"parked", group_parked, METH_NOARGS, "Return a context manager in which the group is PARKED."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef group_getset[] = {
-    {"place", group_place, NULL, "The address of the pointer to its pl_group, for pl_group_new_at and pl_group_free_at.", NULL},
+    {"place", group_place, NULL,
+     "The address of the pointer to its pl_group, for pl_group_new_at and pl_group_free_at.", NULL},
     {"address", group_address, NULL, "The address of its pl_group, 0 if there is none.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -223,13 +230,10 @@ static PyType_Spec group_spec = {
 /* Backing off. */
 
 typedef struct {
-    PyObject_HEAD
-    pl_backoff backoff;
+    PyObject_HEAD pl_backoff backoff;
 } BackoffObject;
 
-static pl_backoff *backoff_of(PyObject *object) {
-    return &((BackoffObject *)object)->backoff;
-}
+static pl_backoff *backoff_of(PyObject *object) { return &((BackoffObject *)object)->backoff; }
 
 static PyObject *backoff_pause(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -265,23 +269,27 @@ static PyObject *backoff_next(PyObject *object, void *closure) {
 }
 
 static PyObject *backoff_repr(PyObject *object) {
-    return PyUnicode_FromFormat("<LinkerStateWriteBackoff after %lu pauses>", (unsigned long)backoff_of(object)->pauses);
+    return PyUnicode_FromFormat("<LinkerStateWriteBackoff after %lu pauses>",
+                                (unsigned long)backoff_of(object)->pauses);
 }
 
 static PyMethodDef backoff_methods[] = {
-    {"pause", backoff_pause, METH_NOARGS, "Take the next pause. Blocks for at most 10 milliseconds; it sleeps without the GIL."},
+    {"pause", backoff_pause, METH_NOARGS,
+     "Take the next pause. Blocks for at most 10 milliseconds; it sleeps without the GIL."},
     {"reset", backoff_reset, METH_NOARGS, "Start over with spins: the lock was had."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef backoff_getset[] = {
     {"pauses", backoff_pauses, NULL, "Pauses taken so far.", NULL},
-    {"next_sleep", backoff_next, NULL, "Seconds the next pause sleeps; 0.0 for a yield, None for a spin.", NULL},
+    {"next_sleep", backoff_next, NULL,
+     "Seconds the next pause sleeps; 0.0 for a yield, None for a spin.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot backoff_slots[] = {
-    {Py_tp_doc, "A sequence of pauses: 64 spins, 24 yields, then sleeps from 48 microseconds doubling up to 10 milliseconds."},
+    {Py_tp_doc, "A sequence of pauses: 64 spins, 24 yields, then sleeps from 48 microseconds "
+                "doubling up to 10 milliseconds."},
     {Py_tp_repr, backoff_repr},
     {Py_tp_methods, backoff_methods},
     {Py_tp_getset, backoff_getset},
@@ -298,6 +306,7 @@ static PyType_Spec backoff_spec = {
 int pl_python_add_groups(PyObject *dictionary) {
     pl_python.group = pl_python_add_type(dictionary, &group_spec);
     pl_python.block = pl_python.group != NULL ? pl_python_add_type(dictionary, &block_spec) : NULL;
-    pl_python.backoff = pl_python.block != NULL ? pl_python_add_type(dictionary, &backoff_spec) : NULL;
+    pl_python.backoff =
+        pl_python.block != NULL ? pl_python_add_type(dictionary, &backoff_spec) : NULL;
     return pl_python.backoff != NULL ? 0 : -1;
 }

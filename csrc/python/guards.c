@@ -1,9 +1,11 @@
-/* Discipline: what a guard or token holds is in its pl_hold, whose state is atomic; the rest is written when it is made. */
+/* Discipline: what a guard or token holds is in its pl_hold, whose state is atomic; the rest is
+ * written when it is made. */
 #include "objects.h"
 
 #include <stdarg.h>
 
-GuardObject *pl_python_new_guard(PyTypeObject *type, SharedObject *universe, PyObject *state, PyObject *topology) {
+GuardObject *pl_python_new_guard(PyTypeObject *type, SharedObject *universe, PyObject *state,
+                                 PyObject *topology) {
     GuardObject *self = (GuardObject *)PyType_GenericAlloc(type, 0);
     if (self != NULL) {
         Py_INCREF((PyObject *)universe);
@@ -12,7 +14,8 @@ GuardObject *pl_python_new_guard(PyTypeObject *type, SharedObject *universe, PyO
         self->universe = universe;
         self->state = state;
         self->topology = topology;
-        pl_hold_init(&self->hold, universe->shared, topology != Py_None ? &((TokenObject *)topology)->hold : NULL);
+        pl_hold_init(&self->hold, universe->shared,
+                     topology != Py_None ? &((TokenObject *)topology)->hold : NULL);
     }
     return self;
 }
@@ -27,8 +30,9 @@ TokenObject *pl_python_new_token(SharedObject *universe) {
     return self;
 }
 
-/* Warns of one that was dropped while it held something; not if an exception is on its way: that of a signal handler, most likely, which came
- * between the call that returned the object and the caller's next step. */
+/* Warns of one that was dropped while it held something; not if an exception is on its way: that
+ * of a signal handler, most likely, which came between the call that returned the object and the
+ * caller's next step. */
 static void warn(const char *text) {
     if (PyErr_Occurred()) {
         return;
@@ -38,9 +42,7 @@ static void warn(const char *text) {
     }
 }
 
-static PyObject *generic(PyObject *type, PyObject *item) {
-    return Py_GenericAlias(type, item);
-}
+static PyObject *generic(PyObject *type, PyObject *item) { return Py_GenericAlias(type, item); }
 
 /* Waits without the GIL: `take` is one of pl_hold_*_as. */
 static PyObject *take_as(pl_hold *hold, int (*take)(pl_hold *, pl_group *), PyObject *argument) {
@@ -57,9 +59,7 @@ static PyObject *take_as(pl_hold *hold, int (*take)(pl_hold *, pl_group *), PyOb
 
 /* Tokens. */
 
-static TokenObject *token_of(PyObject *object) {
-    return (TokenObject *)object;
-}
+static TokenObject *token_of(PyObject *object) { return (TokenObject *)object; }
 
 static int token_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
@@ -90,10 +90,13 @@ static PyObject *token_release(PyObject *object, PyObject *unused) {
     pl_hold *hold = &token_of(object)->hold;
     unsigned long long number = pl_hold_token(hold);
     if (pl_hold_locks(hold) != 0) {
-        return pl_python_refuse(pl_python.internal_error, "topology token %llu is released before the guard that was taken under it", number);
+        return pl_python_refuse(
+            pl_python.internal_error,
+            "topology token %llu is released before the guard that was taken under it", number);
     }
     if (!pl_hold_release(hold)) {
-        return pl_python_refuse(pl_python.internal_error, "topology token %llu is released twice", number);
+        return pl_python_refuse(pl_python.internal_error, "topology token %llu is released twice",
+                                number);
     }
     Py_RETURN_NONE;
 }
@@ -125,16 +128,19 @@ static PyObject *token_take_as(PyObject *object, PyObject *group) {
 }
 
 static PyObject *token_belongs_to(PyObject *object, PyObject *universe) {
-    return PyBool_FromLong((PyObject *)token_of(object)->universe == universe && token_is_held(object));
+    return PyBool_FromLong((PyObject *)token_of(object)->universe == universe &&
+                           token_is_held(object));
 }
 
 static PyObject *token_reduce(PyObject *object, PyObject *unused) {
     (void)object, (void)unused;
-    return pl_python_refuse(PyExc_TypeError, "a TopologyToken is neither copied nor pickled: there is one at a time");
+    return pl_python_refuse(
+        PyExc_TypeError, "a TopologyToken is neither copied nor pickled: there is one at a time");
 }
 
 static PyObject *token_repr(PyObject *object) {
-    return PyUnicode_FromFormat("<TopologyToken %llu%s>", (unsigned long long)pl_hold_token(&token_of(object)->hold),
+    return PyUnicode_FromFormat("<TopologyToken %llu%s>",
+                                (unsigned long long)pl_hold_token(&token_of(object)->hold),
                                 token_is_held(object) ? "" : " (released)");
 }
 
@@ -154,11 +160,14 @@ static PyObject *token_guards(PyObject *object, void *closure) {
 }
 
 static PyMethodDef token_methods[] = {
-    {"release", token_release, METH_NOARGS, "Give the token back. InternalError the second time, or before the guard taken under it."},
+    {"release", token_release, METH_NOARGS,
+     "Give the token back. InternalError the second time, or before the guard taken under it."},
     {"leave", token_leave, METH_O, "Give it back, if that was not done."},
     {"take", token_take, METH_NOARGS, "Try to take it: ACQUIRED or BUSY. Never blocks."},
-    {"take_as", token_take_as, METH_O, "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
-    {"belongs_to", token_belongs_to, METH_O, "Whether this is a token of that universe, and still out."},
+    {"take_as", token_take_as, METH_O,
+     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+    {"belongs_to", token_belongs_to, METH_O,
+     "Whether this is a token of that universe, and still out."},
     {"__enter__", token_enter, METH_NOARGS, "Return the token."},
     {"__exit__", token_exit, METH_VARARGS, "Give it back, if that was not done."},
     {"__reduce__", token_reduce, METH_NOARGS, "Say why not."},
@@ -173,12 +182,14 @@ static PyGetSetDef token_getset[] = {
 };
 
 static PyMemberDef token_members[] = {
-    {"is_given", T_BOOL, offsetof(TokenObject, is_given), 0, "Whether dropping it while it is held is a ResourceWarning."},
+    {"is_given", T_BOOL, offsetof(TokenObject, is_given), 0,
+     "Whether dropping it while it is held is a ResourceWarning."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot token_slots[] = {
-    {Py_tp_doc, "The right to change the topology; there is at most one at a time. It is released once, after the guards taken under it."},
+    {Py_tp_doc, "The right to change the topology; there is at most one at a time. It is released "
+                "once, after the guards taken under it."},
     {Py_tp_dealloc, token_dealloc},
     {Py_tp_traverse, token_traverse},
     {Py_tp_repr, token_repr},
@@ -197,9 +208,7 @@ static PyType_Spec token_spec = {
 
 /* Guards. */
 
-static GuardObject *guard_of(PyObject *object) {
-    return (GuardObject *)object;
-}
+static GuardObject *guard_of(PyObject *object) { return (GuardObject *)object; }
 
 static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     GuardObject *self = guard_of(object);
@@ -210,7 +219,8 @@ static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-static int guard_clear(PyObject *object) { /* the universe and the token stay: what it holds is theirs */
+/* the universe and the token stay: what it holds is theirs */
+static int guard_clear(PyObject *object) {
     Py_CLEAR(guard_of(object)->state);
     return 0;
 }
@@ -237,7 +247,8 @@ static int guard_is_held(PyObject *object) {
 }
 
 static PyObject *refuse_released(void) {
-    return pl_python_refuse(pl_python.internal_error, "a guard of the linker's state is used after it was released");
+    return pl_python_refuse(pl_python.internal_error,
+                            "a guard of the linker's state is used after it was released");
 }
 
 static PyObject *guard_release(PyObject *object, PyObject *unused) {
@@ -250,7 +261,8 @@ static PyObject *guard_release(PyObject *object, PyObject *unused) {
 
 static PyObject *guard_leave(PyObject *object, PyObject *error) {
     pl_hold *hold = &guard_of(object)->hold;
-    if (Py_TYPE(object) == pl_python.writer && error != Py_None && PyErr_GivenExceptionMatches(error, pl_python.internal_error)) {
+    if (Py_TYPE(object) == pl_python.writer && error != Py_None &&
+        PyErr_GivenExceptionMatches(error, pl_python.internal_error)) {
         pl_hold_poison(hold);
     }
     pl_hold_release(hold);
@@ -271,12 +283,14 @@ static PyObject *guard_exit(PyObject *object, PyObject *const *arguments, Py_ssi
 }
 
 static PyObject *guard_guards(PyObject *object, PyObject *universe) {
-    return PyBool_FromLong((PyObject *)guard_of(object)->universe == universe && guard_is_held(object));
+    return PyBool_FromLong((PyObject *)guard_of(object)->universe == universe &&
+                           guard_is_held(object));
 }
 
 static PyObject *guard_reduce(PyObject *object, PyObject *unused) {
     (void)object, (void)unused;
-    return pl_python_refuse(PyExc_TypeError, "a guard is neither copied nor pickled: it is a lock that is held once");
+    return pl_python_refuse(
+        PyExc_TypeError, "a guard is neither copied nor pickled: it is a lock that is held once");
 }
 
 static PyObject *reader_take(PyObject *object, PyObject *unused) {
@@ -325,7 +339,8 @@ static PyObject *writer_take_both(PyObject *object, PyObject *argument) {
     if (self->topology == Py_None) {
         return pl_python_refuse(pl_python.internal_error, "a guard without a token takes no token");
     }
-    return PyBool_FromLong(pl_hold_exclusive(&token_of(self->topology)->hold, &self->hold, group) == PL_ACQUIRED);
+    return PyBool_FromLong(pl_hold_exclusive(&token_of(self->topology)->hold, &self->hold, group) ==
+                           PL_ACQUIRED);
 }
 
 static PyObject *guard_held(PyObject *object, void *closure) {
@@ -345,39 +360,53 @@ static PyObject *guard_state(PyObject *object, void *closure) {
 
 static PyGetSetDef guard_getset[] = {
     {"held", guard_held, NULL, "Whether the lock is held by this guard.", NULL},
-    {"state", guard_state, NULL, "What the lock guards. InternalError once the guard is released.", NULL},
+    {"state", guard_state, NULL, "What the lock guards. InternalError once the guard is released.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef guard_members[] = {
-    {"topology", T_OBJECT, offsetof(GuardObject, topology), READONLY, "The token that it was taken under, or None."},
-    {"is_given", T_BOOL, offsetof(GuardObject, is_given), 0, "Whether dropping it while it is held is a ResourceWarning."},
+    {"topology", T_OBJECT, offsetof(GuardObject, topology), READONLY,
+     "The token that it was taken under, or None."},
+    {"is_given", T_BOOL, offsetof(GuardObject, is_given), 0,
+     "Whether dropping it while it is held is a ResourceWarning."},
     {NULL, 0, 0, 0, NULL},
 };
 
-#define GUARD_METHODS                                                                                                                          \
-    {"release", guard_release, METH_NOARGS, "Give the lock back; InternalError the second time."},                                             \
-    {"leave", guard_leave, METH_O, "Give the lock back, if that was not done; a write lock for good after an InternalError."},                 \
-    {"guards", guard_guards, METH_O, "Whether this guard is held, and of that universe."},                                                     \
-    {"__enter__", guard_enter, METH_NOARGS, "Return the guard, which holds the lock."},                                                        \
-    {"__exit__", (PyCFunction)(void (*)(void))guard_exit, METH_FASTCALL, "Give the lock back, if that was not done."},                         \
-    {"__reduce__", guard_reduce, METH_NOARGS, "Say why not."},                                                                                 \
-    {"__class_getitem__", generic, METH_O | METH_CLASS, "The type of a guard of a certain state."}
+#define GUARD_METHODS                                                                              \
+    {"release", guard_release, METH_NOARGS, "Give the lock back; InternalError the second time."}, \
+        {"leave", guard_leave, METH_O,                                                             \
+         "Give the lock back, if that was not done; a write lock for good after an "               \
+         "InternalError."},                                                                        \
+        {"guards", guard_guards, METH_O, "Whether this guard is held, and of that universe."},     \
+        {"__enter__", guard_enter, METH_NOARGS, "Return the guard, which holds the lock."},        \
+        {"__exit__", (PyCFunction)(void (*)(void))guard_exit, METH_FASTCALL,                       \
+         "Give the lock back, if that was not done."},                                             \
+        {"__reduce__", guard_reduce, METH_NOARGS, "Say why not."},                                 \
+        {"__class_getitem__", generic, METH_O | METH_CLASS,                                        \
+         "The type of a guard of a certain state."}
 
 static PyMethodDef reader_methods[] = {
     GUARD_METHODS,
-    {"take", reader_take, METH_NOARGS, "Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."},
-    {"take_now", reader_take_now, METH_O, "Try to take it for a group that has nothing to replay. Never blocks."},
-    {"take_as", reader_take_as, METH_O, "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+    {"take", reader_take, METH_NOARGS,
+     "Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."},
+    {"take_now", reader_take_now, METH_O,
+     "Try to take it for a group that has nothing to replay. Never blocks."},
+    {"take_as", reader_take_as, METH_O,
+     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef writer_methods[] = {
     GUARD_METHODS,
-    {"take", writer_take, METH_NOARGS, "Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."},
-    {"take_as", writer_take_as, METH_O, "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
-    {"take_blindly", writer_take_blindly, METH_NOARGS, "Wait for it blindly, for a slice of time: an enum pl_acquire. Blocks, without the GIL."},
-    {"take_both", writer_take_both, METH_O, "Try to take its token, too, for a group with nothing to replay. Never blocks."},
+    {"take", writer_take, METH_NOARGS,
+     "Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."},
+    {"take_as", writer_take_as, METH_O,
+     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+    {"take_blindly", writer_take_blindly, METH_NOARGS,
+     "Wait for it blindly, for a slice of time: an enum pl_acquire. Blocks, without the GIL."},
+    {"take_both", writer_take_both, METH_O,
+     "Try to take its token, too, for a group with nothing to replay. Never blocks."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -393,7 +422,8 @@ static PyType_Slot reader_slots[] = {
 };
 
 static PyType_Slot writer_slots[] = {
-    {Py_tp_doc, "The LinkerState may be changed. A context manager: leaving it with an InternalError poisons the lock."},
+    {Py_tp_doc, "The LinkerState may be changed. A context manager: leaving it with an "
+                "InternalError poisons the lock."},
     {Py_tp_dealloc, guard_dealloc},
     {Py_tp_traverse, guard_traverse},
     {Py_tp_clear, guard_clear},
@@ -450,15 +480,19 @@ static PyObject *new_writer(PyObject *module, PyObject *arguments) {
 
 static PyMethodDef functions[] = {
     {"new_token", new_token, METH_O, "Return a token of a universe that is not taken yet."},
-    {"new_reader", new_reader, METH_VARARGS, "Return a guard for reading that holds nothing yet: of a universe, a state and a token or None."},
+    {"new_reader", new_reader, METH_VARARGS,
+     "Return a guard for reading that holds nothing yet: of a universe, a state and a token or "
+     "None."},
     {"new_writer", new_writer, METH_VARARGS, "Return one for writing."},
     {NULL, NULL, 0, NULL},
 };
 
 int pl_python_add_guards(PyObject *dictionary) {
     pl_python.token = pl_python_add_type(dictionary, &token_spec);
-    pl_python.reader = pl_python.token != NULL ? pl_python_add_type(dictionary, &reader_spec) : NULL;
-    pl_python.writer = pl_python.reader != NULL ? pl_python_add_type(dictionary, &writer_spec) : NULL;
+    pl_python.reader =
+        pl_python.token != NULL ? pl_python_add_type(dictionary, &reader_spec) : NULL;
+    pl_python.writer =
+        pl_python.reader != NULL ? pl_python_add_type(dictionary, &writer_spec) : NULL;
     int result = pl_python.writer != NULL ? 0 : -1;
     for (PyMethodDef *each = functions; each->ml_name != NULL && result == 0; each++) {
         PyObject *function = PyCFunction_NewEx(each, NULL, NULL);

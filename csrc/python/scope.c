@@ -6,7 +6,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* PyErr_Fetch: what replaces it came with 3.12 */
+#pragma GCC diagnostic ignored                                                                     \
+    "-Wdeprecated-declarations" /* PyErr_Fetch: what replaces it came with 3.12 */
 
 enum { TRIES = 8, MARGIN = 200 };
 
@@ -147,14 +148,16 @@ static int text_ends(PyObject *object, const char *attribute, const char *end) {
     return is;
 }
 
-/* Whether the code that runs is a finalizer of Python's or a weak reference's callback, which would lose an exception. */
+/* Whether the code that runs is a finalizer of Python's or a weak reference's callback, which
+ * would lose an exception. */
 static int is_in_finalizer(void) {
     PyObject *frame = (PyObject *)PyEval_GetFrame();
     int found = 0;
     Py_XINCREF(frame);
     while (frame != NULL && !found) {
         PyObject *code = PyObject_GetAttrString(frame, "f_code");
-        found = code != NULL && (text_ends(code, "co_name", "__del__") || text_ends(code, "co_filename", "weakrefset.py") ||
+        found = code != NULL && (text_ends(code, "co_name", "__del__") ||
+                                 text_ends(code, "co_filename", "weakrefset.py") ||
                                  text_ends(code, "co_filename", "weakref.py"));
         PyObject *caller = PyObject_GetAttrString(frame, "f_back");
         Py_XDECREF(code);
@@ -187,7 +190,8 @@ static void finalize(PyObject *self) {
         result = pl_python_completed(method, arguments, &first);
     }
     if (first != NULL && result != NULL &&
-        (PyErr_GivenExceptionMatches(first, PyExc_RecursionError) || PyErr_GivenExceptionMatches(first, PyExc_MemoryError))) {
+        (PyErr_GivenExceptionMatches(first, PyExc_RecursionError) ||
+         PyErr_GivenExceptionMatches(first, PyExc_MemoryError))) {
         Py_DECREF(first); /* it is done all the same */
     } else if (first != NULL && (result == NULL || Py_AddPendingCall(raise_later, first) != 0)) {
         pl_python_give_exception(first);
@@ -234,8 +238,10 @@ static PyType_Spec scope_spec = {
 };
 
 static PyMethodDef functions[] = {
-    {"completed", completed_function, METH_VARARGS, "Call a function until it returns; raise the first exception then."},
-    {"set_final", set_final, METH_O, "Say which exceptions end a try at once: a class or a tuple of classes."},
+    {"completed", completed_function, METH_VARARGS,
+     "Call a function until it returns; raise the first exception then."},
+    {"set_final", set_final, METH_O,
+     "Say which exceptions end a try at once: a class or a tuple of classes."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -263,7 +269,10 @@ PyTypeObject *pl_python_add_type(PyObject *dictionary, PyType_Spec *spec) {
 }
 
 int pl_python_add_scopes(PyObject *dictionary) {
-    int result = pl_python_add_type(dictionary, &scope_spec) != NULL && pl_python_add_type(dictionary, &finalized_spec) != NULL ? 0 : -1;
+    int result = pl_python_add_type(dictionary, &scope_spec) != NULL &&
+                         pl_python_add_type(dictionary, &finalized_spec) != NULL
+                     ? 0
+                     : -1;
     for (PyMethodDef *each = functions; each->ml_name != NULL && result == 0; each++) {
         result = put(dictionary, each->ml_name, PyCFunction_NewEx(each, NULL, NULL));
     }

@@ -1,5 +1,6 @@
-/* Discipline: with the GIL, or where that does not exist, each object's own atomics. The log is only changed by a thread with the write lock;
- * the collector may look at its owners at any moment (log.h). */
+/* Discipline: with the GIL, or where that does not exist, each object's own atomics. The log is
+ * only changed by a thread with the write lock; the collector may look at its owners at any
+ * moment (log.h). */
 #include "objects.h"
 
 #include "lead.h"
@@ -7,9 +8,7 @@
 
 /* A universe. */
 
-static void release_owner(void *owner) {
-    Py_DECREF((PyObject *)owner);
-}
+static void release_owner(void *owner) { Py_DECREF((PyObject *)owner); }
 
 static PyObject *shared_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     (void)arguments, (void)keywords;
@@ -75,8 +74,10 @@ static PyObject *shared_erase(PyObject *object, PyObject *numbers) {
     pl_log *log = pl_shared_log(((SharedObject *)object)->shared);
     PyObject *list = PySequence_List(numbers);
     Py_ssize_t count = list != NULL ? PyList_Size(list) : 0;
-    for (Py_ssize_t i = 0; i < count; i++) { /* all or none: no Python runs before the last was read */
-        if (PyLong_AsUnsignedLongLong(PyList_GetItem(list, i)) == (unsigned long long)-1 && PyErr_Occurred()) {
+    /* all or none: no Python runs before the last was read */
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (PyLong_AsUnsignedLongLong(PyList_GetItem(list, i)) == (unsigned long long)-1 &&
+            PyErr_Occurred()) {
             Py_CLEAR(list);
         }
     }
@@ -97,8 +98,9 @@ static PyObject *shared_operation(PyObject *object, PyObject *argument) {
         return NULL;
     }
     if (number < 1 || (uint64_t)number < log->first || (uint64_t)number > pl_log_last(log)) {
-        return pl_python_refuse(pl_python.internal_error, "operation %lld is not in the log, which has %llu to %llu", number,
-                                (unsigned long long)log->first, (unsigned long long)pl_log_last(log));
+        return pl_python_refuse(
+            pl_python.internal_error, "operation %lld is not in the log, which has %llu to %llu",
+            number, (unsigned long long)log->first, (unsigned long long)pl_log_last(log));
     }
     const pl_log_entry *entry = pl_log_at(log, (uint64_t)number);
     PyObject *owner = entry != NULL && entry->owner != NULL ? entry->owner : Py_None;
@@ -114,7 +116,8 @@ static PyObject *shared_operations(PyObject *object, void *closure) {
     for (size_t i = 0; i < count && operations != NULL; i++) {
         const pl_log_entry *entry = log->entries + log->start + i;
         PyObject *number = PyLong_FromUnsignedLongLong(entry->number);
-        if (number == NULL || (entry->owner != NULL && PyDict_SetItem(operations, number, entry->owner) != 0)) {
+        if (number == NULL ||
+            (entry->owner != NULL && PyDict_SetItem(operations, number, entry->owner) != 0)) {
             Py_CLEAR(operations);
         }
         Py_XDECREF(number);
@@ -128,15 +131,20 @@ static PyObject *shared_operation_count(PyObject *object, void *closure) {
 }
 
 static PyMethodDef shared_methods[] = {
-    {"forget_replayed", shared_forget, METH_NOARGS, "Drop from the log what every living group has replayed. Under the write lock."},
-    {"erase", shared_erase, METH_O, "Drop operations that come to nothing from the log, by their numbers: all or none. Under the write lock."},
-    {"operation", shared_operation, METH_O, "Return the operation with a number, or None if it does nothing. Under a read lock."},
+    {"forget_replayed", shared_forget, METH_NOARGS,
+     "Drop from the log what every living group has replayed. Under the write lock."},
+    {"erase", shared_erase, METH_O,
+     "Drop operations that come to nothing from the log, by their numbers: all or none. Under the "
+     "write lock."},
+    {"operation", shared_operation, METH_O,
+     "Return the operation with a number, or None if it does nothing. Under a read lock."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef shared_getset[] = {
     {"address", shared_address, NULL, "The address of the pl_shared.", NULL},
-    {"operations", shared_operations, NULL, "The operations in the log, by number. Under a read lock.", NULL},
+    {"operations", shared_operations, NULL,
+     "The operations in the log, by number. Under a read lock.", NULL},
     {"operation_count", shared_operation_count, NULL, "How many there are.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -162,8 +170,7 @@ static PyType_Spec shared_spec = {
 /* A handle of a universe, with the methods of LinkerShared that are called most. */
 
 typedef struct {
-    PyObject_HEAD
-    SharedObject *universe;
+    PyObject_HEAD SharedObject *universe;
     PyObject *state;
 } HandleObject;
 
@@ -194,8 +201,10 @@ static void handle_dealloc(PyObject *object) {
 
 static PyObject *handle_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
     HandleObject *self = (HandleObject *)object;
-    if (count != 2 || !PyObject_TypeCheck(arguments[0], pl_python.shared) || self->universe != NULL) {
-        return pl_python_refuse(PyExc_TypeError, "a handle is bound once, to a universe and a state");
+    if (count != 2 || !PyObject_TypeCheck(arguments[0], pl_python.shared) ||
+        self->universe != NULL) {
+        return pl_python_refuse(PyExc_TypeError,
+                                "a handle is bound once, to a universe and a state");
     }
     Py_INCREF(arguments[0]);
     Py_INCREF(arguments[1]);
@@ -207,7 +216,8 @@ static PyObject *handle_bind(PyObject *object, PyObject *const *arguments, Py_ss
 static SharedObject *universe_of(PyObject *object) {
     SharedObject *universe = ((HandleObject *)object)->universe;
     if (universe == NULL) {
-        PyErr_SetString(PyExc_TypeError, "this LinkerShared was not initialised: use LinkerShared.new()");
+        PyErr_SetString(PyExc_TypeError,
+                        "this LinkerShared was not initialised: use LinkerShared.new()");
     }
     return universe;
 }
@@ -215,12 +225,15 @@ static SharedObject *universe_of(PyObject *object) {
 static PyObject *handle_pending(PyObject *object, PyObject *ordering) {
     SharedObject *universe = universe_of(object);
     int overflow = 1;
-    long order = universe != NULL && PyLong_Check(ordering) ? PyLong_AsLongAndOverflow(ordering, &overflow) : -1;
+    long order = universe != NULL && PyLong_Check(ordering)
+                     ? PyLong_AsLongAndOverflow(ordering, &overflow)
+                     : -1;
     if (universe == NULL) {
         return NULL;
     }
     if (overflow || order < PL_RELAXED || order > PL_SEQ_CST) {
-        return pl_python_refuse(PyExc_ValueError, "ordering=%R: give one of pylinker.sync.Ordering", ordering);
+        return pl_python_refuse(PyExc_ValueError, "ordering=%R: give one of pylinker.sync.Ordering",
+                                ordering);
     }
     return PyBool_FromLong(pl_flag_load(pl_shared_flag(universe->shared), (int)order));
 }
@@ -252,7 +265,9 @@ static PyObject *given(PyObject *object, GuardObject *guard, int result) {
 
 static GuardObject *new_guard(PyObject *object, PyTypeObject *type) {
     SharedObject *universe = universe_of(object);
-    return universe != NULL ? pl_python_new_guard(type, universe, ((HandleObject *)object)->state, Py_None) : NULL;
+    return universe != NULL
+               ? pl_python_new_guard(type, universe, ((HandleObject *)object)->state, Py_None)
+               : NULL;
 }
 
 static PyObject *handle_try_write(PyObject *object, PyObject *unused) {
@@ -269,12 +284,15 @@ static PyObject *handle_try_read(PyObject *object, PyObject *unused) {
 
 /* The group of an argument, if it is one of this universe; else NULL, without an exception. */
 static pl_group *group_in(SharedObject *universe, PyObject *argument) {
-    pl_group *group = PyObject_TypeCheck(argument, pl_python.group) ? ((GroupObject *)argument)->group : NULL;
+    pl_group *group =
+        PyObject_TypeCheck(argument, pl_python.group) ? ((GroupObject *)argument)->group : NULL;
     return group != NULL && pl_group_shared(group) == universe->shared ? group : NULL;
 }
 
-/* A guard for a group that has nothing to replay, None if that is not so simple, or an exception. */
-static PyObject *take_now(PyObject *object, PyObject *argument, PyTypeObject *type, int (*take)(pl_hold *, pl_group *)) {
+/* A guard for a group that has nothing to replay, None if that is not so simple, or an
+ * exception. */
+static PyObject *take_now(PyObject *object, PyObject *argument, PyTypeObject *type,
+                          int (*take)(pl_hold *, pl_group *)) {
     SharedObject *universe = universe_of(object);
     pl_group *group = universe != NULL ? group_in(universe, argument) : NULL;
     if (universe == NULL) {
@@ -301,7 +319,8 @@ static PyObject *handle_read_now(PyObject *object, PyObject *group) {
 
 static PyObject *handle_acquire_now(PyObject *object, PyObject *argument) {
     SharedObject *universe = universe_of(object);
-    if (universe != NULL && (group_in(universe, argument) == NULL || pl_cancel_cause(pl_shared_cancel(universe->shared)) != 0)) {
+    if (universe != NULL && (group_in(universe, argument) == NULL ||
+                             pl_cancel_cause(pl_shared_cancel(universe->shared)) != 0)) {
         Py_RETURN_NONE;
     }
     TokenObject *token = universe != NULL ? pl_python_new_token(universe) : NULL;
@@ -332,13 +351,20 @@ static PyObject *handle_state(PyObject *object, void *closure) {
 }
 
 static PyMethodDef handle_methods[] = {
-    {"bind", (PyCFunction)(void (*)(void))handle_bind, METH_FASTCALL, "Become a handle of a universe, with the state that it guards. Once."},
-    {"dl_operation_pending_load", handle_pending, METH_O, "Load the pending flag with an Ordering. Never blocks."},
-    {"try_write_linker_state", handle_try_write, METH_NOARGS, "Return a write guard, or None if the lock is taken. Never blocks."},
-    {"try_read_linker_state", handle_try_read, METH_NOARGS, "Return a read guard, or None while the lock is held for writing. Never blocks."},
-    {"write_now", handle_write_now, METH_O, "Return a write guard for a group, or None if that is not so simple. Never blocks."},
-    {"read_now", handle_read_now, METH_O, "Return a read guard for a group, or None if that is not so simple. Never blocks."},
-    {"acquire_now", handle_acquire_now, METH_O, "Return the topology token for a group, or None if that is not so simple. Never blocks."},
+    {"bind", (PyCFunction)(void (*)(void))handle_bind, METH_FASTCALL,
+     "Become a handle of a universe, with the state that it guards. Once."},
+    {"dl_operation_pending_load", handle_pending, METH_O,
+     "Load the pending flag with an Ordering. Never blocks."},
+    {"try_write_linker_state", handle_try_write, METH_NOARGS,
+     "Return a write guard, or None if the lock is taken. Never blocks."},
+    {"try_read_linker_state", handle_try_read, METH_NOARGS,
+     "Return a read guard, or None while the lock is held for writing. Never blocks."},
+    {"write_now", handle_write_now, METH_O,
+     "Return a write guard for a group, or None if that is not so simple. Never blocks."},
+    {"read_now", handle_read_now, METH_O,
+     "Return a read guard for a group, or None if that is not so simple. Never blocks."},
+    {"acquire_now", handle_acquire_now, METH_O,
+     "Return the topology token for a group, or None if that is not so simple. Never blocks."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -423,18 +449,23 @@ static PyObject *lead(PyObject *module, PyObject *arguments) {
     PyObject *group, *token, *guard, *operation, *wake, *commit;
     unsigned long long native;
     long long timeout;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!OKOOL", pl_python.group, &group, pl_python.token, &token, pl_python.writer, &guard, &operation, &native,
-                          &wake, &commit, &timeout)) {
+    if (!PyArg_ParseTuple(arguments, "O!O!O!OKOOL", pl_python.group, &group, pl_python.token,
+                          &token, pl_python.writer, &guard, &operation, &native, &wake, &commit,
+                          &timeout)) {
         return NULL;
     }
     SharedObject *universe = ((TokenObject *)token)->universe;
     pl_group *self = group_in(universe, group);
-    if (self == NULL && !pl_shared_is_alone(universe->shared)) { /* it has left: Python has looked at the rest */
+    /* it has left: Python has looked at the rest */
+    if (self == NULL && !pl_shared_is_alone(universe->shared)) {
         pl_hold_release(&((GuardObject *)guard)->hold);
         pl_hold_release(&((TokenObject *)token)->hold);
         return pl_python_refuse_gone();
     }
-    Steps steps = {.universe = (PyObject *)universe, .wake = wake, .commit = commit, .no_arguments = PyTuple_New(0)};
+    Steps steps = {.universe = (PyObject *)universe,
+                   .wake = wake,
+                   .commit = commit,
+                   .no_arguments = PyTuple_New(0)};
     pl_leading leading = {
         .token = &((TokenObject *)token)->hold,
         .lock = &((GuardObject *)guard)->hold,
@@ -447,7 +478,8 @@ static PyObject *lead(PyObject *module, PyObject *arguments) {
     };
     pl_log *log = pl_shared_log(universe->shared);
     pl_log_forget(log, pl_shared_applied_by_all(universe->shared));
-    int has_room = pl_log_reserve(log) == 0; /* with the GIL, which excludes the collector; pl_lead finds it done */
+    /* with the GIL, which excludes the collector; pl_lead finds it done */
+    int has_room = pl_log_reserve(log) == 0;
     int result = PL_BUSY;
     Py_INCREF(operation);
     if (has_room) {
@@ -469,20 +501,24 @@ static PyObject *lead(PyObject *module, PyObject *arguments) {
     if (result == PL_BUSY) {
         return PyErr_NoMemory();
     }
-    return Py_BuildValue("iKKi", result, (unsigned long long)leading.number, (unsigned long long)leading.late, leading.breach);
+    return Py_BuildValue("iKKi", result, (unsigned long long)leading.number,
+                         (unsigned long long)leading.late, leading.breach);
 }
 
 static PyMethodDef functions[] = {
     {"lead", lead, METH_VARARGS,
-     "Lead an operation (csrc/lead.h): group, token, guard, operation, its pl_operation, wake, commit, nanoseconds. Blocks."},
+     "Lead an operation (csrc/lead.h): group, token, guard, operation, its pl_operation, wake, "
+     "commit, nanoseconds. Blocks."},
     {NULL, NULL, 0, NULL},
 };
 
 int pl_python_add_shared(PyObject *dictionary) {
     pl_python.shared = pl_python_add_type(dictionary, &shared_spec);
-    pl_python.handle = pl_python.shared != NULL ? pl_python_add_type(dictionary, &handle_spec) : NULL;
+    pl_python.handle =
+        pl_python.shared != NULL ? pl_python_add_type(dictionary, &handle_spec) : NULL;
     PyObject *function = pl_python.handle != NULL ? PyCFunction_NewEx(functions, NULL, NULL) : NULL;
-    int result = function != NULL ? PyDict_SetItemString(dictionary, functions->ml_name, function) : -1;
+    int result =
+        function != NULL ? PyDict_SetItemString(dictionary, functions->ml_name, function) : -1;
     Py_XDECREF(function);
     return result;
 }

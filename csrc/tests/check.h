@@ -1,12 +1,14 @@
-/* check: what the tests of the core share: checks, a deadline for the whole program, threads, and the bodies of inject.h.
+/* check: what the tests of the core share: checks, a deadline for the whole program, threads,
+ * and the bodies of inject.h.
  *
- * A test waits for a condition with AWAIT, never for a time. If the condition does not come true, the deadline ends the
- * program and says which test it was in. So a test that hangs fails, and one that passes has not slept.
+ * A test waits for a condition with AWAIT, never for a time. If the condition does not come
+ * true, the deadline ends the program and says which test it was in. So a test that hangs fails,
+ * and one that passes has not slept.
  *
- *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate
+ *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h \
+ *         csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate
  *
- * Every program prints one line a test and exits with 0, or stops at the first check that fails.
- */
+ * Every program prints one line a test and exits with 0, or stops at the first check that fails. */
 #ifndef PL_CHECK_H
 #define PL_CHECK_H
 
@@ -21,13 +23,17 @@
 #include <unistd.h>
 
 #ifndef PL_TEST_DEADLINE
-#define PL_TEST_DEADLINE 150 /* seconds for a whole program: what the slowest needs under ThreadSanitizer beside a dozen others */
+/* seconds for a whole program: what the slowest needs under ThreadSanitizer beside a dozen
+ * others */
+#define PL_TEST_DEADLINE 150
 #endif
 
 static const char *_Atomic check_test = "the start"; /* the test that runs */
-static char check_note[80]; /* what a failure says besides, such as a seed; written before threads start */
+/* what a failure says besides, such as a seed; written before threads start */
+static char check_note[80];
 
-static inline _Noreturn void check_failed(int status, const char *file, int line, const char *what) {
+static inline _Noreturn void check_failed(int status, const char *file, int line,
+                                          const char *what) {
     fflush(stdout);
     const char *test = atomic_load_explicit(&check_test, memory_order_relaxed);
     fprintf(stderr, "%s:%d: %s, in %s%s\n", file, line, what, test, check_note);
@@ -36,17 +42,17 @@ static inline _Noreturn void check_failed(int status, const char *file, int line
 
 #define CHECK(condition) ((condition) ? (void)0 : check_failed(1, __FILE__, __LINE__, #condition))
 
-#define AWAIT(condition)     \
-    do {                     \
-        while (!(condition)) \
-            sched_yield();   \
+#define AWAIT(condition)                                                                           \
+    do {                                                                                           \
+        while (!(condition))                                                                       \
+            sched_yield();                                                                         \
     } while (0)
 
-#define RUN(test)                         \
-    do {                                  \
-        atomic_store(&check_test, #test); \
-        test();                           \
-        puts(#test);                      \
+#define RUN(test)                                                                                  \
+    do {                                                                                           \
+        atomic_store(&check_test, #test);                                                          \
+        test();                                                                                    \
+        puts(#test);                                                                               \
     } while (0)
 
 /* The deadline. A thread waits for the alarm, since a handler may be put off by a sanitizer. */
@@ -57,7 +63,8 @@ static inline void *check_watch(void *signals) {
     check_failed(124, "deadline", PL_TEST_DEADLINE, "some wait was never over");
 }
 
-/* The first call of a program: it ends PL_TEST_DEADLINE seconds from now, and `more` if it is told to run long. */
+/* The first call of a program: it ends PL_TEST_DEADLINE seconds from now, and `more` if it is
+ * told to run long. */
 static inline void check_begin(unsigned more) {
     static sigset_t signals;
     pthread_t watch;
@@ -77,11 +84,10 @@ static inline pthread_t thread_start(void *(*body)(void *), void *argument) {
     return thread;
 }
 
-static inline void thread_join(pthread_t thread) {
-    CHECK(pthread_join(thread, NULL) == 0);
-}
+static inline void thread_join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
 
-/* Lets two threads leave at the same moment, as near as it can be; for steps that must not be reordered. */
+/* Lets two threads leave at the same moment, as near as it can be; for steps that must not be
+ * reordered. */
 static inline void start_together(atomic_int *count, int both) {
     atomic_fetch_add(count, 1);
     for (int spins = 0; atomic_load(count) < both; spins++) {
@@ -106,7 +112,8 @@ static inline unsigned random_below(uint64_t *state, unsigned bound) {
 
 /* A seed for the thread, or the purpose, with this number. */
 static inline uint64_t random_seed(uint64_t seed, uint64_t number) {
-    uint64_t state = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15) + number * UINT64_C(0xD1B54A32D192ED03);
+    uint64_t state =
+        (seed + 1) * UINT64_C(0x9E3779B97F4A7C15) + number * UINT64_C(0xD1B54A32D192ED03);
     state = state == 0 ? 1 : state;
     random_next(&state);
     return state;
@@ -120,7 +127,7 @@ static _Thread_local void (*inject_act)(void); /* NULL: nothing comes between */
 static _Thread_local unsigned inject_steps;
 static _Thread_local unsigned inject_yields; /* how often the thread called sched_yield */
 static _Thread_local unsigned inject_taken;  /* how many atomic steps and mutexes it took */
-static atomic_long inject_memory = -1; /* how many allocations still succeed; negative: all */
+static atomic_long inject_memory = -1;       /* how many allocations still succeed; negative: all */
 
 /* From now on one in `rate` of the calling thread's atomic steps and mutexes is delayed. */
 static inline void inject_delays(uint64_t seed, unsigned rate) {
@@ -128,8 +135,9 @@ static inline void inject_delays(uint64_t seed, unsigned rate) {
     inject_rate = rate;
 }
 
-/* Calls `act` once, on this thread, between its atomic steps: after `steps` of them. For going through every moment at which
- * another thread could have done what `act` does: with one step more each time, until inject_is_over. */
+/* Calls `act` once, on this thread, between its atomic steps: after `steps` of them. For going
+ * through every moment at which another thread could have done what `act` does: with one step
+ * more each time, until inject_is_over. */
 static inline void inject_between(unsigned steps, void (*act)(void)) {
     inject_steps = steps;
     inject_act = act;
@@ -146,14 +154,15 @@ static inline void inject_too_many(void) {
     check_failed(1, __FILE__, __LINE__, "a call that never blocks does not end");
 }
 
-/* Evaluates a call that must not block: how many SeqCst steps and mutexes it took. It fails after 1,000 of them. */
-#define INJECT_STEPS(count, call)                  \
-    do {                                           \
-        unsigned inject_before = inject_taken;     \
-        inject_between(1000, inject_too_many);     \
-        call;                                      \
-        CHECK(inject_is_over());                   \
-        (count) = inject_taken - inject_before;    \
+/* Evaluates a call that must not block: how many SeqCst steps and mutexes it took. It fails
+ * after 1,000 of them. */
+#define INJECT_STEPS(count, call)                                                                  \
+    do {                                                                                           \
+        unsigned inject_before = inject_taken;                                                     \
+        inject_between(1000, inject_too_many);                                                     \
+        call;                                                                                      \
+        CHECK(inject_is_over());                                                                   \
+        (count) = inject_taken - inject_before;                                                    \
     } while (0)
 
 int inject_yield(void) {
@@ -191,9 +200,7 @@ static inline int inject_refuses(void) {
     return left == 0;
 }
 
-void *inject_malloc(size_t size) {
-    return inject_refuses() ? NULL : (malloc)(size);
-}
+void *inject_malloc(size_t size) { return inject_refuses() ? NULL : (malloc)(size); }
 
 void *inject_calloc(size_t count, size_t size) {
     return inject_refuses() ? NULL : (calloc)(count, size);

@@ -1,4 +1,5 @@
-/* fake: a wasmtime for the tests of what the core does with one. It has one store, and keeps a journal of what it is asked to do.
+/* fake: a wasmtime for the tests of what the core does with one. It has one store, and keeps a
+ * journal of what it is asked to do.
  *
  * A module is a list of exports. The journal has one word for each call that changes something:
  *
@@ -13,8 +14,8 @@
  *     CHECK(pl_instances_load(instances, library, 0, 0) == 0);
  *     EXPECT("new:A set:4=A.f");
  *
- * Errors and traps are memory, so that AddressSanitizer sees one that is lost; fake_alive counts them.
- */
+ * Errors and traps are memory, so that AddressSanitizer sees one that is lost; fake_alive counts
+ * them. */
 #ifndef PL_FAKE_H
 #define PL_FAKE_H
 
@@ -51,9 +52,11 @@ typedef struct fake_module {
 } fake_module;
 
 static pl_context *const context = (pl_context *)0x1000;
-static const pl_types fake_types = {.cell = (const pl_type *)0x4001, .constant = (const pl_type *)0x4002,
-                                    .resolve = (const pl_type *)0x4003,
-                                    .waits = {(const pl_type *)0x4010, (const pl_type *)0x4011, (const pl_type *)0x4012}};
+static const pl_types fake_types = {
+    .cell = (const pl_type *)0x4001,
+    .constant = (const pl_type *)0x4002,
+    .resolve = (const pl_type *)0x4003,
+    .waits = {(const pl_type *)0x4010, (const pl_type *)0x4011, (const pl_type *)0x4012}};
 
 static char journal[4096];
 static size_t journal_length;
@@ -98,7 +101,8 @@ static inline void note(const char *format, ...) {
     va_start(arguments, format);
     size_t room = sizeof journal - journal_length;
     int length = snprintf(journal + journal_length, room, "%s", journal_length ? " " : "");
-    length += vsnprintf(journal + journal_length + length, room - (size_t)length, format, arguments);
+    length +=
+        vsnprintf(journal + journal_length + length, room - (size_t)length, format, arguments);
     va_end(arguments);
     CHECK((size_t)length < room);
     journal_length += (size_t)length;
@@ -154,12 +158,14 @@ static inline const char *fake_name(const pl_func *func) {
     } else {
         CHECK(func->store == FAKE_STORE && number / FAKE_EXPORTS < instance_count);
         const fake_module *module = instances_of[number / FAKE_EXPORTS];
-        snprintf(name, sizeof name, "%s.%s", module->name, module->exports[number % FAKE_EXPORTS].name);
+        snprintf(name, sizeof name, "%s.%s", module->name,
+                 module->exports[number % FAKE_EXPORTS].name);
     }
     return name;
 }
 
-static inline pl_error *fake_func_call_unchecked(pl_context *at, const pl_func *func, pl_value *values, size_t count, pl_trap **trap) {
+static inline pl_error *fake_func_call_unchecked(pl_context *at, const pl_func *func,
+                                                 pl_value *values, size_t count, pl_trap **trap) {
     CHECK(at == context);
     const char *name = fake_name(func);
     char copy[64];
@@ -176,9 +182,10 @@ static inline pl_error *fake_func_call_unchecked(pl_context *at, const pl_func *
     return result == FAILS || is_faulty("func_call_unchecked") ? fake_object() : NULL;
 }
 
-static inline void fake_func_new_unchecked(pl_context *at, const pl_type *type,
-                                           pl_trap *(*function)(void *, pl_caller *, pl_value *, size_t), void *environment,
-                                           void (*finalizer)(void *), pl_func *result) {
+static inline void
+fake_func_new_unchecked(pl_context *at, const pl_type *type,
+                        pl_trap *(*function)(void *, pl_caller *, pl_value *, size_t),
+                        void *environment, void (*finalizer)(void *), pl_func *result) {
     CHECK(at == context && finalizer == NULL && host_count < FAKE_HOSTS);
     note("host:%u", (unsigned)host_count);
     hosts[host_count].function = function;
@@ -194,7 +201,8 @@ static inline pl_trap *fake_enter(size_t number, pl_value *values, size_t count)
 
 /* Instances */
 
-static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code, const pl_extern *imports, size_t count,
+static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code,
+                                          const pl_extern *imports, size_t count,
                                           pl_instance *result, pl_trap **trap) {
     const fake_module *module = (const fake_module *)code;
     CHECK(at == context && instance_count < FAKE_INSTANCES && count <= 16);
@@ -205,7 +213,9 @@ static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code,
     for (size_t i = 0; i < count; i++) {
         imports_of[number][i] = imports[i];
     }
-    for (size_t i = 0; strcmp(module->name + strlen(module->name) - 1, "~") == 0 && i < FAKE_PLT; i++) { /* trampolines begin lazy */
+    /* trampolines begin lazy */
+    for (size_t i = 0; strcmp(module->name + strlen(module->name) - 1, "~") == 0 && i < FAKE_PLT;
+         i++) {
         char name[8];
         snprintf(name, sizeof name, "s%u", (unsigned)i);
         for (size_t j = 0; j < FAKE_EXPORTS && module->exports[j].name != NULL; j++) {
@@ -222,12 +232,13 @@ static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code,
     return failure == FAILS || is_faulty("instance_new") ? fake_object() : NULL;
 }
 
-static inline bool fake_instance_export_get(pl_context *at, const pl_instance *instance, const char *name, size_t length,
-                                            pl_extern *result) {
+static inline bool fake_instance_export_get(pl_context *at, const pl_instance *instance,
+                                            const char *name, size_t length, pl_extern *result) {
     CHECK(at == context && instance->store == FAKE_STORE && instance->index < instance_count);
     const fake_module *module = instances_of[instance->index];
     for (size_t i = 0; i < FAKE_EXPORTS && module->exports[i].name != NULL; i++) {
-        if (strlen(module->exports[i].name) == length && memcmp(module->exports[i].name, name, length) == 0) {
+        if (strlen(module->exports[i].name) == length &&
+            memcmp(module->exports[i].name, name, length) == 0) {
             if (is_faulty("instance_export_get")) {
                 return false;
             }
@@ -237,7 +248,8 @@ static inline bool fake_instance_export_get(pl_context *at, const pl_instance *i
             } else if (result->kind == PL_EXTERN_GLOBAL) {
                 result->of.handle = (pl_handle){FAKE_STORE, instance->index * FAKE_EXPORTS + i, 0};
             } else { /* a table of trampolines, or what the main module brings */
-                int is_plt = result->kind == PL_EXTERN_TABLE && strcmp(module->exports[i].name, "plt") == 0;
+                int is_plt =
+                    result->kind == PL_EXTERN_TABLE && strcmp(module->exports[i].name, "plt") == 0;
                 result->of.handle = (pl_handle){FAKE_STORE, is_plt ? 1 + instance->index : 0, 0};
             }
             return true;
@@ -248,8 +260,10 @@ static inline bool fake_instance_export_get(pl_context *at, const pl_instance *i
 
 /* Globals and tags */
 
-static inline pl_error *fake_global_new(pl_context *at, const pl_type *type, const pl_cell *value, pl_global *result) {
-    CHECK(at == context && value->kind == PL_CELL_I32 && (type == fake_types.cell || type == fake_types.constant));
+static inline pl_error *fake_global_new(pl_context *at, const pl_type *type, const pl_cell *value,
+                                        pl_global *result) {
+    CHECK(at == context && value->kind == PL_CELL_I32 &&
+          (type == fake_types.cell || type == fake_types.constant));
     note("%s:%d", type == fake_types.cell ? "cell" : "constant", (int)value->of.i32);
     *result = (pl_global){FAKE_STORE, FAKE_INSTANCES * FAKE_EXPORTS + global_count++, 0};
     CHECK(result->index < sizeof globals / sizeof *globals);
@@ -263,7 +277,8 @@ static inline void fake_global_get(pl_context *at, const pl_global *global, pl_c
     value->of.i32 = globals[global->index];
 }
 
-static inline pl_error *fake_global_set(pl_context *at, const pl_global *global, const pl_cell *value) {
+static inline pl_error *fake_global_set(pl_context *at, const pl_global *global,
+                                        const pl_cell *value) {
     CHECK(at == context && global->store == FAKE_STORE && value->kind == PL_CELL_I32);
     globals[global->index] = value->of.i32;
     return is_faulty("global_set") ? fake_object() : NULL;
@@ -286,7 +301,8 @@ static inline pl_func *fake_slot(const pl_table *table, uint64_t index) {
     return table->index == 0 ? slots + index : plt[table->index - 1] + index;
 }
 
-static inline pl_error *fake_table_new(pl_context *at, const pl_type *type, const pl_cell *null, pl_table *result) {
+static inline pl_error *fake_table_new(pl_context *at, const pl_type *type, const pl_cell *null,
+                                       pl_table *result) {
     CHECK(at == context && type == (const pl_type *)0x4005 && null->of.func.store == 0);
     note("table");
     slot_count = 1;
@@ -299,8 +315,10 @@ static inline uint64_t fake_table_size(pl_context *at, const pl_table *table) {
     return slot_count;
 }
 
-static inline pl_error *fake_table_grow(pl_context *at, const pl_table *table, uint64_t delta, const pl_cell *null, uint64_t *before) {
-    CHECK(at == context && table->index == 0 && null->kind == PL_CELL_FUNCREF && null->of.func.store == 0);
+static inline pl_error *fake_table_grow(pl_context *at, const pl_table *table, uint64_t delta,
+                                        const pl_cell *null, uint64_t *before) {
+    CHECK(at == context && table->index == 0 && null->kind == PL_CELL_FUNCREF &&
+          null->of.func.store == 0);
     note("grow:%u", (unsigned)delta);
     if (slot_count + delta > FAKE_SLOTS || is_faulty("table_grow")) {
         return fake_object();
@@ -310,7 +328,8 @@ static inline pl_error *fake_table_grow(pl_context *at, const pl_table *table, u
     return NULL;
 }
 
-static inline bool fake_table_get(pl_context *at, const pl_table *table, uint64_t index, pl_cell *value) {
+static inline bool fake_table_get(pl_context *at, const pl_table *table, uint64_t index,
+                                  pl_cell *value) {
     CHECK(at == context);
     const pl_func *slot = fake_slot(table, index);
     if (slot == NULL) {
@@ -321,12 +340,14 @@ static inline bool fake_table_get(pl_context *at, const pl_table *table, uint64_
     return true;
 }
 
-static inline pl_error *fake_table_set(pl_context *at, const pl_table *table, uint64_t index, const pl_cell *value) {
+static inline pl_error *fake_table_set(pl_context *at, const pl_table *table, uint64_t index,
+                                       const pl_cell *value) {
     CHECK(at == context && value->kind == PL_CELL_FUNCREF);
     if (table->index == 0) {
         note("set:%u=%s", (unsigned)index, fake_name(&value->of.func));
     } else {
-        note("plt:%s.%u=%s", instances_of[table->index - 1]->name, (unsigned)index, fake_name(&value->of.func));
+        note("plt:%s.%u=%s", instances_of[table->index - 1]->name, (unsigned)index,
+             fake_name(&value->of.func));
     }
     pl_func *slot = fake_slot(table, index);
     if (slot == NULL || is_faulty("table_set")) {
@@ -348,13 +369,9 @@ static inline size_t fake_memory_data_size(pl_context *at, const pl_memory *memo
 
 /* Errors and traps */
 
-static inline void fake_error_delete(pl_error *error) {
-    fake_free(error);
-}
+static inline void fake_error_delete(pl_error *error) { fake_free(error); }
 
-static inline void fake_trap_delete(pl_trap *trap) {
-    fake_free(trap);
-}
+static inline void fake_trap_delete(pl_trap *trap) { fake_free(trap); }
 
 static inline void fake_error_message(const pl_error *error, pl_bytes *message) {
     static const char text[] = "what the error says";
@@ -363,9 +380,7 @@ static inline void fake_error_message(const pl_error *error, pl_bytes *message) 
     memcpy(message->data, text, sizeof text);
 }
 
-static inline void fake_byte_vec_delete(pl_bytes *bytes) {
-    free(bytes->data);
-}
+static inline void fake_byte_vec_delete(pl_bytes *bytes) { free(bytes->data); }
 
 static inline pl_error *fake_error_new(const char *text) {
     CHECK(text[0] != '\0');
@@ -392,16 +407,17 @@ static inline pl_context *fake_store_context(pl_store *store) {
     return context;
 }
 
-static inline void fake_store_limiter(pl_store *store, int64_t memory, int64_t table, int64_t x, int64_t y, int64_t z) {
+static inline void fake_store_limiter(pl_store *store, int64_t memory, int64_t table, int64_t x,
+                                      int64_t y, int64_t z) {
     CHECK(store != NULL && x > 1000000 && y > 1000000 && z > 1000000);
     note("limit:%d,%d", (int)memory, (int)table);
 }
 
-static inline void fake_store_delete(pl_store *store) {
-    fake_free(store);
-}
+static inline void fake_store_delete(pl_store *store) { fake_free(store); }
 
-static inline void fake_store_epoch_deadline_callback(pl_store *store, pl_error *(*callback)(pl_context *, void *, uint64_t *, uint8_t *),
+static inline void fake_store_epoch_deadline_callback(pl_store *store,
+                                                      pl_error *(*callback)(pl_context *, void *,
+                                                                            uint64_t *, uint8_t *),
                                                       void *data, void (*finalizer)(void *)) {
     CHECK(store != NULL && callback != NULL && data != NULL && finalizer == NULL);
     note("watch");
@@ -445,7 +461,8 @@ static inline void fake_install(void) {
     pl_types_set(&fake_types);
 }
 
-/* A store without anything; the table has `slots_wanted` slots. Call it at the end, too: what is kept here is no leak. */
+/* A store without anything; the table has `slots_wanted` slots. Call it at the end, too: what is
+ * kept here is no leak. */
 static inline void fake_reset(uint64_t slots_wanted) {
     CHECK(slots_wanted <= FAKE_SLOTS);
     journal[journal_length = 0] = '\0';
@@ -474,14 +491,16 @@ static inline uint32_t export_number(const fake_module *module, const char *name
     return 0;
 }
 
-/* A library of this module; `parts` says what else there is to it. Exports that mean something to the group are found by their names. */
+/* A library of this module; `parts` says what else there is to it. Exports that mean something
+ * to the group are found by their names. */
 static inline pl_library *fake_library(fake_module *module, const pl_library_parts *parts) {
     pl_library_parts all = *parts;
     uint32_t length = 0, count = 0;
     int32_t *const roles[] = {&all.export_memory,   &all.export_table,    &all.export_stack_pointer,
                               &all.export_tls_base, &all.export_tls_init, &all.export_tls_relocs,
                               &all.export_tls_make};
-    static const char *const names[] = {"memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs", "tls_make"};
+    static const char *const names[] = {"memory",   "table",      "stack_pointer", "tls_base",
+                                        "tls_init", "tls_relocs", "tls_make"};
     for (int i = 0; i < 7; i++) {
         *roles[i] = -1;
     }

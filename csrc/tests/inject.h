@@ -1,17 +1,21 @@
-/* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay, or an act of another thread,
- * before an atomic step or a mutex; a lack of memory; and a count of the times that the core yielded.
+/* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay,
+ * or an act of another thread, before an atomic step or a mutex; a lack of memory; and a count
+ * of the times that the core yielded.
  *
- * Only SeqCst steps are injected, so a test can see whether a step is one: INJECT_STEPS in check.h.
+ * Only SeqCst steps are injected, so a test can see whether a step is one: INJECT_STEPS in
+ * check.h.
  *
- * Nothing is injected until a thread asks for it. check.h has the bodies.
- */
+ * Nothing is injected until a thread asks for it. check.h has the bodies. */
 #ifndef PL_INJECT_H
 #define PL_INJECT_H
 
 #if defined(__linux__)
-#define _GNU_SOURCE /* which is all of them; before the first system header, as the core's own files do it */
+/* which is all of them; before the first system header, as the core's own files do it */
+#define _GNU_SOURCE
 #elif !defined(__APPLE__)
-#define _XOPEN_SOURCE 700 /* which is _POSIX_C_SOURCE 200809L and more; before the first system header, as the core's own files do it */
+/* which is _POSIX_C_SOURCE 200809L and more; before the first system header, as the core's own
+ * files do it */
+#define _XOPEN_SOURCE 700
 #endif
 
 #include <pthread.h>
@@ -33,15 +37,18 @@ void *inject_realloc(void *memory, size_t size);
 #undef atomic_compare_exchange_weak
 
 #define atomic_load(object) (inject_delay(), atomic_load_explicit(object, memory_order_seq_cst))
-#define atomic_store(object, value) (inject_delay(), atomic_store_explicit(object, value, memory_order_seq_cst))
-#define atomic_fetch_add(object, value) (inject_delay(), atomic_fetch_add_explicit(object, value, memory_order_seq_cst))
-#define atomic_fetch_sub(object, value) (inject_delay(), atomic_fetch_sub_explicit(object, value, memory_order_seq_cst))
-#define atomic_compare_exchange_strong(object, expected, value) \
-    (inject_delay(),                                            \
-     atomic_compare_exchange_strong_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
-#define atomic_compare_exchange_weak(object, expected, value) \
-    (inject_delay(),                                          \
-     atomic_compare_exchange_weak_explicit(object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+#define atomic_store(object, value)                                                                \
+    (inject_delay(), atomic_store_explicit(object, value, memory_order_seq_cst))
+#define atomic_fetch_add(object, value)                                                            \
+    (inject_delay(), atomic_fetch_add_explicit(object, value, memory_order_seq_cst))
+#define atomic_fetch_sub(object, value)                                                            \
+    (inject_delay(), atomic_fetch_sub_explicit(object, value, memory_order_seq_cst))
+#define atomic_compare_exchange_strong(object, expected, value)                                    \
+    (inject_delay(), atomic_compare_exchange_strong_explicit(                                      \
+                         object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
+#define atomic_compare_exchange_weak(object, expected, value)                                      \
+    (inject_delay(), atomic_compare_exchange_weak_explicit(                                        \
+                         object, expected, value, memory_order_seq_cst, memory_order_seq_cst))
 
 #define pthread_mutex_lock(mutex) (inject_delay(), pthread_mutex_lock(mutex))
 

@@ -1,4 +1,5 @@
-/* made: the primitives on the heap, each in a block of its own, so that the sanitizers see what is used after its end. */
+/* made: the primitives on the heap, each in a block of its own, so that the sanitizers see what
+ * is used after its end. */
 #ifndef PL_MADE_H
 #define PL_MADE_H
 
@@ -26,9 +27,7 @@ static inline pl_flag *new_flag(void) {
     return flag;
 }
 
-static inline void free_flag(pl_flag *flag) {
-    free(flag);
-}
+static inline void free_flag(pl_flag *flag) { free(flag); }
 
 static inline pl_event *new_event(void) {
     pl_event *event = made(sizeof *event);
@@ -58,9 +57,7 @@ static inline pl_cancel *new_cancel(pl_event *event) {
     return cancel;
 }
 
-static inline void free_cancel(pl_cancel *cancel) {
-    free(cancel);
-}
+static inline void free_cancel(pl_cancel *cancel) { free(cancel); }
 
 static inline pl_rwlock *new_rwlock(pl_event *event) {
     pl_rwlock *lock = made(sizeof *lock);
@@ -68,9 +65,7 @@ static inline pl_rwlock *new_rwlock(pl_event *event) {
     return lock;
 }
 
-static inline void free_rwlock(pl_rwlock *lock) {
-    free(lock);
-}
+static inline void free_rwlock(pl_rwlock *lock) { free(lock); }
 
 static inline pl_gate *new_gate(pl_event *event) {
     pl_gate *gate = made(sizeof *gate);
@@ -78,9 +73,7 @@ static inline pl_gate *new_gate(pl_event *event) {
     return gate;
 }
 
-static inline void free_gate(pl_gate *gate) {
-    free(gate);
-}
+static inline void free_gate(pl_gate *gate) { free(gate); }
 
 static inline pl_safepoint *new_safepoint(pl_await *await) {
     pl_safepoint *safepoint = made(sizeof *safepoint);
@@ -88,9 +81,7 @@ static inline pl_safepoint *new_safepoint(pl_await *await) {
     return safepoint;
 }
 
-static inline void free_safepoint(pl_safepoint *safepoint) {
-    free(safepoint);
-}
+static inline void free_safepoint(pl_safepoint *safepoint) { free(safepoint); }
 
 static inline pl_futex *new_futex(pl_cancel *cancel) {
     pl_futex *futex = made(sizeof *futex);

@@ -1,5 +1,5 @@
-/* program: what the tests of rendezvous.h are about: a linker with its log, groups with their threads, and how a leader and a
- * follower behave. */
+/* program: what the tests of rendezvous.h are about: a linker with its log, groups with their
+ * threads, and how a leader and a follower behave. */
 #ifndef PL_PROGRAM_H
 #define PL_PROGRAM_H
 
@@ -10,7 +10,8 @@
 
 enum { NOTHING = 0, FORGOTTEN = 1, MILLISECOND = 1000000 };
 
-/* One linker and its log. Operations are numbers; a group that carries them out in order ends with the log's digest. */
+/* One linker and its log. Operations are numbers; a group that carries them out in order ends
+ * with the log's digest. */
 
 struct entry {
     uint64_t operation; /* NOTHING if it was withdrawn, FORGOTTEN if every living group has it */
@@ -30,7 +31,7 @@ struct member {
     atomic_int replays;                /* how many have begun */
     int (*on_replay)(struct member *); /* what else a replay does, and how it ends; NULL: nothing */
     int (*on_check)(struct member *);
-    atomic_int is_free;                /* what on_replay waits for */
+    atomic_int is_free; /* what on_replay waits for */
     atomic_int checks;
     atomic_int is_in; /* the guest has passed its first safepoint */
     atomic_int stop;  /* the guest has to come to an end */
@@ -38,21 +39,16 @@ struct member {
     int result;
 };
 
-static inline pl_rwlock *the_lock(void) {
-    return pl_shared_lock(shared);
-}
+static inline pl_rwlock *the_lock(void) { return pl_shared_lock(shared); }
 
-static inline uint64_t published(void) {
-    return pl_bus_sent(pl_shared_operations(shared));
-}
+static inline uint64_t published(void) { return pl_bus_sent(pl_shared_operations(shared)); }
 
-static inline uint64_t cause(void) {
-    return pl_cancel_cause(pl_shared_cancel(shared));
-}
+static inline uint64_t cause(void) { return pl_cancel_cause(pl_shared_cancel(shared)); }
 
 static inline uint32_t sleepers(void) {
     return pl_event_waiters(pl_shared_event(shared)) + pl_event_waiters(pl_shared_news(shared)) +
-           pl_event_waiters(pl_shared_rest(shared)) + pl_event_waiters(pl_await_event(pl_shared_await(shared)));
+           pl_event_waiters(pl_shared_rest(shared)) +
+           pl_event_waiters(pl_await_event(pl_shared_await(shared)));
 }
 
 static inline int state_of(struct member *member) {
@@ -108,7 +104,8 @@ static inline void tear_down(struct member *members, size_t count) {
         pl_group_free(members[i].group);
     }
     CHECK(pl_group_count(shared) == 0);
-    CHECK(pl_bus_receivers(pl_shared_barriers(shared)) == 0 && pl_bus_receivers(pl_shared_operations(shared)) == 0);
+    CHECK(pl_bus_receivers(pl_shared_barriers(shared)) == 0 &&
+          pl_bus_receivers(pl_shared_operations(shared)) == 0);
     pl_shared_free(shared);
     free(entries);
 }
@@ -158,7 +155,8 @@ static inline int take_both(struct member *self, uint64_t *token) {
     }
     int result;
     backoff = (pl_backoff){0};
-    while ((result = pl_rwlock_try_write(the_lock())) == PL_BUSY && (result = stay_away(self, &backoff)) == PL_ACQUIRED) {
+    while ((result = pl_rwlock_try_write(the_lock())) == PL_BUSY &&
+           (result = stay_away(self, &backoff)) == PL_ACQUIRED) {
     }
     if (result == PL_ACQUIRED && pl_group_catch_up(self->group) != 0) {
         pl_rwlock_poison(the_lock());
@@ -227,12 +225,14 @@ static inline void *lead_in_thread(void *argument) {
     return NULL;
 }
 
-/* Guest code that does nothing but come to its safepoints, until it has to stop or its linker is cancelled. */
+/* Guest code that does nothing but come to its safepoints, until it has to stop or its linker is
+ * cancelled. */
 static inline void *guest(void *argument) {
     struct member *self = argument;
     pl_safepoint *safepoint = pl_group_safepoint(self->group);
     int before = pl_safepoint_run(safepoint);
-    while ((self->result = pl_group_safepoint_poll(self->group)) == PL_ACQUIRED && !atomic_load(&self->stop)) {
+    while ((self->result = pl_group_safepoint_poll(self->group)) == PL_ACQUIRED &&
+           !atomic_load(&self->stop)) {
         CHECK(pl_group_applied(self->group) >= atomic_load(&returned));
         atomic_store(&self->is_in, 1);
         sched_yield();

@@ -31,7 +31,8 @@ static inline void add(struct names *names, const char *name) {
 static struct names defined, wished;
 static pl_symbol symbols[MANY];
 static pl_wanted wanted[MANY];
-static const uint64_t types[] = {0, 0, 0, 0, 0, 0, 0, 700, 800}; /* the numbers of TYPE and OTHER_TYPE */
+/* the numbers of TYPE and OTHER_TYPE */
+static const uint64_t types[] = {0, 0, 0, 0, 0, 0, 0, 700, 800};
 enum { TYPES = sizeof types / sizeof *types };
 
 static inline void set_up(void) {
@@ -74,7 +75,8 @@ static inline pl_symbols *table(void) {
 
 /* A function whose slot is that many after the first of those of its module. */
 static inline pl_symbol function(uint32_t type, uint32_t slot) {
-    return (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .base = PL_BASE_SLOTS, .value = slot, .type_index = type};
+    return (pl_symbol){
+        .kind = PL_SYMBOL_FUNCTION, .base = PL_BASE_SLOTS, .value = slot, .type_index = type};
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* atomics: what a guest's call of them answers, what it traps for, and in which state its group is meanwhile; against a wasmtime made of
- * the functions below. */
+/* atomics: what a guest's call of them answers, what it traps for, and in which state its group
+ * is meanwhile; against a wasmtime made of the functions below. */
 #include "check.h"
 
 #include "api.h"
@@ -9,7 +9,15 @@
 
 #include <string.h>
 
-enum { SIZE = 65536, MILLISECOND = 1000000, CELL = 4096, OTHER = 8192, WOKEN = 300, TIMEOUT = 512, TRAP = 0x5000 };
+enum {
+    SIZE = 65536,
+    MILLISECOND = 1000000,
+    CELL = 4096,
+    OTHER = 8192,
+    WOKEN = 300,
+    TIMEOUT = 512,
+    TRAP = 0x5000
+};
 
 static pl_context *const context = (pl_context *)0x1000;
 static _Alignas(8) uint8_t memory[SIZE];
@@ -45,11 +53,10 @@ static pl_trap *trap_new(const char *text, size_t length) {
     return (pl_trap *)TRAP;
 }
 
-static pl_trap *trap_new_code(uint8_t code) {
-    return (pl_trap *)(uintptr_t)code;
-}
+static pl_trap *trap_new_code(uint8_t code) { return (pl_trap *)(uintptr_t)code; }
 
-static void func_new_unchecked(pl_context *at, const pl_type *type, pl_trap *(*callback)(void *, pl_caller *, pl_value *, size_t),
+static void func_new_unchecked(pl_context *at, const pl_type *type,
+                               pl_trap *(*callback)(void *, pl_caller *, pl_value *, size_t),
                                void *environment, void (*finalizer)(void *), pl_func *result) {
     CHECK(at == context && type == (pl_type *)0x4000 && finalizer == NULL);
     registered = callback;
@@ -73,7 +80,8 @@ static void set(const char *name, void (*function)(void)) {
 
 /* The program: one group that runs guest code. */
 
-static const pl_extern shared_memory = {.kind = PL_EXTERN_SHARED_MEMORY, .of = {.shared_memory = (pl_shared_memory *)0x7000}};
+static const pl_extern shared_memory = {.kind = PL_EXTERN_SHARED_MEMORY,
+                                        .of = {.shared_memory = (pl_shared_memory *)0x7000}};
 static const pl_extern own_memory = {.kind = PL_EXTERN_MEMORY, .of = {.handle = {1, 3, 0}}};
 static pl_shared *shared;
 static pl_group *group;
@@ -88,9 +96,7 @@ static int replay(uintptr_t handle, uint64_t from, uint64_t to) {
     return on_replay != NULL ? on_replay() : 0;
 }
 
-static int state(void) {
-    return pl_safepoint_state(pl_group_safepoint(group));
-}
+static int state(void) { return pl_safepoint_state(pl_group_safepoint(group)); }
 
 static void set_up(void) {
     memset(memory, 0, sizeof memory);
@@ -107,7 +113,8 @@ static void tear_down(void) {
     pl_shared_free(shared);
 }
 
-/* A call of the guest's. `first`, a 64-bit number, is there in full. Answers the trap, as a number, or 0. */
+/* A call of the guest's. `first`, a 64-bit number, is there in full. Answers the trap, as a
+ * number, or 0. */
 static pl_value values[4];
 
 static uintptr_t enter(int kind, int64_t first, int64_t second, int64_t third, int32_t fourth) {
@@ -127,9 +134,7 @@ static int64_t result_of(int kind, int64_t first, int64_t second, int64_t third,
     return values[0].i64;
 }
 
-static pl_futex *the_futex(void) {
-    return pl_shared_futex(shared);
-}
+static pl_futex *the_futex(void) { return pl_shared_futex(shared); }
 
 static void store64(uint64_t address, uint64_t value) {
     memcpy(memory + address, &value, sizeof value);
@@ -159,8 +164,10 @@ static void test_bad_addresses_trap_as_the_instructions_do(void) {
         call.memory = is_shared ? shared_memory : own_memory;
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             uintptr_t good = is_shared ? 0 : NOT_SHARED;
-            CHECK(enter(PL_ATOMICS_WAIT32, cases[i].address, 1, -1, 0) == (cases[i].narrow ? cases[i].narrow : good));
-            CHECK(enter(PL_ATOMICS_WAIT64, cases[i].address, 1, -1, 0) == (cases[i].wide ? cases[i].wide : good));
+            CHECK(enter(PL_ATOMICS_WAIT32, cases[i].address, 1, -1, 0) ==
+                  (cases[i].narrow ? cases[i].narrow : good));
+            CHECK(enter(PL_ATOMICS_WAIT64, cases[i].address, 1, -1, 0) ==
+                  (cases[i].wide ? cases[i].wide : good));
             CHECK(enter(PL_ATOMICS_NOTIFY, cases[i].address, 1, 0, 0) == cases[i].narrow);
             CHECK(cases[i].narrow || values[0].i64 == 0);
             CHECK(state() == PL_RUNNING);
@@ -183,7 +190,8 @@ static void test_wait_compares_and_takes_its_time(void) {
     int64_t wide = INT64_C(-4294967291); /* ffffffff 00000005 */
     store64(CELL, (uint64_t)wide);
     CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 6, -1, 0) == PL_WAITED_NOT_EQUAL);
-    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, wide, 0, 0) == PL_WAITED_TIMED_OUT); /* an i32 has 32 bits */
+    /* an i32 has 32 bits */
+    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, wide, 0, 0) == PL_WAITED_TIMED_OUT);
     CHECK(result_of(PL_ATOMICS_WAIT32, CELL + 4, UINT32_MAX, 0, 0) == PL_WAITED_TIMED_OUT);
     CHECK(result_of(PL_ATOMICS_WAIT64, CELL, 5, -1, 0) == PL_WAITED_NOT_EQUAL);
     CHECK(result_of(PL_ATOMICS_WAIT64, CELL, wide, 0, 0) == PL_WAITED_TIMED_OUT);
@@ -205,7 +213,8 @@ struct guest {
 
 static void *guest(void *argument) {
     struct guest *self = argument;
-    self->trap = enter(self->kind, self->arguments[0], self->arguments[1], self->arguments[2], WOKEN);
+    self->trap =
+        enter(self->kind, self->arguments[0], self->arguments[1], self->arguments[2], WOKEN);
     self->result = values[0].i64;
     return NULL;
 }
@@ -229,14 +238,18 @@ static uint32_t wake_by(int kind) {
 
 static void test_every_wait_is_woken_by_every_wake(void) {
     static const int waits[] = {PL_ATOMICS_WAIT32, PL_ATOMICS_WAIT64, PL_ATOMICS_FUTEX_WAIT};
-    static const int wakes[] = {PL_ATOMICS_NOTIFY, PL_ATOMICS_FUTEX_WAKE, PL_ATOMICS_FUTEX_WAKE_ALL};
+    static const int wakes[] = {PL_ATOMICS_NOTIFY, PL_ATOMICS_FUTEX_WAKE,
+                                PL_ATOMICS_FUTEX_WAKE_ALL};
     for (int i = 0; i < 3; i++) {
         for (int j = 0; j < 3; j++) {
-            struct guest self = {.kind = waits[i], .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
+            struct guest self = {
+                .kind = waits[i],
+                .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
             set_up();
             start(&self);
             CHECK(wake_by(wakes[j]) == 1 && pl_futex_waiters(the_futex(), CELL) == 0);
-            CHECK(wake_by(wakes[j]) == (wakes[j] != PL_ATOMICS_NOTIFY)); /* WASIX does not say whether anybody waited */
+            /* WASIX does not say whether anybody waited */
+            CHECK(wake_by(wakes[j]) == (wakes[j] != PL_ATOMICS_NOTIFY));
             thread_join(self.thread);
             CHECK(self.trap == 0 && self.result == 0 && state() == PL_RUNNING);
             CHECK(memory[WOKEN] == (waits[i] == PL_ATOMICS_FUTEX_WAIT));
@@ -293,7 +306,9 @@ static void lead(void) {
 static void test_waiting_group_holds_nobody_up_and_replays_before_it_goes_on(void) {
     static const int waits[] = {PL_ATOMICS_WAIT32, PL_ATOMICS_WAIT64, PL_ATOMICS_FUTEX_WAIT};
     for (int i = 0; i < 3; i++) {
-        struct guest self = {.kind = waits[i], .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
+        struct guest self = {
+            .kind = waits[i],
+            .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
         set_up();
         start(&self);
         lead();
@@ -306,36 +321,44 @@ static void test_waiting_group_holds_nobody_up_and_replays_before_it_goes_on(voi
 }
 
 static void test_wake_is_a_safepoint(void) {
-    static const int wakes[] = {PL_ATOMICS_NOTIFY, PL_ATOMICS_FUTEX_WAKE, PL_ATOMICS_FUTEX_WAKE_ALL};
+    static const int wakes[] = {PL_ATOMICS_NOTIFY, PL_ATOMICS_FUTEX_WAKE,
+                                PL_ATOMICS_FUTEX_WAKE_ALL};
     for (int i = 0; i < 3; i++) {
         set_up();
         pl_safepoint_park(pl_group_safepoint(group));
         lead();
-        pl_safepoint_run(pl_group_safepoint(group)); /* it is behind now, as if the leader had come during its run */
-        CHECK(result_of(wakes[i], CELL, wakes[i] == PL_ATOMICS_NOTIFY ? 1 : WOKEN, 0, 0) == 0 && replays == 1);
+        /* it is behind now, as if the leader had come during its run */
+        pl_safepoint_run(pl_group_safepoint(group));
+        CHECK(result_of(wakes[i], CELL, wakes[i] == PL_ATOMICS_NOTIFY ? 1 : WOKEN, 0, 0) == 0 &&
+              replays == 1);
         pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-        CHECK(enter(wakes[i], CELL, WOKEN, 0, 0) == TRAP && strcmp(trap_text, "the guest was stopped") == 0);
+        CHECK(enter(wakes[i], CELL, WOKEN, 0, 0) == TRAP &&
+              strcmp(trap_text, "the guest was stopped") == 0);
         tear_down();
     }
 }
 
 static void test_cancellation_ends_the_wait_with_a_trap(void) {
     for (int i = 0; i < 2; i++) {
-        struct guest self = {.kind = i ? PL_ATOMICS_FUTEX_WAIT : PL_ATOMICS_WAIT32, .arguments = {CELL, 0, i ? TIMEOUT : -1}};
+        struct guest self = {.kind = i ? PL_ATOMICS_FUTEX_WAIT : PL_ATOMICS_WAIT32,
+                             .arguments = {CELL, 0, i ? TIMEOUT : -1}};
         set_up();
         start(&self);
         memory[WOKEN] = 9;
         pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
         thread_join(self.thread);
-        CHECK(self.trap == TRAP && strcmp(trap_text, "the guest was stopped") == 0 && memory[WOKEN] == 9);
+        CHECK(self.trap == TRAP && strcmp(trap_text, "the guest was stopped") == 0 &&
+              memory[WOKEN] == 9);
         tear_down();
     }
 }
 
-/* Guest code that a replay runs is not stopped at a safepoint; so the wait itself must not let it go on. */
+/* Guest code that a replay runs is not stopped at a safepoint; so the wait itself must not let
+ * it go on. */
 static int wait_in_replay(void) {
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(enter(PL_ATOMICS_WAIT32, CELL, 0, -1, 0) == TRAP && strcmp(trap_text, "the guest was stopped") == 0);
+    CHECK(enter(PL_ATOMICS_WAIT32, CELL, 0, -1, 0) == TRAP &&
+          strcmp(trap_text, "the guest was stopped") == 0);
     return 1;
 }
 
@@ -387,7 +410,9 @@ static void set_up_hearing(int answer) {
 static void test_group_that_hears_waits_on_after_a_nudge(void) {
     static const int waits[] = {PL_ATOMICS_WAIT32, PL_ATOMICS_WAIT64, PL_ATOMICS_FUTEX_WAIT};
     for (int i = 0; i < 3; i++) {
-        struct guest self = {.kind = waits[i], .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
+        struct guest self = {
+            .kind = waits[i],
+            .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
         set_up_hearing(0);
         start(&self);
         for (int times = 1; times <= 2; times++) {
@@ -408,7 +433,8 @@ static void test_group_that_hears_may_be_stopped(void) {
     start(&self);
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     thread_join(self.thread);
-    CHECK(self.trap == TRAP && strcmp(trap_text, "interrupted") == 0 && pl_futex_waiters(the_futex(), CELL) == 0);
+    CHECK(self.trap == TRAP && strcmp(trap_text, "interrupted") == 0 &&
+          pl_futex_waiters(the_futex(), CELL) == 0);
     tear_down();
 }
 
@@ -416,17 +442,22 @@ static void test_nudge_of_a_running_group_is_heard_at_its_next_host_call(void) {
     set_up_hearing(0);
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     CHECK(pl_group_is_nudged(group) && hearings == 0);
-    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1 && state_heard == PL_PARKED);
+    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1 &&
+          state_heard == PL_PARKED);
     CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1);
     hearing_answer = PL_HEAR_LATER; /* and again, until it can hear; but a wait goes on */
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
-    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT && hearings == 3);
-    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT && hearings == 4);
+    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT &&
+          hearings == 3);
+    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT &&
+          hearings == 4);
     hearing_answer = 0;
-    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 5 && !pl_group_is_nudged(group));
+    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 5 &&
+          !pl_group_is_nudged(group));
     hearing_answer = 1;
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
-    CHECK(enter(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == TRAP && strcmp(trap_text, "interrupted") == 0 && state() == PL_RUNNING);
+    CHECK(enter(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == TRAP &&
+          strcmp(trap_text, "interrupted") == 0 && state() == PL_RUNNING);
     tear_down();
 }
 
@@ -444,7 +475,8 @@ static void test_what_is_heard_may_wait_and_hear(void) {
     set_up_hearing(0);
     in_hearing = wait_in_hearing;
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
-    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT && hearings == 2);
+    CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT &&
+          hearings == 2);
     tear_down();
 }
 
@@ -460,7 +492,8 @@ static void test_nothing_is_heard_within_a_replay(void) {
     lead();
     on_replay = nudge_in_replay;
     pl_safepoint_run(pl_group_safepoint(group));
-    CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED && replays == 1 && pl_group_is_nudged(group));
+    CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED && replays == 1 &&
+          pl_group_is_nudged(group));
     CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1);
     tear_down();
 }
@@ -470,12 +503,15 @@ static void test_sleep_takes_its_time(void) {
     memset(&call.memory, 0, sizeof call.memory);
     int64_t before = pl_now();
     CHECK(result_of(PL_ATOMICS_SLEEP, 0, 0, 0, 0) == 0);
-    CHECK(result_of(PL_ATOMICS_SLEEP, 2 * MILLISECOND, 0, 0, 0) == 0 && pl_now() - before >= 2 * MILLISECOND);
+    CHECK(result_of(PL_ATOMICS_SLEEP, 2 * MILLISECOND, 0, 0, 0) == 0 &&
+          pl_now() - before >= 2 * MILLISECOND);
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     before = pl_now();
-    CHECK(result_of(PL_ATOMICS_SLEEP, 2 * MILLISECOND, 0, 0, 0) == 0 && pl_now() - before >= 2 * MILLISECOND && hearings == 1);
+    CHECK(result_of(PL_ATOMICS_SLEEP, 2 * MILLISECOND, 0, 0, 0) == 0 &&
+          pl_now() - before >= 2 * MILLISECOND && hearings == 1);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(enter(PL_ATOMICS_SLEEP, -1, 0, 0, 0) == TRAP && strcmp(trap_text, "the guest was stopped") == 0);
+    CHECK(enter(PL_ATOMICS_SLEEP, -1, 0, 0, 0) == TRAP &&
+          strcmp(trap_text, "the guest was stopped") == 0);
     tear_down();
 }
 
@@ -500,7 +536,8 @@ static void test_only_the_main_thread_is_checked(void) {
     call.handle = 6;
     thread_join(thread_start(wait_elsewhere, NULL));
     CHECK(checks == 0);
-    CHECK(enter(PL_ATOMICS_WAIT32, CELL, 0, -1, 0) == TRAP && strcmp(trap_text, "interrupted") == 0);
+    CHECK(enter(PL_ATOMICS_WAIT32, CELL, 0, -1, 0) == TRAP &&
+          strcmp(trap_text, "interrupted") == 0);
     CHECK(checks == 1 && state_inside == PL_PARKED && state() == PL_RUNNING);
     CHECK(pl_cancel_cause(pl_shared_cancel(shared)) == 0); /* the program goes on */
     tear_down();
@@ -513,20 +550,24 @@ enum { SUCCESS = 0, MEMVIOLATION = 78 };
 static void test_wasix_wait_says_whether_it_was_woken(void) {
     set_up();
     memory[CELL] = 5;
-    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 6, TIMEOUT, WOKEN) == SUCCESS && memory[WOKEN] == 1);
+    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 6, TIMEOUT, WOKEN) == SUCCESS &&
+          memory[WOKEN] == 1);
     memory[TIMEOUT] = 1;
-    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 5, TIMEOUT, WOKEN) == SUCCESS && memory[WOKEN] == 0);
+    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 5, TIMEOUT, WOKEN) == SUCCESS &&
+          memory[WOKEN] == 0);
     store64(TIMEOUT + 8, 2 * MILLISECOND);
     memory[WOKEN] = 9;
     int64_t before = pl_now();
-    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 5, TIMEOUT, WOKEN) == SUCCESS && memory[WOKEN] == 0);
+    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 5, TIMEOUT, WOKEN) == SUCCESS &&
+          memory[WOKEN] == 0);
     CHECK(pl_now() - before >= 2 * MILLISECOND);
     tear_down();
 }
 
 static void test_wasix_time_out_may_be_longer_than_a_number_with_a_sign(void) {
     struct guest self = {.kind = PL_ATOMICS_FUTEX_WAIT, .arguments = {CELL, 0, TIMEOUT}};
-    for (int tag = 0; tag < 3; tag++) { /* none; some, all of it; and a tag that is neither, which is some */
+    /* none; some, all of it; and a tag that is neither, which is some */
+    for (int tag = 0; tag < 3; tag++) {
         set_up();
         memory[TIMEOUT] = (uint8_t)tag;
         store64(TIMEOUT + 8, tag == 0 ? 0 : UINT64_MAX);
@@ -548,11 +589,14 @@ static void test_wasix_pointers_are_looked_at_first(void) {
     CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL, 0, TIMEOUT, SIZE) == MEMVIOLATION);
     CHECK(memory[WOKEN] == 0);
     memory[CELL + 4] = 1; /* a word that is not aligned */
-    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL + 2, 0, TIMEOUT, WOKEN) == SUCCESS && memory[WOKEN] == 1);
-    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL + 2, 0x10000, TIMEOUT, WOKEN) == SUCCESS && memory[WOKEN] == 0);
+    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL + 2, 0, TIMEOUT, WOKEN) == SUCCESS &&
+          memory[WOKEN] == 1);
+    CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, CELL + 2, 0x10000, TIMEOUT, WOKEN) == SUCCESS &&
+          memory[WOKEN] == 0);
     CHECK(result_of(PL_ATOMICS_FUTEX_WAIT, SIZE - 4, 0, SIZE - 16, SIZE - 1) == SUCCESS);
     for (int kind = PL_ATOMICS_FUTEX_WAKE; kind <= PL_ATOMICS_FUTEX_WAKE_ALL; kind++) {
-        CHECK(result_of(kind, CELL, SIZE, 0, 0) == MEMVIOLATION && result_of(kind, CELL, -1, 0, 0) == MEMVIOLATION);
+        CHECK(result_of(kind, CELL, SIZE, 0, 0) == MEMVIOLATION &&
+              result_of(kind, CELL, -1, 0, 0) == MEMVIOLATION);
         memory[SIZE - 1] = 9;
         CHECK(result_of(kind, CELL, SIZE - 1, 0, 0) == SUCCESS && memory[SIZE - 1] == 1);
     }

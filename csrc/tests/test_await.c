@@ -15,9 +15,7 @@ static void set_up(void) {
     atomic_store(&done, 0);
 }
 
-static void tear_down(void) {
-    free_await(await);
-}
+static void tear_down(void) { free_await(await); }
 
 static void test_only_the_awaited_one_wakes(void) {
     set_up();
@@ -39,7 +37,8 @@ static void test_only_the_awaited_one_wakes(void) {
 static void *work(void *seed) {
     inject_delays(random_seed((uintptr_t)seed, 1), 4);
     for (int round = 1; round <= ROUNDS; round++) {
-        AWAIT(atomic_load(&done) == -(round - 1) || round == 1); /* the waiter has seen the round before */
+        /* the waiter has seen the round before */
+        AWAIT(atomic_load(&done) == -(round - 1) || round == 1);
         atomic_store(&done, round);
         pl_await_tell(await, &me);
     }
@@ -58,7 +57,8 @@ static void test_no_wake_up_is_lost(void) {
             if (atomic_load(&done) == round) {
                 break;
             }
-            CHECK(pl_event_wait(pl_await_event(await), key, -1) == 1); /* for ever, if it is lost: the deadline says so */
+            /* for ever, if it is lost: the deadline says so */
+            CHECK(pl_event_wait(pl_await_event(await), key, -1) == 1);
         }
         pl_await_end(await);
         atomic_store(&done, -round);

@@ -7,7 +7,7 @@
 enum { SPIN = 0, YIELD = -1 };
 
 static void test_schedule(void) {
-    static const int64_t sleeps[] = {48000,   96000,   192000,  384000,   768000,   1536000,
+    static const int64_t sleeps[] = {48000,   96000,   192000,   384000,   768000,  1536000,
                                      3072000, 6144000, 10000000, 10000000, 10000000};
     uint32_t pause = 0;
     for (; pause < 64; pause++) {
@@ -25,7 +25,8 @@ static void test_schedule(void) {
 
 static void test_doubling_ends_with_the_eighth(void) {
     /* The cap hides it: without the cap the ninth sleep and all after it would be 48 us * 2^8. */
-    CHECK((PL_BACKOFF_FIRST_SLEEP << 7) < PL_BACKOFF_CAP && (PL_BACKOFF_FIRST_SLEEP << 8) > PL_BACKOFF_CAP);
+    CHECK((PL_BACKOFF_FIRST_SLEEP << 7) < PL_BACKOFF_CAP &&
+          (PL_BACKOFF_FIRST_SLEEP << 8) > PL_BACKOFF_CAP);
     CHECK(PL_BACKOFF_DOUBLINGS == 8);
 }
 
@@ -35,7 +36,8 @@ static void test_fresh_one_is_all_zeros_and_counts_its_pauses(void) {
         CHECK(backoff.pauses == pause);
         int64_t before = pl_now();
         pl_backoff_pause(&backoff);
-        CHECK(pl_now() - before >= pl_backoff_kind(pause)); /* a sleep is at least as long as it says */
+        /* a sleep is at least as long as it says */
+        CHECK(pl_now() - before >= pl_backoff_kind(pause));
     }
     CHECK(backoff.pauses == 92);
 }

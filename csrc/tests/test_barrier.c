@@ -1,4 +1,5 @@
-/* barrier: it is over when every member has arrived or left, and it says whom it waited for in vain. */
+/* barrier: it is over when every member has arrived or left, and it says whom it waited for in
+ * vain. */
 #include "check.h"
 #include "made.h"
 
@@ -22,7 +23,8 @@ static uint64_t asked_for;
 static int arrived_or_left(void *pointer, uint64_t number) {
     struct member *member = pointer;
     asked_for = number;
-    return atomic_load(&member->arrived) >= number || pl_safepoint_state(member->safepoint) != PL_RUNNING;
+    return atomic_load(&member->arrived) >= number ||
+           pl_safepoint_state(member->safepoint) != PL_RUNNING;
 }
 
 static void set_up(void) {
@@ -52,7 +54,8 @@ static void arrive(int i, uint64_t number) {
 }
 
 static int wait_at(uint64_t number, int64_t deadline, size_t *late) {
-    return pl_barrier_wait(event, cancel, pointers, MEMBERS, arrived_or_left, number, deadline, late);
+    return pl_barrier_wait(event, cancel, pointers, MEMBERS, arrived_or_left, number, deadline,
+                           late);
 }
 
 static void test_nobody_is_waited_for_when_all_are_done(void) {

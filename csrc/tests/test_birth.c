@@ -12,8 +12,10 @@ static pl_watch watch;
 static pl_library *library;
 static const pl_extern memory = {.kind = PL_EXTERN_MEMORY, .of = {.handle = {FAKE_STORE, 0, 5}}};
 
-static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}, {"tls_init", PL_EXTERN_FUNC}}};
-static fake_module main_module = {.name = "M", .exports = {{"table", PL_EXTERN_TABLE}, {"stack_pointer", PL_EXTERN_GLOBAL}}};
+static fake_module a = {.name = "A",
+                        .exports = {{"f", PL_EXTERN_FUNC}, {"tls_init", PL_EXTERN_FUNC}}};
+static fake_module main_module = {
+    .name = "M", .exports = {{"table", PL_EXTERN_TABLE}, {"stack_pointer", PL_EXTERN_GLOBAL}}};
 
 static int host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
     (void)handle, (void)values, (void)count, (void)message, (void)capacity;
@@ -30,7 +32,9 @@ static void set_up(void) {
     shared = pl_shared_new();
     group = pl_group_new(shared, GROUP, replay, NULL);
     watch = (pl_watch){.group = group};
-    library = fake_library(&a, &(pl_library_parts){.slot_exports = slot_exports, .slot_count = 1, .slot_base = 3, .place = 0});
+    library = fake_library(
+        &a, &(pl_library_parts){
+                .slot_exports = slot_exports, .slot_count = 1, .slot_base = 3, .place = 0});
 }
 
 static void tear_down(void) {
@@ -41,14 +45,24 @@ static void tear_down(void) {
 }
 
 static pl_birth birth_of(const pl_operation *everything) {
-    return (pl_birth){.engine = (pl_engine *)0x7000, .group = group, .handle = GROUP, .callback = host, .watch = &watch,
-                      .memory_limit = 1 << 20, .table_limit = 30, .memory = &memory, .table = table_type,
-                      .stack_pointer = fake_types.cell, .stack_top = STACK_TOP, .everything = everything};
+    return (pl_birth){.engine = (pl_engine *)0x7000,
+                      .group = group,
+                      .handle = GROUP,
+                      .callback = host,
+                      .watch = &watch,
+                      .memory_limit = 1 << 20,
+                      .table_limit = 30,
+                      .memory = &memory,
+                      .table = table_type,
+                      .stack_pointer = fake_types.cell,
+                      .stack_top = STACK_TOP,
+                      .everything = everything};
 }
 
 /* Frees what came of it, and says how the trouble was: TRAPS, FAILS or 0. */
 static int end(pl_birth *birth) {
-    int kind = birth->instances != NULL ? fake_take(&pl_instances_trouble(birth->instances)->failure) : 0;
+    int kind =
+        birth->instances != NULL ? fake_take(&pl_instances_trouble(birth->instances)->failure) : 0;
     pl_instances_free(birth->instances);
     pl_store_free(birth->store);
     return kind;
@@ -57,18 +71,27 @@ static int end(pl_birth *birth) {
 static void test_group_has_everything_in_a_store_of_its_own(void) {
     set_up();
     pl_block others[] = {{library, GROUP, 8}}, own[] = {{library, OTHER, 16}, {library, GROUP, 24}};
-    pl_operation everything = {.table_size = 6, .loaded = &library, .loaded_count = 1, .blocks = others, .block_count = 1,
-                               .patches = &(pl_patch){library, 5, 0}, .patch_count = 1};
+    pl_operation everything = {.table_size = 6,
+                               .loaded = &library,
+                               .loaded_count = 1,
+                               .blocks = others,
+                               .block_count = 1,
+                               .patches = &(pl_patch){library, 5, 0},
+                               .patch_count = 1};
     pl_birth birth = birth_of(&everything);
     birth.blocks = own;
     birth.block_count = 2;
     CHECK(pl_birth_give(&birth) == 0);
-    EXPECT("store limit:1048576,30 watch table cell:4096 grow:5 new:A call:A.tls_init(24) set:3=A.f set:5=A.f");
-    CHECK(everything.blocks == others && everything.block_count == 1); /* which serves the next one, too */
-    CHECK(pl_instances_group(birth.instances) == group && pl_instances_context(birth.instances) == context);
+    EXPECT("store limit:1048576,30 watch table cell:4096 grow:5 new:A call:A.tls_init(24) "
+           "set:3=A.f set:5=A.f");
+    /* which serves the next one, too */
+    CHECK(everything.blocks == others && everything.block_count == 1);
+    CHECK(pl_instances_group(birth.instances) == group &&
+          pl_instances_context(birth.instances) == context);
     CHECK(pl_instances_memory(birth.instances)->of.handle.more == 5);
     CHECK(globals[pl_instances_stack_pointer(birth.instances)->of.handle.index] == STACK_TOP);
-    CHECK(pl_instances_serial(birth.instances, library) == 1 && pl_instances_tls_base(birth.instances, library) == 24);
+    CHECK(pl_instances_serial(birth.instances, library) == 1 &&
+          pl_instances_tls_base(birth.instances, library) == 24);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     CHECK(end(&birth) == 0);
     tear_down();
@@ -77,13 +100,15 @@ static void test_group_has_everything_in_a_store_of_its_own(void) {
 static void test_main_module_brings_what_is_its_own(void) {
     set_up();
     pl_library *main_library = fake_library(&main_module, &(pl_library_parts){.place = 1});
-    pl_operation everything = {.table_size = 6, .loaded = (pl_library *[]){main_library, library}, .loaded_count = 2};
+    pl_operation everything = {
+        .table_size = 6, .loaded = (pl_library *[]){main_library, library}, .loaded_count = 2};
     pl_birth birth = birth_of(&everything);
     birth.table = birth.stack_pointer = NULL;
     slot_count = 1; /* as its file says */
     CHECK(pl_birth_give(&birth) == 0);
     EXPECT("store limit:1048576,30 watch new:M grow:5 new:A set:3=A.f");
-    CHECK(pl_instances_stack_pointer(birth.instances) != NULL && pl_instances_table(birth.instances) != NULL);
+    CHECK(pl_instances_stack_pointer(birth.instances) != NULL &&
+          pl_instances_table(birth.instances) != NULL);
     CHECK(end(&birth) == 0);
     pl_library_release(main_library);
     tear_down();
@@ -93,15 +118,19 @@ static void test_each_failure_is_handed_over_with_what_there_is(void) {
     static const struct {
         const char *function;
         int stage;
-    } faults[] = {{"table_new", PL_STAGE_TABLE},         {"global_new", PL_STAGE_MAKE}, {"table_grow", PL_STAGE_TABLE},
-                  {"instance_new", PL_STAGE_INSTANTIATE}, {"table_set", PL_STAGE_TABLE}};
+    } faults[] = {{"table_new", PL_STAGE_TABLE},
+                  {"global_new", PL_STAGE_MAKE},
+                  {"table_grow", PL_STAGE_TABLE},
+                  {"instance_new", PL_STAGE_INSTANTIATE},
+                  {"table_set", PL_STAGE_TABLE}};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         set_up();
         pl_operation everything = {.table_size = 6, .loaded = &library, .loaded_count = 1};
         pl_birth birth = birth_of(&everything);
         fail_at(faults[i].function, 1);
         CHECK(pl_birth_give(&birth) == -1);
-        CHECK(birth.store != NULL && pl_instances_trouble(birth.instances)->stage == faults[i].stage);
+        CHECK(birth.store != NULL &&
+              pl_instances_trouble(birth.instances)->stage == faults[i].stage);
         CHECK(end(&birth) == FAILS);
         tear_down();
     }

@@ -1,4 +1,5 @@
-/* bound: who may call, which arguments fit, what comes back, and that nobody gets in once it is closed. */
+/* bound: who may call, which arguments fit, what comes back, and that nobody gets in once it is
+ * closed. */
 #include "fake.h"
 
 #include "bound.h"
@@ -18,7 +19,8 @@ static pl_library *library;
 
 static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}}};
 
-/* The guest's function: it notes its arguments, does what it is told, and answers with what is in `answer`. */
+/* The guest's function: it notes its arguments, does what it is told, and answers with what is
+ * in `answer`. */
 static pl_value arguments[PL_BOUND_ARGUMENTS], answer;
 static size_t argument_count;
 static int calls, wanted, state_inside, is_mine_inside;
@@ -51,7 +53,8 @@ static int no_replay(uintptr_t handle, uint64_t from, uint64_t to) {
     return handle == 0 || from > to;
 }
 
-static int no_host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
+static int no_host(uintptr_t handle, pl_value *values, size_t count, char *message,
+                   size_t capacity) {
     (void)handle, (void)values, (void)count, (void)message, (void)capacity;
     return 0;
 }
@@ -84,9 +87,15 @@ static void tear_down(void) {
 
 /* A function of these parameters; `result` is its kind, or none. */
 static pl_bound bound_of(uint32_t count, const uint8_t *params, uint8_t result) {
-    pl_bound bound = {.open = 1, .turn = turn, .instances = instances, .group = group, .library = library,
-                      .serial = pl_instances_serial(instances, library), .func = fake_func(0, 0),
-                      .count = count ? count : result != PL_BOUND_NONE, .result = result};
+    pl_bound bound = {.open = 1,
+                      .turn = turn,
+                      .instances = instances,
+                      .group = group,
+                      .library = library,
+                      .serial = pl_instances_serial(instances, library),
+                      .func = fake_func(0, 0),
+                      .count = count ? count : result != PL_BOUND_NONE,
+                      .result = result};
     for (uint32_t i = 0; i < count; i++) {
         bound.params[i] = params[i];
     }
@@ -113,8 +122,9 @@ static int64_t call_integers(pl_bound *bound, unsigned count, const int64_t *v) 
 }
 
 static double call_doubles(pl_bound *bound, unsigned count, const double *v) {
-    return count == 1 ? pl_bound_double1(bound, v[0]) : count == 2 ? pl_bound_double2(bound, v[0], v[1])
-                                                                     : pl_bound_double3(bound, v[0], v[1], v[2]);
+    return count == 1   ? pl_bound_double1(bound, v[0])
+           : count == 2 ? pl_bound_double2(bound, v[0], v[1])
+                        : pl_bound_double3(bound, v[0], v[1], v[2]);
 }
 
 static pl_outcome taken(int64_t result) {
@@ -134,7 +144,8 @@ static void check_failed_call(int64_t result, int status) {
 
 static void check_failed_double(double result, int status) {
     pl_outcome outcome;
-    CHECK(result < pl_bound_limit_double() && pl_bound_take_double(result, &outcome) && outcome.status == status);
+    CHECK(result < pl_bound_limit_double() && pl_bound_take_double(result, &outcome) &&
+          outcome.status == status);
     CHECK(!pl_bound_take_double(result, &outcome));
     pl_outcome_release(&outcome);
 }
@@ -157,7 +168,8 @@ static void test_each_integer_goes_to_its_place(void) {
             CHECK(call_integers(&bound, count, values) == answer.i64);
             CHECK(argument_count == (count ? count : 1));
             for (unsigned i = 0; i < count; i++) {
-                CHECK(wide >> i & 1 ? arguments[i].i64 == values[i] : arguments[i].i64 == (int64_t)(uint32_t)values[i]);
+                CHECK(wide >> i & 1 ? arguments[i].i64 == values[i]
+                                    : arguments[i].i64 == (int64_t)(uint32_t)values[i]);
             }
         }
     }
@@ -167,8 +179,10 @@ static void test_each_integer_goes_to_its_place(void) {
 static void test_narrow_argument_may_be_signed_or_not(void) {
     set_up();
     static const int64_t good[] = {0, 1, -1, INT32_MIN, INT32_MAX, INT64_C(0x80000000), UINT32_MAX},
-                         bad[] = {INT64_C(0x100000000), (int64_t)INT32_MIN - 1, INT64_MAX, INT64_MIN, INT64_MIN + 1};
-    static const uint8_t params[] = {PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32};
+                         bad[] = {INT64_C(0x100000000), (int64_t)INT32_MIN - 1, INT64_MAX,
+                                  INT64_MIN, INT64_MIN + 1};
+    static const uint8_t params[] = {PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32,
+                                     PL_BOUND_I32, PL_BOUND_I32, PL_BOUND_I32};
     for (unsigned count = 1; count <= 6; count++) {
         pl_bound bound = bound_of(count, params, PL_BOUND_NONE);
         for (unsigned index = 0; index < count; index++) {
@@ -182,7 +196,8 @@ static void test_narrow_argument_may_be_signed_or_not(void) {
                 int before = calls;
                 values[index] = bad[i];
                 pl_outcome outcome = taken(call_integers(&bound, count, values));
-                CHECK(outcome.status == PL_RANGE && outcome.argument == (int)index && calls == before);
+                CHECK(outcome.status == PL_RANGE && outcome.argument == (int)index &&
+                      calls == before);
             }
         }
     }
@@ -191,9 +206,11 @@ static void test_narrow_argument_may_be_signed_or_not(void) {
 
 static void test_result_is_of_its_kind(void) {
     set_up();
-    pl_bound narrow = bound_of(0, NULL, PL_BOUND_I32), wide = bound_of(0, NULL, PL_BOUND_I64), none = bound_of(0, NULL, PL_BOUND_NONE);
+    pl_bound narrow = bound_of(0, NULL, PL_BOUND_I32), wide = bound_of(0, NULL, PL_BOUND_I64),
+             none = bound_of(0, NULL, PL_BOUND_NONE);
     answer.i64 = INT64_C(0x1234567880000000); /* above an i32 there may be anything */
-    CHECK(pl_bound_call0(&narrow) == INT32_MIN && pl_bound_call0(&wide) == answer.i64 && pl_bound_call0(&none) == 0);
+    CHECK(pl_bound_call0(&narrow) == INT32_MIN && pl_bound_call0(&wide) == answer.i64 &&
+          pl_bound_call0(&none) == 0);
     const int64_t limit = pl_bound_limit();
     CHECK(limit <= INT32_MIN);
     answer.i64 = limit;
@@ -220,7 +237,8 @@ static void test_each_double_goes_to_its_place(void) {
             answer.f64 = 0.1;
             CHECK(call_doubles(&bound, count, values) == 0.1 && argument_count == count);
             for (unsigned i = 0; i < count; i++) {
-                CHECK(wide >> i & 1 ? arguments[i].f64 == values[i] : arguments[i].f32 == (float)values[i]);
+                CHECK(wide >> i & 1 ? arguments[i].f64 == values[i]
+                                    : arguments[i].f32 == (float)values[i]);
             }
             bound.result = PL_BOUND_F32;
             answer.f32 = 0.1f;
@@ -242,13 +260,15 @@ static void test_each_double_goes_to_its_place(void) {
         answer.f64 = looks[i];
         pl_outcome outcome;
         double result = pl_bound_double1(&bound, 0);
-        CHECK(result < limit && pl_bound_take_double(result, &outcome) && outcome.status == PL_OK && outcome.value.f64 == looks[i]);
+        CHECK(result < limit && pl_bound_take_double(result, &outcome) && outcome.status == PL_OK &&
+              outcome.value.f64 == looks[i]);
     }
     answer.f64 = 1;
     wanted = TRAPS;
     check_failed_double(pl_bound_double1(&bound, 0), PL_TRAP);
     pl_outcome outcome;
-    CHECK(!pl_bound_take_double(-INFINITY, &outcome) && !pl_bound_take_double(1, &outcome) && !pl_bound_take(1, &outcome));
+    CHECK(!pl_bound_take_double(-INFINITY, &outcome) && !pl_bound_take_double(1, &outcome) &&
+          !pl_bound_take(1, &outcome));
     tear_down();
 }
 
@@ -259,8 +279,10 @@ static void test_raw_values_go_through(void) {
     memset(values, 0x5a, sizeof values);
     memset(&answer, 0xa5, sizeof answer);
     pl_failure failure;
-    CHECK(pl_bound_raw(&bound, values, &failure) == PL_OK && failure.trap == NULL && failure.error == NULL && failure.raised == 0);
-    CHECK(memcmp(&arguments[7], &values[7], sizeof *values) == 0 && memcmp(&values[0], &answer, sizeof answer) == 0);
+    CHECK(pl_bound_raw(&bound, values, &failure) == PL_OK && failure.trap == NULL &&
+          failure.error == NULL && failure.raised == 0);
+    CHECK(memcmp(&arguments[7], &values[7], sizeof *values) == 0 &&
+          memcmp(&values[0], &answer, sizeof answer) == 0);
     tear_down();
 }
 
@@ -275,7 +297,8 @@ static void test_stack_pointer_comes_back_only_after_a_failure(void) {
         int64_t result = pl_bound_call0(&bound);
         CHECK((result < pl_bound_limit()) == (wanted != 0));
         CHECK(globals[1990] == (wanted ? 1000 : 900));
-        CHECK(state_inside == PL_RUNNING && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
+        CHECK(state_inside == PL_RUNNING &&
+              pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
         if (wanted) {
             pl_outcome outcome = taken(result);
             CHECK(outcome.status == statuses[wanted] && fake_take(&outcome.failure) == wanted);
@@ -374,23 +397,20 @@ static void test_thread_keeps_sixteen(void) {
 
 static uint64_t forgotten;
 
-static void forget(uint64_t raised) {
-    forgotten = 10 * forgotten + raised;
-}
+static void forget(uint64_t raised) { forgotten = 10 * forgotten + raised; }
 
 static void raise_inside(void) {
     CHECK(pl_raised() == 0);
     CHECK(pl_raise(1) == 1 && pl_raise(2) == 1 && pl_raised() == 1); /* the first counts */
     pl_mean(1);
     wanted = 0;
-    CHECK(pl_bound_call0(nested) == 0 && pl_raised() == 1); /* a handler calls a guest before the trap */
+    /* a handler calls a guest before the trap */
+    CHECK(pl_bound_call0(nested) == 0 && pl_raised() == 1);
     CHECK(pl_was_meant() && !pl_was_meant());
     wanted = TRAPS;
 }
 
-static void raise_for_nothing(void) {
-    pl_raise(3);
-}
+static void raise_for_nothing(void) { pl_raise(3); }
 
 static void test_exception_goes_with_the_failure(void) {
     set_up();
@@ -463,7 +483,8 @@ static void test_other_threads_look_whether_the_store_is_in_use(void) {
 
 static void *call_elsewhere(void *bound) {
     pl_outcome outcome;
-    CHECK(!pl_bound_take(INT64_MIN + 1, &outcome)); /* it has called nothing yet, whatever others have */
+    /* it has called nothing yet, whatever others have */
+    CHECK(!pl_bound_take(INT64_MIN + 1, &outcome));
     check_failed_call(pl_bound_call0(bound), PL_TAKEN);
     return NULL;
 }
@@ -498,7 +519,8 @@ static void test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else(voi
     answer.i32 = 7;
     pl_group_enter_thread(own);
     check_failed_call(pl_bound_call0(&bound), PL_ELSEWHERE); /* main's */
-    thread_join(thread_start(call_well, &bound));            /* which is another thread's business */
+    /* which is another thread's business */
+    thread_join(thread_start(call_well, &bound));
     pl_bound there = bound;
     there.group = own;
     there.turn = NULL;
@@ -507,11 +529,13 @@ static void test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else(voi
     check_failed_call(pl_bound_call0(&there), PL_ELSEWHERE); /* no stranger calls there */
     CHECK(pl_bound_call0(&bound) == 7);
     pl_group_enter_thread(group);
-    CHECK(pl_bound_call0(&bound) == 7 && !is_mine_inside); /* the group's own thread needs no turn */
+    /* the group's own thread needs no turn */
+    CHECK(pl_bound_call0(&bound) == 7 && !is_mine_inside);
     pl_shared *another = pl_shared_new();
     pl_group *foreign = pl_group_new(another, OWN, no_replay, NULL);
     pl_group_enter_thread(foreign);
-    CHECK(pl_bound_call0(&bound) == 7 && is_mine_inside); /* a thread of another program is a stranger */
+    /* a thread of another program is a stranger */
+    CHECK(pl_bound_call0(&bound) == 7 && is_mine_inside);
     check_failed_call(pl_bound_call0(&there), PL_ELSEWHERE);
     pl_group_enter_thread(NULL);
     pl_group_free(foreign);
@@ -530,7 +554,8 @@ static void test_closed_one_lets_nobody_in(void) {
     bound.instances = NULL; /* it may be gone */
     bound.group = (pl_group *)0x1000;
     check_failed_call(pl_bound_call1(&bound, 1), PL_CLOSED);
-    check_failed_call(pl_bound_call1(&bound, INT64_MAX), PL_RANGE); /* what does not fit never does */
+    /* what does not fit never does */
+    check_failed_call(pl_bound_call1(&bound, INT64_MAX), PL_RANGE);
     pl_value value = {.i32 = 1};
     pl_failure failure;
     CHECK(pl_bound_raw(&bound, &value, &failure) == PL_CLOSED && calls == 0);
@@ -560,7 +585,8 @@ static void test_cancelled_program_is_not_called(void) {
     pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     pl_outcome outcome = taken(pl_bound_call0(&bound));
-    CHECK(outcome.status == PL_ABORTED && outcome.failure.trap == NULL && outcome.failure.error == NULL);
+    CHECK(outcome.status == PL_ABORTED && outcome.failure.trap == NULL &&
+          outcome.failure.error == NULL);
     CHECK(calls == 0 && !pl_turn_is_mine(turn));
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     tear_down();
@@ -591,16 +617,21 @@ static void test_library_that_is_dropped_on_the_way_in_is_not_called(void) {
     for (int again = 0; again < 2; again++) {
         set_up();
         log_ = pl_shared_log(shared);
-        follower = (pl_follower){.instances = instances, .log = log_, .group = GROUP, .failed = never};
+        follower =
+            (pl_follower){.instances = instances, .log = log_, .group = GROUP, .failed = never};
         pl_follower_install(&follower);
         pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
         pl_operation nothing = {.table_size = 1};
-        pl_operation unload = {.dropped = &library, .dropped_count = 1, .loaded = again ? &library : NULL, .loaded_count = (size_t)again};
+        pl_operation unload = {.dropped = &library,
+                               .dropped_count = 1,
+                               .loaded = again ? &library : NULL,
+                               .loaded_count = (size_t)again};
         lead(&nothing);
         CHECK(pl_bound_call0(&bound) == 0 && calls == 1 && pl_group_applied(group) == 1);
         lead(&unload);
         check_failed_call(pl_bound_call0(&bound), PL_CLOSED);
-        CHECK(calls == 1 && pl_group_applied(group) == 2 && pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
+        CHECK(calls == 1 && pl_group_applied(group) == 2 &&
+              pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
         CHECK(!pl_turn_is_mine(turn));
         tear_down();
     }
@@ -624,7 +655,8 @@ static void test_one_that_is_closed_on_the_way_in_is_not_called(void) {
     tear_down();
 }
 
-/* Strangers call at random, and one of them closes it: whoever is in is through before, and nobody comes in after. */
+/* Strangers call at random, and one of them closes it: whoever is in is through before, and
+ * nobody comes in after. */
 
 static atomic_int may_close;
 static int closed; /* a plain one: ThreadSanitizer sees it if a call overlaps the close */

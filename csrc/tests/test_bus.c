@@ -1,4 +1,5 @@
-/* bus: numbers, receivers that come and go, and that it is one message deep for those who owe an answer. */
+/* bus: numbers, receivers that come and go, and that it is one message deep for those who owe an
+ * answer. */
 #include "check.h"
 #include "made.h"
 
@@ -38,7 +39,8 @@ static void test_bus_is_one_message_deep_for_who_owes_an_answer(void) {
     CHECK(pl_bus_try_broadcast(bus) == 0 && pl_bus_try_broadcast(bus) == 0);
     CHECK(pl_bus_sent(bus) == 1);
     pl_receiver_take(running, 1);
-    CHECK(pl_bus_try_broadcast(bus) == 2); /* the number was not used up, and nothing is owed for it: it was not expected */
+    /* the number was not used up, and nothing is owed for it: it was not expected */
+    CHECK(pl_bus_try_broadcast(bus) == 2);
     CHECK(pl_bus_try_broadcast(bus) == 3);
     CHECK(pl_receiver_taken(running) == 1 && pl_receiver_taken(parked) == 0);
     free_bus(bus);
@@ -50,7 +52,8 @@ static void test_expectation_is_for_the_next_message_that_is_sent(void) {
     pl_receiver_expect(one);
     CHECK(pl_bus_try_broadcast(bus) == 1);
     pl_receiver_expect(other);
-    CHECK(pl_bus_try_broadcast(bus) == 0); /* not sent: `other` is still expected to take the next */
+    /* not sent: `other` is still expected to take the next */
+    CHECK(pl_bus_try_broadcast(bus) == 0);
     pl_receiver_take(one, 1);
     CHECK(pl_bus_try_broadcast(bus) == 2);
     CHECK(pl_bus_try_broadcast(bus) == 0);
@@ -106,8 +109,8 @@ static void test_receivers_are_added_and_dropped(void) {
     }
 }
 
-/* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an answer is seen before it is
- * given. */
+/* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an
+ * answer is seen before it is given. */
 
 static pl_bus *bus;
 static uint64_t text;

@@ -1,11 +1,18 @@
-/* callback: which numbers reach Python's side, what becomes of its answers, and how a failure is told from a number. */
+/* callback: which numbers reach Python's side, what becomes of its answers, and how a failure is
+ * told from a number. */
 #include "fake.h"
 
 #include "callback.h"
 
 #include <math.h>
 
-enum { GROUP = 40, HANDLE = 77, NONE = PL_RESULT_NONE, NARROW = PL_RESULT_NARROW, WIDE = PL_RESULT_WIDE };
+enum {
+    GROUP = 40,
+    HANDLE = 77,
+    NONE = PL_RESULT_NONE,
+    NARROW = PL_RESULT_NARROW,
+    WIDE = PL_RESULT_WIDE
+};
 
 static pl_shared *shared;
 static pl_group *group;
@@ -28,36 +35,32 @@ static void enter(uintptr_t handle, int kind, int parameters) {
     }
 }
 
-#define KEEP(...)                                                        \
-    do {                                                                 \
-        const int64_t all[] = {__VA_ARGS__};                             \
-        memcpy(given, all, sizeof all);                                  \
-        enter(handle, RESULT, (int)(sizeof all / sizeof *all));          \
-        return integer;                                                  \
+#define KEEP(...)                                                                                  \
+    do {                                                                                           \
+        const int64_t all[] = {__VA_ARGS__};                                                       \
+        memcpy(given, all, sizeof all);                                                            \
+        enter(handle, RESULT, (int)(sizeof all / sizeof *all));                                    \
+        return integer;                                                                            \
     } while (0)
 
-#define DEFINE(name)                                                                                               \
-    static int64_t name##0(uintptr_t handle) {                                                                     \
-        enter(handle, RESULT, 0);                                                                                  \
-        return integer;                                                                                            \
-    }                                                                                                              \
-    static int64_t name##1(uintptr_t handle, int64_t a) {                                                          \
-        KEEP(a);                                                                                                   \
-    }                                                                                                              \
-    static int64_t name##2(uintptr_t handle, int64_t a, int64_t b) {                                               \
-        KEEP(a, b);                                                                                                \
-    }                                                                                                              \
-    static int64_t name##3(uintptr_t handle, int64_t a, int64_t b, int64_t c) {                                    \
-        KEEP(a, b, c);                                                                                             \
-    }                                                                                                              \
-    static int64_t name##4(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d) {                         \
-        KEEP(a, b, c, d);                                                                                          \
-    }                                                                                                              \
-    static int64_t name##5(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e) {              \
-        KEEP(a, b, c, d, e);                                                                                       \
-    }                                                                                                              \
-    static int64_t name##6(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f) {   \
-        KEEP(a, b, c, d, e, f);                                                                                    \
+#define DEFINE(name)                                                                               \
+    static int64_t name##0(uintptr_t handle) {                                                     \
+        enter(handle, RESULT, 0);                                                                  \
+        return integer;                                                                            \
+    }                                                                                              \
+    static int64_t name##1(uintptr_t handle, int64_t a) { KEEP(a); }                               \
+    static int64_t name##2(uintptr_t handle, int64_t a, int64_t b) { KEEP(a, b); }                 \
+    static int64_t name##3(uintptr_t handle, int64_t a, int64_t b, int64_t c) { KEEP(a, b, c); }   \
+    static int64_t name##4(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d) {         \
+        KEEP(a, b, c, d);                                                                          \
+    }                                                                                              \
+    static int64_t name##5(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d,           \
+                           int64_t e) {                                                            \
+        KEEP(a, b, c, d, e);                                                                       \
+    }                                                                                              \
+    static int64_t name##6(uintptr_t handle, int64_t a, int64_t b, int64_t c, int64_t d,           \
+                           int64_t e, int64_t f) {                                                 \
+        KEEP(a, b, c, d, e, f);                                                                    \
     }
 
 #define RESULT NONE
@@ -91,7 +94,8 @@ static double double3(uintptr_t handle, double a, double b, double c) {
     return number;
 }
 
-static void explain(uintptr_t handle, int trouble, int64_t was, double was_double, char *message, size_t capacity) {
+static void explain(uintptr_t handle, int trouble, int64_t was, double was_double, char *message,
+                    size_t capacity) {
     CHECK(handle == HANDLE && capacity == PL_MESSAGE_CAPACITY);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     explained++;
@@ -101,10 +105,17 @@ static void explain(uintptr_t handle, int trouble, int64_t was, double was_doubl
     memset(message, 'x', capacity); /* not terminated */
 }
 
-static const pl_callbacks callbacks = {
-    .integers0 = {nothing0, narrow0, wide0}, .integers1 = {nothing1, narrow1, wide1}, .integers2 = {nothing2, narrow2, wide2},
-    .integers3 = {nothing3, narrow3, wide3}, .integers4 = {nothing4, narrow4, wide4}, .integers5 = {nothing5, narrow5, wide5},
-    .integers6 = {nothing6, narrow6, wide6}, .double1 = double1,  .double2 = double2, .double3 = double3, .explain = explain};
+static const pl_callbacks callbacks = {.integers0 = {nothing0, narrow0, wide0},
+                                       .integers1 = {nothing1, narrow1, wide1},
+                                       .integers2 = {nothing2, narrow2, wide2},
+                                       .integers3 = {nothing3, narrow3, wide3},
+                                       .integers4 = {nothing4, narrow4, wide4},
+                                       .integers5 = {nothing5, narrow5, wide5},
+                                       .integers6 = {nothing6, narrow6, wide6},
+                                       .double1 = double1,
+                                       .double2 = double2,
+                                       .double3 = double3,
+                                       .explain = explain};
 
 static int no_replay(uintptr_t handle, uint64_t from, uint64_t to) {
     return handle == 0 || from > to;
@@ -160,7 +171,9 @@ static void test_each_number_of_integers_and_each_result_has_its_function(void) 
             for (int i = 0; i < (int)parameters; i++) {
                 CHECK(given[i] == (i % 2 ? INT64_C(0x100000000) * (i + 1) - 1 - i : -1 - i));
             }
-            CHECK(result == NONE ? values[0].i32 == -1 : result == NARROW ? values[0].i32 == 5 : values[0].i64 == 5);
+            CHECK(result == NONE     ? values[0].i32 == -1
+                  : result == NARROW ? values[0].i32 == 5
+                                     : values[0].i64 == 5);
         }
     }
     CHECK(import.function.entries == 21);
@@ -173,8 +186,15 @@ static void test_results_fit_or_are_refused(void) {
         int64_t result;
         int fits;
         int32_t as;
-    } cases[] = {{0, 1, 0}, {-1, 1, -1}, {INT32_MIN, 1, INT32_MIN}, {UINT32_MAX, 1, -1}, {INT32_MAX, 1, INT32_MAX},
-                 {(int64_t)INT32_MIN - 1, 0, 0}, {(int64_t)UINT32_MAX + 1, 0, 0}, {INT64_MAX, 0, 0}, {INT64_MIN, 0, 0}};
+    } cases[] = {{0, 1, 0},
+                 {-1, 1, -1},
+                 {INT32_MIN, 1, INT32_MIN},
+                 {UINT32_MAX, 1, -1},
+                 {INT32_MAX, 1, INT32_MAX},
+                 {(int64_t)INT32_MIN - 1, 0, 0},
+                 {(int64_t)UINT32_MAX + 1, 0, 0},
+                 {INT64_MAX, 0, 0},
+                 {INT64_MIN, 0, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pl_value value = {.i64 = 0};
         integer = cases[i].result;
@@ -185,7 +205,8 @@ static void test_results_fit_or_are_refused(void) {
             CHECK(wrong_integer == cases[i].result);
             expect_trouble(trap, PL_CALLBACK_TOO_WIDE);
         }
-        CHECK(call(type_of(PL_FORM_INTEGERS, 0, WIDE, 0), &value) == NULL && value.i64 == cases[i].result);
+        CHECK(call(type_of(PL_FORM_INTEGERS, 0, WIDE, 0), &value) == NULL &&
+              value.i64 == cases[i].result);
     }
     tear_down();
 }
@@ -236,7 +257,8 @@ static void test_doubles_and_floats(void) {
 }
 
 static void test_other_types_take_the_long_way(void) {
-    CHECK(pl_callback(PL_FORM_RAW) == pl_host_enter && pl_callback(type_of(PL_FORM_RAW, 3, WIDE, 7)) == pl_host_enter);
+    CHECK(pl_callback(PL_FORM_RAW) == pl_host_enter &&
+          pl_callback(type_of(PL_FORM_RAW, 3, WIDE, 7)) == pl_host_enter);
 }
 
 static void test_cancelled_linker_stops_the_guest_after_the_call(void) {

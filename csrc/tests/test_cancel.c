@@ -83,10 +83,12 @@ static void test_one_of_many_is_the_first(void) {
     }
 }
 
-/* Every kind of waiter that there is below rendezvous.h; its own test has the leaders and the followers. */
+/* Every kind of waiter that there is below rendezvous.h; its own test has the leaders and the
+ * followers. */
 
 static pl_rwlock *lock;
-static int plain_cause; /* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */
+/* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */
+static int plain_cause;
 
 static void *wait_for_the_event(void *unused) {
     for (;;) {
@@ -135,8 +137,9 @@ static void test_every_kind_of_waiter_wakes(void) {
     lock = new_rwlock(event);
     futex = new_futex(cancel);
     CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
-    pthread_t threads[] = {thread_start(wait_for_the_event, NULL), thread_start(wait_for_the_lock, NULL),
-                           thread_start(wait_at_the_barrier, NULL), thread_start(wait_on_an_address, NULL)};
+    pthread_t threads[] = {
+        thread_start(wait_for_the_event, NULL), thread_start(wait_for_the_lock, NULL),
+        thread_start(wait_at_the_barrier, NULL), thread_start(wait_on_an_address, NULL)};
     AWAIT(pl_event_waiters(event) == 3 && pl_futex_waiters(futex, 8) == 1);
     plain_cause = 9;
     CHECK(pl_cancel_set(cancel, 9) == 1);
@@ -163,7 +166,8 @@ static void test_stop_is_for_one_call(void) {
     CHECK(pl_cancel_cause(cancel) == PL_CAUSE_STOPPED && atomic_load(&hooked) == 1);
     CHECK(pl_call_ends(cancel) == first);
     pl_cancel_on_set(cancel, NULL, &hooked);
-    CHECK(pl_cancel_cause(cancel) == 0 && pl_cancel_call(cancel) == 0 && atomic_load(&cancel->cause) == 0);
+    CHECK(pl_cancel_cause(cancel) == 0 && pl_cancel_call(cancel) == 0 &&
+          atomic_load(&cancel->cause) == 0);
     pl_cancel_stop(cancel, first); /* too late */
     CHECK(pl_cancel_cause(cancel) == 0);
     pl_call_begins(cancel);
@@ -182,7 +186,8 @@ static void test_stop_is_for_one_call(void) {
     CHECK(pl_cancel_set(cancel, 7) == 1); /* the end takes the place of a stop, */
     CHECK(pl_cancel_cause(cancel) == 7);
     pl_cancel_stop(cancel, pl_cancel_call(cancel)); /* and stays */
-    CHECK(pl_cancel_cause(cancel) == 7 && pl_call_ends(cancel) == 0 && pl_cancel_cause(cancel) == 7);
+    CHECK(pl_cancel_cause(cancel) == 7 && pl_call_ends(cancel) == 0 &&
+          pl_cancel_cause(cancel) == 7);
     free_cancel(cancel);
     free_event(event);
 }
@@ -203,8 +208,8 @@ static void *stop_what_runs(void *unused) {
     return unused;
 }
 
-/* Calls that look a few times, and calls that look until they are stopped: an endless one is never missed, and no call that was not named
- * is stopped. */
+/* Calls that look a few times, and calls that look until they are stopped: an endless one is
+ * never missed, and no call that was not named is stopped. */
 static void test_no_other_call_is_stopped_and_no_stop_is_lost(void) {
     pthread_t threads[STOPPERS];
     event = new_event();
@@ -239,9 +244,7 @@ static void test_no_other_call_is_stopped_and_no_stop_is_lost(void) {
     free_event(event);
 }
 
-static void abandoned_hook(void *argument) {
-    CHECK(argument == NULL); /* must not be called */
-}
+static void abandoned_hook(void *argument) { CHECK(argument == NULL); /* must not be called */ }
 
 static void test_abandoned_one_takes_no_lock(void) {
     pl_event *event = new_event();

@@ -1,4 +1,5 @@
-/* closures: one instance for each slot and type, which is changed where that will do and used again where it is left over. */
+/* closures: one instance for each slot and type, which is changed where that will do and used
+ * again where it is left over. */
 #include "fake.h"
 
 #include "closures.h"
@@ -32,7 +33,8 @@ static void set_up(void) {
     shared = pl_shared_new();
     group = pl_group_new(shared, GROUP, replay, NULL);
     instances = pl_instances_new(group, context, NULL, host, NULL, GROUP);
-    pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0), table = handle_of(PL_EXTERN_TABLE, 0), top = handle_of(PL_EXTERN_GLOBAL, 1990);
+    pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0), table = handle_of(PL_EXTERN_TABLE, 0),
+              top = handle_of(PL_EXTERN_GLOBAL, 1990);
     pl_instances_set_memory(instances, &memory);
     pl_instances_set_table(instances, &table);
     pl_instances_set_stack_pointer(instances, &top);
@@ -46,24 +48,28 @@ static void tear_down(void) {
     CHECK(fake_alive == 0);
 }
 
-static pl_closures *closures(void) {
-    return pl_instances_closures(instances);
-}
+static pl_closures *closures(void) { return pl_instances_closures(instances); }
 
 static int prepare(uint32_t slot, fake_module *code, uint32_t backing, uint32_t environment) {
-    pl_closure wanted = {.slot = slot, .code = (const pl_module *)code, .backing = backing, .environment = environment};
+    pl_closure wanted = {.slot = slot,
+                         .code = (const pl_module *)code,
+                         .backing = backing,
+                         .environment = environment};
     pl_operation operation = {.closures = &wanted, .closure_count = 1};
     return pl_replay_operation(instances, &operation, GROUP, 1);
 }
 
-/* What the closure in a slot is about, as the globals of its instance say: backing + 1000 * environment. */
+/* What the closure in a slot is about, as the globals of its instance say: backing + 1000 *
+ * environment. */
 static int32_t about(uint32_t slot) {
     for (size_t i = 0; i < instance_count; i++) {
         pl_func made = fake_func(i, 0);
         if (memcmp(&made, slots + slot, sizeof made) == 0) {
-            CHECK(import_counts[i] == 5 && imports_of[i][0].kind == PL_EXTERN_MEMORY && imports_of[i][1].kind == PL_EXTERN_TABLE);
+            CHECK(import_counts[i] == 5 && imports_of[i][0].kind == PL_EXTERN_MEMORY &&
+                  imports_of[i][1].kind == PL_EXTERN_TABLE);
             CHECK(imports_of[i][2].of.handle.index == 1990);
-            return globals[imports_of[i][3].of.handle.index] + 1000 * globals[imports_of[i][4].of.handle.index];
+            return globals[imports_of[i][3].of.handle.index] +
+                   1000 * globals[imports_of[i][4].of.handle.index];
         }
     }
     return -1;
@@ -72,14 +78,17 @@ static int32_t about(uint32_t slot) {
 static void test_slots_are_noted(void) {
     set_up();
     CHECK(!pl_closures_has(closures(), FIRST));
-    pl_operation operation = {.noted = (pl_slots[]){{FIRST, COUNT}, {2, 1}, {100, 3}, {50, 2}}, .noted_count = 4};
+    pl_operation operation = {.noted = (pl_slots[]){{FIRST, COUNT}, {2, 1}, {100, 3}, {50, 2}},
+                              .noted_count = 4};
     CHECK(pl_replay_operation(instances, &operation, GROUP, 1) == 0);
     for (uint32_t slot = 0; slot < 200; slot++) {
-        int is_noted = (slot >= FIRST && slot < FIRST + COUNT) || slot == 2 || (slot >= 100 && slot < 103) || slot == 50 || slot == 51;
+        int is_noted = (slot >= FIRST && slot < FIRST + COUNT) || slot == 2 ||
+                       (slot >= 100 && slot < 103) || slot == 50 || slot == 51;
         CHECK(pl_closures_has(closures(), slot) == is_noted);
     }
     CHECK(!pl_closures_has(closures(), UINT32_MAX));
-    CHECK(pl_closures_note(closures(), UINT32_MAX, 1) == 0 && pl_closures_has(closures(), UINT32_MAX));
+    CHECK(pl_closures_note(closures(), UINT32_MAX, 1) == 0 &&
+          pl_closures_has(closures(), UINT32_MAX));
     EXPECT("");
     tear_down();
 }
@@ -99,7 +108,8 @@ static void test_closure_is_made_once_for_a_slot_and_a_type(void) {
 static void test_instance_that_is_left_over_is_used_again(void) {
     set_up();
     CHECK(pl_closures_note(closures(), FIRST, COUNT) == 0);
-    CHECK(prepare(8, &one, 1, 0) == 0 && prepare(9, &one, 2, 0) == 0 && prepare(8, &two, 3, 0) == 0 && prepare(9, &two, 4, 0) == 0);
+    CHECK(prepare(8, &one, 1, 0) == 0 && prepare(9, &one, 2, 0) == 0 &&
+          prepare(8, &two, 3, 0) == 0 && prepare(9, &two, 4, 0) == 0);
     EXPECT("cell:0 cell:0 new:one set:8=one.closure cell:0 cell:0 new:one set:9=one.closure "
            "cell:0 cell:0 new:two set:8=two.closure cell:0 cell:0 new:two set:9=two.closure");
     CHECK(prepare(10, &one, 5, 1) == 0 && prepare(11, &one, 6, 0) == 0);
@@ -122,7 +132,9 @@ static void test_failure_leaves_what_there_was(void) {
     static const struct {
         const char *function;
         int at, stage;
-    } cases[] = {{"global_new", 1, PL_STAGE_MAKE}, {"global_new", 2, PL_STAGE_MAKE}, {"instance_new", 1, PL_STAGE_INSTANTIATE}};
+    } cases[] = {{"global_new", 1, PL_STAGE_MAKE},
+                 {"global_new", 2, PL_STAGE_MAKE},
+                 {"instance_new", 1, PL_STAGE_INSTANTIATE}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fail_at(cases[i].function, cases[i].at);
         CHECK(prepare(8, &two, 3, 4) == -1);
@@ -161,9 +173,11 @@ static void test_group_without_a_stack_has_none(void) {
     pl_extern table = handle_of(PL_EXTERN_TABLE, 0);
     pl_closure wanted = {.slot = 8, .code = (const pl_module *)&one};
     CHECK(pl_closures_note(pl_instances_closures(bare), FIRST, COUNT) == 0);
-    CHECK(pl_closures_prepare(pl_instances_closures(bare), bare, &wanted) == -1 && pl_instances_trouble(bare)->stage == PL_STAGE_TABLE);
+    CHECK(pl_closures_prepare(pl_instances_closures(bare), bare, &wanted) == -1 &&
+          pl_instances_trouble(bare)->stage == PL_STAGE_TABLE);
     pl_instances_set_table(bare, &table);
-    CHECK(pl_closures_prepare(pl_instances_closures(bare), bare, &wanted) == -1 && pl_instances_trouble(bare)->stage == PL_STAGE_OBJECT);
+    CHECK(pl_closures_prepare(pl_instances_closures(bare), bare, &wanted) == -1 &&
+          pl_instances_trouble(bare)->stage == PL_STAGE_OBJECT);
     pl_instances_free(bare);
     tear_down();
 }

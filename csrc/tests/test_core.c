@@ -1,5 +1,5 @@
-/* Tests of the core against a wasmtime made of the functions below: what is passed on, what comes back, who owns it, and in
- * which state the group is meanwhile. */
+/* Tests of the core against a wasmtime made of the functions below: what is passed on, what
+ * comes back, who owns it, and in which state the group is meanwhile. */
 #include "check.h"
 
 #include "api.h"
@@ -24,13 +24,12 @@ static int state_inside; /* of the group, while the guest or the host function r
 static int guest_calls;
 static int was_behind; /* the guest was called though the group had something to replay */
 
-static int state(void) {
-    return pl_safepoint_state(pl_group_safepoint(group));
-}
+static int state(void) { return pl_safepoint_state(pl_group_safepoint(group)); }
 
 /* The fake wasmtime. */
 
-static pl_error *func_call_unchecked(pl_context *at, const pl_func *func, pl_value *values, size_t count, pl_trap **trap) {
+static pl_error *func_call_unchecked(pl_context *at, const pl_func *func, pl_value *values,
+                                     size_t count, pl_trap **trap) {
     CHECK(at == context);
     guest_calls++;
     state_inside = state();
@@ -51,8 +50,8 @@ static pl_error *func_call_unchecked(pl_context *at, const pl_func *func, pl_val
 }
 
 static void func_new_unchecked(pl_context *at, const pl_type *type,
-                               pl_trap *(*callback)(void *, pl_caller *, pl_value *, size_t), void *environment,
-                               void (*finalizer)(void *), pl_func *result) {
+                               pl_trap *(*callback)(void *, pl_caller *, pl_value *, size_t),
+                               void *environment, void (*finalizer)(void *), pl_func *result) {
     CHECK(at == context && type == (pl_type *)0x4000 && finalizer == NULL);
     registered = callback;
     registered_environment = environment;
@@ -78,7 +77,8 @@ static bool table_get(pl_context *at, const pl_table *table, uint64_t index, pl_
     return true;
 }
 
-static pl_error *table_set(pl_context *at, const pl_table *table, uint64_t index, const pl_cell *cell) {
+static pl_error *table_set(pl_context *at, const pl_table *table, uint64_t index,
+                           const pl_cell *cell) {
     CHECK(at == context && table->index == 9 && cell->kind == PL_CELL_FUNCREF);
     if (index >= 4) {
         return (pl_error *)0x6000;
@@ -114,8 +114,9 @@ static pl_error *(*epoch_callback)(pl_context *, void *, uint64_t *, uint8_t *);
 static void *epoch_data;
 
 static void store_epoch_deadline_callback(pl_store *store,
-                                          pl_error *(*callback)(pl_context *, void *, uint64_t *, uint8_t *), void *data,
-                                          void (*finalizer)(void *)) {
+                                          pl_error *(*callback)(pl_context *, void *, uint64_t *,
+                                                                uint8_t *),
+                                          void *data, void (*finalizer)(void *)) {
     CHECK(store == (pl_store *)0xa000 && finalizer == NULL);
     epoch_callback = callback;
     epoch_data = data;
@@ -169,7 +170,8 @@ static void tear_down(void) {
     group = NULL;
 }
 
-/* Another group carries out an operation, or does nothing if it would have to wait for the group. */
+/* Another group carries out an operation, or does nothing if it would have to wait for the
+ * group. */
 static void lead(void) {
     uintptr_t late;
     if (state() != PL_RUNNING && pl_rwlock_try_write(pl_shared_lock(shared)) == PL_ACQUIRED) {
@@ -195,9 +197,13 @@ static void test_table_is_incomplete_until_every_entry_is_set(void) {
 static void test_each_entry_says_how_it_is_called(void) {
     static const struct {
         const char *name, *shape;
-    } expected[] = {{"wasmtime_func_new_unchecked", "vpphpfp"}, {"wasmtime_store_limiter", "vpqqqqq"},
-                    {"wasmtime_store_epoch_deadline_callback", "vpdpf"}, {"wasmtime_linker_get", "?pppQpQp"},
-                    {"wasmtime_trap_new_code", "pB"}, {"wasmtime_table_size", "Qpp"}, {"wasm_trap_delete", "vp"}};
+    } expected[] = {{"wasmtime_func_new_unchecked", "vpphpfp"},
+                    {"wasmtime_store_limiter", "vpqqqqq"},
+                    {"wasmtime_store_epoch_deadline_callback", "vpdpf"},
+                    {"wasmtime_linker_get", "?pppQpQp"},
+                    {"wasmtime_trap_new_code", "pB"},
+                    {"wasmtime_table_size", "Qpp"},
+                    {"wasm_trap_delete", "vp"}};
     size_t found = 0;
     for (size_t i = 0; pl_api_name(i); i++) {
         for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
@@ -256,7 +262,8 @@ static void test_call_runs_the_group_after_it_has_replayed(void) {
     CHECK(pl_instances_call(instances, &fails, &value, 1, &failure) == PL_ERROR);
     CHECK(state_inside == PL_RUNNING && state() == PL_PARKED && replays == 1);
     pl_safepoint_run(pl_group_safepoint(group));
-    CHECK(pl_instances_call(instances, &good, &value, 1, &failure) == PL_OK && state() == PL_RUNNING);
+    CHECK(pl_instances_call(instances, &good, &value, 1, &failure) == PL_OK &&
+          state() == PL_RUNNING);
     tear_down();
 }
 
@@ -345,7 +352,8 @@ static void test_host_function_parks_and_replays_on_its_way_back(void) {
     CHECK(registered(&function, NULL, &value, 1) == NULL);
     CHECK(state_inside == PL_PARKED && state() == PL_RUNNING && replays == 1);
     function.handle = 2; /* its own trap comes first */
-    CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000 && strcmp(trap_text, "no") == 0);
+    CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000 &&
+          strcmp(trap_text, "no") == 0);
     function.handle = 5;
     CHECK(registered(&function, NULL, &value, 1) == (pl_trap *)0x5000);
     CHECK(strcmp(trap_text, "the guest was stopped") == 0);
@@ -381,7 +389,8 @@ static void test_epoch_goes_on_stops_or_replays(void) {
     watch.check = check_signals;
     stop_now = 1;
     epoch_data = NULL;
-    CHECK(epoch_callback(context, &watch, &delta, &kind) == (pl_error *)0x9000 && state() == PL_RUNNING);
+    CHECK(epoch_callback(context, &watch, &delta, &kind) == (pl_error *)0x9000 &&
+          state() == PL_RUNNING);
     CHECK(epoch_data == &watch && epoch_deadline == 1); /* what runs next in the store is watched */
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     stop_now = 0;
@@ -407,7 +416,8 @@ static void test_globals_and_memories(void) {
     CHECK(pl_global_set_i32(context, &global, -5) == NULL);
     CHECK(pl_global_get_i32(context, &global) == -5);
     pl_extern memory = {.kind = PL_EXTERN_MEMORY, .of = {.handle = {1, 3, 0}}};
-    pl_extern shared = {.kind = PL_EXTERN_SHARED_MEMORY, .of = {.shared_memory = (pl_shared_memory *)0x7000}};
+    pl_extern shared = {.kind = PL_EXTERN_SHARED_MEMORY,
+                        .of = {.shared_memory = (pl_shared_memory *)0x7000}};
     CHECK(pl_memory_size(context, &memory) == 65536);
     CHECK(pl_memory_size(context, &shared) == 131072);
 }

@@ -1,4 +1,5 @@
-/* dynamic: how values are packed, what is refused before and after the call, what is asked and when again, and what a type looks like. */
+/* dynamic: how values are packed, what is refused before and after the call, what is asked and
+ * when again, and what a type looks like. */
 #include "fake.h"
 
 #include "builtin.h"
@@ -39,8 +40,9 @@ static int replay(uintptr_t handle, uint64_t from, uint64_t to) {
 }
 
 static void set_up(void) {
-    static const pl_source sources[] = {{.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_CALL_DYNAMIC, .handle = 9},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_REFLECT_SIGNATURE, .handle = 9}};
+    static const pl_source sources[] = {
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_CALL_DYNAMIC, .handle = 9},
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_REFLECT_SIGNATURE, .handle = 9}};
     static const uint32_t slot_exports[] = {0};
     fake_reset(8);
     shared = pl_shared_new();
@@ -50,9 +52,13 @@ static void set_up(void) {
     pl_extern table = {.kind = PL_EXTERN_TABLE, .of = {.handle = {FAKE_STORE, 0, 0}}};
     pl_instances_set_memory(instances, &memory);
     pl_instances_set_table(instances, &table);
-    target = fake_library(&guest, &(pl_library_parts){.slot_exports = slot_exports, .slot_count = 1, .slot_base = SLOT, .place = 0});
-    caller = fake_library(&invoker, &(pl_library_parts){.sources = sources, .source_count = 2, .place = 1});
-    CHECK(pl_instances_load(instances, target, 0, 0) == 0 && pl_instances_load(instances, caller, 0, 0) == 0);
+    target = fake_library(
+        &guest, &(pl_library_parts){
+                    .slot_exports = slot_exports, .slot_count = 1, .slot_base = SLOT, .place = 0});
+    caller = fake_library(&invoker,
+                          &(pl_library_parts){.sources = sources, .source_count = 2, .place = 1});
+    CHECK(pl_instances_load(instances, target, 0, 0) == 0 &&
+          pl_instances_load(instances, caller, 0, 0) == 0);
     pl_safepoint_run(pl_group_safepoint(group));
     journal[journal_length = 0] = '\0';
     said = NULL;
@@ -86,7 +92,8 @@ static const pl_signature *type_of(const char *text) {
     return &signature;
 }
 
-static int32_t call_at(uint32_t slot, uint32_t from, uint32_t size, uint32_t to, uint32_t room, int strict) {
+static int32_t call_at(uint32_t slot, uint32_t from, uint32_t size, uint32_t to, uint32_t room,
+                       int strict) {
     pl_value values[6] = {{.i32 = (int32_t)slot}, {.i32 = (int32_t)from}, {.i32 = (int32_t)size},
                           {.i32 = (int32_t)to},   {.i32 = (int32_t)room}, {.i32 = strict}};
     CHECK(fake_enter(0, values, 6) == NULL);
@@ -98,7 +105,8 @@ static int32_t call(uint32_t size, uint32_t room, int strict) {
     return call_at(SLOT, AT, size, TO, room, strict);
 }
 
-/* The called function: it keeps its arguments, and its results are bytes that count up from 0x81. */
+/* The called function: it keeps its arguments, and its results are bytes that count up from
+ * 0x81. */
 static pl_value seen[40];
 static size_t seen_count;
 
@@ -127,10 +135,13 @@ static void test_values_are_packed(void) {
     said = type_of("ilfdv:vdfli");
     fill_guest();
     CHECK(call(40, 40, 1) == 0 && seen_count == 6 && seen[5].i32 == SLOT);
-    CHECK(seen[0].i32 == 0x04030201 && seen[1].i64 == INT64_C(0x0c0b0a0908070605) && (uint32_t)seen[2].i32 == 0x100f0e0d);
-    CHECK(memcmp(&seen[3], fake_memory + AT + 16, 8) == 0 && memcmp(&seen[4], fake_memory + AT + 24, 16) == 0);
+    CHECK(seen[0].i32 == 0x04030201 && seen[1].i64 == INT64_C(0x0c0b0a0908070605) &&
+          (uint32_t)seen[2].i32 == 0x100f0e0d);
+    CHECK(memcmp(&seen[3], fake_memory + AT + 16, 8) == 0 &&
+          memcmp(&seen[4], fake_memory + AT + 24, 16) == 0);
     const uint8_t *to = fake_memory + TO;
-    CHECK(to[0] == 0x81 && to[15] == 0x90 && to[16] == 0x91 && to[23] == 0x98 && to[24] == 0xa1 && to[28] == 0xb1 && to[36] == 0xc1);
+    CHECK(to[0] == 0x81 && to[15] == 0x90 && to[16] == 0x91 && to[23] == 0x98 && to[24] == 0xa1 &&
+          to[28] == 0xb1 && to[36] == 0xc1);
     CHECK(to[39] == 0xc4 && to[40] == 0xee);
     EXPECT("call:I.invoke(67305985)");
     tear_down();
@@ -166,10 +177,12 @@ static void test_memory_is_looked_at_where_it_is_used(void) {
     set_up();
     said = type_of("i:i");
     fill_guest();
-    CHECK(call_at(SLOT, FAKE_MEMORY - 3, 4, TO, 4, 1) == MEMVIOLATION && call_at(SLOT, UINT32_MAX, 4, TO, 4, 0) == MEMVIOLATION);
+    CHECK(call_at(SLOT, FAKE_MEMORY - 3, 4, TO, 4, 1) == MEMVIOLATION &&
+          call_at(SLOT, UINT32_MAX, 4, TO, 4, 0) == MEMVIOLATION);
     EXPECT("");
     CHECK(call_at(SLOT, FAKE_MEMORY - 4, 4, FAKE_MEMORY - 3, 4, 1) == MEMVIOLATION);
-    CHECK(call_at(SLOT, UINT32_MAX, 3, UINT32_MAX, 3, 0) == 0); /* nothing fits, so nothing is used */
+    /* nothing fits, so nothing is used */
+    CHECK(call_at(SLOT, UINT32_MAX, 3, UINT32_MAX, 3, 0) == 0);
     CHECK(call_at(SLOT, FAKE_MEMORY - 4, 4, FAKE_MEMORY - 4, 4, 1) == 0);
     tear_down();
 }
@@ -177,7 +190,8 @@ static void test_memory_is_looked_at_where_it_is_used(void) {
 static void test_no_function(void) {
     set_up();
     fill_guest();
-    CHECK(call_at(0, AT, 0, TO, 0, 1) == INVAL && call_at(8, AT, 0, TO, 0, 1) == INVAL && call_at(UINT32_MAX, AT, 0, TO, 0, 0) == INVAL);
+    CHECK(call_at(0, AT, 0, TO, 0, 1) == INVAL && call_at(8, AT, 0, TO, 0, 1) == INVAL &&
+          call_at(UINT32_MAX, AT, 0, TO, 0, 0) == INVAL);
     CHECK(questions == 0);
     CHECK(call(0, 0, 0) == INVAL && questions == 1); /* a function that nobody knows */
     CHECK(call(0, 0, 0) == INVAL && questions == 1);
@@ -239,9 +253,11 @@ static void test_many_values_and_no_memory_for_them(void) {
     set_up();
     said = type_of(text);
     fill_guest();
-    CHECK(call(128, 4, 1) == 0 && seen_count == 33 && (uint32_t)seen[31].i32 == 0x807f7e7d && seen[32].i32 == SLOT);
+    CHECK(call(128, 4, 1) == 0 && seen_count == 33 && (uint32_t)seen[31].i32 == 0x807f7e7d &&
+          seen[32].i32 == SLOT);
     atomic_store(&inject_memory, 0);
-    pl_value values[6] = {{.i32 = SLOT}, {.i32 = AT}, {.i32 = 128}, {.i32 = TO}, {.i32 = 4}, {.i32 = 1}};
+    pl_value values[6] = {{.i32 = SLOT}, {.i32 = AT}, {.i32 = 128},
+                          {.i32 = TO},   {.i32 = 4},  {.i32 = 1}};
     pl_trap *trap = fake_enter(0, values, 6);
     atomic_store(&inject_memory, -1);
     CHECK(trap != NULL && strstr(trap_text, "no memory") != NULL);
@@ -251,8 +267,9 @@ static void test_many_values_and_no_memory_for_them(void) {
 
 /* reflect_signature(slot, AT, params, TO, results, out) */
 static int32_t reflect(uint32_t slot, uint32_t params, uint32_t results, uint32_t out) {
-    pl_value values[6] = {{.i32 = (int32_t)slot}, {.i32 = AT},           {.i32 = (int32_t)params},
-                          {.i32 = TO},            {.i32 = (int32_t)results}, {.i32 = (int32_t)out}};
+    pl_value values[6] = {{.i32 = (int32_t)slot},    {.i32 = AT},
+                          {.i32 = (int32_t)params},  {.i32 = TO},
+                          {.i32 = (int32_t)results}, {.i32 = (int32_t)out}};
     CHECK(fake_enter(1, values, 6) == NULL);
     return values[0].i32;
 }
@@ -266,18 +283,23 @@ static void test_reflection(void) {
     set_up();
     said = type_of("vd:l");
     fill_guest();
-    CHECK(reflect(SLOT, 2, 1, 100) == 0 && is_signature(1, 2, 1) && memcmp(fake_memory + AT, "\4\3\3", 3) == 0);
+    CHECK(reflect(SLOT, 2, 1, 100) == 0 && is_signature(1, 2, 1) &&
+          memcmp(fake_memory + AT, "\4\3\3", 3) == 0);
     CHECK(fake_memory[TO] == 1 && fake_memory[TO + 1] == 0xee);
     fill_guest();
-    CHECK(reflect(SLOT, 1, 9, 100) == OVERFLOWED && is_signature(1, 2, 1) && fake_memory[AT] == 1 && fake_memory[TO] == 0xee);
+    CHECK(reflect(SLOT, 1, 9, 100) == OVERFLOWED && is_signature(1, 2, 1) && fake_memory[AT] == 1 &&
+          fake_memory[TO] == 0xee);
     CHECK(reflect(SLOT, 9, 0, 100) == OVERFLOWED && fake_memory[AT] == 1);
-    CHECK(reflect(SLOT, 0x10002, 0x10001, 100) == 0 && reflect(SLOT, 0x10001, 0x10001, 100) == OVERFLOWED); /* of 16 bits */
+    /* of 16 bits */
+    CHECK(reflect(SLOT, 0x10002, 0x10001, 100) == 0 &&
+          reflect(SLOT, 0x10001, 0x10001, 100) == OVERFLOWED);
     CHECK(reflect(SLOT, 2, 1, FAKE_MEMORY - 5) == MEMVIOLATION);
     memset(fake_memory + 100, 9, 6);
     CHECK(reflect(0, 2, 1, 100) == INVAL && is_signature(1, 0, 0));
     CHECK(reflect(8, 2, 1, 100) == INVAL && is_signature(0, 0, 0));
     CHECK(pl_closures_note(pl_instances_closures(instances), 4, 2) == 0);
-    CHECK(reflect(SLOT, 2, 1, 100) == 0 && is_signature(0, 2, 1) && reflect(4, 2, 1, 100) == INVAL && is_signature(0, 0, 0));
+    CHECK(reflect(SLOT, 2, 1, 100) == 0 && is_signature(0, 2, 1) &&
+          reflect(4, 2, 1, 100) == INVAL && is_signature(0, 0, 0));
     pl_signature strange = {.param_count = 1, .result_count = 2, .types = (const uint8_t *)""};
     said = &strange;
     pl_shared_changed(shared);
@@ -289,12 +311,14 @@ static void test_reflection(void) {
 static void test_lists_outside(void) {
     set_up();
     said = type_of("i:i");
-    pl_value values[6] = {{.i32 = SLOT}, {.i32 = FAKE_MEMORY}, {.i32 = 1}, {.i32 = TO}, {.i32 = 1}, {.i32 = 100}};
+    pl_value values[6] = {{.i32 = SLOT}, {.i32 = FAKE_MEMORY}, {.i32 = 1},
+                          {.i32 = TO},   {.i32 = 1},           {.i32 = 100}};
     CHECK(fake_enter(1, values, 6) == NULL && values[0].i32 == MEMVIOLATION);
     values[0].i32 = SLOT;
     values[1].i32 = AT;
     values[3].i32 = -1;
-    CHECK(fake_enter(1, values, 6) == NULL && values[0].i32 == MEMVIOLATION && fake_memory[AT] == 0);
+    CHECK(fake_enter(1, values, 6) == NULL && values[0].i32 == MEMVIOLATION &&
+          fake_memory[AT] == 0);
     said = type_of(":");
     pl_shared_changed(shared);
     values[0].i32 = SLOT;

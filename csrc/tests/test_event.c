@@ -48,7 +48,8 @@ struct waiter {
 
 static void *wait_once(void *argument) {
     struct waiter *waiter = argument;
-    waiter->result = pl_event_wait(waiter->event, pl_event_prepare(waiter->event), waiter->deadline);
+    waiter->result =
+        pl_event_wait(waiter->event, pl_event_prepare(waiter->event), waiter->deadline);
     return NULL;
 }
 
@@ -58,7 +59,8 @@ static void test_notify_wakes_every_waiter(void) {
     pthread_t threads[WAITERS];
     for (int i = 0; i < WAITERS; i++) {
         /* No deadline, and one that is further away than some systems can count. */
-        waiters[i] = (struct waiter){.event = event, .deadline = i % 2 ? -1 : INT64_MAX, .result = -1};
+        waiters[i] =
+            (struct waiter){.event = event, .deadline = i % 2 ? -1 : INT64_MAX, .result = -1};
         threads[i] = thread_start(wait_once, &waiters[i]);
     }
     AWAIT(pl_event_waiters(event) == WAITERS);
@@ -137,11 +139,10 @@ static void test_who_was_held_up_looks_no_longer(void) {
     free_event(event);
 }
 
-static void test_there_is_a_processor(void) {
-    CHECK(pl_processors() >= 1);
-}
+static void test_there_is_a_processor(void) { CHECK(pl_processors() >= 1); }
 
-/* Two threads that take turns. Nobody else notifies: a wake-up that is lost once is lost for good. */
+/* Two threads that take turns. Nobody else notifies: a wake-up that is lost once is lost for
+ * good. */
 
 struct game {
     pl_event *event;
@@ -240,7 +241,8 @@ static void *notify_without_end(void *event) {
 
 static void test_deadline_is_reached_while_others_notify(void) {
     pl_event *event = new_event();
-    pthread_t storm[2] = {thread_start(notify_without_end, event), thread_start(notify_without_end, event)};
+    pthread_t storm[2] = {thread_start(notify_without_end, event),
+                          thread_start(notify_without_end, event)};
     int64_t deadline = pl_deadline(5 * MILLISECOND);
     while (pl_event_wait(event, pl_event_prepare(event), deadline)) {
     }

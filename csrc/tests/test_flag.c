@@ -110,7 +110,8 @@ static void test_relaxed_load_sees_a_change_in_the_end(void) {
     free_flag(flag);
 }
 
-/* Each sets its own and looks at the other's: in any total order of the four steps, at least one sees the other. */
+/* Each sets its own and looks at the other's: in any total order of the four steps, at least one
+ * sees the other. */
 
 static pl_flag *flags[2];
 static int seen[2];

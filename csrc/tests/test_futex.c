@@ -6,7 +6,12 @@
 
 #include <string.h>
 
-enum { WAITERS = 6, KEYS = 65 /* more than there are buckets, so some share one */, MILLISECOND = 1000000, KEY = 4096 };
+enum {
+    WAITERS = 6,
+    KEYS = 65 /* more than there are buckets, so some share one */,
+    MILLISECOND = 1000000,
+    KEY = 4096
+};
 
 static pl_event *event;
 static pl_cancel *cancel;
@@ -75,9 +80,11 @@ static void test_another_value_is_not_waited_for(void) {
     cell = 5;
     uint64_t wide = UINT64_C(0x100000005);
     CHECK(pl_futex_wait32(futex, KEY, &cell, 6, &without_end) == PL_WAITED_NOT_EQUAL);
-    CHECK(pl_futex_wait64(futex, KEY, &wide, 5, &without_end) == PL_WAITED_NOT_EQUAL); /* the upper half counts */
+    /* the upper half counts */
+    CHECK(pl_futex_wait64(futex, KEY, &wide, 5, &without_end) == PL_WAITED_NOT_EQUAL);
     pl_until now = {.timeout = 0};
-    CHECK(pl_futex_wait32(futex, KEY, &cell, 6, &now) == PL_WAITED_NOT_EQUAL); /* and more than the time */
+    /* and more than the time */
+    CHECK(pl_futex_wait32(futex, KEY, &cell, 6, &now) == PL_WAITED_NOT_EQUAL);
     CHECK(pl_futex_wait64(futex, KEY, &wide, wide, &now) == PL_WAITED_TIMED_OUT);
     CHECK(pl_futex_waiters(futex, KEY) == 0 && pl_futex_wake(futex, KEY, 1) == 0);
     tear_down();
@@ -146,7 +153,8 @@ static void test_other_keys_are_left_alone(void) {
         CHECK(pl_futex_wake(futex, (uint64_t)i * 4, UINT32_MAX) == 1);
         expect(&waiters[i], PL_WAITED_WOKEN);
         for (int other = 0; other < left - 1; other++) {
-            CHECK(pl_futex_waiters(futex, waiters[order[other]].key) == 1 && atomic_load(&waiters[order[other]].result) == ASLEEP);
+            CHECK(pl_futex_waiters(futex, waiters[order[other]].key) == 1 &&
+                  atomic_load(&waiters[order[other]].result) == ASLEEP);
         }
     }
     tear_down();
@@ -251,7 +259,8 @@ static void test_check_is_called_each_slice_and_may_end_the_wait(void) {
     checks = 2; /* none will be the last */
     until.timeout = PL_SLICE + MILLISECOND;
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT);
-    CHECK(pl_now() - before >= until.timeout && pl_now() - before >= (checks - 2) * (int64_t)PL_SLICE);
+    CHECK(pl_now() - before >= until.timeout &&
+          pl_now() - before >= (checks - 2) * (int64_t)PL_SLICE);
     tear_down();
 }
 
@@ -305,7 +314,8 @@ static void test_check_may_wait_itself(void) { /* Python's handler of a signal c
     tear_down();
 }
 
-/* Another thread begins at each step of a wait, which holds the mutex at all of them but the first. */
+/* Another thread begins at each step of a wait, which holds the mutex at all of them but the
+ * first. */
 
 static pthread_t other;
 static atomic_int begun;
@@ -354,7 +364,8 @@ static void test_nothing_is_lost_whenever_the_other_begins(void) {
     };
     nudge = new_flag();
     for (int i = 0; i < 3; i++) {
-        for (unsigned step = 0; step < 4; step++) { /* before it takes the mutex, looks at the cell, at the cause, at the nudge */
+        /* before it takes the mutex, looks at the cell, at the cause, at the nudge */
+        for (unsigned step = 0; step < 4; step++) {
             pl_until until = {.timeout = -1, .nudge = nudge};
             set_up();
             atomic_store(&begun, 0);

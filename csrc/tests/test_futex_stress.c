@@ -8,7 +8,15 @@
 
 #include "futex.h"
 
-enum { PAIRS = 3, TURNS = 1500, LOCKERS = 4, LOCKINGS = 1500, SLEEPERS = 4, SLEEPS = 1500, DELAYED = 16 };
+enum {
+    PAIRS = 3,
+    TURNS = 1500,
+    LOCKERS = 4,
+    LOCKINGS = 1500,
+    SLEEPERS = 4,
+    SLEEPS = 1500,
+    DELAYED = 16
+};
 
 static uint64_t seed;
 static pl_event *event;
@@ -33,9 +41,7 @@ static uint64_t begin(uintptr_t number) {
     return random_seed(seed, 2 * number + 1);
 }
 
-static uint64_t key_of(const void *cell) {
-    return (uintptr_t)cell;
-}
+static uint64_t key_of(const void *cell) { return (uintptr_t)cell; }
 
 /* Two take turns at a cell. Nobody else wakes them: what is lost once is lost for good. */
 
@@ -87,7 +93,9 @@ static void lock(uint64_t *chance) {
             return;
         }
         if (seen == WAITED_FOR || atomic_compare_exchange_strong(&word, &seen, WAITED_FOR)) {
-            pl_until until = {.timeout = random_below(chance, 4) == 0 ? (int64_t)random_below(chance, 100000) : -1};
+            pl_until until = {.timeout = random_below(chance, 4) == 0
+                                             ? (int64_t)random_below(chance, 100000)
+                                             : -1};
             CHECK(pl_futex_wait64(futex, key_of(&word), &word, WAITED_FOR, &until) >= 0);
         }
     }
@@ -135,7 +143,8 @@ static void *sleep_briefly(void *number) {
         pl_until until = {.timeout = random_below(&chance, 50000)};
         int64_t before = pl_now();
         int result = pl_futex_wait32(futex, key_of(&constant), &constant, 0, &until);
-        CHECK(result == PL_WAITED_WOKEN || (result == PL_WAITED_TIMED_OUT && pl_now() - before >= until.timeout));
+        CHECK(result == PL_WAITED_WOKEN ||
+              (result == PL_WAITED_TIMED_OUT && pl_now() - before >= until.timeout));
         if (result == PL_WAITED_WOKEN) {
             atomic_fetch_add(&woken, 1);
         }
@@ -173,7 +182,8 @@ static void test_time_outs_and_wake_ups_add_up(void) {
 int main(int count, char **arguments) {
     check_begin(0);
     seed = count > 1 ? strtoull(arguments[1], NULL, 10) : (uint64_t)time(NULL);
-    snprintf(check_note, sizeof check_note, ", to repeat: test_futex_stress %llu", (unsigned long long)seed);
+    snprintf(check_note, sizeof check_note, ", to repeat: test_futex_stress %llu",
+             (unsigned long long)seed);
     puts(check_note + 2);
     RUN(test_turns_are_taken_without_end);
     RUN(test_lock_of_a_word_excludes_and_lets_everybody_in);

@@ -37,7 +37,8 @@ static void test_one_token_is_out_at_a_time_and_numbers_go_up(void) {
 
 static void test_token_that_is_not_out_is_recognised(void) {
     set_up();
-    CHECK(pl_gate_release(gate, 0) == -1 && pl_gate_release(gate, 1) == -1 && pl_gate_release(gate, UINT64_MAX) == -1);
+    CHECK(pl_gate_release(gate, 0) == -1 && pl_gate_release(gate, 1) == -1 &&
+          pl_gate_release(gate, UINT64_MAX) == -1);
     uint64_t first = pl_gate_try_acquire(gate);
     CHECK(pl_gate_release(gate, 0) == -1 && pl_gate_release(gate, first + 1) == -1);
     CHECK(pl_gate_release(gate, UINT64_MAX) == -1);
@@ -116,7 +117,8 @@ static void test_release_wakes_whoever_waits_and_a_wrong_one_lets_nobody_in(void
     tear_down();
 }
 
-/* What is under the token is plain: ThreadSanitizer sees it if acquiring does not see all that was done before. */
+/* What is under the token is plain: ThreadSanitizer sees it if acquiring does not see all that
+ * was done before. */
 
 static uint64_t last_token;
 static long entries;
@@ -126,7 +128,8 @@ static void *go_through(void *seed) {
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t token;
         while ((token = pl_gate_try_acquire(gate)) == 0) {
-            /* A holder that is seen meanwhile is a token, or none: never one whose number is not given yet. */
+            /* A holder that is seen meanwhile is a token, or none: never one whose number is not
+             * given yet. */
             CHECK(pl_gate_holder(gate) <= (uint64_t)THREADS * ROUNDS);
             CHECK(pl_gate_release(gate, UINT64_MAX) == -1);
         }

@@ -19,25 +19,29 @@ static void end(struct member *members, size_t count) {
     tear_down(members, count);
 }
 
-static uint64_t token_out(void) {
-    return pl_gate_holder(pl_shared_gate(shared));
-}
+static uint64_t token_out(void) { return pl_gate_holder(pl_shared_gate(shared)); }
 
 static void test_each_kind_is_released_once(void) {
     struct member one;
     begin(&one, 1);
-    CHECK(pl_hold_kind(lock) == PL_HOLDS_NOTHING && !pl_hold_release(lock) && pl_hold_token(token) == 0);
-    CHECK(pl_hold_read(lock) == PL_ACQUIRED && pl_hold_kind(lock) == PL_HOLDS_READ && pl_rwlock_readers(the_lock()) == 1);
+    CHECK(pl_hold_kind(lock) == PL_HOLDS_NOTHING && !pl_hold_release(lock) &&
+          pl_hold_token(token) == 0);
+    CHECK(pl_hold_read(lock) == PL_ACQUIRED && pl_hold_kind(lock) == PL_HOLDS_READ &&
+          pl_rwlock_readers(the_lock()) == 1);
     CHECK(pl_hold_write(other) == PL_BUSY && pl_hold_kind(other) == PL_HOLDS_NOTHING);
     CHECK(pl_hold_release(lock) && !pl_hold_release(lock) && pl_rwlock_readers(the_lock()) == 0);
-    CHECK(pl_hold_write(lock) == PL_ACQUIRED && pl_hold_kind(lock) == PL_HOLDS_WRITE && pl_rwlock_readers(the_lock()) == -1);
-    CHECK(pl_hold_read(other) == PL_BUSY && pl_hold_write_wait(other, 0) == PL_TIMEOUT && pl_hold_kind(other) == PL_HOLDS_NOTHING);
+    CHECK(pl_hold_write(lock) == PL_ACQUIRED && pl_hold_kind(lock) == PL_HOLDS_WRITE &&
+          pl_rwlock_readers(the_lock()) == -1);
+    CHECK(pl_hold_read(other) == PL_BUSY && pl_hold_write_wait(other, 0) == PL_TIMEOUT &&
+          pl_hold_kind(other) == PL_HOLDS_NOTHING);
     CHECK(pl_hold_release(lock) && !pl_hold_release(lock) && pl_rwlock_readers(the_lock()) == 0);
     CHECK(pl_hold_write_wait(lock, -1) == PL_ACQUIRED && pl_hold_release(lock));
-    CHECK(pl_hold_acquire(token) == PL_ACQUIRED && pl_hold_kind(token) == PL_HOLDS_TOKEN && token_out() == pl_hold_token(token));
+    CHECK(pl_hold_acquire(token) == PL_ACQUIRED && pl_hold_kind(token) == PL_HOLDS_TOKEN &&
+          token_out() == pl_hold_token(token));
     CHECK(pl_hold_acquire(other) == PL_BUSY && pl_hold_kind(other) == PL_HOLDS_NOTHING);
     uint64_t number = pl_hold_token(token);
-    CHECK(pl_hold_release(token) && !pl_hold_release(token) && token_out() == 0 && pl_hold_token(token) == number);
+    CHECK(pl_hold_release(token) && !pl_hold_release(token) && token_out() == 0 &&
+          pl_hold_token(token) == number);
     end(&one, 1);
 }
 
@@ -47,7 +51,9 @@ static void test_destroying_releases(void) {
     for (int kind = PL_HOLDS_READ; kind <= PL_HOLDS_TOKEN; kind++) {
         pl_hold value, *hold = &value;
         pl_hold_init(hold, shared, NULL);
-        int result = kind == PL_HOLDS_READ ? pl_hold_read(hold) : kind == PL_HOLDS_WRITE ? pl_hold_write(hold) : pl_hold_acquire(hold);
+        int result = kind == PL_HOLDS_READ    ? pl_hold_read(hold)
+                     : kind == PL_HOLDS_WRITE ? pl_hold_write(hold)
+                                              : pl_hold_acquire(hold);
         CHECK(result == PL_ACQUIRED && (pl_rwlock_readers(the_lock()) != 0 || token_out() != 0));
         pl_hold_destroy(hold);
         CHECK(pl_rwlock_readers(the_lock()) == 0 && token_out() == 0);
@@ -76,7 +82,8 @@ static void test_only_a_writer_poisons(void) {
     pl_hold_poison(other); /* it does not write */
     CHECK(pl_hold_release(other) && pl_hold_write(lock) == PL_ACQUIRED);
     pl_hold_poison(lock);
-    CHECK(!pl_hold_release(lock) && pl_hold_read(lock) == PL_POISONED && pl_hold_write(lock) == PL_POISONED);
+    CHECK(!pl_hold_release(lock) && pl_hold_read(lock) == PL_POISONED &&
+          pl_hold_write(lock) == PL_POISONED);
     CHECK(pl_hold_kind(lock) == PL_HOLDS_NOTHING);
     end(&one, 1);
 }
@@ -101,9 +108,11 @@ static void test_publishing_and_finishing_happen_once(void) {
 static void test_token_counts_the_locks_under_it(void) {
     struct member members[2];
     begin(members, 2);
-    CHECK(pl_hold_exclusive(token, lock, members[0].group) == PL_ACQUIRED && pl_hold_locks(token) == 1);
+    CHECK(pl_hold_exclusive(token, lock, members[0].group) == PL_ACQUIRED &&
+          pl_hold_locks(token) == 1);
     CHECK(pl_hold_write(other) == PL_BUSY && pl_hold_locks(token) == 1);
-    CHECK(pl_hold_release(lock) && pl_hold_locks(token) == 0 && !pl_hold_release(lock) && pl_hold_locks(token) == 0);
+    CHECK(pl_hold_release(lock) && pl_hold_locks(token) == 0 && !pl_hold_release(lock) &&
+          pl_hold_locks(token) == 0);
     CHECK(pl_hold_write_wait(lock, -1) == PL_ACQUIRED && pl_hold_locks(token) == 1);
     pl_hold_poison(lock);
     CHECK(pl_hold_locks(token) == 0 && pl_hold_release(token));
@@ -131,7 +140,8 @@ static int stop_now(struct member *self) {
     return 1;
 }
 
-static int (*const takes[])(pl_hold *, pl_group *) = {pl_hold_read_as, pl_hold_write_as, pl_hold_acquire_as};
+static int (*const takes[])(pl_hold *, pl_group *) = {pl_hold_read_as, pl_hold_write_as,
+                                                      pl_hold_acquire_as};
 
 static void occupy(int which, pl_hold *hold) {
     CHECK((which == 2 ? pl_hold_acquire(hold) : pl_hold_write(hold)) == PL_ACQUIRED);
@@ -183,7 +193,8 @@ static void test_waiter_hears_its_check(void) {
         begin(members, 2);
         occupy(i, other);
         members[1].on_check = stop_now;
-        CHECK(takes[i](lock, members[1].group) == PL_SIGNALLED && pl_hold_kind(lock) == PL_HOLDS_NOTHING && members[1].checks == 1);
+        CHECK(takes[i](lock, members[1].group) == PL_SIGNALLED &&
+              pl_hold_kind(lock) == PL_HOLDS_NOTHING && members[1].checks == 1);
         CHECK(pl_hold_release(other));
         end(members, 2);
     }
@@ -219,28 +230,32 @@ static void test_waiter_takes_part_in_what_is_pending(void) {
         uintptr_t late;
         CHECK(pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
         append(5);
-        CHECK(pl_hold_publish(&own, members[0].group) == 1 && pl_hold_finish(&own, members[0].group) == PL_ACQUIRED);
+        CHECK(pl_hold_publish(&own, members[0].group) == 1 &&
+              pl_hold_finish(&own, members[0].group) == PL_ACQUIRED);
         CHECK(pl_hold_release(other));
         thread_join(thread);
-        CHECK(members[1].result == PL_ACQUIRED && pl_group_applied(members[1].group) == 1 && members[1].replays == 1);
+        CHECK(members[1].result == PL_ACQUIRED && pl_group_applied(members[1].group) == 1 &&
+              members[1].replays == 1);
         CHECK(pl_hold_release(lock));
         end(members, 2);
     }
 }
 
-static void publish_one(struct member *leader) {
-    CHECK(lead(leader, 7, -1) == PL_ACQUIRED);
-}
+static void publish_one(struct member *leader) { CHECK(lead(leader, 7, -1) == PL_ACQUIRED); }
 
 static void test_group_has_replayed_everything_when_it_has_the_lock(void) {
     for (int i = 0; i < 2; i++) {
         struct member members[2];
         begin(members, 2);
         publish_one(&members[0]); /* the other is parked */
-        CHECK((i == 0 ? pl_hold_read_now : pl_hold_write_now)(lock, members[1].group) == PL_BUSY && pl_rwlock_readers(the_lock()) == 0);
-        CHECK(takes[i](lock, members[1].group) == PL_ACQUIRED && pl_group_applied(members[1].group) == 1 && pl_hold_release(lock));
-        CHECK((i == 0 ? pl_hold_read_now : pl_hold_write_now)(lock, members[1].group) == PL_ACQUIRED);
-        CHECK((i == 0 ? pl_hold_read_now : pl_hold_write_now)(other, members[0].group) == (i == 0 ? PL_ACQUIRED : PL_BUSY));
+        CHECK((i == 0 ? pl_hold_read_now : pl_hold_write_now)(lock, members[1].group) == PL_BUSY &&
+              pl_rwlock_readers(the_lock()) == 0);
+        CHECK(takes[i](lock, members[1].group) == PL_ACQUIRED &&
+              pl_group_applied(members[1].group) == 1 && pl_hold_release(lock));
+        CHECK((i == 0 ? pl_hold_read_now : pl_hold_write_now)(lock, members[1].group) ==
+              PL_ACQUIRED);
+        CHECK((i == 0 ? pl_hold_read_now : pl_hold_write_now)(other, members[0].group) ==
+              (i == 0 ? PL_ACQUIRED : PL_BUSY));
         pl_hold_release(other);
         CHECK(pl_hold_release(lock));
         end(members, 2);
@@ -253,7 +268,8 @@ static void test_group_that_cannot_replay_gets_no_lock(void) {
         begin(members, 2);
         publish_one(&members[0]);
         members[1].on_replay = fail;
-        CHECK(takes[i](lock, members[1].group) == PL_CANCELLED && cause() == PL_CAUSE_REPLAY && pl_hold_kind(lock) == PL_HOLDS_NOTHING);
+        CHECK(takes[i](lock, members[1].group) == PL_CANCELLED && cause() == PL_CAUSE_REPLAY &&
+              pl_hold_kind(lock) == PL_HOLDS_NOTHING);
         CHECK(pl_hold_read(other) == (i == 0 ? PL_ACQUIRED : PL_POISONED));
         pl_hold_release(other);
         end(members, 2);

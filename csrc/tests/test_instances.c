@@ -1,5 +1,5 @@
-/* instances: what a library gets for its imports, how a call finds its way when it is first made, and what a call by the host leaves
- * behind. */
+/* instances: what a library gets for its imports, how a call finds its way when it is first
+ * made, and what a call by the host leaves behind. */
 #include "fake.h"
 
 #include "builtin.h"
@@ -8,21 +8,29 @@
 
 enum { GROUP = 40 };
 
-static const pl_type *const some_type = (const pl_type *)0x4006, *const tag_type = (const pl_type *)0x4004;
+static const pl_type *const some_type = (const pl_type *)0x4006, *const tag_type =
+                                                                     (const pl_type *)0x4004;
 static pl_shared *shared;
 static pl_group *group;
 static pl_instances *instances;
 
 static fake_module a = {.name = "A",
-                        .exports = {{"f", PL_EXTERN_FUNC}, {"g", PL_EXTERN_FUNC}, {"tls_base", PL_EXTERN_GLOBAL},
+                        .exports = {{"f", PL_EXTERN_FUNC},
+                                    {"g", PL_EXTERN_FUNC},
+                                    {"tls_base", PL_EXTERN_GLOBAL},
                                     {"tls_init", PL_EXTERN_FUNC}}};
-static fake_module b = {.name = "B", .exports = {{"h", PL_EXTERN_FUNC}, {"data", PL_EXTERN_GLOBAL}}};
+static fake_module b = {.name = "B",
+                        .exports = {{"h", PL_EXTERN_FUNC}, {"data", PL_EXTERN_GLOBAL}}};
 static fake_module trampolines = {.name = "B~",
-                                  .exports = {{"plt", PL_EXTERN_TABLE}, {"t0", PL_EXTERN_FUNC}, {"t1", PL_EXTERN_FUNC},
-                                              {"s0", PL_EXTERN_FUNC}, {"s1", PL_EXTERN_FUNC}}};
+                                  .exports = {{"plt", PL_EXTERN_TABLE},
+                                              {"t0", PL_EXTERN_FUNC},
+                                              {"t1", PL_EXTERN_FUNC},
+                                              {"s0", PL_EXTERN_FUNC},
+                                              {"s1", PL_EXTERN_FUNC}}};
 static const pl_module *const blocks[] = {(const pl_module *)&trampolines};
 static fake_module main_module = {.name = "M",
-                                  .exports = {{"memory", PL_EXTERN_MEMORY}, {"table", PL_EXTERN_TABLE},
+                                  .exports = {{"memory", PL_EXTERN_MEMORY},
+                                              {"table", PL_EXTERN_TABLE},
                                               {"stack_pointer", PL_EXTERN_GLOBAL}}};
 
 /* Python, which is called back. */
@@ -66,22 +74,22 @@ static void tear_down(void) {
     CHECK(fake_alive == 0);
 }
 
-static int state(void) {
-    return pl_safepoint_state(pl_group_safepoint(group));
-}
+static int state(void) { return pl_safepoint_state(pl_group_safepoint(group)); }
 
 static pl_library *make_a(uint32_t place) {
     return fake_library(&a, &(pl_library_parts){.place = place});
 }
 
 static pl_library *make_b(uint32_t place, const pl_source *sources, uint32_t count) {
-    return fake_library(&b, &(pl_library_parts){.trampolines = blocks, .trampoline_count = 2, .resolver = 9,
-                                                .sources = sources, .source_count = count, .place = place});
+    return fake_library(&b, &(pl_library_parts){.trampolines = blocks,
+                                                .trampoline_count = 2,
+                                                .resolver = 9,
+                                                .sources = sources,
+                                                .source_count = count,
+                                                .place = place});
 }
 
-static void load(pl_library *library) {
-    CHECK(pl_instances_load(instances, library, 0, 0) == 0);
-}
+static void load(pl_library *library) { CHECK(pl_instances_load(instances, library, 0, 0) == 0); }
 
 static pl_extern handle_of(uint8_t kind, uint64_t index) {
     return (pl_extern){.kind = kind, .of = {.handle = {FAKE_STORE, index, 0}}};
@@ -113,33 +121,41 @@ static void test_each_import_comes_from_its_source(void) {
     give_stack(77);
     load(library_a);
     globals[2] = 1000; /* A's tls_base */
-    const pl_source sources[] = {{.kind = PL_SOURCE_MEMORY},
-                                 {.kind = PL_SOURCE_TABLE},
-                                 {.kind = PL_SOURCE_STACK_POINTER},
-                                 {.kind = PL_SOURCE_CONSTANT, .value = 5},
-                                 {.kind = PL_SOURCE_CELL, .value = INT64_C(0x80000001)},
-                                 {.kind = PL_SOURCE_TLS_CELL, .value = 24, .library = library_a},
-                                 {.kind = PL_SOURCE_EXPORT, .library = library_a, .index = 1},
-                                 {.kind = PL_SOURCE_PLT, .index = 1},
-                                 {.kind = PL_SOURCE_HOST, .type = some_type, .handle = 21},
-                                 {.kind = PL_SOURCE_BUILTIN, .type = some_type, .handle = 22, .index = PL_BUILTIN_SAFEPOINT},
-                                 {.kind = PL_SOURCE_CALLBACK, .type = some_type, .handle = 23, .index = 0},
-                                 {.kind = PL_SOURCE_TAG, .type = tag_type, .index = 2}};
+    const pl_source sources[] = {
+        {.kind = PL_SOURCE_MEMORY},
+        {.kind = PL_SOURCE_TABLE},
+        {.kind = PL_SOURCE_STACK_POINTER},
+        {.kind = PL_SOURCE_CONSTANT, .value = 5},
+        {.kind = PL_SOURCE_CELL, .value = INT64_C(0x80000001)},
+        {.kind = PL_SOURCE_TLS_CELL, .value = 24, .library = library_a},
+        {.kind = PL_SOURCE_EXPORT, .library = library_a, .index = 1},
+        {.kind = PL_SOURCE_PLT, .index = 1},
+        {.kind = PL_SOURCE_HOST, .type = some_type, .handle = 21},
+        {.kind = PL_SOURCE_BUILTIN, .type = some_type, .handle = 22, .index = PL_BUILTIN_SAFEPOINT},
+        {.kind = PL_SOURCE_CALLBACK, .type = some_type, .handle = 23, .index = 0},
+        {.kind = PL_SOURCE_TAG, .type = tag_type, .index = 2}};
     pl_library *library_b = make_b(1, sources, sizeof sources / sizeof *sources);
     load(library_b);
-    EXPECT("new:A host:0 new:B~ constant:5 cell:-2147483647 cell:1024 host:1 host:2 host:3 tag new:B");
+    EXPECT(
+        "new:A host:0 new:B~ constant:5 cell:-2147483647 cell:1024 host:1 host:2 host:3 tag new:B");
     size_t number = instance_count - 1;
-    CHECK(import_counts[number] == sizeof sources / sizeof *sources && import_counts[number - 1] == 1);
+    CHECK(import_counts[number] == sizeof sources / sizeof *sources &&
+          import_counts[number - 1] == 1);
     const pl_extern *found = imports_of[number];
-    CHECK(found[0].kind == PL_EXTERN_MEMORY && found[1].kind == PL_EXTERN_TABLE && is_global(found + 2, 77));
-    CHECK(is_global(found + 3, 5) && is_global(found + 4, -2147483647) && is_global(found + 5, 1024));
+    CHECK(found[0].kind == PL_EXTERN_MEMORY && found[1].kind == PL_EXTERN_TABLE &&
+          is_global(found + 2, 77));
+    CHECK(is_global(found + 3, 5) && is_global(found + 4, -2147483647) &&
+          is_global(found + 5, 1024));
     CHECK(is_func(found + 6, "A.g") && is_func(found + 7, "B~.t1"));
-    CHECK(is_func(found + 8, "host1") && is_func(found + 9, "host2") && is_func(found + 10, "host3") && found[11].kind == PL_EXTERN_TAG);
+    CHECK(is_func(found + 8, "host1") && is_func(found + 9, "host2") &&
+          is_func(found + 10, "host3") && found[11].kind == PL_EXTERN_TAG);
     CHECK(is_func(imports_of[number - 1], "host0") && hosts[0].type == fake_types.resolve);
     for (uintptr_t i = 1; i < 4; i++) {
         pl_import *import = hosts[i].environment;
-        CHECK(hosts[i].type == some_type && import->function.handle == 20 + i && import->function.group == group);
-        CHECK(import->instances == instances && import->flag == pl_shared_flag(shared) && import->cancel == pl_shared_cancel(shared));
+        CHECK(hosts[i].type == some_type && import->function.handle == 20 + i &&
+              import->function.group == group);
+        CHECK(import->instances == instances && import->flag == pl_shared_flag(shared) &&
+              import->cancel == pl_shared_cancel(shared));
     }
     pl_library_release(library_a);
     pl_library_release(library_b);
@@ -149,8 +165,16 @@ static void test_each_import_comes_from_its_source(void) {
 static void test_tags_and_callbacks_are_one_for_all_libraries(void) {
     set_up();
     const pl_source sources[] = {{.kind = PL_SOURCE_TAG, .type = tag_type, .index = 1},
-                                 {.kind = PL_SOURCE_CALLBACK, .type = some_type, .handle = 5, .index = 0, .value = PL_FORM_INTEGERS},
-                                 {.kind = PL_SOURCE_CALLBACK, .type = some_type, .handle = 6, .index = 30, .value = PL_FORM_DOUBLES + 16},
+                                 {.kind = PL_SOURCE_CALLBACK,
+                                  .type = some_type,
+                                  .handle = 5,
+                                  .index = 0,
+                                  .value = PL_FORM_INTEGERS},
+                                 {.kind = PL_SOURCE_CALLBACK,
+                                  .type = some_type,
+                                  .handle = 6,
+                                  .index = 30,
+                                  .value = PL_FORM_DOUBLES + 16},
                                  {.kind = PL_SOURCE_HOST, .type = some_type, .handle = 7}};
     pl_library *one = make_b(0, sources, 4), *other = make_b(1, sources, 4);
     load(one);
@@ -172,9 +196,11 @@ static void test_tags_and_callbacks_are_one_for_all_libraries(void) {
 static void test_group_takes_from_a_library_only_what_it_lacks(void) {
     set_up();
     pl_library *library = fake_library(&main_module, &(pl_library_parts){.place = 0});
-    CHECK(pl_instances_memory(instances) == NULL && pl_instances_table(instances) == NULL && pl_instances_stack_pointer(instances) == NULL);
+    CHECK(pl_instances_memory(instances) == NULL && pl_instances_table(instances) == NULL &&
+          pl_instances_stack_pointer(instances) == NULL);
     load(library);
-    CHECK(pl_instances_memory(instances)->kind == PL_EXTERN_MEMORY && pl_instances_table(instances)->kind == PL_EXTERN_TABLE);
+    CHECK(pl_instances_memory(instances)->kind == PL_EXTERN_MEMORY &&
+          pl_instances_table(instances)->kind == PL_EXTERN_TABLE);
     CHECK(pl_instances_stack_pointer(instances)->kind == PL_EXTERN_GLOBAL);
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0), table = handle_of(PL_EXTERN_TABLE, 0);
     memory.of.handle.more = table.of.handle.more = 9; /* what another library has brought */
@@ -183,7 +209,8 @@ static void test_group_takes_from_a_library_only_what_it_lacks(void) {
     give_stack(5);
     pl_instances_drop(instances, library);
     load(library);
-    CHECK(pl_instances_memory(instances)->of.handle.more == 9 && pl_instances_table(instances)->of.handle.more == 9);
+    CHECK(pl_instances_memory(instances)->of.handle.more == 9 &&
+          pl_instances_table(instances)->of.handle.more == 9);
     CHECK(pl_instances_stack_pointer(instances)->of.handle.index == 1990);
     pl_library_release(library);
     tear_down();
@@ -198,11 +225,13 @@ static void test_libraries_have_their_places(void) {
     CHECK(pl_instances_serial(instances, one) == 1 && pl_instances_serial(instances, far) == 2);
     CHECK(pl_instances_serial(instances, next) == 0);
     CHECK(pl_instances_export(instances, one, 1, &found) == 0 && is_func(&found, "A.g"));
-    CHECK(pl_instances_export(instances, next, 1, &found) == -1 && pl_instances_export(instances, one, 4, &found) == -1);
+    CHECK(pl_instances_export(instances, next, 1, &found) == -1 &&
+          pl_instances_export(instances, one, 4, &found) == -1);
     pl_instances_drop(instances, next); /* which has the same place, but is not there */
     CHECK(pl_instances_serial(instances, one) == 1);
     pl_instances_drop(instances, one);
-    CHECK(pl_instances_serial(instances, one) == 0 && pl_instances_export(instances, one, 1, &found) == -1);
+    CHECK(pl_instances_serial(instances, one) == 0 &&
+          pl_instances_export(instances, one, 1, &found) == -1);
     load(next);
     CHECK(pl_instances_serial(instances, next) == 3 && pl_instances_serial(instances, far) == 2);
     CHECK(pl_instances_serial(instances, one) == 0);
@@ -219,26 +248,34 @@ static void test_memory_is_reached_only_inside(void) {
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0), table = handle_of(PL_EXTERN_TABLE, 0);
     pl_instances_set_memory(instances, &memory);
     pl_instances_set_table(instances, &table);
-    CHECK(pl_instances_memory_size(instances) == FAKE_MEMORY && pl_instances_table_size(instances) == 8);
+    CHECK(pl_instances_memory_size(instances) == FAKE_MEMORY &&
+          pl_instances_table_size(instances) == 8);
     CHECK(pl_instances_bytes(instances, 5, FAKE_MEMORY - 5) == fake_memory + 5);
     CHECK(pl_instances_bytes(instances, FAKE_MEMORY, 0) == fake_memory + FAKE_MEMORY);
-    CHECK(pl_instances_bytes(instances, 5, FAKE_MEMORY - 4) == NULL && pl_instances_bytes(instances, FAKE_MEMORY + 1, 0) == NULL);
-    CHECK(pl_instances_bytes(instances, UINT64_MAX, 2) == NULL && pl_instances_bytes(instances, 2, UINT64_MAX) == NULL);
+    CHECK(pl_instances_bytes(instances, 5, FAKE_MEMORY - 4) == NULL &&
+          pl_instances_bytes(instances, FAKE_MEMORY + 1, 0) == NULL);
+    CHECK(pl_instances_bytes(instances, UINT64_MAX, 2) == NULL &&
+          pl_instances_bytes(instances, 2, UINT64_MAX) == NULL);
     memset(fake_memory, 1, FAKE_MEMORY);
     CHECK(pl_instances_zero(instances, 8, FAKE_MEMORY - 7) == -1 && fake_memory[8] == 1);
-    CHECK(pl_instances_zero(instances, 8, 3) == 0 && fake_memory[7] == 1 && fake_memory[8] == 0 && fake_memory[10] == 0 && fake_memory[11] == 1);
+    CHECK(pl_instances_zero(instances, 8, 3) == 0 && fake_memory[7] == 1 && fake_memory[8] == 0 &&
+          fake_memory[10] == 0 && fake_memory[11] == 1);
     tear_down();
 }
 
 static void test_libraries_share_trampolines(void) {
     set_up();
     const pl_source sources[] = {{.kind = PL_SOURCE_PLT, .index = 0}};
-    pl_library *target = make_a(0), *owner = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 1, .place = 1});
-    pl_library_parts using = {.sources = sources, .source_count = 1, .plt_of = owner, .plt_base = 1, .place = 2};
+    pl_library *target = make_a(0),
+               *owner = fake_library(
+                   &b, &(pl_library_parts){.sources = sources, .source_count = 1, .place = 1});
+    pl_library_parts using = {
+        .sources = sources, .source_count = 1, .plt_of = owner, .plt_base = 1, .place = 2};
     pl_library *user = fake_library(&b, &using);
     CHECK(pl_library_set_trampolines(owner, blocks, 2, 9) == 0);
     CHECK(pl_instances_load(instances, user, 0, 0) == -1); /* before what it uses */
-    CHECK(pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT && pl_instances_trouble(instances)->library == user);
+    CHECK(pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT &&
+          pl_instances_trouble(instances)->library == user);
     pl_instances_drop(instances, user);
     EXPECT("");
     load(owner);
@@ -246,7 +283,8 @@ static void test_libraries_share_trampolines(void) {
     load(target);
     EXPECT("host:0 new:B~ new:B new:B new:A");
     CHECK(is_func(imports_of[1], "B~.t0") && is_func(imports_of[2], "B~.t1"));
-    CHECK(pl_instances_bind(instances, user, 0, target, 1) == 0 && pl_instances_bind(instances, owner, 0, target, 0) == 0);
+    CHECK(pl_instances_bind(instances, user, 0, target, 1) == 0 &&
+          pl_instances_bind(instances, owner, 0, target, 0) == 0);
     CHECK(strcmp(fake_name(&plt[0][0]), "A.f") == 0 && strcmp(fake_name(&plt[0][1]), "A.g") == 0);
     pl_instances_unbind(instances, user, 0);
     CHECK(strcmp(fake_name(&plt[0][0]), "A.f") == 0 && strcmp(fake_name(&plt[0][1]), "B~.s1") == 0);
@@ -255,10 +293,12 @@ static void test_libraries_share_trampolines(void) {
     value.i32 = 1;
     CHECK(fake_enter(0, &value, 1) == NULL && host_calls == 0); /* the resolver */
     CHECK(strcmp(fake_name(&plt[0][1]), "A.g") == 0);
-    CHECK(pl_instances_resolver_entries(instances, owner) == 1 && pl_instances_resolver_entries(instances, user) == 0);
+    CHECK(pl_instances_resolver_entries(instances, owner) == 1 &&
+          pl_instances_resolver_entries(instances, user) == 0);
     pl_instances_unbind(instances, user, 0);
     pl_instances_drop(instances, owner); /* whoever is left has no trampolines, but harms nobody */
-    CHECK(pl_instances_bind(instances, user, 0, target, 1) == -1 && fake_enter(0, &value, 1) == NULL && host_calls == 1);
+    CHECK(pl_instances_bind(instances, user, 0, target, 1) == -1 &&
+          fake_enter(0, &value, 1) == NULL && host_calls == 1);
     pl_instances_unbind(instances, user, 0);
     pl_library_release(owner);
     pl_library_release(user);
@@ -275,9 +315,11 @@ static void test_an_export_without_arguments_is_run(void) {
     EXPECT("new:A");
     CHECK(pl_instances_run(instances, library, 1, &failure) == PL_OK && state() == PL_PARKED);
     EXPECT("call:A.g()");
-    CHECK(pl_instances_run(instances, library, 2, &failure) == -1 && pl_instances_run(instances, library, 4, &failure) == -1);
+    CHECK(pl_instances_run(instances, library, 2, &failure) == -1 &&
+          pl_instances_run(instances, library, 4, &failure) == -1);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(pl_instances_run(instances, library, 1, &failure) > 0 && failure.trap == NULL && failure.error == NULL);
+    CHECK(pl_instances_run(instances, library, 1, &failure) > 0 && failure.trap == NULL &&
+          failure.error == NULL);
     EXPECT("");
     pl_library_release(library);
     tear_down();
@@ -286,9 +328,11 @@ static void test_an_export_without_arguments_is_run(void) {
 static void test_thread_local_block_is_where_the_library_says(void) {
     set_up();
     fake_module without = {.name = "W", .exports = {{"tls_init", PL_EXTERN_FUNC}}};
-    pl_library *library = make_a(0), *other = fake_library(&without, &(pl_library_parts){.place = 1});
+    pl_library *library = make_a(0),
+               *other = fake_library(&without, &(pl_library_parts){.place = 1});
     CHECK(pl_instances_tls_base(instances, library) == 0);
-    CHECK(pl_instances_load(instances, library, 64, 0) == 0 && pl_instances_load(instances, other, 128, 0) == 0);
+    CHECK(pl_instances_load(instances, library, 64, 0) == 0 &&
+          pl_instances_load(instances, other, 128, 0) == 0);
     EXPECT("new:A call:A.tls_init(64) new:W call:W.tls_init(128)");
     globals[2] = -16; /* a guest's thread has brought a block of its own */
     CHECK(pl_instances_tls_base(instances, library) == UINT32_C(0xfffffff0));
@@ -331,7 +375,8 @@ static void test_known_target_is_bound_without_python(void) {
     pl_library_aim(caller, 1, callee, 0);
     CHECK(stub(1) == NULL && host_calls == 0 && state() == PL_RUNNING);
     EXPECT("plt:B~.1=A.f");
-    CHECK(pl_instances_resolver_entries(instances, caller) == 1 && pl_instances_resolver_entries(instances, callee) == 0);
+    CHECK(pl_instances_resolver_entries(instances, caller) == 1 &&
+          pl_instances_resolver_entries(instances, callee) == 0);
     pl_instances_unbind(instances, caller, 1);
     EXPECT("plt:B~.1=B~.s1");
     tear_down_late();
@@ -339,7 +384,8 @@ static void test_known_target_is_bound_without_python(void) {
 
 static void test_unknown_target_is_pythons(void) {
     set_up_late();
-    CHECK(stub(1) == NULL && host_calls == 1 && host_handle == 9 && host_state == PL_PARKED && state() == PL_RUNNING);
+    CHECK(stub(1) == NULL && host_calls == 1 && host_handle == 9 && host_state == PL_PARKED &&
+          state() == PL_RUNNING);
     host_answer = -1;
     pl_trap *trap = stub(0);
     CHECK(trap != NULL && strcmp(trap_text, "no") == 0 && host_calls == 2);
@@ -361,7 +407,8 @@ static void test_target_that_cannot_be_bound_is_pythons(void) {
     tear_down_late();
 }
 
-/* Code of a library that is gone may still be running, on a stack that reaches into it. Its targets may be freed by then. */
+/* Code of a library that is gone may still be running, on a stack that reaches into it. Its
+ * targets may be freed by then. */
 static void test_caller_that_is_gone_gets_no_target(void) {
     set_up_late();
     pl_library_aim(caller, 0, callee, 0);
@@ -383,11 +430,14 @@ static void test_bind_tells_if_it_cannot(void) {
     pl_library *other = make_a(2);
     CHECK(pl_instances_bind(instances, caller, 0, callee, 1) == 0);
     EXPECT("plt:B~.0=A.g");
-    CHECK(pl_instances_bind(instances, caller, 0, other, 0) == -1 && pl_instances_bind(instances, other, 0, callee, 0) == -1);
+    CHECK(pl_instances_bind(instances, caller, 0, other, 0) == -1 &&
+          pl_instances_bind(instances, other, 0, callee, 0) == -1);
     CHECK(pl_instances_bind(instances, callee, 0, callee, 0) == -1); /* it has no trampolines */
-    CHECK(pl_instances_bind(instances, caller, 0, callee, 2) == -1 && pl_instances_bind(instances, caller, 0, callee, 50) == -1);
+    CHECK(pl_instances_bind(instances, caller, 0, callee, 2) == -1 &&
+          pl_instances_bind(instances, caller, 0, callee, 50) == -1);
     EXPECT("");
-    CHECK(pl_instances_bind(instances, caller, FAKE_PLT, callee, 0) == -1); /* the error of wasmtime is freed */
+    /* the error of wasmtime is freed */
+    CHECK(pl_instances_bind(instances, caller, FAKE_PLT, callee, 0) == -1);
     fail_at("table_set", 1);
     pl_instances_unbind(instances, caller, 0);
     EXPECT("plt:B~.8=A.f plt:B~.0=B~.s0");
@@ -429,7 +479,8 @@ static void test_stack_pointer_comes_back_only_after_a_failure(void) {
             int status = direct ? pl_instances_invoke(instances, &func, &value, 1, &failure)
                                 : pl_instances_call(instances, &func, &value, 1, &failure);
             CHECK(status == statuses[wanted] && value.i64 == 42);
-            CHECK(*stack_pointer == (wanted == 0 ? 900 : 1000)); /* what the guest keeps there is the guest's */
+            /* what the guest keeps there is the guest's */
+            CHECK(*stack_pointer == (wanted == 0 ? 900 : 1000));
             CHECK(fake_take(&failure) == wanted);
             CHECK(direct || (seen_state == PL_RUNNING && state() == PL_PARKED));
         }
@@ -437,7 +488,8 @@ static void test_stack_pointer_comes_back_only_after_a_failure(void) {
     wanted = TRAPS;
     fail_at("global_set", 1); /* nothing to be done about that, but it is not lost */
     pl_failure failure;
-    CHECK(pl_instances_invoke(instances, &func, &value, 1, &failure) == PL_TRAP && fake_take(&failure) == TRAPS);
+    CHECK(pl_instances_invoke(instances, &func, &value, 1, &failure) == PL_TRAP &&
+          fake_take(&failure) == TRAPS);
     pl_library_release(library);
     tear_down();
 }
@@ -462,18 +514,21 @@ static void test_call_without_a_stack_pointer(void) {
 /* Functions that the core answers itself */
 
 static void load_builtins(pl_library **library) {
-    static const pl_source sources[] = {{.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_SAFEPOINT, .handle = 1},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DLSYM, .handle = 2},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DLSYM_WASIX, .handle = 3},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_THREAD_ID, .handle = 4},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = 99, .handle = 5}};
-    *library = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 5, .place = 0});
+    static const pl_source sources[] = {
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_SAFEPOINT, .handle = 1},
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DLSYM, .handle = 2},
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DLSYM_WASIX, .handle = 3},
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_THREAD_ID, .handle = 4},
+        {.kind = PL_SOURCE_BUILTIN, .index = 99, .handle = 5}};
+    *library =
+        fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 5, .place = 0});
     load(*library);
     pl_safepoint_run(pl_group_safepoint(group));
 }
 
 static void know(uintptr_t handle, int64_t scope, const char *name, uint32_t value) {
-    pl_names_put(pl_instances_names(instances), pl_shared_changes(shared), handle, scope, name, strlen(name), value);
+    pl_names_put(pl_instances_names(instances), pl_shared_changes(shared), handle, scope, name,
+                 strlen(name), value);
 }
 
 /* dlsym(scope, address): what it answers, -1 for a call of Python. */
@@ -503,7 +558,8 @@ static void test_dlsym_answers_what_the_group_knows(void) {
     CHECK(ask(3, 100) == -1);
     know(2, 3, "name", 20);
     CHECK(ask(3, 100) == 20);
-    /* A name that ends where the memory does, one that does not end, one that begins outside, one that is too long. */
+    /* A name that ends where the memory does, one that does not end, one that begins outside,
+     * one that is too long. */
     memcpy(fake_memory + FAKE_MEMORY - 5, "name", 5);
     CHECK(ask(3, FAKE_MEMORY - 5) == 20);
     fake_memory[FAKE_MEMORY - 1] = 's';
@@ -557,31 +613,38 @@ static void test_thread_knows_its_number(void) {
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
     pl_instances_set_memory(instances, &memory);
     value.i32 = 64;
-    CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == 0 && memcmp(fake_memory + 64, "\4\3\2\1", 4) == 0);
+    CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == 0 &&
+          memcmp(fake_memory + 64, "\4\3\2\1", 4) == 0);
     value.i32 = FAKE_MEMORY - 3;
     CHECK(fake_enter(3, &value, 1) == NULL && value.i64 == PL_ERRNO_MEMVIOLATION);
     CHECK(host_calls == 0);
-    CHECK(fake_enter(4, &value, 1) == NULL && host_calls == 1 && host_handle == 5); /* no builtin of this number */
+    /* no builtin of this number */
+    CHECK(fake_enter(4, &value, 1) == NULL && host_calls == 1 && host_handle == 5);
     pl_library_release(library);
     tear_down();
 }
 
 static void test_process_is_one_and_what_is_not_there_says_so(void) {
-    static const pl_source sources[] = {{.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_PROC_ID},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_UNSUPPORTED},
-                                        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DL_INVALID_HANDLE, .handle = 7}};
+    static const pl_source sources[] = {
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_PROC_ID},
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_UNSUPPORTED},
+        {.kind = PL_SOURCE_BUILTIN, .index = PL_BUILTIN_DL_INVALID_HANDLE, .handle = 7}};
     set_up();
-    pl_library *library = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 3, .place = 0});
+    pl_library *library =
+        fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 3, .place = 0});
     load(library);
     pl_safepoint_run(pl_group_safepoint(group));
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
     pl_instances_set_memory(instances, &memory);
     pl_value value = {.i32 = 64};
-    CHECK(fake_enter(0, &value, 1) == NULL && value.i64 == 0 && memcmp(fake_memory + 64, "\1\0\0", 4) == 0);
-    CHECK(fake_enter(1, &value, 1) == NULL && value.i64 == PL_ERRNO_NOTSUP && fake_enter(1, NULL, 0) == NULL && host_calls == 0);
+    CHECK(fake_enter(0, &value, 1) == NULL && value.i64 == 0 &&
+          memcmp(fake_memory + 64, "\1\0\0", 4) == 0);
+    CHECK(fake_enter(1, &value, 1) == NULL && value.i64 == PL_ERRNO_NOTSUP &&
+          fake_enter(1, NULL, 0) == NULL && host_calls == 0);
     value.i64 = 5;
     host_answer = 45;
-    CHECK(fake_enter(2, &value, 1) == NULL && value.i32 == 45 && host_calls == 1 && host_handle == 7);
+    CHECK(fake_enter(2, &value, 1) == NULL && value.i32 == 45 && host_calls == 1 &&
+          host_handle == 7);
     know(7, 5, "", 45);
     know(7, -1, "", 0);
     value.i64 = 5;
@@ -593,33 +656,41 @@ static void test_process_is_one_and_what_is_not_there_says_so(void) {
 }
 
 static void test_waits_are_the_groups(void) {
-    static fake_module rewritten = {.name = "R", .exports = {{"f", PL_EXTERN_FUNC}, {PL_WAITS, PL_EXTERN_TABLE}}};
-    const pl_source sources[] = {{.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_SLEEP, .type = some_type},
-                                 {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_SLEEP, .type = some_type},
-                                 {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_NOTIFY, .type = some_type}};
+    static fake_module rewritten = {
+        .name = "R", .exports = {{"f", PL_EXTERN_FUNC}, {PL_WAITS, PL_EXTERN_TABLE}}};
+    const pl_source sources[] = {
+        {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_SLEEP, .type = some_type},
+        {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_SLEEP, .type = some_type},
+        {.kind = PL_SOURCE_ATOMICS, .index = PL_ATOMICS_NOTIFY, .type = some_type}};
     set_up();
-    pl_library *library = fake_library(&rewritten, &(pl_library_parts){.sources = sources, .source_count = 3, .rewritten = 1, .place = 0});
+    pl_library *library = fake_library(
+        &rewritten,
+        &(pl_library_parts){.sources = sources, .source_count = 3, .rewritten = 1, .place = 0});
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
     load(library);
     EXPECT("host:0 host:1 new:R host:2 set:0=host2 host:3 set:1=host3 set:2=host1");
     CHECK(is_func(&imports_of[0][0], "host0") && is_func(&imports_of[0][1], "host0"));
-    CHECK(hosts[2].type == fake_types.waits[0] && hosts[3].type == fake_types.waits[1] && hosts[1].type == some_type);
+    CHECK(hosts[2].type == fake_types.waits[0] && hosts[3].type == fake_types.waits[1] &&
+          hosts[1].type == some_type);
     pl_value values[2] = {{.i64 = 8}, {.i64 = 1}};
     pl_safepoint_run(pl_group_safepoint(group));
     pl_trap *trap = fake_enter(1, values, 2);
     CHECK(trap != NULL && strstr(trap_text, "before the memory existed") != NULL);
     fake_free(trap);
-    pl_instances_set_memory(instances, &memory); /* they have it at once, those that were made before, too */
+    /* they have it at once, those that were made before, too */
+    pl_instances_set_memory(instances, &memory);
     values[0].i64 = 8;
     CHECK(fake_enter(1, values, 2) == NULL && values[0].i64 == 0);
     pl_library *other = make_a(1);
     load(other); /* not rewritten */
     EXPECT("new:A");
     fail_at("table_set", 2);
-    CHECK(pl_instances_load(instances, library, 0, 0) == -1 && pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
+    CHECK(pl_instances_load(instances, library, 0, 0) == -1 &&
+          pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
     CHECK(fake_take(&pl_instances_trouble(instances)->failure) == FAILS);
     fail_at("instance_export_get", 1);
-    CHECK(pl_instances_load(instances, library, 0, 0) == -1 && pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
+    CHECK(pl_instances_load(instances, library, 0, 0) == -1 &&
+          pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
     pl_library_release(library);
     pl_library_release(other);
     tear_down();
@@ -646,7 +717,8 @@ static void test_builtins_are_safepoints(void) {
     know(3, 3, "name", 17);
     pl_value values[6] = {{.i32 = 0}};
     in_host = lead;
-    CHECK(fake_enter(4, values, 1) == NULL && pl_group_applied(group) == 1); /* what came during a call of Python */
+    /* what came during a call of Python */
+    CHECK(fake_enter(4, values, 1) == NULL && pl_group_applied(group) == 1);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     for (size_t number = 0; number < 4; number++) {
         memset(values, 0, sizeof values);
@@ -673,14 +745,17 @@ static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void
     pl_process_provide(process, 5, some_type, PL_WASI_YIELD, "i");
     pl_process_provide(process, 6, some_type, PL_WASI_PLAIN, "i");
     instances = pl_instances_new(group, context, process, host, NULL, GROUP);
-    const pl_source sources[] = {{.kind = PL_SOURCE_WASI, .index = 0}, {.kind = PL_SOURCE_WASI, .index = 5},
+    const pl_source sources[] = {{.kind = PL_SOURCE_WASI, .index = 0},
+                                 {.kind = PL_SOURCE_WASI, .index = 5},
                                  {.kind = PL_SOURCE_WASI, .index = 0}};
-    pl_library *one = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 3, .place = 0});
+    pl_library *one =
+        fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 3, .place = 0});
     pl_library *target = make_a(1);
     load(one);
     load(target);
     EXPECT("host:0 host:1 new:B new:A");
-    CHECK(is_func(imports_of[0], "host0") && is_func(imports_of[0] + 1, "host1") && is_func(imports_of[0] + 2, "host0"));
+    CHECK(is_func(imports_of[0], "host0") && is_func(imports_of[0] + 1, "host1") &&
+          is_func(imports_of[0] + 2, "host0"));
     pl_safepoint_run(pl_group_safepoint(group));
     pl_value value = {.i64 = 3};
     for (int i = 0; i < 2; i++) {
@@ -704,8 +779,10 @@ static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void
     value.i64 = -1;
     CHECK(fake_enter(1, &value, 1) == NULL && value.i64 == 0);
     EXPECT("");
-    const pl_source more[] = {{.kind = PL_SOURCE_WASI, .index = 0}, {.kind = PL_SOURCE_WASI, .index = 6}};
-    pl_library *later = fake_library(&b, &(pl_library_parts){.sources = more, .source_count = 2, .place = 3});
+    const pl_source more[] = {{.kind = PL_SOURCE_WASI, .index = 0},
+                              {.kind = PL_SOURCE_WASI, .index = 6}};
+    pl_library *later =
+        fake_library(&b, &(pl_library_parts){.sources = more, .source_count = 2, .place = 3});
     load(later);
     EXPECT("host:2 new:B");
     CHECK(is_func(imports_of[2], "host0"));
@@ -718,9 +795,10 @@ static void test_each_wasi_function_is_one_and_works_once_there_is_a_memory(void
     pl_process_free(process);
 }
 
-static bool linker_get(const pl_linker *linker, pl_context *at, const char *space, size_t space_length, const char *name, size_t length,
-                       pl_extern *result) {
-    CHECK(linker == (const pl_linker *)0x70 && at == context && space_length == 5 && memcmp(space, "space", 5) == 0);
+static bool linker_get(const pl_linker *linker, pl_context *at, const char *space,
+                       size_t space_length, const char *name, size_t length, pl_extern *result) {
+    CHECK(linker == (const pl_linker *)0x70 && at == context && space_length == 5 &&
+          memcmp(space, "space", 5) == 0);
     *result = handle_of(PL_EXTERN_FUNC, 100 + (uint64_t)name[0]);
     return length == 1;
 }
@@ -736,23 +814,34 @@ static void test_a_shim_gives_a_process_its_functions(void) {
     const pl_module *shim = (const pl_module *)&a;
     pl_extern memory = handle_of(PL_EXTERN_MEMORY, 0);
     pl_failure failure;
-    static const char *const names[] = {"f", "g"}, *const unknown[] = {"f", "unknown"}, *const lost[] = {"f", "x"};
+    static const char *const names[] = {"f", "g"}, *const unknown[] = {"f", "unknown"},
+                             *const lost[] = {"f", "x"};
     static const char *const many[PL_WASI_FUNCTIONS + 1];
-    CHECK(pl_process_join(process, linker, "space", many, PL_WASI_FUNCTIONS + 1, shim, &memory, &failure) == PL_ERROR && !fake_take(&failure));
-    CHECK(pl_process_join(process, linker, "space", unknown, 2, shim, &memory, &failure) == PL_ERROR && !fake_take(&failure));
+    CHECK(pl_process_join(process, linker, "space", many, PL_WASI_FUNCTIONS + 1, shim, &memory,
+                          &failure) == PL_ERROR &&
+          !fake_take(&failure));
+    CHECK(pl_process_join(process, linker, "space", unknown, 2, shim, &memory, &failure) ==
+              PL_ERROR &&
+          !fake_take(&failure));
     EXPECT("");
-    CHECK(pl_process_join(process, linker, "space", lost, 2, shim, &memory, &failure) == PL_ERROR && !fake_take(&failure));
+    CHECK(pl_process_join(process, linker, "space", lost, 2, shim, &memory, &failure) == PL_ERROR &&
+          !fake_take(&failure));
     fail_at("instance_new", 1);
-    CHECK(pl_process_join(process, linker, "space", names, 2, shim, &memory, &failure) == PL_ERROR && fake_take(&failure) == FAILS);
+    CHECK(pl_process_join(process, linker, "space", names, 2, shim, &memory, &failure) ==
+              PL_ERROR &&
+          fake_take(&failure) == FAILS);
     EXPECT("new:A new:A");
     CHECK(pl_process_join(process, linker, "space", names, 2, shim, &memory, &failure) == PL_OK);
     EXPECT("new:A");
     CHECK(import_counts[2] == 3 && imports_of[2][0].kind == PL_EXTERN_MEMORY);
-    CHECK(imports_of[2][1].of.handle.index == 100 + 'f' && imports_of[2][2].of.handle.index == 100 + 'g');
+    CHECK(imports_of[2][1].of.handle.index == 100 + 'f' &&
+          imports_of[2][2].of.handle.index == 100 + 'g');
     instances = pl_instances_new(group, context, process, host, NULL, GROUP);
     pl_instances_set_memory(instances, &memory);
-    const pl_source sources[] = {{.kind = PL_SOURCE_WASI, .index = 1}, {.kind = PL_SOURCE_WASI, .index = 0}};
-    pl_library *library = fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 2, .place = 0});
+    const pl_source sources[] = {{.kind = PL_SOURCE_WASI, .index = 1},
+                                 {.kind = PL_SOURCE_WASI, .index = 0}};
+    pl_library *library =
+        fake_library(&b, &(pl_library_parts){.sources = sources, .source_count = 2, .place = 0});
     load(library);
     pl_safepoint_run(pl_group_safepoint(group));
     pl_value value = {.i64 = 3};

@@ -1,4 +1,5 @@
-/* lead: one operation in one call, and what becomes of token, lock, log and the others however it ends. */
+/* lead: one operation in one call, and what becomes of token, lock, log and the others however
+ * it ends. */
 #include "../lead.h"
 #include "program.h"
 
@@ -9,13 +10,15 @@ static int wakes, commits, result_of_wake, result_of_commit;
 static uint64_t operation; /* of the log of program.h */
 
 static int wake(pl_leading *leading) {
-    CHECK(leading->argument == &operation && pl_flag_load(pl_shared_flag(shared), PL_SEQ_CST) && published() == leading->number - 1);
+    CHECK(leading->argument == &operation && pl_flag_load(pl_shared_flag(shared), PL_SEQ_CST) &&
+          published() == leading->number - 1);
     wakes++;
     return result_of_wake;
 }
 
 static int commit(pl_leading *leading) {
-    CHECK(leading->argument == &operation && pl_rwlock_readers(the_lock()) == -1 && pl_hold_locks(&token) == 1);
+    CHECK(leading->argument == &operation && pl_rwlock_readers(the_lock()) == -1 &&
+          pl_hold_locks(&token) == 1);
     commits++;
     if (result_of_commit == PL_DONE && pl_bus_receivers(pl_shared_operations(shared)) > 1) {
         append(operation);
@@ -33,12 +36,18 @@ static void begin(struct member *members, size_t count) {
     wakes = commits = 0;
     result_of_wake = result_of_commit = PL_DONE;
     operation = 5;
-    leading = (pl_leading){
-        .token = &token, .lock = &lock, .owner = (void *)OWNER, .timeout = -1, .wake = wake, .commit = commit, .argument = &operation};
+    leading = (pl_leading){.token = &token,
+                           .lock = &lock,
+                           .owner = (void *)OWNER,
+                           .timeout = -1,
+                           .wake = wake,
+                           .commit = commit,
+                           .argument = &operation};
 }
 
 static void end(struct member *members, size_t count) {
-    CHECK(pl_hold_kind(&token) == PL_HOLDS_NOTHING && pl_hold_kind(&lock) == PL_HOLDS_NOTHING && pl_hold_locks(&token) == 0);
+    CHECK(pl_hold_kind(&token) == PL_HOLDS_NOTHING && pl_hold_kind(&lock) == PL_HOLDS_NOTHING &&
+          pl_hold_locks(&token) == 0);
     CHECK(pl_gate_holder(pl_shared_gate(shared)) == 0 && pl_rwlock_readers(the_lock()) == 0);
     pl_hold_destroy(&lock);
     pl_hold_destroy(&token);
@@ -60,7 +69,8 @@ static void test_alone_there_is_only_the_commit(void) {
         begin(&one, 1);
         result_of_commit = results[i];
         CHECK(pl_lead(one.group, &leading) == results[i] && commits == 1 && wakes == 0);
-        CHECK(leading.number == 0 && !leading.is_logged && published() == 0 && cause() == 0 && pl_log_last(pl_shared_log(shared)) == 0);
+        CHECK(leading.number == 0 && !leading.is_logged && published() == 0 && cause() == 0 &&
+              pl_log_last(pl_shared_log(shared)) == 0);
         CHECK(is_poisoned() == (results[i] == PL_BROKEN));
         end(&one, 1);
     }
@@ -72,8 +82,10 @@ static void test_all_replay_before_it_returns(void) {
     pthread_t threads[2] = {start_guest(&members[1]), start_guest(&members[2])};
     CHECK(pl_lead(members[0].group, &leading) == PL_ACQUIRED && wakes == 1 && commits == 1);
     CHECK(leading.number == 1 && leading.is_logged && leading.breach == PL_BREACH_NONE);
-    CHECK(pl_group_applied(members[1].group) == 1 && pl_group_applied(members[2].group) == 1 && members[1].replays == 1);
-    CHECK(pl_log_at(pl_shared_log(shared), 1)->owner == (void *)OWNER && pl_log_last(pl_shared_log(shared)) == 1);
+    CHECK(pl_group_applied(members[1].group) == 1 && pl_group_applied(members[2].group) == 1 &&
+          members[1].replays == 1);
+    CHECK(pl_log_at(pl_shared_log(shared), 1)->owner == (void *)OWNER &&
+          pl_log_last(pl_shared_log(shared)) == 1);
     stop_guest(&members[1], threads[0]);
     stop_guest(&members[2], threads[1]);
     end(members, 3);
@@ -84,14 +96,17 @@ static void test_parked_group_is_not_waited_for(void) {
     begin(members, 2);
     leading.wake = leading.commit = NULL;
     append(operation);
-    CHECK(pl_lead(members[0].group, &leading) == PL_ACQUIRED && published() == 1 && pl_group_applied(members[1].group) == 0);
+    CHECK(pl_lead(members[0].group, &leading) == PL_ACQUIRED && published() == 1 &&
+          pl_group_applied(members[1].group) == 0);
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED && pl_group_applied(members[1].group) == 1);
     end(members, 2);
 }
 
 static void check_withdrawn(struct member *members) {
-    CHECK(published() == 1 && leading.number == 1 && !leading.is_logged && pl_log_last(pl_shared_log(shared)) == 1);
-    CHECK(pl_log_count(pl_shared_log(shared)) == 0 && cause() == 0 && !is_poisoned() && !pl_flag_load(pl_shared_flag(shared), PL_SEQ_CST));
+    CHECK(published() == 1 && leading.number == 1 && !leading.is_logged &&
+          pl_log_last(pl_shared_log(shared)) == 1);
+    CHECK(pl_log_count(pl_shared_log(shared)) == 0 && cause() == 0 && !is_poisoned() &&
+          !pl_flag_load(pl_shared_flag(shared), PL_SEQ_CST));
     CHECK(commits == 0 && pl_group_applied(members[0].group) == 1);
 }
 
@@ -101,7 +116,8 @@ static void test_one_that_does_not_come_in_time_is_told_and_the_operation_withdr
     pl_safepoint_run(pl_group_safepoint(members[1].group)); /* and never looks */
     append(NOTHING);
     leading.timeout = MILLISECOND;
-    CHECK(pl_lead(members[0].group, &leading) == PL_TIMEOUT && leading.late == (uintptr_t)&members[1]);
+    CHECK(pl_lead(members[0].group, &leading) == PL_TIMEOUT &&
+          leading.late == (uintptr_t)&members[1]);
     check_withdrawn(members);
     end(members, 2);
 }
@@ -136,7 +152,8 @@ static void test_wake_that_breaks_an_invariant_gives_the_linker_up(void) {
     struct member members[2];
     begin(members, 2);
     result_of_wake = PL_BROKEN;
-    CHECK(pl_lead(members[0].group, &leading) == PL_BROKEN && cause() == PL_CAUSE_BUS && is_poisoned() && commits == 0);
+    CHECK(pl_lead(members[0].group, &leading) == PL_BROKEN && cause() == PL_CAUSE_BUS &&
+          is_poisoned() && commits == 0);
     end(members, 2);
 }
 
@@ -146,7 +163,8 @@ static void test_commit_that_fails_gives_the_linker_up_and_wakes_the_others(void
         begin(members, 2);
         pthread_t thread = start_guest(&members[1]);
         result_of_commit = broken ? PL_BROKEN : PL_FAILED;
-        CHECK(pl_lead(members[0].group, &leading) == result_of_commit && published() == 0 && !leading.is_logged);
+        CHECK(pl_lead(members[0].group, &leading) == result_of_commit && published() == 0 &&
+              !leading.is_logged);
         thread_join(thread);
         CHECK(members[1].result == PL_CANCELLED && members[1].replays == 0 && is_poisoned());
         CHECK(cause() == (broken ? PL_CAUSE_BUS : PL_CAUSE_LEADER));
@@ -159,7 +177,8 @@ static void test_replay_that_fails_is_the_leaders_failure_too(void) {
     begin(members, 2);
     pthread_t thread = start_guest(&members[1]);
     members[1].on_replay = fail;
-    CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && leading.is_logged && leading.breach == PL_BREACH_NONE);
+    CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && leading.is_logged &&
+          leading.breach == PL_BREACH_NONE);
     CHECK(cause() == PL_CAUSE_REPLAY);
     thread_join(thread);
     end(members, 2);
@@ -170,7 +189,8 @@ static void test_linker_that_was_given_up_carries_nothing_out(void) {
         struct member members[2];
         begin(members, count);
         pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-        CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && commits == 0 && wakes == 0 && leading.number == 0);
+        CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && commits == 0 && wakes == 0 &&
+              leading.number == 0);
         CHECK(!is_poisoned());
         end(members, count);
     }
@@ -180,13 +200,15 @@ static void test_broken_protocol_is_told_by_its_part(void) {
     struct member members[2];
     begin(members, 2);
     CHECK(pl_lead_open(members[0].group) == 1);
-    CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && leading.breach == PL_BREACH_OPEN && is_poisoned());
+    CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && leading.breach == PL_BREACH_OPEN &&
+          is_poisoned());
     CHECK(cause() == PL_CAUSE_BUS && commits == 0);
     end(members, 2);
 
     begin(members, 2);
     pl_log_append(pl_shared_log(shared), NULL, NULL); /* announced by no leader */
-    CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && leading.breach == PL_BREACH_LOG && is_poisoned());
+    CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && leading.breach == PL_BREACH_LOG &&
+          is_poisoned());
     CHECK(published() == 0 && leading.is_logged);
     end(members, 2);
 
@@ -196,8 +218,10 @@ static void test_broken_protocol_is_told_by_its_part(void) {
         pl_bus_subscribe(pl_shared_operations(shared), &silent);
         silent.owed = 1;
         result_of_wake = withdraws ? PL_FAILED : PL_DONE;
-        CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && is_poisoned() && cause() == PL_CAUSE_BUS);
-        CHECK(leading.breach == (withdraws ? PL_BREACH_WITHDRAW : PL_BREACH_PUBLISH) && published() == 0);
+        CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && is_poisoned() &&
+              cause() == PL_CAUSE_BUS);
+        CHECK(leading.breach == (withdraws ? PL_BREACH_WITHDRAW : PL_BREACH_PUBLISH) &&
+              published() == 0);
         pl_bus_unsubscribe(pl_shared_operations(shared), &silent);
         end(members, 2);
     }
@@ -213,7 +237,8 @@ static void test_lack_of_memory_is_told_before_anything_happens(void) {
     end(members, 2);
 }
 
-/* At every moment of an operation: nobody has the lock, for reading or writing, without the token. */
+/* At every moment of an operation: nobody has the lock, for reading or writing, without the
+ * token. */
 
 static int token_was_out;
 static int64_t readers_were;

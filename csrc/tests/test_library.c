@@ -1,4 +1,5 @@
-/* library: what is copied and what is not, who frees it, and how the targets of trampolines go from thread to thread. */
+/* library: what is copied and what is not, who frees it, and how the targets of trampolines go
+ * from thread to thread. */
 #include "check.h"
 
 #include "library.h"
@@ -9,14 +10,30 @@ enum { ROUNDS = 3000, TRAMPOLINES = 3, GROUPS = 3 };
 
 static const uint32_t offsets[] = {0, 3, 3, 9};
 
-static const pl_module *const blocks[] = {(const pl_module *)0x20}, *const others[] = {(const pl_module *)0x21};
+static const pl_module *const blocks[] = {(const pl_module *)0x20}, *const others[] = {
+                                                                        (const pl_module *)0x21};
 
-static pl_library_parts some_parts(const pl_source *sources, uint32_t source_count, const uint32_t *slots, uint32_t slot_count) {
-    return (pl_library_parts){.code = (const pl_module *)0x10, .trampolines = blocks, .trampoline_count = TRAMPOLINES,
-                              .resolver = 30, .sources = sources, .source_count = source_count, .names = "onethreee", .offsets = offsets,
-                              .export_count = 3, .slot_exports = slots, .slot_count = slot_count, .slot_base = 40, .place = 50,
-                              .export_memory = -1, .export_table = 1, .export_stack_pointer = 2, .export_tls_base = 3,
-                              .export_tls_init = 4, .export_tls_relocs = 5};
+static pl_library_parts some_parts(const pl_source *sources, uint32_t source_count,
+                                   const uint32_t *slots, uint32_t slot_count) {
+    return (pl_library_parts){.code = (const pl_module *)0x10,
+                              .trampolines = blocks,
+                              .trampoline_count = TRAMPOLINES,
+                              .resolver = 30,
+                              .sources = sources,
+                              .source_count = source_count,
+                              .names = "onethreee",
+                              .offsets = offsets,
+                              .export_count = 3,
+                              .slot_exports = slots,
+                              .slot_count = slot_count,
+                              .slot_base = 40,
+                              .place = 50,
+                              .export_memory = -1,
+                              .export_table = 1,
+                              .export_stack_pointer = 2,
+                              .export_tls_base = 3,
+                              .export_tls_init = 4,
+                              .export_tls_relocs = 5};
 }
 
 static pl_library *make(void) {
@@ -30,7 +47,8 @@ static void test_what_it_is_made_of_is_copied(void) {
     pl_source *sources = (calloc)(2, sizeof *sources);
     uint32_t *slots = (calloc)(2, sizeof *slots);
     sources[0] = (pl_source){.kind = PL_SOURCE_CELL, .value = -7};
-    sources[1] = (pl_source){.kind = PL_SOURCE_HOST, .index = 3, .handle = 9, .type = (const pl_type *)0x60};
+    sources[1] =
+        (pl_source){.kind = PL_SOURCE_HOST, .index = 3, .handle = 9, .type = (const pl_type *)0x60};
     slots[0] = 2;
     slots[1] = 1;
     pl_library_parts parts = some_parts(sources, 2, slots, 2);
@@ -39,11 +57,16 @@ static void test_what_it_is_made_of_is_copied(void) {
     free(sources);
     free(slots);
     const pl_library_parts *kept = pl_library_parts_of(library);
-    CHECK(kept->source_count == 2 && kept->sources[0].kind == PL_SOURCE_CELL && kept->sources[0].value == -7);
-    CHECK(kept->sources[1].kind == PL_SOURCE_HOST && kept->sources[1].index == 3 && kept->sources[1].handle == 9);
-    CHECK(kept->slot_count == 2 && kept->slot_exports[0] == 2 && kept->slot_exports[1] == 1 && kept->slot_base == 40);
-    CHECK(kept->code == (const pl_module *)0x10 && kept->trampolines != blocks && kept->trampolines[0] == blocks[0] && kept->trampoline_count == TRAMPOLINES);
-    CHECK(kept->resolver == 30 && kept->place == 50 && kept->export_memory == -1 && kept->export_tls_relocs == 5);
+    CHECK(kept->source_count == 2 && kept->sources[0].kind == PL_SOURCE_CELL &&
+          kept->sources[0].value == -7);
+    CHECK(kept->sources[1].kind == PL_SOURCE_HOST && kept->sources[1].index == 3 &&
+          kept->sources[1].handle == 9);
+    CHECK(kept->slot_count == 2 && kept->slot_exports[0] == 2 && kept->slot_exports[1] == 1 &&
+          kept->slot_base == 40);
+    CHECK(kept->code == (const pl_module *)0x10 && kept->trampolines != blocks &&
+          kept->trampolines[0] == blocks[0] && kept->trampoline_count == TRAMPOLINES);
+    CHECK(kept->resolver == 30 && kept->place == 50 && kept->export_memory == -1 &&
+          kept->export_tls_relocs == 5);
     pl_library_release(library);
 }
 
@@ -69,7 +92,8 @@ static void test_targets_are_set_taken_back_and_each_its_own(void) {
     CHECK(pl_library_target(library, 1, &number) == NULL);
     CHECK(pl_library_target(library, 2, &number) == other && number == 6);
     pl_library_miss(library, 0);
-    CHECK(pl_library_target(library, 0, &number) == NULL && pl_library_target(library, 2, &number) == other);
+    CHECK(pl_library_target(library, 0, &number) == NULL &&
+          pl_library_target(library, 2, &number) == other);
     pl_library_aim(library, 0, other, 0);
     CHECK(pl_library_target(library, 0, &number) == other && number == 0);
     for (uint32_t i = TRAMPOLINES; i < TRAMPOLINES + 2; i++) { /* what the guest makes up */
@@ -107,18 +131,23 @@ static void test_trampolines_of_one_serve_others(void) {
     CHECK(pl_library_set_trampolines(owner, others, 4, 31) == 0);
     const pl_library_parts *kept = pl_library_parts_of(owner);
     CHECK(kept->trampolines[0] == others[0] && kept->trampoline_count == 4 && kept->resolver == 31);
-    CHECK(pl_library_plt(owner, &index) == owner && index == 0 && pl_library_plt(user, &index) == owner && index == 2);
+    CHECK(pl_library_plt(owner, &index) == owner && index == 0 &&
+          pl_library_plt(user, &index) == owner && index == 2);
     pl_library_aim(owner, 0, target, 5);
     pl_library_aim(user, 1, target, 6);
     pl_library_aim(user, 2, target, 7); /* behind the last */
-    CHECK(pl_library_target(user, 0, &number) == NULL && pl_library_target(user, 2, &number) == NULL);
-    CHECK(pl_library_target(user, 1, &number) == target && number == 6 && pl_library_target(owner, 3, &number) == target);
+    CHECK(pl_library_target(user, 0, &number) == NULL &&
+          pl_library_target(user, 2, &number) == NULL);
+    CHECK(pl_library_target(user, 1, &number) == target && number == 6 &&
+          pl_library_target(owner, 3, &number) == target);
     CHECK(pl_library_target(owner, 0, &number) == target && number == 5);
     pl_library_miss(user, 1);
-    CHECK(pl_library_target(owner, 3, &number) == NULL && pl_library_target(owner, 0, &number) == target);
+    CHECK(pl_library_target(owner, 3, &number) == NULL &&
+          pl_library_target(owner, 0, &number) == target);
     pl_library_release(owner);
     index = 0;
-    CHECK(pl_library_plt(user, &index) == owner && pl_library_parts_of(owner)->place == 50); /* which the user keeps */
+    /* which the user keeps */
+    CHECK(pl_library_plt(user, &index) == owner && pl_library_parts_of(owner)->place == 50);
     atomic_store(&inject_memory, 0);
     CHECK(pl_library_set_trampolines(user, others, 4, 31) == -1);
     atomic_store(&inject_memory, -1);
@@ -148,8 +177,9 @@ static void test_last_one_frees_it(void) {
     pl_library_release(NULL);
 }
 
-/* One thread makes libraries and says that trampolines lead to them; the others look, as groups do, and use what they find. All that is
- * read of a target is plain data: ThreadSanitizer sees it if a target comes without what was done before. */
+/* One thread makes libraries and says that trampolines lead to them; the others look, as groups
+ * do, and use what they find. All that is read of a target is plain data: ThreadSanitizer sees
+ * it if a target comes without what was done before. */
 
 static pl_library *shared;
 static atomic_int round_begun, done;
@@ -159,13 +189,15 @@ static void *look(void *seed) {
     uint64_t chance = random_seed(7, (uintptr_t)seed);
     inject_delays(random_seed(8, (uintptr_t)seed), 8);
     for (int round = 1; round <= ROUNDS; round++) {
-        while (atomic_load_explicit(&round_begun, memory_order_relaxed) < round) { /* it orders nothing: only the target may */
+        /* it orders nothing: only the target may */
+        while (atomic_load_explicit(&round_begun, memory_order_relaxed) < round) {
             sched_yield();
         }
         uint32_t index = random_below(&chance, TRAMPOLINES), number;
         pl_library *target;
         AWAIT((target = pl_library_target(shared, index, &number)) != NULL);
-        CHECK(number == (uint32_t)round && pl_library_parts_of(target)->place == (uint32_t)round && payload[round] == number);
+        CHECK(number == (uint32_t)round && pl_library_parts_of(target)->place == (uint32_t)round &&
+              payload[round] == number);
         if (random_below(&chance, 4) == 0) {
             pl_library_aim(shared, index, target, number); /* two find the same at once */
         }
@@ -190,7 +222,8 @@ static void test_targets_go_from_thread_to_thread(void) {
         for (uint32_t i = 0; i < TRAMPOLINES; i++) {
             pl_library_aim(shared, i, target, (uint32_t)round);
         }
-        AWAIT(atomic_load(&done) == GROUPS * round); /* all are parked: now, and only now, it is taken back */
+        /* all are parked: now, and only now, it is taken back */
+        AWAIT(atomic_load(&done) == GROUPS * round);
         for (uint32_t i = 0; i < TRAMPOLINES; i++) {
             pl_library_miss(shared, i);
         }
@@ -233,7 +266,8 @@ static void test_lack_of_memory_is_told(void) {
     pl_source source = {.kind = PL_SOURCE_TABLE};
     uint32_t slot = 0;
     pl_library_parts parts = some_parts(&source, 1, &slot, 1);
-    for (int left = 0; left < 5; left++) { /* itself, its sources, its slots, its trampolines, its targets */
+    /* itself, its sources, its slots, its trampolines, its targets */
+    for (int left = 0; left < 5; left++) {
         atomic_store(&inject_memory, left);
         CHECK(pl_library_new(&parts) == NULL);
     }

@@ -1,4 +1,5 @@
-/* log: which operation has which number, what is forgotten, and that it grows only as far as it must. */
+/* log: which operation has which number, what is forgotten, and that it grows only as far as it
+ * must. */
 #include "check.h"
 
 #include "replay.h"
@@ -13,24 +14,20 @@ static const pl_operation *at(uint64_t number) {
     return entry != NULL ? entry->operation : NULL;
 }
 
-static void set_up(void) {
-    pl_log_init(log_, NULL);
-}
+static void set_up(void) { pl_log_init(log_, NULL); }
 
-static void tear_down(void) {
-    pl_log_destroy(log_);
-}
+static void tear_down(void) { pl_log_destroy(log_); }
 
 static void test_numbers_begin_with_one_and_go_on(void) {
     set_up();
-    CHECK(at( 0) == NULL && at( 1) == NULL);
+    CHECK(at(0) == NULL && at(1) == NULL);
     for (uint64_t number = 1; number <= 50; number++) {
         CHECK(pl_log_append(log_, operations + number, NULL) == number);
     }
     for (uint64_t number = 1; number <= 50; number++) {
-        CHECK(at( number) == operations + number);
+        CHECK(at(number) == operations + number);
     }
-    CHECK(at( 0) == NULL && at( 51) == NULL && at( UINT64_MAX) == NULL);
+    CHECK(at(0) == NULL && at(51) == NULL && at(UINT64_MAX) == NULL);
     tear_down();
 }
 
@@ -39,7 +36,7 @@ static void test_withdrawn_one_has_a_number(void) {
     CHECK(pl_log_append(log_, operations + 1, NULL) == 1);
     CHECK(pl_log_append(log_, NULL, NULL) == 2);
     CHECK(pl_log_append(log_, operations + 3, NULL) == 3);
-    CHECK(at( 1) == operations + 1 && at( 2) == NULL && at( 3) == operations + 3);
+    CHECK(at(1) == operations + 1 && at(2) == NULL && at(3) == operations + 3);
     tear_down();
 }
 
@@ -49,15 +46,16 @@ static void test_what_is_forgotten_leaves_the_numbers_of_the_rest(void) {
         pl_log_append(log_, operations + number, NULL);
     }
     pl_log_forget(log_, 0);
-    CHECK(at( 1) == operations + 1);
+    CHECK(at(1) == operations + 1);
     pl_log_forget(log_, 4);
     pl_log_forget(log_, 2); /* it was already */
-    CHECK(at( 4) == NULL && at( 1) == NULL && at( 0) == NULL);
-    CHECK(at( 5) == operations + 5 && at( 10) == operations + 10);
-    CHECK(pl_log_append(log_, operations + 11, NULL) == 11 && at( 11) == operations + 11);
+    CHECK(at(4) == NULL && at(1) == NULL && at(0) == NULL);
+    CHECK(at(5) == operations + 5 && at(10) == operations + 10);
+    CHECK(pl_log_append(log_, operations + 11, NULL) == 11 && at(11) == operations + 11);
     pl_log_forget(log_, 1000); /* all there is, and no number that is to come */
-    CHECK(at( 11) == NULL);
-    CHECK(pl_log_append(log_, operations + 12, NULL) == 12 && at( 12) == operations + 12 && at( 13) == NULL);
+    CHECK(at(11) == NULL);
+    CHECK(pl_log_append(log_, operations + 12, NULL) == 12 && at(12) == operations + 12 &&
+          at(13) == NULL);
     tear_down();
 }
 
@@ -76,13 +74,14 @@ static void test_at_random(void) {
             pl_log_forget(log_, first - 1);
         }
         uint64_t number = random_below(&chance, (unsigned)next + 3);
-        CHECK(at( number) == (number >= first && number < next ? expected[number] : NULL));
+        CHECK(at(number) == (number >= first && number < next ? expected[number] : NULL));
     }
     CHECK(next > STEPS / 2 && first > STEPS / 4);
     tear_down();
 }
 
-/* A program that runs long opens and closes without end; its log has only what some group has yet to replay. */
+/* A program that runs long opens and closes without end; its log has only what some group has
+ * yet to replay. */
 static void test_erased_one_is_nothing_and_the_rest_stays(void) {
     set_up();
     pl_log_erase(log_, 1); /* of an empty log */
@@ -90,19 +89,19 @@ static void test_erased_one_is_nothing_and_the_rest_stays(void) {
         pl_log_append(log_, operations + number, NULL);
     }
     pl_log_forget(log_, 2);
-    pl_log_erase(log_, 2);  /* it was forgotten */
-    pl_log_erase(log_, 3);  /* the oldest */
+    pl_log_erase(log_, 2); /* it was forgotten */
+    pl_log_erase(log_, 3); /* the oldest */
     pl_log_erase(log_, 6);
     pl_log_erase(log_, 6);  /* it was already */
     pl_log_erase(log_, 10); /* the newest */
     pl_log_erase(log_, 11); /* one that is to come */
     for (uint64_t number = 0; number <= 11; number++) {
         int gone = number < 4 || number == 6 || number >= 10;
-        CHECK(at( number) == (gone ? NULL : operations + number));
+        CHECK(at(number) == (gone ? NULL : operations + number));
     }
-    CHECK(pl_log_append(log_, operations + 11, NULL) == 11 && at( 11) == operations + 11);
+    CHECK(pl_log_append(log_, operations + 11, NULL) == 11 && at(11) == operations + 11);
     pl_log_forget(log_, 7);
-    CHECK(at( 7) == NULL && at( 8) == operations + 8);
+    CHECK(at(7) == NULL && at(8) == operations + 8);
     tear_down();
 }
 
@@ -116,7 +115,8 @@ static void test_long_run_with_a_short_log_needs_no_more_memory(void) {
     for (int i = 0; i < MANY; i++) {
         pl_log_forget(log_, number - 2);
         number = pl_log_append(log_, operations + i, NULL);
-        CHECK(number != 0 && at( number) == operations + i && (i == 0 || at( number - 1) == operations + i - 1));
+        CHECK(number != 0 && at(number) == operations + i &&
+              (i == 0 || at(number - 1) == operations + i - 1));
     }
     atomic_store(&inject_memory, -1);
     tear_down();
@@ -133,7 +133,7 @@ static void test_lack_of_memory_is_told_and_changes_nothing(void) {
             refused++;
             got = pl_log_append(log_, operations + number, NULL);
         }
-        CHECK(got == number && at( number) == operations + number && at( 1) == operations + 1);
+        CHECK(got == number && at(number) == operations + number && at(1) == operations + 1);
         number++;
     }
     CHECK(refused > 0);
@@ -147,13 +147,15 @@ static int released[20];
 static void release(void *owner) {
     int *count = owner;
     ++*count;
-    CHECK(at((uint64_t)(count - released)) == NULL && pl_log_last(log_) >= (uint64_t)(count - released));
+    CHECK(at((uint64_t)(count - released)) == NULL &&
+          pl_log_last(log_) >= (uint64_t)(count - released));
 }
 
 static void test_owner_is_released_once_with_its_entry(void) {
     pl_log_init(log_, release);
     for (int number = 1; number <= 12; number++) {
-        CHECK(pl_log_append(log_, number % 2 ? operations + number : NULL, released + number) == (uint64_t)number);
+        CHECK(pl_log_append(log_, number % 2 ? operations + number : NULL, released + number) ==
+              (uint64_t)number);
     }
     CHECK(pl_log_count(log_) == 12);
     pl_log_forget(log_, 4);
@@ -164,7 +166,8 @@ static void test_owner_is_released_once_with_its_entry(void) {
         CHECK(released[number] == (number <= 4 || number == 7 || number == 8));
     }
     CHECK(pl_log_count(log_) == 6 && log_->first == 5);
-    CHECK(pl_log_from(log_, 1)->number == 5 && pl_log_from(log_, 7)->number == 9 && pl_log_from(log_, 13) == NULL);
+    CHECK(pl_log_from(log_, 1)->number == 5 && pl_log_from(log_, 7)->number == 9 &&
+          pl_log_from(log_, 13) == NULL);
     CHECK(pl_log_at(log_, 9)->owner == released + 9 && pl_log_at(log_, 10)->operation == NULL);
     tear_down();
     for (int number = 1; number <= 12; number++) {

@@ -1,4 +1,5 @@
-/* lookup: what is found and in which module first, where it is, what a load decides and what it leaves to the caller. */
+/* lookup: what is found and in which module first, where it is, what a load decides and what it
+ * leaves to the caller. */
 #include "tables.h"
 
 #include "lookup.h"
@@ -7,8 +8,10 @@ static pl_source sources[MANY];
 static pl_definition definitions[MANY];
 static uint32_t rest[MANY], used[2];
 static pl_late late[MANY];
-static pl_resolved result = {.sources = sources, .found = definitions, .rest = rest, .late = late, .used = used};
-static pl_library *const here = (pl_library *)0x1000, *const there = (pl_library *)0x2000; /* never looked into */
+static pl_resolved result = {
+    .sources = sources, .found = definitions, .rest = rest, .late = late, .used = used};
+/* never looked into */
+static pl_library *const here = (pl_library *)0x1000, *const there = (pl_library *)0x2000;
 
 static uint32_t find(const pl_candidate *scope, uint32_t count, const char *name) {
     pl_definition found;
@@ -19,12 +22,18 @@ static uint32_t find(const pl_candidate *scope, uint32_t count, const char *name
 
 static void test_a_definition_says_where_the_symbol_is(void) {
     set_up();
-    define("element", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .base = PL_BASE_TABLE, .value = 4, .type_index = TYPE});
-    define("fixed", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .base = PL_BASE_ABSOLUTE, .value = 9, .type_index = TYPE});
+    define("element",
+           (pl_symbol){
+               .kind = PL_SYMBOL_FUNCTION, .base = PL_BASE_TABLE, .value = 4, .type_index = TYPE});
+    define("fixed", (pl_symbol){.kind = PL_SYMBOL_FUNCTION,
+                                .base = PL_BASE_ABSOLUTE,
+                                .value = 9,
+                                .type_index = TYPE});
     define("given", function(OTHER_TYPE, 2));
     define("slotless", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .type_index = TYPE});
     define("near", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
-    define("thread_local", (pl_symbol){.kind = PL_SYMBOL_THREAD_LOCAL, .base = PL_BASE_BLOCK, .value = 8});
+    define("thread_local",
+           (pl_symbol){.kind = PL_SYMBOL_THREAD_LOCAL, .base = PL_BASE_BLOCK, .value = 8});
     define("tag", (pl_symbol){.kind = PL_SYMBOL_OTHER, .type_index = TYPE});
     static const struct {
         uint32_t kind, type, has_value, value;
@@ -38,13 +47,16 @@ static void test_a_definition_says_where_the_symbol_is(void) {
         {PL_SYMBOL_OTHER, TYPE, 0, 0},
     };
     pl_symbols *made = table();
-    pl_candidate scope = {.symbols = made, .memory_base = 1000, .table_base = 300, .slot_base = 200, .has_slots = 1};
+    pl_candidate scope = {
+        .symbols = made, .memory_base = 1000, .table_base = 300, .slot_base = 200, .has_slots = 1};
     pl_definition found;
     for (uint32_t i = 0; i < defined.count; i++) {
         const char *name = defined.text + defined.offsets[i];
         CHECK(pl_lookup(&scope, 1, name, defined.offsets[i + 1] - defined.offsets[i], &found) == 0);
-        CHECK(found.number == 0 && found.position == i && found.kind == expected[i].kind && found.type == expected[i].type);
-        CHECK(found.has_value == expected[i].has_value && (!found.has_value || found.value == expected[i].value));
+        CHECK(found.number == 0 && found.position == i && found.kind == expected[i].kind &&
+              found.type == expected[i].type);
+        CHECK(found.has_value == expected[i].has_value &&
+              (!found.has_value || found.value == expected[i].value));
     }
     scope.has_slots = 0;
     CHECK(pl_lookup(&scope, 1, "given", 5, &found) == 0 && !found.has_value);
@@ -80,7 +92,8 @@ static void test_the_first_module_of_the_scope_counts(void) {
     pl_symbols *second = pl_symbols_new(&parts); /* it has "both" and "second" */
     pl_candidate scope[] = {{.symbols = first}, {.symbols = second}};
     CHECK(find(scope, 2, "both") == 0 && find(scope + 1, 1, "both") == 0);
-    CHECK(find(scope, 2, "first") == 0 && find(scope, 2, "second") == 1 && find(scope, 2, "third") == 2);
+    CHECK(find(scope, 2, "first") == 0 && find(scope, 2, "second") == 1 &&
+          find(scope, 2, "third") == 2);
     pl_symbols_free(first);
     pl_symbols_free(second);
 }
@@ -89,7 +102,8 @@ static void test_what_is_decided_and_what_is_left(void) {
     set_up();
     define("function", function(TYPE, 3));
     define("slotless", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .type_index = TYPE});
-    define("near", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 0xFFFFFFF0});
+    define("near",
+           (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 0xFFFFFFF0});
     define("fixed", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_ABSOLUTE, .value = 1024});
     define("else", (pl_symbol){.kind = PL_SYMBOL_OTHER});
     static const struct {
@@ -123,12 +137,14 @@ static void test_what_is_decided_and_what_is_left(void) {
         want(cases[i].name, cases[i].kind, cases[i].type);
     }
     pl_symbols *made = table();
-    pl_candidate scope = {.symbols = made, .library = here, .memory_base = 0xA0, .slot_base = 200, .has_slots = 1};
+    pl_candidate scope = {
+        .symbols = made, .library = here, .memory_base = 0xA0, .slot_base = 200, .has_slots = 1};
     uint32_t next = 0;
     pl_lookup_imports(made, &scope, 1, 0x80000000, 17, 1, &result);
     for (uint32_t i = 0; i < CASES; i++) {
         if (cases[i].decided) {
-            CHECK(sources[i].kind == cases[i].source.kind && sources[i].index == cases[i].source.index);
+            CHECK(sources[i].kind == cases[i].source.kind &&
+                  sources[i].index == cases[i].source.index);
             CHECK(sources[i].value == cases[i].source.value);
             CHECK(sources[i].library == (cases[i].source.kind == PL_SOURCE_EXPORT ? here : NULL));
         } else {
@@ -136,9 +152,12 @@ static void test_what_is_decided_and_what_is_left(void) {
         }
     }
     /* What is a symbol was found, whether it was decided or not. */
-    CHECK(result.found[5].number == 0 && result.found[6].number == 0 && result.found[6].position == 0 && result.found[6].value == 203);
-    CHECK(result.found[8].number == 1 && result.found[CASES - 2].number == 1 && result.found[CASES - 1].number == 0);
-    CHECK(next == result.rest_count && result.late_count == 0 && result.used_count == 1 && used[0] == 0);
+    CHECK(result.found[5].number == 0 && result.found[6].number == 0 &&
+          result.found[6].position == 0 && result.found[6].value == 203);
+    CHECK(result.found[8].number == 1 && result.found[CASES - 2].number == 1 &&
+          result.found[CASES - 1].number == 0);
+    CHECK(next == result.rest_count && result.late_count == 0 && result.used_count == 1 &&
+          used[0] == 0);
     /* Not there yet, and without slots: functions are bound late, and pointers are left. */
     scope.library = NULL;
     scope.has_slots = 0;
@@ -160,9 +179,11 @@ static void test_each_module_that_was_used_is_named_once(void) {
     pl_symbols *made = table();
     set_up();
     static const uint32_t none[1];
-    pl_symbols_parts parts = {.names = "", .offsets = none, .wanted_names = "", .wanted_offsets = none};
+    pl_symbols_parts parts = {
+        .names = "", .offsets = none, .wanted_names = "", .wanted_offsets = none};
     pl_symbols *empty = pl_symbols_new(&parts);
-    pl_candidate scope[] = {{.symbols = empty, .library = there}, {.symbols = made, .library = here, .has_slots = 1}};
+    pl_candidate scope[] = {{.symbols = empty, .library = there},
+                            {.symbols = made, .library = here, .has_slots = 1}};
     for (uint32_t stamp = 1; stamp < 4; stamp++) {
         pl_lookup_imports(made, scope, 2, 0, 0, stamp, &result);
         CHECK(result.rest_count == 0 && result.used_count == 1 && used[0] == 1);
@@ -170,7 +191,8 @@ static void test_each_module_that_was_used_is_named_once(void) {
     CHECK(sources[0].library == here && sources[0].index == 1 && sources[1].value == 0);
     scope[1].library = NULL;
     pl_lookup_imports(made, scope, 2, 0, 0, 4, &result);
-    CHECK(result.late_count == 3 && late[2].index == 4 && late[2].number == 1 && late[2].position == 1);
+    CHECK(result.late_count == 3 && late[2].index == 4 && late[2].number == 1 &&
+          late[2].position == 1);
     CHECK(sources[4].kind == PL_SOURCE_PLT && sources[4].index == 2);
     pl_symbols_free(made);
     pl_symbols_free(empty);
@@ -194,9 +216,11 @@ static void test_the_same_import_has_one_trampoline(void) {
 static void test_trampolines_lead_to_what_was_found(void) {
     static const uint32_t none[1];
     static const pl_module *const blocks[] = {(const pl_module *)0x3000};
-    pl_library_parts parts = {.trampolines = blocks, .trampoline_count = 3, .names = "", .offsets = none};
+    pl_library_parts parts = {
+        .trampolines = blocks, .trampoline_count = 3, .names = "", .offsets = none};
     pl_library *library = pl_library_new(&parts), *libraries[] = {here, there};
-    static const pl_late found[] = {{.index = 8, .number = 1, .position = 5}, {.index = 9, .number = 0, .position = 6}};
+    static const pl_late found[] = {{.index = 8, .number = 1, .position = 5},
+                                    {.index = 9, .number = 0, .position = 6}};
     uint32_t position;
     pl_lookup_aim(library, found, 2, libraries);
     CHECK(pl_library_target(library, 0, &position) == there && position == 5);

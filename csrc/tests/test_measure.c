@@ -6,7 +6,8 @@ static void test_each_has_what_it_wants_every_time(void) {
     struct member one;
     set_up_with(&one, 1);
     for (int what = PL_MEASURE_FLAG_RELAXED; what <= PL_MEASURE_YIELDS; what++) {
-        CHECK(pl_measure(shared, one.group, what, 10) == 10 && pl_measure(shared, one.group, what, 0) == 0);
+        CHECK(pl_measure(shared, one.group, what, 10) == 10 &&
+              pl_measure(shared, one.group, what, 0) == 0);
         CHECK(pl_rwlock_readers(the_lock()) == 0 && pl_gate_holder(pl_shared_gate(shared)) == 0);
     }
     tear_down(&one, 1);
@@ -21,7 +22,8 @@ static void test_what_is_not_to_be_had_is_not_counted(void) {
         CHECK(pl_measure(shared, one.group, what, 10) == 0);
     }
     pl_flag_set(pl_shared_flag(shared));
-    CHECK(pl_measure(shared, one.group, PL_MEASURE_FLAG_SEQ_CST, 10) == 0 && pl_measure(shared, one.group, PL_MEASURE_FLAG_RELAXED, 10) == 0);
+    CHECK(pl_measure(shared, one.group, PL_MEASURE_FLAG_SEQ_CST, 10) == 0 &&
+          pl_measure(shared, one.group, PL_MEASURE_FLAG_RELAXED, 10) == 0);
     pl_flag_clear(pl_shared_flag(shared));
     pl_rwlock_release_write(the_lock());
     release_token(token);

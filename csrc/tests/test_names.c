@@ -14,11 +14,10 @@ static void set_up(void) {
     CHECK(names != NULL);
 }
 
-static void tear_down(void) {
-    pl_names_free(names);
-}
+static void tear_down(void) { pl_names_free(names); }
 
-static void put(uint64_t changes, uintptr_t caller, int64_t scope, const char *name, uint32_t value) {
+static void put(uint64_t changes, uintptr_t caller, int64_t scope, const char *name,
+                uint32_t value) {
     pl_names_put(names, changes, caller, scope, name, strlen(name), value);
 }
 
@@ -37,11 +36,13 @@ static void test_only_the_same_caller_scope_and_name_is_found(void) {
     CHECK(get(0, 1, 2, "name") == 7);
     CHECK(get(0, 2, 2, "name") == -1);
     CHECK(get(0, 1, -2, "name") == -1);
-    CHECK(get(0, 1, 2, "nam") == -1 && get(0, 1, 2, "names") == -1 && get(0, 1, 2, "nbme") == -1 && get(0, 1, 2, "") == -1);
+    CHECK(get(0, 1, 2, "nam") == -1 && get(0, 1, 2, "names") == -1 && get(0, 1, 2, "nbme") == -1 &&
+          get(0, 1, 2, "") == -1);
     put(0, 2, 2, "name", 8);
     put(0, 1, -2, "name", 9);
     put(0, 1, 2, "", 10);
-    CHECK(get(0, 1, 2, "name") == 7 && get(0, 2, 2, "name") == 8 && get(0, 1, -2, "name") == 9 && get(0, 1, 2, "") == 10);
+    CHECK(get(0, 1, 2, "name") == 7 && get(0, 2, 2, "name") == 8 && get(0, 1, -2, "name") == 9 &&
+          get(0, 1, 2, "") == 10);
     put(0, 1, 2, "name", UINT32_MAX); /* again */
     CHECK(get(0, 1, 2, "name") == UINT32_MAX && get(0, 2, 2, "name") == 8);
     tear_down();
@@ -97,19 +98,22 @@ static void test_full_one_is_emptied(void) {
         snprintf(text, sizeof text, "name%u", (unsigned)i);
         put(0, 1, 1, text, i);
     }
-    for (uint32_t i = 0; i < HALF; i++) { /* with half of the places free, a search always comes to an end */
+    /* with half of the places free, a search always comes to an end */
+    for (uint32_t i = 0; i < HALF; i++) {
         snprintf(text, sizeof text, "name%u", (unsigned)i);
         CHECK(get(0, 1, 1, text) == i);
     }
     CHECK(get(0, 1, 1, "absent") == -1);
     put(0, 1, 1, "one more", 1000);
-    CHECK(get(0, 1, 1, "one more") == 1000 && get(0, 1, 1, "name0") == -1 && get(0, 1, 1, "name255") == -1);
+    CHECK(get(0, 1, 1, "one more") == 1000 && get(0, 1, 1, "name0") == -1 &&
+          get(0, 1, 1, "name255") == -1);
     put(0, 1, 1, "name0", 5);
     CHECK(get(0, 1, 1, "name0") == 5 && get(0, 1, 1, "one more") == 1000);
     tear_down();
 }
 
-/* Questions with the same hash: of FNV-1a as names.c has it, so that only what is compared tells them apart. */
+/* Questions with the same hash: of FNV-1a as names.c has it, so that only what is compared tells
+ * them apart. */
 
 static const uint64_t start = UINT64_C(0xcbf29ce484222325), prime = UINT64_C(0x100000001b3);
 
@@ -133,12 +137,19 @@ static void test_same_hash_is_not_the_same_question(void) {
     static const struct {
         uintptr_t caller;
         const char *name;
-    } questions[] = {{1, ""}, {2, ""}, {1, "a"}, {1, "b"}, {3, "ab"}, {1, "ac"}, {1, "a much longer name than the others"}};
+    } questions[] = {{1, ""},
+                     {2, ""},
+                     {1, "a"},
+                     {1, "b"},
+                     {3, "ab"},
+                     {1, "ac"},
+                     {1, "a much longer name than the others"}};
     enum { COUNT = sizeof questions / sizeof *questions };
     for (int i = 0; i < COUNT; i++) {
         set_up();
         for (int j = 0; j <= i; j++) {
-            put(0, questions[j].caller, scope_for(42, questions[j].caller, questions[j].name), questions[j].name, (uint32_t)j);
+            put(0, questions[j].caller, scope_for(42, questions[j].caller, questions[j].name),
+                questions[j].name, (uint32_t)j);
         }
         for (int j = 0; j < COUNT; j++) {
             int64_t scope = scope_for(42, questions[j].caller, questions[j].name);
@@ -148,8 +159,9 @@ static void test_same_hash_is_not_the_same_question(void) {
     }
 }
 
-/* At random, against a plain list: what is found is what was put last under this count, or it is not found. The callers are addresses that
- * lie side by side, and the names differ in one letter, so that many of them come to the same place of the table. */
+/* At random, against a plain list: what is found is what was put last under this count, or it is
+ * not found. The callers are addresses that lie side by side, and the names differ in one
+ * letter, so that many of them come to the same place of the table. */
 
 static struct {
     uint64_t changes;
@@ -177,7 +189,8 @@ static void test_what_is_found_is_what_was_put(void) {
             put(changes, caller, scope, text, known[key].value);
         } else {
             int64_t found = get(changes, caller, scope, text);
-            CHECK(found == -1 || (known[key].is_put && known[key].changes == changes && found == known[key].value));
+            CHECK(found == -1 || (known[key].is_put && known[key].changes == changes &&
+                                  found == known[key].value));
             hits += found != -1;
             misses += found == -1;
         }

@@ -1,4 +1,5 @@
-/* pool: an instance that was dropped is reused, with everything restored, and only where that is right. */
+/* pool: an instance that was dropped is reused, with everything restored, and only where that is
+ * right. */
 #include "fake.h"
 
 #include "replay.h"
@@ -12,8 +13,9 @@ static pl_instances *instances;
 
 static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}, {"g", PL_EXTERN_FUNC}}};
 static fake_module b = {.name = "B", .exports = {{"h", PL_EXTERN_FUNC}}};
-static fake_module trampolines = {.name = "A~",
-                                  .exports = {{"plt", PL_EXTERN_TABLE}, {"t0", PL_EXTERN_FUNC}, {"s0", PL_EXTERN_FUNC}}};
+static fake_module trampolines = {
+    .name = "A~",
+    .exports = {{"plt", PL_EXTERN_TABLE}, {"t0", PL_EXTERN_FUNC}, {"s0", PL_EXTERN_FUNC}}};
 static const pl_module *const blocks[] = {(const pl_module *)&trampolines};
 
 static int host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
@@ -41,8 +43,10 @@ static void set_up(void) {
     shared = pl_shared_new();
     group = pl_group_new(shared, GROUP, never_replay, NULL);
     instances = pl_instances_new(group, context, NULL, host, NULL, GROUP);
-    pl_instances_set_table(instances, &(pl_extern){.kind = PL_EXTERN_TABLE, .of = {.handle = {FAKE_STORE, 0, 0}}});
-    pl_instances_set_memory(instances, &(pl_extern){.kind = PL_EXTERN_MEMORY, .of = {.handle = {FAKE_STORE, 0, 0}}});
+    pl_instances_set_table(
+        instances, &(pl_extern){.kind = PL_EXTERN_TABLE, .of = {.handle = {FAKE_STORE, 0, 0}}});
+    pl_instances_set_memory(
+        instances, &(pl_extern){.kind = PL_EXTERN_MEMORY, .of = {.handle = {FAKE_STORE, 0, 0}}});
 }
 
 static void tear_down(void) {
@@ -58,10 +62,18 @@ static pl_library *make(int64_t value, uintptr_t handle, pl_library *from, uint6
     const pl_source sources[] = {{.kind = PL_SOURCE_CELL, .value = value},
                                  {.kind = PL_SOURCE_HOST, .type = host_type, .handle = handle},
                                  {.kind = PL_SOURCE_EXPORT, .index = 0, .library = from}};
-    return fake_library(&a, &(pl_library_parts){.trampolines = blocks, .trampoline_count = 1,
-                                                .resolver = handle + 1, .sources = sources, .source_count = from != NULL ? 3 : 2,
-                                                .code_number = code, .trampolines_number = 70, .memory_base = BASE, .memory_size = SIZE,
-                                                .table_base = 8, .table_size = 2, .place = 0});
+    return fake_library(&a, &(pl_library_parts){.trampolines = blocks,
+                                                .trampoline_count = 1,
+                                                .resolver = handle + 1,
+                                                .sources = sources,
+                                                .source_count = from != NULL ? 3 : 2,
+                                                .code_number = code,
+                                                .trampolines_number = 70,
+                                                .memory_base = BASE,
+                                                .memory_size = SIZE,
+                                                .table_base = 8,
+                                                .table_size = 2,
+                                                .place = 0});
 }
 
 static void spoil(void) {
@@ -75,7 +87,8 @@ static pl_library *load_and_drop(int64_t value, uintptr_t handle, pl_library *fr
     CHECK(pl_instances_load(instances, library, 0, 0) == 0);
     journal[journal_length = 0] = '\0';
     spoil();
-    memset(fake_memory + BASE, 0, SIZE); /* as the linker does before it gives the place out again */
+    /* as the linker does before it gives the place out again */
+    memset(fake_memory + BASE, 0, SIZE);
     pl_instances_drop(instances, library);
     return library;
 }
@@ -88,8 +101,10 @@ static void test_everything_is_put_back(void) {
     EXPECT("set:8=A.g set:9=null plt:A~.0=A~.s0");
     CHECK(memcmp(fake_memory + BASE, "data\0\0\0\0\0\0\0\0\0\0\0", SIZE) == 0);
     CHECK(globals[FAKE_INSTANCES * FAKE_EXPORTS] == 6);
-    CHECK(((pl_import *)hosts[0].environment)->function.handle == 31 && ((pl_import *)hosts[1].environment)->function.handle == 30);
-    CHECK(pl_instances_serial(instances, second) == 2 && pl_instances_serial(instances, first) == 0);
+    CHECK(((pl_import *)hosts[0].environment)->function.handle == 31 &&
+          ((pl_import *)hosts[1].environment)->function.handle == 30);
+    CHECK(pl_instances_serial(instances, second) == 2 &&
+          pl_instances_serial(instances, first) == 0);
     pl_library_release(first);
     pl_library_release(second);
     tear_down();
@@ -109,7 +124,8 @@ static void test_follower_leaves_the_memory_alone(void) {
 static void test_leader_needs_an_image(void) {
     set_up();
     pl_library *first = make(5, 20, NULL, 7), *second = make(5, 20, NULL, 7);
-    CHECK(pl_instances_load(instances, first, 0, 1) == 0); /* it has only followed: what was in the memory was another's */
+    /* it has only followed: what was in the memory was another's */
+    CHECK(pl_instances_load(instances, first, 0, 1) == 0);
     pl_instances_drop(instances, first);
     slots[8] = (pl_func){0, NULL};
     journal[journal_length = 0] = '\0';
@@ -122,13 +138,15 @@ static void test_leader_needs_an_image(void) {
 
 static void test_another_code_or_place_is_another_instance(void) {
     set_up();
-    pl_library *first = load_and_drop(5, 20, NULL), *other = make(5, 20, NULL, 8), *never = make(5, 20, NULL, 0);
+    pl_library *first = load_and_drop(5, 20, NULL), *other = make(5, 20, NULL, 8),
+               *never = make(5, 20, NULL, 0);
     CHECK(pl_instances_load(instances, other, 0, 0) == 0);
     pl_instances_drop(instances, other);
     CHECK(pl_instances_load(instances, never, 0, 0) == 0);
     pl_instances_drop(instances, never);
     CHECK(pl_instances_load(instances, never, 0, 0) == 0); /* it is never kept */
-    EXPECT("host:2 new:A~ cell:5 host:3 new:A host:4 new:A~ cell:5 host:5 new:A host:6 new:A~ cell:5 host:7 new:A");
+    EXPECT("host:2 new:A~ cell:5 host:3 new:A host:4 new:A~ cell:5 host:5 new:A host:6 new:A~ "
+           "cell:5 host:7 new:A");
     pl_library_release(first);
     pl_library_release(other);
     pl_library_release(never);
@@ -137,9 +155,11 @@ static void test_another_code_or_place_is_another_instance(void) {
 
 static void test_what_it_imports_is_of_the_same_instance(void) {
     set_up();
-    pl_library *one = fake_library(&b, &(pl_library_parts){.place = 1}), *other = fake_library(&b, &(pl_library_parts){.place = 1});
+    pl_library *one = fake_library(&b, &(pl_library_parts){.place = 1}),
+               *other = fake_library(&b, &(pl_library_parts){.place = 1});
     CHECK(pl_instances_load(instances, one, 0, 0) == 0);
-    pl_library *first = load_and_drop(5, 20, one), *again = make(5, 20, one, 7), *changed = make(5, 20, other, 7);
+    pl_library *first = load_and_drop(5, 20, one), *again = make(5, 20, one, 7),
+               *changed = make(5, 20, other, 7);
     CHECK(pl_instances_load(instances, again, 0, 0) == 0);
     EXPECT("set:8=A.g set:9=null plt:A~.0=A~.s0");
     pl_instances_drop(instances, again);
@@ -158,13 +178,16 @@ static void test_failure_is_told_and_the_instance_is_there_for_the_next(void) {
     static const struct {
         const char *function;
         int at, stage;
-    } faults[] = {{"global_set", 1, PL_STAGE_MAKE}, {"table_set", 1, PL_STAGE_TABLE}, {"table_set", 3, PL_STAGE_TABLE}};
+    } faults[] = {{"global_set", 1, PL_STAGE_MAKE},
+                  {"table_set", 1, PL_STAGE_TABLE},
+                  {"table_set", 3, PL_STAGE_TABLE}};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         set_up();
         pl_library *first = load_and_drop(5, 20, NULL), *second = make(6, 30, NULL, 7);
         fail_at(faults[i].function, faults[i].at);
         CHECK(pl_instances_load(instances, second, 0, 0) == -1);
-        CHECK(pl_instances_trouble(instances)->stage == faults[i].stage && pl_instances_trouble(instances)->library == second);
+        CHECK(pl_instances_trouble(instances)->stage == faults[i].stage &&
+              pl_instances_trouble(instances)->library == second);
         fake_take(&pl_instances_trouble(instances)->failure);
         pl_instances_drop(instances, second);
         journal[journal_length = 0] = '\0';
@@ -178,7 +201,9 @@ static void test_failure_is_told_and_the_instance_is_there_for_the_next(void) {
 
 static void test_place_outside_of_the_memory_has_no_image(void) {
     set_up();
-    pl_library *library = fake_library(&b, &(pl_library_parts){.code_number = 3, .memory_base = FAKE_MEMORY - 8, .memory_size = 9});
+    pl_library *library = fake_library(
+        &b,
+        &(pl_library_parts){.code_number = 3, .memory_base = FAKE_MEMORY - 8, .memory_size = 9});
     for (int i = 0; i < 2; i++) {
         CHECK(pl_instances_load(instances, library, 0, 0) == 0);
         pl_instances_drop(instances, library);

@@ -1,8 +1,10 @@
-/* shared: what each call promises, every moment at which two groups may meet, and what a rendezvous waits for. */
+/* shared: what each call promises, every moment at which two groups may meet, and what a
+ * rendezvous waits for. */
 #include "program.h"
 #include "made.h"
 
-/* One thread: what the header says of each call. The test's thread plays every group, which is fine while none blocks. */
+/* One thread: what the header says of each call. The test's thread plays every group, which is
+ * fine while none blocks. */
 
 static void test_new_linker_has_nothing_pending(void) {
     set_up();
@@ -24,7 +26,8 @@ static void test_new_group_is_parked_and_has_everything(void) {
     CHECK(pl_group_count(shared) == 3);
     CHECK(pl_group_handle(late.group) == (uintptr_t)&late && state_of(&late) == PL_PARKED);
     CHECK(pl_group_applied(late.group) == 1 && pl_group_arrived(late.group) == 1);
-    CHECK(!pl_group_is_behind(late.group) && pl_follow(late.group) == PL_ACQUIRED && late.replays == 0);
+    CHECK(!pl_group_is_behind(late.group) && pl_follow(late.group) == PL_ACQUIRED &&
+          late.replays == 0);
     pl_group_free(late.group);
     tear_down(members, 2);
 }
@@ -45,7 +48,8 @@ static void test_leader_goes_through_its_steps(void) {
         CHECK(pl_rwlock_readers(the_lock()) == 1);
         CHECK(pl_lead_finish(one.group) == PL_ACQUIRED);
         CHECK(pl_rwlock_readers(the_lock()) == 0);
-        CHECK(pl_group_applied(one.group) == number && one.replays == 0); /* it has carried it out already */
+        /* it has carried it out already */
+        CHECK(pl_group_applied(one.group) == number && one.replays == 0);
     }
     CHECK(pl_group_safepoint_poll(one.group) == PL_ACQUIRED && one.replays == 0);
     tear_down(&one, 1);
@@ -66,22 +70,27 @@ static void test_token_and_lock_at_once_or_not_at_all(void) {
     CHECK(pl_group_try_exclusive(members[1].group) == 0); /* the token is out */
     CHECK(pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
     release_both(token);
-    CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED); /* the lock is taken: the token comes back */
-    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 1);
+    /* the lock is taken: the token comes back */
+    CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED);
+    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 &&
+          pl_rwlock_readers(the_lock()) == 1);
     pl_rwlock_release_read(the_lock());
     CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED); /* the other is parked, and behind */
-    CHECK(pl_group_try_exclusive(members[1].group) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    CHECK(pl_group_try_exclusive(members[1].group) == 0 && pl_gate_holder(gate) == 0 &&
+          pl_rwlock_readers(the_lock()) == 0);
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
     token = pl_group_try_exclusive(members[1].group);
     CHECK(token != 0);
     release_both(token);
     CHECK(pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 &&
+          pl_rwlock_readers(the_lock()) == 0);
     tear_down(members, 2);
 }
 
-/* At every moment of what `pair[0]` does: the lock is not held for writing by anyone who has not the token. */
+/* At every moment of what `pair[0]` does: the lock is not held for writing by anyone who has not
+ * the token. */
 
 static int token_was_out, lock_was_held;
 
@@ -282,7 +291,8 @@ static void test_cancelled_linker_lets_nobody_in(void) {
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     CHECK(pl_group_safepoint_poll(members[0].group) == PL_CANCELLED); /* it is not behind */
     CHECK(pl_group_safepoint_poll(members[1].group) == PL_CANCELLED && members[1].replays == 0);
-    CHECK(pl_follow(members[0].group) == PL_CANCELLED && pl_follow(members[1].group) == PL_CANCELLED);
+    CHECK(pl_follow(members[0].group) == PL_CANCELLED &&
+          pl_follow(members[1].group) == PL_CANCELLED);
     tear_down(members, 2);
 }
 
@@ -312,7 +322,8 @@ static void test_lack_of_memory_is_told_and_leaves_nothing_behind(void) {
     tear_down(NULL, 0);
 }
 
-/* One thread, two roles: all that a leader does between any two steps of a group that comes back, and the reverse. */
+/* One thread, two roles: all that a leader does between any two steps of a group that comes
+ * back, and the reverse. */
 
 static struct member pair[2];
 static int came_back; /* the group executes guest code without having followed */
@@ -324,7 +335,8 @@ static void come_back(void) {
 
 static void lead_in_between(void) {
     int result = lead(&pair[0], 5, 0);
-    CHECK(result == PL_ACQUIRED || result == PL_TIMEOUT); /* late, if it is running: it would have been waited for */
+    /* late, if it is running: it would have been waited for */
+    CHECK(result == PL_ACQUIRED || result == PL_TIMEOUT);
 }
 
 static void check_that_nobody_runs_stale(void) {
@@ -374,7 +386,8 @@ static void test_leader_that_has_met_may_publish_at_any_moment_of_coming_back(vo
         uintptr_t late;
         set_up_with(pair, 2);
         CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-        CHECK(pl_lead_open(pair[0].group) == 1 && pl_lead_meet(pair[0].group, 0, &late) == PL_ACQUIRED);
+        CHECK(pl_lead_open(pair[0].group) == 1 &&
+              pl_lead_meet(pair[0].group, 0, &late) == PL_ACQUIRED);
         inject_between(steps, publish_and_finish);
         come_back();
         is_over = inject_is_over();
@@ -384,9 +397,7 @@ static void test_leader_that_has_met_may_publish_at_any_moment_of_coming_back(vo
     CHECK(steps > 3);
 }
 
-static void try_to_write(void) {
-    CHECK(pl_rwlock_try_write(the_lock()) == PL_BUSY);
-}
+static void try_to_write(void) { CHECK(pl_rwlock_try_write(the_lock()) == PL_BUSY); }
 
 static void test_no_writer_comes_between_a_publication_and_its_end(void) {
     unsigned steps = 0;
@@ -394,7 +405,8 @@ static void test_no_writer_comes_between_a_publication_and_its_end(void) {
         uintptr_t late;
         set_up_with(pair, 1);
         CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-        CHECK(pl_lead_open(pair[0].group) == 1 && pl_lead_meet(pair[0].group, 0, &late) == PL_ACQUIRED);
+        CHECK(pl_lead_open(pair[0].group) == 1 &&
+              pl_lead_meet(pair[0].group, 0, &late) == PL_ACQUIRED);
         inject_between(steps, try_to_write);
         append(5);
         CHECK(pl_lead_publish(pair[0].group) == 1);
@@ -414,7 +426,8 @@ static void test_leader_returns_after_every_running_group_has_replayed(void) {
     members[1].on_replay = wait_until_free;
     pthread_t guests[] = {start_guest(&members[1]), start_guest(&members[2])};
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
-    AWAIT(pl_rwlock_readers(the_lock()) == 2 && sleepers() == 1); /* one replays, and the leader waits for it */
+    /* one replays, and the leader waits for it */
+    AWAIT(pl_rwlock_readers(the_lock()) == 2 && sleepers() == 1);
     CHECK(atomic_load(&returned) == 0 && published() == 1);
     atomic_store(&members[1].is_free, 1);
     thread_join(leader);
@@ -426,7 +439,8 @@ static void test_leader_returns_after_every_running_group_has_replayed(void) {
 }
 
 static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
-    enum { CROWD = 6 }; /* more than there are processors on most machines: those who are done let others go first */
+    /* more than there are processors on most machines: those who are done let others go first */
+    enum { CROWD = 6 };
     struct member members[CROWD];
     pthread_t guests[CROWD];
     set_up_with(members, CROWD);
@@ -458,13 +472,15 @@ static void test_group_that_comes_back_during_a_rendezvous_waits_and_is_not_wait
     back->on_replay = wait_until_free;
     uintptr_t late;
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-    CHECK(pl_lead_open(leader->group) == 1 && pl_lead_meet(leader->group, -1, &late) == PL_ACQUIRED);
+    CHECK(pl_lead_open(leader->group) == 1 &&
+          pl_lead_meet(leader->group, -1, &late) == PL_ACQUIRED);
     pthread_t thread = thread_start(guest, back);
     AWAIT(pl_group_arrived(back->group) == 1 && sleepers() == 1);
     CHECK(!atomic_load(&back->is_in));
     append(5);
     CHECK(pl_lead_publish(leader->group) == 1);
-    CHECK(pl_lead_finish(leader->group) == PL_ACQUIRED); /* its replay is not over, and it cannot run before */
+    /* its replay is not over, and it cannot run before */
+    CHECK(pl_lead_finish(leader->group) == PL_ACQUIRED);
     CHECK(!atomic_load(&back->is_in));
     atomic_store(&back->is_free, 1);
     AWAIT(atomic_load(&back->is_in));
@@ -476,7 +492,8 @@ static void test_follower_that_waits_for_the_lock_comes_to_the_next_barrier(void
     struct member members[2];
     set_up_with(members, 2);
     CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED);
-    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED); /* the next leader, before its barrier is up */
+    /* the next leader, before its barrier is up */
+    CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
     pthread_t thread = thread_start(guest, &members[1]);
     AWAIT(atomic_load(&members[1].checks) != 0); /* it waits for the lock, to replay operation 1 */
     CHECK(pl_group_arrived(members[1].group) == 0);
@@ -542,13 +559,16 @@ static void test_each_step_that_is_waited_for_notifies(void) {
     AWAIT(atomic_load(&members[1].is_in));
     stop_guest(&members[1], follower);
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-    CHECK(pl_lead_open(members[0].group) == 2 && pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
+    CHECK(pl_lead_open(members[0].group) == 2 &&
+          pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
     append(5);
-    key = pl_event_prepare(pl_shared_news(shared)); /* where followers sleep; the lock's event moves in any case */
+    /* where followers sleep; the lock's event moves in any case */
+    key = pl_event_prepare(pl_shared_news(shared));
     CHECK(pl_lead_publish(members[0].group) == 2);
     CHECK(pl_event_prepare(pl_shared_news(shared)) != key);
     CHECK(pl_lead_finish(members[0].group) == PL_ACQUIRED);
-    CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED); /* the leader has one, so that releasing another is no news */
+    /* the leader has one, so that releasing another is no news */
+    CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED);
     key = count_of_event();
     pl_await_begin(pl_shared_await(shared), pl_group_safepoint(members[1].group));
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);

@@ -1,5 +1,5 @@
-/* shared: a death or a failure at each step of the protocol, and everything that ends a wait before its time. Afterwards
- * either all go on, or all are cancelled; nobody waits for ever. */
+/* shared: a death or a failure at each step of the protocol, and everything that ends a wait
+ * before its time. Afterwards either all go on, or all are cancelled; nobody waits for ever. */
 #include "program.h"
 
 static void *open_and_die(void *argument) {
@@ -21,13 +21,15 @@ static void test_leader_dies_after_it_opened_the_barrier(void) {
     pthread_t follower = start_guest(&members[1]);
     pthread_t leader = thread_start(open_and_die, &members[0]);
     AWAIT(pl_group_arrived(members[1].group) == 1 && sleepers() == 1);
-    pthread_t next = thread_start(lead_in_thread, &members[2]); /* it wants the token, and follows */
+    /* it wants the token, and follows */
+    pthread_t next = thread_start(lead_in_thread, &members[2]);
     AWAIT(pl_group_arrived(members[2].group) == 1 && sleepers() == 2);
     atomic_store(&members[0].is_free, 1);
     thread_join(leader);
     thread_join(follower);
     thread_join(next);
-    CHECK(members[1].result == PL_CANCELLED && members[2].result == PL_CANCELLED && cause() == PL_CAUSE_LEADER);
+    CHECK(members[1].result == PL_CANCELLED && members[2].result == PL_CANCELLED &&
+          cause() == PL_CAUSE_LEADER);
     CHECK(lead(&members[1], 6, -1) == PL_POISONED);
     CHECK(pl_gate_holder(pl_shared_gate(shared)) == 0 && published() == 0);
     tear_down(members, 3);
@@ -61,7 +63,8 @@ static void test_follower_dies_at_the_barrier(void) {
     uintptr_t late;
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
     CHECK(pl_lead_open(members[0].group) == 1);
-    CHECK(pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED); /* it has arrived, and is to be waited for */
+    /* it has arrived, and is to be waited for */
+    CHECK(pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
     atomic_store(&members[1].is_free, 1);
     thread_join(follower);
     append(5);
@@ -86,17 +89,20 @@ static int vanish_while_replaying(struct member *self) {
 static void test_group_that_was_waited_for_and_owes_its_answer_keeps_the_bus_full(void) {
     struct member members[2];
     set_up_with(members, 2);
-    members[1].on_replay = vanish_while_replaying; /* a bug of its thread: it does not say that it is dead */
+    /* a bug of its thread: it does not say that it is dead */
+    members[1].on_replay = vanish_while_replaying;
     pthread_t follower = start_guest(&members[1]);
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
     thread_join(follower);
-    CHECK(pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED) == 1); /* or the leader waits for ever */
+    /* or the leader waits for ever */
+    CHECK(pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED) == 1);
     thread_join(leader);
     CHECK(members[0].result == PL_CANCELLED);
     uintptr_t late;
     pl_safepoint_park(pl_group_safepoint(members[1].group));
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-    CHECK(pl_lead_open(members[0].group) == 2 && pl_lead_meet(members[0].group, 0, &late) == PL_ACQUIRED);
+    CHECK(pl_lead_open(members[0].group) == 2 &&
+          pl_lead_meet(members[0].group, 0, &late) == PL_ACQUIRED);
     CHECK(pl_lead_publish(members[0].group) == 0 && published() == 1);
     tear_down(members, 2);
 }
@@ -140,12 +146,14 @@ static void test_failed_replay_cancels_everybody(void) {
     set_up_with(members, 4);
     members[1].on_replay = fail_when_free;
     members[2].on_replay = wait_until_free;
-    pthread_t guests[] = {start_guest(&members[1]), start_guest(&members[2]), start_guest(&members[3])};
+    pthread_t guests[] = {start_guest(&members[1]), start_guest(&members[2]),
+                          start_guest(&members[3])};
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
     AWAIT(members[1].replays == 1 && members[2].replays == 1);
     atomic_store(&members[1].is_free, 1);
     thread_join(leader); /* though another is still replaying */
-    CHECK(members[0].result == PL_CANCELLED && cause() == PL_CAUSE_REPLAY && atomic_load(&returned) == 0);
+    CHECK(members[0].result == PL_CANCELLED && cause() == PL_CAUSE_REPLAY &&
+          atomic_load(&returned) == 0);
     atomic_store(&members[2].is_free, 1);
     for (int i = 0; i < 3; i++) {
         thread_join(guests[i]);
@@ -171,24 +179,24 @@ static void test_failed_replay_is_not_hidden_by_the_death_of_its_group(void) {
     AWAIT(atomic_load(&members[1].is_in));
     uintptr_t late;
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-    CHECK(pl_lead_open(members[0].group) == 1 && pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
+    CHECK(pl_lead_open(members[0].group) == 1 &&
+          pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
     append(5);
     CHECK(pl_lead_publish(members[0].group) == 1);
     thread_join(follower);
     CHECK(members[1].result == PL_CANCELLED && state_of(&members[1]) == PL_DEAD);
-    CHECK(pl_lead_finish(members[0].group) == PL_CANCELLED); /* not everybody who arrived has replayed */
+    /* not everybody who arrived has replayed */
+    CHECK(pl_lead_finish(members[0].group) == PL_CANCELLED);
     CHECK(pl_rwlock_readers(the_lock()) == 0);
     tear_down(members, 2);
 }
 
-/* Every place where a thread waits, and the two things that end a wait before its time: cancellation from outside, and a
- * `check`. */
+/* Every place where a thread waits, and the two things that end a wait before its time:
+ * cancellation from outside, and a `check`. */
 
 static int ends_by_check;
 
-static int stop_when_told(struct member *self) {
-    return atomic_load(&self->stop);
-}
+static int stop_when_told(struct member *self) { return atomic_load(&self->stop); }
 
 static void end_wait(struct member *waiting) {
     if (ends_by_check) { /* what it waits for does not come: it gives up after a second */
@@ -249,7 +257,8 @@ static void end_followers_at_the_barrier(void) {
     pthread_t followers[] = {start_guest(&members[1]), start_guest(&members[2])};
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
     CHECK(pl_lead_open(members[0].group) == 1);
-    AWAIT(pl_group_arrived(members[1].group) == 1 && pl_group_arrived(members[2].group) == 1 && sleepers() == 2);
+    AWAIT(pl_group_arrived(members[1].group) == 1 && pl_group_arrived(members[2].group) == 1 &&
+          sleepers() == 2);
     end_wait(&members[1]);
     thread_join(followers[0]);
     thread_join(followers[1]);
@@ -329,10 +338,12 @@ static void test_check_is_called_however_often_others_notify(void) {
     pthread_t follower = start_guest(&members[1]);
     uintptr_t late;
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
-    CHECK(pl_lead_open(members[0].group) == 1 && pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
+    CHECK(pl_lead_open(members[0].group) == 1 &&
+          pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
     AWAIT((pl_event_notify(pl_shared_news(shared)), atomic_load(&members[1].checks) != 0));
     append(5);
-    CHECK(pl_lead_publish(members[0].group) == 1 && pl_lead_finish(members[0].group) == PL_ACQUIRED);
+    CHECK(pl_lead_publish(members[0].group) == 1 &&
+          pl_lead_finish(members[0].group) == PL_ACQUIRED);
     stop_guest(&members[1], follower);
     tear_down(members, 2);
 }
@@ -347,7 +358,8 @@ static void test_check_is_called_though_each_group_comes_soon(void) {
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
     AWAIT(sleepers() == 1);
     int64_t start = pl_now();
-    for (int i = GROUPS; i > 0; i--) { /* the newest is waited for first; none of them for a whole slice */
+    /* the newest is waited for first; none of them for a whole slice */
+    for (int i = GROUPS; i > 0; i--) {
         int64_t moment = start + (1 + GROUPS - i) * (PL_SLICE / 10 * 8);
         AWAIT(pl_now() >= moment);
         pl_safepoint_park(pl_group_safepoint(members[i].group));

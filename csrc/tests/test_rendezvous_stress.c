@@ -1,9 +1,9 @@
-/* shared: groups that run, park, lead, give up, die and are replaced, with a delay at any step. No guest runs stale, every
- * group carries out the same operations in the same order, and nobody waits for ever.
+/* shared: groups that run, park, lead, give up, die and are replaced, with a delay at any step.
+ * No guest runs stale, every group carries out the same operations in the same order, and nobody
+ * waits for ever.
  *
- *     ./test_rendezvous_stress                        a short one, with a seed of its own that it prints
- *     ./test_rendezvous_stress SEED SECONDS GROUPS    the same seed makes the same choices
- */
+ *     ./test_rendezvous_stress                        a short one; prints its seed
+ *     ./test_rendezvous_stress SEED SECONDS GROUPS    the same seed makes the same choices */
 #include "program.h"
 
 enum { MOST_GROUPS = 256 };
@@ -11,7 +11,7 @@ enum { MOST_GROUPS = 256 };
 struct life {
     struct member member; /* first: a pointer to it is one to the life */
     pthread_t thread;
-    uint64_t token;       /* of its parent, handed over; 0: its parent has made its group */
+    uint64_t token; /* of its parent, handed over; 0: its parent has made its group */
     uint64_t chance;
     atomic_int is_started; /* `thread` is set */
     atomic_int is_gone;
@@ -21,7 +21,7 @@ static struct {
     uint64_t seed;
     double seconds;
     unsigned groups;
-    unsigned rate; /* of the delays: one in so many steps */
+    unsigned rate;                   /* of the delays: one in so many steps */
     struct life *lives[MOST_GROUPS]; /* under the token */
     uint64_t born;                   /* under the token */
     uint64_t withdrawn, died;        /* under the token */
@@ -75,8 +75,8 @@ static void lead_some(struct life *self) {
     release_token(token);
 }
 
-/* Guest code: never stale. It calls what blocks, which may call guest code again; it may lead; and it may be the end of the
- * group. Answers 0 if it was. */
+/* Guest code: never stale. It calls what blocks, which may call guest code again; it may lead;
+ * and it may be the end of the group. Answers 0 if it was. */
 static int run_guest(struct life *self, int depth) {
     pl_group *group = self->member.group;
     pl_safepoint *safepoint = pl_group_safepoint(group);
@@ -95,7 +95,8 @@ static int run_guest(struct life *self, int depth) {
             pl_safepoint_restore(safepoint, running);
             CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED);
         } else if (dice == 6) {
-            /* Mostly by a host call. One that stays RUNNING makes others wait for its pauses, so these are short. */
+            /* Mostly by a host call. One that stays RUNNING makes others wait for its pauses, so
+             * these are short. */
             int stays = self->member.is_eager && random_below(&self->chance, 8) == 0;
             int running = stays ? PL_RUNNING : pl_safepoint_park(safepoint);
             lead_some(self);
@@ -194,7 +195,8 @@ static void begin_lives(void) {
         stress.lives[i] = new_life();
         join_program(&stress.lives[i]->member);
     }
-    uint64_t token = pl_gate_try_acquire(pl_shared_gate(shared)); /* nobody looks at the lives before they are all there */
+    /* nobody looks at the lives before they are all there */
+    uint64_t token = pl_gate_try_acquire(pl_shared_gate(shared));
     for (unsigned i = 0; i < stress.groups; i++) {
         start_life(stress.lives[i]);
     }
@@ -210,7 +212,8 @@ static void end_lives(void) {
         struct life *life = stress.lives[i];
         thread_join(life->thread);
         if (!atomic_load(&life->is_gone)) {
-            CHECK(state_of(&life->member) == PL_PARKED && pl_follow(life->member.group) == PL_ACQUIRED);
+            CHECK(state_of(&life->member) == PL_PARKED &&
+                  pl_follow(life->member.group) == PL_ACQUIRED);
             CHECK(pl_group_applied(life->member.group) == newest && life->member.digest == digest);
             living++;
         }
@@ -244,8 +247,8 @@ int main(int count, char **arguments) {
         stress.groups = (unsigned)strtoul(arguments[3], NULL, 10);
     }
     CHECK(stress.groups > 0 && stress.groups <= MOST_GROUPS);
-    snprintf(check_note, sizeof check_note, ", to repeat: test_rendezvous_stress %llu %g %u", (unsigned long long)stress.seed,
-             stress.seconds, stress.groups);
+    snprintf(check_note, sizeof check_note, ", to repeat: test_rendezvous_stress %llu %g %u",
+             (unsigned long long)stress.seed, stress.seconds, stress.groups);
     puts(check_note + 2);
     check_begin((unsigned)stress.seconds);
     RUN(test_stress);

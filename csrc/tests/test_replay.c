@@ -1,4 +1,5 @@
-/* replay: in which order an operation is carried out, what of it is left out where, and what is told when a step of it fails. */
+/* replay: in which order an operation is carried out, what of it is left out where, and what is
+ * told when a step of it fails. */
 #include "fake.h"
 
 #include "replay.h"
@@ -12,18 +13,28 @@ static pl_group *group;
 static pl_instances *instances;
 
 static fake_module a = {.name = "A",
-                        .exports = {{"f", PL_EXTERN_FUNC}, {"g", PL_EXTERN_FUNC}, {"data", PL_EXTERN_GLOBAL},
-                                    {"tls_base", PL_EXTERN_GLOBAL}, {"tls_init", PL_EXTERN_FUNC}, {"tls_relocs", PL_EXTERN_FUNC}}};
+                        .exports = {{"f", PL_EXTERN_FUNC},
+                                    {"g", PL_EXTERN_FUNC},
+                                    {"data", PL_EXTERN_GLOBAL},
+                                    {"tls_base", PL_EXTERN_GLOBAL},
+                                    {"tls_init", PL_EXTERN_FUNC},
+                                    {"tls_relocs", PL_EXTERN_FUNC}}};
 static fake_module b = {.name = "B", .exports = {{"h", PL_EXTERN_FUNC}, {"i", PL_EXTERN_FUNC}}};
 static fake_module trampolines = {.name = "B~",
-                                  .exports = {{"plt", PL_EXTERN_TABLE}, {"t0", PL_EXTERN_FUNC}, {"t1", PL_EXTERN_FUNC},
-                                              {"s0", PL_EXTERN_FUNC}, {"s1", PL_EXTERN_FUNC}}};
+                                  .exports = {{"plt", PL_EXTERN_TABLE},
+                                              {"t0", PL_EXTERN_FUNC},
+                                              {"t1", PL_EXTERN_FUNC},
+                                              {"s0", PL_EXTERN_FUNC},
+                                              {"s1", PL_EXTERN_FUNC}}};
 static const pl_module *const blocks[] = {(const pl_module *)&trampolines};
 static fake_module main_module = {.name = "M",
-                                  .exports = {{"memory", PL_EXTERN_MEMORY}, {"table", PL_EXTERN_TABLE}, {"stack_pointer", PL_EXTERN_GLOBAL},
+                                  .exports = {{"memory", PL_EXTERN_MEMORY},
+                                              {"table", PL_EXTERN_TABLE},
+                                              {"stack_pointer", PL_EXTERN_GLOBAL},
                                               {"start", PL_EXTERN_FUNC}}};
 
-static pl_library *library_a, *library_b; /* A has slots from 4 on for f and g, B calls two functions late */
+/* A has slots from 4 on for f and g, B calls two functions late */
+static pl_library *library_a, *library_b;
 
 static int host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
     (void)handle, (void)values, (void)count, (void)message, (void)capacity;
@@ -38,12 +49,18 @@ static int never_replay(uintptr_t handle, uint64_t from, uint64_t to) {
 
 static pl_library *make_a(uint32_t place) {
     static const uint32_t slot_exports[] = {0, 1};
-    return fake_library(&a, &(pl_library_parts){.slot_exports = slot_exports, .slot_count = 2, .slot_base = 4, .place = place});
+    return fake_library(
+        &a, &(pl_library_parts){
+                .slot_exports = slot_exports, .slot_count = 2, .slot_base = 4, .place = place});
 }
 
 static pl_library *make_b(uint32_t place, const pl_source *sources, uint32_t count) {
-    return fake_library(&b, &(pl_library_parts){.trampolines = blocks, .trampoline_count = 2, .resolver = 9,
-                                                .sources = sources, .source_count = count, .place = place});
+    return fake_library(&b, &(pl_library_parts){.trampolines = blocks,
+                                                .trampoline_count = 2,
+                                                .resolver = 9,
+                                                .sources = sources,
+                                                .source_count = count,
+                                                .place = place});
 }
 
 static void set_up_bare(void) {
@@ -55,7 +72,8 @@ static void set_up_bare(void) {
 
 static void set_up(void) {
     set_up_bare();
-    pl_instances_set_table(instances, &(pl_extern){.kind = PL_EXTERN_TABLE, .of = {.handle = {FAKE_STORE, 0, 0}}});
+    pl_instances_set_table(
+        instances, &(pl_extern){.kind = PL_EXTERN_TABLE, .of = {.handle = {FAKE_STORE, 0, 0}}});
     library_a = make_a(0);
     library_b = make_b(1, NULL, 0);
 }
@@ -81,7 +99,9 @@ static int follow(const pl_operation *operation) {
 
 /* Both are loaded, and trampoline 1 of B leads to A.g. */
 static void load_both(void) {
-    CHECK(apply(&(pl_operation){.table_size = 8, .loaded = (pl_library *[]){library_a, library_b}, .loaded_count = 2}) == 0);
+    CHECK(apply(&(pl_operation){.table_size = 8,
+                                .loaded = (pl_library *[]){library_a, library_b},
+                                .loaded_count = 2}) == 0);
     CHECK(pl_instances_bind(instances, library_b, 1, library_a, 1) == 0);
     EXPECT("grow:4 new:A set:4=A.f set:5=A.g host:0 new:B~ new:B plt:B~.1=A.g");
 }
@@ -98,26 +118,29 @@ static void test_everything_in_its_order(void) {
     set_up();
     load_both();
     pl_library *fresh = make_a(0); /* in the place of the one that goes */
-    pl_operation operation = {.table_size = 10,
-                              .emptied = (pl_slots[]){{4, 2}, {7, 1}},
-                              .emptied_count = 2,
-                              .unbound = (pl_unbinding[]){{library_b, 1}},
-                              .unbound_count = 1,
-                              .dropped = (pl_library *[]){library_a},
-                              .dropped_count = 1,
-                              .loaded = (pl_library *[]){fresh},
-                              .loaded_count = 1,
-                              .blocks = (pl_block[]){{fresh, OTHER, 100}, {fresh, GROUP, 200}, {fresh, GROUP, 300}},
-                              .block_count = 3,
-                              .patches = (pl_patch[]){{library_b, 8, 0}, {fresh, 9, 1}},
-                              .patch_count = 2,
-                              .fillings = (pl_filling[]){{{.kind = PL_SOURCE_HOST, .type = host_type, .handle = 11}, 7}},
-                              .filling_count = 1};
+    pl_operation operation = {
+        .table_size = 10,
+        .emptied = (pl_slots[]){{4, 2}, {7, 1}},
+        .emptied_count = 2,
+        .unbound = (pl_unbinding[]){{library_b, 1}},
+        .unbound_count = 1,
+        .dropped = (pl_library *[]){library_a},
+        .dropped_count = 1,
+        .loaded = (pl_library *[]){fresh},
+        .loaded_count = 1,
+        .blocks = (pl_block[]){{fresh, OTHER, 100}, {fresh, GROUP, 200}, {fresh, GROUP, 300}},
+        .block_count = 3,
+        .patches = (pl_patch[]){{library_b, 8, 0}, {fresh, 9, 1}},
+        .patch_count = 2,
+        .fillings = (pl_filling[]){{{.kind = PL_SOURCE_HOST, .type = host_type, .handle = 11}, 7}},
+        .filling_count = 1};
     CHECK(follow(&operation) == 0);
-    EXPECT("grow:2 set:4=null set:5=null set:7=null plt:B~.1=B~.s1 new:A call:A.tls_init(200) call:A.tls_relocs() set:4=A.f set:5=A.g "
+    EXPECT("grow:2 set:4=null set:5=null set:7=null plt:B~.1=B~.s1 new:A call:A.tls_init(200) "
+           "call:A.tls_relocs() set:4=A.f set:5=A.g "
            "set:8=B.h set:9=A.g host:1 set:7=host1");
     CHECK(hosts[1].type == host_type && ((pl_import *)hosts[1].environment)->function.handle == 11);
-    CHECK(pl_instances_serial(instances, library_a) == 0 && pl_instances_serial(instances, fresh) == 3);
+    CHECK(pl_instances_serial(instances, library_a) == 0 &&
+          pl_instances_serial(instances, fresh) == 3);
     pl_library_release(fresh);
     tear_down();
 }
@@ -125,7 +148,8 @@ static void test_everything_in_its_order(void) {
 static void test_nothing_wanted_is_nothing_done(void) {
     set_up();
     for (uint64_t size = 0; size <= 4; size++) {
-        CHECK(apply(&(pl_operation){.table_size = size}) == 0 && follow(&(pl_operation){.table_size = size}) == 0);
+        CHECK(apply(&(pl_operation){.table_size = size}) == 0 &&
+              follow(&(pl_operation){.table_size = size}) == 0);
     }
     EXPECT("");
     tear_down();
@@ -134,7 +158,10 @@ static void test_nothing_wanted_is_nothing_done(void) {
 static void test_block_is_the_groups_own(void) {
     set_up();
     pl_block blocks[] = {{library_b, GROUP, 500}, {library_a, OTHER, 100}};
-    pl_operation operation = {.loaded = (pl_library *[]){library_a}, .loaded_count = 1, .blocks = blocks, .block_count = 2};
+    pl_operation operation = {.loaded = (pl_library *[]){library_a},
+                              .loaded_count = 1,
+                              .blocks = blocks,
+                              .block_count = 2};
     slot_count = 8;
     CHECK(apply(&operation) == 0);
     EXPECT("new:A set:4=A.f set:5=A.g"); /* none of them: the library's own copy serves */
@@ -161,11 +188,16 @@ static void test_library_makes_its_block_once_all_are_there(void) {
     set_up();
     pl_library *own = fake_library(&c, &(pl_library_parts){.place = 5});
     pl_block blocks[] = {{own, OTHER, PL_BLOCK_OWN}, {own, GROUP, PL_BLOCK_OWN}};
-    pl_operation operation = {.loaded = (pl_library *[]){own, library_a}, .loaded_count = 2, .blocks = blocks, .block_count = 1,
-                              .patches = (pl_patch[]){{library_a, 7, 0}}, .patch_count = 1};
+    pl_operation operation = {.loaded = (pl_library *[]){own, library_a},
+                              .loaded_count = 2,
+                              .blocks = blocks,
+                              .block_count = 1,
+                              .patches = (pl_patch[]){{library_a, 7, 0}},
+                              .patch_count = 1};
     on_call = make_it;
     slot_count = 8;
-    CHECK(apply(&operation) == 0 && makes == 0 && pl_instances_tls_base(instances, own) == 0); /* another's */
+    /* another's */
+    CHECK(apply(&operation) == 0 && makes == 0 && pl_instances_tls_base(instances, own) == 0);
     EXPECT("new:C new:A set:4=A.f set:5=A.g set:7=A.f");
     operation.block_count = 2;
     CHECK(apply(&operation) == 0 && pl_instances_tls_base(instances, own) == 0x7000);
@@ -186,7 +218,8 @@ static void test_slots_beyond_the_table_are_empty_already(void) {
     set_up();
     slots[3] = fake_func(0, 0);
     instance_count = 1;
-    CHECK(follow(&(pl_operation){.emptied = (pl_slots[]){{2, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}}, .emptied_count = 2}) == 0);
+    CHECK(follow(&(pl_operation){.emptied = (pl_slots[]){{2, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}},
+                                 .emptied_count = 2}) == 0);
     EXPECT("set:2=null set:3=null");
     CHECK(slots[3].store == 0);
     tear_down();
@@ -194,14 +227,17 @@ static void test_slots_beyond_the_table_are_empty_already(void) {
 
 static void test_what_concerns_a_library_that_is_not_there_is_nothing(void) {
     set_up();
-    pl_operation operation = {.unbound = (pl_unbinding[]){{library_a, 0}, {library_b, 1}}, .unbound_count = 2,
-                              .dropped = (pl_library *[]){library_a, library_b}, .dropped_count = 2};
+    pl_operation operation = {.unbound = (pl_unbinding[]){{library_a, 0}, {library_b, 1}},
+                              .unbound_count = 2,
+                              .dropped = (pl_library *[]){library_a, library_b},
+                              .dropped_count = 2};
     CHECK(follow(&operation) == 0);
     EXPECT("");
     load_both();
     CHECK(follow(&operation) == 0); /* A has no trampolines */
     EXPECT("plt:B~.1=B~.s1");
-    CHECK(pl_instances_serial(instances, library_a) == 0 && pl_instances_serial(instances, library_b) == 0);
+    CHECK(pl_instances_serial(instances, library_a) == 0 &&
+          pl_instances_serial(instances, library_b) == 0);
     CHECK(follow(&operation) == 0);
     EXPECT("");
     tear_down();
@@ -209,15 +245,20 @@ static void test_what_concerns_a_library_that_is_not_there_is_nothing(void) {
 
 static void test_who_catches_up_leaves_out_what_is_gone_by_now(void) {
     set_up();
-    pl_operation operation = {.table_size = 10, .loaded = (pl_library *[]){library_a, library_b}, .loaded_count = 2,
-                              .blocks = (pl_block[]){{library_a, GROUP, 100}}, .block_count = 1,
-                              .patches = (pl_patch[]){{library_a, 8, 0}, {library_b, 9, 0}}, .patch_count = 2};
+    pl_operation operation = {.table_size = 10,
+                              .loaded = (pl_library *[]){library_a, library_b},
+                              .loaded_count = 2,
+                              .blocks = (pl_block[]){{library_a, GROUP, 100}},
+                              .block_count = 1,
+                              .patches = (pl_patch[]){{library_a, 8, 0}, {library_b, 9, 0}},
+                              .patch_count = 2};
     pl_library_set_gone(library_a);
     CHECK(follow(&operation) == 0);
     EXPECT("grow:6 host:0 new:B~ new:B set:9=B.h");
     CHECK(pl_instances_serial(instances, library_a) == 0);
     CHECK(apply(&operation) == 0); /* the leader means what it says */
-    EXPECT("new:A call:A.tls_init(100) call:A.tls_relocs() set:4=A.f set:5=A.g host:1 new:B~ new:B set:8=A.f set:9=B.h");
+    EXPECT("new:A call:A.tls_init(100) call:A.tls_relocs() set:4=A.f set:5=A.g host:1 new:B~ new:B "
+           "set:8=A.f set:9=B.h");
     tear_down();
 }
 
@@ -225,25 +266,34 @@ static void test_table_that_comes_with_a_library_grows_before_it_is_used(void) {
     set_up_bare();
     library_a = make_a(0);
     library_b = fake_library(&main_module, &(pl_library_parts){.place = 1});
-    pl_operation operation = {.table_size = 9, .loaded = (pl_library *[]){library_b, library_a}, .loaded_count = 2,
-                              .patches = (pl_patch[]){{library_b, 8, 3}}, .patch_count = 1};
+    pl_operation operation = {.table_size = 9,
+                              .loaded = (pl_library *[]){library_b, library_a},
+                              .loaded_count = 2,
+                              .patches = (pl_patch[]){{library_b, 8, 3}},
+                              .patch_count = 1};
     CHECK(follow(&operation) == 0);
     EXPECT("new:M grow:5 new:A set:4=A.f set:5=A.g set:8=M.start");
-    CHECK(pl_instances_memory(instances)->kind == PL_EXTERN_MEMORY && pl_instances_stack_pointer(instances)->kind == PL_EXTERN_GLOBAL);
+    CHECK(pl_instances_memory(instances)->kind == PL_EXTERN_MEMORY &&
+          pl_instances_stack_pointer(instances)->kind == PL_EXTERN_GLOBAL);
     tear_down();
 }
 
 static void test_without_a_table_only_slots_are_missing(void) {
     set_up_bare();
     library_a = make_a(0);
-    pl_operation operation = {.table_size = 9, .emptied = (pl_slots[]){{1, 4}}, .emptied_count = 1,
-                              .loaded = (pl_library *[]){library_a}, .loaded_count = 1};
+    pl_operation operation = {.table_size = 9,
+                              .emptied = (pl_slots[]){{1, 4}},
+                              .emptied_count = 1,
+                              .loaded = (pl_library *[]){library_a},
+                              .loaded_count = 1};
     CHECK(follow(&operation) == 0);
     EXPECT("new:A");
     operation = (pl_operation){.patches = (pl_patch[]){{library_a, 8, 0}}, .patch_count = 1};
     CHECK(follow(&operation) == -1);
     check_trouble(PL_STAGE_TABLE, 9, library_a, 0);
-    operation = (pl_operation){.fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 6}, .filling_count = 1};
+    operation =
+        (pl_operation){.fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 6},
+                       .filling_count = 1};
     CHECK(follow(&operation) == -1);
     check_trouble(PL_STAGE_TABLE, 7, NULL, 0);
     tear_down();
@@ -253,7 +303,9 @@ static void test_without_a_table_only_slots_are_missing(void) {
 
 static void test_table_that_cannot_grow(void) {
     set_up();
-    CHECK(apply(&(pl_operation){.table_size = FAKE_SLOTS + 1, .loaded = (pl_library *[]){library_a}, .loaded_count = 1}) == -1);
+    CHECK(apply(&(pl_operation){.table_size = FAKE_SLOTS + 1,
+                                .loaded = (pl_library *[]){library_a},
+                                .loaded_count = 1}) == -1);
     EXPECT("grow:29"); /* and nothing else */
     check_trouble(PL_STAGE_TABLE, FAKE_SLOTS + 1, NULL, FAILS);
     tear_down();
@@ -261,10 +313,16 @@ static void test_table_that_cannot_grow(void) {
 
 static void test_slot_that_cannot_be_set(void) {
     set_up();
-    pl_operation operation = {.table_size = 10, .loaded = (pl_library *[]){library_a}, .loaded_count = 1,
-                              .patches = (pl_patch[]){{library_a, 8, 1}}, .patch_count = 1,
-                              .fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 9}, .filling_count = 1};
-    static const char *const done[] = {"grow:6 new:A set:4=A.f", "new:A set:4=A.f set:5=A.g", "new:A set:4=A.f set:5=A.g set:8=A.g",
+    pl_operation operation = {.table_size = 10,
+                              .loaded = (pl_library *[]){library_a},
+                              .loaded_count = 1,
+                              .patches = (pl_patch[]){{library_a, 8, 1}},
+                              .patch_count = 1,
+                              .fillings =
+                                  &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 9},
+                              .filling_count = 1};
+    static const char *const done[] = {"grow:6 new:A set:4=A.f", "new:A set:4=A.f set:5=A.g",
+                                       "new:A set:4=A.f set:5=A.g set:8=A.g",
                                        "new:A set:4=A.f set:5=A.g set:8=A.g host:0 set:9=host0"};
     static const uint32_t last[] = {4, 5, 8, 9};
     for (int i = 0; i < 4; i++) {
@@ -280,14 +338,20 @@ static void test_slot_that_cannot_be_set(void) {
 
 static void test_slot_that_is_taken(void) {
     set_up();
-    pl_operation operation = {.table_size = 10, .loaded = (pl_library *[]){library_a}, .loaded_count = 1,
-                              .patches = (pl_patch[]){{library_a, 8, 1}}, .patch_count = 1,
-                              .fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 9}, .filling_count = 1};
+    pl_operation operation = {.table_size = 10,
+                              .loaded = (pl_library *[]){library_a},
+                              .loaded_count = 1,
+                              .patches = (pl_patch[]){{library_a, 8, 1}},
+                              .patch_count = 1,
+                              .fillings =
+                                  &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 9},
+                              .filling_count = 1};
     slot_count = 10;
     instance_count = 1;
     instances_of[0] = &b;
     static const uint32_t taken[] = {4, 5, 8, 9};
-    static const char *const done[] = {"new:A", "new:A set:4=A.f", "new:A set:4=A.f set:5=A.g", "new:A set:4=A.f set:5=A.g set:8=A.g"};
+    static const char *const done[] = {"new:A", "new:A set:4=A.f", "new:A set:4=A.f set:5=A.g",
+                                       "new:A set:4=A.f set:5=A.g set:8=A.g"};
     for (int i = 0; i < 4; i++) {
         host_count = 0;
         memset(slots, 0, sizeof slots);
@@ -297,7 +361,8 @@ static void test_slot_that_is_taken(void) {
         check_trouble(PL_STAGE_TAKEN, taken[i], i < 3 ? library_a : NULL, 0);
         CHECK(slots[taken[i]].body == fake_func(0, 1).body); /* it is left as it was */
         pl_instances_drop(instances, library_a);
-        CHECK(apply(&operation) == 0); /* the leader knows that they are free, and looks at nothing */
+        /* the leader knows that they are free, and looks at nothing */
+        CHECK(apply(&operation) == 0);
         EXPECT("new:A set:4=A.f set:5=A.g set:8=A.g host:0 set:9=host0");
         pl_instances_drop(instances, library_a);
     }
@@ -321,14 +386,17 @@ static void test_export_that_is_not_there(void) {
     for (int i = 0; i < 2; i++) { /* of a slot */
         pl_instances_drop(instances, library_a);
         fail_at("instance_export_get", i + 1);
-        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_a}, .loaded_count = 1}) == -1);
+        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_a}, .loaded_count = 1}) ==
+              -1);
         check_trouble(PL_STAGE_EXPORT, (uint32_t)i, library_a, 0);
     }
     for (int i = 0; i < 2; i++) { /* of what initialises thread-local data */
         pl_instances_drop(instances, library_a);
         fail_at("instance_export_get", i + 1);
-        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_a}, .loaded_count = 1,
-                                    .blocks = (pl_block[]){{library_a, GROUP, 16}}, .block_count = 1}) == -1);
+        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_a},
+                                    .loaded_count = 1,
+                                    .blocks = (pl_block[]){{library_a, GROUP, 16}},
+                                    .block_count = 1}) == -1);
         check_trouble(PL_STAGE_EXPORT, (uint32_t)(4 + i), library_a, 0);
     }
     tear_down();
@@ -337,7 +405,8 @@ static void test_export_that_is_not_there(void) {
 static void test_instance_that_cannot_be_made(void) {
     set_up();
     pl_operation operation = {.loaded = (pl_library *[]){library_b, library_a}, .loaded_count = 2};
-    static const char *const done[] = {"host:0 new:B~", "host:1 new:B~ new:B", "host:2 new:B~ new:B new:A"};
+    static const char *const done[] = {"host:0 new:B~", "host:1 new:B~ new:B",
+                                       "host:2 new:B~ new:B new:A"};
     slot_count = 10;
     for (int i = 0; i < 3; i++) {
         fail_at("instance_new", i + 1);
@@ -354,9 +423,7 @@ static void test_instance_that_cannot_be_made(void) {
     tear_down();
 }
 
-static int trap_in_new(const fake_module *module) {
-    return module == &a ? TRAPS : 0;
-}
+static int trap_in_new(const fake_module *module) { return module == &a ? TRAPS : 0; }
 
 static int fail_in_call(const char *name, pl_value *values, size_t count) {
     (void)values, (void)count;
@@ -370,8 +437,10 @@ static int trap_in_call(const char *name, pl_value *values, size_t count) {
 
 static void test_guest_code_that_traps_or_fails(void) {
     set_up();
-    pl_operation operation = {.loaded = (pl_library *[]){library_a}, .loaded_count = 1,
-                              .blocks = (pl_block[]){{library_a, GROUP, 16}}, .block_count = 1};
+    pl_operation operation = {.loaded = (pl_library *[]){library_a},
+                              .loaded_count = 1,
+                              .blocks = (pl_block[]){{library_a, GROUP, 16}},
+                              .block_count = 1};
     slot_count = 10;
     on_new = trap_in_new;
     CHECK(apply(&operation) == -1);
@@ -395,15 +464,21 @@ static void test_guest_code_that_traps_or_fails(void) {
 static void test_source_that_is_not_there(void) {
     set_up_bare();
     library_a = make_a(0);
-    const pl_source good = {.kind = PL_SOURCE_CONSTANT, .value = 5}, bad[] = {
-        {.kind = PL_SOURCE_MEMORY}, {.kind = PL_SOURCE_TABLE}, {.kind = PL_SOURCE_STACK_POINTER},
-        {.kind = PL_SOURCE_EXPORT, .library = library_a, .index = 0}, {.kind = PL_SOURCE_PLT, .index = 2},
-        {.kind = PL_SOURCE_TLS_CELL, .library = library_a, .value = 4}, {.kind = PL_SOURCE_WASI, .index = PL_WASI_FUNCTIONS}};
-    static const int stages[] = {PL_STAGE_OBJECT, PL_STAGE_OBJECT, PL_STAGE_OBJECT, PL_STAGE_EXPORT, PL_STAGE_EXPORT, PL_STAGE_TLS_CELL,
+    const pl_source good = {.kind = PL_SOURCE_CONSTANT, .value = 5},
+                    bad[] = {{.kind = PL_SOURCE_MEMORY},
+                             {.kind = PL_SOURCE_TABLE},
+                             {.kind = PL_SOURCE_STACK_POINTER},
+                             {.kind = PL_SOURCE_EXPORT, .library = library_a, .index = 0},
+                             {.kind = PL_SOURCE_PLT, .index = 2},
+                             {.kind = PL_SOURCE_TLS_CELL, .library = library_a, .value = 4},
+                             {.kind = PL_SOURCE_WASI, .index = PL_WASI_FUNCTIONS}};
+    static const int stages[] = {PL_STAGE_OBJECT, PL_STAGE_OBJECT, PL_STAGE_OBJECT,
+                                 PL_STAGE_EXPORT, PL_STAGE_EXPORT, PL_STAGE_TLS_CELL,
                                  PL_STAGE_ROOM};
     for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         library_b = make_b(1, (pl_source[]){good, bad[i]}, 2);
-        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) == -1);
+        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) ==
+              -1);
         check_trouble(stages[i], 1, library_b, 0);
         CHECK(strstr(journal, "constant:5") != NULL && strstr(journal, "new:B ") == NULL);
         journal[journal_length = 0] = '\0';
@@ -417,29 +492,35 @@ static void test_source_that_is_not_there(void) {
 static void test_global_or_tag_that_cannot_be_made(void) {
     set_up_bare();
     static const char *const functions[] = {"global_new", "global_new", "tag_new"};
-    const pl_source sources[] = {{.kind = PL_SOURCE_CELL, .value = -1}, {.kind = PL_SOURCE_CONSTANT, .value = 1},
-                                 {.kind = PL_SOURCE_TAG, .index = 3, .type = (const pl_type *)0x4004}};
+    const pl_source sources[] = {
+        {.kind = PL_SOURCE_CELL, .value = -1},
+        {.kind = PL_SOURCE_CONSTANT, .value = 1},
+        {.kind = PL_SOURCE_TAG, .index = 3, .type = (const pl_type *)0x4004}};
     for (uint32_t i = 0; i < 3; i++) {
         library_b = make_b(1, sources + i, 1);
         fail_at(functions[i], 1);
-        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) == -1);
+        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) ==
+              -1);
         check_trouble(PL_STAGE_MAKE, 0, library_b, FAILS);
-        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) == 0);
+        CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) ==
+              0);
         pl_library_release(library_b);
     }
     library_b = NULL;
     tear_down();
 }
 
-/* Without memory at each place where some is asked for: it is told, nothing is lost, and the next try goes through. */
+/* Without memory at each place where some is asked for: it is told, nothing is lost, and the
+ * next try goes through. */
 static void test_lack_of_memory_is_told_and_undone(void) {
     int refused = 0;
     for (int left = 0;; left++) {
         set_up_bare();
-        const pl_source sources[] = {{.kind = PL_SOURCE_TAG, .index = 2, .type = (const pl_type *)0x4004},
-                                     {.kind = PL_SOURCE_HOST, .type = host_type, .handle = 1},
-                                     {.kind = PL_SOURCE_BUILTIN, .type = host_type, .handle = 2},
-                                     {.kind = PL_SOURCE_CALLBACK, .type = host_type, .handle = 3, .index = 1}};
+        const pl_source sources[] = {
+            {.kind = PL_SOURCE_TAG, .index = 2, .type = (const pl_type *)0x4004},
+            {.kind = PL_SOURCE_HOST, .type = host_type, .handle = 1},
+            {.kind = PL_SOURCE_BUILTIN, .type = host_type, .handle = 2},
+            {.kind = PL_SOURCE_CALLBACK, .type = host_type, .handle = 3, .index = 1}};
         library_b = make_b(5, sources, 4);
         pl_operation operation = {.loaded = (pl_library *[]){library_b}, .loaded_count = 1};
         atomic_store(&inject_memory, left);
@@ -456,10 +537,14 @@ static void test_lack_of_memory_is_told_and_undone(void) {
             break;
         }
     }
-    CHECK(refused == 9); /* the record, the imports, trampolines and resolver, the tag, the host function, the builtin, the callback and its place */
+    /* the record, the imports, trampolines and resolver, the tag, the host function, the
+     * builtin, the callback and its place */
+    CHECK(refused == 9);
     set_up();
     atomic_store(&inject_memory, 0);
-    pl_operation operation = {.fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 1}, .filling_count = 1};
+    pl_operation operation = {.fillings =
+                                  &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 1},
+                              .filling_count = 1};
     CHECK(apply(&operation) == -1);
     atomic_store(&inject_memory, -1);
     check_trouble(PL_STAGE_ROOM, 0, NULL, 0);
@@ -472,7 +557,8 @@ static int reported;
 static pl_follower follower;
 
 static int report(uintptr_t handle) {
-    CHECK(handle == GROUP && pl_cancel_cause(pl_shared_cancel(shared)) == 0); /* before others look for the reason */
+    /* before others look for the reason */
+    CHECK(handle == GROUP && pl_cancel_cause(pl_shared_cancel(shared)) == 0);
     reported++;
     return 0;
 }
@@ -494,7 +580,11 @@ static void test_follower_carries_out_what_it_missed(void) {
     reported = 0;
     pl_follower_install(&follower);
     pl_block blocks[] = {{library_a, GROUP, 64}, {library_a, OTHER, 128}};
-    pl_operation first = {.table_size = 8, .loaded = (pl_library *[]){library_a}, .loaded_count = 1, .blocks = blocks, .block_count = 2};
+    pl_operation first = {.table_size = 8,
+                          .loaded = (pl_library *[]){library_a},
+                          .loaded_count = 1,
+                          .blocks = blocks,
+                          .block_count = 2};
     pl_operation second = {.loaded = (pl_library *[]){library_b}, .loaded_count = 1};
     lead(log, &first);
     lead(log, NULL); /* withdrawn, or nobody's here */
@@ -502,7 +592,8 @@ static void test_follower_carries_out_what_it_missed(void) {
     EXPECT("");
     pl_safepoint_run(pl_group_safepoint(group));
     CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED && reported == 0);
-    EXPECT("grow:4 new:A call:A.tls_init(64) call:A.tls_relocs() set:4=A.f set:5=A.g host:0 new:B~ new:B");
+    EXPECT("grow:4 new:A call:A.tls_init(64) call:A.tls_relocs() set:4=A.f set:5=A.g host:0 new:B~ "
+           "new:B");
     CHECK(pl_group_applied(group) == 3 && pl_group_safepoint_poll(group) == PL_ACQUIRED);
     EXPECT("");
     tear_down();
@@ -525,7 +616,8 @@ static void test_follower_that_fails_tells_and_goes_no_further(void) {
     CHECK(pl_group_safepoint_poll(group) == PL_CANCELLED && reported == 1);
     EXPECT("host:0 new:B~ new:B");
     check_trouble(PL_STAGE_TAKEN, 3, library_b, 0);
-    CHECK(pl_cancel_cause(pl_shared_cancel(shared)) == PL_CAUSE_REPLAY && pl_group_applied(group) == 0);
+    CHECK(pl_cancel_cause(pl_shared_cancel(shared)) == PL_CAUSE_REPLAY &&
+          pl_group_applied(group) == 0);
     tear_down();
 }
 

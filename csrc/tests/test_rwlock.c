@@ -37,12 +37,16 @@ static void test_attempts_end_after_a_few_steps(void) {
             pl_rwlock_poison(lock);
         }
         INJECT_STEPS(steps, result = pl_rwlock_try_read(lock));
-        CHECK(steps <= 10 && result == (state < 2 ? PL_ACQUIRED : state == 2 ? PL_BUSY : PL_POISONED));
+        CHECK(steps <= 10 && result == (state < 2    ? PL_ACQUIRED
+                                        : state == 2 ? PL_BUSY
+                                                     : PL_POISONED));
         if (result == PL_ACQUIRED) {
             pl_rwlock_release_read(lock);
         }
         INJECT_STEPS(steps, result = pl_rwlock_try_write(lock));
-        CHECK(steps <= 10 && result == (state == 0 ? PL_ACQUIRED : state < 3 ? PL_BUSY : PL_POISONED));
+        CHECK(steps <= 10 && result == (state == 0  ? PL_ACQUIRED
+                                        : state < 3 ? PL_BUSY
+                                                    : PL_POISONED));
         if (result == PL_ACQUIRED) {
             pl_rwlock_release_write(lock);
         }
@@ -189,7 +193,8 @@ static void test_waiting_writer_is_woken_by_cancellation(void) {
     tear_down();
 }
 
-/* Writers change two numbers that readers find equal, and look again at what they wrote when they have become readers. */
+/* Writers change two numbers that readers find equal, and look again at what they wrote when
+ * they have become readers. */
 
 static long one, other;
 static atomic_int writers_left;
@@ -237,7 +242,8 @@ static void test_readers_and_writers_exclude_each_other_and_downgrades_have_no_g
     pthread_t threads[READERS + WRITERS];
     atomic_store(&writers_left, WRITERS);
     for (uintptr_t i = 0; i < READERS + WRITERS; i++) {
-        threads[i] = thread_start(i < WRITERS ? write_often : read_often, (void *)((uintptr_t)pl_now() + i));
+        threads[i] =
+            thread_start(i < WRITERS ? write_often : read_often, (void *)((uintptr_t)pl_now() + i));
     }
     for (int i = 0; i < READERS + WRITERS; i++) {
         thread_join(threads[i]);

@@ -1,5 +1,5 @@
-/* safepoint: the three states, switches that nest, death that is never undone, and "run, then look" against "set, then
- * look". */
+/* safepoint: the three states, switches that nest, death that is never undone, and "run, then
+ * look" against "set, then look". */
 #include "check.h"
 #include "made.h"
 
@@ -35,14 +35,16 @@ static void test_run_and_park_answer_what_was_before(void) {
 
 static void test_switches_nest_like_calls(void) {
     set_up();
-    int host = pl_safepoint_run(safepoint);      /* the host calls the guest */
-    int guest = pl_safepoint_park(safepoint);    /* which calls Python */
-    int python = pl_safepoint_run(safepoint);    /* which calls the guest */
+    int host = pl_safepoint_run(safepoint);   /* the host calls the guest */
+    int guest = pl_safepoint_park(safepoint); /* which calls Python */
+    int python = pl_safepoint_run(safepoint); /* which calls the guest */
     CHECK(pl_safepoint_state(safepoint) == PL_RUNNING);
-    int quick = pl_safepoint_run(safepoint);     /* which calls a short host function that calls the guest */
+    /* which calls a short host function that calls the guest */
+    int quick = pl_safepoint_run(safepoint);
     pl_safepoint_restore(safepoint, quick);
     CHECK(pl_safepoint_state(safepoint) == PL_RUNNING);
-    int blocks = pl_safepoint_park(safepoint);   /* which blocks, in a function that would also park */
+    /* which blocks, in a function that would also park */
+    int blocks = pl_safepoint_park(safepoint);
     int again = pl_safepoint_park(safepoint);
     pl_safepoint_restore(safepoint, again);
     CHECK(pl_safepoint_state(safepoint) == PL_PARKED);
@@ -91,13 +93,9 @@ static void *wait_until_not_running(void *unused) {
     }
 }
 
-static void restore_parked(pl_safepoint *running) {
-    pl_safepoint_restore(running, PL_PARKED);
-}
+static void restore_parked(pl_safepoint *running) { pl_safepoint_restore(running, PL_PARKED); }
 
-static void park(pl_safepoint *running) {
-    pl_safepoint_park(running);
-}
+static void park(pl_safepoint *running) { pl_safepoint_park(running); }
 
 static void test_whoever_waits_for_the_state_is_woken_by_parking_and_by_death(void) {
     void (*const ends[])(pl_safepoint *) = {park, restore_parked, pl_safepoint_die};
@@ -145,13 +143,15 @@ static void test_death_from_outside_is_never_undone(void) {
     }
 }
 
-/* Running is "state, then flag"; leading is "flag, then state". One of the two sees the other, in each round. */
+/* Running is "state, then flag"; leading is "flag, then state". One of the two sees the other,
+ * in each round. */
 
 static pl_flag *pending;
 static atomic_int ready, started, finished;
 static int group_saw, leader_saw;
 
-/* Both have both in their caches, and leave at nearly the same moment: as near as it can be to doing it at once. */
+/* Both have both in their caches, and leave at nearly the same moment: as near as it can be to
+ * doing it at once. */
 static void leave(int round, uint64_t *chance) {
     start_together(&ready, 2 * round);
     CHECK(pl_safepoint_state(safepoint) == PL_PARKED && !pl_flag_load(pending, PL_SEQ_CST));

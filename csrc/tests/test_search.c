@@ -1,4 +1,5 @@
-/* search: the first place that has the file is the one, no link is followed, and what is opened is closed; with openat2 and without. */
+/* search: the first place that has the file is the one, no link is followed, and what is opened
+ * is closed; with openat2 and without. */
 #define _GNU_SOURCE
 #include "check.h"
 
@@ -31,10 +32,12 @@ static void put(const char *rest, const char *text) {
 static void set_up(void) {
     strcpy(root, "/tmp/pl-search-XXXXXX");
     CHECK(mkdtemp(root) != NULL);
-    CHECK(mkdir(below("a"), 0700) == 0 && mkdir(below("b"), 0700) == 0 && mkdir(below("b/deep"), 0700) == 0);
+    CHECK(mkdir(below("a"), 0700) == 0 && mkdir(below("b"), 0700) == 0 &&
+          mkdir(below("b/deep"), 0700) == 0);
     put("b/lib", "four");
     put("b/deep/lib", "deeper");
-    CHECK(pl_root_open(&top, root) == 0 && top.handle >= 0 && (fcntl(top.handle, F_GETFD) & FD_CLOEXEC));
+    CHECK(pl_root_open(&top, root) == 0 && top.handle >= 0 &&
+          (fcntl(top.handle, F_GETFD) & FD_CLOEXEC));
 }
 
 static void tear_down(void) {
@@ -69,7 +72,8 @@ static void test_the_first_that_has_it(void) {
     pl_file_close(&file);
     pl_file_close(&file);
     CHECK(file.handle == -1 && closed_handles() == before);
-    CHECK(pl_search(places + 2, 1, "libx", 3, problems, &file) == 0 && file.size == 6); /* the name has a length */
+    /* the name has a length */
+    CHECK(pl_search(places + 2, 1, "libx", 3, problems, &file) == 0 && file.size == 6);
     pl_file_close(&file);
     CHECK(pl_search(places, 3, "none", 4, problems, &file) == 3 && file.handle == -1);
     CHECK(problems[0] == ENOENT && problems[1] == ENOENT && problems[2] == ENOENT);
@@ -84,24 +88,31 @@ static void test_the_first_that_has_it(void) {
 static void test_links_are_left_to_the_caller(void) {
     set_up();
     int before = closed_handles();
-    CHECK(symlink("../b/lib", below("a/lib")) == 0 && symlink("b", below("link")) == 0 && symlink("/", below("a/up")) == 0);
-    pl_place places[] = {place("a/"), place("b/"), place("link/"), place("link/deep/"), place("a/up/etc/")};
+    CHECK(symlink("../b/lib", below("a/lib")) == 0 && symlink("b", below("link")) == 0 &&
+          symlink("/", below("a/up")) == 0);
+    pl_place places[] = {place("a/"), place("b/"), place("link/"), place("link/deep/"),
+                         place("a/up/etc/")};
     int32_t problems[5];
     pl_file file = {.handle = -1};
     for (int number = 0; number < 5; number++) {
         if (number != 1) {
-            CHECK(pl_search(places + number, 1, "lib", 3, problems, &file) == 0 && problems[0] == PL_SEARCH_CALLER && file.handle == -1);
+            CHECK(pl_search(places + number, 1, "lib", 3, problems, &file) == 0 &&
+                  problems[0] == PL_SEARCH_CALLER && file.handle == -1);
         }
     }
     pl_place nowhere[] = {place("b/deep/x/"), {NULL, NULL, 0}, place("b/")};
-    CHECK(pl_search(nowhere, 3, "lib", 3, problems, &file) == 1 && problems[0] == ENOENT && problems[1] == PL_SEARCH_CALLER);
+    CHECK(pl_search(nowhere, 3, "lib", 3, problems, &file) == 1 && problems[0] == ENOENT &&
+          problems[1] == PL_SEARCH_CALLER);
     CHECK(file.handle == -1 && closed_handles() == before);
     char target[64];
-    CHECK(pl_search_link(&top, "a/lib", target, sizeof target) == 8 && memcmp(target, "../b/lib", 8) == 0);
+    CHECK(pl_search_link(&top, "a/lib", target, sizeof target) == 8 &&
+          memcmp(target, "../b/lib", 8) == 0);
     CHECK(pl_search_link(&top, "link", target, sizeof target) == 1 && target[0] == 'b');
     CHECK(pl_search_link(&top, "link", target, 0) <= 0);
-    CHECK(pl_search_link(&top, "b", target, sizeof target) == -EINVAL && pl_search_link(&top, "b/lib", target, sizeof target) == -EINVAL);
-    CHECK(pl_search_link(&top, "none", target, sizeof target) == -ENOENT && pl_search_link(&top, "x/y", target, sizeof target) == -ENOENT);
+    CHECK(pl_search_link(&top, "b", target, sizeof target) == -EINVAL &&
+          pl_search_link(&top, "b/lib", target, sizeof target) == -EINVAL);
+    CHECK(pl_search_link(&top, "none", target, sizeof target) == -ENOENT &&
+          pl_search_link(&top, "x/y", target, sizeof target) == -ENOENT);
     CHECK(pl_search_link(&top, "b/lib/x", target, sizeof target) == -ENOTDIR);
     CHECK(pl_search_link(&top, "link/lib", target, sizeof target) == -ELOOP);
     CHECK(closed_handles() == before);
@@ -110,13 +121,15 @@ static void test_links_are_left_to_the_caller(void) {
 
 static void test_only_names(void) {
     set_up();
-    const char *paths[] = {"..", ".", "", "/lib", "../lib", "b/../b/lib", "b/./lib", "b//lib", "b/", "b/deep/..", "/etc/passwd"};
+    const char *paths[] = {"..",      ".",      "",   "/lib",      "../lib",     "b/../b/lib",
+                           "b/./lib", "b//lib", "b/", "b/deep/..", "/etc/passwd"};
     char target[8];
     for (size_t number = 0; number < sizeof paths / sizeof *paths; number++) {
         int32_t problem;
         pl_file file = {.handle = -1};
         pl_place nowhere = place("");
-        CHECK(pl_search(&nowhere, 1, paths[number], strlen(paths[number]), &problem, &file) == 1 && problem == EINVAL);
+        CHECK(pl_search(&nowhere, 1, paths[number], strlen(paths[number]), &problem, &file) == 1 &&
+              problem == EINVAL);
         CHECK(pl_search_link(&top, paths[number], target, sizeof target) == -EINVAL);
     }
     tear_down();
@@ -142,7 +155,8 @@ static void test_roots(void) {
     CHECK(unlink(path) == 0 && mkdir(path, 0700) == 0);
     put("later/lib", "later");
     CHECK(symlink("lib", below("later/link")) == 0);
-    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5 && other.handle == -1);
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5 &&
+          other.handle == -1);
     CHECK(pl_search_link(&other, "link", target, sizeof target) == 3);
     pl_file_close(&file);
     CHECK(closed_handles() == before);
@@ -151,7 +165,8 @@ static void test_roots(void) {
     CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5);
     pl_file_close(&file);
     CHECK(unlink(below("moved/lib")) == 0 && unlink(below("moved/link")) == 0 && rmdir(moved) == 0);
-    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 1 && problem == ENOENT); /* a link is not in its place */
+    /* a link is not in its place */
+    CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 1 && problem == ENOENT);
     CHECK(unlink(path) == 0 && mkdir(path, 0700) == 0);
     put("later/lib", "again"); /* another directory is, since it was removed */
     CHECK(pl_search(&inside, 1, "lib", 3, &problem, &file) == 0 && file.size == 5);
@@ -198,7 +213,9 @@ static void test_a_link_that_takes_the_place_of_a_directory(void) {
         pl_file file = {.handle = -1};
         char target[8];
         pl_search(places, 1, "lib", 3, &problem, &file);
-        CHECK(problem == 0 ? file.size == 2 : problem == ENOENT || problem == ENOTDIR || problem == PL_SEARCH_CALLER);
+        CHECK(problem == 0
+                  ? file.size == 2
+                  : problem == ENOENT || problem == ENOTDIR || problem == PL_SEARCH_CALLER);
         found += problem == 0;
         links += problem == PL_SEARCH_CALLER;
         pl_file_close(&file);
@@ -218,14 +235,17 @@ static void test_only_regular_files(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     strcpy(address.sun_path, below("a/socket"));
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && close(listener) == 0);
+    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
+          close(listener) == 0);
     pl_place places[] = {place("a/"), place("b/lib/")};
     int32_t problems[2];
     pl_file file = {.handle = -1};
     CHECK(pl_search(places, 2, "lib", 3, problems, &file) == 2);
     CHECK(problems[0] == PL_SEARCH_DIRECTORY && problems[1] == ENOTDIR);
-    CHECK(pl_search(places, 1, "fifo", 4, problems, &file) == 1 && problems[0] == PL_SEARCH_SPECIAL);
-    CHECK(pl_search(places, 1, "socket", 6, problems, &file) == 1 && problems[0] == PL_SEARCH_SPECIAL);
+    CHECK(pl_search(places, 1, "fifo", 4, problems, &file) == 1 &&
+          problems[0] == PL_SEARCH_SPECIAL);
+    CHECK(pl_search(places, 1, "socket", 6, problems, &file) == 1 &&
+          problems[0] == PL_SEARCH_SPECIAL);
     CHECK(file.handle == -1 && closed_handles() == before);
     tear_down();
 }

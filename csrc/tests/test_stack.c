@@ -1,4 +1,5 @@
-/* stack: how much of it must be left to enter a guest, that the bounds of the first thread are read anew, that an unknown one is not checked. */
+/* stack: how much of it must be left to enter a guest, that the bounds of the first thread are
+ * read anew, that an unknown one is not checked. */
 #include "fake.h"
 
 #include "stack.h"
@@ -26,7 +27,8 @@ static int is_refused(int is_nested, int *has_text) {
     return 1;
 }
 
-/* Checks with no more than `left` bytes of the stack left, so much that this frame fills the rest. */
+/* Checks with no more than `left` bytes of the stack left, so much that this frame fills the
+ * rest. */
 static int is_refused_with(size_t left, int is_nested, int *has_text) {
     size_t now = (uintptr_t)__builtin_frame_address(0) - pl_stack_end;
     volatile char filled[now - left];
@@ -37,10 +39,12 @@ static int is_refused_with(size_t left, int is_nested, int *has_text) {
 static void *ask(void *argument) {
     int has_text = 0;
     stack_t now;
-    CHECK(argument == NULL && pl_stack_is_short(PL_STACK_NESTED)); /* nothing is known yet: the slow path */
+    /* nothing is known yet: the slow path */
+    CHECK(argument == NULL && pl_stack_is_short(PL_STACK_NESTED));
     CHECK(!is_refused(0, &has_text) && !is_refused(1, &has_text));
     CHECK(!pl_stack_is_short(PL_STACK_WHOLE) && pl_stack_end != 0);
-    CHECK(sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE) && now.ss_size >= PL_STACK_SIGNAL);
+    CHECK(sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE) &&
+          now.ss_size >= PL_STACK_SIGNAL);
     CHECK(!is_refused_with(PL_STACK_WHOLE + 100 * KIB, 0, &has_text));
     CHECK(is_refused_with(PL_STACK_WHOLE - 100 * KIB, 0, &has_text) && has_text);
     CHECK(!is_refused_with(PL_STACK_WHOLE - 100 * KIB, 1, &has_text));

@@ -53,7 +53,8 @@ static void test_imports_have_their_names(void) {
     uint64_t hash;
     CHECK(pl_symbols_wanted_count(made) == 2 && !has(made, "first"));
     const pl_wanted *import = pl_symbols_wanted(made, 0, &name, &length, &hash);
-    CHECK(import->kind == PL_WANTED_FUNCTION && import->type == 700 && length == 5 && memcmp(name, "first", 5) == 0);
+    CHECK(import->kind == PL_WANTED_FUNCTION && import->type == 700 && length == 5 &&
+          memcmp(name, "first", 5) == 0);
     CHECK(hash == pl_symbols_hash("first", 5));
     CHECK(pl_symbols_wanted(made, 1, &name, &length, &hash)->kind == PL_WANTED_DATA && length == 0);
     pl_symbols_free(made);

@@ -1,4 +1,5 @@
-/* thread: whose thread a new thread is, what its function gets, what its end is told, and that a thread that cannot start is told, too. */
+/* thread: whose thread a new thread is, what its function gets, what its end is told, and that a
+ * thread that cannot start is told, too. */
 #include "fake.h"
 
 #include "thread.h"
@@ -9,7 +10,8 @@ static pl_shared *shared;
 static pl_group *group;
 static pl_instances *instances;
 static pl_library *library;
-static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}, {"data", PL_EXTERN_GLOBAL}}};
+static fake_module a = {.name = "A",
+                        .exports = {{"f", PL_EXTERN_FUNC}, {"data", PL_EXTERN_GLOBAL}}};
 
 static pl_thread thread;
 static atomic_int ended, wanted;
@@ -46,7 +48,8 @@ static int no_replay(uintptr_t handle, uint64_t from, uint64_t to) {
     return handle == 0 || from > to;
 }
 
-static int no_host(uintptr_t handle, pl_value *values, size_t count, char *message, size_t capacity) {
+static int no_host(uintptr_t handle, pl_value *values, size_t count, char *message,
+                   size_t capacity) {
     (void)handle, (void)values, (void)count, (void)message, (void)capacity;
     return 0;
 }
@@ -62,7 +65,12 @@ static void set_up(void) {
     atomic_store(&ended, 0);
     atomic_store(&wanted, PL_OK);
     over = 0;
-    thread = (pl_thread){.instances = instances, .count = 2, .ended = end, .ending = {NULL, HANDLE}, .over = &over, .key = KEY};
+    thread = (pl_thread){.instances = instances,
+                         .count = 2,
+                         .ended = end,
+                         .ending = {NULL, HANDLE},
+                         .over = &over,
+                         .key = KEY};
     thread.values[0].i64 = 5;
     thread.values[1].i64 = -6;
 }
@@ -82,11 +90,14 @@ static void test_function_is_called_on_a_thread_of_the_groups(void) {
     CHECK(pl_group_of_thread() == NULL && pl_handle_of_thread() == 0);
     CHECK(pl_thread_start(&thread, library, 0) == 0);
     AWAIT(pl_shared_ended(shared) == 1);
-    CHECK(!atomic_load(&ended) && pl_shared_next_ended(shared) == HANDLE && pl_shared_next_ended(shared) == 0);
-    CHECK(!pthread_equal(thread_inside, pthread_self()) && atomic_load((_Atomic uint32_t *)&over) == 1);
+    CHECK(!atomic_load(&ended) && pl_shared_next_ended(shared) == HANDLE &&
+          pl_shared_next_ended(shared) == 0);
+    CHECK(!pthread_equal(thread_inside, pthread_self()) &&
+          atomic_load((_Atomic uint32_t *)&over) == 1);
     CHECK(group_inside == group && handle_inside == GROUP && state_inside == PL_RUNNING);
     CHECK(argument_count == 2 && arguments[0] == 5 && arguments[1] == -6);
-    CHECK(thread.status == PL_OK && thread.values[0].i32 == 9 && thread.failure.trap == NULL && thread.failure.error == NULL);
+    CHECK(thread.status == PL_OK && thread.values[0].i32 == 9 && thread.failure.trap == NULL &&
+          thread.failure.error == NULL);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_DEAD);
     CHECK(pl_group_of_thread() == NULL); /* this thread is nobody's still */
     tear_down();
@@ -158,7 +169,8 @@ static void test_cancelled_linker_calls_no_guest(void) {
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     CHECK(pl_thread_start(&thread, library, 0) == 0);
     AWAIT(atomic_load(&ended));
-    CHECK(thread.status == PL_ABORTED && argument_count == 0 && thread.failure.trap == NULL && thread.failure.error == NULL);
+    CHECK(thread.status == PL_ABORTED && argument_count == 0 && thread.failure.trap == NULL &&
+          thread.failure.error == NULL);
     tear_down();
 }
 

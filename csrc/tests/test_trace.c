@@ -1,4 +1,5 @@
-/* trace: what is added is read, whole and in order, also while others add; what finds no room is counted. */
+/* trace: what is added is read, whole and in order, also while others add; what finds no room is
+ * counted. */
 #include "check.h"
 #include "made.h"
 
@@ -18,7 +19,8 @@ static void test_room(void) {
     }
     CHECK(pl_trace_read(trace, 0, events, 4) == 3 && pl_trace_lost(trace) == 2);
     for (uint64_t number = 0; number < 3; number++) {
-        CHECK(events[number].group == 7 && events[number].detail == number && events[number].kind == PL_TRACE_LEAD_BEGIN);
+        CHECK(events[number].group == 7 && events[number].detail == number &&
+              events[number].kind == PL_TRACE_LEAD_BEGIN);
         CHECK(number == 0 || events[number].when >= events[number - 1].when);
     }
     CHECK(pl_trace_read(trace, 2, events, 4) == 1 && events[0].detail == 2);

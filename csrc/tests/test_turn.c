@@ -1,4 +1,5 @@
-/* turn: who has it, that its holder may take it again, that nobody else gets it meanwhile, and that nobody waits for nothing. */
+/* turn: who has it, that its holder may take it again, that nobody else gets it meanwhile, and
+ * that nobody waits for nothing. */
 #include "check.h"
 
 #include "turn.h"
@@ -12,11 +13,10 @@ static void set_up(void) {
     CHECK(turn != NULL && !pl_turn_is_mine(turn));
 }
 
-static void tear_down(void) {
-    pl_turn_free(turn);
-}
+static void tear_down(void) { pl_turn_free(turn); }
 
-/* What another thread gets, and whether it takes itself for the holder. It gives back what it gets. */
+/* What another thread gets, and whether it takes itself for the holder. It gives back what it
+ * gets. */
 static void *try_once(void *result) {
     CHECK(!pl_turn_is_mine(turn) && pl_turn_depth(turn) == 0);
     *(int *)result = pl_turn_try(turn);
@@ -38,7 +38,8 @@ static void test_holder_takes_it_again_and_gives_it_back_as_often(void) {
     for (int repeat = 0; repeat < 2; repeat++) {
         for (int depth = 0; depth < 5; depth++) {
             CHECK(depth % 2 ? pl_turn_try(turn) : pl_turn_wait(turn, 0));
-            CHECK(pl_turn_is_mine(turn) && pl_turn_depth(turn) == (unsigned)depth + 1 && !another_gets_it());
+            CHECK(pl_turn_is_mine(turn) && pl_turn_depth(turn) == (unsigned)depth + 1 &&
+                  !another_gets_it());
         }
         for (int depth = 5; depth > 0; depth--) {
             CHECK(pl_turn_is_mine(turn) && !another_gets_it());
@@ -98,8 +99,8 @@ static void test_wait_gives_up_in_time(void) {
     tear_down();
 }
 
-/* The holder leaves between two steps of a waiter: each such moment in turn. Where the waiter has the event's mutex, it cannot be done with
- * it yet. */
+/* The holder leaves between two steps of a waiter: each such moment in turn. Where the waiter
+ * has the event's mutex, it cannot be done with it yet. */
 
 static int64_t left_at;
 
@@ -118,7 +119,8 @@ static void test_holder_may_leave_at_any_moment_of_a_wait(void) {
         set_up();
         pthread_t holder = start_holder();
         inject_between(steps, let_go);
-        int64_t deadline = pl_deadline(500 * MILLISECOND); /* for the last steps, which come when the time is up */
+        /* for the last steps, which come when the time is up */
+        int64_t deadline = pl_deadline(500 * MILLISECOND);
         int got = pl_turn_wait(turn, 500 * MILLISECOND);
         is_over = inject_is_over();
         CHECK(got ? !is_over : is_over || left_at >= deadline);
@@ -129,7 +131,8 @@ static void test_holder_may_leave_at_any_moment_of_a_wait(void) {
     CHECK(steps > 3);
 }
 
-/* Each round the other one is to get it, and nothing else happens until it has: a wake-up that is lost is never made up for. */
+/* Each round the other one is to get it, and nothing else happens until it has: a wake-up that
+ * is lost is never made up for. */
 
 static atomic_int waiting, taken;
 
@@ -165,7 +168,9 @@ static void test_no_wake_up_is_lost(void) {
 
 /* Many that take it again and again, deeper and deeper: one at a time has it. */
 
-static int inside; /* a plain one, and `entries` too: ThreadSanitizer sees it if two have it, or one does not see what the other did */
+/* a plain one, and `entries` too: ThreadSanitizer sees it if two have it, or one does not see
+ * what the other did */
+static int inside;
 static long entries;
 
 static void dig(uint64_t *chance, int depth) {

@@ -40,12 +40,19 @@ def main() -> None:
     print("native:   ", twin.unpack(GOOD.encode()), twin.unpacked())
     print("nonsense: ", parser.unpack("abc"), twin.unpack(b"abc"))
 
-    # A short overflow stays inside the parser's own data. A sandbox keeps a guest from the host, not from itself.
+    # A short overflow stays inside the parser's own data. A sandbox keeps a guest from the host,
+    # not from itself.
     parser.unpack(SHORT)
     twin.unpack(SHORT.encode())
-    print("short overflow, trusted now? sandboxed:", bool(parser.is_trusted()), "native:", bool(twin.is_trusted()))
+    print(
+        "short overflow, trusted now? sandboxed:",
+        bool(parser.is_trusted()),
+        "native:",
+        bool(twin.is_trusted()),
+    )
 
-    # A long one runs into whatever comes next. Natively that is the process: so this is done in another one.
+    # A long one runs into whatever comes next. Natively that is the process: so this is done in
+    # another one.
     victim = multiprocessing.get_context("spawn").Process(target=unpack_natively, args=(LONG,))
     victim.start()
     victim.join()
@@ -59,7 +66,12 @@ def main() -> None:
     # What that guest's memory holds now is worth nothing. Throw it away and start with a new one.
     parser.program.close()
     with sandboxed() as parser:
-        print("a new sandbox:", parser.unpack(GOOD), parser.program.memory.cstring(parser.unpacked()), bool(parser.is_trusted()))
+        print(
+            "a new sandbox:",
+            parser.unpack(GOOD),
+            parser.program.memory.cstring(parser.unpacked()),
+            bool(parser.is_trusted()),
+        )
 
 
 if __name__ == "__main__":

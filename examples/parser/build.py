@@ -11,5 +11,13 @@ def zig(*arguments: str) -> None:
 
 
 zig("cc", "--target=wasm32-wasi", *FLAGS, "-c", "parser.c", "-o", "parser.o")
-zig("wasm-ld", "--experimental-pic", "-shared", "--unresolved-symbols=import-dynamic", "-o", "libparser.so", "parser.o")
+zig(
+    "wasm-ld",
+    "--experimental-pic",
+    "-shared",
+    "--unresolved-symbols=import-dynamic",
+    "-o",
+    "libparser.so",
+    "parser.o",
+)
 zig("cc", *FLAGS, "-shared", "parser.c", "-o", "libparser-native.so")

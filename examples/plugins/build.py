@@ -4,8 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMPILE = ["cc", "--target=wasm32-wasi", "-fPIC", "-fvisibility=default", "-O2", "-Wall", "-Wextra", "-c"]
-LINK = ["wasm-ld", "--experimental-pic", "-shared", "--unresolved-symbols=import-dynamic", "--strip-debug"]
+COMPILE = [
+    "cc",
+    "--target=wasm32-wasi",
+    "-fPIC",
+    "-fvisibility=default",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-c",
+]
+LINK = [
+    "wasm-ld",
+    "--experimental-pic",
+    "-shared",
+    "--unresolved-symbols=import-dynamic",
+    "--strip-debug",
+]
 
 
 def zig(*arguments: str) -> None:

@@ -34,12 +34,20 @@ class Plugin:
 
     def __init__(self, path: Path, events: int) -> None:
         self.name = ""
-        self.library = pylinker.CDLL(path, imports={"host_name": self.host_name}, bind_now=True, cache=False, load_timeout=SECONDS)
+        self.library = pylinker.CDLL(
+            path,
+            imports={"host_name": self.host_name},
+            bind_now=True,
+            cache=False,
+            load_timeout=SECONDS,
+        )
         self.program = self.library.program
         try:
             for name, type_ in WANTED.items():
                 if self.library[name].type != type_:
-                    raise pylinker.LinkError(f"{path.name}: {name} is {self.library[name].type}, not {type_}")
+                    raise pylinker.LinkError(
+                        f"{path.name}: {name} is {self.library[name].type}, not {type_}"
+                    )
             self.call("start", events)
         except BaseException:
             self.program.close()
@@ -71,7 +79,10 @@ class Host:
         self.seen: tuple[int, ...] | None = None
 
     def version(self) -> tuple[int, ...] | None:
-        """Return a value that changes with the file. The inode is part of it: a clock may be too coarse to tell two versions apart."""
+        """Return a value that changes with the file.
+
+        The inode is part of it: a clock may be too coarse to tell two versions apart.
+        """
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -79,7 +90,10 @@ class Host:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def reload(self) -> None:
-        """Load the plugin if its file has changed since the last look. The old version stays until the new one is ready."""
+        """Load the plugin if its file has changed since the last look.
+
+        The old version stays until the new one is ready.
+        """
         version = self.version()
         if version is None or version == self.seen:
             return
@@ -93,7 +107,9 @@ class Host:
         if self.plugin:
             self.plugin.close()
         self.plugin = new
-        print(f"loaded {self.path.name}: {new.name}" + (f" (after {events} events)" if events else ""))
+        print(
+            f"loaded {self.path.name}: {new.name}" + (f" (after {events} events)" if events else "")
+        )
 
     def event(self, number: int) -> None:
         """Let the plugin handle an event."""
@@ -112,7 +128,9 @@ class Host:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("plugin", type=Path)
-    parser.add_argument("--events", type=int, help="stop after so many; without it, one a second until Ctrl-C")
+    parser.add_argument(
+        "--events", type=int, help="stop after so many; without it, one a second until Ctrl-C"
+    )
     options = parser.parse_args()
     host = Host(options.plugin)
     try:

@@ -23,7 +23,9 @@ class Worker:
     """A thread with a table of its own, which nobody else reads or writes."""
 
     table: dict[str, str] = field(default_factory=dict)
-    sent: list[tuple[int, str]] = field(default_factory=list)  # changes that had returned before a packet, and where that went
+    sent: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # changes that had returned before a packet, and where that went
     group: InstanceGroupState[Route] | None = None
 
     def replay(self, _number: int, route: Route) -> None:
@@ -40,7 +42,8 @@ class Worker:
 
 
 def main() -> None:
-    # What the lock guards: the routes that everybody has. Operations only carry changes of it to the threads.
+    # What the lock guards: the routes that everybody has. Operations only carry changes of it to
+    # the threads.
     shared: LinkerShared[dict[str, str], Route] = LinkerShared.new({"10.0": "gateway 0"})
     leader, workers = Worker(), [Worker() for _ in range(WORKERS)]
     with shared.write_linker_state_alone() as guard:
@@ -67,9 +70,13 @@ def main() -> None:
     for thread in threads:
         thread.join()
 
-    late = sum(int(gateway.split()[1]) < before for worker in workers for before, gateway in worker.sent)
+    late = sum(
+        int(gateway.split()[1]) < before for worker in workers for before, gateway in worker.sent
+    )
     tables = {worker.table["10.0"] for worker in (leader, *workers)}
-    sys.stdout.write(f"{WORKERS} threads, {shared.published} changes, {late} packets by an old route; all have {', '.join(tables)}\n")
+    sys.stdout.write(
+        f"{WORKERS} threads, {shared.published} changes, {late} packets by an old route; all have {', '.join(tables)}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -4,9 +4,21 @@ import subprocess
 import sys
 
 THREADS = ["-matomics", "-mbulk-memory", "-pthread", "-nostdlib", "-ffreestanding"]
-COMPILE = ["cc", "--target=wasm32-wasi", "-fPIC", "-fvisibility=default", "-O2", "-Wall", "-Wextra", *THREADS, "-I."]
+COMPILE = [
+    "cc",
+    "--target=wasm32-wasi",
+    "-fPIC",
+    "-fvisibility=default",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    *THREADS,
+    "-I.",
+]
 MEMORY = ["--shared-memory", "--import-memory", "--max-memory=67108864"]
-LOCAL = [f"--export={name}" for name in ("__wasm_init_tls", "__tls_base", "__tls_size", "__tls_align")]
+LOCAL = [
+    f"--export={name}" for name in ("__wasm_init_tls", "__tls_base", "__tls_size", "__tls_align")
+]
 LINK = ["wasm-ld", "--experimental-pic", "--unresolved-symbols=import-dynamic", *MEMORY]
 
 

@@ -28,21 +28,30 @@ class _Printable(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         message = record.message
-        record.message = "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
+        record.message = "".join(
+            each if each.isprintable() else repr(each)[1:-1] for each in message
+        )
         return super().formatMessage(record)
 
 
 def debug(categories: str | Iterable[str], *, stream: TextIO | None = None) -> logging.Handler:
     """Write what the linker does to ``stream`` (standard error unless given), in the manner of ``LD_DEBUG``.
 
-    ``categories`` are names of :data:`CATEGORIES`, in a list or with commas between them, or ``all``. They are loggers,
-    ``pylinker.libs`` and so on: whoever wants the records elsewhere sets their level to DEBUG and adds a handler. Returns the handler, for
-    ``logging.getLogger("pylinker").removeHandler``. Raises ValueError for a category there is none of.
+    ``categories`` are names of :data:`CATEGORIES`, in a list or with commas between them, or
+    ``all``. They are loggers, ``pylinker.libs`` and so on: whoever wants the records elsewhere sets
+    their level to DEBUG and adds a handler. Returns the handler, for
+    ``logging.getLogger("pylinker").removeHandler``. Raises ValueError for a category there is none
+    of.
     """
-    wanted = [each.strip() for each in (categories.split(",") if isinstance(categories, str) else categories)]
+    wanted = [
+        each.strip()
+        for each in (categories.split(",") if isinstance(categories, str) else categories)
+    ]
     unknown = sorted(set(wanted) - {"all", *CATEGORIES})
     if unknown:
-        raise ValueError(f"there is no debug category {unknown[0]!r}: give some of {', '.join(CATEGORIES)}, or all")
+        raise ValueError(
+            f"there is no debug category {unknown[0]!r}: give some of {', '.join(CATEGORIES)}, or all"
+        )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Printable(FORMAT))
     for name in CATEGORIES if "all" in wanted else wanted:

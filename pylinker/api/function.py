@@ -1,7 +1,8 @@
 """A guest function as a Python callable.
 
-A call goes straight to the C core if it can: plain numbers for numbers, on the main group, with nobody else there. All else (strings,
-other types, other threads, errors) takes the long way, which says what is wrong.
+A call goes straight to the C core if it can: plain numbers for numbers, on the main group, with
+nobody else there. All else (strings, other types, other threads, errors) takes the long way, which
+says what is wrong.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def _put_v128(value: Value, argument: Any) -> None:
 
 
 def _c_string(argument: str | bytes) -> bytes:
-    """Return a C string. Text with a NUL would silently be cut by the callee; bytes may be a buffer and not a string."""
+    """Return a C string.
+
+    Text with a NUL would silently be cut by the callee; bytes may be a buffer and not a string.
+    """
     if isinstance(argument, bytes):
         return argument + b"\0"
     if "\0" in argument:
@@ -92,7 +96,13 @@ _GET: dict[str, Callable[[Value], Any]] = {
     "v128": lambda value: bytes(value.v128),
 }
 
-_KINDS = {"i32": BoundKind.I32, "i64": BoundKind.I64, "f32": BoundKind.F32, "f64": BoundKind.F64, "v128": BoundKind.OTHER}
+_KINDS = {
+    "i32": BoundKind.I32,
+    "i64": BoundKind.I64,
+    "f32": BoundKind.F32,
+    "f64": BoundKind.F64,
+    "v128": BoundKind.OTHER,
+}
 
 _FLOATS = frozenset({"f32", "f64"})
 
@@ -100,16 +110,30 @@ _FLOATS = frozenset({"f32", "f64"})
 class Function(OfOneProcess):
     """A function of a library: call it with one argument for each parameter.
 
-    i32 and i64 take an ``int`` (signed or unsigned, OverflowError beyond) and give a signed one; f32 and f64 take a number; v128 is 16
-    ``bytes``. ``str`` (as UTF-8) and ``bytes`` for an i32 become a C string in guest memory, with a NUL at its end, for the time of the
-    call. No result is None, several are a tuple.
+    i32 and i64 take an ``int`` (signed or unsigned, OverflowError beyond) and give a signed one;
+    f32 and f64 take a number; v128 is 16 ``bytes``. ``str`` (as UTF-8) and ``bytes`` for an i32
+    become a C string in guest memory, with a NUL at its end, for the time of the call. No result is
+    None, several are a tuple.
 
-    Raises TypeError for a wrong number or kind of arguments, ``wasmtime.Trap`` if the guest traps, UndefinedSymbolError if it called a
-    function that nobody defines, ``wasmtime.ExitTrap`` if it exits. Blocks as long as the guest runs. Attributes: ``name``, ``type``
+    Raises TypeError for a wrong number or kind of arguments, ``wasmtime.Trap`` if the guest traps,
+    UndefinedSymbolError if it called a function that nobody defines, ``wasmtime.ExitTrap`` if it
+    exits. Blocks as long as the guest runs. Attributes: ``name``, ``type``
     (:class:`pylinker.wasm.FuncType`).
     """
 
-    __slots__ = ("_bound", "_call", "_definition", "_get", "_handle", "_limit", "_put", "_record", "_takes_integers", "name", "type")
+    __slots__ = (
+        "_bound",
+        "_call",
+        "_definition",
+        "_get",
+        "_handle",
+        "_limit",
+        "_put",
+        "_record",
+        "_takes_integers",
+        "name",
+        "type",
+    )
 
     def __init__(self, handle: Handle, name: str, type_: FuncType, definition: Definition) -> None:
         self.name = name
@@ -126,7 +150,9 @@ class Function(OfOneProcess):
                 symbol=name,
             ) from None
         self._takes_integers = not _FLOATS.issuperset(type_.params)
-        self._limit: float = BOUND_LIMIT_DOUBLE if _FLOATS.intersection(type_.results) else BOUND_LIMIT
+        self._limit: float = (
+            BOUND_LIMIT_DOUBLE if _FLOATS.intersection(type_.results) else BOUND_LIMIT
+        )
         self._bound: Bound | None = None
         self._record: Any = None
         self._call: Any = None  # which is no function: a call of it is a TypeError, and the long way binds the function
@@ -156,7 +182,9 @@ class Function(OfOneProcess):
             if _is_of_another(error):
                 raise
             return self._call_slowly(arguments)
-        except BaseException:  # it may be a signal handler's, which came after the call and before the read
+        except (
+            BaseException
+        ):  # it may be a signal handler's, which came after the call and before the read
             forget_outcomes()
             raise
         return result if self._get else None
@@ -164,9 +192,10 @@ class Function(OfOneProcess):
     def bind(self) -> Callable[..., Any]:
         """Return a plain function that calls this one in the calling thread's group, with all that can be looked up before looked up.
 
-        The fastest way for a call that is made often. It takes positional arguments as the function does, but without the check that an
-        integer argument is an ``int``: what has ``__int__`` is cut. A wrong number of them is a TypeError of Python's own. It works as long
-        as the function does, on all threads.
+        The fastest way for a call that is made often. It takes positional arguments as the function
+        does, but without the check that an integer argument is an ``int``: what has ``__int__`` is
+        cut. A wrong number of them is a TypeError of Python's own. It works as long as the function
+        does, on all threads.
         """
         with self._handle.entered_for_call() as linker:
             bound = self._bound_in(linker)
@@ -186,9 +215,16 @@ class Function(OfOneProcess):
         value = "result" if self._get else "None"
         tuple_ = f"({names}{',' if names else ''})"
         parameters = f"{names}, /" if names else ""
-        text = _TEMPLATE.format(parameters=parameters, arguments=f", {names}" if names else "", value=value, tuple=tuple_)
+        text = _TEMPLATE.format(
+            parameters=parameters,
+            arguments=f", {names}" if names else "",
+            value=value,
+            tuple=tuple_,
+        )
         exec(compile(text, "<pylinker.bind>", "exec"), space)  # noqa: S102 - no text of others
-        function: Callable[..., Any] = space.pop("bound")  # else it would keep itself, and the program with it
+        function: Callable[..., Any] = space.pop(
+            "bound"
+        )  # else it would keep itself, and the program with it
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
         return function
@@ -248,7 +284,9 @@ class Function(OfOneProcess):
     def _converted(self, arguments: tuple[Any, ...]) -> tuple[Values, list[tuple[int, bytes]]]:
         """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
-            raise TypeError(f"{self.name}{self.type} takes {len(self._put)} argument{'s' * (len(self._put) != 1)}, not {len(arguments)}")
+            raise TypeError(
+                f"{self.name}{self.type} takes {len(self._put)} argument{'s' * (len(self._put) != 1)}, not {len(arguments)}"
+            )
         raw = values(max(len(self._put), len(self._get), 1))
         texts: list[tuple[int, bytes]] = []
         for index, (put, argument) in enumerate(zip(self._put, arguments, strict=True)):
@@ -258,7 +296,9 @@ class Function(OfOneProcess):
             try:
                 put(raw[index], argument)
             except TypeError as error:
-                raise TypeError(f"{self.name}{self.type}, argument {index + 1}: {_advice(argument) or error}") from None
+                raise TypeError(
+                    f"{self.name}{self.type}, argument {index + 1}: {_advice(argument) or error}"
+                ) from None
             except OverflowError:
                 raise self._overflow(index, arguments) from None
         return raw, texts
@@ -289,7 +329,9 @@ class Function(OfOneProcess):
         else:
             status, _, failure, _ = bound.raw(raw)
         if status == CLOSED:
-            raise ClosedError(f"library {self._handle.name} was closed by the guest", module=self._handle.name)
+            raise ClosedError(
+                f"library {self._handle.name} was closed by the guest", module=self._handle.name
+            )
         if status in (TAKEN, ELSEWHERE):
             raise InternalError(f"{self!r} was bound in another group")
         if failure is not None:

@@ -15,7 +15,11 @@ __all__ = ["Handle"]
 
 
 class Handle:
-    """One open handle. Library and Function point here and not at each other, so that dropping them frees the program at once."""
+    """One open handle.
+
+    Library and Function point here and not at each other, so that dropping them frees the program
+    at once.
+    """
 
     __slots__ = ("dropped", "module", "open", "program", "unloaded")
 
@@ -34,7 +38,8 @@ class Handle:
     def entered(self) -> AbstractContextManager[Linker]:
         """Take the program for an operation of the calling thread.
 
-        ClosedError if the handle or the program is closed, LinkError in the middle of another operation.
+        ClosedError if the handle or the program is closed, LinkError in the middle of another
+        operation.
         """
         self.check()
         return self.program._entered()
@@ -53,7 +58,10 @@ class Handle:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the module is still there: a guest may close a handle that Python holds, too. True if the program is closed."""
+        """Whether the module is still there: a guest may close a handle that Python holds, too.
+
+        True if the program is closed.
+        """
         return self.module is None or self.program._knows(self.module)
 
     def slot_of(self, definition: Definition) -> int:

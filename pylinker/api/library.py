@@ -26,11 +26,13 @@ __all__ = ["Library"]
 class Library(OfOneProcess):
     """A handle of a library in a program, as ``dlopen`` gives it.
 
-    ``library.name(...)`` and ``library["name"]`` are the function called ``name``, looked up in the library and then in what it needs.
-    Iterating gives the names of the functions that the library itself defines. A function whose name an attribute of this class has
-    (``name``, ``path``, ``close``, ...) is reached as ``library["name"]``.
+    ``library.name(...)`` and ``library["name"]`` are the function called ``name``, looked up in the
+    library and then in what it needs. Iterating gives the names of the functions that the library
+    itself defines. A function whose name an attribute of this class has (``name``, ``path``,
+    ``close``, ...) is reached as ``library["name"]``.
 
-    Each open handle counts: the library is unloaded when the last one is closed and nothing else uses it. ``with`` closes at the end.
+    Each open handle counts: the library is unloaded when the last one is closed and nothing else
+        uses it. ``with`` closes at the end.
     """
 
     def __init__(self, program: Program, module: LoadedModule | None) -> None:
@@ -57,7 +59,9 @@ class Library(OfOneProcess):
     def __getitem__(self, name: str) -> Function:
         """Return the function called ``name``; SymbolNotFoundError (a KeyError) if there is none."""
         if not isinstance(name, str):
-            raise TypeError(f"{self!r} is indexed by {type(name).__name__}; give the name of a function")
+            raise TypeError(
+                f"{self!r} is indexed by {type(name).__name__}; give the name of a function"
+            )
         function = self._functions.get(name)
         if function is None or not self._handle.open:
             with self._handle.entered() as linker:
@@ -73,11 +77,16 @@ class Library(OfOneProcess):
         return function
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute of the object, as a subclass may. AttributeError for a name that is data of the guest: that is in its memory."""
+        """Set an attribute of the object, as a subclass may.
+
+        AttributeError for a name that is data of the guest: that is in its memory.
+        """
         module = None if name in ("_handle", "_functions") else self._module
         definition = module.find(name) if module is not None else None
         if definition is not None and not isinstance(definition.type, FuncType):
-            raise AttributeError(f"{self.name}: {name} is data of the guest; write to its memory at address_of({name!r})")
+            raise AttributeError(
+                f"{self.name}: {name} is data of the guest; write to its memory at address_of({name!r})"
+            )
         super().__setattr__(name, value)
 
     def __contains__(self, name: object) -> bool:
@@ -116,7 +125,9 @@ class Library(OfOneProcess):
     def _definition(self, linker: Linker, name: str) -> Definition:
         definition = self._find(linker, name)
         if definition is None:
-            raise SymbolNotFoundError(f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name)
+            raise SymbolNotFoundError(
+                f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name
+            )
         return definition
 
     def address_of(self, name: str) -> int:
@@ -127,7 +138,9 @@ class Library(OfOneProcess):
         with self._handle.entered() as linker:
             value = linker.symbols.value_of(self._definition(linker, name))
             if value is None:
-                raise SymbolNotFoundError(f"{self.name}: {name} has no address", module=self.name, symbol=name)
+                raise SymbolNotFoundError(
+                    f"{self.name}: {name} has no address", module=self.name, symbol=name
+                )
             return value
 
     def close(self) -> None:
@@ -135,8 +148,9 @@ class Library(OfOneProcess):
 
         A program that has ended unloads nothing.
 
-        Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises RendezvousTimeout if another thread was
-        loading or closing libraries for ``rendezvous_timeout`` seconds; the handle is open still.
+        Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises
+        RendezvousTimeout if another thread was loading or closing libraries for
+        ``rendezvous_timeout`` seconds; the handle is open still.
         """
         handle, module = self._handle, self._module
         if handle.unloaded:
@@ -160,7 +174,9 @@ class Library(OfOneProcess):
                     try:
                         linker.dlclose(module, handle)
                     except RendezvousTimeout:
-                        handle.open = not handle.dropped  # another thread is loading: nothing has changed
+                        handle.open = (
+                            not handle.dropped
+                        )  # another thread is loading: nothing has changed
                         raise
         self._functions.clear()
         handle.unloaded = True
@@ -168,5 +184,10 @@ class Library(OfOneProcess):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()

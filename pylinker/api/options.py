@@ -63,17 +63,18 @@ class Options(TypedDict, total=False):
     imports: Imports | None
     """Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name.
 
-    They come before the definitions of all modules; what pylinker provides comes last. What one raises comes out of the call that entered
-    the guest.
+    They come before the definitions of all modules; what pylinker provides comes last. What one
+    raises comes out of the call that entered the guest.
     """
     bind_now: bool
     """Whether every symbol must be defined at once."""
     stack_size: int
     """Bytes of the guest's stack (where the linker lays it out), and of that of each thread."""
     threads: bool | None
-    """Whether the guest may start threads, and ``spawn`` too; for modules with a shared memory. None: if the main module starts some.
+    """Whether the guest may start threads, and ``spawn`` too; for modules with a shared memory.
 
-    A library that is opened then appears in all of them, at a moment when each is outside guest code or at a host call.
+    None: if the main module starts some. A library that is opened then appears in all of them, at a
+        moment when each is outside guest code or at a host call.
     """
     preempt: bool
     """Whether a thread that only computes is interrupted when another opens a library."""
@@ -85,7 +86,10 @@ class Options(TypedDict, total=False):
     rendezvous_timeout: float | None
     """Seconds to wait for threads when a library is opened, None for ever."""
     load_timeout: float | None
-    """Seconds that loading and constructing may take, None for ever. The reading and compiling of a module is waited for."""
+    """Seconds that loading and constructing may take, None for ever.
+
+    The reading and compiling of a module is waited for.
+    """
     limits: Limits | None
     """What the program may take."""
     cache: bool | StrPath
@@ -124,10 +128,15 @@ _DEFAULTS: Final[Options] = {
 
 
 def with_defaults(options: Options) -> Options:
-    """Return all options, those that are not given by their defaults. Raises TypeError for what is none, or of another type."""
+    """Return all options, those that are not given by their defaults.
+
+    Raises TypeError for what is none, or of another type.
+    """
     unknown = options.keys() - _DEFAULTS.keys()
     if unknown:
-        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}; pylinker.Options has those there are")
+        raise TypeError(
+            f"got an unexpected keyword argument {min(unknown)!r}; pylinker.Options has those there are"
+        )
     chosen = cast("Options", {**_DEFAULTS, **options})
     _check_types(chosen)
     return chosen
@@ -136,9 +145,18 @@ def with_defaults(options: Options) -> Options:
 def shows_options(function: _F) -> _F:
     """Have ``help()`` and ``inspect.signature`` show each option with its default in place of ``**options``."""
     signature = inspect.signature(function)
-    own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    own = [
+        each
+        for each in signature.parameters.values()
+        if each.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
     shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_written(Options.__annotations__[name]))
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=_written(Options.__annotations__[name]),
+        )
         for name, default in _DEFAULTS.items()
     ]
     vars(function)["__signature__"] = signature.replace(parameters=[*own, *shared])
@@ -156,8 +174,8 @@ _BUFFERS = (bytes, bytearray, memoryview)
 def as_module(source: ModuleSource | ModuleBytes, what: str) -> str | ModuleBytes:
     """Return a name for the locator, or the module's bytes.
 
-    A ``str`` follows ``ld.so``: without a slash it is searched for. A path object is always a path, and
-    ``Path("./x.so")`` has lost its slash, so one is put back.
+    A ``str`` follows ``ld.so``: without a slash it is searched for. A path object is always a path,
+    and ``Path("./x.so")`` has lost its slash, so one is put back.
 
     Raises:
         TypeError: ``source`` is neither; ``what`` names the argument.
@@ -170,10 +188,14 @@ def as_module(source: ModuleSource | ModuleBytes, what: str) -> str | ModuleByte
         path = os.fspath(source)
         if isinstance(path, str):
             return path if os.sep in path else os.path.join(os.curdir, path)
-    raise TypeError(f"{what} is {type(source).__name__}; give a name or path (str), a path object, or the bytes of a module")
+    raise TypeError(
+        f"{what} is {type(source).__name__}; give a name or path (str), a path object, or the bytes of a module"
+    )
 
 
-def as_modules(sources: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes], what: str) -> list[str | ModuleBytes]:
+def as_modules(
+    sources: ModuleSource | ModuleBytes | Sequence[ModuleSource | ModuleBytes], what: str
+) -> list[str | ModuleBytes]:
     """Return a list of modules; one module by itself is a list of one."""
     if isinstance(sources, (str, os.PathLike, ModuleBytes, *_BUFFERS)):
         sources = [sources]
@@ -204,14 +226,18 @@ def _as_path(path: object, what: str) -> str:
 
 def check_texts(what: str, values: object) -> None:
     """Check a list of ``str``: one ``str`` by itself is a mistake here. Raises TypeError."""
-    if isinstance(values, (str, os.PathLike, Mapping, *_BUFFERS)) or not isinstance(values, Iterable):
+    if isinstance(values, (str, os.PathLike, Mapping, *_BUFFERS)) or not isinstance(
+        values, Iterable
+    ):
         raise TypeError(f"{what} is {type(values).__name__}; give a list of str")
     for value in values:
         if not isinstance(value, str):
             raise TypeError(f"{what} contains {value!r}; it takes str")
 
 
-def check_mapping(what: str, mapping: object, example: str, *, paths: bool = False) -> dict[str, str]:
+def check_mapping(
+    what: str, mapping: object, example: str, *, paths: bool = False
+) -> dict[str, str]:
     """Return a mapping from ``str`` to ``str``, or to paths, as a dict; None is an empty one.
 
     Raises:
@@ -234,7 +260,10 @@ def check_mapping(what: str, mapping: object, example: str, *, paths: bool = Fal
 
 
 def as_limits(limits: object) -> Limits:
-    """Return the limits, the defaults for None. Raises TypeError for anything but :class:`Limits`."""
+    """Return the limits, the defaults for None.
+
+    Raises TypeError for anything but :class:`Limits`.
+    """
     if limits is None:
         return Limits()
     if not isinstance(limits, Limits):
@@ -243,7 +272,10 @@ def as_limits(limits: object) -> Limits:
 
 
 def _check_types(options: Options) -> None:
-    """Check options that nothing else looks at before they are used. Raises TypeError, which says what each takes."""
+    """Check options that nothing else looks at before they are used.
+
+    Raises TypeError, which says what each takes.
+    """
     stack_size, cache, progress = options["stack_size"], options["cache"], options["progress"]
     trace, threads = options["trace"], options["threads"]
     if isinstance(stack_size, bool) or not isinstance(stack_size, int):
@@ -256,6 +288,8 @@ def _check_types(options: Options) -> None:
         raise TypeError(f"trace={trace!r}: give the path of a file")
     if threads is not None and not isinstance(threads, bool):
         raise TypeError(f"threads={threads!r}: give True, False or None")
-    for switch, value in (each for each in options.items() if each[0] in ("bind_now", "preempt", "rewrite_waits")):
+    for switch, value in (
+        each for each in options.items() if each[0] in ("bind_now", "preempt", "rewrite_waits")
+    ):
         if not isinstance(value, bool):
             raise TypeError(f"{switch}={value!r}: give True or False")

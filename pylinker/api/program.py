@@ -80,7 +80,9 @@ if TYPE_CHECKING:
 __all__ = ["CDLL", "ModuleSummary", "Program"]
 
 _caches: dict[Path | None, CodeCache] = {}
-_caches_lock = threading.RLock()  # a signal handler may make a program while its thread has the lock
+_caches_lock = (
+    threading.RLock()
+)  # a signal handler may make a program while its thread has the lock
 free_in_child(_caches_lock)
 
 
@@ -101,26 +103,37 @@ class ModuleSummary:
 class Program(OfOneProcess, Finalized):
     """A program of WebAssembly modules, linked and ready to run.
 
-    ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one. It is loaded, with everything it needs
-    and ``preload`` (libraries that come right after it in the scope), and the libraries are constructed; :meth:`run` then starts it.
-    A library, in ``preload`` and for :meth:`dlopen`, is a ``str`` (a name to search for, or with a slash a path), a path object, or
-    the bytes of a module (:class:`ModuleBytes` gives them a name).
+    ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one.
+    It is loaded, with everything it needs and ``preload`` (libraries that come right after it in
+    the scope), and the libraries are constructed; :meth:`run` then starts it. A library, in
+    ``preload`` and for :meth:`dlopen`, is a ``str`` (a name to search for, or with a slash a path),
+    a path object, or the bytes of a module (:class:`ModuleBytes` gives them a name).
 
-    ``name`` is what a module given as bytes is called. All other keywords are :class:`pylinker.Options`.
+    ``name`` is what a module given as bytes is called. All other keywords are
+    :class:`pylinker.Options`.
 
-    Raises LinkError children (LibraryNotFoundError for a main module that cannot be read, TimeoutExpired), OSError for a file or directory
-    of the other arguments that cannot be opened, TypeError or ValueError for arguments that are no such thing. Safe to use from several
-    threads, which take turns.
+    Raises LinkError children (LibraryNotFoundError for a main module that cannot be read,
+    TimeoutExpired), OSError for a file or directory of the other arguments that cannot be opened,
+    TypeError or ValueError for arguments that are no such thing. Safe to use from several threads,
+    which take turns.
     """
 
     @shows_options
-    def __init__(self, main: ModuleSource | ModuleBytes | None = None, *, name: str | None = None, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        main: ModuleSource | ModuleBytes | None = None,
+        *,
+        name: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
         chosen = with_defaults(options)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name={name!r}: give a str")
         check_texts("args", chosen["args"])
         environment = check_mapping("env", chosen["env"], '{"NAME": "value"}')
-        guest_dirs = check_mapping("dirs", chosen["dirs"], '{"/guest": "host/directory"}', paths=True)
+        guest_dirs = check_mapping(
+            "dirs", chosen["dirs"], '{"/guest": "host/directory"}', paths=True
+        )
         search_path = as_paths(chosen["library_path"], "library_path")
         preloaded = as_modules(chosen["preload"], "preload")
         check_seconds(chosen["load_timeout"], "load_timeout")
@@ -129,11 +142,15 @@ class Program(OfOneProcess, Finalized):
         limits = as_limits(chosen["limits"])
         stack_size, threads = chosen["stack_size"], chosen["threads"]
         if stack_size > limits.memory:
-            raise ValueError(f"the memory limit of {limits.memory} is smaller than stack_size={stack_size} (by default 1048576)")
+            raise ValueError(
+                f"the memory limit of {limits.memory} is smaller than stack_size={stack_size} (by default 1048576)"
+            )
         if stack_size <= 0:
             raise ValueError(f"stack_size={stack_size}: give bytes, 1 or more")
         self._linker: Linker | None = None
-        self._ending: Linker | None = None  # of a program that was closed out of a call of its own guest
+        self._ending: Linker | None = (
+            None  # of a program that was closed out of a call of its own guest
+        )
         self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
@@ -144,7 +161,9 @@ class Program(OfOneProcess, Finalized):
         if observers:
             code_cache = code_cache.observed(_all_of(observers))
         if threads is None:
-            threads = file is not None and wants_threads(code_cache.parse(file.data, name=file.name))
+            threads = file is not None and wants_threads(
+                code_cache.parse(file.data, name=file.name)
+            )
         self._process = WasiProcess(
             arguments=[_argument(self.name), *chosen["args"]],
             environment=environment,
@@ -175,7 +194,10 @@ class Program(OfOneProcess, Finalized):
             tracer=tracer,
         )
         try:
-            with Deadline(linker, chosen["load_timeout"], self.name, ends=True), tracer.span("start", program=self.name):
+            with (
+                Deadline(linker, chosen["load_timeout"], self.name, ends=True),
+                tracer.span("start", program=self.name),
+            ):
                 begun = begin_operation()
                 try:
                     start(linker, code_cache, file, preloaded, stack_size=stack_size)
@@ -195,8 +217,9 @@ class Program(OfOneProcess, Finalized):
     def _entered(self, *, operates: bool = True) -> AbstractContextManager[Linker]:
         """Take the calling thread's group, and check that the program is open.
 
-        A thread of the guest has a group of its own; all others take turns with the main group. It is for an operation of the linker, and
-        a LinkError if the thread is in the middle of another; or, without ``operates``, for a call of the guest, which is always possible.
+        A thread of the guest has a group of its own; all others take turns with the main group. It
+        is for an operation of the linker, and a LinkError if the thread is in the middle of
+        another; or, without ``operates``, for a call of the guest, which is always possible.
         """
         linker = self._linker
         if linker is not None and linker.context.shared.cause == Cause.FORKED:
@@ -226,13 +249,15 @@ class Program(OfOneProcess, Finalized):
         return linker is None or module in linker.state.known
 
     def run(self, *, timeout: float | None = None) -> int:
-        """Run the main module from ``_start`` and return its exit status (0 to 255). Blocks until it ends.
+        """Run the main module from ``_start`` and return its exit status (0 to 255).
 
-        After ``timeout`` seconds the program is ended with all its threads, and TimeoutExpired is raised. No destructors run, and every
-        later call, load and spawn is a SynchronizationAborted.
+        Blocks until it ends. After ``timeout`` seconds the program is ended with all its threads,
+        and TimeoutExpired is raised. No destructors run, and every later call, load and spawn is a
+        SynchronizationAborted.
 
-        Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps, UndefinedSymbolError if it called a function
-        that nobody defines (``__cause__`` is the trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
+        Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps,
+        UndefinedSymbolError if it called a function that nobody defines (``__cause__`` is the
+        trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
         threads stopped.
         """
         check_seconds(timeout)
@@ -240,10 +265,13 @@ class Program(OfOneProcess, Finalized):
             main = linker.main
             if main is None or not main.lifecycle_function("_start", FuncType((), ())):
                 raise UndefinedSymbolError(
-                    [UndefinedSymbol(self.name, "_start", "function")], note="it is a library: call its functions instead"
+                    [UndefinedSymbol(self.name, "_start", "function")],
+                    note="it is a library: call its functions instead",
                 )
             if self._ran:
-                raise AlreadyRunError(f"{self.name} has run already: a program starts once", module=self.name)
+                raise AlreadyRunError(
+                    f"{self.name} has run already: a program starts once", module=self.name
+                )
             self._ran = True
             if linker.threads is None:
                 return self._run(linker, main) & 0xFF
@@ -276,16 +304,20 @@ class Program(OfOneProcess, Finalized):
         return status
 
     def interrupt(self) -> bool:
-        """Stop the call of the guest that is in progress, which raises Interrupted. False: there is none, and nothing happens.
+        """Stop the call of the guest that is in progress, which raises Interrupted.
 
-        For any thread, and for signal handlers; never blocks, and does not wait for the call to stop. The guest stops wherever it computes,
-        waits or sleeps, with all calls of it that are inside one another; a Python function that the guest calls is waited for. A call that
-        is about to end anyway may end as if nothing had happened; a call that begins later is never stopped.
+        False: there is none, and nothing happens. For any thread, and for signal handlers; never
+        blocks, and does not wait for the call to stop. The guest stops wherever it computes, waits
+        or sleeps, with all calls of it that are inside one another; a Python function that the
+        guest calls is waited for. A call that is about to end anyway may end as if nothing had
+        happened; a call that begins later is never stopped.
 
-        Afterwards the program can be used: its stack is as it was before the call, its memory as the guest left it, in the middle of what
-        it did. A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) ends instead. So does one that was
-        made with threads, with all of them, if any of its guest code runs: its calls raise SynchronizationAborted, with the Interrupted as
-        ``__cause__``, and ``run()`` the Interrupted.
+        Afterwards the program can be used: its stack is as it was before the call, its memory as
+        the guest left it, in the middle of what it did. A program that was stopped inside the
+        linker (in ``dlopen``, ``dlclose``, a constructor) ends instead. So does one that was
+        made with threads, with all of them, if any of its guest code runs: its calls raise
+        SynchronizationAborted, with the Interrupted as ``__cause__``, and ``run()`` the
+        Interrupted.
         """
         linker = self._running
         if linker is None:
@@ -302,14 +334,16 @@ class Program(OfOneProcess, Finalized):
     def time_limit(self, seconds: float | None) -> AbstractContextManager[None]:
         """Stop the guest if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
 
-        ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. The guest stops wherever it computes, waits
-        or sleeps; a Python function that the guest calls is waited for. It is about the calls that the calling thread makes inside, and its
-        wait for its turn; calls of other threads go on. Afterwards the program can be used: its stack is as it was before the call, its
-        memory as the guest left it, in the middle of what it did.
+        ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. The
+        guest stops wherever it computes, waits or sleeps; a Python function that the guest calls is
+        waited for. It is about the calls that the calling thread makes inside, and its wait for its
+        turn; calls of other threads go on. Afterwards the program can be used: its stack is as it
+        was before the call, its memory as the guest left it, in the middle of what it did.
 
-        A program that was made with threads ends instead, whether any runs or not, as it does if the guest was stopped inside the linker
-        (in ``dlopen``, ``dlclose``, a constructor): no destructors run, and every later call, load and spawn is a
-        SynchronizationAborted. May be nested, and used from any thread.
+        A program that was made with threads ends instead, whether any runs or not, as it does if
+        the guest was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor): no
+        destructors run, and every later call, load and spawn is a SynchronizationAborted. May be
+        nested, and used from any thread.
         """
         check_seconds(seconds)
         linker = self._linker
@@ -322,41 +356,59 @@ class Program(OfOneProcess, Finalized):
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
         """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
 
-        Needs ``threads=True``. The thread has instances, a stack and thread-local data of its own. ``function`` is a name, looked up in the
-        program, or a Function of it, or any other callable: Python that runs as a thread of the guest, so that what it calls and opens in
-        this program happens there. Blocks until the thread exists. Raises what kept it from existing, TypeError for wrong arguments. A
-        trap or exit of the thread ends the program, and so does an exception that a guest it called has seen; another exception of
-        ``function`` comes out of ``join`` alone.
+        Needs ``threads=True``. The thread has instances, a stack and thread-local data of its own.
+        ``function`` is a name, looked up in the program, or a Function of it, or any other
+        callable: Python that runs as a thread of the guest, so that what it calls and opens in this
+        program happens there. Blocks until the thread exists. Raises what kept it from existing,
+        TypeError for wrong arguments. A trap or exit of the thread ends the program, and so does an
+        exception that a guest it called has seen; another exception of ``function`` comes out of
+        ``join`` alone.
         """
         if not isinstance(function, str) and not callable(function):
-            raise TypeError(f"function is {type(function).__name__}; give a name, a Function or a Python function")
+            raise TypeError(
+                f"function is {type(function).__name__}; give a name, a Function or a Python function"
+            )
         linker = self._linker
         if linker is not None and linker.threads is None and not self._is_gone:
-            raise UnsupportedError(f"{self.name}: spawn needs a program that was created with threads=True", module=self.name)
+            raise UnsupportedError(
+                f"{self.name}: spawn needs a program that was created with threads=True",
+                module=self.name,
+            )
         if isinstance(function, str):
             function = self.main[function]
         with self._entered() as linker:
             threads = linker.threads
             assert threads is not None
-            call = function.prepared(self, arguments) if isinstance(function, Function) else functools.partial(function, *arguments)
+            call = (
+                function.prepared(self, arguments)
+                if isinstance(function, Function)
+                else functools.partial(function, *arguments)
+            )
             return threads.start(lambda _group: call(), wants_stack=True)
 
     @property
     def stdout(self) -> bytes:
-        """What the guest wrote to its standard output so far. ValueError without ``stdout=CAPTURE``, ClosedError after close."""
+        """What the guest wrote to its standard output so far.
+
+        ValueError without ``stdout=CAPTURE``, ClosedError after close.
+        """
         return self._process.captured("stdout")
 
     @property
     def stderr(self) -> bytes:
-        """What the guest wrote to its standard error so far. ValueError without ``stderr=CAPTURE``, ClosedError after close."""
+        """What the guest wrote to its standard error so far.
+
+        ValueError without ``stderr=CAPTURE``, ClosedError after close.
+        """
         return self._process.captured("stderr")
 
     def dlopen(self, name: ModuleSource | ModuleBytes, mode: int = RTLD_LAZY) -> Library:
         """Open a library: load it and what it needs, unless it is there already.
 
-        ``name`` is a ``str`` (with a slash a path, else the library is searched for), a path object, or
-        the bytes of a module. ``mode`` combines ``RTLD_LAZY`` or ``RTLD_NOW``, ``RTLD_GLOBAL``, ``RTLD_NOLOAD``, ``RTLD_NODELETE``.
-        Raises LinkError children, after which nothing has changed; ExitTrap if a constructor exits.
+        ``name`` is a ``str`` (with a slash a path, else the library is searched for), a path
+        object, or the bytes of a module. ``mode`` combines ``RTLD_LAZY`` or ``RTLD_NOW``,
+        ``RTLD_GLOBAL``, ``RTLD_NOLOAD``, ``RTLD_NODELETE``. Raises LinkError children, after which
+        nothing has changed; ExitTrap if a constructor exits.
         """
         source = as_module(name, "name")
         if isinstance(mode, bool) or not isinstance(mode, int):
@@ -367,8 +419,8 @@ class Program(OfOneProcess, Finalized):
     def dlsym(self, handle: Library | int, name: str) -> int:
         """Return the address of a data symbol or the table slot of a function.
 
-        ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes after the main module in it; without one,
-        the global scope). Raises SymbolNotFoundError.
+        ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes
+        after the main module in it; without one, the global scope). Raises SymbolNotFoundError.
         """
         if not isinstance(name, str):
             raise TypeError(f"name is {type(name).__name__}; give the name of a symbol")
@@ -390,7 +442,10 @@ class Program(OfOneProcess, Finalized):
 
     @property
     def main(self) -> Library:
-        """The program as a library: its global scope, the main module first. Closing it unloads nothing."""
+        """The program as a library: its global scope, the main module first.
+
+        Closing it unloads nothing.
+        """
         with self._entered(operates=False) as linker:
             return Library(self, linker.main)
 
@@ -419,30 +474,41 @@ class Program(OfOneProcess, Finalized):
             )
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of the program's size, its maps, its threads and their waits. Blocks for the linker's lock."""
+        """Return a snapshot of the program's size, its maps, its threads and their waits.
+
+        Blocks for the linker's lock.
+        """
         with self._entered() as linker:
             return snapshot(linker)
 
     @property
     def closed(self) -> bool:
-        """Whether :meth:`close` has released the program. A thread of the guest that closes its program only ends it."""
+        """Whether :meth:`close` has released the program.
+
+        A thread of the guest that closes its program only ends it.
+        """
         return self._linker is None
 
     def close(self) -> None:
         """End the program and release it: its guest stops, and its functions cannot be called any more. A second time does nothing.
 
-        A call of the guest that another thread is making, and all threads of the guest, get a SynchronizationAborted. Python functions
-        that they have called are waited for; the guest that has called ``close`` itself goes on to its end. A thread of the guest ends the
-        program, and another ``close`` releases it. A ``Memory`` that was got before, and its views, keep the memory readable.
+        A call of the guest that another thread is making, and all threads of the guest, get a
+        SynchronizationAborted. Python functions that they have called are waited for; the guest
+        that has called ``close`` itself goes on to its end. A thread of the guest ends the program,
+        and another ``close`` releases it. A ``Memory`` that was got before, and its views, keep the
+        memory readable.
 
-        Does not run destructors, as a killed process does not; ``run`` has run them if the program ended by itself.
+        Does not run destructors, as a killed process does not; ``run`` has run them if the program
+        ended by itself.
         """
         linker = self._linker
         if linker is not None and linker.context.shared.cause == Cause.FORKED:
             self._linker = None  # all else is the parent's
             return
         if linker is not None and linker.threads is not None:
-            linker.threads.end(status=0)  # before anything is waited for: the main thread may be in the guest
+            linker.threads.end(
+                status=0
+            )  # before anything is waited for: the main thread may be in the guest
             if linker.context.is_guest_thread:
                 return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
 
@@ -450,16 +516,23 @@ class Program(OfOneProcess, Finalized):
             if linker is None or linker.threads is not None:
                 return
             if self._turn.is_elsewhere:
-                linker.context.shared.cancel(Cause.CLOSED, ClosedError(f"program {self.name} is closed", module=self.name))
+                linker.context.shared.cancel(
+                    Cause.CLOSED, ClosedError(f"program {self.name} is closed", module=self.name)
+                )
                 bump_epoch()
                 linker.context.check_in_time()
 
         stop()
         with self._turn.taken(stop):  # again, if another call has begun
-            # A function of Python's that the guest calls may be what closes the program: the guest goes on when that returns. What it needs
-            # then goes with the next close, or with the program.
+            # A function of Python's that the guest calls may be what closes the program: the guest
+            # goes on when that returns. What it needs then goes with the next close, or with the
+            # program.
             ending = self._running
-            self._ending = ending if ending is not None and ending.context.main_group.native.is_running else None
+            self._ending = (
+                ending
+                if ending is not None and ending.context.main_group.native.is_running
+                else None
+            )
             self._linker = None
             if linker is not None:
                 tell_statistics(linker, self.name)
@@ -472,7 +545,11 @@ class Program(OfOneProcess, Finalized):
 
     def _drop(self) -> None:
         linker: Linker | None = getattr(self, "_linker", None)
-        if linker is not None and linker.threads is not None and linker.context.shared.cause != Cause.FORKED:
+        if (
+            linker is not None
+            and linker.threads is not None
+            and linker.context.shared.cause != Cause.FORKED
+        ):
             linker.threads.orphan()
 
     def _write_trace(self) -> None:
@@ -483,7 +560,12 @@ class Program(OfOneProcess, Finalized):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -502,7 +584,8 @@ class _Entered(Scope):
         """Take it."""
         self._begun = self._operates and begin_operation()
         program = self._program
-        # Of a closed program not even the turn is waited for: the thread that closes has it, and waits for the guest's threads.
+        # Of a closed program not even the turn is waited for: the thread that closes has it, and
+        # waits for the guest's threads.
         linker = program._linker
         if linker is not None and not linker.context.is_guest_thread:
             program._turn.take(linker.context.check_in_time)
@@ -520,7 +603,8 @@ class _Entered(Scope):
 class _TakenOver(Taken):
     """The turn of a program that is to be closed; another thread may close it first, and then there is nothing to take over.
 
-    Calls of the guest that other threads make stop, unless the program has threads: its end stops those.
+    Calls of the guest that other threads make stop, unless the program has threads: its end stops
+        those.
     """
 
     __slots__ = ("_begun", "_linker", "_program", "_reason")
@@ -531,7 +615,9 @@ class _TakenOver(Taken):
         self._linker = linker
         self._begun = False
         self._reason = SynchronizationAborted("the program has ended")
-        self._reason.__cause__ = ClosedError(f"program {program.name} is closed", module=program.name)
+        self._reason.__cause__ = ClosedError(
+            f"program {program.name} is closed", module=program.name
+        )
 
     def _stop(self) -> None:
         linker = self._linker
@@ -558,16 +644,21 @@ class _TakenOver(Taken):
 class CDLL(Library):
     """A library used by itself, as ``ctypes.CDLL`` uses a native one: in a program of its own, without a main module.
 
-    ``name`` is a ``str`` (with a slash a path, else it is searched for in ``library_path``), a path object,
-    or the bytes of a module. Takes the keywords of :class:`Program`, which is ``.program``;
-    libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and closes the program.
+    ``name`` is a ``str`` (with a slash a path, else it is searched for in ``library_path``), a path
+    object, or the bytes of a module. Takes the keywords of :class:`Program`, which is ``.program``;
+    libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and
+    closes the program.
     """
 
     @shows_options
     def __init__(self, name: ModuleSource | ModuleBytes, **options: Unpack[Options]) -> None:
         source = as_module(name, "name")
         options["preload"] = [*as_modules(options.get("preload", ()), "preload"), source]
-        program = Program(None, name=os.path.basename(source) if isinstance(source, str) else source.name, **options)
+        program = Program(
+            None,
+            name=os.path.basename(source) if isinstance(source, str) else source.name,
+            **options,
+        )
         with program._entered() as linker:
             module = linker.load_module(source, trusted=True)
         super().__init__(program, module)
@@ -580,14 +671,17 @@ class CDLL(Library):
     def close(self) -> None:
         """Run the destructors of all libraries and close the program. A second time does nothing.
 
-        A call of the guest that another thread is making stops before that, as :meth:`Program.close` stops it.
-        Waits for the destructors, which are code of the guest and may run for ever: ``with lib.program.time_limit(2):`` around
-        it bounds them. Then, and if one raises, the program is closed all the same, and that error is raised.
+        A call of the guest that another thread is making stops before that, as
+        :meth:`Program.close` stops it. Waits for the destructors, which are code of the guest and
+        may run for ever: ``with lib.program.time_limit(2):`` around it bounds them. Then, and if
+        one raises, the program is closed all the same, and that error is raised.
         """
         if self._handle.open and not self.program._is_gone:
             with self.program._taken_over() as linker:
                 try:
-                    if linker is not None and not linker.context.shared.cause:  # else it has ended: as one that was killed
+                    if (
+                        linker is not None and not linker.context.shared.cause
+                    ):  # else it has ended: as one that was killed
                         linker.finalize()
                 finally:
                     self.program.close()
@@ -609,7 +703,9 @@ def _argument(name: str) -> str:
     return name.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
-def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits: Limits) -> MainFile | None:
+def _main_file(
+    main: ModuleSource | ModuleBytes | None, name: str | None, limits: Limits
+) -> MainFile | None:
     if main is None:
         return None
     source = as_module(main, "main")
@@ -622,6 +718,8 @@ def _main_file(main: ModuleSource | ModuleBytes | None, name: str | None, limits
 
 def _cache(choice: bool | StrPath) -> CodeCache:  # noqa: FBT001
     """Return the process's cache for a directory; modules kept in memory are shared by all programs."""
-    directory = default_cache_directory() if choice is True else None if choice is False else Path(choice)
+    directory = (
+        default_cache_directory() if choice is True else None if choice is False else Path(choice)
+    )
     with _caches_lock:
         return _caches.get(directory) or _caches.setdefault(directory, CodeCache(directory))

@@ -24,9 +24,11 @@ _STATES = {PARKED: "parked", RUNNING: "running", DEAD: "dead"}
 class Region:
     """A part of the memory (bytes) or of the function table (slots): ``size`` from ``start`` on.
 
-    ``owner`` is a module, a thread, or the program; ``use`` is ``"data"``, ``"stack"``, ``"thread-local"`` or ``"heap"`` in the memory,
-    ``"elements"`` (what a module puts there itself), ``"exports"``, ``"pointers"`` or ``"closures"`` in the table. The heap is all behind
-    the static data of a program whose memory the linker lays out, so libraries that were opened later lie inside it.
+    ``owner`` is a module, a thread, or the program; ``use`` is ``"data"``, ``"stack"``,
+    ``"thread-local"`` or ``"heap"`` in the memory, ``"elements"`` (what a module puts there
+    itself), ``"exports"``, ``"pointers"`` or ``"closures"`` in the table. The heap is all behind
+    the static data of a program whose memory the linker lays out, so libraries that were opened
+    later lie inside it.
     """
 
     start: int
@@ -39,8 +41,8 @@ class Region:
 class GroupSummary:
     """The instances of one thread: its ``thread`` number (0: main), ``state`` and how many operations it has ``replayed``.
 
-    ``state``: ``"running"`` is in guest code, ``"parked"`` outside of it, ``"dead"`` has ended. ``resolved`` counts calls that had to be
-    resolved.
+    ``state``: ``"running"`` is in guest code, ``"parked"`` outside of it, ``"dead"`` has ended.
+    ``resolved`` counts calls that had to be resolved.
     """
 
     thread: int
@@ -53,8 +55,9 @@ class GroupSummary:
 class Waits:
     """How often threads waited for each other, since the program began.
 
-    ``rendezvous`` is how often a thread had all others come together, ``seconds`` how long these threads waited for others in all,
-    ``longest`` the longest of these waits (seconds); ``followed`` how often a thread was held up by the rendezvous of another.
+    ``rendezvous`` is how often a thread had all others come together, ``seconds`` how long these
+    threads waited for others in all, ``longest`` the longest of these waits (seconds); ``followed``
+    how often a thread was held up by the rendezvous of another.
     """
 
     rendezvous: int
@@ -102,7 +105,9 @@ class Statistics:
 
 
 def snapshot(linker: Linker) -> Statistics:
-    """Return the statistics of a program, as the calling thread's group sees it. Blocks, cooperatively, for the read lock.
+    """Return the statistics of a program, as the calling thread's group sees it.
+
+    Blocks, cooperatively, for the read lock.
 
     Of a program that has ended it takes no lock: nothing changes any more.
     """
@@ -111,7 +116,10 @@ def snapshot(linker: Linker) -> Statistics:
         linker.threads.reap()
     with contextlib.nullcontext() if context.shared.cause else context.reading():
         state, group = linker.state, linker.group
-        groups = [context.main_group, *[context.groups[number] for number in state.groups if number in context.groups]]
+        groups = [
+            context.main_group,
+            *[context.groups[number] for number in state.groups if number in context.groups],
+        ]
         entries = [entry for module in state.modules for entry in module.plt]
         waits = context.shared.waits()
         return Statistics(
@@ -149,25 +157,53 @@ def tell_statistics(linker: Linker, name: str) -> None:
     for field, value in vars(snapshot(linker)).items():
         if isinstance(value, tuple) and value and isinstance(value[0], (Region, GroupSummary)):
             for each in value:
-                STATS.debug("%s: %s: %s", name, field, ", ".join(f"{key}={part}" for key, part in vars(each).items()))
+                STATS.debug(
+                    "%s: %s: %s",
+                    name,
+                    field,
+                    ", ".join(f"{key}={part}" for key, part in vars(each).items()),
+                )
         else:
             STATS.debug("%s: %s: %s", name, field, value)
 
 
 def _sorted(regions: list[Region]) -> tuple[Region, ...]:
-    return tuple(sorted((each for each in regions if each.size), key=lambda each: (each.start, -each.size)))
+    return tuple(
+        sorted((each for each in regions if each.size), key=lambda each: (each.start, -each.size))
+    )
 
 
-def _memory_map(state: LinkerState, groups: list[InstanceGroup], tids: dict[int, int], size: int) -> list[Region]:
-    regions = [Region(module.memory_base, module.memory_size, module.name, "data") for module in state.modules]
+def _memory_map(
+    state: LinkerState, groups: list[InstanceGroup], tids: dict[int, int], size: int
+) -> list[Region]:
+    regions = [
+        Region(module.memory_base, module.memory_size, module.name, "data")
+        for module in state.modules
+    ]
     layout = state.linker_symbols
     if "__stack_low" in layout and "__stack_high" in layout:
-        regions.append(Region(layout["__stack_low"], layout["__stack_high"] - layout["__stack_low"], "main thread", "stack"))
+        regions.append(
+            Region(
+                layout["__stack_low"],
+                layout["__stack_high"] - layout["__stack_low"],
+                "main thread",
+                "stack",
+            )
+        )
     if "__heap_base" in layout:
-        regions.append(Region(layout["__heap_base"], size - layout["__heap_base"], "program", "heap"))
-    regions += [Region(*each.stack, f"thread {tids.get(each.state.number, 0)}", "stack") for each in groups]
+        regions.append(
+            Region(layout["__heap_base"], size - layout["__heap_base"], "program", "heap")
+        )
     regions += [
-        Region(block.address, block.size, f"{module.name}, thread {tids.get(number, 0)}", "thread-local")
+        Region(*each.stack, f"thread {tids.get(each.state.number, 0)}", "stack") for each in groups
+    ]
+    regions += [
+        Region(
+            block.address,
+            block.size,
+            f"{module.name}, thread {tids.get(number, 0)}",
+            "thread-local",
+        )
         for number, blocks in state.blocks.items()
         for module, block in blocks.items()
     ]
@@ -177,7 +213,12 @@ def _memory_map(state: LinkerState, groups: list[InstanceGroup], tids: dict[int,
 def _table_map(state: LinkerState) -> list[Region]:
     regions = [Region(first, count, "program", "closures") for first, count in state.closure_slots]
     regions += [
-        Region(pointer.slot.slot, 1, f"{'pylinker' if pointer.provided else 'imports'} {name}", "pointers")
+        Region(
+            pointer.slot.slot,
+            1,
+            f"{'pylinker' if pointer.provided else 'imports'} {name}",
+            "pointers",
+        )
         for name, pointer in state.imports.pointers.items()
     ]
     for module in state.modules:

@@ -16,7 +16,12 @@ from pylinker.bench.table import amount, label, unit_for
 __all__ = ["Chart", "charts"]
 
 # Told apart by people who see colours differently, on white and on black.
-COLOURS = {"pylinker": "#0f8bd6", "wasmtime-py": "#d55e00", "wasmer-sdk": "#8f6fd0", "bare": "#8a8a8a"}
+COLOURS = {
+    "pylinker": "#0f8bd6",
+    "wasmtime-py": "#d55e00",
+    "wasmer-sdk": "#8f6fd0",
+    "bare": "#8a8a8a",
+}
 OTHERS = ("#009e73", "#cc79a7", "#b58900")
 DASHES = ("solid", "dash", "dot", "dashdot")  # several lines of one contender
 WIDE = 20  # times: values further apart than this are drawn on a logarithmic axis
@@ -64,7 +69,11 @@ def bars(group: Group) -> Chart:
         hovertext=[f"{text(each)}: {amount(each.stats.median, kind)}" for each in group.benchmarks],
         hoverinfo="text",
     )
-    names = {"tickvals": list(range(len(stats))), "ticktext": [text(each) for each in group.benchmarks], "automargin": True}
+    names = {
+        "tickvals": list(range(len(stats))),
+        "ticktext": [text(each) for each in group.benchmarks],
+        "automargin": True,
+    }
     layout = {
         "xaxis": axis(f"{WHAT[kind]} ({unit})", [each.median for each in stats], zero=True),
         "yaxis": {**names, "autorange": "reversed", "showgrid": False, "zeroline": False},
@@ -106,8 +115,14 @@ def scaling(group: Group) -> Chart:
     values = sorted({each.n for each in everything if each.n is not None})
     name = escape(everything[0].n_name, quote=False)
     layout = {
-        "xaxis": {**axis(name, values), "tickvals": values, "ticktext": [f"{value:g}" for value in values]},
-        "yaxis": axis(f"{WHAT[kind]} ({unit})", [each.stats.median for each in everything], zero=True),
+        "xaxis": {
+            **axis(name, values),
+            "tickvals": values,
+            "ticktext": [f"{value:g}" for value in values],
+        },
+        "yaxis": axis(
+            f"{WHAT[kind]} ({unit})", [each.stats.median for each in everything], zero=True
+        ),
         "height": 400,
         "showlegend": True,
     }
@@ -132,7 +147,10 @@ def distribution(group: Group) -> Chart:
         for each in sampled
     ]
     layout = {
-        "xaxis": axis(f"time ({unit})", [sample for each in sampled for sample in (each.samples[0], each.samples[-1])]),
+        "xaxis": axis(
+            f"time ({unit})",
+            [sample for each in sampled for sample in (each.samples[0], each.samples[-1])],
+        ),
         "yaxis": {"title": {"text": "samples within that time (%)"}, "range": [0, 102]},
         "height": 400,
         "margin": {"l": 60, "r": 20, "t": 60, "b": 60},
@@ -151,7 +169,11 @@ def axis(title: str, values: list[float], *, zero: bool = False) -> dict[str, An
     """Return an axis for ``values``, logarithmic if they are far apart; otherwise from zero if it is about sizes."""
     least, most = min(values), max(values)
     if least > 0 and most / least > WIDE:
-        return {"title": {"text": title + ", logarithmic"}, "type": "log", "dtick": "D2" if most / least < CROWDED else 1}
+        return {
+            "title": {"text": title + ", logarithmic"},
+            "type": "log",
+            "dtick": "D2" if most / least < CROWDED else 1,
+        }
     return {"title": {"text": title}, "type": "linear", "rangemode": "tozero" if zero else "normal"}
 
 
@@ -164,7 +186,9 @@ def text(benchmark: Benchmark) -> str:
 
 def colour(benchmark: Benchmark) -> str:
     """Return the colour of a contender, the same in all charts."""
-    return COLOURS.get(benchmark.contender) or OTHERS[sum(benchmark.contender.encode()) % len(OTHERS)]
+    return (
+        COLOURS.get(benchmark.contender) or OTHERS[sum(benchmark.contender.encode()) % len(OTHERS)]
+    )
 
 
 def style(benchmark: Benchmark, used: dict[str, int]) -> dict[str, str]:
@@ -175,7 +199,13 @@ def style(benchmark: Benchmark, used: dict[str, int]) -> dict[str, str]:
 
 def chart(title: str, traces: list[Any], layout: dict[str, Any]) -> Chart:
     """Return a finished chart. Its colours of text and grid are the page's."""
-    figure = go.Figure(traces, {"template": "none", "margin": {"l": 60, "r": 20, "t": 20, "b": 60}, **layout})
-    config = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage", "resetScale2d"]]}
+    figure = go.Figure(
+        traces, {"template": "none", "margin": {"l": 60, "r": 20, "t": 20, "b": 60}, **layout}
+    )
+    config = {
+        "displaylogo": False,
+        "responsive": True,
+        "modeBarButtons": [["toImage", "resetScale2d"]],
+    }
     document = {**json.loads(figure.to_json()), "config": config}
     return Chart(title, len(traces), json.dumps(document).replace("<", "\\u003c"))

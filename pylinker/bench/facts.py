@@ -12,7 +12,10 @@ from pylinker._version import __version__
 
 __all__ = ["PEERS", "Facts", "gather"]
 
-PEERS = {"wasmtime-py": "wasmtime", "wasmer-sdk": "wasmer-sdk"}  # by the name in the report, the name of the distribution
+PEERS = {
+    "wasmtime-py": "wasmtime",
+    "wasmer-sdk": "wasmer-sdk",
+}  # by the name in the report, the name of the distribution
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ def gather() -> Facts:
     return Facts(
         cpu=cpu_model(Path("/proc/cpuinfo")),
         cores=os.cpu_count() or 1,
-        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        usable_cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         system=system_name(),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -55,7 +55,12 @@ def held(linker: Linker | None) -> Held:
     assert linker is not None
     state = linker.state
     closures = sum(count for _first, count in state.closure_slots)
-    return Held(state.memory.used, state.table.used - closures, tuple(module.name for module in state.modules), host_function_count())
+    return Held(
+        state.memory.used,
+        state.table.used - closures,
+        tuple(module.name for module in state.modules),
+        host_function_count(),
+    )
 
 
 def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
@@ -66,7 +71,9 @@ def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
     now = held(linker)
     broken = [] if now == before else [f"not all was given back: {before} before, {now} now"]
     if now.host_functions > before.host_functions:
-        broken.append(f"{now.host_functions - before.host_functions} Python functions are still registered")
+        broken.append(
+            f"{now.host_functions - before.host_functions} Python functions are still registered"
+        )
     if shared.cause:
         broken.append(f"the linker was given up: {shared.cause}, {shared.reason!r}")
     if shared.num_groups != 1 or len(linker.state.groups) != 1:

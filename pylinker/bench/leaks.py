@@ -1,6 +1,7 @@
 """Does memory grow? The same thing is done many thousand times, and the resident memory of the process is looked at.
 
-Each run is warmed up first, by a tenth of its cycles: caches fill, and the allocator keeps what it was given once.
+Each run is warmed up first, by a tenth of its cycles: caches fill, and the allocator keeps what it
+was given once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ import pylinker
 from pylinker import demo
 from pylinker.bench.location import guests
 
-__all__ = ["ALLOWED", "RUNS", "Growth", "Progress", "UnknownRunError", "measure", "resident", "select", "settle"]
+__all__ = [
+    "ALLOWED",
+    "RUNS",
+    "Growth",
+    "Progress",
+    "UnknownRunError",
+    "measure",
+    "resident",
+    "select",
+    "settle",
+]
 
 ALLOWED = 2 << 20
 """Bytes by which memory may grow in a whole run: what allocators and interpreters keep for themselves moves by less."""
@@ -61,7 +72,8 @@ class Progress(Protocol):
 class Growth:
     """What a run has found.
 
-    ``before`` and ``after`` are resident bytes, after the warm-up and at the end; ``seconds`` are for all cycles.
+    ``before`` and ``after`` are resident bytes, after the warm-up and at the end; ``seconds`` are
+    for all cycles.
     """
 
     name: str
@@ -96,7 +108,10 @@ def resident() -> int:
 def settle() -> None:
     """Free what nobody uses: Python's cycles, and pages that the C allocator keeps, where it can be asked."""
     gc.collect()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+    if (
+        sys.platform == "linux"
+        and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None
+    ):
         trim(0)
 
 
@@ -119,7 +134,9 @@ def _dlopen(_directory: Path) -> Iterator[Callable[[], object]]:
 def _program() -> Iterator[pylinker.Program]:
     """A program with threads."""
     guest = guests()
-    with pylinker.Program(preload=[guest / "libcallee.so"], library_path=[guest], threads=True) as program:
+    with pylinker.Program(
+        preload=[guest / "libcallee.so"], library_path=[guest], threads=True
+    ) as program:
         yield program
 
 
@@ -203,7 +220,10 @@ RUNS: dict[str, tuple[int, Callable[[Path], AbstractContextManager[Callable[[], 
 
 
 def select(names: Sequence[str]) -> list[str]:
-    """Return the runs that have one of ``names`` in their name, all without names. Raises UnknownRunError for a name that none has."""
+    """Return the runs that have one of ``names`` in their name, all without names.
+
+    Raises UnknownRunError for a name that none has.
+    """
     for name in names:
         if not any(name.lower() in each for each in RUNS):
             raise UnknownRunError(f"no run has {name!r} in its name; there are: {', '.join(RUNS)}")

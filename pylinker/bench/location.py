@@ -13,7 +13,10 @@ class BrokenRunError(RuntimeError):
 
 
 def find_benchmarks() -> Path:
-    """Return the directory of the benchmarks, wherever they are installed, without importing them. Raises BrokenRunError."""
+    """Return the directory of the benchmarks, wherever they are installed, without importing them.
+
+    Raises BrokenRunError.
+    """
     found = importlib.util.find_spec("pylinker.benchmarks")
     if found is None or not found.submodule_search_locations:
         raise BrokenRunError("this installation of pylinker has no benchmarks")

@@ -1,15 +1,17 @@
 """A pytest plugin, loaded in the process that measures: selects benchmarks, and writes one line of JSON per event to a pipe.
 
-=============  ===================================================================================================
-event          keys
-=============  ===================================================================================================
-``collected``  ``items``: those that will run; ``known``: all files and groups; ``unknown``: names that match none
-``begin``      ``id``
-``end``        ``id``, ``outcome`` (passed, skipped, failed), ``reason`` (one line), ``details``
-``broken``     ``file``, ``reason``, ``details``: a file that could not be imported
-=============  ===================================================================================================
+=============
+===================================================================================================
+event          keys =============
+===================================================================================================
+``collected``  ``items``: those that will run; ``known``: all files and groups; ``unknown``: names
+that match none ``begin``      ``id`` ``end``        ``id``, ``outcome`` (passed, skipped, failed),
+``reason`` (one line), ``details`` ``broken``     ``file``, ``reason``, ``details``: a file that
+could not be imported =============
+===================================================================================================
 
-An ``id`` is pytest's node id. Each item has ``id``, ``file``, ``group`` and ``name``. If nobody reads the pipe any more the run ends.
+An ``id`` is pytest's node id. Each item has ``id``, ``file``, ``group`` and ``name``. If nobody
+reads the pipe any more the run ends.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ NOT_INSTALLED = "not installed: "  # a skip for this reason is a missing peer
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that ``runner`` passes."""
     parser.addoption("--bench-events", type=int, help="file descriptor to write events to")
-    parser.addoption("--bench-select", action="append", default=[], help="part of the name of a file or group")
+    parser.addoption(
+        "--bench-select", action="append", default=[], help="part of the name of a file or group"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to report."""
-    config.pluginmanager.register(Reporter(config.getoption("--bench-events"), config.getoption("--bench-select")))
+    config.pluginmanager.register(
+        Reporter(config.getoption("--bench-events"), config.getoption("--bench-select"))
+    )
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
@@ -62,7 +68,12 @@ def group_of(item: pytest.Item) -> str:
 
 def describe(item: pytest.Item) -> dict[str, str]:
     """Return an item as the parent knows it."""
-    return {"id": item.nodeid, "file": item.path.name, "group": group_of(item), "name": item.name.removeprefix("bench_")}
+    return {
+        "id": item.nodeid,
+        "file": item.path.name,
+        "group": group_of(item),
+        "name": item.name.removeprefix("bench_"),
+    }
 
 
 class Reporter:
@@ -85,10 +96,16 @@ class Reporter:
             pytest.exit("nobody reads the results", returncode=pytest.ExitCode.INTERRUPTED)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
         """Keep what was selected, and tell what that is."""
-        known = sorted({short(item.path.name) for item in items}) + sorted({group_of(item) for item in items})
-        unknown = [name for name in self.names if not any(name.lower() in each.lower() for each in known)]
+        known = sorted({short(item.path.name) for item in items}) + sorted(
+            {group_of(item) for item in items}
+        )
+        unknown = [
+            name for name in self.names if not any(name.lower() in each.lower() for each in known)
+        ]
         selected = [item for item in items if self.selects(item)] if not unknown else []
         config.hook.pytest_deselected(items=[item for item in items if item not in selected])
         items[:] = selected
@@ -103,7 +120,12 @@ class Reporter:
         """Tell of a file that could not be imported."""
         if report.failed:
             lines = report.longreprtext.strip().splitlines() or ["unknown"]
-            self.send("broken", file=Path(report.nodeid).name, reason=lines[-1].removeprefix("E").strip(), details="\n".join(lines))
+            self.send(
+                "broken",
+                file=Path(report.nodeid).name,
+                reason=lines[-1].removeprefix("E").strip(),
+                details="\n".join(lines),
+            )
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell which benchmark runs."""
@@ -114,7 +136,9 @@ class Reporter:
         """Note the first thing that went wrong, in setup, call or teardown."""
         outcome = self.outcomes[report.nodeid]
         if report.outcome != "passed" and outcome["outcome"] != "failed":
-            outcome.update(outcome=report.outcome, reason=reason(report), details=report.longreprtext)
+            outcome.update(
+                outcome=report.outcome, reason=reason(report), details=report.longreprtext
+            )
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Tell how it ended, and free what one that failed had open: pytest keeps its traceback, and that its variables."""

@@ -14,16 +14,24 @@ from pylinker.bench.table import CHANGES, COLUMNS, facts_table, notes, rows
 __all__ = ["page"]
 
 NUMBERS = {"median", "spread", *CHANGES}
-# The page runs what is in it and fetches nothing; plotly draws with styles and, to save a picture, with blobs.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+# The page runs what is in it and fetches nothing; plotly draws with styles and, to save a picture,
+# with blobs.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
 
 
 def page(run: Run, comparison: Comparison | None = None) -> str:
     """Return the page of a run."""
     resources = files("pylinker.bench")
-    style, script = (resources.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (
+        resources.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
     sections = [section(run, group, comparison) for group in run.groups]
-    facts = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts_table(run.facts))
+    facts = "".join(
+        f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>"
+        for name, value in facts_table(run.facts)
+    )
     remarks = "".join(f"<li>{escape(remark)}</li>" for remark in notes(run, comparison))
     count = sum(text.count("<figure>") for text in sections)
     return f"""<!DOCTYPE html>
@@ -56,7 +64,9 @@ def section(run: Run, group: Group, comparison: Comparison | None) -> str:
     header = "".join(f"<th scope=col{number(column)}>{escape(column)}</th>" for column in columns)
     body = []
     for row in rows(run, group, comparison):
-        verdict = "" if row.reached is None else " class=reached" if row.reached else " class=missed"
+        verdict = (
+            "" if row.reached is None else " class=reached" if row.reached else " class=missed"
+        )
         cells = [
             f"<td{verdict if column == 'target' else number(column)}>{escape(cell)}</td>"
             for column, cell in zip(columns, row.cells, strict=True)

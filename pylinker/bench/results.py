@@ -1,7 +1,7 @@
 """What a run measured: times, ratios to the baseline, targets; as JSON; and compared with an earlier run.
 
-All times are seconds for one call. A *ratio* is a time over the baseline's time in the same group: 0.5 is twice as fast. Memory, in
-bytes, is treated as time is.
+All times are seconds for one call. A *ratio* is a time over the baseline's time in the same group:
+0.5 is twice as fast. Memory, in bytes, is treated as time is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class ResultsError(ValueError):
 class Target:
     """A ratio to reach, against another contender of the group: the one with the same ``n``, or with the ``n`` given here.
 
-    ``at_most``: the time is at most so many times the other's. ``at_least``: it is at least so many times as fast.
+    ``at_most``: the time is at most so many times the other's. ``at_least``: it is at least so many
+        times as fast.
     """
 
     of: str
@@ -72,7 +73,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Stats:
-    """Seconds for one call, or bytes. ``iterations``: calls of the function in a round; a round is what a clock measured."""
+    """Seconds for one call, or bytes.
+
+    ``iterations``: calls of the function in a round; a round is what a clock measured.
+    """
 
     median: float
     q1: float
@@ -92,9 +96,10 @@ class Stats:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One contender's result. ``n`` counts what ``n_name`` says. ``calls``: those in one call of the measured function.
+    """One contender's result. ``n`` counts what ``n_name`` says.
 
-    The times are for one of them. ``unit`` is ``"s"``, or ``"B"`` where memory was measured and not time.
+    ``calls``: those in one call of the measured function. The times are for one of them. ``unit``
+        is ``"s"``, or ``"B"`` where memory was measured and not time.
     """
 
     name: str
@@ -121,12 +126,22 @@ class Group:
         """Return what ``benchmark`` is compared with: the baseline with the same ``n``, or the only one. None: not measured."""
         baselines = [each for each in self.benchmarks if each.baseline]
         same = [each for each in baselines if each.n == benchmark.n]
-        return same[0] if same else baselines[0] if len(baselines) == 1 and baselines[0].n is None else None
+        return (
+            same[0]
+            if same
+            else baselines[0]
+            if len(baselines) == 1 and baselines[0].n is None
+            else None
+        )
 
     def ratio(self, benchmark: Benchmark) -> float | None:
         """Return the time of ``benchmark`` over its baseline's; None if there is none."""
         baseline = self.baseline_of(benchmark)
-        return benchmark.stats.median / baseline.stats.median if baseline and baseline.stats.median > 0 else None
+        return (
+            benchmark.stats.median / baseline.stats.median
+            if baseline and baseline.stats.median > 0
+            else None
+        )
 
     def rival(self, benchmark: Benchmark) -> Benchmark | None:
         """Return the contender that the target of ``benchmark`` is about, None if it was not measured or is not one only."""
@@ -134,8 +149,14 @@ class Group:
         if target is None:
             return None
         n = benchmark.n if target.n is None else target.n
-        rivals = [each for each in self.benchmarks if target.of in {each.contender, each.name} and each is not benchmark]
-        fitting = [each for each in rivals if each.n == n] or [each for each in rivals if each.n is None]
+        rivals = [
+            each
+            for each in self.benchmarks
+            if target.of in {each.contender, each.name} and each is not benchmark
+        ]
+        fitting = [each for each in rivals if each.n == n] or [
+            each for each in rivals if each.n is None
+        ]
         return fitting[0] if len(fitting) == 1 else None
 
 
@@ -152,7 +173,10 @@ class Absent:
 
 @dataclass(frozen=True)
 class Run:
-    """All that one run of the suite found. ``created`` is in UTC, as ISO 8601; ``names`` is what was selected, nothing for all."""
+    """All that one run of the suite found.
+
+    ``created`` is in UTC, as ISO 8601; ``names`` is what was selected, nothing for all.
+    """
 
     created: str
     quick: bool
@@ -186,7 +210,8 @@ def thinned(samples: list[float]) -> tuple[float, ...]:
 def from_pytest(document: dict[str, Any], failed: Container[str] = ()) -> tuple[Group, ...]:
     """Return the groups in what pytest-benchmark saved with ``--benchmark-json``, in the order in which they ran.
 
-    Benchmarks with a node id in ``failed`` are left out: what was measured did not do what it should.
+    Benchmarks with a node id in ``failed`` are left out: what was measured did not do what it
+        should.
     """
     groups: dict[tuple[str, str], list[Benchmark]] = {}
     for each in document["benchmarks"]:
@@ -194,9 +219,14 @@ def from_pytest(document: dict[str, Any], failed: Container[str] = ()) -> tuple[
             continue
         info, stats = each["extra_info"], each["stats"]
         calls = info.get("calls", 1)
-        times = {key: stats[key] / calls for key in ("median", "q1", "q3", "min", "max", "mean", "stddev")}
+        times = {
+            key: stats[key] / calls
+            for key in ("median", "q1", "q3", "min", "max", "mean", "stddev")
+        }
         target = info.get("target")
-        samples = info.get("samples") or ([time / calls for time in stats["data"]] if info.get("keep_rounds") else [])
+        samples = info.get("samples") or (
+            [time / calls for time in stats["data"]] if info.get("keep_rounds") else []
+        )
         benchmark = Benchmark(
             name=each["name"].removeprefix("bench_"),
             contender=info.get("contender", ""),
@@ -211,18 +241,27 @@ def from_pytest(document: dict[str, Any], failed: Container[str] = ()) -> tuple[
         )
         file = each["fullname"].partition("::")[0]
         groups.setdefault((file, each["group"] or each["name"]), []).append(benchmark)
-    return tuple(Group(file, name, tuple(benchmarks)) for (file, name), benchmarks in groups.items())
+    return tuple(
+        Group(file, name, tuple(benchmarks)) for (file, name), benchmarks in groups.items()
+    )
 
 
 def to_json(run: Run) -> str:
-    """Return the run as JSON. Besides what ``load`` reads it has what follows from it: ``iqr``, ``ratio``, ``reached``."""
+    """Return the run as JSON.
+
+    Besides what ``load`` reads it has what follows from it: ``iqr``, ``ratio``, ``reached``.
+    """
     document = {"schema": SCHEMA, "version": VERSION, **asdict(run)}
     for group, written in zip(run.groups, document["groups"], strict=True):
         for benchmark, record in zip(group.benchmarks, written["benchmarks"], strict=True):
             rival = group.rival(benchmark)
             record["stats"]["iqr"] = benchmark.stats.iqr
             record["ratio"] = group.ratio(benchmark)
-            record["reached"] = benchmark.target.reached(benchmark.stats.median, rival.stats.median) if benchmark.target and rival else None
+            record["reached"] = (
+                benchmark.target.reached(benchmark.stats.median, rival.stats.median)
+                if benchmark.target and rival
+                else None
+            )
     return json.dumps(document, indent=2, allow_nan=False)
 
 
@@ -245,9 +284,13 @@ def load(path: Path) -> Run:
     try:
         heading = msgspec.json.decode(data, type=_Heading)
         if heading.schema != SCHEMA:
-            raise ResultsError(f"{path}: not results of pylinker bench: the schema is {heading.schema!r}")
+            raise ResultsError(
+                f"{path}: not results of pylinker bench: the schema is {heading.schema!r}"
+            )
         if heading.version != VERSION:
-            raise ResultsError(f"{path}: has version {heading.version} of the format, and this pylinker reads version {VERSION}")
+            raise ResultsError(
+                f"{path}: has version {heading.version} of the format, and this pylinker reads version {VERSION}"
+            )
         return msgspec.json.decode(data, type=Run)
     except msgspec.MsgspecError as error:
         raise ResultsError(f"{path}: not results of pylinker bench: {error}") from error
@@ -255,7 +298,10 @@ def load(path: Path) -> Run:
 
 @dataclass(frozen=True)
 class Change:
-    """How one benchmark changed: new over old. 0.9 is a tenth less time; None where one of the two is not known."""
+    """How one benchmark changed: new over old.
+
+    0.9 is a tenth less time; None where one of the two is not known.
+    """
 
     median: float
     ratio: float | None
@@ -266,7 +312,9 @@ class Comparison:
     """A run against an earlier one. ``warnings`` say why the two may not be comparable."""
 
     created: str
-    changes: dict[tuple[str, str, str], Change] = field(default_factory=dict)  # by file, group and name
+    changes: dict[tuple[str, str, str], Change] = field(
+        default_factory=dict
+    )  # by file, group and name
     gone: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -277,16 +325,28 @@ class Comparison:
 
 def compare(now: Run, before: Run) -> Comparison:
     """Compare two runs, benchmark by benchmark."""
-    earlier = {(group.file, group.name, each.name): (each.stats.median, group.ratio(each)) for group, each in before.benchmarks()}
+    earlier = {
+        (group.file, group.name, each.name): (each.stats.median, group.ratio(each))
+        for group, each in before.benchmarks()
+    }
     changes = {}
     for group, each in now.benchmarks():
         median, ratio = earlier.pop((group.file, group.name, each.name), (0.0, None))
         if positive(median):
             current = group.ratio(each)
-            change = Change(each.stats.median / median, current / ratio if current is not None and positive(ratio) else None)
+            change = Change(
+                each.stats.median / median,
+                current / ratio if current is not None and positive(ratio) else None,
+            )
             changes[group.file, group.name, each.name] = change
-    selected = {(group.file, group.name) for group in now.groups}  # a run of a part says nothing of the others
-    gone = tuple(f"{group}: {name}" for file, group, name in earlier if not now.names or (file, group) in selected)
+    selected = {
+        (group.file, group.name) for group in now.groups
+    }  # a run of a part says nothing of the others
+    gone = tuple(
+        f"{group}: {name}"
+        for file, group, name in earlier
+        if not now.names or (file, group) in selected
+    )
     return Comparison(before.created, changes, gone, tuple(differences(now, before)))
 
 
@@ -298,7 +358,13 @@ def positive(value: float | None) -> TypeGuard[float]:
 def differences(now: Run, before: Run) -> Iterator[str]:
     """Say what makes the two runs hard to compare."""
     if now.quick or before.quick:
-        which = "both were" if now.quick and before.quick else "this one was" if now.quick else "the earlier one was"
+        which = (
+            "both were"
+            if now.quick and before.quick
+            else "this one was"
+            if now.quick
+            else "the earlier one was"
+        )
         yield f"{which} a quick run: small changes mean nothing"
     for what in ("cpu", "usable_cores", "memory", "python"):
         old, new = getattr(before.facts, what), getattr(now.facts, what)

@@ -1,7 +1,8 @@
 """Runs the benchmarks: pytest in a process of its own, which tells of its progress through a pipe and leaves its results in a file.
 
-The process has a session of its own, so that Ctrl-C reaches this one only, which then ends the other. It uses no configuration,
-plugins or compile cache of the user's, and its files are in a temporary directory that goes with it.
+The process has a session of its own, so that Ctrl-C reaches this one only, which then ends the
+other. It uses no configuration, plugins or compile cache of the user's, and its files are in a
+temporary directory that goes with it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ CONFIGURATION = """[pytest]
 python_files = bench_*.py
 python_functions = bench_*
 """
-# A round is at least so long that reading the clock does not matter; a benchmark is as many rounds as fit into its time. How many
-# that are must not be judged by the first one, which binds and fills caches.
+# A round is at least so long that reading the clock does not matter; a benchmark is as many rounds
+# as fit into its time. How many that are must not be judged by the first one, which binds and fills
+# caches.
 BOTH = ("--benchmark-min-time=0.0001", "--benchmark-warmup=on", "--benchmark-warmup-iterations=5")
 FULL = (*BOTH, "--benchmark-max-time=1", "--benchmark-min-rounds=10")
 QUICK = (*BOTH, "--benchmark-max-time=0.05", "--benchmark-min-rounds=3")
@@ -43,7 +45,9 @@ class UnknownNameError(ValueError):
     """A name selects nothing. ``known`` are the names of all files and groups."""
 
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
-        super().__init__(f"no benchmark file or group has {', '.join(map(repr, unknown))} in its name: there are {'; '.join(known)}")
+        super().__init__(
+            f"no benchmark file or group has {', '.join(map(repr, unknown))} in its name: there are {'; '.join(known)}"
+        )
 
 
 class Observer(Protocol):
@@ -72,10 +76,13 @@ class Collected:
 
 
 def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[Run, list[str]]:
-    """Run the benchmarks whose file or group has one of ``names`` in its name, all without names. Blocks until they have ended.
+    """Run the benchmarks whose file or group has one of ``names`` in its name, all without names.
 
-    Returns the results, and what pytest said of each benchmark that failed. Raises ``UnknownNameError`` and ``BrokenRunError``.
-    An exception here, ``KeyboardInterrupt`` too, ends the process that measures.
+    Blocks until they have ended.
+
+    Returns the results, and what pytest said of each benchmark that failed. Raises
+    ``UnknownNameError`` and ``BrokenRunError``. An exception here, ``KeyboardInterrupt`` too, ends
+    the process that measures.
     """
     facts, created = gather(), datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="pylinker-bench-", ignore_cleanup_errors=True) as name:
@@ -88,25 +95,76 @@ def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[R
             status = child.wait()
         results = directory / "results.json"
         if status not in ENDED or collected.running is not None:
-            raise BrokenRunError(account(status, collected, (directory / "output").read_text(encoding="utf-8", errors="replace")))
-        groups = from_pytest(json.loads(results.read_bytes()), collected.failed_ids) if results.exists() else ()
-    run = Run(created, quick, tuple(names), facts, groups, tuple(collected.skipped), tuple(collected.failed))
+            raise BrokenRunError(
+                account(
+                    status,
+                    collected,
+                    (directory / "output").read_text(encoding="utf-8", errors="replace"),
+                )
+            )
+        groups = (
+            from_pytest(json.loads(results.read_bytes()), collected.failed_ids)
+            if results.exists()
+            else ()
+        )
+    run = Run(
+        created,
+        quick,
+        tuple(names),
+        facts,
+        groups,
+        tuple(collected.skipped),
+        tuple(collected.failed),
+    )
     return run, collected.details
 
 
 @contextmanager
-def process(directory: Path, names: Sequence[str], *, quick: bool) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
-    """Start pytest, and end it with whatever it started. Yields the process and the lines it writes to the pipe."""
+def process(
+    directory: Path, names: Sequence[str], *, quick: bool
+) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
+    """Start pytest, and end it with whatever it started.
+
+    Yields the process and the lines it writes to the pipe.
+    """
     benchmarks = find_benchmarks()
     (directory / "pytest.ini").write_text(CONFIGURATION, encoding="utf-8")
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "pytest", str(benchmarks), "-c", str(directory / "pytest.ini"), f"--rootdir={benchmarks}"]
-    command += [f"--confcutdir={benchmarks}", f"--basetemp={directory / 'tmp'}", "--import-mode=importlib", "-p", "no:cacheprovider"]
-    command += ["--continue-on-collection-errors", "-p", "pytest_benchmark.plugin", "-p", "pylinker.bench.plugin"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(benchmarks),
+        "-c",
+        str(directory / "pytest.ini"),
+        f"--rootdir={benchmarks}",
+    ]
+    command += [
+        f"--confcutdir={benchmarks}",
+        f"--basetemp={directory / 'tmp'}",
+        "--import-mode=importlib",
+        "-p",
+        "no:cacheprovider",
+    ]
+    command += [
+        "--continue-on-collection-errors",
+        "-p",
+        "pytest_benchmark.plugin",
+        "-p",
+        "pylinker.bench.plugin",
+    ]
     command += [f"--bench-events={writer}", *(f"--bench-select={name}" for name in names)]
-    command += [*(QUICK if quick else FULL), "--benchmark-quiet", f"--benchmark-json={directory / 'results.json'}"]
+    command += [
+        *(QUICK if quick else FULL),
+        "--benchmark-quiet",
+        f"--benchmark-json={directory / 'results.json'}",
+    ]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYLINKER_BENCH_QUICK": str(int(quick)), "PYLINKER_CACHE": str(directory / "cache")}
+    env |= {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYLINKER_BENCH_QUICK": str(int(quick)),
+        "PYLINKER_CACHE": str(directory / "cache"),
+    }
     with open(reader, "rb") as events, open(directory / "output", "wb") as output:
         try:
             child = subprocess.Popen(  # noqa: S603  # this Python, and names that pytest compares with
@@ -128,12 +186,17 @@ def process(directory: Path, names: Sequence[str], *, quick: bool) -> Iterator[t
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """See to it that the process and those of its session are gone. Blocks for ``PATIENCE`` seconds at most."""
+    """See to it that the process and those of its session are gone.
+
+    Blocks for ``PATIENCE`` seconds at most.
+    """
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             child.wait(PATIENCE)
-    with suppress(ProcessLookupError, PermissionError):  # the latter: on some systems, when only zombies are left
+    with suppress(
+        ProcessLookupError, PermissionError
+    ):  # the latter: on some systems, when only zombies are left
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
@@ -155,7 +218,9 @@ def observe(event: dict[str, Any], collected: Collected, observer: Observer) -> 
         if event["outcome"] != "passed":
             peer = reason.removeprefix(NOT_INSTALLED) if reason.startswith(NOT_INSTALLED) else None
             absent = Absent(item["file"], item["group"], item["name"], reason, peer)
-            (collected.skipped if event["outcome"] == "skipped" else collected.failed).append(absent)
+            (collected.skipped if event["outcome"] == "skipped" else collected.failed).append(
+                absent
+            )
         if event["outcome"] == "failed":
             collected.failed_ids.add(event["id"])
             collected.details.append(event["details"])
@@ -169,4 +234,6 @@ def account(status: int, collected: Collected, output: str) -> str:
     """Return in words how pytest ended without results."""
     how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
     where = f" while it measured {collected.running!r}" if collected.running else ""
-    return "\n".join([f"the process that measures ended {how}{where}", *output.strip().splitlines()[-20:]])
+    return "\n".join(
+        [f"the process that measures ended {how}{where}", *output.strip().splitlines()[-20:]]
+    )

@@ -1,8 +1,9 @@
 """Everything at once, for as long as you like, with faults: loads, calls, threads, waits, closures, failing loads, interrupts, early ends.
 
-A soak is made of rounds, each with a program of its own whose threads do things at random. At the end of a round all tables must be the
-same, and everything given back; at the end of the soak memory must not have grown. A seed repeats it as far as scheduling allows: each
-thread draws from a generator made of the seed, the round and its own number.
+A soak is made of rounds, each with a program of its own whose threads do things at random. At the
+end of a round all tables must be the same, and everything given back; at the end of the soak memory
+must not have grown. A seed repeats it as far as scheduling allows: each thread draws from a
+generator made of the seed, the round and its own number.
 """
 
 from __future__ import annotations
@@ -101,7 +102,10 @@ class Report:
 
 
 class Soak:
-    """Soaks for ``seconds`` with ``seed``, ``rounds`` at least. For the process's main thread: it is the one that can be interrupted."""
+    """Soaks for ``seconds`` with ``seed``, ``rounds`` at least.
+
+    For the process's main thread: it is the one that can be interrupted.
+    """
 
     def __init__(self, seconds: float, seed: int, progress: Progress, rounds: int = 1) -> None:
         self.report = Report(seed)
@@ -110,14 +114,19 @@ class Soak:
         self._progress = progress
 
     def run(self) -> Report:
-        """Do rounds until the time is over and there were enough of them, or one has failed. Blocks. Returns the report."""
+        """Do rounds until the time is over and there were enough of them, or one has failed.
+
+        Blocks. Returns the report.
+        """
         report, began = self.report, time.monotonic()
         self._progress.start(int(self._seconds))
         settle()
         with TemporaryDirectory() as directory:
             fill(Path(directory))
             with _faults(report.faults):
-                while not report.failures and (report.rounds < self._rounds or time.monotonic() - began < self._seconds):
+                while not report.failures and (
+                    report.rounds < self._rounds or time.monotonic() - began < self._seconds
+                ):
                     before = time.monotonic()
                     self._round(Path(directory))
                     self._progress.advance(time.monotonic() - before)
@@ -135,7 +144,10 @@ class Soak:
             each.run()
         except BaseException as error:  # noqa: BLE001 - a report of the round is what is wanted
             each.failures.append(error)
-        report.failures += [f"round {report.rounds}, {each!r}: {''.join(traceback.format_exception(error))}" for error in each.failures]
+        report.failures += [
+            f"round {report.rounds}, {each!r}: {''.join(traceback.format_exception(error))}"
+            for error in each.failures
+        ]
         report.rounds += 1
         report.done[kind.__name__] += 1
         del each
@@ -148,10 +160,14 @@ def fill(directory: Path) -> None:
     guest = guests()
     for name, more in _LIBRARIES.items():
         for number in range(more + 1):
-            (directory / (name.replace(".so", f"{number}.so") if number else name)).write_bytes((guest / name).read_bytes())
+            (directory / (name.replace(".so", f"{number}.so") if number else name)).write_bytes(
+                (guest / name).read_bytes()
+            )
     for name, body in _FAILING.items():
         size = 1 << 30 if name == "libhuge.so" else 64
-        (directory / name).write_bytes(wasmtime.wat2wasm(f"(module (@dylink.0 (mem-info (memory {size} 4))) {body})"))
+        (directory / name).write_bytes(
+            wasmtime.wat2wasm(f"(module (@dylink.0 (mem-info (memory {size} 4))) {body})")
+        )
     (directory / "libbroken.so").write_bytes(b"\0asm\1\0\0\0no section")
 
 
@@ -233,7 +249,10 @@ class _Round:
 
     def new_program(self) -> pylinker.Program:
         """Make the program."""
-        imports: dict[str, Callable[..., Any]] = {"soak_host": self.host, "soak_constructing": self.constructing}
+        imports: dict[str, Callable[..., Any]] = {
+            "soak_host": self.host,
+            "soak_constructing": self.constructing,
+        }
         return pylinker.Program(
             preload=["libcallee.so"],
             library_path=[self.directory],
@@ -272,9 +291,14 @@ class _Round:
             self.lead()
             for thread in threads:
                 thread.join(_JOIN)
-            self.check("all tables the same", len({tuple(table) for table in self.tables.values()}) <= 1)
+            self.check(
+                "all tables the same", len({tuple(table) for table in self.tables.values()}) <= 1
+            )
             for table in self.tables.values():
-                self.check(f"slots are right: {table}", not [each for each in table if str(each).startswith("not ")])
+                self.check(
+                    f"slots are right: {table}",
+                    not [each for each in table if str(each).startswith("not ")],
+                )
             for what in broken_invariants(self.program._linker, before):
                 self.check(what, truth=False)
 
@@ -317,8 +341,13 @@ class _Ended(_Round):
         if self.choice.random() < 0.5:
             self.program.close()
         else:
-            self.program.spawn(lambda: self.program.dlopen("libsoak.so", pylinker.RTLD_NODELETE).soak_trap()).stopped(_JOIN)
-            self.check("a trap ends the program", self.program._linker is None or bool(self.program._linker.context.shared.cause))
+            self.program.spawn(
+                lambda: self.program.dlopen("libsoak.so", pylinker.RTLD_NODELETE).soak_trap()
+            ).stopped(_JOIN)
+            self.check(
+                "a trap ends the program",
+                self.program._linker is None or bool(self.program._linker.context.shared.cause),
+            )
 
     def act(self, worker: _Worker) -> None:
         try:
@@ -334,13 +363,17 @@ class _Ended(_Round):
             self.lead()
             for thread in threads:
                 self.check("a thread ends with its program", thread.stopped(_JOIN))
-            self.check("nobody is left", linker is not None and (linker.threads is None or len(linker.threads) == 0))
+            self.check(
+                "nobody is left",
+                linker is not None and (linker.threads is None or len(linker.threads) == 0),
+            )
 
 
 class _Interrupted(_Round):
     """Ctrl-C, again and again, while the main thread waits in the guest.
 
-    One that comes just when that thread follows an operation gives the linker up: that is no failure.
+    One that comes just when that thread follows an operation gives the linker up: that is no
+        failure.
     """
 
     def run(self) -> None:
@@ -349,11 +382,17 @@ class _Interrupted(_Round):
         except pylinker.SynchronizationAborted as error:
             self.failures.append(error)
         if any(
-            isinstance(each, pylinker.SynchronizationAborted) and isinstance(each.__cause__, KeyboardInterrupt) for each in self.failures
+            isinstance(each, pylinker.SynchronizationAborted)
+            and isinstance(each.__cause__, KeyboardInterrupt)
+            for each in self.failures
         ):
-            self.done["given up by an interrupt"] += 1  # others then find it given up, or closed already
+            self.done["given up by an interrupt"] += (
+                1  # others then find it given up, or closed already
+            )
             self.failures = [
-                each for each in self.failures if not isinstance(each, (pylinker.SynchronizationAborted, pylinker.ClosedError))
+                each
+                for each in self.failures
+                if not isinstance(each, (pylinker.SynchronizationAborted, pylinker.ClosedError))
             ]
 
     def lead(self) -> None:
@@ -406,7 +445,9 @@ class _Worker:
         self.faults = random.Random(f"{round_.seed} {number} faults")  # noqa: S311 - dice
         self.opened: list[Library] = []
         self.closures: list[int] = []
-        self.names = [f"libsoak{n or ''}.so" for n in range(7)] + [f"libsoaktls{n or ''}.so" for n in range(4)]
+        self.names = [f"libsoak{n or ''}.so" for n in range(7)] + [
+            f"libsoaktls{n or ''}.so" for n in range(4)
+        ]
 
     def check(self, what: str, truth: bool) -> None:  # noqa: FBT001 - the thing itself
         """Raise if something is not as it must be."""
@@ -414,8 +455,22 @@ class _Worker:
             raise ViolationError(what)
 
     def until(self, end: float) -> None:
-        """Do things at random until ``end``. What a fault may come to is no failure; that the program has ended is raised."""
-        steps = [self.open, self.open, self.close, self.call, self.call, self.lookup, self.fail, self.spawn, self.wait, self.ask]
+        """Do things at random until ``end``.
+
+        What a fault may come to is no failure; that the program has ended is raised.
+        """
+        steps = [
+            self.open,
+            self.open,
+            self.close,
+            self.call,
+            self.call,
+            self.lookup,
+            self.fail,
+            self.spawn,
+            self.wait,
+            self.ask,
+        ]
         steps += [self.prepare, self.forget, self.spin]
         while time.monotonic() < end:
             step = self.choice.choice(steps)
@@ -458,7 +513,9 @@ class _Worker:
         if self.opened:
             library, x = self.choice.choice(self.opened), self.choice.randrange(1000)
             self.check("a call is right", library.soak_lazy(x) == x + 1)
-            self.check("a pointer is right", library.soak_through(library.soak_pointer(), x) == x + 1)
+            self.check(
+                "a pointer is right", library.soak_through(library.soak_pointer(), x) == x + 1
+            )
             if "tls" in library.name:
                 self.check("thread-local data is right", library.soak_mine() == 7)
 
@@ -478,18 +535,25 @@ class _Worker:
     def spawn(self) -> None:
         """Start a thread and wait for it."""
         x = self.choice.randrange(1000)
-        self.check("a thread's result is right", self.program.spawn("callee", x).join(_JOIN) == x + 1)
+        self.check(
+            "a thread's result is right", self.program.spawn("callee", x).join(_JOIN) == x + 1
+        )
 
     def wait(self) -> None:
         """Wait in the guest for a moment."""
         if self.opened:
-            self.check("a wait times out", self.choice.choice(self.opened).soak_wait(self.choice.randrange(3_000_000)) == 2)
+            self.check(
+                "a wait times out",
+                self.choice.choice(self.opened).soak_wait(self.choice.randrange(3_000_000)) == 2,
+            )
 
     def ask(self) -> None:
         """Have the guest call Python, which may fail."""
         if self.opened:
             x = self.choice.randrange(-2, 1000)
-            self.check("Python's answer is right", self.choice.choice(self.opened).soak_ask(x) == x + 1)
+            self.check(
+                "Python's answer is right", self.choice.choice(self.opened).soak_ask(x) == x + 1
+            )
 
     def spin(self) -> None:
         """Compute for some milliseconds, without a call."""
@@ -501,7 +565,9 @@ class _Worker:
         closures = self._closures()
         if len(self.closures) < 8:
             self.closures.append(closures.allocate())
-        closures.prepare(self.choice.choice(self.closures), _ONE_INT, self.program.main.address_of("callee"), 0)
+        closures.prepare(
+            self.choice.choice(self.closures), _ONE_INT, self.program.main.address_of("callee"), 0
+        )
 
     def forget(self) -> None:
         """Give a closure's slot back."""

@@ -21,7 +21,10 @@ SAME = 0.005  # a ratio that is 1 in all digits shown
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a group's table. ``reached``: of the target, None without one or if it could not be judged."""
+    """One line of a group's table.
+
+    ``reached``: of the target, None without one or if it could not be judged.
+    """
 
     cells: tuple[str, ...]
     reached: bool | None = None
@@ -71,7 +74,20 @@ def rows(run: Run, group: Group, comparison: Comparison | None = None) -> list[R
     for absent in (*run.skipped, *run.failed):
         if (absent.file, absent.group) == (group.file, group.name):
             reason = absent.reason if absent in run.skipped else f"failed: {absent.reason}"
-            result.append(Row((absent.name.replace("_", " "), absent.peer or "", "-", "-", reason, "", *changes), measured=False))
+            result.append(
+                Row(
+                    (
+                        absent.name.replace("_", " "),
+                        absent.peer or "",
+                        "-",
+                        "-",
+                        reason,
+                        "",
+                        *changes,
+                    ),
+                    measured=False,
+                )
+            )
     return result
 
 
@@ -80,11 +96,25 @@ def row(group: Group, benchmark: Benchmark, comparison: Comparison | None) -> Ro
     stats, ratio = benchmark.stats, group.ratio(benchmark)
     share = f" ({stats.iqr / stats.median:.0%})".replace("%", " %") if stats.median > 0 else ""
     target, reached = target_words(group, benchmark)
-    cells = [label(benchmark), benchmark.contender, amount(stats.median, benchmark.unit), f"{amount(stats.iqr, benchmark.unit)}{share}"]
-    cells += ["baseline" if benchmark.baseline else "-" if ratio is None else ratio_words(ratio, benchmark.unit), target]
+    cells = [
+        label(benchmark),
+        benchmark.contender,
+        amount(stats.median, benchmark.unit),
+        f"{amount(stats.iqr, benchmark.unit)}{share}",
+    ]
+    cells += [
+        "baseline"
+        if benchmark.baseline
+        else "-"
+        if ratio is None
+        else ratio_words(ratio, benchmark.unit),
+        target,
+    ]
     if comparison:
         change = comparison.of(group, benchmark)
-        cells += [change_words(change.median), change_words(change.ratio)] if change else ["new", "-"]
+        cells += (
+            [change_words(change.median), change_words(change.ratio)] if change else ["new", "-"]
+        )
     return Row(tuple(cells), reached)
 
 
@@ -93,19 +123,29 @@ def target_words(group: Group, benchmark: Benchmark) -> tuple[str, bool | None]:
     target, rival = benchmark.target, group.rival(benchmark)
     if target is None:
         return "", None
-    what = f"at most {target.at_most:g}x" if target.at_most is not None else f"at least {target.at_least:g}x as fast as"
+    what = (
+        f"at most {target.at_most:g}x"
+        if target.at_most is not None
+        else f"at least {target.at_least:g}x as fast as"
+    )
     other = target.of if target.n is None else f"{target.of} (n = {target.n:g})"
     if rival is None or rival.stats.median <= 0 or benchmark.stats.median <= 0:
         return f"{what} {other}: not measured", None
     mine, theirs = benchmark.stats.median, rival.stats.median
     reached = target.reached(mine, theirs)
-    return f"{what} {other}: {digits(target.value(mine, theirs))}x, {'reached' if reached else 'missed'}", reached
+    return (
+        f"{what} {other}: {digits(target.value(mine, theirs))}x, {'reached' if reached else 'missed'}",
+        reached,
+    )
 
 
 def facts_table(facts: Facts) -> list[tuple[str, str]]:
     """Return the facts of the machine as pairs of a name and a value."""
     used = "" if facts.usable_cores == facts.cores else f", {facts.usable_cores} of them usable"
-    peers = [f"{name} {version}" if version else f"{name} not installed" for name, version in facts.peers.items()]
+    peers = [
+        f"{name} {version}" if version else f"{name} not installed"
+        for name, version in facts.peers.items()
+    ]
     return [
         ("processor", facts.cpu),
         ("cores", f"{facts.cores}{used}"),
@@ -125,7 +165,9 @@ def notes(run: Run, comparison: Comparison | None = None) -> list[str]:
     result += [f"{each.file} failed: {each.reason}" for each in run.failed if not each.group]
     for word, absents in (("skipped", run.skipped), ("failed", run.failed)):
         result += [
-            f"{each.group}: {each.name} {word}: {each.reason}" for each in absents if each.group and (each.file, each.group) not in shown
+            f"{each.group}: {each.name} {word}: {each.reason}"
+            for each in absents
+            if each.group and (each.file, each.group) not in shown
         ]
     if run.quick:
         result.append("a quick run: it shows that everything works, the numbers are rough")

@@ -1,17 +1,16 @@
 """The command group: options that all commands share, and the one place where an error becomes a line and an exit status.
 
 ==================================  ===========================================================
-status                              meaning
-==================================  ===========================================================
-the program's own                   ``run``: the program ended by itself, or the guest exited before
-1                                   ``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing
-2                                   wrong usage; ``check`` and ``graph``: MAIN cannot be read
-70 (``EX_SOFTWARE``)                a broken invariant of pylinker: please report it
-124                                 ``run --timeout``: the time was over
-127                                 a module or symbol is missing, malformed or does not fit
-130 (128 + SIGINT)                  Ctrl-C
-134 (128 + SIGABRT)                 a trap in guest code
-==================================  ===========================================================
+status                              meaning ==================================
+=========================================================== the program's own
+``run``: the program ended by itself, or the guest exited before 1
+``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing 2
+wrong usage; ``check`` and ``graph``: MAIN cannot be read 70 (``EX_SOFTWARE``)                a
+broken invariant of pylinker: please report it 124                                 ``run
+--timeout``: the time was over 127                                 a module or symbol is missing,
+malformed or does not fit 130 (128 + SIGINT)                  Ctrl-C 134 (128 + SIGABRT)
+a trap in guest code ==================================
+===========================================================
 """
 
 from __future__ import annotations
@@ -84,7 +83,11 @@ def explain(error: Exception) -> tuple[str, int]:
         return error.format_message(), error.exit_code  # the help itself
     if isinstance(error, click.ClickException):
         message, status = error.format_message(), error.exit_code
-    elif isinstance(error, ModuleNotFoundError) and error.name is not None and error.name.partition(".")[0] == "rich":
+    elif (
+        isinstance(error, ModuleNotFoundError)
+        and error.name is not None
+        and error.name.partition(".")[0] == "rich"
+    ):
         message, status = "this command needs rich: pip install 'pylinker[cli]'", 1
     elif isinstance(error, TimeoutExpired):
         message, status = str(error), TIMED_OUT
@@ -93,7 +96,13 @@ def explain(error: Exception) -> tuple[str, int]:
     elif isinstance(error, wasmtime.Trap):
         message, status = trap_line(error), TRAPPED
     elif isinstance(error, OSError):
-        message, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), LINK_ERROR
+        message, status = (
+            f"{error.filename}: {error.strerror}" if error.filename else str(error),
+            LINK_ERROR,
+        )
     else:
-        message, status = f"{type(error).__name__}: {error} (please report this, with --traceback)", BROKEN_INVARIANT
+        message, status = (
+            f"{type(error).__name__}: {error} (please report this, with --traceback)",
+            BROKEN_INVARIANT,
+        )
     return f"pylinker: {one_line(message)}", status

@@ -1,4 +1,7 @@
-"""``pylinker bench``: measure pylinker and its peers on this machine. What it needs is the extra ``bench``."""
+"""``pylinker bench``: measure pylinker and its peers on this machine.
+
+What it needs is the extra ``bench``.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-NEEDED = {"msgspec": "msgspec", "plotly": "plotly", "pytest": "pytest", "pytest_benchmark": "pytest-benchmark"}
+NEEDED = {
+    "msgspec": "msgspec",
+    "plotly": "plotly",
+    "pytest": "pytest",
+    "pytest_benchmark": "pytest-benchmark",
+}
 
 
 class _Bench(click.Command):
     """The command, and those that go by a name of their own: ``leaks`` is no name of a benchmark."""
 
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
         command = _COMMANDS.get(args[0]) if args else None
         if command is not None:
             return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
@@ -38,7 +52,9 @@ _COMMANDS = {each.name: each for each in (leaks, soak)}
 
 @click.command(cls=_Bench)
 @click.argument("names", metavar="[NAMES]...", nargs=-1)
-@click.option("--quick", is_flag=True, help="A minute or two for everything; the numbers are rough.")
+@click.option(
+    "--quick", is_flag=True, help="A minute or two for everything; the numbers are rough."
+)
 @click.option(
     "--compare",
     "baseline",
@@ -46,17 +62,35 @@ _COMMANDS = {each.name: each for each in (leaks, soak)}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Show what changed since the run whose JSON is in FILE.",
 )
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True), help="Write JSON; - is stdout.")
-@click.option("--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page with charts.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write JSON; - is stdout.",
+)
+@click.option(
+    "--html",
+    "html_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write a page with charts.",
+)
 @traceback_option
 @click.pass_context
 def bench(
-    ctx: click.Context, *, names: tuple[str, ...], quick: bool, baseline: Path | None, json_file: str | None, html_file: str | None
+    ctx: click.Context,
+    *,
+    names: tuple[str, ...],
+    quick: bool,
+    baseline: Path | None,
+    json_file: str | None,
+    html_file: str | None,
 ) -> None:
     """Measure pylinker on this machine, and what it is compared with.
 
-    NAMES are parts of the names of benchmark files or groups; without them everything is measured. The exit status is 1 if a
-    benchmark failed. Missing a target is not a failure.
+    NAMES are parts of the names of benchmark files or groups; without them everything is measured.
+    The exit status is 1 if a benchmark failed. Missing a target is not a failure.
 
     \b
     pylinker bench --html report.html
@@ -66,16 +100,21 @@ def bench(
     \b
     pylinker bench leaks --help
     pylinker bench soak --help
-    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+
+    """  # noqa: D301 - click takes the character, not an escape of a raw string
     absent = [distribution for module, distribution in NEEDED.items() if find_spec(module) is None]
     if absent:
-        raise click.ClickException(f"the benchmarks need {', '.join(absent)}: pip install 'pylinker[bench]'")
+        raise click.ClickException(
+            f"the benchmarks need {', '.join(absent)}: pip install 'pylinker[bench]'"
+        )
     from pylinker.bench import report, results, runner  # noqa: PLC0415  # the other commands work without the extra
 
     for option, file in (("--json", json_file), ("--html", html_file)):
         directory = Path(file or ".").parent
         if not os.access(directory, os.W_OK):  # to know it now, and not after all was measured
-            raise click.BadParameter(f"{directory} is no directory to write to", ctx, param_hint=option)
+            raise click.BadParameter(
+                f"{directory} is no directory to write to", ctx, param_hint=option
+            )
     try:
         before = results.load(baseline) if baseline else None
     except results.ResultsError as error:

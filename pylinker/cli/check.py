@@ -38,22 +38,41 @@ class Unreadable(click.ClickException):
 @click.argument("main", type=click.Path(exists=True, dir_okay=False))
 @click.argument("libs", metavar="[LIBS]...", nargs=-1)
 @click.option("-L", "library_path", metavar="DIR", multiple=True, help="Search DIR for libraries.")
-@click.option("--provide", metavar="NAME", multiple=True, help="A function that the host will give: NAME, or MODULE.NAME.")
+@click.option(
+    "--provide",
+    metavar="NAME",
+    multiple=True,
+    help="A function that the host will give: NAME, or MODULE.NAME.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @traceback_option
 @click.pass_context
 def check(
-    ctx: click.Context, *, main: str, libs: tuple[str, ...], library_path: tuple[str, ...], provide: tuple[str, ...], as_json: bool
+    ctx: click.Context,
+    *,
+    main: str,
+    libs: tuple[str, ...],
+    library_path: tuple[str, ...],
+    provide: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Link MAIN with LIBS and what they need, without running anything, and list the symbols that deserve a look.
 
-    These are undefined, mismatched, weak and duplicate symbols, with who wants each and who has it. The exit status is 1 if a library is
-    missing or a symbol is undefined or mismatched, 2 if MAIN cannot be read.
+    These are undefined, mismatched, weak and duplicate symbols, with who wants each and who has it.
+    The exit status is 1 if a library is missing or a symbol is undefined or mismatched, 2 if MAIN
+    cannot be read.
     """
     seen = look(main, libs, library_path, provide)
     if as_json:
-        modules = [{"name": each.name, "path": each.path, "needed": each.needed} for each in seen.modules]
-        facts: dict[str, object] = {"main": main, "ok": seen.ok, "modules": modules, "missing": [asdict(each) for each in seen.missing]}
+        modules = [
+            {"name": each.name, "path": each.path, "needed": each.needed} for each in seen.modules
+        ]
+        facts: dict[str, object] = {
+            "main": main,
+            "ok": seen.ok,
+            "modules": modules,
+            "missing": [asdict(each) for each in seen.missing],
+        }
         for category, _, _ in TITLES:
             facts[category] = [_as_json(asdict(each)) for each in seen.of(category)]
         print_json(facts)
@@ -62,7 +81,9 @@ def check(
     ctx.exit(0 if seen.ok else 1)
 
 
-def look(main: str, libs: tuple[str, ...], library_path: tuple[str, ...], provide: tuple[str, ...] = ()) -> Survey:
+def look(
+    main: str, libs: tuple[str, ...], library_path: tuple[str, ...], provide: tuple[str, ...] = ()
+) -> Survey:
     """Survey a program; a main module that is none is wrong usage."""
     try:
         return survey(main, libs, library_path=library_path, given=provide)
@@ -84,12 +105,22 @@ def show(seen: Survey) -> None:
             out.print(f"{title}", style=f"bold {style}".strip())
             listing = table("  symbol", "kind", "wanted by", "defined by", "")
             for each in found:
-                cells = (f"  {each.symbol}", each.kind, ", ".join(each.wanted_by) or "-", ", ".join(each.defined_by) or "-", each.detail)
+                cells = (
+                    f"  {each.symbol}",
+                    each.kind,
+                    ", ".join(each.wanted_by) or "-",
+                    ", ".join(each.defined_by) or "-",
+                    each.detail,
+                )
                 listing.add_row(*(printable(cell) for cell in cells))
             out.print(listing)
-    counts = ", ".join(f"{len(seen.of(category))} {category}" for category, _, _ in TITLES if category != "heap")
+    counts = ", ".join(
+        f"{len(seen.of(category))} {category}" for category, _, _ in TITLES if category != "heap"
+    )
     name = Path(seen.modules[0].path).name
-    out.print(f"{printable(name)}: {len(seen.modules)} modules, {len(seen.bindings)} imports bound, {len(seen.missing)} missing, {counts}")
+    out.print(
+        f"{printable(name)}: {len(seen.modules)} modules, {len(seen.bindings)} imports bound, {len(seen.missing)} missing, {counts}"
+    )
 
 
 def _as_json(finding: dict[str, object]) -> dict[str, object]:

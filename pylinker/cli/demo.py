@@ -24,12 +24,25 @@ def demo(ctx: click.Context) -> None:
             out.print(f"  {line}")
         out.print("\nlinked", style="bold")
         main, modules = program.main.name, program.libraries
-        requesters = {module.name: ", ".join(other.name for other in modules if module.name in other.needed) for module in modules}
+        requesters = {
+            module.name: ", ".join(other.name for other in modules if module.name in other.needed)
+            for module in modules
+        }
         listing = table("module", "memory", "bytes", "table slots", "needed by", numbers=("bytes",))
         for module in modules:
             end = module.memory_base + module.memory_size
-            slots = f"{module.table_base}..{module.table_base + module.table_size}" if module.table_size else "-"
+            slots = (
+                f"{module.table_base}..{module.table_base + module.table_size}"
+                if module.table_size
+                else "-"
+            )
             reason = requesters[module.name] or ("-" if module.name == main else "dlopen")
-            listing.add_row(module.name, f"{module.memory_base:#x}..{end:#x}", str(module.memory_size), slots, reason)
+            listing.add_row(
+                module.name,
+                f"{module.memory_base:#x}..{end:#x}",
+                str(module.memory_size),
+                slots,
+                reason,
+            )
         out.print(listing)
     ctx.exit(status)

@@ -1,8 +1,9 @@
 """Drawing a graph of modules as SVG: boxes in columns, who uses on the left, who is used on the right.
 
-The layout is grandalf's: layers after Sugiyama, with room for boxes of any size and lines that are led around them. It is pure Python
-and needs no program beside it, as Graphviz would. It knows layers from top to bottom, so here everything lies on its side: that way
-names, which are long, do not make rows of thirty boxes.
+The layout is grandalf's: layers after Sugiyama, with room for boxes of any size and lines that are
+led around them. It is pure Python and needs no program beside it, as Graphviz would. It knows
+layers from top to bottom, so here everything lies on its side: that way names, which are long, do
+not make rows of thirty boxes.
 """
 
 from __future__ import annotations
@@ -78,16 +79,29 @@ def draw(boxes: Sequence[Box], lines: Sequence[Line]) -> str:
     """Return the graph as an SVG document. ModuleNotFoundError without grandalf."""
     views = {box.key: _View(_width(box), _height(box)) for box in boxes}
     paths = _place(views, lines)
-    places = {key: (view.xy[1] - view.h / 2, view.xy[0] - view.w / 2, view.h, view.w) for key, view in views.items()}
+    places = {
+        key: (view.xy[1] - view.h / 2, view.xy[0] - view.w / 2, view.h, view.w)
+        for key, view in views.items()
+    }
     right = max((x + width for x, _, width, _ in places.values()), default=0.0)
     bottom = max((y + height for _, y, _, height in places.values()), default=0.0)
     right = max([right, *[x for path in paths for x, _ in path]]) + MARGIN
     bottom = max([bottom, *[y for path in paths for _, y in path]]) + MARGIN
-    root = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", width=f"{right:.0f}", height=f"{bottom:.0f}")
+    root = ET.Element(
+        "svg", xmlns="http://www.w3.org/2000/svg", width=f"{right:.0f}", height=f"{bottom:.0f}"
+    )
     root.set("viewBox", f"0 0 {right:.0f} {bottom:.0f}")
     ET.SubElement(root, "style").text = STYLE
     marker = ET.SubElement(
-        root, "marker", id="arrow", viewBox="0 0 8 8", refX="8", refY="4", markerWidth="8", markerHeight="8", orient="auto"
+        root,
+        "marker",
+        id="arrow",
+        viewBox="0 0 8 8",
+        refX="8",
+        refY="4",
+        markerWidth="8",
+        markerHeight="8",
+        orient="auto",
     )
     ET.SubElement(marker, "path", d="M0 0 L8 4 L0 8 z", fill="#5b7083")
     drawn: set[tuple[str, str]] = set()
@@ -129,7 +143,9 @@ def _place(views: dict[str, _View], lines: Sequence[Line]) -> list[list[Point]]:
         members = sorted(part.sV, key=lambda vertex: order[vertex.data])
         layout = SugiyamaLayout(part)
         layout.xspace, layout.yspace = BETWEEN_BOXES, BETWEEN_COLUMNS
-        layout.init_all(roots=[vertex for vertex in members if not vertex.e_in()], inverted_edges=[])
+        layout.init_all(
+            roots=[vertex for vertex in members if not vertex.e_in()], inverted_edges=[]
+        )
         layout.draw(8)
         _move(members, [edge.view for edge in part.sE], top)
         top = max(vertex.view.xy[0] + vertex.view.w / 2 for vertex in members) + 2 * BETWEEN_BOXES
@@ -154,21 +170,32 @@ def _without_cycles(keys: Sequence[str], lines: Sequence[Line]) -> list[tuple[st
         entered = {root}
         while stack:  # not recursive: a chain of libraries may be longer than Python's stack
             key, rest = stack[-1]
-            following = next((each for each in rest if each not in finished and each not in entered), None)
+            following = next(
+                (each for each in rest if each not in finished and each not in entered), None
+            )
             if following is None:
                 stack.pop()
                 finished[key] = len(finished)
             else:
                 entered.add(following)
                 stack.append((following, iter(ends[following])))
-    # Who is finished later is further to the left: so says every depth-first search of a graph without cycles.
-    turned = [(line.start, line.end) if finished[line.start] > finished[line.end] else (line.end, line.start) for line in lines]
+    # Who is finished later is further to the left: so says every depth-first search of a graph
+    # without cycles.
+    turned = [
+        (line.start, line.end)
+        if finished[line.start] > finished[line.end]
+        else (line.end, line.start)
+        for line in lines
+    ]
     return list(dict.fromkeys(turned))
 
 
 def _move(members: Sequence[Any], paths: Sequence[_Path], top: float) -> None:
     """Move a part so that it begins at ``top`` and at the margin; lines may lie outside of the boxes."""
-    corners = [(vertex.view.xy[0] - vertex.view.w / 2, vertex.view.xy[1] - vertex.view.h / 2) for vertex in members]
+    corners = [
+        (vertex.view.xy[0] - vertex.view.w / 2, vertex.view.xy[1] - vertex.view.h / 2)
+        for vertex in members
+    ]
     corners += [point for path in paths for point in path.points]
     right, down = top - min(x for x, _ in corners), MARGIN - min(y for _, y in corners)
     for vertex in members:
@@ -178,11 +205,17 @@ def _move(members: Sequence[Any], paths: Sequence[_Path], top: float) -> None:
         path.points = [(x + right, y + down) for x, y in path.points]
 
 
-def _between(path: Sequence[Point], start: tuple[float, ...], end: tuple[float, ...]) -> list[Point]:
+def _between(
+    path: Sequence[Point], start: tuple[float, ...], end: tuple[float, ...]
+) -> list[Point]:
     """Return a line from the edge of one box to that of another, through what is between them."""
     inner = list(path[1:-1])
     first, last = _middle(start), _middle(end)
-    return [_edge(start, inner[0] if inner else last), *inner, _edge(end, inner[-1] if inner else first)]
+    return [
+        _edge(start, inner[0] if inner else last),
+        *inner,
+        _edge(end, inner[-1] if inner else first),
+    ]
 
 
 def _middle(place: tuple[float, ...]) -> Point:
@@ -194,7 +227,10 @@ def _edge(place: tuple[float, ...], towards: Point) -> Point:
     """Return where a line from the middle of a box leaves it."""
     x, y = _middle(place)
     dx, dy = towards[0] - x, towards[1] - y
-    scale = min((size / 2 / abs(delta) for size, delta in ((place[2], dx), (place[3], dy)) if delta), default=0.0)
+    scale = min(
+        (size / 2 / abs(delta) for size, delta in ((place[2], dx), (place[3], dy)) if delta),
+        default=0.0,
+    )
     return x + dx * min(1.0, scale), y + dy * min(1.0, scale)
 
 
@@ -205,12 +241,22 @@ def _add_line(root: ET.Element, line: Line, points: Sequence[Point]) -> None:
     kind = "line needed" if line.needed else "line"
     ET.SubElement(group, "polyline", {"class": kind, "points": shape, "marker-end": "url(#arrow)"})
     if line.label:
-        (x1, y1), (x2, y2) = points[0], points[1]  # near its start, where lines to one box are still apart
+        (x1, y1), (x2, y2) = (
+            points[0],
+            points[1],
+        )  # near its start, where lines to one box are still apart
         x, y = x1 + (x2 - x1) / 3, y1 + (y2 - y1) / 3
         width = len(line.label) * CHARACTER + 4
-        back = {"x": f"{x - width / 2:.1f}", "y": f"{y - 7:.1f}", "width": f"{width:.1f}", "height": "14"}
+        back = {
+            "x": f"{x - width / 2:.1f}",
+            "y": f"{y - 7:.1f}",
+            "width": f"{width:.1f}",
+            "height": "14",
+        }
         ET.SubElement(group, "rect", {"class": "back", **back})
-        label = ET.SubElement(group, "text", {"class": "count", "x": f"{x:.1f}", "y": f"{y + 4:.1f}"})
+        label = ET.SubElement(
+            group, "text", {"class": "count", "x": f"{x:.1f}", "y": f"{y + 4:.1f}"}
+        )
         label.text = printable(line.label)
 
 
@@ -231,5 +277,13 @@ def _add_box(root: ET.Element, box: Box, place: tuple[float, ...]) -> None:
     )
     for number, text in enumerate(box.texts):
         kind = "detail" if number else "title"
-        line = ET.SubElement(group, "text", {"class": kind, "x": f"{x + PADDING:.1f}", "y": f"{y + PADDING + ROW * (number + 0.75):.1f}"})
+        line = ET.SubElement(
+            group,
+            "text",
+            {
+                "class": kind,
+                "x": f"{x + PADDING:.1f}",
+                "y": f"{y + PADDING + ROW * (number + 0.75):.1f}",
+            },
+        )
         line.text = printable(text)

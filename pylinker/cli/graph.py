@@ -27,11 +27,28 @@ SHOWN = 30  # names of symbols in a tooltip
 @click.argument("libs", metavar="[LIBS]...", nargs=-1)
 @click.option("-L", "library_path", metavar="DIR", multiple=True, help="Search DIR for libraries.")
 @click.option(
-    "-o", "--output", metavar="FILE", default="-", type=click.Path(dir_okay=False, allow_dash=True), help="Where to (- is stdout)."
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="-",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Where to (- is stdout).",
 )
-@click.option("--format", "form", type=click.Choice(["svg", "dot"]), help="Default: what FILE ends in, or svg.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["svg", "dot"]),
+    help="Default: what FILE ends in, or svg.",
+)
 @traceback_option
-def graph(*, main: str, libs: tuple[str, ...], library_path: tuple[str, ...], output: str, form: str | None) -> None:
+def graph(
+    *,
+    main: str,
+    libs: tuple[str, ...],
+    library_path: tuple[str, ...],
+    output: str,
+    form: str | None,
+) -> None:
     """Draw MAIN with LIBS and what they need: who needs whom, and how many symbols each binds to each.
 
     Nothing is run. dot is the language of Graphviz.
@@ -39,10 +56,13 @@ def graph(*, main: str, libs: tuple[str, ...], library_path: tuple[str, ...], ou
     \b
     pylinker graph app.wasm -L lib -o app.svg
     pylinker graph app.wasm --format dot | dot -Tpdf > app.pdf
-    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+
+    """  # noqa: D301 - click takes the character, not an escape of a raw string
     form = form or ("dot" if Path(output).suffix in {".dot", ".gv"} else "svg")
     if form == "svg" and find_spec("grandalf") is None:
-        raise click.ClickException("drawing needs grandalf: pip install 'pylinker[graph]' (--format dot does not)")
+        raise click.ClickException(
+            "drawing needs grandalf: pip install 'pylinker[graph]' (--format dot does not)"
+        )
     boxes, lines = picture(look(main, libs, library_path))
     text = draw(boxes, lines) if form == "svg" else as_dot(boxes, lines)
     with click.open_file(output, "w", encoding="utf-8") as stream:
@@ -58,7 +78,9 @@ def picture(seen: Survey) -> tuple[list[Box], list[Line]]:
             hosted[each.importer] += 1
         elif each.provider != each.importer:
             bound.setdefault((each.importer, each.provider), []).append(each.symbol)
-    wrong = Counter(name for each in (*seen.of("undefined"), *seen.of("mismatched")) for name in each.wanted_by)
+    wrong = Counter(
+        name for each in (*seen.of("undefined"), *seen.of("mismatched")) for name in each.wanted_by
+    )
     boxes = []
     for module in seen.modules:
         texts = [module.name]
@@ -66,15 +88,30 @@ def picture(seen: Survey) -> tuple[list[Box], list[Line]]:
             texts.append(f"{hosted[module.name]} from {HOST}")
         if wrong[module.name]:
             texts.append(f"{wrong[module.name]} undefined or mismatched")
-        boxes.append(Box(module.name, tuple(texts), "bad" if wrong[module.name] else "main" if module.is_main else ""))
+        boxes.append(
+            Box(
+                module.name,
+                tuple(texts),
+                "bad" if wrong[module.name] else "main" if module.is_main else "",
+            )
+        )
     boxes += [Box(each.name, (each.name, "missing"), "bad") for each in seen.missing]
     known = {box.key for box in boxes}
-    needed = {(module.name, name) for module in seen.modules for name in module.needed if name in known and name != module.name}
+    needed = {
+        (module.name, name)
+        for module in seen.modules
+        for name in module.needed
+        if name in known and name != module.name
+    }
     lines = []
-    for start, end in sorted({*bound, *needed}, key=lambda pair: (*(_rank(boxes, key) for key in pair),)):
+    for start, end in sorted(
+        {*bound, *needed}, key=lambda pair: (*(_rank(boxes, key) for key in pair),)
+    ):
         names = sorted(set(bound.get((start, end), [])))
         title = f"{start} {'needs' if (start, end) in needed else 'binds to'} {end}"
-        title += f": {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else ""
+        title += (
+            f": {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else ""
+        )
         lines.append(Line(start, end, str(len(names)) if names else "", title, needed=not names))
     return boxes, lines
 
@@ -86,8 +123,16 @@ def _rank(boxes: list[Box], key: str) -> int:
 def as_dot(boxes: list[Box], lines: list[Line]) -> str:
     """Return the graph in the language of Graphviz."""
     colours = {"": "black", "main": "blue", "bad": "red"}
-    out = ["digraph {", "  rankdir=LR;", '  node [shape=box, fontname="monospace"];', '  edge [fontname="monospace"];']
-    out += [f"  {quoted(box.key)} [label={quoted(*box.texts)}, color={colours[box.kind]}];" for box in boxes]
+    out = [
+        "digraph {",
+        "  rankdir=LR;",
+        '  node [shape=box, fontname="monospace"];',
+        '  edge [fontname="monospace"];',
+    ]
+    out += [
+        f"  {quoted(box.key)} [label={quoted(*box.texts)}, color={colours[box.kind]}];"
+        for box in boxes
+    ]
     for line in lines:
         style = "dashed" if line.needed else "solid"
         out.append(
@@ -98,4 +143,8 @@ def as_dot(boxes: list[Box], lines: list[Line]) -> str:
 
 def quoted(*texts: str) -> str:
     """Return lines of text as one string of the language."""
-    return '"' + "\\n".join(printable(text).replace("\\", "\\\\").replace('"', '\\"') for text in texts) + '"'
+    return (
+        '"'
+        + "\\n".join(printable(text).replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+        + '"'
+    )

@@ -22,12 +22,20 @@ def inspect(*, file: Path, as_json: bool) -> None:
     module = parse_module(read_file(file.name, file, Limits().library_size)[1], name=file.name)
     facts = {"file": str(file), "kind": kind_of(module)}
     dylink = dylink_facts(module.dylink) if module.dylink else None
-    import_flags, export_flags = (module.dylink.import_flags, module.dylink.export_flags) if module.dylink else ({}, {})
+    import_flags, export_flags = (
+        (module.dylink.import_flags, module.dylink.export_flags) if module.dylink else ({}, {})
+    )
     imports = [
-        {"module": each.module, **row(each.name, each.kind, each.type, import_flags.get((each.module, each.name), 0))}
+        {
+            "module": each.module,
+            **row(each.name, each.kind, each.type, import_flags.get((each.module, each.name), 0)),
+        }
         for each in module.imports
     ]
-    exports = [row(each.name, each.kind, module.export_type(each), export_flags.get(each.name, 0)) for each in module.exports.values()]
+    exports = [
+        row(each.name, each.kind, module.export_type(each), export_flags.get(each.name, 0))
+        for each in module.exports.values()
+    ]
     if as_json:
         print_json({**facts, "dylink": dylink, "imports": imports, "exports": exports})
         return
@@ -43,7 +51,12 @@ def inspect(*, file: Path, as_json: bool) -> None:
             out.print(f"\n{len(rows)} {title}", style="bold")
             listing = table(*rows[0])
             for cells in rows:
-                listing.add_row(*(printable(cell if isinstance(cell, str) else " ".join(cell)) for cell in cells.values()))
+                listing.add_row(
+                    *(
+                        printable(cell if isinstance(cell, str) else " ".join(cell))
+                        for cell in cells.values()
+                    )
+                )
             out.print(listing)
 
 
@@ -60,7 +73,11 @@ def kind_of(module: ModuleInfo) -> str:
         return f"position-independent program, {'imports' if module.imported_memories else 'defines'} its memory"
     if module.dylink is not None or "_start" in module.exports:
         shared = {each.name for each in module.imports if each.kind in (Kind.MEMORY, Kind.TABLE)}
-        linkable = {"memory", "__indirect_function_table", "__stack_pointer"} <= module.exports.keys() | shared
+        linkable = {
+            "memory",
+            "__indirect_function_table",
+            "__stack_pointer",
+        } <= module.exports.keys() | shared
         return "program that can load libraries" if linkable else "static program"
     return "module without dynamic linking information"
 
@@ -81,4 +98,6 @@ def flag_names(flags: int) -> list[str]:
     """Return the names of symbol ``flags``; bits without a name as one hexadecimal number."""
     known = [flag for flag in SymbolFlags if flags & flag]
     rest = flags & ~sum(known)
-    return [flag.name.lower().replace("_", "-") for flag in known if flag.name] + ([hex(rest)] if rest else [])
+    return [flag.name.lower().replace("_", "-") for flag in known if flag.name] + (
+        [hex(rest)] if rest else []
+    )

@@ -1,4 +1,7 @@
-"""``pylinker ldd``: the libraries a module needs, directly or not, and where each was found. Nothing is compiled or run."""
+"""``pylinker ldd``: the libraries a module needs, directly or not, and where each was found.
+
+Nothing is compiled or run.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ def ldd(ctx: click.Context, *, file: Path, library_path: tuple[str, ...], as_jso
     ctx.exit(1 if missing else 0)
 
 
-def resolve(name: str, path: str, main: DylinkInfo, library_path: tuple[str, ...]) -> dict[str, Library]:
+def resolve(
+    name: str, path: str, main: DylinkInfo, library_path: tuple[str, ...]
+) -> dict[str, Library]:
     """Return every library that the file needs by its name, breadth-first, as the linker looks them up."""
     locator = Locator(library_path, default_path=(os.path.dirname(path),))
     libraries: dict[str, Library] = {}
@@ -73,15 +78,26 @@ def resolve(name: str, path: str, main: DylinkInfo, library_path: tuple[str, ...
             if name in libraries:
                 continue
             try:
-                found = locator.find(name, origin=os.path.dirname(path), runtime_path=info.runtime_path, requester=requester)
-                read = parse_module(bytes_of(name, found.path, found.file, Limits().library_size), name=name)
+                found = locator.find(
+                    name,
+                    origin=os.path.dirname(path),
+                    runtime_path=info.runtime_path,
+                    requester=requester,
+                )
+                read = parse_module(
+                    bytes_of(name, found.path, found.file, Limits().library_size), name=name
+                )
                 dylink = read.dylink
                 problem = why_no_library(read) if dylink else "not a shared library"
-                libraries[name] = Library(name, requester, found.path, dylink.needed if dylink else (), problem)
+                libraries[name] = Library(
+                    name, requester, found.path, dylink.needed if dylink else (), problem
+                )
                 if dylink:
                     pending.append((name, found.path, dylink))
             except LibraryNotFoundError as error:
-                libraries[name] = Library(name, requester, problem="not found", searched=error.searched)
+                libraries[name] = Library(
+                    name, requester, problem="not found", searched=error.searched
+                )
             except LinkError as error:
                 libraries[name] = Library(name, requester, problem=one_line(str(error)))
     return libraries
@@ -97,7 +113,10 @@ def tree(root: str, needed: tuple[str, ...], libraries: dict[str, Library]) -> T
         parent, name, above = pending.pop()
         library = libraries[name]
         line = Text(f"{printable(name)} => ")
-        line.append(library.problem or printable(str(library.path)), style="bold red" if library.problem else "")
+        line.append(
+            library.problem or printable(str(library.path)),
+            style="bold red" if library.problem else "",
+        )
         again = name in shown and bool(library.needed)
         if again:
             line.append(" (cycle)" if name in above else " (see above)", style="dim")

@@ -19,19 +19,29 @@ _NUMBERS = ("cycles", "before", "after", "a cycle", "seconds")
 @click.command()
 @click.argument("names", metavar="[NAMES]...", nargs=-1)
 @click.option("--quick", is_flag=True, help="A hundredth of the cycles.")
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True), help="Write JSON; - is stdout.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write JSON; - is stdout.",
+)
 @traceback_option
 @click.pass_context
-def leaks(ctx: click.Context, *, names: tuple[str, ...], quick: bool, json_file: str | None) -> None:
+def leaks(
+    ctx: click.Context, *, names: tuple[str, ...], quick: bool, json_file: str | None
+) -> None:
     """Do the same thing many thousand times, and look whether memory grows.
 
-    NAMES are parts of the names of runs; without them all are done: loads of one library, the same beside a thread that follows nothing,
-    loads that fail, threads, programs. The exit status is 1 if memory has grown.
+    NAMES are parts of the names of runs; without them all are done: loads of one library, the same
+    beside a thread that follows nothing, loads that fail, threads, programs. The exit status is 1
+    if memory has grown.
 
     \b
     pylinker bench leaks
     pylinker bench leaks spawns --json leaks.json
-    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+
+    """  # noqa: D301 - click takes the character, not an escape of a raw string
     from pylinker.bench.leaks import UnknownRunError, measure  # noqa: PLC0415  # the other commands need none of it
 
     try:
@@ -41,15 +51,35 @@ def leaks(ctx: click.Context, *, names: tuple[str, ...], quick: bool, json_file:
         raise click.BadParameter(str(error), ctx, param_hint="NAMES") from error
     if json_file != "-":
         listing = table(
-            "", "cycles", "before", "after", "a cycle", "seconds", "", numbers=("cycles", "before", "after", "a cycle", "seconds")
+            "",
+            "cycles",
+            "before",
+            "after",
+            "a cycle",
+            "seconds",
+            "",
+            numbers=("cycles", "before", "after", "a cycle", "seconds"),
         )
         for each in found:
             verdict = Text("flat", style="green") if each.flat else Text("grows", style="red")
             sizes = [f"{bytes_ / (1 << 20):.1f} MiB" for bytes_ in (each.before, each.after)]
-            listing.add_row(printable(each.name), str(each.cycles), *sizes, f"{each.per_cycle:.0f} B", f"{each.seconds:.1f}", verdict)
+            listing.add_row(
+                printable(each.name),
+                str(each.cycles),
+                *sizes,
+                f"{each.per_cycle:.0f} B",
+                f"{each.seconds:.1f}",
+                verdict,
+            )
         console().print(listing)
     if json_file:
-        text = json.dumps([dataclasses.asdict(each) | {"per_cycle": each.per_cycle, "flat": each.flat} for each in found], indent=2)
+        text = json.dumps(
+            [
+                dataclasses.asdict(each) | {"per_cycle": each.per_cycle, "flat": each.flat}
+                for each in found
+            ],
+            indent=2,
+        )
         with click.open_file(json_file, "w", encoding="utf-8") as stream:
             stream.write(text + "\n")
     ctx.exit(0 if all(each.flat for each in found) else 1)

@@ -17,16 +17,24 @@ from pylinker.wasm import Kind, ModuleInfo, SymbolFlags, body_sizes, parse_modul
 __all__ = ["nm"]
 
 _DATA = {SymbolKind.DATA: "data", SymbolKind.THREAD_LOCAL: "thread-local data"}
-LETTERS = {"function": "T", "data": "D", "thread-local data": "L", "tag": "E", "global": "G", "memory": "M", "table": "B"}
+LETTERS = {
+    "function": "T",
+    "data": "D",
+    "thread-local data": "L",
+    "tag": "E",
+    "global": "G",
+    "memory": "M",
+    "table": "B",
+}
 
 
 @dataclass(frozen=True)
 class Symbol:
     """One import or export.
 
-    ``value`` is the offset of data from the module's memory base (from its thread-local block for thread-local data, absolute in an
-    ordinary program), or the index of a function; ``size`` (bytes) that of a function's body. Both are None where the module does not
-    say.
+    ``value`` is the offset of data from the module's memory base (from its thread-local block for
+    thread-local data, absolute in an ordinary program), or the index of a function; ``size``
+    (bytes) that of a function's body. Both are None where the module does not say.
     """
 
     name: str
@@ -42,7 +50,9 @@ class Symbol:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-u", "--undefined-only", is_flag=True, help="Show only what the module wants from others.")
+@click.option(
+    "-u", "--undefined-only", is_flag=True, help="Show only what the module wants from others."
+)
 @click.option("-U", "--defined-only", is_flag=True, help="Show only what it has.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @traceback_option
@@ -52,7 +62,8 @@ def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -
     \b
     T function   D data   L thread-local data   E exception tag   G global   M memory   B table
     U undefined  W weak and defined             w weak and undefined
-    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+
+    """  # noqa: D301 - click takes the character, not an escape of a raw string
     data = read_file(file.name, file, Limits().library_size)[1]
     listed = [
         each
@@ -64,10 +75,23 @@ def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -
         return
     listing = table("value", "size", "", "name", "kind", "type", numbers=("value", "size"))
     for each in listed:
-        name = each.name if each.module is None or each.module in SYMBOL_SPACES else f"{each.module}.{each.name}"
+        name = (
+            each.name
+            if each.module is None or each.module in SYMBOL_SPACES
+            else f"{each.module}.{each.name}"
+        )
         value = "" if each.value is None else f"{each.value:08x}"
-        cells = (value, "" if each.size is None else str(each.size), each.letter, name, each.kind, each.type)
-        listing.add_row(*(Text(printable(cell)) for cell in cells), style=None if each.defined else "dim")
+        cells = (
+            value,
+            "" if each.size is None else str(each.size),
+            each.letter,
+            name,
+            each.kind,
+            each.type,
+        )
+        listing.add_row(
+            *(Text(printable(cell)) for cell in cells), style=None if each.defined else "dim"
+        )
     console().print(listing)
 
 
@@ -77,23 +101,46 @@ def symbols(module: ModuleInfo, sizes: list[int]) -> list[Symbol]:
     found = []
     for wanted in module.imports:
         kind = kind_of(wanted)
-        weak = bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+        weak = bool(
+            dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK
+        )
         letter = "w" if weak else "U"
         type_ = describe(wanted.type)
-        found.append(Symbol(wanted.name, letter, kind, type_, defined=False, weak=weak, module=wanted.module))
+        found.append(
+            Symbol(wanted.name, letter, kind, type_, defined=False, weak=weak, module=wanted.module)
+        )
     imported = module.imported_count(Kind.FUNC)
     outline = outline_of(module)
-    data = {name: (_DATA[symbol], value) for name, symbol, _, value in outline.symbols() if symbol in _DATA}
+    data = {
+        name: (_DATA[symbol], value)
+        for name, symbol, _, value in outline.symbols()
+        if symbol in _DATA
+    }
     for export in module.exports.values():
         flags = dylink.export_flags.get(export.name, 0) if dylink else 0
         of = module.export_type(export)
         kind, value, size = export.kind.label, None, None
         if export.kind is Kind.FUNC:
             value = export.index
-            size = sizes[export.index - imported] if imported <= export.index < imported + len(sizes) else None
+            size = (
+                sizes[export.index - imported]
+                if imported <= export.index < imported + len(sizes)
+                else None
+            )
         elif export.name in data:
             kind, value = data[export.name]
         weak = bool(flags & SymbolFlags.BINDING_WEAK)
         letter = "W" if weak else LETTERS[kind]
-        found.append(Symbol(export.name, letter, kind, describe(of), defined=True, weak=weak, value=value, size=size))
+        found.append(
+            Symbol(
+                export.name,
+                letter,
+                kind,
+                describe(of),
+                defined=True,
+                weak=weak,
+                value=value,
+                size=size,
+            )
+        )
     return found

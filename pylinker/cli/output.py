@@ -32,7 +32,9 @@ __all__ = [
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of SIGINT."""
-UNLIMITED_WIDTH = 1 << 16  # no file tells how wide it is, and a cut name is useless to the next command in a pipe
+UNLIMITED_WIDTH = (
+    1 << 16
+)  # no file tells how wide it is, and a cut name is useless to the next command in a pipe
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -52,14 +54,22 @@ def traceback_option(command: Command) -> Command:
             ctx.ensure_object(Settings).traceback = True
 
     option = click.option(
-        "--traceback", is_flag=True, expose_value=False, callback=remember, help="Show where in pylinker an error came from."
+        "--traceback",
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="Show where in pylinker an error came from.",
     )
     return option(command)
 
 
 def printable(text: str) -> str:
     """Return ``text`` with every character that could upset a terminal escaped: names come from files nobody vouched for."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    )
 
 
 def one_line(message: str) -> str:
@@ -71,7 +81,10 @@ def one_line(message: str) -> str:
 def trap_line(trap: wasmtime.Trap) -> str:
     """Return what happened and where, from a trap's message of many lines."""
     *_, cause = trap.message.strip().splitlines()
-    where = [f"{frame.module_name or '?'}!{frame.func_name or frame.func_index}" for frame in trap.frames[:1]]
+    where = [
+        f"{frame.module_name or '?'}!{frame.func_name or frame.func_index}"
+        for frame in trap.frames[:1]
+    ]
     return " in ".join([cause.strip(), *where])
 
 
@@ -99,7 +112,10 @@ def print_json(value: object) -> None:
 
 
 def describe(extern: ExternType) -> str:
-    """Return a type as text, for example ``(i32) -> ()``, ``mut i32``, ``funcref 1..8``, ``2.. pages shared``."""
+    """Return a type as text, for example ``(i32) -> ()``, ``mut i32``, ``funcref 1..8``, ``2..
+
+    pages shared``.
+    """
     if isinstance(extern, FuncType):
         return str(extern)
     if isinstance(extern, GlobalType):
@@ -107,7 +123,11 @@ def describe(extern: ExternType) -> str:
     if isinstance(extern, TableType):
         return f"{extern.element} {limits(extern.limits)}"
     if isinstance(extern, MemoryType):
-        pages = "pages" if extern.page_size_log2 == 16 else f"pages of {1 << extern.page_size_log2} bytes"
+        pages = (
+            "pages"
+            if extern.page_size_log2 == 16
+            else f"pages of {1 << extern.page_size_log2} bytes"
+        )
         return f"{limits(extern.limits)} {pages}"
     return str(extern.type)
 

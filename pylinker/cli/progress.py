@@ -30,7 +30,9 @@ class _Bar:
             self._progress = _progress()
         if not what.done:
             self._progress.start()
-            self._tasks[what.name] = self._progress.add_task(f"{printable(what.name)}, {what.size / 1e6:.1f} MB", total=None)
+            self._tasks[what.name] = self._progress.add_task(
+                f"{printable(what.name)}, {what.size / 1e6:.1f} MB", total=None
+            )
             return
         task = self._tasks.pop(what.name, None)
         if task is not None:
@@ -44,7 +46,11 @@ def _progress() -> Progress:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    columns = (TextColumn("compiling {task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("compiling {task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
     err = Console(stderr=True, markup=False, emoji=False, highlight=False)
     return Progress(*columns, console=err, transient=True, refresh_per_second=8)
 

@@ -23,16 +23,58 @@ __all__ = ["run"]
 @click.argument("main", metavar="MAIN")
 @click.argument("args", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("-L", "library_path", metavar="DIR", multiple=True, help="Search DIR for libraries.")
-@click.option("--dir", "dirs", metavar="HOST[::GUEST]", multiple=True, help="Let the program use a directory of the host.")
-@click.option("--env", metavar="NAME[=VALUE]", multiple=True, help="Set an environment variable, or pass the host's on.")
+@click.option(
+    "--dir",
+    "dirs",
+    metavar="HOST[::GUEST]",
+    multiple=True,
+    help="Let the program use a directory of the host.",
+)
+@click.option(
+    "--env",
+    metavar="NAME[=VALUE]",
+    multiple=True,
+    help="Set an environment variable, or pass the host's on.",
+)
 @click.option("--preload", metavar="LIB", multiple=True, help="Load LIB first; its symbols win.")
-@click.option("--bind-now", is_flag=True, help="Bind every function at load; what is undefined is an error then.")
-@click.option("--invoke", metavar="NAME", help="Call the function NAME with ARGS instead of running the program.")
-@click.option("--stack-size", metavar="BYTES", type=click.IntRange(1, 1 << 32), default=1 << 20, help="Size of the program's stack.")
-@click.option("--threads/--no-threads", default=None, help="Let the program start threads (default: if its memory is shared).")
-@click.option("--preempt", is_flag=True, help="Interrupt threads that only compute when another opens a library.")
-@click.option("--no-rewrite-waits", is_flag=True, help="Leave memory.atomic.wait as it is, which nothing reaches.")
-@click.option("--trace", metavar="FILE", type=click.Path(dir_okay=False), help="Write what the threads did to FILE, for Perfetto.")
+@click.option(
+    "--bind-now",
+    is_flag=True,
+    help="Bind every function at load; what is undefined is an error then.",
+)
+@click.option(
+    "--invoke",
+    metavar="NAME",
+    help="Call the function NAME with ARGS instead of running the program.",
+)
+@click.option(
+    "--stack-size",
+    metavar="BYTES",
+    type=click.IntRange(1, 1 << 32),
+    default=1 << 20,
+    help="Size of the program's stack.",
+)
+@click.option(
+    "--threads/--no-threads",
+    default=None,
+    help="Let the program start threads (default: if its memory is shared).",
+)
+@click.option(
+    "--preempt",
+    is_flag=True,
+    help="Interrupt threads that only compute when another opens a library.",
+)
+@click.option(
+    "--no-rewrite-waits",
+    is_flag=True,
+    help="Leave memory.atomic.wait as it is, which nothing reaches.",
+)
+@click.option(
+    "--trace",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write what the threads did to FILE, for Perfetto.",
+)
 @click.option(
     "--debug",
     "categories",
@@ -71,12 +113,14 @@ def run(
 ) -> None:
     """Run the program MAIN with its shared libraries.
 
-    Options stand before MAIN; everything after it goes to the program. The exit status is the program's own.
+    Options stand before MAIN; everything after it goes to the program. The exit status is the
+    program's own.
 
     \b
     pylinker run -L lib --dir data::/data app.wasm --verbose /data/in.txt
     pylinker run -L lib --invoke add libcalc.so 1 2
-    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+
+    """  # noqa: D301 - click takes the character, not an escape of a raw string
     if categories:
         debug(categories)
     program = Program(
@@ -132,7 +176,9 @@ def seconds(value: float | None) -> float | None:
 def has_shared_memory(main: str) -> bool:
     """Whether a main module is made for threads: it imports a shared memory."""
     info = parse_module(read_file(main, main, Limits().library_size)[1], name=main)
-    return any(isinstance(each.type, MemoryType) and each.type.limits.shared for each in info.imports)
+    return any(
+        isinstance(each.type, MemoryType) and each.type.limits.shared for each in info.imports
+    )
 
 
 def utf8(text: str, hint: str) -> str:
@@ -140,7 +186,9 @@ def utf8(text: str, hint: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise click.BadParameter(f"{text!r} is not valid Unicode, and WASI takes UTF-8 only", param_hint=hint) from None
+        raise click.BadParameter(
+            f"{text!r} is not valid Unicode, and WASI takes UTF-8 only", param_hint=hint
+        ) from None
     return text
 
 
@@ -166,7 +214,9 @@ def numbers(function: Function, args: Sequence[str]) -> list[int | float]:
     """Return the ``args`` as what the function's parameters want."""
     parameters = function.type.params
     if len(args) != len(parameters):
-        raise click.UsageError(f"{function.name} is {function.type}: it takes {len(parameters)} arguments, not {len(args)}")
+        raise click.UsageError(
+            f"{function.name} is {function.type}: it takes {len(parameters)} arguments, not {len(args)}"
+        )
     try:
         return [number(text, kind) for text, kind in zip(args, parameters, strict=True)]
     except ValueError as error:

@@ -15,21 +15,39 @@ __all__ = ["soak"]
 
 
 @click.command()
-@click.option("--minutes", type=click.FloatRange(min=0), default=5.0, show_default=True, help="For how long; one round at least.")
-@click.option("--seed", type=int, help="Do what an earlier soak did, as far as scheduling allows; by default another each time.")
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True), help="Write JSON; - is stdout.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="For how long; one round at least.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    help="Do what an earlier soak did, as far as scheduling allows; by default another each time.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write JSON; - is stdout.",
+)
 @traceback_option
 @click.pass_context
 def soak(ctx: click.Context, *, minutes: float, seed: int | None, json_file: str | None) -> None:
     """Do everything at once, with faults, and check that all is as it must be.
 
-    Threads load and unload libraries, call, wait, look up, make closures, start threads and fail, in one program after the other. After
-    each all tables must be the same and everything must have been given back; at the end memory must not have grown. The exit status is 1
-    if something was not as it must be. The seed is printed first.
+    Threads load and unload libraries, call, wait, look up, make closures, start threads and fail,
+    in one program after the other. After each all tables must be the same and everything must have
+    been given back; at the end memory must not have grown. The exit status is 1 if something was
+    not as it must be. The seed is printed first.
 
     \b
     pylinker bench soak --minutes 30
-    """  # noqa: D301 - click's mark for lines to keep is the character, not an escape in a raw string
+
+    """  # noqa: D301 - click takes the character, not an escape of a raw string
     from pylinker.bench.soak import Soak  # noqa: PLC0415  # the other commands need none of it
 
     if seed is None:
@@ -43,12 +61,20 @@ def soak(ctx: click.Context, *, minutes: float, seed: int | None, json_file: str
             listing.add_row(printable(name.strip("_")), str(count))
         out = console()
         out.print(listing)
-        out.print(f"{report.rounds} rounds in {report.seconds:.0f} s, {report.resident[-1] >> 20} MiB, growth {report.growth >> 10} KiB")
-        out.print(Text("failed", style="red") if report.failures else Text("all is as it must be", style="green"))
+        out.print(
+            f"{report.rounds} rounds in {report.seconds:.0f} s, {report.resident[-1] >> 20} MiB, growth {report.growth >> 10} KiB"
+        )
+        out.print(
+            Text("failed", style="red")
+            if report.failures
+            else Text("all is as it must be", style="green")
+        )
     for failure in report.failures:
         click.echo(failure, err=True)
     if json_file:
         names = ("seed", "seconds", "rounds", "done", "faults", "resident", "growth", "failures")
         with click.open_file(json_file, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps({name: getattr(report, name) for name in names}, indent=2) + "\n")
+            stream.write(
+                json.dumps({name: getattr(report, name) for name in names}, indent=2) + "\n"
+            )
     ctx.exit(1 if report.failures else 0)

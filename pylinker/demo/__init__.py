@@ -1,7 +1,8 @@
 """The program that ``pylinker demo`` runs: three small modules in C, their sources and their build recipe.
 
-``main.wasm`` (``main.c``) needs ``libgreet.so`` (``greet.c``) and opens ``libplugin.so`` (``plugin.c``) while it runs.
-``build.py`` builds the three with ``pip install ziglang`` and nothing else.
+``main.wasm`` (``main.c``) needs ``libgreet.so`` (``greet.c``) and opens ``libplugin.so``
+(``plugin.c``) while it runs. ``build.py`` builds the three with ``pip install ziglang`` and nothing
+else.
 """
 
 from __future__ import annotations

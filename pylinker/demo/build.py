@@ -11,8 +11,23 @@ from pathlib import Path
 
 from pylinker.demo import DIRECTORY
 
-COMPILE = ["cc", "--target=wasm32-wasi", "-fPIC", "-fvisibility=default", "-O2", "-Wall", "-Wextra", f"-I{DIRECTORY}"]
-SHARED = ["wasm-ld", "--experimental-pic", "-shared", "--unresolved-symbols=import-dynamic", "--strip-all"]
+COMPILE = [
+    "cc",
+    "--target=wasm32-wasi",
+    "-fPIC",
+    "-fvisibility=default",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    f"-I{DIRECTORY}",
+]
+SHARED = [
+    "wasm-ld",
+    "--experimental-pic",
+    "-shared",
+    "--unresolved-symbols=import-dynamic",
+    "--strip-all",
+]
 # What the libraries use of the main module's C library.
 EXPORTS = ["printf", "qsort", "strcmp"]
 
@@ -27,11 +42,19 @@ def build(output: Path) -> list[Path]:
     objects = {name: output / f"{name}.o" for name in ("greet", "plugin")}
     for name, path in objects.items():
         zig(*COMPILE, "-c", str(DIRECTORY / f"{name}.c"), "-o", path.name, directory=output)
-    # A library on the command line is recorded as needed under the name given here, so run in the folder it is in.
+    # A library on the command line is recorded as needed under the name given here, so run in the
+    # folder it is in.
     zig(*SHARED, "-o", "libgreet.so", "greet.o", directory=output)
     zig(*SHARED, "-o", "libplugin.so", "plugin.o", "libgreet.so", directory=output)
     exports = [f"-Wl,--export={name}" for name in EXPORTS]
-    main = [str(DIRECTORY / "main.c"), "libgreet.so", "-pie", "-Wl,--import-memory", "-Wl,--strip-all", *exports]
+    main = [
+        str(DIRECTORY / "main.c"),
+        "libgreet.so",
+        "-pie",
+        "-Wl,--import-memory",
+        "-Wl,--strip-all",
+        *exports,
+    ]
     zig(*COMPILE, *main, "-o", "main.wasm", directory=output)
     for path in objects.values():
         path.unlink()

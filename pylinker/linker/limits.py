@@ -32,12 +32,16 @@ class Limits:
     """Directories in a library's runtime path (``-rpath``)."""
     destructors: int = 100_000
     """Destructors registered at one time (``atexit``, ``__cxa_atexit``, ``__cxa_thread_atexit``; one more is refused with -1), and keys
-    with a destructor (``pthread_key_create``, ``tss_create``; one more is refused with ``EAGAIN`` or ``thrd_error``)."""
+    with a destructor (``pthread_key_create``, ``tss_create``; one more is refused with ``EAGAIN``
+    or ``thrd_error``).
+    """
 
     descriptors: int = 256
     """Files and directories that the guest has open at one time, besides its standard streams and the granted directories.
 
-    One more gives it ``EMFILE``. Each stream or granted directory that it closes lets it open another file."""
+    One more gives it ``EMFILE``. Each stream or granted directory that it closes lets it open
+    another file.
+    """
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -45,4 +49,6 @@ class Limits:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"Limits({field.name}={value!r}): give a positive number")
         if self.memory > 1 << 32:
-            raise ValueError(f"Limits(memory={self.memory}): guest addresses have 32 bits, so at most {1 << 32}")
+            raise ValueError(
+                f"Limits(memory={self.memory}): guest addresses have 32 bits, so at most {1 << 32}"
+            )

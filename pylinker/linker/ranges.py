@@ -1,7 +1,8 @@
 """Ranges of an address space, given out and taken back: bytes of guest memory, slots of the function table.
 
-An address space here only ever grows, and it has other users (the guest's ``malloc``, its own ``table.grow``): the allocator owns
-exactly what it was told to own with :meth:`RangeAllocator.extend`.
+An address space here only ever grows, and it has other users (the guest's ``malloc``, its own
+``table.grow``): the allocator owns exactly what it was told to own with
+:meth:`RangeAllocator.extend`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ def align_up(value: int, alignment: int) -> int:
 class RangeAllocator:
     """First fit over a sorted list of free ranges; neighbours are merged when they come back.
 
-    Attributes: ``used`` (units given out), ``free_ranges`` (start and end of each, in order; to be assigned and not changed). Not
-    thread-safe: the holder of the linker state's write lock uses it.
+    Attributes: ``used`` (units given out), ``free_ranges`` (start and end of each, in order; to be
+    assigned and not changed). Not thread-safe: the holder of the linker state's write lock uses it.
 
-    Each change is made at once: what it comes to is computed, and then stored by statements that call nothing. So an exception of a signal
-    handler comes before a change or after it. What is given out goes into a list of the caller's in the same step, if there is one.
+    Each change is made at once: what it comes to is computed, and then stored by statements that
+    call nothing. So an exception of a signal handler comes before a change or after it. What is
+    given out goes into a list of the caller's in the same step, if there is one.
     """
 
     __slots__ = ("free_ranges", "used")
@@ -79,10 +81,18 @@ class RangeAllocator:
         """Give up the range ``[start, stop)``; False if not all of it is free."""
         index = bisect.bisect_right(self.free_ranges, (start, stop)) - 1
         for place in (index, index + 1):
-            if 0 <= place < len(self.free_ranges) and self.free_ranges[place][0] <= start and stop <= self.free_ranges[place][1]:
+            if (
+                0 <= place < len(self.free_ranges)
+                and self.free_ranges[place][0] <= start
+                and stop <= self.free_ranges[place][1]
+            ):
                 first, end = self.free_ranges[place]
                 rest = [each for each in ((first, start), (stop, end)) if each[0] < each[1]]
-                self.free_ranges = [*self.free_ranges[:place], *rest, *self.free_ranges[place + 1 :]]
+                self.free_ranges = [
+                    *self.free_ranges[:place],
+                    *rest,
+                    *self.free_ranges[place + 1 :],
+                ]
                 return True
         return False
 

@@ -43,11 +43,32 @@ def probe_text() -> str:
     return str(ffi.string(lib.pl_probe_text()).decode())
 
 
-def probe(engine: int, module: int, shared: int, *, function: int, cell: int, table: int, tag: int, memory: int) -> str | None:
-    """Try each kind of object of wasmtime once (``csrc/probe.h``); all arguments are addresses. Returns what differs, or None."""
+def probe(
+    engine: int,
+    module: int,
+    shared: int,
+    *,
+    function: int,
+    cell: int,
+    table: int,
+    tag: int,
+    memory: int,
+) -> str | None:
+    """Try each kind of object of wasmtime once (``csrc/probe.h``); all arguments are addresses.
+
+    Returns what differs, or None.
+    """
     types = {"function": function, "cell": cell, "table": table, "tag": tag, "memory": memory}
-    record = ffi.new("pl_probe_types *", {name: ffi.cast("pl_type *", address) for name, address in types.items()})
-    problem = lib.pl_probe(ffi.cast("pl_engine *", engine), ffi.cast("pl_module *", module), ffi.cast("pl_shared_memory *", shared), record)
+    record = ffi.new(
+        "pl_probe_types *",
+        {name: ffi.cast("pl_type *", address) for name, address in types.items()},
+    )
+    problem = lib.pl_probe(
+        ffi.cast("pl_engine *", engine),
+        ffi.cast("pl_module *", module),
+        ffi.cast("pl_shared_memory *", shared),
+        record,
+    )
     return None if problem == ffi.NULL else str(ffi.string(problem).decode())
 
 

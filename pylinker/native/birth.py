@@ -41,9 +41,10 @@ def give_birth(
     everything: Operation,
     blocks: Sequence[tuple[Library, int, int]],
 ) -> Birth:
-    """Make a store for a new group, with all that is loaded (``csrc/birth.h``). Types are addresses, 0 for what the main module brings.
+    """Make a store for a new group, with all that is loaded (``csrc/birth.h``).
 
-    Blocks while guest code initialises thread-local data.
+    Types are addresses, 0 for what the main module brings. Blocks while guest code initialises
+    thread-local data.
     """
     watch = new_watch(member, preempt=preempt)
     birth = ffi.new("pl_birth *")
@@ -62,7 +63,9 @@ def give_birth(
     birth.stack_top = stack_top
     birth.everything = everything.pointer
     if blocks:
-        packed = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+        packed = ffi.new(
+            "pl_block[]", [(library.pointer, group, address) for library, group, address in blocks]
+        )
         birth.blocks = packed
         birth.block_count = len(blocks)
     failed = lib.pl_birth_give(birth)

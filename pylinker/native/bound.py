@@ -15,7 +15,15 @@ from pylinker.native.libraries import Library
 from pylinker.native.objects import Func, Values
 from pylinker.native.turn import Turn
 
-__all__ = ["BOUND_LIMIT", "BOUND_LIMIT_DOUBLE", "Bound", "Outcome", "bound_call", "forget_outcomes", "take_outcome"]
+__all__ = [
+    "BOUND_LIMIT",
+    "BOUND_LIMIT_DOUBLE",
+    "Bound",
+    "Outcome",
+    "bound_call",
+    "forget_outcomes",
+    "take_outcome",
+]
 
 BOUND_LIMIT: int = lib.pl_bound_limit()
 """What a bound call returns below this is asked of :func:`take_outcome`."""
@@ -25,15 +33,22 @@ BOUND_LIMIT_DOUBLE: float = lib.pl_bound_limit_double()
 
 _INTEGERS = frozenset({BoundKind.I32, BoundKind.I64})
 _DOUBLES = frozenset({BoundKind.F32, BoundKind.F64})
-_INTEGER_CALLS: Sequence[Callable[..., int]] = tuple(getattr(lib, f"pl_bound_call{count}") for count in range(7))
-_DOUBLE_CALLS: Sequence[Callable[..., float] | None] = (None, lib.pl_bound_double1, lib.pl_bound_double2, lib.pl_bound_double3)
+_INTEGER_CALLS: Sequence[Callable[..., int]] = tuple(
+    getattr(lib, f"pl_bound_call{count}") for count in range(7)
+)
+_DOUBLE_CALLS: Sequence[Callable[..., float] | None] = (
+    None,
+    lib.pl_bound_double1,
+    lib.pl_bound_double2,
+    lib.pl_bound_double3,
+)
 
 
 class Bound:
     """A function of a library in one group, ready to be called (``csrc/bound.h``).
 
-    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first argument is ``record``. ``shared`` is
-    the linker's, also once it is closed.
+    ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first
+    argument is ``record``. ``shared`` is the linker's, also once it is closed.
     """
 
     __slots__ = ("__weakref__", "_kept", "call", "record", "shared")
@@ -70,7 +85,10 @@ class Bound:
         return bool(self.record.open)
 
     def close(self) -> None:
-        """Let nobody in any more, and let go of the group. The caller has the turn, or is the group's thread."""
+        """Let nobody in any more, and let go of the group.
+
+        The caller has the turn, or is the group's thread.
+        """
         lib.pl_bound_close(self.record)
         self._kept = self._kept[2:]  # the turn stays: who comes late still asks for it
 
@@ -81,7 +99,9 @@ class Bound:
         return Outcome(status, 0, Failure(failure) if status else None, None)
 
 
-def bound_call(params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Callable[..., Any] | None:
+def bound_call(
+    params: Sequence[BoundKind], results: Sequence[BoundKind]
+) -> Callable[..., Any] | None:
     """Return the C function that calls functions of this type with plain numbers, or None if there is none."""
     if len(results) > 1:
         return None
@@ -111,7 +131,9 @@ def take_outcome(result: Any) -> Outcome:
             return Outcome(OK, 0, None, result)
         raise InternalError("what a call came to was dropped before it was read")
     if outcome.status == OK:
-        return Outcome(OK, 0, None, outcome.value.f64 if isinstance(result, float) else outcome.value.i64)
+        return Outcome(
+            OK, 0, None, outcome.value.f64 if isinstance(result, float) else outcome.value.i64
+        )
     return Outcome(outcome.status, outcome.argument, moved(outcome), None)
 
 

@@ -14,7 +14,15 @@ from pylinker.native.hostfuncs import write_message
 if TYPE_CHECKING:
     from pylinker._core import Pointer
 
-__all__ = ["CALLBACK_FAILED", "CALLBACK_FAILED_DOUBLE", "Explain", "callback_type", "install_callbacks", "keep_of_callback", "mean_result"]
+__all__ = [
+    "CALLBACK_FAILED",
+    "CALLBACK_FAILED_DOUBLE",
+    "Explain",
+    "callback_type",
+    "install_callbacks",
+    "keep_of_callback",
+    "mean_result",
+]
 
 CALLBACK_FAILED: int = lib.pl_callback_failed()
 """What a function of integers answers that means this very number: then it calls :func:`mean_result` before."""
@@ -22,11 +30,15 @@ CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
 """The same of a function of doubles."""
 
 
-Explain: TypeAlias = Callable[[int, CallbackTrouble, float, BaseException | None], BaseException | None]
+Explain: TypeAlias = Callable[
+    [int, CallbackTrouble, float, BaseException | None], BaseException | None
+]
 """Gets the handle, the trouble, the result and what was raised; returns what is to be raised instead."""
 
 
-def callback_type(form: CallbackForm, count: int, result: CallbackResult, wide: Iterable[int]) -> int:
+def callback_type(
+    form: CallbackForm, count: int, result: CallbackResult, wide: Iterable[int]
+) -> int:
     """Write a type down as ``csrc/callback.h`` has it; ``wide`` are the indices of the wide parameters."""
     return form + 16 * count + 256 * result + sum(1 << 16 + index for index in wide)
 
@@ -42,7 +54,9 @@ def keep_of_callback(error: BaseException) -> None:
     keep_pending(error)
 
 
-def _keep_of_callback(_kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+def _keep_of_callback(
+    _kind: object, error: BaseException | None, traceback: TracebackType | None
+) -> None:
     """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
     lib.pl_callback_mean(0)
     if error is not None:
@@ -62,14 +76,31 @@ def install_callbacks(
         ffi.def_extern(name=name, error=failed, onerror=_keep_of_callback)(function)
         return getattr(lib, name)
 
-    names = {CallbackResult.NONE: "nothing", CallbackResult.NARROW: "i32x", CallbackResult.WIDE: "i64x"}
+    names = {
+        CallbackResult.NONE: "nothing",
+        CallbackResult.NARROW: "i32x",
+        CallbackResult.WIDE: "i64x",
+    }
     for result, row in integers.items():
         for count, function in enumerate(row):
-            getattr(table, f"integers{count}")[result] = define(f"pl_python_{names[result]}{count}", function, CALLBACK_FAILED)
+            getattr(table, f"integers{count}")[result] = define(
+                f"pl_python_{names[result]}{count}", function, CALLBACK_FAILED
+            )
     for count, function in enumerate(doubles, 1):
-        setattr(table, f"double{count}", define(f"pl_python_double{count}", function, CALLBACK_FAILED_DOUBLE))
+        setattr(
+            table,
+            f"double{count}",
+            define(f"pl_python_double{count}", function, CALLBACK_FAILED_DOUBLE),
+        )
 
-    def explained(handle: int, trouble: int, integer: int, number: float, message: Pointer[bytes], capacity: int) -> None:
+    def explained(
+        handle: int,
+        trouble: int,
+        integer: int,
+        number: float,
+        message: Pointer[bytes],
+        capacity: int,
+    ) -> None:
         kind = CallbackTrouble(trouble)
         value = number if kind is CallbackTrouble.TOO_LARGE else integer
         error = explain(handle, kind, value, raised_errors.get(lib.pl_raised()))

@@ -48,7 +48,9 @@ def packer(name: str) -> struct.Struct:
 def layout(name: str) -> tuple[int, dict[str, tuple[int, int]]]:
     """Return the size of a structure of the core, and offset and size of each of its fields, in bytes."""
     kind = ffi.typeof(name)
-    return ffi.sizeof(kind), {field: (each.offset, ffi.sizeof(each.type)) for field, each in kind.fields}
+    return ffi.sizeof(kind), {
+        field: (each.offset, ffi.sizeof(each.type)) for field, each in kind.fields
+    }
 
 
 NULL = ffi.NULL

@@ -30,11 +30,22 @@ def epoch_bump(engine_address: int) -> None:
 
 def new_watch(member: Member, *, preempt: bool) -> pl_watch_p:
     """Return a ``pl_watch`` of a member."""
-    return ffi.new("pl_watch *", {"group": member.pointer, "check": lib.pl_python_check, "handle": member.handle, "preempt": preempt})
+    return ffi.new(
+        "pl_watch *",
+        {
+            "group": member.pointer,
+            "check": lib.pl_python_check,
+            "handle": member.handle,
+            "preempt": preempt,
+        },
+    )
 
 
 def watch(store_address: int, context: Context, member: Member, *, preempt: bool) -> object:
-    """Watch the guest of a store: it stops when its linker is cancelled or a check fails. Keep what is returned as long as the store."""
+    """Watch the guest of a store: it stops when its linker is cancelled or a check fails.
+
+    Keep what is returned as long as the store.
+    """
     record = new_watch(member, preempt=preempt)
     lib.pl_epoch_install(ffi.cast("pl_store *", store_address), context, record)
     return record

@@ -11,14 +11,23 @@ from pylinker.native.core import ffi, lib
 if TYPE_CHECKING:
     from pylinker._core import pl_error_p, pl_failure_p, pl_outcome_p, pl_thread_p, pl_trouble_p
 
-__all__ = ["Failure", "check", "keep_pending", "moved", "new_failure", "pl_python_forget", "raised_errors", "replace_pending"]
+__all__ = [
+    "Failure",
+    "check",
+    "keep_pending",
+    "moved",
+    "new_failure",
+    "pl_python_forget",
+    "raised_errors",
+    "replace_pending",
+]
 
 
 class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
     """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address.
 
-    Neither is: the linker is cancelled, and wasmtime was not asked. ``stopped`` is the number of the call if it was stopped, else 0.
-    Owns the ``pl_failure`` it is made of (:func:`new_failure`).
+    Neither is: the linker is cancelled, and wasmtime was not asked. ``stopped`` is the number of
+    the call if it was stopped, else 0. Owns the ``pl_failure`` it is made of (:func:`new_failure`).
     """
 
     def __init__(self, record: pl_failure_p) -> None:
@@ -26,7 +35,13 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
         self._record = record
 
     def __str__(self) -> str:
-        return f"trap {self.trap:#x}" if self.trap else f"error {self.error:#x}" if self.error else "cancelled"
+        return (
+            f"trap {self.trap:#x}"
+            if self.trap
+            else f"error {self.error:#x}"
+            if self.error
+            else "cancelled"
+        )
 
     @property
     def trap(self) -> int:
@@ -44,7 +59,10 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
         return int(self._record.stopped)
 
     def take_raised(self) -> BaseException | None:
-        """Return what the host function raised that made the guest trap, or None. Once: its traceback may hold the failure."""
+        """Return what the host function raised that made the guest trap, or None.
+
+        Once: its traceback may hold the failure.
+        """
         raised, self._record.raised = self._record.raised, 0
         return raised_errors.pop(raised, None)
 
@@ -102,4 +120,6 @@ def pl_python_forget(raised: int) -> None:
 
 
 lib.pl_failures_set(lib.pl_python_forget)
-atexit.register(lib.pl_failures_set, ffi.NULL)  # what is freed after the interpreter's end calls it no more
+atexit.register(
+    lib.pl_failures_set, ffi.NULL
+)  # what is freed after the interpreter's end calls it no more

@@ -14,7 +14,15 @@ from pylinker.native.objects import Values
 if TYPE_CHECKING:
     from pylinker._core import Pointer
 
-__all__ = ["host_function_count", "keep_of_host", "new_handle", "pl_python_host", "register_host", "release_host", "write_message"]
+__all__ = [
+    "host_function_count",
+    "keep_of_host",
+    "new_handle",
+    "pl_python_host",
+    "register_host",
+    "release_host",
+    "write_message",
+]
 
 _host_functions: dict[int, Callable[[Values], None]] = {}
 _host_handles = itertools.count(1)
@@ -28,8 +36,9 @@ def new_handle() -> int:
 def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
     """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
 
-    What it raises becomes a trap, and comes out of the call that entered the guest (:meth:`Failure.take_raised`). Release it after the
-    last use; a call that comes later traps. ``handle`` is a new one, or made by :func:`new_handle`.
+    What it raises becomes a trap, and comes out of the call that entered the guest
+    (:meth:`Failure.take_raised`). Release it after the last use; a call that comes later traps.
+    ``handle`` is a new one, or made by :func:`new_handle`.
     """
     handle = handle or new_handle()
     _host_functions[handle] = function
@@ -60,7 +69,13 @@ def write_message(error: BaseException, message: Pointer[bytes], capacity: int) 
 
 
 @ffi.def_extern(error=-1, onerror=keep_of_host)
-def pl_python_host(handle: int, raw: Values, count: int, message: Pointer[bytes], capacity: int) -> int:  # noqa: ARG001
+def pl_python_host(
+    handle: int,
+    raw: Values,
+    count: int,  # noqa: ARG001
+    message: Pointer[bytes],
+    capacity: int,
+) -> int:
     """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
     try:
         _host_functions[handle](raw)

@@ -21,11 +21,28 @@ __all__ = ["Instances", "Signature"]
 
 
 class Instances:
-    """What one group has of the program (``csrc/instances.h``); ``context`` is its store's. Its own thread uses it."""
+    """What one group has of the program (``csrc/instances.h``); ``context`` is its store's.
 
-    def __init__(self, member: Member, context: Context, process: WasiProcess, *, made: pl_instances_p | None = None) -> None:
+    Its own thread uses it.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        context: Context,
+        process: WasiProcess,
+        *,
+        made: pl_instances_p | None = None,
+    ) -> None:
         if made is None:
-            made = lib.pl_instances_new(member.pointer, context, process.pointer, lib.pl_python_host, lib.pl_python_check, member.handle)
+            made = lib.pl_instances_new(
+                member.pointer,
+                context,
+                process.pointer,
+                lib.pl_python_host,
+                lib.pl_python_check,
+                member.handle,
+            )
         self.pointer = ffi.gc(made, lib.pl_instances_free)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for the instances of a group")
@@ -76,7 +93,10 @@ class Instances:
         return bool(lib.pl_instances_table(self.pointer) != ffi.NULL)
 
     def read(self, address: int, size: int) -> bytes | None:
-        """Return a copy of bytes of the memory, or None if they are not all inside. Neither number is negative."""
+        """Return a copy of bytes of the memory, or None if they are not all inside.
+
+        Neither number is negative.
+        """
         start = lib.pl_instances_bytes(self.pointer, address, size)
         return None if start == ffi.NULL else bytes(ffi.buffer(start, size))
 
@@ -85,7 +105,10 @@ class Instances:
         return bool(lib.pl_instances_bytes(self.pointer, address, size) != ffi.NULL)
 
     def write(self, address: int, data: bytes | memoryview, size: int) -> bool:
-        """Copy ``size`` bytes into the memory; False, and nothing is done, if it does not fit. Neither number is negative."""
+        """Copy ``size`` bytes into the memory; False, and nothing is done, if it does not fit.
+
+        Neither number is negative.
+        """
         start = lib.pl_instances_bytes(self.pointer, address, size)
         if start == ffi.NULL:
             return False
@@ -114,7 +137,10 @@ class Instances:
         lib.pl_instances_set_thread(self.pointer, number)
 
     def set_exits(self, exits: bool) -> None:  # noqa: FBT001
-        """Say whether the group's thread has destructors to run at its end. By the thread itself."""
+        """Say whether the group's thread has destructors to run at its end.
+
+        By the thread itself.
+        """
         lib.pl_instances_set_exits(self.pointer, exits)
 
     def connect(self) -> None:
@@ -135,12 +161,24 @@ class Instances:
         """Return the last trouble; its failure is the caller's."""
         trouble = lib.pl_instances_trouble(self.pointer)
         failure = None
-        if trouble.failure.trap != ffi.NULL or trouble.failure.error != ffi.NULL or trouble.stage in (Stage.INSTANTIATE, Stage.TLS):
+        if (
+            trouble.failure.trap != ffi.NULL
+            or trouble.failure.error != ffi.NULL
+            or trouble.stage in (Stage.INSTANTIATE, Stage.TLS)
+        ):
             failure = moved(trouble)
-        return Trouble(Stage(trouble.stage), trouble.detail, int(ffi.cast("uintptr_t", trouble.library)), failure)
+        return Trouble(
+            Stage(trouble.stage),
+            trouble.detail,
+            int(ffi.cast("uintptr_t", trouble.library)),
+            failure,
+        )
 
     def number_calls(self) -> None:
-        """Number the outermost calls, so that :meth:`Shared.stop` can stop one. For the only group of a linker, before it runs code."""
+        """Number the outermost calls, so that :meth:`Shared.stop` can stop one.
+
+        For the only group of a linker, before it runs code.
+        """
         lib.pl_instances_number_calls(self.pointer)
 
     @property
@@ -155,7 +193,11 @@ class Instances:
     def export(self, library: Library, index: int) -> Extern | None:
         """Return an export of a library, by its number; None if there is none."""
         extern = ffi.new("pl_extern *")
-        return extern if lib.pl_instances_export(self.pointer, library.pointer, index, extern) == 0 else None
+        return (
+            extern
+            if lib.pl_instances_export(self.pointer, library.pointer, index, extern) == 0
+            else None
+        )
 
     def tls_base(self, library: Library) -> int:
         """Return the address of a library's thread-local block, 0 if it has none."""
@@ -167,20 +209,27 @@ class Instances:
 
     def bind(self, library: Library, index: int, target: Library, export: int) -> bool:
         """Let a trampoline lead to an export; False if one of the two is not instantiated."""
-        return bool(lib.pl_instances_bind(self.pointer, library.pointer, index, target.pointer, export) == 0)
+        return bool(
+            lib.pl_instances_bind(self.pointer, library.pointer, index, target.pointer, export) == 0
+        )
 
     def call(self, func: Func, raw: Values, count: int) -> None:
-        """Call a function; arguments are taken from ``raw`` and results are left there. Blocks while the guest runs.
+        """Call a function; arguments are taken from ``raw`` and results are left there.
 
-        Raises Failure with neither trap nor error if the linker is cancelled and the guest was not called. Otherwise a failure leaves the
-        stack pointer as it was.
+        Blocks while the guest runs.
+
+        Raises Failure with neither trap nor error if the linker is cancelled and the guest was not
+        called. Otherwise a failure leaves the stack pointer as it was.
         """
         failure = new_failure()
         if lib.pl_instances_call(self.pointer, func, raw, count, failure):
             raise Failure(failure)
 
     def run(self, library: Library, index: int) -> bool:
-        """Call an exported function of type () -> (), like :meth:`call`; False if it is not there. Blocks while the guest runs."""
+        """Call an exported function of type () -> (), like :meth:`call`; False if it is not there.
+
+        Blocks while the guest runs.
+        """
         failure = new_failure()
         status = lib.pl_instances_run(self.pointer, library.pointer, index, failure)
         if status > 0:
@@ -189,11 +238,18 @@ class Instances:
 
     def know_type(self, changes: int, slot: int, signature: Signature | None) -> None:
         """Keep the type of the function in a slot as of ``changes``; None: there is none that anybody knows. ``signature`` must stay."""
-        lib.pl_calls_put(lib.pl_instances_calls(self.pointer), changes, slot, ffi.NULL if signature is None else signature.record)
+        lib.pl_calls_put(
+            lib.pl_instances_calls(self.pointer),
+            changes,
+            slot,
+            ffi.NULL if signature is None else signature.record,
+        )
 
     def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
         """Keep what a ``dlsym`` of the host function ``handle`` found, as of ``changes``."""
-        lib.pl_names_put(lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value)
+        lib.pl_names_put(
+            lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value
+        )
 
 
 class Signature:

@@ -18,22 +18,34 @@ if TYPE_CHECKING:
 __all__ = ["Library", "Shape", "pack_source"]
 
 
-def pack_source(kind: int, index: int = 0, value: int = 0, library: Library | None = None, type_address: int = 0, handle: int = 0) -> bytes:
+def pack_source(
+    kind: int,
+    index: int = 0,
+    value: int = 0,
+    library: Library | None = None,
+    type_address: int = 0,
+    handle: int = 0,
+) -> bytes:
     """Return a ``pl_source``."""
-    packed: bytes = SOURCE.pack(kind, index, value, library.address if library is not None else 0, type_address, handle)
+    packed: bytes = SOURCE.pack(
+        kind, index, value, library.address if library is not None else 0, type_address, handle
+    )
     return packed
 
 
 class Shape:
     """What of a Library follows from its module's bytes alone, to be filled in once.
 
-    ``slot_exports`` are the exported functions that get slots of their own, ``roles`` the exports with a role of their own, by the name of
-    the C member without ``export_``; exports are counted in the module's order.
+    ``slot_exports`` are the exported functions that get slots of their own, ``roles`` the exports
+    with a role of their own, by the name of the C member without ``export_``; exports are counted
+    in the module's order.
     """
 
     __slots__ = ("_kept", "parts")
 
-    def __init__(self, names: Names, slot_exports: array.array[int], roles: Mapping[str, int]) -> None:
+    def __init__(
+        self, names: Names, slot_exports: array.array[int], roles: Mapping[str, int]
+    ) -> None:
         parts = self.parts = ffi.new("pl_library_parts *")
         slots = ffi.from_buffer("uint32_t[]", slot_exports)
         self._kept = names, slots
@@ -42,7 +54,15 @@ class Shape:
         parts.export_count = names.count
         parts.slot_exports = slots
         parts.slot_count = len(slot_exports)
-        for role in ("memory", "table", "stack_pointer", "tls_base", "tls_init", "tls_relocs", "tls_make"):
+        for role in (
+            "memory",
+            "table",
+            "stack_pointer",
+            "tls_base",
+            "tls_init",
+            "tls_relocs",
+            "tls_make",
+        ):
             setattr(parts, f"export_{role}", roles.get(role, -1))
 
 
@@ -53,11 +73,13 @@ def _modules(addresses: Sequence[int]) -> Any:
 class Library(Finalized):
     """A module as every group instantiates it (``csrc/library.h``).
 
-    ``code`` and ``trampolines`` (PLT_BLOCK in each) are addresses of compiled modules, ``sources`` those of all imports,
-    ``slot_base`` the first of the slots of its exported functions (None: they have none). ``handles`` are host functions that go with the
-    library; ``rewritten`` says that waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/pool.h``): the
-    numbers of code and trampolines, the module's memory base and size, table base and size. ``plt`` is a library whose trampolines it uses
-    in place of its own, and from which number on. The caller keeps the code.
+    ``code`` and ``trampolines`` (PLT_BLOCK in each) are addresses of compiled modules, ``sources``
+    those of all imports, ``slot_base`` the first of the slots of its exported functions (None: they
+    have none). ``handles`` are host functions that go with the library; ``rewritten`` says that
+    waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/pool.h``):
+    the numbers of code and trampolines, the module's memory base and size, table base and size.
+    ``plt`` is a library whose trampolines it uses in place of its own, and from which number on.
+    The caller keeps the code.
     """
 
     def __init__(
@@ -96,7 +118,14 @@ class Library(Finalized):
         parts.place = place
         parts.rewritten = rewritten
         if reuse is not None:
-            parts.code_number, parts.trampolines_number, parts.memory_base, parts.memory_size, parts.table_base, parts.table_size = reuse
+            (
+                parts.code_number,
+                parts.trampolines_number,
+                parts.memory_base,
+                parts.memory_size,
+                parts.table_base,
+                parts.table_size,
+            ) = reuse
         self.pointer: pl_library_p = ffi.gc(lib.pl_library_new(parts), lib.pl_library_release)
         if self.pointer == ffi.NULL:
             raise MemoryError("no memory for a library")
@@ -114,7 +143,10 @@ class Library(Finalized):
 
     def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
         """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
-        found, libraries = ffi.from_buffer("pl_late[]", late), ffi.from_buffer("pl_library *[]", addresses)
+        found, libraries = (
+            ffi.from_buffer("pl_late[]", late),
+            ffi.from_buffer("pl_library *[]", addresses),
+        )
         lib.pl_lookup_aim(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:

@@ -37,9 +37,9 @@ _member_handles = itertools.count(1)
 
 
 class Member(GroupBase, Finalized):
-    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``). Make and free it under the write lock.
+    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``).
 
-    A subclass has :meth:`replay`.
+    Make and free it under the write lock. A subclass has :meth:`replay`.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -55,7 +55,13 @@ class Member(GroupBase, Finalized):
 
     def join(self) -> None:
         """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
-        if not lib.pl_group_new_at(self._cell, self.shared.pointer, self.handle, lib.pl_python_replay, lib.pl_python_interrupted):
+        if not lib.pl_group_new_at(
+            self._cell,
+            self.shared.pointer,
+            self.handle,
+            lib.pl_python_replay,
+            lib.pl_python_interrupted,
+        ):
             raise MemoryError("no memory for a group")
         self._safepoint = lib.pl_group_safepoint(ffi.cast("pl_group *", self.address))
         _members[self.handle] = weakref.ref(self)
@@ -83,7 +89,9 @@ class Member(GroupBase, Finalized):
     @property
     def applied(self) -> int:
         """The newest operation it has replayed."""
-        return self._last_applied if self._pointer == ffi.NULL else lib.pl_group_applied(self._pointer)
+        return (
+            self._last_applied if self._pointer == ffi.NULL else lib.pl_group_applied(self._pointer)
+        )
 
     @property
     def is_replaying(self) -> bool:
@@ -105,8 +113,8 @@ class Member(GroupBase, Finalized):
     def on_nudge(self, hear: Callable[[], bool]) -> None:
         """Have ``hear`` called on the group's thread after a :meth:`nudge`: within a wait, or at the end of its next host call.
 
-        It may run guest code; what it raises stops the guest. True: it could not hear now, and is called again. Before the group's first
-        nudge.
+        It may run guest code; what it raises stops the guest. True: it could not hear now, and is
+        called again. Before the group's first nudge.
         """
         self._hear = hear
         lib.pl_group_on_nudge(self.pointer, lib.pl_python_hear, self.handle)
@@ -117,21 +125,32 @@ class Member(GroupBase, Finalized):
 
     def nudge(self) -> None:
         """Reach the group, wherever it is. For any thread, as long as the group cannot be freed."""
-        lib.pl_futex_nudge(lib.pl_shared_futex(self.shared.pointer), lib.pl_group_nudge(self.pointer))
+        lib.pl_futex_nudge(
+            lib.pl_shared_futex(self.shared.pointer), lib.pl_group_nudge(self.pointer)
+        )
 
     def wait(self, key: int, cell: Pointer[int], expected: int) -> int:
         """Wait on a key of the host's while a cell (``uint32_t *``) has the expected value; the group is parked.
 
-        Returns WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or WAIT_CANCELLED. Blocks, interruptibly.
+        Returns WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or
+        WAIT_CANCELLED. Blocks, interruptibly.
         """
-        return lib.pl_group_wait32(self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle)
+        return lib.pl_group_wait32(
+            self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle
+        )
 
     def follow_in_c(self, instances: pl_instances_p, trouble: Callable[[], BaseException]) -> None:
         """Have operations carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
         self._trouble = trouble
         log = lib.pl_shared_log(self.shared.pointer)
         self._follower = ffi.new(
-            "pl_follower *", {"instances": instances, "log": log, "group": self.handle, "failed": lib.pl_python_failed}
+            "pl_follower *",
+            {
+                "instances": instances,
+                "log": log,
+                "group": self.handle,
+                "failed": lib.pl_python_failed,
+            },
         )
         lib.pl_follower_install(self._follower)
 
@@ -201,12 +220,16 @@ def pl_python_check(handle: int) -> int:
     return 0
 
 
-def _keep_interrupt(_kind: object, error: BaseException | None, traceback: TracebackType | None) -> int:
+def _keep_interrupt(
+    _kind: object, error: BaseException | None, traceback: TracebackType | None
+) -> int:
     """Keep what a signal handler raised within a rendezvous for the group's thread."""
     handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
     member = _members[handle]() if handle in _members else None
     if member is not None and error is not None:
-        member.note_failure(error)  # C cancels the linker for it if the wait takes too long, and then others look for the reason
+        member.note_failure(
+            error
+        )  # C cancels the linker for it if the wait takes too long, and then others look for the reason
     return 1
 
 

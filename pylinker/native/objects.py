@@ -12,7 +12,16 @@ from pylinker.native.enums import ExternKind
 from pylinker.native.failures import Failure, check, new_failure
 
 if TYPE_CHECKING:
-    from pylinker._core import pl_context_p, pl_extern_p, pl_func_p, pl_handle_p, pl_instance_p, pl_store_p, pl_value, pl_value_p
+    from pylinker._core import (
+        pl_context_p,
+        pl_extern_p,
+        pl_func_p,
+        pl_handle_p,
+        pl_instance_p,
+        pl_store_p,
+        pl_value,
+        pl_value_p,
+    )
 
 __all__ = [
     "Context",
@@ -78,7 +87,9 @@ class Store:
 
     __slots__ = ("_pointer", "address", "context")
 
-    def __init__(self, engine_address: int, *, memory: int, table: int, made: pl_store_p | None = None) -> None:
+    def __init__(
+        self, engine_address: int, *, memory: int, table: int, made: pl_store_p | None = None
+    ) -> None:
         if made is None:
             made = lib.pl_store_new(ffi.cast("pl_engine *", engine_address), memory, table)
         self._pointer = ffi.gc(made, lib.pl_store_free)
@@ -110,7 +121,10 @@ def imports_of(externs: Sequence[Extern]) -> Extern:
 
 
 def instantiate(context: Context, module_address: int, externs: Sequence[Extern]) -> Instance:
-    """Instantiate a compiled module with imports in its own order. Blocks while its start function runs."""
+    """Instantiate a compiled module with imports in its own order.
+
+    Blocks while its start function runs.
+    """
     instance = ffi.new("pl_instance *")
     failure = new_failure()
     module = ffi.cast("pl_module *", module_address)
@@ -123,7 +137,9 @@ def export(context: Context, instance: Instance, name: str) -> Extern | None:
     """Return the export called ``name``, or None."""
     extern = ffi.new("pl_extern *")
     encoded = name.encode()
-    return extern if lib.pl_instance_export(context, instance, encoded, len(encoded), extern) else None
+    return (
+        extern if lib.pl_instance_export(context, instance, encoded, len(encoded), extern) else None
+    )
 
 
 def _signed(value: int) -> int:
@@ -144,7 +160,9 @@ def global_new(context: Context, type_address: int, value: int) -> Extern:
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.GLOBAL
     handle = ffi.addressof(extern.of, "handle")
-    check(lib.pl_global_new_i32(context, ffi.cast("pl_type *", type_address), _signed(value), handle))
+    check(
+        lib.pl_global_new_i32(context, ffi.cast("pl_type *", type_address), _signed(value), handle)
+    )
     return extern
 
 
@@ -162,7 +180,11 @@ def table_new(context: Context, type_address: int) -> Extern:
     """Make a table of the given ``wasm_tabletype_t`` with all slots null."""
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.TABLE
-    check(lib.pl_table_new(context, ffi.cast("pl_type *", type_address), ffi.addressof(extern.of, "handle")))
+    check(
+        lib.pl_table_new(
+            context, ffi.cast("pl_type *", type_address), ffi.addressof(extern.of, "handle")
+        )
+    )
     return extern
 
 
@@ -184,19 +206,31 @@ def same_function(one: Func, other: Func) -> bool:
 def table_get(context: Context, table: Extern, index: int) -> Func | None:
     """Return the function in a slot, or None if the slot is null or does not exist."""
     func = ffi.new("pl_func *")
-    return func if lib.pl_table_get(context, _handle(table, ExternKind.TABLE), index, func) == 1 else None
+    return (
+        func
+        if lib.pl_table_get(context, _handle(table, ExternKind.TABLE), index, func) == 1
+        else None
+    )
 
 
 def table_set(context: Context, table: Extern, index: int, func: Func | None) -> None:
     """Put a function into a slot; None empties it."""
-    check(lib.pl_table_set(context, _handle(table, ExternKind.TABLE), index, ffi.NULL if func is None else func))
+    check(
+        lib.pl_table_set(
+            context, _handle(table, ExternKind.TABLE), index, ffi.NULL if func is None else func
+        )
+    )
 
 
 def memory_new(context: Context, type_address: int) -> Extern:
     """Make a memory of the given ``wasm_memorytype_t``."""
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.MEMORY
-    check(lib.pl_memory_new(context, ffi.cast("pl_type *", type_address), ffi.addressof(extern.of, "handle")))
+    check(
+        lib.pl_memory_new(
+            context, ffi.cast("pl_type *", type_address), ffi.addressof(extern.of, "handle")
+        )
+    )
     return extern
 
 
@@ -215,7 +249,8 @@ def memory_grow(context: Context, memory: Extern, pages: int) -> int:
 def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memoryview:
     """Return all of a memory as a writable view of bytes.
 
-    ``keep_alive`` (whatever owns the store) lives at least as long as the view. The view does not follow a later growth.
+    ``keep_alive`` (whatever owns the store) lives at least as long as the view. The view does not
+    follow a later growth.
     """
     data = lib.pl_memory_data(context, memory)
     size = lib.pl_memory_size(context, memory)
@@ -229,7 +264,9 @@ def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memor
 def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -> None:
     """Tell the core the types it makes objects of, by address; they stay as long as the process."""
     types = ffi.new("pl_types *")
-    types.cell, types.constant, types.resolve = (ffi.cast("pl_type *", each) for each in (cell, constant, resolve))
+    types.cell, types.constant, types.resolve = (
+        ffi.cast("pl_type *", each) for each in (cell, constant, resolve)
+    )
     for index, each in enumerate(waits):
         types.waits[index] = ffi.cast("pl_type *", each)
     lib.pl_types_set(types)

@@ -29,9 +29,10 @@ _FILLING = packer("pl_filling")
 
 
 class Operation:
-    """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures. Keeps the libraries it names.
+    """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures.
 
-    ``fillings`` are slots with the packed sources of the host functions that go there.
+    Keeps the libraries it names. ``fillings`` are slots with the packed sources of the host
+    functions that go there.
     """
 
     __slots__ = ("_kept", "pointer")
@@ -60,34 +61,55 @@ class Operation:
             pointer.emptied_count = len(emptied)
             kept.append(emptied_kept)
         if unbound:
-            pointer.unbound = unbound_kept = ffi.new("pl_unbinding[]", [(library.pointer, index) for library, index in unbound])
+            pointer.unbound = unbound_kept = ffi.new(
+                "pl_unbinding[]", [(library.pointer, index) for library, index in unbound]
+            )
             pointer.unbound_count = len(unbound)
             kept.append(unbound_kept)
         if dropped:
-            pointer.dropped = dropped_kept = ffi.new("pl_library *[]", [library.pointer for library in dropped])
+            pointer.dropped = dropped_kept = ffi.new(
+                "pl_library *[]", [library.pointer for library in dropped]
+            )
             pointer.dropped_count = len(dropped)
             kept.append(dropped_kept)
         if loaded:
-            pointer.loaded = loaded_kept = ffi.new("pl_library *[]", [library.pointer for library in loaded])
+            pointer.loaded = loaded_kept = ffi.new(
+                "pl_library *[]", [library.pointer for library in loaded]
+            )
             pointer.loaded_count = len(loaded)
             kept.append(loaded_kept)
         if blocks:
-            pointer.blocks = blocks_kept = ffi.new("pl_block[]", [(library.pointer, group, address) for library, group, address in blocks])
+            pointer.blocks = blocks_kept = ffi.new(
+                "pl_block[]",
+                [(library.pointer, group, address) for library, group, address in blocks],
+            )
             pointer.block_count = len(blocks)
             kept.append(blocks_kept)
         if patches:
-            pointer.patches = patches_kept = ffi.new("pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches])
+            pointer.patches = patches_kept = ffi.new(
+                "pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]
+            )
             pointer.patch_count = len(patches)
             kept.append(patches_kept)
         if fillings:
-            kept.append(buffer := ffi.from_buffer(b"".join([_FILLING.pack(source, slot) for slot, source in fillings])))
-            pointer.fillings, pointer.filling_count = ffi.cast("pl_filling *", buffer), len(fillings)
+            kept.append(
+                buffer := ffi.from_buffer(
+                    b"".join([_FILLING.pack(source, slot) for slot, source in fillings])
+                )
+            )
+            pointer.fillings, pointer.filling_count = (
+                ffi.cast("pl_filling *", buffer),
+                len(fillings),
+            )
         if noted:
             pointer.noted = noted_kept = ffi.new("pl_slots[]", noted)
             pointer.noted_count = len(noted)
             kept.append(noted_kept)
         if closures:
-            rows = [(slot, function, environment, ffi.cast("pl_module *", code)) for slot, function, environment, code in closures]
+            rows = [
+                (slot, function, environment, ffi.cast("pl_module *", code))
+                for slot, function, environment, code in closures
+            ]
             pointer.closures = closures_kept = ffi.new("pl_closure[]", rows)
             pointer.closure_count = len(closures)
             kept.append(closures_kept)

@@ -20,10 +20,11 @@ if lib.pl_python_install(id(python_types)):
 if TYPE_CHECKING:
 
     class Scope:
-        """A context manager that no exception keeps from leaving (``csrc/python/scope.h``). A subclass has ``enter`` and ``leave``.
+        """A context manager that no exception keeps from leaving (``csrc/python/scope.h``).
 
-        ``leave(exception or None)`` is called at the end of the block, and if ``enter`` raises: again, until it returns. So it looks for
-        what remains. One object for each block.
+        A subclass has ``enter`` and ``leave``. ``leave(exception or None)`` is called at the end of
+        the block, and if ``enter`` raises: again, until it returns. So it looks for what remains.
+        One object for each block.
         """
 
         def enter(self) -> Any:
@@ -48,9 +49,14 @@ if TYPE_CHECKING:
     def completed(function: Callable[..., _T], /, *arguments: Any) -> _T:
         """Call a function, and again if an exception interrupts it, until it returns; the first exception is raised then.
 
-        So it must come to the same end if it is called again after any of its steps. A LinkError or InternalError is raised at once.
+        So it must come to the same end if it is called again after any of its steps. A LinkError or
+        InternalError is raised at once.
         """
 
 else:
-    Scope, Finalized, completed = python_types["Scope"], python_types["Finalized"], python_types["completed"]
+    Scope, Finalized, completed = (
+        python_types["Scope"],
+        python_types["Finalized"],
+        python_types["completed"],
+    )
     python_types["set_final"]((LinkError, InternalError))

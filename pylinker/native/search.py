@@ -52,7 +52,8 @@ class RegularFile(Finalized):
 class Directory(Finalized):
     """A directory that was granted (``pl_root``): a descriptor of it, or none where it is not there yet. It closes itself.
 
-    ``path`` is absolute and has no links. ``held`` says whether to keep a descriptor; without one it is opened for each search.
+    ``path`` is absolute and has no links. ``held`` says whether to keep a descriptor; without one
+    it is opened for each search.
     """
 
     __slots__ = ("__weakref__", "_path", "_root")
@@ -61,7 +62,9 @@ class Directory(Finalized):
         self._path = ffi.new("char[]", path)
         self._root = ffi.new("pl_root *", (-1, self._path))
         if held:
-            lib.pl_root_open(self._root, self._path)  # what keeps it from being opened is said by each search
+            lib.pl_root_open(
+                self._root, self._path
+            )  # what keeps it from being opened is said by each search
 
     @property
     def identity(self) -> tuple[int, int] | None:
@@ -72,7 +75,10 @@ class Directory(Finalized):
         return status.st_dev, status.st_ino
 
     def link(self, path: bytes) -> bytes:
-        """Return what the link ``path`` leads to. Raises OSError: EINVAL if it is no link, ELOOP if a part before the last is one."""
+        """Return what the link ``path`` leads to.
+
+        Raises OSError: EINVAL if it is no link, ELOOP if a part before the last is one.
+        """
         target = ffi.new("char[]", _LINK_MAX)
         length = lib.pl_search_link(self._root, path, target, _LINK_MAX)
         if length < 0 or length == _LINK_MAX:
@@ -96,7 +102,9 @@ class Places:
 
     def __init__(self, places: Sequence[tuple[Directory, bytes] | None]) -> None:
         self.count = len(places)
-        self._kept = [None if place is None else (place[0], ffi.new("char[]", place[1])) for place in places]
+        self._kept = [
+            None if place is None else (place[0], ffi.new("char[]", place[1])) for place in places
+        ]
         self._places = ffi.new("pl_place[]", self.count)
         for index, kept in enumerate(self._kept):
             if kept is not None:
@@ -106,8 +114,9 @@ class Places:
     def search(self, name: bytes, first: int, file: RegularFile) -> tuple[int, Pointer[int]]:
         """Look for a file from the place numbered ``first`` on, and open it.
 
-        Returns the number of the place that has it, or of the first one that is the caller's to look at, or ``count``; and why each place
-        from ``first`` on is not the one: an errno, or a ``SearchProblem``, 0 for the one that is.
+        Returns the number of the place that has it, or of the first one that is the caller's to
+        look at, or ``count``; and why each place from ``first`` on is not the one: an errno, or a
+        ``SearchProblem``, 0 for the one that is.
         """
         count = self.count - first
         problems = ffi.new("int32_t[]", count)

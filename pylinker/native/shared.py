@@ -18,7 +18,10 @@ __all__ = ["FORKED", "Shared"]
 FORKED = "fork() has left its threads in the parent process; make a new program here"
 """What is said of a program that was given up for that cause."""
 _STOPS = 16
-"""Reasons of stopped calls that are kept at one time. Each is taken by its call as soon as that ends."""
+"""Reasons of stopped calls that are kept at one time.
+
+Each is taken by its call as soon as that ends.
+"""
 
 
 class Shared(SharedBase):
@@ -130,7 +133,10 @@ class Shared(SharedBase):
         lib.pl_shared_tell_ended(self.pointer)
 
     def await_ended(self, timeout: float) -> None:
-        """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds. Blocks; signals are handled afterwards."""
+        """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds.
+
+        Blocks; signals are handled afterwards.
+        """
         lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), SLICE))
 
     def set_trace(self, trace: Trace) -> None:

@@ -17,7 +17,8 @@ __all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Found", "Names", "Res
 class Names:
     """The names of a module's exports, or of its imports, in their order, as C reads them.
 
-    ``text`` has one after the other, ``offsets`` (uint32) where each begins and the last ends. ValueError if they do not fit.
+    ``text`` has one after the other, ``offsets`` (uint32) where each begins and the last ends.
+    ValueError if they do not fit.
     """
 
     __slots__ = ("_offsets", "_text", "count", "offsets", "text")
@@ -52,15 +53,28 @@ class Symbols:
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
 
-    def __init__(self, names: Names, symbols: memoryview, wanted_names: Names, wanted: memoryview, types: Sequence[int]) -> None:
+    def __init__(
+        self,
+        names: Names,
+        symbols: memoryview,
+        wanted_names: Names,
+        wanted: memoryview,
+        types: Sequence[int],
+    ) -> None:
         self._kept = names, wanted_names
         self._wanted_count = wanted_names.count
         parts = ffi.new("pl_symbols_parts *")
         parts.names, parts.offsets, parts.name_count = names.text, names.offsets, names.count
         parts.wanted_names, parts.wanted_offsets = wanted_names.text, wanted_names.offsets
         packed, packed_wanted = ffi.from_buffer(symbols), ffi.from_buffer(wanted)
-        parts.symbols, parts.symbol_count = ffi.cast("pl_symbol *", packed), len(symbols) // SYMBOL.size
-        parts.wanted, parts.wanted_count = ffi.cast("pl_wanted *", packed_wanted), wanted_names.count
+        parts.symbols, parts.symbol_count = (
+            ffi.cast("pl_symbol *", packed),
+            len(symbols) // SYMBOL.size,
+        )
+        parts.wanted, parts.wanted_count = (
+            ffi.cast("pl_wanted *", packed_wanted),
+            wanted_names.count,
+        )
         numbers = ffi.new("uint64_t[]", types)
         parts.types, parts.type_count = numbers, len(types)
         if len(wanted) != wanted_names.count * WANTED.size or not lib.pl_symbols_check(parts):
@@ -85,7 +99,9 @@ class Symbols:
         resolved.used = numbers + count
         late = resolved.late = ffi.new("pl_late[]", count)
         scope.stamp += 1
-        lib.pl_lookup_imports(self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved)
+        lib.pl_lookup_imports(
+            self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved
+        )
         left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
         return Resolved(
             sources,
@@ -99,9 +115,10 @@ class Symbols:
 class Resolved(NamedTuple):
     """What the core found out about the imports of a module (``pl_resolved``).
 
-    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers for each that is bound late: the index of
-    the import, the number of the module in the scope, and the position of its export; ``used``, the numbers of the modules that decided
-    imports were found in; ``definitions``, what each import was found to be (:meth:`found`).
+    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers
+    for each that is bound late: the index of the import, the number of the module in the scope, and
+    the position of its export; ``used``, the numbers of the modules that decided imports were found
+    in; ``definitions``, what each import was found to be (:meth:`found`).
     """
 
     sources: Sources
@@ -123,8 +140,8 @@ class Resolved(NamedTuple):
 class Found(NamedTuple):
     """What a name means in a scope (``pl_definition``).
 
-    The number of the module, the position of its export, its kind, the place of its type among those of the module, and its slot, address
-    or offset in a thread-local block, if it has one.
+    The number of the module, the position of its export, its kind, the place of its type among
+    those of the module, and its slot, address or offset in a thread-local block, if it has one.
     """
 
     number: int
@@ -145,7 +162,8 @@ def _found(found: Any) -> Found:
 class Candidates:
     """The modules of a scope, as the core looks names up in them.
 
-    ``packed`` are CANDIDATE records of modules that live as long. One that several threads use is not changed.
+    ``packed`` are CANDIDATE records of modules that live as long. One that several threads use is
+    not changed.
     """
 
     __slots__ = ("_packed", "count", "pointer", "stamp")
@@ -165,4 +183,8 @@ class Candidates:
         encoded = name.encode("utf-8", "surrogatepass")  # no module has a name with a surrogate
         found = ffi.new("pl_definition *")
         count = self.count - start
-        return _found(found) if lib.pl_lookup(self.pointer + start, count, encoded, len(encoded), found) < count else None
+        return (
+            _found(found)
+            if lib.pl_lookup(self.pointer + start, count, encoded, len(encoded), found) < count
+            else None
+        )

@@ -1,7 +1,7 @@
 """What ``csrc/python/objects.h`` has as C types: universes, their handles, groups, tokens, guards and pauses.
 
-They are C so that a call costs what a call of a builtin costs, and so that no signal is handled between taking a lock and having the guard
-that gives it back.
+They are C so that a call costs what a call of a builtin costs, and so that no signal is handled
+between taking a lock and having the guard that gives it back.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     class SharedBase:
         """A universe of ``csrc/shared.h``, and the log of its operations.
 
-        Attributes: ``address`` (of the ``pl_shared``), ``operations`` (those in the log, by number; to be looked at under a read lock),
-        ``operation_count``.
+        Attributes: ``address`` (of the ``pl_shared``), ``operations`` (those in the log, by number;
+        to be looked at under a read lock), ``operation_count``.
         """
 
         address: int
@@ -48,7 +48,10 @@ if TYPE_CHECKING:
             """Drop from the log what every living group has replayed. Under the write lock."""
 
         def erase(self, numbers: Iterable[int], /) -> None:
-            """Drop operations that come to nothing from the log, by their numbers: all or none. Under the write lock."""
+            """Drop operations that come to nothing from the log, by their numbers: all or none.
+
+            Under the write lock.
+            """
 
         def operation(self, number: int, /) -> Any:
             """Return the operation with a number, or None if it does nothing; InternalError if it is not there. Under a read lock."""
@@ -78,7 +81,10 @@ if TYPE_CHECKING:
             """Return a read guard for a group that has nothing to replay, or None if that is not so simple. Never blocks."""
 
         def acquire_now(self, group: object, /) -> TopologyToken | None:
-            """Return the topology token for a group, or None if that is not so simple. Never blocks."""
+            """Return the topology token for a group, or None if that is not so simple.
+
+            Never blocks.
+            """
 
         def aborted(self) -> BaseException:
             """Return what is raised if the lock is poisoned."""
@@ -107,12 +113,13 @@ if TYPE_CHECKING:
     class TopologyToken:
         """The right to change the topology; there is at most one at a time.
 
-        It belongs to the owner of the object, and may be handed to another thread. It is released exactly once, after the guards that were
-        taken under it. As a context manager it releases itself, and when it is dropped, with a ResourceWarning. Got from
+        It belongs to the owner of the object, and may be handed to another thread. It is released
+        exactly once, after the guards that were taken under it. As a context manager it releases
+        itself, and when it is dropped, with a ResourceWarning. Got from
         :meth:`LinkerShared.acquire_topology_token` or :meth:`TopologyCoordinator.try_acquire`.
 
-        Attributes: ``number`` (it only goes up; 0 before it is taken), ``is_held`` (whether the token is still out), ``guards`` (how many
-        guards that were taken under it are held).
+        Attributes: ``number`` (it only goes up; 0 before it is taken), ``is_held`` (whether the
+        token is still out), ``guards`` (how many guards that were taken under it are held).
         """
 
         number: int
@@ -127,10 +134,16 @@ if TYPE_CHECKING:
             """Try to take it: ACQUIRED or BUSY. Never blocks."""
 
         def take_as(self, group: object, /) -> int:
-            """Take it as the thread of a group must: an ``enum pl_acquire``. Blocks, without the GIL."""
+            """Take it as the thread of a group must: an ``enum pl_acquire``.
+
+            Blocks, without the GIL.
+            """
 
         def release(self) -> None:
-            """Give the token back. InternalError if that was done before, or while a guard taken under it is still held."""
+            """Give the token back.
+
+            InternalError if that was done before, or while a guard taken under it is still held.
+            """
 
         def leave(self, _error: BaseException | None, /) -> None:
             """Give it back, if that was not done."""
@@ -144,8 +157,9 @@ if TYPE_CHECKING:
     class _Guard(Generic[S]):
         """What guards have in common.
 
-        Attributes: ``held`` (whether the lock is held by this guard), ``state`` (what the lock guards; InternalError once the guard is
-        released), ``topology`` (the token it was taken under, or None).
+        Attributes: ``held`` (whether the lock is held by this guard), ``state`` (what the lock
+        guards; InternalError once the guard is released), ``topology`` (the token it was taken
+        under, or None).
         """
 
         held: bool
@@ -163,7 +177,10 @@ if TYPE_CHECKING:
             """Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."""
 
         def take_as(self, group: object, /) -> int:
-            """Take it as the thread of a group must: an ``enum pl_acquire``. Blocks, without the GIL."""
+            """Take it as the thread of a group must: an ``enum pl_acquire``.
+
+            Blocks, without the GIL.
+            """
 
         def release(self) -> None:
             """Give the lock back; InternalError the second time."""
@@ -187,15 +204,19 @@ if TYPE_CHECKING:
             """Try to take it for a group that has nothing to replay. Never blocks."""
 
     class WriteGuard(_Guard[S]):
-        """The LinkerState may be changed. A context manager: leaving it with an InternalError poisons the lock.
+        """The LinkerState may be changed.
 
-        What it guards is broken then.
+        A context manager: leaving it with an InternalError poisons the lock. What it guards is
+            broken then.
 
         Dropping one that holds the lock gives it back, with a ResourceWarning.
         """
 
         def take_blindly(self) -> int:
-            """Wait for it blindly, for a slice of time: an ``enum pl_acquire``. Blocks, without the GIL."""
+            """Wait for it blindly, for a slice of time: an ``enum pl_acquire``.
+
+            Blocks, without the GIL.
+            """
 
         def take_both(self, group: object, /) -> bool:
             """Try to take its token, too, for a group that has nothing to replay. Never blocks."""
@@ -203,10 +224,12 @@ if TYPE_CHECKING:
     class LinkerStateWriteBackoff:
         """A sequence of pauses: 64 spins, 24 yields, then sleeps from 48 microseconds doubling up to 10 milliseconds.
 
-        One thread's. A pause that sleeps does so without the GIL; a spin or a yield, of a microsecond, keeps it. All the cooperative waits
-        of :class:`LinkerShared` back off this way in C, where none of it needs the GIL.
+        One thread's. A pause that sleeps does so without the GIL; a spin or a yield, of a
+        microsecond, keeps it. All the cooperative waits of :class:`LinkerShared` back off this way
+        in C, where none of it needs the GIL.
 
-        Attributes: ``pauses`` (taken so far), ``next_sleep`` (seconds the next pause sleeps; 0.0 for a yield, None for a spin).
+        Attributes: ``pauses`` (taken so far), ``next_sleep`` (seconds the next pause sleeps; 0.0
+            for a yield, None for a spin).
         """
 
         pauses: int
@@ -221,10 +244,14 @@ if TYPE_CHECKING:
     def new_token(universe: SharedBase, /) -> TopologyToken:
         """Return a token that is not taken yet."""
 
-    def new_reader(universe: SharedBase, state: S, topology: TopologyToken | None, /) -> ReadGuard[S]:
+    def new_reader(
+        universe: SharedBase, state: S, topology: TopologyToken | None, /
+    ) -> ReadGuard[S]:
         """Return a guard for reading that holds nothing yet."""
 
-    def new_writer(universe: SharedBase, state: S, topology: TopologyToken | None, /) -> WriteGuard[S]:
+    def new_writer(
+        universe: SharedBase, state: S, topology: TopologyToken | None, /
+    ) -> WriteGuard[S]:
         """Return a guard for writing that holds nothing yet."""
 
     def lead(
@@ -240,9 +267,10 @@ if TYPE_CHECKING:
     ) -> tuple[int, int, int, int]:
         """Lead an operation (``csrc/lead.h``), whose ``pl_operation`` is at the address ``native``, 0 if it has none.
 
-        ``timeout`` is in nanoseconds, negative for none. Token and guard are released on every way out. Returns an ``enum pl_acquire``, the
-        operation's number, the handle of a group that did not come, and an ``enum pl_breach``; raises what ``wake`` or ``commit`` raised.
-        Blocks, without the GIL.
+        ``timeout`` is in nanoseconds, negative for none. Token and guard are released on every way
+        out. Returns an ``enum pl_acquire``, the operation's number, the handle of a group that did
+        not come, and an ``enum pl_breach``; raises what ``wake`` or ``commit`` raised. Blocks,
+        without the GIL.
         """
 
 else:

@@ -37,9 +37,10 @@ def pl_python_ended(handle: int) -> int:
 class NativeThread:
     """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
 
-    If the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is woken, and the thread waits to be taken
-    by :func:`next_ended`, whose caller takes the group out and calls ``left``. Where that cannot be, or it did not return, ``ended``
-    is called on the thread at the end, with what went wrong or None; it must not raise.
+    If the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is
+    woken, and the thread waits to be taken by :func:`next_ended`, whose caller takes the group out
+    and calls ``left``. Where that cannot be, or it did not return, ``ended`` is called on the
+    thread at the end, with what went wrong or None; it must not raise.
     """
 
     __slots__ = ("_ended", "_over", "_record", "left")

@@ -25,7 +25,10 @@ class Turn:
         return lib.pl_turn_depth(self.pointer)
 
     def restore(self, depth: int) -> None:
-        """Give it back until the calling thread has it ``depth`` times. A second time does nothing."""
+        """Give it back until the calling thread has it ``depth`` times.
+
+        A second time does nothing.
+        """
         lib.pl_turn_restore(self.pointer, depth)
 
     def take(self, give_up: Callable[[], None] | None) -> None:

@@ -19,7 +19,10 @@ def new_cell() -> Pointer[int]:
 
 
 def nanoseconds(timeout: float | None) -> int:
-    """Return seconds as C takes them: None and infinity (no timeout) are negative. ValueError for a negative number and for NaN."""
+    """Return seconds as C takes them: None and infinity (no timeout) are negative.
+
+    ValueError for a negative number and for NaN.
+    """
     if timeout is None or timeout == math.inf:
         return -1
     if not timeout >= 0:

@@ -39,12 +39,18 @@ class WasiProcess:
             raise OSError(error, os.strerror(error))
 
     def add_directory(self, place: int, descriptor: int) -> None:
-        """Say which directory of the host the guest's descriptor ``place`` is; raises OSError. Before any guest runs."""
+        """Say which directory of the host the guest's descriptor ``place`` is; raises OSError.
+
+        Before any guest runs.
+        """
         if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
             raise OSError(error, os.strerror(error))
 
     def set_descriptors(self, most: int) -> None:
-        """Let the guest have so many descriptors open at one time besides those it begins with. Before any guest runs."""
+        """Let the guest have so many descriptors open at one time besides those it begins with.
+
+        Before any guest runs.
+        """
         lib.pl_process_set_descriptors(self.pointer, min(most, 0x7FFFFFFF))
 
     def set_fault(self, number: int) -> None:
@@ -62,21 +68,38 @@ class WasiProcess:
         """
         if not 0 <= index < WASI_FUNCTIONS:
             raise InternalError(f"there is no room for WASI function {index}")
-        lib.pl_process_provide(self.pointer, index, ffi.cast("pl_type *", type_address), kind, parameters)
+        lib.pl_process_provide(
+            self.pointer, index, ffi.cast("pl_type *", type_address), kind, parameters
+        )
 
-    def join(self, linker_address: int, space: str, names: Sequence[str], shim_address: int, memory: Extern) -> None:
+    def join(
+        self,
+        linker_address: int,
+        space: str,
+        names: Sequence[str],
+        shim_address: int,
+        memory: Extern,
+    ) -> None:
         """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""
         kept = [ffi.new("char[]", name.encode()) for name in names]
         failure = new_failure()
-        linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
+        linker, shim = (
+            ffi.cast("pl_linker *", linker_address),
+            ffi.cast("pl_module *", shim_address),
+        )
         pointers = ffi.new("char *[]", kept)
-        if lib.pl_process_join(self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure):
+        if lib.pl_process_join(
+            self.pointer, linker, space.encode(), pointers, len(names), shim, memory, failure
+        ):
             self._raise(failure)
 
     def join_private(self, linker_address: int, space: str, shim_address: int) -> None:
         """Instantiate the private shim, which copies of the guest's arguments are given to."""
         failure = new_failure()
-        linker, shim = ffi.cast("pl_linker *", linker_address), ffi.cast("pl_module *", shim_address)
+        linker, shim = (
+            ffi.cast("pl_linker *", linker_address),
+            ffi.cast("pl_module *", shim_address),
+        )
         if lib.pl_process_join_private(self.pointer, linker, space.encode(), shim, failure):
             self._raise(failure)
 

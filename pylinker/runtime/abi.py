@@ -1,9 +1,9 @@
 """What the C core and the installed wasmtime must have in common: layouts and signatures.
 
-The core is compiled without wasmtime's headers (``csrc/api.h``) and passes wasmtime's public structures by
-value. wasmtime-py's ``_bindings`` are generated from the headers of the very wasmtime it ships, so a
-comparison with them finds what differs, whatever the version is called: a wrong guess here would be
-memory corruption and not an exception.
+The core is compiled without wasmtime's headers (``csrc/api.h``) and passes wasmtime's public
+structures by value. wasmtime-py's ``_bindings`` are generated from the headers of the very wasmtime
+it ships, so a comparison with them finds what differs, whatever the version is called: a wrong
+guess here would be memory corruption and not an exception.
 
 :func:`differences` reads declarations only. What they do not tell, the numbers of enumerations and
 what the functions do, is for :mod:`pylinker.runtime.probe`.
@@ -40,9 +40,19 @@ _PUBLIC = {
     "Store": ("set_limits", "set_wasi"),
     "TagType": (),
     "Trap": ("frames", "message", "trap_code"),
-    "WasiConfig": ("argv", "env", "inherit_stderr", "inherit_stdin", "inherit_stdout", "preopen_dir"),
+    "WasiConfig": (
+        "argv",
+        "env",
+        "inherit_stderr",
+        "inherit_stdin",
+        "inherit_stdout",
+        "preopen_dir",
+    ),
 }
-"""wasmtime-py's public classes and attributes that not every version has. To set a property that is none has no effect there."""
+"""wasmtime-py's public classes and attributes that not every version has.
+
+To set a property that is none has no effect there.
+"""
 
 _FIELDS = {
     "wasmtime_extern_t": ("pl_extern", {"kind": "kind", "of": "of"}),
@@ -55,8 +65,14 @@ _FIELDS = {
     "wasmtime_tag_t": ("pl_handle", {}),
     "wasm_byte_vec_t": ("pl_bytes", {"size": "size", "data": "data"}),
     "wasm_frame_vec_t": ("pl_frames", {"size": "size", "data": "data"}),
-    "wasmtime_val_raw_t": ("pl_value", {"i32": "i32", "i64": "i64", "f32": "f32", "f64": "f64", "v128": "v128"}),
-    "wasmtime_extern_union_t": ("pl_extern_union", {"func": "func", "global_": "handle", "sharedmemory": "shared_memory"}),
+    "wasmtime_val_raw_t": (
+        "pl_value",
+        {"i32": "i32", "i64": "i64", "f32": "f32", "f64": "f64", "v128": "v128"},
+    ),
+    "wasmtime_extern_union_t": (
+        "pl_extern_union",
+        {"func": "func", "global_": "handle", "sharedmemory": "shared_memory"},
+    ),
     "wasmtime_valunion_t": ("pl_cell_union", {"i32": "i32", "funcref": "func"}),
 }
 """wasmtime's structures and unions, the core's, and the fields of both that the core touches."""
@@ -84,7 +100,9 @@ def differences(bindings: Any, dll: Any) -> Iterator[str]:
         if class_ is None:
             yield f"there is no wasmtime.{name}"
         else:
-            yield from (f"wasmtime.{name} has no {each}" for each in attributes if not hasattr(class_, each))
+            yield from (
+                f"wasmtime.{name} has no {each}" for each in attributes if not hasattr(class_, each)
+            )
     for theirs, (ours, fields) in _FIELDS.items():
         yield from _layout(getattr(bindings, theirs, None), theirs, ours, fields)
     for name, number in TRAP_CODES.items():
@@ -116,7 +134,9 @@ def _layout(struct: Any, theirs: str, ours: str, fields: dict[str, str]) -> Iter
         if place is None:
             yield f"{theirs} has no field {field}"
         elif place.offset != own[name][0] or place.size != own[name][1]:
-            yield (f"{theirs}.{field} is {place.size} bytes at {place.offset}, pylinker was built for {own[name][1]} at {own[name][0]}")
+            yield (
+                f"{theirs}.{field} is {place.size} bytes at {place.offset}, pylinker was built for {own[name][1]} at {own[name][0]}"
+            )
 
 
 def _signature(result: Any, parameters: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -128,7 +148,8 @@ def _letter(kind: Any) -> Any:
         return "v"
     if isinstance(kind, _CALLBACK_TYPE):
         result, parameters = _signature(kind._restype_, kind._argtypes_)
-        # ctypes has no callbacks that return a pointer, so the bindings declare an integer of that size.
+        # ctypes has no callbacks that return a pointer, so the bindings declare an integer of that
+        # size.
         return ("p" if result == "Q" else result), parameters
     if isinstance(kind, _POINTER_TYPE) or kind in (ctypes.c_void_p, ctypes.c_char_p):
         return "p"

@@ -1,10 +1,11 @@
 """Python functions that guests call: how the numbers get there and back.
 
-The core calls one of a few functions made here (``csrc/callback.h``), with a handle and plain numbers, and that one calls what the
-handle stands for. Types that do not travel as plain numbers take a longer way, with raw values.
+The core calls one of a few functions made here (``csrc/callback.h``), with a handle and plain
+numbers, and that one calls what the handle stands for. Types that do not travel as plain numbers
+take a longer way, with raw values.
 
-What a handle stands for is not kept here: whoever makes a :class:`Callback` owns it, so that a function that leads back to the program it
-was given to does not keep that program alive.
+What a handle stands for is not kept here: whoever makes a :class:`Callback` owns it, so that a
+function that leads back to the program it was given to does not keep that program alive.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from pylinker.native.callbacks import (
     keep_of_callback,
     mean_result,
 )
-from pylinker.native.enums import CALLBACK_DOUBLES, CALLBACK_INTEGERS, CallbackForm, CallbackResult, CallbackTrouble, SourceKind
+from pylinker.native.enums import (
+    CALLBACK_DOUBLES,
+    CALLBACK_INTEGERS,
+    CallbackForm,
+    CallbackResult,
+    CallbackTrouble,
+    SourceKind,
+)
 from pylinker.native.hostfuncs import new_handle, register_host, release_host
 from pylinker.native.libraries import pack_source
 from pylinker.native.scopes import Finalized
@@ -51,13 +59,16 @@ _callbacks: dict[int, weakref.ref[Callback]] = {}
 class Callback(Finalized):
     """A Python function as guests import it with one type.
 
-    ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group makes it once. ``source`` is what the
-    core knows it by. The type has values of ``PASSED`` only. A guest that calls it when it is no more traps.
+    ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group
+    makes it once. ``source`` is what the core knows it by. The type has values of ``PASSED`` only.
+    A guest that calls it when it is no more traps.
     """
 
     __slots__ = ("__weakref__", "_function", "handle", "name", "source", "type")
 
-    def __init__(self, function: Callable[..., Any], name: str, type_: FuncType, number: int) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, type_: FuncType, number: int
+    ) -> None:
         self._function, known = _referable(function)
         self.name = name
         self.type = type_
@@ -67,7 +78,13 @@ class Callback(Finalized):
             register_host(_raw(known, name, type_), self.handle)
         _functions[self.handle] = known
         _callbacks[self.handle] = weakref.ref(self)
-        self.source = pack_source(SourceKind.CALLBACK, number, _written(type_, form), type_address=function_type(type_), handle=self.handle)
+        self.source = pack_source(
+            SourceKind.CALLBACK,
+            number,
+            _written(type_, form),
+            type_address=function_type(type_),
+            handle=self.handle,
+        )
 
     def __repr__(self) -> str:
         return f"<Callback {self.name}{self.type}>"
@@ -79,7 +96,9 @@ class Callback(Finalized):
             release_host(self.handle)
 
 
-def _referable(function: Callable[..., Any]) -> tuple[Callable[..., Any], weakref.ref[Callable[..., Any]]]:
+def _referable(
+    function: Callable[..., Any],
+) -> tuple[Callable[..., Any], weakref.ref[Callable[..., Any]]]:
     """Return the function, or one that calls it, and a weak reference to that."""
     try:
         return function, weakref.ref(function)
@@ -104,7 +123,9 @@ def _written(type_: FuncType, form: CallbackForm) -> int:
     wide = [index for index, each in enumerate(type_.params) if each in ("i64", "f64")]
     result = CallbackResult.NONE
     if type_.results:
-        result = CallbackResult.WIDE if type_.results[0] in ("i64", "f64") else CallbackResult.NARROW
+        result = (
+            CallbackResult.WIDE if type_.results[0] in ("i64", "f64") else CallbackResult.NARROW
+        )
     return callback_type(form, len(type_.params), result, wide)
 
 
@@ -161,7 +182,12 @@ def _put_f64(who: str, value: Value, result: Any) -> None:
     value.f64 = _double(who, result, "f64")
 
 
-_PUT: dict[str, Callable[[str, Value, Any], None]] = {"i32": _put_i32, "i64": _put_i64, "f32": _put_f32, "f64": _put_f64}
+_PUT: dict[str, Callable[[str, Value, Any], None]] = {
+    "i32": _put_i32,
+    "i64": _put_i64,
+    "f32": _put_f32,
+    "f64": _put_f64,
+}
 
 
 # Raw values
@@ -172,7 +198,9 @@ def call(raw):
 """
 
 
-def _raw(known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType) -> Callable[[Values], None]:
+def _raw(
+    known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType
+) -> Callable[[Values], None]:
     """Return a function of raw values that calls the one behind ``known``."""
     who = f"{name}{type_}"
     puts = [_PUT[each] for each in type_.results]
@@ -191,7 +219,11 @@ def _raw(known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType) -> 
             each(who, raw[index], value)
 
     put = puts[0] if puts else _put_i32
-    space: dict[str, Any] = {"__name__": __name__, "known": known, "store": nothing if not puts else one if len(puts) == 1 else several}
+    space: dict[str, Any] = {
+        "__name__": __name__,
+        "known": known,
+        "store": nothing if not puts else one if len(puts) == 1 else several,
+    }
     arguments = ", ".join(f"raw[{index}].{each}" for index, each in enumerate(type_.params))
     exec(compile(_RAW.format(arguments=arguments), "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
     call: Callable[[Values], None] = space["call"]
@@ -232,7 +264,9 @@ def _wide(handle: int, result: Any) -> int:
 
 def _number(handle: int, result: Any) -> float:
     callback = _callback(handle)
-    number = _double(_who(handle), result, callback.type.results[0] if callback is not None else "f64")
+    number = _double(
+        _who(handle), result, callback.type.results[0] if callback is not None else "f64"
+    )
     if number == CALLBACK_FAILED_DOUBLE:
         mean_result()
     return number
@@ -258,7 +292,8 @@ _DOUBLE_BODY = """
         result = functions[handle]()({numbers})
         return result if result.__class__ is float and result != failed_double else number(handle, result)
 """
-# What is raised is kept here, not by cffi's onerror: an interrupt meanwhile gets to onerror; one within onerror would be lost.
+# What is raised is kept here, not by cffi's onerror: an interrupt meanwhile gets to onerror; one
+# within onerror would be lost.
 _CALLBACK = """
 def call(handle{parameters}):
     try:{body}
@@ -282,13 +317,19 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
         "failed_double": CALLBACK_FAILED_DOUBLE,
         "keep": keep_of_callback,
     }
-    text = _CALLBACK.format(parameters=f", {numbers}" if count else "", body=body.format(numbers=numbers), failure=failure)
+    text = _CALLBACK.format(
+        parameters=f", {numbers}" if count else "",
+        body=body.format(numbers=numbers),
+        failure=failure,
+    )
     exec(compile(text, "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
     call: Callable[..., Any] = space["call"]
     return call
 
 
-def _explain(handle: int, trouble: CallbackTrouble, _result: float, error: BaseException | None) -> BaseException | None:
+def _explain(
+    handle: int, trouble: CallbackTrouble, _result: float, error: BaseException | None
+) -> BaseException | None:
     """Return what a callback's caller gets to see. What was raised in Python stays as it is."""
     callback = _callback(handle)
     if callback is None:
@@ -302,9 +343,12 @@ def _explain(handle: int, trouble: CallbackTrouble, _result: float, error: BaseE
 
 def _install() -> None:
     integers: dict[CallbackResult, Sequence[Callable[..., Any]]] = {
-        result: [_made(body, count, "failed") for count in range(CALLBACK_INTEGERS + 1)] for result, body in _BODIES.items()
+        result: [_made(body, count, "failed") for count in range(CALLBACK_INTEGERS + 1)]
+        for result, body in _BODIES.items()
     }
-    doubles = [_made(_DOUBLE_BODY, count, "failed_double") for count in range(1, CALLBACK_DOUBLES + 1)]
+    doubles = [
+        _made(_DOUBLE_BODY, count, "failed_double") for count in range(1, CALLBACK_DOUBLES + 1)
+    ]
     install_callbacks(integers=integers, doubles=doubles, explain=_explain)
 
 

@@ -1,20 +1,23 @@
 """Compiled modules, and the two caches in front of the compiler.
 
-Compiling is what costs when a program is linked, so a module is compiled once per machine: the result is kept on disk, and in memory
-while it is in use and after that while there is room (least recently used go first). An entry on disk is machine code that will run
-unchecked, hence:
+Compiling is what costs when a program is linked, so a module is compiled once per machine: the
+result is kept on disk, and in memory while it is in use and after that while there is room (least
+recently used go first). An entry on disk is machine code that will run unchecked, hence:
 
-* the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on (wasmtime's version, the engine's
-  configuration, the platform, whether waits were rewritten);
-* the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed or older entry is compiled anew. It
-  tells damage, not malice: who may write the directory may run what they like;
-* a directory or file that another user owns or may write is not read (POSIX), and neither is anything but
-  a regular file. An entry is opened once, below a descriptor of the directory, checked by its own
-  descriptor, and read and mapped through that;
-* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of many writers wins. An entry in
-  use is mapped into memory, so it may be removed or replaced at any time, but must not be cut short or changed.
+* the name of an entry is the SHA-256 of the wasm bytes and of everything the code depends on
+  (wasmtime's version, the engine's configuration, the platform, whether waits were rewritten);
+* the entry repeats that key and carries a checksum of its contents: a damaged, truncated, renamed
+  or older entry is compiled anew. It tells damage, not malice: who may write the directory may run
+  what they like;
+* a directory or file that another user owns or may write is not read (POSIX), and neither is
+  anything but a regular file. An entry is opened once, below a descriptor of the directory, checked
+  by its own descriptor, and read and mapped through that;
+* a writer fills a temporary file and renames it: readers see a whole entry or none, and the last of
+  many writers wins. An entry in use is mapped into memory, so it may be removed or replaced at any
+  time, but must not be cut short or changed.
 
-An entry is the code, for wasmtime to map it; then what the linker reads of the module, so that it is not read again; then a trailer.
+An entry is the code, for wasmtime to map it; then what the linker reads of the module, so that it
+is not read again; then a trailer.
 """
 
 from __future__ import annotations
@@ -92,9 +95,16 @@ _OBJECTS = 1 << 15
 """Bytes that each thing kept in memory counts besides its own: wasmtime's structures, mappings of which a process has few, Python's."""
 _LARGE = 1 << 20
 """Bytes of the largest buffer that is kept to be read into again."""
-_READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_READING = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_WRITING = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+)
 _OPEN_FILES = ("/proc/self/fd", "/dev/fd")
 """Where a system shows its descriptors as files."""
 _END = _TRAILER.size + _CHECKSUM.size
@@ -116,13 +126,15 @@ class Compiled:
 class Code(Compiled):
     """A module that was parsed and compiled: ``info`` is what the linker reads.
 
-    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table more than ``info`` says. ``key`` is the
-    same for the same bytes of wasm only.
+    ``rewritten``: the code has its waits rewritten (:mod:`pylinker.wasm.waits`), and so one table
+    more than ``info`` says. ``key`` is the same for the same bytes of wasm only.
     """
 
     __slots__ = ("info", "key", "rewritten", "size")
 
-    def __init__(self, key: bytes, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool) -> None:
+    def __init__(
+        self, key: bytes, info: ModuleInfo, module: wasmtime.Module, size: int, *, rewritten: bool
+    ) -> None:
         super().__init__(module)
         self.key = key
         self.info = info
@@ -140,7 +152,9 @@ class _File(Finalized):
 
     def __init__(self, path: str, flags: int, *, directory: int | None = None) -> None:
         self.handle = -1
-        self.handle = os.open(path, flags, 0o600, dir_fd=directory)  # the mode is that of a new file
+        self.handle = os.open(
+            path, flags, 0o600, dir_fd=directory
+        )  # the mode is that of a new file
 
     def close(self) -> None:
         """Close it; a second time does nothing."""
@@ -171,7 +185,14 @@ class _Entry(NamedTuple):
             stored, outline = split(memoryview(self.read))
             info = StoredInfo(stored, name=name)
             adopt(info, outline)
-        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, ParseError) as error:
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            OverflowError,
+            ParseError,
+        ) as error:
             logger.warning("cache entry %s is made anew: %r", self.path, error)
             return None
         return info
@@ -205,12 +226,19 @@ _homeless: list[bool] = []
 def default_cache_directory() -> Path | None:
     """Return where compiled modules are kept: ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory.
 
-    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None. So does a user without a home directory, which is logged.
+    An empty ``PYLINKER_CACHE`` switches the cache on disk off: None. So does a user without a home
+        directory, which is logged.
     """
     directory = cache_directory()
     if directory is None and VARIABLE not in os.environ:
-        level, _homeless[:] = logging.DEBUG if _homeless else logging.WARNING, [True]  # the warning once in a process
-        logger.log(level, "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)")
+        level, _homeless[:] = (
+            logging.DEBUG if _homeless else logging.WARNING,
+            [True],
+        )  # the warning once in a process
+        logger.log(
+            level,
+            "compiled modules are not kept on disk: there is no home directory (PYLINKER_CACHE names a directory)",
+        )
     return directory
 
 
@@ -235,7 +263,10 @@ class _Refused:
     def error(self, name: str) -> LinkError:
         """Return the error for a module of this name."""
         if self._is_legacy:
-            return UnsupportedError(f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}", module=name)
+            return UnsupportedError(
+                f"{name}: wasmtime has no legacy exception handling (try, catch, rethrow): {_ADVICE}",
+                module=name,
+            )
         return ParseError(f"wasmtime refuses it: {self._text}", module=name)
 
 
@@ -285,7 +316,14 @@ class _Memory:
         self._recent.move_to_end(key)
         return known[0]
 
-    def put(self, key: tuple[object, ...], value: _Value, size: int, *, of: tuple[object, ...] | None = None) -> _Value:
+    def put(
+        self,
+        key: tuple[object, ...],
+        value: _Value,
+        size: int,
+        *,
+        of: tuple[object, ...] | None = None,
+    ) -> _Value:
         """Keep a value of ``size`` bytes, and return what is kept under its key now: what was there first.
 
         It has what is kept under the key ``of`` in it, with its bytes.
@@ -303,7 +341,10 @@ class _Memory:
         return value
 
     def _make_room(self) -> None:
-        """Give up an eighth, so that this is seldom. It counts anew: an interrupt may have come between a value and its bytes."""
+        """Give up an eighth, so that this is seldom.
+
+        It counts anew: an interrupt may have come between a value and its bytes.
+        """
         recent = self._recent
         used = sum([size for _, size in recent.values()])
         while recent and used > self.capacity - self.capacity // 8:
@@ -314,13 +355,22 @@ class _Memory:
 class Uncompiled:
     """A module that was read and has no code yet. ``info`` is what the linker reads.
 
-    Compiling a large one takes minutes, so there is a step before it: :meth:`validate` takes a hundredth of that.
+    Compiling a large one takes minutes, so there is a step before it: :meth:`validate` takes a
+        hundredth of that.
     """
 
     __slots__ = ("_cache", "_checked", "_data", "_id", "_key", "_name", "_wanted", "info")
 
     def __init__(
-        self, cache: CodeCache, id_: tuple[bytes, bool], key: bytes, info: ModuleInfo, data: bytes, name: str, *, wanted: bool
+        self,
+        cache: CodeCache,
+        id_: tuple[bytes, bool],
+        key: bytes,
+        info: ModuleInfo,
+        data: bytes,
+        name: str,
+        *,
+        wanted: bool,
     ) -> None:
         self._cache = cache
         self._id = id_
@@ -332,10 +382,17 @@ class Uncompiled:
         self._checked: bytes | None = None
 
     def validate(self) -> None:
-        """Raise ParseError or UnsupportedError if wasmtime refuses the module; that is remembered. A second time does nothing."""
+        """Raise ParseError or UnsupportedError if wasmtime refuses the module; that is remembered.
+
+        A second time does nothing.
+        """
         if self._checked is not None:
             return
-        changed = rewrite_waits(self._data, name=self._name, info=self.info) if self._wanted else self._data
+        changed = (
+            rewrite_waits(self._data, name=self._name, info=self.info)
+            if self._wanted
+            else self._data
+        )
         try:
             validate_module(changed)
         except wasmtime.WasmtimeError as error:
@@ -352,7 +409,9 @@ class Uncompiled:
         data, info = self._data, self.info
         rewritten = changed is not data
         module = self._cache._compiled(changed, self._name)
-        self._cache._write(self._key, module, join([store(info, data), pack(info)]), rewritten=rewritten)
+        self._cache._write(
+            self._key, module, join([store(info, data), pack(info)]), rewritten=rewritten
+        )
         code = Code(self._id[0], info, module, len(data), rewritten=rewritten)
         return self._cache._keep(self._id, code, image_size(module))
 
@@ -360,18 +419,23 @@ class Uncompiled:
 class CodeCache:
     """Parses and compiles wasm bytes, or remembers the result.
 
-    ``directory`` is the cache on disk, None for none; ``memory`` bounds the bytes kept in memory of what is not in use, and ``capacity``
-    the bytes kept on disk. Problems with the disk are logged, never raised: the cache only saves time. Safe to use from many threads.
+    ``directory`` is the cache on disk, None for none; ``memory`` bounds the bytes kept in memory of
+    what is not in use, and ``capacity`` the bytes kept on disk. Problems with the disk are logged,
+    never raised: the cache only saves time. Safe to use from many threads.
     """
 
-    def __init__(self, directory: Path | None, *, memory: int = 1 << 27, capacity: int = 1 << 30) -> None:
+    def __init__(
+        self, directory: Path | None, *, memory: int = 1 << 27, capacity: int = 1 << 30
+    ) -> None:
         self.directory = directory
         self._directory = os.fspath(directory) if directory else ""
         self._ahead: _Entry | None = None
         self._buffers: list[bytearray] = []
         self.capacity = capacity
         self._observer: Observer | None = None
-        self._lock = threading.RLock()  # a signal handler may open a program while its thread holds it
+        self._lock = (
+            threading.RLock()
+        )  # a signal handler may open a program while its thread holds it
         free_in_child(self._lock)
         self._memory = _Memory(memory)
         self._refused: OrderedDict[tuple[bytes, bool], _Refused] = OrderedDict()
@@ -401,7 +465,9 @@ class CodeCache:
             info: ModuleInfo | None = self._memory.get((_INFO, key))
             return info
 
-    def _read_or_parsed(self, entry: _Entry | None, key: bytes, data: bytes, name: str) -> ModuleInfo:
+    def _read_or_parsed(
+        self, entry: _Entry | None, key: bytes, data: bytes, name: str
+    ) -> ModuleInfo:
         """Return what an entry says of a module, or else what its bytes do."""
         info = entry.info(name) if entry is not None else None
         size = len(data) if info is None or entry is None else len(entry.read)
@@ -410,13 +476,19 @@ class CodeCache:
             return self._memory.put((_INFO, key), info, size)
 
     def trampolines(
-        self, origin: Iterable[bytes], types: Iterable[FuncType], *, name: str, check: Callable[[], None] = lambda: None
+        self,
+        origin: Iterable[bytes],
+        types: Iterable[FuncType],
+        *,
+        name: str,
+        check: Callable[[], None] = lambda: None,
     ) -> Trampolines:
         """Return the code of :func:`pylinker.wasm.trampoline_module` for functions of types that follow from ``origin``.
 
-        The types are looked at only if nothing is known of that origin yet. Trampolines of the same types are the same, whatever they
-        lead to, so many that are undefined cost little. ``check`` is called before each block of them that is compiled. Raises
-        UnsupportedError, and what ``check`` raises.
+        The types are looked at only if nothing is known of that origin yet. Trampolines of the same
+        types are the same, whatever they lead to, so many that are undefined cost little. ``check``
+        is called before each block of them that is compiled. Raises UnsupportedError, and what
+        ``check`` raises.
         """
         key = (_TRAMPOLINES, *origin)
         with self._lock:
@@ -424,12 +496,19 @@ class CodeCache:
             if known is not None:
                 return known
         every = [*types]
-        blocks = [self._block(every[first : first + PLT_BLOCK], name, check) for first in range(0, len(every), PLT_BLOCK)]
+        blocks = [
+            self._block(every[first : first + PLT_BLOCK], name, check)
+            for first in range(0, len(every), PLT_BLOCK)
+        ]
         with self._lock:
-            return self._memory.put(key, Trampolines(blocks), sum(block.bytes for block in {*blocks}))
+            return self._memory.put(
+                key, Trampolines(blocks), sum(block.bytes for block in {*blocks})
+            )
 
     def _block(self, types: Sequence[FuncType], name: str, check: Callable[[], None]) -> _Block:
-        key = _key_of(b"".join([_trampolines_version(), *[str(type_).encode() + b"\n" for type_ in types]]))
+        key = _key_of(
+            b"".join([_trampolines_version(), *[str(type_).encode() + b"\n" for type_ in types]])
+        )
         with self._lock:
             known: _Block | None = self._memory.get((_BLOCK, key))
             if known is not None:
@@ -447,14 +526,17 @@ class CodeCache:
     def load(self, data: bytes, *, name: str, rewrite: bool = False) -> Code:
         """Return the code of ``data``, with its waits rewritten if they can be and ``rewrite`` says so.
 
-        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what rewriting adds, or uses what wasmtime
-        has not; may take seconds for a large one.
+        Raises ParseError if it is not a valid module, UnsupportedError if it has for itself what
+        rewriting adds, or uses what wasmtime has not; may take seconds for a large one.
         """
         found = self.find(data, name=name, rewrite=rewrite)
         return found if isinstance(found, Code) else found.compile()
 
     def find(self, data: bytes, *, name: str, rewrite: bool = False) -> Code | Uncompiled:
-        """Return the code of ``data`` if it was compiled before, else what compiles it. Raises what :meth:`load` raises."""
+        """Return the code of ``data`` if it was compiled before, else what compiles it.
+
+        Raises what :meth:`load` raises.
+        """
         original = _key_of(data)
         with self._lock:
             known: Code | None = self._memory.get((original, rewrite))
@@ -542,7 +624,9 @@ class CodeCache:
                 logger.warning("cache entry %s is not used: others may write it", path)
                 return None
             if status.st_size > self.capacity:  # such a one is removed as it is written
-                logger.warning("cache entry %s is not used: it is larger than the cache may be", path)
+                logger.warning(
+                    "cache entry %s is not used: it is larger than the cache may be", path
+                )
                 return None
             entry = None
             if status.st_size <= _LARGE or _ends_as(key, file.handle, status.st_size):
@@ -646,7 +730,9 @@ def _ends_as(key: bytes, handle: int, size: int) -> bool:
     return (magic, found, code_size + read_size) == (_MAGIC, key, size - _END)
 
 
-def _read_entry(path: str, key: bytes, opened: _File, status: os.stat_result, buffer: bytearray) -> _Entry | None:
+def _read_entry(
+    path: str, key: bytes, opened: _File, status: os.stat_result, buffer: bytearray
+) -> _Entry | None:
     """Look at an entry that is open, in a buffer that has room for it; None if it is not whole."""
     size = status.st_size
     end = size - _END
@@ -666,7 +752,15 @@ def _read_entry(path: str, key: bytes, opened: _File, status: os.stat_result, bu
             return None
         if _CHECKSUM.unpack_from(whole, size - _CHECKSUM.size)[0] != zlib.crc32(summed):
             return None
-        return _Entry(path, key, bytes(whole[code_size:end]), bool(rewritten), code_size, opened, status.st_mtime)
+        return _Entry(
+            path,
+            key,
+            bytes(whole[code_size:end]),
+            bool(rewritten),
+            code_size,
+            opened,
+            status.st_mtime,
+        )
 
 
 def _rewritten(original: bytes) -> bytes:
@@ -687,7 +781,8 @@ def _has_shared_memory(info: ModuleInfo) -> bool:
 def _check_reserved(info: ModuleInfo, name: str) -> None:
     if WAITS_EXPORT in info.exports:
         raise UnsupportedError(
-            f"{name} exports {WAITS_EXPORT}, which pylinker adds to modules; rewrite_waits=False leaves them as they are", module=name
+            f"{name} exports {WAITS_EXPORT}, which pylinker adds to modules; rewrite_waits=False leaves them as they are",
+            module=name,
         )
 
 

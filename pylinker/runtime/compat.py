@@ -1,8 +1,9 @@
 """Whether the C core may talk to the wasmtime that is installed.
 
-Not its number decides but what it is: its declarations must be those the core was compiled for (:mod:`pylinker.runtime.abi`), and it must
-do what the core relies on (:mod:`pylinker.runtime.probe`). Both are looked at when pylinker is imported. The first takes half a
-millisecond; that the second went well is remembered in the cache directory, by version.
+Not its number decides but what it is: its declarations must be those the core was compiled for
+(:mod:`pylinker.runtime.abi`), and it must do what the core relies on
+(:mod:`pylinker.runtime.probe`). Both are looked at when pylinker is imported. The first takes half
+a millisecond; that the second went well is remembered in the cache directory, by version.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def check() -> None:
     """Connect the C core to wasmtime.
 
     Raises:
-        ImportError: What wasmtime declares is not what the core was compiled for; the message says what differs.
+        ImportError: What wasmtime declares is not what the core was compiled for; the message says
+            what differs.
     """
     problems = list(differences(BINDINGS, DLL))
     if problems:
@@ -48,7 +50,8 @@ def check() -> None:
 def check_behaviour(directory: Path | None) -> None:
     """Try once whether wasmtime does what the core relies on, and remember in ``directory`` that it does.
 
-    Starts no thread and installs no signal handler. A directory that cannot be used is the same as none.
+    Starts no thread and installs no signal handler. A directory that cannot be used is the same as
+    none.
 
     Args:
         directory: The cache directory; None remembers nothing.
@@ -97,7 +100,11 @@ def _levels_to_importer() -> int:
 
 def _key() -> str:
     """Return what stands for this wasmtime and this pylinker, on this kind of machine."""
-    states = [number for file in (getattr(DLL, "_name", None), core_file()) for number in _state(file) or (0,)]
+    states = [
+        number
+        for file in (getattr(DLL, "_name", None), core_file())
+        for number in _state(file) or (0,)
+    ]
     return "-".join(map(str, (VERSION, __version__, sys.platform, platform.machine(), *states)))
 
 
@@ -116,7 +123,9 @@ def _is_own(mark: Path) -> bool:
     except (OSError, ValueError) as error:
         check_errno(error)
         return False
-    return stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+    return stat.S_ISREG(status.st_mode) and (
+        not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    )
 
 
 def _remember(mark: Path) -> None:
@@ -129,7 +138,9 @@ def _remember(mark: Path) -> None:
 
 def _refusal(problems: list[str]) -> ImportError:
     lines = "".join(f"\n  {each}" for each in problems)
-    return ImportError(f"pylinker cannot use wasmtime {VERSION}:{lines}\nInstall another: pip install 'wasmtime>={OLDEST},<{NEWEST + 1}'")
+    return ImportError(
+        f"pylinker cannot use wasmtime {VERSION}:{lines}\nInstall another: pip install 'wasmtime>={OLDEST},<{NEWEST + 1}'"
+    )
 
 
 check()

@@ -18,8 +18,9 @@ from pylinker.runtime.teardown import outlives_interpreter
 
 __all__ = ["FINGERPRINT", "bump_epoch", "compile_module", "engine", "validate_module"]
 
-# What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory and threads cost nothing in
-# code that does not use them; exceptions need the two proposals they are built on.
+# What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory
+# and threads cost nothing in code that does not use them; exceptions need the two proposals they
+# are built on.
 _FEATURES = {
     "wasm_threads": True,
     "shared_memory": True,
@@ -27,16 +28,19 @@ _FEATURES = {
     "wasm_function_references": True,
     "wasm_gc": True,
     "wasm_exceptions": True,
-    # A guest that makes no call must be reached: by Ctrl-C, by the end of its program, by a rendezvous.
+    # A guest that makes no call must be reached: by Ctrl-C, by the end of its program, by a
+    # rendezvous.
     "epoch_interruption": True,
 }
 
 _TICK = 0.05
 """Seconds between two looks of a running guest at what it should know; Ctrl-C is to act within 0.2."""
 
-# A compiled module fits one wasmtime, one configuration and one kind of machine (wasmtime checks the processor's features
-# itself when it loads one).
-FINGERPRINT = hashlib.sha256(repr((VERSION, sorted(_FEATURES.items()), sys.platform, platform.machine())).encode()).digest()
+# A compiled module fits one wasmtime, one configuration and one kind of machine (wasmtime checks
+# the processor's features itself when it loads one).
+FINGERPRINT = hashlib.sha256(
+    repr((VERSION, sorted(_FEATURES.items()), sys.platform, platform.machine())).encode()
+).digest()
 
 
 def _new_engine(*, parallel: bool) -> wasmtime.Engine:
@@ -94,7 +98,10 @@ in_child(_tick_in_child)
 
 
 def engine() -> wasmtime.Engine:
-    """Return the engine of this process. Engines are safe to use from all threads; compiled modules belong to one."""
+    """Return the engine of this process.
+
+    Engines are safe to use from all threads; compiled modules belong to one.
+    """
     _ticker()
     return _engine()
 

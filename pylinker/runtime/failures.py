@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import wasmtime
 
-from pylinker.errors import InternalError, Interrupted, StackSizeError, SynchronizationAborted, TimeoutExpired
+from pylinker.errors import (
+    InternalError,
+    Interrupted,
+    StackSizeError,
+    SynchronizationAborted,
+    TimeoutExpired,
+)
 from pylinker.native.failures import Failure
 from pylinker.native.stack import STACK_REFUSAL
 from pylinker.runtime.private import error_at, trap_at
 
-__all__ = ["STOPS", "GuestExit", "ThreadExit", "exception_of", "has_trapped", "note_trap", "summary"]
+__all__ = [
+    "STOPS",
+    "GuestExit",
+    "ThreadExit",
+    "exception_of",
+    "has_trapped",
+    "note_trap",
+    "summary",
+]
 
 STOPS = (SynchronizationAborted, Interrupted, TimeoutExpired)
 """What a guest's request to the linker must not turn into an error number: the guest is to stop."""
@@ -27,7 +41,10 @@ class GuestExit(wasmtime.ExitTrap):
 
 
 class ThreadExit(GuestExit):
-    """The guest ended the calling thread. Of the first thread, that is the end of the program, with status 0."""
+    """The guest ended the calling thread.
+
+    Of the first thread, that is the end of the program, with status 0.
+    """
 
     def __init__(self) -> None:
         super().__init__(0)

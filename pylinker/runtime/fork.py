@@ -1,9 +1,10 @@
 """What a child of ``fork()`` needs: it has the memory of its parent, and one thread of all.
 
-A child goes on with the engine of its parent. wasmtime compiles on threads that the child lacks, so it compiles on its own there
-(:mod:`pylinker.runtime.code`); the thread that moves the epoch is started again (:mod:`pylinker.runtime.engine`); a program with threads is
-given up (:mod:`pylinker.linker.groups.forked`). Locks of the process that a lost thread may have held are free in the child: each
-guards what one step of the interpreter changes.
+A child goes on with the engine of its parent. wasmtime compiles on threads that the child lacks, so
+it compiles on its own there (:mod:`pylinker.runtime.code`); the thread that moves the epoch is
+started again (:mod:`pylinker.runtime.engine`); a program with threads is given up
+(:mod:`pylinker.linker.groups.forked`). Locks of the process that a lost thread may have held are
+free in the child: each guards what one step of the interpreter changes.
 """
 
 from __future__ import annotations

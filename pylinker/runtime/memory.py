@@ -29,14 +29,17 @@ def _unsigned(address: int) -> int:
 class Memory(OfOneProcess):
     """Bounds-checked access to guest memory; addresses and sizes are in bytes.
 
-    Addresses are unsigned, 0 to 2**32 - 1. One at or above 2**31 is also taken as the negative number that a function of the guest
-    gives for it, which is an i32 like any other: ``memory.read(library.malloc(8), 8)`` works wherever the block lies.
-    Every call sees the memory as large as it is at that moment. Not synchronized with a guest that runs at the same time.
+    Addresses are unsigned, 0 to 2**32 - 1. One at or above 2**31 is also taken as the negative
+    number that a function of the guest gives for it, which is an i32 like any other:
+    ``memory.read(library.malloc(8), 8)`` works wherever the block lies. Every call sees the memory
+    as large as it is at that moment. Not synchronized with a guest that runs at the same time.
     """
 
     __slots__ = ("_extern", "_instances", "_store")
 
-    def __init__(self, store: GuestStore, instances: Instances, extern: Callable[[], Extern]) -> None:
+    def __init__(
+        self, store: GuestStore, instances: Instances, extern: Callable[[], Extern]
+    ) -> None:
         self._store = store
         self._instances = instances
         self._extern = extern  # raises what there is to say if there is no memory
@@ -55,7 +58,8 @@ class Memory(OfOneProcess):
     def view(self) -> memoryview:
         """Return all of the memory as a writable view of unsigned bytes (one dimension, ``B``), for ``numpy.frombuffer`` and the like.
 
-        The view keeps the memory alive, also of a program that was closed. It lacks what the memory has grown by since: ask for a new one.
+        The view keeps the memory alive, also of a program that was closed. It lacks what the memory
+            has grown by since: ask for a new one.
         """
         return self._store.memory_view(self._extern())
 
@@ -63,20 +67,29 @@ class Memory(OfOneProcess):
         """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
         if address < 0:
             address = _unsigned(address)
-        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.inside(address, size):
+        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.inside(
+            address, size
+        ):
             self._refuse(address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
         if address < 0:
             address = _unsigned(address)
-        data = self._instances.read(address, size) if 0 <= address <= _MOST and 0 <= size <= _MOST else None
+        data = (
+            self._instances.read(address, size)
+            if 0 <= address <= _MOST and 0 <= size <= _MOST
+            else None
+        )
         if data is None:
             self._refuse(address, size)
         return data
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy ``data`` into the guest. Raises MemoryAccessError, before writing anything, if it does not fit."""
+        """Copy ``data`` into the guest.
+
+        Raises MemoryAccessError, before writing anything, if it does not fit.
+        """
         if address < 0:
             address = _unsigned(address)
         source = data if data.__class__ is bytes else memoryview(data).cast("B")
@@ -92,7 +105,9 @@ class Memory(OfOneProcess):
             address = _unsigned(address)
         view = self.view()
         if not 0 <= address <= len(view):
-            raise MemoryAccessError(f"address {address:#x} is not inside a memory of {len(view)} bytes")
+            raise MemoryAccessError(
+                f"address {address:#x} is not inside a memory of {len(view)} bytes"
+            )
         stop = len(view) if limit is None else min(len(view), address + max(limit, 0))
         start = address
         while start < stop:
@@ -101,14 +116,20 @@ class Memory(OfOneProcess):
             if end >= 0:
                 return bytes(view[address : start + end])
             start += len(chunk)
-        raise MemoryAccessError(f"no NUL byte after address {address:#x} within {stop - address} bytes")
+        raise MemoryAccessError(
+            f"no NUL byte after address {address:#x} within {stop - address} bytes"
+        )
 
     def zero(self, address: int, size: int) -> None:
         """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
         if address < 0:
             address = _unsigned(address)
-        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.zero(address, size):
+        if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.zero(
+            address, size
+        ):
             self._refuse(address, size)
 
     def _refuse(self, address: int, size: int) -> NoReturn:
-        raise MemoryAccessError(f"{size} bytes at address {address:#x} are not inside a memory of {self.size} bytes")
+        raise MemoryAccessError(
+            f"{size} bytes at address {address:#x} are not inside a memory of {self.size} bytes"
+        )

@@ -1,6 +1,7 @@
 """Objects that a process makes once.
 
-``functools.cache`` is not "once": two threads that miss both make the object, and one of the two is freed while its address is in use.
+``functools.cache`` is not "once": two threads that miss both make the object, and one of the two is
+freed while its address is in use.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ __all__ = ["made_once", "once"]
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
 
-# Protects the making of every such object, of all functions. Reentrant, as one may need another, and as a signal handler may come in
-# between. No code of a guest runs under it, and it is never taken within another lock of pylinker's core.
+# Protects the making of every such object, of all functions. Reentrant, as one may need another,
+# and as a signal handler may come in between. No code of a guest runs under it, and it is never
+# taken within another lock of pylinker's core.
 _lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):
     # A child has the lock free, whichever thread of its parent was making something.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
     """Call ``make`` once for each set of positional arguments, and return the same object ever after, on all threads.
 
-    Blocks while another thread makes an object. What ``make`` raises is raised, and the next call tries again. The objects live as long
-    as the process.
+    Blocks while another thread makes an object. What ``make`` raises is raised, and the next call
+    tries again. The objects live as long as the process.
     """
     made: dict[object, _Made] = {}
 
@@ -40,7 +44,11 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
             pass
         with _lock:
             # A signal handler that ran within `make` may have made it, and given it out.
-            return made[arguments] if arguments in made else made.setdefault(arguments, make(*arguments, **keywords))
+            return (
+                made[arguments]
+                if arguments in made
+                else made.setdefault(arguments, make(*arguments, **keywords))
+            )
 
     return get
 
@@ -48,8 +56,9 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
 class made_once(Generic[_Made]):  # noqa: N801 - a decorator
     """``functools.cached_property`` without its lock, as Python 3.12 has it.
 
-    Before, one lock serves all objects of a class, on all threads; and a child of a process in which another thread had it waits for ever.
-    Two threads may make a value at the same time: it is for values that are equal then.
+    Before, one lock serves all objects of a class, on all threads; and a child of a process in
+    which another thread had it waits for ever. Two threads may make a value at the same time: it is
+    for values that are equal then.
     """
 
     def __init__(self, make: Callable[[Any], _Made]) -> None:

@@ -1,4 +1,7 @@
-"""What of a module's exports follows from its bytes alone, as the linker and the C core count them. Shared by all programs."""
+"""What of a module's exports follows from its bytes alone, as the linker and the C core count them.
+
+Shared by all programs.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,9 @@ __all__ = [
 WASIX = "wasix_32v1"
 """The import module of WASIX."""
 
-DESTRUCTORS = frozenset({"__cxa_atexit", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "atexit"})
+DESTRUCTORS = frozenset(
+    {"__cxa_atexit", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "atexit"}
+)
 """Functions with which a library registers a destructor: that is the linker's to run, whoever defines them."""
 
 HEAP = frozenset({"__heap_base", "__heap_end"})
@@ -90,7 +95,10 @@ def kind_of(wanted: Import) -> str:
 
 
 class HeapUse:
-    """Bits for what a module has to do with the heap: what it imports of it, and what it defines. Not an enum, whose ``&`` is slow."""
+    """Bits for what a module has to do with the heap: what it imports of it, and what it defines.
+
+    Not an enum, whose ``&`` is slow.
+    """
 
     BASE: Final = 1  # imports GOT.mem.__heap_base
     END: Final = 2  # imports GOT.mem.__heap_end
@@ -114,21 +122,29 @@ _HEAP_FUNCTIONS = {
 
 @functools.lru_cache(maxsize=4096)
 def _number_of(type_: ExternType) -> int:
-    """Return a number that only equal types have. With a key, since modules nobody trusts bring the types."""
-    return int.from_bytes(hashlib.blake2b(repr(type_).encode(), digest_size=8, key=_KEY).digest(), "little")
+    """Return a number that only equal types have.
+
+    With a key, since modules nobody trusts bring the types.
+    """
+    return int.from_bytes(
+        hashlib.blake2b(repr(type_).encode(), digest_size=8, key=_KEY).digest(), "little"
+    )
 
 
 class Outline:
     """The exports of a module, counted in their order, and what it imports only few of.
 
-    Made from ``packed``, what :func:`pack` gave for the module; ValueError if it is nothing like that.
+    Made from ``packed``, what :func:`pack` gave for the module; ValueError if it is nothing like
+    that.
 
-    Attributes: ``names``, ``native`` (what the module defines and imports, for the core), ``slot_exports`` (numbers of the exported
-    functions that need a table slot given out), ``types`` (those of what it defines
-    and of the functions it imports), ``wasix`` (whether it imports anything of WASIX), ``thread_local`` (size and
-    alignment, in bytes, of the thread-local block that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
-    ``is_shared`` (whether all threads have the same of it: there is nothing thread-local), ``reusable`` (whether instances may be used
-    again), ``shapes`` (:class:`Shape`, as main and as library), ``entries`` (functions of the module's life that were
+    Attributes: ``names``, ``native`` (what the module defines and imports, for the core),
+    ``slot_exports`` (numbers of the exported functions that need a table slot given out), ``types``
+    (those of what it defines and of the functions it imports), ``wasix`` (whether it imports
+    anything of WASIX), ``thread_local`` (size and alignment, in bytes, of the thread-local block
+    that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
+    ``is_shared`` (whether all threads have the same of it: there is nothing thread-local),
+    ``reusable`` (whether instances may be used again), ``shapes`` (:class:`Shape`, as main and as
+    library), ``entries`` (functions of the module's life that were
     checked, by name: their numbers), ``heap`` (what it has to do with the heap).
     Those that few ask for are made when they are.
     """
@@ -142,9 +158,15 @@ class Outline:
         self.has_thread_locals: bool = head["has_thread_locals"]
         self.reusable: bool = head["reusable"]
         self.heap: int = head["heap"]
-        self.thread_local: tuple[int, int] | None = None if head["thread_local"] is None else tuple(head["thread_local"])
+        self.thread_local: tuple[int, int] | None = (
+            None if head["thread_local"] is None else tuple(head["thread_local"])
+        )
         self._private: dict[str, int] = head["private"]
-        self.is_shared = self.thread_local is None and not self.has_thread_locals and "__wasix_init_tls" not in self._private
+        self.is_shared = (
+            self.thread_local is None
+            and not self.has_thread_locals
+            and "__wasix_init_tls" not in self._private
+        )
         self.entries: dict[str, int] = {}
         self.types: list[ExternType] = [unpack_type(each) for each in head["types"]]
         numbers = [_number_of(each) for each in self.types]
@@ -163,7 +185,11 @@ class Outline:
         position = self._private.get(name)
         if position is None:
             found = self.native.find(name)
-            position = found if found is not None else dict(zip(self.names, itertools.count(), strict=False))[name]
+            position = (
+                found
+                if found is not None
+                else dict(zip(self.names, itertools.count(), strict=False))[name]
+            )
         return position
 
     def symbols(self) -> Iterator[tuple[str, SymbolKind, int, int]]:
@@ -181,8 +207,14 @@ def pack(info: ModuleInfo) -> bytes:
     for position, export in enumerate(exports.values()):
         if export.kind is Kind.FUNC:
             index = export.index
-            # An exported import is a symbol of somebody else, or of the host: it gets a slot only when it is asked for.
-            if index >= imported and index not in elements and index not in slot_order and export.name not in PRIVATE:
+            # An exported import is a symbol of somebody else, or of the host: it gets a slot only
+            # when it is asked for.
+            if (
+                index >= imported
+                and index not in elements
+                and index not in slot_order
+                and export.name not in PRIVATE
+            ):
                 slot_order[index] = len(slot_order)
                 slot_exports.append(position)
     types: dict[ExternType, int] = {}
@@ -237,14 +269,22 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[ExternType
                 continue
             base, value = place
             flag = flags.get(name, 0) if info.dylink else SymbolFlags.ABSOLUTE
-            symbol = SymbolKind.THREAD_LOCAL if flag & SymbolFlags.TLS and info.dylink else SymbolKind.DATA
+            symbol = (
+                SymbolKind.THREAD_LOCAL
+                if flag & SymbolFlags.TLS and info.dylink
+                else SymbolKind.DATA
+            )
             if base is SymbolBase.ABSOLUTE and not flag & (SymbolFlags.ABSOLUTE | SymbolFlags.TLS):
                 base = SymbolBase.MEMORY
             if symbol is SymbolKind.THREAD_LOCAL:
                 if base is not SymbolBase.ABSOLUTE:
                     continue
                 base = SymbolBase.BLOCK
-        records.append(SYMBOL.pack(position, symbol, base, value & 0xFFFFFFFF, types.setdefault(type_, len(types)), 0))
+        records.append(
+            SYMBOL.pack(
+                position, symbol, base, value & 0xFFFFFFFF, types.setdefault(type_, len(types)), 0
+            )
+        )
     return b"".join(records)
 
 
@@ -259,7 +299,11 @@ class _Places:
 
     def __init__(self, info: ModuleInfo) -> None:
         names = {"__memory_base": 0, "__table_base": 1}
-        self._bases = [names.get(each.name) if each.module == "env" else None for each in info.imports if each.kind is Kind.GLOBAL]
+        self._bases = [
+            names.get(each.name) if each.module == "env" else None
+            for each in info.imports
+            if each.kind is Kind.GLOBAL
+        ]
         self._known: dict[ConstExpr, tuple[SymbolBase, int] | None] = {}
 
     def of(self, init: ConstExpr) -> tuple[SymbolBase, int] | None:
@@ -273,7 +317,8 @@ class _Places:
             for base in (SymbolBase.MEMORY, SymbolBase.TABLE):
                 number = values[0]
                 if number is not None and values == [
-                    (number + (memory if base is SymbolBase.MEMORY else table)) & 0xFFFFFFFF for memory, table in self._TRIED
+                    (number + (memory if base is SymbolBase.MEMORY else table)) & 0xFFFFFFFF
+                    for memory, table in self._TRIED
                 ]:
                     self._known[init] = base, number
         return self._known[init]
@@ -298,7 +343,11 @@ def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
             simple = space == "env" and name not in _WATCHED
             same = first.setdefault(wanted_import, index) if simple else index
             other = WantedKind.SYMBOL if space == "env" else WantedKind.OTHER
-            records.append(pack(function, same, types.setdefault(type_, len(types))) if simple else pack(other, same, 0))
+            records.append(
+                pack(function, same, types.setdefault(type_, len(types)))
+                if simple
+                else pack(other, same, 0)
+            )
             continue
         wanted = WantedKind.SYMBOL if space in SYMBOL_SPACES else WantedKind.OTHER
         if kind is Kind.GLOBAL:
@@ -307,7 +356,12 @@ def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
                 wanted = _CELLS.get(space, wanted)
             if space == "env" and type_ == PRIVATE_GLOBALS.get(name):
                 wanted = _GLOBALS[name]
-        elif space == "env" and name == "memory" and isinstance(type_, MemoryType) and not type_.limits.is64:
+        elif (
+            space == "env"
+            and name == "memory"
+            and isinstance(type_, MemoryType)
+            and not type_.limits.is64
+        ):
             wanted = WantedKind.MEMORY
         elif space == "env" and name == "__indirect_function_table" and kind is Kind.TABLE:
             wanted = WantedKind.TABLE
@@ -326,7 +380,12 @@ def _heap_use(info: ModuleInfo) -> int:
     imported = info.imported_count(Kind.FUNC)
     for name, (type_, flag) in _HEAP_FUNCTIONS.items():
         export = info.exports.get(name)
-        if export is not None and export.kind is Kind.FUNC and export.index >= imported and info.export_type(export) == type_:
+        if (
+            export is not None
+            and export.kind is Kind.FUNC
+            and export.index >= imported
+            and info.export_type(export) == type_
+        ):
             use |= flag
     return use
 
@@ -339,7 +398,11 @@ def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
     values = [1, 1]
     for index, name in enumerate(("__tls_size", "__tls_align")):
         export = exports.get(name)
-        init = info.global_init(export.index) if export is not None and export.kind is Kind.GLOBAL else None
+        init = (
+            info.global_init(export.index)
+            if export is not None and export.kind is Kind.GLOBAL
+            else None
+        )
         value = init.evaluate(lambda _base: None) if init is not None else None
         values[index] = value if value is not None else 1
     return (values[0], max(1, values[1])) if values[0] else None
@@ -368,5 +431,8 @@ def outline_of(info: ModuleInfo) -> Outline:
 
 
 def adopt(info: ModuleInfo, packed: memoryview) -> None:
-    """Make a module's outline from what was packed before. ValueError if it is nothing like that."""
+    """Make a module's outline from what was packed before.
+
+    ValueError if it is nothing like that.
+    """
     _outlines[info] = Outline(packed)

@@ -1,16 +1,17 @@
 """Every private name of wasmtime-py that pylinker uses, in one place.
 
-=================  ======================================================================================
-used               what would replace it, should wasmtime-py drop it
-=================  ======================================================================================
-``_ffi.dll``       ``ctypes.CDLL`` of the library inside the package, found with ``importlib.resources``
-``_bindings``      wasmtime's C headers (Apache-2.0), compiled in with ``_Static_assert`` for each layout
-``_from_ptr``      own exception classes, their text and frames read with ``wasm_trap_message`` and
+=================
+====================================================================================== used
+what would replace it, should wasmtime-py drop it =================
+====================================================================================== ``_ffi.dll``
+``ctypes.CDLL`` of the library inside the package, found with ``importlib.resources`` ``_bindings``
+wasmtime's C headers (Apache-2.0), compiled in with ``_Static_assert`` for each layout ``_from_ptr``
+own exception classes, their text and frames read with ``wasm_trap_message`` and
                    ``wasm_trap_trace``
 ``_consume``       a reference that is never dropped: the object then lives as long as the process
-``_context``       ``wasmtime_store_context`` of ``ptr()``
-``_from_raw``      ``wasmtime_linker_define`` of the raw function (only a benchmark uses it)
-=================  ======================================================================================
+``_context``       ``wasmtime_store_context`` of ``ptr()`` ``_from_raw``
+``wasmtime_linker_define`` of the raw function (only a benchmark uses it) =================
+======================================================================================
 
 The tests run with the oldest wasmtime and the newest, so they show at once when a name is gone.
 """
@@ -80,7 +81,9 @@ def trap_at(address: int) -> wasmtime.Trap:
 
 def error_at(address: int) -> wasmtime.WasmtimeError:
     """Return the exception for a ``wasmtime_error_t``, which it owns from now on: WasmtimeError, or ExitTrap."""
-    return wasmtime.WasmtimeError._from_ptr(ctypes.cast(address, ctypes.POINTER(BINDINGS.wasmtime_error_t)))
+    return wasmtime.WasmtimeError._from_ptr(
+        ctypes.cast(address, ctypes.POINTER(BINDINGS.wasmtime_error_t))
+    )
 
 
 def disown(managed: Any) -> None:
@@ -101,7 +104,14 @@ def raw_function(store: wasmtime.Store, type_: wasmtime.FuncType, callback: int)
     """Return a function of a store that calls a C function by its address (``wasmtime_func_unchecked_callback_t``), with no environment."""
     new = DLL.wasmtime_func_new_unchecked
     function = BINDINGS.wasmtime_func_t()
-    new(store._context(), type_.ptr(), new.argtypes[2](callback), None, new.argtypes[4](), ctypes.byref(function))
+    new(
+        store._context(),
+        type_.ptr(),
+        new.argtypes[2](callback),
+        None,
+        new.argtypes[4](),
+        ctypes.byref(function),
+    )
     return wasmtime.Func._from_raw(function)
 
 

@@ -10,13 +10,21 @@ from pylinker.runtime.private import address_of, switch_off_signals
 
 __all__ = ["probe"]
 
-_FEATURES = ("wasm_threads", "shared_memory", "wasm_function_references", "wasm_gc", "wasm_exceptions", "epoch_interruption")
+_FEATURES = (
+    "wasm_threads",
+    "shared_memory",
+    "wasm_function_references",
+    "wasm_gc",
+    "wasm_exceptions",
+    "epoch_interruption",
+)
 
 
 def probe() -> str | None:
     """Exercise each kind of object once (``csrc/probe.h``).
 
-    The engine is one of its own that starts no thread and installs no signal handler, so that importing pylinker does not either.
+    The engine is one of its own that starts no thread and installs no signal handler, so that
+    importing pylinker does not either.
 
     Returns:
         What this wasmtime does differently, or None. Blocks for a few milliseconds.
@@ -31,7 +39,9 @@ def probe() -> str | None:
     switch_off_signals(config)
     engine = wasmtime.Engine(config)
     number = wasmtime.ValType
-    function = wasmtime.FuncType([number.i32(), number.i64(), number.f32(), number.f64()], [number.i64()])
+    function = wasmtime.FuncType(
+        [number.i32(), number.i64(), number.f32(), number.f64()], [number.i64()]
+    )
     cell = wasmtime.GlobalType(number.i32(), mutable=True)
     table = wasmtime.TableType(number.funcref(), wasmtime.Limits(2, 4))
     tag = wasmtime.TagType(wasmtime.FuncType([number.i32()], []))

@@ -1,7 +1,7 @@
 """A store of wasmtime, with the raw operations that linking needs.
 
-Objects of the guest are externs of :mod:`pylinker.native`. What a host function raises is kept for its thread, and the call that brought
-the guest there raises it again.
+Objects of the guest are externs of :mod:`pylinker.native`. What a host function raises is kept for
+its thread, and the call that brought the guest there raises it again.
 """
 
 from __future__ import annotations
@@ -75,23 +75,30 @@ def _cancelled(shared: Shared) -> BaseException:
 def _meaning(failure: Failure, shared: Shared | None) -> BaseException:
     """Return what a failure of wasmtime's means by itself: Trap, ExitTrap, WasmtimeError, StackSizeError or SynchronizationAborted.
 
-    Once the linker is cancelled, all errors but traps of the guest itself are that: the text of the error depends on where the guest was.
+    Once the linker is cancelled, all errors but traps of the guest itself are that: the text of the
+        error depends on where the guest was.
     """
     if not failure.trap and not failure.error:
         assert shared is not None
         return _cancelled(shared)
-    is_of_guest = failure.error != 0 and is_error_of_guest(failure.error)  # before the error is consumed
+    is_of_guest = failure.error != 0 and is_error_of_guest(
+        failure.error
+    )  # before the error is consumed
     exception = exception_of(failure)
     if isinstance(exception, wasmtime.Trap):
         return exception
     if shared is not None and shared.cause:
         return _cancelled(shared)
     if type(exception) is wasmtime.WasmtimeError and is_of_guest:
-        return wasmtime.Trap(str(exception))  # a trap that a function of the core made, for a bad pointer as one
+        return wasmtime.Trap(
+            str(exception)
+        )  # a trap that a function of the core made, for a bad pointer as one
     return exception
 
 
-def _why_stopped(failure: Failure, shared: Shared, pending: BaseException | None) -> BaseException | None:
+def _why_stopped(
+    failure: Failure, shared: Shared, pending: BaseException | None
+) -> BaseException | None:
     """Return the reason why the call was stopped, or what is pending instead: nothing, a host function's error, or an interrupt."""
     if failure.stopped and (pending is None or isinstance(pending, Exception)):
         return shared.stopped(failure.stopped) or pending
@@ -110,10 +117,11 @@ def _limits(limits: Limits) -> wasmtime.Limits:
 class GuestStore:
     """One store: its memory, tables, globals and instances live until it is garbage.
 
-    The guest runs as ``member`` of its linker: it is a safepoint on every way in and out and, with ``preempt``, while it runs. A store
-    without a member runs no guest. With ``hosts_process`` it may be given a WASI process. ``made`` is a store that
-    is there already, and its watch.
-    ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One thread at a time may use it.
+    The guest runs as ``member`` of its linker: it is a safepoint on every way in and out and, with
+    ``preempt``, while it runs. A store without a member runs no guest. With ``hosts_process`` it
+    may be given a WASI process. ``made`` is a store that is there already, and its watch.
+    ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One
+    thread at a time may use it.
     """
 
     def __init__(
@@ -137,7 +145,9 @@ class GuestStore:
         if hosts_process:
             self._managed = wasmtime.Store(engine())
             outlives_interpreter(self._managed)
-            self._managed.set_limits(memory_size=memory, table_elements=table, instances=_ANY, tables=_ANY, memories=_ANY)
+            self._managed.set_limits(
+                memory_size=memory, table_elements=table, instances=_ANY, tables=_ANY, memories=_ANY
+            )
             self._address = address_of(self._managed)
             self.context = context_at(address_of_context(self._managed))
         else:
@@ -188,14 +198,29 @@ class GuestStore:
         return self._checked(global_new, i32_global_type(mutable=mutable), value)
 
     def instantiate(self, code: Code, externs: Sequence[Extern]) -> Instance:
-        """Instantiate compiled code; raises Trap or WasmtimeError. Blocks while a start function runs."""
+        """Instantiate compiled code; raises Trap or WasmtimeError.
+
+        Blocks while a start function runs.
+        """
         return self._checked(instantiate, code.address, externs)
 
-    def join_process(self, process: WasiProcess, linker_address: int, space: str, names: Sequence[str], shim: Code, memory: Extern) -> None:
+    def join_process(
+        self,
+        process: WasiProcess,
+        linker_address: int,
+        space: str,
+        names: Sequence[str],
+        shim: Code,
+        memory: Extern,
+    ) -> None:
         """Let the functions of a linker's, with the memory of the guest behind a shim, be those of this store's process."""
-        self._checked(lambda _context: process.join(linker_address, space, names, shim.address, memory))
+        self._checked(
+            lambda _context: process.join(linker_address, space, names, shim.address, memory)
+        )
 
-    def join_process_private(self, process: WasiProcess, linker_address: int, space: str, shim: Code) -> None:
+    def join_process_private(
+        self, process: WasiProcess, linker_address: int, space: str, shim: Code
+    ) -> None:
         """Give this store's process the shim whose memory no guest has."""
         self._checked(lambda _context: process.join_private(linker_address, space, shim.address))
 
@@ -246,7 +271,12 @@ class GuestStore:
         """Store into a mutable i32 global."""
         self._checked(global_set, extern, value)
 
-    def _checked(self, operation: Callable[Concatenate[Context, P], R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    def _checked(
+        self,
+        operation: Callable[Concatenate[Context, P], R],
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> R:
         try:
             return operation(self.context, *arguments, **keywords)
         except Failure as failure:
@@ -257,7 +287,8 @@ class GuestStore:
         member = self.member
         exception = _meaning(failure, member.shared if member is not None else None)
         pending = failure.take_raised()
-        # What interrupted a rendezvous stopped the guest; it comes before what a host function raised.
+        # What interrupted a rendezvous stopped the guest; it comes before what a host function
+        # raised.
         failure_of_member = None
         if member is not None:
             failure_of_member, member.failure = member.failure, None
@@ -268,10 +299,12 @@ class GuestStore:
             if pending is None:
                 raise exception from exception.__cause__
             if not isinstance(exception, wasmtime.Trap):
-                # A trap that a host function made comes back as an error; to the guest, and so to its caller, it was a trap.
+                # A trap that a host function made comes back as an error; to the guest, and so to
+                # its caller, it was a trap.
                 exception = wasmtime.Trap(str(exception))
             note_trap(pending)
             raise pending from pending.__cause__ or exception
         finally:
-            # A frame that holds its own exception would keep the store alive until the collector comes.
+            # A frame that holds its own exception would keep the store alive until the collector
+            # comes.
             del failure, exception, pending, failure_of_member

@@ -1,7 +1,8 @@
 """What happens to wasmtime's objects when the interpreter ends.
 
-wasmtime-py frees them in ``__del__``, which at that time may find its own module torn down and prints a traceback nobody can act on.
-So whatever still lives then is left to the operating system, like all other memory of the process.
+wasmtime-py frees them in ``__del__``, which at that time may find its own module torn down and
+prints a traceback nobody can act on. So whatever still lives then is left to the operating system,
+like all other memory of the process.
 """
 
 from __future__ import annotations

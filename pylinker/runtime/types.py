@@ -1,6 +1,7 @@
 """Types as wasmtime has them.
 
-Those that are given out by address are made once and live as long as the process: the C core and its records refer to them.
+Those that are given out by address are made once and live as long as the process: the C core and
+its records refer to them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ _VALUE_TYPES = {
 
 def _new_function_type(type_: FuncType) -> wasmtime.FuncType:
     try:
-        return wasmtime.FuncType([_VALUE_TYPES[each]() for each in type_.params], [_VALUE_TYPES[each]() for each in type_.results])
+        return wasmtime.FuncType(
+            [_VALUE_TYPES[each]() for each in type_.params],
+            [_VALUE_TYPES[each]() for each in type_.results],
+        )
     except KeyError as error:
-        raise UnsupportedError(f"host object of type {type_}: value type {error.args[0]} is not supported") from None
+        raise UnsupportedError(
+            f"host object of type {type_}: value type {error.args[0]} is not supported"
+        ) from None
 
 
 @once
@@ -54,18 +60,26 @@ def _kept_global_type(mutable: bool) -> wasmtime.GlobalType:  # noqa: FBT001
 
 def table_type(limits: Limits) -> wasmtime.TableType:
     """Return a new type of tables of funcref: the caller keeps it for as long as its address is in use."""
-    new = wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(limits.minimum, limits.maximum))
+    new = wasmtime.TableType(
+        wasmtime.ValType.funcref(), wasmtime.Limits(limits.minimum, limits.maximum)
+    )
     outlives_interpreter(new)
     return new
 
 
 def function_type(type_: FuncType) -> int:
-    """Return the address of a ``wasm_functype_t``. UnsupportedError for values that are no numbers."""
+    """Return the address of a ``wasm_functype_t``.
+
+    UnsupportedError for values that are no numbers.
+    """
     return address_of(_kept_function_type(type_))
 
 
 def tag_type(type_: TagType) -> int:
-    """Return the address of a ``wasm_tagtype_t``. UnsupportedError for values that are no numbers."""
+    """Return the address of a ``wasm_tagtype_t``.
+
+    UnsupportedError for values that are no numbers.
+    """
     return address_of(_kept_tag_type(type_))
 
 

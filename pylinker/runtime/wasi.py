@@ -1,7 +1,8 @@
 """WASI preview 1: what the guest's process sees of the host, and how a module without a memory of its own reaches it.
 
-wasmtime's host functions find the guest's memory through an export called ``memory`` of the *calling* instance, and the process belongs
-to one store. So a guest's call is forwarded in C (``csrc/wasi.h``) to a generated module that has the memory and re-exports it
+wasmtime's host functions find the guest's memory through an export called ``memory`` of the
+*calling* instance, and the process belongs to one store. So a guest's call is forwarded in C
+(``csrc/wasi.h``) to a generated module that has the memory and re-exports it
 (:func:`pylinker.wasm.memory_shim`), in the store of the process.
 """
 
@@ -42,8 +43,9 @@ CAPTURE: Final = -1
 DEVNULL: Final = -3
 """Throw away what the guest writes."""
 
-# Functions that may wait, which the core then does itself; those that open files or change their names; those that a guest calls in
-# loops; and those that change which descriptors are the standard streams.
+# Functions that may wait, which the core then does itself; those that open files or change their
+# names; those that a guest calls in loops; and those that change which descriptors are the standard
+# streams.
 _KINDS = {
     "poll_oneoff": WasiKind.POLL,
     "fd_read": WasiKind.READ,
@@ -75,8 +77,9 @@ Output = int | str | os.PathLike[str] | None
 class WasiProcess(Finalized):
     """The process the guest believes to be: arguments, environment, directories and standard streams.
 
-    ``arguments`` includes the program's name; ``directories`` maps guest paths to host directories; ``stdin`` is None (inherit),
-    bytes or a path; ``stdout`` and ``stderr`` are None (inherit), :data:`CAPTURE`, :data:`DEVNULL` or a path.
+    ``arguments`` includes the program's name; ``directories`` maps guest paths to host directories;
+    ``stdin`` is None (inherit), bytes or a path; ``stdout`` and ``stderr`` are None (inherit),
+    :data:`CAPTURE`, :data:`DEVNULL` or a path.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class WasiProcess(Finalized):
         _check_texts("directory", [*directories, *directories.values()])
         for variable in environment:
             if not variable or "=" in variable:
-                raise ValueError(f"environment variable {variable!r}: a name is not empty and contains no '='")
+                raise ValueError(
+                    f"environment variable {variable!r}: a name is not empty and contains no '='"
+                )
         for guest, host in directories.items():
             if not os.path.isdir(host):
                 raise NotADirectoryError(f"dirs[{guest!r}]: {host} is not a directory")
@@ -116,8 +121,8 @@ class WasiProcess(Finalized):
     def install(self, store: wasmtime.Store, process: NativeProcess) -> None:
         """Give ``store`` this process, and ``process`` its directories and streams; once per process. Raises OSError.
 
-        Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As ``stdout`` or ``stderr`` it waits for a
-        reader, as ``open`` does, and can be interrupted.
+        Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As
+        ``stdout`` or ``stderr`` it waits for a reader, as ``open`` does, and can be interrupted.
         """
         config = wasmtime.WasiConfig()
         config.argv = self.arguments
@@ -126,7 +131,11 @@ class WasiProcess(Finalized):
             for place, (guest, host) in enumerate(self.directories.items(), _FIRST_DIRECTORY):
                 config.preopen_dir(_opened(host, process, place, opened), guest)
         # The core reads and writes the streams; wasmtime says whether they are terminals.
-        for name, target in (("stdin", self._stdin), ("stdout", self._stdout), ("stderr", self._stderr)):
+        for name, target in (
+            ("stdin", self._stdin),
+            ("stdout", self._stdout),
+            ("stderr", self._stderr),
+        ):
             if target is None:
                 getattr(config, f"inherit_{name}")()
         store.set_wasi(config)
@@ -142,10 +151,14 @@ class WasiProcess(Finalized):
             try:
                 file = open(stdin, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115 - closed below
             except FileNotFoundError as error:
-                raise FileNotFoundError(error.errno, "stdin: no such file; give bytes for its content", os.fspath(stdin)) from error
+                raise FileNotFoundError(
+                    error.errno, "stdin: no such file; give bytes for its content", os.fspath(stdin)
+                ) from error
             with file:
                 process.set_stream(0, file.fileno())
-        for index, (name, target) in enumerate((("stdout", self._stdout), ("stderr", self._stderr)), 1):
+        for index, (name, target) in enumerate(
+            (("stdout", self._stdout), ("stderr", self._stderr)), 1
+        ):
             if target is not None:
                 with open(self._output(name, target), "wb", buffering=0) as file:
                     process.set_stream(index, file.fileno())
@@ -179,7 +192,9 @@ class WasiProcess(Finalized):
                 module=self.arguments[0],
             )
         if path is None:
-            raise ValueError(f"{name} is not captured: create the program with {name}=pylinker.CAPTURE")
+            raise ValueError(
+                f"{name} is not captured: create the program with {name}=pylinker.CAPTURE"
+            )
         return path.read_bytes()
 
     def close(self) -> None:
@@ -212,27 +227,37 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 _PRIVATE_SHIM = memory_shim(
-    MemoryType(Limits(1, 1, shared=False)), WASI_MODULE, {name: WASI_PREVIEW1[name] for name in _PRIVATE}, private=True
+    MemoryType(Limits(1, 1, shared=False)),
+    WASI_MODULE,
+    {name: WASI_PREVIEW1[name] for name in _PRIVATE},
+    private=True,
 )
 
 
 @functools.lru_cache(maxsize=2)
 def _shim(*, shared: bool) -> bytes:
-    return memory_shim(MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared)), WASI_MODULE, WASI_PREVIEW1)
+    return memory_shim(
+        MemoryType(Limits(0, 1 << 16 if shared else None, shared=shared)),
+        WASI_MODULE,
+        WASI_PREVIEW1,
+    )
 
 
 class WasiHost:
     """The store that has the process, for all groups of a program.
 
-    In a program of one thread it is the guest's own; in a threaded one it is a store of its own that runs nothing but WASI. Many libraries
-    call nothing of it, so what it takes is made when the first module comes that does: :meth:`provide`, before that is instantiated, and
-    :meth:`connect`, with the memory, which a main module may bring along. Both by the leader of a load.
+    In a program of one thread it is the guest's own; in a threaded one it is a store of its own
+    that runs nothing but WASI. Many libraries call nothing of it, so what it takes is made when the
+    first module comes that does: :meth:`provide`, before that is instantiated, and :meth:`connect`,
+    with the memory, which a main module may bring along. Both by the leader of a load.
 
-    ``is_provided`` and ``is_connected`` say whether that was done. The guest may have ``descriptors`` open at one time besides those it
-    begins with.
+    ``is_provided`` and ``is_connected`` say whether that was done. The guest may have
+    ``descriptors`` open at one time besides those it begins with.
     """
 
-    def __init__(self, store: GuestStore, process: WasiProcess, cache: CodeCache, *, descriptors: int) -> None:
+    def __init__(
+        self, store: GuestStore, process: WasiProcess, cache: CodeCache, *, descriptors: int
+    ) -> None:
         self.store = store
         self._cache = cache
         self._linker: wasmtime.Linker | None = None
@@ -254,7 +279,9 @@ class WasiHost:
             outlives_interpreter(linker)
             linker.define_wasi()
             for name, type_ in WASI_PREVIEW1.items():
-                kind = _KINDS.get(name, WasiKind.PLAIN if name.startswith(_PLAIN) else WasiKind.FILE)
+                kind = _KINDS.get(
+                    name, WasiKind.PLAIN if name.startswith(_PLAIN) else WasiKind.FILE
+                )
                 self.native.provide(_INDEX[name], function_type(type_), kind, _PARAMETERS[name])
             self._linker = linker
 
@@ -264,9 +291,13 @@ class WasiHost:
         if not self.is_connected:
             # The most general type of that kind: one shim serves all programs.
             code = self._cache.load(_shim(shared=shared), name="wasi shim")
-            self.store.join_process(self.native, address_of(self._linker), WASI_MODULE, [*WASI_PREVIEW1], code, memory)
+            self.store.join_process(
+                self.native, address_of(self._linker), WASI_MODULE, [*WASI_PREVIEW1], code, memory
+            )
             private = self._cache.load(_PRIVATE_SHIM, name="private wasi shim")
-            self.store.join_process_private(self.native, address_of(self._linker), WASI_MODULE, private)
+            self.store.join_process_private(
+                self.native, address_of(self._linker), WASI_MODULE, private
+            )
             self.is_connected = True
 
 
@@ -280,7 +311,9 @@ _EXIT = register_host(_proc_exit)
 def wasi_source(name: str) -> bytes:
     """Return where the C core finds a WASI function (a ``pl_source``)."""
     if name == "proc_exit":
-        return pack_source(SourceKind.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT)
+        return pack_source(
+            SourceKind.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT
+        )
     return pack_source(SourceKind.WASI, _INDEX[name])
 
 
@@ -291,4 +324,6 @@ def _check_texts(what: str, texts: Iterable[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{what} {text!r} is not valid Unicode, and WASI takes UTF-8 only") from None
+            raise ValueError(
+                f"{what} {text!r} is not valid Unicode, and WASI takes UTF-8 only"
+            ) from None

@@ -17,9 +17,12 @@ Op = TypeVar("Op")
 
 
 class InstanceGroupState(Member, Generic[Op]):
-    """A group's part in the rendezvous. Got from :meth:`LinkerShared.subscribe`; belongs to one thread at a time.
+    """A group's part in the rendezvous.
 
-    It is PARKED at first: leaders do not wait for it, and it replays what it missed when it comes back. In the block of :meth:`running` it
+    Got from :meth:`LinkerShared.subscribe`; belongs to one thread at a time.
+
+    It is PARKED at first: leaders do not wait for it, and it replays what it missed when it comes
+        back. In the block of :meth:`running` it
     is RUNNING: every leader waits until it comes to a :meth:`safepoint`, or leaves the block.
 
         with group.running():
@@ -27,7 +30,8 @@ class InstanceGroupState(Member, Generic[Op]):
                 work()
                 group.safepoint()
 
-    ``number`` is unique in the process; ``state`` is PARKED, RUNNING or DEAD, ``applied`` the newest operation it has replayed.
+    ``number`` is unique in the process; ``state`` is PARKED, RUNNING or DEAD, ``applied`` the
+    newest operation it has replayed.
     """
 
     def __init__(self, shared: Shared, replay: Callable[[int, Op], None]) -> None:
@@ -40,21 +44,29 @@ class InstanceGroupState(Member, Generic[Op]):
         return f"<InstanceGroupState {self.number} {states[self.state]}, replayed {self.applied}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an InstanceGroupState is neither copied nor pickled: a group subscribes once")
+        raise TypeError(
+            "an InstanceGroupState is neither copied nor pickled: a group subscribes once"
+        )
 
     def replay(self, first: int, last: int) -> None:
-        """Carry out the operations with these numbers, in order. Called by the rendezvous under a read lock."""
+        """Carry out the operations with these numbers, in order.
+
+        Called by the rendezvous under a read lock.
+        """
         for number in range(first, last + 1):
             operation = self.shared.operation(number)
             if operation is not None:
                 self._replay(number, operation)
 
     def follow(self) -> None:
-        """Take part in what is pending, and replay all that is published. Blocks until the leader has published.
+        """Take part in what is pending, and replay all that is published.
 
-        SynchronizationAborted if the linker is given up; InternalError if the group has no receivers any more, or if the calling thread
-        has the write lock: its leader would wait for itself.
+        Blocks until the leader has published. SynchronizationAborted if the linker is given up;
+        InternalError if the group has no receivers any more, or if the calling thread has the write
+        lock: its leader would wait for itself.
         """
         if self.shared.is_written_here:
-            raise InternalError("a thread follows under its own write lock; it has replayed everything")
+            raise InternalError(
+                "a thread follows under its own write lock; it has replayed everything"
+            )
         check_result(self.shared, self.follow_pending(), self)

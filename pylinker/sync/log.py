@@ -21,8 +21,9 @@ Redundant: TypeAlias = Callable[[Mapping[int, Op], Collection[int]], Iterable[in
 class OperationLog(Generic[Op]):
     """Operations by number, from 1; None is one that was withdrawn, or erased.
 
-    Appended to under the write lock, read under a read lock, and shortened at its old end once every group has replayed that far. Those
-    that come to nothing, as ``redundant`` says, are erased.
+    Appended to under the write lock, read under a read lock, and shortened at its old end once
+    every group has replayed that far. Those that come to nothing, as ``redundant`` says, are
+    erased.
     """
 
     __slots__ = ("_due", "_shared", "redundant")
@@ -44,7 +45,10 @@ class OperationLog(Generic[Op]):
         return len(self) >= self._due
 
     def compact(self) -> None:
-        """Erase what is redundant. Under the write lock, with nobody reading, and before the next operation is appended."""
+        """Erase what is redundant.
+
+        Under the write lock, with nobody reading, and before the next operation is appended.
+        """
         if self.redundant is not None:
             self._shared.erase(self.redundant(self._shared.operations, self._shared.applied))
         self._due = 2 * len(self) + _LONG

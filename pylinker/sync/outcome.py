@@ -35,13 +35,18 @@ def aborted(shared: Shared) -> BaseException:
     cause = shared.cause
     if cause == CAUSE_STOPPED and (reason := shared.stopped()) is not None:
         return reason
-    error = SynchronizationAborted(f"the linker was given up: {_CAUSES.get(cause, 'for another reason')}")
+    error = SynchronizationAborted(
+        f"the linker was given up: {_CAUSES.get(cause, 'for another reason')}"
+    )
     error.__cause__ = shared.reason
     return error
 
 
 def check_result(shared: Shared, result: int, member: Member) -> None:
-    """Raise what a wait of a group came to (``enum pl_acquire``). SIGNALLED: what a signal handler has raised, and the linker goes on."""
+    """Raise what a wait of a group came to (``enum pl_acquire``).
+
+    SIGNALLED: what a signal handler has raised, and the linker goes on.
+    """
     if result == ACQUIRED:
         return
     failure, member.failure = member.failure, None

@@ -1,12 +1,14 @@
 """Calls of the linker in the middle of what it does on the same thread: by a signal handler, a finalizer, or a function that observes it.
 
-CPython runs signal handlers and finalizers between any two instructions of the linker's, while its thread has locks that it cannot take a
-second time, or lists that are half changed. So an operation of the linker refuses to begin there. A guest that the linker runs (a
-constructor, say), and a Python function that such a guest calls, may begin one: the linker has called them itself, where that is right.
+CPython runs signal handlers and finalizers between any two instructions of the linker's, while its
+thread has locks that it cannot take a second time, or lists that are half changed. So an operation
+of the linker refuses to begin there. A guest that the linker runs (a constructor, say), and a
+Python function that such a guest calls, may begin one: the linker has called them itself, where
+that is right.
 
-The thread's stack says which of the two it is: there is no guest between an operation and one that it has interrupted. A record could be
-wrong, if an interrupt came before it was put right; the stack cannot. It is only looked at where a record says that the thread may be in
-an operation.
+The thread's stack says which of the two it is: there is no guest between an operation and one that
+it has interrupted. A record could be wrong, if an interrupt came before it was put right; the stack
+cannot. It is only looked at where a record says that the thread may be in an operation.
 
     begun = begin_operation()  # LinkError
     try: ...
@@ -35,11 +37,17 @@ __all__ = ["begin_operation", "check_not_interrupting", "end_operation", "interr
 _operating: dict[int, int] = {}
 """Threads in an operation, with the identity of the frame outside pylinker that the outermost one is called from.
 
-What is above that frame was in no operation then, and holds nothing: a handler that came before an operation was noted, or after,
-may begin one. A thread that an interrupt has left here costs its next operation a look at the stack.
+What is above that frame was in no operation then, and holds nothing: a handler that came before an
+operation was noted, or after, may begin one. A thread that an interrupt has left here costs its
+next operation a look at the stack.
 """
 
-_LINKER: Final = ("pylinker.linker.", "pylinker.sync.", "pylinker.runtime.", "pylinker.api.statistics")
+_LINKER: Final = (
+    "pylinker.linker.",
+    "pylinker.sync.",
+    "pylinker.runtime.",
+    "pylinker.api.statistics",
+)
 _HARMLESS: Final = frozenset(
     {
         "pylinker.linker.load.deadline",
@@ -51,11 +59,20 @@ _HARMLESS: Final = frozenset(
     }
 )
 _PASSED: Final = frozenset(
-    each.__code__ for each in (contextlib._GeneratorContextManager.__enter__, contextlib._GeneratorContextManager.__exit__)
+    each.__code__
+    for each in (
+        contextlib._GeneratorContextManager.__enter__,
+        contextlib._GeneratorContextManager.__exit__,
+    )
 )
-"""Functions of the standard library by which functions of the linker call one another. Its other functions call for others."""
+"""Functions of the standard library by which functions of the linker call one another.
+
+Its other functions call for others.
+"""
 _FROM_GUEST: Final = "pylinker.runtime.callbacks"
-_INTO_GUEST: Final = frozenset(each.__code__ for each in (pl_python_host, Instances.call, Instances.run, Bound.raw))
+_INTO_GUEST: Final = frozenset(
+    each.__code__ for each in (pl_python_host, Instances.call, Instances.run, Bound.raw)
+)
 
 
 def begin_operation(*, check: bool = True) -> bool:
@@ -93,7 +110,9 @@ def interrupting() -> LinkError:
 def _caller() -> FrameType | None:
     """Return the innermost frame that is none of pylinker's."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and (frame.f_globals.get("__name__", "").startswith("pylinker.") or frame.f_code in _PASSED):
+    while frame is not None and (
+        frame.f_globals.get("__name__", "").startswith("pylinker.") or frame.f_code in _PASSED
+    ):
         frame = frame.f_back
     return frame
 
@@ -115,8 +134,14 @@ def _check() -> bool:
         elif name.startswith("pylinker.api.") and not name.startswith(_LINKER):
             is_called = False  # the linker calls none of it
         elif name.startswith("pylinker."):
-            starts_thread = name == "pylinker.linker.groups.threads" and frame.f_code.co_name == "start"
-            if not is_called and name.startswith(_LINKER) and (name not in _HARMLESS or starts_thread):
+            starts_thread = (
+                name == "pylinker.linker.groups.threads" and frame.f_code.co_name == "start"
+            )
+            if (
+                not is_called
+                and name.startswith(_LINKER)
+                and (name not in _HARMLESS or starts_thread)
+            ):
                 raise interrupting()
         elif frame.f_code not in _PASSED:
             is_called = False

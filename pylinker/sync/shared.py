@@ -12,7 +12,16 @@ from pylinker.native.core import ffi
 from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
-from pylinker.native.sync import ReadGuard, SharedHandle, TopologyToken, WriteGuard, lead, new_reader, new_token, new_writer
+from pylinker.native.sync import (
+    ReadGuard,
+    SharedHandle,
+    TopologyToken,
+    WriteGuard,
+    lead,
+    new_reader,
+    new_token,
+    new_writer,
+)
 from pylinker.native.threads import NativeThread, next_ended
 from pylinker.native.trace import Trace
 from pylinker.native.turn import Turn
@@ -41,14 +50,16 @@ _BREACHES: Final[dict[int, str]] = {
     Breach.WITHDRAW: "operation {number} could not be withdrawn",
 }
 """What is said where leading has found the protocol broken, by ``enum pl_breach``."""
-_WAITS_FOR_ITSELF: Final = "a thread waits for what it has: it holds the write lock of this linker's state"
+_WAITS_FOR_ITSELF: Final = (
+    "a thread waits for what it has: it holds the write lock of this linker's state"
+)
 
 
 class Waits(NamedTuple):
     """How often groups waited for each other: rendezvous that were ``led``, and ``followed``.
 
-    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait; ``paused`` the pauses of threads that found the
-    token or the lock taken.
+    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait; ``paused``
+    the pauses of threads that found the token or the lock taken.
     """
 
     led: int
@@ -61,9 +72,10 @@ class Waits(NamedTuple):
 class LinkerShared(SharedHandle, Generic[S, Op]):
     """Shared linkage and synchronization for every handle of one program's linker.
 
-    Guards a LinkerState of type ``S`` and carries operations of type ``Op`` to all groups. :meth:`clone` gives another handle of the same
-    universe. All methods are safe to use from all threads; each says whether it blocks. Every wait ends with SynchronizationAborted when
-    the linker is given up (:meth:`cancel`).
+    Guards a LinkerState of type ``S`` and carries operations of type ``Op`` to all groups.
+    :meth:`clone` gives another handle of the same universe. All methods are safe to use from all
+    threads; each says whether it blocks. Every wait ends with SynchronizationAborted when the
+    linker is given up (:meth:`cancel`).
     """
 
     if TYPE_CHECKING:
@@ -84,7 +96,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
     @classmethod
     def new(cls, linker_state: S, trace: Trace | None = None) -> LinkerShared[S, Op]:
-        """Wrap a freshly made LinkerState; there are no groups yet. What they will do is noted in ``trace``."""
+        """Wrap a freshly made LinkerState; there are no groups yet.
+
+        What they will do is noted in ``trace``.
+        """
         return cls(linker_state, trace)
 
     def __repr__(self) -> str:
@@ -97,10 +112,15 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return hash(self._native)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a LinkerShared is neither copied nor pickled: it is locks of this process; clone() gives another handle")
+        raise TypeError(
+            "a LinkerShared is neither copied nor pickled: it is locks of this process; clone() gives another handle"
+        )
 
     def clone(self) -> LinkerShared[S, Op]:
-        """Return another handle of the same universe: same state, locks, flag and buses. It compares equal to this one."""
+        """Return another handle of the same universe: same state, locks, flag and buses.
+
+        It compares equal to this one.
+        """
         other: LinkerShared[S, Op] = LinkerShared.__new__(LinkerShared)
         other.bind(self._native, self._linker_state)
         other.__dict__.update(self.__dict__)
@@ -114,7 +134,13 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     def waits(self) -> Waits:
         """Return how often groups waited for each other so far. Never blocks."""
         waits = self._native.waits
-        return Waits(int(waits.led), int(waits.followed), int(waits.nanoseconds), int(waits.longest), int(waits.paused))
+        return Waits(
+            int(waits.led),
+            int(waits.followed),
+            int(waits.nanoseconds),
+            int(waits.longest),
+            int(waits.paused),
+        )
 
     @property
     def published(self) -> int:
@@ -124,7 +150,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     # Groups
 
     def subscribe(
-        self, guard: WriteGuard[S], replay: Callable[[int, Op], None], topology: TopologyToken | None = None
+        self,
+        guard: WriteGuard[S],
+        replay: Callable[[int, Op], None],
+        topology: TopologyToken | None = None,
     ) -> InstanceGroupState[Op]:
         """Make a group's part in the rendezvous: a receiver of both buses that has replayed everything so far.
 
@@ -141,22 +170,36 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     def new_member(self, replay: Callable[[int, Op], None]) -> InstanceGroupState[Op]:
         """Return a group's part in the rendezvous, of which the rendezvous knows nothing before :meth:`subscribe_member`."""
         if not callable(replay):
-            raise TypeError(f"replay={replay!r}: give a function of an operation's number and the operation")
+            raise TypeError(
+                f"replay={replay!r}: give a function of an operation's number and the operation"
+            )
         return InstanceGroupState(self._native, replay)
 
-    def subscribe_member(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op], topology: TopologyToken | None) -> None:
+    def subscribe_member(
+        self,
+        guard: WriteGuard[S],
+        group_state: InstanceGroupState[Op],
+        topology: TopologyToken | None,
+    ) -> None:
         """Do what :meth:`subscribe` does with a new member, for a caller that unsubscribes it whatever is raised."""
         self._check_guard(guard)
         self._check_group(group_state)
         first = topology is None and self.num_groups == 0
-        if not first and (topology is None or guard.topology is not topology) and not self._is_topology(topology):
+        if (
+            not first
+            and (topology is None or guard.topology is not topology)
+            and not self._is_topology(topology)
+        ):
             raise InternalError("a group subscribes without the topology token")
         group_state.join()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
-        """Take a group out of both buses. Needs the write lock; no thread may use the group any more."""
+        """Take a group out of both buses.
+
+        Needs the write lock; no thread may use the group any more.
+        """
         self._check_guard(guard)
         self._check_group(group_state)
         group_state.die()
@@ -169,13 +212,16 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
         barriers, operations = self._native.receivers
         if (barriers, operations) != (1, 1):
-            raise InternalError(f"both buses must have one receiver, but they have {barriers} and {operations}")
+            raise InternalError(
+                f"both buses must have one receiver, but they have {barriers} and {operations}"
+            )
 
     def bootstrap_exclusive_write_then(self, function: Callable[[S], R]) -> R:
         """Change the LinkerState while the main group is still alone, and return what ``function`` returns.
 
-        For the start of a program only: it waits for the lock blindly, which is safe as there is nobody to meet. InternalError if there is
-        not exactly one group; that is looked at with the lock held.
+        For the start of a program only: it waits for the lock blindly, which is safe as there is
+        nobody to meet. InternalError if there is not exactly one group; that is looked at with the
+        lock held.
         """
         with self._blocking_write(None) as guard:
             self.assert_exactly_one_dl_bus_subscriber()
@@ -184,7 +230,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     # Locks
 
     def write_linker_state_alone(self) -> WriteGuard[S]:
-        """Take the lock for writing before there is any group. Never blocks; InternalError once somebody could have it."""
+        """Take the lock for writing before there is any group.
+
+        Never blocks; InternalError once somebody could have it.
+        """
         guard = self.try_write_linker_state() if not self.num_groups else None
         if guard is None:
             raise InternalError("the linker's state is not only its maker's any more")
@@ -193,22 +242,31 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     if TYPE_CHECKING:  # C's: csrc/python/shared.c
 
         def try_write_linker_state(self) -> WriteGuard[S] | None:
-            """Return a write guard, or None while another guard holds the lock. Never blocks. SynchronizationAborted if it is poisoned."""
+            """Return a write guard, or None while another guard holds the lock. Never blocks.
+
+            SynchronizationAborted if it is poisoned.
+            """
 
         def try_read_linker_state(self) -> ReadGuard[S] | None:
-            """Return a read guard, or None while the lock is held for writing. Never blocks. SynchronizationAborted if it is poisoned."""
+            """Return a read guard, or None while the lock is held for writing. Never blocks.
+
+            SynchronizationAborted if it is poisoned.
+            """
 
         def dl_operation_pending_load(self, ordering: int, /) -> bool:
-            """Load the pending flag with an :class:`~pylinker.sync.Ordering`. Never blocks. ValueError for any other ordering.
+            """Load the pending flag with an :class:`~pylinker.sync.Ordering`. Never blocks.
 
-            A relaxed load may miss a change that was just made: only for callers that look again soon. SEQ_CST where a thread was woken up
-            because of the change.
+            ValueError for any other ordering.
+
+            A relaxed load may miss a change that was just made: only for callers that look again
+            soon. SEQ_CST where a thread was woken up because of the change.
             """
 
     def write_linker_state(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
         """Take the lock for writing, taking part in whatever is pending meanwhile; the group has then replayed everything.
 
-        Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while it waits for this one at a barrier.
+        Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while
+        it waits for this one at a barrier.
         """
         return self.write_now(group_state) or self._write_as(group_state)
 
@@ -225,7 +283,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return guard
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
-        """Take the lock for reading; the group has then replayed everything. Blocks, cooperatively."""
+        """Take the lock for reading; the group has then replayed everything.
+
+        Blocks, cooperatively.
+        """
         return self.read_now(group_state) or self._read_as(group_state)
 
     def _read_as(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
@@ -263,17 +324,25 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             raise
         return topology
 
-    def write_linker_state_blocking_holding_topology(self, topology: TopologyToken) -> tuple[TopologyToken, WriteGuard[S]]:
+    def write_linker_state_blocking_holding_topology(
+        self, topology: TopologyToken
+    ) -> tuple[TopologyToken, WriteGuard[S]]:
         """Take the lock for writing, waiting for it blindly, for a caller that holds the token.
 
-        For a thread that makes a new group: it is parked, or no group's, so nobody at a barrier waits for it. Returns token and guard;
-        release the guard first. InternalError if the token is not out.
+        For a thread that makes a new group: it is parked, or no group's, so nobody at a barrier
+        waits for it. Returns token and guard; release the guard first. InternalError if the token
+        is not out.
         """
         self._check_topology(topology)
         return topology, self._blocking_write(topology)
 
-    def write_linker_state_with_topology(self, group_state: InstanceGroupState[Op]) -> tuple[TopologyToken, WriteGuard[S]]:
-        """Take the topology token, then the lock for writing. Blocks, cooperatively. Returns both; release the guard first."""
+    def write_linker_state_with_topology(
+        self, group_state: InstanceGroupState[Op]
+    ) -> tuple[TopologyToken, WriteGuard[S]]:
+        """Take the topology token, then the lock for writing. Blocks, cooperatively.
+
+        Returns both; release the guard first.
+        """
         topology, guard = self.new_exclusive()
         try:
             self.take_exclusive(topology, guard, group_state)
@@ -288,7 +357,9 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         topology = new_token(self._native)
         return topology, new_writer(self._native, self._linker_state, topology)
 
-    def take_exclusive(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
+    def take_exclusive(
+        self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]
+    ) -> None:
         """Take both, as :meth:`write_linker_state_with_topology` does, for a caller that releases them whatever is raised."""
         self._check_group(group_state)
         if not guard.take_both(group_state):
@@ -296,10 +367,13 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             self._take(guard, group_state)
         self._native.forget_replayed()
 
-    def prepare_topology(self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
-        """Take the topology token, and with it the lock for writing if that is free. Blocks, cooperatively, for the token.
+    def prepare_topology(
+        self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]
+    ) -> None:
+        """Take the topology token, and with it the lock for writing if that is free.
 
-        Of :meth:`new_exclusive`, for a caller that releases them whatever is raised.
+        Blocks, cooperatively, for the token. Of :meth:`new_exclusive`, for a caller that releases
+        them whatever is raised.
         """
         self._check_group(group_state)
         if not guard.take_both(group_state):
@@ -320,13 +394,17 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     ) -> None:
         """Have every other group carry out an operation that this group has carried out already; returns when they have.
 
-        Blocks until each group is at the barrier or parked, and until those at the barrier have replayed. Token and guard were taken
-        before, in that order, and are released on every way out. With one group there is nothing to do but ``commit``.
+        Blocks until each group is at the barrier or parked, and until those at the barrier have
+        replayed. Token and guard were taken before, in that order, and are released on every way
+        out. With one group there is nothing to do but ``commit``.
 
-        ``commit`` is called when all are there, with the lock still held for writing: the place for changes that must appear with the
-        operation. ``wake`` is called once the barrier is up, to reach groups that make no call. After ``timeout`` seconds without all
-        groups at the barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its own part. Any other failure while
-        others wait gives up the linker for good: the leader gets it as it is, all others SynchronizationAborted.
+        ``commit`` is called when all are there, with the lock still held for writing: the place for
+        changes that must appear with the operation. ``wake`` is called once the barrier is up, to
+        reach groups that make no call. After ``timeout`` seconds without all
+        groups at the barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its
+            own part. Any other failure while
+        others wait gives up the linker for good: the leader gets it as it is, all others
+            SynchronizationAborted.
         """
         guard = linker_state_write_lock
         try:
@@ -336,7 +414,9 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
                 raise InternalError("the write lock was not taken under the topology token")
             self._check_group(group_state)
             if operation is None:
-                raise TypeError("an operation is None, which the log has for those that were withdrawn")
+                raise TypeError(
+                    "an operation is None, which the log has for those that were withdrawn"
+                )
             limit = nanoseconds(timeout)  # refuse a bad one before anybody waits
             native = getattr(operation, "native", None)
             address = int(ffi.cast("uintptr_t", native.pointer)) if native is not None else 0
@@ -345,12 +425,16 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             if logger.isEnabledFor(logging.DEBUG):
                 wake = self._told(wake, operation)
             # C holds both from here on, and gives them back.
-            result, number, late, breach = lead(group_state, topology, guard, operation, address, wake, commit, limit)
+            result, number, late, breach = lead(
+                group_state, topology, guard, operation, address, wake, commit, limit
+            )
         except BaseException:
             completed(self._give_back, topology, guard)
             raise
         if result == TIMEOUT:
-            raise RendezvousTimeout(f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late)
+            raise RendezvousTimeout(
+                f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late
+            )
         if breach:
             broken = InternalError(_BREACHES[breach].format(number=number))
             give_up(self._native, Cause.BUS, broken)
@@ -386,8 +470,9 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     def do_pending_link_operations_internal(self, group_state: InstanceGroupState[Op]) -> None:
         """Follow: come to the barrier, wait for the operation, and replay all that is published, under a read lock.
 
-        Blocks until the leader has published. SynchronizationAborted if the linker is given up, InternalError if the group has no
-        receivers any more, is another linker's, or if the calling thread has the write lock: its leader would wait for itself.
+        Blocks until the leader has published. SynchronizationAborted if the linker is given up,
+        InternalError if the group has no receivers any more, is another linker's, or if the calling
+        thread has the write lock: its leader would wait for itself.
         """
         self._check_group(group_state)
         group_state.follow()
@@ -416,9 +501,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         self._native.await_ended(timeout)
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
-        """Give up the linker, for good: every waiter wakes, and every later call raises. True if this was the first cause.
+        """Give up the linker, for good: every waiter wakes, and every later call raises.
 
-        ``cause`` is a :class:`~pylinker.sync.Cause`; ValueError for any other number.
+        True if this was the first cause. ``cause`` is a :class:`~pylinker.sync.Cause`; ValueError
+        for any other number.
         """
         return give_up(self._native, Cause(cause), reason)
 
@@ -439,14 +525,16 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     def stop_call(self, reason: BaseException, *, holds: tuple[Turn, int] | None = None) -> bool:
         """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
 
-        With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The call is stopped at its next look, for
-        which the caller moves the epoch; if it ends before, nothing happens. Never blocks; any thread.
+        With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The
+        call is stopped at its next look, for which the caller moves the epoch; if it ends before,
+        nothing happens. Never blocks; any thread.
         """
         call = self._native.call
         if not call:
             return False
         if holds is not None:
-            # The holder of the turn does not change during a call: if the same call is still in progress, it is this one's.
+            # The holder of the turn does not change during a call: if the same call is still in
+            # progress, it is this one's.
             turn, identity = holds
             if turn.holder != identity or self._native.call != call:
                 return False
@@ -455,7 +543,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return True
 
     def has_stopped(self, reason: BaseException) -> bool:
-        """Whether a call of this linker was stopped for this exception. Never blocks; any thread."""
+        """Whether a call of this linker was stopped for this exception.
+
+        Never blocks; any thread.
+        """
         return reason in self._reasons
 
     def wake(self, key: int) -> None:
@@ -468,7 +559,11 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
     # Helpers
 
-    def _take(self, hold: ReadGuard[S] | WriteGuard[S] | TopologyToken, group_state: InstanceGroupState[Op]) -> None:
+    def _take(
+        self,
+        hold: ReadGuard[S] | WriteGuard[S] | TopologyToken,
+        group_state: InstanceGroupState[Op],
+    ) -> None:
         """Take it as a group's thread must, where that could not be done at once."""
         if self._native.cause:
             raise aborted(self._native)
@@ -510,7 +605,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             raise InternalError(f"{topology!r} is not the topology token of this linker")
 
     def _check_group(self, group_state: object) -> None:
-        if not isinstance(group_state, InstanceGroupState) or group_state.shared is not self._native:
+        if (
+            not isinstance(group_state, InstanceGroupState)
+            or group_state.shared is not self._native
+        ):
             raise InternalError(f"{group_state!r} is not a group of this linker")
 
     def _check_guard(self, guard: object) -> None:
@@ -529,7 +627,9 @@ class Exclusive(Scope):
 
     __slots__ = ("_group_state", "_shared", "guard", "topology")
 
-    def __init__(self, shared: LinkerShared[Any, Any], group_state: InstanceGroupState[Any]) -> None:
+    def __init__(
+        self, shared: LinkerShared[Any, Any], group_state: InstanceGroupState[Any]
+    ) -> None:
         self._shared = shared
         self._group_state = group_state
         self.topology, self.guard = shared.new_exclusive()

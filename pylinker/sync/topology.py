@@ -23,7 +23,9 @@ class TopologyCoordinator:
         return f"<TopologyCoordinator, token {self._shared.token or 'free'}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a TopologyCoordinator is neither copied nor pickled: it is of the linkers of this process")
+        raise TypeError(
+            "a TopologyCoordinator is neither copied nor pickled: it is of the linkers of this process"
+        )
 
     def try_acquire(self) -> TopologyToken | None:
         """Return the token, or None while it is out. Never blocks."""

@@ -1,6 +1,7 @@
 """The WebAssembly binary format, as far as a linker needs it: reading modules and generating small ones.
 
-Pure Python, without wasmtime; it imports nothing of pylinker but its errors. Start at :func:`parse_module`.
+Pure Python, without wasmtime; it imports nothing of pylinker but its errors. Start at
+:func:`parse_module`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ from pylinker.wasm.types import (
     TagType,
     ValType,
 )
-from pylinker.wasm.waits import WAIT_TYPES, WAITS_EXPORT, WAITS_TABLE, WaitSlot, has_waits_table, rewrite_waits
+from pylinker.wasm.waits import (
+    WAIT_TYPES,
+    WAITS_EXPORT,
+    WAITS_TABLE,
+    WaitSlot,
+    has_waits_table,
+    rewrite_waits,
+)
 
 __all__ = [
     "GOT_FUNC",

@@ -29,19 +29,25 @@ def _bodies(data: bytes, name: str) -> Iterator[tuple[int, int]]:
 
 
 def body_sizes(data: bytes, *, name: str = "module") -> list[int]:
-    """Return the sizes, in bytes, of the bodies of all functions that a module defines, in order. Raises ParseError."""
+    """Return the sizes, in bytes, of the bodies of all functions that a module defines, in order.
+
+    Raises ParseError.
+    """
     return [end - start for start, end in _bodies(data, name)]
 
 
 def uses_legacy_exceptions(data: bytes, *, name: str = "module") -> bool:
-    """Whether a function of a module has a ``try`` of legacy exceptions. False for a module that cannot be read.
+    """Whether a function of a module has a ``try`` of legacy exceptions.
 
-    Takes time in proportion to the size of those functions that contain the byte of that instruction.
+    False for a module that cannot be read. Takes time in proportion to the size of those functions
+    that contain the byte of that instruction.
     """
     try:
         for start, end in _bodies(data, name):
             if data.find(_TRY, start, end) >= 0:
-                body = Reader(data[start:end], base=start, module=name, section=SECTION_NAMES[_CODE])
+                body = Reader(
+                    data[start:end], base=start, module=name, section=SECTION_NAMES[_CODE]
+                )
                 if any(body.data[position] == _TRY for position in instructions(body)):
                     return True
     except ParseError:

@@ -1,8 +1,8 @@
 """Two modules for functions whose type is known only at run time: closures, and calls by the host.
 
-A closure packs its arguments into memory, calls one function that takes all closures' calls, and unpacks the results. A dynamic call is
-the other way round: the host has the values, and a function of wasm makes the call, since its ``call_indirect`` checks what the host's own
-calls do not.
+A closure packs its arguments into memory, calls one function that takes all closures' calls, and
+unpacks the results. A dynamic call is the other way round: the host has the values, and a function
+of wasm makes the call, since its ``call_indirect`` checks what the host's own calls do not.
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ _THREE_I32_LOCALS = b"\x01\x03\x7f"
 def closure_module(function: FuncType, *, shared: bool) -> bytes:
     """A module with one function of the type ``function`` that has its calls made by another.
 
-    It imports, in this order, ``env.memory`` (``shared`` or not), ``env.__indirect_function_table``, ``env.__stack_pointer``, and two
-    mutable i32 globals, ``pylinker.function`` and ``pylinker.environment``. It exports ``closure``. A call of it takes room on the stack,
-    for the arguments and above them for the results, each a multiple of 16 bytes; stores the arguments there one after the other; calls
-    the function in slot ``function`` with the two addresses and ``environment``; loads the results, and gives the room back. A trap leaves
-    the stack pointer.
+    It imports, in this order, ``env.memory`` (``shared`` or not),
+    ``env.__indirect_function_table``, ``env.__stack_pointer``, and two mutable i32 globals,
+    ``pylinker.function`` and ``pylinker.environment``. It exports ``closure``. A call of it takes
+    room on the stack, for the arguments and above them for the results, each a multiple of 16
+    bytes; stores the arguments there one after the other; calls the function in slot ``function``
+    with the two addresses and ``environment``; loads the results, and gives the room back. A trap
+    leaves the stack pointer.
 
-    The same input gives the same bytes. Raises UnsupportedError for a value that has no size in memory.
+    The same input gives the same bytes. Raises UnsupportedError for a value that has no size in
+    memory.
     """
     params, results = function
     count = len(params)
-    before, results_at, params_at = (_LOCAL_GET + writer.unsigned(count + index) for index in range(3))
+    before, results_at, params_at = (
+        _LOCAL_GET + writer.unsigned(count + index) for index in range(3)
+    )
     sizes = [_aligned(sum(_size(each) for each in types)) for types in (results, params)]
     code = [
         *(_GLOBAL_GET, _STACK_POINTER, _LOCAL_TEE, writer.unsigned(count)),
@@ -52,8 +57,25 @@ def closure_module(function: FuncType, *, shared: bool) -> bytes:
         *(_GLOBAL_SET, _STACK_POINTER),
     ]
     for index, (type_, offset) in enumerate(_offsets(params)):
-        code += [params_at, _LOCAL_GET, writer.unsigned(index), _STORE[type_], _ALIGNED_TO_1, writer.unsigned(offset)]
-    code += [params_at, results_at, _GLOBAL_GET, _ENVIRONMENT, _GLOBAL_GET, _FUNCTION, _CALL_INDIRECT, b"\1", _TABLE_ZERO]
+        code += [
+            params_at,
+            _LOCAL_GET,
+            writer.unsigned(index),
+            _STORE[type_],
+            _ALIGNED_TO_1,
+            writer.unsigned(offset),
+        ]
+    code += [
+        params_at,
+        results_at,
+        _GLOBAL_GET,
+        _ENVIRONMENT,
+        _GLOBAL_GET,
+        _FUNCTION,
+        _CALL_INDIRECT,
+        b"\1",
+        _TABLE_ZERO,
+    ]
     for type_, offset in _offsets(results):
         code += [results_at, _LOAD[type_], _ALIGNED_TO_1, writer.unsigned(offset)]
     code += [before, _GLOBAL_SET, _STACK_POINTER, _END]
@@ -65,7 +87,11 @@ def closure_module(function: FuncType, *, shared: bool) -> bytes:
         _import_of_table(),
         *(
             _import(module, name, Kind.GLOBAL, writer.global_type(GlobalType("i32", mutable=True)))
-            for module, name in (("env", "__stack_pointer"), ("pylinker", "function"), ("pylinker", "environment"))
+            for module, name in (
+                ("env", "__stack_pointer"),
+                ("pylinker", "function"),
+                ("pylinker", "environment"),
+            )
         ),
     ]
     return _module([function, _BACKING], imports, "closure", writer.unsigned(len(body)) + body)
@@ -74,8 +100,8 @@ def closure_module(function: FuncType, *, shared: bool) -> bytes:
 def dynamic_call_module(function: FuncType) -> bytes:
     """A module with one function that calls a function pointer of the type ``function``, or traps if it is of another.
 
-    It imports ``("env", "__indirect_function_table")`` and exports ``invoke``, which takes the arguments, then the slot, and gives the
-    results.
+    It imports ``("env", "__indirect_function_table")`` and exports ``invoke``, which takes the
+    arguments, then the slot, and gives the results.
 
     The same input gives the same bytes. Raises UnsupportedError for a type that cannot be encoded.
     """

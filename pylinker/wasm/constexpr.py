@@ -1,8 +1,8 @@
 """Constant expressions: the initial values of globals, the offsets and the items of segments.
 
 wasm-ld emits ``i32.const N``, ``global.get $__memory_base``, and with the extended-const feature
-``global.get $__memory_base; i32.const N; i32.add``. Integer expressions can be evaluated here; of all others only the end is
-found.
+``global.get $__memory_base; i32.const N; i32.add``. Integer expressions can be evaluated here; of
+all others only the end is found.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _I32_CONST, _I64_CONST, _F32_CONST, _F64_CONST = 0x41, 0x42, 0x43, 0x44
 _REF_NULL, _REF_FUNC = 0xD0, 0xD2
 _GC_PREFIX, _SIMD_PREFIX = 0xFB, 0xFD
 _V128_CONST = 12
-# Number of immediates of the GC instructions that are constant: struct.new, struct.new_default, array.new,
-# array.new_default, array.new_fixed, any.convert_extern, extern.convert_any, ref.i31.
+# Number of immediates of the GC instructions that are constant: struct.new, struct.new_default,
+# array.new, array.new_default, array.new_fixed, any.convert_extern, extern.convert_any, ref.i31.
 _GC_IMMEDIATES = {0: 1, 1: 1, 6: 1, 7: 1, 8: 2, 26: 0, 27: 0, 28: 0}
 
 _MASK32 = (1 << 32) - 1
@@ -38,15 +38,17 @@ _ARITHMETIC: dict[int, Callable[[int, int], int]] = {
 }
 _BITS = {"i32": 32, "i64": 64}
 
-# Linkers write three instructions. An expression may be evaluated once for each of many symbols, so it needs a bound.
+# Linkers write three instructions. An expression may be evaluated once for each of many symbols, so
+# it needs a bound.
 _MAXIMUM_LENGTH = 100
 
 
 class ConstExpr(NamedTuple):
     """A constant expression.
 
-    ``operations`` are (opcode, operand) pairs in the order of the stack machine, or None when there is one that has to do
-    with neither integers nor ``ref.func``. ``bits`` is the size of the integer it gives: 32, 64, or 0 for another type.
+    ``operations`` are (opcode, operand) pairs in the order of the stack machine, or None when there
+    is one that has to do with neither integers nor ``ref.func``. ``bits`` is the size of the
+    integer it gives: 32, 64, or 0 for another type.
     """
 
     operations: tuple[tuple[int, int], ...] | None
@@ -55,7 +57,8 @@ class ConstExpr(NamedTuple):
     def evaluate(self, global_value: Callable[[int], int | None]) -> int | None:
         """The value as an unsigned integer of ``bits`` bits, or None if it is not a known integer.
 
-        ``global_value`` gives the value of a global of the module by index, signed or unsigned, or None if it is not known.
+        ``global_value`` gives the value of a global of the module by index, signed or unsigned, or
+        None if it is not known.
         """
         if self.operations is None or not self.bits:
             return None
@@ -81,13 +84,20 @@ class ConstExpr(NamedTuple):
     @property
     def function(self) -> int | None:
         """The function's index if the expression is ``ref.func`` and nothing else, otherwise None."""
-        if self.operations is not None and len(self.operations) == 1 and self.operations[0][0] == _REF_FUNC:
+        if (
+            self.operations is not None
+            and len(self.operations) == 1
+            and self.operations[0][0] == _REF_FUNC
+        ):
             return self.operations[0][1]
         return None
 
 
 def read_const_expr(reader: Reader, value: ValType) -> ConstExpr:
-    """Read an expression of type ``value`` up to its ``end``. ParseError if an instruction is not a constant one."""
+    """Read an expression of type ``value`` up to its ``end``.
+
+    ParseError if an instruction is not a constant one.
+    """
     start = reader.position
     operations: list[tuple[int, int]] = []
     known = True
@@ -109,7 +119,10 @@ def read_const_expr(reader: Reader, value: ValType) -> ConstExpr:
     if not known:
         return ConstExpr(None, 0)
     if len(operations) > _MAXIMUM_LENGTH:
-        raise reader.error(f"constant expression has {len(operations)} instructions, more than {_MAXIMUM_LENGTH}", start)
+        raise reader.error(
+            f"constant expression has {len(operations)} instructions, more than {_MAXIMUM_LENGTH}",
+            start,
+        )
     return ConstExpr(tuple(operations), _BITS.get(value, 0))
 
 
@@ -125,10 +138,14 @@ def _skip_immediates(reader: Reader, opcode: int) -> None:
     elif opcode == _GC_PREFIX:
         immediates = _GC_IMMEDIATES.get(reader.u32())
         if immediates is None:
-            raise reader.error("GC instruction in a constant expression is not a constant one", position)
+            raise reader.error(
+                "GC instruction in a constant expression is not a constant one", position
+            )
         for _ in range(immediates):
             reader.u32()
     elif opcode == _SIMD_PREFIX and reader.u32() == _V128_CONST:
         reader.take(16)
     else:
-        raise reader.error(f"instruction {opcode:#04x} in a constant expression is not a constant one", position)
+        raise reader.error(
+            f"instruction {opcode:#04x} in a constant expression is not a constant one", position
+        )

@@ -1,8 +1,9 @@
 """The ``dylink.0`` section: what a dynamic library says about itself to a linker.
 
-The format is described in https://github.com/WebAssembly/tool-conventions/blob/main/DynamicLinking.md ("The dylink.0
-Section"); the symbol flags are those of ``WASM_SYMBOL_TABLE`` in Linking.md beside it. Before 2021 the section was called
-``dylink`` and had no subsections.
+The format is described in
+https://github.com/WebAssembly/tool-conventions/blob/main/DynamicLinking.md ("The dylink.0
+Section"); the symbol flags are those of ``WASM_SYMBOL_TABLE`` in Linking.md beside it. Before 2021
+the section was called ``dylink`` and had no subsections.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ class SymbolFlags(enum.IntFlag):
 class DylinkInfo:
     """The contents of a ``dylink.0`` section.
 
-    ``memory_size`` (bytes) of zeroed memory at ``env.__memory_base``, aligned to ``memory_alignment`` (bytes, a power of 2);
-    ``table_size`` (slots) at ``env.__table_base``, aligned to ``table_alignment`` (slots, a power of 2); ``needed``, the
-    libraries to load first; ``runtime_path``, directories where to look for them; ``export_flags`` by export name and
-    ``import_flags`` by (module, name), both :class:`SymbolFlags` values for the symbols that have any.
+    ``memory_size`` (bytes) of zeroed memory at ``env.__memory_base``, aligned to
+    ``memory_alignment`` (bytes, a power of 2); ``table_size`` (slots) at ``env.__table_base``,
+    aligned to ``table_alignment`` (slots, a power of 2); ``needed``, the libraries to load first;
+    ``runtime_path``, directories where to look for them; ``export_flags`` by export name and
+    ``import_flags`` by (module, name), both :class:`SymbolFlags` values for the symbols that have
+    any.
     """
 
     memory_size: int = 0
@@ -60,8 +63,9 @@ class DylinkInfo:
     def flags_of_import(self, module: str, name: str) -> int:
         """The flags of one import.
 
-        wasm-ld writes one entry for a symbol, under module ``env`` when the symbol has no import module of its own, although
-        what the module then imports may be ``GOT.mem`` or ``GOT.func``: for these the entry under ``env`` counts as well.
+        wasm-ld writes one entry for a symbol, under module ``env`` when the symbol has no import
+        module of its own, although what the module then imports may be ``GOT.mem`` or ``GOT.func``:
+        for these the entry under ``env`` counts as well.
         """
         flags = self.import_flags.get((module, name), 0)
         if module in (GOT_MEM, GOT_FUNC):
@@ -72,10 +76,11 @@ class DylinkInfo:
 def parse_dylink(reader: Reader) -> DylinkInfo:
     """Read the contents of a ``dylink.0`` section (what follows its name).
 
-    A subsection of an unknown type is skipped, as the format grows that way. A subsection may come again, and a name may be
-    listed twice (the flags are then added): the conventions do not forbid either. The entries of import-info and export-info
-    are read to the end of the subsection: auditwheel-emscripten adds entries and leaves the count as it was.
-    Raises ParseError when a subsection is malformed or an alignment is more than 2**31.
+    A subsection of an unknown type is skipped, as the format grows that way. A subsection may come
+    again, and a name may be listed twice (the flags are then added): the conventions do not forbid
+    either. The entries of import-info and export-info are read to the end of the subsection:
+    auditwheel-emscripten adds entries and leaves the count as it was. Raises ParseError when a
+    subsection is malformed or an alignment is more than 2**31.
     """
     memory = table = (0, 1)
     needed: list[str] = []
@@ -107,7 +112,9 @@ def parse_dylink(reader: Reader) -> DylinkInfo:
         else:
             continue
         body.finish()
-    return DylinkInfo(*memory, *table, tuple(needed), tuple(runtime_path), export_flags, import_flags)
+    return DylinkInfo(
+        *memory, *table, tuple(needed), tuple(runtime_path), export_flags, import_flags
+    )
 
 
 def parse_legacy_dylink(reader: Reader) -> DylinkInfo:
@@ -127,7 +134,10 @@ def _size_and_alignment(reader: Reader, what: str) -> tuple[int, int]:
     position = reader.position
     exponent = reader.u32()
     if exponent > _MAXIMUM_EXPONENT:
-        raise reader.error(f"{what} alignment of 2**{exponent}; at most 2**{_MAXIMUM_EXPONENT} can be had", position)
+        raise reader.error(
+            f"{what} alignment of 2**{exponent}; at most 2**{_MAXIMUM_EXPONENT} can be had",
+            position,
+        )
     return size, 1 << exponent
 
 

@@ -1,7 +1,8 @@
 """Where the instructions of a function body begin and end.
 
-Nothing here knows what an instruction does, only which operands follow its opcode. The tables have all that wasm-tools reads,
-which is more than wasmtime runs: finished proposals, legacy exceptions, stack switching, shared-everything-threads.
+Nothing here knows what an instruction does, only which operands follow its opcode. The tables have
+all that wasm-tools reads, which is more than wasmtime runs: finished proposals, legacy exceptions,
+stack switching, shared-everything-threads.
 
 See https://webassembly.github.io/spec/core/binary/instructions.html
 """
@@ -36,7 +37,9 @@ Immediate: TypeAlias = tuple[int, int, int]
 
 _PREFIX_GC, _PREFIX_MISC, _PREFIX_SIMD, _PREFIX_ATOMIC = 0xFB, 0xFC, 0xFD, 0xFE
 _SHARED, _EXACT, _REF_NULL, _REF = 0x65, 0x62, 0x63, 0x64  # in front of the rest of a type
-_EXPLICIT_MEMORY = 0x40  # a flag in the alignment of a memory immediate: the index of the memory follows
+_EXPLICIT_MEMORY = (
+    0x40  # a flag in the alignment of a memory immediate: the index of the memory follows
+)
 
 
 def _table(*rows: tuple[int, int, _Operands]) -> dict[int, _Operands]:
@@ -151,9 +154,10 @@ _PREFIXED = {
 def instructions(body: Reader) -> Iterator[int]:
     """The instructions of a function body, in order: for each, the position of its opcode in ``body.data``.
 
-    ``body`` reads the body alone, from its declarations of locals on. When a position is given out, ``body.position`` is where that
-    instruction ends. Only lengths are checked: not the order, not the types, and not that the last one is ``end``.
-    Raises ParseError at an unknown instruction, and at one whose operands are malformed or do not fit in the body.
+    ``body`` reads the body alone, from its declarations of locals on. When a position is given out,
+    ``body.position`` is where that instruction ends. Only lengths are checked: not the order, not
+    the types, and not that the last one is ``end``. Raises ParseError at an unknown instruction,
+    and at one whose operands are malformed or do not fit in the body.
     """
     for _ in range(body.count(2)):
         body.u32()
@@ -174,7 +178,10 @@ def instructions(body: Reader) -> Iterator[int]:
 
 
 def read_memory_immediate(reader: Reader) -> Immediate:
-    """The operand of a load, a store or an atomic instruction. Of an index that is not written down the value is 0."""
+    """The operand of a load, a store or an atomic instruction.
+
+    Of an index that is not written down the value is 0.
+    """
     flags = reader.u32()
     memory = 0
     if flags & _EXPLICIT_MEMORY:
@@ -197,7 +204,10 @@ def _prefixed_operands(body: Reader, start: int) -> _Operands:
 
 
 def _skip_integer(body: Reader) -> None:
-    """Skip an integer of any kind and size. What is too long for its kind is left to the engine to refuse."""
+    """Skip an integer of any kind and size.
+
+    What is too long for its kind is left to the engine to refuse.
+    """
     data = body.data
     position = body.position
     try:

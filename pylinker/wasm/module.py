@@ -1,8 +1,9 @@
 """What a linker has to know about a module, read from its bytes in one pass.
 
-Code, data and custom sections other than ``dylink.0`` are skipped by their size, so the time goes with the number of
-imports, exports, functions, globals and table entries. The parser is no validator: what it does not need, such as the
-bodies of functions, it does not look at, and wasmtime refuses what is wrong there when the module is compiled.
+Code, data and custom sections other than ``dylink.0`` are skipped by their size, so the time goes
+with the number of imports, exports, functions, globals and table entries. The parser is no
+validator: what it does not need, such as the bodies of functions, it does not look at, and wasmtime
+refuses what is wrong there when the module is compiled.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ from pylinker.errors import ParseError
 from pylinker.wasm.constexpr import ConstExpr, read_const_expr
 from pylinker.wasm.dylink import DylinkInfo, parse_dylink, parse_legacy_dylink
 from pylinker.wasm.reader import Reader, Section, quoted, sections
-from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, TableType, TagType
+from pylinker.wasm.types import (
+    PRIVATE,
+    Export,
+    ExternType,
+    FuncType,
+    GlobalType,
+    Import,
+    Kind,
+    MemoryType,
+    TableType,
+    TagType,
+)
 from pylinker.wasm.typesection import (
     read_global_type,
     read_memory_type,
@@ -27,26 +39,32 @@ __all__ = ["ConstExpr", "ModuleInfo", "parse_module"]
 _TABLE_WITH_INITIALIZER = 0x40
 _KINDS = tuple(Kind)
 
-# Bits of the flags of an element segment (https://webassembly.github.io/spec/core/binary/modules.html#element-section);
-# those of a data segment are the first two, of which it has one at most.
+# Bits of the flags of an element segment
+# (https://webassembly.github.io/spec/core/binary/modules.html#element-section); those of a data
+# segment are the first two, of which it has one at most.
 _SEGMENT_PASSIVE, _SEGMENT_EXPLICIT, _SEGMENT_EXPRESSIONS = 1, 2, 4
 _SEGMENT_FLAGS = 7  # all of them
 
 
 class ModuleInfo:
-    """The outside of a module: imports, exports, types, and its ``dylink.0`` section. It keeps no reference to the bytes.
+    """The outside of a module: imports, exports, types, and its ``dylink.0`` section.
 
-    Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section, or None), ``imports``, ``exports``
-    (by name), ``dylink`` (None for a module without that section), ``has_legacy_dylink`` (it was the older section),
-    ``start`` (index of the start function or None) and ``start_body``
-    (its locals and instructions, None if it is imported or there is none), ``memories`` and ``tables`` (the types of those it defines
-    itself, without imported ones), ``private`` (those exports that belong to the module itself, by name), ``element_slots``,
-    ``is_position_independent`` (whether its data lies where a linker puts it; False: it chose its addresses itself), ``data_range``
-    (first address and end of its data, if all of it is at constant addresses of memory 0; else None), ``fixed_slots`` (where the
-    slots end that it fills by its own choice in a table that it imports; 0 if there are none).
+    It keeps no reference to the bytes.
 
-    ``element_slots`` tells where functions get into table 0 when the module is instantiated: function index -> (offset of an
-    active segment, position of the function in it). The first place counts.
+    Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section,
+    or None), ``imports``, ``exports`` (by name), ``dylink`` (None for a module without that
+    section), ``has_legacy_dylink`` (it was the older section), ``start`` (index of the start
+    function or None) and ``start_body`` (its locals and instructions, None if it is imported or
+    there is none), ``memories`` and ``tables`` (the types of those it defines itself, without
+    imported ones), ``private`` (those exports that belong to the module itself, by name),
+    ``element_slots``, ``is_position_independent`` (whether its data lies where a linker puts it;
+    False: it chose its addresses itself), ``data_range`` (first address and end of its data, if all
+    of it is at constant addresses of memory 0; else None), ``fixed_slots`` (where the slots end
+    that it fills by its own choice in a table that it imports; 0 if there are none).
+
+    ``element_slots`` tells where functions get into table 0 when the module is instantiated:
+    function index -> (offset of an active segment, position of the function in it). The first place
+    counts.
     """
 
     __slots__ = (
@@ -139,13 +157,17 @@ class ModuleInfo:
         return self._functions, self._tables, self._memories, self._globals, self._tags
 
     @property
-    def index_spaces(self) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
+    def index_spaces(
+        self,
+    ) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
         """The types of functions and globals, the initial values of the globals that it defines, and the types of tags."""
         return self._functions, self._globals, self._global_inits, self._tags
 
     def export_type(self, export: Export) -> ExternType:
         """The type of one of the module's exports."""
-        return (self._functions, self._tables, self._memories, self._globals, self._tags)[export.kind][export.index]
+        return (self._functions, self._tables, self._memories, self._globals, self._tags)[
+            export.kind
+        ][export.index]
 
     def function_type(self, index: int) -> FuncType:
         """The type of a function by index. ParseError if the module has no such function."""
@@ -154,7 +176,10 @@ class ModuleInfo:
         return self._functions[index]
 
     def global_init(self, index: int) -> ConstExpr | None:
-        """How a global is initialised; None for an imported global. ParseError if the module has no such global."""
+        """How a global is initialised; None for an imported global.
+
+        ParseError if the module has no such global.
+        """
         if not 0 <= index < len(self._globals):
             raise ParseError(f"there is no global {index}", module=self.name)
         defined = index - self._imported[Kind.GLOBAL]
@@ -172,9 +197,10 @@ _DROPS = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x89", b"\xfc\x8d")
 def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
     """Read a module. ``name`` is what messages call it.
 
-    The section ``dylink.0`` "should be the very first section in the module", say the conventions; it is refused elsewhere,
-    as other linkers would not see it there. So is the older section ``dylink``, unless the module has the newer one.
-    Raises ParseError, and nothing else, whatever the bytes are.
+    The section ``dylink.0`` "should be the very first section in the module", say the conventions;
+    it is refused elsewhere, as other linkers would not see it there. So is the older section
+    ``dylink``, unless the module has the newer one. Raises ParseError, and nothing else, whatever
+    the bytes are.
     """
     data = bytes(data)
     parser = _Parser(name)
@@ -186,15 +212,25 @@ def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
         title, start = _custom_section_title(whole, section.start, section.end)
         if title == "dylink.0":
             if number:
-                raise whole.error("section dylink.0 is not the first section of the module", section.header)
-            parser.dylink = parse_dylink(Reader(data[start : section.end], base=start, module=name, section=title))
+                raise whole.error(
+                    "section dylink.0 is not the first section of the module", section.header
+                )
+            parser.dylink = parse_dylink(
+                Reader(data[start : section.end], base=start, module=name, section=title)
+            )
         elif title == "dylink" and (parser.dylink is None or parser.has_legacy_dylink):
             if number:
-                raise whole.error("section dylink is not the first section of the module", section.header)
-            parser.dylink = parse_legacy_dylink(Reader(data[start : section.end], base=start, module=name, section=title))
+                raise whole.error(
+                    "section dylink is not the first section of the module", section.header
+                )
+            parser.dylink = parse_legacy_dylink(
+                Reader(data[start : section.end], base=start, module=name, section=title)
+            )
             parser.has_legacy_dylink = True
         elif title == "name":
-            parser.module_name = _module_name(Reader(data[start : section.end], base=start, module=name, section=title))
+            parser.module_name = _module_name(
+                Reader(data[start : section.end], base=start, module=name, section=title)
+            )
     return ModuleInfo(parser)
 
 
@@ -202,7 +238,8 @@ def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int
     """The name of a custom section, and where its contents start."""
     whole.position = start
     size = whole.u32()
-    # The bound is the section's, not the file's: else each of many short sections could have a name as long as the file.
+    # The bound is the section's, not the file's: else each of many short sections could have a name
+    # as long as the file.
     if whole.position + size > end:
         raise whole.error("name of a custom section does not fit in the section", start)
     whole.position = start
@@ -210,7 +247,10 @@ def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int
 
 
 def _module_name(reader: Reader) -> str | None:
-    """The module's name from the name section, where it comes first if it is there. A malformed section never matters."""
+    """The module's name from the name section, where it comes first if it is there.
+
+    A malformed section never matters.
+    """
     try:
         return reader.sub(reader.u32()).name() if reader.byte() == 0 else None
     except ParseError:
@@ -218,7 +258,10 @@ def _module_name(reader: Reader) -> str | None:
 
 
 class _Parser:
-    """Reads the sections of one module. The lists of types are its index spaces: what is imported comes first."""
+    """Reads the sections of one module.
+
+    The lists of types are its index spaces: what is imported comes first.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -232,7 +275,9 @@ class _Parser:
         self.start_body: bytes | None = None
         self.may_drop_segments = False
         self.element_slots: dict[int, tuple[ConstExpr, int]] = {}
-        self.constant_data: tuple[int, int] | None = None  # of the active segments at constant addresses of memory 0
+        self.constant_data: tuple[int, int] | None = (
+            None  # of the active segments at constant addresses of memory 0
+        )
         self.other_data = False  # segments that are passive, or lie elsewhere
         self.constant_slots = 0  # the end of the active segments at constant slots of table 0
         self.types: list[FuncType | None] = []
@@ -303,7 +348,9 @@ class _Parser:
                 kind = self._read_tag_type(reader)
                 self.tags.append(kind)
             else:
-                raise reader.error(f"import {quoted(name)} is of unknown kind {code:#04x}", position)
+                raise reader.error(
+                    f"import {quoted(name)} is of unknown kind {code:#04x}", position
+                )
             self.imported[code] += 1
             self.imports.append(Import(module, name, _KINDS[code], kind))
 
@@ -340,7 +387,10 @@ class _Parser:
 
     def _read_exports(self, reader: Reader) -> None:
         exports = self.exports
-        sizes = [len(space) for space in (self.functions, self.tables, self.memories, self.globals, self.tags)]
+        sizes = [
+            len(space)
+            for space in (self.functions, self.tables, self.memories, self.globals, self.tags)
+        ]
         for _ in range(reader.count(3)):
             start = reader.position
             name = reader.name()
@@ -349,7 +399,9 @@ class _Parser:
                 raise reader.error(f"export {quoted(name)} is of unknown kind {code:#04x}", start)
             index = reader.u32()
             if index >= sizes[code]:
-                raise reader.error(f"export {quoted(name)}: there is no {_KINDS[code].label} {index}", start)
+                raise reader.error(
+                    f"export {quoted(name)}: there is no {_KINDS[code].label} {index}", start
+                )
             if name in exports:
                 raise reader.error(f"duplicate export {quoted(name)}", start)
             exports[name] = Export(name, _KINDS[code], index)
@@ -369,11 +421,15 @@ class _Parser:
                 if index == wanted:
                     self.start_body = reader.take(size)
                 elif size > reader.remaining:
-                    raise reader.error(f"function body of {size} bytes, but {reader.remaining} are left")
+                    raise reader.error(
+                        f"function body of {size} bytes, but {reader.remaining} are left"
+                    )
                 else:
                     reader.position += size
         start_body = self.start_body or b""
-        self.may_drop_segments = any(reader.data.count(each) > start_body.count(each) for each in _DROPS)
+        self.may_drop_segments = any(
+            reader.data.count(each) > start_body.count(each) for each in _DROPS
+        )
         reader.position = len(reader.data)
 
     def _read_elements(self, reader: Reader) -> None:
@@ -387,14 +443,19 @@ class _Parser:
                 table = reader.u32() if flags & _SEGMENT_EXPLICIT else 0
                 if table >= len(self.tables):
                     raise reader.error(f"element segment: there is no table {table}", position)
-                expression = read_const_expr(reader, "i64" if self.tables[table].limits.is64 else "i32")
+                expression = read_const_expr(
+                    reader, "i64" if self.tables[table].limits.is64 else "i32"
+                )
                 offset = expression if table == 0 else None
-            # The kind or type of the items is left out in the two oldest forms, which have neither of these bits.
+            # The kind or type of the items is left out in the two oldest forms, which have neither
+            # of these bits.
             has_kind = flags & (_SEGMENT_PASSIVE | _SEGMENT_EXPLICIT)
             functions: Sequence[int | None]
             if flags & _SEGMENT_EXPRESSIONS:
                 element = read_reference_type(reader) if has_kind else "funcref"
-                functions = [read_const_expr(reader, element).function for _ in range(reader.count(2))]
+                functions = [
+                    read_const_expr(reader, element).function for _ in range(reader.count(2))
+                ]
             else:
                 if has_kind and reader.byte() != 0:
                     raise reader.error("element segment of an unknown kind", reader.position - 1)
@@ -405,13 +466,17 @@ class _Parser:
                 if first is not None:
                     self.constant_slots = max(self.constant_slots, first + len(functions))
 
-    def _add_element_slots(self, reader: Reader, offset: ConstExpr, functions: Sequence[int | None], position: int) -> None:
+    def _add_element_slots(
+        self, reader: Reader, offset: ConstExpr, functions: Sequence[int | None], position: int
+    ) -> None:
         slots = self.element_slots
         size = len(self.functions)
         for place, function in enumerate(functions):
             if function is not None and function not in slots:
                 if function >= size:
-                    raise reader.error(f"element segment: there is no function {function}", position)
+                    raise reader.error(
+                        f"element segment: there is no function {function}", position
+                    )
                 slots[function] = (offset, place)
 
     def _read_data(self, reader: Reader) -> None:
@@ -429,7 +494,9 @@ class _Parser:
                 address = read_const_expr(reader, "i64" if is64 else "i32").evaluate(_unknown)
             size = reader.u32()
             if size > reader.remaining:
-                raise reader.error(f"data segment of {size} bytes, but {reader.remaining} are left", position)
+                raise reader.error(
+                    f"data segment of {size} bytes, but {reader.remaining} are left", position
+                )
             reader.position += size
             if not size:
                 continue
@@ -448,15 +515,19 @@ class _Parser:
     def is_position_independent(self) -> bool:
         """Whether the module lies where a linker puts it.
 
-        A module with a dylink section that imports no ``__memory_base`` lies at fixed addresses if it has data at constant
-        ones, or if it brings its own memory or stack pointer.
+        A module with a dylink section that imports no ``__memory_base`` lies at fixed addresses if
+        it has data at constant ones, or if it brings its own memory or stack pointer.
         """
         if self.dylink is None or self._imports_base("__memory_base"):
             return self.dylink is not None
         if len(self.memories) > self.imported[Kind.MEMORY] == 0:
             return False
         stack_pointer = self.exports.get("__stack_pointer")
-        if stack_pointer is not None and stack_pointer.kind is Kind.GLOBAL and stack_pointer.index >= self.imported[Kind.GLOBAL]:
+        if (
+            stack_pointer is not None
+            and stack_pointer.kind is Kind.GLOBAL
+            and stack_pointer.index >= self.imported[Kind.GLOBAL]
+        ):
             return False
         # What a start function copies from passive segments goes to constant addresses, too.
         return self.constant_data is None and not (self.other_data and self.start is not None)
@@ -464,7 +535,14 @@ class _Parser:
     @property
     def fixed_slots(self) -> int:
         """The end of the slots that the module fills by its own choice in a table that it imports."""
-        return self.constant_slots if self.imported[Kind.TABLE] and not self._imports_base("__table_base") else 0
+        return (
+            self.constant_slots
+            if self.imported[Kind.TABLE] and not self._imports_base("__table_base")
+            else 0
+        )
 
     def _imports_base(self, name: str) -> bool:
-        return any(each.name == name and each.module == "env" and each.kind is Kind.GLOBAL for each in self.imports)
+        return any(
+            each.name == name and each.module == "env" and each.kind is Kind.GLOBAL
+            for each in self.imports
+        )

@@ -1,9 +1,10 @@
 """Reading the primitive values of the binary format, and walking the sections of a module.
 
-Everything in a module file is untrusted. :class:`Reader` is the only code that takes bytes out of it, and has one door for
-all that can be wrong with them: :meth:`Reader.error`, which makes a :class:`~pylinker.errors.ParseError` that says where. No
-count or size in the file is believed before it was compared with the number of bytes that are really there, so the memory
-and the time spent are bounded by the length of the file.
+Everything in a module file is untrusted. :class:`Reader` is the only code that takes bytes out of
+it, and has one door for all that can be wrong with them: :meth:`Reader.error`, which makes a
+:class:`~pylinker.errors.ParseError` that says where. No count or size in the file is believed
+before it was compared with the number of bytes that are really there, so the memory and the time
+spent are bounded by the length of the file.
 
 Integers are LEB128: see https://webassembly.github.io/spec/core/binary/values.html
 """
@@ -17,7 +18,8 @@ from pylinker.errors import ParseError
 
 __all__ = ["SECTION_NAMES", "Reader", "Section", "quoted", "sections"]
 
-# The known sections in the order the specification prescribes, which is not the order of their numbers.
+# The known sections in the order the specification prescribes, which is not the order of their
+# numbers.
 SECTION_NAMES = {
     1: "type",
     2: "import",
@@ -48,14 +50,17 @@ def quoted(name: str) -> str:
 class Reader:
     """A position in some bytes of a module.
 
-    ``data`` is the bytes, of a section or of the whole file; ``position`` is the next byte to read, as an index in ``data``;
-    ``base`` is the offset of ``data`` in the file. ``module`` and ``section`` are names for messages. Any method that reads
-    raises :class:`~pylinker.errors.ParseError` when the bytes end early or are not what they should be.
+    ``data`` is the bytes, of a section or of the whole file; ``position`` is the next byte to read,
+    as an index in ``data``; ``base`` is the offset of ``data`` in the file. ``module`` and
+    ``section`` are names for messages. Any method that reads raises
+    :class:`~pylinker.errors.ParseError` when the bytes end early or are not what they should be.
     """
 
     __slots__ = ("base", "data", "module", "position", "section")
 
-    def __init__(self, data: bytes, *, base: int = 0, module: str = "module", section: str | None = None) -> None:
+    def __init__(
+        self, data: bytes, *, base: int = 0, module: str = "module", section: str | None = None
+    ) -> None:
         self.data = data
         self.position = 0
         self.base = base
@@ -179,7 +184,9 @@ class Reader:
     def u32s(self, count: int) -> list[int]:
         """``count`` unsigned 32-bit integers; ``count`` must come from :meth:`count`."""
         chunk = self.data[self.position : self.position + count]
-        if len(chunk) == count and chunk.isascii():  # no byte has its high bit set, so each one is an integer
+        if (
+            len(chunk) == count and chunk.isascii()
+        ):  # no byte has its high bit set, so each one is an integer
             self.position += count
             return list(chunk)
         u32 = self.u32
@@ -190,7 +197,9 @@ class Reader:
         start = self.position
         value = self.u32()
         if value * item_size > len(self.data) - self.position:
-            raise self.error(f"{value} items cannot fit in the {self.remaining} bytes that follow", start)
+            raise self.error(
+                f"{value} items cannot fit in the {self.remaining} bytes that follow", start
+            )
         return value
 
     def name(self) -> str:
@@ -234,8 +243,8 @@ class Section(NamedTuple):
 def sections(data: bytes, module: str) -> Iterator[Section]:
     """The sections of a module, in order. Contents are not looked at.
 
-    Raises ParseError when ``data`` is not a core module of version 1, or a section does not fit in the file, has an unknown
-    id, comes twice or is out of order.
+    Raises ParseError when ``data`` is not a core module of version 1, or a section does not fit in
+    the file, has an unknown id, comes twice or is out of order.
     """
     reader = Reader(data, module=module)
     _check_header(reader)
@@ -256,7 +265,9 @@ def sections(data: bytes, module: str) -> Iterator[Section]:
             last = rank
         if length > size - start:
             what = SECTION_NAMES.get(number, "custom")
-            raise reader.error(f"section {what} has {length} bytes, but the file ends after {size - start}", header)
+            raise reader.error(
+                f"section {what} has {length} bytes, but the file ends after {size - start}", header
+            )
         yield Section(number, header, start, start + length)
         reader.position = start + length
 
@@ -273,6 +284,10 @@ def _check_header(reader: Reader) -> None:
     if version != _VERSION:
         # The second half of the version field is the "layer": 0 is a core module, 1 a component.
         if version[2:] == b"\x01\0":
-            raise reader.error("it is a component, not a core module (a dynamic linker works on core modules)", 4)
-        raise reader.error(f"unsupported version {int.from_bytes(version, 'little'):#x} of the binary format", 4)
+            raise reader.error(
+                "it is a component, not a core module (a dynamic linker works on core modules)", 4
+            )
+        raise reader.error(
+            f"unsupported version {int.from_bytes(version, 'little'):#x} of the binary format", 4
+        )
     reader.position = 8

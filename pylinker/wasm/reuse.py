@@ -16,19 +16,26 @@ if TYPE_CHECKING:
 __all__ = ["is_reusable"]
 
 _GLOBAL_GET = 0x23
-_PLAIN = frozenset({0x02, 0x0B, 0x0C, 0x0D, 0x0E, 0x1A, 0x20, 0x21, 0x22, _GLOBAL_GET, 0x41, 0x42, 0x6A})
+_PLAIN = frozenset(
+    {0x02, 0x0B, 0x0C, 0x0D, 0x0E, 0x1A, 0x20, 0x21, 0x22, _GLOBAL_GET, 0x41, 0x42, 0x6A}
+)
 """Blocks and jumps, locals, constants, addition."""
 _SECOND = {
     0xFC: (b"\x08", b"\x09", b"\x0b"),  # memory.init, data.drop, memory.fill
-    0xFE: (b"\x00", b"\x01", b"\x17", b"\x48"),  # memory.atomic.notify, .wait32, i32.atomic.store, .rmw.cmpxchg
+    0xFE: (
+        b"\x00",
+        b"\x01",
+        b"\x17",
+        b"\x48",
+    ),  # memory.atomic.notify, .wait32, i32.atomic.store, .rmw.cmpxchg
 }
 
 
 def is_reusable(info: ModuleInfo) -> bool:
     """Tell whether a library has nothing that cannot be put back, as those have not that wasm-ld makes with ``-shared``.
 
-    Not one with mutable globals, tables or memories of its own, with thread-local data, with code that may drop segments, or whose start
-    function does more than initialise its memory.
+    Not one with mutable globals, tables or memories of its own, with thread-local data, with code
+    that may drop segments, or whose start function does more than initialise its memory.
     """
     if info.dylink is None or info.memories or info.tables or info.may_drop_segments:
         return False
@@ -37,7 +44,10 @@ def is_reusable(info: ModuleInfo) -> bool:
     tls_base = info.exports.get("__tls_base")  # without thread-local data nobody looks at it
     unused = tls_base.index if tls_base is not None and tls_base.kind is Kind.GLOBAL else -1
     imported = info.imported_count(Kind.GLOBAL)
-    if any(each.mutable and index != unused for index, each in enumerate(info.spaces[3][imported:], imported)):
+    if any(
+        each.mutable and index != unused
+        for index, each in enumerate(info.spaces[3][imported:], imported)
+    ):
         return False
     return info.start is None or _only_fills_memory(info, imported)
 
@@ -45,7 +55,8 @@ def is_reusable(info: ModuleInfo) -> bool:
 def _only_fills_memory(info: ModuleInfo, imported: int) -> bool:
     """Whether the start function is one that need not run again if the memory is what it has made of it.
 
-    That is what wasm-ld calls ``__wasm_init_memory``: it calls nobody, and depends on nothing but where the module lies.
+    That is what wasm-ld calls ``__wasm_init_memory``: it calls nobody, and depends on nothing but
+    where the module lies.
     """
     body = info.start_body
     if body is None:

@@ -15,9 +15,10 @@ _MEMORY_SECTION = 5
 def with_memory_minimum(data: bytes, pages: int, *, name: str) -> bytes:
     """The module with the minimum of its own first memory raised to at least ``pages`` pages.
 
-    All bytes but those of the memory's type and of the size of its section stay as they are. ``data`` itself comes back
-    when the module defines no memory or its memory is already large enough. ``name`` is what messages call the module.
-    Raises LimitError if the memory may not become that large, ParseError if the module is malformed.
+    All bytes but those of the memory's type and of the size of its section stay as they are.
+    ``data`` itself comes back when the module defines no memory or its memory is already large
+    enough. ``name`` is what messages call the module. Raises LimitError if the memory may not
+    become that large, ParseError if the module is malformed.
     """
     for section in sections(data, name):
         if section.id != _MEMORY_SECTION:
@@ -31,12 +32,19 @@ def with_memory_minimum(data: bytes, pages: int, *, name: str) -> bytes:
         if bounds.minimum >= pages:
             return data
         bits = 64 if bounds.is64 else 32
-        maximum = min(1 << (bits - memory.page_size_log2), (1 << bits) - 1)  # the number has to fit in that many bits, too
+        maximum = min(
+            1 << (bits - memory.page_size_log2), (1 << bits) - 1
+        )  # the number has to fit in that many bits, too
         if bounds.maximum is not None:
             maximum = min(maximum, bounds.maximum)
         if maximum < pages:
-            raise LimitError(f"{name}: its memory may have at most {maximum} pages, but {pages} are needed", module=name)
+            raise LimitError(
+                f"{name}: its memory may have at most {maximum} pages, but {pages} are needed",
+                module=name,
+            )
         raised = writer.memory_type(memory._replace(limits=bounds._replace(minimum=pages)))
         contents = reader.data[:start] + raised + reader.data[reader.position :]
-        return data[: section.header] + writer.section(_MEMORY_SECTION, contents) + data[section.end :]
+        return (
+            data[: section.header] + writer.section(_MEMORY_SECTION, contents) + data[section.end :]
+        )
     return data

@@ -1,8 +1,9 @@
 """The memory shim: lets modules that import their memory call host functions that look for an exported one.
 
-The WASI functions of wasmtime find the guest's memory as the export ``memory`` of the instance that calls them, and a side
-module has none. The shim imports the shared memory, exports it under that name, and forwards each call: the caller that the
-host sees is the shim. The calls have to be real; a host function that is merely exported again still sees its first caller.
+The WASI functions of wasmtime find the guest's memory as the export ``memory`` of the instance that
+calls them, and a side module has none. The shim imports the shared memory, exports it under that
+name, and forwards each call: the caller that the host sees is the shim. The calls have to be real;
+a host function that is merely exported again still sees its first caller.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ _CALL = b"\x10"
 _MEMORY = "memory"
 
 
-def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncType], *, private: bool = False) -> bytes:
+def memory_shim(
+    memory: MemoryType, module: str, functions: Mapping[str, FuncType], *, private: bool = False
+) -> bytes:
     """A module that gives ``functions`` of ``module`` a caller with a memory.
 
-    It imports ``("env", "memory")`` of the type ``memory``, or with ``private`` defines one, and imports each function by its name; it
-    exports the memory as ``memory``, and under each name a function that calls the imported one.
+    It imports ``("env", "memory")`` of the type ``memory``, or with ``private`` defines one, and
+    imports each function by its name; it exports the memory as ``memory``, and under each name a
+    function that calls the imported one.
 
     The same input, in the same order, gives the same bytes.
     Raises UnsupportedError for types that cannot be encoded, and for a function named ``memory``.
@@ -31,7 +35,16 @@ def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncTyp
     if _MEMORY in functions:
         raise UnsupportedError(f"a function named {_MEMORY!r} cannot be forwarded", symbol=_MEMORY)
     type_indices: dict[FuncType, int] = {}
-    imports = [] if private else [writer.name("env") + writer.name(_MEMORY) + bytes([Kind.MEMORY]) + writer.memory_type(memory)]
+    imports = (
+        []
+        if private
+        else [
+            writer.name("env")
+            + writer.name(_MEMORY)
+            + bytes([Kind.MEMORY])
+            + writer.memory_type(memory)
+        ]
+    )
     exports = [writer.name(_MEMORY) + bytes([Kind.MEMORY, 0])]
     type_of: list[bytes] = []
     bodies: list[bytes] = []
@@ -42,7 +55,11 @@ def memory_shim(memory: MemoryType, module: str, functions: Mapping[str, FuncTyp
         imports.append(writer.name(module) + writer.name(name) + bytes([Kind.FUNC]) + type_index)
         exports.append(writer.name(name) + bytes([Kind.FUNC]) + writer.unsigned(forwarder))
         type_of.append(type_index)
-        bodies.append(writer.function_body(writer.local_gets(len(function.params)) + _CALL + writer.unsigned(index)))
+        bodies.append(
+            writer.function_body(
+                writer.local_gets(len(function.params)) + _CALL + writer.unsigned(index)
+            )
+        )
         names.append((forwarder, name))
     return writer.module(
         [
@@ -110,11 +127,15 @@ sock_shutdown ii
 )
 """WASI preview 1: a letter for each parameter of a function, which says what of the guest's memory it is about (``csrc/wasi.h``).
 
-What is no number of 64 bits (``l``) is an i32. The pointers of ``poll_oneoff`` are the core's own to check. ``-``: no parameters.
+What is no number of 64 bits (``l``) is an i32. The pointers of ``poll_oneoff`` are the core's own
+to check. ``-``: no parameters.
 """
 
 WASI_PREVIEW1: Mapping[str, FuncType] = {
-    name: FuncType(tuple("i64" if each == "l" else "i32" for each in parameters.strip("-")), () if name == "proc_exit" else ("i32",))
+    name: FuncType(
+        tuple("i64" if each == "l" else "i32" for each in parameters.strip("-")),
+        () if name == "proc_exit" else ("i32",),
+    )
     for name, parameters in WASI_PARAMETERS.items()
 }
 """The types as wasmtime defines them. All return an errno but the one that does not return."""

@@ -1,10 +1,12 @@
 """What was read of a module, written down so that it need not be read again.
 
-Reading a module of thousands of symbols takes milliseconds; most of what is read is asked for by few. So it is kept as a head, which says
-at once what every module is asked, and tables of the imports, from which single ones are made as they are wanted. The rest is the module
-itself without code and data, to be read again if it comes to that.
+Reading a module of thousands of symbols takes milliseconds; most of what is read is asked for by
+few. So it is kept as a head, which says at once what every module is asked, and tables of the
+imports, from which single ones are made as they are wanted. The rest is the module itself without
+code and data, to be read again if it comes to that.
 
-The bytes are for this machine and this version of pylinker, and are trusted: whoever keeps them sees to it that they are whole.
+The bytes are for this machine and this version of pylinker, and are trusted: whoever keeps them
+sees to it that they are whole.
 """
 
 from __future__ import annotations
@@ -19,7 +21,19 @@ from typing import Any, overload
 from pylinker.wasm.dylink import parse_dylink, parse_legacy_dylink
 from pylinker.wasm.module import ModuleInfo, parse_module
 from pylinker.wasm.reader import Reader, sections
-from pylinker.wasm.types import PRIVATE, Export, ExternType, FuncType, GlobalType, Import, Kind, Limits, MemoryType, TableType, TagType
+from pylinker.wasm.types import (
+    PRIVATE,
+    Export,
+    ExternType,
+    FuncType,
+    GlobalType,
+    Import,
+    Kind,
+    Limits,
+    MemoryType,
+    TableType,
+    TagType,
+)
 from pylinker.wasm.waits import WAITS_EXPORT
 from pylinker.wasm.writer import module, section
 
@@ -78,11 +92,20 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
             dylink = data[whole.position : each.end]
     text, offsets = names_of(each.name for each in info.imports)
     columns = [
-        array("I", [spaces.setdefault(each.module, len(spaces)) for each in info.imports]).tobytes(),
+        array(
+            "I", [spaces.setdefault(each.module, len(spaces)) for each in info.imports]
+        ).tobytes(),
         bytes([each.kind for each in info.imports]),
         array("I", [types.setdefault(each.type, len(types)) for each in info.imports]).tobytes(),
     ]
-    special = {each.name: (int(each.kind), each.index, types.setdefault(info.export_type(each), len(types))) for each in asked.values()}
+    special = {
+        each.name: (
+            int(each.kind),
+            each.index,
+            types.setdefault(info.export_type(each), len(types)),
+        )
+        for each in asked.values()
+    }
     head = {
         "module_name": info.module_name,
         "start": info.start,
@@ -105,12 +128,22 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
 
 
 class StoredInfo(ModuleInfo):
-    """A :class:`ModuleInfo` from what :func:`store` gave, under another ``name`` if need be. It keeps the bytes.
+    """A :class:`ModuleInfo` from what :func:`store` gave, under another ``name`` if need be.
 
-    ValueError, or another error of their kind (KeyError, TypeError, IndexError), if they are nothing like that.
+    It keeps the bytes. ValueError, or another error of their kind (KeyError, TypeError,
+    IndexError), if they are nothing like that.
     """
 
-    __slots__ = ("_columns", "_import_names", "_outside", "_packed_types", "_spaces", "_special", "_types", "export_count")
+    __slots__ = (
+        "_columns",
+        "_import_names",
+        "_outside",
+        "_packed_types",
+        "_spaces",
+        "_special",
+        "_types",
+        "export_count",
+    )
 
     def __init__(self, stored: memoryview, *, name: str) -> None:
         parts = split(stored)
@@ -124,9 +157,13 @@ class StoredInfo(ModuleInfo):
         self.dylink = parse(Reader(bytes(parts[1]), module=name)) if head["dynamic"] else None
         self.is_position_independent = head["position_independent"]
         self.fixed_slots = head["fixed_slots"]
-        self.data_range = None if head["data_range"] is None else (head["data_range"][0], head["data_range"][1])
+        self.data_range = (
+            None if head["data_range"] is None else (head["data_range"][0], head["data_range"][1])
+        )
         self.start = head["start"]
-        self.start_body = None if head["start_body"] is None else head["start_body"].encode("latin-1")
+        self.start_body = (
+            None if head["start_body"] is None else head["start_body"].encode("latin-1")
+        )
         self.may_drop_segments = head["may_drop_segments"]
         self._imported = head["imported"]
         self.export_count: int = head["exports"]
@@ -142,7 +179,11 @@ class StoredInfo(ModuleInfo):
         self._outside = parts[2]
         self._import_names = parts[3]
         self._columns = parts[4].cast("I"), parts[5].cast("I"), parts[6], parts[7].cast("I")
-        self.private = {name: Export(name, _KINDS[kind], index) for name, (kind, index, _) in self._special.items() if name in PRIVATE}
+        self.private = {
+            name: Export(name, _KINDS[kind], index)
+            for name, (kind, index, _) in self._special.items()
+            if name in PRIVATE
+        }
         self.imports = _Imports(self)
         self.exports = _Exports(self)
 
@@ -263,4 +304,8 @@ def unpack_type(packed: _Packed) -> ExternType:
         return TagType(FuncType(tuple(first), tuple(second)))
     if kind == "global":
         return GlobalType(first, second)
-    return MemoryType(Limits(*first), second) if kind == "memory" else TableType(first, Limits(*second))
+    return (
+        MemoryType(Limits(*first), second)
+        if kind == "memory"
+        else TableType(first, Limits(*second))
+    )

@@ -1,8 +1,9 @@
 """Whether a module has thread-local data, said by itself or found in its code.
 
-A library can have thread-local data without exporting anything about it: then only its start function tells, which points
-``__tls_base`` at the initial copy of the data (LLVM, ``wasm/Writer.cpp``, ``createInitMemoryFunction``). The instructions of such a
-function are few, so they can be read one by one; anything else ends the search without a finding.
+A library can have thread-local data without exporting anything about it: then only its start
+function tells, which points ``__tls_base`` at the initial copy of the data (LLVM,
+``wasm/Writer.cpp``, ``createInitMemoryFunction``). The instructions of such a function are few, so
+they can be read one by one; anything else ends the search without a finding.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ _ATOMIC_FENCE = 0x03
 
 def has_thread_locals(info: ModuleInfo) -> bool:
     """Whether a module has thread-local data, as far as can be told from its outside and its start function."""
-    if info.dylink is not None and any(flags & SymbolFlags.TLS for flags in info.dylink.export_flags.values()):
+    if info.dylink is not None and any(
+        flags & SymbolFlags.TLS for flags in info.dylink.export_flags.values()
+    ):
         return True
     size = info.exports.get("__tls_size")
     if size is not None and size.kind is Kind.GLOBAL:
         init = info.global_init(size.index)
         return bool(init is not None and init.evaluate(lambda _index: None))
-    return info.start_body is not None and _sets_own_global(info.start_body, info.imported_count(Kind.GLOBAL))
+    return info.start_body is not None and _sets_own_global(
+        info.start_body, info.imported_count(Kind.GLOBAL)
+    )
 
 
 def _sets_own_global(body: bytes, imported: int) -> bool:

@@ -1,8 +1,9 @@
 """The types of a WebAssembly module's imports and exports, as plain values that compare and print.
 
-All of them are named tuples: equal when the types are equal, hashable, and cheap to build in thousands. ``str()`` gives the
-text used in error messages. Types are structural, with one exception: a reference to a concrete type, such as
-``(ref null 5)``, counts types of its own module, so such a text means something else in another module.
+All of them are named tuples: equal when the types are equal, hashable, and cheap to build in
+thousands. ``str()`` gives the text used in error messages. Types are structural, with one
+exception: a reference to a concrete type, such as ``(ref null 5)``, counts types of its own module,
+so such a text means something else in another module.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ PRIVATE = frozenset(
 
 ValType: TypeAlias = str
 """``"i32"``, ``"i64"``, ``"f32"``, ``"f64"``, ``"v128"``, ``"funcref"``, ``"externref"``, ``"exnref"``, or the text of
-another reference type, e.g. ``"(ref null 5)"``, ``"(ref func)"``, ``"anyref"``."""
+another reference type, e.g. ``"(ref null 5)"``, ``"(ref func)"``, ``"anyref"``.
+"""
 
 
 class Kind(enum.IntEnum):
@@ -96,7 +98,10 @@ class FuncType(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Bounds of a table (in elements) or a memory (in pages). ``is64``: addressed by i64 instead of i32."""
+    """Bounds of a table (in elements) or a memory (in pages).
+
+    ``is64``: addressed by i64 instead of i32.
+    """
 
     minimum: int
     maximum: int | None
@@ -130,7 +135,11 @@ class MemoryType(NamedTuple):
     page_size_log2: int = 16
 
     def __str__(self) -> str:
-        return str(self.limits) if self.page_size_log2 == 16 else f"{self.limits} (pagesize {1 << self.page_size_log2})"
+        return (
+            str(self.limits)
+            if self.page_size_log2 == 16
+            else f"{self.limits} (pagesize {1 << self.page_size_log2})"
+        )
 
 
 class GlobalType(NamedTuple):

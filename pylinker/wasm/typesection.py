@@ -18,8 +18,15 @@ __all__ = [
     "read_value_type",
 ]
 
-_NUMBER_TYPES: dict[int, ValType] = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128"}
-# Abstract heap types, with the shorthand for a nullable reference to one: the same byte stands for both.
+_NUMBER_TYPES: dict[int, ValType] = {
+    0x7F: "i32",
+    0x7E: "i64",
+    0x7D: "f32",
+    0x7C: "f64",
+    0x7B: "v128",
+}
+# Abstract heap types, with the shorthand for a nullable reference to one: the same byte stands for
+# both.
 _HEAP_TYPES: dict[int, tuple[str, ValType]] = {
     0x68: ("cont", "contref"),
     0x69: ("exn", "exnref"),
@@ -39,22 +46,28 @@ _HEAP_TYPES: dict[int, tuple[str, ValType]] = {
 _REFERENCE_TYPES: dict[int, ValType] = {code: names[1] for code, names in _HEAP_TYPES.items()}
 _SHORTHANDS = dict(_HEAP_TYPES.values())
 _VALUE_TYPES = {**_NUMBER_TYPES, **_REFERENCE_TYPES}
-_I32_GLOBALS = GlobalType("i32", mutable=False), GlobalType("i32", mutable=True)  # what libraries export by the thousand
+_I32_GLOBALS = (
+    GlobalType("i32", mutable=False),
+    GlobalType("i32", mutable=True),
+)  # what libraries export by the thousand
 _REF_NULL, _REF, _SHARED = 0x63, 0x64, 0x65
 _I8, _I16 = 0x78, 0x77  # only in fields of structures and arrays
 
 _FUNC, _STRUCT, _ARRAY, _CONT = 0x60, 0x5F, 0x5E, 0x5D
 _SUB, _SUB_FINAL, _REC = 0x50, 0x4F, 0x4E
 
-# The limit of all engines (https://webassembly.github.io/spec/js-api/#limits). Trampolines have an instruction for each
-# parameter, so the number has to be bounded here.
+# The limit of all engines (https://webassembly.github.io/spec/js-api/#limits). Trampolines have an
+# instruction for each parameter, so the number has to be bounded here.
 _MAXIMUM_ARITY = 1000
 
 _HAS_MAXIMUM, _IS_SHARED, _IS_64, _HAS_PAGE_SIZE = 1, 2, 4, 8
 
 
 def read_value_type(reader: Reader) -> ValType:
-    """A number, vector or reference type. The long forms of reference types that have a shorthand give the shorthand."""
+    """A number, vector or reference type.
+
+    The long forms of reference types that have a shorthand give the shorthand.
+    """
     code = reader.byte()
     return _VALUE_TYPES.get(code) or _read_long_reference(reader, code)
 
@@ -175,7 +188,10 @@ def _read_arity(reader: Reader) -> tuple[ValType, ...]:
     position = reader.position
     count = reader.count()
     if count > _MAXIMUM_ARITY:
-        raise reader.error(f"function type with {count} parameters or results; at most {_MAXIMUM_ARITY} are valid", position)
+        raise reader.error(
+            f"function type with {count} parameters or results; at most {_MAXIMUM_ARITY} are valid",
+            position,
+        )
     return tuple([read_value_type(reader) for _ in range(count)])
 
 

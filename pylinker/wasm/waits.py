@@ -1,31 +1,40 @@
 """Waits that the host can interrupt: taking ``memory.atomic.wait`` and ``notify`` out of a module's code.
 
-A thread in ``memory.atomic.wait32`` sleeps inside wasmtime, where neither an epoch nor a rendezvous reaches it. So these instructions
-become calls of functions that are appended to the module, and these call the host, through a table that is appended, too:
+A thread in ``memory.atomic.wait32`` sleeps inside wasmtime, where neither an epoch nor a rendezvous
+reaches it. So these instructions become calls of functions that are appended to the module, and
+these call the host, through a table that is appended, too:
 
-    host functions in the slots of a table exported as ``__pylinker_waits``      by the linker, once per instance
-    one function for each kind of instruction and static offset                  appended
-    call of that function in place of the instruction                            same length
+    host functions in the slots of a table exported as ``__pylinker_waits``      by the linker, once
+    per instance one function for each kind of instruction and static offset
+    appended call of that function in place of the instruction                            same
+    length
 
-Nothing shifts. An appended function, type or table comes last in its index space. A call takes exactly the bytes that its instruction
-took, so functions keep their sizes and instructions their offsets: names, branch hints and DWARF stay right. (All code moves by one
-byte if the number of functions needs another byte then, as from 127 to 128; DWARF, which counts from there, is off by one in this
-case.) All other sections and functions are copied byte for byte.
+Nothing shifts. An appended function, type or table comes last in its index space. A call takes
+exactly the bytes that its instruction took, so functions keep their sizes and instructions their
+offsets: names, branch hints and DWARF stay right. (All code moves by one byte if the number of
+functions needs another byte then, as from 127 to 128; DWARF, which counts from there, is off by one
+in this case.) All other sections and functions are copied byte for byte.
 
-An appended function executes the instruction itself while its slot is empty. This is for start functions, which run before the linker
-can fill the table. Those of wasm-ld (``__wasm_init_memory``) notify the instances that wait until the first one has initialised the
-memory. They wait only if another thread is doing so at this very moment, which cannot be as long as instances of a library are made one
-after the other until its first start function is done. A start function that waits for anything else is reached by nobody.
+An appended function executes the instruction itself while its slot is empty. This is for start
+functions, which run before the linker can fill the table. Those of wasm-ld (``__wasm_init_memory``)
+notify the instances that wait until the first one has initialised the memory. They wait only if
+another thread is doing so at this very moment, which cannot be as long as instances of a library
+are made one after the other until its first start function is done. A start function that waits for
+anything else is reached by nobody.
 
 What the linker must do:
 
-- After instantiation, if :func:`has_waits_table`, fill the slots of the table with functions of the types in ``WAIT_TYPES``. Their
-  arguments are the guest's: the address, static offset included and up to 33 bits long, may be out of bounds or not aligned, for which
-  they have to trap as the instruction does. The memory is always the module's memory 0, 32-bit and shared.
-- Do so in all modules of a program or in none: who waits in the host is not woken by the instruction, and the other way round.
-- Treat the name of the export as reserved. A module that comes with it is left as it is, with its waits, so it should be refused.
-- Not trust that only appended functions use the table. A module that is not valid because it calls a function after its last one may be
-  valid then. All it gains is another way to the functions in the slots.
+- After instantiation, if :func:`has_waits_table`, fill the slots of the table with functions of the
+  types in ``WAIT_TYPES``. Their arguments are the guest's: the address, static offset included and
+  up to 33 bits long, may be out of bounds or not aligned, for which they have to trap as the
+  instruction does. The memory is always the module's memory 0, 32-bit and shared.
+- Do so in all modules of a program or in none: who waits in the host is not woken by the
+  instruction, and the other way round.
+- Treat the name of the export as reserved. A module that comes with it is left as it is, with its
+  waits, so it should be refused.
+- Not trust that only appended functions use the table. A module that is not valid because it calls
+  a function after its last one may be valid then. All it gains is another way to the functions in
+  the slots.
 """
 
 from __future__ import annotations
@@ -42,7 +51,14 @@ from pylinker.wasm.reader import SECTION_NAMES, Reader, Section, sections
 from pylinker.wasm.types import FuncType, Kind, Limits, MemoryType, TableType
 from pylinker.wasm.typesection import read_type_section
 
-__all__ = ["WAITS_EXPORT", "WAITS_TABLE", "WAIT_TYPES", "WaitSlot", "has_waits_table", "rewrite_waits"]
+__all__ = [
+    "WAITS_EXPORT",
+    "WAITS_TABLE",
+    "WAIT_TYPES",
+    "WaitSlot",
+    "has_waits_table",
+    "rewrite_waits",
+]
 
 logger = logging.getLogger("pylinker.wasm")
 
@@ -67,41 +83,59 @@ WAIT_TYPES: tuple[FuncType, ...] = (
     FuncType(("i64", "i32"), ("i32",)),
 )
 """The types of the functions in the table, by slot: (address, expected, timeout in ns or negative) -> 0 woken, 1 not equal, 2 timed
-out, twice, and (address, count) -> number of those woken. Integers of a guest have no sign: the count -1 means everybody."""
+out, twice, and (address, count) -> number of those woken. Integers of a guest have no sign: the
+count -1 means everybody.
+"""
 
 _TYPE, _FUNCTION, _TABLE, _EXPORT, _CODE = 1, 3, 4, 7, 10  # sections
 _ATOMIC = 0xFE
 _NOTIFY, _WAIT32, _WAIT64 = 0x00, 0x01, 0x02  # after _ATOMIC
 _SLOTS = {_NOTIFY: WaitSlot.NOTIFY, _WAIT32: WaitSlot.WAIT32, _WAIT64: WaitSlot.WAIT64}
 _OPCODES = {slot: opcode for opcode, slot in _SLOTS.items()}
-_ALIGNMENTS = {WaitSlot.WAIT32: 2, WaitSlot.WAIT64: 3, WaitSlot.NOTIFY: 2}  # log2; no other is valid
+_ALIGNMENTS = {
+    WaitSlot.WAIT32: 2,
+    WaitSlot.WAIT64: 3,
+    WaitSlot.NOTIFY: 2,
+}  # log2; no other is valid
 
-# The bytes such an instruction begins with, up to the alignment: with or without the index of a memory (0x40), and in the longer
-# encodings that integers can have (0x80). Few other bytes look like this, so few functions are read in vain.
+# The bytes such an instruction begins with, up to the alignment: with or without the index of a
+# memory (0x40), and in the longer encodings that integers can have (0x80). Few other bytes look
+# like this, so few functions are read in vain.
 _CANDIDATE = re.compile(rb"\xfe(?:[\x00\x01][\x02\x42\x82\xc2]|\x02[\x03\x43\x83\xc3]|[\x80-\x82])")
 
 _NOP, _CALL, _CALL_INDIRECT, _TABLE_GET, _REF_IS_NULL = b"\x01", b"\x10", b"\x11", b"\x25", b"\xd1"
 _IF_I32, _ELSE, _END = b"\x04\x7f", b"\x05", b"\x0b"
-_LOCAL_GET, _I32_CONST, _I64_CONST, _I64_ADD, _I64_EXTEND_I32_U = b"\x20", b"\x41", b"\x42", b"\x7c", b"\xad"
+_LOCAL_GET, _I32_CONST, _I64_CONST, _I64_ADD, _I64_EXTEND_I32_U = (
+    b"\x20",
+    b"\x41",
+    b"\x42",
+    b"\x7c",
+    b"\xad",
+)
 
-# A call of a function with a higher index does not fit in the four bytes of the shortest instruction; engines take a million.
+# A call of a function with a higher index does not fit in the four bytes of the shortest
+# instruction; engines take a million.
 _MAXIMUM_FUNCTIONS = 1 << 21
-# Static offsets are those of fields in structures. This many are in no real program, and bound the size of what is appended.
+# Static offsets are those of fields in structures. This many are in no real program, and bound the
+# size of what is appended.
 _MAXIMUM_ADDED = 10_000
 
 
 def rewrite_waits(data: bytes, *, name: str, info: ModuleInfo | None = None) -> bytes:
     """The module ``data`` with calls in place of its waits and notifications; ``name`` is what messages call it.
 
-    ``info`` is what :func:`~pylinker.wasm.parse_module` says about ``data``, if the caller has it already.
+    ``info`` is what :func:`~pylinker.wasm.parse_module` says about ``data``, if the caller has it
+    already.
 
-    ``data`` itself comes back when there is nothing to do: no such instruction on memory 0, a memory 0 that is not shared (nothing can
-    wait there) or is 64-bit (pylinker has no such programs), or an export named ``WAITS_EXPORT``, so the function is idempotent. A
-    function body that cannot be read stays as it is, and a note goes to the log; wasmtime, which knows no other instructions, will refuse
-    the module.
+    ``data`` itself comes back when there is nothing to do: no such instruction on memory 0, a
+    memory 0 that is not shared (nothing can wait there) or is 64-bit (pylinker has no such
+    programs), or an export named ``WAITS_EXPORT``, so the function is idempotent. A function body
+    that cannot be read stays as it is, and a note goes to the log; wasmtime, which knows no other
+    instructions, will refuse the module.
 
-    A module without any of the bytes looked for costs one search through its code; otherwise, those functions which have them are read.
-    Raises ParseError if the module is malformed outside of its code, LimitError if it has more than 10,000 static offsets.
+    A module without any of the bytes looked for costs one search through its code; otherwise, those
+    functions which have them are read. Raises ParseError if the module is malformed outside of its
+    code, LimitError if it has more than 10,000 static offsets.
     """
     known = {section.id: section for section in sections(data, name) if section.id}
     code = known.get(_CODE)
@@ -110,7 +144,12 @@ def rewrite_waits(data: bytes, *, name: str, info: ModuleInfo | None = None) -> 
     if info is None:
         info = parse_module(data, name=name)
     memory = _first_memory(info)
-    if memory is None or not memory.limits.shared or memory.limits.is64 or WAITS_EXPORT in info.exports:
+    if (
+        memory is None
+        or not memory.limits.shared
+        or memory.limits.is64
+        or WAITS_EXPORT in info.exports
+    ):
         return data
     if _FUNCTION not in known or _TYPE not in known:
         return data  # not valid, as wasmtime will say
@@ -120,7 +159,11 @@ def rewrite_waits(data: bytes, *, name: str, info: ModuleInfo | None = None) -> 
 def has_waits_table(info: ModuleInfo) -> bool:
     """Whether a module has the table that :func:`rewrite_waits` adds, to be filled by the linker: exported, of its own, of that type."""
     export = info.exports.get(WAITS_EXPORT)
-    if export is None or export.kind is not Kind.TABLE or export.index < info.imported_count(Kind.TABLE):
+    if (
+        export is None
+        or export.kind is not Kind.TABLE
+        or export.index < info.imported_count(Kind.TABLE)
+    ):
         return False
     return info.export_type(export) == WAITS_TABLE
 
@@ -156,14 +199,23 @@ class _Rewriter:
         # Types are added in pairs: of the instruction, of the host function.
         slots = sorted({slot for slot, _ in self.added})
         first_types = {slot: self.first_type + 2 * place for place, slot in enumerate(slots)}
-        types = [writer.func_type(each) for slot in slots for each in (_instruction_type(slot), WAIT_TYPES[slot])]
-        bodies = [_added_function(slot, offset, self.table, first_types[slot] + 1) for slot, offset in self.added]
+        types = [
+            writer.func_type(each)
+            for slot in slots
+            for each in (_instruction_type(slot), WAIT_TYPES[slot])
+        ]
+        bodies = [
+            _added_function(slot, offset, self.table, first_types[slot] + 1)
+            for slot, offset in self.added
+        ]
         table = writer.value_type(WAITS_TABLE.element) + writer.limits(WAITS_TABLE.limits)
         export = writer.name(WAITS_EXPORT) + bytes([Kind.TABLE]) + writer.unsigned(self.table)
         return self._with_sections(
             {
                 _TYPE: self._longer(_TYPE, types),
-                _FUNCTION: self._longer(_FUNCTION, [writer.unsigned(first_types[slot]) for slot, _ in self.added]),
+                _FUNCTION: self._longer(
+                    _FUNCTION, [writer.unsigned(first_types[slot]) for slot, _ in self.added]
+                ),
                 _TABLE: self._longer(_TABLE, [table]),
                 _EXPORT: self._longer(_EXPORT, [export]),
                 _CODE: self._longer(_CODE, bodies),
@@ -178,7 +230,9 @@ class _Rewriter:
         reader.position = self.code.start
         count = reader.u32()
         if count != self.defined:
-            raise reader.error(f"there are {count} function bodies but {self.defined} functions", self.code.start)
+            raise reader.error(
+                f"there are {count} function bodies but {self.defined} functions", self.code.start
+            )
         found = _CANDIDATE.search(data, reader.position, end)
         for index in range(count):
             if found is None:
@@ -186,7 +240,9 @@ class _Rewriter:
             size = reader.u32()
             start = reader.position
             if size > end - start:
-                raise reader.error(f"function body of {size} bytes, but {end - start} are left", start)
+                raise reader.error(
+                    f"function body of {size} bytes, but {end - start} are left", start
+                )
             reader.position = start + size
             if found.start() < reader.position:
                 self._patch_function(index, start, reader.position)
@@ -194,14 +250,18 @@ class _Rewriter:
 
     def _patch_function(self, index: int, start: int, end: int) -> None:
         """Change the instructions of one function: of all, or of none if it cannot be read."""
-        body = Reader(self.data[start:end], base=start, module=self.name, section=SECTION_NAMES[_CODE])
+        body = Reader(
+            self.data[start:end], base=start, module=self.name, section=SECTION_NAMES[_CODE]
+        )
         patched = bytearray(body.data)
         added = len(self.added)
         try:
             for position in instructions(body):
                 if patched[position] == _ATOMIC:
                     length = body.position - position
-                    patched[position : body.position] = self._replacement(body.data[position : body.position]).ljust(length, _NOP)
+                    patched[position : body.position] = self._replacement(
+                        body.data[position : body.position]
+                    ).ljust(length, _NOP)
         except ParseError as error:
             while len(self.added) > added:
                 self.added.popitem()  # the last one first
@@ -222,7 +282,10 @@ class _Rewriter:
             return instruction
         function = self.added.setdefault((slot, offset), self.first_added + len(self.added))
         if len(self.added) > _MAXIMUM_ADDED:
-            raise LimitError(f"{self.name}: its atomic waits have more than {_MAXIMUM_ADDED} static offsets", module=self.name)
+            raise LimitError(
+                f"{self.name}: its atomic waits have more than {_MAXIMUM_ADDED} static offsets",
+                module=self.name,
+            )
         # The index may be longer than it need be, but has at most five bytes.
         return _CALL + writer.unsigned(function, length=min(len(instruction) - 1, 5))
 
@@ -231,10 +294,15 @@ class _Rewriter:
         section = self.known.get(number)
         if section is None:
             return writer.section(number, writer.vector(items))
-        contents = bytes(self.patched) if number == _CODE else self.data[section.start : section.end]
-        reader = Reader(contents, base=section.start, module=self.name, section=SECTION_NAMES[number])
+        contents = (
+            bytes(self.patched) if number == _CODE else self.data[section.start : section.end]
+        )
+        reader = Reader(
+            contents, base=section.start, module=self.name, section=SECTION_NAMES[number]
+        )
         count = reader.u32()
-        # With as many bytes as before if that will do: the code that follows the number of functions should not move.
+        # With as many bytes as before if that will do: the code that follows the number of
+        # functions should not move.
         head = writer.unsigned(count + len(items), length=reader.position)
         return writer.section(number, b"".join((head, contents[reader.position :], *items)))
 
@@ -246,7 +314,10 @@ class _Rewriter:
         for number in SECTION_NAMES:
             section = self.known.get(number)
             if number in changed:
-                parts += [self.data[copied : section.header if section else before], changed[number]]
+                parts += [
+                    self.data[copied : section.header if section else before],
+                    changed[number],
+                ]
                 copied = section.end if section else before
             if section is not None:
                 before = section.end
@@ -272,7 +343,15 @@ def _added_function(slot: WaitSlot, offset: int, table: int, host_type: int) -> 
             (
                 *(number, _TABLE_GET, in_table, _REF_IS_NULL, _IF_I32),
                 *(writer.local_gets(arguments), instruction, _ELSE),
-                *(address, others, number, _CALL_INDIRECT, writer.unsigned(host_type), in_table, _END),
+                *(
+                    address,
+                    others,
+                    number,
+                    _CALL_INDIRECT,
+                    writer.unsigned(host_type),
+                    in_table,
+                    _END,
+                ),
             )
         )
     )

@@ -95,10 +95,16 @@ def module(parts: Iterable[bytes]) -> bytes:
 
 
 def value_type(value: ValType) -> bytes:
-    """A value type. UnsupportedError for a reference type that names a type of some module, or is of the GC proposal."""
+    """A value type.
+
+    UnsupportedError for a reference type that names a type of some module, or is of the GC
+    proposal.
+    """
     encoded = _VALUE_TYPES.get(value)
     if encoded is None:
-        raise UnsupportedError(f"no code can be generated for a function with a parameter or result of type {value}")
+        raise UnsupportedError(
+            f"no code can be generated for a function with a parameter or result of type {value}"
+        )
     return encoded
 
 

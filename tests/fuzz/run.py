@@ -1,8 +1,9 @@
 """Coverage-guided fuzzing with atheris: ``python tests/fuzz/run.py TARGET SECONDS``.
 
-TARGET is ``reader`` or ``waits`` (tests/fuzz_targets.py). It starts from tests/fuzz/corpus and adds nothing to it. What fails is written
-to the current directory as ``crash-*``, ``timeout-*`` or ``oom-*``, and the exit status is not 0: make the bytes a test in
-tests/test_fuzz.py, and put them into the corpus.
+TARGET is ``reader`` or ``waits`` (tests/fuzz_targets.py). It starts from tests/fuzz/corpus and adds
+nothing to it. What fails is written to the current directory as ``crash-*``, ``timeout-*`` or
+``oom-*``, and the exit status is not 0: make the bytes a test in tests/test_fuzz.py, and put them
+into the corpus.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def main() -> None:
             "-max_len=4096",
             "-verbosity=0",
         ]
-        atheris.Setup([sys.argv[0], *limits, "-print_final_stats=1", found, str(HERE / "corpus")], check)
+        atheris.Setup(
+            [sys.argv[0], *limits, "-print_final_stats=1", found, str(HERE / "corpus")], check
+        )
         atheris.Fuzz()
 
 

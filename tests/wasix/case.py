@@ -11,7 +11,8 @@ from pathlib import Path
 class Difference:
     """What wasmer does instead, and why that is not right.
 
-    ``lines`` are lines of the case and what wasmer prints for them. ``stdout`` is everything it prints, where that is less.
+    ``lines`` are lines of the case and what wasmer prints for them. ``stdout`` is everything it
+    prints, where that is less.
     """
 
     why: str
@@ -24,8 +25,8 @@ class Difference:
 class Case:
     """A run of a program of :data:`wasix.recipes.RECIPES`.
 
-    ``files`` are names in ``/lib``, or absolute ones, and the built file or the bytes to put there; without it, all libraries of the
-    recipe. ``hangs`` says why wasmer never ends it.
+    ``files`` are names in ``/lib``, or absolute ones, and the built file or the bytes to put there;
+    without it, all libraries of the recipe. ``hangs`` says why wasmer never ends it.
     """
 
     program: str
@@ -38,8 +39,15 @@ class Case:
 
     def contents(self, directory: Path) -> dict[str, bytes]:
         """The files of the guest, from the directory of what was built."""
-        files = {path.name: path.name for path in directory.glob("*.so")} if self.files is None else self.files
-        return {name: data if isinstance(data, bytes) else (directory / data).read_bytes() for name, data in files.items()}
+        files = (
+            {path.name: path.name for path in directory.glob("*.so")}
+            if self.files is None
+            else self.files
+        )
+        return {
+            name: data if isinstance(data, bytes) else (directory / data).read_bytes()
+            for name, data in files.items()
+        }
 
     def expected(self, runner: str) -> tuple[int, str]:
         """Exit status and standard output under a runner."""

@@ -1,7 +1,8 @@
 """What each program prints, and where wasmer is known to do something else.
 
-The text of a case is what a linker should do: what wasmer does, unless a :class:`wasix.case.Difference` says why that is wrong.
-So whoever has wasmer-sdk can check every line that has no difference, and see the others for himself.
+The text of a case is what a linker should do: what wasmer does, unless a
+:class:`wasix.case.Difference` says why that is wrong. So whoever has wasmer-sdk can check every
+line that has no difference, and see the others for himself.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ COPIES: dict[str, str | bytes] = {f"libplain{n}.so": "libplain.so" for n in rang
 BY_PATH = "wasmer tells libraries apart by how they were asked for, not by the file that was found"
 NO_TRACE = "wasmer registers a library before it is linked and does not undo it, so that the next dlopen of it succeeds"
 NO_SCOPE = "wasmer has one scope for all: dlopen's flags are not looked at, and the first definition wins everywhere"
-ONE_BLOCK = (
-    "wasmer gives other threads no block of a library without __wasix_init_tls: it uses address 0; a linker can use __wasm_init_tls instead"
-)
+ONE_BLOCK = "wasmer gives other threads no block of a library without __wasix_init_tls: it uses address 0; a linker can use __wasm_init_tls instead"
 IDENTITY = "in wasmer each module has its own slot for the same function, and dlsym one more"
 CLOSURES = "wasmer puts a closure into the table of the thread that prepares it, and of no other"
-SAFEPOINTS = "wasmer waits for a host call that does pending operations, which this thread never makes"
+SAFEPOINTS = (
+    "wasmer waits for a host call that does pending operations, which this thread never makes"
+)
 
 CASES = {
     # libraries and symbols
@@ -143,7 +144,11 @@ CASES = {
         ),
         wasmer=Difference(
             NO_SCOPE,
-            {"a value, from within: 1 2": "a value, from within: 1 1", "everywhere: 79": "everywhere: 0", "who tells: 2": "who tells: 1"},
+            {
+                "a value, from within: 1 2": "a value, from within: 1 1",
+                "everywhere: 79": "everywhere: 0",
+                "who tells: 2": "who tells: 1",
+            },
         ),
     ),
     "pointers": Case(
@@ -168,7 +173,11 @@ CASES = {
             },
         ),
     ),
-    "nested": Case("nested", lines("opens: 8", "finds: 5"), hangs="wasmer holds its linker's lock while a constructor runs"),
+    "nested": Case(
+        "nested",
+        lines("opens: 8", "finds: 5"),
+        hangs="wasmer holds its linker's lock while a constructor runs",
+    ),
     # what fails
     "unresolved": Case(
         "unresolved",
@@ -182,7 +191,10 @@ CASES = {
         ),
         wasmer=Difference(
             NO_TRACE,
-            {"libdata.so again: 79": "libdata.so again: 0", "libpointer.so again: 79": "libpointer.so again: 0"},
+            {
+                "libdata.so again: 79": "libdata.so again: 0",
+                "libpointer.so again: 79": "libpointer.so again: 0",
+            },
         ),
     ),
     "undefined": Case("undefined", lines("before"), TRAP),
@@ -195,13 +207,24 @@ CASES = {
             "others: 8",
             "third: 79",
         ),
-        wasmer=Difference(NO_TRACE, {"its symbols: 79": "its symbols: 0", "second: 79": "second: 0", "third: 79": "third: 0"}),
+        wasmer=Difference(
+            NO_TRACE,
+            {
+                "its symbols: 79": "its symbols: 0",
+                "second: 79": "second: 0",
+                "third: 79": "third: 0",
+            },
+        ),
     ),
     "exit": Case(
         "exit",
         lines("before"),
         17,
-        wasmer=Difference("wasmer takes an exit in a constructor for a failure of dlopen", stdout=lines("before", "after: 79"), status=0),
+        wasmer=Difference(
+            "wasmer takes an exit in a constructor for a failure of dlopen",
+            stdout=lines("before", "after: 79"),
+            status=0,
+        ),
     ),
     # thread-local data
     "local-own": Case(
@@ -262,7 +285,9 @@ CASES = {
             "given out once: 1",
         ),
     ),
-    "closures-own": Case("closures_threads", lines("begin", "called by two: 0 0 wrong"), args=("own",)),
+    "closures-own": Case(
+        "closures_threads", lines("begin", "called by two: 0 0 wrong"), args=("own",)
+    ),
     "closures-shared": Case(
         "closures_threads",
         lines("begin", "called by two: 0 0 wrong", "by the first: 1003", "by the first: 2003"),
@@ -301,20 +326,97 @@ CASES = {
     "reflect": Case(
         "reflect",
         "".join(
-            lines(f"{what}: {error}", f"   signature: {signature} cc cc", f"   arguments: {arguments}", f"   results: {results}")
+            lines(
+                f"{what}: {error}",
+                f"   signature: {signature} cc cc",
+                f"   arguments: {arguments}",
+                f"   results: {results}",
+            )
             for what, error, signature, arguments, results in (
-                ("mixed", 0, "01 00 04 00 01 00", "00 01 02 03 aa aa aa aa", "01 bb bb bb bb bb bb bb"),
-                ("as long as it is", 0, "01 00 04 00 01 00", "00 01 02 03 aa aa aa aa", "01 bb bb bb bb bb bb bb"),
-                ("too short for the arguments", 61, "01 00 04 00 01 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("too short for the results", 61, "01 00 04 00 01 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("nothing", 0, "01 00 00 00 00 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("every type", 0, "01 00 05 00 05 00", "00 01 02 03 04 aa aa aa", "04 03 02 01 00 bb bb bb"),
-                ("a reference", 28, "01 00 02 00 01 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("a closure before it is prepared", 28, "00 00 00 00 00 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("a closure", 0, "00 00 02 00 01 00", "04 01 aa aa aa aa aa aa", "04 bb bb bb bb bb bb bb"),
-                ("a closure of another type", 0, "00 00 00 00 00 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("null", 28, "01 00 00 00 00 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
-                ("beyond the table", 28, "00 00 00 00 00 00", "aa aa aa aa aa aa aa aa", "bb bb bb bb bb bb bb bb"),
+                (
+                    "mixed",
+                    0,
+                    "01 00 04 00 01 00",
+                    "00 01 02 03 aa aa aa aa",
+                    "01 bb bb bb bb bb bb bb",
+                ),
+                (
+                    "as long as it is",
+                    0,
+                    "01 00 04 00 01 00",
+                    "00 01 02 03 aa aa aa aa",
+                    "01 bb bb bb bb bb bb bb",
+                ),
+                (
+                    "too short for the arguments",
+                    61,
+                    "01 00 04 00 01 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "too short for the results",
+                    61,
+                    "01 00 04 00 01 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "nothing",
+                    0,
+                    "01 00 00 00 00 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "every type",
+                    0,
+                    "01 00 05 00 05 00",
+                    "00 01 02 03 04 aa aa aa",
+                    "04 03 02 01 00 bb bb bb",
+                ),
+                (
+                    "a reference",
+                    28,
+                    "01 00 02 00 01 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "a closure before it is prepared",
+                    28,
+                    "00 00 00 00 00 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "a closure",
+                    0,
+                    "00 00 02 00 01 00",
+                    "04 01 aa aa aa aa aa aa",
+                    "04 bb bb bb bb bb bb bb",
+                ),
+                (
+                    "a closure of another type",
+                    0,
+                    "00 00 00 00 00 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "null",
+                    28,
+                    "01 00 00 00 00 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
+                (
+                    "beyond the table",
+                    28,
+                    "00 00 00 00 00 00",
+                    "aa aa aa aa aa aa aa aa",
+                    "bb bb bb bb bb bb bb bb",
+                ),
             )
         )
         + lines("no buffers: 0 61", "outside: 78 78 78"),
@@ -402,9 +504,16 @@ CASES = {
             "heard: 0, last 0, there: 1",
         ),
     ),
-    "namespaces": Case("namespaces", lines("two parts", "0 10", "0 1", "0", "0 3 0", "one", "2", "outside: 78 78"), 6, args=("one", "2")),
+    "namespaces": Case(
+        "namespaces",
+        lines("two parts", "0 10", "0 1", "0", "0 3 0", "one", "2", "outside: 78 78"),
+        6,
+        args=("one", "2"),
+    ),
     **{
-        f"ends-{way}{'-' if others else ''}{others}": Case("ends", lines("before"), status, args=(way, *filter(None, [others])))
+        f"ends-{way}{'-' if others else ''}{others}": Case(
+            "ends", lines("before"), status, args=(way, *filter(None, [others]))
+        )
         for way, status in {
             "return": 0,
             "exit": 3,
@@ -423,16 +532,26 @@ CASES = {
     # threads and libraries
     **{
         f"waits-{way}": Case(
-            "waits", lines("opened: 18", f"used by {8 if way == 'join' else 4}, wrong 0"), args=(way,), files=COPIES, hangs=hangs
+            "waits",
+            lines("opened: 18", f"used by {8 if way == 'join' else 4}, wrong 0"),
+            args=(way,),
+            files=COPIES,
+            hangs=hangs,
         )
         for way, hangs in {
-            **dict.fromkeys(("futex", "time-out", "sleep", "yield", "clock", "write", "dlsym", "join", "wake"), ""),
+            **dict.fromkeys(
+                ("futex", "time-out", "sleep", "yield", "clock", "write", "dlsym", "join", "wake"),
+                "",
+            ),
             **dict.fromkeys(("atomic", "compute", "id"), SAFEPOINTS),
         }.items()
     },
     **{
         f"storm-{count}": Case(
-            "storm", lines(f"children {5 * count} of {5 * count}, libraries 8, wrong 0"), args=(str(count),), files=COPIES
+            "storm",
+            lines(f"children {5 * count} of {5 * count}, libraries 8, wrong 0"),
+            args=(str(count),),
+            files=COPIES,
         )
         for count in (1, 2, 4, 8, 16)
     },

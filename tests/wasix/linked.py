@@ -15,10 +15,18 @@ from wasix.wasmer import HUNG
 SCRIPT = Path(__file__).with_name("linked_process.py")
 
 
-def run(main: Path | bytes, files: Mapping[str, bytes], args: Sequence[str] = (), timeout: float = 30, *, preempt: bool = True) -> Outcome:
+def run(
+    main: Path | bytes,
+    files: Mapping[str, bytes],
+    args: Sequence[str] = (),
+    timeout: float = 30,
+    *,
+    preempt: bool = True,
+) -> Outcome:
     """Run a program with these files, whose names are in ``/lib`` unless they begin with a slash.
 
-    Blocks until it has ended, for ``timeout`` seconds at most. With ``preempt``, threads that compute let others open libraries.
+    Blocks until it has ended, for ``timeout`` seconds at most. With ``preempt``, threads that
+    compute let others open libraries.
     """
     with tempfile.TemporaryDirectory() as directory:
         root, stdout, stderr = (Path(directory) / name for name in ("root", "stdout", "stderr"))
@@ -27,13 +35,27 @@ def run(main: Path | bytes, files: Mapping[str, bytes], args: Sequence[str] = ()
             path = root / name.lstrip("/") if name.startswith("/") else root / "lib" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        program = Path(directory) / "main.wasm"  # apart from the libraries it was built with: its own directory is searched, too
+        program = (
+            Path(directory) / "main.wasm"
+        )  # apart from the libraries it was built with: its own directory is searched, too
         program.write_bytes(main if isinstance(main, bytes) else main.read_bytes())
-        job = {"main": str(program), "root": str(root), "stdout": str(stdout), "stderr": str(stderr), "args": [*args], "preempt": preempt}
+        job = {
+            "main": str(program),
+            "root": str(root),
+            "stdout": str(stdout),
+            "stderr": str(stderr),
+            "args": [*args],
+            "preempt": preempt,
+        }
         answer, complaint, status = "", "", HUNG
         try:
             done = subprocess.run(
-                [sys.executable, SCRIPT, json.dumps(job)], cwd=directory, capture_output=True, text=True, timeout=timeout, check=False
+                [sys.executable, SCRIPT, json.dumps(job)],
+                cwd=directory,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             complaint = f"not ended after {timeout} seconds"

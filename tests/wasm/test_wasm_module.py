@@ -1,6 +1,7 @@
 """Whole modules: what is read from good ones, and that bad ones give a ParseError and nothing else.
 
-The oracle is wasmtime: a module that it accepts has to be accepted, with the same imports and exports.
+The oracle is wasmtime: a module that it accepts has to be accepted, with the same imports and
+exports.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ BINARIES = {name: wasmtime.wat2wasm(source) for name, source in SOURCES.items()}
 I32 = GlobalType("i32", mutable=False)
 
 
-# The value types that wasmtime-py has a name for. The C interface aborts the process when it is asked about most others.
+# The value types that wasmtime-py has a name for. The C interface aborts the process when it is
+# asked about most others.
 SIMPLE = {"i32", "i64", "f32", "f64", "funcref"}
 
 
@@ -137,7 +139,9 @@ def same_type(mine: ExternType, theirs: wasmtime.AsExternType) -> bool:
 
 def assert_same_outside(info: ModuleInfo, module: wasmtime.Module) -> None:
     imports, exports = module.imports, module.exports
-    assert [(each.module, each.name) for each in info.imports] == [(each.module, each.name) for each in imports]
+    assert [(each.module, each.name) for each in info.imports] == [
+        (each.module, each.name) for each in imports
+    ]
     assert list(info.exports) == [each.name for each in exports]
     for mine, theirs in zip(info.imports, imports, strict=True):
         assert same_type(mine.type, theirs.type), mine
@@ -153,11 +157,18 @@ def test_imports_and_exports_are_those_wasmtime_sees(name: str, all_features, wa
 
 def test_a_library() -> None:
     info = parse_module(BINARIES["library"], name="libdemo")
-    assert (info.name, info.module_name, info.is_dynamic, info.start) == ("libdemo", "libdemo.so", True, 1)
+    assert (info.name, info.module_name, info.is_dynamic, info.start) == (
+        "libdemo",
+        "libdemo.so",
+        True,
+        1,
+    )
     weak = FuncType(("i64", "f64"), ("f32",))
     assert info.imports == (
         Import("env", "memory", Kind.MEMORY, MemoryType(Limits(1, None))),
-        Import("env", "__indirect_function_table", Kind.TABLE, TableType("funcref", Limits(2, None))),
+        Import(
+            "env", "__indirect_function_table", Kind.TABLE, TableType("funcref", Limits(2, None))
+        ),
         Import("env", "__stack_pointer", Kind.GLOBAL, GlobalType("i32", mutable=True)),
         Import("env", "__memory_base", Kind.GLOBAL, I32),
         Import("env", "__table_base", Kind.GLOBAL, I32),
@@ -179,7 +190,10 @@ def test_a_library() -> None:
     initial = [info.global_init(index) for index in range(6)]
     assert initial[:4] == [None] * 4
     assert [each.evaluate(values.get) for each in initial if each is not None] == [8, 1012]
-    slots = {function: (offset.evaluate(values.get), place) for function, (offset, place) in info.element_slots.items()}
+    slots = {
+        function: (offset.evaluate(values.get), place)
+        for function, (offset, place) in info.element_slots.items()
+    }
     assert slots == {2: (30, 0), 3: (30, 1)}
     assert repr(info) == "<ModuleInfo 'libdemo': dynamic, 7 imports, 4 exports>"
 
@@ -200,8 +214,14 @@ def test_exotic_types_keep_the_indices_right() -> None:
     assert info.export_type(info.exports["h"]) == info.function_type(2) == tagged
     assert info.export_type(info.exports["tag"]) == TagType(tagged)
     assert info.export_type(info.exports["shared"]) == MemoryType(Limits(1, 2, shared=True))
-    assert info.tables == (TableType("(ref func)", Limits(3, None)), TableType("funcref", Limits(1, None, is64=True)))
-    assert info.memories == (MemoryType(Limits(1, 100, is64=True)), MemoryType(Limits(70000, None), 0))
+    assert info.tables == (
+        TableType("(ref func)", Limits(3, None)),
+        TableType("funcref", Limits(1, None, is64=True)),
+    )
+    assert info.memories == (
+        MemoryType(Limits(1, 100, is64=True)),
+        MemoryType(Limits(70000, None), 0),
+    )
     assert info.export_type(info.exports["new"]) == GlobalType("(ref 1)", mutable=False)
 
 
@@ -220,7 +240,10 @@ def test_only_integers_are_evaluated() -> None:
 
 def test_all_forms_of_element_segments() -> None:
     info = parse_module(BINARIES["segments"])
-    slots = {function: (offset.evaluate({0: 5}.get), place) for function, (offset, place) in info.element_slots.items()}
+    slots = {
+        function: (offset.evaluate({0: 5}.get), place)
+        for function, (offset, place) in info.element_slots.items()
+    }
     # $a and $b have two places each; $c is in no active segment of table 0.
     assert slots == {0: (1, 0), 1: (1, 1), 3: (5, 1), 4: (7, 0), 5: (15, 1)}
 
@@ -238,11 +261,17 @@ def test_all_flags_of_element_segments() -> None:
         b"\x07\x70" + b"\x01\xd2\x02\x0b",
         b"\x02\x00\x41\x0f\x0b\x00" + b"\x02\x00\x05",
     ]
-    parts = [(number, writer.vector(forms) if number == 9 else body) for number, body in contents(BINARIES["segments"])]
+    parts = [
+        (number, writer.vector(forms) if number == 9 else body)
+        for number, body in contents(BINARIES["segments"])
+    ]
     data = writer.module([writer.section(*part) for part in parts])
     wasmtime.Module.validate(wasmtime.Engine(), data)
     info = parse_module(data)
-    slots = {function: (offset.evaluate({}.get), place) for function, (offset, place) in info.element_slots.items()}
+    slots = {
+        function: (offset.evaluate({}.get), place)
+        for function, (offset, place) in info.element_slots.items()
+    }
     assert slots == {0: (1, 0), 3: (5, 0), 4: (7, 1), 5: (15, 1)}
 
 
@@ -274,7 +303,9 @@ def expressions(draw: st.DrawFn, bits: int) -> str:
 
 @settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1))
-def test_integer_expressions_have_the_value_wasmtime_gives_them(data: st.DataObject, small: int, large: int) -> None:
+def test_integer_expressions_have_the_value_wasmtime_gives_them(
+    data: st.DataObject, small: int, large: int
+) -> None:
     binary = wasmtime.wat2wasm(f"""(module
         (import "" "a" (global i32)) (import "" "b" (global i64))
         (global (export "x") i32 {data.draw(expressions(32))}) (global (export "y") i64 {data.draw(expressions(64))}))""")
@@ -286,14 +317,19 @@ def test_integer_expressions_have_the_value_wasmtime_gives_them(data: st.DataObj
             (wasmtime.ValType.i64(), wasmtime.Val.i64(large)),
         )
     ]
-    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, binary), imports).exports(store)
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, binary), imports).exports(
+        store
+    )
     info = parse_module(binary)
     for name, bits in (("x", 32), ("y", 64)):
         initial = info.global_init(info.exports[name].index)
         assert initial is not None
         # The index is 0 or 1; globals may be given signed or unsigned.
         assert initial.evaluate([small, large].__getitem__) == exports[name].value(store) % 2**bits
-        assert initial.evaluate([small % 2**32, large % 2**64].__getitem__) == exports[name].value(store) % 2**bits
+        assert (
+            initial.evaluate([small % 2**32, large % 2**64].__getitem__)
+            == exports[name].value(store) % 2**bits
+        )
 
 
 def test_a_copy_of_a_global_that_is_not_an_integer_has_no_value() -> None:
@@ -326,7 +362,14 @@ def test_the_long_form_of_a_reference_type_is_the_short_one() -> None:
             writer.section(2, b"\x01\x01a\x01b\0\0"),
         ]
     )
-    expected = ("funcref", "funcref", "externref", "(ref null 0)", "(ref exn)", "(ref (shared func))")
+    expected = (
+        "funcref",
+        "funcref",
+        "externref",
+        "(ref null 0)",
+        "(ref exn)",
+        "(ref (shared func))",
+    )
     assert parse_module(data).function_type(0) == FuncType(expected, ())
 
 
@@ -402,7 +445,9 @@ def check_against_wasmtime(data: bytes, engine: wasmtime.Engine) -> None:
     except ParseError as error:
         if LENIENT and "0x00 is not a type that can stand here" in str(error):
             return
-        if error.section != "dylink.0" and "dylink.0" not in str(error):  # wasmtime does not look at that one
+        if error.section != "dylink.0" and "dylink.0" not in str(
+            error
+        ):  # wasmtime does not look at that one
             with pytest.raises(wasmtime.WasmtimeError):
                 wasmtime.Module.validate(engine, data)
     else:
@@ -431,7 +476,9 @@ mutations = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min
 
 @settings(max_examples=300, deadline=None)
 @given(name=st.sampled_from(["library", "exotic", "segments"]), changes=mutations)
-def test_changed_bytes(name: str, changes: list[tuple[int, int]], all_features: wasmtime.Engine) -> None:
+def test_changed_bytes(
+    name: str, changes: list[tuple[int, int]], all_features: wasmtime.Engine
+) -> None:
     data = bytearray(BINARIES[name])
     for place, value in changes:
         data[8 + place % (len(data) - 8)] = value
@@ -439,9 +486,16 @@ def test_changed_bytes(name: str, changes: list[tuple[int, int]], all_features: 
 
 
 @settings(max_examples=300, deadline=None)
-@given(parts=st.lists(st.tuples(st.integers(0, 14), st.binary(max_size=12)), max_size=4), rest=st.binary(max_size=4))
-def test_random_sections(parts: list[tuple[int, bytes]], rest: bytes, all_features: wasmtime.Engine) -> None:
-    check_against_wasmtime(writer.module([writer.section(*part) for part in parts]) + rest, all_features)
+@given(
+    parts=st.lists(st.tuples(st.integers(0, 14), st.binary(max_size=12)), max_size=4),
+    rest=st.binary(max_size=4),
+)
+def test_random_sections(
+    parts: list[tuple[int, bytes]], rest: bytes, all_features: wasmtime.Engine
+) -> None:
+    check_against_wasmtime(
+        writer.module([writer.section(*part) for part in parts]) + rest, all_features
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -456,7 +510,10 @@ TYPES = writer.section(1, b"\x01\x60\0\0")
 
 @pytest.mark.parametrize(
     ("parts", "expected"),
-    [([writer.section(number, HUGE + b"\0" * 20)], "4294967295 items cannot fit") for number in (1, 2, 3, 4, 5, 6, 7, 9, 13)]
+    [
+        ([writer.section(number, HUGE + b"\0" * 20)], "4294967295 items cannot fit")
+        for number in (1, 2, 3, 4, 5, 6, 7, 9, 13)
+    ]
     + [
         ([writer.section(1, b"\x01\x60" + HUGE + b"\0" * 20)], "items cannot fit"),
         ([writer.section(1, b"\x01\x4e" + HUGE + b"\0" * 20)], "items cannot fit"),
@@ -468,7 +525,10 @@ TYPES = writer.section(1, b"\x01\x60\0\0")
         ([writer.section(1, b"\x01\x60\x01\x63\x41\0")], "unknown heap type 0x41"),
         ([writer.section(1, b"\x01\x60\0\0\0")], "1 bytes are left over"),
         ([writer.section(2, b"\x01\x01a\x01b\0\0")], "type 0 is not a function type"),
-        ([writer.section(1, b"\x01\x5e\x7f\0"), writer.section(3, b"\x01\0")], "type 0 is not a function type"),
+        (
+            [writer.section(1, b"\x01\x5e\x7f\0"), writer.section(3, b"\x01\0")],
+            "type 0 is not a function type",
+        ),
         ([writer.section(2, b"\x01\x01a\x01b\x05\0")], "import 'b' is of unknown kind 0x05"),
         ([writer.section(2, b"\x01\x01a\x01b\x03\x7f\x02")], "mutability 0x2"),
         ([TYPES, writer.section(3, b"\x01\x01")], "type 1 is not a function type"),
@@ -486,18 +546,26 @@ TYPES = writer.section(1, b"\x01\x60\0\0")
         ([writer.section(6, b"\x01\x7f\0" + b"\x41\0" * 101 + b"\x0b")], "101 instructions"),
         ([writer.section(7, b"\x01\x01a\0\0")], "export 'a': there is no function 0"),
         ([writer.section(7, b"\x01\x01a\x05\0")], "export 'a' is of unknown kind 0x05"),
-        ([TYPES, writer.section(3, b"\x01\0"), writer.section(7, b"\x02\x01a\0\0\x01a\0\0")], "duplicate export 'a'"),
+        (
+            [TYPES, writer.section(3, b"\x01\0"), writer.section(7, b"\x02\x01a\0\0\x01a\0\0")],
+            "duplicate export 'a'",
+        ),
         ([writer.section(8, b"\0")], "start function: there is no function 0"),
         ([writer.section(9, b"\x01\x08\0\0")], "unknown flags 0x8 of an element segment"),
         ([writer.section(9, b"\x01\0\x41\0\x0b\0")], "there is no table 0"),
-        ([writer.section(4, b"\x01\x70\0\0"), writer.section(9, b"\x01\0\x41\0\x0b\x01\0")], "there is no function 0"),
+        (
+            [writer.section(4, b"\x01\x70\0\0"), writer.section(9, b"\x01\0\x41\0\x0b\x01\0")],
+            "there is no function 0",
+        ),
         ([writer.section(9, b"\x01\x01\x01\0")], "element segment of an unknown kind"),
         ([b"\0\x01\x05"], "name of a custom section does not fit"),
         ([b"\0\0"], "name of a custom section does not fit|unexpected end"),
         ([writer.custom_section("x", b""), b"\0\x02\x01\xff"], "UTF-8"),
     ],
 )
-def test_malformed_modules(parts: list[bytes], expected: str, all_features: wasmtime.Engine) -> None:
+def test_malformed_modules(
+    parts: list[bytes], expected: str, all_features: wasmtime.Engine
+) -> None:
     data = writer.module(parts)
     with pytest.raises(ParseError, match=expected) as caught:
         parse_module(data, name="bad.wasm")
@@ -512,7 +580,10 @@ def test_a_malformed_name_section_does_not_matter() -> None:
     for body in (b"", b"\0", b"\0\x05", b"\0\x02\x01\xff", b"\x01\xff"):
         info = parse_module(writer.module([writer.custom_section("name", body)]))
         assert info.module_name is None
-    assert parse_module(writer.module([writer.custom_section("name", b"\0\x02\x01m")])).module_name == "m"
+    assert (
+        parse_module(writer.module([writer.custom_section("name", b"\0\x02\x01m")])).module_name
+        == "m"
+    )
 
 
 def test_any_bytes_like_object_is_taken() -> None:
@@ -527,15 +598,25 @@ def large_module(exports: int, *, padding: int = 0) -> bytes:
     unsigned, vector = writer.unsigned, writer.vector
     body = writer.function_body(b"")
     items = [writer.name(name) + b"\0" + unsigned(index) for index, name in enumerate(names)]
-    items += [writer.name("data_" + name) + b"\x03" + unsigned(index) for index, name in enumerate(names)]
+    items += [
+        writer.name("data_" + name) + b"\x03" + unsigned(index) for index, name in enumerate(names)
+    ]
     return writer.module(
         [
             TYPES,
             writer.section(3, unsigned(exports) + b"\0" * exports),
             writer.section(4, vector([b"\x70" + b"\0" + unsigned(exports)])),
-            writer.section(6, vector([b"\x7f\0\x41" + writer.s32(index * 8) + b"\x0b" for index in range(exports)])),
+            writer.section(
+                6,
+                vector(
+                    [b"\x7f\0\x41" + writer.s32(index * 8) + b"\x0b" for index in range(exports)]
+                ),
+            ),
             writer.section(7, vector(items)),
-            writer.section(9, vector([b"\0\x41\x01\x0b" + vector([unsigned(index) for index in range(exports)])])),
+            writer.section(
+                9,
+                vector([b"\0\x41\x01\x0b" + vector([unsigned(index) for index in range(exports)])]),
+            ),
             writer.section(10, vector([body] * exports)),
             writer.section(11, vector([b"\x01" + unsigned(padding) + b"\0" * padding])),
             writer.custom_section(".debug_info", b"\0" * padding),
@@ -563,7 +644,9 @@ def test_the_time_grows_with_the_number_of_symbols_only() -> None:
     small, large = large_module(1_000), large_module(8_000)
     wasmtime.Module.validate(wasmtime.Engine(), large)
     assert calls(large) < 9 * calls(small)  # 8 times the work; a quadratic step would make it 64
-    padded = large_module(10, padding=10_000_000)  # 20 MB of data and debug information, which are not walked through
+    padded = large_module(
+        10, padding=10_000_000
+    )  # 20 MB of data and debug information, which are not walked through
     assert calls(padded) < calls(large_module(10)) + 100
     tracemalloc.start()
     parse_module(padded)
@@ -577,7 +660,8 @@ def test_hostile_modules_take_linear_time() -> None:
     many = b"".join([b"\0\x04\x01a\0\0"] * 100_000)
     start = time.perf_counter()
     parse_module(BINARIES["empty"][:8] + many)
-    # A custom section whose name claims to be as long as the file, again and again: refused at the first one.
+    # A custom section whose name claims to be as long as the file, again and again: refused at the
+    # first one.
     with pytest.raises(ParseError):
         parse_module(BINARIES["empty"][:8] + long_name * 100_000)
     # Recursion groups of nothing, and one deep nest of them.

@@ -14,7 +14,11 @@ HEADER = b"\0asm\1\0\0\0"
 
 
 def integers(low: int, high: int) -> st.SearchStrategy[int]:
-    edges = [value for value in (low, low + 1, -65, -64, -1, 0, 63, 64, 127, 128, high - 1, high) if low <= value <= high]
+    edges = [
+        value
+        for value in (low, low + 1, -65, -64, -1, 0, 63, 64, 127, 128, high - 1, high)
+        if low <= value <= high
+    ]
     return st.sampled_from(edges) | st.integers(low, high)
 
 
@@ -49,7 +53,11 @@ def test_known_encodings() -> None:
         ("u32", b"\xff\xff\xff\xff\x8f\x00", "more bytes"),
         ("u64", b"\xff" * 9 + b"\x02", "out of range"),
         ("u64", b"\x80" * 10 + b"\x00", "more bytes"),
-        ("s32", b"\xff\xff\xff\xff\x0f", "out of range"),  # 2**32 - 1: the unused bits do not repeat the sign
+        (
+            "s32",
+            b"\xff\xff\xff\xff\x0f",
+            "out of range",
+        ),  # 2**32 - 1: the unused bits do not repeat the sign
         ("s32", b"\x80\x80\x80\x80\x70", "out of range"),
         ("s32", b"\x80\x80\x80\x80\x80\x00", "more bytes"),
         ("s64", b"\x80" * 9 + b"\x01", "out of range"),

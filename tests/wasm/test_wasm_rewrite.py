@@ -25,12 +25,21 @@ def other_sections(data: bytes) -> list[bytes]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(minimum=st.integers(1, 300), extra=st.none() | st.integers(0, 40_000), pages=st.integers(0, 65_536))
-def test_the_minimum_is_raised_and_nothing_else_changes(minimum: int, extra: int | None, pages: int) -> None:
+@given(
+    minimum=st.integers(1, 300),
+    extra=st.none() | st.integers(0, 40_000),
+    pages=st.integers(0, 65_536),
+)
+def test_the_minimum_is_raised_and_nothing_else_changes(
+    minimum: int, extra: int | None, pages: int
+) -> None:
     maximum = None if extra is None else minimum + extra
     data = program(f"{minimum} {'' if maximum is None else maximum}")
     if maximum is not None and pages > maximum:
-        with pytest.raises(LimitError, match=f"program: its memory may have at most {maximum} pages, but {pages} are"):
+        with pytest.raises(
+            LimitError,
+            match=f"program: its memory may have at most {maximum} pages, but {pages} are",
+        ):
             with_memory_minimum(data, pages, name="program")
         return
     raised = with_memory_minimum(data, pages, name="program")
@@ -44,7 +53,9 @@ def test_the_memory_has_that_size_when_it_runs() -> None:
     store = wasmtime.Store()
     data = with_memory_minimum(program("1"), 300, name="m")
     nothing = wasmtime.Func(store, wasmtime.FuncType([wasmtime.ValType.i32()], []), lambda _: None)
-    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, data), [nothing]).exports(store)
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, data), [nothing]).exports(
+        store
+    )
     assert exports["size"](store) == 300
     assert exports["memory"].read(store, 0, 1) == b"x"
 
@@ -58,7 +69,9 @@ def test_the_memory_has_that_size_when_it_runs() -> None:
         ("1 (pagesize 1)", 100_000, Limits(100_000, None)),
     ],
 )
-def test_other_kinds_of_memory_stay_what_they_are(before: str, pages: int, after: Limits, wasm_tools) -> None:
+def test_other_kinds_of_memory_stay_what_they_are(
+    before: str, pages: int, after: Limits, wasm_tools
+) -> None:
     data = wasmtime.wat2wasm(f"(module (memory {before}))")
     raised = with_memory_minimum(data, pages, name="m")
     wasm_tools("validate", "--features", "all", data=raised)
@@ -71,13 +84,18 @@ def test_other_kinds_of_memory_stay_what_they_are(before: str, pages: int, after
 )
 def test_no_memory_becomes_larger_than_it_may(memory: str, most: int) -> None:
     data = wasmtime.wat2wasm(f"(module (memory {memory}))")
-    assert parse_module(with_memory_minimum(data, most, name="m")).memories[0].limits.minimum == most
+    assert (
+        parse_module(with_memory_minimum(data, most, name="m")).memories[0].limits.minimum == most
+    )
     with pytest.raises(LimitError) as caught:
         with_memory_minimum(data, most + 1, name="m")
     assert caught.value.module == "m"
 
 
-@pytest.mark.parametrize("source", ["(module)", '(module (import "env" "memory" (memory 1)))', "(module (table 1 funcref))"])
+@pytest.mark.parametrize(
+    "source",
+    ["(module)", '(module (import "env" "memory" (memory 1)))', "(module (table 1 funcref))"],
+)
 def test_a_module_without_its_own_memory_is_left_alone(source: str) -> None:
     data = wasmtime.wat2wasm(source)
     assert with_memory_minimum(data, 100, name="m") is data
@@ -87,7 +105,9 @@ def test_a_module_without_its_own_memory_is_left_alone(source: str) -> None:
 
 def test_only_the_first_memory_is_changed() -> None:
     data = wasmtime.wat2wasm("(module (memory 1) (memory 2 3))")
-    assert [each.limits for each in parse_module(with_memory_minimum(data, 200, name="m")).memories] == [
+    assert [
+        each.limits for each in parse_module(with_memory_minimum(data, 200, name="m")).memories
+    ] == [
         Limits(200, None),
         Limits(2, 3),
     ]

@@ -8,7 +8,15 @@ import pytest
 import wasmtime
 
 from pylinker.errors import UnsupportedError
-from pylinker.wasm import WASI_PREVIEW1, FuncType, Kind, Limits, MemoryType, memory_shim, parse_module
+from pylinker.wasm import (
+    WASI_PREVIEW1,
+    FuncType,
+    Kind,
+    Limits,
+    MemoryType,
+    memory_shim,
+    parse_module,
+)
 
 WASI = "wasi_snapshot_preview1"
 PAGE = MemoryType(Limits(1, None))
@@ -44,7 +52,10 @@ class World:
 
     def shim(self, functions: dict[str, FuncType]) -> Any:
         module = wasmtime.Module(self.store.engine, memory_shim(PAGE, WASI, functions))
-        imports = [self.memory if each.module == "env" else self.host(each.name or "") for each in module.imports]
+        imports = [
+            self.memory if each.module == "env" else self.host(each.name or "")
+            for each in module.imports
+        ]
         return wasmtime.Instance(self.store, module, imports).exports(self.store)
 
     def caller(self, function: wasmtime.Func) -> Any:
@@ -66,7 +77,9 @@ def test_it_could_not_without_the_shim() -> None:
     """The reason why the shim exists."""
     world = World()
     caller = world.caller(world.host("args_sizes_get"))
-    with pytest.raises((wasmtime.Trap, wasmtime.WasmtimeError), match="missing required memory export"):
+    with pytest.raises(
+        (wasmtime.Trap, wasmtime.WasmtimeError), match="missing required memory export"
+    ):
         caller["direct"](world.store)
 
 
@@ -75,7 +88,9 @@ def test_the_types_of_all_wasi_functions_are_wasmtimes() -> None:
     assert len(WASI_PREVIEW1) == 46  # wasmtime cannot list them; preview 1 is frozen with these
     for name, function in WASI_PREVIEW1.items():
         theirs = world.host(name).type(world.store)
-        assert function == FuncType(tuple(map(str, theirs.params)), tuple(map(str, theirs.results))), name
+        assert function == FuncType(
+            tuple(map(str, theirs.params)), tuple(map(str, theirs.results))
+        ), name
 
 
 def test_the_whole_of_wasi_in_one_shim(wasm_tools) -> None:
@@ -87,7 +102,9 @@ def test_the_whole_of_wasi_in_one_shim(wasm_tools) -> None:
     assert {each.module for each in info.imports[1:]} == {WASI}
     outside = {name: info.export_type(export) for name, export in info.exports.items()}
     assert outside == {"memory": PAGE, **WASI_PREVIEW1}
-    assert all(each.index >= len(WASI_PREVIEW1) for each in info.exports.values() if each.kind == Kind.FUNC)
+    assert all(
+        each.index >= len(WASI_PREVIEW1) for each in info.exports.values() if each.kind == Kind.FUNC
+    )
     assert data == memory_shim(PAGE, WASI, WASI_PREVIEW1)
     assert len(World().shim(dict(WASI_PREVIEW1))) == 47
 
@@ -100,7 +117,9 @@ def test_the_bytes_are_those_of_this_text() -> None:
         (export "memory" (memory 0))
         (export "f" (func $f))
         (func $f (type 0) local.get 0 local.get 1 call 0))""")
-    data = memory_shim(MemoryType(Limits(2, 9, shared=True)), "m", {"f": FuncType(("i64", "v128"), ("f32",))})
+    data = memory_shim(
+        MemoryType(Limits(2, 9, shared=True)), "m", {"f": FuncType(("i64", "v128"), ("f32",))}
+    )
     assert data.hex() == expected.hex()
 
 

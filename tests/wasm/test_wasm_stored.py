@@ -36,7 +36,9 @@ def modules() -> dict[str, bytes]:
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
     if request.param in modules():
         return modules()[request.param]
-    main = write(tmp_path, Shape(libraries=2, functions=30, imported_functions=24, main_functions=20))
+    main = write(
+        tmp_path, Shape(libraries=2, functions=30, imported_functions=24, main_functions=20)
+    )
     return (main if request.param == "main" else main.with_name("lib1.so")).read_bytes()
 
 
@@ -48,18 +50,33 @@ def pair(data: bytes) -> tuple[ModuleInfo, ModuleInfo]:
 
 def test_the_head_is_the_same(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
     read, stored = pair
-    for name in ("name", "module_name", "dylink", "start", "start_body", "memories", "tables", "is_dynamic", *PLACE):
+    for name in (
+        "name",
+        "module_name",
+        "dylink",
+        "start",
+        "start_body",
+        "memories",
+        "tables",
+        "is_dynamic",
+        *PLACE,
+    ):
         assert getattr(read, name) == getattr(stored, name), name
     assert list(read.imported_memories) == list(stored.imported_memories)
     assert list(read.imported_tables) == list(stored.imported_tables)
-    assert [read.imported_count(each.kind) for each in read.imports] == [stored.imported_count(each.kind) for each in read.imports]
+    assert [read.imported_count(each.kind) for each in read.imports] == [
+        stored.imported_count(each.kind) for each in read.imports
+    ]
 
 
 def test_imports_are_the_same_one_by_one_and_all(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
     read, stored = pair
     assert tuple(stored.imports) == read.imports
     assert len(stored.imports) == len(read.imports)
-    assert [stored.imports[index] for index in range(-len(read.imports), len(read.imports))] == [*read.imports, *read.imports]
+    assert [stored.imports[index] for index in range(-len(read.imports), len(read.imports))] == [
+        *read.imports,
+        *read.imports,
+    ]
     assert list(stored.imports[1:3]) == list(read.imports[1:3])
     with pytest.raises(IndexError):
         stored.imports[len(read.imports)]
@@ -75,7 +92,9 @@ def test_exports_are_the_same(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
     assert stored.private == read.private
     assert len(stored.exports) == len(read.exports)
     assert list(stored.exports.items()) == list(read.exports.items())
-    assert [stored.export_type(each) for each in read.exports.values()] == [read.export_type(each) for each in read.exports.values()]
+    assert [stored.export_type(each) for each in read.exports.values()] == [
+        read.export_type(each) for each in read.exports.values()
+    ]
 
 
 def test_what_few_ask_for_is_read_again(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
@@ -84,7 +103,9 @@ def test_what_few_ask_for_is_read_again(pair: tuple[ModuleInfo, ModuleInfo]) -> 
     assert stored.index_spaces == read.index_spaces
 
 
-def test_a_module_is_not_read_again_for_what_all_ask_for(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_is_not_read_again_for_what_all_ask_for(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = memoryview(store(parse_module(data), data))
     monkeypatch.setattr("pylinker.wasm.stored.parse_module", None)
     stored = StoredInfo(kept, name="m")

@@ -12,14 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylinker.errors import UnsupportedError
-from pylinker.wasm import FuncType, Import, Kind, Limits, TableType, parse_module, trampoline_module, writer
+from pylinker.wasm import (
+    FuncType,
+    Import,
+    Kind,
+    Limits,
+    TableType,
+    parse_module,
+    trampoline_module,
+    writer,
+)
 
 BINARY = FuncType(("i32", "i32"), ("i32",))
 PROCEDURE = FuncType((), ())
 SWAP = FuncType(("i64", "f32", "f64", "i32"), ("i32", "f64", "f32", "i64"))
 VECTOR = FuncType(("v128", "i32", "v128"), ("v128",))
 
-# The real functions. "lanes" calls a trampoline with vectors, as wasmtime-py has no values for them.
+# The real functions. "lanes" calls a trampoline with vectors, as wasmtime-py has no values for
+# them.
 PROVIDER = """(module
     (import "" "vector" (func $vector (param v128 i32 v128) (result v128)))
     (global $calls (export "calls") (mut i32) (i32.const 0))
@@ -51,11 +61,15 @@ class Linked:
         self.store = wasmtime.Store()
         engine = self.store.engine
         self.resolved: list[int] = []
-        resolve = wasmtime.Func(self.store, wasmtime.FuncType([wasmtime.ValType.i32()], []), self.resolve)
+        resolve = wasmtime.Func(
+            self.store, wasmtime.FuncType([wasmtime.ValType.i32()], []), self.resolve
+        )
         module = wasmtime.Module(engine, trampoline_module(FUNCTIONS))
         self.trampolines = wasmtime.Instance(self.store, module, [resolve]).exports(self.store)
         provider = wasmtime.Module(engine, PROVIDER)
-        self.provider = wasmtime.Instance(self.store, provider, [self.trampolines["t3"]]).exports(self.store)
+        self.provider = wasmtime.Instance(self.store, provider, [self.trampolines["t3"]]).exports(
+            self.store
+        )
 
     def resolve(self, slot: int) -> None:
         self.resolved.append(slot)
@@ -104,7 +118,12 @@ def test_a_function_without_parameters_and_results(linked: Linked) -> None:
 
 def test_all_number_types_and_several_results_pass(linked: Linked) -> None:
     for _ in range(2):
-        assert linked.call("t2", -(2**63), 0.5, -1e300, 2**31 - 1) == [2**31 - 1, -1e300, 0.5, -(2**63)]
+        assert linked.call("t2", -(2**63), 0.5, -1e300, 2**31 - 1) == [
+            2**31 - 1,
+            -1e300,
+            0.5,
+            -(2**63),
+        ]
     assert linked.resolved == [2]
 
 
@@ -158,23 +177,37 @@ def test_a_function_of_another_type_in_the_slot_traps() -> None:
         exports["t0"](store, 1, 2)
 
 
-value_types = st.sampled_from(["i32", "i64", "f32", "f64", "v128", "funcref", "externref", "exnref"])
-func_types = st.builds(FuncType, st.lists(value_types, max_size=5).map(tuple), st.lists(value_types, max_size=3).map(tuple))
+value_types = st.sampled_from(
+    ["i32", "i64", "f32", "f64", "v128", "funcref", "externref", "exnref"]
+)
+func_types = st.builds(
+    FuncType,
+    st.lists(value_types, max_size=5).map(tuple),
+    st.lists(value_types, max_size=3).map(tuple),
+)
 names = st.text(max_size=8)
 
 
 @settings(max_examples=60, deadline=None)
 @given(functions=st.lists(st.tuples(names, func_types), min_size=1, max_size=8))
 @pytest.mark.slow
-def test_the_module_is_valid_and_has_the_agreed_outside(functions, all_features: wasmtime.Engine) -> None:
+def test_the_module_is_valid_and_has_the_agreed_outside(
+    functions, all_features: wasmtime.Engine
+) -> None:
     data = trampoline_module(functions)
     wasmtime.Module.validate(all_features, data)
     info = parse_module(data)
     assert info.imports == (Import("pylinker", "resolve", Kind.FUNC, FuncType(("i32",), ())),)
     count = len(functions)
     assert info.tables == (TableType("funcref", Limits(count, count)),)
-    outside = {name: info.export_type(export) for name, export in info.exports.items() if export.kind == Kind.FUNC}
-    assert outside == {f"{kind}{slot}": type_ for slot, (_, type_) in enumerate(functions) for kind in "ts"}
+    outside = {
+        name: info.export_type(export)
+        for name, export in info.exports.items()
+        if export.kind == Kind.FUNC
+    }
+    assert outside == {
+        f"{kind}{slot}": type_ for slot, (_, type_) in enumerate(functions) for kind in "ts"
+    }
     # Slot i holds stub i.
     slots = {function: place for function, (_, place) in info.element_slots.items()}
     assert slots == {info.exports[f"s{slot}"].index: slot for slot in range(count)}
@@ -209,7 +242,10 @@ def test_many_functions(wasm_tools) -> None:
     data = trampoline_module(functions)
     wasm_tools("validate", data=data)
     info = parse_module(data)
-    assert all(info.export_type(info.exports[f"t{slot}"]) == type_ for slot, (_, type_) in enumerate(functions))
+    assert all(
+        info.export_type(info.exports[f"t{slot}"]) == type_
+        for slot, (_, type_) in enumerate(functions)
+    )
 
 
 def test_each_trampoline_uses_its_own_slot() -> None:
@@ -222,7 +258,9 @@ def test_each_trampoline_uses_its_own_slot() -> None:
         exports["plt"].set(store, slot, nothing)
 
     resolver = wasmtime.Func(store, wasmtime.FuncType([wasmtime.ValType.i32()], []), resolve)
-    module = wasmtime.Module(store.engine, trampoline_module([(f"f{slot}", PROCEDURE) for slot in range(200)]))
+    module = wasmtime.Module(
+        store.engine, trampoline_module([(f"f{slot}", PROCEDURE) for slot in range(200)])
+    )
     exports = wasmtime.Instance(store, module, [resolver]).exports(store)
     for _ in range(2):
         for slot in range(200):

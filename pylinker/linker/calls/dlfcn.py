@@ -1,7 +1,8 @@
 """What the linker provides to guests: the functions of ``<dlfcn.h>``, and the registration of destructors.
 
-Each module that imports one of them gets a function of its own, since the answer depends on who asks: ``RTLD_NEXT``, the runtime
-path, and whose destructor it is. Nothing a guest passes is trusted: pointers are checked, names are limited.
+Each module that imports one of them gets a function of its own, since the answer depends on who
+asks: ``RTLD_NEXT``, the runtime path, and whose destructor it is. Nothing a guest passes is
+trusted: pointers are checked, names are limited.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ DL_ERROR_CAPACITY: Final = 1024
 
 @guest_call("pylinker", "resolve", "i->", check=False, importable=False)
 def resolve(caller: Caller[Linker], index: int) -> None:
-    """Bind a call of a module when it is made for the first time: what its trampolines call. The guest has not asked for it."""
+    """Bind a call of a module when it is made for the first time: what its trampolines call.
+
+    The guest has not asked for it.
+    """
     module = caller.module
     assert module is not None
     caller.linker.symbols.resolve_trampoline(*module.plt_user(index))
@@ -47,7 +51,9 @@ def dlopen(caller: Caller[Linker], name: int, mode: int) -> int:
         linker = caller.linker
         if name == 0:
             return linker.main_handle
-        path = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode("utf-8", "surrogateescape")
+        path = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode(
+            "utf-8", "surrogateescape"
+        )
         return linker.load_module(path, mode, requester=caller.module or linker.main).number
 
     return _guarded(caller, act)
@@ -62,7 +68,9 @@ def dlsym(caller: Caller[Linker], handle: int, name: int) -> int:
         symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1)
         known = RTLD_NEXT if i32(handle) == RTLD_NEXT else handle
         changes = linker.context.shared.changes  # before anything is looked at
-        value, lasting = linker.find_value(known, symbol.decode("utf-8", "surrogateescape"), caller.module or linker.main)
+        value, lasting = linker.find_value(
+            known, symbol.decode("utf-8", "surrogateescape"), caller.module or linker.main
+        )
         if lasting and (known_by := caller.handle) is not None:
             linker.group.native.remember(changes, known_by, i32(handle), symbol, value)
         return value
@@ -90,9 +98,16 @@ def dlerror(caller: Caller[Linker]) -> int:
     if text is None:
         return 0
     if not group.dl_error_address:
-        with linker.room.fetched(lambda: [(DL_ERROR_CAPACITY, 1)], module="dlerror"), linker.context.exclusive():
-            group.dl_error_address = linker.state.memory.allocate(DL_ERROR_CAPACITY, 1, group.grants, module="dlerror")
-    linker.memory.write(group.dl_error_address, text.encode("utf-8", "replace").replace(b"\0", b"?") + b"\0")
+        with (
+            linker.room.fetched(lambda: [(DL_ERROR_CAPACITY, 1)], module="dlerror"),
+            linker.context.exclusive(),
+        ):
+            group.dl_error_address = linker.state.memory.allocate(
+                DL_ERROR_CAPACITY, 1, group.grants, module="dlerror"
+            )
+    linker.memory.write(
+        group.dl_error_address, text.encode("utf-8", "replace").replace(b"\0", b"?") + b"\0"
+    )
     return group.dl_error_address
 
 
@@ -123,7 +138,9 @@ def atexit(caller: Caller[Linker], function: int) -> int:
 @guest_call("env", "__cxa_thread_atexit_impl", "iii->i")
 def cxa_thread_atexit(caller: Caller[Linker], function: int, argument: int, owner: int) -> int:
     """Register a destructor of the calling thread."""
-    return 0 if caller.linker.at_thread_exit(caller.module, AtExit(function, argument), owner) else -1
+    return (
+        0 if caller.linker.at_thread_exit(caller.module, AtExit(function, argument), owner) else -1
+    )
 
 
 @guest_call("pylinker", "thread_exits", "i->", importable=False)

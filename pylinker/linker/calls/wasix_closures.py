@@ -41,16 +41,30 @@ def closure_allocate(caller: Caller[Linker], out: int) -> Errno:
 
 @guest_call(WASIX, "closure_prepare", "iiiiiii->i")
 def closure_prepare(
-    caller: Caller[Linker], function: int, closure: int, params: int, param_count: int, results: int, result_count: int, environment: int
+    caller: Caller[Linker],
+    function: int,
+    closure: int,
+    params: int,
+    param_count: int,
+    results: int,
+    result_count: int,
+    environment: int,
 ) -> Errno:
     """Put a closure into its slot."""
     linker = caller.linker
     try:
-        types = _types(linker.memory, params, param_count), _types(linker.memory, results, result_count)
+        types = (
+            _types(linker.memory, params, param_count),
+            _types(linker.memory, results, result_count),
+        )
         if None in types:
             return Errno.INVAL
         type_ = FuncType(*(each for each in types if each is not None))
-        return Errno.SUCCESS if linker.closures.prepare(closure, type_, function, environment) else Errno.INVAL
+        return (
+            Errno.SUCCESS
+            if linker.closures.prepare(closure, type_, function, environment)
+            else Errno.INVAL
+        )
     except MemoryAccessError:
         return Errno.MEMVIOLATION
     except LimitError:
@@ -66,7 +80,11 @@ def _types(memory: Memory, address: int, count: int) -> tuple[ValType, ...] | No
     if count > _VALUES:
         return None
     numbers = memory.read(address, count) if count else b""
-    return tuple([_TYPES[each] for each in numbers]) if all(each < len(_TYPES) for each in numbers) else None
+    return (
+        tuple([_TYPES[each] for each in numbers])
+        if all(each < len(_TYPES) for each in numbers)
+        else None
+    )
 
 
 @guest_call(WASIX, "closure_free", "i->i")
@@ -97,7 +115,10 @@ def _tell_type(caller: Caller[Linker], slot: int) -> None:
 
 
 def _late(error: LinkError) -> Errno:
-    """Return the error number for what the linker could not do now: others did not come. The end of the program is raised again."""
+    """Return the error number for what the linker could not do now: others did not come.
+
+    The end of the program is raised again.
+    """
     if isinstance(error, STOPS):
         raise error
     return Errno.AGAIN

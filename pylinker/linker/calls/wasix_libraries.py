@@ -1,7 +1,8 @@
 """WASIX's calls of the linker: libraries, symbols and handles.
 
-Handle 1 is the main module, others are the numbers of their modules, 0 in ``dlsym`` is the default scope. A text that says what went
-wrong is cut to the guest's buffer and always terminated. Nothing a guest passes is trusted.
+Handle 1 is the main module, others are the numbers of their modules, 0 in ``dlsym`` is the default
+scope. A text that says what went wrong is cut to the guest's buffer and always terminated. Nothing
+a guest passes is trusted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ _MODES = RTLD_GLOBAL | RTLD_NODELETE | RTLD_NOLOAD
 
 @guest_call(WASIX, "dlopen", "iiiiiiii->i")
 def dlopen(
-    caller: Caller[Linker], path: int, length: int, flags: int, text: int, capacity: int, search: int, search_length: int, out: int
+    caller: Caller[Linker],
+    path: int,
+    length: int,
+    flags: int,
+    text: int,
+    capacity: int,
+    search: int,
+    search_length: int,
+    out: int,
 ) -> Errno:
     """Open a library, which is looked for in the directories of ``search`` too."""
 
@@ -40,21 +49,29 @@ def dlopen(
             return linker.main_handle
         name = _string(linker, path, length)
         directories = _string(linker, search, search_length).split(":")
-        return linker.load_module(name, flags & _MODES, requester=caller.module, search=directories).number
+        return linker.load_module(
+            name, flags & _MODES, requester=caller.module, search=directories
+        ).number
 
     return _answer(caller.linker, act, out, text, capacity)
 
 
 @guest_call(WASIX, "dlsym", "iiiiii->i", core=BuiltinIndex.DLSYM_WASIX)
-def dlsym(caller: Caller[Linker], handle: int, name: int, length: int, text: int, capacity: int, out: int) -> Errno:
+def dlsym(
+    caller: Caller[Linker], handle: int, name: int, length: int, text: int, capacity: int, out: int
+) -> Errno:
     """Find a symbol. The core answers what was found before."""
 
     def act(linker: Linker) -> int:
         symbol = _string(linker, name, length)
         changes = linker.context.shared.changes  # before anything is looked at
         main = linker.main
-        if handle == linker.main_handle and main is not None:  # the module, and not the program as a whole
-            value, lasting = linker.find_value_in(scope_from(main), symbol, main.name, caller.module, is_global=True)
+        if (
+            handle == linker.main_handle and main is not None
+        ):  # the module, and not the program as a whole
+            value, lasting = linker.find_value_in(
+                scope_from(main), symbol, main.name, caller.module, is_global=True
+            )
         else:
             value, lasting = linker.find_value(handle, symbol, caller.module)
         if lasting and (known_by := caller.handle) is not None:
@@ -90,7 +107,9 @@ def dlclose(caller: Caller[Linker], handle: int, text: int, capacity: int) -> Er
     return _answer(caller.linker, act, None, text, capacity)
 
 
-def _answer(linker: Linker, act: Callable[[Linker], int], out: int | None, text: int, capacity: int) -> Errno:
+def _answer(
+    linker: Linker, act: Callable[[Linker], int], out: int | None, text: int, capacity: int
+) -> Errno:
     """Do what the guest asks for; put the result at ``out``, or say what went wrong in the buffer ``text``. Returns an error number."""
     memory = linker.memory
     try:
@@ -105,7 +124,12 @@ def _answer(linker: Linker, act: Callable[[Linker], int], out: int | None, text:
         except LinkError as error:
             logger.debug("%s", error)
             if capacity:
-                encoded = guest_message(error, capacity - 1).encode("utf-8", "replace").replace(b"\0", b"?") + b"\0"
+                encoded = (
+                    guest_message(error, capacity - 1)
+                    .encode("utf-8", "replace")
+                    .replace(b"\0", b"?")
+                    + b"\0"
+                )
                 memory.check(text, capacity)
                 memory.write(text, encoded)
             return Errno.UNKNOWN
@@ -117,7 +141,10 @@ def _answer(linker: Linker, act: Callable[[Linker], int], out: int | None, text:
 
 
 def _string(linker: Linker, address: int, length: int) -> str:
-    """Read a name. Raises MemoryAccessError, UnicodeDecodeError; one beyond the limit is none that anything has."""
+    """Read a name.
+
+    Raises MemoryAccessError, UnicodeDecodeError; one beyond the limit is none that anything has.
+    """
     limit = linker.state.limits.path_length + 1
     if length > limit:
         linker.memory.check(address, length)

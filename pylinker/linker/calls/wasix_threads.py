@@ -1,4 +1,7 @@
-"""WASIX's threads, the signals between them, and the setting of clocks. Ids, sleep and futexes are in the core."""
+"""WASIX's threads, the signals between them, and the setting of clocks.
+
+Ids, sleep and futexes are in the core.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ logger = logging.getLogger("pylinker.wasix")
 _ENTRY: Final = "wasi_thread_start"
 _ENTRY_TYPE = FuncType(("i32", "i32"), ())
 _START_SIZE: Final = 64
-"""Bytes of the structure that says where a thread begins. Its first word is the end of the stack; the rest is the guest's."""
+"""Bytes of the structure that says where a thread begins.
+
+Its first word is the end of the stack; the rest is the guest's.
+"""
 
 _PROCESS: Final = 0x3FFFFFFF
 """A thread number that means the first thread."""
@@ -47,8 +53,13 @@ def thread_spawn_v2(caller: Caller[Linker], start: int, out: int) -> Errno:
     if threads is None:
         return Errno.NOTSUP
     try:
-        # wasi_thread_start sets the stack up from the structure; libraries that initialise thread-local data need it before.
-        thread = threads.start(GuestEntry(main, entry, lambda tid: (tid, start)), wants_stack=False, stack_top=stack_top)
+        # wasi_thread_start sets the stack up from the structure; libraries that initialise
+        # thread-local data need it before.
+        thread = threads.start(
+            GuestEntry(main, entry, lambda tid: (tid, start)),
+            wants_stack=False,
+            stack_top=stack_top,
+        )
     except (*STOPS, InternalError):
         raise
     except (LinkError, RuntimeError, MemoryError) as error:
@@ -103,7 +114,9 @@ def callback_signal(caller: Caller[Linker], address: int, length: int) -> None:
     if signals is None or main is None:
         return
     export = main.info.exports.get(name)
-    signals.handler = name if export is not None and main.info.export_type(export) == HANDLER else None
+    signals.handler = (
+        name if export is not None and main.info.export_type(export) == HANDLER else None
+    )
     linker.state.hears_signals = True
     linker.group.state.nudge()  # what has waited for a handler
 
@@ -115,8 +128,14 @@ def thread_signal(caller: Caller[Linker], number: int, signal: int) -> Errno:
     signal = signal if 0 < signal <= _LAST_SIGNAL else 0
     own = linker.context.tids.get(linker.group.state.number, MAIN_THREAD)
     number = MAIN_THREAD if number == _PROCESS else number
-    if signal == KILL and (number in (own, MAIN_THREAD) or linker.threads is None or linker.threads.get(number) is not None):
-        raise GuestExit(Signals.exit_status(KILL) or 0)  # of the program: it does not wait for the thread to hear
+    if signal == KILL and (
+        number in (own, MAIN_THREAD)
+        or linker.threads is None
+        or linker.threads.get(number) is not None
+    ):
+        raise GuestExit(
+            Signals.exit_status(KILL) or 0
+        )  # of the program: it does not wait for the thread to hear
     if number == MAIN_THREAD:
         signals = linker.context.main_group.signals
         if signals is not None:

@@ -23,11 +23,15 @@ STATS: Final = logging.getLogger("pylinker.stats")
 _DEBUG = logging.DEBUG
 
 
-def tell_search(name: str, requester: str | None, searched: Sequence[tuple[str, str, str]], found: str | None) -> None:
+def tell_search(
+    name: str, requester: str | None, searched: Sequence[tuple[str, str, str]], found: str | None
+) -> None:
     """Tell where a library was looked for: directory, rest of the path, and why it was not taken; and where it was found."""
     if not LIBS.isEnabledFor(_DEBUG):
         return
-    LIBS.debug("find library=%s%s; searching", name, f" [needed by {requester}]" if requester else "")
+    LIBS.debug(
+        "find library=%s%s; searching", name, f" [needed by {requester}]" if requester else ""
+    )
     for directory, rest, reason in searched:
         LIBS.debug("  trying file=%s: %s", f"{directory}/{rest}" if directory else rest, reason)
     LIBS.debug("  %s", f"found file={found}" if found else "not found")

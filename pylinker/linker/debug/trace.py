@@ -1,7 +1,8 @@
 """A trace of what a program's threads did, in the format of Chrome's and Perfetto's viewers: one row for each thread.
 
-Two sources on one clock: spans of Python code, noted here, and events of the C core (``csrc/trace.h``), where threads park, meet and replay
-without Python. Spans of one row nest, since each begins and ends on the thread that the row stands for.
+Two sources on one clock: spans of Python code, noted here, and events of the C core
+(``csrc/trace.h``), where threads park, meet and replay without Python. Spans of one row nest, since
+each begins and ends on the thread that the row stands for.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class _Span(NamedTuple):
 
 
 class Untraced:
-    """What a program has that is not traced: spans that note nothing. Its methods are those of :class:`Tracer`."""
+    """What a program has that is not traced: spans that note nothing.
+
+    Its methods are those of :class:`Tracer`.
+    """
 
     native: Trace | None = None
 
@@ -145,13 +149,33 @@ class Tracer(Untraced):
             rows.setdefault(group, []).append((when, kind, detail))
         spans = list(self._spans)
         for row, events in rows.items():
-            bounds = sorted(bound for each in self._spans if each.row == row for bound in (each.start, each.end))
+            bounds = sorted(
+                bound for each in self._spans if each.row == row for bound in (each.start, each.end)
+            )
             spans += self._spans_of(row, events, bounds, now)
         named = {**dict.fromkeys((each.row for each in spans), ""), **self._rows}
-        metadata: list[dict[str, Any]] = [{"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": program}}]
+        metadata: list[dict[str, Any]] = [
+            {"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": program}}
+        ]
         for row in sorted(named):
-            metadata.append({"ph": "M", "pid": process, "tid": row, "name": "thread_name", "args": {"name": self._name(row)}})
-            metadata.append({"ph": "M", "pid": process, "tid": row, "name": "thread_sort_index", "args": {"sort_index": row}})
+            metadata.append(
+                {
+                    "ph": "M",
+                    "pid": process,
+                    "tid": row,
+                    "name": "thread_name",
+                    "args": {"name": self._name(row)},
+                }
+            )
+            metadata.append(
+                {
+                    "ph": "M",
+                    "pid": process,
+                    "tid": row,
+                    "name": "thread_sort_index",
+                    "args": {"sort_index": row},
+                }
+            )
         shown = [
             {
                 "ph": "X",
@@ -166,19 +190,27 @@ class Tracer(Untraced):
             for each in sorted(spans, key=lambda each: (each.row, each.start, -each.end))
         ]
         lost = self._lost + self.native.lost
-        return {"traceEvents": [*metadata, *shown], "displayTimeUnit": "ns", "otherData": {"lost": lost}}
+        return {
+            "traceEvents": [*metadata, *shown],
+            "displayTimeUnit": "ns",
+            "otherData": {"lost": lost},
+        }
 
     def _name(self, row: int) -> str:
         return self._rows.get(row) or f"group {row}"
 
-    def _spans_of(self, row: int, events: list[tuple[int, TraceKind, int]], bounds: list[int], now: int) -> Iterator[_Span]:
+    def _spans_of(
+        self, row: int, events: list[tuple[int, TraceKind, int]], bounds: list[int], now: int
+    ) -> Iterator[_Span]:
         """Iterate over what events of the core on one row make, given where the spans of Python on this row begin and end."""
         stack: list[tuple[int, TraceKind, int]] = []
         parked: int | None = None
         for when, kind, detail in events:
             if kind is TraceKind.UNPARK and parked is not None:
                 place = bisect.bisect_left(bounds, parked)
-                if place == len(bounds) or bounds[place] >= when:  # else it was busy in Python, which has spans of its own
+                if (
+                    place == len(bounds) or bounds[place] >= when
+                ):  # else it was busy in Python, which has spans of its own
                     yield _Span(parked, when, row, "parked", {})
             parked = when if kind is TraceKind.PARK else None
             if kind in _BEGINS:
@@ -191,7 +223,9 @@ class Tracer(Untraced):
         while stack:
             yield self._closed(row, stack.pop(), now, None)
 
-    def _closed(self, row: int, begin: tuple[int, TraceKind, int], end: int, result: int | None) -> _Span:
+    def _closed(
+        self, row: int, begin: tuple[int, TraceKind, int], end: int, result: int | None
+    ) -> _Span:
         start, kind, detail = begin
         name = _BEGINS[kind]
         args: dict[str, Any] = {}

@@ -24,13 +24,17 @@ _BLOCK: Final = 64
 """Slots that are given out to all tables at once when one is needed: a rendezvous for the first, none for the rest."""
 
 _TYPES: Final = 4096
-"""Types of closures that a program may have. Their code is kept as long as the program, since any group may have a closure of it."""
+"""Types of closures that a program may have.
+
+Their code is kept as long as the program, since any group may have a closure of it.
+"""
 
 
 class Closures:
     """Table slots that exist in every group, given out in blocks and reused, and what is in them.
 
-    Safe to use from all threads of the program. All but :meth:`free` and :meth:`type_of` block, cooperatively.
+    Safe to use from all threads of the program. All but :meth:`free` and :meth:`type_of` block,
+    cooperatively.
     """
 
     def __init__(self, context: LinkContext, cache: CodeCache) -> None:
@@ -58,13 +62,20 @@ class Closures:
 
         try:
             with context.exclusive() as change:
-                if finalizer is None and (slot := self._take()) is not None:  # another has made some
+                if (
+                    finalizer is None and (slot := self._take()) is not None
+                ):  # another has made some
                     return slot
                 state.table.note_size(group.table_size)
                 base = state.table.allocate(_BLOCK, 1, grants, module="closures")
                 host = None
                 if finalizer is not None:
-                    host = HostSlot(base, pack_source(SourceKind.HOST, type_address=function_type(_HOOK), handle=finalizer))
+                    host = HostSlot(
+                        base,
+                        pack_source(
+                            SourceKind.HOST, type_address=function_type(_HOOK), handle=finalizer
+                        ),
+                    )
                 noted = (base, _BLOCK) if host is None else (base + 1, _BLOCK - 1)
                 operation = AllocateFunctionTable(state.table.size, host, noted)
 
@@ -73,7 +84,10 @@ class Closures:
                         with self._lock:
                             more = [*self._free, *range(base + _BLOCK - 1, base, -1)]
                             taken = self._taken if host is not None else {*self._taken, base}
-                            self._free, self._taken = more, taken  # and nothing is called up to the `del`
+                            self._free, self._taken = (
+                                more,
+                                taken,
+                            )  # and nothing is called up to the `del`
                             state.closure_slots += [noted]
                             if host is not None:
                                 state.finalizer = host
@@ -97,7 +111,10 @@ class Closures:
             return slot
 
     def free(self, slot: int) -> bool:
-        """Take a slot back; False if it was not given out. What is in it stays until it is used again, but nobody may call it."""
+        """Take a slot back; False if it was not given out.
+
+        What is in it stays until it is used again, but nobody may call it.
+        """
         with self._lock:
             if slot not in self._taken:
                 return False
@@ -116,7 +133,8 @@ class Closures:
 
         False if the slot was not given out.
 
-        Raises UnsupportedError for values that cannot be in memory, LimitError, RendezvousTimeout; what was in the slot is there still.
+        Raises UnsupportedError for values that cannot be in memory, LimitError, RendezvousTimeout;
+        what was in the slot is there still.
         """
         context = self._context
         code = self._code(type_)
@@ -141,7 +159,9 @@ class Closures:
                 def commit() -> None:
                     state.closures[slot] = operation
                     with self._lock:
-                        if slot in self._taken:  # else it was freed meanwhile, and its next owner prepares it
+                        if (
+                            slot in self._taken
+                        ):  # else it was freed meanwhile, and its next owner prepares it
                             self._prepared.add(slot)
 
                 changed += [operation]

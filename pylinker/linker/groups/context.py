@@ -15,7 +15,12 @@ from pylinker.native.scopes import Scope, completed
 from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
-from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_operation, interrupting
+from pylinker.sync.reentry import (
+    begin_operation,
+    check_not_interrupting,
+    end_operation,
+    interrupting,
+)
 from pylinker.sync.shared import LinkerShared, leave_both
 
 if TYPE_CHECKING:
@@ -66,8 +71,8 @@ class Change(Scope):
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
         """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
 
-        Token and lock are given up on every way out. Raises RendezvousTimeout, with ``commit`` not called; the caller undoes the rest under
-        a new Change.
+        Token and lock are given up on every way out. Raises RendezvousTimeout, with ``commit`` not
+        called; the caller undoes the rest under a new Change.
         """
         context = self._context
         context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
@@ -106,7 +111,9 @@ class _Patience:
     def __call__(self) -> None:
         self._context.check_going_on()
         if monotonic() >= self._deadline:
-            raise RendezvousTimeout(f"another thread has been loading or closing libraries for {self._timeout} seconds")
+            raise RendezvousTimeout(
+                f"another thread has been loading or closing libraries for {self._timeout} seconds"
+            )
 
 
 class _Loading(Scope):
@@ -122,14 +129,23 @@ class _Loading(Scope):
         """Take it."""
         context = self._context
         group = context.check_not_instantiating()
-        context.load_lock.take(context.check_going_on if context.timeout is None else _Patience(context, context.timeout))
+        context.load_lock.take(
+            context.check_going_on
+            if context.timeout is None
+            else _Patience(context, context.timeout)
+        )
         return group
 
     def leave(self, error: BaseException | None) -> None:
         """Give it back."""
         context = self._context
         # A call that is stopped in here can neither finish what it began nor undo it.
-        if error is not None and not context.state.threaded and context.load_lock.depth > self._depth and context.stops(error):
+        if (
+            error is not None
+            and not context.state.threaded
+            and context.load_lock.depth > self._depth
+            and context.stops(error)
+        ):
             context.shared.cancel(Cause.CLOSED, error)
         context.load_lock.restore(self._depth)
 
@@ -177,13 +193,22 @@ class _OwnGroup(Scope):
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
-    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none) bounds a rendezvous; ``preempt`` says
-    that running groups are reached through the epoch; ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of
-    their own, by number; ``load_lock`` is :meth:`loading`'s; ``expired`` has, by thread, the errors of its time
-    limits that are over; ``reap`` answers what takes out the groups of threads that have ended by themselves, under the write lock.
+    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none)
+    bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch;
+    ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of their own,
+    by number; ``load_lock`` is :meth:`loading`'s; ``expired`` has, by thread, the errors of its
+    time limits that are over; ``reap`` answers what takes out the groups of threads that have ended
+    by themselves, under the write lock.
     """
 
-    def __init__(self, shared: LinkerShared[LinkerState, DlOperation], state: LinkerState, *, preempt: bool, timeout: float | None) -> None:
+    def __init__(
+        self,
+        shared: LinkerShared[LinkerState, DlOperation],
+        state: LinkerState,
+        *,
+        preempt: bool,
+        timeout: float | None,
+    ) -> None:
         self.shared = shared
         self.state = state
         self.preempt = preempt
@@ -194,7 +219,9 @@ class LinkContext:
         self.load_lock = Turn()
         self._main_group: InstanceGroup | None = None
         self.expired: dict[int, list[BaseException]] = {}
-        self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: None
+        self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: (
+            None
+        )
         self.groups: dict[int, InstanceGroup] = {}
 
     @property
@@ -232,13 +259,16 @@ class LinkContext:
     def check_not_instantiating(self) -> InstanceGroup:
         """Return the calling thread's group.
 
-        Refuses a guest that calls the linker from a start function or a relocation, with a LinkError: its thread holds the lock already.
-        Likewise a signal handler that came while the group waited for a leader.
+        Refuses a guest that calls the linker from a start function or a relocation, with a
+        LinkError: its thread holds the lock already. Likewise a signal handler that came while the
+        group waited for a leader.
         """
         group = self.groups.get(current_member(), self._main_group) or self.group
         if self.changer == get_ident() or group.state.is_replaying:
             check_not_interrupting()
-            raise LinkError("the linker was called by a module that is just being loaded (from its start function or relocations)")
+            raise LinkError(
+                "the linker was called by a module that is just being loaded (from its start function or relocations)"
+            )
         if group.state.is_following:
             raise interrupting()
         return group
@@ -268,7 +298,11 @@ class LinkContext:
         if not isinstance(error, STOPS):
             return False
         expired = self.expired.get(get_ident(), ())
-        return bool(self.shared.cause) or self.shared.has_stopped(error) or any(each is error for each in expired)
+        return (
+            bool(self.shared.cause)
+            or self.shared.has_stopped(error)
+            or any(each is error for each in expired)
+        )
 
     def stop_call(self, reason: BaseException, *, caller: int | None = None) -> bool:
         """Have the call in progress raise ``reason``; with ``caller`` only one that this thread makes. False: there is none.
@@ -281,17 +315,21 @@ class LinkContext:
         return True
 
     def exclusive(self, group: InstanceGroup | None = None) -> Change:
-        """Take topology token and write lock for the calling thread, as a context manager. Blocks, cooperatively.
+        """Take topology token and write lock for the calling thread, as a context manager.
 
-        LinkError if this thread has them already: a guest called the linker from a start function or a relocation. That is not looked at
-        if the caller gives its ``group``, as :meth:`loading` has just answered it.
+        Blocks, cooperatively.
+
+        LinkError if this thread has them already: a guest called the linker from a start function
+        or a relocation. That is not looked at if the caller gives its ``group``, as :meth:`loading`
+        has just answered it.
         """
         return Change(self, (group or self.check_not_instantiating()).state)
 
     def undo(self, step: Callable[[], None]) -> None:
-        """Undo, under the write lock, what has failed, whatever interrupts that. ``step`` undoes what remains.
+        """Undo, under the write lock, what has failed, whatever interrupts that.
 
-        If the linker was given up meanwhile, nothing is undone. The calling thread has neither token nor lock.
+        ``step`` undoes what remains. If the linker was given up meanwhile, nothing is undone. The
+        calling thread has neither token nor lock.
         """
         pending = [step]
         try:
@@ -315,8 +353,9 @@ class LinkContext:
     def loading(self) -> _Loading:
         """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.
 
-        So nobody gets a library before its constructors are done. Recursive, as constructors may load. A thread that waits for it is
-        parked; it gets SynchronizationAborted if the linker is given up, TimeoutExpired if a time limit of it is over, RendezvousTimeout
-        after ``timeout`` seconds, and signals are handled. A context manager that yields the calling thread's group.
+        So nobody gets a library before its constructors are done. Recursive, as constructors may
+        load. A thread that waits for it is parked; it gets SynchronizationAborted if the linker is
+        given up, TimeoutExpired if a time limit of it is over, RendezvousTimeout after ``timeout``
+        seconds, and signals are handled. A context manager that yields the calling thread's group.
         """
         return _Loading(self)

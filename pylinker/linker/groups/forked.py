@@ -1,8 +1,9 @@
 """Programs in a child of ``fork()``.
 
-A program whose threads are all gone but for the calling one goes on. One that another thread of the parent was in, or had threads, cannot:
-its locks, its rendezvous and its memory are as those left them. It is given up: every use raises SynchronizationAborted, and nothing of it
-is freed, as freeing takes locks that will never be released.
+A program whose threads are all gone but for the calling one goes on. One that another thread of the
+parent was in, or had threads, cannot: its locks, its rendezvous and its memory are as those left
+them. It is given up: every use raises SynchronizationAborted, and nothing of it is freed, as
+freeing takes locks that will never be released.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """InstanceGroup: one instance of every module, in one store, with one function table, over the program's memory.
 
-A group carries operations out, in the C core (:meth:`InstanceGroup.apply`); it decides nothing. What differs between groups is here:
-instances, table contents, stack, thread-local blocks. One thread at a time uses a group.
+A group carries operations out, in the C core (:meth:`InstanceGroup.apply`); it decides nothing.
+What differs between groups is here: instances, table contents, stack, thread-local blocks. One
+thread at a time uses a group.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import wasmtime
 
-from pylinker.errors import InitializationError, InternalError, LimitError, LinkError, NotDynamicError, UnsupportedError
+from pylinker.errors import (
+    InitializationError,
+    InternalError,
+    LimitError,
+    LinkError,
+    NotDynamicError,
+    UnsupportedError,
+)
 from pylinker.linker.debug.log import BINDINGS, LIBS
 from pylinker.linker.plan.operation import LoadModules
 from pylinker.native.bound import Bound
@@ -21,7 +29,15 @@ from pylinker.native.instances import Instances, Signature
 from pylinker.native.objects import values
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
-from pylinker.wasm import PACKED_SIZES, FuncType, Kind, Limits, MemoryType, dynamic_call_module, invoker_module
+from pylinker.wasm import (
+    PACKED_SIZES,
+    FuncType,
+    Kind,
+    Limits,
+    MemoryType,
+    dynamic_call_module,
+    invoker_module,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,12 +73,15 @@ class ThreadExit(NamedTuple):
 class InstanceGroup:
     """The instances of one thread.
 
-    ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the address and size (bytes) of a stack that is
-    its own, ``dl_error`` what ``dlerror`` answers next and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made
-    by the linker, or taken from the main module once it is instantiated. ``turn`` is for those who share the group, None if it has a
-    thread of its own; ``program`` is the name of the program, which is that of its main module. ``signals`` are those of its thread in a
-    WASIX program, else None. ``thread_exits`` are the destructors that its thread has registered, ``ending`` those that run now, one
-    inside the other; ``has_exit_hook`` says that the guest's own list of destructors will call for them.
+    ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the
+    address and size (bytes) of a stack that is its own, ``dl_error`` what ``dlerror`` answers next
+    and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made by the
+    linker, or taken from the main module once it is instantiated. ``turn`` is for those who share
+    the group, None if it has a thread of its own; ``program`` is the name of the program, which is
+    that of its main module. ``signals`` are those of its thread in a WASIX program, else None.
+    ``thread_exits`` are the destructors that its thread has registered, ``ending`` those that run
+    now, one inside the other; ``has_exit_hook`` says that the guest's own list of destructors will
+    call for them.
     """
 
     def __init__(
@@ -94,7 +113,9 @@ class InstanceGroup:
         self.ending: list[ThreadExit] = []
         self.has_exit_hook = False
         self._invoker: Instance | None = None
-        self._bounds: weakref.WeakSet[Bound] | None = None  # made when there is one, as most threads are called nothing
+        self._bounds: weakref.WeakSet[Bound] | None = (
+            None  # made when there is one, as most threads are called nothing
+        )
         self._signatures: dict[FuncType, Signature] = {}
         self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
@@ -137,7 +158,10 @@ class InstanceGroup:
         self._wasi.native.set_fault(number)
 
     def set_clock(self, clock: int, now: int) -> bool:
-        """Set a clock of the program (nanoseconds, modulo 2^64), for all its threads. False: there is no such clock."""
+        """Set a clock of the program (nanoseconds, modulo 2^64), for all its threads.
+
+        False: there is no such clock.
+        """
         return self._wasi.native.set_clock(clock, now)
 
     @property
@@ -148,12 +172,15 @@ class InstanceGroup:
     @property
     def table(self) -> Extern:
         """The function table; NotDynamicError if the main module keeps it to itself."""
-        return self._shared(self.native.table, "function table", "-Wl,--export-table -Wl,--growable-table")
+        return self._shared(
+            self.native.table, "function table", "-Wl,--export-table -Wl,--growable-table"
+        )
 
     def _shared(self, extern: Extern | None, what: str, flags: str) -> Extern:
         if extern is None:
             raise NotDynamicError(
-                f"{self._program} does not export its {what}, so libraries cannot use it; link it with {flags}", module=self._program
+                f"{self._program} does not export its {what}, so libraries cannot use it; link it with {flags}",
+                module=self._program,
             )
         return extern
 
@@ -170,7 +197,9 @@ class InstanceGroup:
     def zero_memory(self, address: int, size: int) -> None:
         """Fill bytes of the memory with zeros; InternalError if they are not all inside."""
         if not self.native.zero(address, size):
-            raise InternalError(f"{size} bytes at {address:#x} were given out, but are not in the memory")
+            raise InternalError(
+                f"{size} bytes at {address:#x} were given out, but are not in the memory"
+            )
 
     def grow_memory(self, pages: int) -> int | None:
         """Add pages of 64 KiB; returns the first new address, or None if the memory cannot grow that far."""
@@ -201,14 +230,32 @@ class InstanceGroup:
     def apply(self, operation: DlOperation) -> None:
         """Carry an operation out. On failure the caller undoes the rest of a load."""
         with self._tracer.span("instantiate", operation=operation):
-            if isinstance(operation, LoadModules) and not self._wasi.is_connected and any(each.calls_wasi for each in operation.modules):
+            if (
+                isinstance(operation, LoadModules)
+                and not self._wasi.is_connected
+                and any(each.calls_wasi for each in operation.modules)
+            ):
                 self._provide_wasi()
-            if not self.native.has_memory and isinstance(operation, LoadModules) and operation.modules:
-                # The main module brings the memory: the others may call WASI as soon as they are instantiated.
+            if (
+                not self.native.has_memory
+                and isinstance(operation, LoadModules)
+                and operation.modules
+            ):
+                # The main module brings the memory: the others may call WASI as soon as they are
+                # instantiated.
                 main, rest = operation.modules[:1], operation.modules[1:]
                 self._apply(LoadModules(main, operation.table_size, ()), operation)
                 self._connect_adopted()
-                self._apply(LoadModules(rest, operation.table_size, operation.patches, operation.blocks, operation.hosts), operation)
+                self._apply(
+                    LoadModules(
+                        rest,
+                        operation.table_size,
+                        operation.patches,
+                        operation.blocks,
+                        operation.hosts,
+                    ),
+                    operation,
+                )
             else:
                 self._apply(operation, operation)
 
@@ -227,7 +274,9 @@ class InstanceGroup:
 
     def raise_trouble(self, trouble: Trouble, modules: Iterable[LoadedModule]) -> NoReturn:
         """Put into words what went wrong while this group loaded modules."""
-        module = next((module for module in modules if module.native.address == trouble.library), None)
+        module = next(
+            (module for module in modules if module.native.address == trouble.library), None
+        )
         name = module.name if module is not None else "program"
         failure: BaseException | None = None
         if trouble.failure is not None:
@@ -247,18 +296,29 @@ class InstanceGroup:
             if trouble.stage is Stage.OBJECT and module is not None:
                 self._raise_missing(module, trouble.detail)
             if trouble.stage is Stage.TLS_CELL and module is not None:
-                raise UnsupportedError(f"{name}: thread-local data of another module is used before it exists", module=name)
-            if isinstance(failure, wasmtime.ExitTrap) or (failure is not None and trouble.stage is Stage.TLS):
+                raise UnsupportedError(
+                    f"{name}: thread-local data of another module is used before it exists",
+                    module=name,
+                )
+            if isinstance(failure, wasmtime.ExitTrap) or (
+                failure is not None and trouble.stage is Stage.TLS
+            ):
                 raise failure
             if isinstance(failure, wasmtime.Trap):
-                raise InitializationError(f"{name}: trap while it was instantiated: {summary(failure)}", module=name) from failure
+                raise InitializationError(
+                    f"{name}: trap while it was instantiated: {summary(failure)}", module=name
+                ) from failure
             if isinstance(failure, wasmtime.WasmtimeError):
-                raise LinkError(f"{name}: cannot be instantiated: {' '.join(str(failure).split())}", module=name) from failure
+                raise LinkError(
+                    f"{name}: cannot be instantiated: {' '.join(str(failure).split())}", module=name
+                ) from failure
             if failure is not None:
                 raise failure
             if trouble.stage is Stage.ROOM:
                 raise MemoryError(f"no memory to load {name}")
-            raise InternalError(f"{name}: {trouble.stage.name.lower()} {trouble.detail} while an operation was carried out")
+            raise InternalError(
+                f"{name}: {trouble.stage.name.lower()} {trouble.detail} while an operation was carried out"
+            )
         finally:
             del failure  # no cycle through this frame
 
@@ -287,7 +347,10 @@ class InstanceGroup:
         """Run a module's constructors."""
         exports = module.info.private
         with self._tracer.span("constructors", module=module):
-            if not ("_initialize" in exports and self._run(module, "_initialize")) and "__wasm_call_ctors" in exports:
+            if (
+                not ("_initialize" in exports and self._run(module, "_initialize"))
+                and "__wasm_call_ctors" in exports
+            ):
                 self._run(module, "__wasm_call_ctors")
 
     def _run(self, module: LoadedModule, name: str) -> bool:
@@ -301,9 +364,13 @@ class InstanceGroup:
             except Failure as failure:
                 self.store.raise_failure(failure)
             if not ran:
-                raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
+                raise InternalError(
+                    f"{module.name} has no instance in this group, or lost its export {name}"
+                )
         except wasmtime.Trap as error:
-            raise InitializationError(f"{module.name}: {name} trapped: {summary(error)}", module=module.name, symbol=name) from error
+            raise InitializationError(
+                f"{module.name}: {name} trapped: {summary(error)}", module=module.name, symbol=name
+            ) from error
         return True
 
     # Access
@@ -323,26 +390,41 @@ class InstanceGroup:
     def _export(self, module: LoadedModule, position: int, name: str) -> Extern:
         extern = self.native.export(module.native, position)
         if extern is None:
-            raise InternalError(f"{module.name} has no instance in this group, or lost its export {name}")
+            raise InternalError(
+                f"{module.name} has no instance in this group, or lost its export {name}"
+            )
         return extern
 
     def defined(self, definition: Definition) -> Func:
         """Return the function of this group that a symbol is."""
-        return self.store.func_of(self._export(definition.module, definition.position, definition.name))
+        return self.store.func_of(
+            self._export(definition.module, definition.position, definition.name)
+        )
 
     def function(self, module: LoadedModule, name: str) -> Func:
         """Return an exported function of a module's instance."""
         return self.store.func_of(self.export(module, name))
 
-    def bound(self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Bound:
+    def bound(
+        self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]
+    ) -> Bound:
         """Return a function of this group that is ready to be called, until it or the group is closed."""
-        bound = Bound(self.native, definition.module.native, self.defined(definition), params, results, self.turn)
+        bound = Bound(
+            self.native,
+            definition.module.native,
+            self.defined(definition),
+            params,
+            results,
+            self.turn,
+        )
         if self._bounds is None:
             self._bounds = weakref.WeakSet()
         self._bounds.add(bound)
         return bound
 
-    def own_bound(self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]) -> Bound:
+    def own_bound(
+        self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]
+    ) -> Bound:
         """Return :meth:`bound`, the same for every caller on the group's own thread."""
         if self._own_bounds is None:
             self._own_bounds = weakref.WeakKeyDictionary()
@@ -366,8 +448,15 @@ class InstanceGroup:
         """Let PLT entry ``index`` of a module lead straight to a definition."""
         target = definition.module
         if not self.native.bind(module.native, index, target.native, definition.position):
-            raise InternalError(f"{module.name}: {definition!r} cannot be bound: one of the two has no instance")
-        BINDINGS.debug("binding %s to %s: %s [function, first call]", module.name, target.name, module.plt[index].name)
+            raise InternalError(
+                f"{module.name}: {definition!r} cannot be bound: one of the two has no instance"
+            )
+        BINDINGS.debug(
+            "binding %s to %s: %s [function, first call]",
+            module.name,
+            target.name,
+            module.plt[index].name,
+        )
 
     def resolver_entries(self, modules: Iterable[LoadedModule]) -> int:
         """Return how often calls of these modules had to be resolved."""
@@ -376,7 +465,8 @@ class InstanceGroup:
     def call(self, func: Func, *arguments: int) -> int:
         """Call a function of i32 arguments and at most one i32 result, which comes unsigned (0 if there is none).
 
-        Raises what a host function raised, Trap, ExitTrap or WasmtimeError, with the stack pointer as it was before.
+        Raises what a host function raised, Trap, ExitTrap or WasmtimeError, with the stack pointer
+        as it was before.
         """
         raw = values(max(1, len(arguments)))
         for index, argument in enumerate(arguments):
@@ -404,7 +494,9 @@ class InstanceGroup:
         known = all(each in _VALUE_NUMBERS for each in (*type_.params, *type_.results))
         invoke = None
         if known:
-            instance = self.store.instantiate(self._cache.load(dynamic_call_module(type_), name="dynamic call"), [self.table])
+            instance = self.store.instantiate(
+                self._cache.load(dynamic_call_module(type_), name="dynamic call"), [self.table]
+            )
             extern = self.store.export(instance, "invoke")
             assert extern is not None
             invoke = self.store.func_of(extern)
@@ -414,10 +506,13 @@ class InstanceGroup:
     def call_slot(self, slot: int, *arguments: int) -> None:
         """Call a function pointer of the guest's, with at most one argument, for no result.
 
-        A null or foreign one, or one of another type, raises Trap as it would in the guest: the host's own calls check nothing.
+        A null or foreign one, or one of another type, raises Trap as it would in the guest: the
+            host's own calls check nothing.
         """
         if self._invoker is None:
-            self._invoker = self.store.instantiate(self._cache.load(invoker_module(), name="invoker"), [self.table])
+            self._invoker = self.store.instantiate(
+                self._cache.load(invoker_module(), name="invoker"), [self.table]
+            )
         invoke = self.store.export(self._invoker, "call_with" if arguments else "call")
         assert invoke is not None
         self.call(self.store.func_of(invoke), slot, *arguments)
@@ -426,15 +521,21 @@ class InstanceGroup:
 def _describe(group: int, trouble: Trouble) -> BaseException:
     """Put into words what went wrong while a group followed."""
     if trouble.stage is Stage.TAKEN:
-        return InternalError(f"slot {trouble.detail} is free in the leader's table, but taken in group {group}")
+        return InternalError(
+            f"slot {trouble.detail} is free in the leader's table, but taken in group {group}"
+        )
     cause = trouble.failure.take_raised() if trouble.failure is not None else None
     if cause is not None and not isinstance(cause, Exception):
         return cause  # an interrupt, and nobody's failure
     if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):
         failure = exception_of(trouble.failure)
         cause = cause or failure
-        error: BaseException = LinkError(f"group {group} cannot follow: {trouble.stage.name.lower()}: {summary(failure)}")
+        error: BaseException = LinkError(
+            f"group {group} cannot follow: {trouble.stage.name.lower()}: {summary(failure)}"
+        )
     else:
-        error = InternalError(f"group {group} cannot follow: {trouble.stage.name.lower()} {trouble.detail}")
+        error = InternalError(
+            f"group {group} cannot follow: {trouble.stage.name.lower()} {trouble.detail}"
+        )
     error.__cause__ = cause
     return error

@@ -39,8 +39,8 @@ __all__ = ["Groups"]
 class Groups:
     """Makes the groups of one program and takes them out again.
 
-    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program; ``tracer``
-    notes what groups do.
+    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program;
+    ``tracer`` notes what groups do.
     """
 
     def __init__(
@@ -62,7 +62,11 @@ class Groups:
         self._tracer = tracer
         # Threads share the one store that has the process; a single one has it in its own.
         self._known: _Everything | None = None
-        self._host = self._new_host(self._new_store(None, hosts_process=True)) if self._state.threaded else None
+        self._host = (
+            self._new_host(self._new_store(None, hosts_process=True))
+            if self._state.threaded
+            else None
+        )
 
     def create_main(self) -> InstanceGroup:
         """Create the group that runs main, the only one for now."""
@@ -77,20 +81,33 @@ class Groups:
 
     def _new_store(self, member: Member | None, *, hosts_process: bool) -> GuestStore:
         limits = self._state.limits
-        return GuestStore(member, memory=limits.memory, table=limits.table, preempt=self._context.preempt, hosts_process=hosts_process)
+        return GuestStore(
+            member,
+            memory=limits.memory,
+            table=limits.table,
+            preempt=self._context.preempt,
+            hosts_process=hosts_process,
+        )
 
     def _new_host(self, store: GuestStore) -> WasiHost:
-        return WasiHost(store, self._process, self._cache, descriptors=self._state.limits.descriptors)
+        return WasiHost(
+            store, self._process, self._cache, descriptors=self._state.limits.descriptors
+        )
 
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
-        """Make the main group, without instances. The rendezvous knows it from now on; it is parked."""
+        """Make the main group, without instances.
+
+        The rendezvous knows it from now on; it is parked.
+        """
         shared = self._context.shared
         state = shared.new_member(_replayed_in_c)
         try:
             shared.subscribe_member(guard, state, None)
             store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
-            group = InstanceGroup(state, store, host, self._cache, self._context.turn, self._name, self._tracer)
+            group = InstanceGroup(
+                state, store, host, self._cache, self._context.turn, self._name, self._tracer
+            )
         except BaseException:
             completed(shared.unsubscribe, guard, state)
             raise
@@ -99,12 +116,14 @@ class Groups:
     def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists, and the write lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to :meth:`create`, or
-        abandon it.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
+        Hand the result to :meth:`create`, or abandon it.
         """
         group = self._context.check_not_instantiating()
         shared = self._context.shared
-        prepared = PreparedInstanceGroup(*shared.new_exclusive(), wants_stack=wants_stack, stack_top=stack_top)
+        prepared = PreparedInstanceGroup(
+            *shared.new_exclusive(), wants_stack=wants_stack, stack_top=stack_top
+        )
         try:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
             if prepared.guard.held:
@@ -115,10 +134,11 @@ class Groups:
         return prepared
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
+        """Create the group that was prepared, with every module loaded so far.
 
-        Blocks for the write lock if that was not free, holding the token; releases both. The calling thread is parked or no group's, so
-        nobody waits for it. Raises what kept a module from being instantiated; nothing is left then.
+        Its thread need not exist yet. Blocks for the write lock if that was not free, holding the
+        token; releases both. The calling thread is parked or no group's, so nobody waits for it.
+        Raises what kept a module from being instantiated; nothing is left then.
         """
         prepared.take()
         guard = prepared.guard
@@ -146,10 +166,14 @@ class Groups:
                     module=self._name,
                 )
             if wants_stack:
-                base = state.memory.allocate(self._stack_size, 16, grants, module="stack of a thread", zero=False)
+                base = state.memory.allocate(
+                    self._stack_size, 16, grants, module="stack of a thread", zero=False
+                )
                 stack = (base, self._stack_size)
             blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
-            self._context.changer = get_ident()  # code of the modules may run, and must not come to the linker
+            self._context.changer = (
+                get_ident()
+            )  # code of the modules may run, and must not come to the linker
             try:
                 birth = give_birth(
                     everything.engine,
@@ -163,15 +187,23 @@ class Groups:
                     stack_pointer_type=everything.stack_pointer_type,
                     stack_top=sum(stack) or stack_top,
                     everything=everything.operation,
-                    blocks=[(block.module.native, number, block.address) for block in blocks if block is not None],
+                    blocks=[
+                        (block.module.native, number, block.address)
+                        for block in blocks
+                        if block is not None
+                    ],
                 )
                 store = GuestStore(part, made=(birth.store, birth.watch))
-                group = InstanceGroup(part, store, host, self._cache, None, self._name, self._tracer, birth.instances)
+                group = InstanceGroup(
+                    part, store, host, self._cache, None, self._name, self._tracer, birth.instances
+                )
                 group.memory_is_shared = True
                 if birth.trouble is not None:
                     group.raise_trouble(birth.trouble, state.order)
                 if wants_stack and not everything.makes_stack_pointer:
-                    group.stack_top = sum(stack)  # an ordinary main's instance begins with the stack of the main thread
+                    group.stack_top = sum(
+                        stack
+                    )  # an ordinary main's instance begins with the stack of the main thread
             finally:
                 self._context.changer = None
             group.stack = stack
@@ -185,7 +217,12 @@ class Groups:
             raise
         return group
 
-    def _give_up(self, guard: WriteGuard[LinkerState], part: InstanceGroupState[DlOperation], grants: list[Grant]) -> None:
+    def _give_up(
+        self,
+        guard: WriteGuard[LinkerState],
+        part: InstanceGroupState[DlOperation],
+        grants: list[Grant],
+    ) -> None:
         """Undo what was made of a group."""
         self._context.groups.pop(part.number, None)
         self._state.groups[:] = [number for number in self._state.groups if number != part.number]
@@ -201,7 +238,10 @@ class Groups:
         return self._known
 
     def shutdown(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
+        """Take a group out of the program, on its own thread. Blocks, cooperatively.
+
+        Nothing to do if the program has ended.
+        """
         self._context.groups.pop(group.state.number, None)
         group.state.die()
         shared = self._context.shared
@@ -219,9 +259,10 @@ class Groups:
             self._context.reap_ended(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program. Needs the write lock, unless the program has ended: then there is little to do.
+        """Take a dead group out of the program.
 
-        A second time does nothing.
+        Needs the write lock, unless the program has ended: then there is little to do. A second
+            time does nothing.
         """
         number = group.state.number
         self._context.tids.pop(number, None)
@@ -235,9 +276,9 @@ class Groups:
 class _Everything:
     """What a new group loads, as of ``changes``.
 
-    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``, ``memory``, ``table_type`` (None:
-    the main module brings the table), ``stack_pointer_type`` (an address, 0: the main module brings it), ``makes_stack_pointer`` and
-    ``has_stack_pointer``.
+    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``,
+    ``memory``, ``table_type`` (None: the main module brings the table), ``stack_pointer_type`` (an
+    address, 0: the main module brings it), ``makes_stack_pointer`` and ``has_stack_pointer``.
     """
 
     def __init__(self, state: LinkerState, memory: Extern, changes: int) -> None:
@@ -259,7 +300,11 @@ class _Everything:
             noted=state.closure_slots,
             closures=[each.closure for each in state.closures.values()],
         )
-        self.with_thread_locals = [module for module in state.order if module.thread_local is not None or module.makes_thread_locals]
+        self.with_thread_locals = [
+            module
+            for module in state.order
+            if module.thread_local is not None or module.makes_thread_locals
+        ]
         makes_table = main is None or not (main.brings_table if independent else main.info.tables)
         self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else None
         self.engine = address_of(engine())

@@ -1,8 +1,9 @@
 """Keys of thread-specific data (``pthread_key_create``, ``tss_create``) whose destructors are functions of libraries.
 
-The C library calls such a destructor when a thread ends, also after the library was closed. So the linker watches the calls with which
-libraries create and delete keys: as long as a key exists, the library of its destructor stays in memory, hidden from all lookups. Calls
-of the main module are not watched; it is never unloaded.
+The C library calls such a destructor when a thread ends, also after the library was closed. So the
+linker watches the calls with which libraries create and delete keys: as long as a key exists, the
+library of its destructor stays in memory, hidden from all lookups. Calls of the main module are not
+watched; it is never unloaded.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class Keys:
         self._has_room = has_room
 
     def create(self, caller: LoadedModule, name: str, address: int, destructor: int) -> int:
-        """Call the guest's function, and note whose destructor the key has. Raises UndefinedSymbolError, and what the guest's raises.
+        """Call the guest's function, and note whose destructor the key has.
 
-        Without room for one more, the guest's function is not called, and the result is the one that says so.
+        Raises UndefinedSymbolError, and what the guest's raises. Without room for one more, the
+        guest's function is not called, and the result is the one that says so.
         """
         if destructor and not self._has_room():
             return FULL[name]
@@ -49,13 +51,19 @@ class Keys:
                 modules = self._context.state.modules
                 for module in modules:
                     module.keys.discard(key)  # the main module had deleted it
-                owner = next((module for module in modules if module.function_at(destructor) is not None), None)
+                owner = next(
+                    (module for module in modules if module.function_at(destructor) is not None),
+                    None,
+                )
                 if destructor and owner is not None:
                     owner.keys.add(key)
         return result
 
     def delete(self, caller: LoadedModule, name: str, key: int) -> tuple[int, bool]:
-        """Call the guest's function. Returns its result, and whether a closed library may be unloaded now."""
+        """Call the guest's function.
+
+        Returns its result, and whether a closed library may be unloaded now.
+        """
         result = self._call(caller, name, key)
         freed = False
         with self._context.reading():
@@ -80,6 +88,12 @@ class Keys:
         group = context.check_not_instantiating()
         with context.reading():
             definition = context.state.scope_of(caller).find(name)
-        if definition is None or definition.type != watched(name) or not group.has(definition.module):
-            raise UndefinedSymbolError([UndefinedSymbol(caller.name, name, "function")], note="it was called")
+        if (
+            definition is None
+            or definition.type != watched(name)
+            or not group.has(definition.module)
+        ):
+            raise UndefinedSymbolError(
+                [UndefinedSymbol(caller.name, name, "function")], note="it was called"
+            )
         return group.call(group.defined(definition), *arguments)

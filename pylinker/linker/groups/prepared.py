@@ -21,14 +21,22 @@ __all__ = ["PreparedInstanceGroup"]
 class PreparedInstanceGroup(Scope):
     """Holds the topology token, so that nothing changes until the group is created or abandoned; either releases it.
 
-    And the write lock, if it was free at once: then nobody looks anything up either, and the group is to be created soon.
-    ``wants_stack``: the group gets a stack of its own. A guest that starts threads itself brings one, and may say where it ends:
-    ``stack_top``, 0 if it has not said.
+    And the write lock, if it was free at once: then nobody looks anything up either, and the group
+        is to be created soon.
+    ``wants_stack``: the group gets a stack of its own. A guest that starts threads itself brings
+    one, and may say where it ends: ``stack_top``, 0 if it has not said.
     """
 
     __slots__ = ("_is_taken", "group", "guard", "stack_top", "topology", "wants_stack")
 
-    def __init__(self, topology: TopologyToken, guard: WriteGuard[LinkerState], *, wants_stack: bool, stack_top: int = 0) -> None:
+    def __init__(
+        self,
+        topology: TopologyToken,
+        guard: WriteGuard[LinkerState],
+        *,
+        wants_stack: bool,
+        stack_top: int = 0,
+    ) -> None:
         self.topology = topology
         self.guard = guard
         self._is_taken = False

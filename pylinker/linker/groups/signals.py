@@ -1,7 +1,8 @@
 """Signals between the threads of a WASIX program.
 
-A signal is posted to a thread and waits there until the thread hears it: within a wait of its own, which goes on afterwards, or at the end
-of its next host call. The thread's handler is a function of the main module, called on the thread.
+A signal is posted to a thread and waits there until the thread hears it: within a wait of its own,
+which goes on afterwards, or at the end of its next host call. The thread's handler is a function of
+the main module, called on the thread.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Signals:
         # Weakly: the group's member leads here, and a program that is dropped is freed at once.
         self._context = weakref.ref(context)
         self._group = weakref.ref(group)
-        self._pending: dict[int, None] = {}  # in the order they came; one that waits already does not wait twice
+        self._pending: dict[
+            int, None
+        ] = {}  # in the order they came; one that waits already does not wait twice
         self._heard: set[int] = set()  # those whose handlers are running
         self.handler: str | None = None
         group.state.on_nudge(self.hear)
@@ -87,14 +90,16 @@ class Signals:
     def hear(self) -> bool:
         """Hear all that waits, each with its handler; a signal is not heard again while its own handler runs.
 
-        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal that ends the program, and what a
-        handler raises.
+        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal
+        that ends the program, and what a handler raises.
         """
         context, group = self._context(), self._group()
         if context is None or group is None:
             return False
         # A list of them: others post meanwhile.
-        while (signal := next((each for each in list(self._pending) if each not in self._heard), None)) is not None:
+        while (
+            signal := next((each for each in list(self._pending) if each not in self._heard), None)
+        ) is not None:
             if not context.may_call_linker:
                 return True
             if self.handler is None and context.state.hears_signals:

@@ -54,11 +54,18 @@ _PATIENCE = 5.0
 class GuestThread(OfOneProcess):
     """A thread of the guest, in an instance group and on an OS thread of its own.
 
-    ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's thread, or None for one the guest has
-    started: it is made by the C core, and has nothing to do with Python while the guest calls nothing of it.
+    ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's
+    thread, or None for one the guest has started: it is made by the C core, and has nothing to do
+    with Python while the guest calls nothing of it.
     """
 
-    def __init__(self, table: ThreadTable, tid: int, body: Callable[[InstanceGroup], Any] | GuestEntry, name: str) -> None:
+    def __init__(
+        self,
+        table: ThreadTable,
+        tid: int,
+        body: Callable[[InstanceGroup], Any] | GuestEntry,
+        name: str,
+    ) -> None:
         self._table = table
         self._body = body
         self._result: Any = None
@@ -67,7 +74,9 @@ class GuestThread(OfOneProcess):
         self._group: InstanceGroup | None = None
         self._ended_cell = new_cell()
         self._native: NativeThread | None = None
-        self._has_group = False  # the thread has taken it, and gives it up itself; under the table's lock
+        self._has_group = (
+            False  # the thread has taken it, and gives it up itself; under the table's lock
+        )
         self._may_not_begin = False  # under the table's lock
         self.tid = tid
         self.thread: threading.Thread | None = None
@@ -76,7 +85,9 @@ class GuestThread(OfOneProcess):
         if not isinstance(body, GuestEntry):
             self._running = threading.Lock()
             self._running.acquire()
-            self.thread = threading.Thread(target=self._run, args=(body,), name=f"{name}-{tid}", daemon=True)
+            self.thread = threading.Thread(
+                target=self._run, args=(body,), name=f"{name}-{tid}", daemon=True
+            )
 
     def __repr__(self) -> str:
         state = "running" if self.is_alive else "failed" if self._failure else "finished"
@@ -91,13 +102,17 @@ class GuestThread(OfOneProcess):
     def is_current(self) -> bool:
         """Whether the calling thread is this one."""
         group = self._group
-        return self.thread is threading.current_thread() if self.thread else group is not None and group.state.number == current_member()
+        return (
+            self.thread is threading.current_thread()
+            if self.thread
+            else group is not None and group.state.number == current_member()
+        )
 
     def join(self, timeout: float | None = None) -> Any:
         """Wait for the thread to end and return what its function returned.
 
-        Raises TimeoutError after ``timeout`` seconds, and what ended the thread: the trap of its guest, SynchronizationAborted if the
-        program ended first.
+        Raises TimeoutError after ``timeout`` seconds, and what ended the thread: the trap of its
+        guest, SynchronizationAborted if the program ended first.
         """
         if not self._wait(timeout):
             raise TimeoutError(f"thread {self.tid} has not ended after {timeout} seconds")
@@ -121,7 +136,9 @@ class GuestThread(OfOneProcess):
             return True
         if self._running is None:
             return self._table.await_end_of(self, timeout)
-        if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))):
+        if not self._running.acquire(
+            timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
+        ):
             return False
         self._running.release()  # for others who wait
         return True
@@ -132,7 +149,10 @@ class GuestThread(OfOneProcess):
         return self._gone
 
     def begin(self, group: InstanceGroup) -> None:
-        """Start the OS thread, in this group. LimitError, RuntimeError or MemoryError if there can be no more threads."""
+        """Start the OS thread, in this group.
+
+        LimitError, RuntimeError or MemoryError if there can be no more threads.
+        """
         group.native.set_thread(self.tid)
         self._group = group
         self._table.linker.note_thread(group, self.tid)
@@ -145,7 +165,14 @@ class GuestThread(OfOneProcess):
         assert isinstance(self._body, GuestEntry)
         module = self._body.module
         arguments = self._body.arguments(self.tid)
-        self._native = NativeThread(group.native, arguments, self._ended, self._left, over=self._ended_cell, key=_KEYS + self.tid)
+        self._native = NativeThread(
+            group.native,
+            arguments,
+            self._ended,
+            self._left,
+            over=self._ended_cell,
+            key=_KEYS + self.tid,
+        )
         self._native.start(module.native, self._body.export)
 
     def withdraw(self, group: InstanceGroup | None) -> None:
@@ -155,7 +182,9 @@ class GuestThread(OfOneProcess):
         """
         with self._table.lock:
             self._may_not_begin = True
-            runs = self._gone or self._has_group or (self._native is not None and self._native.started)
+            runs = (
+                self._gone or self._has_group or (self._native is not None and self._native.started)
+            )
         if not runs:
             if group is not None:
                 self._leave(group)
@@ -279,7 +308,9 @@ def _is_guests(error: BaseException) -> bool:
     """
     if isinstance(error, SynchronizationAborted):
         return False
-    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or has_trapped(error)
+    return isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError, InternalError)) or has_trapped(
+        error
+    )
 
 
 class ThreadHost(Protocol):
@@ -294,7 +325,9 @@ class ThreadHost(Protocol):
     def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
         """Have room for a thread that begins."""
 
-    def prepare_for_instance_group(self, *, wants_stack: bool, stack_top: int) -> PreparedInstanceGroup:
+    def prepare_for_instance_group(
+        self, *, wants_stack: bool, stack_top: int
+    ) -> PreparedInstanceGroup:
         """Prepare a new group."""
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
@@ -316,8 +349,8 @@ class ThreadHost(Protocol):
 class ThreadTable:
     """The threads of one program, apart from the one that runs main.
 
-    ``ended`` tells whether the program has ended; then ``status`` is its exit status, or ``failure`` what ended it. Safe to use from all
-    threads.
+    ``ended`` tells whether the program has ended; then ``status`` is its exit status, or
+    ``failure`` what ended it. Safe to use from all threads.
     """
 
     def __init__(self, linker: ThreadHost, *, limit: int, name: str) -> None:
@@ -327,7 +360,9 @@ class ThreadTable:
         self.ended = False
         self._limit = limit
         self._name = name
-        self.lock = threading.RLock()  # a signal handler may end the program while its thread has the lock
+        self.lock = (
+            threading.RLock()
+        )  # a signal handler may end the program while its thread has the lock
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
 
@@ -342,15 +377,24 @@ class ThreadTable:
         """Return a thread that has not ended, by its number."""
         return self._alive.get(tid)
 
-    def start(self, body: Callable[[InstanceGroup], Any] | GuestEntry, *, wants_stack: bool, stack_top: int = 0) -> GuestThread:
+    def start(
+        self,
+        body: Callable[[InstanceGroup], Any] | GuestEntry,
+        *,
+        wants_stack: bool,
+        stack_top: int = 0,
+    ) -> GuestThread:
         """Start a thread: create a group, and run ``body`` in it on a thread of its own.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively, for the linker. Raises LimitError,
-        UnsupportedError if nobody can initialise the main module's thread-local data for it, or what kept the group from being created;
-        nothing is left then.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively,
+        for the linker. Raises LimitError, UnsupportedError if nobody can initialise the main
+        module's thread-local data for it, or what kept the group from being created; nothing is
+        left then.
         """
         main = self.linker.main
-        if wants_stack and main is not None:  # a thread that the guest starts has its data from the guest
+        if (
+            wants_stack and main is not None
+        ):  # a thread that the guest starts has its data from the guest
             main.check_thread_locals()
         if len(self._alive) >= self._limit:
             self.reap()
@@ -358,7 +402,9 @@ class ThreadTable:
         try:
             with self.lock:
                 if len(self._alive) >= self._limit:
-                    raise LimitError(f"{self._name}: the limit of {self._limit} threads is reached: raise Limits(threads=...)")
+                    raise LimitError(
+                        f"{self._name}: the limit of {self._limit} threads is reached: raise Limits(threads=...)"
+                    )
                 tid = next(self._numbers)
                 if tid > _LAST_TID:
                     raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")
@@ -368,7 +414,9 @@ class ThreadTable:
             if not has_room_for_thread(STACK_THREAD if isinstance(body, GuestEntry) else 0):
                 raise LimitError(f"{self._name}: there is no memory for another thread")
             with self.linker.room_for_thread(wants_stack=wants_stack):
-                prepared = self.linker.prepare_for_instance_group(wants_stack=wants_stack, stack_top=stack_top)
+                prepared = self.linker.prepare_for_instance_group(
+                    wants_stack=wants_stack, stack_top=stack_top
+                )
                 with prepared:  # released, if it is not taken
                     group = self.linker.create_instance_group(prepared)
             thread.begin(group)
@@ -379,7 +427,10 @@ class ThreadTable:
         return thread
 
     def reap(self) -> None:
-        """Take out the groups of threads that have ended by themselves. Blocks, cooperatively, for the linker if there are any."""
+        """Take out the groups of threads that have ended by themselves.
+
+        Blocks, cooperatively, for the linker if there are any.
+        """
         context, shared = self.linker.context, self.linker.context.shared
         if not shared.ended or not context.may_call_linker:
             return
@@ -407,7 +458,9 @@ class ThreadTable:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self.reap()
-            if thread.is_gone or not (thread.is_alive or self.linker.context.may_call_linker):  # within a load nothing is taken out
+            if thread.is_gone or not (
+                thread.is_alive or self.linker.context.may_call_linker
+            ):  # within a load nothing is taken out
                 return True
             left = _SLICE if deadline is None else deadline - time.monotonic()
             if left <= 0:
@@ -462,11 +515,16 @@ class ThreadTable:
         return self.status or 0
 
     def join_all(self) -> None:
-        """Wait until all threads have stopped. One that the guest blocks where nothing reaches it is given up with a warning."""
+        """Wait until all threads have stopped.
+
+        One that the guest blocks where nothing reaches it is given up with a warning.
+        """
         deadline = time.monotonic() + _PATIENCE
         while others := [thread for thread in list(self._alive.values()) if not thread.is_current]:
             for thread in others:  # and those that they have started meanwhile
                 if not thread.stopped(max(0.0, deadline - time.monotonic())):
-                    logger.warning("%r does not stop: it waits in guest code; it is left behind", thread)
+                    logger.warning(
+                        "%r does not stop: it waits in guest code; it is left behind", thread
+                    )
                     self.forget(thread)
         self.orphan()  # whoever was left behind and ends after all

@@ -18,7 +18,8 @@ __all__ = [
     "THREAD_EXITS",
 ]
 
-# The values of wasi-libc's <dlfcn.h>, which are musl's but for RTLD_LOCAL: 0 there. Local is what is not global.
+# The values of wasi-libc's <dlfcn.h>, which are musl's but for RTLD_LOCAL: 0 there. Local is what
+# is not global.
 RTLD_LAZY: Final = 1
 RTLD_NOW: Final = 2
 RTLD_NOLOAD: Final = 4

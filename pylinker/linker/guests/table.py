@@ -1,13 +1,15 @@
 """The table of functions that the linker gives to guests, and the decorator that puts one there.
 
-A function is written once, with the import module and name that guests know it by and its wasm type:
+A function is written once, with the import module and name that guests know it by and its wasm
+type:
 
     @guest_call("wasix_32v1", "thread_join", "i->i")
     def thread_join(caller: Caller[Linker], tid: int) -> int:
         ...
 
-Nothing else names it: the resolver, ``check``, ``dlsym`` and the core find it here. The package imports the modules that have such
-functions, so that the table is complete before anything is loaded.
+Nothing else names it: the resolver, ``check``, ``dlsym`` and the core find it here. The package
+imports the modules that have such functions, so that the table is complete before anything is
+loaded.
 """
 
 from __future__ import annotations
@@ -73,11 +75,15 @@ class GuestFunction:
         name: The name that guests import it by.
         type: Its wasm type.
         call: What it does in Python, None if the core or WASI preview 1 does all of it.
-        core: The function of the core that serves it, or tries before ``call`` is asked; None if there is none.
+        core: The function of the core that serves it, or tries before ``call`` is asked; None if
+            there is none.
         wasi: The function of WASI preview 1 that it is, or None.
-        operation: Whether a call is an operation of the linker (:func:`pylinker.sync.begin_operation`).
-        check: Whether such an operation is refused where it would interrupt another of the same thread.
-        importable: Whether guests get it by its name alone; else other parts of the linker decide that.
+        operation: Whether a call is an operation of the linker
+            (:func:`pylinker.sync.begin_operation`).
+        check: Whether such an operation is refused where it would interrupt another of the same
+            thread.
+        importable: Whether guests get it by its name alone; else other parts of the linker decide
+            that.
         threaded: Whether only programs with threads get it.
     """
 
@@ -113,7 +119,11 @@ def function_named(key: str) -> GuestFunction:
 
 def provided(space: str) -> Mapping[str, FuncType]:
     """Return the types of all functions of an import module that guests get, by name."""
-    return {each.name: each.type for each in _functions.values() if each.space == space and each.importable}
+    return {
+        each.name: each.type
+        for each in _functions.values()
+        if each.space == space and each.importable
+    }
 
 
 def host_type(space: str, name: str) -> FuncType | None:
@@ -143,7 +153,9 @@ def _type_of(signature: str) -> FuncType:
     params, arrow, results = signature.partition("->")
     if not arrow:
         raise InternalError(f"{signature!r} is not the type of a function")
-    return FuncType(tuple([_TYPES[each] for each in params]), tuple([_TYPES[each] for each in results]))
+    return FuncType(
+        tuple([_TYPES[each] for each in params]), tuple([_TYPES[each] for each in results])
+    )
 
 
 def _register(function: GuestFunction) -> None:
@@ -165,17 +177,21 @@ def guest_call(
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Return a decorator that makes a Python function one that guests can import.
 
-    It is called on the guest's thread with a :class:`Caller` and the arguments, all unsigned. What it returns is the result of the call,
-    modulo 2^32; None leaves the values as they are, for a function that the core goes on with. What it raises makes the guest trap, and
-    comes out of the call that entered the guest. Nothing a guest passes is to be trusted.
+    It is called on the guest's thread with a :class:`Caller` and the arguments, all unsigned. What
+    it returns is the result of the call, modulo 2^32; None leaves the values as they are, for a
+    function that the core goes on with. What it raises makes the guest trap, and comes out of the
+    call that entered the guest. Nothing a guest passes is to be trusted.
 
     Args:
         space: The import module, such as ``wasix_32v1``.
         name: The name of the import.
         signature: Its wasm type, such as ``iil->i``: i for i32, l for i64.
-        core: A function of the core that is tried first and calls this one for what it cannot answer.
-        operation: Whether a call is an operation of the linker. Not: it touches nothing of it, waits, or begins one itself.
-        check: Whether that operation is refused within another of the same thread. Not: the guest has not asked for it.
+        core: A function of the core that is tried first and calls this one for what it cannot
+            answer.
+        operation: Whether a call is an operation of the linker. Not: it touches nothing of it,
+            waits, or begins one itself.
+        check: Whether that operation is refused within another of the same thread. Not: the guest
+            has not asked for it.
         importable: Whether guests get it by its name alone.
         threaded: Whether only programs with threads get it.
     """
@@ -199,7 +215,14 @@ def guest_call(
     return register
 
 
-def core_call(space: str, name: str, signature: str, core: BuiltinIndex | AtomicsKind, *, importable: bool = True) -> None:
+def core_call(
+    space: str,
+    name: str,
+    signature: str,
+    core: BuiltinIndex | AtomicsKind,
+    *,
+    importable: bool = True,
+) -> None:
     """Let the core alone serve a function for guests, without Python."""
     _register(GuestFunction(space, name, _type_of(signature), core=core, importable=importable))
 
@@ -210,11 +233,16 @@ def wasi_call(space: str, name: str, signature: str, wasi: str) -> None:
 
 
 class Caller(Generic[L]):
-    """Who calls a function for guests: the linker, and the module that has imported it. Known weakly: host functions outlive nothing."""
+    """Who calls a function for guests: the linker, and the module that has imported it.
+
+    Known weakly: host functions outlive nothing.
+    """
 
     __slots__ = ("_linker", "_module", "key")
 
-    def __init__(self, linker: weakref.ref[L], module: weakref.ref[LoadedModule] | None, key: str) -> None:
+    def __init__(
+        self, linker: weakref.ref[L], module: weakref.ref[LoadedModule] | None, key: str
+    ) -> None:
         self._linker = linker
         self._module = module
         self.key = key
@@ -253,8 +281,9 @@ class HostTable(Generic[L]):
     def function_for(self, module: LoadedModule | None, key: str) -> Callable[[Values], None]:
         """Return the function that ``module`` gets for a ``HostCall``.
 
-        Each module that imports one gets a function of its own, since the result depends on the caller. The function behind a pointer
-        is the same for all modules (None): its caller is not known.
+        Each module that imports one gets a function of its own, since the result depends on the
+        caller. The function behind a pointer is the same for all modules (None): its caller is not
+        known.
         """
         function = _functions[key]
         act, operation, check = function.call, function.operation, function.check
@@ -262,7 +291,9 @@ class HostTable(Generic[L]):
             raise InternalError(f"{key} is not served by Python")
         known = weakref.ref(module) if module is not None else None
         caller = Caller(self._linker, known, key)
-        unpack = struct.Struct("=" + "".join([_FIELDS[each] for each in _letters(function.type)])).unpack
+        unpack = struct.Struct(
+            "=" + "".join([_FIELDS[each] for each in _letters(function.type)])
+        ).unpack
         size = _VALUE_SIZE * len(function.type.params)
         buffer = ffi.buffer
 

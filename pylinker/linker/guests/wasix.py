@@ -1,10 +1,11 @@
 """What of WASIX there is: the functions of the import module ``wasix_32v1``, and the numbers they answer.
 
-Three kinds. The linker calls, threads and closures are served by pylinker itself (:mod:`pylinker.linker.calls`, and the core). What
-WASI preview 1 has under the same name and with the same type is served by preview 1. Anything else answers ``NOTSUP``;
-:func:`unserved` lists it.
+Three kinds. The linker calls, threads and closures are served by pylinker itself
+(:mod:`pylinker.linker.calls`, and the core). What WASI preview 1 has under the same name and with
+the same type is served by preview 1. Anything else answers ``NOTSUP``; :func:`unserved` lists it.
 
-Error numbers and meanings are those that WASIX programs see under Wasmer, but for its slips: see docs/wasix.md.
+Error numbers and meanings are those that WASIX programs see under Wasmer, but for its slips: see
+docs/wasix.md.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from pylinker.linker.guests.table import WASIX, core_call, function_named, host_type, key_of, wasi_call
+from pylinker.linker.guests.table import (
+    WASIX,
+    core_call,
+    function_named,
+    host_type,
+    key_of,
+    wasi_call,
+)
 from pylinker.linker.modules.module import HostCall, WasiCall
 from pylinker.native.enums import AtomicsKind, BuiltinIndex
 from pylinker.wasm import WASI_PREVIEW1, FuncType
@@ -56,7 +64,11 @@ def source_of(name: str, type_: FuncType) -> ImportSource | None:
     """Return what an import of ``wasix_32v1`` comes from, its type being right, or None if nobody serves it."""
     if host_type(WASIX, name) is not None:
         function = function_named(key_of(WASIX, name))
-        return HostCall(function.key, function.type) if function.wasi is None else WasiCall(function.wasi)
+        return (
+            HostCall(function.key, function.type)
+            if function.wasi is None
+            else WasiCall(function.wasi)
+        )
     return WasiCall(name) if WASI_PREVIEW1.get(name) == type_ else None
 
 
@@ -65,7 +77,9 @@ def unserved(info: ModuleInfo) -> list[str]:
     return [
         each.name
         for each in info.imports
-        if each.module == WASIX and isinstance(each.type, FuncType) and source_of(each.name, each.type) is None
+        if each.module == WASIX
+        and isinstance(each.type, FuncType)
+        and source_of(each.name, each.type) is None
     ]
 
 

@@ -1,21 +1,26 @@
 """Which operations of the log come to nothing, so that a group which stays parked does not make it grow for ever.
 
-A group has replayed everything up to some number, its *position*. What it has yet to replay begins behind that.
+A group has replayed everything up to some number, its *position*. What it has yet to replay begins
+behind that.
 
-* The load of modules that are all gone is skipped by whoever has yet to replay it (``csrc/replay.h``), but for the slots that it gave to
-  functions which are still there: these *last*.
-* Their unload has nothing to do for a group that never loaded them. Nothing in that group's table is theirs: their slots were free when
-  they were given out, so what was there before was emptied by an operation before the load. No trampoline of the group leads to them: a
-  group binds only what it has loaded.
-* So a load and its unload come to nothing together, for groups that are before both or behind both. A group whose position is between
-  the two needs the unload; then both stay.
+* The load of modules that are all gone is skipped by whoever has yet to replay it
+  (``csrc/replay.h``), but for the slots that it gave to functions which are still there: these
+  *last*.
+* Their unload has nothing to do for a group that never loaded them. Nothing in that group's table
+  is theirs: their slots were free when they were given out, so what was there before was emptied by
+  an operation before the load. No trampoline of the group leads to them: a group binds only what it
+  has loaded.
+* So a load and its unload come to nothing together, for groups that are before both or behind both.
+  A group whose position is between the two needs the unload; then both stay.
 * The slot of a function of a module that is gone is skipped as its load is.
-* A closure is replaced by the next in the same slot: whoever has yet to make the older one will make the newer one.
+* A closure is replaced by the next in the same slot: whoever has yet to make the older one will
+  make the newer one.
 
 All of them make the table grow, which a log remembers of what it erases.
 
-What stays is bounded: a load and its unload for each module that was there at a group's position; the loads, slots and closures of what is
-there now; and slots that belong to no module, of which there are no more than the table may have.
+What stays is bounded: a load and its unload for each module that was there at a group's position;
+the loads, slots and closures of what is there now; and slots that belong to no module, of which
+there are no more than the table may have.
 """
 
 from __future__ import annotations
@@ -23,7 +28,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from pylinker.linker.plan.operation import LoadModules, PrepareClosure, ResolveFunction, UnloadModule
+from pylinker.linker.plan.operation import (
+    LoadModules,
+    PrepareClosure,
+    ResolveFunction,
+    UnloadModule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -37,7 +47,8 @@ __all__ = ["redundant"]
 def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[int]:
     """Return the numbers of the operations in ``log`` (ascending) that come to nothing; ``applied`` are the groups' positions.
 
-    Under the write lock, by the leader of the newest operation, which has been committed but not published.
+    Under the write lock, by the leader of the newest operation, which has been committed but not
+    published.
     """
     found: set[int] = set()
     loads: dict[LoadedModule, int] = {}
@@ -49,7 +60,9 @@ def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[i
         if isinstance(operation, LoadModules):
             loads.update(dict.fromkeys(operation.modules, number))
         elif isinstance(operation, UnloadModule):
-            if all(_are_apart(positions, loads.get(module, 0), number) for module in operation.modules):
+            if all(
+                _are_apart(positions, loads.get(module, 0), number) for module in operation.modules
+            ):
                 unloads[number] = {loads[module] for module in operation.modules}
             else:
                 needed.update(operation.modules)
@@ -60,7 +73,9 @@ def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[i
             if operation.slot in closures:
                 found.add(closures[operation.slot])
             closures[operation.slot] = number
-    emptied: dict[int, set[int]] = {}  # by number of a load: slots that unloads empty which may go with it
+    emptied: dict[
+        int, set[int]
+    ] = {}  # by number of a load: slots that unloads empty which may go with it
     for number, taken in unloads.items():
         operation = log[number]
         assert isinstance(operation, UnloadModule)

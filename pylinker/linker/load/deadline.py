@@ -34,9 +34,11 @@ def check_seconds(seconds: float | None, what: str = "timeout") -> None:
 class Deadline(Scope):
     """A context manager: if what is inside takes longer than ``seconds`` (None: for ever), the guest stops and TimeoutExpired is raised.
 
-    With ``ends``, or if the program has threads, the program ends: its guest stops on every thread, and the program is then as one that was
-    killed. Otherwise the calls stop that the calling thread makes inside, one after another until it has left, and the program goes on.
-    Python functions that the guest called are waited for. TimeoutExpired takes the place of other errors that are raised inside.
+    With ``ends``, or if the program has threads, the program ends: its guest stops on every thread,
+    and the program is then as one that was killed. Otherwise the calls stop that the calling thread
+    makes inside, one after another until it has left, and the program goes on. Python functions
+    that the guest called are waited for. TimeoutExpired takes the place of other errors that are
+    raised inside.
     """
 
     def __init__(self, linker: Linker, seconds: float | None, name: str, *, ends: bool) -> None:
@@ -45,7 +47,9 @@ class Deadline(Scope):
         self._name = name
         self._seconds = seconds
         self._ends = ends or linker.threads is not None
-        self._lock = threading.Lock()  # of the two that follow: what expires does so before the thread has left
+        self._lock = (
+            threading.Lock()
+        )  # of the two that follow: what expires does so before the thread has left
         self._over = threading.Event()  # the thread has left
         self._error: TimeoutExpired | None = None
         self._identity = 0
@@ -58,7 +62,10 @@ class Deadline(Scope):
         if self._seconds is not None and self._seconds < threading.TIMEOUT_MAX:
             self._identity = threading.get_ident()
             self._watcher = threading.Thread(
-                target=self._watch, args=(self._seconds, thread_identity()), name=f"{self._name}-deadline", daemon=True
+                target=self._watch,
+                args=(self._seconds, thread_identity()),
+                name=f"{self._name}-deadline",
+                daemon=True,
             )
             self._watcher.start()
 
@@ -70,7 +77,9 @@ class Deadline(Scope):
                 return
             ended = "; the program was ended" if self._ends else ""
             self._error = error = TimeoutExpired(
-                f"{self._name}: not done after {seconds:g} seconds{ended}", module=self._name, timeout=seconds
+                f"{self._name}: not done after {seconds:g} seconds{ended}",
+                module=self._name,
+                timeout=seconds,
             )
             if not self._ends:
                 self._linker.context.expired.setdefault(self._identity, []).append(error)
@@ -92,7 +101,9 @@ class Deadline(Scope):
         with self._lock:
             self._over.set()
             error = self._error
-        if watcher.ident is not None:  # else it was not started, or sees that there is nothing left to do
+        if (
+            watcher.ident is not None
+        ):  # else it was not started, or sees that there is nothing left to do
             watcher.join()
         if error is None:
             return
@@ -101,7 +112,10 @@ class Deadline(Scope):
             try:
                 raise error from None
             finally:
-                del error, value  # a frame that holds its own exception would keep the program until the collector comes
+                del (
+                    error,
+                    value,
+                )  # a frame that holds its own exception would keep the program until the collector comes
 
     def _forget(self, error: TimeoutExpired) -> None:
         expired = self._linker.context.expired

@@ -32,7 +32,9 @@ class Destructors:
     ``hook`` is the handle of the host function that runs it all.
     """
 
-    def __init__(self, context: LinkContext, closures: Closures, symbols: Symbols, hook: int) -> None:
+    def __init__(
+        self, context: LinkContext, closures: Closures, symbols: Symbols, hook: int
+    ) -> None:
         self._context = context
         self._closures = closures
         self._symbols = symbols
@@ -40,12 +42,15 @@ class Destructors:
         self._hook_made = False
         self._unowned: list[AtExit] = []
         self._numbers = itertools.count(1)  # of registrations
-        self._counted = context.state.limits.destructors  # up to this number of registrations they need not be counted
+        self._counted = (
+            context.state.limits.destructors
+        )  # up to this number of registrations they need not be counted
 
     def register(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
-        """Remember a destructor of a module, to be run when it is unloaded or the program exits. False: there are too many.
+        """Remember a destructor of a module, to be run when it is unloaded or the program exits.
 
-        If it is not known who calls (None), the module is that of the address ``dso`` (``__dso_handle``) or of the destructor itself.
+        False: there are too many. If it is not known who calls (None), the module is that of the
+            address ``dso`` (``__dso_handle``) or of the destructor itself.
         """
         if not self.has_room():
             return False
@@ -55,7 +60,9 @@ class Destructors:
         return True
 
     def register_thread(self, module: LoadedModule | None, entry: AtExit, dso: int) -> bool:
-        """Remember a destructor of the calling thread, to be run when it ends. The module, found as above, stays loaded until then.
+        """Remember a destructor of the calling thread, to be run when it ends.
+
+        The module, found as above, stays loaded until then.
 
         False: there are too many. Raises LinkError to a module that is just being loaded.
         """
@@ -82,13 +89,17 @@ class Destructors:
         limit = self._context.state.limits.destructors
         groups = (self._context.main_group, *list(self._context.groups.values()))
         modules = self._context.state.modules
-        held = sum(len(module.at_exit) + len(module.keys) for module in modules) + sum(len(group.thread_exits) for group in groups)
+        held = sum(len(module.at_exit) + len(module.keys) for module in modules) + sum(
+            len(group.thread_exits) for group in groups
+        )
         room = limit - held - len(self._unowned)
         if room > 0:
             self._counted = number + room - 1
             return True
         if not self._context.state.destructors_refused:
-            logger.warning("the limit of %d destructors is reached: raise Limits(destructors=...)", limit)
+            logger.warning(
+                "the limit of %d destructors is reached: raise Limits(destructors=...)", limit
+            )
         self._context.state.destructors_refused += 1
         return False
 
@@ -101,7 +112,11 @@ class Destructors:
         for name in ("__cxa_thread_atexit", "__cxa_thread_atexit_impl"):
             with self._context.reading():
                 definition = state.global_lookup().find(name)
-            if definition is not None and definition.type == host_type("env", name) and group.has(definition.module):
+            if (
+                definition is not None
+                and definition.type == host_type("env", name)
+                and group.has(definition.module)
+            ):
                 slot = self._symbols.provided(THREAD_EXITS, _HOOK)
                 assert slot is not None
                 group.call(group.defined(definition), slot, 0, 0)
@@ -110,7 +125,8 @@ class Destructors:
     def run_thread(self, only: Collection[LoadedModule] | None = None) -> bool:
         """Run what the calling thread has registered, the last first, also what is registered meanwhile; whether there was anything.
 
-        With ``only``, what these modules have. All of them run; the first failure is raised at the end.
+        With ``only``, what these modules have. All of them run; the first failure is raised at the
+        end.
         """
         group = self._context.group
         calls = _Calls(self._context)
@@ -146,7 +162,11 @@ class Destructors:
         state, group = self._context.state, self._context.group
         with self._context.reading():
             definition = state.global_lookup().find("__cxa_atexit")
-        if definition is None or definition.type != host_type("env", "__cxa_atexit") or not group.has(definition.module):
+        if (
+            definition is None
+            or definition.type != host_type("env", "__cxa_atexit")
+            or not group.has(definition.module)
+        ):
             return
         slot = self._closures.allocate(finalizer=self._hook)
         group.call(group.defined(definition), slot, 0, 0)
@@ -154,8 +174,8 @@ class Destructors:
     def run(self, modules: Iterable[LoadedModule]) -> None:
         """Run what the modules registered, the last constructed module first, the last registration first.
 
-        All of them run; the first failure is raised at the end. (A guest may call Python functions, which raise what they like.) If the
-        guest is to stop, those that are left stay registered.
+        All of them run; the first failure is raised at the end. (A guest may call Python functions,
+        which raise what they like.) If the guest is to stop, those that are left stay registered.
         """
         calls = _Calls(self._context)
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
@@ -174,7 +194,10 @@ class Destructors:
 
 
 class _Calls:
-    """Calls that are all made, whatever becomes of each: the first failure is raised at the end. ``made``: there was one."""
+    """Calls that are all made, whatever becomes of each: the first failure is raised at the end.
+
+    ``made``: there was one.
+    """
 
     def __init__(self, context: LinkContext) -> None:
         self._context = context
@@ -201,4 +224,11 @@ class _Calls:
 
 def _last(exits: list[ThreadExit], only: Collection[LoadedModule] | None) -> int | None:
     """Return the place of the last of the destructors, or of the last that these modules have; None if there is none."""
-    return next((index for index in range(len(exits) - 1, -1, -1) if only is None or exits[index].module in only), None)
+    return next(
+        (
+            index
+            for index in range(len(exits) - 1, -1, -1)
+            if only is None or exits[index].module in only
+        ),
+        None,
+    )

@@ -1,8 +1,10 @@
 """The Linker: groups, loading and closing, for one program.
 
-Loading is a transaction. Under topology token and write lock the leading group plans, places, resolves, instantiates and relocates: up to
-there a failure is undone where it happened. Then the operation is published, every other group carries it out, and the locks are
-released. Constructors run last, without locks, since they may call the linker; if one traps, the modules are unloaded everywhere.
+Loading is a transaction. Under topology token and write lock the leading group plans, places,
+resolves, instantiates and relocates: up to there a failure is undone where it happened. Then the
+operation is published, every other group carries it out, and the locks are released. Constructors
+run last, without locks, since they may call the linker; if one traps, the modules are unloaded
+everywhere.
 """
 
 from __future__ import annotations
@@ -95,11 +97,21 @@ _THREAD_START = FuncType(("i32", "i32"), ())
 class Load(Scope):
     """A load, from its plan to the end of its constructors: left with an exception, it is undone.
 
-    ``opened`` has how often its constructors open what, to be closed then, or if a load around it fails. ``promoted`` are the modules that
-    are new in the global scope, ``counted`` is the module that was open already and has one more handle.
+    ``opened`` has how often its constructors open what, to be closed then, or if a load around it
+    fails. ``promoted`` are the modules that are new in the global scope, ``counted`` is the module
+    that was open already and has one more handle.
     """
 
-    __slots__ = ("_journals", "_linker", "_number", "counted", "group", "opened", "plan", "promoted")
+    __slots__ = (
+        "_journals",
+        "_linker",
+        "_number",
+        "counted",
+        "group",
+        "opened",
+        "plan",
+        "promoted",
+    )
 
     def __init__(self, linker: Linker, group: InstanceGroup) -> None:
         self._linker = linker
@@ -145,9 +157,10 @@ class _Ahead(NamedTuple):
 class Linker(Finalized):
     """The dynamic linker of one program.
 
-    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers what names mean, ``threads`` is the
-    table of threads, or None in a program of one. Methods that run guest code (loading, closing) block as long as it does; all but
-    those that start the program may be called from any of its threads.
+    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers
+    what names mean, ``threads`` is the table of threads, or None in a program of one. Methods that
+    run guest code (loading, closing) block as long as it does; all but those that start the program
+    may be called from any of its threads.
     """
 
     def __init__(
@@ -171,7 +184,12 @@ class Linker(Finalized):
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
-        self.context = LinkContext(LinkerShared.new(self.state, tracer.native), self.state, preempt=preempt, timeout=rendezvous_timeout)
+        self.context = LinkContext(
+            LinkerShared.new(self.state, tracer.native),
+            self.state,
+            preempt=preempt,
+            timeout=rendezvous_timeout,
+        )
         self.context.shared.log.redundant = redundant
         self.locator = locator
         self.bind_now = bind_now
@@ -182,12 +200,16 @@ class Linker(Finalized):
         self._cache = cache
         self._host_functions = HostTable(self)
         self.symbols = Symbols(self.context, self._host_functions.function_for, bind_now=bind_now)
-        self._groups = Groups(self.context, process, cache, stack_size=self.stack_size, name=name, tracer=tracer)
+        self._groups = Groups(
+            self.context, process, cache, stack_size=self.stack_size, name=name, tracer=tracer
+        )
         main_group = self._groups.create_main()
         # What follows must not lead back to the linker: a program that is dropped is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
-        self.journals: dict[int, list[Counter[LoadedModule]]] = {}  # by group: what the constructors of loads under way have opened
+        self.journals: dict[
+            int, list[Counter[LoadedModule]]
+        ] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
         self._exit_hook = register_host(self._host_functions.function_for(None, EXIT))
@@ -209,7 +231,11 @@ class Linker(Finalized):
     def is_left_behind(self) -> bool:
         """Whether, in a child of fork(), the program needs a thread that is in the parent."""
         context = self.context
-        return (self.threads is not None and self.threads.has_threads) or context.turn.is_elsewhere or context.load_lock.is_elsewhere
+        return (
+            (self.threads is not None and self.threads.has_threads)
+            or context.turn.is_elsewhere
+            or context.load_lock.is_elsewhere
+        )
 
     def leave_behind(self) -> None:
         """Give the program up in a child of fork(): every use raises SynchronizationAborted."""
@@ -230,39 +256,48 @@ class Linker(Finalized):
     def do_pending_link_operations(self, *, fast: bool) -> None:
         """Take part in an operation of another group, if one is pending; for a thread that runs long without entering the guest.
 
-        With ``fast`` the flag is loaded relaxed: a change that was just made may be missed, so call again soon. Blocks until the leader has
-        published.
+        With ``fast`` the flag is loaded relaxed: a change that was just made may be missed, so call
+        again soon. Blocks until the leader has published.
         """
         shared = self.context.shared
         if shared.dl_operation_pending_load(RELAXED if fast else SEQ_CST):
             shared.do_pending_link_operations_internal(self.group.state)
 
     def catch_up(self) -> None:
-        """Have the calling thread's group replay what it missed while it was idle. Blocks, cooperatively."""
+        """Have the calling thread's group replay what it missed while it was idle.
+
+        Blocks, cooperatively.
+        """
         if self.group.state.is_behind:
             self.context.shared.do_pending_link_operations_internal(self.group.state)
 
     # Groups
 
-    def prepare_for_instance_group(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
+    def prepare_for_instance_group(
+        self, *, wants_stack: bool = True, stack_top: int = 0
+    ) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists, and the lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively. Hand the result to
-        :meth:`create_instance_group`, or abandon it.
+        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
+        Hand the result to :meth:`create_instance_group`, or abandon it.
         """
         return self._groups.prepare(wants_stack=wants_stack, stack_top=stack_top)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared, with every module loaded so far. Its thread need not exist yet.
+        """Create the group that was prepared, with every module loaded so far.
 
-        Blocks for the write lock if that was not free, holding the token; releases both. Raises what kept a module from being instantiated;
-        nothing is left then.
+        Its thread need not exist yet. Blocks for the write lock if that was not free, holding the
+        token; releases both. Raises what kept a module from being instantiated; nothing is left
+        then.
         """
         with self._tracer.span("new thread"):
             return self._groups.create(prepared)
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread. Blocks, cooperatively. Nothing to do if the program has ended."""
+        """Take a group out of the program, on its own thread. Blocks, cooperatively.
+
+        Nothing to do if the program has ended.
+        """
         self._groups.shutdown(group)
 
     def take_group_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
@@ -310,7 +345,9 @@ class Linker(Finalized):
         plan.tracer = self._tracer
         return plan
 
-    def commit_start(self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None) -> None:
+    def commit_start(
+        self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None
+    ) -> None:
         """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded.
 
         ``begin`` is called when all is relocated, before the first constructor.
@@ -320,7 +357,9 @@ class Linker(Finalized):
         with self.context.loading() as group, Load(self, group) as load:
             load.plan = plan
             with self.context.exclusive() as change, self._tracer.span("link", modules=plan.new):
-                self._instantiate(change, load, plan, operation, global_=True, bind_now=self.bind_now)
+                self._instantiate(
+                    change, load, plan, operation, global_=True, bind_now=self.bind_now
+                )
             if begin is not None:
                 begin()
             self._construct(group, plan)
@@ -331,7 +370,11 @@ class Linker(Finalized):
             module.permanent = True
         with self.context.loading() as group, Load(self, group) as load:
             load.plan = plan
-            with self._room_for(plan), self.context.exclusive() as change, self._tracer.span("link", modules=plan.new):
+            with (
+                self._room_for(plan),
+                self.context.exclusive() as change,
+                self._tracer.span("link", modules=plan.new),
+            ):
                 self._load(change, load, plan, RTLD_GLOBAL)
             self._construct(group, plan)
 
@@ -346,20 +389,26 @@ class Linker(Finalized):
     ) -> LoadedModule:
         """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
 
-        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name, ``search`` are directories of the guest that
-        take the place of its ``LD_LIBRARY_PATH``. Raises LinkError children, RendezvousTimeout among them; a guest that exits in a
-        constructor raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
+        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name,
+        ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``.
+        Raises LinkError children, RendezvousTimeout among them; a guest that exits in a constructor
+        raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
         """
         request = Request(name, requester, trusted=trusted, search=search)
         if mode & ~MODES:
-            raise LinkError(f"dlopen({request.name!r}): unknown flags {mode & ~MODES:#x} in mode", module=request.name)
+            raise LinkError(
+                f"dlopen({request.name!r}): unknown flags {mode & ~MODES:#x} in mode",
+                module=request.name,
+            )
         with self._tracer.span("dlopen", library=request):
             files, ahead = Files(), None
             if self._known(request) is None:  # else it is most likely open already
                 ahead = self._look_ahead(request, mode, files)
             while True:
                 with self.context.loading() as group:
-                    root = self._open_again(request, mode) or self._open(group, request, mode, files, ahead)
+                    root = self._open_again(request, mode) or self._open(
+                        group, request, mode, files, ahead
+                    )
                 if root is not None:
                     break
                 ahead = self._look_ahead(request, mode, files)
@@ -383,7 +432,11 @@ class Linker(Finalized):
         return module
 
     def _known(self, request: Request) -> LoadedModule | None:
-        return self.state.by_path(request.given.key) if request.given else self.state.by_name(request.name)
+        return (
+            self.state.by_path(request.given.key)
+            if request.given
+            else self.state.by_name(request.name)
+        )
 
     def _binds_now(self, mode: int) -> bool:
         return self.bind_now or bool(mode & RTLD_NOW)
@@ -405,11 +458,14 @@ class Linker(Finalized):
             return self._known(request) or self.state.by_path(plan.path_of(request))
         return plan.discover([request])[0]
 
-    def _open(self, group: InstanceGroup, request: Request, mode: int, files: Files, ahead: _Ahead | None) -> LoadedModule | None:
-        """Do all of that which :meth:`load_module` does, under the load lock. None: there is more to read first.
+    def _open(
+        self, group: InstanceGroup, request: Request, mode: int, files: Files, ahead: _Ahead | None
+    ) -> LoadedModule | None:
+        """Do all of that which :meth:`load_module` does, under the load lock.
 
-        Which modules there are changes only under the load lock. If nothing has changed since the look ahead, its plan holds; else a new
-        one is made of the files that were read.
+        None: there is more to read first. Which modules there are changes only under the load lock.
+        If nothing has changed since the look ahead, its plan holds; else a new one is made of the
+        files that were read.
         """
         with Load(self, group) as load:
             if ahead is not None and ahead.changes == self.context.shared.changes:
@@ -424,9 +480,13 @@ class Linker(Finalized):
                     return None
             if found is None:
                 where = "bytes" if request.given else plan.path_of(request)
-                raise LibraryNotFoundError(request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")])
+                raise LibraryNotFoundError(
+                    request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")]
+                )
             root = found
-            plan.compile(bind_now=self._binds_now(mode))  # it is, already, unless the plan is new and something else is new in it
+            plan.compile(
+                bind_now=self._binds_now(mode)
+            )  # it is, already, unless the plan is new and something else is new in it
             load.plan = plan
             with self._room_for(plan), self.context.exclusive(group) as change:
                 if plan.new:
@@ -460,7 +520,9 @@ class Linker(Finalized):
             return _NO_ROOM
 
         def wanted() -> list[tuple[int, int]]:
-            blocks = [block for module in self.state.order if (block := module.thread_local) is not None]
+            blocks = [
+                block for module in self.state.order if (block := module.thread_local) is not None
+            ]
             return [*([(self.stack_size, 16)] if wants_stack else []), *blocks]
 
         return self.room.fetched(wanted, module="thread")
@@ -479,9 +541,20 @@ class Linker(Finalized):
             module.local_scope = plan.scope
         operation = plan.resolve(bind_now=bind_now)
         self._meet_memory(group, plan.new, memory_size)
-        self._instantiate(change, load, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now)
+        self._instantiate(
+            change, load, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now
+        )
 
-    def _instantiate(self, change: Change, load: Load, plan: LoadPlan, operation: LoadModules, *, global_: bool, bind_now: bool) -> None:
+    def _instantiate(
+        self,
+        change: Change,
+        load: Load,
+        plan: LoadPlan,
+        operation: LoadModules,
+        *,
+        global_: bool,
+        bind_now: bool,
+    ) -> None:
         """Instantiate and relocate in this group, then in all."""
         group = load.group
 
@@ -494,7 +567,9 @@ class Linker(Finalized):
             plan.pointers.keep()
             if global_:
                 known = set(load.promoted)
-                load.promoted += [each for each in self.state.not_in_global_scope(plan.scope) if each not in known]
+                load.promoted += [
+                    each for each in self.state.not_in_global_scope(plan.scope) if each not in known
+                ]
                 self.state.add_to_global_scope(plan.scope)
 
         if self.state.threaded:
@@ -519,13 +594,19 @@ class Linker(Finalized):
             if not module.is_main:  # which may initialise those of its threads itself
                 module.check_thread_locals()
             if module.thread_local is not None or module.makes_thread_locals:
-                blocks += [self.state.new_block(number, module) for number in self.state.groups if number != leader.state.number]
+                blocks += [
+                    self.state.new_block(number, module)
+                    for number in self.state.groups
+                    if number != leader.state.number
+                ]
         made = tuple(filter(None, blocks))
         return dataclasses.replace(operation, blocks=made) if made else operation
 
     def _construct(self, group: InstanceGroup, plan: LoadPlan) -> None:
         """Run the constructors of a load, dependencies first and main after all of them."""
-        for module in sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new:
+        for module in (
+            sorted(plan.new, key=lambda each: each.is_main) if len(plan.new) > 1 else plan.new
+        ):
             number = next(self._initialized)
             if not (module.is_main and module.lifecycle_function("_start", _COMMAND)):
                 refused = self.state.destructors_refused
@@ -535,7 +616,9 @@ class Linker(Finalized):
                     if self.state.destructors_refused == refused:
                         raise
                     limit = f"the limit of {self.state.limits.destructors} destructors is reached: raise Limits(destructors=...)"
-                    raise InitializationError(f"{error}; {limit}", module=error.module, symbol=error.symbol) from error.__cause__
+                    raise InitializationError(
+                        f"{error}; {limit}", module=error.module, symbol=error.symbol
+                    ) from error.__cause__
             module.initialized = number
 
     def undo_load(self, load: Load, plan: LoadPlan) -> None:
@@ -552,7 +635,9 @@ class Linker(Finalized):
         """Undo what no other group has seen. Under the write lock."""
         if not plan.new:
             promoted = set(load.promoted)
-            self.state.global_scope = [module for module in self.state.global_scope if module not in promoted]
+            self.state.global_scope = [
+                module for module in self.state.global_scope if module not in promoted
+            ]
             if load.counted is not None:
                 load.counted.handles -= 1
                 load.counted = None
@@ -584,7 +669,9 @@ class Linker(Finalized):
 
     def _close_opened(self, load: Load, gone: set[LoadedModule]) -> None:
         kept = set(load.promoted) - gone
-        self.state.global_scope = [module for module in self.state.global_scope if module not in kept]
+        self.state.global_scope = [
+            module for module in self.state.global_scope if module not in kept
+        ]
         for module in gone:
             module.handles, module.permanent = 0, False
         for module in list(load.opened):
@@ -600,13 +687,17 @@ class Linker(Finalized):
             more = {
                 each
                 for each in self.state.modules
-                if each not in gone and not each.permanent and not gone.isdisjoint((*each.needed, *each.bound))
+                if each not in gone
+                and not each.permanent
+                and not gone.isdisjoint((*each.needed, *each.bound))
             }
             if not more:
                 return gone
             gone |= more
 
-    def _unloading(self, gone: Iterable[LoadedModule], plan: LoadPlan | None = None) -> UnloadModule:
+    def _unloading(
+        self, gone: Iterable[LoadedModule], plan: LoadPlan | None = None
+    ) -> UnloadModule:
         """Return the operation that takes modules out of a group: their slots, and calls of others that lead to them.
 
         With ``plan``, the load is undone: slots that it gave to functions of other modules go, too.
@@ -634,8 +725,13 @@ class Linker(Finalized):
             slots += [(slot, 1) for slot in plan.given_slots]
         return UnloadModule(modules, tuple(slots), tuple(unbind))
 
-    def _unload(self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None) -> None:
-        """Take modules out of all groups and give back what they held. RendezvousTimeout: they stay, hidden, until the next collection."""
+    def _unload(
+        self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None
+    ) -> None:
+        """Take modules out of all groups and give back what they held.
+
+        RendezvousTimeout: they stay, hidden, until the next collection.
+        """
         operation = self._unloading(gone, plan)
         LIBS.debug("%r", operation)
 
@@ -652,7 +748,9 @@ class Linker(Finalized):
 
         change.publish(operation, commit)
 
-    def _meet_memory(self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int) -> None:
+    def _meet_memory(
+        self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int
+    ) -> None:
         """Grow the memory, of ``size`` bytes or more, to the minimum that modules import; what is added is theirs to be placed in."""
         for module in modules:
             for memory in module.info.imported_memories:
@@ -668,19 +766,24 @@ class Linker(Finalized):
                 minimum = memory.limits.minimum * _PAGE
                 if minimum > size and minimum > (size := group.memory_size):
                     allocator = self.state.memory
-                    (allocator.grow_for if allocator.from_guest else allocator.reserve)(minimum - size, module=module.name)
+                    (allocator.grow_for if allocator.from_guest else allocator.reserve)(
+                        minimum - size, module=module.name
+                    )
 
     # Handles
 
     def resolve_export(self, handle: int, name: str, caller: LoadedModule | None = None) -> int:
         """Return the address or table slot of a symbol, as ``dlsym`` does for a guest.
 
-        ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT; ``caller`` is the module that asks. Raises
-        SymbolNotFoundError, ClosedError. Blocks for a rendezvous if the symbol is a function that has no slot yet.
+        ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT;
+        ``caller`` is the module that asks. Raises SymbolNotFoundError, ClosedError. Blocks for a
+        rendezvous if the symbol is a function that has no slot yet.
         """
         return self.find_value(handle, name, caller)[0]
 
-    def find_value(self, handle: int, name: str, caller: LoadedModule | None = None) -> tuple[int, bool]:
+    def find_value(
+        self, handle: int, name: str, caller: LoadedModule | None = None
+    ) -> tuple[int, bool]:
         """Return what :meth:`resolve_export` does, and whether it is the same for all threads as long as nothing is loaded."""
         where = caller.name if caller else "program"
         is_global = handle in (RTLD_DEFAULT, self.main_handle)
@@ -707,7 +810,8 @@ class Linker(Finalized):
     ) -> tuple[int, bool]:
         """Return what :meth:`find_value` does in a scope, behind the module ``after``; ``where`` is named in an error.
 
-        Functions that pylinker provides come last and, if the scope ``is_global``, those of the program's user first.
+        Functions that pylinker provides come last and, if the scope ``is_global``, those of the
+        program's user first.
         """
         slot = self.symbols.imported(name) if is_global else None
         if slot is not None:
@@ -716,7 +820,9 @@ class Linker(Finalized):
         if definition is None:
             slot = self.symbols.provided(name)
             if slot is None:
-                raise SymbolNotFoundError(f"{where}: undefined symbol: {name}", module=where, symbol=name)
+                raise SymbolNotFoundError(
+                    f"{where}: undefined symbol: {name}", module=where, symbol=name
+                )
             return slot, True
         value = self.symbols.value_of(definition)
         if value is None:
@@ -726,8 +832,9 @@ class Linker(Finalized):
     def write_symbol_info(self, value: int, address: int) -> int:
         """Write at ``address`` what a guest's ``dladdr`` says of a function pointer or of an address; 0 if it belongs to no module.
 
-        A number that is both is taken for a function pointer. The strings are in guest memory as long as the module is. Raises
-        MemoryAccessError, LimitError, LinkError to a module that is just being loaded. Blocks for the linker's lock.
+        A number that is both is taken for a function pointer. The strings are in guest memory as
+        long as the module is. Raises MemoryAccessError, LimitError, LinkError to a module that is
+        just being loaded. Blocks for the linker's lock.
         """
         self.context.check_not_instantiating()
         self.memory.check(address, 16)
@@ -743,25 +850,41 @@ class Linker(Finalized):
     def _symbol_info(self, value: int, *, known: bool) -> tuple[int, ...] | None:
         """Return the four members of a guest's Dl_info, () if the value belongs to no module.
 
-        None if a string is not in memory yet and only those that are ``known`` may be used, as under the read lock.
+        None if a string is not in memory yet and only those that are ``known`` may be used, as
+        under the read lock.
         """
         found = self.symbols.locate(value)
         if found is None:
             return ()
         module, name, base, symbol, at = found
-        texts, owner = (self.state.texts, self.state.grants) if module is None else (module.texts, module.grants)
+        texts, owner = (
+            (self.state.texts, self.state.grants)
+            if module is None
+            else (module.texts, module.grants)
+        )
         if known and (name not in texts or (symbol is not None and symbol not in texts)):
             return None
-        return self._text(texts, owner, name), base, 0 if symbol is None else self._text(texts, owner, symbol), at or 0
+        return (
+            self._text(texts, owner, name),
+            base,
+            0 if symbol is None else self._text(texts, owner, symbol),
+            at or 0,
+        )
 
     def _text(self, texts: dict[str, tuple[int, int]], owner: list[Grant], text: str) -> int:
-        """Return the address of a C string that stays in guest memory as long as its owner. Under the write lock."""
+        """Return the address of a C string that stays in guest memory as long as its owner.
+
+        Under the write lock.
+        """
         known = texts.get(text)
         if known is None:
             data = text.encode("utf-8", "surrogateescape") + b"\0"
             grants: list[Grant] = []
             try:
-                known = (self.state.memory.allocate(len(data), 1, grants, module="dladdr", zero=False), len(data))
+                known = (
+                    self.state.memory.allocate(len(data), 1, grants, module="dladdr", zero=False),
+                    len(data),
+                )
                 self.memory.write(known[0], data)
                 texts[text] = known
                 owner += grants
@@ -816,15 +939,23 @@ class Linker(Finalized):
     def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
         """Drop one handle; the last one runs the destructors of all that nobody uses any more and gives back what they held.
 
-        ``holder`` learns when it is dropped: if the rest is interrupted, :meth:`collect` completes it. Raises ClosedError if the module
-        has no open handle, Trap if a destructor traps (the modules are gone then, too).
+        ``holder`` learns when it is dropped: if the rest is interrupted, :meth:`collect` completes
+        it. Raises ClosedError if the module has no open handle, Trap if a destructor traps (the
+        modules are gone then, too).
         """
         with self._tracer.span("dlclose", library=module), self.context.loading():
             with _Burial() as burial:
                 with self.context.exclusive():
                     if module.handles < 1:
                         raise ClosedError(f"{module.name} is not open", module=module.name)
-                    opened = next((each for each in reversed(self.journals.get(self.group.state.number, [])) if each[module] > 0), None)
+                    opened = next(
+                        (
+                            each
+                            for each in reversed(self.journals.get(self.group.state.number, []))
+                            if each[module] > 0
+                        ),
+                        None,
+                    )
                     # Nothing is called from here on, up to the condition.
                     module.handles -= 1
                     if holder is not None:
@@ -852,12 +983,19 @@ class Linker(Finalized):
                     break
 
     def _condemn(self, burial: _Burial) -> None:
-        """Note what is dead now, hidden from all that is looked up. Under the write lock. What is dying still needs all it leads to."""
+        """Note what is dead now, hidden from all that is looked up. Under the write lock.
+
+        What is dying still needs all it leads to.
+        """
         kept, in_heap = self._destructors.kept(), self.room.keeps
         roots = [
             module
             for module in self.state.modules
-            if module.handles or module.permanent or module.closing or module in kept or in_heap(module)
+            if module.handles
+            or module.permanent
+            or module.closing
+            or module in kept
+            or in_heap(module)
         ]
         alive = set(reachable(*roots, bound=True))
         burial.dead = {module for module in self.state.modules if module not in alive}
@@ -877,8 +1015,11 @@ class Linker(Finalized):
         finally:
             try:
                 with self.context.exclusive() as change:
-                    # What keys of threads need is still there when these end, but hidden as the rest.
-                    kept = dead.intersection(reachable(*[module for module in dead if module.keys], bound=True))
+                    # What keys of threads need is still there when these end, but hidden as the
+                    # rest.
+                    kept = dead.intersection(
+                        reachable(*[module for module in dead if module.keys], bound=True)
+                    )
                     self._unload(change, dead - kept)
                     for module in kept:
                         module.lingering = True
@@ -888,9 +1029,10 @@ class Linker(Finalized):
         return again
 
     def at_exit(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
-        """Register a destructor of a module, to be run when it is unloaded or the program exits. False: there are too many.
+        """Register a destructor of a module, to be run when it is unloaded or the program exits.
 
-        If the module is not known (None), it is that of the address ``dso``, or that of the destructor.
+        False: there are too many. If the module is not known (None), it is that of the address
+            ``dso``, or that of the destructor.
         """
         return self._destructors.register(module, entry, dso)
 
@@ -899,10 +1041,13 @@ class Linker(Finalized):
         return self._destructors.register_thread(module, entry, dso)
 
     def end_thread(self, *, own_stack: bool = False) -> None:
-        """Run the destructors of the calling thread, and unload what only they have kept. Blocks, cooperatively.
+        """Run the destructors of the calling thread, and unload what only they have kept.
 
-        With ``own_stack`` on a stack of their own: that of a thread that the guest has started may be another's by now. Raises LimitError
-        if there is no room for it, and what the first destructor that failed has raised.
+        Blocks, cooperatively.
+
+        With ``own_stack`` on a stack of their own: that of a thread that the guest has started may
+        be another's by now. Raises LimitError if there is no room for it, and what the first
+        destructor that failed has raised.
         """
         group = self.group
         if not group.thread_exits:
@@ -911,7 +1056,10 @@ class Linker(Finalized):
         if top is None:
             self._run_thread_exits()
             return
-        with _Borrowed(self, self.stack_size, "stack of a thread") as stack, _OnStack(self, group, (), top, stack + self.stack_size):
+        with (
+            _Borrowed(self, self.stack_size, "stack of a thread") as stack,
+            _OnStack(self, group, (), top, stack + self.stack_size),
+        ):
             self._run_thread_exits()
 
     def _run_thread_exits(self) -> None:
@@ -919,7 +1067,10 @@ class Linker(Finalized):
         try:
             self._destructors.run_thread()
         finally:
-            if any(module is not None and not module.handles and not module.permanent for module in modules):
+            if any(
+                module is not None and not module.handles and not module.permanent
+                for module in modules
+            ):
                 self.collect()
 
     def create_key(self, caller: LoadedModule, name: str, address: int, destructor: int) -> int:
@@ -927,7 +1078,10 @@ class Linker(Finalized):
         return self._keys.create(caller, name, address, destructor)
 
     def delete_key(self, caller: LoadedModule, name: str, key: int) -> int:
-        """Have the C library delete a key, and unload what only that has kept. Returns what that returned."""
+        """Have the C library delete a key, and unload what only that has kept.
+
+        Returns what that returned.
+        """
         result, freed = self._keys.delete(caller, name, key)
         if freed:
             with self.context.exclusive():
@@ -984,7 +1138,9 @@ class _OnStack(Scope):
 
     __slots__ = ("_base", "_group", "_linker", "_texts", "_top")
 
-    def __init__(self, linker: Linker, group: InstanceGroup, texts: Sequence[bytes], top: int, base: int) -> None:
+    def __init__(
+        self, linker: Linker, group: InstanceGroup, texts: Sequence[bytes], top: int, base: int
+    ) -> None:
         self._linker = linker
         self._group = group
         self._texts = texts
@@ -1015,8 +1171,13 @@ class _Borrowed(Scope):
     def enter(self) -> int:
         """Allocate them, and return where they begin."""
         linker = self._linker
-        with linker.room.fetched(lambda: [(self._size, 16)], module=self._purpose), linker.context.exclusive():
-            return linker.state.memory.allocate(self._size, 16, self._grants, module=self._purpose, zero=False)
+        with (
+            linker.room.fetched(lambda: [(self._size, 16)], module=self._purpose),
+            linker.context.exclusive(),
+        ):
+            return linker.state.memory.allocate(
+                self._size, 16, self._grants, module=self._purpose, zero=False
+            )
 
     def leave(self, _error: BaseException | None) -> None:
         """Give them back."""

@@ -1,11 +1,13 @@
 """Room for libraries from a malloc of the guest, for programs in which no other memory is safe.
 
-The linker puts libraries into memory that it has grown itself. Where a heap takes all memory up to ``memory.size``, as Emscripten's
-``sbrk`` does, that would be given out twice. So the room is asked from that heap, as Emscripten's own loader does:
+The linker puts libraries into memory that it has grown itself. Where a heap takes all memory up to
+``memory.size``, as Emscripten's ``sbrk`` does, that would be given out twice. So the room is asked
+from that heap, as Emscripten's own loader does:
 
 * a main module at fixed addresses that exports ``malloc``: one cannot see how far its heap goes;
-* the module that has the heap of a program, if it does not ask for ``__heap_end`` or is Emscripten's: its ``malloc``, else its ``sbrk``.
-  One of Emscripten's that exports neither is refused with the first library that comes later.
+* the module that has the heap of a program, if it does not ask for ``__heap_end`` or is
+  Emscripten's: its ``malloc``, else its ``sbrk``. One of Emscripten's that exports neither is
+  refused with the first library that comes later.
 
 Other heaps stay in what they were given and in what they have grown, and so does the linker.
 """
@@ -46,9 +48,10 @@ class _Block(NamedTuple):
 class GuestRoom:
     """Room that comes from the guest.
 
-    Protects: the blocks, and what is fetched for an operation until it is used, by a lock that comes after the load lock and before
-    topology token and write lock. The guest's malloc runs under that lock but never under the write lock: another thread may be inside
-    the same malloc, hold its mutex, and wait for the linker. Blocks, cooperatively, for both.
+    Protects: the blocks, and what is fetched for an operation until it is used, by a lock that
+    comes after the load lock and before topology token and write lock. The guest's malloc runs
+    under that lock but never under the write lock: another thread may be inside the same malloc,
+    hold its mutex, and wait for the linker. Blocks, cooperatively, for both.
     """
 
     def __init__(self, context: LinkContext) -> None:
@@ -71,11 +74,14 @@ class GuestRoom:
         """Whether a module may not be unloaded, since others lie in its heap."""
         return bool(self._blocks) and module is self.provider
 
-    def fetched(self, wanted: Callable[[], Sequence[tuple[int, int]]], *, module: str) -> AbstractContextManager[None]:
+    def fetched(
+        self, wanted: Callable[[], Sequence[tuple[int, int]]], *, module: str
+    ) -> AbstractContextManager[None]:
         """Have room for all (size, alignment) that are ``wanted`` as long as this is entered; nothing to do where the linker grows memory.
 
-        The caller has neither token nor write lock. ``module`` is what messages name. Entering raises LinkError if the guest's malloc gives
-        none or traps, and what it raises else; blocks as long as it runs.
+        The caller has neither token nor write lock. ``module`` is what messages name. Entering
+        raises LinkError if the guest's malloc gives none or traps, and what it raises else; blocks
+        as long as it runs.
         """
         return _Fetched(self, wanted, module) if self.provider is not None else nullcontext()
 
@@ -97,7 +103,10 @@ class GuestRoom:
                             symbol="malloc",
                         )
                     self._blocks.append(block)
-        raise LimitError(f"{module}: no room for {sum(size for size, _ in wanted)} more bytes of guest memory", module=module)
+        raise LimitError(
+            f"{module}: no room for {sum(size for size, _ in wanted)} more bytes of guest memory",
+            module=module,
+        )
 
     @property
     def _name(self) -> str:
@@ -117,10 +126,16 @@ class GuestRoom:
             )
         size += _MALLOC_ALIGNMENT  # neither promises an alignment
         if size > self.context.state.limits.memory:
-            raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
+            raise LimitError(
+                f"{module}: no room for {size} more bytes of guest memory", module=module
+            )
         address = self._call(provider, name, size)
         if address in (0, 0xFFFFFFFF):
-            raise LimitError(f"{module}: {name} of {provider.name} has no room for {size} bytes", module=module, symbol=name)
+            raise LimitError(
+                f"{module}: {name} of {provider.name} has no room for {size} bytes",
+                module=module,
+                symbol=name,
+            )
         start = -(-address // _MALLOC_ALIGNMENT) * _MALLOC_ALIGNMENT
         return _Block(address, start, address + size)
 
@@ -129,19 +144,33 @@ class GuestRoom:
         try:
             return group.call(group.function(provider, name), argument)
         except wasmtime.Trap as error:
-            raise LinkError(f"{provider.name}: {name} trapped: {error}".split("\n", 1)[0], module=provider.name, symbol=name) from error
+            raise LinkError(
+                f"{provider.name}: {name} trapped: {error}".split("\n", 1)[0],
+                module=provider.name,
+                symbol=name,
+            ) from error
 
     def trim(self) -> bool:
-        """Give blocks back that nothing lies in any more; returns whether there were any. Under the load lock.
+        """Give blocks back that nothing lies in any more; returns whether there were any.
 
-        What goes wrong in the guest's ``free`` is logged: the unloading that led here is done.
+        Under the load lock. What goes wrong in the guest's ``free`` is logged: the unloading that
+        led here is done.
         """
         provider = self.provider
-        if not self._blocks or provider is None or not provider.outline.heap & HeapUse.FREE or not provider.outline.heap & HeapUse.MALLOC:
+        if (
+            not self._blocks
+            or provider is None
+            or not provider.outline.heap & HeapUse.FREE
+            or not provider.outline.heap & HeapUse.MALLOC
+        ):
             return False
         with self.lock.taken(self.context.check_not_given_up):
             with self.context.exclusive():
-                unused = [block for block in self._blocks if self.context.state.memory.hand_back(block.start, block.stop)]
+                unused = [
+                    block
+                    for block in self._blocks
+                    if self.context.state.memory.hand_back(block.start, block.stop)
+                ]
                 self._blocks = [block for block in self._blocks if block not in unused]
             for block in unused:
                 try:
@@ -156,7 +185,9 @@ class _Fetched(Taken):
 
     __slots__ = ("_module", "_room", "_wanted")
 
-    def __init__(self, room: GuestRoom, wanted: Callable[[], Sequence[tuple[int, int]]], module: str) -> None:
+    def __init__(
+        self, room: GuestRoom, wanted: Callable[[], Sequence[tuple[int, int]]], module: str
+    ) -> None:
         super().__init__(room.lock, room.context.check_not_given_up)
         self._room = room
         self._wanted = wanted

@@ -3,14 +3,16 @@
 Four kinds of main module differ in who owns what:
 
 * position-independent, importing memory and table: the linker makes both;
-* position-independent, defining its memory: the linker raises the minimum of that memory to what the program needs;
-* a program at fixed addresses, with a ``dylink.0`` section or without: libraries are placed behind it. It is instantiated first, with
-  all calls into libraries bound late; but if it needs libraries or imports from the GOT, all are decided together and instantiated
-  in one load, since cells of the GOT are filled before the program exists;
+* position-independent, defining its memory: the linker raises the minimum of that memory to what
+  the program needs;
+* a program at fixed addresses, with a ``dylink.0`` section or without: libraries are placed behind
+  it. It is instantiated first, with all calls into libraries bound late; but if it needs libraries
+  or imports from the GOT, all are decided together and instantiated in one load, since cells of the
+  GOT are filled before the program exists;
 * none: a set of libraries; the linker makes memory and table.
 
-In the memory the linker lays out, the stack comes first, so that an overflow traps at address 0 instead of eating data; then the main
-module's data, then the libraries', then the heap.
+In the memory the linker lays out, the stack comes first, so that an overflow traps at address 0
+instead of eating data; then the main module's data, then the libraries', then the heap.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import wasmtime
 
 from pylinker.errors import LimitError, LinkError, SignatureMismatchError, UnsupportedError
-from pylinker.linker.modules.layout import constant_global, initial_memory, program_layout, sharing, sharing_note
+from pylinker.linker.modules.layout import (
+    constant_global,
+    initial_memory,
+    program_layout,
+    sharing,
+    sharing_note,
+)
 from pylinker.linker.modules.module import LoadedModule
 from pylinker.linker.plan.heap import asks_for_heap
 from pylinker.linker.plan.plan import ModuleBytes, Request, check_alignment
@@ -52,7 +60,14 @@ class MainFile(NamedTuple):
     data: bytes
 
 
-def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Sequence[str | ModuleBytes], *, stack_size: int) -> None:
+def start(
+    linker: Linker,
+    cache: CodeCache,
+    main: MainFile | None,
+    libraries: Sequence[str | ModuleBytes],
+    *,
+    stack_size: int,
+) -> None:
     """Load a program: its main module, then ``libraries`` (names the host wrote), in that order of the global scope.
 
     Raises LinkError children; the linker is of no use then.
@@ -61,7 +76,9 @@ def start(linker: Linker, cache: CodeCache, main: MainFile | None, libraries: Se
     if main is not None:
         info = cache.parse(main.data, name=main.name)
         _check_memory(info, main.name)
-        module = LoadedModule(main.name, main.path, info, None, linker.state.next_number(), is_main=True)
+        module = LoadedModule(
+            main.name, main.path, info, None, linker.state.next_number(), is_main=True
+        )
         linker.state.main = module
     else:
         linker.state.next_number()  # number 1 is the handle of the program as a whole
@@ -113,18 +130,26 @@ def _start_independent(
     linker.commit_start(plan, operation)
 
 
-def _start_fixed(linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+def _start_fixed(
+    linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]
+) -> None:
     linker.state.linker_symbols.update(program_layout(module.info))
     linker.state.heap.belongs_to_program(module)
     dylink = module.info.dylink
     moves_heap = module.outline.heap & HeapUse.SBRK_POINTER and requests
-    if moves_heap or (dylink is not None and dylink.needed) or any(each.module in _GOT for each in module.info.imports):
+    if (
+        moves_heap
+        or (dylink is not None and dylink.needed)
+        or any(each.module in _GOT for each in module.info.imports)
+    ):
         _start_together(linker, main, module, requests)
     else:
         _start_alone(linker, main, module, requests)
 
 
-def _start_alone(linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+def _start_alone(
+    linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]
+) -> None:
     """Start a program at fixed addresses that imports no addresses: its libraries are loaded as if it had opened them."""
     plan = linker.new_plan()
     plan.permanent = True
@@ -157,11 +182,14 @@ def _start_alone(linker: Linker, main: MainFile, module: LoadedModule, requests:
     linker.symbols.check_trampolines(module)
 
 
-def _start_together(linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]) -> None:
+def _start_together(
+    linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]
+) -> None:
     """Start a program at fixed addresses together with its libraries, which lie behind the memory that it asks for.
 
-    Emscripten's ``sbrk`` takes all memory behind the data, so in its programs the libraries lie where the heap would begin, and the heap
-    begins behind them: it is moved before any constructor runs, as Emscripten's own loader does.
+    Emscripten's ``sbrk`` takes all memory behind the data, so in its programs the libraries lie
+    where the heap would begin, and the heap begins behind them: it is moved before any constructor
+    runs, as Emscripten's own loader does.
     """
     plan = linker.new_plan()
     plan.permanent = True
@@ -180,19 +208,32 @@ def _start_together(linker: Linker, main: MainFile, module: LoadedModule, reques
     _make_memory(linker, module, pages, memory)
     _make_table(linker, plan, module, operation)
     begin = module.outline.heap & HeapUse.TAKES_ALL and len(plan.scope) > 1
-    linker.commit_start(plan, operation, functools.partial(_move_heap, linker, module) if begin else None)
+    linker.commit_start(
+        plan, operation, functools.partial(_move_heap, linker, module) if begin else None
+    )
 
 
 def _move_heap(linker: Linker, main: LoadedModule) -> None:
-    """Let Emscripten's ``sbrk`` begin behind the libraries of the start. Runs a function of the guest that only returns an address."""
+    """Let Emscripten's ``sbrk`` begin behind the libraries of the start.
+
+    Runs a function of the guest that only returns an address.
+    """
     group, memory = linker.group, linker.memory
     try:
         address = group.call(group.function(main, "emscripten_get_sbrk_ptr"))
     except wasmtime.Trap as error:
-        raise LinkError(f"{main.name}: emscripten_get_sbrk_ptr trapped", module=main.name, symbol="emscripten_get_sbrk_ptr") from error
+        raise LinkError(
+            f"{main.name}: emscripten_get_sbrk_ptr trapped",
+            module=main.name,
+            symbol="emscripten_get_sbrk_ptr",
+        ) from error
     begins = constant_global(main.info, "__heap_base") or 0
     if memory.read(address, 4) != begins.to_bytes(4, "little"):
-        raise LinkError(f"{main.name}: its heap is in use before it was started", module=main.name, symbol="emscripten_get_sbrk_ptr")
+        raise LinkError(
+            f"{main.name}: its heap is in use before it was started",
+            module=main.name,
+            symbol="emscripten_get_sbrk_ptr",
+        )
     memory.write(address, linker.state.heap.start.to_bytes(4, "little"))
 
 
@@ -200,9 +241,13 @@ def _note_slots(linker: Linker, main: LoadedModule) -> None:
     """Keep the slots of a main module at fixed addresses, and give it others if it wants them elsewhere."""
     linker.state.table.note_size(main.fixed_slots)
     dylink = main.info.dylink
-    if dylink is not None and any((each.module, each.name) == ("env", "__table_base") for each in main.info.imports):
+    if dylink is not None and any(
+        (each.module, each.name) == ("env", "__table_base") for each in main.info.imports
+    ):
         check_alignment(main)
-        main.table_base = linker.state.table.allocate(dylink.table_size, dylink.table_alignment, main.grants, module=main.name)
+        main.table_base = linker.state.table.allocate(
+            dylink.table_size, dylink.table_alignment, main.grants, module=main.name
+        )
 
 
 def _load_main(plan: LoadPlan, main: MainFile, module: LoadedModule, pages: int) -> None:
@@ -211,13 +256,18 @@ def _load_main(plan: LoadPlan, main: MainFile, module: LoadedModule, pages: int)
     if module.info.memories:
         data = with_memory_minimum(data, pages, name=module.name)
         if "memory" not in module.info.exports:
-            raise UnsupportedError(f"{module.name}: defines its memory but does not export it as 'memory'", module=module.name)
+            raise UnsupportedError(
+                f"{module.name}: defines its memory but does not export it as 'memory'",
+                module=module.name,
+            )
     plan.load(module, data)
 
 
 def _check_pages(pages: int, maximum: int | None) -> None:
     if maximum is not None and pages > maximum:
-        raise LimitError(f"the program needs {pages} pages of memory; a module allows at most {maximum}")
+        raise LimitError(
+            f"the program needs {pages} pages of memory; a module allows at most {maximum}"
+        )
 
 
 def _make_memory(linker: Linker, module: LoadedModule | None, pages: int, memory: Limits) -> None:
@@ -229,11 +279,17 @@ def _make_memory(linker: Linker, module: LoadedModule | None, pages: int, memory
         linker.group.make_memory(MemoryType(Limits(pages, maximum, memory.shared)))
 
 
-def _make_table(linker: Linker, plan: LoadPlan, module: LoadedModule | None, operation: LoadModules) -> None:
+def _make_table(
+    linker: Linker, plan: LoadPlan, module: LoadedModule | None, operation: LoadModules
+) -> None:
     """Make the table unless the main module brings it."""
-    maxima = [each.limits.maximum for each in _tables(plan.scope) if each.limits.maximum is not None]
+    maxima = [
+        each.limits.maximum for each in _tables(plan.scope) if each.limits.maximum is not None
+    ]
     if maxima and min(maxima) < operation.table_size:
-        raise LimitError(f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}")
+        raise LimitError(
+            f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}"
+        )
     linker.state.table_maximum = min(maxima, default=None)
     if module is None or not module.brings_table:
         linker.group.make_table(Limits(operation.table_size, linker.state.table_maximum))
@@ -246,7 +302,10 @@ def _note_wasix(linker: Linker, modules: Sequence[LoadedModule]) -> None:
 
 
 def _check_threads(linker: Linker, modules: Sequence[LoadedModule], *, shared: bool) -> None:
-    """Refuse a threaded program whose memory cannot be shared by all its instances. Raises UnsupportedError."""
+    """Refuse a threaded program whose memory cannot be shared by all its instances.
+
+    Raises UnsupportedError.
+    """
     own = [module for module in modules if module.info.memories]
     if linker.state.threaded and (own or not shared):
         name = own[0].name if own else modules[0].name if modules else "program"
@@ -293,10 +352,14 @@ def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum:
             cursor = _place_at(linker, plan, module, cursor)
     if moves:
         linker.state.heap.start = align_up(cursor, _STACK_ALIGNMENT)
-        cursor = size + linker.state.heap.start - start  # the heap is as large as the program wants it
+        cursor = (
+            size + linker.state.heap.start - start
+        )  # the heap is as large as the program wants it
     pages = max(align_up(cursor, _PAGE) // _PAGE, minimum)
     _check_memory_limit(linker, pages)
-    if asks_for_heap(heap) and "__heap_base" not in main.info.exports:  # it leaves that to the linker
+    if (
+        asks_for_heap(heap) and "__heap_base" not in main.info.exports
+    ):  # it leaves that to the linker
         linker.state.heap.lay_out(align_up(cursor, _STACK_ALIGNMENT), pages * _PAGE)
     return pages
 
@@ -319,7 +382,10 @@ def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int)
 
 
 def _check_memory(info: ModuleInfo, name: str) -> None:
-    """Refuse a main module with a 64-bit memory: WASI and libraries have 32-bit addresses. Raises UnsupportedError."""
+    """Refuse a main module with a 64-bit memory: WASI and libraries have 32-bit addresses.
+
+    Raises UnsupportedError.
+    """
     if any(each.limits.is64 for each in (*info.imported_memories, *info.memories)):
         raise UnsupportedError(f"{name}: 64-bit memories are not supported", module=name)
 
@@ -337,7 +403,9 @@ def _common_memory(modules: Iterable[LoadedModule]) -> Limits:
     for module in modules:
         for type_ in (*module.info.memories, *_memories([module])):
             if type_.limits.is64:
-                raise UnsupportedError(f"{module.name}: 64-bit memories are not supported", module=module.name)
+                raise UnsupportedError(
+                    f"{module.name}: 64-bit memories are not supported", module=module.name
+                )
             if first is None:
                 first = (module, type_.limits.shared)
             elif first[1] != type_.limits.shared:
@@ -347,11 +415,15 @@ def _common_memory(modules: Iterable[LoadedModule]) -> Limits:
                     wanted=sharing(type_.limits.shared),
                     provider=first[0].name,
                     found=sharing(first[1]),
-                    note=sharing_note(first[0].name if type_.limits.shared else module.name, shared=False),
+                    note=sharing_note(
+                        first[0].name if type_.limits.shared else module.name, shared=False
+                    ),
                 )
             minimum = max(minimum, type_.limits.minimum)
             if type_.limits.maximum is not None:
-                maximum = type_.limits.maximum if maximum is None else min(maximum, type_.limits.maximum)
+                maximum = (
+                    type_.limits.maximum if maximum is None else min(maximum, type_.limits.maximum)
+                )
     return Limits(minimum, maximum, shared=bool(first and first[1]))
 
 

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
-from pylinker.errors import LinkError, SignatureMismatchError, SymbolNotFoundError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.errors import (
+    LinkError,
+    SignatureMismatchError,
+    SymbolNotFoundError,
+    UndefinedSymbol,
+    UndefinedSymbolError,
+)
 from pylinker.linker.guests.table import host_type, provided_type
 from pylinker.linker.plan.imports import NewPointers, UnknownTypeError
 from pylinker.linker.plan.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
@@ -28,8 +34,9 @@ __all__ = ["SymbolInfo", "Symbols"]
 class SymbolInfo(NamedTuple):
     """What an address or a table slot belongs to, as ``dladdr`` tells it.
 
-    ``module`` (name), ``base`` (the module's memory base, or for a function its table base), ``symbol`` (the nearest at or below, None
-    if there is none) and ``value`` (the symbol's own address or slot).
+    ``module`` (name), ``base`` (the module's memory base, or for a function its table base),
+    ``symbol`` (the nearest at or below, None if there is none) and ``value`` (the symbol's own
+    address or slot).
     """
 
     module: str
@@ -39,7 +46,10 @@ class SymbolInfo(NamedTuple):
 
 
 class Symbols:
-    """Lookups in the modules of a program. Safe to use from all its threads; blocks for the read lock only, unless it says otherwise."""
+    """Lookups in the modules of a program.
+
+    Safe to use from all its threads; blocks for the read lock only, unless it says otherwise.
+    """
 
     def __init__(self, context: LinkContext, host_calls: HostCalls, *, bind_now: bool) -> None:
         self._context = context
@@ -49,8 +59,9 @@ class Symbols:
     def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
         """Bind an entry of a module's PLT in the calling group: what the host does when the guest calls it for the first time.
 
-        What the entry means was decided at load or is decided by the first group to call it; no rendezvous. Raises UndefinedSymbolError or
-        SignatureMismatchError, which the guest sees as a trap with the same text.
+        What the entry means was decided at load or is decided by the first group to call it; no
+        rendezvous. Raises UndefinedSymbolError or SignatureMismatchError, which the guest sees as a
+        trap with the same text.
         """
         group = self._context.group
         with self._context.reading():
@@ -62,7 +73,9 @@ class Symbols:
                     module=module.name,
                     symbol=entry.name,
                 )
-            module.native.aim(index, definition.module.native, definition.position)  # the other groups need not ask
+            module.native.aim(
+                index, definition.module.native, definition.position
+            )  # the other groups need not ask
             group.bind(module, index, definition)
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
@@ -72,10 +85,17 @@ class Symbols:
             host = provided_type(entry.module, entry.name, threaded=state.threaded)
             if host is not None:  # what has the right type was provided at load
                 raise SignatureMismatchError(
-                    module=module.name, symbol=entry.name, wanted=str(entry.type), provider=host[1], found=str(host[0])
+                    module=module.name,
+                    symbol=entry.name,
+                    wanted=str(entry.type),
+                    provider=host[1],
+                    found=str(host[0]),
                 )
             name = entry.name if entry.module == "env" else f"{entry.module}.{entry.name}"
-            raise UndefinedSymbolError([UndefinedSymbol(module.name, name, "function")], note=_called(entry.module, entry.name))
+            raise UndefinedSymbolError(
+                [UndefinedSymbol(module.name, name, "function")],
+                note=_called(entry.module, entry.name),
+            )
         if definition.type != entry.type:
             raise SignatureMismatchError(
                 module=module.name,
@@ -84,14 +104,19 @@ class Symbols:
                 provider=definition.module.name,
                 found=str(definition.type),
             )
-        # Two groups may come here at once, under read locks: scopes do not change meanwhile, so they decide the same.
+        # Two groups may come here at once, under read locks: scopes do not change meanwhile, so
+        # they decide the same.
         entry.definition = definition
         if definition.module is not module:
             module.bound.add(definition.module)
         return definition
 
     def _lookup(self, module: LoadedModule, entry: PltEntry) -> Definition | None:
-        return self._context.state.scope_of(module).find(entry.name, asks=module) if entry.module == "env" else None
+        return (
+            self._context.state.scope_of(module).find(entry.name, asks=module)
+            if entry.module == "env"
+            else None
+        )
 
     def check_trampolines(self, module: LoadedModule) -> None:
         """With ``bind_now``, bind the calls of a module that was linked before its libraries were loaded."""
@@ -123,12 +148,17 @@ class Symbols:
         """
         with self._context.reading():
             found = scope(self._context.state)
-            return found.find_main(after=after) if name == "main" else found.find(name, asks=asks, after=after)
+            return (
+                found.find_main(after=after)
+                if name == "main"
+                else found.find(name, asks=asks, after=after)
+            )
 
     def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
         """Return what a name means to a handle of the host (None: the program as a whole), or None.
 
-        Of a program that has ended, too: nothing is loaded then, and what a load was about to change are lists that it replaces.
+        Of a program that has ended, too: nothing is loaded then, and what a load was about to
+            change are lists that it replaces.
         """
         scope = scope_of_handle(module)
         if self._context.shared.cause:
@@ -201,23 +231,29 @@ class Symbols:
     def imported(self, name: str) -> int | None:
         """Return the table slot of a function of the program's user, None if there is none of the name.
 
-        Raises SymbolNotFoundError if no module tells its type. Blocks for a rendezvous if it has no slot yet.
+        Raises SymbolNotFoundError if no module tells its type. Blocks for a rendezvous if it has no
+        slot yet.
         """
         state = self._context.state
         if ("env", name) not in state.imports:
             return None
         try:
-            return self._host_slot(name, lambda new: new.slot_for(name, importer=None, modules=state.modules))
+            return self._host_slot(
+                name, lambda new: new.slot_for(name, importer=None, modules=state.modules)
+            )
         except UnknownTypeError as error:
             raise SymbolNotFoundError(str(error), symbol=name) from error
 
     def provided(self, name: str, type_: FuncType | None = None) -> int | None:
         """Return the table slot of a function that pylinker provides, None if there is none of the name.
 
-        ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it has no slot yet.
+        ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it
+        has no slot yet.
         """
         found = type_ or host_type("env", name)
-        return None if found is None else self._host_slot(name, lambda new: new.provided(name, found))
+        return (
+            None if found is None else self._host_slot(name, lambda new: new.provided(name, found))
+        )
 
     def _host_slot(self, name: str, give: Callable[[NewPointers], int]) -> int:
         context = self._context
@@ -247,8 +283,13 @@ class Symbols:
             raise
         return slot
 
-    def symbol_at(self, *, address: int | None = None, slot: int | None = None) -> SymbolInfo | None:
-        """Tell which module and symbol an address or a table slot belongs to, or None. The address may be spelled as a negative i32."""
+    def symbol_at(
+        self, *, address: int | None = None, slot: int | None = None
+    ) -> SymbolInfo | None:
+        """Tell which module and symbol an address or a table slot belongs to, or None.
+
+        The address may be spelled as a negative i32.
+        """
         if address is not None and -(1 << 31) <= address < 0:
             address += 1 << 32
         with self._context.reading():
@@ -258,7 +299,10 @@ class Symbols:
                     function = module.function_at(slot)
                     if function is not None:
                         return self._function_symbol(module, function, slot)
-                elif address is not None and module.memory_base <= address < module.memory_base + module.memory_size:
+                elif (
+                    address is not None
+                    and module.memory_base <= address < module.memory_base + module.memory_size
+                ):
                     return self._data_symbol(module, address)
         return None
 
@@ -273,13 +317,22 @@ class Symbols:
                 function = module.function_at(slot)
                 if function is not None:
                     return module.info.function_type(function)
-            return next((pointer.type for pointer in state.imports.pointers.values() if pointer.slot.slot == slot), None)
+            return next(
+                (
+                    pointer.type
+                    for pointer in state.imports.pointers.values()
+                    if pointer.slot.slot == slot
+                ),
+                None,
+            )
 
-    def locate(self, value: int) -> tuple[LoadedModule | None, str, int, str | None, int | None] | None:
+    def locate(
+        self, value: int
+    ) -> tuple[LoadedModule | None, str, int, str | None, int | None] | None:
         """Return what a function pointer or an address belongs to, as a guest's ``dladdr`` tells it; None if to nothing.
 
-        The module (None: the host), its name, its memory base, the symbol and its value. A number that is both is taken for a function
-        pointer. The caller has the lock.
+        The module (None: the host), its name, its memory base, the symbol and its value. A number
+        that is both is taken for a function pointer. The caller has the lock.
         """
         state = self._context.state
         for name, pointer in state.imports.pointers.items():
@@ -308,7 +361,9 @@ class Symbols:
                 assert address is not None
                 if module.memory_base <= address < module.memory_base + max(module.memory_size, 1):
                     return module
-            return next((module for module in modules if module.function_at(slot) is not None), None)
+            return next(
+                (module for module in modules if module.function_at(slot) is not None), None
+            )
 
     @staticmethod
     def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:
@@ -324,7 +379,9 @@ class Symbols:
             value = None if definition is None else definition.value
             if value is not None and value <= address and (best is None or value > best[0]):
                 best = (value, name)
-        return SymbolInfo(module.name, module.memory_base, best[1] if best else None, best[0] if best else None)
+        return SymbolInfo(
+            module.name, module.memory_base, best[1] if best else None, best[0] if best else None
+        )
 
 
 def _called(module: str, name: str) -> str:
@@ -332,4 +389,6 @@ def _called(module: str, name: str) -> str:
     if advice([name]):
         return "it was called"
     key = name if module == "env" else (module, name)
-    return f"it was called: give it as imports={{{key!r}: function}}, or load the library that has it"
+    return (
+        f"it was called: give it as imports={{{key!r}: function}}, or load the library that has it"
+    )

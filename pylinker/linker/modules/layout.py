@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["LAYOUT", "constant_global", "initial_memory", "program_layout", "sharing", "sharing_note"]
+__all__ = [
+    "LAYOUT",
+    "constant_global",
+    "initial_memory",
+    "program_layout",
+    "sharing",
+    "sharing_note",
+]
 
 LAYOUT: Final = frozenset({*HEAP, "__data_end", "__global_base", "__stack_high", "__stack_low"})
 """Data symbols that no module of a position-independent program defines: the linker does."""
@@ -53,8 +60,8 @@ def constant_global(info: ModuleInfo, name: str) -> int | None:
 def program_layout(info: ModuleInfo) -> Mapping[str, int]:
     """Return the addresses of :data:`LAYOUT` that a program at fixed addresses exports, or that follow from its file.
 
-    ``wasm-ld`` puts the stack before the data (``--stack-first``) or between data and heap. What is zero at the start is not in the
-    file, so where the data ends is known from an export only.
+    ``wasm-ld`` puts the stack before the data (``--stack-first``) or between data and heap. What is
+    zero at the start is not in the file, so where the data ends is known from an export only.
     """
     found = {name: value for name in LAYOUT if (value := constant_global(info, name)) is not None}
     size = initial_memory(info)

@@ -1,20 +1,20 @@
 """Where a library's file is, and why not elsewhere.
 
 The order is ``ld.so``'s: a name with a slash is a path; any other name is looked for in
-``library_path``, in the guest's own ``LD_LIBRARY_PATH``, in the runtime path of the module that needs
-it (``$ORIGIN`` is the directory of that module), in its home, in the default directories, and in the
-guest's ``/lib``, ``/usr/lib`` and ``/usr/local/lib``. The home of a library that was opened by path is
-the directory of its file, and the libraries found on its behalf inherit it.
+``library_path``, in the guest's own ``LD_LIBRARY_PATH``, in the runtime path of the module that
+needs it (``$ORIGIN`` is the directory of that module), in its home, in the default directories, and
+in the guest's ``/lib``, ``/usr/lib`` and ``/usr/local/lib``. The home of a library that was opened
+by path is the directory of its file, and the libraries found on its behalf inherit it.
 
-Names have three sources. The host's are trusted. Names in a module (``needed``, the runtime path) and
-names that a guest passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid only
-below a directory the host has opened for it, and the file must lie, links resolved, in a directory the
-host named.
+Names have three sources. The host's are trusted. Names in a module (``needed``, the runtime path)
+and names that a guest passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid
+only below a directory the host has opened for it, and the file must lie, links resolved, in a
+directory the host named.
 
 A granted directory is held open, and a file is opened below its descriptor without following links
-(``csrc/search.h``). :meth:`Locator._follow` resolves links one by one and continues where each leads,
-as long as that is in a granted directory. A change between two steps can therefore never open a file
-outside; and nothing outside is examined, so no error depends on what exists there.
+(``csrc/search.h``). :meth:`Locator._follow` resolves links one by one and continues where each
+leads, as long as that is in a granted directory. A change between two steps can therefore never
+open a file outside; and nothing outside is examined, so no error depends on what exists there.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ _NOT_OPENED = "not in a directory that was opened for the guest"
 _LEADS_OUT = "leads out of the directories that were granted"
 _INVALID = "not a valid path"
 _NO_NAMES = frozenset({"", ".", ".."})
-_PROBLEMS = {errno.ENOENT: "no such file", SearchProblem.DIRECTORY: "is a directory", SearchProblem.SPECIAL: "is not a regular file"}
+_PROBLEMS = {
+    errno.ENOENT: "no such file",
+    SearchProblem.DIRECTORY: "is a directory",
+    SearchProblem.SPECIAL: "is not a regular file",
+}
 _DEBUG = logging.DEBUG
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
@@ -73,7 +77,11 @@ class _Root:
         directory = Directory(encoded)
         identity = directory.identity
         # All programs of a process share the descriptor of a directory.
-        self.directory = directory if identity is None else _open_directories.setdefault((*identity, encoded), directory)
+        self.directory = (
+            directory
+            if identity is None
+            else _open_directories.setdefault((*identity, encoded), directory)
+        )
 
     def has(self, path: str) -> bool:
         """Whether a path without links is the directory, or below it."""
@@ -110,8 +118,8 @@ class Home:
 class Located(NamedTuple):
     """A library that was found.
 
-    The ``name`` it was asked for, the ``path`` of its file on the host with links resolved, the open
-    ``file``, and its ``home`` if the name is a path.
+    The ``name`` it was asked for, the ``path`` of its file on the host with links resolved, the
+    open ``file``, and its ``home`` if the name is a path.
     """
 
     name: str
@@ -123,14 +131,20 @@ class Located(NamedTuple):
 class _Search:
     """Places to look for a name: as they are shown, and for the core, which looks where the directory is known.
 
-    ``below`` returns the granted directory of a place, and the prefix of the name there. With ``whole``
-    a place is a complete path, and no name follows. ``paths`` has the prefix of each name, "" for a place
-    that the core leaves to its caller.
+    ``below`` returns the granted directory of a place, and the prefix of the name there. With
+    ``whole`` a place is a complete path, and no name follows. ``paths`` has the prefix of each
+    name, "" for a place that the core leaves to its caller.
     """
 
     __slots__ = ("native", "paths", "places")
 
-    def __init__(self, places: list[_Place], below: Callable[[str, str], tuple[_Root, str] | None], *, whole: bool = False) -> None:
+    def __init__(
+        self,
+        places: list[_Place],
+        below: Callable[[str, str], tuple[_Root, str] | None],
+        *,
+        whole: bool = False,
+    ) -> None:
         self.places = places
         self.paths: list[str] = []
         known: list[tuple[Directory, bytes] | None] = []
@@ -151,12 +165,14 @@ class _Search:
 class Locator:
     """Finds libraries.
 
-    ``library_path`` and ``default_path`` are host directories; ``guest_dirs`` maps the guest's directories to the host's;
-    ``guest_library_path`` is the guest's ``LD_LIBRARY_PATH`` (guest paths, separated by colons). ``path_length`` bounds a name in
-    bytes. Safe to use from many threads.
+    ``library_path`` and ``default_path`` are host directories; ``guest_dirs`` maps the guest's
+    directories to the host's; ``guest_library_path`` is the guest's ``LD_LIBRARY_PATH`` (guest
+    paths, separated by colons). ``path_length`` bounds a name in bytes. Safe to use from many
+    threads.
 
-    Each directory is opened now and keeps its meaning when it is renamed. A directory created later, or
-    created again after it was removed, is looked up at its present path, without following links.
+    Each directory is opened now and keeps its meaning when it is renamed. A directory created
+    later, or created again after it was removed, is looked up at its present path, without
+    following links.
     """
 
     def __init__(
@@ -170,10 +186,13 @@ class Locator:
     ) -> None:
         self._library_path = [os.fspath(each) for each in library_path]
         self._default_path = [os.fspath(each) for each in default_path]
-        self._guest_dirs = {posixpath.normpath(guest): os.fspath(host) for guest, host in (guest_dirs or {}).items()}
+        self._guest_dirs = {
+            posixpath.normpath(guest): os.fspath(host) for guest, host in (guest_dirs or {}).items()
+        }
         # The longest first: /a/b is opened by itself, even if /a is, too.
         self._guest_prefixes = [
-            (each, "" if each == "." else each.rstrip("/") + "/") for each in sorted(self._guest_dirs, key=len, reverse=True)
+            (each, "" if each == "." else each.rstrip("/") + "/")
+            for each in sorted(self._guest_dirs, key=len, reverse=True)
         ]
         self._searches: dict[tuple[object, ...], _Search] = {}
         self._guest_library_path = [each for each in guest_library_path.split(":") if each]
@@ -182,7 +201,9 @@ class Locator:
         self._roots: dict[str, _Root] = {}
         self._aliases: list[tuple[str, str]] = []
         self._ruled_out: dict[str, str] = {}
-        for each in dict.fromkeys([*self._library_path, *self._default_path, *self._guest_dirs.values()]):
+        for each in dict.fromkeys(
+            [*self._library_path, *self._default_path, *self._guest_dirs.values()]
+        ):
             self._grant(each)
         self._granted = tuple({root.path: root for root in self._roots.values()}.values())
 
@@ -213,7 +234,8 @@ class Locator:
             origin: The directory of the requesting module.
             runtime_path: Its runtime path.
             requester: Its name.
-            search: Directories of the guest that replace its ``LD_LIBRARY_PATH``; "" is the current one.
+            search: Directories of the guest that replace its ``LD_LIBRARY_PATH``; "" is the current
+                one.
             home: The home of the requesting module.
             trusted: Whether the host wrote ``name``.
 
@@ -224,14 +246,18 @@ class Locator:
         if not _PLAIN(name) or len(name) > self._name_length or name in _NO_NAMES:
             problem = self._name_problem(name, trusted=trusted)
             if problem:
-                raise LibraryNotFoundError(_shown(name), searched=[(_shown(name), problem)], requester=requester)
+                raise LibraryNotFoundError(
+                    _shown(name), searched=[(_shown(name), problem)], requester=requester
+                )
         if trusted and os.sep in name:
             return self._find_own(name, requester)
         if "/" in name:
             last, where = "", _Search(self._from_guest(name), self._below(home), whole=True)
         else:
             last = name if trusted else _host_text(name)
-            where = self._search(self._guest_library_path if search is None else search, runtime_path, origin, home)
+            where = self._search(
+                self._guest_library_path if search is None else search, runtime_path, origin, home
+            )
         file, encoded, count = RegularFile(), os.fsencode(last), len(where.places)
         reasons: list[str | int] = []
         while len(reasons) < count:
@@ -252,7 +278,9 @@ class Locator:
             if real:
                 if LIBS.isEnabledFor(_DEBUG):
                     tell_search(name, requester, _tried(where, last, reasons), real)
-                return Located(name, real, file, None if last else Home(os.path.dirname(real), is_own=False))
+                return Located(
+                    name, real, file, None if last else Home(os.path.dirname(real), is_own=False)
+                )
         tried = _tried(where, last, reasons)
         tell_search(name, requester, tried, None)
         searched = [(os.path.join(directory, rest), reason) for directory, rest, reason in tried]
@@ -268,20 +296,34 @@ class Locator:
         tell_search(name, requester, [], real)
         return Located(name, real, file, Home(os.path.dirname(real), is_own=True))
 
-    def _search(self, guest_path: Sequence[str], runtime_path: Sequence[str], origin: str | None, home: Home | None) -> _Search:
+    def _search(
+        self,
+        guest_path: Sequence[str],
+        runtime_path: Sequence[str],
+        origin: str | None,
+        home: Home | None,
+    ) -> _Search:
         """Return each place to look for a name without a slash."""
         key = (*guest_path, None, *runtime_path, None, origin, home and (home.path, home.is_own))
         known = self._searches.get(key)
         if known is None:
-            known = _Search(list(self._new_places(guest_path, runtime_path, origin, home)), self._below(home))
-            if len(known.places) <= _KNOWN_PLACES:  # a guest may ask for as many searches as it likes, and for long ones
+            known = _Search(
+                list(self._new_places(guest_path, runtime_path, origin, home)), self._below(home)
+            )
+            if (
+                len(known.places) <= _KNOWN_PLACES
+            ):  # a guest may ask for as many searches as it likes, and for long ones
                 if len(self._searches) >= _KNOWN_SEARCHES:
                     self._searches.clear()
                 self._searches[key] = known
         return known
 
     def _new_places(
-        self, guest_path: Sequence[str], runtime_path: Sequence[str], origin: str | None, home: Home | None
+        self,
+        guest_path: Sequence[str],
+        runtime_path: Sequence[str],
+        origin: str | None,
+        home: Home | None,
     ) -> Iterator[_Place]:
         for directory in self._library_path:
             yield directory, "", self._ruled_out.get(directory)
@@ -289,7 +331,9 @@ class Locator:
             if "\0" in guest:
                 yield "", _shown(posixpath.join(guest, "")), _INVALID
             else:
-                yield from self._guest_directory(guest) or [("", posixpath.join(guest, ""), _NOT_OPENED)]
+                yield from self._guest_directory(guest) or [
+                    ("", posixpath.join(guest, ""), _NOT_OPENED)
+                ]
         for entry in runtime_path:
             yield self._from_runtime_path(entry, origin)
         if home is not None:
@@ -322,7 +366,10 @@ class Locator:
 
     def _guest_directory(self, path: str) -> list[_Place]:
         """Return what files right in a directory of the guest may be; nothing if it was not opened."""
-        return [(host, rest[:-1], reason) for host, rest, reason in self._mapped(posixpath.join(path, "x"))]
+        return [
+            (host, rest[:-1], reason)
+            for host, rest, reason in self._mapped(posixpath.join(path, "x"))
+        ]
 
     def _mapped(self, path: str) -> list[_Place]:
         """Return the same, nothing if the path is in no directory that was opened for the guest."""
@@ -330,9 +377,15 @@ class Locator:
         for option in [path] if posixpath.isabs(path) else [path, "/" + path]:
             normal = posixpath.normpath(option)
             for guest, prefix in self._guest_prefixes:
-                if normal.startswith(prefix) and not normal.startswith("../") and posixpath.isabs(normal) == (guest != "."):
+                if (
+                    normal.startswith(prefix)
+                    and not normal.startswith("../")
+                    and posixpath.isabs(normal) == (guest != ".")
+                ):
                     host = self._guest_dirs[guest]
-                    found.append((host, _host_text(normal[len(prefix) :]), self._ruled_out.get(host)))
+                    found.append(
+                        (host, _host_text(normal[len(prefix) :]), self._ruled_out.get(host))
+                    )
                     break
         return found
 
@@ -347,7 +400,9 @@ class Locator:
             encoded = os.fsencode(name) if trusted else name.encode()
         except UnicodeEncodeError:
             return "the name is not valid Unicode"
-        if len(encoded) > self._path_length or any(len(part) > _NAME_MAX for part in encoded.split(b"/")):
+        if len(encoded) > self._path_length or any(
+            len(part) > _NAME_MAX for part in encoded.split(b"/")
+        ):
             return "the name is too long"
         return None
 
@@ -370,8 +425,13 @@ class Locator:
     def _roots_of(self, home: Home | None) -> tuple[_Root, ...]:
         return self._granted if home is None else (*self._granted, *home.roots)
 
-    def _look(self, directory: str, name: str, file: RegularFile, home: Home | None) -> tuple[str, str | None]:
-        """Open a file behind links. Returns its path with links resolved, and what keeps it from being read, or None."""
+    def _look(
+        self, directory: str, name: str, file: RegularFile, home: Home | None
+    ) -> tuple[str, str | None]:
+        """Open a file behind links.
+
+        Returns its path with links resolved, and what keeps it from being read, or None.
+        """
         roots = self._roots_of(home)
         root = self._roots.get(directory)
         for _ in range(_LINKS):
@@ -387,11 +447,13 @@ class Locator:
                 return "", _reason(problems[0])
         return "", _reason(SearchProblem.CALLER)
 
-    def _follow(self, start: Sequence[str], path: str, roots: Sequence[_Root]) -> tuple[_Root, str] | str:
+    def _follow(
+        self, start: Sequence[str], path: str, roots: Sequence[_Root]
+    ) -> tuple[_Root, str] | str:
         """Resolve a path link by link, from the directory with the parts ``start``.
 
-        Returns the granted directory in which it ends and the link-free path there, or a reason. Nothing
-        outside of granted directories is examined.
+        Returns the granted directory in which it ends and the link-free path there, or a reason.
+        Nothing outside of granted directories is examined.
         """
         above = {root.parts[:length] for root in roots for length in range(len(root.parts) + 1)}
         real, rest, links = list(start), path.split("/")[::-1], 0
@@ -408,7 +470,9 @@ class Locator:
                     return _LEADS_OUT
                 continue  # on the way to a granted directory, which had no links when it was granted
             try:
-                target = os.fsdecode(root.directory.link(os.fsencode("/".join(real[len(root.parts) :]))))
+                target = os.fsdecode(
+                    root.directory.link(os.fsencode("/".join(real[len(root.parts) :])))
+                )
             except OSError as error:
                 if check_errno(error) == errno.EINVAL:
                     continue  # it is no link
@@ -439,8 +503,8 @@ class Locator:
 def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
     """Open a regular file of the host's own for reading, wherever links lead.
 
-    Returns its path with links resolved, and the reason why it cannot be read, or None. A link created
-    meanwhile is resolved like the others. Does not block on a FIFO.
+    Returns its path with links resolved, and the reason why it cannot be read, or None. A link
+    created meanwhile is resolved like the others. Does not block on a FIFO.
     """
     for _ in range(_LINKS):
         try:
@@ -461,9 +525,10 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
 
 
 def _real_path(path: StrPath) -> str:
-    """Return an absolute path without links to the same file; its last parts need not exist. Raises OSError, ValueError.
+    """Return an absolute path without links to the same file; its last parts need not exist.
 
-    ``os.path.realpath`` would recurse link by link, and swallows an OSError that a signal handler raises.
+    Raises OSError, ValueError. ``os.path.realpath`` would recurse link by link, and swallows an
+    OSError that a signal handler raises.
     """
     text = os.fspath(path)
     rest = (text if os.path.isabs(text) else os.path.join(os.getcwd(), text)).split("/")[::-1]
@@ -503,7 +568,10 @@ def _innermost(roots: Sequence[_Root], parts: Sequence[str]) -> _Root | None:
 
 
 def _reason(problem: int) -> str:
-    return _PROBLEMS.get(problem) or os.strerror(errno.ELOOP if problem == SearchProblem.CALLER else problem).lower()
+    return (
+        _PROBLEMS.get(problem)
+        or os.strerror(errno.ELOOP if problem == SearchProblem.CALLER else problem).lower()
+    )
 
 
 def _tried(where: _Search, name: str, reasons: Sequence[str | int]) -> list[tuple[str, str, str]]:

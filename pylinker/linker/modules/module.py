@@ -1,7 +1,8 @@
 """A loaded module: what the linker decided about it, for all instance groups alike.
 
-Nothing here belongs to one store. Bases, slots and import sources are decided once, when the module is loaded, and every group
-instantiates from the same record, so a symbol cannot mean two things in two groups.
+Nothing here belongs to one store. Bases, slots and import sources are decided once, when the module
+is loaded, and every group instantiates from the same record, so a symbol cannot mean two things in
+two groups.
 """
 
 from __future__ import annotations
@@ -165,21 +166,27 @@ class OwnTag:
 
 @dataclass(frozen=True, slots=True)
 class PythonCall:
-    """A Python function of the program's user, for one type: ``source`` as the core has it. It does not keep the function."""
+    """A Python function of the program's user, for one type: ``source`` as the core has it.
+
+    It does not keep the function.
+    """
 
     name: str
     type: FuncType
     source: bytes
 
 
-ImportSource: TypeAlias = Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+ImportSource: TypeAlias = (
+    Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+)
 
 
 @dataclass(slots=True)
 class PltEntry:
     """A function import bound at its first call, in each group by itself.
 
-    ``definition`` is what it was found to mean, at load or at the first call of any group: the same for all.
+    ``definition`` is what it was found to mean, at load or at the first call of any group: the same
+        for all.
     """
 
     module: str
@@ -191,8 +198,9 @@ class PltEntry:
 class ProcedureLinkage(Sequence[PltEntry]):
     """The entries of one module's PLT, by the numbers of its trampolines.
 
-    The first are those that the core has decided (:meth:`decided`), of which there may be thousands: each is made when it is asked for.
-    ``late`` is what the core said of them: for each the number of the import, that of the module it was found in, and the export's.
+    The first are those that the core has decided (:meth:`decided`), of which there may be
+    thousands: each is made when it is asked for. ``late`` is what the core said of them: for each
+    the number of the import, that of the module it was found in, and the export's.
     """
 
     __slots__ = ("_count", "_entries", "_info", "_targets", "late")
@@ -205,10 +213,15 @@ class ProcedureLinkage(Sequence[PltEntry]):
         self.late: Sequence[int] = ()
 
     def decided(self, late: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
-        """Have the entries that the core has decided; ``modules`` are those of its scope. Before all others."""
+        """Have the entries that the core has decided; ``modules`` are those of its scope.
+
+        Before all others.
+        """
         self.late = late
         # Not all of them: an entry keeps what it leads to.
-        self._targets = {number: target for number in set(late[1::3]) if (target := modules[number]) is not None}
+        self._targets = {
+            number: target for number in set(late[1::3]) if (target := modules[number]) is not None
+        }
         self._count = len(late) // 3
 
     def append(self, entry: PltEntry) -> None:
@@ -253,7 +266,9 @@ class ProcedureLinkage(Sequence[PltEntry]):
             space, name, _, type_ = self._info.import_at(imported)
             assert isinstance(type_, FuncType)
             made = PltEntry(space, name, type_, self._targets[target].find(name))
-            entry = self._entries.setdefault(number, made)  # two threads that ask for the same one get the same
+            entry = self._entries.setdefault(
+                number, made
+            )  # two threads that ask for the same one get the same
         return entry
 
 
@@ -267,21 +282,25 @@ class AtExit(NamedTuple):
 class LoadedModule:
     """One module of the program.
 
-    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None),
-    ``key`` (path, or digest of bytes that were given; opening the same key again is the same module),
-    ``info``, ``outline`` and ``code``, ``number`` (order of
-    loading), ``is_main``, ``memory_base`` and ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``,
-    ``home`` (where its needs are searched for besides, or None), ``sources`` (one for each import, in order, as the core has them) and
-    ``special`` (those that the core has not decided, by index),
-    ``plt``, ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are resolved later can import from
-    it directly), ``native`` (what the core instantiates) and its ``address``, ``place`` (in every group's list), ``has_slots`` and
-    ``slot_base`` (the slots of its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that use
-    them, too, and from which number on), ``host_handles`` (of host functions, by name), ``calls_wasi`` (whether it imports functions of the
-    WASI process). Under the load lock: ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
+    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``key`` (path,
+    or digest of bytes that were given; opening the same key again is the same module), ``info``,
+    ``outline`` and ``code``, ``number`` (order of loading), ``is_main``, ``memory_base`` and
+    ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``home`` (where
+    its needs are searched for besides, or None), ``sources`` (one for each import, in order, as the
+    core has them) and ``special`` (those that the core has not decided, by index), ``plt``,
+    ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are
+    resolved later can import from it directly), ``native`` (what the core instantiates) and its
+    ``address``, ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of
+    its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that
+    use them, too, and from which number on), ``host_handles`` (of host functions, by name),
+    ``calls_wasi`` (whether it imports functions of the WASI process). Under the load lock:
+    ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
     definitions it uses), ``heap`` (what it finds as ``__heap_base`` and ``__heap_end``, or None),
-    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order of construction,
-    0: not yet), ``closing`` (its destructors run), ``lingering`` (they have run, but keys keep it), ``keys`` (of ``pthread_key_create``,
-    whose destructor is a function of the module), ``texts`` (strings in guest memory for ``dladdr``: address and size, by text).
+    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order
+    of construction,
+    0: not yet), ``closing`` (its destructors run), ``lingering`` (they have run, but keys keep it),
+    ``keys`` (of ``pthread_key_create``, whose destructor is a function of the module), ``texts``
+    (strings in guest memory for ``dladdr``: address and size, by text).
     """
 
     __slots__ = (
@@ -398,7 +417,9 @@ class LoadedModule:
             base, known = self.plt_users[place - 1]
             user = known()
             if user is None:
-                raise InternalError(f"trampoline {index} of {self.name} was called by a module that is gone")
+                raise InternalError(
+                    f"trampoline {index} of {self.name} was called by a module that is gone"
+                )
             module = user
         return module, index - base
 
@@ -407,11 +428,20 @@ class LoadedModule:
 
     @property
     def candidate(self) -> bytes:
-        """The module in a scope, as it is now, for the core. Once it has its record it stays like that."""
+        """The module in a scope, as it is now, for the core.
+
+        Once it has its record it stays like that.
+        """
         if self._candidate is not None:
             return self._candidate
         packed: bytes = CANDIDATE.pack(
-            self.outline.native.address, self.address, self.memory_base, self.table_base, self.slot_base, self.has_slots, 0
+            self.outline.native.address,
+            self.address,
+            self.memory_base,
+            self.table_base,
+            self.slot_base,
+            self.has_slots,
+            0,
         )
         if self.address:
             self._candidate = packed
@@ -431,7 +461,12 @@ class LoadedModule:
     def brings_table(self) -> bool:
         """Whether the module defines the program's function table itself."""
         export = self.info.private.get("__indirect_function_table")
-        return export is not None and export.kind is Kind.TABLE and export.index == 0 and not self.info.imported_tables
+        return (
+            export is not None
+            and export.kind is Kind.TABLE
+            and export.index == 0
+            and not self.info.imported_tables
+        )
 
     @property
     def fixed_slots(self) -> int:
@@ -457,7 +492,9 @@ class LoadedModule:
         if self._bases is None:
             values = {"__memory_base": self.memory_base, "__table_base": self.table_base}
             imported = [each for each in self.info.imports if each.kind is Kind.GLOBAL]
-            self._bases = [values.get(each.name) if each.module == "env" else None for each in imported]
+            self._bases = [
+                values.get(each.name) if each.module == "env" else None for each in imported
+            ]
         return self._bases[index] if index < len(self._bases) else None
 
     def _element_slots(self) -> dict[int, int]:
@@ -477,7 +514,11 @@ class LoadedModule:
     def definition_of(self, function: int) -> Definition | None:
         """Return an exported symbol that is the function with this index, or None."""
         for export in self.info.exports.values():
-            if export.kind is Kind.FUNC and export.index == function and (definition := self.find(export.name)) is not None:
+            if (
+                export.kind is Kind.FUNC
+                and export.index == function
+                and (definition := self.find(export.name)) is not None
+            ):
                 return definition
         return None
 
@@ -489,7 +530,11 @@ class LoadedModule:
         if self._function_of is None:
             self._function_of = {own: function for function, own in self._element_slots().items()}
         known = self._function_of.get(slot)
-        return known if known is not None else next((function for function, own in self.slots.items() if own == slot), None)
+        return (
+            known
+            if known is not None
+            else next((function for function, own in self.slots.items() if own == slot), None)
+        )
 
     @property
     def thread_local(self) -> tuple[int, int] | None:
@@ -507,11 +552,16 @@ class LoadedModule:
         )
 
     def check_thread_locals(self) -> None:
-        """Refuse a module whose thread-local data a second thread could not have for itself. Raises UnsupportedError.
+        """Refuse a module whose thread-local data a second thread could not have for itself.
 
-        Without a way to initialise a block, all threads would silently share one.
+        Raises UnsupportedError. Without a way to initialise a block, all threads would silently
+        share one.
         """
-        if self.outline.thread_local is None and not self.makes_thread_locals and self.outline.has_thread_locals:
+        if (
+            self.outline.thread_local is None
+            and not self.makes_thread_locals
+            and self.outline.has_thread_locals
+        ):
             raise UnsupportedError(
                 f"{self.name} has thread-local data but exports no way to initialise it in another thread; link it with "
                 "--export=__wasm_init_tls --export=__tls_base --export=__tls_size --export=__tls_align",
@@ -532,5 +582,8 @@ class LoadedModule:
             return False
         found = self.info.export_type(export)
         if found != type_:
-            raise ParseError(f"exports {name} as {export.kind.label} {found}; it must be a function {type_}", module=self.name)
+            raise ParseError(
+                f"exports {name} as {export.kind.label} {found}; it must be a function {type_}",
+                module=self.name,
+            )
         return True

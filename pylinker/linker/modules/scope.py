@@ -1,7 +1,7 @@
 """Scopes, and what a name means in one: the one lookup, which the C core makes (``csrc/lookup.h``).
 
-A load, ``dlsym`` of the host and of guests, the first call through a trampoline, destructors, keys, the debug output and
-``pylinker check`` all ask here, and get a :class:`Definition`.
+A load, ``dlsym`` of the host and of guests, the first call through a trampoline, destructors, keys,
+the debug output and ``pylinker check`` all ask here, and get a :class:`Definition`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ _MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
 
 
 class SymbolScope:
-    """Modules in the order in which a name is looked up in them. They are loaded, and it does not change: any thread may look names up.
+    """Modules in the order in which a name is looked up in them.
 
-    ``packed`` has the modules as the core has them, in the same order.
+    They are loaded, and it does not change: any thread may look names up. ``packed`` has the
+        modules as the core has them, in the same order.
     """
 
     __slots__ = ("_candidates", "modules", "packed")
 
     def __init__(self, modules: Sequence[LoadedModule], packed: bytes | None = None) -> None:
         self.modules = modules
-        self.packed = b"".join([module.candidate for module in modules]) if packed is None else packed
+        self.packed = (
+            b"".join([module.candidate for module in modules]) if packed is None else packed
+        )
         self._candidates = Candidates(bytearray(self.packed))
 
-    def find(self, name: str, *, asks: LoadedModule | None = None, after: LoadedModule | None = None) -> Definition | None:
+    def find(
+        self, name: str, *, asks: LoadedModule | None = None, after: LoadedModule | None = None
+    ) -> Definition | None:
         """Return the first definition of a name, weak or strong, or None.
 
         Args:
             name: The symbol.
             asks: The module that asks: a library's destructors are registered by the linker.
-            after: The module behind which the search begins; None is returned if it is not in the scope.
+            after: The module behind which the search begins; None is returned if it is not in the
+                scope.
         """
         if asks is not None and asks.leaves_to_linker(name):
             return None
@@ -53,11 +59,15 @@ class SymbolScope:
                 return None
             start = self.modules.index(after) + 1
         found = self._candidates.find(name, start)
-        return None if found is None else Definition(self.modules[start + found.number], name, found)
+        return (
+            None if found is None else Definition(self.modules[start + found.number], name, found)
+        )
 
     def find_main(self, *, after: LoadedModule | None = None) -> Definition | None:
         """Return the first definition of ``main``, under whichever name."""
-        found = [definition for name in _MAIN if (definition := self.find(name, after=after)) is not None]
+        found = [
+            definition for name in _MAIN if (definition := self.find(name, after=after)) is not None
+        ]
         return min(found, key=lambda each: self.modules.index(each.module), default=None)
 
 
@@ -69,11 +79,25 @@ class LoadScope:
 
     __slots__ = ("_candidates", "_given", "_modules", "_numbers")
 
-    def __init__(self, given: bytes, global_scope: SymbolScope, known: set[LoadedModule], reached: Iterable[LoadedModule]) -> None:
+    def __init__(
+        self,
+        given: bytes,
+        global_scope: SymbolScope,
+        known: set[LoadedModule],
+        reached: Iterable[LoadedModule],
+    ) -> None:
         local = [module for module in reached if module not in known]
         self._given = 1 if given else 0
-        self._modules: list[LoadedModule | None] = [*([None] if given else []), *global_scope.modules, *local]
-        self._candidates = Candidates(bytearray(b"".join((given, global_scope.packed, *[module.candidate for module in local]))))
+        self._modules: list[LoadedModule | None] = [
+            *([None] if given else []),
+            *global_scope.modules,
+            *local,
+        ]
+        self._candidates = Candidates(
+            bytearray(
+                b"".join((given, global_scope.packed, *[module.candidate for module in local]))
+            )
+        )
         self._numbers: dict[LoadedModule, int] | None = None
 
     def addresses(self) -> array[int]:
@@ -83,14 +107,18 @@ class LoadScope:
     def become_ready(self, module: LoadedModule) -> None:
         """Let modules that come later import from this one directly."""
         if self._numbers is None:
-            self._numbers = {each: number for number, each in enumerate(self._modules) if each is not None}
+            self._numbers = {
+                each: number for number, each in enumerate(self._modules) if each is not None
+            }
         number = self._numbers.get(module)
         if number is not None:
             self._candidates.set(number, module.candidate)
 
     def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
         """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
-        resolved = module.outline.native.resolve(self._candidates, module.memory_base, module.table_base)
+        resolved = module.outline.native.resolve(
+            self._candidates, module.memory_base, module.table_base
+        )
         modules = self._modules
         for number in resolved.used:
             used = modules[number]

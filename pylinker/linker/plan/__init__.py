@@ -1,1 +1,4 @@
-"""What a load decides: places, imports, and the operation that carries it out. Nothing here touches a store."""
+"""What a load decides: places, imports, and the operation that carries it out.
+
+Nothing here touches a store.
+"""

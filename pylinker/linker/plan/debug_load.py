@@ -20,10 +20,14 @@ _DEBUG = logging.DEBUG
 
 def wants_loads() -> bool:
     """Whether somebody listens to what :func:`tell_load` says."""
-    return LIBS.isEnabledFor(_DEBUG) or SYMBOLS.isEnabledFor(_DEBUG) or BINDINGS.isEnabledFor(_DEBUG)
+    return (
+        LIBS.isEnabledFor(_DEBUG) or SYMBOLS.isEnabledFor(_DEBUG) or BINDINGS.isEnabledFor(_DEBUG)
+    )
 
 
-def tell_load(loaded: Sequence[tuple[LoadedModule, Iterable[Symbol]]], scope: Sequence[LoadedModule]) -> None:
+def tell_load(
+    loaded: Sequence[tuple[LoadedModule, Iterable[Symbol]]], scope: Sequence[LoadedModule]
+) -> None:
     """Tell where the modules of a load were put, and what their imports were found to be in ``scope``: as Resolver.symbols has it."""
     for module, _ in loaded:
         LIBS.debug(

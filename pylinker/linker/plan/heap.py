@@ -1,12 +1,14 @@
 """Who has the memory between ``__heap_base`` and ``__heap_end``: one module at a time.
 
-A malloc takes that range for its own before it asks for more with ``memory.grow`` (wasi-libc#377), so two modules with a malloc each
-must not get the same one. The first module that asks gets it; every other one an empty range (``__heap_base == __heap_end``), and its
-malloc then lives on what it grows. When the owner is unloaded the range is zeroed and free for the next module that asks. A program at
-fixed addresses has its own heap for good.
+A malloc takes that range for its own before it asks for more with ``memory.grow`` (wasi-libc#377),
+so two modules with a malloc each must not get the same one. The first module that asks gets it;
+every other one an empty range (``__heap_base == __heap_end``), and its malloc then lives on what it
+grows. When the owner is unloaded the range is zeroed and free for the next module that asks. A
+program at fixed addresses has its own heap for good.
 
-Some heaps have no end but the memory's: Emscripten's ``sbrk`` takes all from ``__heap_base`` up to ``memory.size``, whoever grew it. There
-can be one of these, and no memory grown by the linker is safe from it: :mod:`pylinker.linker.load.room` has what is done then.
+Some heaps have no end but the memory's: Emscripten's ``sbrk`` takes all from ``__heap_base`` up to
+``memory.size``, whoever grew it. There can be one of these, and no memory grown by the linker is
+safe from it: :mod:`pylinker.linker.load.room` has what is done then.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def gives_room(module: LoadedModule | None) -> bool:
 class Heap:
     """The heap range of one program. Changes under the write lock.
 
-    Attributes: ``start`` and ``stop`` (addresses), ``owner`` (the module that has the range, or None).
+    Attributes: ``start`` and ``stop`` (addresses), ``owner`` (the module that has the range, or
+        None).
     """
 
     __slots__ = ("_clean", "_is_fixed", "_memory", "_pages", "owner", "start", "stop")
@@ -84,12 +87,21 @@ class Heap:
         self._is_fixed = "__heap_base" in layout
 
     def give(self, modules: Iterable[LoadedModule]) -> None:
-        """Decide what those of ``modules``, in the order of the scope, find that ask. Raises UnsupportedError, LimitError.
+        """Decide what those of ``modules``, in the order of the scope, find that ask.
 
-        Called again for the same modules it changes nothing. :meth:`release` takes it back.
+        Raises UnsupportedError, LimitError. Called again for the same modules it changes nothing.
+        :meth:`release` takes it back.
         """
-        asking = [module for module in modules if module.heap is None and asks_for_heap(module.outline.heap)]
-        for module in sorted(asking, key=lambda each: takes_heap_first(each.outline.heap)) if len(asking) > 1 else asking:
+        asking = [
+            module
+            for module in modules
+            if module.heap is None and asks_for_heap(module.outline.heap)
+        ]
+        for module in (
+            sorted(asking, key=lambda each: takes_heap_first(each.outline.heap))
+            if len(asking) > 1
+            else asking
+        ):
             module.heap = self._range_for(module)
 
     def _range_for(self, module: LoadedModule) -> tuple[int, int] | None:
@@ -123,7 +135,12 @@ class Heap:
     def is_unknown_to(self, module: LoadedModule) -> bool:
         """Whether a module could only be told an empty range, and the program does not say where that would be."""
         owner, use = self.owner, module.outline.heap
-        if owner is None or owner is module or not has_no_end(use) or (use & HeapUse.MALLOC and self._memory.size()):
+        if (
+            owner is None
+            or owner is module
+            or not has_no_end(use)
+            or (use & HeapUse.MALLOC and self._memory.size())
+        ):
             return False
         return owner.is_main and not owner.is_position_independent and not self._is_fixed
 

@@ -29,7 +29,9 @@ __all__ = ["HostImports", "HostPointer", "Imports", "NewPointers", "UnknownTypeE
 _Function: TypeAlias = Callable[..., Any]
 _Key: TypeAlias = tuple[str, str]
 
-Imports: TypeAlias = Mapping[str, _Function] | Mapping[_Key, _Function] | Mapping[str | _Key, _Function]
+Imports: TypeAlias = (
+    Mapping[str, _Function] | Mapping[_Key, _Function] | Mapping[str | _Key, _Function]
+)
 """Python functions by the name of the import (in module ``env``), or by its module and name."""
 
 _ENV = "env"
@@ -60,9 +62,10 @@ class _Provided(Finalized):
 class HostImports:
     """The Python functions of one program, and the types they are imported with.
 
-    Owns all that is made of them: without it, a guest that calls one traps. Changes under the write lock. ``pointers`` are those that were
-    given out, by name; they stay as long as the program, since nobody knows where a guest has put one. Raises TypeError and ValueError for
-    what is no such mapping.
+    Owns all that is made of them: without it, a guest that calls one traps. Changes under the write
+    lock. ``pointers`` are those that were given out, by name; they stay as long as the program,
+    since nobody knows where a guest has put one. Raises TypeError and ValueError for what is no
+    such mapping.
     """
 
     def __init__(self, functions: Imports | None = None) -> None:
@@ -70,7 +73,9 @@ class HostImports:
         self._callbacks: dict[tuple[_Key, FuncType], Callback] = {}
         self.pointers: dict[str, HostPointer] = {}
         if functions is not None and not isinstance(functions, Mapping):
-            raise TypeError(f'imports is {type(functions).__name__}; give a dict such as {{"name": function}}')
+            raise TypeError(
+                f'imports is {type(functions).__name__}; give a dict such as {{"name": function}}'
+            )
         for name, function in (functions or {}).items():
             key = _key(name)
             if not callable(function):
@@ -82,7 +87,10 @@ class HostImports:
 
     @property
     def candidate(self) -> bytes:
-        """The first element of every scope, for the core: all names of ``env``. Empty if there are none."""
+        """The first element of every scope, for the core: all names of ``env``.
+
+        Empty if there are none.
+        """
         native = self._native
         return b"" if native is None else CANDIDATE.pack(native.address, 0, 0, 0, 0, 0, 0)
 
@@ -92,10 +100,13 @@ class HostImports:
     def __contains__(self, key: _Key) -> bool:
         return key in self._functions
 
-    def callback(self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None) -> Callback:
+    def callback(
+        self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None
+    ) -> Callback:
         """Return what ``importer`` gets for an import of this type, the same for all importers.
 
-        Raises SignatureMismatchError if the function cannot be called with that many arguments, UnsupportedError if they cannot be passed.
+        Raises SignatureMismatchError if the function cannot be called with that many arguments,
+        UnsupportedError if they cannot be passed.
         """
         key = (module, name)
         known = self._callbacks.get((key, type_))
@@ -105,11 +116,15 @@ class HostImports:
             self._callbacks[key, type_] = known
         return known
 
-    def check(self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None) -> None:
+    def check(
+        self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None
+    ) -> None:
         """Raise what :meth:`callback` raises, and change nothing: the read lock suffices."""
         key = (module, name)
         if (key, type_) not in self._callbacks:
-            _check(self._functions[key], key, type_, importer.name if importer is not None else "dlsym")
+            _check(
+                self._functions[key], key, type_, importer.name if importer is not None else "dlsym"
+            )
 
     def slots(self) -> Iterator[HostSlot]:
         """Iterate over the table slots that every group fills."""
@@ -121,12 +136,20 @@ class UnknownTypeError(Exception):
 
 
 class NewPointers:
-    """The pointers to host functions that one load brings. Until it is published, they may be taken back.
+    """The pointers to host functions that one load brings.
 
-    With ``rehearses`` the functions of the program's user are checked, and neither callbacks nor host functions are made.
+    Until it is published, they may be taken back. With ``rehearses`` the functions of the program's
+    user are checked, and neither callbacks nor host functions are made.
     """
 
-    def __init__(self, imports: HostImports, table: SlotAllocator, host_calls: HostCalls, *, rehearses: bool = False) -> None:
+    def __init__(
+        self,
+        imports: HostImports,
+        table: SlotAllocator,
+        host_calls: HostCalls,
+        *,
+        rehearses: bool = False,
+    ) -> None:
         self._rehearses = rehearses
         self._imports = imports
         self._table = table
@@ -152,16 +175,22 @@ class NewPointers:
             if self._rehearses:
                 return slot
             owner = _Provided(self._host_calls(None, name))
-            source = pack_source(SourceKind.HOST, type_address=function_type(type_), handle=owner.handle)
+            source = pack_source(
+                SourceKind.HOST, type_address=function_type(type_), handle=owner.handle
+            )
             pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source), owner)
         return pointer.slot.slot
 
-    def slot_for(self, name: str, *, importer: LoadedModule | None, modules: Iterable[LoadedModule]) -> int:
+    def slot_for(
+        self, name: str, *, importer: LoadedModule | None, modules: Iterable[LoadedModule]
+    ) -> int:
         """Return the table slot of a function of ``env``.
 
-        A pointer import says nothing of the type. It is that of the importer's calls or, if it makes none, of all ``modules``; only
-        the first pointer to a function decides. Raises UnknownTypeError if there is not one type, SignatureMismatchError if another module
-        has decided otherwise, and what :meth:`HostImports.callback` raises. Without ``importer`` (``dlsym``) all modules count.
+        A pointer import says nothing of the type. It is that of the importer's calls or, if it
+        makes none, of all ``modules``; only the first pointer to a function decides. Raises
+        UnknownTypeError if there is not one type, SignatureMismatchError if another module has
+        decided otherwise, and what :meth:`HostImports.callback` raises. Without ``importer``
+        (``dlsym``) all modules count.
         """
         types = _imported_types([importer] if importer is not None else [], name)
         pointer = self._imports.pointers.get(name) or self._new.get(name)
@@ -176,15 +205,23 @@ class NewPointers:
         if pointer is None:
             types = types or _imported_types(modules, name)
             if len(types) != 1:
-                why = f"modules call it with {len(types)} types" if types else "no module calls it; a call that is never made would tell"
-                raise UnknownTypeError(f"imports has {name}, but there is no telling the type of a pointer to it: {why}")
+                why = (
+                    f"modules call it with {len(types)} types"
+                    if types
+                    else "no module calls it; a call that is never made would tell"
+                )
+                raise UnknownTypeError(
+                    f"imports has {name}, but there is no telling the type of a pointer to it: {why}"
+                )
             type_ = types.pop()
             if self._rehearses:
                 self._imports.check(_ENV, name, type_, importer=importer)
                 source = b""
             else:
                 source = self._imports.callback(_ENV, name, type_, importer=importer).source
-            slot = self._table.allocate(1, 1, self._grants, module=importer.name if importer is not None else name)
+            slot = self._table.allocate(
+                1, 1, self._grants, module=importer.name if importer is not None else name
+            )
             pointer = self._new[name] = HostPointer(type_, HostSlot(slot, source))
         return pointer.slot.slot
 
@@ -212,16 +249,30 @@ def _imported_types(modules: Iterable[LoadedModule], name: str) -> set[FuncType]
 
 
 def _symbols(names: Iterable[str]) -> Symbols | None:
-    """Return a table of functions for the core, or None if there are none. Python decides what each import of one gets."""
+    """Return a table of functions for the core, or None if there are none.
+
+    Python decides what each import of one gets.
+    """
     known = [name for name in names if _is_unicode(name)]  # no module can import another
     if not known:
         return None
     record = SYMBOL.pack
-    records = b"".join([record(index, SymbolKind.OTHER, SymbolBase.NOWHERE, 0, 0, 0) for index in range(len(known))])
+    records = b"".join(
+        [
+            record(index, SymbolKind.OTHER, SymbolBase.NOWHERE, 0, 0, 0)
+            for index in range(len(known))
+        ]
+    )
     text, offsets = names_of(known)
     nothing, end = names_of(())
     defined = Names(memoryview(text), memoryview(offsets))
-    return Symbols(defined, memoryview(records), Names(memoryview(nothing), memoryview(end)), memoryview(b""), (0,))
+    return Symbols(
+        defined,
+        memoryview(records),
+        Names(memoryview(nothing), memoryview(end)),
+        memoryview(b""),
+        (0,),
+    )
 
 
 def _is_unicode(name: str) -> bool:
@@ -242,7 +293,9 @@ def _key(name: object) -> _Key:
         return (_ENV, name)
     if isinstance(name, tuple) and len(name) == 2 and all(isinstance(part, str) for part in name):
         return name
-    raise TypeError(f"imports[{name!r}]: a key is the name of a function, or a tuple of its module and its name")
+    raise TypeError(
+        f"imports[{name!r}]: a key is the name of a function, or a tuple of its module and its name"
+    )
 
 
 def _check(function: _Function, key: _Key, type_: FuncType, importer: str) -> None:
@@ -250,7 +303,9 @@ def _check(function: _Function, key: _Key, type_: FuncType, importer: str) -> No
     for each in (*type_.params, *type_.results):
         if each not in PASSED:
             raise UnsupportedError(
-                f"{importer}: {name} is {type_}, but values of type {each} cannot be passed to Python", module=importer, symbol=name
+                f"{importer}: {name} is {type_}, but values of type {each} cannot be passed to Python",
+                module=importer,
+                symbol=name,
             )
     try:
         signature = inspect.signature(function)
@@ -260,4 +315,6 @@ def _check(function: _Function, key: _Key, type_: FuncType, importer: str) -> No
         signature.bind(*type_.params)
     except TypeError:
         found = f"a Python function {signature}"
-        raise SignatureMismatchError(module=importer, symbol=name, wanted=str(type_), provider="imports", found=found) from None
+        raise SignatureMismatchError(
+            module=importer, symbol=name, wanted=str(type_), provider="imports", found=found
+        ) from None

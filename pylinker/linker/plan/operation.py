@@ -1,8 +1,9 @@
 """Operations on the topology: what one group decides and every group carries out.
 
-An operation is a record of outcomes, not of wishes: bases, slots and sources are in the modules it names, so carrying it out resolves
-nothing and gives the same result in every group. That is what makes table indices agree by construction. ``native`` is the same for the
-C core, which does it (``csrc/replay.h``).
+An operation is a record of outcomes, not of wishes: bases, slots and sources are in the modules it
+names, so carrying it out resolves nothing and gives the same result in every group. That is what
+makes table indices agree by construction. ``native`` is the same for the C core, which does it
+(``csrc/replay.h``).
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ class LoadModules:
         return Operation(
             table_size=self.table_size,
             loaded=[module.native for module in self.modules],
-            blocks=[(block.module.native, block.group, block.address) for block in self.blocks] if self.blocks else (),
+            blocks=[(block.module.native, block.group, block.address) for block in self.blocks]
+            if self.blocks
+            else (),
             patches=[patch.native for patch in self.patches] if self.patches else (),
             fillings=[host.native for host in self.hosts] if self.hosts else (),
         )
@@ -175,4 +178,6 @@ class UnloadModule:
         )
 
 
-DlOperation: TypeAlias = LoadModules | ResolveFunction | AllocateFunctionTable | PrepareClosure | UnloadModule
+DlOperation: TypeAlias = (
+    LoadModules | ResolveFunction | AllocateFunctionTable | PrepareClosure | UnloadModule
+)

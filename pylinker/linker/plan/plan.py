@@ -1,7 +1,8 @@
-"""From "load these" to a LoadModules operation: locate, order, compile, place, resolve. Nothing of this runs guest code or touches a store.
+"""From "load these" to a LoadModules operation: locate, order, compile, place, resolve.
 
-A plan changes nothing that :meth:`LoadPlan.undo` does not put back: the linker calls it on any failure, up to and including a trap
-in the last constructor.
+Nothing of this runs guest code or touches a store. A plan changes nothing that
+:meth:`LoadPlan.undo` does not put back: the linker calls it on any failure, up to and including a
+trap in the last constructor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pylinker._system import check_errno
-from pylinker.errors import LibraryNotFoundError, LimitError, NotDynamicError, UndefinedSymbol, UndefinedSymbolError
+from pylinker.errors import (
+    LibraryNotFoundError,
+    LimitError,
+    NotDynamicError,
+    UndefinedSymbol,
+    UndefinedSymbolError,
+)
 from pylinker.linker.debug.trace import UNTRACED
 from pylinker.linker.modules.locator import open_wherever
 from pylinker.linker.modules.module import Definition, LoadedModule
@@ -84,8 +91,8 @@ class ModuleBytes:
 class Request:
     """A library somebody asks for: its ``name``, who asks, whether the host wrote the name itself, and where to search for it.
 
-    ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, or None. ``given`` is the module
-    itself, if the host gave its bytes: the name is then not looked for.
+    ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, or None.
+    ``given`` is the module itself, if the host gave its bytes: the name is then not looked for.
     """
 
     __slots__ = ("given", "name", "requester", "search", "trusted")
@@ -125,15 +132,23 @@ class _File:
     def read(self, name: str, limit: int, requester: str | None) -> bytes:
         """Return the bytes. Raises LimitError, LibraryNotFoundError."""
         if self._located is not None:
-            return bytes_of(name, self._located.path, self._located.file, limit, requester=requester)
+            return bytes_of(
+                name, self._located.path, self._located.file, limit, requester=requester
+            )
         assert self._given is not None
         return check_size(name, self._given.data, limit)
 
 
 def check_size(name: str, data: bytes, limit: int) -> bytes:
-    """Return a module that was given as bytes, if it has no more than ``limit``. Raises LimitError."""
+    """Return a module that was given as bytes, if it has no more than ``limit``.
+
+    Raises LimitError.
+    """
     if len(data) > limit:
-        raise LimitError(f"{name}: the module has {len(data)} bytes; the limit is {limit}: raise Limits(library_size=...)", module=name)
+        raise LimitError(
+            f"{name}: the module has {len(data)} bytes; the limit is {limit}: raise Limits(library_size=...)",
+            module=name,
+        )
     return data
 
 
@@ -153,12 +168,16 @@ class Files:
 class LoadPlan:
     """One load: the modules it brings, in which order, and what each of their imports means.
 
-    Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded before, dependencies first),
-    ``pointers`` (to functions of the program's user), ``permanent`` (nothing of it will be unloaded), ``check`` (called in loops whose
-    length the modules choose; what it raises ends them), ``files`` (what was read for this load before), ``tracer`` (what notes its steps).
+    Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded
+    before, dependencies first), ``pointers`` (to functions of the program's user), ``permanent``
+    (nothing of it will be unloaded), ``check`` (called in loops whose length the modules choose;
+    what it raises ends them), ``files`` (what was read for this load before), ``tracer`` (what
+    notes its steps).
     """
 
-    def __init__(self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls) -> None:
+    def __init__(
+        self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls
+    ) -> None:
         self.state = state
         self._locator = locator
         self._cache = cache
@@ -184,7 +203,10 @@ class LoadPlan:
     # 1. Find
 
     def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
-        """Find the roots and everything they need, breadth-first; returns the roots. Raises LinkError children."""
+        """Find the roots and everything they need, breadth-first; returns the roots.
+
+        Raises LinkError children.
+        """
         with self.tracer.span("find", names=roots):
             return self._reach(roots)
 
@@ -255,14 +277,23 @@ class LoadPlan:
         dylink = requester.info.dylink if requester else None
         search = None if request.search is None else tuple(request.search)
         origin, home = (requester.origin, requester.home) if requester else (None, None)
-        key: tuple[object, ...] = (request.name, request.trusted, search, origin, home, dylink.runtime_path if dylink else ())
+        key: tuple[object, ...] = (
+            request.name,
+            request.trusted,
+            search,
+            origin,
+            home,
+            dylink.runtime_path if dylink else (),
+        )
         if request.given is not None:
             key = (request.given.key,)
         found = self.files.known.get(key)
         if found is None:
             if not self.files.may_read:
                 raise Unread
-            found = self.files.known[key] = _File(None if request.given else self._locate(request), request.given)
+            found = self.files.known[key] = _File(
+                None if request.given else self._locate(request), request.given
+            )
         return found
 
     def _locate(self, request: Request) -> Located:
@@ -307,15 +338,22 @@ class LoadPlan:
             if not self.files.may_read:
                 raise Unread
             code = found.code = self._cache.find(
-                found.read(name, self.state.limits.library_size, requester), name=name, rewrite=self.state.rewrite_waits
+                found.read(name, self.state.limits.library_size, requester),
+                name=name,
+                rewrite=self.state.rewrite_waits,
             )
         reason = why_no_library(code.info)
         if reason is not None:
             raise NotDynamicError(f"{name} {reason}\n  {found.path or 'bytes'}", module=name)
-        module = LoadedModule(name, found.path, code.info, None, self.state.next_number(), key=found.key)
+        module = LoadedModule(
+            name, found.path, code.info, None, self.state.next_number(), key=found.key
+        )
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
-            raise LimitError(f"{name}: the limit of {self.state.limits.modules} modules is reached: raise Limits(modules=...)", module=name)
+            raise LimitError(
+                f"{name}: the limit of {self.state.limits.modules} modules is reached: raise Limits(modules=...)",
+                module=name,
+            )
         self._have(module, code, found)
         self._paths[found.key] = module
         self._added.append(module)
@@ -323,23 +361,33 @@ class LoadPlan:
 
     def load(self, module: LoadedModule, data: bytes) -> None:
         """Give a module its code, at once or by :meth:`compile`. Raises LinkError children."""
-        self._have(module, self._cache.find(data, name=module.name, rewrite=self.state.rewrite_waits))
+        self._have(
+            module, self._cache.find(data, name=module.name, rewrite=self.state.rewrite_waits)
+        )
 
-    def _have(self, module: LoadedModule, found: Code | Uncompiled, file: _File | None = None) -> None:
+    def _have(
+        self, module: LoadedModule, found: Code | Uncompiled, file: _File | None = None
+    ) -> None:
         if isinstance(found, Uncompiled):
             self._uncompiled.append((module, found, file))
         else:
             module.code = found
 
     def validate(self) -> None:
-        """Have wasmtime look at the modules that have no code yet. Raises ParseError, UnsupportedError."""
+        """Have wasmtime look at the modules that have no code yet.
+
+        Raises ParseError, UnsupportedError.
+        """
         for _, each, _ in self._uncompiled:
             each.validate()
 
-    def compile(self, *, bind_now: bool, reading: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+    def compile(
+        self, *, bind_now: bool, reading: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
         """Compile what has no code yet, after all that can be known in less time: what is undefined, and what is not valid.
 
-        Raises LinkError children. Without the load lock, ``reading`` is what keeps the modules of the program as they are.
+        Raises LinkError children. Without the load lock, ``reading`` is what keeps the modules of
+        the program as they are.
         """
         if self._uncompiled:
             with reading():
@@ -379,7 +427,9 @@ class LoadPlan:
 
     def make_room(self, memory_size: int) -> None:
         """Grow the memory, of ``memory_size`` bytes now, for all new modules at once; LimitError before it has grown."""
-        self.state.memory.make_room(self.wanted_memory(), memory_size=memory_size, module=self.scope[0].name)
+        self.state.memory.make_room(
+            self.wanted_memory(), memory_size=memory_size, module=self.scope[0].name
+        )
 
     def wanted_memory(self) -> list[tuple[int, int]]:
         """Return size and alignment (bytes) of the memory that each new module wants; LimitError for what no module can have."""
@@ -398,8 +448,12 @@ class LoadPlan:
         if memory_base is not None:
             module.memory_base = memory_base
         else:
-            module.memory_base = self.state.memory.allocate(dylink.memory_size, dylink.memory_alignment, module.grants, module=module.name)
-        module.table_base = self.state.table.allocate(dylink.table_size, dylink.table_alignment, module.grants, module=module.name)
+            module.memory_base = self.state.memory.allocate(
+                dylink.memory_size, dylink.memory_alignment, module.grants, module=module.name
+            )
+        module.table_base = self.state.table.allocate(
+            dylink.table_size, dylink.table_alignment, module.grants, module=module.name
+        )
         module.memory_reserved = memory_base is None
         if not module.brings_table:  # else they get slots as they are asked for: its table can grow once there is an instance
             self._place_functions(module)
@@ -412,9 +466,13 @@ class LoadPlan:
         count = len(module.outline.slot_exports)
         if count:
             try:
-                module.slot_base = self.state.table.allocate(count, 1, module.grants, module=module.name)
+                module.slot_base = self.state.table.allocate(
+                    count, 1, module.grants, module=module.name
+                )
             except LimitError as error:
-                logger.debug("%s: functions get slots when they are asked for: %s", module.name, error)
+                logger.debug(
+                    "%s: functions get slots when they are asked for: %s", module.name, error
+                )
             else:
                 module.has_slots = True
 
@@ -423,7 +481,8 @@ class LoadPlan:
     def resolve(self, *, bind_now: bool) -> LoadModules:
         """Decide what every import of the new modules means, and return the operation that carries the load out.
 
-        Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError, UnsupportedError, LimitError.
+        Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError,
+        UnsupportedError, LimitError.
         """
         with self.tracer.span("resolve", modules=self.new):
             return self._resolve(bind_now=bind_now)
@@ -459,16 +518,28 @@ class LoadPlan:
             module.native.aim(index, target.native, position)
         if wants_loads():
             everything = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
-            tell_load([(module, resolver.symbols()) for module, resolver in zip(self.new, resolvers, strict=True)], everything)
-        return LoadModules(tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots)
+            tell_load(
+                [
+                    (module, resolver.symbols())
+                    for module, resolver in zip(self.new, resolvers, strict=True)
+                ],
+                everything,
+            )
+        return LoadModules(
+            tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots
+        )
 
     def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
         """Make the record from which all groups instantiate a new module."""
         self.state.give_place(module)
-        module.native = native_library(module, self.state.tags, self._cache, self._host_calls, shared, self.check)
+        module.native = native_library(
+            module, self.state.tags, self._cache, self._host_calls, shared, self.check
+        )
         module.address = module.native.address
 
-    def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
+    def aim_later(
+        self, module: LoadedModule, index: int, target: LoadedModule, position: int
+    ) -> None:
         """Let a trampoline lead to an export of another module as soon as both have their records."""
         self._aims.append((module, index, target, position))
 
@@ -501,7 +572,9 @@ class LoadPlan:
     @property
     def given_slots(self) -> list[int]:
         """The table slots that the plan gave to functions, of new modules and of others."""
-        given = [module.slots[function] for module, function in self._given if function in module.slots]
+        given = [
+            module.slots[function] for module, function in self._given if function in module.slots
+        ]
         return given + [each.slot for each in self.pointers.slots]
 
     def keep(self) -> None:
@@ -540,10 +613,17 @@ class Rehearsal(LoadPlan):
     def __init__(self, plan: LoadPlan) -> None:
         super().__init__(plan.state, plan._locator, plan._cache, plan._host_calls)
         self.rehearses = True
-        double = {each: LoadedModule(each.name, each.path, each.info, None, each.number, is_main=each.is_main) for each in plan.new}
+        double = {
+            each: LoadedModule(
+                each.name, each.path, each.info, None, each.number, is_main=each.is_main
+            )
+            for each in plan.new
+        }
         self.new = [*double.values()]
         self.scope = [double.get(each, each) for each in plan.scope]
-        self.pointers = NewPointers(plan.state.imports, _NoSlots(0), plan._host_calls, rehearses=True)
+        self.pointers = NewPointers(
+            plan.state.imports, _NoSlots(0), plan._host_calls, rehearses=True
+        )
 
     def decide(self, *, bind_now: bool) -> None:
         """Raise what :meth:`LoadPlan.resolve` would."""
@@ -554,7 +634,9 @@ class Rehearsal(LoadPlan):
         if undefined:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
 
-    def resolvers(self, undefined: list[UndefinedSymbol], notes: list[str], *, bind_now: bool) -> Iterator[tuple[LoadedModule, Resolver]]:
+    def resolvers(
+        self, undefined: list[UndefinedSymbol], notes: list[str], *, bind_now: bool
+    ) -> Iterator[tuple[LoadedModule, Resolver]]:
         """Iterate over what decides the imports of each new module, in the order of a load: done with one before the next."""
         scope = self.state.load_scope(self.scope)
         for module in self.new:
@@ -573,7 +655,9 @@ def why_no_library(info: ModuleInfo) -> str | None:
     """Return why a module cannot be opened as a library, as the end of a sentence about it, or None if it can."""
     start = info.private.get("_start")
     if start is not None and start.kind is Kind.FUNC:
-        return "is a program and not a dynamic library: it exports _start (run it as the main module)"
+        return (
+            "is a program and not a dynamic library: it exports _start (run it as the main module)"
+        )
     if info.dylink is None:
         return "is not a dynamic library: it has no dylink.0 section (link it with -shared)"
     if info.memories and not info.imported_memories:
@@ -597,7 +681,9 @@ def check_alignment(module: LoadedModule) -> None:
 
 
 def read_file(name: str, path: StrPath, limit: int, *, role: str = "library") -> tuple[str, bytes]:
-    """Return the path of a file of the host's, links resolved, and its bytes. ``role`` is what it is called if it cannot be read.
+    """Return the path of a file of the host's, links resolved, and its bytes.
+
+    ``role`` is what it is called if it cannot be read.
 
     Raises LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read.
     """
@@ -608,7 +694,9 @@ def read_file(name: str, path: StrPath, limit: int, *, role: str = "library") ->
     return real, bytes_of(name, real, file, limit)
 
 
-def bytes_of(name: str, path: str, file: RegularFile, limit: int, *, requester: str | None = None) -> bytes:
+def bytes_of(
+    name: str, path: str, file: RegularFile, limit: int, *, requester: str | None = None
+) -> bytes:
     """Return the bytes of a file that is open. Raises LimitError, LibraryNotFoundError."""
     try:
         data = file.read(limit)
@@ -617,5 +705,8 @@ def bytes_of(name: str, path: str, file: RegularFile, limit: int, *, requester: 
         raise LibraryNotFoundError(name, searched=[(path, reason)], requester=requester) from error
     if data is None:
         # A guest is told the first line, and paths of the host are none of its business.
-        raise LimitError(f"{name}: the file has more than {limit} bytes: raise Limits(library_size=...)\n  {path}", module=name)
+        raise LimitError(
+            f"{name}: the file has more than {limit} bytes: raise Limits(library_size=...)\n  {path}",
+            module=name,
+        )
     return data

@@ -59,7 +59,11 @@ class SharedTrampolines:
         self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
 
     def place(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
-        """Add those of a module. Returns whether they are here and, but for the first module, whose they are, from which number on."""
+        """Add those of a module.
+
+        Returns whether they are here and, but for the first module, whose they are, from which
+        number on.
+        """
         base = self._count
         if base + len(module.plt) > _MOST_SHARED:
             return False, None
@@ -73,7 +77,10 @@ class SharedTrampolines:
         return True, (self._owner.native, base)
 
     def make(self, cache: CodeCache, host_calls: HostCalls, check: Callable[[], None]) -> None:
-        """Give them to the first module; before it is instantiated. ``check`` is called between those that are compiled."""
+        """Give them to the first module; before it is instantiated.
+
+        ``check`` is called between those that are compiled.
+        """
         owner = self._owner
         if owner is not None:
             owner.trampolines = _trampolines(self._modules, cache, check)
@@ -81,9 +88,16 @@ class SharedTrampolines:
             owner.native.set_trampolines(owner.trampolines.addresses, self._count, resolver)
 
 
-def _trampolines(modules: Sequence[LoadedModule], cache: CodeCache, check: Callable[[], None]) -> Trampolines:
+def _trampolines(
+    modules: Sequence[LoadedModule], cache: CodeCache, check: Callable[[], None]
+) -> Trampolines:
     """Return the trampolines of modules; their types are looked at only where these are made."""
-    parts = [part for module in modules if module.code for part in (module.code.key, module.plt.signature())]
+    parts = [
+        part
+        for module in modules
+        if module.code
+        for part in (module.code.key, module.plt.signature())
+    ]
     types = (type_ for module in modules for type_ in module.plt.types())
     return cache.trampolines(parts, types, name=f"trampolines of {modules[0].name}", check=check)
 
@@ -98,8 +112,9 @@ def native_library(
 ) -> Library:
     """Return what the core instantiates a module from, its sources being decided and all that they name made already.
 
-    ``shared`` are trampolines of a load that nobody unloads; without them the module has its own, and its instance is used again, if it can
-    be, once it is unloaded. ``check`` is called between trampolines that are compiled.
+    ``shared`` are trampolines of a load that nobody unloads; without them the module has its own,
+    and its instance is used again, if it can be, once it is unloaded. ``check`` is called between
+    trampolines that are compiled.
     """
     handles: list[int] = []
     trampolines: Sequence[int] = ()
@@ -126,7 +141,9 @@ def native_library(
 
     for index, source in module.special:
         put_source(module.sources, index, _packed(source, tags, host))
-        if isinstance(source, WasiCall) and source.name != "proc_exit":  # which is a function of the linker's own
+        if (
+            isinstance(source, WasiCall) and source.name != "proc_exit"
+        ):  # which is a function of the linker's own
             module.calls_wasi = True
     assert module.code is not None
     outline = module.outline
@@ -142,7 +159,14 @@ def native_library(
         handles=handles,
         rewritten=module.code.rewritten,
         reuse=(
-            (module.code.number, trampolines_number, module.memory_base, module.memory_size, module.table_base, module.table_size)
+            (
+                module.code.number,
+                trampolines_number,
+                module.memory_base,
+                module.memory_size,
+                module.table_base,
+                module.table_size,
+            )
             if shared is None and outline.reusable and module.memory_reserved
             else None
         ),
@@ -155,16 +179,23 @@ def _place(module: LoadedModule) -> int:
     return module.place
 
 
-def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]) -> bytes:
+def _packed(
+    source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]
+) -> bytes:
     if isinstance(source, Direct):
-        return pack_source(SourceKind.EXPORT, source.definition.position, library=source.definition.module.native)
+        return pack_source(
+            SourceKind.EXPORT, source.definition.position, library=source.definition.module.native
+        )
     if isinstance(source, Cell):
         return pack_source(SourceKind.CELL, value=source.value)
     if isinstance(source, Plt):
         return pack_source(SourceKind.PLT, source.index)
     if isinstance(source, ThreadLocalCell):
         if not hasattr(source.module, "native"):
-            raise UnsupportedError(f"thread-local data of {source.module.name} is used before it exists", module=source.module.name)
+            raise UnsupportedError(
+                f"thread-local data of {source.module.name} is used before it exists",
+                module=source.module.name,
+            )
         return pack_source(SourceKind.TLS_CELL, value=source.offset, library=source.module.native)
     if isinstance(source, WasiCall):
         return wasi_source(source.name)
@@ -181,7 +212,9 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[Ho
 
 def _new_shape(module: LoadedModule) -> Shape:
     outline = module.outline
-    return outline.shapes.setdefault(module.is_main, Shape(outline.names, outline.slot_exports, _roles(module)))
+    return outline.shapes.setdefault(
+        module.is_main, Shape(outline.names, outline.slot_exports, _roles(module))
+    )
 
 
 def _roles(module: LoadedModule) -> dict[str, int]:
@@ -190,13 +223,20 @@ def _roles(module: LoadedModule) -> dict[str, int]:
     roles: dict[str, int] = {}
 
     if module.is_main:
-        for role, name, kind in (("memory", "memory", Kind.MEMORY), ("table", "__indirect_function_table", Kind.TABLE)):
+        for role, name, kind in (
+            ("memory", "memory", Kind.MEMORY),
+            ("table", "__indirect_function_table", Kind.TABLE),
+        ):
             export = info.private.get(name)
             if export is not None and export.kind is kind:
                 roles[role] = position(name)
     for role, name in (("stack_pointer", "__stack_pointer"), ("tls_base", "__tls_base")):
         export = info.private.get(name)
-        if export is not None and export.kind is Kind.GLOBAL and info.export_type(export) == _MUTABLE_ADDRESS:
+        if (
+            export is not None
+            and export.kind is Kind.GLOBAL
+            and info.export_type(export) == _MUTABLE_ADDRESS
+        ):
             roles[role] = position(name)
     if module.makes_thread_locals:
         roles["tls_make"] = position("__wasix_init_tls")

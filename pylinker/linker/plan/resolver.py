@@ -26,7 +26,19 @@ from pylinker.linker.plan.imports import UnknownTypeError
 from pylinker.native.enums import SymbolKind
 from pylinker.runtime.outline import HEAP, PRIVATE_GLOBALS, SYMBOL_SPACES
 from pylinker.runtime.wasi import WASI_MODULE
-from pylinker.wasm import GOT_FUNC, GOT_MEM, WASI_PREVIEW1, ExternType, FuncType, GlobalType, Import, Kind, MemoryType, SymbolFlags, TagType
+from pylinker.wasm import (
+    GOT_FUNC,
+    GOT_MEM,
+    WASI_PREVIEW1,
+    ExternType,
+    FuncType,
+    GlobalType,
+    Import,
+    Kind,
+    MemoryType,
+    SymbolFlags,
+    TagType,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,8 +61,8 @@ _THROWN = TagType(FuncType(("i32",), ()))
 class Symbol(NamedTuple):
     """An import that is a symbol, with its number.
 
-    ``definition`` is None if no module defines it, if the program's user gives it (``is_given``), or if it is left to the linker
-    (``is_left``): the registration of destructors.
+    ``definition`` is None if no module defines it, if the program's user gives it (``is_given``),
+    or if it is left to the linker (``is_left``): the registration of destructors.
     """
 
     number: int
@@ -82,14 +94,17 @@ class Bindings(Protocol):
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
         """Return the slot of a function, a new one if it has none."""
 
-    def aim_later(self, module: LoadedModule, index: int, target: LoadedModule, position: int) -> None:
+    def aim_later(
+        self, module: LoadedModule, index: int, target: LoadedModule, position: int
+    ) -> None:
         """Let a trampoline lead to an export once the load is carried out."""
 
 
 class Resolver:
     """Decides the imports of one module.
 
-    ``unbound`` are the imports, by number, that are weak and that nothing defines; of functions only where calls are bound at once.
+    ``unbound`` are the imports, by number, that are weak and that nothing defines; of functions
+    only where calls are bound at once.
     """
 
     def __init__(
@@ -116,7 +131,10 @@ class Resolver:
         self._plt: dict[tuple[str, str, FuncType], int] = {}
 
     def look_up(self) -> Sequence[LoadedModule | None]:
-        """Look all imports up; returns the modules of the scope by number. The core has then decided all but :attr:`rest`."""
+        """Look all imports up; returns the modules of the scope by number.
+
+        The core has then decided all but :attr:`rest`.
+        """
         self._resolved, modules = self._scope.resolve(self._module)
         return modules
 
@@ -137,10 +155,15 @@ class Resolver:
         module.special = [(index, self.source(index, import_at(index))) for index in resolved.rest]
 
     def symbols(self) -> Iterator[Symbol]:
-        """Iterate over the imports that are symbols. Others are parts of how modules lie together, and functions of the host."""
+        """Iterate over the imports that are symbols.
+
+        Others are parts of how modules lie together, and functions of the host.
+        """
         rest = set(self._resolved.rest)
         for index, wanted in enumerate(self._module.info.imports):
-            if wanted.module in SYMBOL_SPACES and (index in rest or self._scope.has(self._resolved, index)):
+            if wanted.module in SYMBOL_SPACES and (
+                index in rest or self._scope.has(self._resolved, index)
+            ):
                 is_given = self.is_given(wanted)
                 definition = None if is_given else self._found(index, wanted)
                 yield Symbol(index, wanted, definition, is_given, self._is_left(wanted))
@@ -155,7 +178,9 @@ class Resolver:
     def is_weak(self, wanted: Import) -> bool:
         """Whether an import is weak: it may be undefined."""
         dylink = self._module.info.dylink
-        return bool(dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK)
+        return bool(
+            dylink and dylink.flags_of_import(wanted.module, wanted.name) & SymbolFlags.BINDING_WEAK
+        )
 
     def source(self, index: int, wanted: Import) -> ImportSource:
         """Return what one import means, which the core has left: the module's import ``index``."""
@@ -168,7 +193,10 @@ class Resolver:
         if wanted.kind is Kind.MEMORY:
             assert isinstance(wanted.type, MemoryType)
             if wanted.type.limits.is64:
-                raise UnsupportedError(f"{self._module.name}: 64-bit memories are not supported", module=self._module.name)
+                raise UnsupportedError(
+                    f"{self._module.name}: 64-bit memories are not supported",
+                    module=self._module.name,
+                )
         if wanted.kind is Kind.TAG:
             assert isinstance(wanted.type, TagType)
             return self._tag(index, wanted, wanted.type)
@@ -176,7 +204,11 @@ class Resolver:
 
     def _found(self, index: int, wanted: Import) -> Definition | None:
         """Return what the core has found under an import's name, if that is for the linker to use."""
-        return None if self._is_left(wanted) else self._scope.definition(self._resolved, index, wanted.name)
+        return (
+            None
+            if self._is_left(wanted)
+            else self._scope.definition(self._resolved, index, wanted.name)
+        )
 
     def _is_left(self, wanted: Import) -> bool:
         return _is_function(wanted) and self._module.leaves_to_linker(wanted.name)
@@ -221,7 +253,9 @@ class Resolver:
         """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
         return wanted.module == "env" and watched(wanted.name) == type_ and not self._module.is_main
 
-    def _function_of_module(self, wanted: Import, type_: FuncType, definition: Definition) -> ImportSource:
+    def _function_of_module(
+        self, wanted: Import, type_: FuncType, definition: Definition
+    ) -> ImportSource:
         if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, str(type_), definition)
         if not self._fits(wanted, type_, definition.type, definition.module.name):
@@ -233,14 +267,18 @@ class Resolver:
             return Direct(definition)
         return self._trampoline(wanted, type_, definition)
 
-    def _trampoline(self, wanted: Import, type_: FuncType, definition: Definition | None) -> ImportSource:
+    def _trampoline(
+        self, wanted: Import, type_: FuncType, definition: Definition | None
+    ) -> ImportSource:
         """Return a call that is bound when it is made; without a definition it is an error then, which says why."""
         key = (wanted.module, wanted.name, type_)
         if key not in self._plt:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
             if definition is not None:
-                self._plan.aim_later(self._module, self._plt[key], definition.module, definition.position)
+                self._plan.aim_later(
+                    self._module, self._plt[key], definition.module, definition.position
+                )
         return Plt(self._plt[key])
 
     def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
@@ -264,7 +302,9 @@ class Resolver:
         if wanted.module == "env":
             private = PRIVATE_GLOBALS.get(wanted.name)
             if private is not None:
-                self._same(wanted, type_, private, "pylinker")  # raises: the right one is decided by the core
+                self._same(
+                    wanted, type_, private, "pylinker"
+                )  # raises: the right one is decided by the core
             definition = self._found(index, wanted)
             if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
@@ -307,7 +347,9 @@ class Resolver:
         if definition is None:
             type_of_function = host_type("env", wanted.name)
             if type_of_function is not None:
-                return Cell(wanted.name, self._plan.pointers.provided(wanted.name, type_of_function))
+                return Cell(
+                    wanted.name, self._plan.pointers.provided(wanted.name, type_of_function)
+                )
             if self.is_weak(wanted):
                 self.unbound.append(index)
                 return Cell(wanted.name, 0)
@@ -320,7 +362,12 @@ class Resolver:
     def _host_cell(self, wanted: Import) -> ImportSource:
         everything = (*self._state.modules, *self._plan.new)
         try:
-            return Cell(wanted.name, self._plan.pointers.slot_for(wanted.name, importer=self._module, modules=everything))
+            return Cell(
+                wanted.name,
+                self._plan.pointers.slot_for(
+                    wanted.name, importer=self._module, modules=everything
+                ),
+            )
         except UnknownTypeError as error:
             self._notes.append(str(error))
             return self._missing(wanted, "function pointer")
@@ -348,12 +395,22 @@ class Resolver:
     def _same(self, wanted: Import, type_: object, found: object, provider: str) -> None:
         if type_ != found or type(type_) is not type(found):
             raise SignatureMismatchError(
-                module=self._module.name, symbol=wanted.name, wanted=str(type_), provider=provider, found=str(found)
+                module=self._module.name,
+                symbol=wanted.name,
+                wanted=str(type_),
+                provider=provider,
+                found=str(found),
             )
 
-    def _mismatch(self, wanted: Import, what: str, definition: Definition) -> SignatureMismatchError:
+    def _mismatch(
+        self, wanted: Import, what: str, definition: Definition
+    ) -> SignatureMismatchError:
         return SignatureMismatchError(
-            module=self._module.name, symbol=wanted.name, wanted=what, provider=definition.module.name, found=definition.label
+            module=self._module.name,
+            symbol=wanted.name,
+            wanted=what,
+            provider=definition.module.name,
+            found=definition.label,
         )
 
 

@@ -19,9 +19,10 @@ _PAGE = 1 << 16
 class MemoryAllocator:
     """Places for libraries in guest memory.
 
-    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow); what is given out is zero. ``size``
-    returns how large the memory is (bytes), 0 before it exists. With ``from_guest`` the memory does not grow for what is allocated:
-    room is taken over from the guest's malloc before.
+    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow);
+    what is given out is zero. ``size`` returns how large the memory is (bytes), 0 before it exists.
+    With ``from_guest`` the memory does not grow for what is allocated: room is taken over from the
+    guest's malloc before.
     """
 
     def __init__(self, limit: int) -> None:
@@ -39,35 +40,52 @@ class MemoryAllocator:
         """Bytes given out."""
         return self._ranges.used
 
-    def allocate(self, size: int, alignment: int, grants: list[Grant], *, module: str, zero: bool = True) -> int:
+    def allocate(
+        self, size: int, alignment: int, grants: list[Grant], *, module: str, zero: bool = True
+    ) -> int:
         """Return the address of ``size`` bytes at a multiple of ``alignment``; LimitError if there is no room.
 
-        They are zero unless that does not matter: a stack, or what is written at once. The grant is added to ``grants``.
+        They are zero unless that does not matter: a stack, or what is written at once. The grant is
+            added to ``grants``.
         """
         if not size:
             return 0
         base = self._ranges.allocate(size, alignment, grants)
         dirty = size
         if base is None and self.from_guest:
-            raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
+            raise LimitError(
+                f"{module}: no room for {size} more bytes of guest memory", module=module
+            )
         if base is None:
-            fresh = self.reserve(size, module=module)  # begins at a page, which suits every alignment
+            fresh = self.reserve(
+                size, module=module
+            )  # begins at a page, which suits every alignment
             base = self._ranges.allocate(size, alignment, grants)
             assert base is not None
-            dirty = max(0, min(size, fresh - base))  # what the guest's memory has just grown by is zero
+            dirty = max(
+                0, min(size, fresh - base)
+            )  # what the guest's memory has just grown by is zero
         if zero:
             self.zero(base, dirty)
         return base
 
-    def make_room(self, wanted: Sequence[tuple[int, int]], *, memory_size: int, module: str) -> None:
+    def make_room(
+        self, wanted: Sequence[tuple[int, int]], *, memory_size: int, module: str
+    ) -> None:
         """Grow the memory, of ``memory_size`` bytes now, so that all (size, alignment) that are ``wanted`` will fit.
 
         LimitError if the limit does not allow that; the memory has not grown then.
         """
-        if self.from_guest or self._ranges.has_room(sum([size + alignment - 1 for size, alignment in wanted])):
+        if self.from_guest or self._ranges.has_room(
+            sum([size + alignment - 1 for size, alignment in wanted])
+        ):
             return
         ranges = self._ranges.copy()
-        missing = sum(align_up(size, _PAGE) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None)
+        missing = sum(
+            align_up(size, _PAGE)
+            for size, alignment in wanted
+            if size and ranges.allocate(size, alignment) is None
+        )
         if memory_size + missing > self._limit:
             raise LimitError(
                 f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}: "
@@ -78,7 +96,10 @@ class MemoryAllocator:
             self.reserve(missing, module=module)
 
     def reserve(self, size: int, *, module: str) -> int:
-        """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins. LimitError if it cannot."""
+        """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins.
+
+        LimitError if it cannot.
+        """
         start = self.grow_for(size, module=module)
         self.reuse(start, start + align_up(size, _PAGE))
         return start
@@ -88,7 +109,9 @@ class MemoryAllocator:
         pages = align_up(size, _PAGE) // _PAGE
         start = self.grow(pages) if pages * _PAGE <= self._limit else None
         if start is None:
-            raise LimitError(f"{module}: no room for {size} more bytes of guest memory", module=module)
+            raise LimitError(
+                f"{module}: no room for {size} more bytes of guest memory", module=module
+            )
         if self._grown and self._grown[-1][1] == start:
             self._grown[-1] = (self._grown[-1][0], start + pages * _PAGE)
         else:
@@ -108,7 +131,11 @@ class MemoryAllocator:
     def missing(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return which of the (size, alignment) that are ``wanted`` do not fit, if they are allocated in this order."""
         ranges = self._ranges.copy()
-        return [(size, alignment) for size, alignment in wanted if size and ranges.allocate(size, alignment) is None]
+        return [
+            (size, alignment)
+            for size, alignment in wanted
+            if size and ranges.allocate(size, alignment) is None
+        ]
 
     def take_over(self, start: int, stop: int) -> bool:
         """Take over memory of the guest's malloc; False if some of it is the allocator's already."""
@@ -127,7 +154,10 @@ class MemoryAllocator:
 
 
 class SlotAllocator:
-    """Slots of the function table. ``size`` is how large the table must be for all that was given out."""
+    """Slots of the function table.
+
+    ``size`` is how large the table must be for all that was given out.
+    """
 
     def __init__(self, limit: int) -> None:
         self._ranges = RangeAllocator()
@@ -161,7 +191,8 @@ class SlotAllocator:
             ranges = self._ranges
             if start == self.size and ranges.ends_before(start):
                 grant = [Grant(ranges, start, count)]
-                # Nothing is called from here on: `size` covers what was given out, whatever interrupts this.
+                # Nothing is called from here on: `size` covers what was given out, whatever
+                # interrupts this.
                 self.size += count
                 ranges.used += count
                 grants += grant

@@ -1,4 +1,7 @@
-"""LinkerState: the shared tables of one program. Metadata only; it is the same for all instance groups."""
+"""LinkerState: the shared tables of one program.
+
+Metadata only; it is the same for all instance groups.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,17 @@ _Kept = TypeVar("_Kept")
 class LinkerState:
     """Modules, scopes, names, memory and table of one program.
 
-    Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first; grows with RTLD_GLOBAL), ``memory`` and
-    ``table`` (allocators), ``heap`` (who has it), ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers),
-    ``blocks``
-    (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None), ``imports`` (Python functions of the
-    program's user), ``tags`` (of their own for each group, with their numbers), ``threaded``, ``main`` (the main module, or None),
-    ``table_maximum`` (slots that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a module of the
-    start uses it), ``hears_signals`` (whether a thread of it ever wanted to), ``closure_slots`` (first, count) and ``closures`` (by slot),
-    ``destructors_refused`` (how many were too many),
-    ``texts`` (strings in guest memory that are no module's: address and size in bytes, by text).
-    LinkerShared guards it.
+    Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first;
+    grows with RTLD_GLOBAL), ``memory`` and ``table`` (allocators), ``heap`` (who has it),
+    ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers),
+    ``blocks`` (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None),
+    ``imports`` (Python functions of the program's user), ``tags`` (of their own for each group,
+    with their numbers), ``threaded``, ``main`` (the main module, or None), ``table_maximum`` (slots
+    that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a
+    module of the start uses it), ``hears_signals`` (whether a thread of it ever wanted to),
+    ``closure_slots`` (first, count) and ``closures`` (by slot), ``destructors_refused`` (how many
+    were too many), ``texts`` (strings in guest memory that are no module's: address and size in
+    bytes, by text). LinkerShared guards it.
     """
 
     def __init__(self, limits: Limits, imports: HostImports | None = None) -> None:
@@ -46,7 +50,9 @@ class LinkerState:
         self.modules: list[LoadedModule] = []
         self._global_scope: list[LoadedModule] = []
         self._global: tuple[set[LoadedModule], SymbolScope] | None = None
-        self._local_scopes: dict[int, tuple[Sequence[LoadedModule], SymbolScope]] = {}  # by the id of the list, which stays as long
+        self._local_scopes: dict[
+            int, tuple[Sequence[LoadedModule], SymbolScope]
+        ] = {}  # by the id of the list, which stays as long
         self._handle_scopes: dict[LoadedModule, SymbolScope] = {}
         self.memory = MemoryAllocator(limits.memory)
         self.heap = Heap(self.memory)
@@ -99,11 +105,17 @@ class LinkerState:
         return known
 
     def global_lookup(self) -> SymbolScope:
-        """Return the global scope, to look names up in: all of it is instantiated. Under the read lock."""
+        """Return the global scope, to look names up in: all of it is instantiated.
+
+        Under the read lock.
+        """
         return self._global_lookup()[1]
 
     def load_scope(self, reached: Iterable[LoadedModule]) -> LoadScope:
-        """Return where the symbols of a load that has reached these modules are looked up. Under the read lock."""
+        """Return where the symbols of a load that has reached these modules are looked up.
+
+        Under the read lock.
+        """
         known, scope = self._global_lookup()
         return LoadScope(self.imports.candidate, scope, known, reached)
 
@@ -119,7 +131,14 @@ class LinkerState:
         if modules is None:
             modules = module.local_scope
             local = [each for each in modules if each not in known]
-            found = SymbolScope([*scope.modules, *local], scope.packed + b"".join([each.candidate for each in local])) if local else scope
+            found = (
+                SymbolScope(
+                    [*scope.modules, *local],
+                    scope.packed + b"".join([each.candidate for each in local]),
+                )
+                if local
+                else scope
+            )
             self._keep_scope(self._local_scopes, id(modules), (modules, found))
         return found
 
@@ -212,12 +231,21 @@ class LinkerState:
         """Give a group its thread-local block of a module, or None if the module has no thread-local data."""
         wanted = module.thread_local
         if wanted is None:
-            return ThreadLocalBlock(group, module, BLOCK_OWN, 0) if module.makes_thread_locals else None
+            return (
+                ThreadLocalBlock(group, module, BLOCK_OWN, 0)
+                if module.makes_thread_locals
+                else None
+            )
         size, alignment = wanted
         if alignment > _PAGE:
-            raise LimitError(f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}", module=module.name)
+            raise LimitError(
+                f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}",
+                module=module.name,
+            )
         grants = self._block_grants.setdefault((group, module), [])
-        block = ThreadLocalBlock(group, module, self.memory.allocate(size, alignment, grants, module=module.name), size)
+        block = ThreadLocalBlock(
+            group, module, self.memory.allocate(size, alignment, grants, module=module.name), size
+        )
         self.blocks.setdefault(group, {})[module] = block
         return block
 

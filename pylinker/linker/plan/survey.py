@@ -1,8 +1,9 @@
-"""What linking would decide: the report of a plan that is not carried out. Who wants which symbol, who has it, and what is wrong.
+"""What linking would decide: the report of a plan that is not carried out.
 
-The modules are read, not compiled; nothing of a guest runs. The plan and its decisions are those of a load. The scope is that of a
-program at its start: the main module, the libraries that are named, then what these need, breadth-first. What a program opens later with
-``dlopen`` is only seen if it is named.
+Who wants which symbol, who has it, and what is wrong. The modules are read, not compiled; nothing
+of a guest runs. The plan and its decisions are those of a load. The scope is that of a program at
+its start: the main module, the libraries that are named, then what these need, breadth-first. What
+a program opens later with ``dlopen`` is only seen if it is named.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pylinker._libc import library_of
-from pylinker.errors import InternalError, LibraryNotFoundError, LinkError, SignatureMismatchError, UnsupportedError
+from pylinker.errors import (
+    InternalError,
+    LibraryNotFoundError,
+    LinkError,
+    SignatureMismatchError,
+    UnsupportedError,
+)
 from pylinker.linker.guests import wasix
 from pylinker.linker.limits import Limits
 from pylinker.linker.modules.layout import LAYOUT, program_layout, sharing
@@ -76,10 +83,12 @@ class Binding:
 class Finding:
     """One symbol that deserves a look.
 
-    ``category``: ``undefined`` (no module defines it; ``detail`` says if the C library does), ``mismatched`` (its definition has another
-    type; ``detail`` has both), ``weak`` (a weak import; undefined ones are null), ``duplicate`` (several define it, the first is taken),
-    ``unserved`` (a function of WASIX that answers ENOTSUP), ``heap`` (several modules have a heap: ``defined_by`` has the range, the
-    others get an empty one). ``wanted_by`` and ``defined_by`` are names of modules.
+    ``category``: ``undefined`` (no module defines it; ``detail`` says if the C library does),
+    ``mismatched`` (its definition has another type; ``detail`` has both), ``weak`` (a weak import;
+    undefined ones are null), ``duplicate`` (several define it, the first is taken), ``unserved`` (a
+    function of WASIX that answers ENOTSUP), ``heap`` (several modules have a heap: ``defined_by``
+    has the range, the others get an empty one). ``wanted_by`` and ``defined_by`` are names of
+    modules.
     """
 
     category: Category
@@ -102,7 +111,9 @@ class Survey:
     @property
     def ok(self) -> bool:
         """Whether nothing is missing, undefined or mismatched."""
-        return not self.missing and not any(each.category in ("undefined", "mismatched") for each in self.findings)
+        return not self.missing and not any(
+            each.category in ("undefined", "mismatched") for each in self.findings
+        )
 
     def of(self, category: Category) -> list[Finding]:
         """Return the findings of one category."""
@@ -119,17 +130,25 @@ def survey(
 ) -> Survey:
     """Survey the program ``main`` (a path) with ``libraries`` (a path if there is a slash or the file exists, else searched for).
 
-    ``given`` are functions that the host will give, by name or ``module.name``. Raises ParseError if ``main`` is no module, OSError or
-    LinkError if it cannot be read; what is wrong with a library is in the result.
+    ``given`` are functions that the host will give, by name or ``module.name``. Raises ParseError
+    if ``main`` is no module, OSError or LinkError if it cannot be read; what is wrong with a
+    library is in the result.
     """
     limits = limits or Limits()
     name = os.path.basename(main)
     path, data = read_file(name, main, limits.library_size)
     info = parse_module(data, name=name)
-    plan = _Discovery(_state(info, given, limits), Locator(library_path, default_path=(os.path.dirname(path),)))
-    plan.reach(LoadedModule(name, path, info, None, plan.state.next_number(), is_main=True), libraries)
+    plan = _Discovery(
+        _state(info, given, limits), Locator(library_path, default_path=(os.path.dirname(path),))
+    )
+    plan.reach(
+        LoadedModule(name, path, info, None, plan.state.next_number(), is_main=True), libraries
+    )
     report = _Report(plan, frozenset(given))
-    modules = tuple(Surveyed(each.name, each.path or "", each.info, each.is_main, _needed(each.info)) for each in plan.scope)
+    modules = tuple(
+        Surveyed(each.name, each.path or "", each.info, each.is_main, _needed(each.info))
+        for each in plan.scope
+    )
     findings = (*report.findings(), *report.duplicates(), *report.heaps())
     return Survey(modules, tuple(plan.missing.values()), tuple(report.bindings), findings)
 
@@ -147,7 +166,9 @@ def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerSt
             functions[name[:dot], name[dot + 1 :]] = _given
     state = LinkerState(limits, HostImports(functions))
     state.threaded = True
-    state.linker_symbols.update(dict.fromkeys(LAYOUT, 0) if main.is_position_independent else program_layout(main))
+    state.linker_symbols.update(
+        dict.fromkeys(LAYOUT, 0) if main.is_position_independent else program_layout(main)
+    )
     return state
 
 
@@ -173,8 +194,15 @@ class _Discovery(LoadPlan):
         self._names[main.name] = main
         if main.key is not None:
             self._paths[main.key] = main
-        paths = [os.path.join(".", name) if os.sep not in name and os.path.isfile(name) else name for name in libraries]
-        found = [module for name in paths if (module := self._try(Request(name, trusted=True))) is not None]
+        paths = [
+            os.path.join(".", name) if os.sep not in name and os.path.isfile(name) else name
+            for name in libraries
+        ]
+        found = [
+            module
+            for name in paths
+            if (module := self._try(Request(name, trusted=True))) is not None
+        ]
         self.discover([main, *found])
 
     def _find_needed(self, module: LoadedModule, names: Iterable[str]) -> list[LoadedModule]:
@@ -190,7 +218,9 @@ class _Discovery(LoadPlan):
         except LinkError as error:
             problem = " ".join(str(error).split())
         requester = request.requester
-        self.missing[request.name] = Missing(request.name, requester.name if requester else None, problem)
+        self.missing[request.name] = Missing(
+            request.name, requester.name if requester else None, problem
+        )
         return None
 
 
@@ -216,8 +246,13 @@ class _Report:
         self._wishes: dict[tuple[Category, str, str, str], _Wish] = {}
         rehearsal = Rehearsal(plan)
         self._modules = rehearsal.scope
-        self._has_fixed_heap = plan.state.heap.owner is not None and "__heap_end" in plan.state.linker_symbols
-        self._shared = next((each.limits.shared for module in self._modules for each in _memories(module.info)), None)
+        self._has_fixed_heap = (
+            plan.state.heap.owner is not None and "__heap_end" in plan.state.linker_symbols
+        )
+        self._shared = next(
+            (each.limits.shared for module in self._modules for each in _memories(module.info)),
+            None,
+        )
         undefined: list[UndefinedSymbol] = []
         told: dict[LoadedModule, list[Callable[[], None]]] = {}
         for module, resolver in rehearsal.resolvers(undefined, [], bind_now=True):
@@ -250,7 +285,13 @@ class _Report:
             if len(modules) > 1:
                 definition = modules[0].find(name)
                 label = definition.label if definition is not None else ""
-                yield Finding("duplicate", name, label, tuple(wanted.get(name, ())), tuple(each.name for each in modules))
+                yield Finding(
+                    "duplicate",
+                    name,
+                    label,
+                    tuple(wanted.get(name, ())),
+                    tuple(each.name for each in modules),
+                )
 
     def heaps(self) -> Iterator[Finding]:
         """Iterate over the one finding that there is if several modules have a heap."""
@@ -260,9 +301,18 @@ class _Report:
             asking = [self._modules[0], *(module for module in asking if not module.is_main)]
         if len(asking) > 1:
             names = tuple(module.name for module in asking)
-            yield Finding("heap", "__heap_base", "data", names[1:], names[:1], "an empty range, so that each malloc grows its own memory")
+            yield Finding(
+                "heap",
+                "__heap_base",
+                "data",
+                names[1:],
+                names[:1],
+                "an empty range, so that each malloc grows its own memory",
+            )
 
-    def _imports(self, module: LoadedModule, resolver: Resolver, undefined: list[UndefinedSymbol]) -> Iterator[Callable[[], None]]:
+    def _imports(
+        self, module: LoadedModule, resolver: Resolver, undefined: list[UndefinedSymbol]
+    ) -> Iterator[Callable[[], None]]:
         """Decide all imports of a module, in their order; what comes out tells of one."""
         symbols = {symbol.number: symbol for symbol in resolver.symbols()}
         rest = set(resolver.rest)
@@ -272,8 +322,19 @@ class _Report:
             definition = symbol.definition if symbol is not None else None
             if symbol is None and wanted.module in SYMBOL_SPACES:
                 continue  # a part of how the modules lie together
-            if wanted.module == wasix.WASIX and wanted.name in unserved and not resolver.is_given(wanted):
-                yield partial(self._note, "unserved", wanted.name, "function", module, detail="answers ENOTSUP (58)")
+            if (
+                wanted.module == wasix.WASIX
+                and wanted.name in unserved
+                and not resolver.is_given(wanted)
+            ):
+                yield partial(
+                    self._note,
+                    "unserved",
+                    wanted.name,
+                    "function",
+                    module,
+                    detail="answers ENOTSUP (58)",
+                )
                 continue
             if symbol is not None and resolver.is_weak(wanted):
                 having = () if definition is None else (definition.module.name,)
@@ -285,34 +346,78 @@ class _Report:
             except SignatureMismatchError as error:
                 yield partial(self._mismatch, module, wanted, definition, error)
             except UnsupportedError as error:
-                yield partial(self._note, "mismatched", _name_of(wanted), kind_of(wanted), module, detail=str(error))
+                yield partial(
+                    self._note,
+                    "mismatched",
+                    _name_of(wanted),
+                    kind_of(wanted),
+                    module,
+                    detail=str(error),
+                )
             else:
                 if len(undefined) > count:
                     library = library_of(wanted.name) if wanted.module in SYMBOL_SPACES else None
                     detail = f"of the {library}" if library else ""
-                    yield partial(self._note, "undefined", _name_of(wanted), kind_of(wanted), module, detail=detail)
+                    yield partial(
+                        self._note,
+                        "undefined",
+                        _name_of(wanted),
+                        kind_of(wanted),
+                        module,
+                        detail=detail,
+                    )
                 elif index not in resolver.unbound:
                     provider = HOST if definition is None else definition.module.name
-                    yield partial(self.bindings.append, Binding(module.name, provider, _name_of(wanted), kind_of(wanted)))
+                    yield partial(
+                        self.bindings.append,
+                        Binding(module.name, provider, _name_of(wanted), kind_of(wanted)),
+                    )
 
     def _memory(self, module: LoadedModule) -> None:
         """Note a memory of another sort."""
         for wanted in module.info.imports:
-            if isinstance(wanted.type, MemoryType) and wanted.module == "env" and wanted.type.limits.shared != self._shared:
+            if (
+                isinstance(wanted.type, MemoryType)
+                and wanted.module == "env"
+                and wanted.type.limits.shared != self._shared
+            ):
                 detail = f"wants {wanted.type}, others have {sharing(bool(self._shared))}"
-                self._note("mismatched", wanted.name, "memory", module, (self._modules[0].name,), detail)
+                self._note(
+                    "mismatched", wanted.name, "memory", module, (self._modules[0].name,), detail
+                )
 
-    def _mismatch(self, module: LoadedModule, wanted: Import, definition: Definition | None, error: SignatureMismatchError) -> None:
+    def _mismatch(
+        self,
+        module: LoadedModule,
+        wanted: Import,
+        definition: Definition | None,
+        error: SignatureMismatchError,
+    ) -> None:
         kind = kind_of(wanted)
-        wants = kind if wanted.module != "env" and wanted.module in SYMBOL_SPACES else f"{kind} {wanted.type}"
+        wants = (
+            kind
+            if wanted.module != "env" and wanted.module in SYMBOL_SPACES
+            else f"{kind} {wanted.type}"
+        )
         if definition is None:
             provider, has = HOST, f"{wanted.kind.label} {error.found}"
         else:
-            provider, has = definition.module.name, f"{definition.export.kind.label} {definition.type}"
-        self._note("mismatched", _name_of(wanted), kind, module, (provider,), f"wants {wants}, has {has}")
+            provider, has = (
+                definition.module.name,
+                f"{definition.export.kind.label} {definition.type}",
+            )
+        self._note(
+            "mismatched", _name_of(wanted), kind, module, (provider,), f"wants {wants}, has {has}"
+        )
 
     def _note(
-        self, category: Category, symbol: str, kind: str, module: LoadedModule, defined_by: tuple[str, ...] = (), detail: str = ""
+        self,
+        category: Category,
+        symbol: str,
+        kind: str,
+        module: LoadedModule,
+        defined_by: tuple[str, ...] = (),
+        detail: str = "",
     ) -> None:
         wish = self._wishes.setdefault((category, symbol, kind, detail), _Wish())
         wish.wanted_by[module.name] = None
