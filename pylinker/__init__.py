@@ -9,16 +9,12 @@
 ``docs/linking.md`` tells how it works.
 """
 
+import importlib
 import logging
+import os
+from typing import TYPE_CHECKING
 
 from pylinker._version import __version__
-from pylinker.api.debug import debug
-from pylinker.api.debug import debug_from_environment as _debug_from_environment
-from pylinker.api.function import Function
-from pylinker.api.library import Library
-from pylinker.api.options import Options
-from pylinker.api.program import CDLL, ModuleSummary, Program
-from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
 from pylinker.errors import (
     AlreadyRunError,
     ClosedError,
@@ -41,24 +37,33 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
-from pylinker.linker import (
-    RTLD_DEFAULT,
-    RTLD_GLOBAL,
-    RTLD_LAZY,
-    RTLD_LOCAL,
-    RTLD_NEXT,
-    RTLD_NODELETE,
-    RTLD_NOLOAD,
-    RTLD_NOW,
-    GuestThread,
-    Limits,
-    ModuleBytes,
-    SymbolInfo,
-)
-from pylinker.runtime import compat as _compat  # noqa: F401 - first: refuses a wasmtime that the core cannot use
-from pylinker.runtime.memory import Memory
-from pylinker.runtime.progress import Compiling
-from pylinker.runtime.wasi import CAPTURE, DEVNULL
+from pylinker.runtime import compat as _compat  # noqa: F401 - refuses a wasmtime that the core cannot use
+from pylinker.runtime.once import making as _making
+
+if TYPE_CHECKING:
+    from pylinker.api.debug import debug
+    from pylinker.api.function import Function
+    from pylinker.api.library import Library
+    from pylinker.api.options import Options
+    from pylinker.api.program import CDLL, ModuleSummary, Program
+    from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
+    from pylinker.linker import (
+        RTLD_DEFAULT,
+        RTLD_GLOBAL,
+        RTLD_LAZY,
+        RTLD_LOCAL,
+        RTLD_NEXT,
+        RTLD_NODELETE,
+        RTLD_NOLOAD,
+        RTLD_NOW,
+        GuestThread,
+        Limits,
+        ModuleBytes,
+        SymbolInfo,
+    )
+    from pylinker.runtime.memory import Memory
+    from pylinker.runtime.progress import Compiling
+    from pylinker.runtime.wasi import CAPTURE, DEVNULL
 
 __all__ = [
     "CAPTURE",
@@ -111,5 +116,52 @@ __all__ = [
     "debug",
 ]
 
+_MODULES = {
+    "pylinker.api.debug": ("debug",),
+    "pylinker.api.function": ("Function",),
+    "pylinker.api.library": ("Library",),
+    "pylinker.api.options": ("Options",),
+    "pylinker.api.program": ("CDLL", "ModuleSummary", "Program"),
+    "pylinker.api.statistics": ("GroupSummary", "Region", "Statistics", "Waits"),
+    "pylinker.linker": (
+        "RTLD_DEFAULT",
+        "RTLD_GLOBAL",
+        "RTLD_LAZY",
+        "RTLD_LOCAL",
+        "RTLD_NEXT",
+        "RTLD_NODELETE",
+        "RTLD_NOLOAD",
+        "RTLD_NOW",
+        "GuestThread",
+        "Limits",
+        "ModuleBytes",
+        "SymbolInfo",
+    ),
+    "pylinker.runtime.memory": ("Memory",),
+    "pylinker.runtime.progress": ("Compiling",),
+    "pylinker.runtime.wasi": ("CAPTURE", "DEVNULL"),
+}
+"""The names that are imported when the first of them is used, by the module that defines them."""
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+_PACKAGES = frozenset({"api", "linker", "native", "runtime", "sync", "wasm"})
+
+
+def __getattr__(name: str) -> object:
+    """Import the whole package when one of its names is first used."""
+    if name not in _LAZY and name not in _PACKAGES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    with _making:  # a fork waits for it, else the child would wait for a lost thread's import
+        for lazy, module in _LAZY.items():
+            globals()[lazy] = getattr(importlib.import_module(module), lazy)
+        if name in _PACKAGES:
+            return importlib.import_module(f"{__name__}.{name}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 logging.getLogger("pylinker").addHandler(logging.NullHandler())
-_debug_from_environment()
+if os.environ.get("PYLINKER_DEBUG"):
+    importlib.import_module("pylinker.api.debug").debug_from_environment()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,7 +19,12 @@ GRACE = 60
 
 
 def pytest_configure() -> None:
-    """Keep a standard error that is not captured, for the stacks of a process that hangs; have hypothesis time no single example."""
+    """Keep a standard error that is not captured, for the stacks of a process that hangs.
+
+    hypothesis times no single example. Ctrl-C reaches what tests start, whatever started them.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's `&` leaves it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     guests.uncaptured = os.dup(2)
     settings.register_profile(
         "tests", deadline=None

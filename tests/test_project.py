@@ -36,10 +36,75 @@ def test_public_names(name: str) -> None:
         each
         for each, value in vars(module).items()
         if not each.startswith("_")
+        and each != "TYPE_CHECKING"
         and not isinstance(value, types.ModuleType)
         and getattr(value, "__module__", name).startswith("pylinker")
     }
     assert public <= set(module.__all__) | {"annotations"}
+
+
+def run_script(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+
+def test_names_are_imported_when_the_first_is_used() -> None:
+    """``import pylinker`` checks wasmtime; no test compares the time."""
+    done = run_script("""
+import sys, wasmtime
+before = set(sys.modules)
+import pylinker
+heavy = {"dataclasses", "hashlib", "importlib.metadata"}
+heavy |= {"pylinker.linker", "pylinker.sync", "pylinker.wasm"}
+assert not heavy & (set(sys.modules) - before), heavy & set(sys.modules)
+assert set(pylinker.__all__) <= set(dir(pylinker))
+assert pylinker.linker.limits.Limits is pylinker.Limits
+from pylinker import *
+assert CDLL is pylinker.CDLL
+try:
+    pylinker.Cdll
+except AttributeError as error:
+    assert (error.name, str(error)) == ("Cdll", "module 'pylinker' has no attribute 'Cdll'")
+else:
+    raise AssertionError
+print(pylinker.Program)
+""")
+    expected = (0, "<class 'pylinker.api.program.Program'>\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_a_fork_waits_for_an_import_of_another_thread() -> None:
+    """Else the child would wait for ever: its modules would be those of a thread that is lost."""
+    done = run_script("""
+import os, signal, sys, threading
+import pylinker
+
+class Slow:
+    begun = threading.Event()
+    forking = threading.Event()
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "pylinker.linker.groups.threads":
+            self.begun.set()
+            assert self.forking.wait(60)
+
+sys.meta_path.insert(0, Slow())
+importer = threading.Thread(target=lambda: pylinker.Program)
+importer.start()
+assert Slow.begun.wait(60)
+os.register_at_fork(before=Slow.forking.set)  # the first of the handlers
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    with pylinker.Program(cache=False):
+        os._exit(7)
+importer.join()
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status))
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
 def test_every_error_is_public() -> None:

@@ -6,25 +6,29 @@ freed while its address is in use.
 
 from __future__ import annotations
 
+import logging  # noqa: F401 - first: see making
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["made_once", "once"]
+__all__ = ["made_once", "making", "once"]
 
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
 
-# Protects the making of every such object, of all functions. Reentrant, as one may need another,
-# and as a signal handler may come in between. No code of a guest runs under it, and it is never
-# taken within another lock of pylinker's core.
-_lock = threading.RLock()
+making = threading.RLock()
+"""Protects the making of every such object, of all functions, and the import of the package.
+
+Reentrant, as one object may need another, and as a signal handler may come in between. No code of a
+guest runs under it. Lock order: before all other locks of pylinker and that of ``logging``, which
+a fork takes, too: handlers of a fork run in reverse order of their registration.
+"""
 
 if hasattr(os, "register_at_fork"):
     # A child has the lock free, whichever thread of its parent was making something.
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=making.acquire, after_in_parent=making.release, after_in_child=making.release
     )
 
 
@@ -42,7 +46,7 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
             return made[arguments]
         except KeyError:
             pass
-        with _lock:
+        with making:
             # A signal handler that ran within `make` may have made it, and given it out.
             return (
                 made[arguments]
