@@ -300,7 +300,8 @@ int pl_group_catch_up(pl_group *self) {
 
 uint64_t pl_group_try_exclusive(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t token = pl_cancel_cause(&shared->cancel) == 0 ? pl_gate_try_acquire(&shared->gate) : 0;
+    uint64_t token =
+        pl_cancel_cause(&shared->cancel) == 0 ? pl_topology_try_acquire(&shared->topology) : 0;
     if (token == 0) {
         return 0;
     }
@@ -310,7 +311,7 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
         }
         pl_rwlock_release_write(&shared->lock);
     }
-    pl_gate_release(&shared->gate, token);
+    pl_topology_release(&shared->topology, token);
     return 0;
 }
 

@@ -25,7 +25,7 @@ pl_shared *pl_shared_new(void) {
     pl_await_init(&shared->await);
     pl_cancel_init(&shared->cancel, &shared->event);
     pl_rwlock_init(&shared->lock, &shared->event);
-    pl_gate_init(&shared->gate, &shared->event);
+    pl_topology_init(&shared->topology, &shared->event);
     pl_bus_init(&shared->barriers);
     pl_bus_init(&shared->operations);
     pl_futex_init(&shared->futex, &shared->cancel);
@@ -119,7 +119,7 @@ pl_flag *pl_shared_flag(pl_shared *shared) { return &shared->flag; }
 
 pl_rwlock *pl_shared_lock(pl_shared *shared) { return &shared->lock; }
 
-pl_gate *pl_shared_gate(pl_shared *shared) { return &shared->gate; }
+pl_topology *pl_shared_topology(pl_shared *shared) { return &shared->topology; }
 
 pl_bus *pl_shared_barriers(pl_shared *shared) { return &shared->barriers; }
 

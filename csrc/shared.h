@@ -15,7 +15,7 @@
 #include "event.h"
 #include "flag.h"
 #include "futex.h"
-#include "gate.h"
+#include "topology.h"
 #include "log.h"
 #include "rwlock.h"
 #include "trace.h"
@@ -54,7 +54,7 @@ pl_await *pl_shared_await(pl_shared *shared);
 pl_cancel *pl_shared_cancel(pl_shared *shared);
 pl_flag *pl_shared_flag(pl_shared *shared);
 pl_rwlock *pl_shared_lock(pl_shared *shared);
-pl_gate *pl_shared_gate(pl_shared *shared);
+pl_topology *pl_shared_topology(pl_shared *shared);
 pl_bus *pl_shared_barriers(pl_shared *shared);
 pl_bus *pl_shared_operations(pl_shared *shared);
 pl_futex *pl_shared_futex(pl_shared *shared);

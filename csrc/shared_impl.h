@@ -45,7 +45,7 @@ struct pl_shared {
     pl_event rest;
     pl_await await;
     pl_rwlock lock;
-    pl_gate gate;
+    pl_topology topology;
     pl_bus barriers;
     pl_bus operations;
     pl_futex futex;

@@ -9,7 +9,7 @@
 #include "event.h"
 #include "flag.h"
 #include "futex.h"
-#include "gate.h"
+#include "topology.h"
 #include "rwlock.h"
 #include "safepoint.h"
 
@@ -67,13 +67,13 @@ static inline pl_rwlock *new_rwlock(pl_event *event) {
 
 static inline void free_rwlock(pl_rwlock *lock) { free(lock); }
 
-static inline pl_gate *new_gate(pl_event *event) {
-    pl_gate *gate = made(sizeof *gate);
-    pl_gate_init(gate, event);
-    return gate;
+static inline pl_topology *new_topology(pl_event *event) {
+    pl_topology *topology = made(sizeof *topology);
+    pl_topology_init(topology, event);
+    return topology;
 }
 
-static inline void free_gate(pl_gate *gate) { free(gate); }
+static inline void free_topology(pl_topology *topology) { free(topology); }
 
 static inline pl_safepoint *new_safepoint(pl_await *await) {
     pl_safepoint *safepoint = made(sizeof *safepoint);

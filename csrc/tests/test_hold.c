@@ -19,7 +19,7 @@ static void end(struct member *members, size_t count) {
     tear_down(members, count);
 }
 
-static uint64_t token_out(void) { return pl_gate_holder(pl_shared_gate(shared)); }
+static uint64_t token_out(void) { return pl_topology_holder(pl_shared_topology(shared)); }
 
 static void test_each_kind_is_released_once(void) {
     struct member one;

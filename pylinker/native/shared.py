@@ -25,7 +25,7 @@ Each is taken by its call as soon as that ends.
 
 
 class Shared(SharedBase):
-    """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
+    """The flag, the lock, the topology lock, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
 
     ``reason`` is the exception that came with the first cause, or None.
     """
@@ -36,7 +36,7 @@ class Shared(SharedBase):
         self._stops: dict[int, BaseException] = {}  # by the number of the call
         self._cancel = lib.pl_shared_cancel(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)
-        self._gate = lib.pl_shared_gate(self.pointer)
+        self._topology = lib.pl_shared_topology(self.pointer)
         self._barriers = lib.pl_shared_barriers(self.pointer)
         self._operations = lib.pl_shared_operations(self.pointer)
 
@@ -98,7 +98,7 @@ class Shared(SharedBase):
     @property
     def token(self) -> int:
         """The number of the token that is out, or 0."""
-        return lib.pl_gate_holder(self._gate)
+        return lib.pl_topology_holder(self._topology)
 
     @property
     def receivers(self) -> tuple[int, int]:
