@@ -105,15 +105,15 @@ static int run(const pl_bound *bound, pl_value *values, pl_failure *failure) {
         return is_open(bound) ? enter(bound, values, failure) : PL_CLOSED;
     }
     /* A thread of another program is a stranger here like any other. */
-    if (bound->turn == NULL ||
+    if (bound->main_lock == NULL ||
         (own != NULL && pl_group_shared(own) == pl_group_shared(bound->group))) {
         return PL_ELSEWHERE;
     }
-    if (!pl_turn_try(bound->turn)) {
+    if (!pl_recursive_try(bound->main_lock)) {
         return PL_TAKEN;
     }
     int status = is_open(bound) ? enter(bound, values, failure) : PL_CLOSED;
-    pl_turn_leave(bound->turn);
+    pl_recursive_release(bound->main_lock);
     return status;
 }
 

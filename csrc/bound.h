@@ -17,10 +17,10 @@
  *
  * Who may call. A function is bound in one group. The thread of that group calls it as it is
  * (pl_group_enter_thread has made it known); a thread that is none of this guest's takes the
- * turn of the main group for the duration (turn.h), and gives up at once if another has it
+ * turn of the main group for the duration (recursive.h), and gives up at once if another has it
  * (PL_BUSY): to wait is Python's business. Any other thread gets PL_ELSEWHERE.
  *
- * States: open, then closed for good, by pl_bound_close from any thread that has the turn, or
+ * States: open, then closed for good, by pl_bound_close from any thread that has the main_lock, or
  * because its library was dropped from the group. A call looks twice: before it touches
  * anything, and again after it has replayed what was pending.
  *
@@ -33,7 +33,7 @@
 #define PL_BOUND_H
 
 #include "thread.h"
-#include "turn.h"
+#include "recursive.h"
 
 /* More than pl_status, of a bound call. */
 enum pl_bound_status {
@@ -57,7 +57,7 @@ enum pl_bound_kind {
 /* Filled in by its maker; it stays where it is as long as somebody may call. */
 typedef struct pl_bound {
     int open;
-    pl_turn *turn; /* of the main group; NULL for a group with a thread of its own */
+    pl_recursive *main_lock; /* of the main group; NULL for a group with a thread of its own */
     pl_instances *instances;
     pl_group *group;
     const pl_library *library;

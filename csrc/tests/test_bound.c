@@ -14,7 +14,7 @@ enum { GROUP = 40, OWN = 41, LEADER = 42, ROUNDS = 3000, CALLERS = 3 };
 static pl_shared *shared;
 static pl_group *group;
 static pl_instances *instances;
-static pl_turn *turn;
+static pl_recursive *main_lock;
 static pl_library *library;
 
 static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}}};
@@ -35,7 +35,7 @@ static int guest(const char *name, pl_value *values, size_t count) {
         arguments[i] = values[i];
     }
     state_inside = pl_safepoint_state(pl_group_safepoint(group));
-    is_mine_inside = pl_turn_is_mine(turn);
+    is_mine_inside = pl_recursive_is_mine(main_lock);
     globals[1990] -= 100;
     if (inside != NULL) {
         void (*act)(void) = inside;
@@ -64,7 +64,7 @@ static void set_up(void) {
     shared = pl_shared_new();
     group = pl_group_new(shared, GROUP, no_replay, NULL);
     instances = pl_instances_new(group, context, NULL, no_host, NULL, GROUP);
-    turn = pl_turn_new();
+    main_lock = pl_recursive_new();
     library = fake_library(&a, &(pl_library_parts){.place = 0});
     CHECK(pl_instances_load(instances, library, 0, 0) == 0);
     pl_extern stack_pointer = {.kind = PL_EXTERN_GLOBAL, .of = {.handle = {FAKE_STORE, 1990, 0}}};
@@ -80,7 +80,7 @@ static void tear_down(void) {
     pl_instances_free(instances);
     pl_group_free(group);
     pl_shared_free(shared);
-    pl_turn_free(turn);
+    pl_recursive_free(main_lock);
     pl_library_release(library);
     CHECK(fake_alive == 0);
 }
@@ -88,7 +88,7 @@ static void tear_down(void) {
 /* A function of these parameters; `result` is its kind, or none. */
 static pl_bound bound_of(uint32_t count, const uint8_t *params, uint8_t result) {
     pl_bound bound = {.open = 1,
-                      .turn = turn,
+                      .main_lock = main_lock,
                       .instances = instances,
                       .group = group,
                       .library = library,
@@ -312,7 +312,7 @@ static pl_bound *nested;
 static void trap_inside(void) {
     wanted = TRAPS;
     check_failed_call(pl_bound_call0(nested), PL_TRAP);
-    CHECK(pl_turn_is_mine(turn)); /* the outer call still has it */
+    CHECK(pl_recursive_is_mine(main_lock)); /* the outer call still has it */
     wanted = 0;
 }
 
@@ -322,7 +322,7 @@ static void test_failure_of_an_inner_call_is_not_the_outer_ones(void) {
     nested = &bound;
     inside = trap_inside;
     answer.i32 = 5;
-    CHECK(pl_bound_call0(&bound) == 5 && calls == 2 && !pl_turn_is_mine(turn));
+    CHECK(pl_bound_call0(&bound) == 5 && calls == 2 && !pl_recursive_is_mine(main_lock));
     CHECK(!pl_instances_is_running(instances));
     tear_down();
 }
@@ -490,7 +490,7 @@ static void *call_elsewhere(void *bound) {
 }
 
 static void *call_well(void *bound) {
-    CHECK(pl_bound_call0(bound) == 7 && is_mine_inside && !pl_turn_is_mine(turn));
+    CHECK(pl_bound_call0(bound) == 7 && is_mine_inside && !pl_recursive_is_mine(main_lock));
     return NULL;
 }
 
@@ -498,16 +498,16 @@ static void test_strangers_take_turns(void) {
     set_up();
     pl_bound bound = bound_of(0, NULL, PL_BOUND_I32);
     answer.i32 = 7;
-    CHECK(pl_bound_call0(&bound) == 7 && is_mine_inside && !pl_turn_is_mine(turn));
+    CHECK(pl_bound_call0(&bound) == 7 && is_mine_inside && !pl_recursive_is_mine(main_lock));
     thread_join(thread_start(call_well, &bound));
-    CHECK(pl_turn_try(turn));
+    CHECK(pl_recursive_try(main_lock));
     pl_bound narrow = bound_of(1, (uint8_t[]){PL_BOUND_I32}, PL_BOUND_NONE);
     int64_t refused = pl_bound_call1(&narrow, INT64_MAX);
     thread_join(thread_start(call_elsewhere, &bound));
     CHECK(calls == 2);
     check_failed_call(refused, PL_RANGE);
-    CHECK(pl_bound_call0(&bound) == 7 && pl_turn_is_mine(turn)); /* who has it keeps it */
-    pl_turn_leave(turn);
+    CHECK(pl_bound_call0(&bound) == 7 && pl_recursive_is_mine(main_lock)); /* who has it keeps it */
+    pl_recursive_release(main_lock);
     thread_join(thread_start(call_well, &bound));
     tear_down();
 }
@@ -523,13 +523,13 @@ static void test_thread_with_a_group_of_its_own_calls_there_and_nowhere_else(voi
     thread_join(thread_start(call_well, &bound));
     pl_bound there = bound;
     there.group = own;
-    there.turn = NULL;
+    there.main_lock = NULL;
     CHECK(pl_bound_call0(&there) == 7 && !is_mine_inside);
     pl_group_enter_thread(NULL);
     check_failed_call(pl_bound_call0(&there), PL_ELSEWHERE); /* no stranger calls there */
     CHECK(pl_bound_call0(&bound) == 7);
     pl_group_enter_thread(group);
-    /* the group's own thread needs no turn */
+    /* the group's own thread needs no main lock */
     CHECK(pl_bound_call0(&bound) == 7 && !is_mine_inside);
     pl_shared *another = pl_shared_new();
     pl_group *foreign = pl_group_new(another, OWN, no_replay, NULL);
@@ -559,8 +559,8 @@ static void test_closed_one_lets_nobody_in(void) {
     pl_value value = {.i32 = 1};
     pl_failure failure;
     CHECK(pl_bound_raw(&bound, &value, &failure) == PL_CLOSED && calls == 0);
-    CHECK(!pl_turn_is_mine(turn));
-    bound.turn = NULL;
+    CHECK(!pl_recursive_is_mine(main_lock));
+    bound.main_lock = NULL;
     bound.group = group;
     pl_group_enter_thread(group);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED); /* that comes second */
@@ -587,7 +587,7 @@ static void test_cancelled_program_is_not_called(void) {
     pl_outcome outcome = taken(pl_bound_call0(&bound));
     CHECK(outcome.status == PL_ABORTED && outcome.failure.trap == NULL &&
           outcome.failure.error == NULL);
-    CHECK(calls == 0 && !pl_turn_is_mine(turn));
+    CHECK(calls == 0 && !pl_recursive_is_mine(main_lock));
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     tear_down();
 }
@@ -632,7 +632,7 @@ static void test_library_that_is_dropped_on_the_way_in_is_not_called(void) {
         check_failed_call(pl_bound_call0(&bound), PL_CLOSED);
         CHECK(calls == 1 && pl_group_applied(group) == 2 &&
               pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
-        CHECK(!pl_turn_is_mine(turn));
+        CHECK(!pl_recursive_is_mine(main_lock));
         tear_down();
     }
 }
@@ -651,7 +651,7 @@ static void test_one_that_is_closed_on_the_way_in_is_not_called(void) {
     pl_group_set_replay(group, close_it, GROUP);
     lead(NULL);
     check_failed_call(pl_bound_call0(&target), PL_CLOSED);
-    CHECK(calls == 0 && !pl_turn_is_mine(turn));
+    CHECK(calls == 0 && !pl_recursive_is_mine(main_lock));
     tear_down();
 }
 
@@ -695,11 +695,11 @@ static void test_nobody_is_in_when_it_is_closed(void) {
             threads[i] = thread_start(call_often, (void *)(i + 1 + CALLERS * (uintptr_t)round));
         }
         AWAIT(atomic_load(&may_close) == CALLERS);
-        CHECK(pl_turn_wait(turn, -1));
+        CHECK(pl_recursive_wait(main_lock, -1));
         pl_bound_close(&target);
         closed = 1;
         pl_instances_drop(instances, library);
-        pl_turn_leave(turn);
+        pl_recursive_release(main_lock);
         for (int i = 0; i < CALLERS; i++) {
             thread_join(threads[i]);
         }

@@ -13,7 +13,7 @@ from pylinker.native.failures import Failure, moved, new_failure
 from pylinker.native.instances import Instances
 from pylinker.native.libraries import Library
 from pylinker.native.objects import Func, Values
-from pylinker.native.turn import Turn
+from pylinker.native.recursive import RecursiveMutex
 
 __all__ = [
     "BOUND_LIMIT",
@@ -60,11 +60,11 @@ class Bound:
         func: Func,
         params: Sequence[BoundKind],
         results: Sequence[BoundKind],
-        turn: Turn | None,
+        main_lock: RecursiveMutex | None,
     ) -> None:
         self.record = ffi.new("pl_bound *")
         self.record.open = 1
-        self.record.turn = turn.pointer if turn is not None else ffi.NULL
+        self.record.main_lock = main_lock.pointer if main_lock is not None else ffi.NULL
         self.record.instances = instances.pointer
         self.record.group = instances.member.pointer
         self.record.library = library.pointer
@@ -77,7 +77,7 @@ class Bound:
         if self.call is not None:
             self.record.params[0 : len(params)] = params
         self.shared = instances.member.shared
-        self._kept: tuple[object, ...] = (instances, library, turn)
+        self._kept: tuple[object, ...] = (instances, library, main_lock)
 
     @property
     def is_open(self) -> bool:
@@ -87,10 +87,10 @@ class Bound:
     def close(self) -> None:
         """Let nobody in any more, and let go of the group.
 
-        The caller has the turn, or is the group's thread.
+        The caller has the main lock, or is the group's thread.
         """
         lib.pl_bound_close(self.record)
-        self._kept = self._kept[2:]  # the turn stays: who comes late still asks for it
+        self._kept = self._kept[2:]  # the main lock stays: who comes late still asks for it
 
     def raw(self, raw: Values) -> Outcome:
         """Call with raw values."""

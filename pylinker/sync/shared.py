@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Typ
 from pylinker.errors import InternalError, RendezvousTimeout
 from pylinker.native.core import ffi
 from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
+from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
 from pylinker.native.sync import (
@@ -24,7 +25,6 @@ from pylinker.native.sync import (
 )
 from pylinker.native.threads import NativeThread, next_ended
 from pylinker.native.trace import Trace
-from pylinker.native.turn import Turn
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.log import OperationLog
@@ -522,10 +522,12 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
-    def stop_call(self, reason: BaseException, *, holds: tuple[Turn, int] | None = None) -> bool:
+    def stop_call(
+        self, reason: BaseException, *, holds: tuple[RecursiveMutex, int] | None = None
+    ) -> bool:
         """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
 
-        With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The
+        With ``holds`` (a mutex and the identity of a thread) only if that thread makes the call. The
         call is stopped at its next look, for which the caller moves the epoch; if it ends before,
         nothing happens. Never blocks; any thread.
         """
@@ -533,10 +535,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         if not call:
             return False
         if holds is not None:
-            # The holder of the turn does not change during a call: if the same call is still in
+            # The holder of the mutex does not change during a call: if the same call is still in
             # progress, it is this one's.
-            turn, identity = holds
-            if turn.holder != identity or self._native.call != call:
+            mutex, identity = holds
+            if mutex.holder != identity or self._native.call != call:
                 return False
         self._reasons.add(reason)  # before the call can raise it
         self._native.stop(call, reason)

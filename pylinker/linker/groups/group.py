@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from pylinker.linker.ranges import Grant
     from pylinker.native.bound import Bound
     from pylinker.native.objects import Extern, Func, Instance, Values
+    from pylinker.native.recursive import RecursiveMutex
     from pylinker.native.replay import Trouble
-    from pylinker.native.turn import Turn
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import WasiHost
@@ -76,7 +76,7 @@ class InstanceGroup:
     ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the
     address and size (bytes) of a stack that is its own, ``dl_error`` what ``dlerror`` answers next
     and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made by the
-    linker, or taken from the main module once it is instantiated. ``turn`` is for those who share
+    linker, or taken from the main module once it is instantiated. ``main_lock`` is for those who share
     the group, None if it has a thread of its own; ``program`` is the name of the program, which is
     that of its main module. ``signals`` are those of its thread in a WASIX program, else None.
     ``thread_exits`` are the destructors that its thread has registered, ``ending`` those that run
@@ -90,7 +90,7 @@ class InstanceGroup:
         store: GuestStore,
         wasi: WasiHost,
         cache: CodeCache,
-        turn: Turn | None,
+        main_lock: RecursiveMutex | None,
         program: str,
         tracer: Untraced,
         native: Instances | None = None,
@@ -102,7 +102,7 @@ class InstanceGroup:
         self.native = native or Instances(state, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
-        self.turn = turn
+        self.main_lock = main_lock
         self.memory_is_shared = False
         self.stack = (0, 0)
         self.grants: list[Grant] = []
@@ -119,7 +119,7 @@ class InstanceGroup:
         self._signatures: dict[FuncType, Signature] = {}
         self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
         number = state.number
-        tracer.name_row(number, "main thread" if turn is not None else "new thread")
+        tracer.name_row(number, "main thread" if main_lock is not None else "new thread")
         self.native.follow(lambda trouble: _describe(number, trouble))
 
     def __repr__(self) -> str:
@@ -415,7 +415,7 @@ class InstanceGroup:
             self.defined(definition),
             params,
             results,
-            self.turn,
+            self.main_lock,
         )
         if self._bounds is None:
             self._bounds = weakref.WeakSet()

@@ -106,7 +106,7 @@ class Groups:
             store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
             group = InstanceGroup(
-                state, store, host, self._cache, self._context.turn, self._name, self._tracer
+                state, store, host, self._cache, self._context.main_lock, self._name, self._tracer
             )
         except BaseException:
             completed(shared.unsubscribe, guard, state)
