@@ -9,7 +9,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     if (group == NULL) {
         return NULL;
     }
-    pl_safepoint_init(&group->safepoint, &shared->await);
+    pl_safepoint_init(&group->safepoint, &shared->waiter);
     pl_bus_subscribe(&shared->barriers, &group->barriers);
     pl_bus_subscribe(&shared->operations, &group->operations);
     group->handle = handle;

@@ -8,7 +8,7 @@ static void wake_all(void *argument) {
     pl_shared *shared = argument;
     pl_event_notify(&shared->news);
     pl_event_notify(&shared->rest);
-    pl_event_notify(pl_await_event(&shared->await));
+    pl_event_notify(pl_waiter_event(&shared->waiter));
 }
 
 pl_shared *pl_shared_new(void) {
@@ -22,7 +22,7 @@ pl_shared *pl_shared_new(void) {
     pl_event_init(&shared->news);
     pl_event_init(&shared->rest);
     pl_event_init(&shared->endings);
-    pl_await_init(&shared->await);
+    pl_waiter_init(&shared->waiter);
     pl_cancel_init(&shared->cancel, &shared->event);
     pl_rwlock_init(&shared->lock, &shared->event);
     pl_topology_init(&shared->topology, &shared->event);
@@ -43,7 +43,7 @@ void pl_shared_free(pl_shared *shared) {
     pthread_mutex_destroy(&shared->ended_mutex);
     pl_log_destroy(&shared->log);
     pl_futex_destroy(&shared->futex);
-    pl_await_destroy(&shared->await);
+    pl_waiter_destroy(&shared->waiter);
     pl_event_destroy(&shared->endings);
     pl_event_destroy(&shared->rest);
     pl_event_destroy(&shared->news);
@@ -111,7 +111,7 @@ pl_event *pl_shared_news(pl_shared *shared) { return &shared->news; }
 
 pl_event *pl_shared_rest(pl_shared *shared) { return &shared->rest; }
 
-pl_await *pl_shared_await(pl_shared *shared) { return &shared->await; }
+pl_waiter *pl_shared_waiter(pl_shared *shared) { return &shared->waiter; }
 
 pl_cancel *pl_shared_cancel(pl_shared *shared) { return &shared->cancel; }
 

@@ -43,7 +43,7 @@ struct pl_shared {
     pl_event event;
     pl_event news;
     pl_event rest;
-    pl_await await;
+    pl_waiter waiter;
     pl_rwlock lock;
     pl_topology topology;
     pl_bus barriers;

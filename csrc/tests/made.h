@@ -3,7 +3,7 @@
 #ifndef PL_MADE_H
 #define PL_MADE_H
 
-#include "await.h"
+#include "waiter.h"
 #include "bus.h"
 #include "cancel.h"
 #include "event.h"
@@ -40,15 +40,15 @@ static inline void free_event(pl_event *event) {
     free(event);
 }
 
-static inline pl_await *new_await(void) {
-    pl_await *await = made(sizeof *await);
-    pl_await_init(await);
-    return await;
+static inline pl_waiter *new_waiter(void) {
+    pl_waiter *waiter = made(sizeof *waiter);
+    pl_waiter_init(waiter);
+    return waiter;
 }
 
-static inline void free_await(pl_await *await) {
-    pl_await_destroy(await);
-    free(await);
+static inline void free_waiter(pl_waiter *waiter) {
+    pl_waiter_destroy(waiter);
+    free(waiter);
 }
 
 static inline pl_cancel *new_cancel(pl_event *event) {
@@ -75,9 +75,9 @@ static inline pl_topology *new_topology(pl_event *event) {
 
 static inline void free_topology(pl_topology *topology) { free(topology); }
 
-static inline pl_safepoint *new_safepoint(pl_await *await) {
+static inline pl_safepoint *new_safepoint(pl_waiter *waiter) {
     pl_safepoint *safepoint = made(sizeof *safepoint);
-    pl_safepoint_init(safepoint, await);
+    pl_safepoint_init(safepoint, waiter);
     return safepoint;
 }
 

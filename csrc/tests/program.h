@@ -48,7 +48,7 @@ static inline uint64_t cause(void) { return pl_cancel_cause(pl_shared_cancel(sha
 static inline uint32_t sleepers(void) {
     return pl_event_waiters(pl_shared_event(shared)) + pl_event_waiters(pl_shared_news(shared)) +
            pl_event_waiters(pl_shared_rest(shared)) +
-           pl_event_waiters(pl_await_event(pl_shared_await(shared)));
+           pl_event_waiters(pl_waiter_event(pl_shared_waiter(shared)));
 }
 
 static inline int state_of(struct member *member) {

@@ -535,7 +535,7 @@ static void test_late_group_is_named_and_the_others_go_on(void) {
 
 static uint32_t count_of_event(void) {
     return pl_event_prepare(pl_shared_event(shared)) + pl_event_prepare(pl_shared_news(shared)) +
-           pl_event_prepare(pl_await_event(pl_shared_await(shared)));
+           pl_event_prepare(pl_waiter_event(pl_shared_waiter(shared)));
 }
 
 static void test_each_step_that_is_waited_for_notifies(void) {
@@ -548,7 +548,7 @@ static void test_each_step_that_is_waited_for_notifies(void) {
     CHECK(pl_lead_open(members[0].group) == 1);
     CHECK(count_of_event() != key);
     key = count_of_event();
-    pl_await_begin(pl_shared_await(shared), pl_group_safepoint(members[1].group));
+    pl_waiter_begin(pl_shared_waiter(shared), pl_group_safepoint(members[1].group));
     pthread_t follower = thread_start(guest, &members[1]);
     AWAIT(pl_group_arrived(members[1].group) == 1 && sleepers() == 1);
     CHECK(count_of_event() != key);
@@ -572,7 +572,7 @@ static void test_each_step_that_is_waited_for_notifies(void) {
     /* the leader has one, so that releasing another is no news */
     CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED);
     key = count_of_event();
-    pl_await_begin(pl_shared_await(shared), pl_group_safepoint(members[1].group));
+    pl_waiter_begin(pl_shared_waiter(shared), pl_group_safepoint(members[1].group));
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
     CHECK(count_of_event() != key);
     pl_rwlock_release_read(the_lock());
@@ -582,7 +582,7 @@ static void test_each_step_that_is_waited_for_notifies(void) {
 static void test_cancelling_moves_every_event(void) {
     set_up();
     pl_event *events[] = {pl_shared_event(shared), pl_shared_news(shared), pl_shared_rest(shared),
-                          pl_await_event(pl_shared_await(shared))};
+                          pl_waiter_event(pl_shared_waiter(shared))};
     uint32_t keys[4];
     for (int i = 0; i < 4; i++) {
         keys[i] = pl_event_prepare(events[i]);
