@@ -536,7 +536,7 @@ class Program(OfOneProcess, Finalized):
             self._linker = None
             if linker is not None:
                 tell_statistics(linker, self.name)
-                linker.context.main_group.close_bounds()
+                linker.context.main_group.close_prepared()
             if linker is not None and linker.threads is not None:
                 linker.threads.join_all()
                 linker.threads = None
