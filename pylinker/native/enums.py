@@ -22,6 +22,7 @@ __all__ = [
     "CAUSE_STOPPED",
     "CLOSED",
     "DEAD",
+    "DELIVER_LATER",
     "DONE",
     "ELSEWHERE",
     "ENDED_MOST",
@@ -30,7 +31,6 @@ __all__ = [
     "ERROR",
     "FAILED",
     "FUTEX_BUCKETS",
-    "HEAR_LATER",
     "MESSAGE_CAPACITY",
     "NAMES_CAPACITY",
     "NAME_LENGTH",
@@ -110,7 +110,7 @@ SIGNALLED: Final = 5
 # of shared.h
 ENDED_MOST: Final = 16
 # of group.h
-HEAR_LATER: Final = 2
+DELIVER_LATER: Final = 2
 # of call.h (enum pl_status)
 OK: Final = 0
 TRAP: Final = 1
