@@ -29,7 +29,8 @@
 #include <limits.h>
 #endif
 
-enum { HELD_UP = 1000000 }; /* nanoseconds */
+/* nanoseconds */
+enum { DELAY = 1000000 };
 
 #if PL_EVENT_FUTEX
 
@@ -88,8 +89,8 @@ static void unlock(pl_event *event) { pthread_mutex_unlock(&event->mutex); }
 void pl_event_init(pl_event *event) {
     atomic_init(&event->count, 0);
     atomic_init(&event->sleepers, 0);
-    atomic_init(&event->look, 0);
-    atomic_init(&event->held_up, 0);
+    atomic_init(&event->spin_ns, 0);
+    atomic_init(&event->last_delay, 0);
     atomic_init(&event->yields, 0);
     init(event);
 }
@@ -98,18 +99,18 @@ void pl_event_destroy(pl_event *event) { destroy(event); }
 
 uint32_t pl_event_prepare(pl_event *event) { return atomic_load(&event->count); }
 
-void pl_event_look(pl_event *event, int64_t nanoseconds, int yields) {
-    atomic_store_explicit(&event->look, nanoseconds, memory_order_relaxed);
+void pl_event_set_spin(pl_event *event, int64_t nanoseconds, int yields) {
+    atomic_store_explicit(&event->spin_ns, nanoseconds, memory_order_relaxed);
     atomic_store_explicit(&event->yields, yields, memory_order_relaxed);
 }
 
-int64_t pl_event_held_up(pl_event *event) {
-    return atomic_load_explicit(&event->held_up, memory_order_relaxed);
+int64_t pl_event_last_delay(pl_event *event) {
+    return atomic_load_explicit(&event->last_delay, memory_order_relaxed);
 }
 
 /* Looks at the count for a while: whether it has moved. */
-static int look(pl_event *event, uint32_t key, int64_t deadline) {
-    int64_t nanoseconds = atomic_load_explicit(&event->look, memory_order_relaxed);
+static int spin(pl_event *event, uint32_t key, int64_t deadline) {
+    int64_t nanoseconds = atomic_load_explicit(&event->spin_ns, memory_order_relaxed);
     if (nanoseconds <= 0) {
         return 0;
     }
@@ -118,8 +119,8 @@ static int look(pl_event *event, uint32_t key, int64_t deadline) {
     if (deadline >= 0 && deadline < until) {
         until = deadline;
     }
-    int held_up = 0;
-    while (now < until && !held_up) {
+    int delayed = 0;
+    while (now < until && !delayed) {
         for (int i = 0; i < 16; i++) { /* so that the clock is not what takes the time */
             if (atomic_load(&event->count) != key) {
                 return 1;
@@ -131,17 +132,17 @@ static int look(pl_event *event, uint32_t key, int64_t deadline) {
         }
         int64_t before = now;
         now = pl_now();
-        held_up = yields && now - before >= HELD_UP;
+        delayed = yields && now - before >= DELAY;
     }
-    if (held_up) {
-        atomic_store_explicit(&event->held_up, now, memory_order_relaxed);
+    if (delayed) {
+        atomic_store_explicit(&event->last_delay, now, memory_order_relaxed);
     }
     return atomic_load(&event->count) != key;
 }
 
 int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {
     int moved = 1;
-    if (look(event, key, deadline)) {
+    if (spin(event, key, deadline)) {
         return moved;
     }
     lock(event);

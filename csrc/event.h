@@ -43,7 +43,7 @@ typedef int (*pl_check)(uintptr_t handle);
 typedef struct pl_event {
     _Atomic uint32_t count;
     _Atomic uint32_t sleepers;
-    _Atomic int64_t look, held_up; /* hints, like the next */
+    _Atomic int64_t spin_ns, last_delay; /* hints, like the next */
     atomic_int yields;
 #if !PL_EVENT_FUTEX
     pthread_mutex_t mutex;
@@ -68,10 +68,10 @@ void pl_event_notify(pl_event *event);
  * that are shorter than being woken takes. If not everybody who is waited for has a processor,
  * it `yields` its own between two looks. 0 at first. Relaxed: a waiter that does not see it yet
  * sleeps at once, or looks in vain. */
-void pl_event_look(pl_event *event, int64_t nanoseconds, int yields);
+void pl_event_set_spin(pl_event *event, int64_t nanoseconds, int yields);
 /* When a waiter last yielded to somebody who kept the processor for more than a millisecond,
  * which nobody does who is about to move the count; it stopped looking then. 0: never. */
-int64_t pl_event_held_up(pl_event *event);
+int64_t pl_event_last_delay(pl_event *event);
 /* How many threads sleep here now; for tests. */
 uint32_t pl_event_waiters(pl_event *event);
 

@@ -41,8 +41,8 @@ struct pl_shared {
     _Atomic uint64_t changes;
     _Atomic uint64_t led, followed, waited, longest, paused; /* relaxed: they are only counted */
     pl_event event;
-    pl_event news;
-    pl_event rest;
+    pl_event barrier_event;
+    pl_event sleepers;
     pl_waiter waiter;
     pl_rwlock lock;
     pl_topology topology;
@@ -52,16 +52,16 @@ struct pl_shared {
     pl_log log;
     size_t processors; /* read-only */
     /* relaxed: more groups ran than there are processors when the newest barrier was opened */
-    atomic_int crowded;
+    atomic_int oversubscribed;
     _Atomic uint64_t finished; /* the newest operation whose leader has met all */
     pl_trace *trace;           /* most often NULL */
     pl_group *first;
     size_t count;
-    pthread_mutex_t ended_mutex; /* of the list, and that it is closed */
-    pl_ended *ended;
-    int ended_closed;
-    atomic_uint ended_count;
-    pl_event endings;
+    pthread_mutex_t exited_mutex; /* of the list, and that it is closed */
+    pl_exited *exited;
+    int exited_closed;
+    atomic_uint exited_count;
+    pl_event exit_event;
 };
 
 /* Whether the thread that waits for a group has a reason of its own to stop: its `check` says

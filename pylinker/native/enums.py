@@ -25,10 +25,10 @@ __all__ = [
     "DELIVER_LATER",
     "DONE",
     "ELSEWHERE",
-    "ENDED_MOST",
     "ERRNO_MEMVIOLATION",
     "ERRNO_NOTSUP",
     "ERROR",
+    "EXITED_MOST",
     "FAILED",
     "FUTEX_BUCKETS",
     "MESSAGE_CAPACITY",
@@ -108,7 +108,7 @@ TIMEOUT: Final = 3
 CANCELLED: Final = 4
 SIGNALLED: Final = 5
 # of shared.h
-ENDED_MOST: Final = 16
+EXITED_MOST: Final = 16
 # of group.h
 DELIVER_LATER: Final = 2
 # of call.h (enum pl_status)

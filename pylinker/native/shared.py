@@ -120,24 +120,24 @@ class Shared(SharedBase):
         return lib.pl_shared_changes(self.pointer)
 
     @property
-    def ended(self) -> int:
-        """How many threads have ended by themselves and were not taken by :func:`pylinker.native.threads.next_ended`."""
-        return lib.pl_shared_ended(self.pointer)
+    def exited(self) -> int:
+        """How many threads have ended by themselves and were not taken by :func:`pylinker.native.threads.take_exited`."""
+        return lib.pl_shared_exited_count(self.pointer)
 
-    def close_ended(self) -> None:
+    def close_exited(self) -> None:
         """Have threads end as ``ended`` of :class:`pylinker.native.threads.NativeThread` from now on."""
-        lib.pl_shared_close_ended(self.pointer)
+        lib.pl_shared_close_exited(self.pointer)
 
-    def tell_ended(self) -> None:
-        """Wake who waits in :meth:`await_ended`."""
-        lib.pl_shared_tell_ended(self.pointer)
+    def notify_exited(self) -> None:
+        """Wake who waits in :meth:`wait_exited`."""
+        lib.pl_shared_notify_exited(self.pointer)
 
-    def await_ended(self, timeout: float) -> None:
-        """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds.
+    def wait_exited(self, timeout: float) -> None:
+        """Wait until a thread has ended by itself or :meth:`notify_exited`, or ``timeout`` seconds.
 
         Blocks; signals are handled afterwards.
         """
-        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), SLICE))
+        lib.pl_shared_wait_exited(self.pointer, min(nanoseconds(timeout), SLICE))
 
     def set_trace(self, trace: Trace) -> None:
         """Have what groups do noted from now on, before there are any."""

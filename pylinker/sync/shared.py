@@ -23,7 +23,7 @@ from pylinker.native.sync import (
     new_token,
     new_writer,
 )
-from pylinker.native.threads import NativeThread, next_ended
+from pylinker.native.threads import NativeThread, take_exited
 from pylinker.native.trace import Trace
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
@@ -480,25 +480,25 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     # The end
 
     @property
-    def ended(self) -> int:
-        """How many threads have ended by themselves, with their groups still there: see :meth:`next_ended`."""
-        return self._native.ended
+    def exited(self) -> int:
+        """How many threads have ended by themselves, with their groups still there: see :meth:`take_exited`."""
+        return self._native.exited
 
-    def next_ended(self) -> NativeThread | None:
+    def take_exited(self) -> NativeThread | None:
         """Take one of them, or return None; its ``left`` is to be called, by the caller who has the write lock. Never blocks."""
-        return next_ended(self._native)
+        return take_exited(self._native)
 
-    def close_ended(self) -> None:
+    def close_exited(self) -> None:
         """Have threads take their groups out themselves from now on."""
-        self._native.close_ended()
+        self._native.close_exited()
 
-    def tell_ended(self) -> None:
-        """Wake who waits in :meth:`await_ended`."""
-        self._native.tell_ended()
+    def notify_exited(self) -> None:
+        """Wake who waits in :meth:`wait_exited`."""
+        self._native.notify_exited()
 
-    def await_ended(self, timeout: float) -> None:
-        """Wait for a thread to end by itself, for :meth:`tell_ended`, or a moment, ``timeout`` seconds at most. Blocks."""
-        self._native.await_ended(timeout)
+    def wait_exited(self, timeout: float) -> None:
+        """Wait for a thread to end by itself, for :meth:`notify_exited`, or a moment, ``timeout`` seconds at most. Blocks."""
+        self._native.wait_exited(timeout)
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises.

@@ -127,7 +127,7 @@ class Groups:
         try:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
             if prepared.guard.held:
-                self._context.reap_ended(prepared.guard)
+                self._context.reap_exited(prepared.guard)
         except BaseException as error:  # an interrupt, most likely
             completed(prepared.leave, error)
             raise
@@ -145,7 +145,7 @@ class Groups:
         with prepared:
             if not guard.held:
                 self._context.shared.take_blindly(guard)
-                self._context.reap_ended(guard)
+                self._context.reap_exited(guard)
             return self._create(prepared)
 
     def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
@@ -256,7 +256,7 @@ class Groups:
     def _shut_down(self, group: InstanceGroup) -> None:
         with Exclusive(self._context.shared, group.state) as exclusive:
             self.take_out(group, exclusive.guard)
-            self._context.reap_ended(exclusive.guard)
+            self._context.reap_exited(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
         """Take a dead group out of the program.
