@@ -5,7 +5,7 @@
 #include "call.h"
 #include "epoch.h"
 #include "hostfn.h"
-#include "object.h"
+#include "wrappers.h"
 
 #include <stdbool.h>
 

@@ -33,7 +33,7 @@
 #define PL_ATOMICS_H
 
 #include "call.h"
-#include "object.h"
+#include "wrappers.h"
 
 /* The functions, and their types. An address is the sum of the instruction's operand and its
  * offset, as 64 bits, so that it cannot wrap. */

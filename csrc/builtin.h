@@ -32,7 +32,7 @@ enum pl_builtin_index {
     PL_BUILTIN_EMPTY = 4,
     PL_BUILTIN_PROC_ID = 5,
     PL_BUILTIN_UNSUPPORTED = 6,
-    PL_BUILTIN_CALL_DYNAMIC = 7, /* dynamic.h */
+    PL_BUILTIN_CALL_DYNAMIC = 7, /* call_dynamic.h */
     PL_BUILTIN_REFLECT_SIGNATURE = 8,
     PL_BUILTIN_DL_INVALID_HANDLE = 9
 };

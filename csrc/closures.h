@@ -15,7 +15,7 @@
 #ifndef PL_CLOSURES_H
 #define PL_CLOSURES_H
 
-#include "object.h"
+#include "wrappers.h"
 
 typedef struct pl_instances pl_instances;
 

@@ -3,7 +3,7 @@
 #include "instances_impl.h"
 
 #include "api_table.h"
-#include "dynamic.h"
+#include "call_dynamic.h"
 #include "stack.h"
 
 #include <stdlib.h>

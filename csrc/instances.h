@@ -22,7 +22,7 @@
 #include "hostfn.h"
 #include "library.h"
 #include "names.h"
-#include "object.h"
+#include "wrappers.h"
 #include "wasi.h"
 
 /* Types the core makes objects of, made once per process. */
@@ -88,7 +88,7 @@ pl_context *pl_instances_context(const pl_instances *instances);
 pl_trouble *pl_instances_trouble(pl_instances *instances);
 /* What this group has looked up by name. */
 pl_names *pl_instances_names(pl_instances *instances);
-/* What it knows of the types of its slots (dynamic.h), and its closures. */
+/* What it knows of the types of its slots (call_dynamic.h), and its closures. */
 pl_calls *pl_instances_calls(const pl_instances *instances);
 pl_closures *pl_instances_closures(const pl_instances *instances);
 /* Whether its thread has destructors to run at its end: thread.h asks. */

@@ -29,7 +29,7 @@
 #define PL_POOL_H
 
 #include "library.h"
-#include "object.h"
+#include "wrappers.h"
 
 struct pl_import;
 

@@ -11,7 +11,7 @@
 #ifndef PL_PROBE_H
 #define PL_PROBE_H
 
-#include "object.h"
+#include "wrappers.h"
 
 /* What the module imports, in this order, and the types of it. */
 typedef struct pl_probe_types {

@@ -1,7 +1,7 @@
 /* thread: an OS thread that runs one guest function in a group of its own.
  *
  * The thread is made here and not by Python, so that a thread the guest starts needs neither
- * Python nor the GIL: the group is ready (birth.h) and the function is called. A host function
+ * Python nor the GIL: the group is ready (clone.h) and the function is called. A host function
  * of Python's that the guest calls there finds the group through pl_group_of_thread.
  *
  * If the function returns, the group is dead, `done` becomes 1, who waits for that is woken, and

@@ -213,7 +213,7 @@ class Cause(enum.IntEnum):
 
 
 class ExternKind(enum.IntEnum):
-    """``enum pl_extern_kind`` of ``csrc/object.h``."""
+    """``enum pl_extern_kind`` of ``csrc/wrappers.h``."""
 
     FUNC = 0
     GLOBAL = 1
@@ -303,6 +303,16 @@ class BuiltinIndex(enum.IntEnum):
     DL_INVALID_HANDLE = 9
 
 
+class ValueType(enum.IntEnum):
+    """``enum pl_value_type`` of ``csrc/call_dynamic.h``."""
+
+    I32 = 0
+    I64 = 1
+    F32 = 2
+    F64 = 3
+    V128 = 4
+
+
 class CallbackForm(enum.IntEnum):
     """``enum pl_callback_form`` of ``csrc/callback.h``."""
 
@@ -325,16 +335,6 @@ class CallbackTrouble(enum.IntEnum):
     RAISED = 0
     TOO_WIDE = 1
     TOO_LARGE = 2
-
-
-class ValueType(enum.IntEnum):
-    """``enum pl_value_type`` of ``csrc/dynamic.h``."""
-
-    I32 = 0
-    I64 = 1
-    F32 = 2
-    F64 = 3
-    V128 = 4
 
 
 class Held(enum.IntEnum):

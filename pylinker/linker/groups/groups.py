@@ -11,7 +11,7 @@ from pylinker.linker.groups.prepared import PreparedInstanceGroup
 from pylinker.linker.groups.signals import Signals
 from pylinker.linker.plan.operation import SlotPatch
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.native.birth import give_birth
+from pylinker.native.clone import clone_group
 from pylinker.native.member import Member
 from pylinker.native.replay import Operation
 from pylinker.native.scopes import completed
@@ -175,7 +175,7 @@ class Groups:
                 get_ident()
             )  # code of the modules may run, and must not come to the linker
             try:
-                birth = give_birth(
+                clone = clone_group(
                     everything.engine,
                     part,
                     host.native,
@@ -193,13 +193,13 @@ class Groups:
                         if block is not None
                     ],
                 )
-                store = GuestStore(part, made=(birth.store, birth.watch))
+                store = GuestStore(part, made=(clone.store, clone.watch))
                 group = InstanceGroup(
-                    part, store, host, self._cache, None, self._name, self._tracer, birth.instances
+                    part, store, host, self._cache, None, self._name, self._tracer, clone.instances
                 )
                 group.memory_is_shared = True
-                if birth.trouble is not None:
-                    group.raise_trouble(birth.trouble, state.order)
+                if clone.trouble is not None:
+                    group.raise_trouble(clone.trouble, state.order)
                 if wants_stack and not everything.makes_stack_pointer:
                     group.stack_top = sum(
                         stack

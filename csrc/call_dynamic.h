@@ -20,8 +20,8 @@
  * called function runs in the caller's state, RUNNING.
  *
  * Blocking: as the called function. Threads: the group's. */
-#ifndef PL_DYNAMIC_H
-#define PL_DYNAMIC_H
+#ifndef PL_CALL_DYNAMIC_H
+#define PL_CALL_DYNAMIC_H
 
 #include "instances.h"
 
@@ -55,7 +55,7 @@ int pl_calls_get(const pl_calls *calls, uint64_t changes, uint32_t slot,
 
 /* The two functions; `environment` is a pl_import. Its handle is a function of Python's that is
  * given a slot and puts its type. */
-pl_trap *pl_dynamic_call(void *environment, pl_caller *caller, pl_value *values, size_t count);
-pl_trap *pl_dynamic_reflect(void *environment, pl_caller *caller, pl_value *values, size_t count);
+pl_trap *pl_call_dynamic(void *environment, pl_caller *caller, pl_value *values, size_t count);
+pl_trap *pl_reflect_signature(void *environment, pl_caller *caller, pl_value *values, size_t count);
 
 #endif

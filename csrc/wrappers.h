@@ -6,8 +6,8 @@
  * Blocking: pl_instance_new runs the module's start function; nothing else blocks. Threads: the
  * store behind `context` belongs to the calling thread. A pl_shared_memory may be used by all
  * threads at once. */
-#ifndef PL_OBJECT_H
-#define PL_OBJECT_H
+#ifndef PL_WRAPPERS_H
+#define PL_WRAPPERS_H
 
 #include "call.h"
 
