@@ -35,7 +35,7 @@ enum pl_callback_result { PL_RESULT_NONE = 0, PL_RESULT_NARROW = 1, PL_RESULT_WI
  * + 65536 * (bit i: parameter i is wide). */
 
 /* Why there is a message to be written. */
-enum pl_callback_trouble {
+enum pl_callback_failure {
     PL_CALLBACK_RAISED = 0,   /* the function raised something */
     PL_CALLBACK_TOO_WIDE = 1, /* its result, an integer, does not fit into 32 bits */
     PL_CALLBACK_TOO_LARGE = 2 /* its result, a double, is beyond all f32 */
@@ -53,7 +53,7 @@ typedef int64_t (*pl_callback6)(uintptr_t handle, int64_t a, int64_t b, int64_t 
 typedef double (*pl_callback_double1)(uintptr_t handle, double a);
 typedef double (*pl_callback_double2)(uintptr_t handle, double a, double b);
 typedef double (*pl_callback_double3)(uintptr_t handle, double a, double b, double c);
-typedef void (*pl_callback_explain)(uintptr_t handle, int trouble, int64_t integer, double number,
+typedef void (*pl_callback_explain)(uintptr_t handle, int failure, int64_t integer, double number,
                                     char *message, size_t capacity);
 
 /* Python's side: one function for each enum pl_callback_result and number of integers, one for

@@ -3,8 +3,8 @@
 #include "api_table.h"
 
 static int fail(pl_clone *clone, int stage, pl_error *error) {
-    *pl_instances_trouble(clone->instances) =
-        (pl_trouble){.stage = stage, .failure = {.error = error}};
+    *pl_instances_error(clone->instances) =
+        (pl_error_record){.stage = stage, .failure = {.error = error}};
     return -1;
 }
 

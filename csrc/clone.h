@@ -35,7 +35,7 @@ typedef struct pl_clone {
     pl_instances *instances;
 } pl_clone;
 
-/* Answers 0, or -1 with the trouble in `instances` (NULL: there is no memory). */
+/* Answers 0, or -1 with the error record in `instances` (NULL: there is no memory). */
 int pl_clone_group(pl_clone *clone);
 
 #endif

@@ -39,7 +39,7 @@ int pl_closures_note(pl_closures *closures, uint32_t first, uint32_t count);
 /* Whether a slot is for closures. */
 int pl_closures_has(const pl_closures *closures, uint32_t slot);
 /* Makes a closure, or changes the one there is, and puts it into its slot, which is noted.
- * Answers 0, or -1 with the trouble in `instances`. */
+ * Answers 0, or -1 with the error record in `instances`. */
 int pl_closures_prepare(pl_closures *closures, pl_instances *instances, const pl_closure *wanted);
 
 #endif

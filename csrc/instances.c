@@ -95,7 +95,7 @@ pl_group *pl_instances_group(const pl_instances *instances) { return instances->
 
 pl_context *pl_instances_context(const pl_instances *instances) { return instances->context; }
 
-pl_trouble *pl_instances_trouble(pl_instances *instances) { return &instances->trouble; }
+pl_error_record *pl_instances_error(pl_instances *instances) { return &instances->error; }
 
 void pl_instances_set_memory(pl_instances *instances, const pl_extern *memory) {
     instances->memory = *memory;
@@ -155,15 +155,15 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances) {
 }
 
 int pl_instances_fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail) {
-    instances->trouble =
-        (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {0}};
+    instances->error =
+        (pl_error_record){.stage = stage, .detail = detail, .library = library, .failure = {0}};
     return -1;
 }
 
 int pl_instances_fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail,
                            pl_failure failure) {
     pl_instances_fail(instances, stage, library, detail);
-    instances->trouble.failure = failure;
+    instances->error.failure = failure;
     return -1;
 }
 

@@ -3,7 +3,7 @@
  *
  * Everything a load or an unload does to a group is here and in replay.h, in C: a follower
  * carries it out without the GIL, and a leader runs the same code. What went wrong is left in a
- * pl_trouble for whoever can put it into words.
+ * pl_error_record for whoever can put it into words.
  *
  * Lazy binding: a trampoline that is called for the first time comes to the resolver of the
  * library that has it (library.h: it may be used by others), in this group. If its target is
@@ -48,12 +48,12 @@ enum pl_stage {
     PL_STAGE_TLS = 9
 };
 
-typedef struct pl_trouble {
+typedef struct pl_error_record {
     int stage; /* enum pl_stage */
     uint32_t detail;
     pl_library *library; /* where it happened, or NULL; valid as long as what was carried out is */
     pl_failure failure;  /* its receiver owns it */
-} pl_trouble;
+} pl_error_record;
 
 /* What a library whose waits were rewritten calls the table of the functions that stand in for
  * them. */
@@ -85,7 +85,7 @@ void pl_instances_free(pl_instances *instances);
 
 pl_group *pl_instances_group(const pl_instances *instances);
 pl_context *pl_instances_context(const pl_instances *instances);
-pl_trouble *pl_instances_trouble(pl_instances *instances);
+pl_error_record *pl_instances_error(pl_instances *instances);
 /* What this group has looked up by name. */
 pl_names *pl_instances_names(pl_instances *instances);
 /* What it knows of the types of its slots (call_dynamic.h), and its closures. */
@@ -121,10 +121,10 @@ void pl_instances_connect(pl_instances *instances);
 
 /* Instantiates a library and fills its slots. `block` is the address of the thread-local block
  * to initialise, 0 where the library's own copy serves. With `replaying` the slots must be
- * empty: the leader found them so. Answers 0, or -1 with the trouble; what there is of it then
+ * empty: the leader found them so. Answers 0, or -1 with the error record; what there is of it then
  * goes with pl_instances_drop. */
 int pl_instances_load(pl_instances *instances, pl_library *library, uint32_t block, int replaying);
-/* Has a loaded library make its thread-local block itself: 0, or -1 with the trouble. */
+/* Has a loaded library make its thread-local block itself: 0, or -1 with the error record. */
 int pl_instances_make_block(pl_instances *instances, pl_library *library);
 /* Forgets a library, also a half loaded one; wasmtime frees the instance with the store. */
 void pl_instances_drop(pl_instances *instances, pl_library *library);
@@ -146,7 +146,7 @@ int pl_instances_bind(pl_instances *instances, const pl_library *library, uint32
 void pl_instances_unbind(pl_instances *instances, const pl_library *library, uint32_t index);
 
 /* Makes what an import comes from, where that is a host function: it lives as long as the store.
- * 0, or -1 with the trouble. */
+ * 0, or -1 with the error record. */
 int pl_instances_host(pl_instances *instances, const pl_source *source, pl_func *result);
 /* Calls a function of the group's store, which is RUNNING already: an enum pl_status. A trap or
  * an exit leaves the stack pointer as it was before. */

@@ -58,7 +58,7 @@ struct pl_instances {
      * that makes them */
     atomic_uint running;
     pl_cancel *stops; /* numbers the calls, so that one can be stopped; NULL: nothing does */
-    pl_trouble trouble;
+    pl_error_record error;
 };
 
 /* instances.c */
@@ -84,7 +84,7 @@ uint64_t pl_guest_end(pl_instances *instances);
 /* Export KIND + number of the trampolines of a library. */
 int pl_plt_export(pl_instances *instances, const pl_library *library, char kind, uint32_t index,
                   pl_extern *result);
-/* Makes the trampolines of a library: 0, or -1 with the trouble. */
+/* Makes the trampolines of a library: 0, or -1 with the error record. */
 int pl_plt_load(pl_instances *instances, pl_record *record);
 
 /* hostfuncs.c */

@@ -7,10 +7,10 @@
  *
  * States: filled in by its maker, under the write lock, before any group sees it (pl_library_new
  * copies what it is given); then read-only but for two atomic parts: the targets of the
- * trampolines, which are found one by one as the guest calls them, and `gone`.
+ * trampolines, which are found one by one as the guest calls them, and `unloaded`.
  *
- * Targets: pl_library_aim publishes one (release), pl_library_target loads it (acquire). They
- * are taken back (pl_library_miss) by the leader of an unload while every group is at the
+ * Targets: pl_library_bind publishes one (release), pl_library_target loads it (acquire). They
+ * are taken back (pl_library_unbind) by the leader of an unload while every group is at the
  * barrier, parked or dead; whoever loads one is RUNNING, so it never sees one taken back. A
  * target is two words, its number stored relaxed before the library is released. They are read
  * as one, since between two different targets of a trampoline there is always a miss: groups
@@ -121,9 +121,10 @@ uint32_t pl_library_blocks(const pl_library *library);
 pl_library *pl_library_plt(const pl_library *library, uint32_t *index);
 
 /* Trampoline `index` leads to export `export_index` of `target` from now on. */
-void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index);
+void pl_library_bind(pl_library *library, uint32_t index, pl_library *target,
+                     uint32_t export_index);
 /* It leads nowhere, as at first. */
-void pl_library_miss(pl_library *library, uint32_t index);
+void pl_library_unbind(pl_library *library, uint32_t index);
 /* Where it leads, or NULL. */
 pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_t *export_index);
 
@@ -137,7 +138,7 @@ void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t
 
 /* It has been unloaded: a group that was parked does not load it any more. Under the write lock;
  * read under a read lock. */
-void pl_library_set_gone(pl_library *library);
-int pl_library_is_gone(const pl_library *library);
+void pl_library_set_unloaded(pl_library *library);
+int pl_library_is_unloaded(const pl_library *library);
 
 #endif

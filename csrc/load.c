@@ -160,7 +160,7 @@ static void adopt(pl_instances *instances, const pl_record *record) {
 }
 
 /* From now on the library's waits are the host's, which can be reached. */
-static int take_waits(pl_instances *instances, const pl_record *record) {
+static int install_wait_hooks(pl_instances *instances, const pl_record *record) {
     pl_extern table;
     pl_func function;
     if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1,
@@ -253,7 +253,7 @@ static int fill_slots(pl_instances *instances, const pl_record *record, int repl
 
 /* The pool */
 
-/* Makes a fresh instance one that can be used again, if it can be: 0, or -1 with the trouble. */
+/* Makes a fresh instance one that can be used again, if it can be: 0, or -1 with the error record. */
 static int keep(pl_instances *instances, pl_record *record, pl_pooled *pooled, int replaying) {
     pooled->identity = record->identity;
     pooled->instance = record->instance;
@@ -290,7 +290,7 @@ static pl_pooled *take_fitting(pl_instances *instances, const pl_library *librar
 }
 
 /* Gives the globals and host functions that were made for a pooled instance what this load has
- * decided: 0, or -1 with the trouble. */
+ * decided: 0, or -1 with the error record. */
 static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library) {
     const pl_library_parts *parts = pl_library_parts_of(library);
     for (uint32_t i = 0; i < parts->source_count; i++) {
@@ -326,7 +326,7 @@ static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library
     return 0;
 }
 
-/* Fills a record from the pool: 1, 0 if none fits, or -1 with the trouble. */
+/* Fills a record from the pool: 1, 0 if none fits, or -1 with the error record. */
 static int reuse(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
     pl_pooled *pooled = take_fitting(instances, library, replaying);
@@ -351,7 +351,7 @@ static int reuse(pl_instances *instances, pl_record *record, int replaying) {
 }
 
 /* Instantiates a library and takes from it what the group has none of: 0, or -1 with the
- * trouble. */
+ * error. */
 static int load_fresh(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
@@ -370,7 +370,7 @@ static int load_fresh(pl_instances *instances, pl_record *record, int replaying)
     }
     record->identity = record->serial = ++instances->serials;
     adopt(instances, record);
-    if (parts->rewritten && take_waits(instances, record) != 0) {
+    if (parts->rewritten && install_wait_hooks(instances, record) != 0) {
         pl_pooled_free(pooled);
         return -1;
     }

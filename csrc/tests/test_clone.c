@@ -59,10 +59,10 @@ static pl_clone clone_of(const pl_operation *snapshot) {
                       .snapshot = snapshot};
 }
 
-/* Frees what came of it, and says how the trouble was: TRAPS, FAILS or 0. */
+/* Frees what came of it, and says how the error record was: TRAPS, FAILS or 0. */
 static int end(pl_clone *clone) {
     int kind =
-        clone->instances != NULL ? fake_take(&pl_instances_trouble(clone->instances)->failure) : 0;
+        clone->instances != NULL ? fake_take(&pl_instances_error(clone->instances)->failure) : 0;
     pl_instances_free(clone->instances);
     pl_store_free(clone->store);
     return kind;
@@ -72,12 +72,12 @@ static void test_group_has_everything_in_a_store_of_its_own(void) {
     set_up();
     pl_block others[] = {{library, GROUP, 8}}, own[] = {{library, OTHER, 16}, {library, GROUP, 24}};
     pl_operation snapshot = {.table_size = 6,
-                               .loaded = &library,
-                               .loaded_count = 1,
-                               .blocks = others,
-                               .block_count = 1,
-                               .patches = &(pl_patch){library, 5, 0},
-                               .patch_count = 1};
+                             .loaded = &library,
+                             .loaded_count = 1,
+                             .blocks = others,
+                             .block_count = 1,
+                             .patches = &(pl_patch){library, 5, 0},
+                             .patch_count = 1};
     pl_clone clone = clone_of(&snapshot);
     clone.blocks = own;
     clone.block_count = 2;
@@ -129,8 +129,7 @@ static void test_each_failure_is_handed_over_with_what_there_is(void) {
         pl_clone clone = clone_of(&snapshot);
         fail_at(faults[i].function, 1);
         CHECK(pl_clone_group(&clone) == -1);
-        CHECK(clone.store != NULL &&
-              pl_instances_trouble(clone.instances)->stage == faults[i].stage);
+        CHECK(clone.store != NULL && pl_instances_error(clone.instances)->stage == faults[i].stage);
         CHECK(end(&clone) == FAILS);
         tear_down();
     }

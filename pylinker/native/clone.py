@@ -11,7 +11,7 @@ from pylinker.native.instances import Instances
 from pylinker.native.libraries import Library
 from pylinker.native.member import Member
 from pylinker.native.objects import Extern, Store
-from pylinker.native.replay import Operation, Trouble
+from pylinker.native.replay import ErrorRecord, Operation
 from pylinker.native.wasi import WasiProcess
 
 __all__ = ["GroupClone", "clone_group"]
@@ -23,7 +23,7 @@ class GroupClone(NamedTuple):
     store: Store
     watch: object
     instances: Instances
-    trouble: Trouble | None
+    record: ErrorRecord | None
 
 
 def clone_group(
@@ -71,4 +71,4 @@ def clone_group(
     failed = lib.pl_clone_group(clone)
     store = Store(engine_address, memory=memory_limit, table=table_limit, made=clone.store)
     instances = Instances(member, store.context, process, made=clone.instances)
-    return GroupClone(store, watch, instances, instances.take_trouble() if failed else None)
+    return GroupClone(store, watch, instances, instances.take_error() if failed else None)

@@ -65,9 +65,9 @@ __all__ = [
     "AtomicsKind",
     "Breach",
     "BuiltinIndex",
+    "CallbackFailure",
     "CallbackForm",
     "CallbackResult",
-    "CallbackTrouble",
     "Cause",
     "ExternKind",
     "Held",
@@ -329,8 +329,8 @@ class CallbackResult(enum.IntEnum):
     WIDE = 2
 
 
-class CallbackTrouble(enum.IntEnum):
-    """``enum pl_callback_trouble`` of ``csrc/callback.h``."""
+class CallbackFailure(enum.IntEnum):
+    """``enum pl_callback_failure`` of ``csrc/callback.h``."""
 
     RAISED = 0
     TOO_WIDE = 1

@@ -49,7 +49,7 @@ class Member(GroupBase, Finalized):
         self._cell = ffi.cast("void *", self.place)  # a pl_group **
         self._pointer: pl_group_p = ffi.NULL
         self._last_applied = 0
-        self._trouble: Callable[[], BaseException] | None = None
+        self._describe_error: Callable[[], BaseException] | None = None
         self._follower: pl_follower_p | None = None
         self._deliver: Callable[[], bool] | None = None
 
@@ -139,9 +139,9 @@ class Member(GroupBase, Finalized):
             self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle
         )
 
-    def follow_in_c(self, instances: pl_instances_p, trouble: Callable[[], BaseException]) -> None:
-        """Have operations carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
-        self._trouble = trouble
+    def follow_in_c(self, instances: pl_instances_p, describe: Callable[[], BaseException]) -> None:
+        """Have operations carried out in a ``pl_instances``, without the GIL; ``describe`` makes the exception for an error."""
+        self._describe_error = describe
         log = lib.pl_shared_log(self.shared.pointer)
         self._follower = ffi.new(
             "pl_follower *",
@@ -162,10 +162,10 @@ class Member(GroupBase, Finalized):
             if self.shared.reason is None and not self.shared.cause:
                 self.shared.reason = error
 
-    def note_trouble(self) -> None:
+    def note_error(self) -> None:
         """Keep what went wrong in C as a failure."""
-        if self._trouble is not None:
-            error = self._trouble()
+        if self._describe_error is not None:
+            error = self._describe_error()
             if not self.shared.cause:  # else the end of the linker is what stopped it
                 self.note_failure(error)
 
@@ -180,7 +180,7 @@ class Member(GroupBase, Finalized):
         self._pointer = ffi.NULL
         _members.pop(self.handle, None)
         lib.pl_group_free_at(self._cell)
-        self._trouble = self._deliver = self._follower = None  # which lead back here
+        self._describe_error = self._deliver = self._follower = None  # which lead back here
 
     def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
@@ -243,7 +243,7 @@ def pl_python_interrupted(handle: int) -> int:
 @ffi.def_extern(error=1, onerror=_keep)
 def pl_python_failed(handle: int) -> int:
     """Keep why an operation could not be carried out in C."""
-    _member(handle).note_trouble()
+    _member(handle).note_error()
     return 0
 
 

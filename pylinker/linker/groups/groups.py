@@ -198,8 +198,8 @@ class Groups:
                     part, store, host, self._cache, None, self._name, self._tracer, clone.instances
                 )
                 group.memory_is_shared = True
-                if clone.trouble is not None:
-                    group.raise_trouble(clone.trouble, state.order)
+                if clone.record is not None:
+                    group.raise_error(clone.record, state.order)
                 if wants_stack and not everything.makes_stack_pointer:
                     group.stack_top = sum(
                         stack
