@@ -186,7 +186,7 @@ class Groups:
                     table_type=address_of(everything.table_type) if everything.table_type else 0,
                     stack_pointer_type=everything.stack_pointer_type,
                     stack_top=sum(stack) or stack_top,
-                    everything=everything.operation,
+                    snapshot=everything.operation,
                     blocks=[
                         (block.module.native, number, block.address)
                         for block in blocks
