@@ -175,7 +175,7 @@ pl_record *pl_record_find(const pl_instances *instances, const pl_library *libra
     return record != NULL && record->library == library ? record : NULL;
 }
 
-/* Empties a record; what can be used again is kept. */
+/* Clears a record; an instance that can be reused goes to the pool. */
 static void clear(pl_instances *instances, pl_record *record) {
     if (record->pooled != NULL) {
         record->pooled->next = instances->pool;
@@ -267,7 +267,7 @@ static int is_running(const pl_instances *instances) {
     return atomic_load_explicit(&instances->running, memory_order_relaxed) != 0;
 }
 
-/* Adds to `running`, of which one thread at a time is the writer; returns what it is then. */
+/* Adds to `running`, which one thread at a time writes; returns the new value. */
 static unsigned count_running(pl_instances *instances, int change) {
     unsigned now =
         atomic_load_explicit(&instances->running, memory_order_relaxed) + (unsigned)change;
