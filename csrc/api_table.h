@@ -16,8 +16,8 @@ typedef pl_trap *pl_host_function(void *, pl_caller *, pl_value *, size_t);
 typedef pl_error *pl_deadline_callback(pl_context *, void *, uint64_t *, uint8_t *);
 typedef void pl_finalizer(void *);
 
-/* X(result, name without its prefix, parameters). The position of an entry is its index for pl_api_name. At most
- * seven parameters (api.c). */
+/* X(result, name without its prefix, parameters). The position of an entry is its index for
+ * pl_api_name. At most seven parameters (api.c). */
 #define PL_API_ENTRIES(X)                                                                          \
     X(pl_error *, func_call_unchecked,                                                             \
       (pl_context *, const pl_func *, pl_value *, size_t, pl_trap **))                             \

@@ -26,7 +26,7 @@ struct pl_library {
     atomic_size_t owners;
 };
 
-/* A copy of `size` bytes, or NULL; nothing is a copy of nothing. */
+/* Returns a copy of `size` bytes; NULL if out of memory, or if `size` is 0. */
 static int copy(const void *from, size_t size, void **to) {
     *to = NULL;
     if (size == 0) {
