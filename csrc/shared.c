@@ -1,5 +1,5 @@
-/* Discipline: the list of groups is under the write lock, the list of ended threads under
- * `exited_mutex`, the rest is atomic. */
+/* Discipline: the write lock protects the list of groups, `exited_mutex` the list of exited
+ * threads; the rest is atomic. */
 #include "shared_impl.h"
 
 #include <stdlib.h>
