@@ -48,7 +48,7 @@ int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t ex
     return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
 }
 
-static void answer(pl_value *values, uint32_t result) { values[0].i64 = result; }
+static void set_result(pl_value *values, uint32_t result) { values[0].i64 = result; }
 
 static uint8_t *at(const pl_atomics_call *call, uint64_t address) {
     return pl_memory_data(call->context, &call->memory) + address;
@@ -65,7 +65,7 @@ static pl_trap *trap_of(int waited) {
                                                                   : "interrupted");
 }
 
-/* Waits while the group is PARKED. Returns an enum pl_waited; if that is negative, sets the trap. */
+/* Waits with the group PARKED. Returns an enum pl_waited; if that is negative, sets the trap. */
 static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected,
                 int64_t timeout, pl_trap **trap) {
     int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout,
@@ -100,7 +100,7 @@ static pl_trap *atomic_wait(const pl_atomics_call *call, pl_value *values) {
     if (call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
         return pl_wasmtime.trap_new_code(PL_TRAP_NOT_SHARED);
     }
-    answer(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
+    set_result(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
     return trap;
 }
 
@@ -108,7 +108,7 @@ static pl_trap *atomic_notify(const pl_atomics_call *call, pl_value *values) {
     uint64_t address = (uint64_t)values[0].i64;
     pl_trap *trap = trap_for(call, address, 4);
     if (trap == NULL) {
-        answer(values, wake(call, address, (uint32_t)values[1].i32));
+        set_result(values, wake(call, address, (uint32_t)values[1].i32));
     }
     return trap;
 }
@@ -124,7 +124,7 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
              woken = (uint32_t)values[3].i32;
     if (!is_inside(call, timeout, TIMEOUT_SIZE) || !is_inside(call, address, 4) ||
         !is_inside(call, woken, 1)) {
-        answer(values, ERRNO_MEMVIOLATION);
+        set_result(values, ERRNO_MEMVIOLATION);
         return NULL;
     }
     int64_t nanoseconds = -1;
@@ -137,7 +137,7 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
     int result = wait(call, 0, address, (uint32_t)values[1].i32, nanoseconds, &trap);
     if (trap == NULL) {
         *at(call, woken) = result != PL_WAITED_TIMED_OUT;
-        answer(values, ERRNO_SUCCESS);
+        set_result(values, ERRNO_SUCCESS);
     }
     return trap;
 }
@@ -147,9 +147,9 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
     if (is_inside(call, woken, 1)) {
         wake(call, address, call->kind == PL_ATOMICS_FUTEX_WAKE ? 1 : UINT32_MAX);
         *at(call, woken) = 1;
-        answer(values, ERRNO_SUCCESS);
+        set_result(values, ERRNO_SUCCESS);
     } else {
-        answer(values, ERRNO_MEMVIOLATION);
+        set_result(values, ERRNO_MEMVIOLATION);
     }
     return NULL;
 }
@@ -157,7 +157,7 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
 static pl_trap *rest(const pl_atomics_call *call, pl_value *values) {
     static const uint32_t nothing = 0;
     uint64_t nanoseconds = (uint64_t)values[0].i64;
-    answer(values, ERRNO_SUCCESS);
+    set_result(values, ERRNO_SUCCESS);
     if (nanoseconds == 0) {
         sched_yield();
         return NULL;

@@ -7,13 +7,13 @@
 #include "barrier.h"
 #include "shared_impl.h"
 
-/* How those who meet wait for each other. What they wait for, a leader's own part or a replay,
- * takes some ten microseconds, and so does being woken. So they look for a moment (SPIN_NS
- * nanoseconds) before they sleep. Where more of them run than there are processors, they yield
- * between two looks, and look longer (SPIN_EACH_NS more for each that a processor has): then each
- * has its turn soon, without being put to sleep and woken. Not if that are too many (OVERSUBSCRIPTION_LIMIT for a
- * processor), and not for a while (SPIN_COOLDOWN_NS nanoseconds) after somebody yielded to a thread that
- * kept the processor, as an unrelated program's does. */
+/* How leaders and followers wait for each other. The awaited work, a commit or a replay, takes some
+ * ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it sleeps.
+ * If oversubscribed, it yields between two checks and spins longer (SPIN_EACH_NS more for each
+ * group per processor), so that each group soon runs without a sleep and a wake-up. It does not
+ * spin if there are too many groups (OVERSUBSCRIPTION_LIMIT per processor), nor for
+ * SPIN_COOLDOWN_NS nanoseconds after a yield to a thread that kept the processor, as one of an
+ * unrelated process does. */
 enum {
     SPIN_NS = 20000,
     SPIN_EACH_NS = 6000,
