@@ -1,4 +1,4 @@
-"""Generates ``pylinker/_core.pyi`` (types) and ``pylinker/native/enums.py`` (numbers) of the C core.
+"""Generates ``pylinker/_core.pyi`` (types) and ``pylinker/native/enums.py`` (numbers) of the core.
 
 Run it after a change in a header, with the core rebuilt: ``python csrc/generate.py``.
 ``tests/test_project.py`` checks that both files are up to date. The types and numbers come from

@@ -1,5 +1,5 @@
-/* Discipline: a group's pointer is written under the write lock of its universe; the rest is the
- * group's own thread's. */
+/* Discipline: the pointer of a group is written under the write lock of its universe; the rest
+ * belongs to the thread of the group. */
 #include "objects.h"
 
 #include "backoff.h"
@@ -32,13 +32,13 @@ static PyObject *group_address(PyObject *object, void *closure) {
     return PyLong_FromVoidPtr(group_of(object)->group);
 }
 
-/* The safepoint: nothing to do most often; else follows, and has Python raise what that came to. */
+/* The safepoint: usually there is nothing to do; otherwise follows, and Python raises the error. */
 static PyObject *poll(PyObject *object) {
     pl_group *group = pl_python_group_of(object);
     if (group == NULL) {
         return NULL;
     }
-    /* what a replay runs is part of what the group is behind with */
+    /* within a replay: guest code is part of the operation */
     if (pl_group_is_replaying(group)) {
         Py_RETURN_NONE;
     }
@@ -67,12 +67,12 @@ static PyObject *group_follow(PyObject *object, PyObject *unused) {
     return PyLong_FromLong(result);
 }
 
-/* A block in which a group has another state. */
+/* The context manager of a block in which a group has another state. */
 
 typedef struct {
     PyObject_HEAD PyObject *group;
-    int state;  /* enum pl_state: of the block */
-    int before; /* what there was, or -1 outside the block */
+    int state;  /* enum pl_state, within the block */
+    int before; /* the previous state, or -1 outside the block */
 } BlockObject;
 
 static PyObject *new_block(PyObject *group, int state) {
@@ -162,7 +162,7 @@ static PyObject *block_exit(PyObject *object, PyObject *arguments) {
     if (kind == NULL) {
         return NULL;
     }
-    if (runs) { /* back where guests run: not before the group has replayed what it missed */
+    if (runs) { /* the outer state is RUNNING: the group must replay first */
         PyObject *result = poll(self->group);
         if (result == NULL) {
             return NULL;
@@ -242,7 +242,7 @@ static PyObject *backoff_pause(PyObject *object, PyObject *unused) {
         Py_BEGIN_ALLOW_THREADS;
         pl_backoff_pause(backoff);
         Py_END_ALLOW_THREADS;
-    } else { /* a microsecond or less: getting the GIL back takes 5,000 beside a busy thread */
+    } else { /* a microsecond or less: taking the GIL again takes 5,000 beside a busy thread */
         pl_backoff_pause(backoff);
     }
     Py_RETURN_NONE;

@@ -1,5 +1,5 @@
-/* Discipline: what a guard or token holds is in its pl_hold, whose state is atomic; the rest is
- * written when it is made. */
+/* Discipline: the lock of a guard or token is in its pl_hold, whose state is atomic; the rest is
+ * written at creation. */
 #include "objects.h"
 
 #include <stdarg.h>
@@ -30,9 +30,9 @@ TokenObject *pl_python_new_token(SharedObject *universe) {
     return self;
 }
 
-/* Warns of one that was dropped while it held something; not if an exception is on its way: that
- * of a signal handler, most likely, which came between the call that returned the object and the
- * caller's next step. */
+/* Warns of an object that is dropped while it holds a lock; not while an exception is propagating:
+ * most likely that of a signal handler, raised between the call that returned the object and the
+ * next step of the caller. */
 static void warn(const char *text) {
     if (PyErr_Occurred()) {
         return;
@@ -219,7 +219,7 @@ static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-/* the universe and the token stay: what it holds is theirs */
+/* keeps the universe and the token, whose lock it holds */
 static int guard_clear(PyObject *object) {
     Py_CLEAR(guard_of(object)->state);
     return 0;
@@ -329,7 +329,7 @@ static PyObject *writer_take_blindly(PyObject *object, PyObject *unused) {
     return PyLong_FromLong(result);
 }
 
-/* Token and lock at once, for a group that has nothing to replay. */
+/* Takes token and lock at once, for a group that has nothing to replay. */
 static PyObject *writer_take_both(PyObject *object, PyObject *argument) {
     GuardObject *self = guard_of(object);
     pl_group *group = pl_python_group_of(argument);
@@ -447,7 +447,7 @@ static PyType_Spec writer_spec = {
     .slots = writer_slots,
 };
 
-/* Functions that make them, holding nothing. */
+/* Constructors of objects that hold nothing. */
 
 static PyObject *new_token(PyObject *module, PyObject *universe) {
     (void)module;

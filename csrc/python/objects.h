@@ -27,8 +27,8 @@ typedef struct {
     PyObject_HEAD pl_shared *shared;
 } SharedObject;
 
-/* The member of a group in the rendezvous: NULL before it joins, and after it has left. Python calls
- * pl_group_new_at and pl_group_free_at on it, and finalizes it (scope.h). */
+/* The member of a group in the rendezvous: NULL before it joins, and after it has left. Python
+ * calls pl_group_new_at and pl_group_free_at on it, and finalizes it (scope.h). */
 typedef struct {
     PyObject_HEAD pl_group *group;
 } GroupObject;
@@ -81,8 +81,8 @@ PyObject *pl_python_refuse_left(void);
 /* Sets an exception of a class; returns NULL. */
 PyObject *pl_python_refuse(PyObject *type, const char *format, ...);
 
-/* scope.c: repeats a call until it returns. Returns the result, or NULL; `*interrupted` is the first
- * exception, or NULL. */
+/* scope.c: repeats a call until it returns. Returns the result, or NULL; `*interrupted` is the
+ * first exception, or NULL. */
 PyObject *pl_python_completed(PyObject *function, PyObject *arguments, PyObject **interrupted);
 /* Fetches the current exception with its traceback; sets one unchanged. */
 PyObject *pl_python_take_exception(void);
