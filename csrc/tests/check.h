@@ -143,7 +143,7 @@ static inline void inject_between(unsigned steps, void (*act)(void)) {
     inject_act = act;
 }
 
-/* Answers 1 if there were not so many steps; `act` is not called any more then. */
+/* Returns 1 if there were fewer steps; `act` is not called any more then. */
 static inline int inject_is_over(void) {
     int is_over = inject_act != NULL;
     inject_act = NULL;

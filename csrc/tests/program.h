@@ -111,7 +111,7 @@ static inline void tear_down(struct member *members, size_t count) {
     free(entries);
 }
 
-/* Under the write lock, or while nobody else is there. */
+/* Under the write lock, or before other threads exist. */
 static inline void join_program(struct member *self) {
     self->group = pl_group_new(shared, (uintptr_t)self, replay, check);
     CHECK(self->group != NULL);

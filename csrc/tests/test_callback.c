@@ -1,5 +1,5 @@
-/* callback: which numbers reach Python's side, what becomes of its answers, and how a failure is
- * told from a number. */
+/* callback: arguments and results of the Python functions, and how a failure is told from a
+ * number. */
 #include "fake.h"
 
 #include "callback.h"
@@ -18,7 +18,7 @@ static pl_shared *shared;
 static pl_group *group;
 static pl_import import;
 
-/* Python's side: what it was given, and what it answers. */
+/* The Python function: its arguments and results. */
 static int64_t given[PL_CALLBACK_INTEGERS], integer;
 static double given_doubles[PL_CALLBACK_DOUBLES], number;
 static int count, result_kind, state_inside, is_meant, explained, failure_of;
