@@ -1,3 +1,4 @@
+/* Discipline: the write lock protects the list of receivers; numbers are atomic. */
 #include "bus.h"
 
 void pl_bus_init(pl_bus *bus) {

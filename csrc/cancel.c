@@ -1,3 +1,5 @@
+/* Discipline: `cause` and `calls` are atomic; the event and the hooks are read-only once there are
+ * other threads. */
 #include "cancel.h"
 
 #include <string.h>

@@ -1,7 +1,11 @@
 /* shared_impl: the structures of a universe and its groups. For the files of the rendezvous alone:
  * cffi does not see it.
  *
- * Protects, requires: as shared.h and group.h; the field comments name exceptions. */
+ * Protects: `exited_mutex` protects the list of exited threads; the rest as in shared.h and
+ * group.h.
+ * Requires: as noted at the fields.
+ * Blocks: never.
+ * Threads: any, except for the fields of a group's own thread. */
 #ifndef PL_SHARED_IMPL_H
 #define PL_SHARED_IMPL_H
 

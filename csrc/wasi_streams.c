@@ -58,7 +58,7 @@ pl_trap *pl_wasi_write_all(const pl_wasi_call *call, pl_value *values) {
             if (total == 0) {
                 return NULL;
             }
-            break; /* what was written was written */
+            break; /* reports the bytes written so far */
         }
         uint32_t done = load32(memory + written);
         total += done;
@@ -362,7 +362,7 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
             values[0].i64 = number_of_errno(error);
             return NULL;
         } else {
-            break; /* what was written was written */
+            break; /* reports the bytes written so far */
         }
         if (stop) {
             return pl_trap_of("interrupted");

@@ -175,7 +175,7 @@ static PyObject *block_exit(PyObject *object, PyObject *arguments) {
 static PyMethodDef block_methods[] = {
     {"__enter__", block_enter, METH_NOARGS,
      "Put the group into the state of the block; return it."},
-    {"__exit__", block_exit, METH_VARARGS, "Put back the state there was."},
+    {"__exit__", block_exit, METH_VARARGS, "Restore the previous state."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -197,9 +197,9 @@ static PyType_Spec block_spec = {
 
 static PyMethodDef group_methods[] = {
     {"follow_pending", group_follow, METH_NOARGS,
-     "Take part in what is pending: an enum pl_acquire. Blocks, without the GIL."},
+     "Follow pending operations; return an enum pl_acquire. Blocks, without the GIL."},
     {"safepoint", group_safepoint, METH_NOARGS,
-     "Replay what others have published, if there is something. Blocks then."},
+     "Replay published operations, if there are any. Blocks then."},
     {"running", group_running, METH_NOARGS,
      "Return a context manager in which the group is RUNNING."},
     {"parked", group_parked, METH_NOARGS, "Return a context manager in which the group is PARKED."},
@@ -276,14 +276,14 @@ static PyObject *backoff_repr(PyObject *object) {
 static PyMethodDef backoff_methods[] = {
     {"pause", backoff_pause, METH_NOARGS,
      "Take the next pause. Blocks for at most 10 milliseconds; it sleeps without the GIL."},
-    {"reset", backoff_reset, METH_NOARGS, "Start over with spins: the lock was had."},
+    {"reset", backoff_reset, METH_NOARGS, "Start over with spins, after the lock was acquired."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef backoff_getset[] = {
-    {"pauses", backoff_pauses, NULL, "Pauses taken so far.", NULL},
+    {"pauses", backoff_pauses, NULL, "The number of pauses so far.", NULL},
     {"next_sleep", backoff_next, NULL,
-     "Seconds the next pause sleeps; 0.0 for a yield, None for a spin.", NULL},
+     "The seconds that the next pause sleeps; 0.0 for a yield, None for a spin.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

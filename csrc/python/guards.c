@@ -161,23 +161,23 @@ static PyObject *token_guards(PyObject *object, void *closure) {
 
 static PyMethodDef token_methods[] = {
     {"release", token_release, METH_NOARGS,
-     "Give the token back. InternalError the second time, or before the guard taken under it."},
-    {"leave", token_leave, METH_O, "Give it back, if that was not done."},
+     "Release the token. InternalError the second time, or before the guard taken under it."},
+    {"leave", token_leave, METH_O, "Release it unless it is released."},
     {"take", token_take, METH_NOARGS, "Try to take it: ACQUIRED or BUSY. Never blocks."},
     {"take_as", token_take_as, METH_O,
-     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
-    {"belongs_to", token_belongs_to, METH_O,
-     "Whether this is a token of that universe, and still out."},
+     "Take it and follow meanwhile; return an enum pl_acquire. Blocks, without the GIL."},
+    {"belongs_to", token_belongs_to, METH_O, "Whether this is a held token of that universe."},
     {"__enter__", token_enter, METH_NOARGS, "Return the token."},
-    {"__exit__", token_exit, METH_VARARGS, "Give it back, if that was not done."},
-    {"__reduce__", token_reduce, METH_NOARGS, "Say why not."},
+    {"__exit__", token_exit, METH_VARARGS, "Release it unless it is released."},
+    {"__reduce__", token_reduce, METH_NOARGS, "Raise TypeError: it cannot be pickled."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef token_getset[] = {
-    {"number", token_number, NULL, "Its number, which only goes up; 0 before it is taken.", NULL},
-    {"is_held", token_held, NULL, "Whether the token is still out.", NULL},
-    {"guards", token_guards, NULL, "How many guards that were taken under it are held.", NULL},
+    {"number", token_number, NULL, "Its number, which is never reused; 0 before it is taken.",
+     NULL},
+    {"is_held", token_held, NULL, "Whether the token is held.", NULL},
+    {"guards", token_guards, NULL, "The number of held guards that were taken under it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -360,7 +360,7 @@ static PyObject *guard_state(PyObject *object, void *closure) {
 
 static PyGetSetDef guard_getset[] = {
     {"held", guard_held, NULL, "Whether the lock is held by this guard.", NULL},
-    {"state", guard_state, NULL, "What the lock guards. InternalError once the guard is released.",
+    {"state", guard_state, NULL, "The protected state. InternalError once the guard is released.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -374,15 +374,15 @@ static PyMemberDef guard_members[] = {
 };
 
 #define GUARD_METHODS                                                                              \
-    {"release", guard_release, METH_NOARGS, "Give the lock back; InternalError the second time."}, \
+    {"release", guard_release, METH_NOARGS, "Release the lock; InternalError the second time."},   \
         {"leave", guard_leave, METH_O,                                                             \
          "Give the lock back, if that was not done; a write lock for good after an "               \
          "InternalError."},                                                                        \
-        {"guards", guard_guards, METH_O, "Whether this guard is held, and of that universe."},     \
+        {"guards", guard_guards, METH_O, "Whether this is a held guard of that universe."},        \
         {"__enter__", guard_enter, METH_NOARGS, "Return the guard, which holds the lock."},        \
         {"__exit__", (PyCFunction)(void (*)(void))guard_exit, METH_FASTCALL,                       \
-         "Give the lock back, if that was not done."},                                             \
-        {"__reduce__", guard_reduce, METH_NOARGS, "Say why not."},                                 \
+         "Release the lock unless it is released."},                                               \
+        {"__reduce__", guard_reduce, METH_NOARGS, "Raise TypeError: it cannot be pickled."},       \
         {"__class_getitem__", generic, METH_O | METH_CLASS,                                        \
          "The type of a guard of a certain state."}
 
@@ -393,7 +393,7 @@ static PyMethodDef reader_methods[] = {
     {"take_now", reader_take_now, METH_O,
      "Try to take it for a group that has nothing to replay. Never blocks."},
     {"take_as", reader_take_as, METH_O,
-     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+     "Take it and follow meanwhile; return an enum pl_acquire. Blocks, without the GIL."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -402,9 +402,10 @@ static PyMethodDef writer_methods[] = {
     {"take", writer_take, METH_NOARGS,
      "Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."},
     {"take_as", writer_take_as, METH_O,
-     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+     "Take it and follow meanwhile; return an enum pl_acquire. Blocks, without the GIL."},
     {"take_blindly", writer_take_blindly, METH_NOARGS,
-     "Wait for it blindly, for a slice of time: an enum pl_acquire. Blocks, without the GIL."},
+     "Wait for it without following, for a slice of time; return an enum pl_acquire. Blocks, "
+     "without the GIL."},
     {"take_both", writer_take_both, METH_O,
      "Try to take its token, too, for a group with nothing to replay. Never blocks."},
     {NULL, NULL, 0, NULL},
@@ -483,7 +484,7 @@ static PyMethodDef functions[] = {
     {"new_reader", new_reader, METH_VARARGS,
      "Return a guard for reading that holds nothing yet: of a universe, a state and a token or "
      "None."},
-    {"new_writer", new_writer, METH_VARARGS, "Return one for writing."},
+    {"new_writer", new_writer, METH_VARARGS, "Return a guard for writing."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -207,7 +207,7 @@ static void finalize(PyObject *self) {
 }
 
 static PyType_Slot finalized_slots[] = {
-    {Py_tp_doc, "Calls _drop() when it is dropped: see csrc/python/scope.h."},
+    {Py_tp_doc, "Calls _drop() when it is deallocated: see csrc/python/scope.h."},
     {Py_tp_finalize, finalize},
     {0, NULL},
 };
@@ -242,7 +242,7 @@ static PyMethodDef functions[] = {
     {"completed", completed_function, METH_VARARGS,
      "Call a function until it returns; raise the first exception then."},
     {"set_final", set_final, METH_O,
-     "Say which exceptions end a try at once: a class or a tuple of classes."},
+     "Set the exceptions that are not retried: a class or a tuple of classes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -133,12 +133,12 @@ static PyObject *shared_operation_count(PyObject *object, void *closure) {
 
 static PyMethodDef shared_methods[] = {
     {"forget_replayed", shared_forget, METH_NOARGS,
-     "Drop from the log what every living group has replayed. Under the write lock."},
+     "Truncate the log up to what every living group has replayed. Under the write lock."},
     {"erase", shared_erase, METH_O,
-     "Drop operations that come to nothing from the log, by their numbers: all or none. Under the "
+     "Erase operations without an effect from the log, by their numbers: all or none. Under the "
      "write lock."},
     {"operation", shared_operation, METH_O,
-     "Return the operation with a number, or None if it does nothing. Under a read lock."},
+     "Return the operation with a number, or None for a no-op. Under a read lock."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -146,7 +146,7 @@ static PyGetSetDef shared_getset[] = {
     {"address", shared_address, NULL, "The address of the pl_shared.", NULL},
     {"operations", shared_operations, NULL,
      "The operations in the log, by number. Under a read lock.", NULL},
-    {"operation_count", shared_operation_count, NULL, "How many there are.", NULL},
+    {"operation_count", shared_operation_count, NULL, "The number of operations in the log.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -354,25 +354,25 @@ static PyObject *handle_state(PyObject *object, void *closure) {
 
 static PyMethodDef handle_methods[] = {
     {"bind", (PyCFunction)(void (*)(void))handle_bind, METH_FASTCALL,
-     "Become a handle of a universe, with the state that it guards. Once."},
+     "Bind the handle to a universe and its protected state. Once."},
     {"dl_operation_pending_load", handle_pending, METH_O,
      "Load the pending flag with an Ordering. Never blocks."},
     {"try_write_linker_state", handle_try_write, METH_NOARGS,
-     "Return a write guard, or None if the lock is taken. Never blocks."},
+     "Return a write guard, or None if the lock is held. Never blocks."},
     {"try_read_linker_state", handle_try_read, METH_NOARGS,
      "Return a read guard, or None while the lock is held for writing. Never blocks."},
     {"write_now", handle_write_now, METH_O,
-     "Return a write guard for a group, or None if that is not so simple. Never blocks."},
+     "Return a write guard for a group, or None if the fast path fails. Never blocks."},
     {"read_now", handle_read_now, METH_O,
-     "Return a read guard for a group, or None if that is not so simple. Never blocks."},
+     "Return a read guard for a group, or None if the fast path fails. Never blocks."},
     {"acquire_now", handle_acquire_now, METH_O,
-     "Return the topology token for a group, or None if that is not so simple. Never blocks."},
+     "Return the topology token for a group, or None if the fast path fails. Never blocks."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef handle_getset[] = {
     {"_native", handle_native, NULL, "The universe.", NULL},
-    {"_linker_state", handle_state, NULL, "What the lock guards.", NULL},
+    {"_linker_state", handle_state, NULL, "The protected state.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -1,5 +1,5 @@
-/* fake: a wasmtime for the tests of what the core does with one. It has one store, and keeps a
- * journal of what it is asked to do.
+/* fake: a fake wasmtime for tests of the core's calls. It has one store, and keeps a journal of the
+ * calls.
  *
  * A module is a list of exports. The journal has one word for each call that changes something:
  *

@@ -1,5 +1,5 @@
-/* made: the primitives on the heap, each in a block of its own, so that the sanitizers see what
- * is used after its end. */
+/* made: the primitives on the heap, each in its own block, so that the sanitizers detect a use
+ * after free. */
 #ifndef PL_MADE_H
 #define PL_MADE_H
 

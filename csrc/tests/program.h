@@ -1,5 +1,5 @@
-/* program: what the tests of rendezvous.h are about: a linker with its log, groups with their
- * threads, and how a leader and a follower behave. */
+/* program: the fixture of the tests of rendezvous.h: a linker with its log, groups with their
+ * threads, a leader and a follower. */
 #ifndef PL_PROGRAM_H
 #define PL_PROGRAM_H
 
