@@ -1,4 +1,4 @@
-/* Discipline: a pl_atomics_call is read-only. */
+/* Discipline: a pl_atomics_call is read-only; all shared state is in the pl_futex. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* sched_yield */
 #endif
@@ -20,18 +20,17 @@ enum {
     TIMEOUT_NONE = 0
 };
 
-/* Where a group sleeps that waits for nothing but time. Addresses of guests, and the threads of
- * a program, are elsewhere. */
+/* The key for sleeps. It is distinct from the addresses of guests and the keys of threads. */
 #define BED(group) (UINT64_C(3) << 62 | (uint64_t)(uintptr_t)(group))
 
-static int hear(uintptr_t handle) { return pl_group_hear((pl_group *)handle); }
+static int deliver(uintptr_t handle) { return pl_group_deliver((pl_group *)handle); }
 
 static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
     return (pl_until){
         .timeout = timeout,
         .nudge = pl_group_nudge(group),
-        .hear = pl_group_hears(group) ? hear : NULL,
-        .hearer = (uintptr_t)group,
+        .deliver = pl_group_has_handler(group) ? deliver : NULL,
+        .deliver_handle = (uintptr_t)group,
         .check = pl_epoch_on_main_thread() ? check : NULL,
         .handle = handle,
     };
@@ -49,7 +48,7 @@ int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t ex
     return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
 }
 
-static void answer(pl_value *values, uint32_t result) { values[0].i64 = result; }
+static void set_result(pl_value *values, uint32_t result) { values[0].i64 = result; }
 
 static uint8_t *at(const pl_atomics_call *call, uint64_t address) {
     return pl_memory_data(call->context, &call->memory) + address;
@@ -66,7 +65,7 @@ static pl_trap *trap_of(int waited) {
                                                                   : "interrupted");
 }
 
-/* Parked. Answers an enum pl_waited, or less than 0 and the trap that is due. */
+/* Waits with the group PARKED. Returns an enum pl_waited; if that is negative, sets the trap. */
 static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected,
                 int64_t timeout, pl_trap **trap) {
     int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout,
@@ -81,7 +80,7 @@ static uint32_t wake(const pl_atomics_call *call, uint64_t address, uint32_t cou
     return pl_futex_wake(pl_shared_futex(pl_group_shared(call->group)), address, count);
 }
 
-/* The instructions. What is wrong with an address is looked for in wasmtime's order. */
+/* The instructions. An address is checked in wasmtime's order, so the traps are the same. */
 
 static pl_trap *trap_for(const pl_atomics_call *call, uint64_t address, uint64_t size) {
     if (address % size != 0) {
@@ -101,7 +100,7 @@ static pl_trap *atomic_wait(const pl_atomics_call *call, pl_value *values) {
     if (call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
         return pl_wasmtime.trap_new_code(PL_TRAP_NOT_SHARED);
     }
-    answer(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
+    set_result(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
     return trap;
 }
 
@@ -109,7 +108,7 @@ static pl_trap *atomic_notify(const pl_atomics_call *call, pl_value *values) {
     uint64_t address = (uint64_t)values[0].i64;
     pl_trap *trap = trap_for(call, address, 4);
     if (trap == NULL) {
-        answer(values, wake(call, address, (uint32_t)values[1].i32));
+        set_result(values, wake(call, address, (uint32_t)values[1].i32));
     }
     return trap;
 }
@@ -125,7 +124,7 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
              woken = (uint32_t)values[3].i32;
     if (!is_inside(call, timeout, TIMEOUT_SIZE) || !is_inside(call, address, 4) ||
         !is_inside(call, woken, 1)) {
-        answer(values, ERRNO_MEMVIOLATION);
+        set_result(values, ERRNO_MEMVIOLATION);
         return NULL;
     }
     int64_t nanoseconds = -1;
@@ -138,7 +137,7 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
     int result = wait(call, 0, address, (uint32_t)values[1].i32, nanoseconds, &trap);
     if (trap == NULL) {
         *at(call, woken) = result != PL_WAITED_TIMED_OUT;
-        answer(values, ERRNO_SUCCESS);
+        set_result(values, ERRNO_SUCCESS);
     }
     return trap;
 }
@@ -148,9 +147,9 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
     if (is_inside(call, woken, 1)) {
         wake(call, address, call->kind == PL_ATOMICS_FUTEX_WAKE ? 1 : UINT32_MAX);
         *at(call, woken) = 1;
-        answer(values, ERRNO_SUCCESS);
+        set_result(values, ERRNO_SUCCESS);
     } else {
-        answer(values, ERRNO_MEMVIOLATION);
+        set_result(values, ERRNO_MEMVIOLATION);
     }
     return NULL;
 }
@@ -158,7 +157,7 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
 static pl_trap *rest(const pl_atomics_call *call, pl_value *values) {
     static const uint32_t nothing = 0;
     uint64_t nanoseconds = (uint64_t)values[0].i64;
-    answer(values, ERRNO_SUCCESS);
+    set_result(values, ERRNO_SUCCESS);
     if (nanoseconds == 0) {
         sched_yield();
         return NULL;

@@ -1,3 +1,4 @@
+/* Discipline: the write lock protects the list of receivers; numbers are atomic. */
 #include "bus.h"
 
 void pl_bus_init(pl_bus *bus) {
@@ -6,7 +7,7 @@ void pl_bus_init(pl_bus *bus) {
     bus->first = NULL;
 }
 
-static void count(pl_bus *bus, size_t change) { /* under the write lock: nothing comes between */
+static void count(pl_bus *bus, size_t change) { /* under the write lock: no other writer */
     atomic_store_explicit(&bus->count, pl_bus_receivers(bus) + change, memory_order_relaxed);
 }
 

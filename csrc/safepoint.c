@@ -1,9 +1,9 @@
-/* Discipline: `state` is changed by the group's thread with compare-and-swap, so that a death,
- * which may come from anywhere, is never undone. */
+/* Discipline: the group's thread changes `state` with compare-and-swap, so that a death, which may
+ * come from any thread, is never undone. */
 #include "safepoint.h"
 
-void pl_safepoint_init(pl_safepoint *safepoint, pl_await *await) {
-    *safepoint = (pl_safepoint){.await = await};
+void pl_safepoint_init(pl_safepoint *safepoint, pl_waiter *waiter) {
+    *safepoint = (pl_safepoint){.waiter = waiter};
     atomic_init(&safepoint->state, PL_PARKED);
 }
 
@@ -12,7 +12,7 @@ void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t gr
     safepoint->group = group;
 }
 
-/* Out of the way of those who have no trace. */
+/* Out of line: most groups have no trace. */
 #if defined(__GNUC__)
 __attribute__((cold, noinline))
 #endif
@@ -38,7 +38,7 @@ int pl_safepoint_park(pl_safepoint *safepoint) {
         if (safepoint->trace != NULL) {
             note(safepoint, PL_TRACE_PARK);
         }
-        pl_await_tell(safepoint->await, safepoint);
+        pl_waiter_notify(safepoint->waiter, safepoint);
     }
     return before;
 }
@@ -55,5 +55,5 @@ void pl_safepoint_die(pl_safepoint *safepoint) {
     if (atomic_exchange(&safepoint->state, PL_DEAD) != PL_DEAD && safepoint->trace != NULL) {
         note(safepoint, PL_TRACE_DEAD);
     }
-    pl_await_tell(safepoint->await, safepoint);
+    pl_waiter_notify(safepoint->waiter, safepoint);
 }

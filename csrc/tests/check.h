@@ -1,12 +1,12 @@
-/* check: what the tests of the core share: checks, a deadline for the whole program, threads,
- * and the bodies of inject.h.
+/* check: the common parts of the tests of the core: checks, a deadline for the whole program,
+ * threads, and the bodies of inject.h.
  *
- * A test waits for a condition with AWAIT, never for a time. If the condition does not come
- * true, the deadline ends the program and says which test it was in. So a test that hangs fails,
- * and one that passes has not slept.
+ * A test waits for a condition with AWAIT, never for a time. If the condition does not become true,
+ * the deadline ends the program and names the running test. So a test that hangs fails, and a test
+ * that passes has not slept.
  *
  *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h \
- *         csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate
+ *         csrc/tests/test_topology.c csrc/[a-z]*.c -o test_topology
  *
  * Every program prints one line a test and exits with 0, or stops at the first check that fails. */
 #ifndef PL_CHECK_H
@@ -23,13 +23,13 @@
 #include <unistd.h>
 
 #ifndef PL_TEST_DEADLINE
-/* seconds for a whole program: what the slowest needs under ThreadSanitizer beside a dozen
+/* seconds for a whole program: enough for the slowest under ThreadSanitizer beside a dozen
  * others */
 #define PL_TEST_DEADLINE 150
 #endif
 
 static const char *_Atomic check_test = "the start"; /* the test that runs */
-/* what a failure says besides, such as a seed; written before threads start */
+/* additional text of a failure, such as a seed; written before threads start */
 static char check_note[80];
 
 static inline _Noreturn void check_failed(int status, const char *file, int line,
@@ -55,7 +55,7 @@ static inline _Noreturn void check_failed(int status, const char *file, int line
         puts(#test);                                                                               \
     } while (0)
 
-/* The deadline. A thread waits for the alarm, since a handler may be put off by a sanitizer. */
+/* The deadline. A thread waits for the alarm, because a sanitizer may defer a handler. */
 
 static inline void *check_watch(void *signals) {
     int number;
@@ -143,7 +143,7 @@ static inline void inject_between(unsigned steps, void (*act)(void)) {
     inject_act = act;
 }
 
-/* Answers 1 if there were not so many steps; `act` is not called any more then. */
+/* Returns 1 if there were fewer steps; `act` is not called any more then. */
 static inline int inject_is_over(void) {
     int is_over = inject_act != NULL;
     inject_act = NULL;

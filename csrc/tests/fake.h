@@ -1,5 +1,5 @@
-/* fake: a wasmtime for the tests of what the core does with one. It has one store, and keeps a
- * journal of what it is asked to do.
+/* fake: a fake wasmtime for tests of the core's calls. It has one store, and keeps a journal of the
+ * calls.
  *
  * A module is a list of exports. The journal has one word for each call that changes something:
  *
@@ -60,7 +60,7 @@ static const pl_types fake_types = {
 
 static char journal[4096];
 static size_t journal_length;
-static int fake_alive; /* errors and traps that nobody has freed */
+static int fake_alive; /* errors and traps that are not freed */
 static const fake_module *instances_of[FAKE_INSTANCES];
 static pl_extern imports_of[FAKE_INSTANCES][16];
 static size_t import_counts[FAKE_INSTANCES];
@@ -78,7 +78,7 @@ static struct {
 static size_t host_count;
 static char trap_text[PL_MESSAGE_CAPACITY];
 
-/* What a call does besides being noted: it answers 0, or TRAPS or FAILS. NULL: nothing. */
+/* The action of a call besides being recorded: it returns 0, or TRAPS or FAILS. NULL: none. */
 enum { TRAPS = 1, FAILS = 2 };
 static int (*on_call)(const char *name, pl_value *values, size_t count);
 static int (*on_new)(const fake_module *module);

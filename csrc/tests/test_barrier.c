@@ -1,5 +1,5 @@
-/* barrier: it is over when every member has arrived or left, and it says whom it waited for in
- * vain. */
+/* barrier: a wait ends when every member has arrived or left, and reports the late member on a
+ * timeout. */
 #include "check.h"
 #include "made.h"
 
@@ -14,7 +14,7 @@ struct member {
 };
 
 static pl_event *event;
-static pl_await *idle; /* the members are waited for on the event */
+static pl_waiter *idle; /* the members are waited for on the event */
 static pl_cancel *cancel;
 static struct member members[MEMBERS];
 static void *pointers[MEMBERS];
@@ -29,7 +29,7 @@ static int arrived_or_left(void *pointer, uint64_t number) {
 
 static void set_up(void) {
     event = new_event();
-    idle = new_await();
+    idle = new_waiter();
     cancel = new_cancel(event);
     for (int i = 0; i < MEMBERS; i++) {
         atomic_store(&members[i].arrived, 0);
@@ -44,7 +44,7 @@ static void tear_down(void) {
         free_safepoint(members[i].safepoint);
     }
     free_cancel(cancel);
-    free_await(idle);
+    free_waiter(idle);
     free_event(event);
 }
 
@@ -159,7 +159,7 @@ static void test_each_way_of_leaving_ends_the_wait(void) {
 
 static _Atomic uint64_t round_now;
 
-/* Once a round: whoever is the last is the only one to wake the waiter. */
+/* Once a round: only the last member wakes the waiter. */
 static void *arrive_often(void *index) {
     int i = (int)(uintptr_t)index;
     uint64_t state = random_seed((uint64_t)pl_now(), (uint64_t)i);

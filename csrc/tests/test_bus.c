@@ -1,5 +1,5 @@
-/* bus: numbers, receivers that come and go, and that it is one message deep for those who owe an
- * answer. */
+/* bus: numbers, changing receivers, and the depth of one message for receivers that have to
+ * acknowledge. */
 #include "check.h"
 #include "made.h"
 
@@ -110,7 +110,7 @@ static void test_receivers_are_added_and_dropped(void) {
 }
 
 /* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an
- * answer is seen before it is given. */
+ * acknowledgement is visible before it is given. */
 
 static pl_bus *bus;
 static uint64_t text;

@@ -1,4 +1,4 @@
-/* cancel: sticky, the first cause wins, and waiters are woken. A stop is for one call alone. */
+/* cancel: the first cause stays, and waiters are woken. A stop ends a single call. */
 #include "check.h"
 #include "made.h"
 
@@ -146,7 +146,7 @@ static void test_every_kind_of_waiter_wakes(void) {
     for (int i = 0; i < 4; i++) {
         thread_join(threads[i]);
     }
-    CHECK(pl_rwlock_readers(lock) == -1); /* whoever held it still does */
+    CHECK(pl_rwlock_readers(lock) == -1); /* the holder still holds it */
     free_futex(futex);
     free_rwlock(lock);
     free_cancel(cancel);

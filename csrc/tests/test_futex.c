@@ -1,4 +1,4 @@
-/* futex: who sleeps, who is woken, in which order, and what else ends a sleep. */
+/* futex: sleeps and wakes, their order, and the other ends of a sleep. */
 #include "check.h"
 #include "made.h"
 

@@ -131,7 +131,7 @@ static void test_lock_of_a_word_excludes_and_lets_everybody_in(void) {
     tear_down();
 }
 
-/* Wake-ups meet time-outs: who was counted was woken, and the reverse. */
+/* Wakes meet timeouts: each counted waiter was woken, and the reverse. */
 
 static uint32_t constant;
 static atomic_int sleepers_left;

@@ -1,5 +1,5 @@
-/* lead: one operation in one call, and what becomes of token, lock, log and the others however
- * it ends. */
+/* lead: one operation in one call, and the state of token, lock, log and other groups after each
+ * outcome. */
 #include "../lead.h"
 #include "program.h"
 
@@ -48,7 +48,8 @@ static void begin(struct member *members, size_t count) {
 static void end(struct member *members, size_t count) {
     CHECK(pl_hold_kind(&token) == PL_HOLDS_NOTHING && pl_hold_kind(&lock) == PL_HOLDS_NOTHING &&
           pl_hold_locks(&token) == 0);
-    CHECK(pl_gate_holder(pl_shared_gate(shared)) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    CHECK(pl_topology_holder(pl_shared_topology(shared)) == 0 &&
+          pl_rwlock_readers(the_lock()) == 0);
     pl_hold_destroy(&lock);
     pl_hold_destroy(&token);
     tear_down(members, count);
@@ -214,7 +215,7 @@ static void test_broken_protocol_is_told_by_its_part(void) {
 
     for (int withdraws = 0; withdraws < 2; withdraws++) {
         begin(members, 2);
-        pl_receiver silent; /* it owes an answer to the next message, and never gives it */
+        pl_receiver silent; /* it has to acknowledge the next message, and never does */
         pl_bus_subscribe(pl_shared_operations(shared), &silent);
         silent.owed = 1;
         result_of_wake = withdraws ? PL_FAILED : PL_DONE;
@@ -237,14 +238,14 @@ static void test_lack_of_memory_is_told_before_anything_happens(void) {
     end(members, 2);
 }
 
-/* At every moment of an operation: nobody has the lock, for reading or writing, without the
+/* At every moment of an operation: the lock is not held, for reading or writing, without the
  * token. */
 
 static int token_was_out;
 static int64_t readers_were;
 
 static void look_at_token_and_lock(void) {
-    token_was_out = pl_gate_holder(pl_shared_gate(shared)) != 0;
+    token_was_out = pl_topology_holder(pl_shared_topology(shared)) != 0;
     readers_were = pl_rwlock_readers(the_lock());
 }
 

@@ -1,5 +1,5 @@
-/* shared: a death or a failure at each step of the protocol, and everything that ends a wait
- * before its time. Afterwards either all go on, or all are cancelled; nobody waits for ever. */
+/* rendezvous: a death or a failure at each step of the protocol, and every early end of a wait.
+ * Afterwards either all groups go on, or all are cancelled; no thread waits forever. */
 #include "program.h"
 
 static void *open_and_die(void *argument) {
@@ -31,7 +31,7 @@ static void test_leader_dies_after_it_opened_the_barrier(void) {
     CHECK(members[1].result == PL_CANCELLED && members[2].result == PL_CANCELLED &&
           cause() == PL_CAUSE_LEADER);
     CHECK(lead(&members[1], 6, -1) == PL_POISONED);
-    CHECK(pl_gate_holder(pl_shared_gate(shared)) == 0 && published() == 0);
+    CHECK(pl_topology_holder(pl_shared_topology(shared)) == 0 && published() == 0);
     tear_down(members, 3);
 }
 
@@ -107,7 +107,7 @@ static void test_group_that_was_waited_for_and_owes_its_answer_keeps_the_bus_ful
     tear_down(members, 2);
 }
 
-/* It owes the bus of operations an answer that never comes. */
+/* It never acknowledges a message of the bus of operations. */
 static void let_one_die_in_debt(struct member *leader, struct member *debtor) {
     debtor->on_replay = die_while_replaying;
     pthread_t follower = start_guest(debtor);
@@ -160,7 +160,8 @@ static void test_failed_replay_cancels_everybody(void) {
         CHECK(members[1 + i].result == PL_CANCELLED);
     }
     CHECK(pl_group_applied(members[1].group) == 0 && pl_group_applied(members[2].group) == 1);
-    CHECK(pl_rwlock_readers(the_lock()) == 0 && pl_gate_holder(pl_shared_gate(shared)) == 0);
+    CHECK(pl_rwlock_readers(the_lock()) == 0 &&
+          pl_topology_holder(pl_shared_topology(shared)) == 0);
     tear_down(members, 4);
 }
 
@@ -185,7 +186,7 @@ static void test_failed_replay_is_not_hidden_by_the_death_of_its_group(void) {
     CHECK(pl_lead_publish(members[0].group) == 1);
     thread_join(follower);
     CHECK(members[1].result == PL_CANCELLED && state_of(&members[1]) == PL_DEAD);
-    /* not everybody who arrived has replayed */
+    /* not every group that arrived has replayed */
     CHECK(pl_lead_finish(members[0].group) == PL_CANCELLED);
     CHECK(pl_rwlock_readers(the_lock()) == 0);
     tear_down(members, 2);
@@ -340,7 +341,7 @@ static void test_check_is_called_however_often_others_notify(void) {
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
     CHECK(pl_lead_open(members[0].group) == 1 &&
           pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
-    AWAIT((pl_event_notify(pl_shared_news(shared)), atomic_load(&members[1].checks) != 0));
+    AWAIT((pl_event_notify(pl_shared_barrier_event(shared)), atomic_load(&members[1].checks) != 0));
     append(5);
     CHECK(pl_lead_publish(members[0].group) == 1 &&
           pl_lead_finish(members[0].group) == PL_ACQUIRED);

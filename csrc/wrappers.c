@@ -1,4 +1,5 @@
-#include "object.h"
+/* Discipline: no state; each store belongs to the calling thread. */
+#include "wrappers.h"
 
 #include "api_table.h"
 

@@ -1,9 +1,9 @@
-/* dynamic: how values are packed, what is refused before and after the call, what is asked and
- * when again, and what a type looks like. */
+/* call_dynamic: packing of values, errors before and after the call, when a type is looked up
+ * again, and reflection. */
 #include "fake.h"
 
 #include "builtin.h"
-#include "dynamic.h"
+#include "call_dynamic.h"
 
 enum { GROUP = 40, SLOT = 5, AT = 1000, TO = 2000, INVAL = 28, OVERFLOWED = 61, MEMVIOLATION = 78 };
 
@@ -193,7 +193,7 @@ static void test_no_function(void) {
     CHECK(call_at(0, AT, 0, TO, 0, 1) == INVAL && call_at(8, AT, 0, TO, 0, 1) == INVAL &&
           call_at(UINT32_MAX, AT, 0, TO, 0, 0) == INVAL);
     CHECK(questions == 0);
-    CHECK(call(0, 0, 0) == INVAL && questions == 1); /* a function that nobody knows */
+    CHECK(call(0, 0, 0) == INVAL && questions == 1); /* an unknown function */
     CHECK(call(0, 0, 0) == INVAL && questions == 1);
     pl_signature strange = {.param_count = 1, .result_count = 2, .types = (const uint8_t *)""};
     said = &strange;
@@ -213,7 +213,7 @@ static void test_type_is_asked_for_once_as_long_as_nothing_changes(void) {
     pl_shared_changed(shared);
     changes_meanwhile = 2;
     CHECK(call(0, 0, 1) == 0 && questions == 4);
-    changes_meanwhile = 1000000; /* it never gets an answer that is good */
+    changes_meanwhile = 1000000; /* it never gets a valid type */
     pl_shared_changed(shared);
     CHECK(call(0, 0, 1) == INVAL);
     changes_meanwhile = 0;
