@@ -6,7 +6,7 @@
     foo = pylinker.CDLL("libfoo.so", library_path=["lib"])
     foo.add(1, 2)
 
-``docs/linking.md`` tells how it works.
+``docs/linking.md`` describes how it works.
 """
 
 import logging
@@ -55,7 +55,9 @@ from pylinker.linker import (
     ModuleBytes,
     SymbolInfo,
 )
-from pylinker.runtime import compat as _compat  # noqa: F401 - first: refuses a wasmtime that the core cannot use
+
+# First: refuses a wasmtime that the core cannot use.
+from pylinker.runtime import compat as _compat  # noqa: F401
 from pylinker.runtime.memory import Memory
 from pylinker.runtime.progress import Compiling
 from pylinker.runtime.wasi import CAPTURE, DEVNULL
