@@ -1,4 +1,4 @@
-"""A store for a new group, with all that is loaded (``csrc/birth.h``)."""
+"""Creation of the store of a new group, with all loaded libraries (``csrc/birth.h``)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ __all__ = ["Birth", "give_birth"]
 
 
 class Birth(NamedTuple):
-    """What :func:`give_birth` made: a store, its watch (keep it as long as the store), what is in it, and what went wrong, or None."""
+    """The result of :func:`give_birth`."""
 
     store: Store
     watch: object
+    """The watch of the store; keep it as long as the store."""
     instances: Instances
     trouble: Trouble | None
+    """The error, or None."""
 
 
 def give_birth(
@@ -41,10 +43,10 @@ def give_birth(
     everything: Operation,
     blocks: Sequence[tuple[Library, int, int]],
 ) -> Birth:
-    """Make a store for a new group, with all that is loaded (``csrc/birth.h``).
+    """Create a store for a new group, with all loaded libraries (``csrc/birth.h``).
 
-    Types are addresses, 0 for what the main module brings. Blocks while guest code initialises
-    thread-local data.
+    Types are addresses, 0 for objects that the main module defines. Blocks while guest code
+    initialises thread-local data.
     """
     watch = new_watch(member, preempt=preempt)
     birth = ffi.new("pl_birth *")

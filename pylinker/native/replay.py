@@ -1,4 +1,4 @@
-"""Operations as data, and their log (``csrc/replay.h``)."""
+"""Operations as data, for their replay (``csrc/replay.h``)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from pylinker.native.libraries import Library
 __all__ = ["BLOCK_OWN", "Operation", "Trouble"]
 
 BLOCK_OWN: int = (1 << 64) - 1
-"""The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
+"""Address of a thread-local block that its library allocates itself (``PL_BLOCK_OWN``)."""
 
 
 class Trouble(NamedTuple):
-    """What went wrong: where, a number that says more (see ``pl_stage``), in which library (its address), and wasmtime's answer or None."""
+    """An error record."""
 
     stage: Stage
     detail: int
+    """A number whose meaning depends on the stage (see ``pl_stage``)."""
     library: int
+    """Address of the library."""
     failure: Failure | None
+    """The trap or error of wasmtime."""
 
 
 _FILLING = packer("pl_filling")
@@ -31,8 +34,8 @@ _FILLING = packer("pl_filling")
 class Operation:
     """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures.
 
-    Keeps the libraries it names. ``fillings`` are slots with the packed sources of the host
-    functions that go there.
+    Keeps its libraries alive. ``fillings`` are slots with the packed sources of the host functions
+    for them.
     """
 
     __slots__ = ("_kept", "pointer")

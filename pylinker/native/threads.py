@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["MAIN_THREAD", "NativeThread", "has_room_for_thread", "next_ended", "pl_python_ended"]
 
 MAIN_THREAD: Final = PROCESS
-"""The number of a WASIX program's first thread, and of its process."""
+"""Number of a WASIX program's first thread, and of its process."""
 
 _threads: dict[int, NativeThread] = {}
-"""The threads that run, or have ended by themselves and were not taken, by handle."""
+"""Threads that run, or have exited and were not taken, by handle."""
 _thread_handles = itertools.count(1)
 
 
 @ffi.def_extern(error=1)
 def pl_python_ended(handle: int) -> int:
-    """Tell whoever started the thread what came of it."""
+    """Report the result of a thread."""
     _threads.pop(handle).tell()
     return 0
 
 
 class NativeThread:
-    """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
+    """An OS thread of the core, for a call of a function of i32 arguments as the thread of a group.
 
-    If the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is
-    woken, and the thread waits to be taken by :func:`next_ended`, whose caller takes the group out
-    and calls ``left``. Where that cannot be, or it did not return, ``ended`` is called on the
-    thread at the end, with what went wrong or None; it must not raise.
+    When the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is
+    woken, and the thread waits for :func:`next_ended`, whose caller removes the group and calls
+    ``left``. If that is not possible, or the function did not return, ``ended`` is called on the
+    thread at its exit, with the failure or None; it must not raise.
     """
 
     __slots__ = ("_ended", "_over", "_record", "left")
@@ -69,15 +69,15 @@ class NativeThread:
 
     @property
     def started(self) -> bool:
-        """Whether there is a thread, or was: also after :meth:`start` was interrupted."""
+        """Whether the thread was started; also right after :meth:`start` was interrupted."""
         return bool(self._record.started)
 
     def tell(self) -> None:
-        """Tell what came of the thread."""
+        """Report the result of the thread."""
         self._ended(moved(self._record) if self._record.status else None)
 
     def start(self, library: Library, export: int) -> None:
-        """Call an exported function on the thread. MemoryError if there can be no more threads."""
+        """Call an exported function on the thread. MemoryError if no thread can be started."""
         handle = self._record.ending.handle
         _threads[handle] = self
         try:
@@ -86,17 +86,20 @@ class NativeThread:
             if not self._record.started:
                 del _threads[handle]
         if result == THREAD_LOST:
-            raise InternalError("the function that a thread begins with is not in its group")
+            raise InternalError("the start function of a thread is not in its group")
         if result:
-            raise MemoryError("no more threads can be started")
+            raise MemoryError("no thread can be started")
 
 
 def has_room_for_thread(stack: int) -> bool:
-    """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
+    """Whether there is address space for a thread with a stack of ``stack`` bytes (0: the default).
+
+    That includes what a thread needs besides its stack.
+    """
     return bool(lib.pl_thread_has_room(stack))
 
 
 def next_ended(shared: Shared) -> NativeThread | None:
-    """Take one of the threads of a linker that have ended by themselves, or return None."""
+    """Take one of the exited threads of a linker, or return None."""
     handle = lib.pl_shared_next_ended(shared.pointer)
     return _threads.pop(handle) if handle else None
