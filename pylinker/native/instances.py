@@ -154,7 +154,7 @@ class Instances:
         return self.take_trouble()
 
     def follow(self, describe: Callable[[Trouble], BaseException]) -> None:
-        """Make C replay operations here, without the GIL; ``describe`` makes an error an exception."""
+        """Make C replay operations here, without the GIL; ``describe`` translates its errors."""
         self.member.follow_in_c(self.pointer, lambda: describe(self.take_trouble()))
 
     def take_trouble(self) -> Trouble:
