@@ -24,14 +24,14 @@ enum {
  * a program, are elsewhere. */
 #define BED(group) (UINT64_C(3) << 62 | (uint64_t)(uintptr_t)(group))
 
-static int hear(uintptr_t handle) { return pl_group_hear((pl_group *)handle); }
+static int deliver(uintptr_t handle) { return pl_group_deliver((pl_group *)handle); }
 
 static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
     return (pl_until){
         .timeout = timeout,
         .nudge = pl_group_nudge(group),
-        .hear = pl_group_hears(group) ? hear : NULL,
-        .hearer = (uintptr_t)group,
+        .deliver = pl_group_has_handler(group) ? deliver : NULL,
+        .deliver_handle = (uintptr_t)group,
         .check = pl_epoch_on_main_thread() ? check : NULL,
         .handle = handle,
     };

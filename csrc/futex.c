@@ -111,11 +111,11 @@ static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex
             return PL_WAITED_CANCELLED;
         }
         if (until->nudge != NULL && pl_flag_load(until->nudge, PL_SEQ_CST)) {
-            if (until->hear == NULL) {
+            if (until->deliver == NULL) {
                 pl_flag_clear(until->nudge);
                 return PL_WAITED_WOKEN;
             }
-            if (is_stopped(bucket, self, until->hear, until->hearer)) {
+            if (is_stopped(bucket, self, until->deliver, until->deliver_handle)) {
                 return PL_WAITED_INTERRUPTED;
             }
             continue;

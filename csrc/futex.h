@@ -24,11 +24,11 @@
  * notifications there would wake every sleeping guest; or for a slice at a time, but then the
  * end of a program would take a slice, and a sleeping guest would keep a processor busy. A nudge
  * works in the same way, for one waiter; it is a flag, so one that comes just before the wait is
- * not lost either. With `hear` a nudge does not end the wait: the waiter hears what it is about
+ * not lost either. With `deliver` a nudge does not end the wait: the waiter hears what it is about
  * and sleeps on.
  *
  * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex;
- * so is `hear`, which may do anything, wait here too. The waiter keeps its place meanwhile. If
+ * so is `deliver`, which may do anything, wait here too. The waiter keeps its place meanwhile. If
  * it is woken during a call that ends its wait, the wake-up goes to the next in the queue.
  *
  * Memory order: the cell is loaded SeqCst, as wasm's own atomic accesses are. What a waker did
@@ -57,7 +57,7 @@ enum pl_waited {
     PL_WAITED_NOT_EQUAL = 1,
     PL_WAITED_TIMED_OUT = 2,
     PL_WAITED_CANCELLED = -1,
-    PL_WAITED_INTERRUPTED = -2 /* `check` or `hear` said so */
+    PL_WAITED_INTERRUPTED = -2 /* `check` or `deliver` said so */
 };
 
 /* What ends a wait besides a wake-up and a cancellation. */
@@ -66,10 +66,10 @@ typedef struct pl_until {
      * to run the thread */
     int64_t timeout;
     pl_flag *nudge; /* set: do not wait. The wait that ends for it clears it. May be NULL */
-    /* gets `hearer` for a nudge, and clears it; not 0 ends the wait, else it goes on. May be
+    /* gets `deliver_handle` for a nudge, and clears it; not 0 ends the wait, else it goes on. May be
      * NULL */
-    pl_check hear;
-    uintptr_t hearer;
+    pl_check deliver;
+    uintptr_t deliver_handle;
     pl_check check; /* gets `handle`; not 0 ends the wait. May be NULL */
     uintptr_t handle;
 } pl_until;

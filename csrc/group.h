@@ -5,7 +5,7 @@
  * and has replayed everything so far.
  *
  * Protected by: the list of groups changes under topology token and write lock. All else is the
- * group's own thread's, or atomic in its primitive. Blocking: never, but for what `hear` does.
+ * group's own thread's, or atomic in its primitive. Blocking: never, but for what `deliver` does.
  * Memory order: that of the primitives, SeqCst. */
 #ifndef PL_GROUP_H
 #define PL_GROUP_H
@@ -46,21 +46,21 @@ int pl_group_is_replaying(const pl_group *group);
  * for it. For this thread. */
 int pl_group_is_following(const pl_group *group);
 /* What the group's own wait is given as its `nudge`. pl_futex_nudge with it ends that wait or,
- * if the group hears, has it hear. */
+ * if the group hears, has it deliver. */
 pl_flag *pl_group_nudge(pl_group *group);
 
-/* Has `hear` called with `handle` on the group's thread, PARKED, whenever the group was nudged:
+/* Has `deliver` called with `handle` on the group's thread, PARKED, whenever the group was nudged:
  * within a wait of its own (atomics.h) or at the end of its next host call (hostfn.h). It may
- * run guest code. It returns 0; 1 to stop the guest; or PL_HEAR_LATER, and is called again at
+ * run guest code. It returns 0; 1 to stop the guest; or PL_DELIVER_LATER, and is called again at
  * the next host call. By the group's thread, or before it runs. */
-enum { PL_HEAR_LATER = 2 };
-void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle);
+enum { PL_DELIVER_LATER = 2 };
+void pl_group_on_nudge(pl_group *group, pl_check deliver, uintptr_t handle);
 /* Whether that was done. */
-int pl_group_hears(const pl_group *group);
+int pl_group_has_handler(const pl_group *group);
 /* Whether the group was nudged and has not heard yet. */
 int pl_group_is_nudged(const pl_group *group);
-/* Hears what there is to hear: 0, or 1 to stop the guest. Not within a replay: that is for
+/* Hears what there is to deliver: 0, or 1 to stop the guest. Not within a replay: that is for
  * later. */
-int pl_group_hear(pl_group *group);
+int pl_group_deliver(pl_group *group);
 
 #endif

@@ -61,7 +61,7 @@ static int note_token(pl_hold *hold, uint64_t token) {
 }
 
 int pl_hold_acquire(pl_hold *hold) {
-    return note_token(hold, pl_gate_try_acquire(&hold->shared->gate));
+    return note_token(hold, pl_topology_try_acquire(&hold->shared->topology));
 }
 
 /* The lock by an attempt, for a group that has nothing to replay. */
@@ -142,7 +142,7 @@ int pl_hold_release(pl_hold *hold) {
         pl_rwlock_release_write(&hold->shared->lock);
         break;
     case PL_HOLDS_TOKEN:
-        released = pl_gate_release(&hold->shared->gate, pl_hold_token(hold)) == 0;
+        released = pl_topology_release(&hold->shared->topology, pl_hold_token(hold)) == 0;
         break;
     default:
         return 0;

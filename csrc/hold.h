@@ -12,7 +12,7 @@
  * held. That one outlives this.
  *
  * Protects: nothing itself. Requires: the pl_shared outlives it. Threads: one at a time takes or
- * hands over; any releases. Memory order: that of rwlock.h and gate.h; what is held is stored
+ * hands over; any releases. Memory order: that of rwlock.h and topology.h; what is held is stored
  * SeqCst after it was taken.
  *
  * Blocking: pl_hold_write_wait, and the three that take as a group's thread must (pl_hold_*_as):

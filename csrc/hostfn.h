@@ -10,7 +10,7 @@
  *
  * The group is PARKED while the callback runs, so Python, the GIL and whatever the callback
  * waits for hold nobody up; on its way back the group replays what it missed, and if its linker
- * was cancelled meanwhile the guest traps. If the group was nudged, it hears for what.
+ * was cancelled meanwhile the guest traps. If the group was nudged, the signal is delivered.
  *
  * Blocking: as the callback does. Threads: called on the thread that runs the store; `entries`
  * is written by that thread only.

@@ -84,13 +84,13 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
     pl_shared *shared = self->shared;
     int result = PL_TIMEOUT;
     pl_group_note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
-    pl_await_begin(&shared->await, &group->safepoint);
+    pl_waiter_begin(&shared->waiter, &group->safepoint);
     while (result == PL_TIMEOUT) {
         void *member = group;
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
-        result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done,
-                                 number, until, &late);
+        result = pl_barrier_wait(pl_waiter_event(&shared->waiter), &shared->cancel, &member, 1,
+                                 done, number, until, &late);
         if (result == PL_TIMEOUT && done == has_arrived && pl_group_is_interrupted(self, due)) {
             result = PL_SIGNALLED;
         } else if (result == PL_TIMEOUT && done == has_replayed && gives_up(self, due)) {
@@ -99,26 +99,26 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
             break;
         }
     }
-    pl_await_end(&shared->await);
+    pl_waiter_end(&shared->waiter);
     pl_group_note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
     return result;
 }
 
 /* Decides how to wait in a rendezvous of so many running groups. */
 static void choose_wait(pl_shared *shared, size_t running) {
-    pl_event *await = pl_await_event(&shared->await);
+    pl_event *waiter = pl_waiter_event(&shared->waiter);
     int crowded = running > shared->processors;
     int64_t look = LOOK;
     if (crowded) {
         int64_t sober = pl_now() - SOBER;
-        int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(await) > sober;
+        int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(waiter) > sober;
         look = held_up || running > CROWD * shared->processors
                    ? 0
                    : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
     }
     atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
     pl_event_look(&shared->news, look, crowded);
-    pl_event_look(await, look, crowded);
+    pl_event_look(waiter, look, crowded);
 }
 
 /* The leader of an operation has met all that it had to meet. */
@@ -267,7 +267,7 @@ static void arrive(pl_group *self) {
         uint64_t number = pl_bus_sent(&shared->barriers);
         if (pl_receiver_taken(&self->barriers) != number) {
             pl_receiver_take(&self->barriers, number);
-            pl_await_tell(&shared->await, &self->safepoint);
+            pl_waiter_notify(&shared->waiter, &self->safepoint);
         }
     }
 }
@@ -294,13 +294,14 @@ static int catch_up(pl_group *self) {
 
 int pl_group_catch_up(pl_group *self) {
     int failed = catch_up(self);
-    pl_await_tell(&self->shared->await, &self->safepoint);
+    pl_waiter_notify(&self->shared->waiter, &self->safepoint);
     return failed;
 }
 
 uint64_t pl_group_try_exclusive(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t token = pl_cancel_cause(&shared->cancel) == 0 ? pl_gate_try_acquire(&shared->gate) : 0;
+    uint64_t token =
+        pl_cancel_cause(&shared->cancel) == 0 ? pl_topology_try_acquire(&shared->topology) : 0;
     if (token == 0) {
         return 0;
     }
@@ -310,7 +311,7 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
         }
         pl_rwlock_release_write(&shared->lock);
     }
-    pl_gate_release(&shared->gate, token);
+    pl_topology_release(&shared->topology, token);
     return 0;
 }
 
@@ -377,7 +378,7 @@ static int follow_once(pl_group *self) {
         pl_rwlock_release_read(&shared->lock);
     }
     /* after releasing the lock: once the leader returns there is no reader */
-    pl_await_tell(&shared->await, &self->safepoint);
+    pl_waiter_notify(&shared->waiter, &self->safepoint);
     let_others_go_first(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }

@@ -8,7 +8,7 @@ static void wake_all(void *argument) {
     pl_shared *shared = argument;
     pl_event_notify(&shared->news);
     pl_event_notify(&shared->rest);
-    pl_event_notify(pl_await_event(&shared->await));
+    pl_event_notify(pl_waiter_event(&shared->waiter));
 }
 
 pl_shared *pl_shared_new(void) {
@@ -22,10 +22,10 @@ pl_shared *pl_shared_new(void) {
     pl_event_init(&shared->news);
     pl_event_init(&shared->rest);
     pl_event_init(&shared->endings);
-    pl_await_init(&shared->await);
+    pl_waiter_init(&shared->waiter);
     pl_cancel_init(&shared->cancel, &shared->event);
     pl_rwlock_init(&shared->lock, &shared->event);
-    pl_gate_init(&shared->gate, &shared->event);
+    pl_topology_init(&shared->topology, &shared->event);
     pl_bus_init(&shared->barriers);
     pl_bus_init(&shared->operations);
     pl_futex_init(&shared->futex, &shared->cancel);
@@ -43,7 +43,7 @@ void pl_shared_free(pl_shared *shared) {
     pthread_mutex_destroy(&shared->ended_mutex);
     pl_log_destroy(&shared->log);
     pl_futex_destroy(&shared->futex);
-    pl_await_destroy(&shared->await);
+    pl_waiter_destroy(&shared->waiter);
     pl_event_destroy(&shared->endings);
     pl_event_destroy(&shared->rest);
     pl_event_destroy(&shared->news);
@@ -111,7 +111,7 @@ pl_event *pl_shared_news(pl_shared *shared) { return &shared->news; }
 
 pl_event *pl_shared_rest(pl_shared *shared) { return &shared->rest; }
 
-pl_await *pl_shared_await(pl_shared *shared) { return &shared->await; }
+pl_waiter *pl_shared_waiter(pl_shared *shared) { return &shared->waiter; }
 
 pl_cancel *pl_shared_cancel(pl_shared *shared) { return &shared->cancel; }
 
@@ -119,7 +119,7 @@ pl_flag *pl_shared_flag(pl_shared *shared) { return &shared->flag; }
 
 pl_rwlock *pl_shared_lock(pl_shared *shared) { return &shared->lock; }
 
-pl_gate *pl_shared_gate(pl_shared *shared) { return &shared->gate; }
+pl_topology *pl_shared_topology(pl_shared *shared) { return &shared->topology; }
 
 pl_bus *pl_shared_barriers(pl_shared *shared) { return &shared->barriers; }
 

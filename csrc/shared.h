@@ -9,13 +9,13 @@
 #ifndef PL_SHARED_H
 #define PL_SHARED_H
 
-#include "await.h"
+#include "waiter.h"
 #include "bus.h"
 #include "cancel.h"
 #include "event.h"
 #include "flag.h"
 #include "futex.h"
-#include "gate.h"
+#include "topology.h"
 #include "log.h"
 #include "rwlock.h"
 #include "trace.h"
@@ -50,11 +50,11 @@ void pl_shared_set_trace(pl_shared *shared, pl_trace *trace);
 pl_event *pl_shared_event(pl_shared *shared);
 pl_event *pl_shared_news(pl_shared *shared);
 pl_event *pl_shared_rest(pl_shared *shared);
-pl_await *pl_shared_await(pl_shared *shared);
+pl_waiter *pl_shared_waiter(pl_shared *shared);
 pl_cancel *pl_shared_cancel(pl_shared *shared);
 pl_flag *pl_shared_flag(pl_shared *shared);
 pl_rwlock *pl_shared_lock(pl_shared *shared);
-pl_gate *pl_shared_gate(pl_shared *shared);
+pl_topology *pl_shared_topology(pl_shared *shared);
 pl_bus *pl_shared_barriers(pl_shared *shared);
 pl_bus *pl_shared_operations(pl_shared *shared);
 pl_futex *pl_shared_futex(pl_shared *shared);

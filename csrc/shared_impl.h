@@ -19,10 +19,10 @@ struct pl_group {
     pl_replay replay;
     uintptr_t replay_handle;
     pl_check check;
-    pl_check hear;
-    uintptr_t hearer;
-    /* of the group's own thread, like this: it was nudged when it could not hear */
-    int heard_later;
+    pl_check deliver;
+    uintptr_t deliver_handle;
+    /* of the group's own thread, like this: it was nudged when it could not deliver */
+    int deferred;
     int replaying;
     int leading;    /* of its own thread, like the two around it: its barrier is up */
     int following;  /* it is in pl_follow */
@@ -43,9 +43,9 @@ struct pl_shared {
     pl_event event;
     pl_event news;
     pl_event rest;
-    pl_await await;
+    pl_waiter waiter;
     pl_rwlock lock;
-    pl_gate gate;
+    pl_topology topology;
     pl_bus barriers;
     pl_bus operations;
     pl_futex futex;

@@ -4,7 +4,7 @@
 int pl_wasi_must_stop(const pl_wasi_call *call) {
     return pl_cancel_cause(pl_shared_cancel(pl_group_shared(call->group))) != 0 ||
            (call->check != NULL && pl_epoch_on_main_thread() && call->check(call->handle) != 0) ||
-           (pl_group_is_nudged(call->group) && pl_group_hear(call->group) != 0);
+           (pl_group_is_nudged(call->group) && pl_group_deliver(call->group) != 0);
 }
 
 int pl_wasi_sleep_until(const pl_wasi_call *call, int64_t deadline) {

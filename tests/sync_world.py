@@ -278,7 +278,7 @@ class World:
         events = (
             lib.pl_shared_event(shared),
             lib.pl_shared_news(shared),
-            lib.pl_await_event(lib.pl_shared_await(shared)),
+            lib.pl_waiter_event(lib.pl_shared_waiter(shared)),
         )
         return sum(int(lib.pl_event_waiters(event)) for event in events)
 

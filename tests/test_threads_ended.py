@@ -199,14 +199,14 @@ def test_whoever_fails_to_take_one_out_does_not_stop_the_rest(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = let_end(guest, 3)
-    real, failures = InstanceGroup.close_bounds, [KeyboardInterrupt]
+    real, failures = InstanceGroup.close_prepared, [KeyboardInterrupt]
 
-    def close_bounds(group: InstanceGroup) -> None:
+    def close_prepared(group: InstanceGroup) -> None:
         if failures:
             raise failures.pop()
         real(group)
 
-    monkeypatch.setattr(InstanceGroup, "close_bounds", close_bounds)
+    monkeypatch.setattr(InstanceGroup, "close_prepared", close_prepared)
     with pytest.raises(KeyboardInterrupt):
         guest.program.dlopen("libtwice.so")
     guest.program.dlopen("libtwice.so").close()

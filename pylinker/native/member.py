@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
-from pylinker.native.enums import DEAD, HEAR_LATER
+from pylinker.native.enums import DEAD, DELIVER_LATER
 from pylinker.native.failures import keep_pending
 from pylinker.native.hostfuncs import keep_of_host
 from pylinker.native.scopes import Finalized
@@ -25,8 +25,8 @@ __all__ = [
     "current_member",
     "enter_thread",
     "pl_python_check",
+    "pl_python_deliver",
     "pl_python_failed",
-    "pl_python_hear",
     "pl_python_interrupted",
     "pl_python_replay",
 ]
@@ -51,7 +51,7 @@ class Member(GroupBase, Finalized):
         self._last_applied = 0
         self._trouble: Callable[[], BaseException] | None = None
         self._follower: pl_follower_p | None = None
-        self._hear: Callable[[], bool] | None = None
+        self._deliver: Callable[[], bool] | None = None
 
     def join(self) -> None:
         """Join the linker; :meth:`free` undoes it, also after an interrupt."""
@@ -110,19 +110,19 @@ class Member(GroupBase, Finalized):
 
     # Waits, and their interruption
 
-    def on_nudge(self, hear: Callable[[], bool]) -> None:
+    def on_nudge(self, deliver: Callable[[], bool]) -> None:
         """Set the function that is called on the group's thread after a :meth:`nudge`.
 
         It is called within a wait, or at the end of the next host call, and may run guest code. An
         exception of it stops the guest. It returns True if it cannot run now; then it is called
         again. To be set before the group's first nudge.
         """
-        self._hear = hear
-        lib.pl_group_on_nudge(self.pointer, lib.pl_python_hear, self.handle)
+        self._deliver = deliver
+        lib.pl_group_on_nudge(self.pointer, lib.pl_python_deliver, self.handle)
 
-    def hear(self) -> bool:
+    def deliver(self) -> bool:
         """Call the function for nudges."""
-        return self._hear is not None and self._hear()
+        return self._deliver is not None and self._deliver()
 
     def nudge(self) -> None:
         """Interrupt the group in a wait or guest code.
@@ -190,7 +190,7 @@ class Member(GroupBase, Finalized):
         self._pointer = ffi.NULL
         _members.pop(self.handle, None)
         lib.pl_group_free_at(self._cell)
-        self._trouble = self._hear = self._follower = None  # break reference cycles
+        self._trouble = self._deliver = self._follower = None  # break reference cycles
 
     def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
@@ -257,10 +257,10 @@ def pl_python_failed(handle: int) -> int:
 
 
 @ffi.def_extern(error=1, onerror=keep_of_host)
-def pl_python_hear(handle: int) -> int:
+def pl_python_deliver(handle: int) -> int:
     """Run a group's function for nudges; the call that entered the guest raises its exception."""
     try:
-        return HEAR_LATER if _member(handle).hear() else 0
+        return DELIVER_LATER if _member(handle).deliver() else 0
     except BaseException as error:  # noqa: BLE001 - as in pl_python_host
         keep_pending(error)
         return 1

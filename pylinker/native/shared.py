@@ -39,7 +39,7 @@ class Shared(SharedBase):
         self._stops: dict[int, BaseException] = {}  # by the number of the call
         self._cancel = lib.pl_shared_cancel(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)
-        self._gate = lib.pl_shared_gate(self.pointer)
+        self._topology = lib.pl_shared_topology(self.pointer)
         self._barriers = lib.pl_shared_barriers(self.pointer)
         self._operations = lib.pl_shared_operations(self.pointer)
 
@@ -107,7 +107,7 @@ class Shared(SharedBase):
     @property
     def token(self) -> int:
         """Number of the token that is held, or 0."""
-        return lib.pl_gate_holder(self._gate)
+        return lib.pl_topology_holder(self._topology)
 
     @property
     def receivers(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Typ
 from pylinker.errors import InternalError, RendezvousTimeout
 from pylinker.native.core import ffi
 from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
+from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
 from pylinker.native.sync import (
@@ -24,7 +25,6 @@ from pylinker.native.sync import (
 )
 from pylinker.native.threads import NativeThread, next_ended
 from pylinker.native.trace import Trace
-from pylinker.native.turn import Turn
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.log import OperationLog
@@ -642,7 +642,9 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
-    def stop_call(self, reason: BaseException, *, holds: tuple[Turn, int] | None = None) -> bool:
+    def stop_call(
+        self, reason: BaseException, *, holds: tuple[RecursiveMutex, int] | None = None
+    ) -> bool:
         """Make the call in progress raise ``reason``; the linker stays usable. Never blocks.
 
         For a linker whose calls are numbered. The call is stopped at its next check, for which the
@@ -661,8 +663,8 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         if holds is not None:
             # The holder of the load lock does not change during a call: if the same call is still
             # in progress, it is the call of this thread.
-            turn, identity = holds
-            if turn.holder != identity or self._native.call != call:
+            mutex, identity = holds
+            if mutex.holder != identity or self._native.call != call:
                 return False
         self._reasons.add(reason)  # before the call can raise it
         self._native.stop(call, reason)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.native.enums import Cause
 from pylinker.native.member import Member, current_member, enter_thread
+from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
-from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
 from pylinker.sync.reentry import (
@@ -193,7 +193,7 @@ class _OwnGroup(Scope):
 class LinkContext:
     """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
 
-    ``turn`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none)
+    ``main_lock`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none)
     bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch;
     ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of their own,
     by number; ``load_lock`` is :meth:`loading`'s; ``expired`` has, by thread, the errors of its
@@ -215,8 +215,8 @@ class LinkContext:
         self.timeout = timeout
         self.changer: int | None = None  # the thread that has a Change
         self.tids: dict[int, int] = {}
-        self.turn = Turn()
-        self.load_lock = Turn()
+        self.main_lock = RecursiveMutex()
+        self.load_lock = RecursiveMutex()
         self._main_group: InstanceGroup | None = None
         self.expired: dict[int, list[BaseException]] = {}
         self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: (
@@ -309,7 +309,9 @@ class LinkContext:
 
         For a program of one thread, whose calls are numbered. Never blocks; any thread.
         """
-        if not self.shared.stop_call(reason, holds=None if caller is None else (self.turn, caller)):
+        if not self.shared.stop_call(
+            reason, holds=None if caller is None else (self.main_lock, caller)
+        ):
             return False
         bump_epoch()
         return True

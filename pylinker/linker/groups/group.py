@@ -22,11 +22,11 @@ from pylinker.errors import (
 )
 from pylinker.linker.debug.log import BINDINGS, LIBS
 from pylinker.linker.plan.operation import LoadModules
-from pylinker.native.bound import Bound
-from pylinker.native.enums import BoundKind, ExternKind, Stage
+from pylinker.native.enums import ExternKind, PreparedKind, Stage
 from pylinker.native.failures import Failure
 from pylinker.native.instances import Instances, Signature
 from pylinker.native.objects import values
+from pylinker.native.prepared import PreparedCall
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
 from pylinker.wasm import (
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import AtExit, Definition, LoadedModule
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.ranges import Grant
-    from pylinker.native.bound import Bound
     from pylinker.native.objects import Extern, Func, Instance, Values
+    from pylinker.native.prepared import PreparedCall
+    from pylinker.native.recursive import RecursiveMutex
     from pylinker.native.replay import Trouble
-    from pylinker.native.turn import Turn
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import WasiHost
@@ -76,7 +76,7 @@ class InstanceGroup:
     ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the
     address and size (bytes) of a stack that is its own, ``dl_error`` what ``dlerror`` answers next
     and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made by the
-    linker, or taken from the main module once it is instantiated. ``turn`` is for those who share
+    linker, or taken from the main module once it is instantiated. ``main_lock`` is for those who share
     the group, None if it has a thread of its own; ``program`` is the name of the program, which is
     that of its main module. ``signals`` are those of its thread in a WASIX program, else None.
     ``thread_exits`` are the destructors that its thread has registered, ``ending`` those that run
@@ -90,7 +90,7 @@ class InstanceGroup:
         store: GuestStore,
         wasi: WasiHost,
         cache: CodeCache,
-        turn: Turn | None,
+        main_lock: RecursiveMutex | None,
         program: str,
         tracer: Untraced,
         native: Instances | None = None,
@@ -102,7 +102,7 @@ class InstanceGroup:
         self.native = native or Instances(state, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
-        self.turn = turn
+        self.main_lock = main_lock
         self.memory_is_shared = False
         self.stack = (0, 0)
         self.grants: list[Grant] = []
@@ -113,13 +113,15 @@ class InstanceGroup:
         self.ending: list[ThreadExit] = []
         self.has_exit_hook = False
         self._invoker: Instance | None = None
-        self._bounds: weakref.WeakSet[Bound] | None = (
+        self._prepared: weakref.WeakSet[PreparedCall] | None = (
             None  # made when there is one, as most threads are called nothing
         )
         self._signatures: dict[FuncType, Signature] = {}
-        self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
+        self._own_prepared: (
+            weakref.WeakKeyDictionary[LoadedModule, dict[str, PreparedCall]] | None
+        ) = None
         number = state.number
-        tracer.name_row(number, "main thread" if turn is not None else "new thread")
+        tracer.name_row(number, "main thread" if main_lock is not None else "new thread")
         self.native.follow(lambda trouble: _describe(number, trouble))
 
     def __repr__(self) -> str:
@@ -405,40 +407,46 @@ class InstanceGroup:
         """Return an exported function of a module's instance."""
         return self.store.func_of(self.export(module, name))
 
-    def bound(
-        self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]
-    ) -> Bound:
+    def prepared(
+        self,
+        definition: Definition,
+        params: Sequence[PreparedKind],
+        results: Sequence[PreparedKind],
+    ) -> PreparedCall:
         """Return a function of this group that is ready to be called, until it or the group is closed."""
-        bound = Bound(
+        prepared = PreparedCall(
             self.native,
             definition.module.native,
             self.defined(definition),
             params,
             results,
-            self.turn,
+            self.main_lock,
         )
-        if self._bounds is None:
-            self._bounds = weakref.WeakSet()
-        self._bounds.add(bound)
-        return bound
+        if self._prepared is None:
+            self._prepared = weakref.WeakSet()
+        self._prepared.add(prepared)
+        return prepared
 
-    def own_bound(
-        self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]
-    ) -> Bound:
-        """Return :meth:`bound`, the same for every caller on the group's own thread."""
-        if self._own_bounds is None:
-            self._own_bounds = weakref.WeakKeyDictionary()
-        bounds = self._own_bounds.setdefault(definition.module, {})
-        bound = bounds.get(definition.name)
-        if bound is None or not bound.is_open:
-            bound = bounds[definition.name] = self.bound(definition, params, results)
-        return bound
+    def own_prepared(
+        self,
+        definition: Definition,
+        params: Sequence[PreparedKind],
+        results: Sequence[PreparedKind],
+    ) -> PreparedCall:
+        """Return :meth:`prepared`, the same for every caller on the group's own thread."""
+        if self._own_prepared is None:
+            self._own_prepared = weakref.WeakKeyDictionary()
+        calls = self._own_prepared.setdefault(definition.module, {})
+        prepared = calls.get(definition.name)
+        if prepared is None or not prepared.is_open:
+            prepared = calls[definition.name] = self.prepared(definition, params, results)
+        return prepared
 
-    def close_bounds(self) -> None:
-        """Close all that was bound here: the group ends."""
-        for bound in list(self._bounds or ()):
-            bound.close()
-        self._own_bounds = None
+    def close_prepared(self) -> None:
+        """Close all prepared calls: the group ends."""
+        for prepared in list(self._prepared or ()):
+            prepared.close()
+        self._own_prepared = None
 
     def tls_base(self, module: LoadedModule) -> int:
         """Return the address of the module's thread-local block in this group, 0 if it has none."""

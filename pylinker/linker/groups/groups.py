@@ -106,7 +106,7 @@ class Groups:
             store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
             group = InstanceGroup(
-                state, store, host, self._cache, self._context.turn, self._name, self._tracer
+                state, store, host, self._cache, self._context.main_lock, self._name, self._tracer
             )
         except BaseException:
             completed(shared.unsubscribe, guard, state)
@@ -246,7 +246,7 @@ class Groups:
         group.state.die()
         shared = self._context.shared
         if shared.cause:
-            group.close_bounds()
+            group.close_prepared()
             return  # the whole linker goes; a dead member is waited for by nobody
         try:
             completed(self._shut_down, group)
@@ -266,7 +266,7 @@ class Groups:
         """
         number = group.state.number
         self._context.tids.pop(number, None)
-        group.close_bounds()
+        group.close_prepared()
         if guard is None:
             self._context.groups.pop(number, None)
         else:

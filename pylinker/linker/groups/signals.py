@@ -71,9 +71,9 @@ class Signals:
         self._pending: dict[
             int, None
         ] = {}  # in the order they came; one that waits already does not wait twice
-        self._heard: set[int] = set()  # those whose handlers are running
+        self._delivering: set[int] = set()  # those whose handlers are running
         self.handler: str | None = None
-        group.state.on_nudge(self.hear)
+        group.state.on_nudge(self.deliver)
 
     @staticmethod
     def exit_status(signal: int) -> int | None:
@@ -87,7 +87,7 @@ class Signals:
         if group is not None:
             group.state.nudge()
 
-    def hear(self) -> bool:
+    def deliver(self) -> bool:
         """Hear all that waits, each with its handler; a signal is not heard again while its own handler runs.
 
         True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal
@@ -98,11 +98,13 @@ class Signals:
             return False
         # A list of them: others post meanwhile.
         while (
-            signal := next((each for each in list(self._pending) if each not in self._heard), None)
+            signal := next(
+                (each for each in list(self._pending) if each not in self._delivering), None
+            )
         ) is not None:
             if not context.may_call_linker:
                 return True
-            if self.handler is None and context.state.hears_signals:
+            if self.handler is None and context.state.delivers_signals:
                 return False  # until the thread has a handler
             del self._pending[signal]
             if self.handler is not None:
@@ -114,8 +116,8 @@ class Signals:
     def _handle(self, group: _Group, context: _Context, handler: str, signal: int) -> None:
         main = context.state.main
         assert main is not None
-        self._heard.add(signal)
+        self._delivering.add(signal)
         try:
             group.call(group.function(main, handler), signal)
         finally:
-            self._heard.discard(signal)
+            self._delivering.discard(signal)

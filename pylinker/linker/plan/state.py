@@ -39,7 +39,7 @@ class LinkerState:
     ``imports`` (Python functions of the program's user), ``tags`` (of their own for each group,
     with their numbers), ``threaded``, ``main`` (the main module, or None), ``table_maximum`` (slots
     that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a
-    module of the start uses it), ``hears_signals`` (whether a thread of it ever wanted to),
+    module of the start uses it), ``delivers_signals`` (whether a thread of it ever wanted to),
     ``closure_slots`` (first, count) and ``closures`` (by slot), ``destructors_refused`` (how many
     were too many), ``texts`` (strings in guest memory that are no module's: address and size in
     bytes, by text). LinkerShared guards it.
@@ -67,7 +67,7 @@ class LinkerState:
         self.threaded = False
         self.rewrite_waits = True
         self.wasix = False
-        self.hears_signals = False
+        self.delivers_signals = False
         self.closure_slots: list[tuple[int, int]] = []
         self.closures: dict[int, PrepareClosure] = {}
         self.main: LoadedModule | None = None

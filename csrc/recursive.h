@@ -1,4 +1,4 @@
-/* turn: threads that are none of the guest's take turns with the main group.
+/* mutex: threads that are none of the guest's take turns with the main group.
  *
  * The load lock of a program is one, too.
  *
@@ -10,40 +10,40 @@
  * itself and then looks at `owner`; who gives back clears `owner` and then looks for waiters:
  * one of the two sees the other, and a waiter that was missed has not slept yet (event.h).
  *
- * Blocking: pl_turn_wait only, up to its deadline. No order among waiters. Lock order: before
+ * Blocking: pl_recursive_wait only, up to its deadline. No order among waiters. Lock order: before
  * all others; who waits for it is parked.
  *
- *     if (!pl_turn_try(turn)) while (!pl_turn_wait(turn, 50000000)) look_for_signals();
+ *     if (!pl_recursive_try(mutex)) while (!pl_recursive_wait(mutex, 50000000)) look_for_signals();
  *     ...
- *     pl_turn_leave(turn); */
-#ifndef PL_TURN_H
-#define PL_TURN_H
+ *     pl_recursive_release(mutex); */
+#ifndef PL_RECURSIVE_H
+#define PL_RECURSIVE_H
 
 #include "event.h"
 
-typedef struct pl_turn pl_turn;
+typedef struct pl_recursive pl_recursive;
 
 /* NULL if there is no memory. */
-pl_turn *pl_turn_new(void);
-void pl_turn_free(pl_turn *turn);
+pl_recursive *pl_recursive_new(void);
+void pl_recursive_free(pl_recursive *mutex);
 
 /* Takes it if nobody else has it: 1, else 0. */
-int pl_turn_try(pl_turn *turn);
+int pl_recursive_try(pl_recursive *mutex);
 /* Takes it, waiting up to `timeout` nanoseconds: 1, or 0 if it was not to be had. */
-int pl_turn_wait(pl_turn *turn, int64_t timeout);
+int pl_recursive_wait(pl_recursive *mutex, int64_t timeout);
 /* Gives it back once; for the holder only. */
-void pl_turn_leave(pl_turn *turn);
+void pl_recursive_release(pl_recursive *mutex);
 /* Gives it back until the calling thread has it `depth` times: nothing to do if it has it less
  * often. */
-void pl_turn_restore(pl_turn *turn, unsigned depth);
+void pl_recursive_restore(pl_recursive *mutex, unsigned depth);
 /* Whether the calling thread has it. */
-int pl_turn_is_mine(const pl_turn *turn);
+int pl_recursive_is_mine(const pl_recursive *mutex);
 /* The identity of the calling thread, and that of the holder, 0 if there is none; by the time it
  * is looked at, the holder may be another. */
-uintptr_t pl_turn_me(void);
-uintptr_t pl_turn_holder(const pl_turn *turn);
+uintptr_t pl_recursive_self(void);
+uintptr_t pl_recursive_holder(const pl_recursive *mutex);
 /* How often it has it, to be given back as often: what who was interrupted while it took it goes
  * by. */
-unsigned pl_turn_depth(const pl_turn *turn);
+unsigned pl_recursive_depth(const pl_recursive *mutex);
 
 #endif
