@@ -652,7 +652,7 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
         Args:
             reason: The exception to raise.
-            holds: A load lock and the identity of a thread: stop only a call of that thread.
+            holds: A main lock and the identity of a thread: stop only a call of that thread.
 
         Returns:
             False if there is no call.
@@ -661,7 +661,7 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         if not call:
             return False
         if holds is not None:
-            # The holder of the load lock does not change during a call: if the same call is still
+            # The holder of the main lock does not change during a call: if the same call is still
             # in progress, it is the call of this thread.
             mutex, identity = holds
             if mutex.holder != identity or self._native.call != call:
