@@ -1,7 +1,7 @@
-"""Objects that a process makes once.
+"""Objects that a process creates once.
 
-``functools.cache`` is not "once": two threads that miss both make the object, and one of the two is
-freed while its address is in use.
+``functools.cache`` may create more: two threads that miss both make the object, and one of the two
+is freed while its address is in use.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ __all__ = ["made_once", "once"]
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
 
-# Protects the making of every such object, of all functions. Reentrant, as one may need another,
-# and as a signal handler may come in between. No code of a guest runs under it, and it is never
+# Serialises the creation of all such objects, of all functions. Recursive, as one may need another,
+# and as a signal handler may run in between. No code of a guest runs under it, and it is never
 # taken within another lock of pylinker's core.
 _lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):
-    # A child has the lock free, whichever thread of its parent was making something.
+    # The lock is free in a child, whichever thread of its parent held it.
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
 
 
 def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
-    """Call ``make`` once for each set of positional arguments, and return the same object ever after, on all threads.
+    """Return a function that calls ``make`` once for each set of positional arguments.
 
-    Blocks while another thread makes an object. What ``make`` raises is raised, and the next call
-    tries again. The objects live as long as the process.
+    Later calls return the same object, on all threads. Blocks while another thread makes an object.
+    An exception of ``make`` propagates, and the next call tries again. The objects live as long as
+    the process.
     """
     made: dict[object, _Made] = {}
 
@@ -43,7 +44,7 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
         except KeyError:
             pass
         with _lock:
-            # A signal handler that ran within `make` may have made it, and given it out.
+            # A signal handler that ran within `make` may have made the object, and returned it.
             return (
                 made[arguments]
                 if arguments in made
@@ -54,11 +55,11 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
 
 
 class made_once(Generic[_Made]):  # noqa: N801 - a decorator
-    """``functools.cached_property`` without its lock, as Python 3.12 has it.
+    """``functools.cached_property`` without its lock, as in Python 3.12.
 
-    Before, one lock serves all objects of a class, on all threads; and a child of a process in
-    which another thread had it waits for ever. Two threads may make a value at the same time: it is
-    for values that are equal then.
+    Older versions use one lock for all objects of a class, on all threads; a forked child waits for
+    ever if another thread held it. Two threads may make a value at the same time, so the values
+    must be equal.
     """
 
     def __init__(self, make: Callable[[Any], _Made]) -> None:
