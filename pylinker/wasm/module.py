@@ -267,7 +267,7 @@ def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int
     # Bounded by the section, not by the file: else each of many short sections could have a name as
     # long as the file.
     if whole.position + size > end:
-        raise whole.error("name of a custom section exceeds the section", start)
+        raise whole.error("name of a custom section does not fit in the section", start)
     whole.position = start
     return whole.name(), whole.position
 

@@ -192,7 +192,7 @@ class Reader:
         return [u32() for _ in range(count)]
 
     def count(self, item_size: int = 1) -> int:
-        """Read the length of a vector; an error if its items, of ``item_size`` bytes, cannot follow."""
+        """Read the length of a vector; an error if so many items of ``item_size`` cannot follow."""
         start = self.position
         value = self.u32()
         if value * item_size > len(self.data) - self.position:
