@@ -1,5 +1,5 @@
-/* Discipline: a group is put into the list, and taken out, under the write lock; what it hears
- * with is its own thread's. */
+/* Discipline: a group is inserted into the list, and removed, under the write lock; its handler
+ * belongs to its own thread. */
 #include "shared_impl.h"
 
 #include <stdlib.h>
@@ -88,7 +88,7 @@ int pl_group_is_nudged(const pl_group *group) {
 }
 
 int pl_group_deliver(pl_group *group) {
-    /* before the call: a nudge that comes meanwhile is handled now or the next time */
+    /* before the call: a nudge that arrives meanwhile is delivered now or the next time */
     pl_flag_clear(&group->nudge);
     int result = group->replaying ? PL_DELIVER_LATER : group->deliver(group->deliver_handle);
     group->deferred = result == PL_DELIVER_LATER;

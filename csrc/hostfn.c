@@ -1,4 +1,4 @@
-/* Discipline: a pl_hostfn belongs to one store and is touched only by the thread that runs this
+/* Discipline: a pl_hostfn belongs to one store and is accessed only by the thread that runs this
  * store. */
 #include "hostfn.h"
 

@@ -1,30 +1,33 @@
-/* prepared: a guest function that the host calls, with all that does not change from call to call
- * looked up before.
+/* prepared: calls of guest functions whose lookups and signature checks are done once.
  *
- * One entry point for each number of integer arguments, and for doubles; from Python a call is
- * then one call through cffi, with no object made and nothing looked up.
+ * There is one entry point for each number of integer arguments, and for doubles; a call from
+ * Python is then one call through cffi, which creates no object and looks nothing up.
  *
- * Outcomes. A result below pl_prepared_limit(), or below pl_prepared_limit_double() and finite, is no
- * result but a token: it names the outcome of this very call, which pl_prepared_take hands over. A
- * call that fails returns a token, and so does one whose own result is in that range; no i32 and
- * no f32 is. A token is never used twice by a thread, as long as fewer than 2^32 are made
- * between return and read. So other calls of the thread may come between return and read (a
- * signal handler, a finalizer), and may be interrupted there themselves.
+ * Outcomes. A result below pl_prepared_limit(), or below pl_prepared_limit_double() and finite, is
+ * a token for the outcome of this call; pl_prepared_take returns the outcome. A call that fails
+ * returns a token, and so does a call whose own result is in that range; no i32 and no f32 is. A
+ * thread does not reuse a token as long as fewer than 2^32 are made between return and read. So the
+ * thread may make other calls between return and read (in a signal handler, in a finalizer), and
+ * those may be interrupted there themselves.
  *
- * An outcome whose reader was interrupted is dropped at the next failure of a call that comes
- * from no deeper on the stack than the one that left it, or by pl_prepared_forget. A thread keeps
- * 16; then the oldest is dropped, and pl_prepared_take says so to its reader.
+ * If an interrupt prevents the read of an outcome, the outcome is dropped at the next failure of a
+ * call that comes from no deeper on the stack than the call that left it, or by pl_prepared_forget.
+ * A thread keeps 16 outcomes; then the oldest is dropped, and pl_prepared_take returns 0 for it.
  *
- * Who may call. A function is prepared in one group. The thread of that group calls it as it is
- * (pl_group_enter_thread has made it known); a thread that is none of this guest's takes the
- * turn of the main group for the duration (recursive.h), and gives up at once if another has it
- * (PL_BUSY): to wait is Python's business. Any other thread gets PL_ELSEWHERE.
+ * Callers. A prepared call belongs to one group. The thread of that group calls it directly
+ * (pl_group_enter_thread has registered it). A thread that has no group of this program takes the
+ * main lock (recursive.h) for the duration, and returns PL_TAKEN at once if another thread holds
+ * it: waiting is done in Python. Any other thread gets PL_ELSEWHERE.
  *
- * States: open, then closed for good, by pl_prepared_close from any thread that has the main_lock, or
- * because its library was dropped from the group. A call looks twice: before it touches
- * anything, and again after it has replayed what was pending.
+ * States: open, then closed for good, by pl_prepared_close from a thread that holds the main lock,
+ * or because its library was dropped from the group. A call checks twice: before it touches
+ * anything, and after it has replayed pending operations.
  *
- * Blocking: as long as the guest runs.
+ * Protects: nothing.
+ * Requires: the struct stays valid as long as a thread may call.
+ * Blocks: as long as the guest runs.
+ * Memory order: `open` is SeqCst.
+ * Threads: as above.
  *
  *     int64_t sum = pl_prepared_call2(&add, 1, 2);
  *     pl_outcome outcome;
@@ -35,11 +38,11 @@
 #include "thread.h"
 #include "recursive.h"
 
-/* More than pl_status, of a prepared call. */
+/* The statuses of a prepared call besides those of pl_status. */
 enum pl_prepared_status {
-    PL_CLOSED = 16,    /* it is closed, or its library is gone */
-    PL_TAKEN = 17,     /* another thread has the turn */
-    PL_ELSEWHERE = 18, /* it is another group's */
+    PL_CLOSED = 16,    /* the call is closed, or its library is unloaded */
+    PL_TAKEN = 17,     /* another thread holds the main lock */
+    PL_ELSEWHERE = 18, /* the calling thread belongs to another group */
     PL_RANGE = 19      /* an argument does not fit into 32 bits */
 };
 
@@ -54,7 +57,7 @@ enum pl_prepared_kind {
     PL_PREPARED_OTHER = 5
 };
 
-/* Filled in by its maker; it stays where it is as long as somebody may call. */
+/* Filled in by its creator. Its address must not change as long as a thread may call. */
 typedef struct pl_prepared {
     int open;
     pl_recursive *main_lock; /* of the main group; NULL for a group with a thread of its own */
@@ -68,10 +71,10 @@ typedef struct pl_prepared {
     uint8_t result;                        /* enum pl_prepared_kind */
 } pl_prepared;
 
-/* Closes it: nobody gets in from now on. */
+/* Closes the call: later calls return PL_CLOSED. */
 void pl_prepared_close(pl_prepared *prepared);
 
-/* All parameters are i32 or i64, the result is one of them or there is none (0). */
+/* For parameters that are all i32 or i64, and a result that is one of them, or none (0). */
 int64_t pl_prepared_call0(pl_prepared *prepared);
 int64_t pl_prepared_call1(pl_prepared *prepared, int64_t a);
 int64_t pl_prepared_call2(pl_prepared *prepared, int64_t a, int64_t b);
@@ -81,33 +84,33 @@ int64_t pl_prepared_call5(pl_prepared *prepared, int64_t a, int64_t b, int64_t c
                           int64_t e);
 int64_t pl_prepared_call6(pl_prepared *prepared, int64_t a, int64_t b, int64_t c, int64_t d,
                           int64_t e, int64_t f);
-/* All parameters and the result are f32 or f64. */
+/* For parameters and a result that are f32 or f64. */
 double pl_prepared_double1(pl_prepared *prepared, double a);
 double pl_prepared_double2(pl_prepared *prepared, double a, double b);
 double pl_prepared_double3(pl_prepared *prepared, double a, double b, double c);
-/* Any type: `values` has room for `count` raw values. Returns the status; `failure`, which owns
- * nothing before, is filled in. */
+/* For any type: `values` has room for `count` raw values. Returns the status and fills in
+ * `failure`, which owns nothing before. */
 int pl_prepared_raw(pl_prepared *prepared, pl_value *values, pl_failure *failure);
 
-/* What one call came to. */
+/* The outcome of one call. */
 typedef struct pl_outcome {
     int status;   /* enum pl_status or pl_prepared_status; PL_OK: `value` is the result */
-    int argument; /* of PL_RANGE: the argument's number, from 0 */
+    int argument; /* for PL_RANGE: the number of the argument, from 0 */
     pl_failure failure;
     pl_value value;
 } pl_outcome;
 
-/* Results below these may be tokens. */
+/* Results below these limits may be tokens. */
 int64_t pl_prepared_limit(void);
 double pl_prepared_limit_double(void);
-/* Hands over the outcome of the calling thread's call that returned `result`; 0 if there is
- * none. `outcome` owns nothing before. */
+/* Moves the outcome of the calling thread's call that returned `result` to `outcome`, which owns
+ * nothing before. Returns 0 if there is no such outcome. */
 int pl_prepared_take(int64_t result, pl_outcome *outcome);
 int pl_prepared_take_double(double result, pl_outcome *outcome);
-/* Frees what an outcome owns; a second time does nothing. */
+/* Frees what an outcome owns; a second call does nothing. */
 void pl_outcome_release(pl_outcome *outcome);
-/* Drops the outcomes of the calls that the caller's frame, or a deeper one, has made and not
- * read: they were interrupted. */
+/* Drops the unread outcomes of calls from the caller's frame or a deeper one, whose readers were
+ * interrupted. */
 void pl_prepared_forget(void);
 
 #endif

@@ -1,17 +1,17 @@
-/* Discipline: `owner` and `waiters` are atomic, `depth` is the holder's. */
+/* Discipline: `owner` and `waiters` are atomic, `depth` belongs to the holder. */
 #include "recursive.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
 struct pl_recursive {
-    _Atomic uintptr_t owner; /* 0: nobody */
+    _Atomic uintptr_t owner; /* 0: free */
     atomic_uint waiters;
     unsigned depth;
     pl_event event;
 };
 
-/* The address of a variable of its own tells a thread from all others that live. */
+/* The address of a thread-local variable is unique among living threads. */
 static uintptr_t me(void) {
     static _Thread_local char mark;
     return (uintptr_t)&mark;
@@ -46,9 +46,8 @@ unsigned pl_recursive_depth(const pl_recursive *mutex) {
 }
 
 int pl_recursive_try(pl_recursive *mutex) {
-    uintptr_t nobody = 0;
-    if (pl_recursive_is_mine(mutex) ||
-        atomic_compare_exchange_strong(&mutex->owner, &nobody, me())) {
+    uintptr_t none = 0;
+    if (pl_recursive_is_mine(mutex) || atomic_compare_exchange_strong(&mutex->owner, &none, me())) {
         mutex->depth++;
         return 1;
     }

@@ -1,6 +1,6 @@
 /* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also
- * under the leader's read lock: only the holder of the token writes it). Everything else is
- * atomic inside its primitive. */
+ * under the leader's read lock: only the holder of the token writes it). Everything else is atomic
+ * inside its primitive. */
 #include "rendezvous.h"
 
 #include "backoff.h"
@@ -8,21 +8,25 @@
 #include "shared_impl.h"
 
 /* How those who meet wait for each other. What they wait for, a leader's own part or a replay,
- * takes some ten microseconds, and so does being woken. So they look for a moment (LOOK
+ * takes some ten microseconds, and so does being woken. So they look for a moment (SPIN_NS
  * nanoseconds) before they sleep. Where more of them run than there are processors, they yield
- * between two looks, and look longer (LOOK_EACH more for each that a processor has): then each
- * has its turn soon, without being put to sleep and woken. Not if that are too many (CROWD for a
- * processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that
+ * between two looks, and look longer (SPIN_EACH_NS more for each that a processor has): then each
+ * has its turn soon, without being put to sleep and woken. Not if that are too many (OVERSUBSCRIPTION_LIMIT for a
+ * processor), and not for a while (SPIN_COOLDOWN_NS nanoseconds) after somebody yielded to a thread that
  * kept the processor, as an unrelated program's does. */
-enum { LOOK = 20000, LOOK_EACH = 6000, CROWD = 64, SOBER = 100000000 };
-/* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's
- * time. */
-enum { SLICE = 4000000 };
-/* Nanoseconds for which a thread that `check` told to stop waits for the operation to be done,
- * before it cancels the linker. */
-enum { PATIENCE = 1000000000 };
+enum {
+    SPIN_NS = 20000,
+    SPIN_EACH_NS = 6000,
+    OVERSUBSCRIPTION_LIMIT = 64,
+    SPIN_COOLDOWN_NS = 100000000
+};
+/* Nanoseconds for which a follower that has replayed lets others run first: a time slice. */
+enum { YIELD_LIMIT_NS = 4000000 };
+/* Nanoseconds for which an interrupted thread waits for the end of the operation, before it cancels
+ * the linker. */
+enum { INTERRUPT_LIMIT_NS = 1000000000 };
 
-/* Counts what a leader waited since `began`. There is one leader at a time. */
+/* Counts the wait of a leader since `began`. There is one leader at a time. */
 static void count_wait(pl_shared *shared, int64_t began) {
     uint64_t waited = (uint64_t)(pl_now() - began);
     atomic_fetch_add_explicit(&shared->waited, waited, memory_order_relaxed);
@@ -40,20 +44,21 @@ int pl_group_is_interrupted(pl_group *self, int64_t *due) {
     return self->check != NULL && self->check(self->handle) != 0;
 }
 
-/* The same in a wait that the group cannot leave alone, as others count on it: it stops when the
- * operation is done. If that takes PATIENCE the whole linker is cancelled, and this returns 1. */
+/* The same in a wait that the group cannot leave alone, because other groups depend on it: it ends
+ * with the operation. After INTERRUPT_LIMIT_NS the whole linker is cancelled, and this returns
+ * 1. */
 static int gives_up(pl_group *self, int64_t *due) {
     if (pl_group_is_interrupted(self, due) && self->interrupted == 0) {
         self->interrupted = pl_now();
     }
-    if (self->interrupted == 0 || pl_now() - self->interrupted < PATIENCE) {
+    if (self->interrupted == 0 || pl_now() - self->interrupted < INTERRUPT_LIMIT_NS) {
         return 0;
     }
     pl_cancel_set(&self->shared->cancel, PL_CAUSE_INTERRUPTED);
     return 1;
 }
 
-/* How such a wait has ended. */
+/* Returns the result of such a wait. */
 static int ended(pl_group *self, int result) {
     int interrupted = self->interrupted != 0;
     self->interrupted = 0;
@@ -62,7 +67,7 @@ static int ended(pl_group *self, int result) {
 
 static int has_arrived(void *member, uint64_t number) {
     pl_group *group = member;
-    /* The state is looked at last: a group that parks after it arrived is remembered, since it
+    /* The state is checked last: a group that parks after it arrived is remembered, because it
      * replays before it runs in any case. */
     if (pl_receiver_taken(&group->barriers) >= number) {
         group->remembered = 1;
@@ -77,8 +82,8 @@ static int has_replayed(void *member, uint64_t number) {
            pl_safepoint_state(&group->safepoint) == PL_DEAD;
 }
 
-/* The leader waits for one group. `due` goes on from group to group: many that come soon make a
- * long wait, too. */
+/* The leader waits for one group. `due` continues from group to group, because many short waits add
+ * up to a long one. */
 static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number,
                 int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
@@ -104,28 +109,29 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
     return result;
 }
 
-/* Decides how to wait in a rendezvous of so many running groups. */
-static void choose_wait(pl_shared *shared, size_t running) {
+/* Decides how to wait in a rendezvous of `running` groups. */
+static void choose_spin(pl_shared *shared, size_t running) {
     pl_event *waiter = pl_waiter_event(&shared->waiter);
-    int crowded = running > shared->processors;
-    int64_t look = LOOK;
-    if (crowded) {
-        int64_t sober = pl_now() - SOBER;
-        int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(waiter) > sober;
-        look = held_up || running > CROWD * shared->processors
+    int oversubscribed = running > shared->processors;
+    int64_t spin = SPIN_NS;
+    if (oversubscribed) {
+        int64_t recently = pl_now() - SPIN_COOLDOWN_NS;
+        int delayed = pl_event_last_delay(&shared->barrier_event) > recently ||
+                      pl_event_last_delay(waiter) > recently;
+        spin = delayed || running > OVERSUBSCRIPTION_LIMIT * shared->processors
                    ? 0
-                   : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
+                   : SPIN_NS + SPIN_EACH_NS * (int64_t)(running / shared->processors);
     }
-    atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
-    pl_event_look(&shared->news, look, crowded);
-    pl_event_look(waiter, look, crowded);
+    atomic_store_explicit(&shared->oversubscribed, oversubscribed, memory_order_relaxed);
+    pl_event_set_spin(&shared->barrier_event, spin, oversubscribed);
+    pl_event_set_spin(waiter, spin, oversubscribed);
 }
 
-/* The leader of an operation has met all that it had to meet. */
+/* Notes that the leader of an operation has met all groups. */
 static void finish(pl_shared *shared, uint64_t number) {
     atomic_store(&shared->finished, number);
-    if (atomic_load_explicit(&shared->crowded, memory_order_relaxed)) {
-        pl_event_notify(&shared->news);
+    if (atomic_load_explicit(&shared->oversubscribed, memory_order_relaxed)) {
+        pl_event_notify(&shared->barrier_event);
     }
 }
 
@@ -144,11 +150,11 @@ uint64_t pl_lead_open(pl_group *self) {
         int state = pl_safepoint_state(&group->safepoint);
         running += group != self && state == PL_RUNNING;
         if (state == PL_DEAD) {
-            /* it was let go at the last second barrier, and may have died before it replayed */
+            /* it was released at the last second barrier, and may have died before it replayed */
             pl_receiver_forgive(&group->operations);
         }
     }
-    choose_wait(shared, running);
+    choose_spin(shared, running);
     uint64_t number = pl_bus_try_broadcast(&shared->barriers); /* `cur`, before the flag */
     if (number == 0) {
         pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
@@ -159,7 +165,7 @@ uint64_t pl_lead_open(pl_group *self) {
     pl_group_note(self, PL_TRACE_LEAD_BEGIN, number);
     self->leading = 1;
     pl_flag_set(&shared->flag);
-    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->barrier_event);
     return number;
 }
 
@@ -202,7 +208,7 @@ uint64_t pl_lead_publish(pl_group *self) {
     pl_receiver_take(&self->operations, number);
     self->leading = 0;
     pl_rwlock_downgrade(&shared->lock);
-    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->barrier_event);
     return number;
 }
 
@@ -239,7 +245,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     pl_receiver_take(&self->operations, number);
     self->leading = 0;
     atomic_store(&shared->finished, number);
-    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->barrier_event);
     pl_group_note(self, PL_TRACE_LEAD_END, 1);
     return number;
 }
@@ -249,7 +255,7 @@ static int is_dead(const pl_group *self) { return pl_safepoint_state(&self->safe
 
 int pl_group_is_behind(const pl_group *self) {
     const pl_shared *shared = self->shared;
-    /* a leader has carried out what it leads; a signal handler of it may call the guest */
+    /* a leader has executed its own operation; its signal handler may call the guest */
     if (is_dead(self) || self->leading) {
         return 0;
     }
@@ -259,8 +265,8 @@ int pl_group_is_behind(const pl_group *self) {
            pl_receiver_taken(&self->operations) < pl_bus_sent(&shared->operations);
 }
 
-/* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this
- * on every turn: the next leader may be waiting for it (mutant 3). */
+/* Arrives at the open barrier unless it did already. A follower that waits does this in each
+ * iteration, because the next leader may be waiting for it (mutant 3). */
 static void arrive(pl_group *self) {
     pl_shared *shared = self->shared;
     if (pl_flag_load(&shared->flag, PL_SEQ_CST)) {
@@ -315,31 +321,30 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
     return 0;
 }
 
-/* A follower that is done would go on for a whole slice of the processor's time, which is
- * milliseconds, while others have yet to replay, and the leader waits for them. So where there
- * are more of them than processors it waits until the leader has met all, or for as long as such
- * a slice: nothing depends on it. */
-static void let_others_go_first(pl_group *self) {
+/* A follower that has replayed would run for a whole time slice, which is milliseconds, while
+ * others have yet to replay and the leader waits for them. So if oversubscribed it waits until the
+ * leader has met all groups, or for a time slice. Correctness does not depend on it. */
+static void wait_for_leader_to_finish(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(&self->operations);
-    int64_t deadline = pl_deadline(SLICE);
-    int waits = atomic_load_explicit(&shared->crowded, memory_order_relaxed);
+    int64_t deadline = pl_deadline(YIELD_LIMIT_NS);
+    int waits = atomic_load_explicit(&shared->oversubscribed, memory_order_relaxed);
     while (waits) {
-        uint32_t key = pl_event_prepare(&shared->news);
+        uint32_t key = pl_event_prepare(&shared->barrier_event);
         waits = atomic_load(&shared->finished) < applied && pl_cancel_cause(&shared->cancel) == 0 &&
-                pl_event_wait(&shared->news, key, deadline);
+                pl_event_wait(&shared->barrier_event, key, deadline);
     }
 }
 
-/* One turn: come to the barrier, wait until what was announced is published, replay everything
- * that is. */
+/* One iteration: arrive at the barrier, wait until the announced operation is published, replay all
+ * published operations. */
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
-    /* for both waits, however often they are woken up for others */
+    /* for both waits, however often they wake up spuriously */
     int64_t due = pl_now() + PL_SLICE;
     atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
-        uint32_t key = pl_event_prepare(&shared->news);
+        uint32_t key = pl_event_prepare(&shared->barrier_event);
         arrive(self);
         if (pl_cancel_cause(&shared->cancel) != 0) {
             return PL_CANCELLED;
@@ -347,13 +352,13 @@ static int follow_once(pl_group *self) {
         if (pl_bus_sent(&shared->operations) >= pl_receiver_taken(&self->barriers)) {
             break;
         }
-        pl_event_wait(&shared->news, key, due);
+        pl_event_wait(&shared->barrier_event, key, due);
         if (gives_up(self, &due)) {
             return PL_CANCELLED;
         }
     }
-    /* A signal handler of a thread that has just taken it, and is behind still: no other replays
-     * or publishes meanwhile. */
+    /* In a signal handler of a thread that has just taken the lock for writing and is still behind:
+     * no other thread replays or publishes meanwhile. */
     int has_lock = pl_rwlock_is_written_here(&shared->lock);
     pl_backoff backoff = {0};
     while (!has_lock) {
@@ -379,13 +384,13 @@ static int follow_once(pl_group *self) {
     }
     /* after releasing the lock: once the leader returns there is no reader */
     pl_waiter_notify(&shared->waiter, &self->safepoint);
-    let_others_go_first(self);
+    wait_for_leader_to_finish(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
 
 int pl_group_safepoint_poll(pl_group *self) {
     if (self->replaying) {
-        /* instantiating runs guest code, and it is what the group is behind with */
+        /* instantiation runs guest code, and is part of the operation to replay */
         return PL_ACQUIRED;
     }
     if (is_dead(self)) {

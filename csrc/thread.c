@@ -1,4 +1,5 @@
-/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `ended` has returned. */
+/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `on_exit` has
+ * returned. */
 #if !defined(__APPLE__)
 #define _XOPEN_SOURCE 700 /* sigaltstack */
 #endif
@@ -27,23 +28,23 @@ uintptr_t pl_handle_of_thread(void) {
     return group == NULL ? 0 : pl_group_handle(group);
 }
 
-/* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it
- * out itself. */
+/* Adds the thread to the exited threads, whose reaper then owns the record. Returns 0 if the
+ * thread has to remove its group itself. */
 static int leave(pl_thread *thread, pl_group *group) {
-    /* the program may end as soon as the thread is over */
+    /* the program may end as soon as the thread is done */
     pl_shared *shared = pl_shared_keep(pl_group_shared(group));
     own_group = NULL;
     pl_safepoint_die(pl_group_safepoint(group));
-    atomic_store((_Atomic uint32_t *)thread->over, 1);
+    atomic_store((_Atomic uint32_t *)thread->done, 1);
     pl_futex_wake(pl_shared_futex(shared), thread->key, UINT32_MAX);
-    int left = pl_shared_leave_ended(shared, &thread->ending);
+    int left = pl_shared_add_exited(shared, &thread->exited);
     pl_shared_free(shared);
     return left;
 }
 
 static void *run(void *argument) {
     pl_thread *thread = argument;
-    /* in place of one that costs three system calls; no page of it is touched unless there is a
+    /* saves the three system calls of a mapped one; no page of it is touched unless there is a
      * trap */
     char signal_stack[PL_STACK_SIGNAL];
     stack_t own = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
@@ -53,7 +54,7 @@ static void *run(void *argument) {
     thread->status = pl_instances_call(thread->instances, &thread->func, thread->values,
                                        thread->count, &thread->failure);
     if (thread->status != PL_OK || pl_instances_exits(thread->instances) || !leave(thread, group)) {
-        thread->ended(thread->ending.handle);
+        thread->on_exit(thread->exited.handle);
     }
     own.ss_flags = SS_DISABLE;
     sigaltstack(&own, NULL);
@@ -61,8 +62,8 @@ static void *run(void *argument) {
 }
 
 #if defined(__linux__)
-/* Bytes of address space that RLIMIT_AS leaves. Looking takes none: another thread may need it
- * at this very moment. */
+/* Returns the bytes of address space that RLIMIT_AS leaves. It allocates nothing itself: another
+ * thread may need the space at this moment. */
 static uint64_t room(void) {
     struct rlimit limit;
     char text[64];
@@ -82,7 +83,7 @@ static uint64_t room(void) {
     return size < limit.rlim_cur ? limit.rlim_cur - size : 0;
 }
 #else
-static uint64_t room(void) { return UINT64_MAX; /* no such limit that is enforced */ }
+static uint64_t room(void) { return UINT64_MAX; /* the limit is not enforced */ }
 #endif
 
 int pl_thread_has_room(size_t stack) {
@@ -94,7 +95,7 @@ int pl_thread_has_room(size_t stack) {
     return room() >= (uint64_t)stack + ROOM;
 }
 
-/* Makes a detached thread, of a stack that does not depend on RLIMIT_STACK. */
+/* Creates a detached thread whose stack size does not depend on RLIMIT_STACK. */
 static int create(pl_thread *thread) {
     pthread_attr_t attributes;
     pthread_t made;

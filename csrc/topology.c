@@ -1,8 +1,8 @@
-/* Discipline: `holder` alone decides who is in; `last` is only touched by the thread that has
- * just won the topology (holder == CLAIMED). */
+/* Discipline: `holder` alone decides which token holds the lock; `last` is accessed only by the
+ * thread that has just acquired it (holder == CLAIMED). */
 #include "topology.h"
 
-#define PL_CLAIMED UINT64_MAX /* won, number not given yet: no token has this number */
+#define PL_CLAIMED UINT64_MAX /* acquired, but without a number yet: no token has this number */
 
 void pl_topology_init(pl_topology *topology, pl_event *event) {
     atomic_init(&topology->holder, 0);

@@ -1,11 +1,14 @@
-/* topology: the topology token, of which there is one at a time.
+/* topology: the topology lock, a mutex over changes of the set of groups, held by a token.
  *
- * States: open, or held under a number. Numbers only go up and are never reused, so a token that
- * was released twice, or never given out, is recognised. A token is a number and not a thread's:
- * whoever has the number may release it.
+ * States: free, or held by a token, which is a number. Numbers increase and are never reused, so a
+ * token that was released twice, or never issued, is detected. A token does not belong to a thread:
+ * any thread that has the number may release it.
  *
- * Blocking: never; who wants the token tries, follows what is pending, and backs off. Memory
- * order: acquiring sees everything done before the last release (SeqCst).
+ * Protects: the set of groups, together with the write lock.
+ * Requires: nothing.
+ * Blocks: never; a caller that fails to acquire it follows pending operations and backs off.
+ * Memory order: acquiring synchronizes with the last release (SeqCst).
+ * Threads: any.
  *
  *     uint64_t token = pl_topology_try_acquire(topology);
  *     if (token != 0) { change_topology(); pl_topology_release(topology, token); } */
@@ -18,18 +21,18 @@
 
 typedef struct pl_topology {
     _Atomic uint64_t holder;
-    uint64_t last;   /* only touched by the thread that has just won the topology */
+    uint64_t last;   /* accessed only by the thread that has just acquired the lock */
     pl_event *event; /* read-only */
 } pl_topology;
 
-/* Makes an open topology whose waiters sleep on `event`. It never fails, and there is nothing to
- * release. */
+/* Initializes a free lock whose waiters sleep on `event`. Never fails; nothing needs to be
+ * released. */
 void pl_topology_init(pl_topology *topology, pl_event *event);
-/* The number of a token, or 0 while another is out. */
+/* Returns the number of the token, or 0 while another token holds the lock. */
 uint64_t pl_topology_try_acquire(pl_topology *topology);
-/* Returns 0, or -1 if `token` is not the one that is out: it was released before, or is made up. */
+/* Returns 0, or -1 if `token` does not hold the lock: it was released before, or never issued. */
 int pl_topology_release(pl_topology *topology, uint64_t token);
-/* The token that is out, or 0. */
+/* Returns the token that holds the lock, or 0. */
 uint64_t pl_topology_holder(const pl_topology *topology);
 
 #endif

@@ -1,3 +1,4 @@
+/* Discipline: `target` is written by the one waiter and read by all; everything is SeqCst. */
 #include "waiter.h"
 
 void pl_waiter_init(pl_waiter *waiter) {

@@ -46,8 +46,9 @@ static inline uint64_t published(void) { return pl_bus_sent(pl_shared_operations
 static inline uint64_t cause(void) { return pl_cancel_cause(pl_shared_cancel(shared)); }
 
 static inline uint32_t sleepers(void) {
-    return pl_event_waiters(pl_shared_event(shared)) + pl_event_waiters(pl_shared_news(shared)) +
-           pl_event_waiters(pl_shared_rest(shared)) +
+    return pl_event_waiters(pl_shared_event(shared)) +
+           pl_event_waiters(pl_shared_barrier_event(shared)) +
+           pl_event_waiters(pl_shared_sleepers(shared)) +
            pl_event_waiters(pl_waiter_event(pl_shared_waiter(shared)));
 }
 

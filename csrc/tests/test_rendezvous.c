@@ -442,16 +442,16 @@ static void test_leader_returns_after_every_running_group_has_replayed(void) {
 
 static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
     /* more than there are processors on most machines: those who are done let others go first */
-    enum { CROWD = 6 };
-    struct member members[CROWD];
-    pthread_t guests[CROWD];
-    set_up_with(members, CROWD);
+    enum { OVERSUBSCRIPTION_LIMIT = 6 };
+    struct member members[OVERSUBSCRIPTION_LIMIT];
+    pthread_t guests[OVERSUBSCRIPTION_LIMIT];
+    set_up_with(members, OVERSUBSCRIPTION_LIMIT);
     members[1].on_replay = wait_until_free;
-    for (int i = 1; i < CROWD; i++) {
+    for (int i = 1; i < OVERSUBSCRIPTION_LIMIT; i++) {
         guests[i] = start_guest(&members[i]);
     }
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
-    for (int i = 2; i < CROWD; i++) {
+    for (int i = 2; i < OVERSUBSCRIPTION_LIMIT; i++) {
         AWAIT(pl_group_applied(members[i].group) == 1);
         atomic_store(&members[i].is_in, 0);
         AWAIT(atomic_load(&members[i].is_in));
@@ -460,11 +460,11 @@ static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
     atomic_store(&members[1].is_free, 1);
     thread_join(leader);
     CHECK(members[0].result == PL_ACQUIRED);
-    for (int i = 1; i < CROWD; i++) {
+    for (int i = 1; i < OVERSUBSCRIPTION_LIMIT; i++) {
         CHECK(pl_group_applied(members[i].group) == 1);
         stop_guest(&members[i], guests[i]);
     }
-    tear_down(members, CROWD);
+    tear_down(members, OVERSUBSCRIPTION_LIMIT);
 }
 
 static void test_group_that_comes_back_during_a_rendezvous_waits_and_is_not_waited_for(void) {
@@ -534,7 +534,8 @@ static void test_late_group_is_named_and_the_others_go_on(void) {
 }
 
 static uint32_t count_of_event(void) {
-    return pl_event_prepare(pl_shared_event(shared)) + pl_event_prepare(pl_shared_news(shared)) +
+    return pl_event_prepare(pl_shared_event(shared)) +
+           pl_event_prepare(pl_shared_barrier_event(shared)) +
            pl_event_prepare(pl_waiter_event(pl_shared_waiter(shared)));
 }
 
@@ -565,9 +566,9 @@ static void test_each_step_that_is_waited_for_notifies(void) {
           pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
     append(5);
     /* where followers sleep; the lock's event moves in any case */
-    key = pl_event_prepare(pl_shared_news(shared));
+    key = pl_event_prepare(pl_shared_barrier_event(shared));
     CHECK(pl_lead_publish(members[0].group) == 2);
-    CHECK(pl_event_prepare(pl_shared_news(shared)) != key);
+    CHECK(pl_event_prepare(pl_shared_barrier_event(shared)) != key);
     CHECK(pl_lead_finish(members[0].group) == PL_ACQUIRED);
     /* the leader has one, so that releasing another is no news */
     CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED);
@@ -581,8 +582,8 @@ static void test_each_step_that_is_waited_for_notifies(void) {
 
 static void test_cancelling_moves_every_event(void) {
     set_up();
-    pl_event *events[] = {pl_shared_event(shared), pl_shared_news(shared), pl_shared_rest(shared),
-                          pl_waiter_event(pl_shared_waiter(shared))};
+    pl_event *events[] = {pl_shared_event(shared), pl_shared_barrier_event(shared),
+                          pl_shared_sleepers(shared), pl_waiter_event(pl_shared_waiter(shared))};
     uint32_t keys[4];
     for (int i = 0; i < 4; i++) {
         keys[i] = pl_event_prepare(events[i]);

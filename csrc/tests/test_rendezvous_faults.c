@@ -341,7 +341,7 @@ static void test_check_is_called_however_often_others_notify(void) {
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
     CHECK(pl_lead_open(members[0].group) == 1 &&
           pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
-    AWAIT((pl_event_notify(pl_shared_news(shared)), atomic_load(&members[1].checks) != 0));
+    AWAIT((pl_event_notify(pl_shared_barrier_event(shared)), atomic_load(&members[1].checks) != 0));
     append(5);
     CHECK(pl_lead_publish(members[0].group) == 1 &&
           pl_lead_finish(members[0].group) == PL_ACQUIRED);

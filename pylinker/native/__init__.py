@@ -10,5 +10,5 @@ belongs to the calling thread for the duration.
 The modules, each after those it uses: ``core`` (which imports ``pylinker._core``), ``enums``,
 ``scopes``, ``failures``, ``api``, ``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``;
 ``trace``, ``sync``, ``shared``, ``member``, ``epoch``, ``recursive``; ``wasi``, ``search``; ``sources``,
-``symbols``, ``libraries``, ``replay``, ``instances``, ``birth``, ``threads``, ``prepared``.
+``symbols``, ``libraries``, ``replay``, ``instances``, ``clone``, ``threads``, ``prepared``.
 """

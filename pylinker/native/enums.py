@@ -25,10 +25,10 @@ __all__ = [
     "DELIVER_LATER",
     "DONE",
     "ELSEWHERE",
-    "ENDED_MOST",
     "ERRNO_MEMVIOLATION",
     "ERRNO_NOTSUP",
     "ERROR",
+    "EXITED_MOST",
     "FAILED",
     "FUTEX_BUCKETS",
     "MESSAGE_CAPACITY",
@@ -65,9 +65,9 @@ __all__ = [
     "AtomicsKind",
     "Breach",
     "BuiltinIndex",
+    "CallbackFailure",
     "CallbackForm",
     "CallbackResult",
-    "CallbackTrouble",
     "Cause",
     "ExternKind",
     "Held",
@@ -108,7 +108,7 @@ TIMEOUT: Final = 3
 CANCELLED: Final = 4
 SIGNALLED: Final = 5
 # of shared.h
-ENDED_MOST: Final = 16
+EXITED_MOST: Final = 16
 # of group.h
 DELIVER_LATER: Final = 2
 # of call.h (enum pl_status)
@@ -213,7 +213,7 @@ class Cause(enum.IntEnum):
 
 
 class ExternKind(enum.IntEnum):
-    """``enum pl_extern_kind`` of ``csrc/object.h``."""
+    """``enum pl_extern_kind`` of ``csrc/wrappers.h``."""
 
     FUNC = 0
     GLOBAL = 1
@@ -303,6 +303,16 @@ class BuiltinIndex(enum.IntEnum):
     DL_INVALID_HANDLE = 9
 
 
+class ValueType(enum.IntEnum):
+    """``enum pl_value_type`` of ``csrc/call_dynamic.h``."""
+
+    I32 = 0
+    I64 = 1
+    F32 = 2
+    F64 = 3
+    V128 = 4
+
+
 class CallbackForm(enum.IntEnum):
     """``enum pl_callback_form`` of ``csrc/callback.h``."""
 
@@ -319,22 +329,12 @@ class CallbackResult(enum.IntEnum):
     WIDE = 2
 
 
-class CallbackTrouble(enum.IntEnum):
-    """``enum pl_callback_trouble`` of ``csrc/callback.h``."""
+class CallbackFailure(enum.IntEnum):
+    """``enum pl_callback_failure`` of ``csrc/callback.h``."""
 
     RAISED = 0
     TOO_WIDE = 1
     TOO_LARGE = 2
-
-
-class ValueType(enum.IntEnum):
-    """``enum pl_value_type`` of ``csrc/dynamic.h``."""
-
-    I32 = 0
-    I64 = 1
-    F32 = 2
-    F64 = 3
-    V128 = 4
 
 
 class Held(enum.IntEnum):

@@ -149,7 +149,7 @@ class Library(Finalized):
 
     def aim(self, index: int, target: Library, export: int) -> None:
         """Bind PLT entry ``index`` to an export of another library, for later calls."""
-        lib.pl_library_aim(self.pointer, index, target.pointer, export)
+        lib.pl_library_bind(self.pointer, index, target.pointer, export)
 
     def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
         """Bind the first PLT entries to the definitions that the core has found.
@@ -164,11 +164,11 @@ class Library(Finalized):
 
     def miss(self, index: int) -> None:
         """Unbind a PLT entry; only while every other group is at the barrier or parked."""
-        lib.pl_library_miss(self.pointer, index)
+        lib.pl_library_unbind(self.pointer, index)
 
-    def set_gone(self) -> None:
+    def set_unloaded(self) -> None:
         """Mark the library as unloaded. Requires the write lock."""
-        lib.pl_library_set_gone(self.pointer)
+        lib.pl_library_set_unloaded(self.pointer)
 
     def _drop(self) -> None:
         for handle in getattr(self, "handles", ()):

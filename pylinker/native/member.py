@@ -49,7 +49,7 @@ class Member(GroupBase, Finalized):
         self._cell = ffi.cast("void *", self.place)  # a pl_group **
         self._pointer: pl_group_p = ffi.NULL
         self._last_applied = 0
-        self._trouble: Callable[[], BaseException] | None = None
+        self._describe_error: Callable[[], BaseException] | None = None
         self._follower: pl_follower_p | None = None
         self._deliver: Callable[[], bool] | None = None
 
@@ -146,12 +146,12 @@ class Member(GroupBase, Finalized):
             self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle
         )
 
-    def follow_in_c(self, instances: pl_instances_p, trouble: Callable[[], BaseException]) -> None:
+    def follow_in_c(self, instances: pl_instances_p, describe: Callable[[], BaseException]) -> None:
         """Make C replay operations in a ``pl_instances``, without the GIL.
 
-        ``trouble`` returns the exception after a failure.
+        ``describe`` returns the exception after a failure.
         """
-        self._trouble = trouble
+        self._describe_error = describe
         log = lib.pl_shared_log(self.shared.pointer)
         self._follower = ffi.new(
             "pl_follower *",
@@ -172,10 +172,10 @@ class Member(GroupBase, Finalized):
             if self.shared.reason is None and not self.shared.cause:
                 self.shared.reason = error
 
-    def note_trouble(self) -> None:
+    def note_error(self) -> None:
         """Keep an error in C as the failure."""
-        if self._trouble is not None:
-            error = self._trouble()
+        if self._describe_error is not None:
+            error = self._describe_error()
             if not self.shared.cause:  # else the cancellation of the linker has stopped it
                 self.note_failure(error)
 
@@ -190,7 +190,7 @@ class Member(GroupBase, Finalized):
         self._pointer = ffi.NULL
         _members.pop(self.handle, None)
         lib.pl_group_free_at(self._cell)
-        self._trouble = self._deliver = self._follower = None  # break reference cycles
+        self._describe_error = self._deliver = self._follower = None  # break reference cycles
 
     def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
@@ -252,7 +252,7 @@ def pl_python_interrupted(handle: int) -> int:
 @ffi.def_extern(error=1, onerror=_keep)
 def pl_python_failed(handle: int) -> int:
     """Keep the reason of a replay's failure in C."""
-    _member(handle).note_trouble()
+    _member(handle).note_error()
     return 0
 
 

@@ -1,6 +1,6 @@
 """Objects of wasmtime: stores, instances, globals, tables and memories.
 
-The headers are ``csrc/object.h`` and ``csrc/call.h``.
+The headers are ``csrc/wrappers.h`` and ``csrc/call.h``.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from pylinker.native.enums import Stage
 from pylinker.native.failures import Failure
 from pylinker.native.libraries import Library
 
-__all__ = ["BLOCK_OWN", "Operation", "Trouble"]
+__all__ = ["BLOCK_OWN", "ErrorRecord", "Operation"]
 
 BLOCK_OWN: int = (1 << 64) - 1
 """Address of a thread-local block that its library allocates itself (``PL_BLOCK_OWN``)."""
 
 
-class Trouble(NamedTuple):
+class ErrorRecord(NamedTuple):
     """An error record."""
 
     stage: Stage

@@ -129,24 +129,24 @@ class Shared(SharedBase):
         return lib.pl_shared_changes(self.pointer)
 
     @property
-    def ended(self) -> int:
-        """Number of exited threads that :func:`.threads.next_ended` has not taken."""
-        return lib.pl_shared_ended(self.pointer)
+    def exited(self) -> int:
+        """Number of exited threads that :func:`.threads.take_exited` has not taken."""
+        return lib.pl_shared_exited_count(self.pointer)
 
-    def close_ended(self) -> None:
-        """Make exiting threads call ``ended`` of :class:`.threads.NativeThread` from now on."""
-        lib.pl_shared_close_ended(self.pointer)
+    def close_exited(self) -> None:
+        """Make exiting threads call ``on_exit`` of :class:`.threads.NativeThread` from now on."""
+        lib.pl_shared_close_exited(self.pointer)
 
-    def tell_ended(self) -> None:
-        """Wake the waiters in :meth:`await_ended`."""
-        lib.pl_shared_tell_ended(self.pointer)
+    def notify_exited(self) -> None:
+        """Wake the waiters in :meth:`wait_exited`."""
+        lib.pl_shared_notify_exited(self.pointer)
 
-    def await_ended(self, timeout: float) -> None:
-        """Wait until a thread exits, for :meth:`tell_ended`, or for ``timeout`` seconds.
+    def wait_exited(self, timeout: float) -> None:
+        """Wait until a thread exits, for :meth:`notify_exited`, or for ``timeout`` seconds.
 
         Blocks; signals are handled afterwards.
         """
-        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), SLICE))
+        lib.pl_shared_wait_exited(self.pointer, min(nanoseconds(timeout), SLICE))
 
     def set_trace(self, trace: Trace) -> None:
         """Trace what groups do from now on; to be called before there are any."""

@@ -2,5 +2,5 @@
 
 Other packages use at most a few public names of wasmtime-py (exceptions, ``wat2wasm``). Its private
 names are used here alone; the layout of wasmtime's structures is in ``csrc`` (``call.h``,
-``object.h``).
+``wrappers.h``).
 """

@@ -23,7 +23,7 @@ from pylinker.native.sync import (
     new_token,
     new_writer,
 )
-from pylinker.native.threads import NativeThread, next_ended
+from pylinker.native.threads import NativeThread, take_exited
 from pylinker.native.trace import Trace
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
@@ -587,31 +587,31 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     # The end
 
     @property
-    def ended(self) -> int:
-        """Number of exited threads whose groups are still there: see :meth:`next_ended`."""
-        return self._native.ended
+    def exited(self) -> int:
+        """Number of exited threads whose groups are still there: see :meth:`take_exited`."""
+        return self._native.exited
 
-    def next_ended(self) -> NativeThread | None:
+    def take_exited(self) -> NativeThread | None:
         """Take one exited thread, or return None. Never blocks.
 
         The caller must hold the write lock, and call the thread's ``left``.
         """
-        return next_ended(self._native)
+        return take_exited(self._native)
 
-    def close_ended(self) -> None:
+    def close_exited(self) -> None:
         """Make threads remove their groups themselves from now on."""
-        self._native.close_ended()
+        self._native.close_exited()
 
-    def tell_ended(self) -> None:
-        """Wake the waiters in :meth:`await_ended`."""
-        self._native.tell_ended()
+    def notify_exited(self) -> None:
+        """Wake the waiters in :meth:`wait_exited`."""
+        self._native.notify_exited()
 
-    def await_ended(self, timeout: float) -> None:
-        """Wait for a thread to exit, for :meth:`tell_ended`, or for ``timeout`` seconds.
+    def wait_exited(self, timeout: float) -> None:
+        """Wait for a thread to exit, for :meth:`notify_exited`, or for ``timeout`` seconds.
 
         Blocks; may return early.
         """
-        self._native.await_ended(timeout)
+        self._native.wait_exited(timeout)
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Cancel the linker: every waiter wakes, and every later call raises.

@@ -56,7 +56,7 @@ class Change(Scope):
         self._begun = begin_operation(check=False)
         context.shared.take_exclusive(self.topology, self.guard, self._group_state)
         context.changer = get_ident()
-        context.reap_ended(self.guard)
+        context.reap_exited(self.guard)
         return self
 
     def leave(self, error: BaseException | None) -> None:
@@ -273,9 +273,9 @@ class LinkContext:
             raise interrupting()
         return group
 
-    def reap_ended(self, guard: WriteGuard[LinkerState]) -> None:
+    def reap_exited(self, guard: WriteGuard[LinkerState]) -> None:
         """Take out the groups of threads that have ended by themselves: whoever gets the lock for a change does so first."""
-        if self.shared.ended and (reap := self.reap()) is not None:
+        if self.shared.exited and (reap := self.reap()) is not None:
             reap(guard)
 
     def check_not_given_up(self) -> None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pylinker.native.objects import Extern, Func, Instance, Values
     from pylinker.native.prepared import PreparedCall
     from pylinker.native.recursive import RecursiveMutex
-    from pylinker.native.replay import Trouble
+    from pylinker.native.replay import ErrorRecord
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import WasiHost
@@ -122,7 +122,7 @@ class InstanceGroup:
         ) = None
         number = state.number
         tracer.name_row(number, "main thread" if main_lock is not None else "new thread")
-        self.native.follow(lambda trouble: _describe(number, trouble))
+        self.native.follow(lambda record: _describe(number, record))
 
     def __repr__(self) -> str:
         return f"<InstanceGroup {self.state.number}>"
@@ -270,40 +270,40 @@ class InstanceGroup:
                 self.native.connect()
 
     def _apply(self, operation: DlOperation, whole: DlOperation) -> None:
-        trouble = self.native.apply(operation.native)
-        if trouble is not None:
-            self.raise_trouble(trouble, whole.modules if isinstance(whole, LoadModules) else ())
+        record = self.native.apply(operation.native)
+        if record is not None:
+            self.raise_error(record, whole.modules if isinstance(whole, LoadModules) else ())
 
-    def raise_trouble(self, trouble: Trouble, modules: Iterable[LoadedModule]) -> NoReturn:
+    def raise_error(self, record: ErrorRecord, modules: Iterable[LoadedModule]) -> NoReturn:
         """Put into words what went wrong while this group loaded modules."""
         module = next(
-            (module for module in modules if module.native.address == trouble.library), None
+            (module for module in modules if module.native.address == record.library), None
         )
         name = module.name if module is not None else "program"
         failure: BaseException | None = None
-        if trouble.failure is not None:
+        if record.failure is not None:
             try:
-                self.store.raise_failure(trouble.failure)
+                self.store.raise_failure(record.failure)
             except BaseException as raised:  # noqa: BLE001 - looked at below
                 failure = raised
         try:
-            if trouble.stage is Stage.TABLE:
+            if record.stage is Stage.TABLE:
                 if failure is None:
                     self.table  # noqa: B018 - raises: there is none
                 raise NotDynamicError(
-                    f"the table of the main module, {self._program}, cannot grow to {trouble.detail} slots: "
+                    f"the table of the main module, {self._program}, cannot grow to {record.detail} slots: "
                     f"link it with -Wl,--growable-table ({failure})",
                     module=self._program,
                 ) from failure
-            if trouble.stage is Stage.OBJECT and module is not None:
-                self._raise_missing(module, trouble.detail)
-            if trouble.stage is Stage.TLS_CELL and module is not None:
+            if record.stage is Stage.OBJECT and module is not None:
+                self._raise_missing(module, record.detail)
+            if record.stage is Stage.TLS_CELL and module is not None:
                 raise UnsupportedError(
                     f"{name}: thread-local data of another module is used before it exists",
                     module=name,
                 )
             if isinstance(failure, wasmtime.ExitTrap) or (
-                failure is not None and trouble.stage is Stage.TLS
+                failure is not None and record.stage is Stage.TLS
             ):
                 raise failure
             if isinstance(failure, wasmtime.Trap):
@@ -316,10 +316,10 @@ class InstanceGroup:
                 ) from failure
             if failure is not None:
                 raise failure
-            if trouble.stage is Stage.ROOM:
+            if record.stage is Stage.ROOM:
                 raise MemoryError(f"no memory to load {name}")
             raise InternalError(
-                f"{name}: {trouble.stage.name.lower()} {trouble.detail} while an operation was carried out"
+                f"{name}: {record.stage.name.lower()} {record.detail} while an operation was carried out"
             )
         finally:
             del failure  # no cycle through this frame
@@ -526,24 +526,24 @@ class InstanceGroup:
         self.call(self.store.func_of(invoke), slot, *arguments)
 
 
-def _describe(group: int, trouble: Trouble) -> BaseException:
+def _describe(group: int, record: ErrorRecord) -> BaseException:
     """Put into words what went wrong while a group followed."""
-    if trouble.stage is Stage.TAKEN:
+    if record.stage is Stage.TAKEN:
         return InternalError(
-            f"slot {trouble.detail} is free in the leader's table, but taken in group {group}"
+            f"slot {record.detail} is free in the leader's table, but taken in group {group}"
         )
-    cause = trouble.failure.take_raised() if trouble.failure is not None else None
+    cause = record.failure.take_raised() if record.failure is not None else None
     if cause is not None and not isinstance(cause, Exception):
         return cause  # an interrupt, and nobody's failure
-    if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):
-        failure = exception_of(trouble.failure)
+    if record.failure is not None and (record.failure.trap or record.failure.error):
+        failure = exception_of(record.failure)
         cause = cause or failure
         error: BaseException = LinkError(
-            f"group {group} cannot follow: {trouble.stage.name.lower()}: {summary(failure)}"
+            f"group {group} cannot follow: {record.stage.name.lower()}: {summary(failure)}"
         )
     else:
         error = InternalError(
-            f"group {group} cannot follow: {trouble.stage.name.lower()} {trouble.detail}"
+            f"group {group} cannot follow: {record.stage.name.lower()} {record.detail}"
         )
     error.__cause__ = cause
     return error

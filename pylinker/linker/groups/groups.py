@@ -11,7 +11,7 @@ from pylinker.linker.groups.prepared import PreparedInstanceGroup
 from pylinker.linker.groups.signals import Signals
 from pylinker.linker.plan.operation import SlotPatch
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.native.birth import give_birth
+from pylinker.native.clone import clone_group
 from pylinker.native.member import Member
 from pylinker.native.replay import Operation
 from pylinker.native.scopes import completed
@@ -127,7 +127,7 @@ class Groups:
         try:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
             if prepared.guard.held:
-                self._context.reap_ended(prepared.guard)
+                self._context.reap_exited(prepared.guard)
         except BaseException as error:  # an interrupt, most likely
             completed(prepared.leave, error)
             raise
@@ -145,7 +145,7 @@ class Groups:
         with prepared:
             if not guard.held:
                 self._context.shared.take_blindly(guard)
-                self._context.reap_ended(guard)
+                self._context.reap_exited(guard)
             return self._create(prepared)
 
     def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
@@ -175,7 +175,7 @@ class Groups:
                 get_ident()
             )  # code of the modules may run, and must not come to the linker
             try:
-                birth = give_birth(
+                clone = clone_group(
                     everything.engine,
                     part,
                     host.native,
@@ -186,20 +186,20 @@ class Groups:
                     table_type=address_of(everything.table_type) if everything.table_type else 0,
                     stack_pointer_type=everything.stack_pointer_type,
                     stack_top=sum(stack) or stack_top,
-                    everything=everything.operation,
+                    snapshot=everything.operation,
                     blocks=[
                         (block.module.native, number, block.address)
                         for block in blocks
                         if block is not None
                     ],
                 )
-                store = GuestStore(part, made=(birth.store, birth.watch))
+                store = GuestStore(part, made=(clone.store, clone.watch))
                 group = InstanceGroup(
-                    part, store, host, self._cache, None, self._name, self._tracer, birth.instances
+                    part, store, host, self._cache, None, self._name, self._tracer, clone.instances
                 )
                 group.memory_is_shared = True
-                if birth.trouble is not None:
-                    group.raise_trouble(birth.trouble, state.order)
+                if clone.record is not None:
+                    group.raise_error(clone.record, state.order)
                 if wants_stack and not everything.makes_stack_pointer:
                     group.stack_top = sum(
                         stack
@@ -256,7 +256,7 @@ class Groups:
     def _shut_down(self, group: InstanceGroup) -> None:
         with Exclusive(self._context.shared, group.state) as exclusive:
             self.take_out(group, exclusive.guard)
-            self._context.reap_ended(exclusive.guard)
+            self._context.reap_exited(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
         """Take a dead group out of the program.

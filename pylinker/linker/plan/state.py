@@ -224,7 +224,7 @@ class LinkerState:
         self.hide(gone)
         for module in gone:
             module.gone = True
-            module.native.set_gone()
+            module.native.set_unloaded()
             self.release(module)
 
     def new_block(self, group: int, module: LoadedModule) -> ThreadLocalBlock | None:
