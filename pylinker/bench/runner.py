@@ -123,10 +123,10 @@ def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[R
     return run, collected.details
 
 
-def _command(directory: Path, names: Sequence[str], writer: int, *, quick: bool) -> list[str]:
-    """Return the command that runs the benchmarks, and write its configuration."""
-    benchmarks = find_benchmarks()
-    (directory / "pytest.ini").write_text(CONFIGURATION, encoding="utf-8")
+def _command(
+    benchmarks: Path, directory: Path, names: Sequence[str], writer: int, *, quick: bool
+) -> list[str]:
+    """Return the command that runs the benchmarks, with its events written to ``writer``."""
     command = [
         sys.executable,
         "-m",
@@ -167,8 +167,10 @@ def process(
 
     Yields the process and the lines it writes to the pipe.
     """
+    benchmarks = find_benchmarks()
+    (directory / "pytest.ini").write_text(CONFIGURATION, encoding="utf-8")
     reader, writer = os.pipe()
-    command = _command(directory, names, writer, quick=quick)
+    command = _command(benchmarks, directory, names, writer, quick=quick)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",

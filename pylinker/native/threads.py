@@ -30,7 +30,7 @@ _thread_handles = itertools.count(1)
 @ffi.def_extern(error=1)
 def pl_python_exited(handle: int) -> int:
     """Report the result of a thread."""
-    _threads.pop(handle).tell()
+    _threads.pop(handle).report()
     return 0
 
 
@@ -39,18 +39,18 @@ class NativeThread:
 
     When the function returns, the group is dead, ``done`` (``uint32_t *``) becomes 1 and ``key`` is
     woken, and the thread waits for :func:`take_exited`, whose caller removes the group and calls
-    ``left``. If that is not possible, or the function did not return, ``on_exit`` is called on the
+    ``on_reaped``. If that is not possible, or the function did not return, ``on_exit`` is called on the
     thread at its exit, with the failure or None; it must not raise.
     """
 
-    __slots__ = ("_done", "_on_exit", "_record", "left")
+    __slots__ = ("_done", "_on_exit", "_record", "on_reaped")
 
     def __init__(
         self,
         instances: Instances,
         arguments: Sequence[int],
         on_exit: Callable[[Failure | None], None],
-        left: Callable[[Any], None],
+        on_reaped: Callable[[Any], None],
         *,
         done: Pointer[int],
         key: int,
@@ -58,7 +58,7 @@ class NativeThread:
         record = self._record = ffi.new("pl_thread *")
         self._on_exit = on_exit
         self._done = record.done = done
-        self.left = left
+        self.on_reaped = on_reaped
         record.key = key
         record.instances = instances.pointer
         record.count = max(len(arguments), 1)
@@ -72,7 +72,7 @@ class NativeThread:
         """Whether the thread was started; also right after :meth:`start` was interrupted."""
         return bool(self._record.started)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the result of the thread."""
         self._on_exit(moved(self._record) if self._record.status else None)
 

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Typ
 from pylinker.errors import InternalError, RendezvousTimeout
 from pylinker.native.core import ffi
 from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
-from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
 from pylinker.native.sync import (
     ReadGuard,
-    SharedHandle,
     TopologyToken,
     WriteGuard,
     lead,
@@ -23,10 +21,10 @@ from pylinker.native.sync import (
     new_token,
     new_writer,
 )
-from pylinker.native.threads import NativeThread, take_exited
 from pylinker.native.trace import Trace
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
+from pylinker.sync.lifecycle import Lifecycle
 from pylinker.sync.log import OperationLog
 from pylinker.sync.outcome import aborted, check_result, give_up
 from pylinker.sync.reentry import check_not_interrupting
@@ -72,7 +70,7 @@ class Waits(NamedTuple):
     """Pauses of threads that found the token or the lock held."""
 
 
-class LinkerShared(SharedHandle, Generic[S, Op]):
+class LinkerShared(Lifecycle, Generic[S, Op]):
     """Shared linkage and synchronization for every handle of one program's linker.
 
     Guards a LinkerState of type ``S`` and carries operations of type ``Op`` to all groups.
@@ -521,12 +519,16 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
                 f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late
             )
         if breach:
-            broken = InternalError(_BREACHES[breach].format(number=number))
-            give_up(self._native, Cause.BUS, broken)
-            raise broken
+            self._break(breach, number)
         check_result(self._native, result, group_state)
         if number:  # else there was no other group
             logger.debug("operation %d is done in every running group", number)
+
+    def _break(self, breach: int, number: int) -> NoReturn:
+        """Cancel the linker for a breach of the protocol."""
+        broken = InternalError(_BREACHES[breach].format(number=number))
+        give_up(self._native, Cause.BUS, broken)
+        raise broken
 
     def _check_lead(
         self,
@@ -583,104 +585,6 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         """
         self._check_group(group_state)
         group_state.follow()
-
-    # The end
-
-    @property
-    def exited(self) -> int:
-        """Number of exited threads whose groups are still there: see :meth:`take_exited`."""
-        return self._native.exited
-
-    def take_exited(self) -> NativeThread | None:
-        """Take one exited thread, or return None. Never blocks.
-
-        The caller must hold the write lock, and call the thread's ``left``.
-        """
-        return take_exited(self._native)
-
-    def close_exited(self) -> None:
-        """Make threads remove their groups themselves from now on."""
-        self._native.close_exited()
-
-    def notify_exited(self) -> None:
-        """Wake the waiters in :meth:`wait_exited`."""
-        self._native.notify_exited()
-
-    def wait_exited(self, timeout: float) -> None:
-        """Wait for a thread to exit, for :meth:`notify_exited`, or for ``timeout`` seconds.
-
-        Blocks; may return early.
-        """
-        self._native.wait_exited(timeout)
-
-    def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
-        """Cancel the linker: every waiter wakes, and every later call raises.
-
-        Args:
-            cause: A :class:`~pylinker.sync.Cause`.
-            reason: The exception that becomes the ``__cause__`` of SynchronizationAborted.
-
-        Returns:
-            True if this was the first cause.
-
-        Raises:
-            ValueError: ``cause`` is another number.
-        """
-        return give_up(self._native, Cause(cause), reason)
-
-    def abandon(self) -> None:
-        """Cancel the linker in a forked child, from its only thread."""
-        self._native.abandon()
-
-    @property
-    def cause(self) -> int:
-        """Why the linker was cancelled (a :class:`~pylinker.sync.Cause`), 0 if it was not."""
-        return self._native.cause
-
-    @property
-    def reason(self) -> BaseException | None:
-        """The exception that came with the first cause, or None."""
-        return self._native.reason
-
-    def stop_call(
-        self, reason: BaseException, *, holds: tuple[RecursiveMutex, int] | None = None
-    ) -> bool:
-        """Make the call in progress raise ``reason``; the linker stays usable. Never blocks.
-
-        For a linker whose calls are numbered. The call is stopped at its next check, for which the
-        caller advances the epoch; if it returns before, nothing happens.
-
-        Args:
-            reason: The exception to raise.
-            holds: A main lock and the identity of a thread: stop only a call of that thread.
-
-        Returns:
-            False if there is no call.
-        """
-        call = self._native.call
-        if not call:
-            return False
-        if holds is not None:
-            # The holder of the main lock does not change during a call: if the same call is still
-            # in progress, it is the call of this thread.
-            mutex, identity = holds
-            if mutex.holder != identity or self._native.call != call:
-                return False
-        self._reasons.add(reason)  # before the call can raise it
-        self._native.stop(call, reason)
-        return True
-
-    def has_stopped(self, reason: BaseException) -> bool:
-        """Whether a call of this linker was stopped with this exception. Never blocks."""
-        return reason in self._reasons
-
-    def wake(self, key: int) -> None:
-        """Wake all groups that wait on a key of the host, see :meth:`.Member.wait`."""
-        self._native.wake(key)
-
-    def aborted(self) -> BaseException:
-        """Return the exception for a cancelled linker, or for a stopped call in progress."""
-        return aborted(self._native)
 
     # Helpers
 
