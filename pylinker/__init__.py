@@ -6,7 +6,7 @@
     foo = pylinker.CDLL("libfoo.so", library_path=["lib"])
     foo.add(1, 2)
 
-``docs/linking.md`` tells how it works.
+``docs/linking.md`` describes how it works.
 """
 
 import importlib
@@ -37,8 +37,10 @@ from pylinker.errors import (
     UndefinedSymbolError,
     UnsupportedError,
 )
-from pylinker.runtime import compat as _compat  # noqa: F401 - refuses a wasmtime that the core cannot use
-from pylinker.runtime.once import making as _making
+
+# Refuses a wasmtime that the core cannot use.
+from pylinker.runtime import compat as _compat  # noqa: F401
+from pylinker.runtime.once import creation_lock as _creation_lock
 
 if TYPE_CHECKING:
     from pylinker.api.debug import debug
@@ -150,7 +152,7 @@ def __getattr__(name: str) -> object:
     """Import the whole package when one of its names is first used."""
     if name not in _LAZY and name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-    with _making:  # a fork waits for it, else the child would wait for a lost thread's import
+    with _creation_lock:  # a fork waits for it: a child never waits for the import of a lost thread
         for lazy, module in _LAZY.items():
             globals()[lazy] = getattr(importlib.import_module(module), lazy)
         if name in _PACKAGES:

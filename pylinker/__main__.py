@@ -1,4 +1,4 @@
-"""``python -m pylinker`` is the command ``pylinker``."""
+"""``python -m pylinker`` runs the command ``pylinker``."""
 
 from pylinker.cli import main
 

@@ -1,11 +1,12 @@
-"""Which undefined symbols are the C or C++ library's, and what to do about them.
+"""Undefined symbols of the C and C++ libraries, and advice for them.
 
-``libc_names.txt`` has the names that wasi-libc defines, one a line. To make it anew from the archives of one or several toolchains::
+``libc_names.txt`` lists the names that wasi-libc defines, one a line. To generate it from the
+archives of one or several toolchains::
 
     llvm-nm --defined-only --extern-only --format=just-symbols libc.a libm.a libcompiler_rt.a |
         grep -v -e ':$' -e '^$' -e '^_start$' -e 'main' | LC_ALL=C sort -u > pylinker/libc_names.txt
 
-Names of the C++ library are recognised by how they are mangled.
+Names of the C++ library are recognised by their mangling.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _known: frozenset[str] = frozenset()
 
 
 def _names() -> frozenset[str]:
-    """Return all names, read when they are first asked for; none where the file cannot be read, as no error may come of it."""
+    """Return all names, read at the first call.
+
+    The result is empty if the file cannot be read: advice is no reason for an error.
+    """
     global _known  # noqa: PLW0603 - equal whichever thread reads it
     if not _known:
         with SuppressSystemErrors():
@@ -45,14 +49,14 @@ def _names() -> frozenset[str]:
 
 
 def library_of(name: str) -> str | None:
-    """Return ``"C library"`` or ``"C++ library"`` if a symbol of this name is in it, else None."""
+    """Return the library that defines a symbol: ``"C library"``, ``"C++ library"`` or None."""
     if name in _names():
         return C
     return CXX if _CXX.match(name) else None
 
 
 def advice(names: Iterable[str]) -> str:
-    """Return what to do about undefined symbols, as far as they are of these libraries; empty if none is."""
+    """Return advice for undefined symbols of the C and C++ libraries; empty if there are none."""
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         library = library_of(name)

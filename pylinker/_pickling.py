@@ -1,4 +1,4 @@
-"""Objects of one process, which say why they cannot be copied or pickled."""
+"""Base of objects that are bound to this process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ __all__ = ["OfOneProcess"]
 
 
 class OfOneProcess:
-    """What has memory, threads or code of this process: a copy would share them, and another process has none."""
+    """Base of classes whose objects own memory, threads or code of this process.
+
+    Copying and pickling raise TypeError: a copy would share them, another process lacks them.
+    """
 
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: make the program inside the worker"
+            f"a {type(self).__name__} cannot be copied or pickled: "
+            "make the program inside the worker"
         )

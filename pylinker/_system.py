@@ -1,4 +1,7 @@
-"""Errors of the system, told from an OSError that a signal handler raised: TimeoutError is one, and must arrive as it was."""
+"""OSErrors of the system, as opposed to an OSError that a signal handler raised.
+
+TimeoutError is an OSError: one that a handler raised must propagate unchanged.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ __all__ = ["SuppressSystemErrors", "check_errno"]
 
 
 def check_errno(error: Exception) -> int:
-    """Return the error number of an error that the system reported, 0 for one that is no OSError.
+    """Return the error number of an error of the system, or 0 if it is no OSError.
 
-    Raises any other OSError as it is: it has no number.
+    Raises:
+        OSError: The error itself, if it has no number: the system did not report it.
     """
     number = error.errno if isinstance(error, OSError) else 0
     if number is None:
@@ -19,7 +23,7 @@ def check_errno(error: Exception) -> int:
 
 
 class SuppressSystemErrors:
-    """``contextlib.suppress(OSError)`` for what the system reports."""
+    """``contextlib.suppress(OSError)`` for errors of the system only."""
 
     def __enter__(self) -> None:
         pass

@@ -1,3 +1,3 @@
-"""The version of pylinker: stated here, and read from here by the packaging and by ``pylinker.__version__``."""
+"""The version of pylinker, read by the packaging and as ``pylinker.__version__``."""
 
 __version__ = "0.1.0"

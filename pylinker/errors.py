@@ -1,12 +1,11 @@
-"""What can go wrong, and whose fault it is.
+"""Exceptions of pylinker.
 
-What is wrong with a module or symbol, or with the use of a program, is a :class:`LinkError`: it
-carries the module and the symbol it is about, if there is one, and also inherits the builtin a
-Python programmer would catch (``ValueError``, ``LookupError``, ...). Arguments of a wrong type or
-value are a TypeError, ValueError or OverflowError, files that cannot be opened an OSError. A trap
-in guest code is ``wasmtime.Trap``, unchanged. :class:`InternalError` is not a ``LinkError``: it
-says that pylinker broke one of its own invariants, which is a bug to report and never the guest's
-doing.
+An error in a module or symbol, or in the use of a program, is a :class:`LinkError`: it carries the
+module and the symbol that it concerns, if there is one, and also inherits the builtin that a Python
+programmer would catch (``ValueError``, ``LookupError``, ...). Arguments of a wrong type or value
+raise TypeError, ValueError or OverflowError; files that cannot be opened raise OSError. A trap in
+guest code is ``wasmtime.Trap``, unchanged. :class:`InternalError` is not a ``LinkError``: pylinker
+broke one of its own invariants, which is a bug to report and never the fault of a guest.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = [
 
 
 def _printable(text: str) -> str:
-    """Return a message fit for a terminal: names in it may come from a hostile file."""
+    """Return a message with control characters escaped, for names from a hostile file."""
     if text.isprintable():
         return text
     return "".join(
@@ -51,24 +50,23 @@ def _printable(text: str) -> str:
 
 
 def _one_line(name: str) -> str:
-    """Return a name with its line breaks escaped, for a message whose lines mean something."""
+    """Return a name with its line breaks escaped, for a message with one entry per line."""
     return name.replace("\n", "\\n")
 
 
 def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Return an exception without the call of its ``__init__``, whose parameters are not ``args``."""
+    """Return an exception without calling its ``__init__``: that may have other parameters."""
     base: Any = kind
     while base.__module__ != "builtins":
-        base = (
-            base.__base__
-        )  # which decides the layout: ``kind.__new__`` may be that of another base, and is refused
+        # The builtin base decides the layout: the ``__new__`` of ``kind`` may be refused.
+        base = base.__base__
     error: BaseException = base.__new__(kind)
     error.args = args
     return error
 
 
 class _Picklable(Exception):  # noqa: N818 - a base of errors
-    """An exception that can be copied and pickled whatever parameters its ``__init__`` has."""
+    """An exception that can be copied and pickled whatever the parameters of its ``__init__``."""
 
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...], dict[str, Any]]:
         return _restored, (type(self), self.args), dict(self.__dict__)
@@ -77,11 +75,15 @@ class _Picklable(Exception):  # noqa: N818 - a base of errors
 class LinkError(_Picklable):
     """Base of all errors about modules, symbols and their use.
 
-    It can be copied and pickled, but for its ``__cause__``.
-
-    Attributes: ``message`` (str), ``module`` (str or None, the name of the module it is about),
-        ``symbol`` (str or None).
+    It can be copied and pickled, except for its ``__cause__``.
     """
+
+    message: str
+    """The message, with control characters escaped."""
+    module: str | None
+    """Name of the module that the error concerns."""
+    symbol: str | None
+    """Name of the symbol that the error concerns."""
 
     def __init__(
         self, message: str, *, module: str | None = None, symbol: str | None = None
@@ -97,11 +99,12 @@ class LinkError(_Picklable):
 
 
 class ParseError(LinkError, ValueError):
-    """The bytes are not a valid WebAssembly module.
+    """The bytes are not a valid WebAssembly module."""
 
-    Attributes: ``section`` (str or None) and ``offset`` (int or None, bytes from the start of the
-        file).
-    """
+    section: str | None
+    """Name of the section with the error."""
+    offset: int | None
+    """Offset of the error in bytes from the start of the file."""
 
     def __init__(
         self,
@@ -126,15 +129,16 @@ class ParseError(LinkError, ValueError):
 
 
 class NotDynamicError(LinkError, ValueError):
-    """A valid module, but not one that can play this part (no ``dylink.0`` section, no table to share, ...)."""
+    """A valid module that cannot be used here (no ``dylink.0`` section, no table to share, ...)."""
 
 
 class LibraryNotFoundError(LinkError, FileNotFoundError):
-    """A library was not found.
+    """A library was not found."""
 
-    ``searched`` lists every path that was tried, in order, each with the reason it was not taken.
-    ``role`` is what it is in the message.
-    """
+    requester: str | None
+    """Name of the module that needs the library."""
+    searched: tuple[tuple[str, str], ...]
+    """Every path that was tried, in order, each with the reason why it was not used."""
 
     def __init__(
         self,
@@ -156,26 +160,28 @@ class LibraryNotFoundError(LinkError, FileNotFoundError):
 
 
 class UndefinedSymbol(NamedTuple):
-    """One symbol nobody provides: the ``module`` that wants it, its ``symbol`` name and its ``kind``.
-
-    ``kind`` is ``"function"``, ``"data"`` (``GOT.mem``), ``"function pointer"`` (``GOT.func``),
-    ``"global"``, ``"table"``, ``"memory"`` or ``"tag"``.
-    """
+    """An undefined symbol."""
 
     module: str
+    """Name of the module that references the symbol."""
     symbol: str
+    """Name of the symbol."""
     kind: str
+    """``"function"``, ``"data"`` (``GOT.mem``), ``"function pointer"`` (``GOT.func``),
+    ``"global"``, ``"table"``, ``"memory"`` or ``"tag"``."""
 
     def __str__(self) -> str:
-        return f"{_one_line(self.symbol)} ({self.kind}, wanted by {_one_line(self.module)})"
+        return f"{_one_line(self.symbol)} ({self.kind}, referenced by {_one_line(self.module)})"
 
 
 class UndefinedSymbolError(LinkError, LookupError):
     """One or more symbols have no definition.
 
-    ``undefined`` lists all of them (:class:`UndefinedSymbol`). The message says of those that are
-    the C or C++ library's where they can be had.
+    For symbols of the C or C++ library the message says where to get them.
     """
+
+    undefined: tuple[UndefinedSymbol, ...]
+    """All undefined symbols of the load."""
 
     def __init__(self, undefined: Sequence[UndefinedSymbol], *, note: str = "") -> None:
         first = undefined[0]
@@ -194,15 +200,18 @@ class UndefinedSymbolError(LinkError, LookupError):
 
 
 class SymbolNotFoundError(LinkError, AttributeError, KeyError):
-    """A symbol asked for by name (``lib.name``, ``lib["name"]``, ``dlsym``) is not defined in the scope searched."""
+    """A name (``lib.name``, ``lib["name"]``, ``dlsym``) is not defined in the scope searched."""
 
 
 class SignatureMismatchError(LinkError, TypeError):
-    """A definition exists under the wanted name, but its type is another.
+    """A symbol is defined, but with another type than its importer declares."""
 
-    Attributes: ``wanted`` and ``found`` (the types, as text), ``provider`` (name of the module that
-        defines it).
-    """
+    wanted: str
+    """The type that the import declares, as text."""
+    provider: str
+    """Name of the module that defines the symbol."""
+    found: str
+    """The type of the definition, as text."""
 
     def __init__(
         self, *, module: str, symbol: str, wanted: str, provider: str, found: str, note: str = ""
@@ -219,28 +228,31 @@ class SignatureMismatchError(LinkError, TypeError):
 
 
 class LimitError(LinkError, MemoryError):
-    """More memory, table slots, modules, threads or bytes of a file are wanted than :class:`pylinker.Limits` allows, or than there are."""
+    """A limit is exceeded: memory, table slots, modules, threads or bytes of a file.
+
+    The limit is one of :class:`pylinker.Limits`, or of the system.
+    """
 
 
 class StackSizeError(LinkError, RecursionError):
-    """The calling thread has less than 768 KiB of stack left to enter a guest; the guest was not entered.
+    """The calling thread has less than 768 KiB of stack left, so the guest was not entered.
 
-    A guest may use 512 KiB, and a host function that it calls the rest.
+    A guest may use 512 KiB; the rest is for a host function that it calls.
 
-    Give threads more before they start, with ``threading.stack_size`` or ``ulimit -s``. Threads
-    that the guest starts have enough.
+    Increase the stack size of threads before they start, with ``threading.stack_size`` or
+    ``ulimit -s``. Threads that the guest starts have enough.
     """
 
 
 class InitializationError(LinkError, RuntimeError):
-    """A module's relocation or constructor trapped; ``__cause__`` is the trap. The load was undone.
+    """A module's relocation or constructor trapped; the load was rolled back.
 
-    A constructor that exits raises ``wasmtime.ExitTrap`` instead.
+    ``__cause__`` is the trap. A constructor that exits raises ``wasmtime.ExitTrap`` instead.
     """
 
 
 class UnsupportedError(LinkError, NotImplementedError):
-    """The module uses a feature that pylinker or wasmtime does not support; the message names it."""
+    """The module uses a feature that pylinker or wasmtime lacks; the message names it."""
 
 
 class MemoryAccessError(LinkError, IndexError):
@@ -252,47 +264,53 @@ class ClosedError(LinkError, ValueError):
 
 
 class AlreadyRunError(LinkError, RuntimeError):
-    """``run()`` was called twice: a WASI command starts once."""
+    """``run()`` was called twice: a WASI command can be started only once."""
 
 
-class SynchronizationAborted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the linker
-    """The program has ended, or its linker was given up, for good; ``__cause__`` is the first reason, if that is an exception.
+class SynchronizationAborted(LinkError, RuntimeError):  # noqa: N818 - named after the event
+    """The program has ended or its linker was cancelled; both are permanent.
 
-    All threads of the program get it, and every later call, load and spawn. Memory, ``libraries``,
-    ``statistics()`` and output can be read until the program is closed.
+    ``__cause__`` is the first reason, if that is an exception. All threads of the program get this
+    error, and so does every later call, load and spawn. Memory, ``libraries``, ``statistics()`` and
+    output can be read until the program is closed.
     """
 
 
 class RendezvousTimeout(LinkError, TimeoutError):  # noqa: N818 - as above
-    """A thread did not come to a safepoint in ``rendezvous_timeout``, or was loading or closing libraries for so long; nothing has changed.
+    """A thread did not reach a safepoint within ``rendezvous_timeout``; nothing has changed.
 
-    ``thread`` is the number of the guest's thread that was waited for, 0 for the main thread, None
-    in the second case. ``preempt=True`` makes every running thread come to a safepoint within
-    milliseconds.
+    The other case is a thread that was loading or unloading libraries for that long.
+    ``preempt=True`` makes every running thread reach a safepoint within milliseconds.
     """
+
+    thread: int | None
+    """Number of the guest thread that was late, 0 for the main thread, None in the other case."""
 
     def __init__(self, message: str, *, thread: int | None = None) -> None:
         super().__init__(message)
         self.thread = thread
 
 
-class Interrupted(LinkError, RuntimeError):  # noqa: N818 - the name says what happened to the call
-    """``Program.interrupt()`` stopped the call of the guest, wherever it was; the program goes on.
+class Interrupted(LinkError, RuntimeError):  # noqa: N818 - as above
+    """``Program.interrupt()`` stopped the call of the guest; the program can be used further.
 
-    A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) does
-    not: every later call, load and spawn is a SynchronizationAborted. A program that was made with
+    A program that was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor) cannot:
+    every later call, load and spawn raises SynchronizationAborted. A program that was made with
     threads ends, too, and its calls raise SynchronizationAborted, with this as ``__cause__``.
     """
 
 
 class TimeoutExpired(LinkError, TimeoutError):  # noqa: N818 - as subprocess calls it
-    """The guest was not done in time, so it was stopped, wherever it was.
+    """The guest exceeded its time limit and was stopped.
 
-    After ``run(timeout=)`` the program has ended, and every later call, load and spawn is a
-    SynchronizationAborted; after ``load_timeout=`` there is none. After ``time_limit`` it goes on,
-    unless it was made with threads or the guest was inside the linker. ``timeout`` is the time the
-    guest had, in seconds. What it wrote is still in ``stdout`` and ``stderr`` of the program.
+    After ``run(timeout=)`` the program has ended, and every later call, load and spawn raises
+    SynchronizationAborted; after ``load_timeout=`` there is no program. After ``time_limit`` the
+    program can be used further, unless it was made with threads or the guest was inside the linker.
+    The output so far is still in ``stdout`` and ``stderr`` of the program.
     """
+
+    timeout: float
+    """The time that the guest had, in seconds."""
 
     def __init__(self, message: str, *, module: str | None = None, timeout: float) -> None:
         super().__init__(message, module=module)

@@ -145,7 +145,7 @@ class TestWords:
             (1.4, "1.4x slower"),
             (1.001, "the same"),
             (0.0001, "10000x faster"),
-            (0.0, "nothing to be seen"),
+            (0.0, "not measurable"),
         ],
     )
     def test_ratio(self, ratio: float, words: str) -> None:

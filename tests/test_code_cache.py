@@ -16,7 +16,7 @@ import wasmtime
 import pylinker
 from pylinker.errors import ParseError, UnsupportedError
 from pylinker.native.enums import PLT_BLOCK
-from pylinker.runtime import code
+from pylinker.runtime import code, entries
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.outline import pack
 from pylinker.wasm import FuncType, join, parse_module, rewrite_waits, store
@@ -51,16 +51,18 @@ def entry_of(directory):
 
 def trailer_of(data):
     """Return the fields of an entry's trailer."""
-    return code._TRAILER.unpack_from(data, len(data) - code._END)
+    return entries._TRAILER.unpack_from(data, len(data) - entries._END)
 
 
 def entry_with(key, parts, payload, *, rewritten=False):
     """Return the bytes of an entry that is whole: what is read, and the code."""
     read = join(parts)
     entry = (
-        payload + read + code._TRAILER.pack(code._MAGIC, key, len(payload), len(read), rewritten)
+        payload
+        + read
+        + entries._TRAILER.pack(entries._MAGIC, key, len(payload), len(read), rewritten)
     )
-    return entry + code._CHECKSUM.pack(zlib.crc32(entry))
+    return entry + entries._CHECKSUM.pack(zlib.crc32(entry))
 
 
 def test_a_module_is_compiled_once_per_directory(tmp_path, compiled):
@@ -176,7 +178,7 @@ def test_a_damaged_entry_is_compiled_anew_and_replaced(tmp_path, compiled, posit
     entry = entry_of(tmp_path)
     data = bytearray(entry.read_bytes())
     _, _, size, read, *_ = trailer_of(data)
-    end = len(data) - code._END
+    end = len(data) - entries._END
     places = {
         "first": 0,
         "code": size // 2,
@@ -199,9 +201,9 @@ def test_every_truncation_of_an_entry_is_noticed(tmp_path, compiled):
     entry = entry_of(tmp_path)
     data = entry.read_bytes()
     lengths = [
-        *range(0, code._END + 1, 7),
+        *range(0, entries._END + 1, 7),
         len(data) // 2,
-        *range(len(data) - code._END, len(data), 7),
+        *range(len(data) - entries._END, len(data), 7),
         len(data) - 1,
     ]
     for count, length in enumerate(lengths, 2):
@@ -223,9 +225,11 @@ def test_an_entry_of_a_size_that_cannot_be_is_compiled_anew_without_memory_for_i
     with entry.open("r+b") as file:
         file.truncate(size)
         if trailer:
-            file.seek(size - code._END)
+            file.seek(size - entries._END)
             file.write(
-                code._TRAILER.pack(code._MAGIC, key, size - code._END - (size < 1 << 30), 0, False)
+                entries._TRAILER.pack(
+                    entries._MAGIC, key, size - entries._END - (size < 1 << 30), 0, False
+                )
             )
     tracemalloc.start()
     try:
@@ -281,7 +285,7 @@ def test_what_is_read_may_be_nonsense(tmp_path, caplog):
         loaded = fresh(tmp_path).load(WASM, name="m")
         with suppress(Exception):
             loaded.info.exports.get("answer")
-    assert "is made anew" in caplog.text
+    assert "is malformed" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["directory", "entry"])
@@ -347,7 +351,7 @@ def test_many_writers_leave_one_whole_entry(tmp_path):
         thread.join()
     assert not failures
     data = entry_of(tmp_path).read_bytes()
-    assert code._CHECKSUM.pack(zlib.crc32(data[:-4])) == data[-4:]
+    assert entries._CHECKSUM.pack(zlib.crc32(data[:-4])) == data[-4:]
 
 
 def test_processes_share_the_directory(tmp_path):
@@ -514,7 +518,7 @@ def test_an_entry_that_is_replaced_after_it_was_checked_is_not_mapped(
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
     data = entry.read_bytes()
-    read = code._read_entry
+    read = entries._read_entry
 
     for replace in (
         lambda: entry.write_bytes(b"other code"),
@@ -529,7 +533,7 @@ def test_an_entry_that_is_replaced_after_it_was_checked_is_not_mapped(
             replace()
             return found
 
-        monkeypatch.setattr(code, "_read_entry", replaced)
+        monkeypatch.setattr(entries, "_read_entry", replaced)
         loaded = fresh(tmp_path).load(WASM, name="m")
         assert loaded.info.exports
         entry.unlink(missing_ok=True)
@@ -547,16 +551,16 @@ def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(
         other / entry_of(directory).name
     )  # whole, and in a directory of somebody else
     other.chmod(0o777)
-    private = code._is_private
+    private = entries._is_private
 
     def replaced(status):
-        monkeypatch.setattr(code, "_is_private", private)
+        monkeypatch.setattr(entries, "_is_private", private)
         answer = private(status)
         directory.rename(tmp_path / "moved")
         other.rename(directory)
         return answer
 
-    monkeypatch.setattr(code, "_is_private", replaced)
+    monkeypatch.setattr(entries, "_is_private", replaced)
     fresh(directory).load(WASM, name="m")
     assert len(compiled) == 2
 
@@ -565,7 +569,7 @@ def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(
 def test_where_the_system_shows_no_open_files_the_code_is_copied(
     tmp_path, compiled, monkeypatch, paths
 ):
-    monkeypatch.setattr(code, "_OPEN_FILES", paths)
+    monkeypatch.setattr(entries, "_OPEN_FILES", paths)
     fresh(tmp_path).load(WASM, name="m")
     assert fresh(tmp_path).load(WASM, name="m").info.exports
     assert len(compiled) == 1
@@ -583,7 +587,7 @@ def test_no_entry_stays_open(tmp_path, monkeypatch):
     other.parse(WASM, name="m")  # the code is thought to come next
     del other
     assert len(os.listdir("/proc/self/fd")) == before
-    monkeypatch.setattr(code, "_MAGIC", b"another version\n")
+    monkeypatch.setattr(entries, "_MAGIC", b"another version\n")
     fresh(tmp_path).parse(WASM, name="m")
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -475,7 +475,7 @@ class TestSources:
         assert found == {one}
         text = one.read_text(encoding="utf-8")
         code = comments.sub("", text)
-        table = set(re.findall(r"^``(\w+)[.\w]*``  +\S", text, re.MULTILINE))
+        table = set(re.findall(r"^- ``(\w+)[.\w]*``: \S", text, re.MULTILINE))
         used = set(
             re.findall(r"(?<=\.)_[a-z]\w*(?=\()|(?<=import )_\w+|(?<=, )_ffi$", code, re.MULTILINE)
         )

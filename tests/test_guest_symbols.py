@@ -345,10 +345,10 @@ class TestDlerror:
                 said = error(library, library.program)
                 assert said.startswith("4 undefined symbols: ")
                 for part in (
-                    "first (function pointer, wanted by lacks.so)",
+                    "first (function pointer, referenced by lacks.so)",
                     "second (function pointer",
                     "third (function,",
-                    "fourth (data, wanted by more.so)",
+                    "fourth (data, referenced by more.so)",
                 ):
                     assert part in said
                 assert "\n" not in said

@@ -26,7 +26,7 @@ from pylinker.sync.reentry import begin_operation, check_not_interrupting, end_o
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
-MIDDLE = "in the middle of what it does on the same thread"
+MIDDLE = "while the same thread was in a linker operation"
 FOLDER = os.path.dirname(pylinker.__file__)
 
 
@@ -389,7 +389,7 @@ def handle(*_):
                 other.other1()
         outcomes["done"] += 1
     except pylinker.LinkError as error:
-        assert "in the middle of what it does" in str(error), (error, error.__cause__)
+        assert "in a linker operation" in str(error), (error, error.__cause__)
         outcomes["refused"] += 1
     again()
 def again():

@@ -1,4 +1,4 @@
-"""The results as charts, made with plotly. A chart is described here and drawn by the page."""
+"""The results as charts of plotly: this module makes their description, the page draws them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pylinker.bench.table import amount, label, unit_for
 
 __all__ = ["Chart", "charts"]
 
-# Told apart by people who see colours differently, on white and on black.
+# Distinguishable for people with colour vision deficiencies, on white and on black.
 COLOURS = {
     "pylinker": "#0f8bd6",
     "wasmtime-py": "#d55e00",
@@ -24,7 +24,7 @@ COLOURS = {
 }
 OTHERS = ("#009e73", "#cc79a7", "#b58900")
 DASHES = ("solid", "dash", "dot", "dashdot")  # several lines of one contender
-WIDE = 20  # times: values further apart than this are drawn on a logarithmic axis
+WIDE = 20  # times: values that differ by more are drawn on a logarithmic axis
 CROWDED = 1000  # times: from here on such an axis has room for powers of ten only
 ROW = 34  # pixels for a bar
 WHAT = {"s": "time of one call", "B": "memory"}
@@ -32,7 +32,7 @@ WHAT = {"s": "time of one call", "B": "memory"}
 
 @dataclass(frozen=True)
 class Chart:
-    """A title, and what plotly draws, as JSON that can stand in a script element."""
+    """A title, and plotly's description as JSON that is safe in a script element."""
 
     title: str
     traces: int
@@ -40,7 +40,7 @@ class Chart:
 
 
 def charts(group: Group) -> list[Chart]:
-    """Return the charts of a group: the times, over ``n`` where it varies, and their distribution where it was recorded."""
+    """Return the charts of a group: times, times over ``n`` if it varies, and distributions."""
     result = [bars(group)]
     if len({each.n for each in group.benchmarks if each.n is not None}) > 1:
         result.append(scaling(group))
@@ -54,7 +54,7 @@ def bars(group: Group) -> Chart:
     stats = [each.stats for each in group.benchmarks]
     kind = group.benchmarks[0].unit
     length, unit = unit_for(min(each.median for each in stats), kind)
-    # A bar is named by its place: two may have one label.
+    # A bar is named by its position: two may have the same label.
     trace = go.Bar(
         orientation="h",
         x=[each.median / length for each in stats],
@@ -84,7 +84,7 @@ def bars(group: Group) -> Chart:
 
 
 def scaling(group: Group) -> Chart:
-    """Return a line of medians over ``n`` for each benchmark that was measured for several."""
+    """Return a line of medians over ``n`` for each benchmark with several values of it."""
     lines: dict[str, list[Benchmark]] = {}
     for each in group.benchmarks:
         if each.n is not None:
@@ -130,7 +130,7 @@ def scaling(group: Group) -> Chart:
 
 
 def distribution(group: Group) -> Chart:
-    """Return for each benchmark with samples which share of them took at most how long."""
+    """Return the cumulative distribution of the samples of each benchmark with samples."""
     sampled = [each for each in group.benchmarks if each.samples]
     kind = sampled[0].unit
     length, unit = unit_for(min(quantile(each, 0.5) for each in sampled), kind)
@@ -141,7 +141,8 @@ def distribution(group: Group) -> Chart:
             y=[100 * (index + 1) / len(each.samples) for index in range(len(each.samples))],
             mode="lines",
             line={**style(each, used), "shape": "hv"},
-            name=f"{text(each)}: half within {amount(quantile(each, 0.5), kind)}, 99 % within {amount(quantile(each, 0.99), kind)}",
+            name=f"{text(each)}: half within {amount(quantile(each, 0.5), kind)}, "
+            f"99 % within {amount(quantile(each, 0.99), kind)}",
             hovertemplate=f"%{{y:.3g}} % within %{{x:.3g}} {unit}<extra></extra>",
         )
         for each in sampled
@@ -161,12 +162,12 @@ def distribution(group: Group) -> Chart:
 
 
 def quantile(benchmark: Benchmark, share: float) -> float:
-    """Return the time within which this share of the samples was."""
+    """Return a quantile of the samples."""
     return benchmark.samples[max(math.ceil(share * len(benchmark.samples)) - 1, 0)]
 
 
 def axis(title: str, values: list[float], *, zero: bool = False) -> dict[str, Any]:
-    """Return an axis for ``values``, logarithmic if they are far apart; otherwise from zero if it is about sizes."""
+    """Return an axis for ``values``, logarithmic if they vary widely; ``zero``: else from zero."""
     least, most = min(values), max(values)
     if least > 0 and most / least > WIDE:
         return {
@@ -178,7 +179,7 @@ def axis(title: str, values: list[float], *, zero: bool = False) -> dict[str, An
 
 
 def text(benchmark: Benchmark) -> str:
-    """Return the label of a benchmark, with its contender where the label does not say it; plotly reads it as HTML."""
+    """Return the label of a benchmark with its contender, once; plotly parses it as HTML."""
     name = label(benchmark)
     said = not benchmark.contender or benchmark.contender.partition("-")[0] in name
     return escape(name if said else f"{name} ({benchmark.contender})", quote=False)
@@ -192,13 +193,13 @@ def colour(benchmark: Benchmark) -> str:
 
 
 def style(benchmark: Benchmark, used: dict[str, int]) -> dict[str, str]:
-    """Return how to draw the next line of a contender; ``used`` counts those that it has."""
+    """Return the style of the next line of a contender; ``used`` counts its lines."""
     count = used[benchmark.contender] = used.get(benchmark.contender, -1) + 1
     return {"color": colour(benchmark), "dash": DASHES[count % len(DASHES)]}
 
 
 def chart(title: str, traces: list[Any], layout: dict[str, Any]) -> Chart:
-    """Return a finished chart. Its colours of text and grid are the page's."""
+    """Return a finished chart. The page sets the colours of its text and grid."""
     figure = go.Figure(
         traces, {"template": "none", "margin": {"l": 60, "r": 20, "t": 20, "b": 60}, **layout}
     )

@@ -1,4 +1,4 @@
-"""What a reader must know of the machine to judge the numbers."""
+"""Facts about the machine with which to judge the numbers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ __all__ = ["PEERS", "Facts", "gather"]
 PEERS = {
     "wasmtime-py": "wasmtime",
     "wasmer-sdk": "wasmer-sdk",
-}  # by the name in the report, the name of the distribution
+}  # distribution names, by the name in the report
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The machine, the versions, and how busy the machine was when the run began."""
+    """The machine, the versions, and the load of the machine when the run began."""
 
     cpu: str
-    cores: int  # those of the machine
-    usable_cores: int  # those that this process may run on
+    cores: int  # of the machine
+    usable_cores: int  # available to this process
     memory: int  # bytes
     system: str
     kernel: str
     python: str
     pylinker: str
-    peers: dict[str, str | None]  # version, or None: not installed
+    peers: dict[str, str | None]  # version, or None if not installed
     load: float  # runnable threads, averaged over the last minute
 
 
 def gather() -> Facts:
-    """Return the facts of this machine, now."""
+    """Return the facts of this machine at present."""
     return Facts(
         cpu=cpu_model(Path("/proc/cpuinfo")),
         cores=os.cpu_count() or 1,
@@ -61,7 +61,7 @@ def installed(distribution: str) -> str | None:
 
 
 def cpu_model(cpuinfo: Path) -> str:
-    """Return the name of the processor as Linux gives it in ``cpuinfo``, elsewhere what Python knows."""
+    """Return the name of the processor in Linux's ``cpuinfo``, elsewhere from Python."""
     try:
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
@@ -73,7 +73,7 @@ def cpu_model(cpuinfo: Path) -> str:
 
 
 def system_name() -> str:
-    """Return the name of the operating system as it calls itself."""
+    """Return the name of the operating system."""
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:

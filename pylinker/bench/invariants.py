@@ -1,4 +1,4 @@
-"""What must be true of a program when nobody changes it: what every table has, and what was given back."""
+"""Invariants of an idle program: contents of its tables, and release of its resources."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ __all__ = ["Held", "broken_invariants", "held", "table_of"]
 
 
 def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
-    """Return what is in each slot of a group's table: ``function@module``, or ``not ...`` if it should be, another function, or None.
+    """Return the contents of a group's table.
 
-    On the group's own thread, which has caught up.
+    An entry is ``function@module``; ``not function@module`` if the slot should hold that and does
+    not; another function; or None. On the group's own thread, after it has replayed all operations.
     """
     known = {}
     for module in linker.state.modules:
@@ -41,17 +42,17 @@ def table_of(linker: Linker, group: InstanceGroup) -> list[str | None]:
 
 @dataclass(frozen=True)
 class Held:
-    """What a program holds: ``memory`` in bytes, ``slots`` of the table that are no closure's, and the names of its modules."""
+    """Resources of a program: ``memory`` in bytes, non-closure ``slots``, and names of modules."""
 
     memory: int
     slots: int
     modules: tuple[str, ...]
     host_functions: int = field(compare=False)
-    """Of all programs: those that others leave for Python to collect may go at any time."""
+    """Of all programs: those that are garbage may disappear at any time."""
 
 
 def held(linker: Linker | None) -> Held:
-    """Return what a program holds now. Nobody may change it meanwhile."""
+    """Return the resources of a program, which must be idle."""
     assert linker is not None
     state = linker.state
     closures = sum(count for _first, count in state.closure_slots)
@@ -64,18 +65,23 @@ def held(linker: Linker | None) -> Held:
 
 
 def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
-    """Return what is not as it must be when all threads have ended and all libraries are closed, given what was held at first."""
+    """Return the broken invariants of a program without threads and with all libraries closed.
+
+    Args:
+        linker: Its linker.
+        before: Its resources at first.
+    """
     assert linker is not None
-    linker.collect()  # what could not be unloaded in time waits for the next collection
+    linker.collect()  # libraries that could not be unloaded in time wait for the next collection
     shared = linker.context.shared
     now = held(linker)
-    broken = [] if now == before else [f"not all was given back: {before} before, {now} now"]
+    broken = [] if now == before else [f"resources leaked: {before} before, {now} now"]
     if now.host_functions > before.host_functions:
         broken.append(
             f"{now.host_functions - before.host_functions} Python functions are still registered"
         )
     if shared.cause:
-        broken.append(f"the linker was given up: {shared.cause}, {shared.reason!r}")
+        broken.append(f"the linker was cancelled: {shared.cause}, {shared.reason!r}")
     if shared.num_groups != 1 or len(linker.state.groups) != 1:
         broken.append(f"{shared.num_groups} groups are left, known as {linker.state.groups}")
     if linker.threads is not None and len(linker.threads):

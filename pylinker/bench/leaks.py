@@ -1,7 +1,7 @@
-"""Does memory grow? The same thing is done many thousand times, and the resident memory of the process is looked at.
+"""Tests for memory growth: operations are repeated many thousand times.
 
-Each run is warmed up first, by a tenth of its cycles: caches fill, and the allocator keeps what it
-was given once.
+The resident memory of the process is compared. Each run is warmed up first, by a tenth of its
+cycles: caches fill, and the allocator keeps what it has got once.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 ALLOWED = 2 << 20
-"""Bytes by which memory may grow in a whole run: what allocators and interpreters keep for themselves moves by less."""
+"""Allowed growth in bytes in a whole run: allocators and interpreters vary by less."""
 
 _SLICES = 50
-"""Parts of a run, after each of which its progress is told."""
+"""Parts of a run, after each of which progress is reported."""
 
 _IMPORTS = '(import "env" "memory" (memory 1))'
 _LIBRARIES = {
@@ -52,11 +52,11 @@ _BROKEN = b"\0asm\1\0\0\0what follows is no section"
 
 
 class UnknownRunError(ValueError):
-    """A name that no run has."""
+    """A name that matches no run."""
 
 
 class Progress(Protocol):
-    """Hears of progress: ``start`` with the number of parts of all runs, ``begin`` with a run's name, ``end`` after each part."""
+    """Observer of the progress of all runs."""
 
     def start(self, count: int) -> None:
         """``count`` parts will follow."""
@@ -65,12 +65,12 @@ class Progress(Protocol):
         """A run begins."""
 
     def end(self) -> None:
-        """A part is done."""
+        """A part is finished."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What a run has found.
+    """The result of a run.
 
     ``before`` and ``after`` are resident bytes, after the warm-up and at the end; ``seconds`` are
     for all cycles.
@@ -84,7 +84,7 @@ class Growth:
 
     @property
     def per_cycle(self) -> float:
-        """Bytes by which memory grew in a cycle; below zero if it shrank."""
+        """Growth of memory in bytes for a cycle; negative if it shrank."""
         return (self.after - self.before) / self.cycles
 
     @property
@@ -94,7 +94,7 @@ class Growth:
 
 
 def resident() -> int:
-    """Return the resident memory of this process in bytes; where the system does not tell, the most that it ever was."""
+    """Return the resident memory of this process in bytes, or its maximum if only that is known."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -106,7 +106,7 @@ def resident() -> int:
 
 
 def settle() -> None:
-    """Free what nobody uses: Python's cycles, and pages that the C allocator keeps, where it can be asked."""
+    """Free garbage: Python's cycles, and free pages of the C allocator, if possible."""
     gc.collect()
     if (
         sys.platform == "linux"
@@ -115,7 +115,7 @@ def settle() -> None:
         trim(0)
 
 
-# The runs: each yields what one cycle is, given a directory for files.
+# The runs: each yields the function for one cycle, given a directory for files.
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def _dlopen(_directory: Path) -> Iterator[Callable[[], object]]:
 
 @contextmanager
 def _program() -> Iterator[pylinker.Program]:
-    """A program with threads."""
+    """Return a program with threads."""
     guest = guests()
     with pylinker.Program(
         preload=[guest / "libcallee.so"], library_path=[guest], threads=True
@@ -142,7 +142,7 @@ def _program() -> Iterator[pylinker.Program]:
 
 @contextmanager
 def _beside_parked(_directory: Path) -> Iterator[Callable[[], object]]:
-    """A thread stays outside guest code all the time, so it carries out nothing of what others do."""
+    """A thread stays outside guest code all the time, so it does not replay operations."""
     stop = threading.Event()
     with _program() as program:
         parked = program.spawn(stop.wait)
@@ -216,13 +216,14 @@ RUNS: dict[str, tuple[int, Callable[[Path], AbstractContextManager[Callable[[], 
     "programs dropped unclosed": (1_000, _dropped),
     "programs with threads": (1_000, _threaded),
 }
-"""By name: the cycles of a whole run, and what makes a cycle."""
+"""By name: the number of cycles of a whole run, and its function."""
 
 
 def select(names: Sequence[str]) -> list[str]:
-    """Return the runs that have one of ``names`` in their name, all without names.
+    """Return the runs with one of ``names`` in their name; all without names.
 
-    Raises UnknownRunError for a name that none has.
+    Raises:
+        UnknownRunError: A name matches no run.
     """
     for name in names:
         if not any(name.lower() in each for each in RUNS):
@@ -231,7 +232,7 @@ def select(names: Sequence[str]) -> list[str]:
 
 
 def measure(names: Sequence[str], progress: Progress, *, share: float = 1.0) -> list[Growth]:
-    """Do the runs of :func:`select`, with ``share`` of their cycles, one after the other, in this process. Blocks as long as that takes."""
+    """Do the runs of :func:`select` in this process, with ``share`` of their cycles. Blocks."""
     chosen = select(names)
     progress.start(_SLICES * len(chosen))
     return [_measure(name, progress, share) for name in chosen]

@@ -1,4 +1,4 @@
-"""Where the benchmarks are, and the guests that come with them."""
+"""The paths of the benchmarks and their guests."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ __all__ = ["BrokenRunError", "find_benchmarks", "guests"]
 
 
 class BrokenRunError(RuntimeError):
-    """The benchmarks could not be run to their end."""
+    """The benchmarks could not be run completely."""
 
 
 def find_benchmarks() -> Path:
-    """Return the directory of the benchmarks, wherever they are installed, without importing them.
+    """Return the directory of the installed benchmarks, without importing them.
 
-    Raises BrokenRunError.
+    Raises:
+        BrokenRunError: This installation has none.
     """
     found = importlib.util.find_spec("pylinker.benchmarks")
     if found is None or not found.submodule_search_locations:
@@ -24,5 +25,5 @@ def find_benchmarks() -> Path:
 
 
 def guests() -> Path:
-    """Return the directory of the libraries that are loaded. Raises BrokenRunError."""
+    """Return the directory of the guest libraries. Raises BrokenRunError."""
     return find_benchmarks() / "guest"

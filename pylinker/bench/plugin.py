@@ -1,17 +1,15 @@
-"""A pytest plugin, loaded in the process that measures: selects benchmarks, and writes one line of JSON per event to a pipe.
+"""A pytest plugin in the measuring process: selects benchmarks, and reports events to a pipe.
 
-=============
-===================================================================================================
-event          keys =============
-===================================================================================================
-``collected``  ``items``: those that will run; ``known``: all files and groups; ``unknown``: names
-that match none ``begin``      ``id`` ``end``        ``id``, ``outcome`` (passed, skipped, failed),
-``reason`` (one line), ``details`` ``broken``     ``file``, ``reason``, ``details``: a file that
-could not be imported =============
-===================================================================================================
+Each event is a line of JSON, with these keys:
 
-An ``id`` is pytest's node id. Each item has ``id``, ``file``, ``group`` and ``name``. If nobody
-reads the pipe any more the run ends.
+- ``collected``: ``items``: the selection; ``known``: all files and groups; ``unknown``: names that
+  match none;
+- ``begin``: ``id``;
+- ``end``: ``id``, ``outcome`` (passed, skipped, failed), ``reason`` (one line), ``details``;
+- ``broken``: ``file``, ``reason``, ``details``: a file that could not be imported.
+
+An ``id`` is pytest's node id. Each item has ``id``, ``file``, ``group`` and ``name``. If the pipe
+is closed the run ends.
 """
 
 from __future__ import annotations
@@ -39,14 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to report."""
+    """Start to report."""
     config.pluginmanager.register(
         Reporter(config.getoption("--bench-events"), config.getoption("--bench-select"))
     )
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
-    """Return nothing: ``facts`` has it, and pytest-benchmark takes a second to find it."""
+    """Return nothing: ``facts`` has it, and pytest-benchmark needs a second for it."""
     return {}
 
 
@@ -56,7 +54,7 @@ def pytest_benchmark_generate_commit_info() -> dict[str, Any]:
 
 
 def short(file: str) -> str:
-    """Return the name of a benchmark file without what all of them have: ``call`` for ``bench_call.py``."""
+    """Return the short name of a benchmark file: ``call`` for ``bench_call.py``."""
     return Path(file).stem.removeprefix("bench_")
 
 
@@ -67,7 +65,7 @@ def group_of(item: pytest.Item) -> str:
 
 
 def describe(item: pytest.Item) -> dict[str, str]:
-    """Return an item as the parent knows it."""
+    """Return an item in the form for the parent process."""
     return {
         "id": item.nodeid,
         "file": item.path.name,
@@ -77,29 +75,29 @@ def describe(item: pytest.Item) -> dict[str, str]:
 
 
 class Reporter:
-    """The end of the pipe that writes."""
+    """The writing end of the pipe."""
 
     def __init__(self, descriptor: int, names: list[str]) -> None:
         self.descriptor = descriptor
         self.names = names
         self.outcomes: dict[str, dict[str, str]] = {}
-        # The pipe ends with this process, not with one that a benchmark leaves behind.
+        # Only this process has the pipe, not those that a benchmark leaves behind.
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # it takes no keywords
 
     def send(self, event: str, **keys: Any) -> None:
-        """Write one event; blocks until the parent has read enough of what came before."""
+        """Write one event; blocks while the pipe is full."""
         data = json.dumps({"event": event, **keys}).encode() + b"\n"
         try:
             while data:
                 data = data[os.write(self.descriptor, data) :]
         except BrokenPipeError:
-            pytest.exit("nobody reads the results", returncode=pytest.ExitCode.INTERRUPTED)
+            pytest.exit("the results are not read", returncode=pytest.ExitCode.INTERRUPTED)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep what was selected, and tell what that is."""
+        """Filter the items, and report the selection."""
         known = sorted({short(item.path.name) for item in items}) + sorted(
             {group_of(item) for item in items}
         )
@@ -112,12 +110,12 @@ class Reporter:
         self.send("collected", items=list(map(describe, selected)), known=known, unknown=unknown)
 
     def selects(self, item: pytest.Item) -> bool:
-        """Return whether an item is of a file or group that was named; without names all are."""
+        """Return whether the file or group of an item was named; True without names."""
         texts = (short(item.path.name).lower(), group_of(item).lower())
         return not self.names or any(name.lower() in text for name in self.names for text in texts)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Tell of a file that could not be imported."""
+        """Report a file that could not be imported."""
         if report.failed:
             lines = report.longreprtext.strip().splitlines() or ["unknown"]
             self.send(
@@ -128,12 +126,12 @@ class Reporter:
             )
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Tell which benchmark runs."""
+        """Report which benchmark runs."""
         self.outcomes[nodeid] = {"outcome": "passed", "reason": "", "details": ""}
         self.send("begin", id=nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note the first thing that went wrong, in setup, call or teardown."""
+        """Record the first failure, in setup, call or teardown."""
         outcome = self.outcomes[report.nodeid]
         if report.outcome != "passed" and outcome["outcome"] != "failed":
             outcome.update(
@@ -141,7 +139,7 @@ class Reporter:
             )
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Tell how it ended, and free what one that failed had open: pytest keeps its traceback, and that its variables."""
+        """Report the outcome; free the resources of a failed one, whose traceback pytest keeps."""
         if self.outcomes[nodeid]["outcome"] == "failed":
             for name in ("last_exc", "last_type", "last_value", "last_traceback"):
                 if hasattr(sys, name):

@@ -1,4 +1,4 @@
-"""The page: facts, tables and charts in one HTML file that needs nothing else, neither a network nor other files."""
+"""The page: facts, tables and charts in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pylinker.bench.table import CHANGES, COLUMNS, facts_table, notes, rows
 __all__ = ["page"]
 
 NUMBERS = {"median", "spread", *CHANGES}
-# The page runs what is in it and fetches nothing; plotly draws with styles and, to save a picture,
-# with blobs.
+# The page runs its own scripts and fetches nothing; plotly draws with styles and, to save a
+# picture, with blobs.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
@@ -46,7 +46,8 @@ def page(run: Run, comparison: Comparison | None = None) -> str:
 </head>
 <body>
 <h1>pylinker benchmarks</h1>
-<p>Measured {escape(run.created)}. All times are for one call; the spread is the range of the middle half of the rounds.</p>
+<p>Measured {escape(run.created)}. All times are for one call;
+the spread is the range of the middle half of the rounds.</p>
 <table class="facts">{facts}</table>
 <ul>{remarks}</ul>
 {"".join(sections)}
@@ -74,13 +75,15 @@ def section(run: Run, group: Group, comparison: Comparison | None) -> str:
         body.append(f"<tr{'' if row.measured else ' class=absent'}>{''.join(cells)}</tr>")
     figures = [
         f"<figure><figcaption>{escape(chart.title)}</figcaption>"
-        f'<div class="chart" data-traces="{chart.traces}" role="img" aria-label="{escape(group.name)}: {escape(chart.title)}"></div>'
+        f'<div class="chart" data-traces="{chart.traces}" role="img" '
+        f'aria-label="{escape(group.name)}: {escape(chart.title)}"></div>'
         f'<script type="application/json">{chart.figure}</script></figure>'
         for chart in charts(group)
     ]
     return f"""<section>
 <h2>{escape(group.name)}</h2>
-<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
+<div class="scroll"><table><thead><tr>{header}</tr></thead>
+<tbody>{"".join(body)}</tbody></table></div>
 {"".join(figures)}
 </section>
 """

@@ -1,7 +1,7 @@
-"""What a run measured: times, ratios to the baseline, targets; as JSON; and compared with an earlier run.
+"""The results of a run: times, ratios to the baseline, targets, JSON, and comparison of runs.
 
 All times are seconds for one call. A *ratio* is a time over the baseline's time in the same group:
-0.5 is twice as fast. Memory, in bytes, is treated as time is.
+0.5 is twice as fast. Memory, in bytes, is treated like time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 SCHEMA = "pylinker-bench"
-VERSION = 1  # of the JSON; new keys do not change it, a key that goes or means something else does
+# Of the JSON; new keys do not change it, removed keys and other meanings do.
+VERSION = 1
 SAMPLES_KEPT = 2_000  # of one benchmark; a chart has fewer pixels
 
 
@@ -45,10 +46,10 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio to reach, against another contender of the group: the one with the same ``n``, or with the ``n`` given here.
+    """A target ratio to another contender of the group.
 
-    ``at_most``: the time is at most so many times the other's. ``at_least``: it is at least so many
-        times as fast.
+    That is the one with the same ``n``, or with the ``n`` given here. ``at_most``: the time is at
+    most so many times the other's. ``at_least``: it is at least so many times as fast.
     """
 
     of: str
@@ -61,11 +62,11 @@ class Target:
             raise ValueError("a target is either at_most or at_least")
 
     def value(self, mine: float, other: float) -> float:
-        """Return the number that the target is about, from two times."""
+        """Return the ratio of the target, from two times."""
         return mine / other if self.at_least is None else other / mine
 
     def reached(self, mine: float, other: float) -> bool:
-        """Return whether the times are as they should be."""
+        """Return whether the target is reached."""
         if self.at_most is not None:
             return self.value(mine, other) <= self.at_most
         return self.at_least is not None and self.value(mine, other) >= self.at_least
@@ -75,7 +76,7 @@ class Target:
 class Stats:
     """Seconds for one call, or bytes.
 
-    ``iterations``: calls of the function in a round; a round is what a clock measured.
+    ``iterations``: calls of the function in a round; a round is one measurement.
     """
 
     median: float
@@ -96,10 +97,10 @@ class Stats:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One contender's result. ``n`` counts what ``n_name`` says.
+    """The result of one contender. ``n_name`` is the meaning of ``n``.
 
-    ``calls``: those in one call of the measured function. The times are for one of them. ``unit``
-        is ``"s"``, or ``"B"`` where memory was measured and not time.
+    ``calls``: in one call of the measured function. The times are for one of them. ``unit`` is
+    ``"s"``, or ``"B"`` for memory.
     """
 
     name: str
@@ -116,14 +117,14 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Group:
-    """What is compared with each other: several contenders do the same thing, for one or several ``n``."""
+    """Contenders that do the same work, for one or several ``n``."""
 
     file: str
     name: str
     benchmarks: tuple[Benchmark, ...]
 
     def baseline_of(self, benchmark: Benchmark) -> Benchmark | None:
-        """Return what ``benchmark`` is compared with: the baseline with the same ``n``, or the only one. None: not measured."""
+        """Return the baseline with the same ``n``, or the only one; None: not measured."""
         baselines = [each for each in self.benchmarks if each.baseline]
         same = [each for each in baselines if each.n == benchmark.n]
         return (
@@ -144,7 +145,7 @@ class Group:
         )
 
     def rival(self, benchmark: Benchmark) -> Benchmark | None:
-        """Return the contender that the target of ``benchmark`` is about, None if it was not measured or is not one only."""
+        """Return the contender in a benchmark's target; None if not measured or ambiguous."""
         target = benchmark.target
         if target is None:
             return None
@@ -162,7 +163,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Absent:
-    """A benchmark without a result. ``peer``: what is not installed, where that is the reason."""
+    """A benchmark without a result. ``peer``: a missing distribution, if that is the reason."""
 
     file: str
     group: str
@@ -173,9 +174,9 @@ class Absent:
 
 @dataclass(frozen=True)
 class Run:
-    """All that one run of the suite found.
+    """The results of one run of the suite.
 
-    ``created`` is in UTC, as ISO 8601; ``names`` is what was selected, nothing for all.
+    ``created`` is in UTC, as ISO 8601; ``names`` is the selection, empty for all.
     """
 
     created: str
@@ -194,12 +195,12 @@ class Run:
 
     @property
     def missing_peers(self) -> list[str]:
-        """What was to be measured and is not installed."""
+        """Contenders that are not installed."""
         return sorted({absent.peer for absent in self.skipped if absent.peer})
 
 
 def thinned(samples: list[float]) -> tuple[float, ...]:
-    """Return the samples sorted; of more than ``SAMPLES_KEPT`` evenly spaced ones, the least and the greatest among them."""
+    """Return the samples sorted; of many ``SAMPLES_KEPT``, evenly spaced, with both extremes."""
     ordered = sorted(samples)
     if len(ordered) <= SAMPLES_KEPT:
         return tuple(ordered)
@@ -208,10 +209,9 @@ def thinned(samples: list[float]) -> tuple[float, ...]:
 
 
 def from_pytest(document: dict[str, Any], failed: Container[str] = ()) -> tuple[Group, ...]:
-    """Return the groups in what pytest-benchmark saved with ``--benchmark-json``, in the order in which they ran.
+    """Return the groups in the JSON of pytest-benchmark, in order of execution.
 
-    Benchmarks with a node id in ``failed`` are left out: what was measured did not do what it
-        should.
+    Benchmarks with a node id in ``failed`` are left out: they measured something else.
     """
     groups: dict[tuple[str, str], list[Benchmark]] = {}
     for each in document["benchmarks"]:
@@ -249,7 +249,7 @@ def from_pytest(document: dict[str, Any], failed: Container[str] = ()) -> tuple[
 def to_json(run: Run) -> str:
     """Return the run as JSON.
 
-    Besides what ``load`` reads it has what follows from it: ``iqr``, ``ratio``, ``reached``.
+    Besides the values for ``load`` it has derived ones: ``iqr``, ``ratio``, ``reached``.
     """
     document = {"schema": SCHEMA, "version": VERSION, **asdict(run)}
     for group, written in zip(run.groups, document["groups"], strict=True):
@@ -267,7 +267,7 @@ def to_json(run: Run) -> str:
 
 @dataclass(frozen=True)
 class _Heading:
-    """What every version of the JSON begins with."""
+    """The first keys of every version of the JSON."""
 
     schema: str
     version: int
@@ -276,9 +276,11 @@ class _Heading:
 def load(path: Path) -> Run:
     """Return the run that ``to_json`` wrote.
 
-    Raises ``ResultsError`` if the file is something else, ``OSError`` if it cannot be read.
+    Raises:
+        ResultsError: The file has other contents.
+        OSError: It cannot be read.
     """
-    import msgspec  # noqa: PLC0415  # only a comparison needs it
+    import msgspec  # noqa: PLC0415 - only for a comparison
 
     data = path.read_bytes()
     try:
@@ -289,7 +291,8 @@ def load(path: Path) -> Run:
             )
         if heading.version != VERSION:
             raise ResultsError(
-                f"{path}: has version {heading.version} of the format, and this pylinker reads version {VERSION}"
+                f"{path}: has version {heading.version} of the format, "
+                f"and this pylinker reads version {VERSION}"
             )
         return msgspec.json.decode(data, type=Run)
     except msgspec.MsgspecError as error:
@@ -298,9 +301,9 @@ def load(path: Path) -> Run:
 
 @dataclass(frozen=True)
 class Change:
-    """How one benchmark changed: new over old.
+    """The change of one benchmark: new over old.
 
-    0.9 is a tenth less time; None where one of the two is not known.
+    0.9 is a tenth less time; None if one of the two is unknown.
     """
 
     median: float
@@ -319,7 +322,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
 
     def of(self, group: Group, benchmark: Benchmark) -> Change | None:
-        """Return the change of a benchmark, None if the earlier run did not have it."""
+        """Return the change of a benchmark, None if the earlier run does not have it."""
         return self.changes.get((group.file, group.name, benchmark.name))
 
 
@@ -341,7 +344,7 @@ def compare(now: Run, before: Run) -> Comparison:
             changes[group.file, group.name, each.name] = change
     selected = {
         (group.file, group.name) for group in now.groups
-    }  # a run of a part says nothing of the others
+    }  # a partial run has no information about the others
     gone = tuple(
         f"{group}: {name}"
         for file, group, name in earlier
@@ -351,12 +354,12 @@ def compare(now: Run, before: Run) -> Comparison:
 
 
 def positive(value: float | None) -> TypeGuard[float]:
-    """Return whether one can divide by ``value``."""
+    """Return whether ``value`` is a valid divisor."""
     return value is not None and math.isfinite(value) and value > 0
 
 
 def differences(now: Run, before: Run) -> Iterator[str]:
-    """Say what makes the two runs hard to compare."""
+    """Yield the differences that make the two runs hard to compare."""
     if now.quick or before.quick:
         which = (
             "both were"

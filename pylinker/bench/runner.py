@@ -1,8 +1,8 @@
-"""Runs the benchmarks: pytest in a process of its own, which tells of its progress through a pipe and leaves its results in a file.
+"""Runs the benchmarks: pytest in a process of its own, which reports progress through a pipe.
 
-The process has a session of its own, so that Ctrl-C reaches this one only, which then ends the
-other. It uses no configuration, plugins or compile cache of the user's, and its files are in a
-temporary directory that goes with it.
+The process has a session of its own, so that Ctrl-C interrupts only this one, which then ends the
+other. It uses no configuration, plugins or compile cache of the user, and its files, results
+included, are in a temporary directory that is removed with it.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ CONFIGURATION = """[pytest]
 python_files = bench_*.py
 python_functions = bench_*
 """
-# A round is at least so long that reading the clock does not matter; a benchmark is as many rounds
-# as fit into its time. How many that are must not be judged by the first one, which binds and fills
-# caches.
+# A round is long enough that reading the clock does not matter; a benchmark is as many rounds as
+# fit into its time. The first one, which binds and fills caches, must not determine that number.
 BOTH = ("--benchmark-min-time=0.0001", "--benchmark-warmup=on", "--benchmark-warmup-iterations=5")
 FULL = (*BOTH, "--benchmark-max-time=1", "--benchmark-min-rounds=10")
 QUICK = (*BOTH, "--benchmark-max-time=0.05", "--benchmark-min-rounds=3")
-ENDED = {0, 1, 5}  # pytest's statuses: all passed, some failed, none was run
-PATIENCE = 10  # seconds in which an interrupted run must end by itself
+ENDED = {0, 1, 5}  # pytest's statuses: all passed, some failed, none was selected
+PATIENCE = 10  # seconds within which an interrupted run must end by itself
 
 
 class UnknownNameError(ValueError):
-    """A name selects nothing. ``known`` are the names of all files and groups."""
+    """A name matches nothing. ``known`` are the names of all files and groups."""
 
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
         super().__init__(
-            f"no benchmark file or group has {', '.join(map(repr, unknown))} in its name: there are {'; '.join(known)}"
+            f"no benchmark file or group has {', '.join(map(repr, unknown))} in its name: "
+            f"there are {'; '.join(known)}"
         )
 
 
 class Observer(Protocol):
-    """Who wants to see the progress."""
+    """Observer of the progress."""
 
     def start(self, count: int) -> None:
         """``count`` benchmarks will run."""
 
     def begin(self, name: str) -> None:
-        """The benchmark ``name`` runs now."""
+        """The benchmark ``name`` starts."""
 
     def end(self) -> None:
-        """It has ended, well or not."""
+        """It has ended, successfully or not."""
 
 
 @dataclass
 class Collected:
-    """What the events said."""
+    """The contents of the events."""
 
     items: dict[str, dict[str, str]] = field(default_factory=dict)
     skipped: list[Absent] = field(default_factory=list)
@@ -76,13 +76,17 @@ class Collected:
 
 
 def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[Run, list[str]]:
-    """Run the benchmarks whose file or group has one of ``names`` in its name, all without names.
+    """Run the benchmarks with one of ``names`` in the name of file or group; all without names.
 
-    Blocks until they have ended.
+    Blocks until they have ended. An exception here, ``KeyboardInterrupt`` too, ends the measuring
+    process.
 
-    Returns the results, and what pytest said of each benchmark that failed. Raises
-    ``UnknownNameError`` and ``BrokenRunError``. An exception here, ``KeyboardInterrupt`` too, ends
-    the process that measures.
+    Returns:
+        The results, and pytest's report of each benchmark that failed.
+
+    Raises:
+        UnknownNameError: A name matches nothing.
+        BrokenRunError: pytest ended without results.
     """
     facts, created = gather(), datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="pylinker-bench-", ignore_cleanup_errors=True) as name:
@@ -90,7 +94,7 @@ def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[R
         collected = Collected()
         with process(directory, names, quick=quick) as (child, events):
             for line in events:
-                if line.endswith(b"\n"):  # not so if the process was killed within it
+                if line.endswith(b"\n"):  # incomplete if the process was killed
                     observe(json.loads(line), collected, observer)
             status = child.wait()
         results = directory / "results.json"
@@ -119,17 +123,10 @@ def measure(names: Sequence[str], observer: Observer, *, quick: bool) -> tuple[R
     return run, collected.details
 
 
-@contextmanager
-def process(
-    directory: Path, names: Sequence[str], *, quick: bool
-) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
-    """Start pytest, and end it with whatever it started.
-
-    Yields the process and the lines it writes to the pipe.
-    """
-    benchmarks = find_benchmarks()
-    (directory / "pytest.ini").write_text(CONFIGURATION, encoding="utf-8")
-    reader, writer = os.pipe()
+def _command(
+    benchmarks: Path, directory: Path, names: Sequence[str], writer: int, *, quick: bool
+) -> list[str]:
+    """Return the command that runs the benchmarks, with its events written to ``writer``."""
     command = [
         sys.executable,
         "-m",
@@ -159,6 +156,21 @@ def process(
         "--benchmark-quiet",
         f"--benchmark-json={directory / 'results.json'}",
     ]
+    return command
+
+
+@contextmanager
+def process(
+    directory: Path, names: Sequence[str], *, quick: bool
+) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
+    """Start pytest, and end it and its children.
+
+    Yields the process and the lines it writes to the pipe.
+    """
+    benchmarks = find_benchmarks()
+    (directory / "pytest.ini").write_text(CONFIGURATION, encoding="utf-8")
+    reader, writer = os.pipe()
+    command = _command(benchmarks, directory, names, writer, quick=quick)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -167,7 +179,7 @@ def process(
     }
     with open(reader, "rb") as events, open(directory / "output", "wb") as output:
         try:
-            child = subprocess.Popen(  # noqa: S603  # this Python, and names that pytest compares with
+            child = subprocess.Popen(  # noqa: S603 - this Python; pytest only compares the names
                 command,
                 cwd=directory,
                 env=env,
@@ -186,7 +198,7 @@ def process(
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """See to it that the process and those of its session are gone.
+    """Ensure that all processes of its session have ended.
 
     Blocks for ``PATIENCE`` seconds at most.
     """
@@ -196,13 +208,13 @@ def end(child: subprocess.Popen[bytes]) -> None:
             child.wait(PATIENCE)
     with suppress(
         ProcessLookupError, PermissionError
-    ):  # the latter: on some systems, when only zombies are left
+    ):  # the latter on some systems, when only zombies remain
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def observe(event: dict[str, Any], collected: Collected, observer: Observer) -> None:
-    """Take in one event of ``plugin``."""
+    """Process one event of ``plugin``."""
     if event["event"] == "collected":
         if event["unknown"]:
             raise UnknownNameError(event["unknown"], event["known"])
@@ -231,7 +243,7 @@ def observe(event: dict[str, Any], collected: Collected, observer: Observer) -> 
 
 
 def account(status: int, collected: Collected, output: str) -> str:
-    """Return in words how pytest ended without results."""
+    """Return a description of pytest's end without results."""
     how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
     where = f" while it measured {collected.running!r}" if collected.running else ""
     return "\n".join(

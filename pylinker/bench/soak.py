@@ -1,9 +1,10 @@
-"""Everything at once, for as long as you like, with faults: loads, calls, threads, waits, closures, failing loads, interrupts, early ends.
+"""The soak: all operations at the same time, with faults, for any duration.
 
-A soak is made of rounds, each with a program of its own whose threads do things at random. At the
-end of a round all tables must be the same, and everything given back; at the end of the soak memory
-must not have grown. A seed repeats it as far as scheduling allows: each thread draws from a
-generator made of the seed, the round and its own number.
+It has loads, calls, threads, waits, closures, failing loads, interrupts and early ends. A soak
+consists of rounds, each with a program of its own whose threads do random operations. At the end of
+a round all tables must be equal, and all resources released; at the end of the soak memory must not
+have grown. A seed repeats a soak as far as scheduling allows: each thread draws from a generator
+made of the seed, the round and its own number.
 """
 
 from __future__ import annotations
@@ -39,14 +40,17 @@ if TYPE_CHECKING:
 __all__ = ["ALLOWED", "Progress", "Report", "Soak"]
 
 ALLOWED = 16 << 20
-"""Bytes by which resident memory may grow after the first fifth of a soak: rounds differ in how many threads and libraries they have."""
+"""Allowed growth of resident memory in bytes after the first fifth of a soak.
+
+Rounds differ in their numbers of threads and libraries.
+"""
 
 _LIBRARIES = {"libsoak.so": 6, "libsoaktls.so": 3, "libcallee.so": 0, "libsmall.so": 0}
-"""What the rounds open, and under how many more names."""
+"""The libraries of the rounds, and the number of additional names of each."""
 
-_ROUND = 1.0  # seconds of doing things at random
-_MEETING = 60.0  # seconds for all to come to the end of a round
-_JOIN = 20.0  # seconds for a program's threads to end
+_ROUND = 1.0  # seconds of random operations
+_MEETING = 60.0  # seconds within which all threads reach the end of a round
+_JOIN = 20.0  # seconds within which a program's threads exit
 _ONE_INT = FuncType(("i32",), ("i32",))
 _IMPORTS = '(import "env" "memory" (memory 1 1024 shared))'
 _FAILING = {
@@ -58,33 +62,36 @@ _FAILING = {
 
 
 class InjectedError(Exception):
-    """A fault that the soak has made."""
+    """A fault that the soak injected."""
 
 
 class ViolationError(AssertionError):
-    """What must be true is not."""
+    """A broken invariant."""
 
 
 _EXPECTED = (InjectedError, pylinker.LinkError, MemoryError, wasmtime.Trap)
-"""What an injected fault, a failing load or a limit may come to."""
+"""Allowed results of an injected fault, a failing load or a limit."""
 
 
 class Progress(Protocol):
-    """Hears how far a soak is."""
+    """Observer of the progress of a soak."""
 
     def start(self, count: int) -> None:
         """``count`` seconds will follow."""
 
     def begin(self, name: str) -> None:
-        """A round of this kind begins."""
+        """A round of this kind starts."""
 
     def advance(self, parts: float) -> None:
-        """So many seconds are over."""
+        """So many seconds have passed."""
 
 
 @dataclass
 class Report:
-    """What a soak has found: ``failures`` are texts, ``done`` counts what was done, ``resident`` is in bytes, after each round."""
+    """The result of a soak.
+
+    ``failures`` are texts, ``done`` counts operations, ``resident`` is in bytes, after each round.
+    """
 
     seed: int
     seconds: float = 0.0
@@ -96,15 +103,15 @@ class Report:
 
     @property
     def growth(self) -> int:
-        """Bytes of resident memory from the first fifth of the rounds to the end; 0 for a soak too short to tell."""
+        """Growth of resident memory in bytes after the first fifth of the rounds; 0 if short."""
         warm = max(5, len(self.resident) // 5)
         return self.resident[-1] - max(self.resident[:warm]) if len(self.resident) > warm else 0
 
 
 class Soak:
-    """Soaks for ``seconds`` with ``seed``, ``rounds`` at least.
+    """A soak of ``seconds`` with ``seed``, at least ``rounds`` rounds.
 
-    For the process's main thread: it is the one that can be interrupted.
+    To be run on the process's main thread: that is the one that can be interrupted.
     """
 
     def __init__(self, seconds: float, seed: int, progress: Progress, rounds: int = 1) -> None:
@@ -114,7 +121,7 @@ class Soak:
         self._progress = progress
 
     def run(self) -> Report:
-        """Do rounds until the time is over and there were enough of them, or one has failed.
+        """Do rounds until the time has passed and there were enough of them, or one has failed.
 
         Blocks. Returns the report.
         """
@@ -142,7 +149,7 @@ class Soak:
         each = kind(directory, f"{report.seed} {report.rounds}", report.done)
         try:
             each.run()
-        except BaseException as error:  # noqa: BLE001 - a report of the round is what is wanted
+        except BaseException as error:  # noqa: BLE001 - for the report of the round
             each.failures.append(error)
         report.failures += [
             f"round {report.rounds}, {each!r}: {''.join(traceback.format_exception(error))}"
@@ -156,7 +163,7 @@ class Soak:
 
 
 def fill(directory: Path) -> None:
-    """Write the libraries that are opened: the shipped ones under several names, and those that cannot be loaded."""
+    """Write the libraries: the shipped ones under several names, and invalid ones."""
     guest = guests()
     for name, more in _LIBRARIES.items():
         for number in range(more + 1):
@@ -191,7 +198,7 @@ def _maybe_fail(counter: Counter[str], where: str, error: type[BaseException]) -
 
 @contextmanager
 def _faults(counter: Counter[str]) -> Iterator[None]:
-    """Let steps of a load fail now and then, in threads that want it: before and after what they do."""
+    """Inject faults into steps of a load, before and after them, in threads that enabled faults."""
     places: list[tuple[type, str]] = [
         (LoadPlan, "discover"),
         (LoadPlan, "place"),
@@ -224,7 +231,7 @@ def _faults(counter: Counter[str]) -> Iterator[None]:
 
 
 class _Round:
-    """A program whose threads do things at random, then meet, compare and give everything back."""
+    """A program whose threads do random operations, then meet, compare and release everything."""
 
     rate: ClassVar = 0.01  # of faults
     workers: ClassVar = 3
@@ -233,7 +240,7 @@ class _Round:
         self.directory = directory
         self.seed = seed
         self.done = done
-        self.choice = random.Random(seed)  # noqa: S311 - dice
+        self.choice = random.Random(seed)  # noqa: S311 - no cryptography
         self.failures: list[BaseException] = []
         self.preempt = self.choice.random() < 0.5
         self.timeout = None if self.choice.random() < 0.5 else 0.02
@@ -245,10 +252,11 @@ class _Round:
         self.program: pylinker.Program
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} preempt={self.preempt} timeout={self.timeout} bind_now={self.bind_now}"
+        name = type(self).__name__
+        return f"{name} preempt={self.preempt} timeout={self.timeout} bind_now={self.bind_now}"
 
     def new_program(self) -> pylinker.Program:
-        """Make the program."""
+        """Create the program."""
         imports: dict[str, Callable[..., Any]] = {
             "soak_host": self.host,
             "soak_constructing": self.constructing,
@@ -265,25 +273,25 @@ class _Round:
             imports=imports,
         )
 
-    # What guests call
+    # Functions for guests
 
     @staticmethod
     def host(x: int) -> int:
-        """Answer, or fail, or be interrupted."""
+        """Return, or fail, or be interrupted."""
         if x < 0:
             raise KeyboardInterrupt if x == -2 else InjectedError("host")
         return x + 1
 
     @staticmethod
     def constructing() -> None:
-        """Let a constructor fail now and then."""
+        """Make some constructors fail."""
         if _LOCAL.choice is not None and _LOCAL.choice.random() < 5 * _LOCAL.rate:
             raise InjectedError("constructor")
 
     # A round
 
     def run(self) -> None:
-        """Do all of it. What went wrong is raised, or in ``failures``."""
+        """Do the whole round. Errors are raised, or appended to ``failures``."""
         with self.new_program() as self.program:
             before = held(self.program._linker)
             self.until = time.monotonic() + _ROUND
@@ -302,21 +310,21 @@ class _Round:
             for what in broken_invariants(self.program._linker, before):
                 self.check(what, truth=False)
 
-    def check(self, what: str, truth: bool) -> None:  # noqa: FBT001 - the thing itself
-        """Note a violation."""
+    def check(self, what: str, truth: bool) -> None:  # noqa: FBT001 - the condition itself
+        """Record a violation."""
         if not truth:
             self.failures.append(ViolationError(what))
 
     def lead(self) -> None:
-        """What the process's main thread does while the others work: the same, on the main group."""
+        """Do the work of the process's main thread: the same as the others, on the main group."""
         self.act(_Worker(self, -1))
 
     def work(self, number: int) -> None:
-        """What each of the program's threads does."""
+        """Do the work of one of the program's threads."""
         self.act(_Worker(self, number))
 
     def act(self, worker: _Worker) -> None:
-        """Do things at random, meet, compare, give back."""
+        """Do random operations, meet, compare, release."""
         try:
             _LOCAL.choice, _LOCAL.rate = worker.faults, self.rate
             try:
@@ -327,14 +335,14 @@ class _Round:
             self.tables[worker.number] = worker.table()
             self.meeting.wait(_MEETING)
             worker.give_back()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+        except BaseException as error:  # noqa: BLE001 - the others must not wait for this thread
             self.meeting.abort()
             if not isinstance(error, threading.BrokenBarrierError):
                 self.failures.append(error)
 
 
 class _Ended(_Round):
-    """The program ends in the middle: it is closed, or a thread of it traps."""
+    """The program ends early: it is closed, or a thread of it traps."""
 
     def lead(self) -> None:
         time.sleep(self.choice.random() * _ROUND)
@@ -370,10 +378,9 @@ class _Ended(_Round):
 
 
 class _Interrupted(_Round):
-    """Ctrl-C, again and again, while the main thread waits in the guest.
+    """Ctrl-C, repeatedly, while the main thread waits in the guest.
 
-    One that comes just when that thread follows an operation gives the linker up: that is no
-        failure.
+    An interrupt during the replay of an operation cancels the linker: that is no failure.
     """
 
     def run(self) -> None:
@@ -386,9 +393,8 @@ class _Interrupted(_Round):
             and isinstance(each.__cause__, KeyboardInterrupt)
             for each in self.failures
         ):
-            self.done["given up by an interrupt"] += (
-                1  # others then find it given up, or closed already
-            )
+            self.done["cancelled by an interrupt"] += 1
+            # Other threads then find it cancelled, or closed already.
             self.failures = [
                 each
                 for each in self.failures
@@ -419,7 +425,7 @@ class _Interrupted(_Round):
 
 
 class _Short(_Round):
-    """Many programs that live for a moment, some closed and some dropped."""
+    """Many short-lived programs, some closed and some dropped."""
 
     def run(self) -> None:
         until = time.monotonic() + _ROUND
@@ -435,29 +441,29 @@ class _Short(_Round):
 
 
 class _Worker:
-    """One thread of a round and what it has open."""
+    """One thread of a round and its open libraries."""
 
     def __init__(self, round_: _Round, number: int) -> None:
         self.round = round_
         self.number = number
         self.program = round_.program
-        self.choice = random.Random(f"{round_.seed} {number}")  # noqa: S311 - dice
-        self.faults = random.Random(f"{round_.seed} {number} faults")  # noqa: S311 - dice
+        self.choice = random.Random(f"{round_.seed} {number}")  # noqa: S311 - no cryptography
+        self.faults = random.Random(f"{round_.seed} {number} faults")  # noqa: S311 - no cryptography
         self.opened: list[Library] = []
         self.closures: list[int] = []
         self.names = [f"libsoak{n or ''}.so" for n in range(7)] + [
             f"libsoaktls{n or ''}.so" for n in range(4)
         ]
 
-    def check(self, what: str, truth: bool) -> None:  # noqa: FBT001 - the thing itself
-        """Raise if something is not as it must be."""
+    def check(self, what: str, truth: bool) -> None:  # noqa: FBT001 - the condition itself
+        """Raise ViolationError if a condition is false."""
         if not truth:
             raise ViolationError(what)
 
     def until(self, end: float) -> None:
-        """Do things at random until ``end``.
+        """Do random operations until ``end``.
 
-        What a fault may come to is no failure; that the program has ended is raised.
+        An allowed result of a fault is no failure; the end of the program is raised.
         """
         steps = [
             self.open,
@@ -487,11 +493,11 @@ class _Worker:
                 self.round.done[type(error).__name__] += 1
 
     def patiently(self, step: Callable[[], Any]) -> Any:
-        """Do a step that must be done in the end, whoever is late for it."""
+        """Repeat a step until it succeeds, after timeouts of a rendezvous."""
         for _ in range(1000):
             with suppress(pylinker.RendezvousTimeout):
                 return step()
-        raise ViolationError("a rendezvous never came about")
+        raise ViolationError("no rendezvous succeeded")
 
     # Steps
 
@@ -509,7 +515,7 @@ class _Worker:
             library.close()
 
     def call(self) -> None:
-        """Call functions: through a trampoline, through a pointer, of thread-local data."""
+        """Call functions: through a PLT entry, through a pointer, of thread-local data."""
         if self.opened:
             library, x = self.choice.choice(self.opened), self.choice.randrange(1000)
             self.check("a call is right", library.soak_lazy(x) == x + 1)
@@ -520,14 +526,14 @@ class _Worker:
                 self.check("thread-local data is right", library.soak_mine() == 7)
 
     def lookup(self) -> None:
-        """Look a function up; to take its pointer in C gives the same, unless another library comes first."""
+        """Look a function up; its pointer in C is the same, unless another library interposes."""
         if self.opened:
             library = self.choice.choice(self.opened)
             slot = library.address_of("soak_lazy")
             self.check("the pointer of dlsym is right", library.soak_through(slot, 1) == 2)
 
     def fail(self) -> None:
-        """Open what cannot be opened."""
+        """Open an invalid library."""
         name = self.choice.choice(["libnowhere.so", "libbroken.so", *_FAILING])
         self.program.dlopen(name)
         raise ViolationError(f"{name} was loaded")
@@ -540,7 +546,7 @@ class _Worker:
         )
 
     def wait(self) -> None:
-        """Wait in the guest for a moment."""
+        """Wait in the guest for a short time."""
         if self.opened:
             self.check(
                 "a wait times out",
@@ -548,11 +554,11 @@ class _Worker:
             )
 
     def ask(self) -> None:
-        """Have the guest call Python, which may fail."""
+        """Make the guest call Python, which may fail."""
         if self.opened:
             x = self.choice.randrange(-2, 1000)
             self.check(
-                "Python's answer is right", self.choice.choice(self.opened).soak_ask(x) == x + 1
+                "Python's result is right", self.choice.choice(self.opened).soak_ask(x) == x + 1
             )
 
     def spin(self) -> None:
@@ -561,7 +567,7 @@ class _Worker:
             self.choice.choice(self.opened).soak_spin(self.choice.randrange(10_000_000))
 
     def prepare(self) -> None:
-        """Make a closure, or make one anew."""
+        """Make a closure, or prepare one again."""
         closures = self._closures()
         if len(self.closures) < 8:
             self.closures.append(closures.allocate())
@@ -570,7 +576,7 @@ class _Worker:
         )
 
     def forget(self) -> None:
-        """Give a closure's slot back."""
+        """Release a closure's slot."""
         if self.closures:
             self._closures().free(self.closures.pop())
 
@@ -583,7 +589,7 @@ class _Worker:
     # The end
 
     def table(self) -> list[str | None]:
-        """What the thread's table has, when it has caught up."""
+        """Return the contents of the thread's table, after it has replayed all operations."""
         linker = self.program._linker
         assert linker is not None
         if self.number < 0:

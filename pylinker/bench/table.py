@@ -1,4 +1,4 @@
-"""The results as text: what stands in the cells of the tables, on the terminal and in the page."""
+"""The results as text: the cells of the tables, on the terminal and in the page."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pylinker.bench.results import Benchmark, Comparison, Group, Run
 __all__ = ["CHANGES", "COLUMNS", "Row", "amount", "facts_table", "notes", "rows", "unit_for"]
 
 COLUMNS = ("benchmark", "by", "median", "spread", "to the baseline", "target")
-CHANGES = ("change of median", "change of ratio")  # the further columns of a comparison
+CHANGES = ("change of median", "change of ratio")  # the additional columns of a comparison
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "B": ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "bytes")),
 }
 FASTER = {"s": ("faster", "slower"), "B": ("less", "more")}
-SAME = 0.005  # a ratio that is 1 in all digits shown
+SAME = 0.005  # ratios this close to 1 are displayed as 1
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of a group's table.
 
-    ``reached``: of the target, None without one or if it could not be judged.
+    ``reached``: of the target; None without one or if it could not be evaluated.
     """
 
     cells: tuple[str, ...]
@@ -32,7 +32,7 @@ class Row:
 
 
 def unit_for(value: float, unit: str) -> tuple[float, str]:
-    """Return the unit in which ``value`` seconds, or bytes, are at least 1: its size and its name."""
+    """Return size and name of the unit in which ``value`` seconds, or bytes, are at least 1."""
     return next((each for each in UNITS[unit] if value >= each[0]), UNITS[unit][-1])
 
 
@@ -43,7 +43,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def digits(value: float) -> str:
-    """Return a number with three significant digits, and never as a power of ten."""
+    """Return a number with three significant digits, without an exponent."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
@@ -52,23 +52,26 @@ def ratio_words(ratio: float, unit: str) -> str:
     if abs(ratio - 1) < SAME:
         return "the same"
     if ratio <= 0:
-        return "nothing to be seen"  # a difference of two times may be none
+        return "not measurable"  # a difference of two times may be zero
     better, worse = FASTER[unit]
     return f"{digits(1 / ratio)}x {better}" if ratio < 1 else f"{digits(ratio)}x {worse}"
 
 
 def change_words(change: float | None) -> str:
-    """Return new over old as a percentage; minus is less time."""
+    """Return new over old as a percentage; negative is less time."""
     return "-" if change is None else f"{change - 1:+.1%}".replace("%", " %")
 
 
 def label(benchmark: Benchmark) -> str:
-    """Return the name of a benchmark for people. What distinguishes parameters, ``[16]``, stays."""
+    """Return the display name of a benchmark, with its parameters (``[16]``)."""
     return benchmark.name.replace("_", " ")
 
 
 def rows(run: Run, group: Group, comparison: Comparison | None = None) -> list[Row]:
-    """Return the table of a group: what was measured, in the order of ``COLUMNS``, and ``CHANGES`` with a comparison; then the rest."""
+    """Return the rows of a group: results in the order of ``COLUMNS``, then benchmarks without.
+
+    With a comparison, ``CHANGES`` are included.
+    """
     result = [row(group, benchmark, comparison) for benchmark in group.benchmarks]
     changes = ["-"] * len(CHANGES) if comparison else []
     for absent in (*run.skipped, *run.failed):
@@ -92,7 +95,7 @@ def rows(run: Run, group: Group, comparison: Comparison | None = None) -> list[R
 
 
 def row(group: Group, benchmark: Benchmark, comparison: Comparison | None) -> Row:
-    """Return the line of one result."""
+    """Return the row of one result."""
     stats, ratio = benchmark.stats, group.ratio(benchmark)
     share = f" ({stats.iqr / stats.median:.0%})".replace("%", " %") if stats.median > 0 else ""
     target, reached = target_words(group, benchmark)
@@ -119,7 +122,7 @@ def row(group: Group, benchmark: Benchmark, comparison: Comparison | None) -> Ro
 
 
 def target_words(group: Group, benchmark: Benchmark) -> tuple[str, bool | None]:
-    """Return the target and what became of it."""
+    """Return the target, and whether it was reached."""
     target, rival = benchmark.target, group.rival(benchmark)
     if target is None:
         return "", None
@@ -133,8 +136,9 @@ def target_words(group: Group, benchmark: Benchmark) -> tuple[str, bool | None]:
         return f"{what} {other}: not measured", None
     mine, theirs = benchmark.stats.median, rival.stats.median
     reached = target.reached(mine, theirs)
+    verdict = "reached" if reached else "missed"
     return (
-        f"{what} {other}: {digits(target.value(mine, theirs))}x, {'reached' if reached else 'missed'}",
+        f"{what} {other}: {digits(target.value(mine, theirs))}x, {verdict}",
         reached,
     )
 
@@ -159,7 +163,7 @@ def facts_table(facts: Facts) -> list[tuple[str, str]]:
 
 
 def notes(run: Run, comparison: Comparison | None = None) -> list[str]:
-    """Return what else a reader must know."""
+    """Return notes for the reader."""
     shown = {(group.file, group.name) for group in run.groups}
     result = [f"not installed: {peer}" for peer in run.missing_peers]
     result += [f"{each.file} failed: {each.reason}" for each in run.failed if not each.group]

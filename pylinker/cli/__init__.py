@@ -1,6 +1,6 @@
 """The command line: ``pylinker run | check | ldd | nm | graph | inspect | demo | bench``.
 
-What it needs beyond the library is the extra ``cli``.
+Its dependencies beyond those of the library are the extra ``cli``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit with its status."""
     try:
-        from pylinker.cli import app  # noqa: PLC0415  # the library works without the extra, so only here
+        # Imported here, as the library works without the extra.
+        from pylinker.cli import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "click":
             raise

@@ -1,16 +1,13 @@
-"""The command group: options that all commands share, and the one place where an error becomes a line and an exit status.
+"""The command group, its shared options, and the mapping of errors to messages and exit statuses.
 
-==================================  ===========================================================
-status                              meaning ==================================
-=========================================================== the program's own
-``run``: the program ended by itself, or the guest exited before 1
-``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing 2
-wrong usage; ``check`` and ``graph``: MAIN cannot be read 70 (``EX_SOFTWARE``)                a
-broken invariant of pylinker: please report it 124                                 ``run
---timeout``: the time was over 127                                 a module or symbol is missing,
-malformed or does not fit 130 (128 + SIGINT)                  Ctrl-C 134 (128 + SIGABRT)
-a trap in guest code ==================================
-===========================================================
+- the program's own: ``run``: the program ended by itself, or the guest exited earlier;
+- 1: ``check``, ``ldd``, ``bench``: something is missing or wrong; an extra is missing;
+- 2: wrong usage; ``check`` and ``graph``: MAIN cannot be read;
+- 70 (``EX_SOFTWARE``): a broken invariant of pylinker: please report it;
+- 124: ``run --timeout``: the time limit was exceeded;
+- 127: a module or symbol is missing, malformed or has the wrong type;
+- 130 (128 + SIGINT): Ctrl-C;
+- 134 (128 + SIGABRT): a trap in guest code.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from pylinker.runtime.compat import VERSION
 __all__ = ["app", "main"]
 
 COMMANDS = ("run", "check", "ldd", "nm", "graph", "inspect", "demo", "bench")
-"""Each is a function of the module of its name in this package."""
+"""Each is a function in the module of its name in this package."""
 BROKEN_INVARIANT = 70
 TIMED_OUT = 124
 LINK_ERROR = 127
@@ -38,12 +35,19 @@ TRAPPED = 134
 
 
 class Commands(click.Group):
-    """The commands, of which only the one that is run is imported: what the others need takes longer than a short program."""
+    """The commands; only the module of the one that is run is imported.
+
+    An import of the others takes longer than a short program.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(f"pylinker.cli.{cmd_name}"), cmd_name)
@@ -65,9 +69,9 @@ def main() -> NoReturn:
         status = app.main(prog_name="pylinker", obj=settings, standalone_mode=False) or 0
     except click.Abort:
         sys.exit(INTERRUPTED)
-    except wasmtime.ExitTrap as exit_:  # of a constructor, or of the function that was invoked
+    except wasmtime.ExitTrap as exit_:  # of a constructor, or of the invoked function
         sys.exit(exit_.code & 0xFF)
-    except Exception as error:  # noqa: BLE001  # the outermost frame: what nobody expected is reported as such
+    except Exception as error:  # noqa: BLE001 - the outermost frame reports unexpected errors
         message, status = explain(error)
         if settings.traceback:
             import traceback  # noqa: PLC0415 - see Commands
@@ -78,7 +82,7 @@ def main() -> NoReturn:
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """Return what to say about an error, and the exit status."""
+    """Return the message and exit status for an error."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error.format_message(), error.exit_code  # the help itself
     if isinstance(error, click.ClickException):

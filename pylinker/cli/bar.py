@@ -1,4 +1,4 @@
-"""The progress bar of what takes long."""
+"""The progress bar of long operations."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar"]
 
-REDRAWN = 2  # times a second at most: what draws the bar takes time from what is measured
+REDRAWN = 2  # maximum rate per second: the thread that draws takes time from the measurement
 
 
 class Bar:
-    """A progress bar on stderr, if that is a terminal; shown from entering to leaving."""
+    """A progress bar on stderr, if that is a terminal; a context manager that shows it."""
 
     def __init__(self) -> None:
         err = Console(stderr=True, markup=False, emoji=False, highlight=False)
-        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # it gives way to the others
+        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # shrinks before the others
         columns = (
             TextColumn("{task.completed:.0f}/{task.total}"),
             BarColumn(),
@@ -54,7 +54,7 @@ class Bar:
         self.task = self.progress.add_task("", total=count)
 
     def begin(self, name: str) -> None:
-        """Show the name of what runs."""
+        """Show the name of the current part."""
         if self.task is not None:
             self.progress.update(self.task, description=printable(name))
 

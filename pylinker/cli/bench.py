@@ -1,6 +1,6 @@
 """``pylinker bench``: measure pylinker and its peers on this machine.
 
-What it needs is the extra ``bench``.
+Its dependencies are the extra ``bench``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEEDED = {
 
 
 class _Bench(click.Command):
-    """The command, and those that go by a name of their own: ``leaks`` is no name of a benchmark."""
+    """The command, and subcommands: ``leaks`` and ``soak`` are no names of benchmarks."""
 
     def make_context(
         self,
@@ -52,15 +52,13 @@ _COMMANDS = {each.name: each for each in (leaks, soak)}
 
 @click.command(cls=_Bench)
 @click.argument("names", metavar="[NAMES]...", nargs=-1)
-@click.option(
-    "--quick", is_flag=True, help="A minute or two for everything; the numbers are rough."
-)
+@click.option("--quick", is_flag=True, help="A minute or two in total; the numbers are rough.")
 @click.option(
     "--compare",
     "baseline",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Show what changed since the run whose JSON is in FILE.",
+    help="Show the changes since the run whose JSON is in FILE.",
 )
 @click.option(
     "--json",
@@ -87,9 +85,9 @@ def bench(
     json_file: str | None,
     html_file: str | None,
 ) -> None:
-    """Measure pylinker on this machine, and what it is compared with.
+    """Measure pylinker and its peers on this machine.
 
-    NAMES are parts of the names of benchmark files or groups; without them everything is measured.
+    NAMES are parts of the names of benchmark files or groups; the default is all benchmarks.
     The exit status is 1 if a benchmark failed. Missing a target is not a failure.
 
     \b
@@ -101,19 +99,20 @@ def bench(
     pylinker bench leaks --help
     pylinker bench soak --help
 
-    """  # noqa: D301 - click takes the character, not an escape of a raw string
+    """  # noqa: D301 - click needs the character, not an escape of a raw string
     absent = [distribution for module, distribution in NEEDED.items() if find_spec(module) is None]
     if absent:
         raise click.ClickException(
             f"the benchmarks need {', '.join(absent)}: pip install 'pylinker[bench]'"
         )
-    from pylinker.bench import report, results, runner  # noqa: PLC0415  # the other commands work without the extra
+    # Imported here, as the other commands work without the extra.
+    from pylinker.bench import report, results, runner  # noqa: PLC0415
 
     for option, file in (("--json", json_file), ("--html", html_file)):
         directory = Path(file or ".").parent
-        if not os.access(directory, os.W_OK):  # to know it now, and not after all was measured
+        if not os.access(directory, os.W_OK):  # reported now, not after the measurement
             raise click.BadParameter(
-                f"{directory} is no directory to write to", ctx, param_hint=option
+                f"{directory} is not a writable directory", ctx, param_hint=option
             )
     try:
         before = results.load(baseline) if baseline else None

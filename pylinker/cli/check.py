@@ -1,4 +1,4 @@
-"""``pylinker check``: what linking a program would find wrong, without running any of it."""
+"""``pylinker check``: the errors of linking a program, without running any of it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["check", "look"]
 
 TITLES: tuple[tuple[Category, str, str], ...] = (
-    ("undefined", "undefined: nobody has it", "red"),
-    ("mismatched", "mismatched: who has it has another type", "red"),
-    ("unserved", "unserved: functions of wasix_32v1 that answer ENOTSUP", "yellow"),
-    ("weak", "weak: null if nobody has it", ""),
-    ("duplicate", "duplicate: the first is taken", ""),
-    ("heap", "heap: several modules ask for it, the first has it", ""),
+    ("undefined", "undefined: no module defines it", "red"),
+    ("mismatched", "mismatched: it is defined with another type", "red"),
+    ("unserved", "unserved: functions of wasix_32v1 that return ENOTSUP", "yellow"),
+    ("weak", "weak: null if undefined", ""),
+    ("duplicate", "duplicate: the first definition is used", ""),
+    ("heap", "heap: several modules request it, the first gets it", ""),
 )
 
 
 class Unreadable(click.ClickException):
-    """The main module cannot be read: no module to say anything about."""
+    """The main module cannot be read."""
 
     exit_code = 2
 
@@ -42,7 +42,7 @@ class Unreadable(click.ClickException):
     "--provide",
     metavar="NAME",
     multiple=True,
-    help="A function that the host will give: NAME, or MODULE.NAME.",
+    help="A function that the host provides: NAME, or MODULE.NAME.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @traceback_option
@@ -56,11 +56,11 @@ def check(
     provide: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Link MAIN with LIBS and what they need, without running anything, and list the symbols that deserve a look.
+    """Link MAIN with LIBS and their dependencies, without running anything, and list problems.
 
-    These are undefined, mismatched, weak and duplicate symbols, with who wants each and who has it.
-    The exit status is 1 if a library is missing or a symbol is undefined or mismatched, 2 if MAIN
-    cannot be read.
+    These are undefined, mismatched, weak and duplicate symbols, with the modules that reference and
+    define each. The exit status is 1 if a library is missing or a symbol is undefined or
+    mismatched, 2 if MAIN cannot be read.
     """
     seen = look(main, libs, library_path, provide)
     if as_json:
@@ -84,7 +84,7 @@ def check(
 def look(
     main: str, libs: tuple[str, ...], library_path: tuple[str, ...], provide: tuple[str, ...] = ()
 ) -> Survey:
-    """Survey a program; a main module that is none is wrong usage."""
+    """Survey a program; an invalid main module is wrong usage."""
     try:
         return survey(main, libs, library_path=library_path, given=provide)
     except (LinkError, OSError) as error:
@@ -92,7 +92,7 @@ def look(
 
 
 def show(seen: Survey) -> None:
-    """Print what was found, the worst first, and a line that sums it up."""
+    """Print the findings, the most severe first, and a summary line."""
     out = console()
     if seen.missing:
         out.print("missing libraries", style="bold")
@@ -103,7 +103,7 @@ def show(seen: Survey) -> None:
         found = seen.of(category)
         if found:
             out.print(f"{title}", style=f"bold {style}".strip())
-            listing = table("  symbol", "kind", "wanted by", "defined by", "")
+            listing = table("  symbol", "kind", "referenced by", "defined by", "")
             for each in found:
                 cells = (
                     f"  {each.symbol}",
@@ -119,7 +119,8 @@ def show(seen: Survey) -> None:
     )
     name = Path(seen.modules[0].path).name
     out.print(
-        f"{printable(name)}: {len(seen.modules)} modules, {len(seen.bindings)} imports bound, {len(seen.missing)} missing, {counts}"
+        f"{printable(name)}: {len(seen.modules)} modules, {len(seen.bindings)} imports bound, "
+        f"{len(seen.missing)} missing, {counts}"
     )
 
 

@@ -1,4 +1,4 @@
-"""``pylinker demo``: run the program shipped with the package and show what was linked."""
+"""``pylinker demo``: run the program shipped with the package and show its modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["demo"]
 @traceback_option
 @click.pass_context
 def demo(ctx: click.Context) -> None:
-    """Run a small program with two shared libraries, and show what was linked."""
+    """Run a small program with two shared libraries, and show where they were loaded."""
     out = console()
     with pylinker.Program(MAIN, stdout=pylinker.CAPTURE) as program:
         status = program.run()

@@ -1,9 +1,9 @@
-"""Drawing a graph of modules as SVG: boxes in columns, who uses on the left, who is used on the right.
+"""Drawing a graph of modules as SVG: boxes in columns, users on the left of the modules they use.
 
-The layout is grandalf's: layers after Sugiyama, with room for boxes of any size and lines that are
-led around them. It is pure Python and needs no program beside it, as Graphviz would. It knows
-layers from top to bottom, so here everything lies on its side: that way names, which are long, do
-not make rows of thirty boxes.
+The layout is grandalf's: layers after Sugiyama, with boxes of any size and lines that are routed
+around them. It is pure Python and needs no external program, as Graphviz would be. Its layers are
+from top to bottom, so the layout is transposed: names are long, and would make rows of thirty boxes
+very wide.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: #1c2733 }
 
 @dataclass(frozen=True)
 class Box:
-    """A box: a key that lines use, lines of text (the first is the title), and ``main``, ``bad`` or nothing as its kind."""
+    """A box: a key for lines, its text (the first line is the title), and its kind.
+
+    The kind is ``main``, ``bad`` or empty.
+    """
 
     key: str
     texts: tuple[str, ...]
@@ -46,7 +49,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Line:
-    """A line from a box to another, with a label; dashed if ``needed`` is all there is to say."""
+    """A line from a box to another, with a label; dashed if only ``needed`` relates them."""
 
     start: str
     end: str
@@ -56,7 +59,7 @@ class Line:
 
 
 class _View:
-    """What grandalf knows of a box: its size and, afterwards, its middle; on its side."""
+    """A box for grandalf: its size and, after the layout, its middle, both transposed."""
 
     def __init__(self, width: float, height: float) -> None:
         self.w, self.h = height, width
@@ -64,14 +67,14 @@ class _View:
 
 
 class _Path:
-    """What grandalf knows of a line: the points that it goes through."""
+    """A line for grandalf: the points that it goes through."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
-        self._pts: list[Point] = []  # grandalf's own name, while it leads the line
+        self._pts: list[Point] = []  # grandalf's own name, during the layout
 
     def setpath(self, points: Sequence[Point]) -> None:
-        """Called by grandalf."""
+        """Set the points; called by grandalf."""
         self.points = list(points)
 
 
@@ -107,7 +110,7 @@ def draw(boxes: Sequence[Box], lines: Sequence[Line]) -> str:
     drawn: set[tuple[str, str]] = set()
     for line, path in zip(lines, paths, strict=True):
         points = _between(path, places[line.start], places[line.end])
-        if (line.end, line.start) in drawn:  # a little beside its opposite
+        if (line.end, line.start) in drawn:  # shifted beside the opposite line
             points = [(x, y + BESIDE) for x, y in points]
         drawn.add((line.start, line.end))
         _add_line(root, line, points)
@@ -125,8 +128,9 @@ def _height(box: Box) -> float:
 
 
 def _place(views: dict[str, _View], lines: Sequence[Line]) -> list[list[Point]]:
-    """Give every view its place, the parts of the graph that hang together one below the other; returns where the lines go."""
-    from grandalf.graphs import Edge, Graph, Vertex  # noqa: PLC0415  # of the extra, which the other commands do without
+    """Place every view, connected parts of the graph one below the other; return the lines."""
+    # Imported here, as the other commands work without the extra.
+    from grandalf.graphs import Edge, Graph, Vertex  # noqa: PLC0415
     from grandalf.layouts import SugiyamaLayout  # noqa: PLC0415
 
     vertices: dict[str, Any] = {key: Vertex(key) for key in views}
@@ -154,13 +158,13 @@ def _place(views: dict[str, _View], lines: Sequence[Line]) -> list[list[Point]]:
         edge = edges.get((line.start, line.end))
         if edge is not None:
             paths.append([(y, x) for x, y in edge.view.points])
-        else:  # it goes the way of its opposite
+        else:  # the route of its opposite
             paths.append([(y, x) for x, y in reversed(edges[line.end, line.start].view.points)])
     return paths
 
 
 def _without_cycles(keys: Sequence[str], lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """Return each pair of boxes that a line joins once, in a direction that makes no cycle: what leads back is turned round."""
+    """Return each connected pair of boxes once, in directions that make no cycle."""
     ends: dict[str, list[str]] = {key: [] for key in keys}
     for line in lines:
         ends[line.start].append(line.end)
@@ -168,7 +172,7 @@ def _without_cycles(keys: Sequence[str], lines: Sequence[Line]) -> list[tuple[st
     for root in keys:
         stack = [] if root in finished else [(root, iter(ends[root]))]
         entered = {root}
-        while stack:  # not recursive: a chain of libraries may be longer than Python's stack
+        while stack:  # not recursive: a chain of libraries may exceed Python's stack
             key, rest = stack[-1]
             following = next(
                 (each for each in rest if each not in finished and each not in entered), None
@@ -179,8 +183,8 @@ def _without_cycles(keys: Sequence[str], lines: Sequence[Line]) -> list[tuple[st
             else:
                 entered.add(following)
                 stack.append((following, iter(ends[following])))
-    # Who is finished later is further to the left: so says every depth-first search of a graph
-    # without cycles.
+    # The order from left to right is the reverse of the order in which a depth-first search of the
+    # graph without cycles finishes.
     turned = [
         (line.start, line.end)
         if finished[line.start] > finished[line.end]
@@ -191,7 +195,7 @@ def _without_cycles(keys: Sequence[str], lines: Sequence[Line]) -> list[tuple[st
 
 
 def _move(members: Sequence[Any], paths: Sequence[_Path], top: float) -> None:
-    """Move a part so that it begins at ``top`` and at the margin; lines may lie outside of the boxes."""
+    """Move a part to ``top`` and to the margin; lines may be outside of the boxes."""
     corners = [
         (vertex.view.xy[0] - vertex.view.w / 2, vertex.view.xy[1] - vertex.view.h / 2)
         for vertex in members
@@ -208,7 +212,7 @@ def _move(members: Sequence[Any], paths: Sequence[_Path], top: float) -> None:
 def _between(
     path: Sequence[Point], start: tuple[float, ...], end: tuple[float, ...]
 ) -> list[Point]:
-    """Return a line from the edge of one box to that of another, through what is between them."""
+    """Return a line from the edge of a box to that of another, through the points between them."""
     inner = list(path[1:-1])
     first, last = _middle(start), _middle(end)
     return [
@@ -224,7 +228,7 @@ def _middle(place: tuple[float, ...]) -> Point:
 
 
 def _edge(place: tuple[float, ...], towards: Point) -> Point:
-    """Return where a line from the middle of a box leaves it."""
+    """Return the point in which a line from the middle of a box leaves it."""
     x, y = _middle(place)
     dx, dy = towards[0] - x, towards[1] - y
     scale = min(
@@ -244,7 +248,7 @@ def _add_line(root: ET.Element, line: Line, points: Sequence[Point]) -> None:
         (x1, y1), (x2, y2) = (
             points[0],
             points[1],
-        )  # near its start, where lines to one box are still apart
+        )  # near its start, where lines to one box are still separate
         x, y = x1 + (x2 - x1) / 3, y1 + (y2 - y1) / 3
         width = len(line.label) * CHARACTER + 4
         back = {

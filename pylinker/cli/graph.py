@@ -1,4 +1,4 @@
-"""``pylinker graph``: the modules of a program and who binds to whom, as a picture."""
+"""``pylinker graph``: the modules of a program and their bindings, as a picture."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SHOWN = 30  # names of symbols in a tooltip
     metavar="FILE",
     default="-",
     type=click.Path(dir_okay=False, allow_dash=True),
-    help="Where to (- is stdout).",
+    help="Output file (- is stdout).",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["svg", "dot"]),
-    help="Default: what FILE ends in, or svg.",
+    help="Default: the suffix of FILE, or svg.",
 )
 @traceback_option
 def graph(
@@ -49,7 +49,7 @@ def graph(
     output: str,
     form: str | None,
 ) -> None:
-    """Draw MAIN with LIBS and what they need: who needs whom, and how many symbols each binds to each.
+    """Draw MAIN with LIBS and their dependencies, and the number of symbols bound between modules.
 
     Nothing is run. dot is the language of Graphviz.
 
@@ -57,7 +57,7 @@ def graph(
     pylinker graph app.wasm -L lib -o app.svg
     pylinker graph app.wasm --format dot | dot -Tpdf > app.pdf
 
-    """  # noqa: D301 - click takes the character, not an escape of a raw string
+    """  # noqa: D301 - click needs the character, not an escape of a raw string
     form = form or ("dot" if Path(output).suffix in {".dot", ".gv"} else "svg")
     if form == "svg" and find_spec("grandalf") is None:
         raise click.ClickException(
@@ -70,7 +70,7 @@ def graph(
 
 
 def picture(seen: Survey) -> tuple[list[Box], list[Line]]:
-    """Return what there is to draw: main first, then the libraries in the order of the scope, then those that are missing."""
+    """Return boxes and lines: main first, then libraries in scope order, then missing ones."""
     bound: dict[tuple[str, str], list[str]] = {}
     hosted: Counter[str] = Counter()
     for each in seen.bindings:
@@ -136,7 +136,8 @@ def as_dot(boxes: list[Box], lines: list[Line]) -> str:
     for line in lines:
         style = "dashed" if line.needed else "solid"
         out.append(
-            f"  {quoted(line.start)} -> {quoted(line.end)} [label={quoted(line.label)}, tooltip={quoted(line.title)}, style={style}];"
+            f"  {quoted(line.start)} -> {quoted(line.end)} [label={quoted(line.label)}, "
+            f"tooltip={quoted(line.title)}, style={style}];"
         )
     return "\n".join([*out, "}", ""])
 

@@ -1,4 +1,4 @@
-"""``pylinker inspect``: what kind of module a file is, and what it says to a linker."""
+"""``pylinker inspect``: the kind of a module, and its metadata for a linker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["inspect"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @traceback_option
 def inspect(*, file: Path, as_json: bool) -> None:
-    """Show what the module FILE needs, imports and exports."""
+    """Show the dependencies, imports and exports of the module FILE."""
     module = parse_module(read_file(file.name, file, Limits().library_size)[1], name=file.name)
     facts = {"file": str(file), "kind": kind_of(module)}
     dylink = dylink_facts(module.dylink) if module.dylink else None
@@ -61,16 +61,17 @@ def inspect(*, file: Path, as_json: bool) -> None:
 
 
 def row(name: str, kind: Kind, extern: ExternType, flags: int) -> dict[str, str | list[str]]:
-    """Return one import or export as what is printed about it."""
+    """Return one import or export in the form to be printed."""
     return {"name": name, "kind": kind.label, "type": describe(extern), "flags": flag_names(flags)}
 
 
 def kind_of(module: ModuleInfo) -> str:
-    """Return in words what part a module can play."""
+    """Return a description of the kind of a module."""
     if why_no_library(module) is None:
         return "shared library"
     if module.dylink is not None and (module.is_position_independent or module.data_range is None):
-        return f"position-independent program, {'imports' if module.imported_memories else 'defines'} its memory"
+        memory = "imports" if module.imported_memories else "defines"
+        return f"position-independent program, {memory} its memory"
     if module.dylink is not None or "_start" in module.exports:
         shared = {each.name for each in module.imports if each.kind in (Kind.MEMORY, Kind.TABLE)}
         linkable = {

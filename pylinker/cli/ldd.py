@@ -1,4 +1,4 @@
-"""``pylinker ldd``: the libraries a module needs, directly or not, and where each was found.
+"""``pylinker ldd``: the direct and indirect dependencies of a module, and their paths.
 
 Nothing is compiled or run.
 """
@@ -24,7 +24,7 @@ __all__ = ["ldd"]
 
 @dataclass(frozen=True)
 class Library:
-    """A library by the name it is needed under: its path and what it needs itself, or the problem with it."""
+    """A library by the name in NEEDED: its path and own dependencies, or the problem with it."""
 
     name: str
     requester: str
@@ -68,7 +68,7 @@ def ldd(ctx: click.Context, *, file: Path, library_path: tuple[str, ...], as_jso
 def resolve(
     name: str, path: str, main: DylinkInfo, library_path: tuple[str, ...]
 ) -> dict[str, Library]:
-    """Return every library that the file needs by its name, breadth-first, as the linker looks them up."""
+    """Return all dependencies of the file by name, breadth-first, in the linker's search order."""
     locator = Locator(library_path, default_path=(os.path.dirname(path),))
     libraries: dict[str, Library] = {}
     pending = deque([(name, path, main)])
@@ -104,10 +104,10 @@ def resolve(
 
 
 def tree(root: str, needed: tuple[str, ...], libraries: dict[str, Library]) -> Tree:
-    """Return the tree to print; what a library needs is shown where it appears first, so it is no larger than the graph."""
+    """Return the tree to print; dependencies of a library appear once, so its size is bounded."""
     result = Tree(Text(printable(root), style="bold"))
     shown: set[str] = set()
-    # Depth-first and without recursion: a chain of libraries may be longer than Python's stack.
+    # Depth-first without recursion: a chain of libraries may exceed Python's stack.
     pending = [(result, name, frozenset[str]()) for name in reversed(needed)]
     while pending:
         parent, name, above = pending.pop()

@@ -1,4 +1,4 @@
-"""``pylinker bench leaks``: whether memory grows."""
+"""``pylinker bench leaks``: tests for memory growth."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ _NUMBERS = ("cycles", "before", "after", "a cycle", "seconds")
 def leaks(
     ctx: click.Context, *, names: tuple[str, ...], quick: bool, json_file: str | None
 ) -> None:
-    """Do the same thing many thousand times, and look whether memory grows.
+    """Repeat operations many thousand times, and check whether memory grows.
 
-    NAMES are parts of the names of runs; without them all are done: loads of one library, the same
-    beside a thread that follows nothing, loads that fail, threads, programs. The exit status is 1
+    NAMES are parts of the names of runs; the default is all of them: loads of one library, the same
+    beside a thread that does not follow, loads that fail, threads, programs. The exit status is 1
     if memory has grown.
 
     \b
     pylinker bench leaks
     pylinker bench leaks spawns --json leaks.json
 
-    """  # noqa: D301 - click takes the character, not an escape of a raw string
-    from pylinker.bench.leaks import UnknownRunError, measure  # noqa: PLC0415  # the other commands need none of it
+    """  # noqa: D301 - click needs the character, not an escape of a raw string
+    # Imported here, as the other commands do not need it.
+    from pylinker.bench.leaks import UnknownRunError, measure  # noqa: PLC0415
 
     try:
         with Bar() as bar:

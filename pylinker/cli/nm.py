@@ -1,4 +1,4 @@
-"""``pylinker nm``: the dynamic symbols of a module, in the manner of ``nm -D``."""
+"""``pylinker nm``: the dynamic symbols of a module, in the style of ``nm -D``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Symbol:
     """One import or export.
 
     ``value`` is the offset of data from the module's memory base (from its thread-local block for
-    thread-local data, absolute in an ordinary program), or the index of a function; ``size``
-    (bytes) that of a function's body. Both are None where the module does not say.
+    thread-local data, absolute in an ordinary program), or the index of a function; ``size`` is the
+    size in bytes of a function's body. Both are None if unknown.
     """
 
     name: str
@@ -50,20 +50,18 @@ class Symbol:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-u", "--undefined-only", is_flag=True, help="Show only what the module wants from others."
-)
-@click.option("-U", "--defined-only", is_flag=True, help="Show only what it has.")
+@click.option("-u", "--undefined-only", is_flag=True, help="Show only undefined symbols.")
+@click.option("-U", "--defined-only", is_flag=True, help="Show only defined symbols.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @traceback_option
 def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -> None:
-    """List the symbols that the module FILE has and wants, in the manner of nm -D.
+    """List the defined and undefined symbols of the module FILE, in the style of nm -D.
 
     \b
     T function   D data   L thread-local data   E exception tag   G global   M memory   B table
     U undefined  W weak and defined             w weak and undefined
 
-    """  # noqa: D301 - click takes the character, not an escape of a raw string
+    """  # noqa: D301 - click needs the character, not an escape of a raw string
     data = read_file(file.name, file, Limits().library_size)[1]
     listed = [
         each
@@ -96,7 +94,7 @@ def nm(*, file: Path, undefined_only: bool, defined_only: bool, as_json: bool) -
 
 
 def symbols(module: ModuleInfo, sizes: list[int]) -> list[Symbol]:
-    """Return what a module wants, in the order of its imports, then what it has, in the order of its exports."""
+    """Return the undefined symbols in import order, then the defined ones in export order."""
     dylink = module.dylink
     found = []
     for wanted in module.imports:

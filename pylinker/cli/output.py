@@ -1,4 +1,7 @@
-"""How the commands print: plain text in a pipe, colours on a terminal unless ``NO_COLOR`` is set, names made safe."""
+"""Output of the commands: plain text in a pipe, colours on a terminal unless ``NO_COLOR`` is set.
+
+Untrusted names are escaped.
+"""
 
 from __future__ import annotations
 
@@ -32,24 +35,27 @@ __all__ = [
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of SIGINT."""
-UNLIMITED_WIDTH = (
-    1 << 16
-)  # no file tells how wide it is, and a cut name is useless to the next command in a pipe
+UNLIMITED_WIDTH = 1 << 16
+"""Width of a file: a truncated name is useless to the next command in a pipe."""
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
 @dataclass
 class Settings:
-    """What the options shared by all commands said; the ``obj`` of click's context."""
+    """Values of the options shared by all commands; the ``obj`` of click's context."""
 
     traceback: bool = False
 
 
 def traceback_option(command: Command) -> Command:
-    """Add ``--traceback``, which works before and after the name of the command."""
+    """Add ``--traceback``, which is allowed before and after the name of the command."""
 
-    def remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's signature
+    def remember(
+        ctx: click.Context,
+        _parameter: click.Parameter,
+        value: bool,  # noqa: FBT001 - click's signature
+    ) -> None:
         if value:
             ctx.ensure_object(Settings).traceback = True
 
@@ -58,13 +64,13 @@ def traceback_option(command: Command) -> Command:
         is_flag=True,
         expose_value=False,
         callback=remember,
-        help="Show where in pylinker an error came from.",
+        help="Show the traceback of an error inside pylinker.",
     )
     return option(command)
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with every character that could upset a terminal escaped: names come from files nobody vouched for."""
+    """Return ``text`` with control characters escaped: names come from untrusted files."""
     return (
         text
         if text.isprintable()
@@ -79,7 +85,7 @@ def one_line(message: str) -> str:
 
 
 def trap_line(trap: wasmtime.Trap) -> str:
-    """Return what happened and where, from a trap's message of many lines."""
+    """Return the cause and the place of a trap, from its message of many lines."""
     *_, cause = trap.message.strip().splitlines()
     where = [
         f"{frame.module_name or '?'}!{frame.func_name or frame.func_index}"
@@ -89,15 +95,15 @@ def trap_line(trap: wasmtime.Trap) -> str:
 
 
 def console() -> Console:
-    """Return a console on stdout that prints what it is given: no markup, no guessing at numbers and paths."""
-    from rich.console import Console  # noqa: PLC0415 - commands that draw nothing start without it
+    """Return a console on stdout without markup and without highlighting of numbers and paths."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and not always used
 
     width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """Return an empty table with the given ``columns``; those in ``numbers`` are aligned to the right."""
+    """Return an empty table with the given ``columns``; those in ``numbers`` are right-aligned."""
     from rich.table import Table  # noqa: PLC0415 - as above
 
     result = Table(box=None, pad_edge=False, header_style="bold")
@@ -112,10 +118,7 @@ def print_json(value: object) -> None:
 
 
 def describe(extern: ExternType) -> str:
-    """Return a type as text, for example ``(i32) -> ()``, ``mut i32``, ``funcref 1..8``, ``2..
-
-    pages shared``.
-    """
+    """Return a type as text: ``(i32) -> ()``, ``mut i32``, ``funcref 1..8``, ``2.. pages``."""
     if isinstance(extern, FuncType):
         return str(extern)
     if isinstance(extern, GlobalType):

@@ -1,4 +1,4 @@
-"""The bar that shows that a large module is being compiled: on stderr, if that is a terminal, and nowhere else."""
+"""The progress bar for the compilation of a large module, on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["compilations"]
 
-LARGE = 1 << 20  # bytes; less is compiled before a bar could be read
+LARGE = 1 << 20  # bytes; smaller ones are compiled before a bar could be read
 
 
 class _Bar:
-    """An observer of compilations. How far one has come nobody knows, so the bar only moves."""
+    """An observer of compilations. Their progress is unknown, so the bar only moves."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -42,7 +42,7 @@ class _Bar:
 
 
 def _progress() -> Progress:
-    # A program whose modules are small, or in the cache, starts without these.
+    # A program with small or cached modules starts without these.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
@@ -56,5 +56,5 @@ def _progress() -> Progress:
 
 
 def compilations() -> Observer | None:
-    """Return an observer that draws a bar, or None if there is no terminal to draw it on."""
+    """Return an observer that draws a bar, or None if stderr is no terminal."""
     return _Bar() if sys.stderr.isatty() else None

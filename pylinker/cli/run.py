@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,19 +29,19 @@ __all__ = ["run"]
     "dirs",
     metavar="HOST[::GUEST]",
     multiple=True,
-    help="Let the program use a directory of the host.",
+    help="Map a directory of the host into the program.",
 )
 @click.option(
     "--env",
     metavar="NAME[=VALUE]",
     multiple=True,
-    help="Set an environment variable, or pass the host's on.",
+    help="Set an environment variable, to its value on the host by default.",
 )
-@click.option("--preload", metavar="LIB", multiple=True, help="Load LIB first; its symbols win.")
+@click.option("--preload", metavar="LIB", multiple=True, help="Load LIB first; it interposes.")
 @click.option(
     "--bind-now",
     is_flag=True,
-    help="Bind every function at load; what is undefined is an error then.",
+    help="Bind every function at load; undefined functions are then errors.",
 )
 @click.option(
     "--invoke",
@@ -57,23 +58,23 @@ __all__ = ["run"]
 @click.option(
     "--threads/--no-threads",
     default=None,
-    help="Let the program start threads (default: if its memory is shared).",
+    help="Allow the program to start threads (default: if its memory is shared).",
 )
 @click.option(
     "--preempt",
     is_flag=True,
-    help="Interrupt threads that only compute when another opens a library.",
+    help="Interrupt threads in pure computation when another opens a library.",
 )
 @click.option(
     "--no-rewrite-waits",
     is_flag=True,
-    help="Leave memory.atomic.wait as it is, which nothing reaches.",
+    help="Keep memory.atomic.wait, which cannot be interrupted.",
 )
 @click.option(
     "--trace",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="Write what the threads did to FILE, for Perfetto.",
+    help="Write a trace of the threads to FILE, for Perfetto.",
 )
 @click.option(
     "--debug",
@@ -81,7 +82,8 @@ __all__ = ["run"]
     metavar="WHAT",
     is_eager=True,
     callback=lambda ctx, _parameter, value: listen(ctx, value),
-    help="Tell what the linker does on stderr: libs, symbols, bindings, sync, stats (with commas), all; help explains them.",
+    help="Log the linker's work on stderr: libs, symbols, bindings, sync, stats (comma-separated), "
+    "all; help explains them.",
 )
 @click.option(
     "--timeout",
@@ -120,7 +122,7 @@ def run(
     pylinker run -L lib --dir data::/data app.wasm --verbose /data/in.txt
     pylinker run -L lib --invoke add libcalc.so 1 2
 
-    """  # noqa: D301 - click takes the character, not an escape of a raw string
+    """  # noqa: D301 - click needs the character, not an escape of a raw string
     if categories:
         debug(categories)
     program = Program(
@@ -150,24 +152,29 @@ def run(
         arguments = numbers(function, args)
         with program.time_limit(timeout):
             result = function(*arguments)
+    show_result(result)
+
+
+def show_result(result: Any) -> None:
+    """Print the results of an invoked function, one a line."""
     if result is not None:
         for each in result if isinstance(result, tuple) else (result,):
             click.echo(each)
 
 
 def listen(ctx: click.Context, value: str | None) -> str | None:
-    """Check what ``--debug`` says; ``help`` prints what there is and ends the command."""
+    """Check the value of ``--debug``; ``help`` prints the categories and ends the command."""
     if value == "help":
         click.echo(help_text(), nl=False)
         ctx.exit()
     unknown = [each for each in (value or "all").split(",") if each not in {"all", *CATEGORIES}]
     if unknown:
-        raise click.BadParameter(f"there is no {unknown[0]!r}; --debug=help tells what there is")
+        raise click.BadParameter(f"no category {unknown[0]!r}; --debug=help lists them")
     return value
 
 
 def seconds(value: float | None) -> float | None:
-    """Return a time; click takes NaN for one."""
+    """Return a time; refuse NaN, which click accepts."""
     if value is not None and math.isnan(value):
         raise click.BadParameter("nan is no time")
     return value
@@ -182,7 +189,7 @@ def has_shared_memory(main: str) -> bool:
 
 
 def utf8(text: str, hint: str) -> str:
-    """Return what goes to the guest as it is; what is not Unicode on this command line is wrong usage."""
+    """Return a text for the guest unchanged; invalid Unicode on the command line is wrong usage."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -198,7 +205,7 @@ def variable(text: str) -> tuple[str, str]:
     if not name:
         raise click.BadParameter(f"{text!r} has no name", param_hint="--env")
     if not equals and (value := os.environ.get(name, "\0")) == "\0":
-        raise click.BadParameter(f"{name} is not set here", param_hint="--env")
+        raise click.BadParameter(f"{name} is not set in the environment", param_hint="--env")
     return utf8(name, "--env"), utf8(value, "--env")
 
 
@@ -211,11 +218,12 @@ def directory(text: str) -> tuple[str, str]:
 
 
 def numbers(function: Function, args: Sequence[str]) -> list[int | float]:
-    """Return the ``args`` as what the function's parameters want."""
+    """Return ``args`` as numbers of the types of the function's parameters."""
     parameters = function.type.params
     if len(args) != len(parameters):
         raise click.UsageError(
-            f"{function.name} is {function.type}: it takes {len(parameters)} arguments, not {len(args)}"
+            f"{function.name} is {function.type}: "
+            f"it takes {len(parameters)} arguments, not {len(args)}"
         )
     try:
         return [number(text, kind) for text, kind in zip(args, parameters, strict=True)]
@@ -224,13 +232,13 @@ def numbers(function: Function, args: Sequence[str]) -> list[int | float]:
 
 
 def number(text: str, kind: str) -> int | float:
-    """Return ``text`` as a number of this type; ValueError if it is none, or does not fit."""
+    """Return ``text`` as a number of this type; ValueError if it is invalid or out of range."""
     if kind in {"f32", "f64"}:
         return float(text)
     if kind not in {"i32", "i64"}:
-        raise ValueError(f"{kind} cannot be written here")
+        raise ValueError(f"a value of type {kind} cannot be given on the command line")
     bits = int(kind[1:])
     value = int(text, 0)
     if not -1 << (bits - 1) <= value < 1 << bits:
-        raise ValueError(f"{text} does not fit into {kind}")
+        raise ValueError(f"{text} is out of range for {kind}")
     return value

@@ -1,4 +1,4 @@
-"""``pylinker bench soak``: everything at once, with faults."""
+"""``pylinker bench soak``: all operations at the same time, with faults."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["soak"]
     type=click.FloatRange(min=0),
     default=5.0,
     show_default=True,
-    help="For how long; one round at least.",
+    help="Duration; at least one round.",
 )
 @click.option(
     "--seed",
     type=int,
-    help="Do what an earlier soak did, as far as scheduling allows; by default another each time.",
+    help="Repeat an earlier soak, as far as scheduling allows; random by default.",
 )
 @click.option(
     "--json",
@@ -37,18 +37,19 @@ __all__ = ["soak"]
 @traceback_option
 @click.pass_context
 def soak(ctx: click.Context, *, minutes: float, seed: int | None, json_file: str | None) -> None:
-    """Do everything at once, with faults, and check that all is as it must be.
+    """Run all operations at the same time, with faults, and check the results.
 
     Threads load and unload libraries, call, wait, look up, make closures, start threads and fail,
-    in one program after the other. After each all tables must be the same and everything must have
-    been given back; at the end memory must not have grown. The exit status is 1 if something was
-    not as it must be. The seed is printed first.
+    in one program after the other. After each all tables must be equal and all resources must have
+    been released; at the end memory must not have grown. The exit status is 1 if a check failed.
+    The seed is printed first.
 
     \b
     pylinker bench soak --minutes 30
 
-    """  # noqa: D301 - click takes the character, not an escape of a raw string
-    from pylinker.bench.soak import Soak  # noqa: PLC0415  # the other commands need none of it
+    """  # noqa: D301 - click needs the character, not an escape of a raw string
+    # Imported here, as the other commands do not need it.
+    from pylinker.bench.soak import Soak  # noqa: PLC0415
 
     if seed is None:
         seed = random.SystemRandom().randrange(1 << 32)
@@ -62,7 +63,8 @@ def soak(ctx: click.Context, *, minutes: float, seed: int | None, json_file: str
         out = console()
         out.print(listing)
         out.print(
-            f"{report.rounds} rounds in {report.seconds:.0f} s, {report.resident[-1] >> 20} MiB, growth {report.growth >> 10} KiB"
+            f"{report.rounds} rounds in {report.seconds:.0f} s, "
+            f"{report.resident[-1] >> 20} MiB, growth {report.growth >> 10} KiB"
         )
         out.print(
             Text("failed", style="red")

@@ -1,8 +1,8 @@
-"""The program that ``pylinker demo`` runs: three small modules in C, their sources and their build recipe.
+"""The program of ``pylinker demo``: three small modules in C, their sources and a build script.
 
 ``main.wasm`` (``main.c``) needs ``libgreet.so`` (``greet.c``) and opens ``libplugin.so``
-(``plugin.c``) while it runs. ``build.py`` builds the three with ``pip install ziglang`` and nothing
-else.
+(``plugin.c``) while it runs. ``build.py`` builds the three; it requires only ``pip install
+ziglang``.
 """
 
 from __future__ import annotations

@@ -28,13 +28,14 @@ SHARED = [
     "--unresolved-symbols=import-dynamic",
     "--strip-all",
 ]
-# What the libraries use of the main module's C library.
+# Functions of the main module's C library that the libraries use.
 EXPORTS = ["printf", "qsort", "strcmp"]
 
 
 def zig(*arguments: str, directory: Path) -> None:
     """Run zig in ``directory``; raises ``subprocess.CalledProcessError`` if it fails."""
-    subprocess.run([sys.executable, "-m", "ziglang", *arguments], cwd=directory, check=True)  # noqa: S603
+    command = [sys.executable, "-m", "ziglang", *arguments]
+    subprocess.run(command, cwd=directory, check=True)  # noqa: S603
 
 
 def build(output: Path) -> list[Path]:
@@ -42,8 +43,8 @@ def build(output: Path) -> list[Path]:
     objects = {name: output / f"{name}.o" for name in ("greet", "plugin")}
     for name, path in objects.items():
         zig(*COMPILE, "-c", str(DIRECTORY / f"{name}.c"), "-o", path.name, directory=output)
-    # A library on the command line is recorded as needed under the name given here, so run in the
-    # folder it is in.
+    # A library on the command line is recorded as needed under the name given there, so run in its
+    # directory.
     zig(*SHARED, "-o", "libgreet.so", "greet.o", directory=output)
     zig(*SHARED, "-o", "libplugin.so", "plugin.o", "libgreet.so", directory=output)
     exports = [f"-Wl,--export={name}" for name in EXPORTS]
@@ -60,7 +61,7 @@ def build(output: Path) -> list[Path]:
         path.unlink()
     modules = [output / name for name in ("libgreet.so", "libplugin.so", "main.wasm")]
     for path in modules:
-        path.chmod(0o644)  # data of the package, whatever the linker thinks
+        path.chmod(0o644)  # package data, not executable as the linker makes it
     return modules
 
 

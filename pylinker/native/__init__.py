@@ -1,9 +1,8 @@
-"""The seam between Python and the C core: one module for each group of headers of ``csrc``, used by its full name.
+"""The seam between Python and the C core: one module for each group of headers of ``csrc``.
 
-Everything that crosses is checked here for kind and range; wasmtime's objects travel as plain
-addresses (``int``). A function raises :class:`pylinker.native.failures.Failure` when wasmtime hands
-back a trap or an error; who owns wasmtime's Python side turns it into the exception a user knows
-(:mod:`pylinker.runtime.failures`).
+Modules are used by their full names. The seam checks kind and range of every argument; wasmtime's
+objects are passed as addresses (``int``). A function raises :class:`.failures.Failure` for a trap
+or an error of wasmtime; :mod:`pylinker.runtime.failures` turns it into the public exception.
 
 Threads: a call takes as long as the guest runs and releases the GIL; the store behind ``context``
 belongs to the calling thread for the duration.

@@ -1,4 +1,7 @@
-"""The core's table of wasmtime functions, and the check that wasmtime is as it expects (``csrc/api.h``, ``csrc/probe.h``)."""
+"""The core's table of wasmtime functions, and a check of wasmtime's ABI.
+
+The headers are ``csrc/api.h`` and ``csrc/probe.h``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ __all__ = ["TRAP_CODES", "api_shapes", "is_error_of_guest", "load_api", "probe",
 
 
 def load_api(address_of: Callable[[str], int]) -> None:
-    """Fill the core's table of wasmtime functions; ``address_of`` answers the address of a C function by name, or raises."""
+    """Fill the core's table of wasmtime functions.
+
+    Args:
+        address_of: Returns the address of a C function by name, or raises.
+    """
     for index, (name, _) in enumerate(api_shapes()):
         lib.pl_api_set(index, ffi.cast("void *", address_of(name)))
     missing = lib.pl_api_missing()
@@ -22,7 +29,7 @@ def load_api(address_of: Callable[[str], int]) -> None:
 
 
 def api_shapes() -> Iterator[tuple[str, str]]:
-    """Iterate over the functions of wasmtime that the core calls: their names and shapes (``pl_api_shape``)."""
+    """Iterate over the names and shapes (``pl_api_shape``) of the wasmtime functions in use."""
     for index in itertools.count():
         name = lib.pl_api_name(index)
         if name == ffi.NULL:
@@ -35,11 +42,11 @@ TRAP_CODES: Mapping[str, int] = {
     "HEAP_MISALIGNED": TrapCode.UNALIGNED,
     "ATOMIC_WAIT_NON_SHARED_MEMORY": TrapCode.NOT_SHARED,
 }
-"""The traps that the core makes, by wasmtime's names without their prefix."""
+"""Traps that the core raises, by wasmtime's names without their prefix."""
 
 
 def probe_text() -> str:
-    """Return the text of the module that :func:`probe` runs."""
+    """Return the text format of the module that :func:`probe` runs."""
     return str(ffi.string(lib.pl_probe_text()).decode())
 
 
@@ -54,9 +61,10 @@ def probe(
     tag: int,
     memory: int,
 ) -> str | None:
-    """Try each kind of object of wasmtime once (``csrc/probe.h``); all arguments are addresses.
+    """Exercise each kind of wasmtime object once (``csrc/probe.h``); all arguments are addresses.
 
-    Returns what differs, or None.
+    Returns:
+        The first difference from the expected ABI, or None.
     """
     types = {"function": function, "cell": cell, "table": table, "tag": tag, "memory": memory}
     record = ffi.new(
@@ -73,5 +81,5 @@ def probe(
 
 
 def is_error_of_guest(error: int) -> bool:
-    """Whether an error, by its address, came up in guest code or in a host function that it called."""
+    """Whether the error at an address arose in guest code, or in a host function that it called."""
     return bool(lib.pl_error_is_of_guest(ffi.cast("pl_error *", error)))

@@ -25,31 +25,44 @@ __all__ = [
 ]
 
 CALLBACK_FAILED: int = lib.pl_callback_failed()
-"""What a function of integers answers that means this very number: then it calls :func:`mean_result` before."""
+"""The result of an integer callback that stands for a failure.
+
+A callback whose genuine result is this number calls :func:`mean_result` before it returns.
+"""
 CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
-"""The same of a function of doubles."""
+"""The same for callbacks that return a double."""
 
 
 Explain: TypeAlias = Callable[
     [int, CallbackFailure, float, BaseException | None], BaseException | None
 ]
-"""Gets the handle, the failure, the result and what was raised; returns what is to be raised instead."""
+"""Gets the handle, the failure, the result and the exception; returns the exception to raise."""
 
 
 def callback_type(
     form: CallbackForm, count: int, result: CallbackResult, wide: Iterable[int]
 ) -> int:
-    """Write a type down as ``csrc/callback.h`` has it; ``wide`` are the indices of the wide parameters."""
+    """Return a type as ``csrc/callback.h`` encodes it.
+
+    Args:
+        form: The calling convention.
+        count: Number of parameters.
+        result: Kind of the result.
+        wide: Indices of the parameters of 64 bits.
+    """
     return form + 16 * count + 256 * result + sum(1 << 16 + index for index in wide)
 
 
 def mean_result() -> None:
-    """Say that the calling thread's callback will return the number that stands for a failure, and mean it."""
+    """Mark the next result of the calling thread's callback as genuine.
+
+    It may then equal the number that stands for a failure.
+    """
     lib.pl_callback_mean(1)
 
 
 def keep_of_callback(error: BaseException) -> None:
-    """Keep what a callback raised, which returns the number that stands for a failure then."""
+    """Keep the exception of a callback, which then returns the number that stands for a failure."""
     lib.pl_callback_mean(0)
     keep_pending(error)
 
@@ -57,7 +70,10 @@ def keep_of_callback(error: BaseException) -> None:
 def _keep_of_callback(
     _kind: object, error: BaseException | None, traceback: TracebackType | None
 ) -> None:
-    """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
+    """Keep an exception from outside a callback's own ``try``, or from cffi about its result.
+
+    The latter has no traceback.
+    """
     lib.pl_callback_mean(0)
     if error is not None:
         replace_pending(error.with_traceback(traceback))
@@ -69,7 +85,13 @@ def install_callbacks(
     doubles: Sequence[Callable[..., Any]],
     explain: Explain,
 ) -> None:
-    """Say what the core calls for a callback: with its handle and from 0 integers on, with its handle and from 1 double on. Once."""
+    """Set the functions that the core calls for callbacks. Once.
+
+    Args:
+        integers: For each kind of result, functions of a handle and 0, 1, 2, ... integers.
+        doubles: Functions of a handle and 1, 2, ... doubles.
+        explain: Makes the exception for a failed callback.
+    """
     table = ffi.new("pl_callbacks *")
 
     def define(name: str, function: Callable[..., Any], failed: float | None) -> Any:

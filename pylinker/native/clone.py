@@ -1,4 +1,4 @@
-"""A store for a new group, with all that is loaded (``csrc/clone.h``)."""
+"""Creation of the store of a new group, with all loaded libraries (``csrc/clone.h``)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ __all__ = ["GroupClone", "clone_group"]
 
 
 class GroupClone(NamedTuple):
-    """What :func:`clone_group` made: a store, its watch (keep it as long as the store), what is in it, and what went wrong, or None."""
+    """The result of :func:`clone_group`."""
 
     store: Store
     watch: object
+    """The watch of the store; keep it as long as the store."""
     instances: Instances
     record: ErrorRecord | None
+    """The error, or None."""
 
 
 def clone_group(
@@ -41,9 +43,9 @@ def clone_group(
     snapshot: Operation,
     blocks: Sequence[tuple[Library, int, int]],
 ) -> GroupClone:
-    """Make a store for a new group, with all that is loaded (``csrc/clone.h``).
+    """Create a store for a new group, with all loaded libraries (``csrc/clone.h``).
 
-    Types are addresses, 0 for what the main module brings. Blocks while guest code initialises
+    Types are addresses, 0 for objects that the main module defines. Blocks while guest code initialises
     thread-local data.
     """
     watch = new_watch(member, preempt=preempt)

@@ -10,8 +10,9 @@ try:
     from pylinker._core import ffi, lib
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"the C core of pylinker is not built in {os.path.dirname(os.path.dirname(__file__))}, a source folder: "
-        "run `pip install -e .` in the folder above it, or leave that folder to use an installed pylinker"
+        "the C core of pylinker is not built in the source folder "
+        f"{os.path.dirname(os.path.dirname(__file__))}: run `pip install -e .` in the folder "
+        "above it, or leave that folder to use an installed pylinker"
     ) from error
 
 __all__ = ["NULL", "U32", "core_file", "ffi", "layout", "lib", "packer"]
@@ -20,14 +21,15 @@ U32 = 1 << 32
 
 
 def core_file() -> str | None:
-    """Return the file of the compiled core."""
+    """Return the path of the compiled core."""
     return getattr(sys.modules["pylinker._core"], "__file__", None)
 
 
 def packer(name: str) -> struct.Struct:
-    """Return what packs a structure of the core: its fields in their order, addresses for pointers, bytes for structures.
+    """Return a packer of a structure of the core.
 
-    A field called ``unused`` is not given.
+    It takes the fields in their order: addresses for pointers, bytes for structures. A field called
+    ``unused`` is skipped.
     """
     kind = ffi.typeof(name)
     code, end = "=", 0
@@ -46,7 +48,7 @@ def packer(name: str) -> struct.Struct:
 
 
 def layout(name: str) -> tuple[int, dict[str, tuple[int, int]]]:
-    """Return the size of a structure of the core, and offset and size of each of its fields, in bytes."""
+    """Return the size of a structure of the core, and offset and size of its fields, in bytes."""
     kind = ffi.typeof(name)
     return ffi.sizeof(kind), {
         field: (each.offset, ffi.sizeof(each.type)) for field, each in kind.fields

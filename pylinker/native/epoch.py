@@ -1,4 +1,4 @@
-"""Guests that make no calls: the epoch that stops them (``csrc/epoch.h``)."""
+"""The epoch, which stops guests that make no calls (``csrc/epoch.h``)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["epoch_bump", "epoch_tick", "ignore_epoch", "new_watch", "watch"]
 
 
 def epoch_tick(engine_address: int, interval: float) -> None:
-    """Move the epoch of an engine every ``interval`` seconds from now on."""
+    """Advance the epoch of an engine every ``interval`` seconds from now on."""
     lib.pl_epoch_main_thread(threading.main_thread().ident or 0)
     if lib.pl_epoch_tick(ffi.cast("pl_engine *", engine_address), nanoseconds(interval)):
         raise MemoryError("no thread for the epoch")
 
 
 def epoch_bump(engine_address: int) -> None:
-    """Move the epoch of an engine now."""
+    """Advance the epoch of an engine now."""
     lib.pl_epoch_bump(ffi.cast("pl_engine *", engine_address))
 
 
@@ -44,7 +44,8 @@ def new_watch(member: Member, *, preempt: bool) -> pl_watch_p:
 def watch(store_address: int, context: Context, member: Member, *, preempt: bool) -> object:
     """Watch the guest of a store: it stops when its linker is cancelled or a check fails.
 
-    Keep what is returned as long as the store.
+    Returns:
+        The watch; keep it as long as the store.
     """
     record = new_watch(member, preempt=preempt)
     lib.pl_epoch_install(ffi.cast("pl_store *", store_address), context, record)
@@ -52,5 +53,5 @@ def watch(store_address: int, context: Context, member: Member, *, preempt: bool
 
 
 def ignore_epoch(context: Context) -> None:
-    """Let the guest of a store run for ever."""
+    """Disable the epoch for a store: its guest is never stopped."""
     lib.pl_epoch_ignore(context)

@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 
-class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries one to where it can be named
+class Failure(Exception):  # noqa: N818 - internal: carries a trap or error to the public exception
     """wasmtime returned a trap or an error: one of ``trap`` and ``error`` is an address.
 
-    Neither is: the linker is cancelled, and wasmtime was not asked. ``stopped`` is the number of
-    the call if it was stopped, else 0. Owns the ``pl_failure`` it is made of (:func:`new_failure`).
+    With neither, the linker is cancelled and wasmtime was not called. Owns the ``pl_failure`` that
+    it is made of (:func:`new_failure`).
     """
 
     def __init__(self, record: pl_failure_p) -> None:
@@ -65,20 +65,20 @@ class Failure(Exception):  # noqa: N818 - not an error a user meets: it carries 
         return int(self._record.stopped)
 
     def take_raised(self) -> BaseException | None:
-        """Return what the host function raised that made the guest trap, or None.
+        """Return the exception of the host function that made the guest trap, or None.
 
-        Once: its traceback may hold the failure.
+        To be called once: its traceback may hold the failure.
         """
         raised, self._record.raised = self._record.raised, 0
         return raised_errors.pop(raised, None)
 
     def disown(self) -> None:
-        """Leave trap and error to the caller."""
+        """Transfer ownership of trap and error to the caller."""
         self._record.trap = self._record.error = ffi.NULL
 
 
 def new_failure() -> pl_failure_p:
-    """Return an empty ``pl_failure`` that frees what it owns."""
+    """Return an empty ``pl_failure`` that frees its trap and error."""
     return ffi.gc(ffi.new("pl_failure *"), lib.pl_failure_release)
 
 
@@ -91,19 +91,19 @@ def check(error: pl_error_p) -> None:
 
 
 def moved(owner: pl_outcome_p | pl_thread_p | pl_error_record_p) -> Failure:
-    """Return the ``failure`` of a C structure, which owns it no more."""
+    """Return the ``failure`` of a C structure, and transfer its ownership to the result."""
     record = new_failure()
     lib.pl_failure_move(record, ffi.addressof(owner, "failure"))
     return Failure(record)
 
 
 raised_errors: dict[int, BaseException] = {}
-"""What host functions raised, by the number that C carries to the call that entered the guest (``csrc/failure.h``)."""
+"""Exceptions of host functions, by the number that C carries to the call that entered the guest."""
 _raised_numbers = itertools.count(1)
 
 
 def keep_pending(error: BaseException) -> None:
-    """Keep what a host function raised for the call that entered the guest; the first counts."""
+    """Keep a host function's exception for the call that entered the guest; the first counts."""
     if not lib.pl_raised():
         number = next(_raised_numbers)
         raised_errors[number] = error
@@ -111,7 +111,10 @@ def keep_pending(error: BaseException) -> None:
 
 
 def replace_pending(error: BaseException) -> None:
-    """Keep what was raised while a failure was handled, such as a signal handler's exception: it counts from now on."""
+    """Keep an exception that was raised during the handling of a failure, in place of the first.
+
+    It may be that of a signal handler.
+    """
     raised = lib.pl_raised()
     if raised:
         raised_errors[raised] = error
@@ -121,11 +124,10 @@ def replace_pending(error: BaseException) -> None:
 
 @ffi.def_extern()
 def pl_python_forget(raised: int) -> None:
-    """Drop what a host function raised."""
+    """Drop the exception of a host function."""
     raised_errors.pop(raised, None)
 
 
 lib.pl_failures_set(lib.pl_python_forget)
-atexit.register(
-    lib.pl_failures_set, ffi.NULL
-)  # what is freed after the interpreter's end calls it no more
+# Objects that are freed after the interpreter's end must not call it.
+atexit.register(lib.pl_failures_set, ffi.NULL)

@@ -29,16 +29,22 @@ _host_handles = itertools.count(1)
 
 
 def new_handle() -> int:
-    """Return a handle for a host function that no other has."""
+    """Return an unused handle for a host function."""
     return next(_host_handles)
 
 
 def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
-    """Return the handle of a Python function that guests can call, with the raw values (arguments in, results out).
+    """Register a Python function that guests can call with raw values (arguments in, results out).
 
-    What it raises becomes a trap, and comes out of the call that entered the guest
-    (:meth:`Failure.take_raised`). Release it after the last use; a call that comes later traps.
-    ``handle`` is a new one, or made by :func:`new_handle`.
+    An exception becomes a trap, and is raised by the call that entered the guest
+    (:meth:`Failure.take_raised`). Release it after the last use; a later call traps.
+
+    Args:
+        function: The function.
+        handle: A handle made by :func:`new_handle`, or 0 for a new one.
+
+    Returns:
+        The handle.
     """
     handle = handle or new_handle()
     _host_functions[handle] = function
@@ -46,24 +52,24 @@ def register_host(function: Callable[[Values], None], handle: int = 0) -> int:
 
 
 def host_function_count() -> int:
-    """Return how many Python functions are registered, of all programs."""
+    """Return the number of registered Python functions, of all programs."""
     return len(_host_functions)
 
 
 def release_host(handle: int) -> None:
-    """Let go of a host function."""
+    """Unregister a host function."""
     _host_functions.pop(handle, None)
 
 
 def keep_of_host(_kind: object, error: BaseException | None, _traceback: object) -> int:
-    """Keep what came before or after the callback's own ``try``: a signal's exception may come anywhere."""
+    """Keep an exception from outside the callback's own ``try``: that of a signal handler."""
     if error is not None:
         replace_pending(error)
     return -1
 
 
 def write_message(error: BaseException, message: Pointer[bytes], capacity: int) -> None:
-    """Write the message of a trap to a C array."""
+    """Write the message of a trap into a C array."""
     text = str(error).encode("utf-8", "replace")[: capacity - 1]
     ffi.memmove(message, text + b"\0", len(text) + 1)
 
@@ -76,12 +82,12 @@ def pl_python_host(
     message: Pointer[bytes],
     capacity: int,
 ) -> int:
-    """Run the Python function behind ``handle``; whatever it raises is kept, and becomes the message of a trap."""
+    """Call the Python function of a handle; an exception is kept and becomes a trap's message."""
     try:
         _host_functions[handle](raw)
-    except BaseException as error:  # noqa: BLE001 - it is raised again by the call that entered the guest
+    except BaseException as error:  # noqa: BLE001 - raised again by the call that entered the guest
         if isinstance(error, KeyError) and handle not in _host_functions:
-            error = InternalError("a library that is gone called the host")
+            error = InternalError("an unloaded library called the host")
         keep_pending(error)
         write_message(error, message, capacity)
         return 1

@@ -1,4 +1,4 @@
-"""What one group has of the program (``csrc/instances.h``)."""
+"""The instances of one group (``csrc/instances.h``)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Instances", "Signature"]
 
 
 class Instances:
-    """What one group has of the program (``csrc/instances.h``); ``context`` is its store's.
+    """The instances of one group (``csrc/instances.h``); ``context`` is that of its store.
 
-    Its own thread uses it.
+    Threads: the group's own thread.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Instances:
 
     @property
     def memory_size(self) -> int:
-        """Bytes of the memory, 0 if there is none."""
+        """Size of the memory in bytes, 0 if there is none."""
         return lib.pl_instances_memory_size(self.pointer)
 
     @property
     def table_size(self) -> int:
-        """Slots of the table, 0 if there is none."""
+        """Number of slots of the table, 0 if there is none."""
         return lib.pl_instances_table_size(self.pointer)
 
     @property
@@ -93,21 +93,21 @@ class Instances:
         return bool(lib.pl_instances_table(self.pointer) != ffi.NULL)
 
     def read(self, address: int, size: int) -> bytes | None:
-        """Return a copy of bytes of the memory, or None if they are not all inside.
+        """Return a copy of a range of the memory, or None if it is out of bounds.
 
-        Neither number is negative.
+        Neither number may be negative.
         """
         start = lib.pl_instances_bytes(self.pointer, address, size)
         return None if start == ffi.NULL else bytes(ffi.buffer(start, size))
 
     def inside(self, address: int, size: int) -> bool:
-        """Whether these bytes are all in the memory. Neither number is negative."""
+        """Whether a range is within the memory. Neither number may be negative."""
         return bool(lib.pl_instances_bytes(self.pointer, address, size) != ffi.NULL)
 
     def write(self, address: int, data: bytes | memoryview, size: int) -> bool:
-        """Copy ``size`` bytes into the memory; False, and nothing is done, if it does not fit.
+        """Copy ``size`` bytes into the memory; False, without effect, if that is out of bounds.
 
-        Neither number is negative.
+        Neither number may be negative.
         """
         start = lib.pl_instances_bytes(self.pointer, address, size)
         if start == ffi.NULL:
@@ -116,12 +116,12 @@ class Instances:
         return True
 
     def zero(self, address: int, size: int) -> bool:
-        """Fill bytes of the memory with zeros; False, and nothing is done, if they are not all inside."""
+        """Zero a range of the memory; False, without effect, if it is out of bounds."""
         return bool(lib.pl_instances_zero(self.pointer, address, size) == 0)
 
     @property
     def stack_pointer(self) -> Extern | None:
-        """The stack pointer's global, or None."""
+        """The global of the stack pointer, or None."""
         return self._extern(lib.pl_instances_stack_pointer(self.pointer))
 
     @stack_pointer.setter
@@ -129,17 +129,17 @@ class Instances:
         lib.pl_instances_set_stack_pointer(self.pointer, extern)
 
     def set_stack_top(self, top: int) -> None:
-        """Move the top of the stack; nothing to do if there is no stack pointer."""
+        """Set the top of the stack; no effect without a stack pointer."""
         lib.pl_instances_set_stack_top(self.pointer, top)
 
     def set_thread(self, number: int) -> None:
-        """Say which number the group's thread has in the guest."""
+        """Set the number that the group's thread has in the guest."""
         lib.pl_instances_set_thread(self.pointer, number)
 
     def set_exits(self, exits: bool) -> None:  # noqa: FBT001
-        """Say whether the group's thread has destructors to run at its end.
+        """Set whether the group's thread has destructors to run when it exits.
 
-        By the thread itself.
+        Threads: the thread itself.
         """
         lib.pl_instances_set_exits(self.pointer, exits)
 
@@ -148,17 +148,17 @@ class Instances:
         lib.pl_instances_connect(self.pointer)
 
     def apply(self, operation: Operation) -> ErrorRecord | None:
-        """Carry an operation out; returns what went wrong, or None."""
+        """Carry an operation out; returns the error, or None."""
         if lib.pl_replay_operation(self.pointer, operation.pointer, self.member.handle, 0) == 0:
             return None
         return self.take_error()
 
     def follow(self, describe: Callable[[ErrorRecord], BaseException]) -> None:
-        """Have operations carried out here, without the GIL; ``describe`` makes an exception of what goes wrong."""
+        """Make C replay operations here, without the GIL; ``describe`` translates its errors."""
         self.member.follow_in_c(self.pointer, lambda: describe(self.take_error()))
 
     def take_error(self) -> ErrorRecord:
-        """Return the last error record; its failure is the caller's."""
+        """Return the last error record; the caller owns its failure."""
         record = lib.pl_instances_error(self.pointer)
         failure = None
         if (
@@ -183,7 +183,7 @@ class Instances:
 
     @property
     def is_running(self) -> bool:
-        """Whether the guest is in a call by the host, on a stack that reaches here: then the store must stay."""
+        """Whether the guest is in a call by the host on this stack, so that the store must stay."""
         return bool(lib.pl_instances_is_running(self.pointer))
 
     def has(self, library: Library) -> bool:
@@ -191,7 +191,7 @@ class Instances:
         return bool(lib.pl_instances_serial(self.pointer, library.pointer))
 
     def export(self, library: Library, index: int) -> Extern | None:
-        """Return an export of a library, by its number; None if there is none."""
+        """Return an export of a library, by its number, or None."""
         extern = ffi.new("pl_extern *")
         return (
             extern
@@ -204,29 +204,30 @@ class Instances:
         return lib.pl_instances_tls_base(self.pointer, library.pointer)
 
     def resolver_entries(self, library: Library) -> int:
-        """Return how often calls of the library had to be resolved."""
+        """Return how many calls of the library had to be resolved."""
         return lib.pl_instances_resolver_entries(self.pointer, library.pointer)
 
     def bind(self, library: Library, index: int, target: Library, export: int) -> bool:
-        """Let a trampoline lead to an export; False if one of the two is not instantiated."""
+        """Bind a PLT entry to an export; False if one of the two libraries is not instantiated."""
         return bool(
             lib.pl_instances_bind(self.pointer, library.pointer, index, target.pointer, export) == 0
         )
 
     def call(self, func: Func, raw: Values, count: int) -> None:
-        """Call a function; arguments are taken from ``raw`` and results are left there.
+        """Call a function; ``raw`` holds the arguments, and receives the results.
 
-        Blocks while the guest runs.
+        Blocks while the guest runs. A failure leaves the stack pointer as it was.
 
-        Raises Failure with neither trap nor error if the linker is cancelled and the guest was not
-        called. Otherwise a failure leaves the stack pointer as it was.
+        Raises:
+            Failure: With neither trap nor error if the linker is cancelled and the guest was not
+                called.
         """
         failure = new_failure()
         if lib.pl_instances_call(self.pointer, func, raw, count, failure):
             raise Failure(failure)
 
     def run(self, library: Library, index: int) -> bool:
-        """Call an exported function of type () -> (), like :meth:`call`; False if it is not there.
+        """Call an exported function of type () -> (), like :meth:`call`; False if it is missing.
 
         Blocks while the guest runs.
         """
@@ -237,7 +238,10 @@ class Instances:
         return bool(status == 0)
 
     def know_type(self, changes: int, slot: int, signature: Signature | None) -> None:
-        """Keep the type of the function in a slot as of ``changes``; None: there is none that anybody knows. ``signature`` must stay."""
+        """Cache the type of the function in a slot, as of generation ``changes``.
+
+        ``signature`` must outlive the cache; None: no known type.
+        """
         lib.pl_calls_put(
             lib.pl_instances_calls(self.pointer),
             changes,
@@ -246,16 +250,17 @@ class Instances:
         )
 
     def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
-        """Keep what a ``dlsym`` of the host function ``handle`` found, as of ``changes``."""
+        """Cache the result of a ``dlsym``, as of generation ``changes``."""
         lib.pl_names_put(
             lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value
         )
 
 
 class Signature:
-    """A type as one group calls functions of it (``pl_signature``): a function that invokes them, and the numbers of its value types.
+    """A function type as one group calls it (``pl_signature``).
 
-    ``invoke`` is None if there are values that are no numbers.
+    It holds a function that invokes functions of the type, and the numbers of the value types.
+    ``invoke`` is None if there are values that are not numbers.
     """
 
     __slots__ = ("_types", "record")

@@ -1,4 +1,4 @@
-"""A module as every group instantiates it (``csrc/library.h``)."""
+"""A loaded library, as every group instantiates it (``csrc/library.h``)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def pack_source(
 
 
 class Shape:
-    """What of a Library follows from its module's bytes alone, to be filled in once.
+    """The export layout: the part of a Library that follows from its module's bytes alone.
 
-    ``slot_exports`` are the exported functions that get slots of their own, ``roles`` the exports
-    with a role of their own, by the name of the C member without ``export_``; exports are counted
-    in the module's order.
+    It is filled in once for all loads of the module. ``slot_exports`` are the exported functions
+    that get slots of their own, ``roles`` the exports with a special role, by the name of the C
+    member without ``export_``; exports are numbered in the module's order.
     """
 
     __slots__ = ("_kept", "parts")
@@ -71,15 +71,22 @@ def _modules(addresses: Sequence[int]) -> Any:
 
 
 class Library(Finalized):
-    """A module as every group instantiates it (``csrc/library.h``).
+    """A loaded library, as every group instantiates it (``csrc/library.h``).
 
-    ``code`` and ``trampolines`` (PLT_BLOCK in each) are addresses of compiled modules, ``sources``
-    those of all imports, ``slot_base`` the first of the slots of its exported functions (None: they
-    have none). ``handles`` are host functions that go with the library; ``rewritten`` says that
-    waits of the code were. ``reuse`` is for instances that are to be used again (``csrc/pool.h``):
-    the numbers of code and trampolines, the module's memory base and size, table base and size.
-    ``plt`` is a library whose trampolines it uses in place of its own, and from which number on.
-    The caller keeps the code.
+    Args:
+        code: Address of the compiled module. The caller keeps it alive, as well as ``trampolines``.
+        trampolines: Addresses of the compiled modules of trampolines, PLT_BLOCK in each.
+        trampoline_count: Number of PLT entries.
+        resolver: Handle of the host function that binds a PLT entry at its first call.
+        sources: The definitions of all imports.
+        shape: The export layout of the module.
+        slot_base: The first of the slots of its exported functions; None if they have none.
+        place: The ordinal of the library.
+        handles: Host functions that are released with the library.
+        rewritten: Whether waits of the code were rewritten.
+        reuse: For pooled instances (``csrc/pool.h``): the numbers of code and trampolines, the
+            module's memory base and size, table base and size.
+        plt: A library whose PLT entries it uses in place of its own, and the number of the first.
     """
 
     def __init__(
@@ -132,17 +139,23 @@ class Library(Finalized):
         self.address = int(ffi.cast("uintptr_t", self.pointer))
 
     def set_trampolines(self, trampolines: Sequence[int], count: int, resolver: int) -> None:
-        """Have it have ``count`` trampolines, its own and those that others use; once, before it is loaded. ``resolver`` goes with it."""
+        """Set ``count`` PLT entries, its own and those that other libraries use.
+
+        Once, before it is loaded. ``resolver`` is released with the library.
+        """
         self.handles.append(resolver)
         if lib.pl_library_set_trampolines(self.pointer, _modules(trampolines), count, resolver):
             raise MemoryError("no memory for a library's trampolines")
 
     def aim(self, index: int, target: Library, export: int) -> None:
-        """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""
+        """Bind PLT entry ``index`` to an export of another library, for later calls."""
         lib.pl_library_bind(self.pointer, index, target.pointer, export)
 
     def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
-        """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
+        """Bind the first PLT entries to the definitions that the core has found.
+
+        ``addresses`` are those of the scope's libraries, by number.
+        """
         found, libraries = (
             ffi.from_buffer("pl_late[]", late),
             ffi.from_buffer("pl_library *[]", addresses),
@@ -150,11 +163,11 @@ class Library(Finalized):
         lib.pl_lookup_aim(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:
-        """Let it lead nowhere; only while every other group is at the barrier or parked."""
+        """Unbind a PLT entry; only while every other group is at the barrier or parked."""
         lib.pl_library_unbind(self.pointer, index)
 
     def set_unloaded(self) -> None:
-        """Note that it is unloaded. Under the write lock."""
+        """Mark the library as unloaded. Requires the write lock."""
         lib.pl_library_set_unloaded(self.pointer)
 
     def _drop(self) -> None:

@@ -37,9 +37,9 @@ _member_handles = itertools.count(1)
 
 
 class Member(GroupBase, Finalized):
-    """One group in a rendezvous: its safepoint and what it has replayed (``pl_group``).
+    """One group in a rendezvous: its safepoint and the operations it has replayed (``pl_group``).
 
-    Make and free it under the write lock. A subclass has :meth:`replay`.
+    Create and free it under the write lock. A subclass implements :meth:`replay`.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -54,7 +54,7 @@ class Member(GroupBase, Finalized):
         self._deliver: Callable[[], bool] | None = None
 
     def join(self) -> None:
-        """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
+        """Join the linker; :meth:`free` undoes it, also after an interrupt."""
         if not lib.pl_group_new_at(
             self._cell,
             self.shared.pointer,
@@ -75,11 +75,11 @@ class Member(GroupBase, Finalized):
         return self._pointer
 
     def replay(self, first: int, last: int) -> None:
-        """Carry out the operations with these numbers, both included. On the group's thread."""
+        """Replay the operations with these numbers, both included. On the group's thread."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """Do nothing, on the group's thread; an exception, such as that of a signal handler, stops the guest."""
+        """Do nothing, on the group's thread; an exception of a signal handler stops the guest."""
 
     @property
     def state(self) -> int:
@@ -88,59 +88,69 @@ class Member(GroupBase, Finalized):
 
     @property
     def applied(self) -> int:
-        """The newest operation it has replayed."""
+        """The newest operation that it has replayed."""
         return (
             self._last_applied if self._pointer == ffi.NULL else lib.pl_group_applied(self._pointer)
         )
 
     @property
     def is_replaying(self) -> bool:
-        """Whether it is just replaying."""
+        """Whether it is replaying."""
         return self._pointer != ffi.NULL and bool(lib.pl_group_is_replaying(self._pointer))
 
     @property
     def is_following(self) -> bool:
-        """Whether it is just following, and a signal handler of its wait runs."""
+        """Whether it is following, and a signal handler of its wait runs."""
         return self._pointer != ffi.NULL and bool(lib.pl_group_is_following(self._pointer))
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is something to replay before guest code may run."""
+        """Whether there are operations to replay before guest code may run."""
         return bool(lib.pl_group_is_behind(self.pointer))
 
-    # Waits, and what reaches them
+    # Waits, and their interruption
 
     def on_nudge(self, deliver: Callable[[], bool]) -> None:
-        """Have ``deliver`` called on the group's thread after a :meth:`nudge`: within a wait, or at the end of its next host call.
+        """Set the function that is called on the group's thread after a :meth:`nudge`.
 
-        It may run guest code; what it raises stops the guest. True: it could not hear now, and is
-        called again. Before the group's first nudge.
+        It is called within a wait, or at the end of the next host call, and may run guest code. An
+        exception of it stops the guest. It returns True if it cannot run now; then it is called
+        again. To be set before the group's first nudge.
         """
         self._deliver = deliver
         lib.pl_group_on_nudge(self.pointer, lib.pl_python_deliver, self.handle)
 
     def deliver(self) -> bool:
-        """Hear what the group was nudged for."""
+        """Call the function for nudges."""
         return self._deliver is not None and self._deliver()
 
     def nudge(self) -> None:
-        """Reach the group, wherever it is. For any thread, as long as the group cannot be freed."""
+        """Interrupt the group in a wait or guest code.
+
+        Threads: any, while the group cannot be freed.
+        """
         lib.pl_futex_nudge(
             lib.pl_shared_futex(self.shared.pointer), lib.pl_group_nudge(self.pointer)
         )
 
     def wait(self, key: int, cell: Pointer[int], expected: int) -> int:
-        """Wait on a key of the host's while a cell (``uint32_t *``) has the expected value; the group is parked.
+        """Wait on a key of the host while a cell (``uint32_t *``) has the expected value.
 
-        Returns WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or
-        WAIT_CANCELLED. Blocks, interruptibly.
+        The group is parked meanwhile. Blocks, interruptibly.
+
+        Returns:
+            WOKEN, NOT_EQUAL, INTERRUPTED (an exception is kept for the guest's caller) or
+            WAIT_CANCELLED.
         """
         return lib.pl_group_wait32(
             self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle
         )
 
     def follow_in_c(self, instances: pl_instances_p, describe: Callable[[], BaseException]) -> None:
-        """Have operations carried out in a ``pl_instances``, without the GIL; ``describe`` makes the exception for an error."""
+        """Make C replay operations in a ``pl_instances``, without the GIL.
+
+        ``describe`` returns the exception after a failure.
+        """
         self._describe_error = describe
         log = lib.pl_shared_log(self.shared.pointer)
         self._follower = ffi.new(
@@ -155,18 +165,18 @@ class Member(GroupBase, Finalized):
         lib.pl_follower_install(self._follower)
 
     def note_failure(self, error: BaseException) -> None:
-        """Keep the first failure of a replay, where the group's thread and all that look for the reason find it."""
+        """Keep the first failure of a replay, for the group's thread and as the linker's reason."""
         if self.failure is None:
             self.failure = error
-            # Here, before C cancels the linker for it and others look for the reason.
+            # Before C cancels the linker for it: then other threads read the reason.
             if self.shared.reason is None and not self.shared.cause:
                 self.shared.reason = error
 
     def note_error(self) -> None:
-        """Keep what went wrong in C as a failure."""
+        """Keep an error in C as the failure."""
         if self._describe_error is not None:
             error = self._describe_error()
-            if not self.shared.cause:  # else the end of the linker is what stopped it
+            if not self.shared.cause:  # else the cancellation of the linker has stopped it
                 self.note_failure(error)
 
     def die(self) -> None:
@@ -175,12 +185,12 @@ class Member(GroupBase, Finalized):
             lib.pl_safepoint_die(self._safepoint)
 
     def free(self) -> None:
-        """Leave the linker. A second time does nothing."""
+        """Leave the linker. Idempotent."""
         self._last_applied = self.applied
         self._pointer = ffi.NULL
         _members.pop(self.handle, None)
         lib.pl_group_free_at(self._cell)
-        self._describe_error = self._deliver = self._follower = None  # which lead back here
+        self._describe_error = self._deliver = self._follower = None  # break reference cycles
 
     def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
@@ -195,7 +205,7 @@ def _member(handle: int) -> Member:
 
 
 def _keep(_kind: object, error: BaseException | None, traceback: TracebackType | None) -> int:
-    """Keep what a callback raised where the group's thread finds it; the callback's caller in C gets a 1."""
+    """Keep the exception of a callback for the group's thread; the caller in C gets a 1."""
     handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
     member = _members[handle]() if handle in _members else None
     if member is not None and error is not None:
@@ -212,9 +222,9 @@ def pl_python_replay(handle: int, first: int, last: int) -> int:
 
 @ffi.def_extern(error=1, onerror=keep_of_host)
 def pl_python_check(handle: int) -> int:
-    """Let the interpreter run what a signal has left to do; this is only different from nothing on the main thread.
+    """Let the interpreter run pending signal handlers, which it does on the main thread only.
 
-    Within guest code: what it raises comes out of the call that entered the guest.
+    Within guest code: an exception is raised by the call that entered the guest.
     """
     _member(handle).check()
     return 0
@@ -223,13 +233,12 @@ def pl_python_check(handle: int) -> int:
 def _keep_interrupt(
     _kind: object, error: BaseException | None, traceback: TracebackType | None
 ) -> int:
-    """Keep what a signal handler raised within a rendezvous for the group's thread."""
+    """Keep the exception of a signal handler within a rendezvous for the group's thread."""
     handle = traceback.tb_frame.f_locals.get("handle") if traceback else None
     member = _members[handle]() if handle in _members else None
     if member is not None and error is not None:
-        member.note_failure(
-            error
-        )  # C cancels the linker for it if the wait takes too long, and then others look for the reason
+        # If the wait takes too long, C cancels the linker, and others read the reason.
+        member.note_failure(error)
     return 1
 
 
@@ -242,14 +251,14 @@ def pl_python_interrupted(handle: int) -> int:
 
 @ffi.def_extern(error=1, onerror=_keep)
 def pl_python_failed(handle: int) -> int:
-    """Keep why an operation could not be carried out in C."""
+    """Keep the reason of a replay's failure in C."""
     _member(handle).note_error()
     return 0
 
 
 @ffi.def_extern(error=1, onerror=keep_of_host)
 def pl_python_deliver(handle: int) -> int:
-    """Hear what the group behind ``handle`` was nudged for; what that raises comes out of the call that entered the guest."""
+    """Run a group's function for nudges; the call that entered the guest raises its exception."""
     try:
         return DELIVER_LATER if _member(handle).deliver() else 0
     except BaseException as error:  # noqa: BLE001 - as in pl_python_host
@@ -258,10 +267,10 @@ def pl_python_deliver(handle: int) -> int:
 
 
 def current_member() -> int:
-    """Return the handle of the member whose thread the calling thread is, 0 if it is none."""
+    """Return the handle of the member of the calling thread, 0 if there is none."""
     return lib.pl_handle_of_thread()
 
 
 def enter_thread(member: Member | None) -> None:
-    """Say whose group's thread the calling thread is from now on; None: no group's."""
+    """Make the calling thread the thread of a member; None: of none."""
     lib.pl_group_enter_thread(member.pointer if member is not None else ffi.NULL)

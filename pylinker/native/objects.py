@@ -1,4 +1,7 @@
-"""Objects of wasmtime: stores, instances, globals, tables, memories (``csrc/wrappers.h``, ``csrc/call.h``)."""
+"""Objects of wasmtime: stores, instances, globals, tables and memories.
+
+The headers are ``csrc/wrappers.h`` and ``csrc/call.h``.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def context_at(address: int) -> Context:
 
 
 def values(count: int) -> Values:
-    """Return room for ``count`` raw values (16 bytes each, zeroed)."""
+    """Return an array of ``count`` raw values (16 bytes each, zeroed)."""
     return ffi.new("pl_value[]", count)
 
 
@@ -83,7 +86,10 @@ def u32s(raw: Values, count: int) -> tuple[int, ...]:
 
 
 class Store:
-    """A store of an engine, with bounds for each memory (bytes) and table (slots), negative for none. Freed with the object."""
+    """A store of an engine; it is freed with the object.
+
+    ``memory`` (bytes) and ``table`` (slots) limit each memory and table; negative for no limit.
+    """
 
     __slots__ = ("_pointer", "address", "context")
 
@@ -98,7 +104,7 @@ class Store:
 
 
 def extern_of_shared_memory(address: int) -> Extern:
-    """Wrap a ``wasmtime_sharedmemory_t *`` as something that can be imported; the caller keeps the memory alive."""
+    """Wrap a ``wasmtime_sharedmemory_t *`` for imports; the caller keeps the memory alive."""
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.SHARED_MEMORY
     extern.of.shared_memory = ffi.cast("pl_shared_memory *", address)
@@ -106,14 +112,14 @@ def extern_of_shared_memory(address: int) -> Extern:
 
 
 def func_of(extern: Extern) -> Func:
-    """Return the function inside an extern; it stays valid on its own."""
+    """Return the function in an extern; it stays valid without the extern."""
     if extern.kind != ExternKind.FUNC:
         raise InternalError(f"extern of kind {extern.kind} is not a function")
     return ffi.new("pl_func *", extern.of.func)
 
 
 def imports_of(externs: Sequence[Extern]) -> Extern:
-    """Pack externs into the array that :func:`instantiate` takes."""
+    """Return externs as the array that :func:`instantiate` takes."""
     packed = ffi.new("pl_extern[]", len(externs))
     for index, extern in enumerate(externs):
         packed[index] = extern[0]
@@ -121,7 +127,7 @@ def imports_of(externs: Sequence[Extern]) -> Extern:
 
 
 def instantiate(context: Context, module_address: int, externs: Sequence[Extern]) -> Instance:
-    """Instantiate a compiled module with imports in its own order.
+    """Instantiate a compiled module, with imports in the module's order.
 
     Blocks while its start function runs.
     """
@@ -150,13 +156,13 @@ def _signed(value: int) -> int:
 
 def _handle(extern: Extern, kind: int) -> pl_handle_p:
     if extern.kind != kind:
-        raise InternalError(f"extern of kind {extern.kind} where {kind} is meant")
+        raise InternalError(f"extern of kind {extern.kind} where kind {kind} is expected")
     handle: pl_handle_p = ffi.addressof(extern.of, "handle")
     return handle
 
 
 def global_new(context: Context, type_address: int, value: int) -> Extern:
-    """Make an i32 global of the given ``wasm_globaltype_t`` that holds the 32 bits of ``value``."""
+    """Create an i32 global of the given ``wasm_globaltype_t`` with the 32 bits of ``value``."""
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.GLOBAL
     handle = ffi.addressof(extern.of, "handle")
@@ -177,7 +183,7 @@ def global_set(context: Context, extern: Extern, value: int) -> None:
 
 
 def table_new(context: Context, type_address: int) -> Extern:
-    """Make a table of the given ``wasm_tabletype_t`` with all slots null."""
+    """Create a table of the given ``wasm_tabletype_t`` with all slots null."""
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.TABLE
     check(
@@ -199,7 +205,7 @@ def table_grow(context: Context, table: Extern, delta: int) -> None:
 
 
 def same_function(one: Func, other: Func) -> bool:
-    """Whether two are one function of one store."""
+    """Whether both are the same function of one store."""
     return bytes(ffi.buffer(one)) == bytes(ffi.buffer(other))
 
 
@@ -214,7 +220,7 @@ def table_get(context: Context, table: Extern, index: int) -> Func | None:
 
 
 def table_set(context: Context, table: Extern, index: int, func: Func | None) -> None:
-    """Put a function into a slot; None empties it."""
+    """Write a function into a slot; None sets it to null."""
     check(
         lib.pl_table_set(
             context, _handle(table, ExternKind.TABLE), index, ffi.NULL if func is None else func
@@ -223,7 +229,7 @@ def table_set(context: Context, table: Extern, index: int, func: Func | None) ->
 
 
 def memory_new(context: Context, type_address: int) -> Extern:
-    """Make a memory of the given ``wasm_memorytype_t``."""
+    """Create a memory of the given ``wasm_memorytype_t``."""
     extern = ffi.new("pl_extern *")
     extern.kind = ExternKind.MEMORY
     check(
@@ -240,7 +246,11 @@ def memory_size(context: Context, memory: Extern) -> int:
 
 
 def memory_grow(context: Context, memory: Extern, pages: int) -> int:
-    """Add ``pages`` pages of 64 KiB and return the size before, in pages; raises :class:`Failure` past the maximum."""
+    """Add ``pages`` pages of 64 KiB, and return the size before, in pages.
+
+    Raises:
+        Failure: The maximum of the memory is exceeded.
+    """
     before = ffi.new("uint64_t *")
     check(lib.pl_memory_grow(context, memory, pages, before))
     return int(before[0])
@@ -249,20 +259,20 @@ def memory_grow(context: Context, memory: Extern, pages: int) -> int:
 def memory_buffer(context: Context, memory: Extern, keep_alive: object) -> memoryview:
     """Return all of a memory as a writable view of bytes.
 
-    ``keep_alive`` (whatever owns the store) lives at least as long as the view. The view does not
-    follow a later growth.
+    The view keeps ``keep_alive`` alive, which owns the store. The view does not follow a later
+    growth.
     """
     data = lib.pl_memory_data(context, memory)
     size = lib.pl_memory_size(context, memory)
 
     def release(_data: object, _owner: object = keep_alive) -> None:
-        """Hold the owner until cffi drops the pointer."""
+        """Hold the owner until cffi frees the pointer."""
 
     return memoryview(ffi.buffer(ffi.gc(data, release), size))
 
 
 def set_types(*, cell: int, constant: int, resolve: int, waits: Sequence[int]) -> None:
-    """Tell the core the types it makes objects of, by address; they stay as long as the process."""
+    """Set the types of the objects that the core creates, by address; they are never freed."""
     types = ffi.new("pl_types *")
     types.cell, types.constant, types.resolve = (
         ffi.cast("pl_type *", each) for each in (cell, constant, resolve)

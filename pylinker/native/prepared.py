@@ -1,4 +1,4 @@
-"""Functions of a library in one group, ready to be called from Python (``csrc/prepared.h``)."""
+"""Prepared calls: functions of a library in one group (``csrc/prepared.h``)."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _DOUBLE_CALLS: Sequence[Callable[..., float] | None] = (
 
 
 class PreparedCall:
-    """A function of a library in one group, ready to be called (``csrc/prepared.h``).
+    """A prepared call: a function of a library in one group (``csrc/prepared.h``).
 
     ``call`` is the C function for its type, or None where only :meth:`raw` can call it; its first
-    argument is ``record``. ``shared`` is the linker's, also once it is closed.
+    argument is ``record``. ``shared`` is that of the linker; it stays valid after :meth:`close`.
     """
 
     __slots__ = ("__weakref__", "_kept", "call", "record", "shared")
@@ -81,16 +81,16 @@ class PreparedCall:
 
     @property
     def is_open(self) -> bool:
-        """Whether it may be called."""
+        """Whether calls are allowed."""
         return bool(self.record.open)
 
     def close(self) -> None:
-        """Let nobody in any more, and let go of the group.
+        """Refuse further calls, and release the references to the group.
 
-        The caller has the main lock, or is the group's thread.
+        The caller holds the main lock, or is the group's thread.
         """
         lib.pl_prepared_close(self.record)
-        self._kept = self._kept[2:]  # the main lock stays: who comes late still asks for it
+        self._kept = self._kept[2:]  # the main lock stays: late callers still take it
 
     def raw(self, raw: Values) -> Outcome:
         """Call with raw values."""
@@ -102,7 +102,7 @@ class PreparedCall:
 def prepared_call(
     params: Sequence[PreparedKind], results: Sequence[PreparedKind]
 ) -> Callable[..., Any] | None:
-    """Return the C function that calls functions of this type with plain numbers, or None if there is none."""
+    """Return the C function that calls functions of this type with plain numbers, or None."""
     if len(results) > 1:
         return None
     used = {*params, *results}
@@ -114,22 +114,27 @@ def prepared_call(
 
 
 class Outcome(NamedTuple):
-    """The outcome of one prepared call: status, which argument was out of range (from 0), what failed, and the result if all is OK."""
+    """The outcome of one prepared call."""
 
     status: int
     argument: int
+    """Index of the argument that was out of range."""
     failure: Failure | None
     result: float | None
+    """The result, if the status is OK."""
 
 
 def take_outcome(result: Any) -> Outcome:
-    """Return what the calling thread's call came to that returned ``result``, which is below the limit. Once."""
+    """Return the outcome of the calling thread's call that returned ``result``, below the limit.
+
+    To be called once for each call.
+    """
     outcome = ffi.gc(ffi.new("pl_outcome *"), lib.pl_outcome_release)
     take = lib.pl_prepared_take_double if isinstance(result, float) else lib.pl_prepared_take
     if not take(result, outcome):
         if result == -math.inf:
             return Outcome(OK, 0, None, result)
-        raise InternalError("what a call came to was dropped before it was read")
+        raise InternalError("the outcome of a call was dropped before it was read")
     if outcome.status == OK:
         return Outcome(
             OK, 0, None, outcome.value.f64 if isinstance(result, float) else outcome.value.i64
@@ -138,5 +143,8 @@ def take_outcome(result: Any) -> Outcome:
 
 
 def forget_outcomes() -> None:
-    """Drop what calls of the calling frame came to, and calls of frames that have ended: their readers were interrupted."""
+    """Drop the outcomes of calls of the calling frame, and of frames that have returned.
+
+    Their readers were interrupted.
+    """
     lib.pl_prepared_forget()

@@ -21,20 +21,17 @@ class RecursiveMutex:
 
     @property
     def depth(self) -> int:
-        """How often the calling thread has it."""
+        """How many times the calling thread holds it."""
         return lib.pl_recursive_depth(self.pointer)
 
     def restore(self, depth: int) -> None:
-        """Give it back until the calling thread has it ``depth`` times.
-
-        A second time does nothing.
-        """
+        """Release it until the calling thread holds it ``depth`` times. Idempotent."""
         lib.pl_recursive_restore(self.pointer, depth)
 
     def take(self, give_up: Callable[[], None] | None) -> None:
         """Take the mutex, within a :class:`Scope` that restores the depth. Blocks.
 
-        Signals are handled meanwhile, and ``give_up`` is called now and then, which may raise.
+        Signals are handled meanwhile, and ``give_up`` is called regularly; it may raise.
         """
         if not lib.pl_recursive_try(self.pointer):
             while not lib.pl_recursive_wait(self.pointer, SLICE):
@@ -47,17 +44,17 @@ class RecursiveMutex:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another thread has the mutex; it may have given it back meanwhile."""
+        """Whether another thread holds the mutex; it may have released it meanwhile."""
         return self.holder not in (0, thread_identity())
 
     @property
     def holder(self) -> int:
-        """The :func:`thread_identity` of the thread that has the mutex, 0 if there is none."""
+        """The :func:`thread_identity` of the holder, 0 if there is none."""
         return lib.pl_recursive_holder(self.pointer)
 
 
 class Taken(Scope):
-    """A mutex that is held, from entering to leaving."""
+    """Context manager that holds a mutex."""
 
     __slots__ = ("_depth", "_give_up", "_mutex")
 
@@ -71,10 +68,10 @@ class Taken(Scope):
         self._mutex.take(self._give_up)
 
     def leave(self, _error: BaseException | None) -> None:
-        """Give it back."""
+        """Release it."""
         self._mutex.restore(self._depth)
 
 
 def thread_identity() -> int:
-    """Return what tells the calling thread from all others that live, as :attr:`RecursiveMutex.holder` does."""
+    """Return the identity of the calling thread, see :attr:`RecursiveMutex.holder`."""
     return lib.pl_recursive_self()

@@ -1,9 +1,9 @@
-"""Operations as data, and their log (``csrc/replay.h``)."""
+"""Operations as data, for their replay (``csrc/replay.h``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pylinker.native.core import ffi, packer
 from pylinker.native.enums import Stage
@@ -13,16 +13,19 @@ from pylinker.native.libraries import Library
 __all__ = ["BLOCK_OWN", "ErrorRecord", "Operation"]
 
 BLOCK_OWN: int = (1 << 64) - 1
-"""The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
+"""Address of a thread-local block that its library allocates itself (``PL_BLOCK_OWN``)."""
 
 
 class ErrorRecord(NamedTuple):
-    """What went wrong: where, a number that says more (see ``pl_stage``), in which library (its address), and wasmtime's answer or None."""
+    """An error record."""
 
     stage: Stage
     detail: int
+    """A number whose meaning depends on the stage (see ``pl_stage``)."""
     library: int
+    """Address of the library."""
     failure: Failure | None
+    """The trap or error of wasmtime."""
 
 
 _FILLING = packer("pl_filling")
@@ -31,8 +34,8 @@ _FILLING = packer("pl_filling")
 class Operation:
     """An operation as data (``csrc/replay.h``); pairs and triples are those of the C structures.
 
-    Keeps the libraries it names. ``fillings`` are slots with the packed sources of the host
-    functions that go there.
+    Keeps its libraries alive. ``fillings`` are slots with the packed sources of the host functions
+    for them.
     """
 
     __slots__ = ("_kept", "pointer")
@@ -55,62 +58,44 @@ class Operation:
         kept: list[object] = [dropped, loaded]
         if unbound or blocks or patches:
             kept.append([each[0] for each in (*unbound, *blocks, *patches)])
+        self._kept = kept
         pointer.table_size = table_size
         if emptied:
-            pointer.emptied = emptied_kept = ffi.new("pl_slots[]", emptied)
-            pointer.emptied_count = len(emptied)
-            kept.append(emptied_kept)
+            pointer.emptied, pointer.emptied_count = self._array("pl_slots[]", emptied)
         if unbound:
-            pointer.unbound = unbound_kept = ffi.new(
-                "pl_unbinding[]", [(library.pointer, index) for library, index in unbound]
-            )
-            pointer.unbound_count = len(unbound)
-            kept.append(unbound_kept)
+            rows = [(library.pointer, index) for library, index in unbound]
+            pointer.unbound, pointer.unbound_count = self._array("pl_unbinding[]", rows)
         if dropped:
-            pointer.dropped = dropped_kept = ffi.new(
-                "pl_library *[]", [library.pointer for library in dropped]
-            )
-            pointer.dropped_count = len(dropped)
-            kept.append(dropped_kept)
+            pointer.dropped, pointer.dropped_count = self._libraries(dropped)
         if loaded:
-            pointer.loaded = loaded_kept = ffi.new(
-                "pl_library *[]", [library.pointer for library in loaded]
-            )
-            pointer.loaded_count = len(loaded)
-            kept.append(loaded_kept)
+            pointer.loaded, pointer.loaded_count = self._libraries(loaded)
         if blocks:
-            pointer.blocks = blocks_kept = ffi.new(
-                "pl_block[]",
-                [(library.pointer, group, address) for library, group, address in blocks],
-            )
-            pointer.block_count = len(blocks)
-            kept.append(blocks_kept)
+            pointer.blocks, pointer.block_count = self._triples("pl_block[]", blocks)
         if patches:
-            pointer.patches = patches_kept = ffi.new(
-                "pl_patch[]", [(library.pointer, slot, export) for library, slot, export in patches]
-            )
-            pointer.patch_count = len(patches)
-            kept.append(patches_kept)
+            pointer.patches, pointer.patch_count = self._triples("pl_patch[]", patches)
         if fillings:
-            kept.append(
-                buffer := ffi.from_buffer(
-                    b"".join([_FILLING.pack(source, slot) for slot, source in fillings])
-                )
-            )
-            pointer.fillings, pointer.filling_count = (
-                ffi.cast("pl_filling *", buffer),
-                len(fillings),
-            )
+            packed = b"".join([_FILLING.pack(source, slot) for slot, source in fillings])
+            buffer = ffi.from_buffer(packed)
+            kept.append(buffer)
+            pointer.fillings = ffi.cast("pl_filling *", buffer)
+            pointer.filling_count = len(fillings)
         if noted:
-            pointer.noted = noted_kept = ffi.new("pl_slots[]", noted)
-            pointer.noted_count = len(noted)
-            kept.append(noted_kept)
+            pointer.noted, pointer.noted_count = self._array("pl_slots[]", noted)
         if closures:
-            rows = [
+            made = [
                 (slot, function, environment, ffi.cast("pl_module *", code))
                 for slot, function, environment, code in closures
             ]
-            pointer.closures = closures_kept = ffi.new("pl_closure[]", rows)
-            pointer.closure_count = len(closures)
-            kept.append(closures_kept)
-        self._kept = kept
+            pointer.closures, pointer.closure_count = self._array("pl_closure[]", made)
+
+    def _array(self, kind: Any, rows: Sequence[Any]) -> tuple[Any, int]:
+        """Return a C array of rows, which the operation keeps, and its length."""
+        array = ffi.new(kind, rows)
+        self._kept.append(array)
+        return array, len(rows)
+
+    def _libraries(self, libraries: Sequence[Library]) -> tuple[Any, int]:
+        return self._array("pl_library *[]", [library.pointer for library in libraries])
+
+    def _triples(self, kind: Any, triples: Sequence[tuple[Library, int, int]]) -> tuple[Any, int]:
+        return self._array(kind, [(library.pointer, one, two) for library, one, two in triples])

@@ -13,44 +13,45 @@ __all__ = ["Finalized", "Scope", "completed", "python_types"]
 _T = TypeVar("_T")
 
 python_types: dict[str, Any] = {"InternalError": InternalError}
-"""What ``csrc/python`` makes, by name."""
+"""The types of ``csrc/python``, by name."""
 if lib.pl_python_install(id(python_types)):
     raise ImportError("the C core of pylinker cannot make its types")
 
 if TYPE_CHECKING:
 
     class Scope:
-        """A context manager that no exception keeps from leaving (``csrc/python/scope.h``).
+        """A context manager whose ``leave`` no exception can skip (``csrc/python/scope.h``).
 
         A subclass has ``enter`` and ``leave``. ``leave(exception or None)`` is called at the end of
-        the block, and if ``enter`` raises: again, until it returns. So it looks for what remains.
-        One object for each block.
+        the block, and if ``enter`` raises. It is called again until it returns, so it must look for
+        what remains to be done. One object for each block.
         """
 
         def enter(self) -> Any:
-            """Begin; what it returns is what ``with`` gives."""
+            """Begin; the result is the value of ``with``."""
 
         def leave(self, error: BaseException | None, /) -> None:
-            """End, or undo what of ``enter`` was done."""
+            """End, or undo the completed part of ``enter``."""
 
         def __enter__(self) -> Any: ...
 
         def __exit__(self, kind: object, value: object, traceback: object, /) -> None: ...
 
     class Finalized:
-        """Calls ``_drop`` when it is dropped, again if an exception interrupts it, until it returns (``csrc/python/scope.h``).
+        """Calls ``_drop`` when it is deallocated: again if an exception interrupts it.
 
-        So it does what remains: the object may not even be initialised.
+        So ``_drop`` does the rest of its work; the object may not even be initialised. It is in
+        ``csrc/python/scope.h``.
         """
 
         def _drop(self) -> None:
-            """Release what the object has."""
+            """Release the resources of the object."""
 
     def completed(function: Callable[..., _T], /, *arguments: Any) -> _T:
-        """Call a function, and again if an exception interrupts it, until it returns; the first exception is raised then.
+        """Call a function until it returns: again if an exception interrupts it.
 
-        So it must come to the same end if it is called again after any of its steps. A LinkError or
-        InternalError is raised at once.
+        So a second call after any of its steps must lead to the same end. The first exception is
+        raised afterwards; a LinkError or InternalError at once.
         """
 
 else:

@@ -1,4 +1,4 @@
-"""Files and the directories they are searched in (``csrc/search.h``)."""
+"""Files, and the search for them in directories (``csrc/search.h``)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["Directory", "Places", "RegularFile", "search_by_component"]
 
 _LINK_MAX = 4096
-"""Bytes of a link that is too long: no path may have so many."""
+"""Size of a buffer for a link: no path may be that long."""
 
 
 class RegularFile(Finalized):
-    """A regular file that is open, to be read once (``csrc/search.h``). It closes itself."""
+    """An open regular file, to be read once (``csrc/search.h``). It closes itself."""
 
     __slots__ = ("_file",)
 
@@ -28,15 +28,15 @@ class RegularFile(Finalized):
         self._file = ffi.new("pl_file *", (-1, 0))
 
     def read(self, limit: int) -> bytes | None:
-        """Return its bytes, or None if there are more than ``limit``. Raises OSError."""
+        """Return its contents, or None if they are longer than ``limit`` bytes. Raises OSError."""
         handle, size = self._file.handle, self._file.size
         if size > limit:
             return None
-        data = os.read(handle, size + 1)  # one more: the end is seen with the contents
+        data = os.read(handle, size + 1)  # one byte more, to see the end of the file
         if len(data) == size:
             return data
         parts = [data]
-        while part := os.read(handle, 1 << 16):  # it came in pieces, or has grown meanwhile
+        while part := os.read(handle, 1 << 16):  # a short read, or the file has grown
             parts.append(part)
             if sum(map(len, parts)) > limit:
                 return None
@@ -50,10 +50,13 @@ class RegularFile(Finalized):
 
 
 class Directory(Finalized):
-    """A directory that was granted (``pl_root``): a descriptor of it, or none where it is not there yet. It closes itself.
+    """A granted directory (``pl_root``): a descriptor of it. It closes itself.
 
-    ``path`` is absolute and has no links. ``held`` says whether to keep a descriptor; without one
-    it is opened for each search.
+    It has no descriptor if the directory does not exist yet.
+
+    Args:
+        path: The absolute path without symbolic links.
+        held: Whether to keep a descriptor; without one the directory is opened for each search.
     """
 
     __slots__ = ("__weakref__", "_path", "_root")
@@ -62,22 +65,21 @@ class Directory(Finalized):
         self._path = ffi.new("char[]", path)
         self._root = ffi.new("pl_root *", (-1, self._path))
         if held:
-            lib.pl_root_open(
-                self._root, self._path
-            )  # what keeps it from being opened is said by each search
+            lib.pl_root_open(self._root, self._path)  # each search reports an error of it
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """The device and the number of the directory, which no other has while this is open; None without a descriptor."""
+        """Device and inode of the directory, unique while it is open; None without a descriptor."""
         if self._root.handle < 0:
             return None
         status = os.fstat(self._root.handle)
         return status.st_dev, status.st_ino
 
     def link(self, path: bytes) -> bytes:
-        """Return what the link ``path`` leads to.
+        """Return the target of the symbolic link ``path``.
 
-        Raises OSError: EINVAL if it is no link, ELOOP if a part before the last is one.
+        Raises:
+            OSError: EINVAL if it is no link, ELOOP if a component before the last is one.
         """
         target = ffi.new("char[]", _LINK_MAX)
         length = lib.pl_search_link(self._root, path, target, _LINK_MAX)
@@ -93,9 +95,9 @@ class Directory(Finalized):
 
 
 class Places:
-    """Where to look for a file (``pl_place``): each a directory, and what comes before the name in it ("" or with a slash at its end).
+    """A search path (``pl_place``): directories, each with a prefix of the name in it.
 
-    None is a place that the caller looks at.
+    The prefix is empty or ends with a slash. None stands for a place that the caller searches.
     """
 
     __slots__ = ("_kept", "_places", "count")
@@ -112,11 +114,12 @@ class Places:
                 self._places[index] = (directory._root, prefix, len(prefix) - 1)
 
     def search(self, name: bytes, first: int, file: RegularFile) -> tuple[int, Pointer[int]]:
-        """Look for a file from the place numbered ``first`` on, and open it.
+        """Search a file from the place numbered ``first`` on, and open it.
 
-        Returns the number of the place that has it, or of the first one that is the caller's to
-        look at, or ``count``; and why each place from ``first`` on is not the one: an errno, or a
-        ``SearchProblem``, 0 for the one that is.
+        Returns:
+            The number of the place with the file, or of the first one that the caller must search,
+            or ``count``; and for each place from ``first`` on why the file is not there: an errno,
+            or a ``SearchProblem``, 0 for the place with the file.
         """
         count = self.count - first
         problems = ffi.new("int32_t[]", count)
@@ -125,5 +128,5 @@ class Places:
 
 
 def search_by_component(wanted: bool) -> None:  # noqa: FBT001
-    """Say whether files are found without ``openat2``, as on a system that has none; for tests."""
+    """Set whether to search without ``openat2``, as on a system that lacks it; for tests."""
     lib.pl_search_by_component(wanted)

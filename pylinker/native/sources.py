@@ -1,4 +1,7 @@
-"""Where the imports of a library come from (``csrc/library.h``, ``csrc/builtin.h``, ``csrc/atomics.h``)."""
+"""Definitions of a library's imports.
+
+The headers are ``csrc/library.h``, ``csrc/builtin.h`` and ``csrc/atomics.h``.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ __all__ = ["SOURCE", "Sources", "put_source"]
 SOURCE = packer("pl_source")
 """A ``pl_source``: kind, index, value, the addresses of library and type, handle."""
 Sources: TypeAlias = "pl_source_p"
-"""A ``pl_source[]``: what the imports of a library mean."""
+"""A ``pl_source[]``: the definitions of a library's imports."""
 
 
 def put_source(sources: Sources, index: int, packed: bytes) -> None:
-    """Write one of them."""
+    """Write one definition."""
     ffi.memmove(sources + index, packed, SOURCE.size)

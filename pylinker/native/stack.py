@@ -1,4 +1,4 @@
-"""The stack that guests use (``csrc/stack.h``)."""
+"""The native stack of guests (``csrc/stack.h``)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pylinker.native.failures import check
 __all__ = ["STACK_REFUSAL", "check_stack"]
 
 STACK_REFUSAL: str = ffi.string(lib.pl_stack_refusal()).decode()
-"""How the message begins of the error of a thread that has too little stack to enter a guest."""
+"""Prefix of the error message for a thread with too little stack to enter a guest."""
 
 
 def check_stack() -> None:
-    """Raise Failure unless the calling thread has the stack to enter a guest."""
+    """Raise Failure unless the calling thread has enough stack to enter a guest."""
     check(lib.pl_stack_check(0))

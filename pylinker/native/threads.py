@@ -20,37 +20,37 @@ if TYPE_CHECKING:
 __all__ = ["MAIN_THREAD", "NativeThread", "has_room_for_thread", "pl_python_exited", "take_exited"]
 
 MAIN_THREAD: Final = PROCESS
-"""The number of a WASIX program's first thread, and of its process."""
+"""Number of a WASIX program's first thread, and of its process."""
 
 _threads: dict[int, NativeThread] = {}
-"""The threads that run, or have ended by themselves and were not taken, by handle."""
+"""Threads that run, or have exited and were not taken, by handle."""
 _thread_handles = itertools.count(1)
 
 
 @ffi.def_extern(error=1)
 def pl_python_exited(handle: int) -> int:
-    """Tell whoever started the thread what came of it."""
-    _threads.pop(handle).tell()
+    """Report the result of a thread."""
+    _threads.pop(handle).report()
     return 0
 
 
 class NativeThread:
-    """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
+    """An OS thread of the core, for a call of a function of i32 arguments as the thread of a group.
 
-    If the function returns, the group is dead, ``done`` (``uint32_t *``) becomes 1 and ``key`` is
-    woken, and the thread waits to be taken by :func:`take_exited`, whose caller takes the group out
-    and calls ``left``. Where that cannot be, or it did not return, ``on_exit`` is called on the
-    thread at the end, with what went wrong or None; it must not raise.
+    When the function returns, the group is dead, ``done`` (``uint32_t *``) becomes 1 and ``key`` is
+    woken, and the thread waits for :func:`take_exited`, whose caller removes the group and calls
+    ``on_reaped``. If that is not possible, or the function did not return, ``on_exit`` is called on the
+    thread at its exit, with the failure or None; it must not raise.
     """
 
-    __slots__ = ("_done", "_on_exit", "_record", "left")
+    __slots__ = ("_done", "_on_exit", "_record", "on_reaped")
 
     def __init__(
         self,
         instances: Instances,
         arguments: Sequence[int],
         on_exit: Callable[[Failure | None], None],
-        left: Callable[[Any], None],
+        on_reaped: Callable[[Any], None],
         *,
         done: Pointer[int],
         key: int,
@@ -58,7 +58,7 @@ class NativeThread:
         record = self._record = ffi.new("pl_thread *")
         self._on_exit = on_exit
         self._done = record.done = done
-        self.left = left
+        self.on_reaped = on_reaped
         record.key = key
         record.instances = instances.pointer
         record.count = max(len(arguments), 1)
@@ -69,15 +69,15 @@ class NativeThread:
 
     @property
     def started(self) -> bool:
-        """Whether there is a thread, or was: also after :meth:`start` was interrupted."""
+        """Whether the thread was started; also right after :meth:`start` was interrupted."""
         return bool(self._record.started)
 
-    def tell(self) -> None:
-        """Tell what came of the thread."""
+    def report(self) -> None:
+        """Report the result of the thread."""
         self._on_exit(moved(self._record) if self._record.status else None)
 
     def start(self, library: Library, export: int) -> None:
-        """Call an exported function on the thread. MemoryError if there can be no more threads."""
+        """Call an exported function on the thread. MemoryError if no thread can be started."""
         handle = self._record.exited.handle
         _threads[handle] = self
         try:
@@ -86,17 +86,20 @@ class NativeThread:
             if not self._record.started:
                 del _threads[handle]
         if result == THREAD_LOST:
-            raise InternalError("the function that a thread begins with is not in its group")
+            raise InternalError("the start function of a thread is not in its group")
         if result:
-            raise MemoryError("no more threads can be started")
+            raise MemoryError("no thread can be started")
 
 
 def has_room_for_thread(stack: int) -> bool:
-    """Whether there is address space for a thread with a stack of so many bytes (0: the default), and for what it needs besides."""
+    """Whether there is address space for a thread with a stack of ``stack`` bytes (0: the default).
+
+    That includes what a thread needs besides its stack.
+    """
     return bool(lib.pl_thread_has_room(stack))
 
 
 def take_exited(shared: Shared) -> NativeThread | None:
-    """Take one of the threads of a linker that have ended by themselves, or return None."""
+    """Take one of the exited threads of a linker, or return None."""
     handle = lib.pl_shared_take_exited(shared.pointer)
     return _threads.pop(handle) if handle else None

@@ -1,4 +1,4 @@
-"""What threads did and when (``csrc/trace.h``)."""
+"""A trace of the events of threads (``csrc/trace.h``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["Trace"]
 
 
 class Trace:
-    """What threads did and when (``csrc/trace.h``), with room for ``capacity`` events: the first are kept. Safe to use from all threads."""
+    """A trace of the events of threads (``csrc/trace.h``): the first ``capacity`` are kept.
+
+    Threads: any.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.pointer = ffi.gc(lib.pl_trace_new(capacity), lib.pl_trace_free)
@@ -20,7 +23,10 @@ class Trace:
         self._capacity = capacity
 
     def events(self) -> Iterator[tuple[int, TraceKind, int, int]]:
-        """Iterate over what there is so far: nanoseconds on Python's monotonic clock, kind, handle of the member, detail."""
+        """Iterate over the events so far.
+
+        Each is nanoseconds on Python's monotonic clock, kind, handle of the member, and a detail.
+        """
         buffer = ffi.new("pl_trace_event[]", 1024)
         first = 0
         while count := lib.pl_trace_read(self.pointer, first, buffer, len(buffer)):
@@ -31,5 +37,5 @@ class Trace:
 
     @property
     def lost(self) -> int:
-        """How many events found no room."""
+        """Number of events that were dropped as the trace was full."""
         return lib.pl_trace_lost(self.pointer)

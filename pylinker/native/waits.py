@@ -1,4 +1,4 @@
-"""Timeouts, and cells for waits (``csrc/futex.h``)."""
+"""Timeouts, and cells to wait on (``csrc/futex.h``)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def new_cell() -> Pointer[int]:
 
 
 def nanoseconds(timeout: float | None) -> int:
-    """Return seconds as C takes them: None and infinity (no timeout) are negative.
+    """Return a timeout in nanoseconds as C takes it; negative for None and infinity (no timeout).
 
-    ValueError for a negative number and for NaN.
+    Raises:
+        ValueError: ``timeout`` is negative or NaN.
     """
     if timeout is None or timeout == math.inf:
         return -1

@@ -1,4 +1,4 @@
-"""WASI functions and the store that has their process (``csrc/wasi.h``)."""
+"""WASI functions and the store of their process (``csrc/wasi.h``)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["WasiProcess", "c_text"]
 
 
 def c_text(text: str) -> Pointer[bytes]:
-    """Return a C string, which lives as long as the object."""
+    """Return a C string; it lives as long as the object."""
     return ffi.new("char[]", text.encode())
 
 
 class WasiProcess:
-    """The store that has a WASI process, the mutex its callers take turns with, and its standard streams."""
+    """The store of a WASI process, the mutex of its callers, and its standard streams."""
 
     def __init__(self, context: Context) -> None:
         self.pointer = ffi.gc(lib.pl_process_new(context), lib.pl_process_free)
@@ -32,39 +32,48 @@ class WasiProcess:
             raise MemoryError("no memory for a WASI process")
 
     def set_stream(self, index: int, descriptor: int) -> None:
-        """Make stream ``index`` a duplicate of an open descriptor, which becomes non-blocking; raises OSError. Before any guest runs."""
+        """Make stream ``index`` a duplicate of an open descriptor, which becomes non-blocking.
+
+        Before any guest runs. Raises OSError.
+        """
         if not 0 <= index < WASI_STREAMS:
             raise InternalError(f"there is no standard stream {index}")
         if error := lib.pl_process_set_stream(self.pointer, index, descriptor):
             raise OSError(error, os.strerror(error))
 
     def add_directory(self, place: int, descriptor: int) -> None:
-        """Say which directory of the host the guest's descriptor ``place`` is; raises OSError.
+        """Set the directory of the host for the guest's descriptor ``place``.
 
-        Before any guest runs.
+        Before any guest runs. Raises OSError.
         """
         if error := lib.pl_process_add_directory(self.pointer, place, descriptor):
             raise OSError(error, os.strerror(error))
 
     def set_descriptors(self, most: int) -> None:
-        """Let the guest have so many descriptors open at one time besides those it begins with.
+        """Set the maximum number of descriptors that the guest opens besides its first ones.
 
         Before any guest runs.
         """
         lib.pl_process_set_descriptors(self.pointer, min(most, 0x7FFFFFFF))
 
     def set_fault(self, number: int) -> None:
-        """Say which error number a pointer out of the guest's memory gives."""
+        """Set the error number for a pointer that is out of bounds of the guest's memory."""
         lib.pl_process_set_fault(self.pointer, number)
 
     def set_clock(self, clock: int, now: int) -> bool:
-        """Set a clock of the guest (nanoseconds, modulo 2^64). False: there is no such clock."""
+        """Set a clock of the guest (nanoseconds, modulo 2^64); False if there is no such clock."""
         return bool(lib.pl_process_set_clock(self.pointer, clock, now))
 
     def provide(self, index: int, type_address: int, kind: int, parameters: Pointer[bytes]) -> None:
-        """Say of which type (a ``wasm_functype_t``) and kind function ``index`` is, and what its parameters are (``csrc/wasi.h``).
+        """Define function ``index`` (``csrc/wasi.h``).
 
-        ``parameters`` is a :func:`c_text`. The type and the text must live as long as the process.
+        Type and text must live as long as the process.
+
+        Args:
+            index: Number of the function.
+            type_address: Its ``wasm_functype_t``.
+            kind: Its kind.
+            parameters: Description of its parameters, a :func:`c_text`.
         """
         if not 0 <= index < WASI_FUNCTIONS:
             raise InternalError(f"there is no room for WASI function {index}")
@@ -80,7 +89,10 @@ class WasiProcess:
         shim_address: int,
         memory: Extern,
     ) -> None:
-        """Instantiate the shim, with the memory and a linker's functions, and let the functions that it exports be those of the process."""
+        """Instantiate the shim; the functions that it exports become those of the process.
+
+        The shim imports the memory and the functions of a wasmtime linker.
+        """
         kept = [ffi.new("char[]", name.encode()) for name in names]
         failure = new_failure()
         linker, shim = (
@@ -94,7 +106,7 @@ class WasiProcess:
             self._raise(failure)
 
     def join_private(self, linker_address: int, space: str, shim_address: int) -> None:
-        """Instantiate the private shim, which copies of the guest's arguments are given to."""
+        """Instantiate the private shim, which gets copies of the guest's arguments."""
         failure = new_failure()
         linker, shim = (
             ffi.cast("pl_linker *", linker_address),

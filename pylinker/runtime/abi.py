@@ -1,12 +1,12 @@
-"""What the C core and the installed wasmtime must have in common: layouts and signatures.
+"""Comparison of the C core's declarations of wasmtime with those of the installed one.
 
 The core is compiled without wasmtime's headers (``csrc/api.h``) and passes wasmtime's public
-structures by value. wasmtime-py's ``_bindings`` are generated from the headers of the very wasmtime
-it ships, so a comparison with them finds what differs, whatever the version is called: a wrong
-guess here would be memory corruption and not an exception.
+structures by value. wasmtime-py's ``_bindings`` are generated from the headers of exactly the
+wasmtime that it ships, so a comparison with them finds every difference, independent of the version
+number: a wrong guess here would be memory corruption and not an exception.
 
-:func:`differences` reads declarations only. What they do not tell, the numbers of enumerations and
-what the functions do, is for :mod:`pylinker.runtime.probe`.
+:func:`differences` compares declarations only. Enum values and behaviour are checked by
+:mod:`pylinker.runtime.probe`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _PUBLIC = {
         "preopen_dir",
     ),
 }
-"""wasmtime-py's public classes and attributes that not every version has.
+"""wasmtime-py's public classes and attributes that are not in every version.
 
-To set a property that is none has no effect there.
+Assigning a property that does not exist would have no effect there.
 """
 
 _FIELDS = {
@@ -75,13 +75,13 @@ _FIELDS = {
     ),
     "wasmtime_valunion_t": ("pl_cell_union", {"i32": "i32", "funcref": "func"}),
 }
-"""wasmtime's structures and unions, the core's, and the fields of both that the core touches."""
+"""wasmtime's structures and unions, those of the core, and the fields that the core accesses."""
 
 _HOST_FUNCTION = ("p", ("p", "p", "p", "Q"))
 _DEADLINE_CALLBACK = ("p", ("p", "p", "p", "p"))
 _FINALIZER = ("v", ("p",))
 _CALLBACKS = {"h": _HOST_FUNCTION, "d": _DEADLINE_CALLBACK, "f": _FINALIZER}
-"""The callbacks of ``csrc/api_table.h``: result and parameters, by the letter of ``pl_api_shape``."""
+"""Result and parameters of the callbacks of ``csrc/api_table.h``, by letter in ``pl_api_shape``."""
 
 _CALLBACK_TYPE: Any = type(ctypes.CFUNCTYPE(None))
 _POINTER_TYPE: Any = type(ctypes.POINTER(ctypes.c_int))
@@ -89,7 +89,7 @@ _BY_SIZE = {1: "B", 8: "Q"}
 
 
 def differences(bindings: Any, dll: Any) -> Iterator[str]:
-    """Yield what the core and wasmtime declare differently, a line each; nothing if they agree.
+    """Yield each difference between the declarations of the core and of wasmtime, as one line.
 
     Args:
         bindings: wasmtime-py's generated module of structures.
@@ -109,7 +109,8 @@ def differences(bindings: Any, dll: Any) -> Iterator[str]:
         theirs = f"WASMTIME_TRAP_CODE_{name}"
         found = getattr(getattr(bindings, "wasmtime_trap_code_enum", None), theirs, None)
         if getattr(found, "value", None) != number:
-            yield f"{theirs} is {getattr(found, 'value', 'not there')}, pylinker was built for {number}"
+            value = getattr(found, "value", "not there")
+            yield f"{theirs} is {value}, pylinker was built for {number}"
     for name, shape in api_shapes():
         function = getattr(dll, name, None)
         if function is None:
@@ -118,7 +119,10 @@ def differences(bindings: Any, dll: Any) -> Iterator[str]:
         expected = tuple(_CALLBACKS.get(letter, letter) for letter in shape)
         found = _signature(function.restype, function.argtypes)
         if found != (expected[0], expected[1:]):
-            yield f"{name} is declared {_shown(found)}, pylinker calls it {_shown((expected[0], expected[1:]))}"
+            yield (
+                f"{name} is declared {_shown(found)}, "
+                f"pylinker calls it {_shown((expected[0], expected[1:]))}"
+            )
 
 
 def _layout(struct: Any, theirs: str, ours: str, fields: dict[str, str]) -> Iterator[str]:
@@ -135,7 +139,8 @@ def _layout(struct: Any, theirs: str, ours: str, fields: dict[str, str]) -> Iter
             yield f"{theirs} has no field {field}"
         elif place.offset != own[name][0] or place.size != own[name][1]:
             yield (
-                f"{theirs}.{field} is {place.size} bytes at {place.offset}, pylinker was built for {own[name][1]} at {own[name][0]}"
+                f"{theirs}.{field} is {place.size} bytes at {place.offset}, "
+                f"pylinker was built for {own[name][1]} at {own[name][0]}"
             )
 
 

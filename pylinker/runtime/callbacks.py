@@ -1,11 +1,11 @@
-"""Python functions that guests call: how the numbers get there and back.
+"""Python functions that guests call, and the conversion of their arguments and results.
 
 The core calls one of a few functions made here (``csrc/callback.h``), with a handle and plain
-numbers, and that one calls what the handle stands for. Types that do not travel as plain numbers
-take a longer way, with raw values.
+numbers; that function calls the Python function of the handle. Types with other values are passed
+as raw values, which is slower.
 
-What a handle stands for is not kept here: whoever makes a :class:`Callback` owns it, so that a
-function that leads back to the program it was given to does not keep that program alive.
+This module holds weak references only: the creator of a :class:`Callback` owns it, so that a
+function that refers to the program it was given to does not keep that program alive.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["PASSED", "Callback"]
 
 PASSED = frozenset({"i32", "i64", "f32", "f64"})
-"""The types of values that can be passed to a Python function and returned from it."""
+"""The types of values that can be passed to and returned from a Python function."""
 
 _INTEGERS = frozenset({"i32", "i64"})
 _DOUBLES = frozenset({"f32", "f64"})
@@ -59,9 +59,14 @@ _callbacks: dict[int, weakref.ref[Callback]] = {}
 class Callback(Finalized):
     """A Python function as guests import it with one type.
 
-    ``name`` is for messages. ``number`` is its number in the program, from 0: each instance group
-    makes it once. ``source`` is what the core knows it by. The type has values of ``PASSED`` only.
-    A guest that calls it when it is no more traps.
+    The type has values of ``PASSED`` only. ``source`` is the ``pl_source`` for the core. A call
+    after the end of the Callback traps.
+
+    Args:
+        function: The Python function.
+        name: Its name, for messages.
+        type_: The type.
+        number: Its number in the program, from 0: each instance group makes it once.
     """
 
     __slots__ = ("__weakref__", "_function", "handle", "name", "source", "type")
@@ -99,7 +104,7 @@ class Callback(Finalized):
 def _referable(
     function: Callable[..., Any],
 ) -> tuple[Callable[..., Any], weakref.ref[Callable[..., Any]]]:
-    """Return the function, or one that calls it, and a weak reference to that."""
+    """Return the function, or a wrapper of it, and a weak reference to that."""
     try:
         return function, weakref.ref(function)
     except TypeError:  # an object with __slots__
@@ -129,7 +134,7 @@ def _written(type_: FuncType, form: CallbackForm) -> int:
     return callback_type(form, len(type_.params), result, wide)
 
 
-# Results. `who` is the function's name and type.
+# Results. `who` is the name and type of the function.
 
 
 def _refuse(who: str, result: object, wanted: str) -> NoReturn:
@@ -153,7 +158,7 @@ def _integer(who: str, result: Any, type_: str) -> int:
 
 
 def _double(who: str, result: Any, type_: str) -> float:
-    if isinstance(result, (str, bytes, bytearray)):  # float() would read it
+    if isinstance(result, (str, bytes, bytearray)):  # float() would parse it
         _refuse(who, result, type_)
     try:
         return float(result)
@@ -201,7 +206,7 @@ def call(raw):
 def _raw(
     known: weakref.ref[Callable[..., Any]], name: str, type_: FuncType
 ) -> Callable[[Values], None]:
-    """Return a function of raw values that calls the one behind ``known``."""
+    """Return a function of raw values that calls the one that ``known`` refers to."""
     who = f"{name}{type_}"
     puts = [_PUT[each] for each in type_.results]
 
@@ -225,7 +230,8 @@ def _raw(
         "store": nothing if not puts else one if len(puts) == 1 else several,
     }
     arguments = ", ".join(f"raw[{index}].{each}" for index, each in enumerate(type_.params))
-    exec(compile(_RAW.format(arguments=arguments), "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
+    text = _RAW.format(arguments=arguments)
+    exec(compile(text, "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - only text from here
     call: Callable[[Values], None] = space["call"]
     return call
 
@@ -239,7 +245,7 @@ def _shape(result: object) -> str:
 
 def _who(handle: int) -> str:
     callback = _callback(handle)
-    return f"{callback.name}{callback.type}" if callback is not None else "a function that is gone"
+    return f"{callback.name}{callback.type}" if callback is not None else "a freed function"
 
 
 def _callback(handle: int) -> Callback | None:
@@ -278,22 +284,26 @@ _BODIES = {
             not_nothing(handle, result)
         return 0
 """,
-    # Whether it fits is looked at in C.
+    # C checks whether the number fits.
     CallbackResult.NARROW: """
         result = functions[handle]()({numbers})
         return result if result.__class__ is int else narrow(handle, result)
 """,
     CallbackResult.WIDE: """
         result = functions[handle]()({numbers})
-        return result if result.__class__ is int and failed < result < -failed else wide(handle, result)
+        if result.__class__ is int and failed < result < -failed:
+            return result
+        return wide(handle, result)
 """,
 }
 _DOUBLE_BODY = """
         result = functions[handle]()({numbers})
-        return result if result.__class__ is float and result != failed_double else number(handle, result)
+        if result.__class__ is float and result != failed_double:
+            return result
+        return number(handle, result)
 """
-# What is raised is kept here, not by cffi's onerror: an interrupt meanwhile gets to onerror; one
-# within onerror would be lost.
+# An exception is kept here, not by cffi's onerror: onerror then gets an interrupt that comes
+# meanwhile; one within onerror would be lost.
 _CALLBACK = """
 def call(handle{parameters}):
     try:{body}
@@ -304,7 +314,10 @@ def call(handle{parameters}):
 
 
 def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
-    """Return a function that the core calls with a handle and ``count`` numbers, spelled out: nothing is packed or unpacked."""
+    """Return a function that the core calls with a handle and ``count`` numbers.
+
+    Its parameters are spelled out, so that none is packed or unpacked.
+    """
     numbers = ", ".join("abcdef"[:count])
     space: dict[str, Any] = {
         "__name__": __name__,
@@ -322,7 +335,7 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
         body=body.format(numbers=numbers),
         failure=failure,
     )
-    exec(compile(text, "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - no text of others
+    exec(compile(text, "<pylinker.callbacks>", "exec"), space)  # noqa: S102 - only text from here
     call: Callable[..., Any] = space["call"]
     return call
 
@@ -330,10 +343,10 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
 def _explain(
     handle: int, failure: CallbackFailure, _result: float, error: BaseException | None
 ) -> BaseException | None:
-    """Return what a callback's caller gets to see. What was raised in Python stays as it is."""
+    """Return the exception for a callback's caller; one that Python code raised is unchanged."""
     callback = _callback(handle)
     if callback is None:
-        return InternalError("a function that is gone was called")
+        return InternalError("a freed function was called")
     if failure is not CallbackFailure.RAISED:
         return _too_large(_who(handle), callback.type.results[0])
     if isinstance(error, OverflowError) and error.__traceback__ is None:

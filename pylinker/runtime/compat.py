@@ -1,9 +1,9 @@
-"""Whether the C core may talk to the wasmtime that is installed.
+"""Check that the C core can use the installed wasmtime.
 
-Not its number decides but what it is: its declarations must be those the core was compiled for
-(:mod:`pylinker.runtime.abi`), and it must do what the core relies on
-(:mod:`pylinker.runtime.probe`). Both are looked at when pylinker is imported. The first takes half
-a millisecond; that the second went well is remembered in the cache directory, by version.
+The criterion is not the version number: the declarations must be those that the core was compiled
+for (:mod:`pylinker.runtime.abi`), and the behaviour must be that which the core relies on
+(:mod:`pylinker.runtime.probe`). Both are checked when pylinker is imported. The first check takes
+half a millisecond; success of the second is recorded in the cache directory, by version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pylinker.runtime.private import BINDINGS, DLL, address_of_function, version
 __all__ = ["NEWEST", "OLDEST", "VERSION", "check", "check_behaviour"]
 
 OLDEST = 45
-"""The oldest major version of wasmtime that passes the tests, and that pylinker's package requires."""
+"""The oldest major version of wasmtime that passes the tests; pylinker's package requires it."""
 NEWEST = 50
 """The newest major version of wasmtime that the tests have been run with."""
 VERSION = version()
@@ -38,8 +38,8 @@ def check() -> None:
     """Connect the C core to wasmtime.
 
     Raises:
-        ImportError: What wasmtime declares is not what the core was compiled for; the message says
-            what differs.
+        ImportError: wasmtime's declarations are not those that the core was compiled for; the
+            message lists the differences.
     """
     problems = list(differences(BINDINGS, DLL))
     if problems:
@@ -48,21 +48,20 @@ def check() -> None:
 
 
 def check_behaviour(directory: Path | None) -> None:
-    """Try once whether wasmtime does what the core relies on, and remember in ``directory`` that it does.
+    """Check once whether wasmtime behaves as the core relies on, and record success.
 
-    Starts no thread and installs no signal handler. A directory that cannot be used is the same as
-    none.
+    Starts no thread and installs no signal handler. A directory that cannot be used is ignored.
 
     Args:
-        directory: The cache directory; None remembers nothing.
+        directory: The cache directory for the record, or None.
 
     Raises:
-        ImportError: It does not; the message says what differs.
+        ImportError: It does not; the message names the difference.
     """
     mark = None if directory is None else directory / f"works-{_key()}"
     if mark is not None and _is_own(mark):
         return
-    # What is not remembered is not imported either.
+    # Not imported if the check was recorded.
     from pylinker.runtime.probe import probe  # noqa: PLC0415
 
     try:
@@ -76,15 +75,21 @@ def check_behaviour(directory: Path | None) -> None:
 
 
 def _warn_if_newer(version: str) -> None:
-    """Warn if this version of wasmtime has a higher major number than any that was tested."""
+    """Warn if the major version of wasmtime is higher than any that was tested."""
     major = version.split(".", 1)[0]
     if major.isdecimal() and int(major) > NEWEST:
-        text = f"pylinker was tested with wasmtime up to {NEWEST}; what it uses of {version} is declared alike and works alike"
+        text = (
+            f"pylinker was tested with wasmtime up to {NEWEST}; "
+            f"the parts of {version} that it uses have the same declarations and behaviour"
+        )
         warnings.warn(text, RuntimeWarning, stacklevel=_levels_to_importer() + 1)
 
 
 def _levels_to_importer() -> int:
-    """Return how many frames above its caller's is the one that imports pylinker, as ``warnings`` counts them: without importlib's."""
+    """Return the number of frames from the caller to the importer of pylinker.
+
+    Frames of importlib are not counted, as in ``warnings``.
+    """
     package = os.path.dirname(os.path.dirname(__file__)) + os.sep
     frame, level = sys._getframe(1), 0
     while (above := frame.f_back) is not None:
@@ -99,7 +104,7 @@ def _levels_to_importer() -> int:
 
 
 def _key() -> str:
-    """Return what stands for this wasmtime and this pylinker, on this kind of machine."""
+    """Return an identification of wasmtime, pylinker and the kind of machine."""
     states = [
         number
         for file in (getattr(DLL, "_name", None), core_file())
@@ -117,7 +122,7 @@ def _state(file: str | None) -> tuple[int, int] | None:
 
 
 def _is_own(mark: Path) -> bool:
-    """Whether the mark is there, and made by this user."""
+    """Whether the record exists and belongs to this user."""
     try:
         status = os.lstat(mark)
     except (OSError, ValueError) as error:
@@ -133,13 +138,14 @@ def _remember(mark: Path) -> None:
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(mark, _NEW, 0o600))
     except (OSError, ValueError) as error:
-        check_errno(error)  # it is tried again the next time
+        check_errno(error)  # the check is repeated the next time
 
 
 def _refusal(problems: list[str]) -> ImportError:
     lines = "".join(f"\n  {each}" for each in problems)
     return ImportError(
-        f"pylinker cannot use wasmtime {VERSION}:{lines}\nInstall another: pip install 'wasmtime>={OLDEST},<{NEWEST + 1}'"
+        f"pylinker cannot use wasmtime {VERSION}:{lines}\n"
+        f"Install another: pip install 'wasmtime>={OLDEST},<{NEWEST + 1}'"
     )
 
 

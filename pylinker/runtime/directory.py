@@ -1,4 +1,4 @@
-"""Where pylinker keeps what it need not find out twice."""
+"""The cache directory of pylinker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 __all__ = ["VARIABLE", "cache_directory"]
 
 VARIABLE = "PYLINKER_CACHE"
-"""The variable that names another directory."""
+"""The environment variable that names another directory."""
 
 
 def cache_directory() -> Path | None:
-    """Return the cache directory: ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory.
+    """Return the cache directory.
 
-    None if ``PYLINKER_CACHE`` is empty, and for a user without a home directory.
+    It is ``PYLINKER_CACHE``, else ``pylinker`` in the user's cache directory. None if
+    ``PYLINKER_CACHE`` is empty, and for a user without a home directory.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:

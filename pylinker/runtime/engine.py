@@ -1,4 +1,4 @@
-"""The engine all programs of a process share, and what identifies its configuration."""
+"""The engine shared by all programs of a process, and a fingerprint of its configuration."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from pylinker.runtime.teardown import outlives_interpreter
 
 __all__ = ["FINGERPRINT", "bump_epoch", "compile_module", "engine", "validate_module"]
 
-# What is switched on beyond wasmtime's defaults, by the name of the Config property. Shared memory
-# and threads cost nothing in code that does not use them; exceptions need the two proposals they
-# are built on.
+# Features beyond wasmtime's defaults, by the name of the Config property. Shared memory and threads
+# cost nothing in code that does not use them; exceptions need the two proposals they are built on.
 _FEATURES = {
     "wasm_threads": True,
     "shared_memory": True,
@@ -28,16 +27,16 @@ _FEATURES = {
     "wasm_function_references": True,
     "wasm_gc": True,
     "wasm_exceptions": True,
-    # A guest that makes no call must be reached: by Ctrl-C, by the end of its program, by a
+    # A guest that makes no call must be interruptible: by Ctrl-C, by the end of its program, by a
     # rendezvous.
     "epoch_interruption": True,
 }
 
 _TICK = 0.05
-"""Seconds between two looks of a running guest at what it should know; Ctrl-C is to act within 0.2."""
+"""Seconds between two checks of a running guest; Ctrl-C must act within 0.2."""
 
-# A compiled module fits one wasmtime, one configuration and one kind of machine (wasmtime checks
-# the processor's features itself when it loads one).
+# Compiled modules depend on wasmtime, the configuration and the kind of machine (wasmtime itself
+# checks the processor's features when it loads one).
 FINGERPRINT = hashlib.sha256(
     repr((VERSION, sorted(_FEATURES.items()), sys.platform, platform.machine())).encode()
 ).digest()
@@ -48,7 +47,7 @@ def _new_engine(*, parallel: bool) -> wasmtime.Engine:
     for name, value in _FEATURES.items():
         setattr(config, name, value)
     config.parallel_compilation = parallel
-    config.max_wasm_stack = STACK_GUEST  # what the core reckons with
+    config.max_wasm_stack = STACK_GUEST  # the core relies on it
     shared = wasmtime.Engine(config)
     outlives_interpreter(shared)
     return shared
@@ -66,7 +65,7 @@ def _lone_compiler() -> wasmtime.Engine:
 
 def compile_module(data: bytes) -> wasmtime.Module:
     """Compile a module. Raises WasmtimeError; may take seconds for a large one."""
-    if is_child():  # where wasmtime's threads are not, which it would wait for
+    if is_child():  # wasmtime would wait for its threads, which are lost
         alone = wasmtime.Module(_lone_compiler(), data)
         outlives_interpreter(alone)
         return wasmtime.Module.deserialize(engine(), alone.serialize())
@@ -74,17 +73,17 @@ def compile_module(data: bytes) -> wasmtime.Module:
 
 
 def validate_module(data: bytes) -> None:
-    """Have wasmtime look at a module without compiling it. Raises WasmtimeError."""
+    """Validate a module without compiling it. Raises WasmtimeError."""
     wasmtime.Module.validate(_lone_compiler() if is_child() else engine(), data)
 
 
 _made: list[bool] = []
-"""Not empty once there is a thread that moves the epoch; a child of this process then needs one, too."""
+"""Not empty once a thread advances the epoch; a child of this process then needs one, too."""
 
 
 @once
 def _ticker() -> None:
-    """Start the thread that moves the epoch; only then is the engine known to others, and it is the only one."""
+    """Start the one thread that advances the epoch, before the engine is returned to callers."""
     epoch_tick(address_of(_engine()), _TICK)
     _made.append(True)
 
@@ -107,5 +106,5 @@ def engine() -> wasmtime.Engine:
 
 
 def bump_epoch() -> None:
-    """Have every running guest of this process look now."""
+    """Make every running guest of this process check now."""
     epoch_bump(address_of(engine()))

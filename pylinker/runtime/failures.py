@@ -1,4 +1,4 @@
-"""wasmtime's traps and errors, from the addresses the C core hands out to the exceptions of wasmtime-py."""
+"""Traps and errors of wasmtime: from addresses in the C core to exceptions of wasmtime-py."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 STOPS = (SynchronizationAborted, Interrupted, TimeoutExpired)
-"""What a guest's request to the linker must not turn into an error number: the guest is to stop."""
+"""Exceptions that stop the guest: its request to the linker must not return an error number."""
 
 
 class GuestExit(wasmtime.ExitTrap):
-    """The guest called ``proc_exit``; ``code`` is what it passed, unsigned.
+    """The guest called ``proc_exit``; ``code`` is its unsigned argument.
 
     wasmtime's own ``proc_exit`` refuses codes from 126 on; a process may exit with any.
     """
@@ -41,9 +41,9 @@ class GuestExit(wasmtime.ExitTrap):
 
 
 class ThreadExit(GuestExit):
-    """The guest ended the calling thread.
+    """The guest exited the calling thread.
 
-    Of the first thread, that is the end of the program, with status 0.
+    The exit of the first thread ends the program, with status 0.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,11 @@ class ThreadExit(GuestExit):
 
 
 def exception_of(failure: Failure) -> wasmtime.Trap | wasmtime.WasmtimeError | StackSizeError:
-    """Return the exception for a failure and take over its pointer: ``Trap``, ``ExitTrap``, ``WasmtimeError`` or StackSizeError."""
+    """Return the exception for a failure.
+
+    It is a ``Trap``, ``ExitTrap``, ``WasmtimeError`` or StackSizeError. The exception takes
+    ownership of the failure's pointer.
+    """
     if failure.trap:
         trap = failure.trap
         failure.disown()
@@ -68,17 +72,20 @@ _TRAPPED = "_pylinker_trapped"
 
 
 def note_trap(error: BaseException) -> None:
-    """Note that a guest has trapped for what a Python function raised; the error may have a cause of its own, which stays."""
+    """Mark an exception of a Python function that made a guest trap.
+
+    Its ``__cause__`` may be set already, and stays.
+    """
     vars(error)[_TRAPPED] = True
 
 
 def has_trapped(error: BaseException) -> bool:
-    """Whether a guest has trapped for this error."""
+    """Whether a guest has trapped because of this exception."""
     return isinstance(error.__cause__, wasmtime.Trap) or _TRAPPED in vars(error)
 
 
 def summary(error: BaseException) -> str:
-    """Return what a trap or error is about in one line, without the backtrace that wasmtime puts in front."""
+    """Return the message of a trap or error in one line, without the backtrace before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for index, line in enumerate(lines):
         if line == "Caused by:" and index + 1 < len(lines):

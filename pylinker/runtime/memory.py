@@ -1,4 +1,4 @@
-"""The guest's memory, as a host sees it."""
+"""The guest's memory for a host."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["Memory"]
 
 
 _MOST = 1 << 32
-"""Bytes that a memory may have."""
+"""Maximum size of a memory in bytes."""
 
 
 def _unsigned(address: int) -> int:
-    """Return the address that a negative i32 stands for; what is no i32 stays, and is not inside any memory."""
+    """Return the address for a negative i32; a number that is no i32 is returned unchanged."""
     return address + _MOST if address >= -(_MOST >> 1) else address
 
 
 class Memory(OfOneProcess):
     """Bounds-checked access to guest memory; addresses and sizes are in bytes.
 
-    Addresses are unsigned, 0 to 2**32 - 1. One at or above 2**31 is also taken as the negative
-    number that a function of the guest gives for it, which is an i32 like any other:
-    ``memory.read(library.malloc(8), 8)`` works wherever the block lies. Every call sees the memory
-    as large as it is at that moment. Not synchronized with a guest that runs at the same time.
+    Addresses are unsigned, 0 to 2**32 - 1. An address of 2**31 or more may also be given as the
+    negative number that a function of the guest returns for it, which is an i32 like any other:
+    ``memory.read(library.malloc(8), 8)`` works wherever the block is. Every call uses the current
+    size of the memory. Not synchronized with a guest that runs at the same time.
     """
 
     __slots__ = ("_extern", "_instances", "_store")
@@ -42,7 +42,7 @@ class Memory(OfOneProcess):
     ) -> None:
         self._store = store
         self._instances = instances
-        self._extern = extern  # raises what there is to say if there is no memory
+        self._extern = extern  # raises the appropriate error if there is no memory
 
     def __repr__(self) -> str:
         return f"<Memory of {self.size} bytes>"
@@ -56,15 +56,23 @@ class Memory(OfOneProcess):
         return self._store.memory_size(self._extern())
 
     def view(self) -> memoryview:
-        """Return all of the memory as a writable view of unsigned bytes (one dimension, ``B``), for ``numpy.frombuffer`` and the like.
+        """Return the memory as a writable view of bytes, for ``numpy.frombuffer`` and the like.
 
-        The view keeps the memory alive, also of a program that was closed. It lacks what the memory
-            has grown by since: ask for a new one.
+        It has one dimension and format ``B`` (unsigned). The view keeps the memory alive, also of a
+        program that was closed. It does not include later growth: call this method again after it.
         """
         return self._store.memory_view(self._extern())
 
     def check(self, address: int, size: int) -> None:
-        """Raise MemoryAccessError if ``size`` bytes at ``address`` are not all inside."""
+        """Check that a range is within the memory.
+
+        Args:
+            address: Address of the first byte.
+            size: Number of bytes.
+
+        Raises:
+            MemoryAccessError: The range is out of bounds.
+        """
         if address < 0:
             address = _unsigned(address)
         if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.inside(
@@ -73,7 +81,15 @@ class Memory(OfOneProcess):
             self._refuse(address, size)
 
     def read(self, address: int, size: int) -> bytes:
-        """Return a copy of ``size`` bytes. Raises MemoryAccessError if they are not all inside."""
+        """Return a copy of a range.
+
+        Args:
+            address: Address of the first byte.
+            size: Number of bytes.
+
+        Raises:
+            MemoryAccessError: The range is out of bounds.
+        """
         if address < 0:
             address = _unsigned(address)
         data = (
@@ -86,9 +102,14 @@ class Memory(OfOneProcess):
         return data
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy ``data`` into the guest.
+        """Copy bytes into the guest.
 
-        Raises MemoryAccessError, before writing anything, if it does not fit.
+        Args:
+            address: Address of the first byte.
+            data: The bytes.
+
+        Raises:
+            MemoryAccessError: The range is out of bounds; nothing is written.
         """
         if address < 0:
             address = _unsigned(address)
@@ -99,7 +120,12 @@ class Memory(OfOneProcess):
     def cstring(self, address: int, limit: int | None = None) -> bytes:
         """Return the bytes from ``address`` up to, not including, the next NUL byte.
 
-        Raises MemoryAccessError if there is none within ``limit`` bytes (if given) or the memory.
+        Args:
+            address: Address of the first byte.
+            limit: Maximum number of bytes to search, or None.
+
+        Raises:
+            MemoryAccessError: There is no NUL byte within the limit or the memory.
         """
         if address < 0:
             address = _unsigned(address)
@@ -121,7 +147,15 @@ class Memory(OfOneProcess):
         )
 
     def zero(self, address: int, size: int) -> None:
-        """Fill ``size`` bytes with zeros. Raises MemoryAccessError if they are not all inside."""
+        """Fill a range with zeros.
+
+        Args:
+            address: Address of the first byte.
+            size: Number of bytes.
+
+        Raises:
+            MemoryAccessError: The range is out of bounds.
+        """
         if address < 0:
             address = _unsigned(address)
         if not (0 <= address <= _MOST and 0 <= size <= _MOST) or not self._instances.zero(

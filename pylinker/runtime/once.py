@@ -1,42 +1,45 @@
-"""Objects that a process makes once.
+"""Objects that a process creates once.
 
-``functools.cache`` is not "once": two threads that miss both make the object, and one of the two is
-freed while its address is in use.
+``functools.cache`` may create more: two threads that miss both make the object, and one of the two
+is freed while its address is in use.
 """
 
 from __future__ import annotations
 
-import logging  # noqa: F401 - first: see making
+import logging  # noqa: F401 - first: see creation_lock
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["made_once", "making", "once"]
+__all__ = ["creation_lock", "made_once", "once"]
 
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
 
-making = threading.RLock()
-"""Protects the making of every such object, of all functions, and the import of the package.
+creation_lock = threading.RLock()
+"""Serialises the creation of all such objects, of all functions, and the import of the package.
 
-Reentrant, as one object may need another, and as a signal handler may come in between. No code of a
+Recursive, as one object may need another, and as a signal handler may run in between. No code of a
 guest runs under it. Lock order: before all other locks of pylinker and that of ``logging``, which
-a fork takes, too: handlers of a fork run in reverse order of their registration.
+a fork takes, too: handlers of a fork run in the reverse order of their registration.
 """
 
 if hasattr(os, "register_at_fork"):
-    # A child has the lock free, whichever thread of its parent was making something.
+    # The lock is free in a child, whichever thread of its parent held it.
     os.register_at_fork(
-        before=making.acquire, after_in_parent=making.release, after_in_child=making.release
+        before=creation_lock.acquire,
+        after_in_parent=creation_lock.release,
+        after_in_child=creation_lock.release,
     )
 
 
 def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
-    """Call ``make`` once for each set of positional arguments, and return the same object ever after, on all threads.
+    """Return a function that calls ``make`` once for each set of positional arguments.
 
-    Blocks while another thread makes an object. What ``make`` raises is raised, and the next call
-    tries again. The objects live as long as the process.
+    Later calls return the same object, on all threads. Blocks while another thread makes an object.
+    An exception of ``make`` propagates, and the next call tries again. The objects live as long as
+    the process.
     """
     made: dict[object, _Made] = {}
 
@@ -46,7 +49,7 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
             return made[arguments]
         except KeyError:
             pass
-        with making:
+        with creation_lock:
             # A signal handler that ran within `make` may have made it, and given it out.
             return (
                 made[arguments]
@@ -58,11 +61,11 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
 
 
 class made_once(Generic[_Made]):  # noqa: N801 - a decorator
-    """``functools.cached_property`` without its lock, as Python 3.12 has it.
+    """``functools.cached_property`` without its lock, as in Python 3.12.
 
-    Before, one lock serves all objects of a class, on all threads; and a child of a process in
-    which another thread had it waits for ever. Two threads may make a value at the same time: it is
-    for values that are equal then.
+    Older versions use one lock for all objects of a class, on all threads; a forked child waits for
+    ever if another thread held it. Two threads may make a value at the same time, so the values
+    must be equal.
     """
 
     def __init__(self, make: Callable[[Any], _Made]) -> None:

@@ -1,6 +1,6 @@
-"""What of a module's exports follows from its bytes alone, as the linker and the C core count them.
+"""Module metadata that follows from the bytes alone: export order, table slots, symbol records.
 
-Shared by all programs.
+The numbering is that of the linker and the C core. Shared by all programs.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ WASIX = "wasix_32v1"
 DESTRUCTORS = frozenset(
     {"__cxa_atexit", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "atexit"}
 )
-"""Functions with which a library registers a destructor: that is the linker's to run, whoever defines them."""
+"""Functions that register a destructor: the linker provides them, whoever defines them."""
 
 HEAP = frozenset({"__heap_base", "__heap_end"})
-"""Data symbols that differ from module to module: one has the heap, all others an empty range."""
+"""Data symbols that differ by module: one module has the heap, all others an empty range."""
 
 KEYS = frozenset({"pthread_key_create", "pthread_key_delete", "tss_create", "tss_delete"})
-"""Functions of the C library that the linker watches: a key keeps the library of its destructor in memory."""
+"""Functions of the C library that the linker wraps: a key keeps its destructor's library loaded."""
 
 _WATCHED = DESTRUCTORS | KEYS
 _BASE = GlobalType("i32", mutable=False)
 _CELL = GlobalType("i32", mutable=True)
 PRIVATE_GLOBALS = {"__stack_pointer": _CELL, "__memory_base": _BASE, "__table_base": _BASE}
-"""Globals of ``env`` that say where a module lies: no symbols, and the linker's to give, with these types."""
+"""Globals of ``env`` with the bases of a module: no symbols; the linker provides them."""
 _GLOBALS = {
     "__stack_pointer": WantedKind.STACK_POINTER,
     "__memory_base": WantedKind.MEMORY_BASE,
@@ -90,23 +90,23 @@ _KEY = os.urandom(16)
 
 
 def kind_of(wanted: Import) -> str:
-    """Return the word for what an import asks for: a cell of the GOT is data or a function pointer."""
+    """Return the kind of an import for messages: a GOT entry is data or a function pointer."""
     return _KIND_WORDS.get(wanted.module, wanted.kind.label)
 
 
 class HeapUse:
-    """Bits for what a module has to do with the heap: what it imports of it, and what it defines.
+    """Bits for a module's imports and definitions of the heap.
 
     Not an enum, whose ``&`` is slow.
     """
 
     BASE: Final = 1  # imports GOT.mem.__heap_base
     END: Final = 2  # imports GOT.mem.__heap_end
-    TAKES_ALL: Final = 4  # has Emscripten's sbrk, whose heap goes on to memory.size
+    TAKES_ALL: Final = 4  # has Emscripten's sbrk, whose heap extends to memory.size
     MALLOC: Final = 8
     FREE: Final = 16
     SBRK: Final = 32
-    SBRK_POINTER: Final = 64  # Emscripten's, which says where the next sbrk begins
+    SBRK_POINTER: Final = 64  # Emscripten's, the address for the next sbrk
 
 
 _EMSCRIPTEN_GROWS = frozenset({"emscripten_notify_memory_growth", "emscripten_resize_heap"})
@@ -122,9 +122,9 @@ _HEAP_FUNCTIONS = {
 
 @functools.lru_cache(maxsize=4096)
 def _number_of(type_: ExternType) -> int:
-    """Return a number that only equal types have.
+    """Return a number that is equal for equal types only.
 
-    With a key, since modules nobody trusts bring the types.
+    It is keyed, as the types come from untrusted modules.
     """
     return int.from_bytes(
         hashlib.blake2b(repr(type_).encode(), digest_size=8, key=_KEY).digest(), "little"
@@ -132,52 +132,63 @@ def _number_of(type_: ExternType) -> int:
 
 
 class Outline:
-    """The exports of a module, counted in their order, and what it imports only few of.
+    """The metadata of a module: its exports in order, and rarely used facts about its imports.
 
-    Made from ``packed``, what :func:`pack` gave for the module; ValueError if it is nothing like
-    that.
-
-    Attributes: ``names``, ``native`` (what the module defines and imports, for the core),
-    ``slot_exports`` (numbers of the exported functions that need a table slot given out), ``types``
-    (those of what it defines and of the functions it imports), ``wasix`` (whether it imports
-    anything of WASIX), ``thread_local`` (size and alignment, in bytes, of the thread-local block
-    that the module can initialise, or None), ``has_thread_locals`` (as far as can be told),
-    ``is_shared`` (whether all threads have the same of it: there is nothing thread-local),
-    ``reusable`` (whether instances may be used again), ``shapes`` (:class:`Shape`, as main and as
-    library), ``entries`` (functions of the module's life that were
-    checked, by name: their numbers), ``heap`` (what it has to do with the heap).
-    Those that few ask for are made when they are.
+    It is made from ``packed``, the result of :func:`pack`; ValueError if that is malformed.
     """
+
+    names: Names
+    """Names of the exports, in order."""
+    native: Symbols
+    """Definitions and imports of the module, for the core."""
+    slot_exports: array.array[int]
+    """Numbers of the exported functions that need a table slot of their own."""
+    types: list[ExternType]
+    """Types of the definitions and of the imported functions."""
+    wasix: bool
+    """Whether the module imports anything of WASIX."""
+    thread_local: tuple[int, int] | None
+    """Size and alignment in bytes of the thread-local block that the module can initialise."""
+    has_thread_locals: bool
+    """Whether it has thread-local variables, as far as that can be determined."""
+    is_shared: bool
+    """Whether all threads share all of it: it has nothing thread-local."""
+    reusable: bool
+    """Whether its instances may be pooled."""
+    shapes: dict[bool, Shape]
+    """Export layouts, as main module and as library."""
+    entries: dict[str, int]
+    """Numbers of the entry functions that were checked, by name."""
+    heap: int
+    """Use of the heap, as bits of :class:`HeapUse`."""
 
     def __init__(self, packed: memoryview) -> None:
         parts = split(packed)
         if len(parts) != _PARTS:
             raise ValueError("not an outline")
         head = json.loads(str(parts[0], "utf-8"))
-        self.wasix: bool = head["wasix"]
-        self.has_thread_locals: bool = head["has_thread_locals"]
-        self.reusable: bool = head["reusable"]
-        self.heap: int = head["heap"]
-        self.thread_local: tuple[int, int] | None = (
-            None if head["thread_local"] is None else tuple(head["thread_local"])
-        )
+        self.wasix = head["wasix"]
+        self.has_thread_locals = head["has_thread_locals"]
+        self.reusable = head["reusable"]
+        self.heap = head["heap"]
+        self.thread_local = None if head["thread_local"] is None else tuple(head["thread_local"])
         self._private: dict[str, int] = head["private"]
         self.is_shared = (
             self.thread_local is None
             and not self.has_thread_locals
             and "__wasix_init_tls" not in self._private
         )
-        self.entries: dict[str, int] = {}
-        self.types: list[ExternType] = [unpack_type(each) for each in head["types"]]
+        self.entries = {}
+        self.types = [unpack_type(each) for each in head["types"]]
         numbers = [_number_of(each) for each in self.types]
         self.names = Names(parts[1], parts[2])
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]
         self.slot_exports = array.array("I", bytes(parts[6]))
         self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], numbers)
-        self.shapes: dict[bool, Shape] = {}
+        self.shapes = {}
 
     def export_at(self, position: int, name: str) -> Export:
-        """Return an export, whose ``name`` the caller knows."""
+        """Return an export, with the ``name`` that the caller knows."""
         return Export(name, _KINDS[self._kinds[position]], self._indexes[position])
 
     def position(self, name: str) -> int:
@@ -193,22 +204,22 @@ class Outline:
         return position
 
     def symbols(self) -> Iterator[tuple[str, SymbolKind, int, int]]:
-        """Iterate over what the module defines, in the order of its exports: name, kind, position, and the value from its base."""
+        """Iterate over the definitions, in export order: name, kind, position, offset from base."""
         names = list(self.names)
         for position, kind, _, value, *_ in SYMBOL.iter_unpack(self._symbols):
             yield names[position], SymbolKind(kind), position, value
 
 
 def pack(info: ModuleInfo) -> bytes:
-    """Return what an :class:`Outline` is made from."""
+    """Return the packed metadata of a module, for :class:`Outline`."""
     exports = info.exports
     slot_exports, slot_order = array.array("I"), dict[int, int]()
     imported, elements = info.imported_count(Kind.FUNC), info.element_slots
     for position, export in enumerate(exports.values()):
         if export.kind is Kind.FUNC:
             index = export.index
-            # An exported import is a symbol of somebody else, or of the host: it gets a slot only
-            # when it is asked for.
+            # An exported import is a symbol of another module, or of the host: it gets a slot
+            # only on demand.
             if (
                 index >= imported
                 and index not in elements
@@ -243,7 +254,7 @@ def pack(info: ModuleInfo) -> bytes:
 
 
 def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[ExternType, int]) -> bytes:
-    """Find out what the module defines; exports that are private or that somebody else's symbol lies behind are no definitions."""
+    """Return the symbol records; private exports and exported imports are no definitions."""
     aliases = _aliases(info)
     places = _Places(info)
     flags = info.dylink.export_flags if info.dylink else {}
@@ -289,11 +300,11 @@ def _define(info: ModuleInfo, slot_order: dict[int, int], types: dict[ExternType
 
 
 def _unknown(_index: int) -> None:
-    """The value of a global in an expression that is to be constant."""
+    """Return None, for a global in an expression that must be constant."""
 
 
 class _Places:
-    """Where initial values of a module are, as linkers write them: a number, counted from one of the module's bases or from 0."""
+    """Initial values as linkers write them: offsets from a base of the module, or from 0."""
 
     _TRIED = ((0, 0), (1, 0), (0, 1), (0x12345679, 0x9ABCDEF1), (0x2468ACE1, 0xFDB97531))
 
@@ -307,7 +318,7 @@ class _Places:
         self._known: dict[ConstExpr, tuple[SymbolBase, int] | None] = {}
 
     def of(self, init: ConstExpr) -> tuple[SymbolBase, int] | None:
-        """Return what a value is counted from, and the number; None if it is not known, or not as simple as that."""
+        """Return base and offset of a value; None if it is unknown or has another form."""
         constant = init.evaluate(_unknown)
         if constant is not None:
             return SymbolBase.ABSOLUTE, constant
@@ -332,7 +343,7 @@ class _Places:
 
 
 def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
-    """Return what each import asks for, as the core looks it up."""
+    """Return the import records, for the core's lookup."""
     pack, function = WANTED.pack, int(WantedKind.FUNCTION)
     records = []
     first: dict[Import, int] = {}
@@ -370,7 +381,7 @@ def _wanted(info: ModuleInfo, types: dict[ExternType, int]) -> bytes:
 
 
 def _heap_use(info: ModuleInfo) -> int:
-    """Return what the module has to do with the heap: bits of HeapUse."""
+    """Return the use of the heap, as bits of :class:`HeapUse`."""
     use = 0
     for space, name, kind, _ in info.imports:
         if space == GOT_MEM and name in HEAP:
@@ -391,7 +402,7 @@ def _heap_use(info: ModuleInfo) -> int:
 
 
 def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
-    """Return size and alignment of the thread-local block, or None if there is none that the module can initialise."""
+    """Return size and alignment of a thread-local block that the module can initialise, or None."""
     exports = info.exports
     if "__wasm_init_tls" not in exports or "__tls_size" not in exports:
         return None
@@ -409,7 +420,10 @@ def _thread_local(info: ModuleInfo) -> tuple[int, int] | None:
 
 
 def _aliases(info: ModuleInfo) -> set[tuple[Kind, int]]:
-    """Return the imports, by kind and index, that are themselves symbols to be resolved: exported again, they would find themselves."""
+    """Return the imports, by kind and index, that are symbols.
+
+    Exports of them are no definitions: they would be resolved to themselves.
+    """
     counts = dict.fromkeys(Kind, 0)
     aliases = set()
     for module, _, kind, _ in info.imports:
@@ -423,7 +437,7 @@ _outlines: weakref.WeakKeyDictionary[ModuleInfo, Outline] = weakref.WeakKeyDicti
 
 
 def outline_of(info: ModuleInfo) -> Outline:
-    """Return a module's outline, made once for each module that was read."""
+    """Return the metadata of a parsed module, made once."""
     outline = _outlines.get(info)
     if outline is None:
         outline = _outlines[info] = Outline(memoryview(pack(info)))
@@ -431,8 +445,5 @@ def outline_of(info: ModuleInfo) -> Outline:
 
 
 def adopt(info: ModuleInfo, packed: memoryview) -> None:
-    """Make a module's outline from what was packed before.
-
-    ValueError if it is nothing like that.
-    """
+    """Attach packed metadata to a parsed module. ValueError if it is malformed."""
     _outlines[info] = Outline(packed)

@@ -1,19 +1,17 @@
 """Every private name of wasmtime-py that pylinker uses, in one place.
 
-=================
-====================================================================================== used
-what would replace it, should wasmtime-py drop it =================
-====================================================================================== ``_ffi.dll``
-``ctypes.CDLL`` of the library inside the package, found with ``importlib.resources`` ``_bindings``
-wasmtime's C headers (Apache-2.0), compiled in with ``_Static_assert`` for each layout ``_from_ptr``
-own exception classes, their text and frames read with ``wasm_trap_message`` and
-                   ``wasm_trap_trace``
-``_consume``       a reference that is never dropped: the object then lives as long as the process
-``_context``       ``wasmtime_store_context`` of ``ptr()`` ``_from_raw``
-``wasmtime_linker_define`` of the raw function (only a benchmark uses it) =================
-======================================================================================
+With what it could be replaced, should wasmtime-py drop it:
 
-The tests run with the oldest wasmtime and the newest, so they show at once when a name is gone.
+- ``_ffi.dll``: ``ctypes.CDLL`` of the library in the package, found with ``importlib.resources``;
+- ``_bindings``: wasmtime's C headers (Apache-2.0), compiled in, with ``_Static_assert`` for each
+  layout;
+- ``_from_ptr``: own exception classes, their text and frames read with ``wasm_trap_message`` and
+  ``wasm_trap_trace``;
+- ``_consume``: a reference that is never dropped: the object then lives as long as the process;
+- ``_context``: ``wasmtime_store_context`` of ``ptr()``;
+- ``_from_raw``: ``wasmtime_linker_define`` of the raw function (only a benchmark uses it).
+
+The tests run with the oldest wasmtime and the newest, so they find a missing name at once.
 """
 
 from __future__ import annotations
@@ -53,12 +51,12 @@ DLL: Any = _ffi.dll
 
 
 def address_of(managed: Any) -> int:
-    """Return the address behind an object of wasmtime-py."""
+    """Return the address of wasmtime's object in an object of wasmtime-py."""
     return _address(managed.ptr())
 
 
 def image_size(module: wasmtime.Module) -> int:
-    """Return how many bytes of machine code and data a compiled module has in memory."""
+    """Return the size in bytes of a compiled module's machine code and data in memory."""
     start, end = ctypes.c_void_p(), ctypes.c_void_p()
     _bindings.wasmtime_module_image_range(module.ptr(), ctypes.byref(start), ctypes.byref(end))
     return (end.value or 0) - (start.value or 0)
@@ -75,25 +73,28 @@ def address_of_function(name: str) -> int:
 
 
 def trap_at(address: int) -> wasmtime.Trap:
-    """Return the exception for a ``wasm_trap_t``, which it owns from now on."""
+    """Return the exception for a ``wasm_trap_t``; it takes ownership."""
     return wasmtime.Trap._from_ptr(ctypes.cast(address, ctypes.POINTER(BINDINGS.wasm_trap_t)))
 
 
 def error_at(address: int) -> wasmtime.WasmtimeError:
-    """Return the exception for a ``wasmtime_error_t``, which it owns from now on: WasmtimeError, or ExitTrap."""
+    """Return the WasmtimeError or ExitTrap for a ``wasmtime_error_t``; it takes ownership."""
     return wasmtime.WasmtimeError._from_ptr(
         ctypes.cast(address, ctypes.POINTER(BINDINGS.wasmtime_error_t))
     )
 
 
 def disown(managed: Any) -> None:
-    """Keep wasmtime-py from freeing an object of its own. Does nothing for one that is closed."""
+    """Keep wasmtime-py from freeing an object of its own. No effect on a closed one."""
     with contextlib.suppress(ValueError):
         managed._consume()
 
 
 def switch_off_signals(config: wasmtime.Config) -> None:
-    """Let engines of this configuration install no signal handlers: their guests check what they do, and are slower."""
+    """Make engines of this configuration install no signal handlers.
+
+    Their guests check explicitly, and are slower.
+    """
     switch = getattr(DLL, "wasmtime_config_signals_based_traps_set", None)
     if switch is not None:
         enabled = False
@@ -101,7 +102,13 @@ def switch_off_signals(config: wasmtime.Config) -> None:
 
 
 def raw_function(store: wasmtime.Store, type_: wasmtime.FuncType, callback: int) -> wasmtime.Func:
-    """Return a function of a store that calls a C function by its address (``wasmtime_func_unchecked_callback_t``), with no environment."""
+    """Return a function of a store that calls a C function.
+
+    Args:
+        store: The store.
+        type_: The type of the function.
+        callback: Address of a ``wasmtime_func_unchecked_callback_t``; it gets no environment.
+    """
     new = DLL.wasmtime_func_new_unchecked
     function = BINDINGS.wasmtime_func_t()
     new(
@@ -120,7 +127,10 @@ def _address(pointer: Any) -> int:
 
 
 def version() -> str:
-    """Return the version of wasmtime, as the folder beside the package tells it: importing importlib.metadata takes 20 times as long."""
+    """Return the version of wasmtime, from the name of the folder beside the package.
+
+    An import of importlib.metadata takes 20 times as long.
+    """
     with SuppressSystemErrors():
         names = os.listdir(os.path.dirname(os.path.dirname(wasmtime.__file__)))
         found = [match[1] for match in map(_METADATA.match, names) if match]

@@ -1,4 +1,4 @@
-"""Tries what the C core relies on, in a few milliseconds, with the wasmtime that is installed."""
+"""A probe of wasmtime's behaviour that the C core relies on, in a few milliseconds."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FEATURES = (
 def probe() -> str | None:
     """Exercise each kind of object once (``csrc/probe.h``).
 
-    The engine is one of its own that starts no thread and installs no signal handler, so that
-    importing pylinker does not either.
+    It uses an engine of its own that starts no thread and installs no signal handler, so that the
+    import of pylinker does not either. Blocks for a few milliseconds.
 
     Returns:
-        What this wasmtime does differently, or None. Blocks for a few milliseconds.
+        The first difference in behaviour, or None.
 
     Raises:
-        Exception: This wasmtime refuses what the probe needs.
+        Exception: This wasmtime refuses the module or configuration of the probe.
     """
     config = wasmtime.Config()
     for feature in _FEATURES:

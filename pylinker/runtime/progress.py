@@ -1,4 +1,4 @@
-"""Telling of long work while it is done: compiling a module is all that takes seconds here."""
+"""Notification of long work: only compilation takes seconds."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ __all__ = ["Compiling", "Observer", "observing"]
 
 
 class Compiling(NamedTuple):
-    """A module of ``size`` bytes is about to be compiled, or has been (``done``), whether that succeeded or not."""
+    """A compilation is about to start, or has finished, successfully or not."""
 
     name: str
+    """Name of the module."""
     size: int
+    """Its size in bytes."""
     done: bool
+    """Whether the compilation has finished."""
 
 
 Observer: TypeAlias = Callable[[Compiling], object]
-"""Called on the thread that compiles, before and after; what it raises comes out of the load."""
+"""Called on the compiling thread, before and after; an exception propagates from the load."""
 
 
 @contextmanager
 def observing(observer: Observer | None, name: str, size: int) -> Iterator[None]:
-    """Tell an observer, if there is one, of a compilation."""
+    """Notify an observer, if there is one, of a compilation."""
     if observer is None:
         yield
         return

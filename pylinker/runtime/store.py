@@ -1,7 +1,7 @@
-"""A store of wasmtime, with the raw operations that linking needs.
+"""A store of wasmtime, with the raw operations of the linker.
 
-Objects of the guest are externs of :mod:`pylinker.native`. What a host function raises is kept for
-its thread, and the call that brought the guest there raises it again.
+Objects of the guest are externs of :mod:`pylinker.native`. The exception of a host function is kept
+for its thread, and raised by the call that entered the guest.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from pylinker.wasm import Limits, MemoryType
 __all__ = ["PAGE_SIZE", "GuestStore", "what_ended_call"]
 
 PAGE_SIZE = 1 << 16
-"""Bytes in a page of guest memory."""
+"""Size of a page of guest memory in bytes."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,49 +64,51 @@ _ANY = (1 << 62) - 1
 
 def _cancelled(shared: Shared) -> BaseException:
     if shared.cause == Cause.FORKED:
-        return SynchronizationAborted(f"the linker was given up: {FORKED}")
+        return SynchronizationAborted(f"the linker was cancelled: {FORKED}")
     if shared.cause == CAUSE_STOPPED and (reason := shared.stopped()) is not None:
-        return reason  # of a call around this one
+        return reason  # of an outer call
     error = SynchronizationAborted("the program has ended")
     error.__cause__ = shared.reason
     return error
 
 
 def _meaning(failure: Failure, shared: Shared | None) -> BaseException:
-    """Return what a failure of wasmtime's means by itself: Trap, ExitTrap, WasmtimeError, StackSizeError or SynchronizationAborted.
+    """Return the exception for a failure of wasmtime.
 
-    Once the linker is cancelled, all errors but traps of the guest itself are that: the text of the
-        error depends on where the guest was.
+    It is a Trap, ExitTrap, WasmtimeError, StackSizeError or SynchronizationAborted. Once the linker
+    is cancelled, all errors except traps of the guest itself are SynchronizationAborted: wasmtime's
+    text depends on where the guest was.
     """
     if not failure.trap and not failure.error:
         assert shared is not None
         return _cancelled(shared)
-    is_of_guest = failure.error != 0 and is_error_of_guest(
-        failure.error
-    )  # before the error is consumed
+    # Before the error is consumed.
+    is_of_guest = failure.error != 0 and is_error_of_guest(failure.error)
     exception = exception_of(failure)
     if isinstance(exception, wasmtime.Trap):
         return exception
     if shared is not None and shared.cause:
         return _cancelled(shared)
     if type(exception) is wasmtime.WasmtimeError and is_of_guest:
-        return wasmtime.Trap(
-            str(exception)
-        )  # a trap that a function of the core made, for a bad pointer as one
+        # A trap that a function of the core made, for a bad pointer for example.
+        return wasmtime.Trap(str(exception))
     return exception
 
 
 def _why_stopped(
     failure: Failure, shared: Shared, pending: BaseException | None
 ) -> BaseException | None:
-    """Return the reason why the call was stopped, or what is pending instead: nothing, a host function's error, or an interrupt."""
+    """Return the reason of a stopped call, or else the pending exception."""
     if failure.stopped and (pending is None or isinstance(pending, Exception)):
         return shared.stopped(failure.stopped) or pending
     return pending
 
 
 def what_ended_call(failure: Failure, shared: Shared) -> BaseException:
-    """Return what a failed call of the calling thread means, whose store may be gone: as :meth:`GuestStore.raise_failure` raises it."""
+    """Return the exception for a failed call of the calling thread, whose store may be freed.
+
+    It is the one that :meth:`GuestStore.raise_failure` raises.
+    """
     return _why_stopped(failure, shared, failure.take_raised()) or _meaning(failure, shared)
 
 
@@ -115,13 +117,18 @@ def _limits(limits: Limits) -> wasmtime.Limits:
 
 
 class GuestStore:
-    """One store: its memory, tables, globals and instances live until it is garbage.
+    """A store; its memory, tables, globals and instances live as long as this object.
 
-    The guest runs as ``member`` of its linker: it is a safepoint on every way in and out and, with
-    ``preempt``, while it runs. A store without a member runs no guest. With ``hosts_process`` it
-    may be given a WASI process. ``made`` is a store that is there already, and its watch.
-    ``memory`` (bytes) and ``table`` (slots) bound each memory and table, -1 for no bound. One
-    thread at a time may use it.
+    The guest runs as ``member`` of its linker: it passes a safepoint on every way in and out and,
+    with ``preempt``, while it runs. One thread at a time may use the store.
+
+    Args:
+        member: The member; a store without one runs no guest.
+        memory: Limit in bytes of each memory, -1 for none.
+        table: Limit in slots of each table, -1 for none.
+        preempt: Whether running guests pass safepoints.
+        hosts_process: Whether it may host a WASI process.
+        made: An existing store, and its watch.
     """
 
     def __init__(
@@ -166,19 +173,19 @@ class GuestStore:
 
     @property
     def wasmtime_store(self) -> wasmtime.Store:
-        """The store as wasmtime-py knows it, of one that hosts a process."""
+        """The store of wasmtime-py, if this one hosts a process."""
         if self._managed is None:
-            raise InternalError("a store that was not made to host a process")
+            raise InternalError("a store that was not created to host a process")
         return self._managed
 
     def keep(self, owner: object) -> None:
         """Keep an object alive as long as the store."""
         self._kept.append(owner)
 
-    # Making things
+    # Creation
 
     def new_memory(self, type_: MemoryType) -> Extern:
-        """Make a memory, shared if the type says so."""
+        """Create a memory, shared if the type says so."""
         limits = _limits(type_.limits)
         if type_.limits.shared:
             shared = wasmtime.SharedMemory(engine(), wasmtime.MemoryType(limits, shared=True))
@@ -189,12 +196,12 @@ class GuestStore:
         return self._checked(memory_new, address_of(memory_type))
 
     def new_table(self, limits: Limits) -> Extern:
-        """Make a table of funcref, all slots null."""
+        """Create a table of funcref, all slots null."""
         type_ = table_type(limits)
         return self._checked(table_new, address_of(type_))
 
     def new_global(self, value: int, *, mutable: bool) -> Extern:
-        """Make an i32 global."""
+        """Create an i32 global."""
         return self._checked(global_new, i32_global_type(mutable=mutable), value)
 
     def instantiate(self, code: Code, externs: Sequence[Extern]) -> Instance:
@@ -213,7 +220,10 @@ class GuestStore:
         shim: Code,
         memory: Extern,
     ) -> None:
-        """Let the functions of a linker's, with the memory of the guest behind a shim, be those of this store's process."""
+        """Make the functions of a wasmtime linker those of this store's process, through a shim.
+
+        The shim has the memory of the guest.
+        """
         self._checked(
             lambda _context: process.join(linker_address, space, names, shim.address, memory)
         )
@@ -221,10 +231,10 @@ class GuestStore:
     def join_process_private(
         self, process: WasiProcess, linker_address: int, space: str, shim: Code
     ) -> None:
-        """Give this store's process the shim whose memory no guest has."""
+        """Give this store's process the shim with a memory that no guest has."""
         self._checked(lambda _context: process.join_private(linker_address, space, shim.address))
 
-    # Using them
+    # Access
 
     def export(self, instance: Instance, name: str) -> Extern | None:
         """Return an export of an instance, or None."""
@@ -232,7 +242,7 @@ class GuestStore:
 
     @staticmethod
     def func_of(extern: Extern) -> Func:
-        """Return the function inside an extern."""
+        """Return the function in an extern."""
         return func_of(extern)
 
     def memory_size(self, memory: Extern) -> int:
@@ -240,11 +250,11 @@ class GuestStore:
         return memory_size(self.context, memory)
 
     def memory_grow(self, memory: Extern, pages: int) -> int:
-        """Add pages; returns the size before in pages. Raises WasmtimeError past the maximum."""
+        """Add pages; returns the size before, in pages. Raises WasmtimeError past the maximum."""
         return int(self._checked(memory_grow, memory, pages))
 
     def memory_view(self, memory: Extern) -> memoryview:
-        """Return the memory's bytes, writable; the view keeps the store alive and does not follow growth."""
+        """Return the memory as a writable view; it keeps the store alive, and does not grow."""
         return memory_buffer(self.context, memory, self)
 
     def table_size(self, table: Extern) -> int:
@@ -260,15 +270,15 @@ class GuestStore:
         return table_get(self.context, table, index)
 
     def table_set(self, table: Extern, index: int, func: Func | None) -> None:
-        """Put a function into a slot; None empties it."""
+        """Write a function into a slot; None sets it to null."""
         self._checked(table_set, table, index, func)
 
     def global_get(self, extern: Extern) -> int:
-        """Return an i32 global's value, unsigned."""
+        """Return the value of an i32 global, unsigned."""
         return global_get(self.context, extern)
 
     def global_set(self, extern: Extern, value: int) -> None:
-        """Store into a mutable i32 global."""
+        """Set a mutable i32 global."""
         self._checked(global_set, extern, value)
 
     def _checked(
@@ -283,12 +293,15 @@ class GuestStore:
             self.raise_failure(failure)
 
     def raise_failure(self, failure: Failure) -> NoReturn:
-        """Raise what a failed call of the calling thread means: what a host function raised, Trap, ExitTrap, WasmtimeError, or the end."""
+        """Raise the exception for a failed call of the calling thread.
+
+        It is that of a host function, Trap, ExitTrap, WasmtimeError, or SynchronizationAborted.
+        """
         member = self.member
         exception = _meaning(failure, member.shared if member is not None else None)
         pending = failure.take_raised()
-        # What interrupted a rendezvous stopped the guest; it comes before what a host function
-        # raised.
+        # The exception that interrupted a rendezvous stopped the guest; it has precedence over
+        # that of a host function.
         failure_of_member = None
         if member is not None:
             failure_of_member, member.failure = member.failure, None
@@ -299,12 +312,12 @@ class GuestStore:
             if pending is None:
                 raise exception from exception.__cause__
             if not isinstance(exception, wasmtime.Trap):
-                # A trap that a host function made comes back as an error; to the guest, and so to
-                # its caller, it was a trap.
+                # A trap of a host function is returned as an error; for the guest, and so for
+                # its caller, it is a trap.
                 exception = wasmtime.Trap(str(exception))
             note_trap(pending)
             raise pending from pending.__cause__ or exception
         finally:
-            # A frame that holds its own exception would keep the store alive until the collector
-            # comes.
+            # A frame that holds its own exception would keep the store alive until the next
+            # garbage collection.
             del failure, exception, pending, failure_of_member

@@ -1,8 +1,8 @@
-"""What happens to wasmtime's objects when the interpreter ends.
+"""wasmtime's objects at the end of the interpreter.
 
 wasmtime-py frees them in ``__del__``, which at that time may find its own module torn down and
-prints a traceback nobody can act on. So whatever still lives then is left to the operating system,
-like all other memory of the process.
+prints a traceback. So objects that still live then are left to the operating system, like all other
+memory of the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def outlives_interpreter(managed: Any) -> None:
-    """Remember an object of wasmtime-py that is not to be freed once the interpreter is ending."""
+    """Register an object of wasmtime-py that must not be freed at the end of the interpreter."""
     _alive.add(managed)
 
 

@@ -1,7 +1,7 @@
-"""Types as wasmtime has them.
+"""Types of wasmtime.
 
-Those that are given out by address are made once and live as long as the process: the C core and
-its records refer to them.
+Types that are passed by address are made once and live as long as the process: the C core and its
+records refer to them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _kept_function_type(type_: FuncType) -> wasmtime.FuncType:
 
 @once
 def _kept_tag_type(type_: TagType) -> wasmtime.TagType:
-    shared = wasmtime.TagType(_new_function_type(type_.type))  # of its own: it is consumed
+    shared = wasmtime.TagType(_new_function_type(type_.type))  # which consumes the function type
     outlives_interpreter(shared)
     return shared
 
@@ -59,7 +59,7 @@ def _kept_global_type(mutable: bool) -> wasmtime.GlobalType:  # noqa: FBT001
 
 
 def table_type(limits: Limits) -> wasmtime.TableType:
-    """Return a new type of tables of funcref: the caller keeps it for as long as its address is in use."""
+    """Return a new type of tables of funcref; it must outlive the use of its address."""
     new = wasmtime.TableType(
         wasmtime.ValType.funcref(), wasmtime.Limits(limits.minimum, limits.maximum)
     )
@@ -70,7 +70,8 @@ def table_type(limits: Limits) -> wasmtime.TableType:
 def function_type(type_: FuncType) -> int:
     """Return the address of a ``wasm_functype_t``.
 
-    UnsupportedError for values that are no numbers.
+    Raises:
+        UnsupportedError: There are values that are not numbers.
     """
     return address_of(_kept_function_type(type_))
 
@@ -78,7 +79,8 @@ def function_type(type_: FuncType) -> int:
 def tag_type(type_: TagType) -> int:
     """Return the address of a ``wasm_tagtype_t``.
 
-    UnsupportedError for values that are no numbers.
+    Raises:
+        UnsupportedError: There are values that are not numbers.
     """
     return address_of(_kept_tag_type(type_))
 

@@ -1,8 +1,8 @@
-"""WASI preview 1: what the guest's process sees of the host, and how a module without a memory of its own reaches it.
+"""WASI preview 1: the guest's process, and calls to it from modules without a memory of their own.
 
 wasmtime's host functions find the guest's memory through an export called ``memory`` of the
 *calling* instance, and the process belongs to one store. So a guest's call is forwarded in C
-(``csrc/wasi.h``) to a generated module that has the memory and re-exports it
+(``csrc/wasi.h``) to a generated module that has the memory and exports it again
 (:func:`pylinker.wasm.memory_shim`), in the store of the process.
 """
 
@@ -39,13 +39,12 @@ __all__ = ["CAPTURE", "DEVNULL", "WASI_MODULE", "WasiHost", "WasiProcess", "wasi
 
 WASI_MODULE: Final = "wasi_snapshot_preview1"
 CAPTURE: Final = -1
-"""Collect what the guest writes; read it with ``program.stdout`` or ``program.stderr``."""
+"""Capture the output of the guest; read it with ``program.stdout`` or ``program.stderr``."""
 DEVNULL: Final = -3
-"""Throw away what the guest writes."""
+"""Discard the output of the guest."""
 
-# Functions that may wait, which the core then does itself; those that open files or change their
-# names; those that a guest calls in loops; and those that change which descriptors are the standard
-# streams.
+# Functions that may wait, which the core implements itself; those that open or rename files; those
+# that a guest calls in loops; and those that change which descriptors are the standard streams.
 _KINDS = {
     "poll_oneoff": WasiKind.POLL,
     "fd_read": WasiKind.READ,
@@ -62,7 +61,7 @@ _KINDS = {
     "fd_renumber": WasiKind.RENUMBER,
 }
 _PLAIN = ("args_", "environ_", "fd_prestat_", "proc_", "random_")
-"""How the names of the functions begin that wasmtime answers without its runtime."""
+"""Prefixes of the functions that wasmtime implements without its runtime."""
 _FIRST_DIRECTORY = 3
 # In the order of the core's enum pl_wasi_private.
 _PRIVATE = ("path_filestat_get", "path_open", "path_filestat_set_times", "poll_oneoff")
@@ -75,11 +74,15 @@ Output = int | str | os.PathLike[str] | None
 
 
 class WasiProcess(Finalized):
-    """The process the guest believes to be: arguments, environment, directories and standard streams.
+    """The process of the guest: arguments, environment, directories and standard streams.
 
-    ``arguments`` includes the program's name; ``directories`` maps guest paths to host directories;
-    ``stdin`` is None (inherit), bytes or a path; ``stdout`` and ``stderr`` are None (inherit),
-    :data:`CAPTURE`, :data:`DEVNULL` or a path.
+    Args:
+        arguments: The arguments, including the program's name.
+        environment: The environment variables.
+        directories: Host directories by guest path.
+        stdin: None (inherit), bytes or a path.
+        stdout: None (inherit), :data:`CAPTURE`, :data:`DEVNULL` or a path.
+        stderr: The same.
     """
 
     def __init__(
@@ -116,13 +119,14 @@ class WasiProcess(Finalized):
         self._stderr = stderr
         self._temporary: dict[str, Path] = {}
         self._closed = False
-        self._owner = os.getpid()  # a child of fork() does not remove them
+        self._owner = os.getpid()  # a forked child does not remove the files
 
     def install(self, store: wasmtime.Store, process: NativeProcess) -> None:
-        """Give ``store`` this process, and ``process`` its directories and streams; once per process. Raises OSError.
+        """Give ``store`` this process, and ``process`` its directories and streams.
 
-        Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first read does. As
-        ``stdout`` or ``stderr`` it waits for a reader, as ``open`` does, and can be interrupted.
+        Once per process. Opening a FIFO as ``stdin`` does not wait for a writer: the guest's first
+        read does. As ``stdout`` or ``stderr`` it waits for a reader, as ``open`` does, and can be
+        interrupted. Raises OSError.
         """
         config = wasmtime.WasiConfig()
         config.argv = self.arguments
@@ -130,7 +134,7 @@ class WasiProcess(Finalized):
         with ExitStack() as opened:
             for place, (guest, host) in enumerate(self.directories.items(), _FIRST_DIRECTORY):
                 config.preopen_dir(_opened(host, process, place, opened), guest)
-        # The core reads and writes the streams; wasmtime says whether they are terminals.
+        # The core reads and writes the streams; wasmtime reports whether they are terminals.
         for name, target in (
             ("stdin", self._stdin),
             ("stdout", self._stdout),
@@ -149,7 +153,9 @@ class WasiProcess(Finalized):
             stdin = path
         if stdin is not None:
             try:
-                file = open(stdin, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115 - closed below
+                file = open(  # noqa: SIM115 - closed below
+                    stdin, "rb", buffering=0, opener=_open_without_waiting
+                )
             except FileNotFoundError as error:
                 raise FileNotFoundError(
                     error.errno, "stdin: no such file; give bytes for its content", os.fspath(stdin)
@@ -179,16 +185,17 @@ class WasiProcess(Finalized):
         return Path(path)
 
     def captured(self, name: str) -> bytes:
-        """Return what the guest wrote to ``stdout`` or ``stderr`` so far.
+        """Return the output of the guest on ``stdout`` or ``stderr`` so far.
 
         Raises:
-            ClosedError: The program is closed, and what was captured is gone.
+            ClosedError: The program is closed, and its output is deleted.
             ValueError: The stream is not captured.
         """
         path = self._temporary.get(name)
         if self._closed and {"stdout": self._stdout, "stderr": self._stderr}[name] == CAPTURE:
             raise ClosedError(
-                f"program {self.arguments[0]} is closed: read {name} before close(), inside the with block",
+                f"program {self.arguments[0]} is closed: "
+                f"read {name} before close(), inside the with block",
                 module=self.arguments[0],
             )
         if path is None:
@@ -198,7 +205,7 @@ class WasiProcess(Finalized):
         return path.read_bytes()
 
     def close(self) -> None:
-        """Remove the temporary files behind captured streams."""
+        """Remove the temporary files of captured streams."""
         self._closed = True
         for path in self._temporary.values() if os.getpid() == self._owner else ():
             path.unlink(missing_ok=True)
@@ -210,13 +217,13 @@ class WasiProcess(Finalized):
 
 
 def _opened(host: str, process: NativeProcess, place: int, opened: ExitStack) -> str:
-    """Return a path by which wasmtime opens the directory that ``process`` gets, whatever happens to names meanwhile."""
+    """Return a path with which wasmtime opens the directory of ``process``, whatever is renamed."""
     if not hasattr(os, "O_PATH"):
         return host
     descriptor = os.open(host, os.O_PATH | os.O_DIRECTORY)
     opened.callback(os.close, descriptor)
     path = f"/proc/self/fd/{descriptor}"
-    if not os.path.isdir(path):  # no /proc: the core then asks wasmtime about paths
+    if not os.path.isdir(path):  # no /proc: the core then passes paths to wasmtime
         return host
     process.add_directory(place, descriptor)
     return path
@@ -244,16 +251,23 @@ def _shim(*, shared: bool) -> bytes:
 
 
 class WasiHost:
-    """The store that has the process, for all groups of a program.
+    """The store of the process, for all groups of a program.
 
-    In a program of one thread it is the guest's own; in a threaded one it is a store of its own
-    that runs nothing but WASI. Many libraries call nothing of it, so what it takes is made when the
-    first module comes that does: :meth:`provide`, before that is instantiated, and :meth:`connect`,
-    with the memory, which a main module may bring along. Both by the leader of a load.
+    In a program of one thread it is that of the guest; in a threaded one it is a separate store
+    that runs nothing but WASI. Many libraries do not call WASI, so its state is created when the
+    first module is loaded that does: :meth:`provide`, before that is instantiated, and
+    :meth:`connect`, with the memory, which a main module may define. Both are called by the leader
+    of a load.
 
-    ``is_provided`` and ``is_connected`` say whether that was done. The guest may have
-    ``descriptors`` open at one time besides those it begins with.
+    Args:
+        store: The store.
+        process: The process.
+        cache: The cache for the shims.
+        descriptors: Maximum number of open descriptors of the guest besides its first ones.
     """
+
+    is_connected: bool
+    """Whether :meth:`connect` was called."""
 
     def __init__(
         self, store: GuestStore, process: WasiProcess, cache: CodeCache, *, descriptors: int
@@ -262,7 +276,7 @@ class WasiHost:
         self._cache = cache
         self._linker: wasmtime.Linker | None = None
         self.is_connected = False
-        self.native = NativeProcess(store.context)  # at once: the guest's clock begins here
+        self.native = NativeProcess(store.context)  # now: the guest's clock starts here
         self.native.set_descriptors(descriptors)
         store.keep(self.native)
         process.install(store.wasmtime_store, self.native)
@@ -273,7 +287,7 @@ class WasiHost:
         return self._linker is not None
 
     def provide(self) -> None:
-        """Let modules be instantiated that call WASI; their calls trap until it is connected."""
+        """Allow modules that call WASI; their calls trap until :meth:`connect`."""
         if self._linker is None:
             linker = wasmtime.Linker(engine())
             outlives_interpreter(linker)
@@ -286,10 +300,10 @@ class WasiHost:
             self._linker = linker
 
     def connect(self, memory: Extern, *, shared: bool) -> None:
-        """Say where the guest's memory is; once what is provided."""
+        """Set the guest's memory, once; after :meth:`provide`."""
         assert self._linker is not None
         if not self.is_connected:
-            # The most general type of that kind: one shim serves all programs.
+            # The most general type of that kind: one shim for all programs.
             code = self._cache.load(_shim(shared=shared), name="wasi shim")
             self.store.join_process(
                 self.native, address_of(self._linker), WASI_MODULE, [*WASI_PREVIEW1], code, memory
@@ -309,7 +323,7 @@ _EXIT = register_host(_proc_exit)
 
 
 def wasi_source(name: str) -> bytes:
-    """Return where the C core finds a WASI function (a ``pl_source``)."""
+    """Return the definition of a WASI function for the C core (a ``pl_source``)."""
     if name == "proc_exit":
         return pack_source(
             SourceKind.HOST, type_address=function_type(WASI_PREVIEW1[name]), handle=_EXIT

@@ -1,4 +1,4 @@
-"""How a flag is loaded."""
+"""Memory orders of a flag."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ __all__ = ["Ordering"]
 
 
 class Ordering(enum.IntEnum):
-    """How :meth:`LinkerShared.dl_operation_pending_load` loads the flag.
-
-    A RELAXED load may miss a change that was just made; ACQUIRE sees what was written before the
-    change that it sees; SEQ_CST is for a thread that was woken up because of a change.
-    """
+    """Memory order with which :meth:`LinkerShared.dl_operation_pending_load` loads the flag."""
 
     RELAXED = enums.RELAXED
+    """May miss a change that was just made."""
     ACQUIRE = enums.ACQUIRE
+    """Sees all writes before the change that it sees."""
     SEQ_CST = enums.SEQ_CST
+    """For a thread that was woken because of a change."""

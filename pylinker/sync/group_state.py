@@ -1,4 +1,4 @@
-"""What a group is to the others: a receiver of both buses, with a safepoint."""
+"""The part of a group in the rendezvous: a receiver of both buses, with a safepoint."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Op = TypeVar("Op")
 
 
 class InstanceGroupState(Member, Generic[Op]):
-    """A group's part in the rendezvous.
+    """The part of a group in the rendezvous, from :meth:`LinkerShared.subscribe`.
 
-    Got from :meth:`LinkerShared.subscribe`; belongs to one thread at a time.
-
-    It is PARKED at first: leaders do not wait for it, and it replays what it missed when it comes
-        back. In the block of :meth:`running` it
-    is RUNNING: every leader waits until it comes to a :meth:`safepoint`, or leaves the block.
+    It belongs to one thread at a time. It is PARKED at first: leaders do not wait for it, and it
+    replays the operations that it missed when it runs again. In the block of :meth:`running` it is
+    RUNNING: every leader waits until it reaches a :meth:`safepoint` or leaves the block.
 
         with group.running():
             while there_is_work():
                 work()
                 group.safepoint()
 
-    ``number`` is unique in the process; ``state`` is PARKED, RUNNING or DEAD, ``applied`` the
-    newest operation it has replayed.
+    ``state`` is PARKED, RUNNING or DEAD; ``applied`` is the newest operation that it has replayed.
     """
+
+    number: int
+    """Number of the group, unique in the process."""
 
     def __init__(self, shared: Shared, replay: Callable[[int, Op], None]) -> None:
         super().__init__(shared)
@@ -49,9 +49,11 @@ class InstanceGroupState(Member, Generic[Op]):
         )
 
     def replay(self, first: int, last: int) -> None:
-        """Carry out the operations with these numbers, in order.
+        """Replay a range of operations, in order; called by the rendezvous under a read lock.
 
-        Called by the rendezvous under a read lock.
+        Args:
+            first: Number of the first operation.
+            last: Number of the last one.
         """
         for number in range(first, last + 1):
             operation = self.shared.operation(number)
@@ -59,14 +61,17 @@ class InstanceGroupState(Member, Generic[Op]):
                 self._replay(number, operation)
 
     def follow(self) -> None:
-        """Take part in what is pending, and replay all that is published.
+        """Take part in the pending operation, and replay all that is published.
 
-        Blocks until the leader has published. SynchronizationAborted if the linker is given up;
-        InternalError if the group has no receivers any more, or if the calling thread has the write
-        lock: its leader would wait for itself.
+        Blocks: until the leader has published.
+
+        Raises:
+            SynchronizationAborted: The linker is cancelled.
+            InternalError: The group is unsubscribed, or the calling thread holds the write lock:
+                its leader would wait for itself.
         """
         if self.shared.is_written_here:
             raise InternalError(
-                "a thread follows under its own write lock; it has replayed everything"
+                "a thread follows under its own write lock; it has replayed all operations"
             )
         check_result(self.shared, self.follow_pending(), self)

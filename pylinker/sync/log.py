@@ -1,4 +1,4 @@
-"""The log of operations, which is C's (``csrc/log.h``): what the numbers on the bus mean."""
+"""The log of operations, by their numbers on the bus (``csrc/log.h``)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ __all__ = ["OperationLog"]
 Op = TypeVar("Op")
 
 _LONG = 32
-"""Operations in a log that is looked through for what may be erased."""
+"""Length at which a log is compacted."""
 
 Redundant: TypeAlias = Callable[[Mapping[int, Op], Collection[int]], Iterable[int]]
-"""Returns which operations of a log come to nothing for all groups, given the newest that each of them has replayed."""
+"""Returns the redundant operations of a log, given the newest that each group has replayed."""
 
 
 class OperationLog(Generic[Op]):
-    """Operations by number, from 1; None is one that was withdrawn, or erased.
+    """Operations by number, from 1; None is one that was withdrawn or erased.
 
-    Appended to under the write lock, read under a read lock, and shortened at its old end once
-    every group has replayed that far. Those that come to nothing, as ``redundant`` says, are
-    erased.
+    Appended to under the write lock, read under a read lock, and truncated at its old end once
+    every group has replayed that far. Operations that ``redundant`` returns are erased.
     """
 
     __slots__ = ("_due", "_shared", "redundant")
@@ -41,13 +40,13 @@ class OperationLog(Generic[Op]):
         return operation
 
     def is_long(self) -> bool:
-        """Whether it has become long enough to be looked through."""
+        """Whether it is long enough to be compacted."""
         return len(self) >= self._due
 
     def compact(self) -> None:
-        """Erase what is redundant.
+        """Erase redundant operations.
 
-        Under the write lock, with nobody reading, and before the next operation is appended.
+        Requires the write lock, no readers, and that the next operation is not yet appended.
         """
         if self.redundant is not None:
             self._shared.erase(self.redundant(self._shared.operations, self._shared.applied))

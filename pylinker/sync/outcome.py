@@ -1,4 +1,4 @@
-"""How a wait of the protocol has ended, as exceptions."""
+"""Results of the protocol's waits, as exceptions."""
 
 from __future__ import annotations
 
@@ -24,28 +24,34 @@ _CAUSES: Final[dict[int, str]] = {
 
 
 def give_up(shared: Shared, cause: int, reason: BaseException | None = None) -> bool:
-    """Give up a linker for good, for a reason that others find; True if this was the first cause."""
+    """Cancel a linker; True if this was the first cause.
+
+    Args:
+        shared: The linker.
+        cause: A :class:`~pylinker.sync.Cause`.
+        reason: The exception for others to find as ``__cause__``.
+    """
     if reason is not None and shared.reason is None and shared.cause in (0, cause, CAUSE_STOPPED):
         shared.reason = reason
     return shared.cancel(cause)
 
 
 def aborted(shared: Shared) -> BaseException:
-    """Return the exception for a linker that was given up, or for the call in progress if that was stopped."""
+    """Return the exception for a cancelled linker, or for a stopped call in progress."""
     cause = shared.cause
     if cause == CAUSE_STOPPED and (reason := shared.stopped()) is not None:
         return reason
     error = SynchronizationAborted(
-        f"the linker was given up: {_CAUSES.get(cause, 'for another reason')}"
+        f"the linker was cancelled: {_CAUSES.get(cause, 'for another reason')}"
     )
     error.__cause__ = shared.reason
     return error
 
 
 def check_result(shared: Shared, result: int, member: Member) -> None:
-    """Raise what a wait of a group came to (``enum pl_acquire``).
+    """Raise the exception for the result of a group's wait (``enum pl_acquire``), if it failed.
 
-    SIGNALLED: what a signal handler has raised, and the linker goes on.
+    After SIGNALLED it is the exception of a signal handler, and the linker stays usable.
     """
     if result == ACQUIRED:
         return

@@ -1,20 +1,20 @@
-"""Calls of the linker in the middle of what it does on the same thread: by a signal handler, a finalizer, or a function that observes it.
+"""Detection of linker calls that interrupt an operation of the linker on the same thread.
 
-CPython runs signal handlers and finalizers between any two instructions of the linker's, while its
-thread has locks that it cannot take a second time, or lists that are half changed. So an operation
-of the linker refuses to begin there. A guest that the linker runs (a constructor, say), and a
-Python function that such a guest calls, may begin one: the linker has called them itself, where
-that is right.
+Such a call comes from a signal handler, a finalizer, or a function that observes the linker.
+CPython runs signal handlers and finalizers between any two instructions of the linker, while its
+thread holds locks that are not recursive, or lists are half changed. So an operation of the linker
+refuses to begin there. A guest that the linker runs (a constructor, say), and a Python function
+that such a guest calls, may begin one: the linker calls them at points where that is safe.
 
-The thread's stack says which of the two it is: there is no guest between an operation and one that
-it has interrupted. A record could be wrong, if an interrupt came before it was put right; the stack
-cannot. It is only looked at where a record says that the thread may be in an operation.
+The thread's stack distinguishes the two: there is no guest between an operation and a call that
+interrupted it. A record could be wrong, if an interrupt came before its update; the stack cannot.
+The stack is inspected only where a record says that the thread may be in an operation.
 
     begun = begin_operation()  # LinkError
     try: ...
     finally: end_operation(begun)
 
-Blocking: never. Threads: any; each has its own stack.
+Blocks: never. Threads: any; each has its own stack.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["begin_operation", "check_not_interrupting", "end_operation", "interrupting"]
 
 _operating: dict[int, int] = {}
-"""Threads in an operation, with the identity of the frame outside pylinker that the outermost one is called from.
+"""Threads in an operation; the value identifies the frame outside pylinker that called the first.
 
-What is above that frame was in no operation then, and holds nothing: a handler that came before an
-operation was noted, or after, may begin one. A thread that an interrupt has left here costs its
-next operation a look at the stack.
+Code above that frame was in no operation then, and holds nothing: a handler that runs before an
+operation is noted, or after it, may begin one. An entry that an interrupt has left here costs the
+next operation of its thread an inspection of the stack.
 """
 
 _LINKER: Final = (
@@ -51,8 +51,8 @@ _LINKER: Final = (
 _HARMLESS: Final = frozenset(
     {
         "pylinker.linker.load.deadline",
-        "pylinker.linker.groups.group",  # what it calls is within what its caller does
-        "pylinker.linker.groups.threads",  # but for starting one
+        "pylinker.linker.groups.group",  # its calls belong to the operation of its caller
+        "pylinker.linker.groups.threads",  # except for starting one
         "pylinker.runtime.failures",
         "pylinker.runtime.memory",
         "pylinker.runtime.store",
@@ -65,9 +65,9 @@ _PASSED: Final = frozenset(
         contextlib._GeneratorContextManager.__exit__,
     )
 )
-"""Functions of the standard library by which functions of the linker call one another.
+"""Functions of the standard library through which functions of the linker call one another.
 
-Its other functions call for others.
+Other functions of the standard library call on behalf of others.
 """
 _FROM_GUEST: Final = "pylinker.runtime.callbacks"
 _INTO_GUEST: Final = frozenset(
@@ -76,9 +76,16 @@ _INTO_GUEST: Final = frozenset(
 
 
 def begin_operation(*, check: bool = True) -> bool:
-    """Note that the calling thread begins an operation; returns what :func:`end_operation` gets.
+    """Note that the calling thread begins an operation.
 
-    With ``check`` as :func:`check_not_interrupting`.
+    Args:
+        check: Whether to check as :func:`check_not_interrupting` does.
+
+    Returns:
+        The argument for :func:`end_operation`.
+
+    Raises:
+        LinkError: The call interrupts an operation of the same thread.
     """
     thread = get_ident()
     if thread in _operating and (not check or _check()):
@@ -88,27 +95,28 @@ def begin_operation(*, check: bool = True) -> bool:
 
 
 def end_operation(begun: bool) -> None:  # noqa: FBT001
-    """Note that the operation is over."""
+    """Note the end of an operation."""
     if begun:
         _operating.pop(get_ident(), None)
 
 
 def check_not_interrupting() -> None:
-    """Raise LinkError if the calling thread has interrupted an operation of its own."""
+    """Raise LinkError if the call interrupts an operation of the same thread."""
     if get_ident() in _operating:
         _check()
 
 
 def interrupting() -> LinkError:
-    """Return the error for a call in the middle of an operation of the same thread."""
+    """Return the error for a call that interrupts an operation of the same thread."""
     return LinkError(
-        "the linker was called in the middle of what it does on the same thread (loads or closes a library, looks up a symbol, starts a "
-        "thread): by a signal handler, a finalizer or a function that observes it. Have it done later, or by another thread"
+        "a signal handler, a finalizer or a function that observes the linker called the linker "
+        "while the same thread was in a linker operation (load or unload of a library, symbol "
+        "lookup, thread start). Defer the call, or make it from another thread"
     )
 
 
 def _caller() -> FrameType | None:
-    """Return the innermost frame that is none of pylinker's."""
+    """Return the innermost frame outside pylinker."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and (
         frame.f_globals.get("__name__", "").startswith("pylinker.") or frame.f_code in _PASSED
@@ -118,12 +126,16 @@ def _caller() -> FrameType | None:
 
 
 def _check() -> bool:
-    """Look at the stack of a thread that is in an operation, and raise LinkError if it has interrupted one.
+    """Inspect the stack of a thread with an entry in ``_operating``.
 
-    Returns False if it is in none: an interrupt has left it among those that are.
+    Returns:
+        False if the thread is in no operation: an interrupt has left the entry.
+
+    Raises:
+        LinkError: The call interrupts an operation.
     """
     outermost = _operating.get(get_ident())
-    is_called = True  # by the linker or a guest, and not by others
+    is_called = True  # by the linker or a guest, not by other code
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if id(frame) == outermost:

@@ -1,4 +1,4 @@
-"""LinkerShared: the locks, the flag and the buses of one dynamic-link universe."""
+"""LinkerShared: the locks, the flag and the buses of one program's linker."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Typ
 from pylinker.errors import InternalError, RendezvousTimeout
 from pylinker.native.core import ffi
 from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
-from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
 from pylinker.native.sync import (
     ReadGuard,
-    SharedHandle,
     TopologyToken,
     WriteGuard,
     lead,
@@ -23,10 +21,10 @@ from pylinker.native.sync import (
     new_token,
     new_writer,
 )
-from pylinker.native.threads import NativeThread, take_exited
 from pylinker.native.trace import Trace
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
+from pylinker.sync.lifecycle import Lifecycle
 from pylinker.sync.log import OperationLog
 from pylinker.sync.outcome import aborted, check_result, give_up
 from pylinker.sync.reentry import check_not_interrupting
@@ -46,36 +44,39 @@ R = TypeVar("R")
 _BREACHES: Final[dict[int, str]] = {
     Breach.OPEN: "a barrier is open already",
     Breach.LOG: "operation {number} has another number in the log",
-    Breach.PUBLISH: "try_broadcast of operation {number} failed: a group has not answered the one before",
+    Breach.PUBLISH: (
+        "try_broadcast of operation {number} failed: a group has not acknowledged the one before"
+    ),
     Breach.WITHDRAW: "operation {number} could not be withdrawn",
 }
-"""What is said where leading has found the protocol broken, by ``enum pl_breach``."""
+"""Messages for breaches of the protocol that the leader detects, by ``enum pl_breach``."""
 _WAITS_FOR_ITSELF: Final = (
-    "a thread waits for what it has: it holds the write lock of this linker's state"
+    "a thread waits for itself: it holds the write lock of this linker's state"
 )
 
 
 class Waits(NamedTuple):
-    """How often groups waited for each other: rendezvous that were ``led``, and ``followed``.
-
-    ``nanoseconds`` is what leaders waited in all, ``longest`` the longest single wait; ``paused``
-    the pauses of threads that found the token or the lock taken.
-    """
+    """Statistics of the waits of groups for each other."""
 
     led: int
+    """Rendezvous led."""
     followed: int
+    """Rendezvous followed."""
     nanoseconds: int
+    """Sum of the waits of leaders."""
     longest: int
+    """The longest single wait, in nanoseconds."""
     paused: int
+    """Pauses of threads that found the token or the lock held."""
 
 
-class LinkerShared(SharedHandle, Generic[S, Op]):
+class LinkerShared(Lifecycle, Generic[S, Op]):
     """Shared linkage and synchronization for every handle of one program's linker.
 
     Guards a LinkerState of type ``S`` and carries operations of type ``Op`` to all groups.
-    :meth:`clone` gives another handle of the same universe. All methods are safe to use from all
+    :meth:`clone` returns another handle of the same linker. All methods are safe to use from all
     threads; each says whether it blocks. Every wait ends with SynchronizationAborted when the
-    linker is given up (:meth:`cancel`).
+    linker is cancelled (:meth:`cancel`).
     """
 
     if TYPE_CHECKING:
@@ -96,14 +97,17 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
     @classmethod
     def new(cls, linker_state: S, trace: Trace | None = None) -> LinkerShared[S, Op]:
-        """Wrap a freshly made LinkerState; there are no groups yet.
+        """Wrap a new LinkerState; there are no groups yet.
 
-        What they will do is noted in ``trace``.
+        Args:
+            linker_state: The state that the lock guards.
+            trace: Records the rendezvous of the groups.
         """
         return cls(linker_state, trace)
 
     def __repr__(self) -> str:
-        return f"<LinkerShared of {self.num_groups} groups{', cancelled' if self._native.cause else ''}>"
+        cancelled = ", cancelled" if self._native.cause else ""
+        return f"<LinkerShared of {self.num_groups} groups{cancelled}>"
 
     def __eq__(self, other: object) -> bool:
         return self._native is other._native if isinstance(other, LinkerShared) else NotImplemented
@@ -113,11 +117,12 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a LinkerShared is neither copied nor pickled: it is locks of this process; clone() gives another handle"
+            "a LinkerShared is neither copied nor pickled: it owns locks of this process; "
+            "clone() returns another handle"
         )
 
     def clone(self) -> LinkerShared[S, Op]:
-        """Return another handle of the same universe: same state, locks, flag and buses.
+        """Return another handle of the same linker: same state, locks, flag and buses.
 
         It compares equal to this one.
         """
@@ -128,11 +133,11 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
     @property
     def num_groups(self) -> int:
-        """How many groups have subscribed to the buses."""
+        """Number of groups that are subscribed to the buses."""
         return self._native.num_groups
 
     def waits(self) -> Waits:
-        """Return how often groups waited for each other so far. Never blocks."""
+        """Return the statistics of waits so far. Never blocks."""
         waits = self._native.waits
         return Waits(
             int(waits.led),
@@ -144,7 +149,7 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
     @property
     def published(self) -> int:
-        """How many operations several groups carried out together, withdrawn ones included."""
+        """Number of operations that several groups carried out, withdrawn ones included."""
         return self._native.published
 
     # Groups
@@ -155,9 +160,20 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         replay: Callable[[int, Op], None],
         topology: TopologyToken | None = None,
     ) -> InstanceGroupState[Op]:
-        """Make a group's part in the rendezvous: a receiver of both buses that has replayed everything so far.
+        """Add a group: a receiver of both buses, up to date with all operations so far.
 
-        Needs the write lock, and for all but the first group the topology token.
+        Args:
+            guard: The write lock.
+            replay: Carries out an operation in the group's replica; gets its number and the
+                operation.
+            topology: The topology token, required for all but the first group.
+
+        Returns:
+            The part of the group in the rendezvous, PARKED.
+
+        Raises:
+            InternalError: The lock or the token is not held, or belongs to another linker.
+            TypeError: ``replay`` is not callable.
         """
         group_state = self.new_member(replay)
         try:
@@ -168,7 +184,7 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return group_state
 
     def new_member(self, replay: Callable[[int, Op], None]) -> InstanceGroupState[Op]:
-        """Return a group's part in the rendezvous, of which the rendezvous knows nothing before :meth:`subscribe_member`."""
+        """Return a member that is unknown to the rendezvous until :meth:`subscribe_member`."""
         if not callable(replay):
             raise TypeError(
                 f"replay={replay!r}: give a function of an operation's number and the operation"
@@ -181,7 +197,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         group_state: InstanceGroupState[Op],
         topology: TopologyToken | None,
     ) -> None:
-        """Do what :meth:`subscribe` does with a new member, for a caller that unsubscribes it whatever is raised."""
+        """Subscribe a new member, for a caller that unsubscribes it whatever is raised.
+
+        As :meth:`subscribe` otherwise.
+        """
         self._check_guard(guard)
         self._check_group(group_state)
         first = topology is None and self.num_groups == 0
@@ -196,20 +215,32 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             logger.debug("group %d joins, as one of %d", group_state.number, self.num_groups)
 
     def unsubscribe(self, guard: WriteGuard[S], group_state: InstanceGroupState[Op]) -> None:
-        """Take a group out of both buses.
+        """Remove a group from both buses.
 
-        Needs the write lock; no thread may use the group any more.
+        Args:
+            guard: The write lock.
+            group_state: The group, which no thread may use any more.
+
+        Raises:
+            InternalError: The lock is not held, or it or the group belongs to another linker.
         """
         self._check_guard(guard)
         self._check_group(group_state)
         group_state.die()
         group_state.free()
-        self._native.forget_replayed()  # a group that is alone leads nobody, and would keep it for ever
+        # A group that is alone leads no rendezvous, so nothing else would truncate the log.
+        self._native.forget_replayed()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("group %d leaves, %d are left", group_state.number, self.num_groups)
 
     def assert_exactly_one_dl_bus_subscriber(self) -> None:
-        """InternalError unless both buses have exactly one receiver: only then the main group is alone. Needs the write lock."""
+        """Check that the main group is alone: both buses have exactly one receiver.
+
+        Requires the write lock.
+
+        Raises:
+            InternalError: They have another number of receivers.
+        """
         barriers, operations = self._native.receivers
         if (barriers, operations) != (1, 1):
             raise InternalError(
@@ -217,11 +248,19 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
             )
 
     def bootstrap_exclusive_write_then(self, function: Callable[[S], R]) -> R:
-        """Change the LinkerState while the main group is still alone, and return what ``function`` returns.
+        """Change the LinkerState while the main group is still alone.
 
-        For the start of a program only: it waits for the lock blindly, which is safe as there is
-        nobody to meet. InternalError if there is not exactly one group; that is looked at with the
-        lock held.
+        For the start of a program only: it waits for the lock without taking part in operations,
+        which is safe as there is no other group to meet.
+
+        Args:
+            function: Gets the state, with the write lock held.
+
+        Returns:
+            The result of ``function``.
+
+        Raises:
+            InternalError: There is not exactly one group (checked with the lock held).
         """
         with self._blocking_write(None) as guard:
             self.assert_exactly_one_dl_bus_subscriber()
@@ -230,9 +269,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     # Locks
 
     def write_linker_state_alone(self) -> WriteGuard[S]:
-        """Take the lock for writing before there is any group.
+        """Take the lock for writing before there is any group. Never blocks.
 
-        Never blocks; InternalError once somebody could have it.
+        Raises:
+            InternalError: There is a group, or another thread holds the lock.
         """
         guard = self.try_write_linker_state() if not self.num_groups else None
         if guard is None:
@@ -244,29 +284,38 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         def try_write_linker_state(self) -> WriteGuard[S] | None:
             """Return a write guard, or None while another guard holds the lock. Never blocks.
 
-            SynchronizationAborted if it is poisoned.
+            Raises:
+                SynchronizationAborted: The lock is poisoned.
             """
 
         def try_read_linker_state(self) -> ReadGuard[S] | None:
             """Return a read guard, or None while the lock is held for writing. Never blocks.
 
-            SynchronizationAborted if it is poisoned.
+            Raises:
+                SynchronizationAborted: The lock is poisoned.
             """
 
         def dl_operation_pending_load(self, ordering: int, /) -> bool:
-            """Load the pending flag with an :class:`~pylinker.sync.Ordering`. Never blocks.
+            """Return the pending flag. Never blocks.
 
-            ValueError for any other ordering.
+            Args:
+                ordering: An :class:`~pylinker.sync.Ordering`. A relaxed load may miss a change that
+                    was just made: only for callers that poll. SEQ_CST is for a thread that was
+                    woken because of the change.
 
-            A relaxed load may miss a change that was just made: only for callers that look again
-            soon. SEQ_CST where a thread was woken up because of the change.
+            Raises:
+                ValueError: Any other ordering.
             """
 
     def write_linker_state(self, group_state: InstanceGroupState[Op]) -> WriteGuard[S]:
-        """Take the lock for writing, taking part in whatever is pending meanwhile; the group has then replayed everything.
+        """Take the lock for writing; the group has then replayed all operations.
 
-        Blocks, cooperatively. This is the way for a group's thread: another may hold the lock while
-        it waits for this one at a barrier.
+        Blocks, and takes part in pending operations meanwhile. A group's thread must use this
+        method: another thread may hold the lock while it waits for this one at a barrier.
+
+        Raises:
+            SynchronizationAborted: The linker is cancelled, or the lock poisoned.
+            InternalError: The group belongs to another linker, or the thread holds the lock.
         """
         return self.write_now(group_state) or self._write_as(group_state)
 
@@ -283,9 +332,13 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return guard
 
     def read_linker_state(self, group_state: InstanceGroupState[Op]) -> ReadGuard[S]:
-        """Take the lock for reading; the group has then replayed everything.
+        """Take the lock for reading; the group has then replayed all operations.
 
-        Blocks, cooperatively.
+        Blocks, and takes part in pending operations meanwhile.
+
+        Raises:
+            SynchronizationAborted: The linker is cancelled, or the lock poisoned.
+            InternalError: The group belongs to another linker, or the thread holds the write lock.
         """
         return self.read_now(group_state) or self._read_as(group_state)
 
@@ -300,17 +353,27 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return guard
 
     def new_reader(self) -> ReadGuard[S]:
-        """Return a guard that holds nothing yet, for :meth:`take_for_reading`."""
+        """Return a guard that is not held yet, for :meth:`take_for_reading`."""
         return new_reader(self._native, self._linker_state, None)
 
     def take_for_reading(self, guard: ReadGuard[S], group_state: InstanceGroupState[Op]) -> None:
-        """Take the lock for reading, as :meth:`read_linker_state` does, for a caller that releases the guard whatever is raised."""
+        """Take the lock for reading, for a caller that releases the guard whatever is raised.
+
+        As :meth:`read_linker_state` otherwise.
+        """
         self._check_group(group_state)
         if not guard.take_now(group_state):
             self._take(guard, group_state)
 
     def acquire_topology_token(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
-        """Take the topology token, before the lock. Blocks, cooperatively."""
+        """Take the topology token; requires that the lock is not held.
+
+        Blocks, and takes part in pending operations meanwhile.
+
+        Raises:
+            SynchronizationAborted: The linker is cancelled.
+            InternalError: The group belongs to another linker, or the thread holds the write lock.
+        """
         return self.acquire_now(group_state) or self._acquire_as(group_state)
 
     def _acquire_as(self, group_state: InstanceGroupState[Op]) -> TopologyToken:
@@ -327,11 +390,20 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     def write_linker_state_blocking_holding_topology(
         self, topology: TopologyToken
     ) -> tuple[TopologyToken, WriteGuard[S]]:
-        """Take the lock for writing, waiting for it blindly, for a caller that holds the token.
+        """Take the lock for writing without taking part in operations, for a holder of the token.
 
-        For a thread that makes a new group: it is parked, or no group's, so nobody at a barrier
-        waits for it. Returns token and guard; release the guard first. InternalError if the token
-        is not out.
+        For a thread that makes a new group: its group is parked, or it has none, so no leader waits
+        for it at a barrier. Blocks.
+
+        Args:
+            topology: The topology token.
+
+        Returns:
+            The token and the guard; release the guard first.
+
+        Raises:
+            InternalError: The token is not held, or belongs to another linker.
+            SynchronizationAborted: The linker is cancelled, or the lock poisoned.
         """
         self._check_topology(topology)
         return topology, self._blocking_write(topology)
@@ -339,9 +411,16 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     def write_linker_state_with_topology(
         self, group_state: InstanceGroupState[Op]
     ) -> tuple[TopologyToken, WriteGuard[S]]:
-        """Take the topology token, then the lock for writing. Blocks, cooperatively.
+        """Take the topology token, then the lock for writing.
 
-        Returns both; release the guard first.
+        Blocks, and takes part in pending operations meanwhile.
+
+        Returns:
+            The token and the guard; release the guard first.
+
+        Raises:
+            SynchronizationAborted: The linker is cancelled, or the lock poisoned.
+            InternalError: The group belongs to another linker, or the thread holds the lock.
         """
         topology, guard = self.new_exclusive()
         try:
@@ -353,14 +432,17 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return topology, guard
 
     def new_exclusive(self) -> tuple[TopologyToken, WriteGuard[S]]:
-        """Return a token and a guard that hold nothing yet, for :meth:`take_exclusive`."""
+        """Return a token and a guard that are not held yet, for :meth:`take_exclusive`."""
         topology = new_token(self._native)
         return topology, new_writer(self._native, self._linker_state, topology)
 
     def take_exclusive(
         self, topology: TopologyToken, guard: WriteGuard[S], group_state: InstanceGroupState[Op]
     ) -> None:
-        """Take both, as :meth:`write_linker_state_with_topology` does, for a caller that releases them whatever is raised."""
+        """Take token and lock, for a caller that releases them whatever is raised.
+
+        As :meth:`write_linker_state_with_topology` otherwise.
+        """
         self._check_group(group_state)
         if not guard.take_both(group_state):
             self._take(topology, group_state)
@@ -372,8 +454,8 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     ) -> None:
         """Take the topology token, and with it the lock for writing if that is free.
 
-        Blocks, cooperatively, for the token. Of :meth:`new_exclusive`, for a caller that releases
-        them whatever is raised.
+        Both are from :meth:`new_exclusive`, and the caller releases them whatever is raised. Blocks
+        for the token, and takes part in pending operations meanwhile.
         """
         self._check_group(group_state)
         if not guard.take_both(group_state):
@@ -392,39 +474,40 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         timeout: float | None = None,
         wake: Callable[[], None] | None = None,
     ) -> None:
-        """Have every other group carry out an operation that this group has carried out already; returns when they have.
+        """Make every other group replay an operation that this group has carried out already.
 
         Blocks until each group is at the barrier or parked, and until those at the barrier have
-        replayed. Token and guard were taken before, in that order, and are released on every way
-        out. With one group there is nothing to do but ``commit``.
+        replayed. Token and guard are released on every way out. With one group, only ``commit`` is
+        called.
 
-        ``commit`` is called when all are there, with the lock still held for writing: the place for
-        changes that must appear with the operation. ``wake`` is called once the barrier is up, to
-        reach groups that make no call. After ``timeout`` seconds without all
-        groups at the barrier, RendezvousTimeout: the operation was withdrawn, the caller undoes its
-            own part. Any other failure while
-        others wait gives up the linker for good: the leader gets it as it is, all others
-            SynchronizationAborted.
+        Args:
+            topology: The topology token, taken before the lock.
+            operation: The operation; anything but None.
+            linker_state_write_lock: The write lock, taken under the token.
+            group_state: The group of the calling thread.
+            commit: Called when all groups are at the barrier, with the lock still held for writing,
+                for changes that must become visible together with the operation.
+            timeout: Seconds within which all groups must be at the barrier; None for no limit.
+            wake: Called once the barrier is raised, to reach groups that make no call.
+
+        Raises:
+            RendezvousTimeout: A group was late. The operation is withdrawn; the caller must roll
+                back its own part.
+            SynchronizationAborted: The linker is cancelled. Any failure while others wait cancels
+                the linker: the leader gets the failure itself, all others SynchronizationAborted.
+            InternalError: Token, lock or group are not held or belong to another linker.
         """
         guard = linker_state_write_lock
         try:
-            self._check_topology(topology)
-            self._check_guard(guard)
-            if guard.topology is not topology:
-                raise InternalError("the write lock was not taken under the topology token")
-            self._check_group(group_state)
-            if operation is None:
-                raise TypeError(
-                    "an operation is None, which the log has for those that were withdrawn"
-                )
-            limit = nanoseconds(timeout)  # refuse a bad one before anybody waits
+            self._check_lead(topology, operation, guard, group_state)
+            limit = nanoseconds(timeout)  # a bad value is refused before any group waits
             native = getattr(operation, "native", None)
             address = int(ffi.cast("uintptr_t", native.pointer)) if native is not None else 0
             if self.log.is_long():
                 self.log.compact()
             if logger.isEnabledFor(logging.DEBUG):
-                wake = self._told(wake, operation)
-            # C holds both from here on, and gives them back.
+                wake = self._logged(wake, operation)
+            # C owns both from here on, and releases them.
             result, number, late, breach = lead(
                 group_state, topology, guard, operation, address, wake, commit, limit
             )
@@ -436,128 +519,72 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
                 f"thread {late} did not come to a safepoint within {timeout} seconds", thread=late
             )
         if breach:
-            broken = InternalError(_BREACHES[breach].format(number=number))
-            give_up(self._native, Cause.BUS, broken)
-            raise broken
+            self._break(breach, number)
         check_result(self._native, result, group_state)
         if number:  # else there was no other group
             logger.debug("operation %d is done in every running group", number)
 
-    def _told(self, wake: Callable[[], None] | None, operation: Op) -> Callable[[], None]:
-        def told() -> None:
+    def _break(self, breach: int, number: int) -> NoReturn:
+        """Cancel the linker for a breach of the protocol."""
+        broken = InternalError(_BREACHES[breach].format(number=number))
+        give_up(self._native, Cause.BUS, broken)
+        raise broken
+
+    def _check_lead(
+        self,
+        topology: TopologyToken,
+        operation: Op,
+        guard: WriteGuard[S],
+        group_state: InstanceGroupState[Op],
+    ) -> None:
+        """Check the arguments of a leader."""
+        self._check_topology(topology)
+        self._check_guard(guard)
+        if guard.topology is not topology:
+            raise InternalError("the write lock was not taken under the topology token")
+        self._check_group(group_state)
+        if operation is None:
+            raise TypeError("an operation is None, which stands for a withdrawn one in the log")
+
+    def _logged(self, wake: Callable[[], None] | None, operation: Op) -> Callable[[], None]:
+        def logged() -> None:
             if wake is not None:
                 wake()
             logger.debug("barrier %d is up: %r", self._native.published + 1, operation)
 
-        return told
+        return logged
 
     def _give_back(self, topology: object, guard: object) -> None:
-        """Release what is this linker's of a token and a guard."""
+        """Release a token and a guard, as far as they belong to this linker."""
         if isinstance(guard, WriteGuard) and guard.guards(self._native):
             guard.leave(None)
         if self._is_topology(topology):
             topology.leave(None)
 
     def changed(self) -> None:
-        """Note, with the write lock held or just before it is given up, that names may mean something else from now on."""
+        """Start a new generation: cached bindings of names are stale from now on.
+
+        Requires the write lock, or that it is just being released.
+        """
         self._native.changed()
 
     @property
     def changes(self) -> int:
-        """How often that was."""
+        """The generation: the number of :meth:`changed` calls so far."""
         return self._native.changes
 
     def do_pending_link_operations_internal(self, group_state: InstanceGroupState[Op]) -> None:
-        """Follow: come to the barrier, wait for the operation, and replay all that is published, under a read lock.
+        """Follow: reach the barrier, wait for the operation, and replay all that is published.
 
-        Blocks until the leader has published. SynchronizationAborted if the linker is given up,
-        InternalError if the group has no receivers any more, is another linker's, or if the calling
-        thread has the write lock: its leader would wait for itself.
+        Replays under a read lock. Blocks until the leader has published.
+
+        Raises:
+            SynchronizationAborted: The linker is cancelled.
+            InternalError: The group is unsubscribed or belongs to another linker, or the calling
+                thread holds the write lock: its leader would wait for itself.
         """
         self._check_group(group_state)
         group_state.follow()
-
-    # The end
-
-    @property
-    def exited(self) -> int:
-        """How many threads have ended by themselves, with their groups still there: see :meth:`take_exited`."""
-        return self._native.exited
-
-    def take_exited(self) -> NativeThread | None:
-        """Take one of them, or return None; its ``left`` is to be called, by the caller who has the write lock. Never blocks."""
-        return take_exited(self._native)
-
-    def close_exited(self) -> None:
-        """Have threads take their groups out themselves from now on."""
-        self._native.close_exited()
-
-    def notify_exited(self) -> None:
-        """Wake who waits in :meth:`wait_exited`."""
-        self._native.notify_exited()
-
-    def wait_exited(self, timeout: float) -> None:
-        """Wait for a thread to end by itself, for :meth:`notify_exited`, or a moment, ``timeout`` seconds at most. Blocks."""
-        self._native.wait_exited(timeout)
-
-    def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
-        """Give up the linker, for good: every waiter wakes, and every later call raises.
-
-        True if this was the first cause. ``cause`` is a :class:`~pylinker.sync.Cause`; ValueError
-        for any other number.
-        """
-        return give_up(self._native, Cause(cause), reason)
-
-    def abandon(self) -> None:
-        """Give up the linker in a child of the process, whose only thread calls."""
-        self._native.abandon()
-
-    @property
-    def cause(self) -> int:
-        """Why the linker was given up (a ``CAUSE_`` of :mod:`pylinker.native`), 0 if it was not."""
-        return self._native.cause
-
-    @property
-    def reason(self) -> BaseException | None:
-        """The exception that came with the first cause, or None."""
-        return self._native.reason
-
-    def stop_call(
-        self, reason: BaseException, *, holds: tuple[RecursiveMutex, int] | None = None
-    ) -> bool:
-        """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
-
-        With ``holds`` (a mutex and the identity of a thread) only if that thread makes the call. The
-        call is stopped at its next look, for which the caller moves the epoch; if it ends before,
-        nothing happens. Never blocks; any thread.
-        """
-        call = self._native.call
-        if not call:
-            return False
-        if holds is not None:
-            # The holder of the mutex does not change during a call: if the same call is still in
-            # progress, it is this one's.
-            mutex, identity = holds
-            if mutex.holder != identity or self._native.call != call:
-                return False
-        self._reasons.add(reason)  # before the call can raise it
-        self._native.stop(call, reason)
-        return True
-
-    def has_stopped(self, reason: BaseException) -> bool:
-        """Whether a call of this linker was stopped for this exception.
-
-        Never blocks; any thread.
-        """
-        return reason in self._reasons
-
-    def wake(self, key: int) -> None:
-        """Wake all groups that wait on a key of the host's (:meth:`pylinker.native.member.Member.wait`)."""
-        self._native.wake(key)
-
-    def aborted(self) -> BaseException:
-        """Return the exception for a linker that was given up, or for the call in progress if that was stopped."""
-        return aborted(self._native)
 
     # Helpers
 
@@ -566,10 +593,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         hold: ReadGuard[S] | WriteGuard[S] | TopologyToken,
         group_state: InstanceGroupState[Op],
     ) -> None:
-        """Take it as a group's thread must, where that could not be done at once."""
+        """Take a lock or token as a group's thread must, after it could not be taken at once."""
         if self._native.cause:
             raise aborted(self._native)
-        check_not_interrupting()  # else it would wait for itself
+        check_not_interrupting()  # else the thread would wait for itself
         if self._native.is_written_here:
             raise InternalError(_WAITS_FOR_ITSELF)
         result = hold.take_as(group_state)
@@ -588,9 +615,12 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         return guard
 
     def take_blindly(self, guard: WriteGuard[S]) -> None:
-        """Take the lock for writing, waiting for it blindly, for a caller that releases the guard whatever is raised."""
+        """Take the lock for writing without taking part in operations.
+
+        For a caller that releases the guard whatever is raised. Blocks.
+        """
         result = TIMEOUT
-        while result == TIMEOUT:  # in slices, between which the interpreter handles signals
+        while result == TIMEOUT:  # in slices, so that the interpreter handles signals
             if self._native.cause:
                 raise aborted(self._native)
             if self._native.is_written_here:
@@ -619,13 +649,13 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
 
 
 def leave_both(topology: TopologyToken, guard: WriteGuard[S], error: BaseException | None) -> None:
-    """Give back guard and token, those that are held; an InternalError poisons the lock."""
+    """Release guard and token if they are held; an InternalError poisons the lock."""
     guard.leave(error)
     topology.leave(error)
 
 
 class Exclusive(Scope):
-    """Topology token and write lock, from entering to leaving."""
+    """Context manager that holds the topology token and the write lock."""
 
     __slots__ = ("_group_state", "_shared", "guard", "topology")
 
@@ -642,5 +672,5 @@ class Exclusive(Scope):
         return self
 
     def leave(self, error: BaseException | None) -> None:
-        """Release both, those that are held; an InternalError poisons the lock."""
+        """Release both if they are held; an InternalError poisons the lock."""
         leave_both(self.topology, self.guard, error)

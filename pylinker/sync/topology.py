@@ -1,4 +1,4 @@
-"""The topology token: who may change which groups and modules there are."""
+"""The topology token: mutex over changes of the set of groups and modules."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class TopologyCoordinator:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a TopologyCoordinator is neither copied nor pickled: it is of the linkers of this process"
+            "a TopologyCoordinator is neither copied nor pickled: it belongs to this process"
         )
 
     def try_acquire(self) -> TopologyToken | None:
-        """Return the token, or None while it is out. Never blocks."""
+        """Return the token, or None while it is held. Never blocks."""
         token = new_token(self._shared)
         if token.take() != ACQUIRED:
             return None

@@ -1,4 +1,4 @@
-"""The WebAssembly binary format, as far as a linker needs it: reading modules and generating small ones.
+"""The WebAssembly binary format as a linker uses it: a parser, and a generator of small modules.
 
 Pure Python, without wasmtime; it imports nothing of pylinker but its errors. Start at
 :func:`parse_module`.

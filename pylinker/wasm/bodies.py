@@ -1,4 +1,4 @@
-"""What is told from the bodies of functions alone: how long they are, and whether they use legacy exceptions."""
+"""Facts from the bodies of functions alone: their sizes, and use of legacy exceptions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["body_sizes", "uses_legacy_exceptions"]
 
 _CODE = 10
 _TRY = 0x06
-"""The instruction around all others of legacy exceptions: catch, catch_all, delegate and rethrow."""
+"""The instruction that encloses all others of legacy exceptions (catch, delegate, rethrow, ...)."""
 
 
 def _bodies(data: bytes, name: str) -> Iterator[tuple[int, int]]:
-    """Yield where the body of each function begins and ends, in order. Raises ParseError."""
+    """Yield start and end of the body of each function, in order. Raises ParseError."""
     for section in sections(data, name):
         if section.id == _CODE:
             reader = section.reader(data, name)
@@ -29,9 +29,10 @@ def _bodies(data: bytes, name: str) -> Iterator[tuple[int, int]]:
 
 
 def body_sizes(data: bytes, *, name: str = "module") -> list[int]:
-    """Return the sizes, in bytes, of the bodies of all functions that a module defines, in order.
+    """Return the sizes in bytes of the bodies of all functions that a module defines, in order.
 
-    Raises ParseError.
+    Raises:
+        ParseError: The module is malformed.
     """
     return [end - start for start, end in _bodies(data, name)]
 
@@ -39,8 +40,8 @@ def body_sizes(data: bytes, *, name: str = "module") -> list[int]:
 def uses_legacy_exceptions(data: bytes, *, name: str = "module") -> bool:
     """Whether a function of a module has a ``try`` of legacy exceptions.
 
-    False for a module that cannot be read. Takes time in proportion to the size of those functions
-    that contain the byte of that instruction.
+    False for a malformed module. Takes time in proportion to the size of the functions that contain
+    the byte of that instruction.
     """
     try:
         for start, end in _bodies(data, name):

@@ -1,8 +1,9 @@
-"""Two modules for functions whose type is known only at run time: closures, and calls by the host.
+"""Modules for functions whose type is known only at run time: closures, and calls by the host.
 
-A closure packs its arguments into memory, calls one function that takes all closures' calls, and
-unpacks the results. A dynamic call is the other way round: the host has the values, and a function
-of wasm makes the call, since its ``call_indirect`` checks what the host's own calls do not.
+A closure packs its arguments into memory, calls one function that handles the calls of all
+closures, and unpacks the results. A dynamic call is the reverse: the host has the values, and a
+function of wasm makes the call, since its ``call_indirect`` checks the type and the host's own
+calls do not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pylinker.wasm.types import FuncType, GlobalType, Kind, Limits, MemoryType, 
 __all__ = ["PACKED_SIZES", "closure_module", "dynamic_call_module"]
 
 PACKED_SIZES: Final = {"i32": 4, "i64": 8, "f32": 4, "f64": 8, "v128": 16}
-"""Bytes of a value in memory, by its type. No others can be packed."""
+"""Size in bytes of a value in memory, by its type. Values of other types cannot be packed."""
 
 _LOAD = {"i32": b"\x28", "i64": b"\x29", "f32": b"\x2a", "f64": b"\x2b", "v128": b"\xfd\x00"}
 _STORE = {"i32": b"\x36", "i64": b"\x37", "f32": b"\x38", "f64": b"\x39", "v128": b"\xfd\x0b"}
@@ -31,18 +32,20 @@ _THREE_I32_LOCALS = b"\x01\x03\x7f"
 
 
 def closure_module(function: FuncType, *, shared: bool) -> bytes:
-    """A module with one function of the type ``function`` that has its calls made by another.
+    """Return a module with one function of the type ``function`` that forwards its calls.
 
     It imports, in this order, ``env.memory`` (``shared`` or not),
     ``env.__indirect_function_table``, ``env.__stack_pointer``, and two mutable i32 globals,
-    ``pylinker.function`` and ``pylinker.environment``. It exports ``closure``. A call of it takes
-    room on the stack, for the arguments and above them for the results, each a multiple of 16
-    bytes; stores the arguments there one after the other; calls the function in slot ``function``
-    with the two addresses and ``environment``; loads the results, and gives the room back. A trap
-    leaves the stack pointer.
+    ``pylinker.function`` and ``pylinker.environment``. It exports ``closure``. A call of it
+    allocates room on the stack, for the arguments and above them for the results, each a multiple
+    of 16 bytes; stores the arguments there one after the other; calls the function in slot
+    ``function`` with the two addresses and ``environment``; loads the results, and releases the
+    room. A trap leaves the stack pointer as it is.
 
-    The same input gives the same bytes. Raises UnsupportedError for a value that has no size in
-    memory.
+    The same input gives the same bytes.
+
+    Raises:
+        UnsupportedError: A value has no size in memory.
     """
     params, results = function
     count = len(params)
@@ -80,9 +83,15 @@ def closure_module(function: FuncType, *, shared: bool) -> bytes:
         code += [results_at, _LOAD[type_], _ALIGNED_TO_1, writer.unsigned(offset)]
     code += [before, _GLOBAL_SET, _STACK_POINTER, _END]
     body = _THREE_I32_LOCALS + b"".join(code)
-    # The most general type of either kind: one module serves all programs.
+    return _module(
+        [function, _BACKING], _closure_imports(shared), "closure", writer.unsigned(len(body)) + body
+    )
+
+
+def _closure_imports(shared: bool) -> list[bytes]:  # noqa: FBT001
+    # The most general type of either kind: one module for all programs.
     memory = MemoryType(Limits(0, 1 << 16 if shared else None, shared))
-    imports = [
+    return [
         _import("env", "memory", Kind.MEMORY, writer.memory_type(memory)),
         _import_of_table(),
         *(
@@ -94,16 +103,17 @@ def closure_module(function: FuncType, *, shared: bool) -> bytes:
             )
         ),
     ]
-    return _module([function, _BACKING], imports, "closure", writer.unsigned(len(body)) + body)
 
 
 def dynamic_call_module(function: FuncType) -> bytes:
-    """A module with one function that calls a function pointer of the type ``function``, or traps if it is of another.
+    """Return a module with one function that calls a function pointer of the type ``function``.
 
-    It imports ``("env", "__indirect_function_table")`` and exports ``invoke``, which takes the
-    arguments, then the slot, and gives the results.
+    The function traps if the pointer has another type. The module imports
+    ``("env", "__indirect_function_table")`` and exports ``invoke``, which takes the arguments, then
+    the slot, and returns the results. The same input gives the same bytes.
 
-    The same input gives the same bytes. Raises UnsupportedError for a type that cannot be encoded.
+    Raises:
+        UnsupportedError: The type cannot be encoded.
     """
     invoke = FuncType((*function.params, "i32"), function.results)
     code = writer.local_gets(len(invoke.params)) + _CALL_INDIRECT + b"\1" + _TABLE_ZERO
@@ -122,7 +132,7 @@ def _aligned(size: int) -> int:
 
 
 def _offsets(types: Sequence[ValType]) -> list[tuple[ValType, int]]:
-    """Return each type with the offset of its value among values that lie one after the other."""
+    """Return each type with the offset of its value in a packed sequence of values."""
     offset, found = 0, []
     for type_ in types:
         found.append((type_, offset))
@@ -140,7 +150,7 @@ def _import_of_table() -> bytes:
 
 
 def _module(types: Sequence[FuncType], imports: Sequence[bytes], name: str, body: bytes) -> bytes:
-    """A module with one function, of the first of its types, which it exports."""
+    """Return a module that exports one function, of the first of its types."""
     return writer.module(
         [
             writer.section(1, writer.vector([writer.func_type(each) for each in types])),

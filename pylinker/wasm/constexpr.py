@@ -1,8 +1,8 @@
 """Constant expressions: the initial values of globals, the offsets and the items of segments.
 
 wasm-ld emits ``i32.const N``, ``global.get $__memory_base``, and with the extended-const feature
-``global.get $__memory_base; i32.const N; i32.add``. Integer expressions can be evaluated here; of
-all others only the end is found.
+``global.get $__memory_base; i32.const N; i32.add``. Integer expressions can be evaluated; others
+are skipped.
 """
 
 from __future__ import annotations
@@ -39,26 +39,27 @@ _ARITHMETIC: dict[int, Callable[[int, int], int]] = {
 _BITS = {"i32": 32, "i64": 64}
 
 # Linkers write three instructions. An expression may be evaluated once for each of many symbols, so
-# it needs a bound.
+# its length must be bounded.
 _MAXIMUM_LENGTH = 100
 
 
 class ConstExpr(NamedTuple):
-    """A constant expression.
-
-    ``operations`` are (opcode, operand) pairs in the order of the stack machine, or None when there
-    is one that has to do with neither integers nor ``ref.func``. ``bits`` is the size of the
-    integer it gives: 32, 64, or 0 for another type.
-    """
+    """A constant expression."""
 
     operations: tuple[tuple[int, int], ...] | None
+    """(opcode, operand) pairs in the order of the stack machine.
+
+    None if an instruction is about neither integers nor ``ref.func``.
+    """
     bits: int
+    """Size of the resulting integer: 32, 64, or 0 for another type."""
 
     def evaluate(self, global_value: Callable[[int], int | None]) -> int | None:
-        """The value as an unsigned integer of ``bits`` bits, or None if it is not a known integer.
+        """Return the value as an unsigned integer of ``bits`` bits, or None if it is unknown.
 
-        ``global_value`` gives the value of a global of the module by index, signed or unsigned, or
-        None if it is not known.
+        Args:
+            global_value: Returns the value of a global of the module by index, signed or unsigned,
+                or None if it is unknown.
         """
         if self.operations is None or not self.bits:
             return None
@@ -74,7 +75,7 @@ class ConstExpr(NamedTuple):
             else:
                 operation = _ARITHMETIC.get(opcode)
                 if operation is None or len(stack) < 2:
-                    return None  # not a valid integer expression, as wasmtime will say
+                    return None  # an invalid integer expression, which wasmtime refuses
                 right = stack.pop()
                 stack.append(operation(stack.pop(), right))
         if len(stack) != 1:
@@ -83,7 +84,7 @@ class ConstExpr(NamedTuple):
 
     @property
     def function(self) -> int | None:
-        """The function's index if the expression is ``ref.func`` and nothing else, otherwise None."""
+        """Index of the function if the expression is a single ``ref.func``, otherwise None."""
         if (
             self.operations is not None
             and len(self.operations) == 1
@@ -96,7 +97,8 @@ class ConstExpr(NamedTuple):
 def read_const_expr(reader: Reader, value: ValType) -> ConstExpr:
     """Read an expression of type ``value`` up to its ``end``.
 
-    ParseError if an instruction is not a constant one.
+    Raises:
+        ParseError: An instruction is not constant.
     """
     start = reader.position
     operations: list[tuple[int, int]] = []
@@ -127,7 +129,7 @@ def read_const_expr(reader: Reader, value: ValType) -> ConstExpr:
 
 
 def _skip_immediates(reader: Reader, opcode: int) -> None:
-    """Skip what follows the opcode of an instruction that gives something other than an integer."""
+    """Skip the operands of an instruction whose result is not an integer."""
     position = reader.position - 1
     if opcode == _F32_CONST:
         reader.take(4)
@@ -138,14 +140,12 @@ def _skip_immediates(reader: Reader, opcode: int) -> None:
     elif opcode == _GC_PREFIX:
         immediates = _GC_IMMEDIATES.get(reader.u32())
         if immediates is None:
-            raise reader.error(
-                "GC instruction in a constant expression is not a constant one", position
-            )
+            raise reader.error("GC instruction in a constant expression is not constant", position)
         for _ in range(immediates):
             reader.u32()
     elif opcode == _SIMD_PREFIX and reader.u32() == _V128_CONST:
         reader.take(16)
     else:
         raise reader.error(
-            f"instruction {opcode:#04x} in a constant expression is not a constant one", position
+            f"instruction {opcode:#04x} in a constant expression is not constant", position
         )

@@ -1,4 +1,4 @@
-"""The ``dylink.0`` section: what a dynamic library says about itself to a linker.
+"""The ``dylink.0`` section: the metadata of a dynamic library for linkers.
 
 The format is described in
 https://github.com/WebAssembly/tool-conventions/blob/main/DynamicLinking.md ("The dylink.0
@@ -22,7 +22,7 @@ _NEEDED = 2
 _EXPORT_INFO = 3
 _IMPORT_INFO = 4
 _RUNTIME_PATH = 5
-_MAXIMUM_EXPONENT = 31  # an alignment has to be a 32-bit number
+_MAXIMUM_EXPONENT = 31  # an alignment must be a 32-bit number
 
 
 class SymbolFlags(enum.IntFlag):
@@ -41,31 +41,31 @@ class SymbolFlags(enum.IntFlag):
 
 @dataclass(frozen=True)
 class DylinkInfo:
-    """The contents of a ``dylink.0`` section.
-
-    ``memory_size`` (bytes) of zeroed memory at ``env.__memory_base``, aligned to
-    ``memory_alignment`` (bytes, a power of 2); ``table_size`` (slots) at ``env.__table_base``,
-    aligned to ``table_alignment`` (slots, a power of 2); ``needed``, the libraries to load first;
-    ``runtime_path``, directories where to look for them; ``export_flags`` by export name and
-    ``import_flags`` by (module, name), both :class:`SymbolFlags` values for the symbols that have
-    any.
-    """
+    """The contents of a ``dylink.0`` section."""
 
     memory_size: int = 0
+    """Size in bytes of the zeroed memory at ``env.__memory_base``."""
     memory_alignment: int = 1
+    """Alignment of ``env.__memory_base`` in bytes, a power of 2."""
     table_size: int = 0
+    """Number of slots at ``env.__table_base``."""
     table_alignment: int = 1
+    """Alignment of ``env.__table_base`` in slots, a power of 2."""
     needed: tuple[str, ...] = ()
+    """Names of the libraries to load first."""
     runtime_path: tuple[str, ...] = ()
+    """Directories to search for them."""
     export_flags: Mapping[str, int] = field(default_factory=dict)
+    """:class:`SymbolFlags` by export name, for the symbols that have any."""
     import_flags: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """:class:`SymbolFlags` by (module, name), for the symbols that have any."""
 
     def flags_of_import(self, module: str, name: str) -> int:
-        """The flags of one import.
+        """Return the flags of one import.
 
         wasm-ld writes one entry for a symbol, under module ``env`` when the symbol has no import
-        module of its own, although what the module then imports may be ``GOT.mem`` or ``GOT.func``:
-        for these the entry under ``env`` counts as well.
+        module of its own, although the module may import ``GOT.mem`` or ``GOT.func`` of it: for
+        these the entry under ``env`` counts as well.
         """
         flags = self.import_flags.get((module, name), 0)
         if module in (GOT_MEM, GOT_FUNC):
@@ -74,13 +74,15 @@ class DylinkInfo:
 
 
 def parse_dylink(reader: Reader) -> DylinkInfo:
-    """Read the contents of a ``dylink.0`` section (what follows its name).
+    """Parse the contents of a ``dylink.0`` section, without its name.
 
-    A subsection of an unknown type is skipped, as the format grows that way. A subsection may come
-    again, and a name may be listed twice (the flags are then added): the conventions do not forbid
-    either. The entries of import-info and export-info are read to the end of the subsection:
-    auditwheel-emscripten adds entries and leaves the count as it was. Raises ParseError when a
-    subsection is malformed or an alignment is more than 2**31.
+    A subsection of an unknown type is skipped, as the format is extended that way. A subsection may
+    be repeated, and a name may be listed twice (the flags are then combined): the conventions do
+    not forbid either. The entries of import-info and export-info are read to the end of the
+    subsection: auditwheel-emscripten adds entries and leaves the count unchanged.
+
+    Raises:
+        ParseError: A subsection is malformed, or an alignment is more than 2**31.
     """
     memory = table = (0, 1)
     needed: list[str] = []
@@ -118,9 +120,12 @@ def parse_dylink(reader: Reader) -> DylinkInfo:
 
 
 def parse_legacy_dylink(reader: Reader) -> DylinkInfo:
-    """Read the contents of a ``dylink`` section (what follows its name): sizes and alignments, then the needed libraries.
+    """Parse the contents of a ``dylink`` section, without its name.
 
-    Raises ParseError when it is malformed or an alignment is more than 2**31.
+    It has sizes and alignments, then the needed libraries.
+
+    Raises:
+        ParseError: It is malformed, or an alignment is more than 2**31.
     """
     memory = _size_and_alignment(reader, "memory")
     table = _size_and_alignment(reader, "table")
@@ -135,7 +140,7 @@ def _size_and_alignment(reader: Reader, what: str) -> tuple[int, int]:
     exponent = reader.u32()
     if exponent > _MAXIMUM_EXPONENT:
         raise reader.error(
-            f"{what} alignment of 2**{exponent}; at most 2**{_MAXIMUM_EXPONENT} can be had",
+            f"{what} alignment of 2**{exponent} exceeds the maximum of 2**{_MAXIMUM_EXPONENT}",
             position,
         )
     return size, 1 << exponent
@@ -146,7 +151,7 @@ def _names(reader: Reader, what: str) -> list[str]:
     for _ in range(reader.count()):
         position = reader.position
         name = reader.name()
-        # Both become parts of file paths, which cannot hold a NUL.
+        # Both become parts of file paths, which cannot contain a NUL.
         if "\0" in name:
             raise reader.error(f"{what} {quoted(name)} contains a NUL character", position)
         names.append(name)

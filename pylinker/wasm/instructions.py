@@ -1,8 +1,8 @@
-"""Where the instructions of a function body begin and end.
+"""The boundaries of the instructions of a function body.
 
-Nothing here knows what an instruction does, only which operands follow its opcode. The tables have
-all that wasm-tools reads, which is more than wasmtime runs: finished proposals, legacy exceptions,
-stack switching, shared-everything-threads.
+The tables have only the operands of each opcode, no semantics. They cover the instructions of
+wasm-tools, which are more than those of wasmtime: finished proposals, legacy exceptions, stack
+switching, shared-everything-threads.
 
 See https://webassembly.github.io/spec/core/binary/instructions.html
 """
@@ -33,17 +33,16 @@ R  a vector of handlers (resume)
 """
 
 Immediate: TypeAlias = tuple[int, int, int]
-"""What a memory instruction says about the place it accesses: log2 of the alignment, index of the memory, static offset."""
+"""A memory access: log2 of the alignment, index of the memory, static offset."""
 
 _PREFIX_GC, _PREFIX_MISC, _PREFIX_SIMD, _PREFIX_ATOMIC = 0xFB, 0xFC, 0xFD, 0xFE
 _SHARED, _EXACT, _REF_NULL, _REF = 0x65, 0x62, 0x63, 0x64  # in front of the rest of a type
-_EXPLICIT_MEMORY = (
-    0x40  # a flag in the alignment of a memory immediate: the index of the memory follows
-)
+# A flag in the alignment of a memory immediate: the index of the memory follows.
+_EXPLICIT_MEMORY = 0x40
 
 
 def _table(*rows: tuple[int, int, _Operands]) -> dict[int, _Operands]:
-    """Rows are (first opcode, last opcode, operands)."""
+    """Return operands by opcode; rows are (first opcode, last opcode, operands)."""
     return {opcode: operands for first, last, operands in rows for opcode in range(first, last + 1)}
 
 
@@ -152,12 +151,16 @@ _PREFIXED = {
 
 
 def instructions(body: Reader) -> Iterator[int]:
-    """The instructions of a function body, in order: for each, the position of its opcode in ``body.data``.
+    """Yield the position in ``body.data`` of the opcode of each instruction of a function.
 
-    ``body`` reads the body alone, from its declarations of locals on. When a position is given out,
-    ``body.position`` is where that instruction ends. Only lengths are checked: not the order, not
-    the types, and not that the last one is ``end``. Raises ParseError at an unknown instruction,
-    and at one whose operands are malformed or do not fit in the body.
+    They are in order. At each, ``body.position`` is the end of that instruction. Only lengths are
+    checked: not the order, not the types, and not that the last one is ``end``.
+
+    Args:
+        body: Reads the body alone, from its declarations of locals on.
+
+    Raises:
+        ParseError: An instruction is unknown, or its operands are malformed or truncated.
     """
     for _ in range(body.count(2)):
         body.u32()
@@ -178,9 +181,9 @@ def instructions(body: Reader) -> Iterator[int]:
 
 
 def read_memory_immediate(reader: Reader) -> Immediate:
-    """The operand of a load, a store or an atomic instruction.
+    """Return the operand of a load, a store or an atomic instruction.
 
-    Of an index that is not written down the value is 0.
+    The default of the index is 0.
     """
     flags = reader.u32()
     memory = 0
@@ -191,7 +194,7 @@ def read_memory_immediate(reader: Reader) -> Immediate:
 
 
 def _prefixed_operands(body: Reader, start: int) -> _Operands:
-    """The operands of an instruction that is not in the table of one-byte opcodes."""
+    """Return the operands of an instruction with a prefix byte."""
     opcode = body.data[start]
     group = _PREFIXED.get(opcode)
     if group is None:
@@ -206,7 +209,7 @@ def _prefixed_operands(body: Reader, start: int) -> _Operands:
 def _skip_integer(body: Reader) -> None:
     """Skip an integer of any kind and size.
 
-    What is too long for its kind is left to the engine to refuse.
+    One that is too long for its kind is refused by the engine.
     """
     data = body.data
     position = body.position

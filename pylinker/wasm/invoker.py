@@ -1,7 +1,7 @@
-"""A module that calls function pointers for the host, with the check that a guest's own call would have.
+"""A module that calls function pointers for the host, with the checks of a guest's own call.
 
 The host's raw calls check nothing, and a function pointer that comes from a guest may have any
-type; ``call_indirect`` traps when the slot is empty, out of range, or of another type.
+type; ``call_indirect`` traps when the slot is empty, out of bounds, or of another type.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _TWO = FuncType(("i32", "i32"), ())
 
 
 def invoker_module() -> bytes:
-    """Return a module that imports ``("env", "__indirect_function_table")`` and exports two functions.
+    """Return a module with two functions that call function pointers.
 
-    ``call`` (i32 slot) calls it as ``() -> ()``; ``call_with`` (i32 slot, i32 argument) calls it as
+    It imports ``("env", "__indirect_function_table")``. Its export ``call`` (i32 slot) calls the
+    function in a slot as ``() -> ()``; ``call_with`` (i32 slot, i32 argument) calls it as
     ``(i32) -> ()``.
     """
     types = (_PLAIN, _ONE, _TWO)

@@ -1,9 +1,9 @@
-"""What a linker has to know about a module, read from its bytes in one pass.
+"""The parser: the facts about a module that a linker uses, read from its bytes in one pass.
 
-Code, data and custom sections other than ``dylink.0`` are skipped by their size, so the time goes
-with the number of imports, exports, functions, globals and table entries. The parser is no
-validator: what it does not need, such as the bodies of functions, it does not look at, and wasmtime
-refuses what is wrong there when the module is compiled.
+Code, data and custom sections other than ``dylink.0`` are skipped by their size, so the time
+depends on the number of imports, exports, functions, globals and table entries. The parser is no
+validator: it skips everything else, such as the bodies of functions; wasmtime finds errors there
+when the module is compiled.
 """
 
 from __future__ import annotations
@@ -40,31 +40,16 @@ _TABLE_WITH_INITIALIZER = 0x40
 _KINDS = tuple(Kind)
 
 # Bits of the flags of an element segment
-# (https://webassembly.github.io/spec/core/binary/modules.html#element-section); those of a data
-# segment are the first two, of which it has one at most.
+# (https://webassembly.github.io/spec/core/binary/modules.html#element-section); a data segment has
+# the first two, of which at most one is set.
 _SEGMENT_PASSIVE, _SEGMENT_EXPLICIT, _SEGMENT_EXPRESSIONS = 1, 2, 4
 _SEGMENT_FLAGS = 7  # all of them
 
 
 class ModuleInfo:
-    """The outside of a module: imports, exports, types, and its ``dylink.0`` section.
+    """The interface of a module: imports, exports, types, and its ``dylink.0`` section.
 
     It keeps no reference to the bytes.
-
-    Attributes: ``name`` (as given to :func:`parse_module`), ``module_name`` (from the name section,
-    or None), ``imports``, ``exports`` (by name), ``dylink`` (None for a module without that
-    section), ``has_legacy_dylink`` (it was the older section), ``start`` (index of the start
-    function or None) and ``start_body`` (its locals and instructions, None if it is imported or
-    there is none), ``memories`` and ``tables`` (the types of those it defines itself, without
-    imported ones), ``private`` (those exports that belong to the module itself, by name),
-    ``element_slots``, ``is_position_independent`` (whether its data lies where a linker puts it;
-    False: it chose its addresses itself), ``data_range`` (first address and end of its data, if all
-    of it is at constant addresses of memory 0; else None), ``fixed_slots`` (where the slots end
-    that it fills by its own choice in a table that it imports; 0 if there are none).
-
-    ``element_slots`` tells where functions get into table 0 when the module is instantiated:
-    function index -> (offset of an active segment, position of the function in it). The first place
-    counts.
     """
 
     __slots__ = (
@@ -94,8 +79,41 @@ class ModuleInfo:
         "tables",
     )
 
+    name: str
+    """Name as given to :func:`parse_module`."""
+    module_name: str | None
+    """Name in the name section."""
     imports: Sequence[Import]
     exports: Mapping[str, Export]
+    """Exports by name."""
+    private: dict[str, Export]
+    """Exports that are no symbols, by name (``PRIVATE``)."""
+    dylink: DylinkInfo | None
+    """Contents of the ``dylink.0`` (or the older ``dylink``) section; None if there is none."""
+    has_legacy_dylink: bool
+    """Whether it was the older section."""
+    is_position_independent: bool
+    """Whether the linker chooses the addresses of its data; False: they are fixed."""
+    data_range: tuple[int, int] | None
+    """First address and end of its data, if all of it is at constant addresses of memory 0."""
+    fixed_slots: int
+    """End of the slots that it fills at constant positions of an imported table, or 0."""
+    start: int | None
+    """Index of the start function."""
+    start_body: bytes | None
+    """Locals and instructions of the start function; None if it is imported or there is none."""
+    may_drop_segments: bool
+    """Whether its code may drop segments."""
+    element_slots: dict[int, tuple[ConstExpr, int]]
+    """Where functions are in table 0 after instantiation, by index of the function.
+
+    The value is the offset of an active segment and the position of the function in it. The first
+    occurrence counts.
+    """
+    memories: tuple[MemoryType, ...]
+    """Types of the memories that it defines, without imported ones."""
+    tables: tuple[TableType, ...]
+    """Types of the tables that it defines, without imported ones."""
 
     def __init__(self, parsed: _Parser) -> None:
         self.name = parsed.name
@@ -124,7 +142,8 @@ class ModuleInfo:
 
     def __repr__(self) -> str:
         kind = "dynamic" if self.is_dynamic else "static"
-        return f"<ModuleInfo {self.name!r}: {kind}, {len(self.imports)} imports, {len(self.exports)} exports>"
+        imports, exports = len(self.imports), len(self.exports)
+        return f"<ModuleInfo {self.name!r}: {kind}, {imports} imports, {exports} exports>"
 
     @property
     def is_dynamic(self) -> bool:
@@ -132,53 +151,54 @@ class ModuleInfo:
         return self.dylink is not None
 
     def import_at(self, index: int) -> Import:
-        """One import, by its place in ``imports``."""
+        """Return one import, by its place in ``imports``."""
         return self.imports[index]
 
     @property
     def imported_memories(self) -> Sequence[MemoryType]:
-        """The types of the memories it imports."""
+        """The types of the imported memories."""
         return self._memories[: self._imported[Kind.MEMORY]]
 
     @property
     def imported_tables(self) -> Sequence[TableType]:
-        """The types of the tables it imports."""
+        """The types of the imported tables."""
         return self._tables[: self._imported[Kind.TABLE]]
 
     def imported_count(self, kind: Kind) -> int:
-        """How many imports are of this kind; it is also the index of the first one defined by the module."""
+        """Return the number of imports of a kind, which is the index of the first definition."""
         return self._imported[kind]
 
     @property
     def spaces(
         self,
     ) -> tuple[list[FuncType], list[TableType], list[MemoryType], list[GlobalType], list[TagType]]:
-        """By Kind, the types of the five index spaces, imports first."""
+        """The types of the five index spaces, by Kind, imports first."""
         return self._functions, self._tables, self._memories, self._globals, self._tags
 
     @property
     def index_spaces(
         self,
     ) -> tuple[list[FuncType], list[GlobalType], list[ConstExpr], list[TagType]]:
-        """The types of functions and globals, the initial values of the globals that it defines, and the types of tags."""
+        """Types of functions and globals, initial values of defined globals, and types of tags."""
         return self._functions, self._globals, self._global_inits, self._tags
 
     def export_type(self, export: Export) -> ExternType:
-        """The type of one of the module's exports."""
+        """Return the type of one of the module's exports."""
         return (self._functions, self._tables, self._memories, self._globals, self._tags)[
             export.kind
         ][export.index]
 
     def function_type(self, index: int) -> FuncType:
-        """The type of a function by index. ParseError if the module has no such function."""
+        """Return the type of a function by index. ParseError if the module has no such function."""
         if not 0 <= index < len(self._functions):
             raise ParseError(f"there is no function {index}", module=self.name)
         return self._functions[index]
 
     def global_init(self, index: int) -> ConstExpr | None:
-        """How a global is initialised; None for an imported global.
+        """Return the initial value of a global; None for an imported global.
 
-        ParseError if the module has no such global.
+        Raises:
+            ParseError: The module has no such global.
         """
         if not 0 <= index < len(self._globals):
             raise ParseError(f"there is no global {index}", module=self.name)
@@ -187,20 +207,26 @@ class ModuleInfo:
 
 
 def _unknown(_index: int) -> None:
-    """The value of a global in an expression that is to be constant."""
+    """Return None, for a global in an expression that must be constant."""
 
 
 _DROPS = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x89", b"\xfc\x8d")
-"""How ``data.drop`` and ``elem.drop`` begin, also where their number is written with more bytes than it needs."""
+"""Prefixes of ``data.drop`` and ``elem.drop``, also with opcodes in more bytes than necessary."""
 
 
 def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
-    """Read a module. ``name`` is what messages call it.
+    """Parse a module.
 
     The section ``dylink.0`` "should be the very first section in the module", say the conventions;
     it is refused elsewhere, as other linkers would not see it there. So is the older section
-    ``dylink``, unless the module has the newer one. Raises ParseError, and nothing else, whatever
-    the bytes are.
+    ``dylink``, unless the module has the newer one.
+
+    Args:
+        data: The bytes of the module.
+        name: Its name, for messages.
+
+    Raises:
+        ParseError: The module is malformed; no other error, whatever the bytes are.
     """
     data = bytes(data)
     parser = _Parser(name)
@@ -235,11 +261,11 @@ def parse_module(data: bytes, *, name: str = "module") -> ModuleInfo:
 
 
 def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int]:
-    """The name of a custom section, and where its contents start."""
+    """Return the name of a custom section, and the position of its contents."""
     whole.position = start
     size = whole.u32()
-    # The bound is the section's, not the file's: else each of many short sections could have a name
-    # as long as the file.
+    # Bounded by the section, not by the file: else each of many short sections could have a name as
+    # long as the file.
     if whole.position + size > end:
         raise whole.error("name of a custom section does not fit in the section", start)
     whole.position = start
@@ -247,9 +273,9 @@ def _custom_section_title(whole: Reader, start: int, end: int) -> tuple[str, int
 
 
 def _module_name(reader: Reader) -> str | None:
-    """The module's name from the name section, where it comes first if it is there.
+    """Return the module's name from the name section, where it is the first entry if present.
 
-    A malformed section never matters.
+    A malformed section is ignored.
     """
     try:
         return reader.sub(reader.u32()).name() if reader.byte() == 0 else None
@@ -260,7 +286,7 @@ def _module_name(reader: Reader) -> str | None:
 class _Parser:
     """Reads the sections of one module.
 
-    The lists of types are its index spaces: what is imported comes first.
+    The lists of types are its index spaces: imports are first.
     """
 
     def __init__(self, name: str) -> None:
@@ -278,7 +304,7 @@ class _Parser:
         self.constant_data: tuple[int, int] | None = (
             None  # of the active segments at constant addresses of memory 0
         )
-        self.other_data = False  # segments that are passive, or lie elsewhere
+        self.other_data = False  # segments that are passive, or at other addresses
         self.constant_slots = 0  # the end of the active segments at constant slots of table 0
         self.types: list[FuncType | None] = []
         self.functions: list[FuncType] = []
@@ -289,7 +315,7 @@ class _Parser:
         self.global_inits: list[ConstExpr] = []  # of defined globals only
 
     def read_section(self, section: Section, data: bytes) -> None:
-        """Read a section of the file ``data`` if a linker has to know it."""
+        """Read a section of the file ``data`` if a linker uses it."""
         read = {
             1: self._read_types,
             2: self._read_imports,
@@ -313,7 +339,7 @@ class _Parser:
         self.types = read_type_section(reader)
 
     def _function_type(self, reader: Reader, index: int, position: int) -> FuncType:
-        """The type with this index; ``position`` is where the index stands."""
+        """Return the type with this index; ``position`` is that of the index, for errors."""
         function = self.types[index] if index < len(self.types) else None
         if function is None:
             raise reader.error(f"type {index} is not a function type of the module", position)
@@ -413,7 +439,7 @@ class _Parser:
             raise reader.error(f"start function: there is no function {self.start}", position)
 
     def _read_code(self, reader: Reader) -> None:
-        """Find the body of the start function; all others are skipped, by the section's size if there is none."""
+        """Find the body of the start function; without one the section is skipped by its size."""
         wanted = -1 if self.start is None else self.start - self.imported[Kind.FUNC]
         if wanted >= 0:
             for index in range(min(reader.count(), wanted + 1)):
@@ -447,8 +473,8 @@ class _Parser:
                     reader, "i64" if self.tables[table].limits.is64 else "i32"
                 )
                 offset = expression if table == 0 else None
-            # The kind or type of the items is left out in the two oldest forms, which have neither
-            # of these bits.
+            # The two oldest forms, which have neither of these bits, omit the kind or type of the
+            # items.
             has_kind = flags & (_SEGMENT_PASSIVE | _SEGMENT_EXPLICIT)
             functions: Sequence[int | None]
             if flags & _SEGMENT_EXPRESSIONS:
@@ -508,15 +534,15 @@ class _Parser:
 
     @property
     def data_range(self) -> tuple[int, int] | None:
-        """Where the module's data is, if all of it is at constant addresses of memory 0."""
+        """Address range of the module's data, if all of it is at constant addresses of memory 0."""
         return None if self.other_data else self.constant_data
 
     @property
     def is_position_independent(self) -> bool:
-        """Whether the module lies where a linker puts it.
+        """Whether the linker chooses the module's addresses.
 
-        A module with a dylink section that imports no ``__memory_base`` lies at fixed addresses if
-        it has data at constant ones, or if it brings its own memory or stack pointer.
+        A module with a dylink section that imports no ``__memory_base`` has fixed addresses if it
+        has data at constant ones, or if it defines its own memory or stack pointer.
         """
         if self.dylink is None or self._imports_base("__memory_base"):
             return self.dylink is not None
@@ -529,12 +555,12 @@ class _Parser:
             and stack_pointer.index >= self.imported[Kind.GLOBAL]
         ):
             return False
-        # What a start function copies from passive segments goes to constant addresses, too.
+        # A start function copies passive segments to constant addresses, too.
         return self.constant_data is None and not (self.other_data and self.start is not None)
 
     @property
     def fixed_slots(self) -> int:
-        """The end of the slots that the module fills by its own choice in a table that it imports."""
+        """End of the slots that the module fills at constant positions of an imported table."""
         return (
             self.constant_slots
             if self.imported[Kind.TABLE] and not self._imports_base("__table_base")

@@ -1,10 +1,10 @@
-"""Reading the primitive values of the binary format, and walking the sections of a module.
+"""Reading the primitive values of the binary format, and iterating over the sections of a module.
 
-Everything in a module file is untrusted. :class:`Reader` is the only code that takes bytes out of
-it, and has one door for all that can be wrong with them: :meth:`Reader.error`, which makes a
-:class:`~pylinker.errors.ParseError` that says where. No count or size in the file is believed
-before it was compared with the number of bytes that are really there, so the memory and the time
-spent are bounded by the length of the file.
+Everything in a module file is untrusted. :class:`Reader` is the only code that reads bytes of it,
+and reports all errors through :meth:`Reader.error`, which makes a
+:class:`~pylinker.errors.ParseError` with the position. Every count and size in the file is compared
+with the number of remaining bytes before it is used, so memory and time are bounded by the length
+of the file.
 
 Integers are LEB128: see https://webassembly.github.io/spec/core/binary/values.html
 """
@@ -18,8 +18,7 @@ from pylinker.errors import ParseError
 
 __all__ = ["SECTION_NAMES", "Reader", "Section", "quoted", "sections"]
 
-# The known sections in the order the specification prescribes, which is not the order of their
-# numbers.
+# The known sections in the order of the specification, which is not the order of their numbers.
 SECTION_NAMES = {
     1: "type",
     2: "import",
@@ -39,21 +38,21 @@ _RANKS = {number: rank for rank, number in enumerate(SECTION_NAMES)}
 
 _MAGIC = b"\0asm"
 _VERSION = b"\x01\0\0\0"
-_QUOTED_LENGTH = 80  # characters of an untrusted name that an error message repeats
+_QUOTED_LENGTH = 80  # maximum length of an untrusted name in an error message
 
 
 def quoted(name: str) -> str:
-    """``name`` as it may appear in a message: escaped, and shortened when it is very long."""
+    """Return a name for a message: escaped, and truncated when it is very long."""
     return repr(name) if len(name) <= _QUOTED_LENGTH else f"{name[:_QUOTED_LENGTH]!r}..."
 
 
 class Reader:
     """A position in some bytes of a module.
 
-    ``data`` is the bytes, of a section or of the whole file; ``position`` is the next byte to read,
+    ``data`` has the bytes of a section or of the whole file; ``position`` is the next byte to read,
     as an index in ``data``; ``base`` is the offset of ``data`` in the file. ``module`` and
-    ``section`` are names for messages. Any method that reads raises
-    :class:`~pylinker.errors.ParseError` when the bytes end early or are not what they should be.
+    ``section`` are names for messages. All methods that read raise
+    :class:`~pylinker.errors.ParseError` when the bytes are truncated or malformed.
     """
 
     __slots__ = ("base", "data", "module", "position", "section")
@@ -68,7 +67,7 @@ class Reader:
         self.section = section
 
     def error(self, message: str, position: int | None = None) -> ParseError:
-        """The error to raise about the byte at ``position`` (default: the next one to read)."""
+        """Return the error about the byte at ``position`` (default: the next one to read)."""
         offset = self.base + (self.position if position is None else position)
         return ParseError(message, module=self.module, section=self.section, offset=offset)
 
@@ -78,7 +77,7 @@ class Reader:
         return len(self.data) - self.position
 
     def byte(self) -> int:
-        """The next byte, 0..255."""
+        """Read a byte, 0..255."""
         try:
             value = self.data[self.position]
         except IndexError:
@@ -87,7 +86,7 @@ class Reader:
         return value
 
     def skip_if(self, value: int) -> bool:
-        """Whether the next byte is ``value``; it is skipped if so."""
+        """Skip the next byte if it is ``value``; return whether it was."""
         try:
             found = self.data[self.position] == value
         except IndexError:
@@ -96,7 +95,7 @@ class Reader:
         return found
 
     def take(self, size: int) -> bytes:
-        """The next ``size`` bytes."""
+        """Read ``size`` bytes."""
         position = self.position
         chunk = self.data[position : position + size]
         if len(chunk) != size:
@@ -105,8 +104,8 @@ class Reader:
         return chunk
 
     def u32(self) -> int:
-        """An unsigned 32-bit integer."""
-        # Almost all of them have one byte or two; the general case is slower.
+        """Read an unsigned 32-bit integer."""
+        # Most of them have one byte or two; the general case is slower.
         position = self.position
         try:
             value = self.data[position]
@@ -122,19 +121,19 @@ class Reader:
         return self._unsigned(32)
 
     def u64(self) -> int:
-        """An unsigned 64-bit integer."""
+        """Read an unsigned 64-bit integer."""
         return self._unsigned(64)
 
     def s32(self) -> int:
-        """A signed 32-bit integer."""
+        """Read a signed 32-bit integer."""
         return self._signed(32)
 
     def s33(self) -> int:
-        """A signed 33-bit integer, the form of a heap type."""
+        """Read a signed 33-bit integer, the form of a heap type."""
         return self._signed(33)
 
     def s64(self) -> int:
-        """A signed 64-bit integer."""
+        """Read a signed 64-bit integer."""
         return self._signed(64)
 
     def _unsigned(self, bits: int) -> int:
@@ -182,7 +181,7 @@ class Reader:
         return value
 
     def u32s(self, count: int) -> list[int]:
-        """``count`` unsigned 32-bit integers; ``count`` must come from :meth:`count`."""
+        """Read ``count`` unsigned 32-bit integers; ``count`` must come from :meth:`count`."""
         chunk = self.data[self.position : self.position + count]
         if (
             len(chunk) == count and chunk.isascii()
@@ -193,7 +192,7 @@ class Reader:
         return [u32() for _ in range(count)]
 
     def count(self, item_size: int = 1) -> int:
-        """The length of a vector whose items have at least ``item_size`` bytes; refused when that many cannot follow."""
+        """Read the length of a vector; an error if so many items of ``item_size`` cannot follow."""
         start = self.position
         value = self.u32()
         if value * item_size > len(self.data) - self.position:
@@ -203,7 +202,7 @@ class Reader:
         return value
 
     def name(self) -> str:
-        """A length and that many bytes of UTF-8."""
+        """Read a name: a length, and that many bytes of UTF-8."""
         size = self.u32()
         start = self.position
         end = start + size
@@ -216,7 +215,7 @@ class Reader:
             raise self.error("name is not valid UTF-8", start) from None
 
     def sub(self, size: int) -> Reader:
-        """A reader of the next ``size`` bytes alone, which this reader skips."""
+        """Return a reader of the next ``size`` bytes, which this reader skips."""
         base = self.base + self.position
         return Reader(self.take(size), base=base, module=self.module, section=self.section)
 
@@ -227,7 +226,11 @@ class Reader:
 
 
 class Section(NamedTuple):
-    """A section: its ``id`` (0 if custom), the offset ``header`` of that byte, and ``start`` and ``end`` of its contents."""
+    """A section.
+
+    ``id`` is 0 for a custom one, ``header`` the offset of the id, and ``start`` and ``end`` are the
+    bounds of its contents.
+    """
 
     id: int
     header: int
@@ -235,16 +238,17 @@ class Section(NamedTuple):
     end: int
 
     def reader(self, data: bytes, module: str) -> Reader:
-        """A reader of the section's contents; ``data`` is the whole file."""
+        """Return a reader of the section's contents; ``data`` is the whole file."""
         contents = data[self.start : self.end]
         return Reader(contents, base=self.start, module=module, section=SECTION_NAMES.get(self.id))
 
 
 def sections(data: bytes, module: str) -> Iterator[Section]:
-    """The sections of a module, in order. Contents are not looked at.
+    """Yield the sections of a module, in order, without a look at their contents.
 
-    Raises ParseError when ``data`` is not a core module of version 1, or a section does not fit in
-    the file, has an unknown id, comes twice or is out of order.
+    Raises:
+        ParseError: ``data`` is not a core module of version 1, or a section exceeds the file, has
+            an unknown id, is repeated or out of order.
     """
     reader = Reader(data, module=module)
     _check_header(reader)

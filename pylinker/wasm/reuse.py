@@ -1,4 +1,4 @@
-"""Whether an instance of a module may be used again after it was unloaded (``csrc/pool.h``): if all that it changes can be put back."""
+"""Whether instances of a module may be pooled (``csrc/pool.h``): their changes can be undone."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ _SECOND = {
 
 
 def is_reusable(info: ModuleInfo) -> bool:
-    """Tell whether a library has nothing that cannot be put back, as those have not that wasm-ld makes with ``-shared``.
+    """Whether all changes that instances of a library make can be undone.
 
-    Not one with mutable globals, tables or memories of its own, with thread-local data, with code
-    that may drop segments, or whose start function does more than initialise its memory.
+    That is so for libraries that wasm-ld makes with ``-shared``. It is not for one with mutable
+    globals, tables or memories of its own, with thread-local data, with code that may drop
+    segments, or with a start function that does more than initialise its memory.
     """
     if info.dylink is None or info.memories or info.tables or info.may_drop_segments:
         return False
     if "__wasix_init_tls" in info.exports or has_thread_locals(info):
         return False
-    tls_base = info.exports.get("__tls_base")  # without thread-local data nobody looks at it
+    tls_base = info.exports.get("__tls_base")  # unused without thread-local data
     unused = tls_base.index if tls_base is not None and tls_base.kind is Kind.GLOBAL else -1
     imported = info.imported_count(Kind.GLOBAL)
     if any(
@@ -53,10 +54,10 @@ def is_reusable(info: ModuleInfo) -> bool:
 
 
 def _only_fills_memory(info: ModuleInfo, imported: int) -> bool:
-    """Whether the start function is one that need not run again if the memory is what it has made of it.
+    """Whether the start function need not run again if the memory has its initial contents.
 
-    That is what wasm-ld calls ``__wasm_init_memory``: it calls nobody, and depends on nothing but
-    where the module lies.
+    wasm-ld calls such a function ``__wasm_init_memory``: it calls no function, and depends on
+    nothing but the addresses of the module.
     """
     body = info.start_body
     if body is None:

@@ -1,4 +1,4 @@
-"""Changing one number in a module: the minimum size of the memory it defines."""
+"""Change of one number in a module: the minimum size of the memory it defines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ _MEMORY_SECTION = 5
 
 
 def with_memory_minimum(data: bytes, pages: int, *, name: str) -> bytes:
-    """The module with the minimum of its own first memory raised to at least ``pages`` pages.
+    """Return the module with the minimum of its own first memory raised to at least ``pages``.
 
-    All bytes but those of the memory's type and of the size of its section stay as they are.
-    ``data`` itself comes back when the module defines no memory or its memory is already large
-    enough. ``name`` is what messages call the module. Raises LimitError if the memory may not
-    become that large, ParseError if the module is malformed.
+    All bytes but those of the memory's type and of the size of its section are unchanged. The
+    result is ``data`` itself if the module defines no memory or its memory is already large enough.
+
+    Args:
+        data: The bytes of the module.
+        pages: The minimum in pages.
+        name: Name of the module, for messages.
+
+    Raises:
+        LimitError: The maximum of the memory is smaller.
+        ParseError: The module is malformed.
     """
     for section in sections(data, name):
         if section.id != _MEMORY_SECTION:
@@ -34,7 +41,7 @@ def with_memory_minimum(data: bytes, pages: int, *, name: str) -> bytes:
         bits = 64 if bounds.is64 else 32
         maximum = min(
             1 << (bits - memory.page_size_log2), (1 << bits) - 1
-        )  # the number has to fit in that many bits, too
+        )  # the number must fit in that many bits, too
         if bounds.maximum is not None:
             maximum = min(maximum, bounds.maximum)
         if maximum < pages:

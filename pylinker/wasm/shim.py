@@ -1,9 +1,9 @@
-"""The memory shim: lets modules that import their memory call host functions that look for an exported one.
+"""The memory shim: gives modules that import their memory a caller that exports one.
 
 The WASI functions of wasmtime find the guest's memory as the export ``memory`` of the instance that
 calls them, and a side module has none. The shim imports the shared memory, exports it under that
-name, and forwards each call: the caller that the host sees is the shim. The calls have to be real;
-a host function that is merely exported again still sees its first caller.
+name, and forwards each call, so that the shim is the caller for the host. It must make a call: the
+caller of a host function that is merely exported again is the first one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ _MEMORY = "memory"
 def memory_shim(
     memory: MemoryType, module: str, functions: Mapping[str, FuncType], *, private: bool = False
 ) -> bytes:
-    """A module that gives ``functions`` of ``module`` a caller with a memory.
+    """Return a module that forwards calls to ``functions`` of ``module``, and exports a memory.
 
     It imports ``("env", "memory")`` of the type ``memory``, or with ``private`` defines one, and
     imports each function by its name; it exports the memory as ``memory``, and under each name a
     function that calls the imported one.
 
     The same input, in the same order, gives the same bytes.
-    Raises UnsupportedError for types that cannot be encoded, and for a function named ``memory``.
+
+    Raises:
+        UnsupportedError: A type cannot be encoded, or a function is named ``memory``.
     """
     if _MEMORY in functions:
         raise UnsupportedError(f"a function named {_MEMORY!r} cannot be forwarded", symbol=_MEMORY)
@@ -125,10 +127,10 @@ sock_send ivii4
 sock_shutdown ii
 """.strip().splitlines()
 )
-"""WASI preview 1: a letter for each parameter of a function, which says what of the guest's memory it is about (``csrc/wasi.h``).
+"""Parameters of the functions of WASI preview 1, a letter each (``csrc/wasi.h``).
 
-What is no number of 64 bits (``l``) is an i32. The pointers of ``poll_oneoff`` are the core's own
-to check. ``-``: no parameters.
+A letter says what the parameter refers to in the guest's memory. All but integers of 64 bits
+(``l``) are i32. The core itself checks the pointers of ``poll_oneoff``. ``-``: no parameters.
 """
 
 WASI_PREVIEW1: Mapping[str, FuncType] = {
@@ -138,4 +140,4 @@ WASI_PREVIEW1: Mapping[str, FuncType] = {
     )
     for name, parameters in WASI_PARAMETERS.items()
 }
-"""The types as wasmtime defines them. All return an errno but the one that does not return."""
+"""Types of the functions as in wasmtime. All return an errno, except the one that never returns."""

@@ -1,12 +1,12 @@
-"""What was read of a module, written down so that it need not be read again.
+"""Cached module info: a parsed module in packed form, so that it need not be parsed again.
 
-Reading a module of thousands of symbols takes milliseconds; most of what is read is asked for by
-few. So it is kept as a head, which says at once what every module is asked, and tables of the
-imports, from which single ones are made as they are wanted. The rest is the module itself without
-code and data, to be read again if it comes to that.
+Parsing a module of thousands of symbols takes milliseconds, and most of the result is rarely used.
+So the packed form has a head, with the facts that are used of every module, and tables of the
+imports, from which single ones are made on demand. The rest is the module itself without code and
+data, which is parsed when anything else is used.
 
-The bytes are for this machine and this version of pylinker, and are trusted: whoever keeps them
-sees to it that they are whole.
+The bytes depend on this machine and this version of pylinker, and are trusted: the cache checks
+that they are complete.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _Packed = Sequence[Any]
 
 
 def join(parts: Sequence[bytes]) -> bytes:
-    """Return parts as one, each at a multiple of eight bytes; :func:`split` takes them apart."""
+    """Return parts as one, each at a multiple of eight bytes; :func:`split` is the inverse."""
     padded = [part + bytes(-len(part) % 8) for part in parts]
     return b"".join([_SIZE.pack(len(parts)), *[_SIZE.pack(len(part)) for part in parts], *padded])
 
 
 def split(whole: memoryview) -> list[memoryview]:
-    """Return the parts; they refer to ``whole``. ValueError if they are not in it."""
+    """Return the parts; they refer to ``whole``. ValueError if they are out of bounds."""
     if len(whole) < 8 or 8 * ((count := _SIZE.unpack_from(whole)[0]) + 1) > len(whole):
         raise ValueError("not parts")
     sizes = struct.unpack_from(f"={count}Q", whole, 8)
@@ -71,13 +71,13 @@ def split(whole: memoryview) -> list[memoryview]:
 
 
 def names_of(names: Iterable[str]) -> tuple[bytes, bytes]:
-    """Return names one after the other, and where each begins and the last ends (uint32)."""
+    """Return the concatenated names, and the offset of each and of their end (uint32)."""
     encoded = [name.encode() for name in names]
     return b"".join(encoded), array("I", accumulate(map(len, encoded), initial=0)).tobytes()
 
 
 def store(info: ModuleInfo, data: bytes) -> bytes:
-    """Return what :class:`StoredInfo` needs; ``info`` is what was read of ``data``."""
+    """Return the packed form of ``info``, for :class:`StoredInfo`; ``data`` is the module."""
     types: dict[ExternType, int] = {}
     spaces: dict[str, int] = {}
     asked = {name: info.exports[name] for name in info.exports if name in _ASKED}
@@ -128,10 +128,10 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
 
 
 class StoredInfo(ModuleInfo):
-    """A :class:`ModuleInfo` from what :func:`store` gave, under another ``name`` if need be.
+    """A :class:`ModuleInfo` from its packed form, with a ``name`` of its own.
 
-    It keeps the bytes. ValueError, or another error of their kind (KeyError, TypeError,
-    IndexError), if they are nothing like that.
+    It keeps the bytes. Raises ValueError, or another error of their kind (KeyError, TypeError,
+    IndexError), if they are malformed.
     """
 
     __slots__ = (
@@ -188,7 +188,7 @@ class StoredInfo(ModuleInfo):
         self.exports = _Exports(self)
 
     def __getattr__(self, name: str) -> Any:
-        """Come here for what was not stored."""
+        """Parse the module for an attribute that is not in the packed form."""
         if name not in _READ_AGAIN:
             raise AttributeError(name)
         self._read_again()
@@ -201,20 +201,20 @@ class StoredInfo(ModuleInfo):
         self.exports = read.exports
 
     def all_exports(self) -> Mapping[str, Export]:
-        """Return all exports as they were read."""
+        """Return all exports in the order of the module."""
         if isinstance(self.exports, _Exports):
             self._read_again()
         return self.exports
 
     def export_type(self, export: Export) -> ExternType:
-        """The type of one of the module's exports."""
+        """Return the type of one of the module's exports."""
         special = self._special.get(export.name)
         if special is not None and (special[0], special[1]) == (export.kind, export.index):
             return self._type(special[2])
         return super().export_type(export)
 
     def special_export(self, name: str) -> Export | None:
-        """Return one of the exports that every module is asked for, if it has it."""
+        """Return one of the exports that are looked up in every module, or None."""
         special = self._special.get(name)
         return None if special is None else Export(name, _KINDS[special[0]], special[1])
 
@@ -225,7 +225,7 @@ class StoredInfo(ModuleInfo):
         return type_
 
     def import_at(self, index: int) -> Import:
-        """One import."""
+        """Return one import."""
         offsets, spaces, kinds, types = self._columns
         name = str(self._import_names[offsets[index] : offsets[index + 1]], "utf-8")
         number = types[index]
@@ -234,7 +234,7 @@ class StoredInfo(ModuleInfo):
 
 
 class _Imports(Sequence[Import]):
-    """The imports of a stored module, each made when it is asked for."""
+    """The imports of a packed module, made on demand."""
 
     __slots__ = ("_info",)
 
@@ -260,7 +260,7 @@ class _Imports(Sequence[Import]):
 
 
 class _Exports(Mapping[str, Export]):
-    """The exports of a stored module: those of its life at once, all others when the module was read again."""
+    """The exports of a packed module: private ones at once, others once the module is parsed."""
 
     __slots__ = ("_info",)
 
@@ -283,7 +283,7 @@ class _Exports(Mapping[str, Export]):
 
 
 def pack_type(type_: ExternType) -> _Packed:
-    """Return a type as JSON can have it."""
+    """Return a type in a form for JSON."""
     if isinstance(type_, FuncType):
         return ["function", type_.params, type_.results]
     if isinstance(type_, TagType):
@@ -296,7 +296,7 @@ def pack_type(type_: ExternType) -> _Packed:
 
 
 def unpack_type(packed: _Packed) -> ExternType:
-    """Return the type that :func:`pack_type` packed."""
+    """Return a type from the form that :func:`pack_type` makes."""
     kind, first, second = packed
     if kind == "function":
         return FuncType(tuple(first), tuple(second))

@@ -1,9 +1,9 @@
-"""Whether a module has thread-local data, said by itself or found in its code.
+"""Whether a module has thread-local data, by its exports or by its start function.
 
-A library can have thread-local data without exporting anything about it: then only its start
-function tells, which points ``__tls_base`` at the initial copy of the data (LLVM,
-``wasm/Writer.cpp``, ``createInitMemoryFunction``). The instructions of such a function are few, so
-they can be read one by one; anything else ends the search without a finding.
+A library can have thread-local data without any export about it: then only its start function
+tells, which sets ``__tls_base`` to the initial copy of the data (LLVM, ``wasm/Writer.cpp``,
+``createInitMemoryFunction``). Such a function has few kinds of instructions, so they can be parsed;
+any other instruction ends the search without a result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ATOMIC_FENCE = 0x03
 
 
 def has_thread_locals(info: ModuleInfo) -> bool:
-    """Whether a module has thread-local data, as far as can be told from its outside and its start function."""
+    """Whether a module has thread-local data, as far as exports and start function tell."""
     if info.dylink is not None and any(
         flags & SymbolFlags.TLS for flags in info.dylink.export_flags.values()
     ):
@@ -42,7 +42,7 @@ def has_thread_locals(info: ModuleInfo) -> bool:
 
 
 def _sets_own_global(body: bytes, imported: int) -> bool:
-    """Whether the instructions, as far as they are understood, set a global that the module itself defines."""
+    """Whether the parsed instructions set a global that the module itself defines."""
     reader = Reader(body)
     try:
         for _ in range(reader.u32()):  # declarations of locals: how many, and their type
@@ -63,7 +63,7 @@ def _sets_own_global(body: bytes, imported: int) -> bool:
 
 
 def _skip_operands(reader: Reader, opcode: int) -> bool:
-    """Skip the operands of an instruction; False if it is not one that start functions are made of."""
+    """Skip the operands of an instruction; False if start functions do not contain it."""
     if opcode in _NO_OPERAND:
         return True
     if opcode in (0x02, 0x03, 0x04):  # block, loop, if: a block type of one byte

@@ -1,11 +1,11 @@
 """The module of trampolines: the PLT of a dynamic linker, in WebAssembly.
 
-A trampoline has the type of a function that is bound late. It calls through its slot of a private
-table, the PLT. At first the slot holds the stub, which asks the host to resolve the function, and
-then calls through the same slot again: the host has put the real function there. The call itself is
+A trampoline has the type of a function with lazy binding. It calls through its slot of a private
+table, the PLT. At first the slot holds the stub, which calls the host to resolve the function, and
+then calls through the same slot again: the host has put the definition there. The call itself is
 always made by wasm code, never by the host, so that traps, exceptions and deep recursion behave as
-with a direct call, and after the first call only one ``return_call_indirect`` is in the way: a tail
-call, which needs no frame of its own and so is quicker than a call that comes back here.
+with a direct call, and after the first call the overhead is one ``return_call_indirect``: a tail
+call, which needs no frame of its own and so is faster than a call that returns to the trampoline.
 """
 
 from __future__ import annotations
@@ -28,26 +28,32 @@ _TABLE_ZERO = b"\0"
 
 
 def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
-    """A module with one trampoline and one stub for each of the N functions, given by name (only for backtraces) and type.
+    """Return a module with one trampoline and one stub for each of the N functions.
 
-    It imports ``("pylinker", "resolve")``, a function (i32) -> (). It is called with ``i`` when
-    function ``i`` is called for the first time, and has to put a function of exactly that type into
-    slot ``i`` of the table, or to trap. (If it returns without doing so, the stub calls itself
-    until the stack is exhausted.)
+    It imports ``("pylinker", "resolve")``, a function (i32) -> (). That is called with ``i`` when
+    function ``i`` is called for the first time, and must put a function of exactly that type into
+    slot ``i`` of the table, or trap. (If it returns without doing so, the stub calls itself until
+    the stack is exhausted.)
 
     It exports the table, of exactly N slots, as ``plt``, trampoline ``i`` as ``t{i}``, and stub
-    ``i``, which is also what slot ``i`` holds at first, as ``s{i}``. They are named ``NAME@plt``
-    and ``NAME@lazy``; in backtraces only the latter is seen, during the first call.
+    ``i``, which is also the initial content of slot ``i``, as ``s{i}``. They are named ``NAME@plt``
+    and ``NAME@lazy``; backtraces show only the latter, during the first call.
 
-    The same input gives the same bytes. Raises ValueError without functions, UnsupportedError for a
-    type that cannot be encoded.
+    The same input gives the same bytes.
+
+    Args:
+        functions: Names (only for backtraces) and types of the functions.
+
+    Raises:
+        ValueError: There are no functions.
+        UnsupportedError: A type cannot be encoded.
     """
     count = len(functions)
     if not count:
-        raise ValueError("no functions to make trampolines for")
+        raise ValueError("no functions for trampolines")
     type_indices = {_RESOLVE_TYPE: 0}
-    # For each type: its index, the instructions before the number of the slot, and what the call
-    # says after it.
+    # For each type: its index, the instructions before the number of the slot, and the operands of
+    # the call.
     parts: dict[FuncType, tuple[bytes, bytes, bytes]] = {}
     type_of: list[bytes] = []
     trampolines: list[bytes] = []
@@ -73,6 +79,18 @@ def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
         type_of.append(index)
         exports.append(_function_export(f"t{slot}", _trampoline_index(slot)))
         stub_exports.append(_function_export(f"s{slot}", _stub_index(slot, count)))
+    return _module(functions, [*type_indices], type_of, exports + stub_exports, trampolines + stubs)
+
+
+def _module(
+    functions: Sequence[tuple[str, FuncType]],
+    types: Sequence[FuncType],
+    type_of: list[bytes],
+    exports: Sequence[bytes],
+    bodies: Sequence[bytes],
+) -> bytes:
+    """Return the module from its types, the index of each function's type, exports and bodies."""
+    count = len(functions)
     stub_indices = writer.vector(
         [writer.unsigned(_stub_index(slot, count)) for slot in range(count)]
     )
@@ -82,7 +100,7 @@ def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
     ]
     return writer.module(
         [
-            writer.section(1, writer.vector([writer.func_type(each) for each in type_indices])),
+            writer.section(1, writer.vector([writer.func_type(each) for each in types])),
             writer.section(
                 2,
                 writer.vector(
@@ -94,12 +112,12 @@ def trampoline_module(functions: Sequence[tuple[str, FuncType]]) -> bytes:
                 4,
                 writer.vector([writer.value_type("funcref") + writer.limits(Limits(count, count))]),
             ),
-            writer.section(7, writer.vector(exports + stub_exports)),
+            writer.section(7, writer.vector(exports)),
             # One active segment of table 0, from slot 0: flags 0, offset, functions.
             writer.section(
                 9, writer.vector([b"\0" + _I32_CONST + writer.s32(0) + _END + stub_indices])
             ),
-            writer.section(10, writer.vector(trampolines + stubs)),
+            writer.section(10, writer.vector(bodies)),
             writer.function_names(names),
         ]
     )

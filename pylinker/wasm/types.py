@@ -1,9 +1,9 @@
 """The types of a WebAssembly module's imports and exports, as plain values that compare and print.
 
-All of them are named tuples: equal when the types are equal, hashable, and cheap to build in
-thousands. ``str()`` gives the text used in error messages. Types are structural, with one
-exception: a reference to a concrete type, such as ``(ref null 5)``, counts types of its own module,
-so such a text means something else in another module.
+All of them are named tuples: equal when the types are equal, hashable, and cheap to create in
+thousands. ``str()`` returns the text for error messages. Types are structural, with one exception:
+a reference to a concrete type, such as ``(ref null 5)``, refers to types of its own module, so such
+a text has another meaning in another module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 GOT_MEM, GOT_FUNC = "GOT.mem", "GOT.func"
-"""The import modules of cells that hold the address of data and the table slot of a function."""
+"""The import modules of GOT entries, with the address of data or the table slot of a function."""
 
 PRIVATE = frozenset(
     {
@@ -54,16 +54,19 @@ PRIVATE = frozenset(
         "wasi_thread_start",
     }
 )
-"""Exports that belong to a module's own life and are no symbols (tool-conventions, DynamicLinking.md, and what wasm-ld exports)."""
+"""Exports that are no symbols (tool-conventions, DynamicLinking.md, and exports of wasm-ld)."""
 
 ValType: TypeAlias = str
-"""``"i32"``, ``"i64"``, ``"f32"``, ``"f64"``, ``"v128"``, ``"funcref"``, ``"externref"``, ``"exnref"``, or the text of
-another reference type, e.g. ``"(ref null 5)"``, ``"(ref func)"``, ``"anyref"``.
+"""A value type, as text.
+
+``"i32"``, ``"i64"``, ``"f32"``, ``"f64"``, ``"v128"``, ``"funcref"``, ``"externref"``,
+``"exnref"``, or the text of another reference type, e.g. ``"(ref null 5)"``, ``"(ref func)"``,
+``"anyref"``.
 """
 
 
 class Kind(enum.IntEnum):
-    """What an import or export is; the values are those of the binary format."""
+    """The kind of an import or export; the values are those of the binary format."""
 
     FUNC = 0
     TABLE = 1
@@ -73,7 +76,7 @@ class Kind(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """The word for messages: ``"function"``, ``"table"``, ``"memory"``, ``"global"`` or ``"tag"``."""
+        """The word for messages, such as ``"function"`` or ``"tag"``."""
         return _LABELS[self]
 
 
@@ -129,7 +132,10 @@ class TableType(NamedTuple):
 
 
 class MemoryType(NamedTuple):
-    """A linear memory; a page has ``1 << page_size_log2`` bytes: 65536, or 1 with the custom page sizes proposal."""
+    """A linear memory.
+
+    A page has ``1 << page_size_log2`` bytes: 65536, or 1 with the custom page sizes proposal.
+    """
 
     limits: Limits
     page_size_log2: int = 16
@@ -153,7 +159,7 @@ class GlobalType(NamedTuple):
 
 
 class TagType(NamedTuple):
-    """An exception tag; the parameters of ``type`` are what the exception carries."""
+    """An exception tag; the parameters of ``type`` are the exception's payload."""
 
     type: FuncType
 
@@ -178,4 +184,4 @@ class Export(NamedTuple):
 
     name: str
     kind: Kind
-    index: int  # type: ignore[assignment]  # tuple.index is not missed
+    index: int  # type: ignore[assignment]  # tuple.index is not used

@@ -1,4 +1,4 @@
-"""Decoding types: value and reference types, limits, and the type section with its GC forms.
+"""Decoding of types: value and reference types, limits, and the type section with its GC forms.
 
 See https://webassembly.github.io/spec/core/binary/types.html
 """
@@ -25,8 +25,7 @@ _NUMBER_TYPES: dict[int, ValType] = {
     0x7C: "f64",
     0x7B: "v128",
 }
-# Abstract heap types, with the shorthand for a nullable reference to one: the same byte stands for
-# both.
+# Abstract heap types, with the shorthand for a nullable reference to one: both have the same byte.
 _HEAP_TYPES: dict[int, tuple[str, ValType]] = {
     0x68: ("cont", "contref"),
     0x69: ("exn", "exnref"),
@@ -49,7 +48,7 @@ _VALUE_TYPES = {**_NUMBER_TYPES, **_REFERENCE_TYPES}
 _I32_GLOBALS = (
     GlobalType("i32", mutable=False),
     GlobalType("i32", mutable=True),
-)  # what libraries export by the thousand
+)  # libraries export these by the thousand
 _REF_NULL, _REF, _SHARED = 0x63, 0x64, 0x65
 _I8, _I16 = 0x78, 0x77  # only in fields of structures and arrays
 
@@ -57,23 +56,23 @@ _FUNC, _STRUCT, _ARRAY, _CONT = 0x60, 0x5F, 0x5E, 0x5D
 _SUB, _SUB_FINAL, _REC = 0x50, 0x4F, 0x4E
 
 # The limit of all engines (https://webassembly.github.io/spec/js-api/#limits). Trampolines have an
-# instruction for each parameter, so the number has to be bounded here.
+# instruction for each parameter, so the number must be bounded here.
 _MAXIMUM_ARITY = 1000
 
 _HAS_MAXIMUM, _IS_SHARED, _IS_64, _HAS_PAGE_SIZE = 1, 2, 4, 8
 
 
 def read_value_type(reader: Reader) -> ValType:
-    """A number, vector or reference type.
+    """Read a number, vector or reference type.
 
-    The long forms of reference types that have a shorthand give the shorthand.
+    The long forms of reference types that have a shorthand result in the shorthand.
     """
     code = reader.byte()
     return _VALUE_TYPES.get(code) or _read_long_reference(reader, code)
 
 
 def read_reference_type(reader: Reader) -> ValType:
-    """A reference type, as tables hold."""
+    """Read the reference type of a table's elements."""
     code = reader.byte()
     return _REFERENCE_TYPES.get(code) or _read_long_reference(reader, code)
 
@@ -88,7 +87,7 @@ def _read_long_reference(reader: Reader, code: int) -> ValType:
 
 
 def read_heap_type(reader: Reader) -> str:
-    """A heap type: a name such as ``func``, or the index of a type of the module, as text."""
+    """Read a heap type: a name such as ``func``, or the index of a type of the module, as text."""
     position = reader.position
     code = reader.byte()
     names = _HEAP_TYPES.get(code)
@@ -117,7 +116,7 @@ def _read_limits(reader: Reader, flags: int) -> Limits:
 
 
 def read_memory_type(reader: Reader) -> MemoryType:
-    """A memory type, with the flags of the threads, memory64 and custom page sizes proposals."""
+    """Read a memory type, with the flags of threads, memory64 and custom page sizes."""
     flags = reader.byte()
     if flags > 15:
         raise reader.error(f"unknown flags {flags:#x} of a memory", reader.position - 1)
@@ -126,12 +125,12 @@ def read_memory_type(reader: Reader) -> MemoryType:
         return MemoryType(limits)
     exponent = reader.u32()
     if exponent not in (0, 16):
-        raise reader.error(f"page size of 2**{exponent} bytes; 1 and 65536 exist")
+        raise reader.error(f"page size of 2**{exponent} bytes is neither 1 nor 65536")
     return MemoryType(limits, exponent)
 
 
 def read_table_type(reader: Reader) -> TableType:
-    """A table type, with the flags of the threads and memory64 proposals."""
+    """Read a table type, with the flags of the threads and memory64 proposals."""
     element = read_reference_type(reader)
     flags = reader.byte()
     if flags > 7:
@@ -140,7 +139,7 @@ def read_table_type(reader: Reader) -> TableType:
 
 
 def read_global_type(reader: Reader) -> GlobalType:
-    """A global's value type and mutability."""
+    """Read the value type and mutability of a global."""
     value = read_value_type(reader)
     mutable = reader.byte()
     if mutable > 1:
@@ -151,7 +150,7 @@ def read_global_type(reader: Reader) -> GlobalType:
 
 
 def read_type_section(reader: Reader) -> list[FuncType | None]:
-    """The module's types by index; None for a type that is not a function's.
+    """Read the types of a module, by index; None for a type that is no function type.
 
     A recursion group is one item of the section, but each type in it has an index of its own.
     """

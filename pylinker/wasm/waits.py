@@ -1,38 +1,39 @@
-"""Waits that the host can interrupt: taking ``memory.atomic.wait`` and ``notify`` out of a module's code.
+"""Waits that the host can interrupt: rewrites ``memory.atomic.wait`` and ``notify`` to calls.
 
 A thread in ``memory.atomic.wait32`` sleeps inside wasmtime, where neither an epoch nor a rendezvous
-reaches it. So these instructions become calls of functions that are appended to the module, and
-these call the host, through a table that is appended, too:
+can interrupt it. So these instructions become calls of functions that are appended to the module,
+and these call the host, through a table that is appended, too:
 
-    host functions in the slots of a table exported as ``__pylinker_waits``      by the linker, once
-    per instance one function for each kind of instruction and static offset
-    appended call of that function in place of the instruction                            same
-    length
+- the host functions are in the slots of a table exported as ``__pylinker_waits``, which the linker
+  fills once per instance;
+- an appended function for each kind of instruction and static offset calls the function in its
+  slot;
+- a call of that function, of the same length, replaces the instruction.
 
-Nothing shifts. An appended function, type or table comes last in its index space. A call takes
-exactly the bytes that its instruction took, so functions keep their sizes and instructions their
+Nothing shifts. An appended function, type or table is last in its index space. A call has exactly
+the size of the instruction that it replaces, so functions keep their sizes and instructions their
 offsets: names, branch hints and DWARF stay right. (All code moves by one byte if the number of
-functions needs another byte then, as from 127 to 128; DWARF, which counts from there, is off by one
-in this case.) All other sections and functions are copied byte for byte.
+functions then needs another byte, as from 127 to 128; DWARF, whose offsets start there, is off by
+one in this case.) All other sections and functions are copied byte for byte.
 
 An appended function executes the instruction itself while its slot is empty. This is for start
 functions, which run before the linker can fill the table. Those of wasm-ld (``__wasm_init_memory``)
 notify the instances that wait until the first one has initialised the memory. They wait only if
-another thread is doing so at this very moment, which cannot be as long as instances of a library
-are made one after the other until its first start function is done. A start function that waits for
-anything else is reached by nobody.
+another thread is doing so at this very moment, which is impossible as long as instances of a
+library are made one after the other until its first start function has returned. A start function
+that waits for anything else cannot be interrupted.
 
-What the linker must do:
+The linker must:
 
 - After instantiation, if :func:`has_waits_table`, fill the slots of the table with functions of the
   types in ``WAIT_TYPES``. Their arguments are the guest's: the address, static offset included and
-  up to 33 bits long, may be out of bounds or not aligned, for which they have to trap as the
+  up to 33 bits long, may be out of bounds or not aligned, for which they must trap as the
   instruction does. The memory is always the module's memory 0, 32-bit and shared.
-- Do so in all modules of a program or in none: who waits in the host is not woken by the
-  instruction, and the other way round.
-- Treat the name of the export as reserved. A module that comes with it is left as it is, with its
+- Do so in all modules of a program or in none: the instruction does not wake waiters in the host,
+  and the host does not wake waiters in the instruction.
+- Treat the name of the export as reserved. A module that has it is not rewritten, and keeps its
   waits, so it should be refused.
-- Not trust that only appended functions use the table. A module that is not valid because it calls
+- Not assume that only appended functions use the table. A module that is invalid because it calls
   a function after its last one may be valid then. All it gains is another way to the functions in
   the slots.
 """
@@ -64,7 +65,7 @@ logger = logging.getLogger("pylinker.wasm")
 
 
 class WaitSlot(enum.IntEnum):
-    """The slots of the table, and which instruction each stands for."""
+    """The slots of the table, by instruction."""
 
     WAIT32 = 0
     WAIT64 = 1
@@ -82,9 +83,11 @@ WAIT_TYPES: tuple[FuncType, ...] = (
     FuncType(("i64", "i64", "i64"), ("i32",)),
     FuncType(("i64", "i32"), ("i32",)),
 )
-"""The types of the functions in the table, by slot: (address, expected, timeout in ns or negative) -> 0 woken, 1 not equal, 2 timed
-out, twice, and (address, count) -> number of those woken. Integers of a guest have no sign: the
-count -1 means everybody.
+"""The types of the functions in the table, by slot.
+
+A wait gets (address, expected, timeout in ns or negative) and returns 0 woken, 1 not equal, or
+2 timed out, for 32 and for 64 bits; a notification gets (address, count) and returns the number of
+woken waiters. Integers of a guest are unsigned: the count -1 means all waiters.
 """
 
 _TYPE, _FUNCTION, _TABLE, _EXPORT, _CODE = 1, 3, 4, 7, 10  # sections
@@ -96,11 +99,11 @@ _ALIGNMENTS = {
     WaitSlot.WAIT32: 2,
     WaitSlot.WAIT64: 3,
     WaitSlot.NOTIFY: 2,
-}  # log2; no other is valid
+}  # log2; others are invalid
 
-# The bytes such an instruction begins with, up to the alignment: with or without the index of a
-# memory (0x40), and in the longer encodings that integers can have (0x80). Few other bytes look
-# like this, so few functions are read in vain.
+# The first bytes of such an instruction, up to the alignment: with or without the index of a memory
+# (0x40), and in the longer encodings of integers (0x80). Few other bytes match, so few functions
+# are parsed in vain.
 _CANDIDATE = re.compile(rb"\xfe(?:[\x00\x01][\x02\x42\x82\xc2]|\x02[\x03\x43\x83\xc3]|[\x80-\x82])")
 
 _NOP, _CALL, _CALL_INDIRECT, _TABLE_GET, _REF_IS_NULL = b"\x01", b"\x10", b"\x11", b"\x25", b"\xd1"
@@ -113,29 +116,34 @@ _LOCAL_GET, _I32_CONST, _I64_CONST, _I64_ADD, _I64_EXTEND_I32_U = (
     b"\xad",
 )
 
-# A call of a function with a higher index does not fit in the four bytes of the shortest
-# instruction; engines take a million.
+# A call of a function with a higher index exceeds the four bytes of the shortest instruction;
+# engines allow a million functions.
 _MAXIMUM_FUNCTIONS = 1 << 21
-# Static offsets are those of fields in structures. This many are in no real program, and bound the
-# size of what is appended.
+# Static offsets are those of fields in structures. No real program has this many; the limit bounds
+# the size of the appended functions.
 _MAXIMUM_ADDED = 10_000
 
 
 def rewrite_waits(data: bytes, *, name: str, info: ModuleInfo | None = None) -> bytes:
-    """The module ``data`` with calls in place of its waits and notifications; ``name`` is what messages call it.
+    """Return the module ``data`` with calls in place of its waits and notifications.
 
-    ``info`` is what :func:`~pylinker.wasm.parse_module` says about ``data``, if the caller has it
-    already.
+    The result is ``data`` itself if there is nothing to do: no such instruction on memory 0, a
+    memory 0 that is not shared (waits are impossible there) or is 64-bit (pylinker has no such
+    programs), or an export named ``WAITS_EXPORT``, so the function is idempotent. A malformed
+    function body is unchanged, and logged; wasmtime, which has no other instructions, refuses the
+    module.
 
-    ``data`` itself comes back when there is nothing to do: no such instruction on memory 0, a
-    memory 0 that is not shared (nothing can wait there) or is 64-bit (pylinker has no such
-    programs), or an export named ``WAITS_EXPORT``, so the function is idempotent. A function body
-    that cannot be read stays as it is, and a note goes to the log; wasmtime, which knows no other
-    instructions, will refuse the module.
+    A module without any of the searched bytes costs one search through its code; otherwise, the
+    functions with them are parsed.
 
-    A module without any of the bytes looked for costs one search through its code; otherwise, those
-    functions which have them are read. Raises ParseError if the module is malformed outside of its
-    code, LimitError if it has more than 10,000 static offsets.
+    Args:
+        data: The bytes of the module.
+        name: Its name, for messages.
+        info: The result of :func:`~pylinker.wasm.parse_module`, if the caller has it.
+
+    Raises:
+        ParseError: The module is malformed outside of its code.
+        LimitError: It has more than 10,000 static offsets.
     """
     known = {section.id: section for section in sections(data, name) if section.id}
     code = known.get(_CODE)
@@ -152,12 +160,15 @@ def rewrite_waits(data: bytes, *, name: str, info: ModuleInfo | None = None) -> 
     ):
         return data
     if _FUNCTION not in known or _TYPE not in known:
-        return data  # not valid, as wasmtime will say
+        return data  # invalid, which wasmtime reports
     return _Rewriter(data, name, known, info).run()
 
 
 def has_waits_table(info: ModuleInfo) -> bool:
-    """Whether a module has the table that :func:`rewrite_waits` adds, to be filled by the linker: exported, of its own, of that type."""
+    """Whether a module has the table that :func:`rewrite_waits` adds: exported, own, of that type.
+
+    The linker must fill it.
+    """
     export = info.exports.get(WAITS_EXPORT)
     if (
         export is None
@@ -223,7 +234,7 @@ class _Rewriter:
         )
 
     def _patch_code(self) -> None:
-        """Find the functions to change and change them."""
+        """Find and rewrite the functions."""
         data = self.data
         end = self.code.end
         reader = Reader(data, module=self.name, section=SECTION_NAMES[_CODE])
@@ -249,7 +260,7 @@ class _Rewriter:
                 found = _CANDIDATE.search(data, reader.position, end)
 
     def _patch_function(self, index: int, start: int, end: int) -> None:
-        """Change the instructions of one function: of all, or of none if it cannot be read."""
+        """Rewrite the instructions of one function: all, or none if it is malformed."""
         body = Reader(
             self.data[start:end], base=start, module=self.name, section=SECTION_NAMES[_CODE]
         )
@@ -271,7 +282,7 @@ class _Rewriter:
             self.patched[start - self.code.start : end - self.code.start] = patched
 
     def _replacement(self, instruction: bytes) -> bytes:
-        """A call, not longer than the atomic instruction; the instruction itself if it is none to replace."""
+        """Return a call no longer than an atomic instruction, or the instruction itself."""
         reader = Reader(instruction)
         reader.position = 1
         slot = _SLOTS.get(reader.u32())
@@ -286,11 +297,11 @@ class _Rewriter:
                 f"{self.name}: its atomic waits have more than {_MAXIMUM_ADDED} static offsets",
                 module=self.name,
             )
-        # The index may be longer than it need be, but has at most five bytes.
+        # The encoding of the index may be longer than necessary, but has at most five bytes.
         return _CALL + writer.unsigned(function, length=min(len(instruction) - 1, 5))
 
     def _longer(self, number: int, items: list[bytes]) -> bytes:
-        """The section with these items at its end; a new one if the module has none."""
+        """Return the section with these items appended; a new one if the module has none."""
         section = self.known.get(number)
         if section is None:
             return writer.section(number, writer.vector(items))
@@ -301,16 +312,16 @@ class _Rewriter:
             contents, base=section.start, module=self.name, section=SECTION_NAMES[number]
         )
         count = reader.u32()
-        # With as many bytes as before if that will do: the code that follows the number of
-        # functions should not move.
+        # In as many bytes as before if possible: the code after the number of functions should not
+        # move.
         head = writer.unsigned(count + len(items), length=reader.position)
         return writer.section(number, b"".join((head, contents[reader.position :], *items)))
 
     def _with_sections(self, changed: dict[int, bytes]) -> bytes:
-        """The module with these sections, replaced or added where they belong."""
+        """Return the module with these sections, replaced or inserted in order."""
         parts: list[bytes] = []
-        copied = 0  # bytes of the file that are dealt with
-        before = 0  # end of the sections that come before, without the custom ones that follow them
+        copied = 0  # bytes of the file that are processed
+        before = 0  # end of the preceding sections, without the custom ones that follow them
         for number in SECTION_NAMES:
             section = self.known.get(number)
             if number in changed:
@@ -325,13 +336,19 @@ class _Rewriter:
 
 
 def _instruction_type(slot: WaitSlot) -> FuncType:
-    """The type of an instruction, and of the function called in its place: as the host's function, with an i32 for the address."""
+    """Return the type of an instruction, and of the function that replaces it.
+
+    It is that of the host function, with an i32 for the address.
+    """
     host = WAIT_TYPES[slot]
     return FuncType(("i32", *host.params[1:]), host.results)
 
 
 def _added_function(slot: WaitSlot, offset: int, table: int, host_type: int) -> bytes:
-    """The function called in place of an instruction with this static offset: it calls the function in the slot, if there is one."""
+    """Return the function for an instruction with this static offset.
+
+    It calls the function in the slot, if there is one, and else executes the instruction.
+    """
     arguments = len(WAIT_TYPES[slot].params)
     number = _I32_CONST + writer.s32(slot)
     in_table = writer.unsigned(table)

@@ -1,4 +1,4 @@
-"""Encoding: the pieces of the binary format that the generated modules are made of.
+"""Encoding of the binary format: the parts of generated modules.
 
 All functions return bytes. Value types are those of :mod:`pylinker.wasm.types`.
 """
@@ -47,7 +47,7 @@ _VALUE_TYPES = {
 
 
 def unsigned(value: int, *, length: int = 0) -> bytes:
-    """An unsigned integer of any size, as LEB128; of at least ``length`` bytes, for which zeros are added at its end."""
+    """Return an unsigned integer of any size as LEB128, padded to at least ``length`` bytes."""
     if value < 0x80 and length <= 1:
         return bytes((value,))
     encoded = bytearray()
@@ -59,7 +59,7 @@ def unsigned(value: int, *, length: int = 0) -> bytes:
 
 
 def s32(value: int) -> bytes:
-    """A signed integer of any size, as LEB128; what ``i32.const`` and ``i64.const`` take."""
+    """Return a signed integer of any size as LEB128, the operand of ``i32.const``."""
     encoded = bytearray()
     while not -0x40 <= value < 0x40:
         encoded.append(value & 0x7F | 0x80)
@@ -69,36 +69,36 @@ def s32(value: int) -> bytes:
 
 
 def name(text: str) -> bytes:
-    """A name: its length in bytes, then UTF-8."""
+    """Return a name: its length in bytes, then UTF-8."""
     encoded = text.encode()
     return unsigned(len(encoded)) + encoded
 
 
 def vector(items: Sequence[bytes]) -> bytes:
-    """A vector of encoded items."""
+    """Return a vector of encoded items."""
     return unsigned(len(items)) + b"".join(items)
 
 
 def section(number: int, contents: bytes) -> bytes:
-    """A section with its id and size."""
+    """Return a section with its id and size."""
     return bytes([number]) + unsigned(len(contents)) + contents
 
 
 def custom_section(title: str, contents: bytes) -> bytes:
-    """A custom section."""
+    """Return a custom section."""
     return section(0, name(title) + contents)
 
 
 def module(parts: Iterable[bytes]) -> bytes:
-    """A module of these sections."""
+    """Return a module of these sections."""
     return _HEADER + b"".join(parts)
 
 
 def value_type(value: ValType) -> bytes:
-    """A value type.
+    """Return an encoded value type.
 
-    UnsupportedError for a reference type that names a type of some module, or is of the GC
-    proposal.
+    Raises:
+        UnsupportedError: It refers to a type of a module, or is of the GC proposal.
     """
     encoded = _VALUE_TYPES.get(value)
     if encoded is None:
@@ -109,42 +109,42 @@ def value_type(value: ValType) -> bytes:
 
 
 def func_type(function: FuncType) -> bytes:
-    """A function type. UnsupportedError as for :func:`value_type`."""
+    """Return a function type. UnsupportedError as for :func:`value_type`."""
     params, results = ([value_type(each) for each in types] for types in function)
     return _FUNC + vector(params) + vector(results)
 
 
 def limits(bounds: Limits, *, more_flags: int = 0) -> bytes:
-    """Limits, with their flags; ``more_flags`` are added to these."""
+    """Return limits, with their flags and ``more_flags``."""
     flags = (bounds.maximum is not None) | bounds.shared << 1 | bounds.is64 << 2 | more_flags
     maximum = b"" if bounds.maximum is None else unsigned(bounds.maximum)
     return bytes([flags]) + unsigned(bounds.minimum) + maximum
 
 
 def memory_type(memory: MemoryType) -> bytes:
-    """A memory type; the page size is written only if it is not the usual one."""
+    """Return a memory type; the page size is encoded only if it is not the usual one."""
     if memory.page_size_log2 == 16:
         return limits(memory.limits)
     return limits(memory.limits, more_flags=8) + unsigned(memory.page_size_log2)
 
 
 def global_type(type_: GlobalType) -> bytes:
-    """A type of a global. UnsupportedError as for :func:`value_type`."""
+    """Return the type of a global. UnsupportedError as for :func:`value_type`."""
     return value_type(type_.value) + bytes([type_.mutable])
 
 
 def local_gets(count: int) -> bytes:
-    """Instructions that push the first ``count`` locals, that is all parameters."""
+    """Return instructions that push the first ``count`` locals, that is all parameters."""
     return b"".join([_LOCAL_GET + unsigned(index) for index in range(count)])
 
 
 def function_body(instructions: bytes) -> bytes:
-    """An item of the code section: a function without locals; the final ``end`` is added."""
+    """Return an item of the code section: a function without locals; the final ``end`` is added."""
     body = b"\0" + instructions + _END
     return unsigned(len(body)) + body
 
 
 def function_names(names: Sequence[tuple[int, str]]) -> bytes:
-    """A name section with these names of functions, by ascending index."""
+    """Return a name section with these names of functions, by ascending index."""
     entries = vector([unsigned(index) + name(text) for index, text in names])
     return custom_section("name", _FUNCTION_NAMES + unsigned(len(entries)) + entries)

@@ -444,7 +444,7 @@ class ThreadTable:
     def reap_under(self, guard: WriteGuard[LinkerState] | None) -> None:
         """Do the same for a caller that has the write lock, or for whom the program has ended (None)."""
         while (ended := self.linker.context.shared.take_exited()) is not None:
-            ended.left(guard)
+            ended.on_reaped(guard)
 
     def orphan(self) -> None:
         """Note that nobody has the program any more: what keeps it alive are threads, until they end. Never blocks."""
