@@ -106,7 +106,7 @@ def test_a_name_is_taken_once():
     register("wasix_32v1", "once")
     register("env", "once")
     for space in ("wasix_32v1", "env"):
-        with pytest.raises(InternalError, match="once is there twice"):
+        with pytest.raises(InternalError, match="once is registered twice"):
             register(space, "once")
     assert {"once", "dlopen", "futex_wait", "proc_exit2"} <= set(provided("wasix_32v1"))
 
