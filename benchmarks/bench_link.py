@@ -202,7 +202,7 @@ def _exported(type_: FuncType, name: str) -> str:
 
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "find the files": [(Locator, "find")],
-    "read the files": [(pylinker.linker.plan.plan, "bytes_of"), (program_module, "read_file")],
+    "read the files": [(pylinker.linker.plan.files, "bytes_of"), (program_module, "read_file")],
     "code and what is known of it": [
         (CodeCache, "load"),
         (CodeCache, "find"),

@@ -21,8 +21,8 @@ from pylinker.linker.load.start import MainFile, start
 from pylinker.linker.load.symbols import SymbolInfo
 from pylinker.linker.modules.locator import Located, Locator
 from pylinker.linker.modules.module import Definition, LoadedModule
+from pylinker.linker.plan.files import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.plan.imports import HostImports, Imports
-from pylinker.linker.plan.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.plan.survey import HOST, Category, Survey, survey
 
 __all__ = [

@@ -58,9 +58,10 @@ from pylinker.linker.load.symbols import Symbols
 from pylinker.linker.modules.layout import sharing, sharing_note
 from pylinker.linker.modules.module import AtExit, LoadedModule
 from pylinker.linker.modules.scope import reachable
+from pylinker.linker.plan.files import Files, ModuleBytes, Request, Unread
 from pylinker.linker.plan.imports import HostImports
 from pylinker.linker.plan.operation import LoadModules, UnloadModule
-from pylinker.linker.plan.plan import Files, LoadPlan, ModuleBytes, Request, Unread
+from pylinker.linker.plan.plan import LoadPlan
 from pylinker.linker.plan.state import LinkerState, scope_of, scope_of_handle
 from pylinker.linker.ranges import Grant, align_up, release_all
 from pylinker.native.enums import RELAXED, SEQ_CST

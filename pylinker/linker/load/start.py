@@ -32,8 +32,9 @@ from pylinker.linker.modules.layout import (
     sharing_note,
 )
 from pylinker.linker.modules.module import LoadedModule
+from pylinker.linker.plan.files import ModuleBytes, Request
 from pylinker.linker.plan.heap import asks_for_heap
-from pylinker.linker.plan.plan import ModuleBytes, Request, check_alignment
+from pylinker.linker.plan.plan import check_alignment
 from pylinker.linker.ranges import align_up
 from pylinker.runtime.outline import HeapUse
 from pylinker.wasm import GOT_FUNC, GOT_MEM, Limits, MemoryType, TableType, with_memory_minimum

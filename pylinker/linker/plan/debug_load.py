@@ -28,7 +28,12 @@ def wants_loads() -> bool:
 def tell_load(
     loaded: Sequence[tuple[LoadedModule, Iterable[Symbol]]], scope: Sequence[LoadedModule]
 ) -> None:
-    """Tell where the modules of a load were put, and what their imports were found to be in ``scope``: as Resolver.symbols has it."""
+    """Log the addresses of the modules of a load, and the definitions of their imports.
+
+    Args:
+        loaded: The modules, and their symbols from Resolver.symbols.
+        scope: The scope of the lookups.
+    """
     for module, _ in loaded:
         LIBS.debug(
             "load %s [%s]: memory %#x+%d, table %d+%d",

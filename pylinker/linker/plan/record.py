@@ -1,4 +1,4 @@
-"""What the C core is told about a module: the decisions of a plan, as data."""
+"""Conversion of the decisions of a plan into the records of the C core."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ if TYPE_CHECKING:
 __all__ = ["HostCalls", "SharedTrampolines", "native_library"]
 
 HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
-"""Returns the function behind a HostCall (by its name) for one module, or for all (None)."""
+"""Returns the function of a HostCall (by its name) for one module, or for all (None)."""
 
 _MOST_SHARED = 50_000
-"""Trampolines in one module: far more than programs have, and few enough for what engines take."""
+"""The maximum of trampolines in one module: more than programs need, and few enough for engines."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
 _ONE_ADDRESS = FuncType(("i32",), ())
 _NOTHING = FuncType((), ())
 
 
 class SharedTrampolines:
-    """The trampolines of modules that are loaded together and never unloaded: one instance in each group in place of one for each module.
+    """The trampolines of modules that are loaded together and never unloaded.
 
-    The first module that needs some has them all, once :meth:`make` was called.
+    Each group has one instance for all of them, in place of one for each module. The first module
+    that needs trampolines owns them all, once :meth:`make` was called.
     """
 
     def __init__(self) -> None:
@@ -61,8 +62,9 @@ class SharedTrampolines:
     def place(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
         """Add those of a module.
 
-        Returns whether they are here and, but for the first module, whose they are, from which
-        number on.
+        Returns:
+            Whether they are shared and, except for the first module, the owner and the first
+                number.
         """
         base = self._count
         if base + len(module.plt) > _MOST_SHARED:
@@ -77,9 +79,9 @@ class SharedTrampolines:
         return True, (self._owner.native, base)
 
     def make(self, cache: CodeCache, host_calls: HostCalls, check: Callable[[], None]) -> None:
-        """Give them to the first module; before it is instantiated.
+        """Give the trampolines to their owner; call this before it is instantiated.
 
-        ``check`` is called between those that are compiled.
+        ``check`` is called between compilations.
         """
         owner = self._owner
         if owner is not None:
@@ -91,7 +93,7 @@ class SharedTrampolines:
 def _trampolines(
     modules: Sequence[LoadedModule], cache: CodeCache, check: Callable[[], None]
 ) -> Trampolines:
-    """Return the trampolines of modules; their types are looked at only where these are made."""
+    """Return the trampolines of modules; their types are computed only if they are not cached."""
     parts = [
         part
         for module in modules
@@ -110,11 +112,18 @@ def native_library(
     shared: SharedTrampolines | None,
     check: Callable[[], None],
 ) -> Library:
-    """Return what the core instantiates a module from, its sources being decided and all that they name made already.
+    """Return the record from which the core instantiates a module.
 
-    ``shared`` are trampolines of a load that nobody unloads; without them the module has its own,
-    and its instance is used again, if it can be, once it is unloaded. ``check`` is called between
-    trampolines that are compiled.
+    Its sources are decided, and the records that they refer to exist.
+
+    Args:
+        module: The module.
+        tags: The numbers of the tags.
+        cache: The cache of the trampolines.
+        host_calls: Creates the host functions.
+        shared: The trampolines of a load that is never unloaded. Without them the module has its
+            own, and its instance is reused, if possible, after the unload.
+        check: Called between compilations of trampolines.
     """
     handles: list[int] = []
     trampolines: Sequence[int] = ()
@@ -141,9 +150,8 @@ def native_library(
 
     for index, source in module.special:
         put_source(module.sources, index, _packed(source, tags, host))
-        if (
-            isinstance(source, WasiCall) and source.name != "proc_exit"
-        ):  # which is a function of the linker's own
+        # The linker implements proc_exit itself.
+        if isinstance(source, WasiCall) and source.name != "proc_exit":
             module.calls_wasi = True
     assert module.code is not None
     outline = module.outline
@@ -218,7 +226,7 @@ def _new_shape(module: LoadedModule) -> Shape:
 
 
 def _roles(module: LoadedModule) -> dict[str, int]:
-    """Return the exports that mean something to the group itself, by the core's names for them."""
+    """Return the exports that the group itself uses, by the names of the core for them."""
     info, position = module.info, module.outline.position
     roles: dict[str, int] = {}
 

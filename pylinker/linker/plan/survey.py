@@ -1,9 +1,10 @@
-"""What linking would decide: the report of a plan that is not carried out.
+"""The link check: the report of a plan that is not carried out.
 
-Who wants which symbol, who has it, and what is wrong. The modules are read, not compiled; nothing
-of a guest runs. The plan and its decisions are those of a load. The scope is that of a program at
-its start: the main module, the libraries that are named, then what these need, breadth-first. What
-a program opens later with ``dlopen`` is only seen if it is named.
+It lists the references and definitions of symbols, and all problems. The modules are parsed, not
+compiled, and no guest code runs. The plan and its decisions are those of a load. The scope is that
+of a program at its start: the main module, the libraries that are named, then their dependencies,
+breadth-first. Libraries that a program opens later with ``dlopen`` are only included if they are
+named.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.modules.layout import LAYOUT, program_layout, sharing
 from pylinker.linker.modules.locator import Locator
 from pylinker.linker.modules.module import LoadedModule
+from pylinker.linker.plan.files import Request, read_file
 from pylinker.linker.plan.heap import asks_for_heap, takes_heap_first
 from pylinker.linker.plan.imports import HostImports
-from pylinker.linker.plan.plan import LoadPlan, Rehearsal, Request, read_file
+from pylinker.linker.plan.plan import LoadPlan, Rehearsal
 from pylinker.linker.plan.state import LinkerState
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.outline import SYMBOL_SPACES, kind_of
@@ -44,69 +46,90 @@ if TYPE_CHECKING:
 __all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
 
 HOST: Final = "pylinker"
-"""Who has what no module has: pylinker, for WASI, WASIX, ``dlopen`` and the like."""
+"""The provider of symbols that no module defines, such as WASI, WASIX and ``dlopen``."""
 
 Category: TypeAlias = Literal["undefined", "mismatched", "weak", "duplicate", "unserved", "heap"]
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """One module: ``name``, ``path``, what was read of it, and the names of the libraries it needs."""
+    """One module of the check."""
 
     name: str
+    """The name of the module."""
     path: str
+    """The path of its file."""
     info: ModuleInfo
+    """The parsed module."""
     is_main: bool
+    """Whether it is the main module."""
     needed: tuple[str, ...]
+    """The names of the libraries that it needs."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A library that cannot be had: its name, who needs it (None: whoever asked for the survey), and why not."""
+    """A library that cannot be loaded."""
 
     name: str
+    """The name of the library."""
     requester: str | None
+    """The module that needs it; None for a library that the caller named."""
     problem: str
+    """The reason."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One import that has a definition: ``provider`` is the name of a module, or :data:`HOST`."""
+    """One import that has a definition."""
 
     importer: str
+    """The name of the importing module."""
     provider: str
+    """The name of the defining module, or :data:`HOST`."""
     symbol: str
+    """The name of the symbol."""
     kind: str
+    """The kind of the symbol."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One symbol that deserves a look.
-
-    ``category``: ``undefined`` (no module defines it; ``detail`` says if the C library does),
-    ``mismatched`` (its definition has another type; ``detail`` has both), ``weak`` (a weak import;
-    undefined ones are null), ``duplicate`` (several define it, the first is taken), ``unserved`` (a
-    function of WASIX that answers ENOTSUP), ``heap`` (several modules have a heap: ``defined_by``
-    has the range, the others get an empty one). ``wanted_by`` and ``defined_by`` are names of
-    modules.
-    """
+    """One symbol that deserves attention."""
 
     category: Category
+    """The category of the finding.
+
+    ``undefined``: no module defines it; ``detail`` tells if the C library does. ``mismatched``: its
+    definition has another type; ``detail`` has both. ``weak``: a weak import; undefined ones are
+    null. ``duplicate``: several modules define it, the first definition is used. ``unserved``: a
+    function of WASIX that returns ENOTSUP. ``heap``: several modules have a heap; ``defined_by``
+    has the range, the others get an empty one.
+    """
     symbol: str
+    """The name of the symbol."""
     kind: str
+    """The kind of the symbol."""
     wanted_by: tuple[str, ...]
+    """The names of the modules that reference it."""
     defined_by: tuple[str, ...] = ()
+    """The names of the modules that define it."""
     detail: str = ""
+    """The details, for people."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was seen, in the order of the scope."""
+    """The result of a check, in the order of the scope."""
 
     modules: tuple[Surveyed, ...]
+    """The modules."""
     missing: tuple[Missing, ...]
+    """The libraries that cannot be loaded."""
     bindings: tuple[Binding, ...]
+    """The imports that have a definition."""
     findings: tuple[Finding, ...]
+    """The symbols that deserve attention."""
 
     @property
     def ok(self) -> bool:
@@ -128,11 +151,22 @@ def survey(
     given: Collection[str] = (),
     limits: Limits | None = None,
 ) -> Survey:
-    """Survey the program ``main`` (a path) with ``libraries`` (a path if there is a slash or the file exists, else searched for).
+    """Check the program ``main`` and its libraries.
 
-    ``given`` are functions that the host will give, by name or ``module.name``. Raises ParseError
-    if ``main`` is no module, OSError or LinkError if it cannot be read; what is wrong with a
-    library is in the result.
+    A problem of a library is part of the result.
+
+    Args:
+        main: The path of the main module.
+        libraries: Libraries to include: a path if there is a slash or the file exists, else a name
+            that is searched for.
+        library_path: Directories of the search.
+        given: Functions that the host will provide, by name or ``module.name``.
+        limits: The limits of the program.
+
+    Raises:
+        ParseError: ``main`` is not a module.
+        OSError: ``main`` cannot be read.
+        LinkError: ``main`` cannot be read.
     """
     limits = limits or Limits()
     name = os.path.basename(main)
@@ -158,7 +192,10 @@ def _needed(info: ModuleInfo) -> tuple[str, ...]:
 
 
 def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerState:
-    """Return the state of a program with this main module, in which nothing is loaded; the user gives functions of these names."""
+    """Return the state of a program with this main module, in which nothing is loaded.
+
+    The user provides functions of the names ``given``.
+    """
     functions: dict[str | tuple[str, str], Callable[..., None]] = {}
     for name in given:
         functions[name] = _given
@@ -173,7 +210,7 @@ def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerSt
 
 
 def _given(*_: object) -> None:
-    """Stand for a function of the program's user."""
+    """Stand for a function of the user."""
 
 
 def _no_calls(_module: LoadedModule | None, name: str) -> Callable[[Values], None]:
@@ -181,14 +218,17 @@ def _no_calls(_module: LoadedModule | None, name: str) -> Callable[[Values], Non
 
 
 class _Discovery(LoadPlan):
-    """Finds what a program needs; ``missing`` are the libraries that it has not found, by name."""
+    """Finds the dependencies of a program."""
+
+    missing: dict[str, Missing]
+    """The libraries that were not found, by name."""
 
     def __init__(self, state: LinkerState, locator: Locator) -> None:
         super().__init__(state, locator, CodeCache(None), _no_calls)
-        self.missing: dict[str, Missing] = {}
+        self.missing = {}
 
     def reach(self, main: LoadedModule, libraries: Iterable[str]) -> None:
-        """Find ``libraries`` (a path if there is a slash or the file exists) and all that is needed."""
+        """Find ``libraries`` (a path if there is a slash or such a file) and all dependencies."""
         if not main.is_position_independent:
             self.state.heap.belongs_to_program(main)
         self._names[main.name] = main
@@ -231,14 +271,16 @@ def _reasons(error: LibraryNotFoundError) -> str:
 
 @dataclass
 class _Wish:
-    """What is known of a symbol in one category: who wants it, who has it."""
+    """The modules of a finding."""
 
     wanted_by: dict[str, None] = field(default_factory=dict)
+    """The names of the modules that reference the symbol."""
     defined_by: tuple[str, ...] = ()
+    """The names of the modules that define it."""
 
 
 class _Report:
-    """What a load of a plan would decide, told and not carried out: everything is bound at once."""
+    """The decisions of a load, reported and not carried out; all calls are bound at load."""
 
     def __init__(self, plan: LoadPlan, given: frozenset[str]) -> None:
         self.bindings: list[Binding] = []
@@ -264,7 +306,7 @@ class _Report:
                 tell()
 
     def findings(self) -> list[Finding]:
-        """Return what was noted of imports, the worst first."""
+        """Return the findings about imports, the worst first."""
         ranks = ("undefined", "mismatched", "unserved", "weak")
         noted = sorted(self._wishes.items(), key=lambda item: ranks.index(item[0][0]))
         return [
@@ -273,7 +315,7 @@ class _Report:
         ]
 
     def duplicates(self) -> Iterator[Finding]:
-        """Iterate over the symbols that several modules define: who is taken comes first."""
+        """Iterate over the symbols that several modules define; the one in use comes first."""
         wanted: dict[str, dict[str, None]] = {}
         for each in self.bindings:
             wanted.setdefault(each.symbol, {})[each.importer] = None
@@ -313,7 +355,7 @@ class _Report:
     def _imports(
         self, module: LoadedModule, resolver: Resolver, undefined: list[UndefinedSymbol]
     ) -> Iterator[Callable[[], None]]:
-        """Decide all imports of a module, in their order; what comes out tells of one."""
+        """Bind all imports of a module, in order; each result reports one."""
         symbols = {symbol.number: symbol for symbol in resolver.symbols()}
         rest = set(resolver.rest)
         unserved = set(wasix.unserved(module.info))
@@ -321,7 +363,7 @@ class _Report:
             symbol = symbols.get(index)
             definition = symbol.definition if symbol is not None else None
             if symbol is None and wanted.module in SYMBOL_SPACES:
-                continue  # a part of how the modules lie together
+                continue  # memory, table or a base
             if (
                 wanted.module == wasix.WASIX
                 and wanted.name in unserved
@@ -374,7 +416,7 @@ class _Report:
                     )
 
     def _memory(self, module: LoadedModule) -> None:
-        """Note a memory of another sort."""
+        """Report a memory of another sort."""
         for wanted in module.info.imports:
             if (
                 isinstance(wanted.type, MemoryType)
