@@ -135,21 +135,13 @@ def native_library(
         resolver = register_host(host_calls(module, RESOLVE))
         handles.append(resolver)
 
-    def host(source: HostCall) -> bytes:
-        type_address = function_type(source.type)
-        function = function_named(source.name)
-        if isinstance(function.core, AtomicsKind):
-            return pack_source(SourceKind.ATOMICS, function.core, type_address=type_address)
-        handle = 0
-        if function.call is not None:
-            handle = register_host(host_calls(module, source.name))
-            handles.append(handle)
-            module.host_handles[source.name] = handle
-        kind = SourceKind.HOST if function.core is None else SourceKind.BUILTIN
-        return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
-
     for index, source in module.special:
-        put_source(module.sources, index, _packed(source, tags, host))
+        packed = (
+            _packed_host(module, source, host_calls, handles)
+            if isinstance(source, HostCall)
+            else _packed(source, tags)
+        )
+        put_source(module.sources, index, packed)
         # The linker implements proc_exit itself.
         if isinstance(source, WasiCall) and source.name != "proc_exit":
             module.calls_wasi = True
@@ -187,9 +179,24 @@ def _place(module: LoadedModule) -> int:
     return module.place
 
 
-def _packed(
-    source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]
+def _packed_host(
+    module: LoadedModule, source: HostCall, host_calls: HostCalls, handles: list[int]
 ) -> bytes:
+    """Return the source of a function of the linker; the handle of a new one is added."""
+    type_address = function_type(source.type)
+    function = function_named(source.name)
+    if isinstance(function.core, AtomicsKind):
+        return pack_source(SourceKind.ATOMICS, function.core, type_address=type_address)
+    handle = 0
+    if function.call is not None:
+        handle = register_host(host_calls(module, source.name))
+        handles.append(handle)
+        module.host_handles[source.name] = handle
+    kind = SourceKind.HOST if function.core is None else SourceKind.BUILTIN
+    return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
+
+
+def _packed(source: ImportSource, tags: Mapping[OwnTag, int]) -> bytes:
     if isinstance(source, Direct):
         return pack_source(
             SourceKind.EXPORT, source.definition.position, library=source.definition.module.native
@@ -207,8 +214,6 @@ def _packed(
         return pack_source(SourceKind.TLS_CELL, value=source.offset, library=source.module.native)
     if isinstance(source, WasiCall):
         return wasi_source(source.name)
-    if isinstance(source, HostCall):
-        return host(source)
     if isinstance(source, PythonCall):
         return source.source
     if isinstance(source, Constant):
