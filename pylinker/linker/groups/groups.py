@@ -1,4 +1,4 @@
-"""The groups of a program: how one begins, and how it ends."""
+"""The groups of a program: creation and removal."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from pylinker.sync.shared import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
+    import wasmtime
+
     from pylinker.linker.debug.trace import Untraced
     from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.plan.state import LinkerState
     from pylinker.native.objects import Extern
@@ -37,10 +40,15 @@ __all__ = ["Groups"]
 
 
 class Groups:
-    """Makes the groups of one program and takes them out again.
+    """Creates the groups of one program and removes them.
 
-    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program;
-    ``tracer`` notes what groups do.
+    Args:
+        context: The locks and the state of the linker.
+        process: The WASI process.
+        cache: The code cache.
+        stack_size: The bytes of the stack of each thread except the first.
+        name: The name of the program.
+        tracer: Records the operations of groups.
     """
 
     def __init__(
@@ -60,7 +68,8 @@ class Groups:
         self._stack_size = stack_size
         self._name = name
         self._tracer = tracer
-        # Threads share the one store that has the process; a single one has it in its own.
+        # The groups of a threaded program share the one store that has the WASI process; a single
+        # group has it in its own store.
         self._known: _Everything | None = None
         self._host = (
             self._new_host(self._new_store(None, hosts_process=True))
@@ -69,7 +78,7 @@ class Groups:
         )
 
     def create_main(self) -> InstanceGroup:
-        """Create the group that runs main, the only one for now."""
+        """Create the group that runs main, the first one."""
         shared = self._context.shared
         with shared.write_linker_state_alone() as guard:
             group = self._new_group(guard)
@@ -95,9 +104,9 @@ class Groups:
         )
 
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
-        """Make the main group, without instances.
+        """Create the main group, without instances.
 
-        The rendezvous knows it from now on; it is parked.
+        It is parked, and a member of the rendezvous from now on.
         """
         shared = self._context.shared
         state = shared.new_member(_replayed_in_c)
@@ -114,10 +123,19 @@ class Groups:
         return group
 
     def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
-        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the write lock if it is free.
+        """Prepare a new group: take the topology token, and the write lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
-        Hand the result to :meth:`create`, or abandon it.
+        The token keeps the topology unchanged until the group exists. Pass the result to
+        :meth:`create`, or abandon it.
+
+        Blocks: cooperatively.
+
+        Args:
+            wants_stack: As in PreparedInstanceGroup.
+            stack_top: As in PreparedInstanceGroup.
+
+        Returns:
+            The prepared group.
         """
         group = self._context.check_not_instantiating()
         shared = self._context.shared
@@ -128,17 +146,22 @@ class Groups:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
             if prepared.guard.held:
                 self._context.reap_ended(prepared.guard)
-        except BaseException as error:  # an interrupt, most likely
+        except BaseException as error:  # usually an interrupt
             completed(prepared.leave, error)
             raise
         return prepared
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared, with every module loaded so far.
+        """Create the prepared group, with every module loaded so far.
 
-        Its thread need not exist yet. Blocks for the write lock if that was not free, holding the
-        token; releases both. The calling thread is parked or no group's, so nobody waits for it.
-        Raises what kept a module from being instantiated; nothing is left then.
+        Its thread need not exist yet. Releases token and lock. Nothing is left of a group that
+        could not be created.
+
+        Blocks: for the write lock if it was not free, holding the token. The calling thread is
+        parked or has no group, so no leader waits for it.
+
+        Raises:
+            LinkError: One of its subclasses: a module could not be instantiated.
         """
         prepared.take()
         guard = prepared.guard
@@ -161,7 +184,8 @@ class Groups:
             everything = self._everything()
             if wants_stack and not everything.has_stack_pointer:
                 raise NotDynamicError(
-                    f"a thread for a function needs a stack, but the main module, {self._name}, does not export its stack pointer; "
+                    f"a thread for a function needs a stack, but the main module, {self._name}, "
+                    "does not export its stack pointer; "
                     "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
                     module=self._name,
                 )
@@ -223,7 +247,7 @@ class Groups:
         part: InstanceGroupState[DlOperation],
         grants: list[Grant],
     ) -> None:
-        """Undo what was made of a group."""
+        """Roll back the creation of a group."""
         self._context.groups.pop(part.number, None)
         self._state.groups[:] = [number for number in self._state.groups if number != part.number]
         self._context.shared.unsubscribe(guard, part)
@@ -231,23 +255,25 @@ class Groups:
         release_all(grants)
 
     def _everything(self) -> _Everything:
-        """Return what a new group loads; made anew when the linker's state has changed."""
+        """Return the snapshot for a new group, a new one if the state of the linker has changed."""
         changes = self._context.shared.changes
         if self._known is None or self._known.changes != changes:
             self._known = _Everything(self._state, self._context.main_group.memory, changes)
         return self._known
 
     def shutdown(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread. Blocks, cooperatively.
+        """Remove a group from the program, on its own thread.
 
-        Nothing to do if the program has ended.
+        Does nothing after the end of the program.
+
+        Blocks: cooperatively.
         """
         self._context.groups.pop(group.state.number, None)
         group.state.die()
         shared = self._context.shared
         if shared.cause:
             group.close_bounds()
-            return  # the whole linker goes; a dead member is waited for by nobody
+            return  # the linker was cancelled; no leader waits for a dead member
         try:
             completed(self._shut_down, group)
         except LinkError:
@@ -259,10 +285,10 @@ class Groups:
             self._context.reap_ended(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program.
+        """Remove a dead group from the program.
 
-        Needs the write lock, unless the program has ended: then there is little to do. A second
-            time does nothing.
+        Requires the write lock, unless the program has ended: then there is little to do. A second
+        call does nothing.
         """
         number = group.state.number
         self._context.tids.pop(number, None)
@@ -274,12 +300,26 @@ class Groups:
 
 
 class _Everything:
-    """What a new group loads, as of ``changes``.
+    """A snapshot of the modules that a new group instantiates."""
 
-    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``,
-    ``memory``, ``table_type`` (None: the main module brings the table), ``stack_pointer_type`` (an
-    address, 0: the main module brings it), ``makes_stack_pointer`` and ``has_stack_pointer``.
-    """
+    changes: int
+    """The generation of the linker's state."""
+    operation: Operation
+    """The operation that loads all modules."""
+    with_thread_locals: list[LoadedModule]
+    """The modules that need a thread-local block."""
+    engine: int
+    """The address of the engine."""
+    memory: Extern
+    """The memory of the program."""
+    table_type: wasmtime.TableType | None
+    """The type of the table; None if the main module defines it."""
+    stack_pointer_type: int
+    """The address of the type of the stack pointer; 0 if the main module defines it."""
+    makes_stack_pointer: bool
+    """Whether the linker creates the stack pointer."""
+    has_stack_pointer: bool
+    """Whether the linker can set the stack pointer."""
 
     def __init__(self, state: LinkerState, memory: Extern, changes: int) -> None:
         self.changes = changes

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pylinker.linker.plan.resolver import Resolver
     from pylinker.native.objects import Values
 
-__all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
+__all__ = ["HOST", "Binding", "Category", "CheckedModule", "Finding", "Missing", "Survey", "survey"]
 
 HOST: Final = "pylinker"
 """The provider of symbols that no module defines, such as WASI, WASIX and ``dlopen``."""
@@ -52,7 +52,7 @@ Category: TypeAlias = Literal["undefined", "mismatched", "weak", "duplicate", "u
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class CheckedModule:
     """One module of the check."""
 
     name: str
@@ -122,7 +122,7 @@ class Finding:
 class Survey:
     """The result of a check, in the order of the scope."""
 
-    modules: tuple[Surveyed, ...]
+    modules: tuple[CheckedModule, ...]
     """The modules."""
     missing: tuple[Missing, ...]
     """The libraries that cannot be loaded."""
@@ -180,7 +180,7 @@ def survey(
     )
     report = _Report(plan, frozenset(given))
     modules = tuple(
-        Surveyed(each.name, each.path or "", each.info, each.is_main, _needed(each.info))
+        CheckedModule(each.name, each.path or "", each.info, each.is_main, _needed(each.info))
         for each in plan.scope
     )
     findings = (*report.findings(), *report.duplicates(), *report.heaps())
@@ -270,7 +270,7 @@ def _reasons(error: LibraryNotFoundError) -> str:
 
 
 @dataclass
-class _Wish:
+class _References:
     """The modules of a finding."""
 
     wanted_by: dict[str, None] = field(default_factory=dict)
@@ -285,7 +285,7 @@ class _Report:
     def __init__(self, plan: LoadPlan, given: frozenset[str]) -> None:
         self.bindings: list[Binding] = []
         self._given = given
-        self._wishes: dict[tuple[Category, str, str, str], _Wish] = {}
+        self._references: dict[tuple[Category, str, str, str], _References] = {}
         rehearsal = Rehearsal(plan)
         self._modules = rehearsal.scope
         self._has_fixed_heap = (
@@ -296,22 +296,24 @@ class _Report:
             None,
         )
         undefined: list[UndefinedSymbol] = []
-        told: dict[LoadedModule, list[Callable[[], None]]] = {}
+        reports: dict[LoadedModule, list[Callable[[], None]]] = {}
         for module, resolver in rehearsal.resolvers(undefined, [], bind_now=True):
             resolver.look_up()
-            told[module] = list(self._imports(module, resolver, undefined))
+            reports[module] = list(self._imports(module, resolver, undefined))
         for module in self._modules:
             self._memory(module)
-            for tell in told[module]:
-                tell()
+            for report in reports[module]:
+                report()
 
     def findings(self) -> list[Finding]:
         """Return the findings about imports, the worst first."""
         ranks = ("undefined", "mismatched", "unserved", "weak")
-        noted = sorted(self._wishes.items(), key=lambda item: ranks.index(item[0][0]))
+        noted = sorted(self._references.items(), key=lambda item: ranks.index(item[0][0]))
         return [
-            Finding(category, symbol, kind, tuple(wish.wanted_by), wish.defined_by, detail)
-            for (category, symbol, kind, detail), wish in noted
+            Finding(
+                category, symbol, kind, tuple(references.wanted_by), references.defined_by, detail
+            )
+            for (category, symbol, kind, detail), references in noted
         ]
 
     def duplicates(self) -> Iterator[Finding]:
@@ -381,39 +383,41 @@ class _Report:
             if symbol is not None and resolver.is_weak(wanted):
                 having = () if definition is None else (definition.module.name,)
                 yield partial(self._note, "weak", wanted.name, kind_of(wanted), module, having)
-            count = len(undefined)
-            try:
-                if index in rest:
-                    resolver.source(index, wanted)
-            except SignatureMismatchError as error:
-                yield partial(self._mismatch, module, wanted, definition, error)
-            except UnsupportedError as error:
-                yield partial(
-                    self._note,
-                    "mismatched",
-                    _name_of(wanted),
-                    kind_of(wanted),
-                    module,
-                    detail=str(error),
-                )
-            else:
-                if len(undefined) > count:
-                    library = library_of(wanted.name) if wanted.module in SYMBOL_SPACES else None
-                    detail = f"of the {library}" if library else ""
-                    yield partial(
-                        self._note,
-                        "undefined",
-                        _name_of(wanted),
-                        kind_of(wanted),
-                        module,
-                        detail=detail,
-                    )
-                elif index not in resolver.unbound:
-                    provider = HOST if definition is None else definition.module.name
-                    yield partial(
-                        self.bindings.append,
-                        Binding(module.name, provider, _name_of(wanted), kind_of(wanted)),
-                    )
+            report = self._bind(
+                module, resolver, index, definition, undefined, in_rest=index in rest
+            )
+            if report is not None:
+                yield report
+
+    def _bind(
+        self,
+        module: LoadedModule,
+        resolver: Resolver,
+        index: int,
+        definition: Definition | None,
+        undefined: list[UndefinedSymbol],
+        *,
+        in_rest: bool,
+    ) -> Callable[[], None] | None:
+        """Bind one import; return a function that reports the result, None for a weak one."""
+        wanted = module.info.imports[index]
+        symbol, kind = _name_of(wanted), kind_of(wanted)
+        count = len(undefined)
+        try:
+            if in_rest:
+                resolver.source(index, wanted)
+        except SignatureMismatchError as error:
+            return partial(self._mismatch, module, wanted, definition, error)
+        except UnsupportedError as error:
+            return partial(self._note, "mismatched", symbol, kind, module, detail=str(error))
+        if len(undefined) > count:
+            library = library_of(wanted.name) if wanted.module in SYMBOL_SPACES else None
+            detail = f"of the {library}" if library else ""
+            return partial(self._note, "undefined", symbol, kind, module, detail=detail)
+        if index in resolver.unbound:
+            return None
+        provider = HOST if definition is None else definition.module.name
+        return partial(self.bindings.append, Binding(module.name, provider, symbol, kind))
 
     def _memory(self, module: LoadedModule) -> None:
         """Report a memory of another sort."""
@@ -461,9 +465,9 @@ class _Report:
         defined_by: tuple[str, ...] = (),
         detail: str = "",
     ) -> None:
-        wish = self._wishes.setdefault((category, symbol, kind, detail), _Wish())
-        wish.wanted_by[module.name] = None
-        wish.defined_by = defined_by
+        references = self._references.setdefault((category, symbol, kind, detail), _References())
+        references.wanted_by[module.name] = None
+        references.defined_by = defined_by
 
 
 def _name_of(wanted: Import) -> str:
