@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.plan.state import LinkerState
+    from pylinker.native.libraries import Library
     from pylinker.native.objects import Extern
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
@@ -70,7 +71,7 @@ class Groups:
         self._tracer = tracer
         # The groups of a threaded program share the one store that has the WASI process; a single
         # group has it in its own store.
-        self._known: _Everything | None = None
+        self._snapshot: _Snapshot | None = None
         self._host = (
             self._new_host(self._new_store(None, hosts_process=True))
             if self._state.threaded
@@ -173,61 +174,33 @@ class Groups:
 
     def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         guard, wants_stack, stack_top = prepared.guard, prepared.wants_stack, prepared.stack_top
-        state, shared, host = self._state, self._context.shared, self._host
-        assert host is not None
+        state, shared = self._state, self._context.shared
         part = shared.new_member(_replayed_in_c)
         number = part.number
         grants: list[Grant] = []
         stack = (0, 0)
         try:
             shared.subscribe_member(guard, part, prepared.topology)
-            everything = self._everything()
-            if wants_stack and not everything.has_stack_pointer:
-                raise NotDynamicError(
-                    f"a thread for a function needs a stack, but the main module, {self._name}, "
-                    "does not export its stack pointer; "
-                    "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
-                    module=self._name,
-                )
+            snapshot = self._take_snapshot()
             if wants_stack:
-                base = state.memory.allocate(
-                    self._stack_size, 16, grants, module="stack of a thread", zero=False
-                )
-                stack = (base, self._stack_size)
-            blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
-            self._context.changer = (
-                get_ident()
-            )  # code of the modules may run, and must not come to the linker
+                stack = self._allocate_stack(snapshot, grants)
+            blocks = [state.new_block(number, module) for module in snapshot.with_thread_locals]
+            # Code of the modules may run, and must not call the linker.
+            self._context.changer = get_ident()
             try:
-                birth = give_birth(
-                    everything.engine,
+                group = self._instantiate(
                     part,
-                    host.native,
-                    memory_limit=state.limits.memory,
-                    table_limit=state.limits.table,
-                    preempt=self._context.preempt,
-                    memory=everything.memory,
-                    table_type=address_of(everything.table_type) if everything.table_type else 0,
-                    stack_pointer_type=everything.stack_pointer_type,
-                    stack_top=sum(stack) or stack_top,
-                    everything=everything.operation,
-                    blocks=[
+                    snapshot,
+                    sum(stack) or stack_top,
+                    [
                         (block.module.native, number, block.address)
                         for block in blocks
                         if block is not None
                     ],
                 )
-                store = GuestStore(part, made=(birth.store, birth.watch))
-                group = InstanceGroup(
-                    part, store, host, self._cache, None, self._name, self._tracer, birth.instances
-                )
-                group.memory_is_shared = True
-                if birth.trouble is not None:
-                    group.raise_trouble(birth.trouble, state.order)
-                if wants_stack and not everything.makes_stack_pointer:
-                    group.stack_top = sum(
-                        stack
-                    )  # an ordinary main's instance begins with the stack of the main thread
+                if wants_stack and not snapshot.makes_stack_pointer:
+                    # The instance of an ordinary main begins with the stack of the main thread.
+                    group.stack_top = sum(stack)
             finally:
                 self._context.changer = None
             group.stack = stack
@@ -239,6 +212,53 @@ class Groups:
         except BaseException:
             completed(self._give_up, guard, part, grants)
             raise
+        return group
+
+    def _allocate_stack(self, snapshot: _Snapshot, grants: list[Grant]) -> tuple[int, int]:
+        """Return address and size of a new stack."""
+        if not snapshot.has_stack_pointer:
+            raise NotDynamicError(
+                f"a thread for a function needs a stack, but the main module, {self._name}, "
+                "does not export its stack pointer; "
+                "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
+                module=self._name,
+            )
+        base = self._state.memory.allocate(
+            self._stack_size, 16, grants, module="stack of a thread", zero=False
+        )
+        return base, self._stack_size
+
+    def _instantiate(
+        self,
+        part: InstanceGroupState[DlOperation],
+        snapshot: _Snapshot,
+        stack_top: int,
+        blocks: list[tuple[Library, int, int]],
+    ) -> InstanceGroup:
+        """Return a group with an instance of every module of the snapshot."""
+        state, host = self._state, self._host
+        assert host is not None
+        birth = give_birth(
+            snapshot.engine,
+            part,
+            host.native,
+            memory_limit=state.limits.memory,
+            table_limit=state.limits.table,
+            preempt=self._context.preempt,
+            memory=snapshot.memory,
+            table_type=address_of(snapshot.table_type) if snapshot.table_type else 0,
+            stack_pointer_type=snapshot.stack_pointer_type,
+            stack_top=stack_top,
+            everything=snapshot.operation,
+            blocks=blocks,
+        )
+        store = GuestStore(part, made=(birth.store, birth.watch))
+        group = InstanceGroup(
+            part, store, host, self._cache, None, self._name, self._tracer, birth.instances
+        )
+        group.memory_is_shared = True
+        if birth.trouble is not None:
+            group.raise_trouble(birth.trouble, state.order)
         return group
 
     def _give_up(
@@ -254,12 +274,12 @@ class Groups:
         self._state.release_blocks(part.number)
         release_all(grants)
 
-    def _everything(self) -> _Everything:
+    def _take_snapshot(self) -> _Snapshot:
         """Return the snapshot for a new group, a new one if the state of the linker has changed."""
         changes = self._context.shared.changes
-        if self._known is None or self._known.changes != changes:
-            self._known = _Everything(self._state, self._context.main_group.memory, changes)
-        return self._known
+        if self._snapshot is None or self._snapshot.changes != changes:
+            self._snapshot = _Snapshot(self._state, self._context.main_group.memory, changes)
+        return self._snapshot
 
     def shutdown(self, group: InstanceGroup) -> None:
         """Remove a group from the program, on its own thread.
@@ -299,7 +319,7 @@ class Groups:
             self._give_up(guard, group.state, group.grants)
 
 
-class _Everything:
+class _Snapshot:
     """A snapshot of the modules that a new group instantiates."""
 
     changes: int
