@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtExit",
-    "Cell",
     "Constant",
     "Definition",
-    "Direct",
+    "ExportRef",
+    "GotEntry",
+    "GroupTag",
     "HostCall",
     "ImportSource",
     "LoadedModule",
-    "OwnTag",
-    "Plt",
     "PltEntry",
+    "PltSlot",
     "ProcedureLinkage",
     "PythonCall",
-    "ThreadLocalCell",
+    "ThreadLocalGotEntry",
     "WasiCall",
 ]
 
@@ -122,7 +122,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class GotEntry:
     """A GOT entry: a mutable i32 global that holds an address or a table slot."""
 
     name: str
@@ -130,7 +130,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadLocalCell:
+class ThreadLocalGotEntry:
     """A GOT entry for thread-local data, whose value differs from group to group.
 
     It holds the address ``offset`` bytes after the ``__tls_base`` of the module.
@@ -141,14 +141,14 @@ class ThreadLocalCell:
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
+class ExportRef:
     """An export of a module that is instantiated before the importer."""
 
     definition: Definition
 
 
 @dataclass(frozen=True, slots=True)
-class Plt:
+class PltSlot:
     """A PLT entry: trampoline number ``index`` of the importing module."""
 
     index: int
@@ -170,7 +170,7 @@ class HostCall:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnTag:
+class GroupTag:
     """An exception tag that no module defines: each group creates one for each name."""
 
     name: str
@@ -190,7 +190,15 @@ class PythonCall:
 
 
 ImportSource: TypeAlias = (
-    Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+    Constant
+    | GotEntry
+    | ThreadLocalGotEntry
+    | ExportRef
+    | PltSlot
+    | WasiCall
+    | HostCall
+    | PythonCall
+    | GroupTag
 )
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from pylinker.errors import InternalError, UnsupportedError
 from pylinker.linker.guests.table import RESOLVE, function_named
 from pylinker.linker.modules.module import (
-    Cell,
     Constant,
-    Direct,
+    ExportRef,
+    GotEntry,
+    GroupTag,
     HostCall,
-    OwnTag,
-    Plt,
+    PltSlot,
     PythonCall,
-    ThreadLocalCell,
+    ThreadLocalGotEntry,
     WasiCall,
 )
 from pylinker.native.enums import AtomicsKind, SourceKind
@@ -106,7 +106,7 @@ def _trampolines(
 
 def native_library(
     module: LoadedModule,
-    tags: Mapping[OwnTag, int],
+    tags: Mapping[GroupTag, int],
     cache: CodeCache,
     host_calls: HostCalls,
     shared: SharedTrampolines | None,
@@ -196,16 +196,16 @@ def _packed_host(
     return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
 
 
-def _packed(source: ImportSource, tags: Mapping[OwnTag, int]) -> bytes:
-    if isinstance(source, Direct):
+def _packed(source: ImportSource, tags: Mapping[GroupTag, int]) -> bytes:
+    if isinstance(source, ExportRef):
         return pack_source(
             SourceKind.EXPORT, source.definition.position, library=source.definition.module.native
         )
-    if isinstance(source, Cell):
+    if isinstance(source, GotEntry):
         return pack_source(SourceKind.CELL, value=source.value)
-    if isinstance(source, Plt):
+    if isinstance(source, PltSlot):
         return pack_source(SourceKind.PLT, source.index)
-    if isinstance(source, ThreadLocalCell):
+    if isinstance(source, ThreadLocalGotEntry):
         if not hasattr(source.module, "native"):
             raise UnsupportedError(
                 f"thread-local data of {source.module.name} is used before it exists",
@@ -218,7 +218,7 @@ def _packed(source: ImportSource, tags: Mapping[OwnTag, int]) -> bytes:
         return source.source
     if isinstance(source, Constant):
         return pack_source(SourceKind.CONSTANT, value=source.value)
-    if isinstance(source, OwnTag):
+    if isinstance(source, GroupTag):
         return pack_source(SourceKind.TAG, tags[source], type_address=tag_type(source.type))
     raise InternalError(f"no source: {source!r}")
 

@@ -11,18 +11,18 @@ from pylinker.errors import SignatureMismatchError, UndefinedSymbol, Unsupported
 from pylinker.linker.guests import wasix
 from pylinker.linker.guests.table import host_type, key_of, provided_type, watched
 from pylinker.linker.modules.module import (
-    Cell,
     Constant,
     Definition,
-    Direct,
+    ExportRef,
+    GotEntry,
+    GroupTag,
     HostCall,
     ImportSource,
     LoadedModule,
-    OwnTag,
-    Plt,
     PltEntry,
+    PltSlot,
     PythonCall,
-    ThreadLocalCell,
+    ThreadLocalGotEntry,
     WasiCall,
 )
 from pylinker.linker.plan.imports import UnknownTypeError
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "Resolver", "Symbol"]
 
-_CELL = GlobalType("i32", mutable=True)
+_GOT_ENTRY = GlobalType("i32", mutable=True)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = frozenset({"__cpp_exception", "__c_longjmp"})
 _THROWN = TagType(FuncType(("i32",), ()))
@@ -276,7 +276,7 @@ class Resolver:
         if definition.module is not self._module and self._is_watched(wanted, type_):
             return HostCall(wanted.name, type_)
         if definition.module.ready:
-            return Direct(definition)
+            return ExportRef(definition)
         return self._trampoline(wanted, type_, definition)
 
     def _trampoline(
@@ -291,7 +291,7 @@ class Resolver:
                 self._plan.aim_later(
                     self._module, self._plt[key], definition.module, definition.position
                 )
-        return Plt(self._plt[key])
+        return PltSlot(self._plt[key])
 
     def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
         """Whether a function has the type of the import.
@@ -315,9 +315,9 @@ class Resolver:
 
     def _global(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         if wanted.module == GOT_MEM:
-            return self._data_cell(index, wanted, type_)
+            return self._data_entry(index, wanted, type_)
         if wanted.module == GOT_FUNC:
-            return self._function_cell(index, wanted, type_)
+            return self._function_entry(index, wanted, type_)
         if wanted.module == "env":
             private = PRIVATE_GLOBALS.get(wanted.name)
             if private is not None:
@@ -327,28 +327,28 @@ class Resolver:
             if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
                 self._use(definition)
-                return Direct(definition)
+                return ExportRef(definition)
         return self._missing(wanted, "global")
 
-    def _data_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, _CELL, "pylinker")
+    def _data_entry(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _GOT_ENTRY, "pylinker")
         definition = self._found(index, wanted)
         heap = wanted.name in HEAP and self._state.heap.owner is not self._module
         if definition is None or (heap and definition.module is self._state.heap.owner):
             value = self._linker_symbol(wanted.name)
             if value is not None:
-                return Cell(wanted.name, value)
+                return GotEntry(wanted.name, value)
             if self.is_weak(wanted):
                 self.unbound.append(index)
-                return Cell(wanted.name, 0)
+                return GotEntry(wanted.name, 0)
             return self._missing(wanted, "data")
         value = definition.value
         if value is None or definition.kind is SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "data", definition)
         self._use(definition)
         if definition.is_thread_local:
-            return ThreadLocalCell(definition.module, value)
-        return Cell(wanted.name, value)
+            return ThreadLocalGotEntry(definition.module, value)
+        return GotEntry(wanted.name, value)
 
     def _linker_symbol(self, name: str) -> int | None:
         """Return the address of a symbol that the linker defines (stack, data, heap), or None."""
@@ -357,30 +357,30 @@ class Resolver:
         heap = self._module.heap
         return None if heap is None else heap[name == "__heap_end"]
 
-    def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, _CELL, "pylinker")
+    def _function_entry(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _GOT_ENTRY, "pylinker")
         if self.is_given(wanted):
-            return self._host_cell(wanted)
+            return self._host_entry(wanted)
         definition = self._found(index, wanted)
         if definition is None:
             type_of_function = host_type("env", wanted.name)
             if type_of_function is not None:
-                return Cell(
+                return GotEntry(
                     wanted.name, self._plan.pointers.provided(wanted.name, type_of_function)
                 )
             if self.is_weak(wanted):
                 self.unbound.append(index)
-                return Cell(wanted.name, 0)
+                return GotEntry(wanted.name, 0)
             return self._missing(wanted, "function pointer")
         if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "function", definition)
         self._use(definition)
-        return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
+        return GotEntry(wanted.name, self._plan.slot_for(definition, self._patches))
 
-    def _host_cell(self, wanted: Import) -> ImportSource:
+    def _host_entry(self, wanted: Import) -> ImportSource:
         everything = (*self._state.modules, *self._plan.new)
         try:
-            return Cell(
+            return GotEntry(
                 wanted.name,
                 self._plan.pointers.slot_for(
                     wanted.name, importer=self._module, modules=everything
@@ -396,10 +396,10 @@ class Resolver:
             self._same(wanted, type_, definition.type, definition.module.name)
             if definition.module.ready:
                 self._use(definition)
-                return Direct(definition)
+                return ExportRef(definition)
         if wanted.module == "env" and wanted.name in _TAGS:
             self._same(wanted, type_, _THROWN, "the linker")
-            tag = OwnTag(wanted.name, type_)
+            tag = GroupTag(wanted.name, type_)
             if not self._plan.rehearses:
                 self._state.tags.setdefault(tag, len(self._state.tags))
             return tag

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pylinker.errors import LimitError
 from pylinker.linker.limits import Limits
-from pylinker.linker.modules.module import LoadedModule, OwnTag
+from pylinker.linker.modules.module import GroupTag, LoadedModule
 from pylinker.linker.modules.scope import LoadScope, SymbolScope, reachable
 from pylinker.linker.plan.heap import Heap
 from pylinker.linker.plan.imports import HostImports
@@ -79,7 +79,7 @@ class LinkerState:
     """The addresses of the symbols that the linker defines."""
     texts: dict[str, tuple[int, int]]
     """Strings in guest memory that belong to no module: address and size in bytes, by text."""
-    tags: dict[OwnTag, int]
+    tags: dict[GroupTag, int]
     """The tags that each group creates, with their numbers."""
     grants: list[Grant]
     """Allocations that belong to no module."""
