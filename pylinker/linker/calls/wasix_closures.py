@@ -101,16 +101,16 @@ def closure_free(caller: Caller[Linker], closure: int) -> Errno:
 @guest_call(WASIX, "call_dynamic", "iiiiii->i", core=BuiltinIndex.CALL_DYNAMIC)
 def call_dynamic(caller: Caller[Linker], slot: int, *_: int) -> None:
     """Call a function of unknown type: the core does, and calls this once for the type."""
-    _tell_type(caller, slot)
+    _pass_type(caller, slot)
 
 
 @guest_call(WASIX, "reflect_signature", "iiiiii->i", core=BuiltinIndex.REFLECT_SIGNATURE)
 def reflect_signature(caller: Caller[Linker], slot: int, *_: int) -> None:
     """Describe the type of a function; the core does, as for ``call_dynamic``."""
-    _tell_type(caller, slot)
+    _pass_type(caller, slot)
 
 
-def _tell_type(caller: Caller[Linker], slot: int) -> None:
+def _pass_type(caller: Caller[Linker], slot: int) -> None:
     """Pass the type of the function in a table slot to the core."""
     linker = caller.linker
     changes = linker.context.shared.changes  # before the lookup

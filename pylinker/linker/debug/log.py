@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["BINDINGS", "LIBS", "STATS", "SYMBOLS", "tell_search"]
+__all__ = ["BINDINGS", "LIBS", "STATS", "SYMBOLS", "log_search"]
 
 LIBS: Final = logging.getLogger("pylinker.libs")
 """Searches, and the life of modules: loaded, constructed, unloaded."""
@@ -24,7 +24,7 @@ STATS: Final = logging.getLogger("pylinker.stats")
 _DEBUG = logging.DEBUG
 
 
-def tell_search(
+def log_search(
     name: str, requester: str | None, searched: Sequence[tuple[str, str, str]], found: str | None
 ) -> None:
     """Log a search for a library.

@@ -30,7 +30,7 @@ from weakref import WeakValueDictionary
 
 from pylinker._system import check_errno
 from pylinker.errors import LibraryNotFoundError
-from pylinker.linker.debug.log import LIBS, tell_search
+from pylinker.linker.debug.log import LIBS, log_search
 from pylinker.native.enums import SearchProblem
 from pylinker.native.search import Directory, Places, RegularFile
 
@@ -290,7 +290,7 @@ class Locator:
         real, reasons = self._first(where, last, file, home)
         if real is None or LIBS.isEnabledFor(_DEBUG):
             tried = _tried(where, last, reasons)
-            tell_search(name, requester, tried, real)
+            log_search(name, requester, tried, real)
         if real is None:
             searched = [
                 (os.path.join(directory, rest), reason) for directory, rest, reason in tried
@@ -330,9 +330,9 @@ class Locator:
         file = RegularFile()
         real, reason = open_wherever(name, file)
         if reason is not None:
-            tell_search(name, requester, [("", name, reason)], None)
+            log_search(name, requester, [("", name, reason)], None)
             raise LibraryNotFoundError(name, searched=[(name, reason)], requester=requester)
-        tell_search(name, requester, [], real)
+        log_search(name, requester, [], real)
         return Located(name, real, file, Home(os.path.dirname(real), is_own=True))
 
     def _search(

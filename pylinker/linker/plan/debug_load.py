@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.resolver import Symbol
 
-__all__ = ["tell_load", "wants_loads"]
+__all__ = ["is_load_logged", "log_load"]
 
 _DEBUG = logging.DEBUG
 
 
-def wants_loads() -> bool:
-    """Whether somebody listens to what :func:`tell_load` says."""
+def is_load_logged() -> bool:
+    """Whether somebody listens to what :func:`log_load` says."""
     return (
         LIBS.isEnabledFor(_DEBUG) or SYMBOLS.isEnabledFor(_DEBUG) or BINDINGS.isEnabledFor(_DEBUG)
     )
 
 
-def tell_load(
+def log_load(
     loaded: Sequence[tuple[LoadedModule, Iterable[Symbol]]], scope: Sequence[LoadedModule]
 ) -> None:
     """Log the addresses of the modules of a load, and the definitions of their imports.
@@ -48,10 +48,10 @@ def tell_load(
         return
     for module, symbols in loaded:
         for each in symbols:
-            _tell_symbol(module, each, scope)
+            _log_symbol(module, each, scope)
 
 
-def _tell_symbol(module: LoadedModule, symbol: Symbol, scope: Sequence[LoadedModule]) -> None:
+def _log_symbol(module: LoadedModule, symbol: Symbol, scope: Sequence[LoadedModule]) -> None:
     wanted, definition = symbol.wanted, symbol.definition
     kind = kind_of(wanted)
     if symbol.is_given:

@@ -23,7 +23,7 @@ from pylinker.errors import (
 )
 from pylinker.linker.debug.trace import UNTRACED
 from pylinker.linker.modules.module import Definition, LoadedModule
-from pylinker.linker.plan.debug_load import tell_load, wants_loads
+from pylinker.linker.plan.debug_load import is_load_logged, log_load
 from pylinker.linker.plan.files import Files, FoundFile, Request, Unread, why_no_library
 from pylinker.linker.plan.imports import NewPointers
 from pylinker.linker.plan.operation import LoadModules, SlotPatch
@@ -465,9 +465,9 @@ class LoadPlan:
                 module.native.aim_late(module.plt.late, addresses)
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
-        if wants_loads():
+        if is_load_logged():
             everything = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
-            tell_load(
+            log_load(
                 [
                     (module, resolver.symbols())
                     for module, resolver in zip(self.new, resolvers, strict=True)
