@@ -13,7 +13,7 @@ from pylinker.linker.guests.abi import (
     RTLD_NOLOAD,
     RTLD_NOW,
 )
-from pylinker.linker.guests.wasix import wants_threads
+from pylinker.linker.guests.wasix import starts_threads
 from pylinker.linker.limits import Limits
 from pylinker.linker.load.deadline import Deadline, check_seconds
 from pylinker.linker.load.linker import Linker
@@ -57,7 +57,7 @@ __all__ = [
     "check_size",
     "read_file",
     "start",
+    "starts_threads",
     "survey",
-    "wants_threads",
     "why_no_library",
 ]

@@ -57,7 +57,7 @@ def thread_spawn_v2(caller: Caller[Linker], start: int, out: int) -> Errno:
         # thread-local data need the stack earlier.
         thread = threads.start(
             GuestEntry(main, entry, lambda tid: (tid, start)),
-            wants_stack=False,
+            needs_stack=False,
             stack_top=stack_top,
         )
     except (*STOPS, InternalError):

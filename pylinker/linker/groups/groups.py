@@ -123,7 +123,7 @@ class Groups:
             raise
         return group
 
-    def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
+    def prepare(self, *, needs_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, and the write lock if it is free.
 
         The token keeps the topology unchanged until the group exists. Pass the result to
@@ -132,7 +132,7 @@ class Groups:
         Blocks: cooperatively.
 
         Args:
-            wants_stack: As in PreparedInstanceGroup.
+            needs_stack: As in PreparedInstanceGroup.
             stack_top: As in PreparedInstanceGroup.
 
         Returns:
@@ -141,7 +141,7 @@ class Groups:
         group = self._context.check_not_instantiating()
         shared = self._context.shared
         prepared = PreparedInstanceGroup(
-            *shared.new_exclusive(), wants_stack=wants_stack, stack_top=stack_top
+            *shared.new_exclusive(), needs_stack=needs_stack, stack_top=stack_top
         )
         try:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
@@ -173,7 +173,7 @@ class Groups:
             return self._create(prepared)
 
     def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        guard, wants_stack, stack_top = prepared.guard, prepared.wants_stack, prepared.stack_top
+        guard, needs_stack, stack_top = prepared.guard, prepared.needs_stack, prepared.stack_top
         state, shared = self._state, self._context.shared
         part = shared.new_member(_replayed_in_c)
         number = part.number
@@ -182,7 +182,7 @@ class Groups:
         try:
             shared.subscribe_member(guard, part, prepared.topology)
             snapshot = self._take_snapshot()
-            if wants_stack:
+            if needs_stack:
                 stack = self._allocate_stack(snapshot, grants)
             blocks = [state.new_block(number, module) for module in snapshot.with_thread_locals]
             # Code of the modules may run, and must not call the linker.
@@ -198,7 +198,7 @@ class Groups:
                         if block is not None
                     ],
                 )
-                if wants_stack and not snapshot.makes_stack_pointer:
+                if needs_stack and not snapshot.makes_stack_pointer:
                     # The instance of an ordinary main begins with the stack of the main thread.
                     group.stack_top = sum(stack)
             finally:

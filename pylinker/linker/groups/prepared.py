@@ -27,7 +27,7 @@ class PreparedInstanceGroup(Scope):
     Args:
         topology: The topology token.
         guard: The write lock.
-        wants_stack: Whether the group gets a stack of its own. A guest that starts threads itself
+        needs_stack: Whether the group gets a stack of its own. A guest that starts threads itself
             provides one.
         stack_top: The end of the stack that the guest provides, 0 if unknown.
     """
@@ -38,26 +38,26 @@ class PreparedInstanceGroup(Scope):
     """The write lock."""
     group: InstanceGroup | None
     """The group, once it exists."""
-    wants_stack: bool
+    needs_stack: bool
     """Whether the group gets a stack of its own."""
     stack_top: int
     """The end of the stack that the guest provides, 0 if unknown."""
 
-    __slots__ = ("_is_taken", "group", "guard", "stack_top", "topology", "wants_stack")
+    __slots__ = ("_is_taken", "group", "guard", "needs_stack", "stack_top", "topology")
 
     def __init__(
         self,
         topology: TopologyToken,
         guard: WriteGuard[LinkerState],
         *,
-        wants_stack: bool,
+        needs_stack: bool,
         stack_top: int = 0,
     ) -> None:
         self.topology = topology
         self.guard = guard
         self._is_taken = False
         self.group = None
-        self.wants_stack = wants_stack
+        self.needs_stack = needs_stack
         self.stack_top = stack_top
 
     def take(self) -> None:

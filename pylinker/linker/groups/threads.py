@@ -357,11 +357,11 @@ class ThreadHost(Protocol):
     def main(self) -> LoadedModule | None:
         """The main module."""
 
-    def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
+    def room_for_thread(self, *, needs_stack: bool) -> AbstractContextManager[None]:
         """Reserve memory for a new thread, as a context manager."""
 
     def prepare_for_instance_group(
-        self, *, wants_stack: bool, stack_top: int
+        self, *, needs_stack: bool, stack_top: int
     ) -> PreparedInstanceGroup:
         """Prepare a new group."""
 
@@ -427,7 +427,7 @@ class ThreadTable:
         self,
         body: Callable[[InstanceGroup], Any] | GuestEntry,
         *,
-        wants_stack: bool,
+        needs_stack: bool,
         stack_top: int = 0,
     ) -> GuestThread:
         """Start a thread: create a group, and run ``body`` in it on a thread of its own.
@@ -438,7 +438,7 @@ class ThreadTable:
 
         Args:
             body: A function, or an entry point in the guest.
-            wants_stack: As in PreparedInstanceGroup.
+            needs_stack: As in PreparedInstanceGroup.
             stack_top: As in PreparedInstanceGroup.
 
         Raises:
@@ -448,7 +448,7 @@ class ThreadTable:
         """
         main = self.linker.main
         # The guest itself provides the thread-local data of a thread that it starts.
-        if wants_stack and main is not None:
+        if needs_stack and main is not None:
             main.check_thread_locals()
         if len(self._alive) >= self._limit:
             self.reap()
@@ -468,9 +468,9 @@ class ThreadTable:
             # The default for a thread of Python, since threading.stack_size() would set the size.
             if not has_room_for_thread(STACK_THREAD if isinstance(body, GuestEntry) else 0):
                 raise LimitError(f"{self._name}: there is no memory for another thread")
-            with self.linker.room_for_thread(wants_stack=wants_stack):
+            with self.linker.room_for_thread(needs_stack=needs_stack):
                 prepared = self.linker.prepare_for_instance_group(
-                    wants_stack=wants_stack, stack_top=stack_top
+                    needs_stack=needs_stack, stack_top=stack_top
                 )
                 with prepared:  # releases it if it is not used
                     group = self.linker.create_instance_group(prepared)

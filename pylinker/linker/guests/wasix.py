@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import ImportSource
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "wants_threads"]
+__all__ = ["UNSUPPORTED", "WASIX", "Errno", "source_of", "starts_threads", "unserved"]
 
 UNSUPPORTED: Final = key_of(WASIX, "unsupported")
 """The HostCall that returns ``NOTSUP``, for any type."""
@@ -87,7 +87,7 @@ def unserved(info: ModuleInfo) -> list[str]:
     ]
 
 
-def wants_threads(info: ModuleInfo) -> bool:
+def starts_threads(info: ModuleInfo) -> bool:
     """Whether a main module starts threads: it imports a function for that, and a shared memory."""
     if not any(each.limits.shared for each in info.imported_memories):
         return False

@@ -275,14 +275,14 @@ class Linker(Finalized):
     # Groups
 
     def prepare_for_instance_group(
-        self, *, wants_stack: bool = True, stack_top: int = 0
+        self, *, needs_stack: bool = True, stack_top: int = 0
     ) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists, and the lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
+        ``needs_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
         Hand the result to :meth:`create_instance_group`, or abandon it.
         """
-        return self._groups.prepare(wants_stack=wants_stack, stack_top=stack_top)
+        return self._groups.prepare(needs_stack=needs_stack, stack_top=stack_top)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far.
@@ -320,7 +320,7 @@ class Linker(Finalized):
         entry = GuestEntry(main, position, lambda tid: (tid, argument))
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
-            return threads.start(entry, wants_stack=False).tid
+            return threads.start(entry, needs_stack=False).tid
         except (*STOPS, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:
@@ -515,7 +515,7 @@ class Linker(Finalized):
 
         return self.room.fetched(wanted, module=plan.new[-1].name)
 
-    def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
+    def room_for_thread(self, *, needs_stack: bool) -> AbstractContextManager[None]:
         """Have room for a thread that begins, where the guest's malloc gives it."""
         if not self.state.memory.from_guest:
             return _NO_ROOM
@@ -524,7 +524,7 @@ class Linker(Finalized):
             blocks = [
                 block for module in self.state.order if (block := module.thread_local) is not None
             ]
-            return [*([(self.stack_size, 16)] if wants_stack else []), *blocks]
+            return [*([(self.stack_size, 16)] if needs_stack else []), *blocks]
 
         return self.room.fetched(wanted, module="thread")
 
