@@ -71,7 +71,7 @@ class Closures:
             release_all(grants)
 
         try:
-            with context.exclusive() as change:
+            with context.exclusive() as transaction:
                 # Another thread may have allocated a block meanwhile.
                 if finalizer is None and (slot := self._take()) is not None:
                     return slot
@@ -101,7 +101,7 @@ class Closures:
                             del grants[0]
 
                 group.apply(operation)
-                change.publish(operation, commit)
+                transaction.publish(operation, commit)
         except BaseException:
             if grants:
                 context.undo(undo)
@@ -165,7 +165,7 @@ class Closures:
                     group.empty_slot(slot)
 
         try:
-            with context.exclusive() as change:
+            with context.exclusive() as transaction:
                 if slot not in self._taken:
                     return False
                 before = state.closures.get(slot)
@@ -180,7 +180,7 @@ class Closures:
 
                 changed += [operation]
                 group.apply(operation)
-                change.publish(operation, commit)
+                transaction.publish(operation, commit)
         except BaseException:
             if changed:
                 context.undo(undo)

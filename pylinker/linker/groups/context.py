@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pylinker.linker")
 
-__all__ = ["Change", "LinkContext"]
+__all__ = ["LinkContext", "LinkTransaction"]
 
 
-class Change(Scope):
+class LinkTransaction(Scope):
     """The exclusive right to change the LinkerState: topology token and write lock.
 
     A context manager that holds both until it is left, or until :meth:`publish`.
@@ -365,7 +365,7 @@ class LinkContext:
         bump_epoch()
         return True
 
-    def exclusive(self, group: InstanceGroup | None = None) -> Change:
+    def exclusive(self, group: InstanceGroup | None = None) -> LinkTransaction:
         """Take topology token and write lock for the calling thread, as a context manager.
 
         Blocks: cooperatively.
@@ -381,7 +381,7 @@ class LinkContext:
             LinkError: This thread holds them already: a guest called the linker from a start
                 function or a relocation.
         """
-        return Change(self, (group or self.check_not_instantiating()).state)
+        return LinkTransaction(self, (group or self.check_not_instantiating()).state)
 
     def undo(self, step: Callable[[], None]) -> None:
         """Roll back a failure under the write lock, even if that is interrupted.

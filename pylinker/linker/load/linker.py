@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pylinker.linker import limits as _limits
-    from pylinker.linker.groups.context import Change
+    from pylinker.linker.groups.context import LinkTransaction
     from pylinker.linker.modules.locator import Locator
     from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.operation import ThreadLocalBlock
@@ -528,7 +528,7 @@ class Linker(Finalized):
 
         return self.room.fetched(wanted, module="thread")
 
-    def _load(self, change: Change, load: Load, plan: LoadPlan, mode: int) -> None:
+    def _load(self, change: LinkTransaction, load: Load, plan: LoadPlan, mode: int) -> None:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
         group = load.group
         table_size, memory_size = group.native.table_size, group.native.memory_size
@@ -548,7 +548,7 @@ class Linker(Finalized):
 
     def _instantiate(
         self,
-        change: Change,
+        change: LinkTransaction,
         load: Load,
         plan: LoadPlan,
         operation: LoadModules,
@@ -727,7 +727,7 @@ class Linker(Finalized):
         return UnloadModule(modules, tuple(slots), tuple(unbind))
 
     def _unload(
-        self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None
+        self, change: LinkTransaction, gone: set[LoadedModule], plan: LoadPlan | None = None
     ) -> None:
         """Take modules out of all groups and give back what they held.
 
