@@ -1,5 +1,5 @@
-/* Discipline: pl_wasmtime is written only by pl_api_set, before the first other call into the
- * core; read-only after. */
+/* Discipline: only pl_api_set writes pl_wasmtime, before the first other call into the core; it is
+ * read-only afterwards. */
 #include "api.h"
 
 #include "api_table.h"

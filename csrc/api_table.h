@@ -1,21 +1,23 @@
-/* api_table: the entries behind api.h. Internal to the core: cffi does not see it. */
+/* api_table: the entries behind api.h. Internal to the core: cffi does not see it.
+ *
+ * Protects, requires, blocks, memory order, threads: as api.h. */
 #ifndef PL_API_TABLE_H
 #define PL_API_TABLE_H
 
 #include "call.h"
 #include "epoch.h"
 #include "hostfn.h"
-#include "object.h"
+#include "wrappers.h"
 
 #include <stdbool.h>
 
-/* Callbacks that wasmtime takes. */
+/* Types of the callbacks that wasmtime calls. */
 typedef pl_trap *pl_host_function(void *, pl_caller *, pl_value *, size_t);
 typedef pl_error *pl_deadline_callback(pl_context *, void *, uint64_t *, uint8_t *);
 typedef void pl_finalizer(void *);
 
-/* X(result, name without its prefix, parameters). The order is the index of pl_api_name. At most
- * seven parameters (api.c). */
+/* X(result, name without its prefix, parameters). The position of an entry is its index for
+ * pl_api_name. At most seven parameters (api.c). */
 #define PL_API_ENTRIES(X)                                                                          \
     X(pl_error *, func_call_unchecked,                                                             \
       (pl_context *, const pl_func *, pl_value *, size_t, pl_trap **))                             \
@@ -59,7 +61,7 @@ typedef void pl_finalizer(void *);
     X(size_t, sharedmemory_data_size, (const pl_shared_memory *))                                  \
     X(pl_error *, sharedmemory_grow, (const pl_shared_memory *, uint64_t, uint64_t *))
 
-/* The same for functions whose names begin with wasm_ alone. */
+/* The same for functions with the prefix wasm_ in place of wasmtime_. */
 #define PL_API_PLAIN_ENTRIES(X)                                                                    \
     X(void, byte_vec_delete, (pl_bytes *))                                                         \
     X(void, frame_vec_delete, (pl_frames *))                                                       \

@@ -1,4 +1,4 @@
-/* Discipline: a pl_atomics_call is read-only. */
+/* Discipline: a pl_atomics_call is read-only; all shared state is in the pl_futex. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* sched_yield */
 #endif
@@ -20,18 +20,17 @@ enum {
     TIMEOUT_NONE = 0
 };
 
-/* Where a group sleeps that waits for nothing but time. Addresses of guests, and the threads of
- * a program, are elsewhere. */
+/* The key for sleeps. It is distinct from the addresses of guests and the keys of threads. */
 #define BED(group) (UINT64_C(3) << 62 | (uint64_t)(uintptr_t)(group))
 
-static int hear(uintptr_t handle) { return pl_group_hear((pl_group *)handle); }
+static int deliver(uintptr_t handle) { return pl_group_deliver((pl_group *)handle); }
 
 static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
     return (pl_until){
         .timeout = timeout,
         .nudge = pl_group_nudge(group),
-        .hear = pl_group_hears(group) ? hear : NULL,
-        .hearer = (uintptr_t)group,
+        .deliver = pl_group_has_handler(group) ? deliver : NULL,
+        .deliver_handle = (uintptr_t)group,
         .check = pl_epoch_on_main_thread() ? check : NULL,
         .handle = handle,
     };
@@ -66,7 +65,7 @@ static pl_trap *trap_of(int waited) {
                                                                   : "interrupted");
 }
 
-/* Parked. Answers an enum pl_waited, or less than 0 and the trap that is due. */
+/* Waits while the group is PARKED. Returns an enum pl_waited; if that is negative, sets the trap. */
 static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected,
                 int64_t timeout, pl_trap **trap) {
     int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout,
@@ -81,7 +80,7 @@ static uint32_t wake(const pl_atomics_call *call, uint64_t address, uint32_t cou
     return pl_futex_wake(pl_shared_futex(pl_group_shared(call->group)), address, count);
 }
 
-/* The instructions. What is wrong with an address is looked for in wasmtime's order. */
+/* The instructions. An address is checked in wasmtime's order, so the traps are the same. */
 
 static pl_trap *trap_for(const pl_atomics_call *call, uint64_t address, uint64_t size) {
     if (address % size != 0) {

@@ -1,12 +1,15 @@
-/* barrier: one thread waits for many, each of which may arrive, or leave.
+/* barrier: one thread waits for many, each of which may arrive or leave.
  *
- * The members are the caller's; the barrier asks it about each (`done`) and sleeps while one is
- * not done. Whatever makes a member done (an arrival, parking, death) must notify `event` after
- * it; then no wake-up is lost.
+ * The caller has the list of members; the barrier calls `done` for each of them and sleeps while a
+ * member is not done. Each change that makes a member done (an arrival, parking, death) is followed
+ * by a notification of `event`, so no wake-up is lost.
  *
- * Blocking: pl_barrier_wait, until all are done, the deadline is reached, or the linker is
- * cancelled. Threads: one waits, any arrive. Memory order: that of `done`, which is expected to
- * load SeqCst.
+ * Protects: nothing.
+ * Requires: the members stay valid during the wait.
+ * Blocks: pl_barrier_wait, until all members are done, the deadline is reached, or the linker is
+ * cancelled.
+ * Memory order: that of `done`, which loads SeqCst.
+ * Threads: one waits, any arrive.
  *
  *     size_t late;
  *     int result = pl_barrier_wait(event, cancel, members, count, has_arrived, number, deadline,
@@ -22,11 +25,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Returns 1 if this member is not to be waited for, or no longer, at barrier `number`. */
+/* Returns 1 if barrier `number` need not wait for this member, or no longer. */
 typedef int (*pl_member_done)(void *member, uint64_t number);
 
-/* Returns PL_ACQUIRED, PL_TIMEOUT or PL_CANCELLED; in the last two cases `late` is the index of
- * a member that is not done. */
+/* Returns PL_ACQUIRED, PL_TIMEOUT or PL_CANCELLED; in the last two cases `late` is the index of a
+ * member that is not done. */
 int pl_barrier_wait(pl_event *event, const pl_cancel *cancel, void **members, size_t count,
                     pl_member_done done, uint64_t number, int64_t deadline, size_t *late);
 

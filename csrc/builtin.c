@@ -2,7 +2,7 @@
  * atomic. */
 #include "builtin.h"
 
-#include "dynamic.h"
+#include "call_dynamic.h"
 #include "guest.h"
 
 #include <string.h>
@@ -119,9 +119,9 @@ pl_builtin_function pl_builtin(uint32_t index) {
     case PL_BUILTIN_PROC_ID:
         return proc_id;
     case PL_BUILTIN_CALL_DYNAMIC:
-        return pl_dynamic_call;
+        return pl_call_dynamic;
     case PL_BUILTIN_REFLECT_SIGNATURE:
-        return pl_dynamic_reflect;
+        return pl_reflect_signature;
     case PL_BUILTIN_UNSUPPORTED:
         return unsupported;
     default:

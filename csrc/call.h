@@ -1,14 +1,16 @@
-/* call: what every call of a guest function by the host is made of.
+/* call: the common part of every call of a guest function by the host.
  *
- * States: entering is RUNNING and a safepoint, leaving puts back what was before (rendezvous.h).
- * A group that is behind replays before the first instruction of the guest; one whose linker is
- * cancelled does not get in.
+ * States: entering sets the group RUNNING and is a safepoint, leaving restores the previous state
+ * (rendezvous.h). A group that is behind replays before the first instruction of the guest; a group
+ * whose linker is cancelled does not enter.
  *
- * Values travel raw, as wasmtime keeps them: 16 bytes each, arguments in, results out, in one
- * array. Nothing is checked and nothing is allocated: the caller has matched the number and the
- * types of the values with the function's type.
+ * Values are passed in wasmtime's raw format: 16 bytes each, arguments in and results out in one
+ * array. Nothing is checked and nothing is allocated.
  *
- * Blocking: pl_call_begin, as pl_follow. Threads: the group's own.
+ * Protects: nothing.
+ * Requires: the number and types of the values match the type of the function.
+ * Blocks: pl_call_begin, as pl_follow.
+ * Threads: the group's own.
  *
  *     int before, status = pl_call_begin(group, &before);
  *     if (status == PL_OK) status = call_the_guest();
@@ -43,12 +45,12 @@ enum pl_status {
     PL_ABORTED = 3 /* the linker is cancelled: the guest was not called */
 };
 
-/* Whether an error came up in guest code or in a host function that it called: wasmtime gives
- * only such an error a backtrace. */
+/* Returns whether an error was raised in guest code or in a host function that it called: wasmtime
+ * gives only such an error a backtrace. */
 int pl_error_is_of_guest(const pl_error *error);
 
-/* The thread is about to run guest code of the group: RUNNING, and with everything replayed.
- * PL_OK, or PL_ABORTED; `before` goes to pl_safepoint_restore either way. */
+/* Sets the group RUNNING and replays pending operations, before guest code. Returns PL_OK or
+ * PL_ABORTED; in both cases `before` is to be passed to pl_safepoint_restore. */
 int pl_call_begin(pl_group *group, int *before);
 
 #endif

@@ -25,9 +25,9 @@ static unsigned result_of(uint32_t type) { return type >> 8 & 3; }
 static int is_wide(uint32_t type, unsigned index) { return type >> (16 + index) & 1; }
 
 /* The group is PARKED. */
-static pl_trap *explain(const pl_import *import, int trouble, int64_t integer, double number) {
+static pl_trap *explain(const pl_import *import, int failure, int64_t integer, double number) {
     char message[PL_MESSAGE_CAPACITY] = "a host function failed";
-    python.explain(import->function.handle, trouble, integer, number, message, sizeof message);
+    python.explain(import->function.handle, failure, integer, number, message, sizeof message);
     message[sizeof message - 1] = '\0';
     return pl_trap_of(message);
 }

@@ -1,19 +1,25 @@
-/* cancel: the end of a linker, once and for all; and of one call, for a linker that goes on.
+/* cancel: cancellation of a linker, which is final; and of one call, after which the linker goes
+ * on.
  *
- * States: open, then cancelled with a cause. Sticky: the first cause wins and stays. Every
- * waiter of the linker looks at it on each turn, and cancelling wakes them all: those that sleep
- * on the event, and through the hook those that sleep elsewhere (futex.h). Blocking: never.
- * Threads: any. Memory order: SeqCst; the hook is called after the cause is set.
+ * States: open, then cancelled with a cause. The first cause stays. Every waiter of the linker
+ * checks it in each iteration, and cancelling wakes all waiters: those that sleep on the event, and
+ * through the hooks those that sleep elsewhere (futex.h).
  *
- * One call. A linker with a single group numbers its outermost calls: `calls` is odd while one
- * is in progress. pl_cancel_stop cancels the call with a number, for as long as that call lasts:
- * pl_cancel_cause is PL_CAUSE_STOPPED for it and 0 for every other call, so that each place that
- * ends for a cause also ends for a stop. A stop that comes when its call is over has no effect:
- * numbers are never used again, and a stop counts only while `calls` is its number. The thread
- * that makes the call compares with a number of its own writing; what other threads read
- * (Shared.cause) may be over at once. Of several stops the newest call's stays: an older call is
- * over. A cause takes the place of a stop, never the reverse. Stopping wakes what cancelling
- * wakes.
+ * One call. A linker with a single group numbers its outermost calls: `calls` is odd while one is
+ * in progress. pl_cancel_stop cancels the call with a number, for as long as that call lasts:
+ * pl_cancel_cause is PL_CAUSE_STOPPED for it and 0 for every other call, so each place that ends
+ * for a cause also ends for a stop. A stop of a finished call has no effect: numbers are never
+ * reused, and a stop counts only while `calls` is its number. The thread that makes the call
+ * compares with a number it has written itself; a value that another thread reads (Shared.cause)
+ * may be stale at once. Of several stops the one of the newest call stays, because an older call is
+ * finished. A cause replaces a stop, never the reverse. Stopping wakes the same waiters as
+ * cancelling.
+ *
+ * Protects: nothing.
+ * Requires: hooks are added before other threads know the pl_cancel.
+ * Blocks: never, except for the leaf mutexes that a hook takes.
+ * Memory order: SeqCst; the hooks are called after the cause is set.
+ * Threads: any.
  *
  *     if (pl_cancel_set(cancel, PL_CAUSE_LEADER)) log_the_cause();
  *     uint64_t call = pl_cancel_call(cancel);
@@ -25,15 +31,14 @@
 
 #include <stdint.h>
 
-/* What pl_cancel_cause answers within a call that is to stop. */
+/* The result of pl_cancel_cause within a call that is to stop. */
 enum { PL_CAUSE_STOPPED = 0x80 };
 
-/* Wakes sleepers, so that they look at the cause. It does not wait for anything but a mutex that
- * nobody holds for long. */
+/* Wakes sleepers, so that they check the cause. May wait only for a mutex that is held briefly. */
 typedef void (*pl_cancel_hook)(void *argument);
 
 typedef struct pl_cancel {
-    /* 0, a cause, or for a while the number of the call to stop: pl_stop_of */
+    /* 0, a cause, or temporarily the number of the call to stop: pl_stop_of */
     _Atomic uint64_t cause;
     /* odd: the number of the call in progress. Written by the thread that makes the call */
     _Atomic uint64_t calls;
@@ -44,34 +49,34 @@ typedef struct pl_cancel {
     } hooks[2]; /* a linker's own, and its futex's */
 } pl_cancel;
 
-/* Makes an open one whose waiters sleep on `event`. It never fails, and there is nothing to
- * release. */
+/* Initializes an open one whose waiters sleep on `event`. Never fails; nothing needs to be
+ * released. */
 void pl_cancel_init(pl_cancel *cancel, pl_event *event);
-/* Lets the first pl_cancel_set, and each pl_cancel_stop that takes effect, call `hook` with
- * `argument`; NULL removes the hook with this argument. Returns 0, or -1 if there are two
- * already. Only while no other thread knows `cancel`. */
+/* Adds a hook, which the first pl_cancel_set and each effective pl_cancel_stop call with
+ * `argument`; a NULL hook removes the hook with this argument. Returns 0, or -1 if there are two
+ * already. */
 int pl_cancel_on_set(pl_cancel *cancel, pl_cancel_hook hook, void *argument);
-/* Cancels with a cause (any number but 0 whose low byte is not PL_CAUSE_STOPPED). Answers 1 if
- * this was the first, else 0. */
+/* Cancels with a cause (nonzero, with a low byte other than PL_CAUSE_STOPPED). Returns 1 if this
+ * was the first cause, else 0. */
 int pl_cancel_set(pl_cancel *cancel, uint64_t cause);
-/* Cancels in a child of fork(), whose only thread calls: no waiter is woken, no hook called, no
- * mutex taken. */
+/* Cancels in a child of fork(), from its only thread: wakes no waiter, calls no hook and takes no
+ * mutex. */
 void pl_cancel_abandon(pl_cancel *cancel, uint64_t cause);
-/* The cause; PL_CAUSE_STOPPED if the call in progress is to stop; or 0 while open. */
+/* Returns the cause; PL_CAUSE_STOPPED if the call in progress is to stop; 0 while open. */
 uint64_t pl_cancel_cause(const pl_cancel *cancel);
-/* The number of the call in progress, or 0 if there is none. */
+/* Returns the number of the call in progress, or 0. */
 uint64_t pl_cancel_call(const pl_cancel *cancel);
-/* Stops the call with this number, if it is still in progress. */
+/* Stops the call with this number if it is still in progress. */
 void pl_cancel_stop(pl_cancel *cancel, uint64_t call);
 
-/* How a call that is to stop is kept in `cause`: no cause has this low byte. */
+/* Encodes the stop of a call for `cause`: no cause has this low byte. */
 static inline uint64_t pl_stop_of(uint64_t call) { return call << 8 | PL_CAUSE_STOPPED; }
 
 static inline int pl_is_stop(uint64_t cause) { return (cause & 0xFF) == PL_CAUSE_STOPPED; }
 
-/* The outermost call of a group begins, and ends; pl_call_ends answers the call's number if it
- * was to stop, else 0. Between the two only this thread begins or ends calls. Release is enough:
- * a thread that reads an older number stops a call that is over, which has no effect. */
+/* Note the begin and the end of the outermost call of a group; pl_call_ends returns the number of
+ * the call if it was to stop, else 0. Only this thread begins or ends calls. Release suffices: a
+ * thread that reads an older number stops a finished call, which has no effect. */
 static inline void pl_call_begins(pl_cancel *cancel) {
     atomic_store_explicit(&cancel->calls,
                           atomic_load_explicit(&cancel->calls, memory_order_relaxed) + 1,
@@ -85,7 +90,7 @@ static inline uint64_t pl_call_ends(pl_cancel *cancel) {
     if (cause == 0 || !pl_is_stop(cause)) {
         return 0;
     }
-    uint64_t stale = cause; /* of this call or an older one: out of the way of pl_is_quiet */
+    uint64_t stale = cause; /* of this call or an older one: cleared so that pl_is_quiet is true */
     atomic_compare_exchange_strong(&cancel->cause, &stale, 0);
     return cause == pl_stop_of(call) ? call : 0;
 }

@@ -91,8 +91,8 @@ int pl_closures_has(const pl_closures *closures, uint32_t slot) {
 }
 
 static int fail(pl_instances *instances, int stage, uint32_t detail, pl_failure failure) {
-    *pl_instances_trouble(instances) =
-        (pl_trouble){.stage = stage, .detail = detail, .failure = failure};
+    *pl_instances_error(instances) =
+        (pl_error_record){.stage = stage, .detail = detail, .failure = failure};
     return -1;
 }
 
@@ -119,7 +119,7 @@ static int imports_of(pl_instances *instances, pl_extern *imports, pl_failure *f
     return PL_STAGE_NONE;
 }
 
-/* A new instance, or NULL with the trouble. */
+/* A new instance, or NULL with the error record. */
 static struct made *make(pl_instances *instances, const pl_closure *wanted) {
     pl_context *context = pl_instances_context(instances);
     pl_extern imports[5], function;

@@ -1,8 +1,8 @@
-/* condition: a condition variable whose deadlines are on pl_now's clock. Internal to the core:
- * cffi does not see it.
+/* condition: a condition variable whose deadlines are on pl_now's clock. Internal to the core: cffi
+ * does not see it.
  *
- * Whoever includes it defines _POSIX_C_SOURCE first, except on macOS, where the clock of a
- * condition variable cannot be chosen and a wait is told how long instead of until when. */
+ * Requires: the including file defines _POSIX_C_SOURCE first, except on macOS, where the clock of a
+ * condition variable cannot be chosen and a wait takes a duration in place of a deadline. */
 #ifndef PL_CONDITION_H
 #define PL_CONDITION_H
 
@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* A day, in nanoseconds: a deadline may lie further ahead than a time_t of 32 bits can say; then
- * it is slept for in parts. */
+/* A day, in nanoseconds. A deadline may be further ahead than a time_t of 32 bits can hold; such a
+ * sleep is split. */
 #define PL_LONGEST_SLEEP INT64_C(86400000000000)
 
 static inline void pl_condition_init(pthread_cond_t *condition) {
@@ -26,7 +26,7 @@ static inline void pl_condition_init(pthread_cond_t *condition) {
 #endif
 }
 
-/* When a sleep ends that may last until `deadline`; `now` is what pl_now has just said. */
+/* Returns the end of a sleep that may last until `deadline`; `now` is a recent result of pl_now. */
 static inline struct timespec pl_condition_time(int64_t now, int64_t deadline) {
     if (deadline - now > PL_LONGEST_SLEEP) {
         deadline = now + PL_LONGEST_SLEEP;
@@ -34,8 +34,8 @@ static inline struct timespec pl_condition_time(int64_t now, int64_t deadline) {
     return (struct timespec){.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
 }
 
-/* Sleeps until it is signalled, or until `deadline` (negative: none); `now` is what pl_now has
- * just said. May return early, for nothing. */
+/* Sleeps until a signal, or until `deadline` (negative: none); `now` is a recent result of pl_now.
+ * May return early. */
 static inline void pl_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t now,
                                      int64_t deadline) {
     if (deadline < 0) {

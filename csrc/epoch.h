@@ -1,20 +1,21 @@
-/* epoch: how a guest that makes no call is reached.
+/* epoch: interrupts guest code that makes no call.
  *
- * wasmtime's code looks at the engine's epoch on the way into a function and at the end of a
- * loop; when the epoch has moved, it calls back. The callback is the place where a running guest
- * learns that its linker was cancelled, that its thread has a signal to handle (the group's
- * `check`), and, in a group that is preempted, that an operation is pending.
+ * wasmtime's code compares the engine's epoch at the entry of a function and at the end of a loop,
+ * and calls back when the epoch has advanced. In the callback a running guest detects that its
+ * linker was cancelled, that its thread has a signal to handle (the group's `check`), and, in a
+ * group that is preempted, that an operation is pending.
  *
- * The epoch moves in two ways: a ticker moves it every few milliseconds, which is soon enough
- * for a person; a leader moves it at once (pl_epoch_bump).
+ * The epoch advances in two ways: a ticker advances it every few milliseconds, which is fast enough
+ * for a person; a leader advances it at once (pl_epoch_bump).
  *
- * The callback is nested when guest code that runs within it computes: a module that is
- * replayed, or a function that a signal handler calls. Each level looks at everything anew.
- * After an error the next call of the store is watched as before.
+ * The callback nests when guest code that runs within it computes: a module that is replayed, or a
+ * function that a signal handler calls. Each level checks everything anew. After an error the next
+ * call of the store is watched as before.
  *
- * Blocking: in the callback, as pl_follow. Threads: pl_epoch_bump is for any; the callback runs
- * on the thread that runs the store. One ticker serves an engine for as long as the process
- * lives.
+ * Protects: nothing.
+ * Blocks: the callback, as pl_follow.
+ * Threads: pl_epoch_bump: any; the callback runs on the thread that runs the store. One ticker
+ * serves an engine for the lifetime of the process.
  *
  *     pl_epoch_install(store, context, &watch);
  *     pl_epoch_tick(engine, 50000000); */
@@ -24,10 +25,11 @@
 #include "api.h"
 #include "group.h"
 
-/* What stands behind one store; it must stay where it is until the store is gone. */
+/* The state of the callback of one store. Its address must not change until the store is freed. */
 typedef struct pl_watch {
     pl_group *group;
-    /* gets `handle`, on the main thread only; not 0 ends the guest with an error. May be NULL */
+    /* called with `handle`, on the main thread only; nonzero ends the guest with an error. May be
+     * NULL */
     pl_check check;
     uintptr_t handle;
     int preempt;     /* the callback is a safepoint */
@@ -36,17 +38,17 @@ typedef struct pl_watch {
 
 /* Watches the guest of this store from now on. */
 void pl_epoch_install(pl_store *store, pl_context *context, pl_watch *watch);
-/* Lets the guest of this store run for ever: it is not watched. */
+/* Stops watching the guest of this store: it may run without a limit. */
 void pl_epoch_ignore(pl_context *context);
-/* Says which thread handles signals, as (uintptr_t)pthread_self() of it: only there a `check`
- * has anything to find. */
+/* Sets the thread that handles signals, given as (uintptr_t)pthread_self(): `check` is called there
+ * only. */
 void pl_epoch_main_thread(uintptr_t thread);
-/* Whether the calling thread is that one. */
+/* Returns whether the calling thread is that one. */
 int pl_epoch_on_main_thread(void);
 /* Makes every running guest of the engine call back now. */
 void pl_epoch_bump(pl_engine *engine);
-/* Moves the engine's epoch every `interval` nanoseconds from now on. Answers 0, or -1 if no
- * thread can be made. */
+/* Advances the engine's epoch every `interval` nanoseconds from now on. Returns 0, or -1 if no
+ * thread can be created. */
 int pl_epoch_tick(pl_engine *engine, int64_t interval);
 
 #endif

@@ -1,10 +1,11 @@
 /* Discipline: everything is atomic.
  *
- * On Linux a waiter sleeps in the kernel on the count itself, which compares it with the key
- * before it does. So whoever is woken goes on at once: behind a condition variable they would
- * have to pass its mutex one after the other, which the notifier still holds while it wakes
- * them. Elsewhere there is only that: `mutex` orders going to sleep against waking: a waiter
- * compares the count under it, a notifier broadcasts under it, after moving the count. */
+ * On Linux a waiter sleeps in the kernel on the count itself, which the kernel compares with the
+ * key first. So a woken waiter goes on at once: behind a condition variable the waiters would pass
+ * its mutex one after the other, which the notifier still holds while it wakes them. On other
+ * systems there is only a condition variable: `mutex` orders going to sleep against waking: a
+ * waiter compares the count under it, a notifier broadcasts under it, after it has incremented the
+ * count. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* syscall, CPU_COUNT */
 #elif !defined(__APPLE__)
@@ -29,7 +30,8 @@
 #include <limits.h>
 #endif
 
-enum { HELD_UP = 1000000 }; /* nanoseconds */
+/* nanoseconds */
+enum { DELAY = 1000000 };
 
 #if PL_EVENT_FUTEX
 
@@ -42,8 +44,8 @@ static void sleep_at(pl_event *event, uint32_t key, int64_t now, int64_t deadlin
     if (deadline >= 0) {
         time = pl_condition_time(now, deadline);
     }
-    /* FUTEX_WAIT_BITSET for its deadline: that of FUTEX_WAIT is a duration. Woken, interrupted,
-     * too late: the caller looks again. */
+    /* FUTEX_WAIT_BITSET takes a deadline, FUTEX_WAIT a duration. For each result (woken,
+     * interrupted, timed out) the caller checks the count again. */
     syscall(SYS_futex, &event->count, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, key,
             deadline >= 0 ? &time : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
 }
@@ -69,7 +71,7 @@ static void destroy(pl_event *event) {
 }
 
 static void sleep_at(pl_event *event, uint32_t key, int64_t now, int64_t deadline) {
-    (void)key; /* compared under the mutex, which this gives up */
+    (void)key; /* compared under the mutex, which the wait releases */
     pl_condition_wait(&event->moved, &event->mutex, now, deadline);
 }
 
@@ -88,8 +90,8 @@ static void unlock(pl_event *event) { pthread_mutex_unlock(&event->mutex); }
 void pl_event_init(pl_event *event) {
     atomic_init(&event->count, 0);
     atomic_init(&event->sleepers, 0);
-    atomic_init(&event->look, 0);
-    atomic_init(&event->held_up, 0);
+    atomic_init(&event->spin_ns, 0);
+    atomic_init(&event->last_delay, 0);
     atomic_init(&event->yields, 0);
     init(event);
 }
@@ -98,18 +100,18 @@ void pl_event_destroy(pl_event *event) { destroy(event); }
 
 uint32_t pl_event_prepare(pl_event *event) { return atomic_load(&event->count); }
 
-void pl_event_look(pl_event *event, int64_t nanoseconds, int yields) {
-    atomic_store_explicit(&event->look, nanoseconds, memory_order_relaxed);
+void pl_event_set_spin(pl_event *event, int64_t nanoseconds, int yields) {
+    atomic_store_explicit(&event->spin_ns, nanoseconds, memory_order_relaxed);
     atomic_store_explicit(&event->yields, yields, memory_order_relaxed);
 }
 
-int64_t pl_event_held_up(pl_event *event) {
-    return atomic_load_explicit(&event->held_up, memory_order_relaxed);
+int64_t pl_event_last_delay(pl_event *event) {
+    return atomic_load_explicit(&event->last_delay, memory_order_relaxed);
 }
 
-/* Looks at the count for a while: whether it has moved. */
-static int look(pl_event *event, uint32_t key, int64_t deadline) {
-    int64_t nanoseconds = atomic_load_explicit(&event->look, memory_order_relaxed);
+/* Spins on the count. Returns whether it has changed. */
+static int spin(pl_event *event, uint32_t key, int64_t deadline) {
+    int64_t nanoseconds = atomic_load_explicit(&event->spin_ns, memory_order_relaxed);
     if (nanoseconds <= 0) {
         return 0;
     }
@@ -118,9 +120,9 @@ static int look(pl_event *event, uint32_t key, int64_t deadline) {
     if (deadline >= 0 && deadline < until) {
         until = deadline;
     }
-    int held_up = 0;
-    while (now < until && !held_up) {
-        for (int i = 0; i < 16; i++) { /* so that the clock is not what takes the time */
+    int delayed = 0;
+    while (now < until && !delayed) {
+        for (int i = 0; i < 16; i++) { /* reading the clock would dominate */
             if (atomic_load(&event->count) != key) {
                 return 1;
             }
@@ -131,22 +133,22 @@ static int look(pl_event *event, uint32_t key, int64_t deadline) {
         }
         int64_t before = now;
         now = pl_now();
-        held_up = yields && now - before >= HELD_UP;
+        delayed = yields && now - before >= DELAY;
     }
-    if (held_up) {
-        atomic_store_explicit(&event->held_up, now, memory_order_relaxed);
+    if (delayed) {
+        atomic_store_explicit(&event->last_delay, now, memory_order_relaxed);
     }
     return atomic_load(&event->count) != key;
 }
 
 int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline) {
     int moved = 1;
-    if (look(event, key, deadline)) {
+    if (spin(event, key, deadline)) {
         return moved;
     }
     lock(event);
-    /* Announced before the count is compared: a notifier that misses us has moved the count
-     * before we compare it. */
+    /* Announced before the count is compared: a notifier that does not see this sleeper has
+     * incremented the count before the comparison. */
     atomic_fetch_add(&event->sleepers, 1);
     while (atomic_load(&event->count) == key) {
         int64_t now = pl_now();
@@ -177,7 +179,7 @@ size_t pl_processors(void) {
         return (size_t)CPU_COUNT(&set);
     }
 #endif
-    /* more than a cpu_set_t can hold, or another system */
+    /* more processors than a cpu_set_t can hold, or another system */
     long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? (size_t)count : 1;
 }

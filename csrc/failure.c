@@ -1,4 +1,4 @@
-/* Discipline: `place` is the thread's own; `forget` is read-only once there are guests. */
+/* Discipline: `place` is thread-local; `forget` is read-only once there are guests. */
 #include "failure.h"
 
 #include "api_table.h"

@@ -1,10 +1,12 @@
-/* flag: one bit that many threads look at often and one thread changes seldom:
- * `dl_operation_pending`.
+/* flag: one bit that many threads read often and one thread changes rarely: `dl_operation_pending`.
  *
- * States: clear, set. All zeros is a clear one. Blocking: never. Threads: any. Memory order:
- * changes are SeqCst; a load is as strong as it says. A relaxed load may miss a change that was
- * just made, so it is only for callers that look again soon; PL_SEQ_CST is for those that were
- * woken up because of a change.
+ * States: clear, set. All zeros is a clear flag.
+ * Protects: nothing.
+ * Blocks: never.
+ * Memory order: changes are SeqCst; a load has the given order. A relaxed load may miss a recent
+ * change, so it is only for callers that load again soon; PL_SEQ_CST is for callers that were woken
+ * because of a change.
+ * Threads: any.
  *
  *     if (pl_flag_load(pending, PL_RELAXED)) follow(); */
 #ifndef PL_FLAG_H

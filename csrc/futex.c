@@ -1,6 +1,6 @@
-/* Discipline: a bucket's queue and the waiters in it, the conditions too, are under its mutex. A
- * waiter lives on the stack of its thread: whoever signals it does so under the mutex, and after
- * it was taken out of the queue only its thread knows it. */
+/* Discipline: a bucket's mutex protects its queue and the waiters in it, with their condition
+ * variables. A waiter is on the stack of its thread: a waker signals it under the mutex, and once
+ * it is removed from the queue only its own thread accesses it. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* condition variables on the monotonic clock */
 #endif
@@ -85,8 +85,8 @@ static uint32_t wake(struct pl_futex_bucket *bucket, uint64_t key, uint32_t coun
     return woken;
 }
 
-/* Calls back, without the mutex. Whether that ends the wait: a wake-up that came meanwhile is
- * then for another. */
+/* Calls back, without the mutex. Returns whether that ends the wait; a wake that arrived meanwhile
+ * is then passed on. */
 static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *self, pl_check call,
                       uintptr_t handle) {
     pthread_mutex_unlock(&bucket->mutex);
@@ -98,8 +98,8 @@ static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *se
     return stop;
 }
 
-/* Sleeps, queued, until there is a reason not to; answers it. With the mutex, which is given up
- * in the sleep and while it calls back. */
+/* Sleeps in the queue until the wait ends; returns the enum pl_waited. With the mutex, which is
+ * released in the sleep and during callbacks. */
 static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex_waiter *self,
                 const pl_until *until, int64_t deadline) {
     int64_t due = until->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
@@ -111,11 +111,11 @@ static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex
             return PL_WAITED_CANCELLED;
         }
         if (until->nudge != NULL && pl_flag_load(until->nudge, PL_SEQ_CST)) {
-            if (until->hear == NULL) {
+            if (until->deliver == NULL) {
                 pl_flag_clear(until->nudge);
                 return PL_WAITED_WOKEN;
             }
-            if (is_stopped(bucket, self, until->hear, until->hearer)) {
+            if (is_stopped(bucket, self, until->deliver, until->deliver_handle)) {
                 return PL_WAITED_INTERRUPTED;
             }
             continue;

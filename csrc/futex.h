@@ -1,40 +1,40 @@
-/* futex: where the threads of one program sleep on an address of its memory, and are woken in
- * the order in which they came.
+/* futex: wait queues of the threads of one program, by address of its memory, in FIFO order.
  *
- * A waiter names a key (the guest's address), the cell with the value behind it, and the value
- * it expects: if the cell has another one, it does not sleep. A waker changes the cell and wakes
- * as many as it likes of those who wait on the key. Keys are hashed into buckets. A bucket is a
- * mutex and a queue of waiters, and each waiter sleeps on a condition variable of its own, so a
- * wake-up disturbs only those whom it is for.
+ * A waiter passes a key (the guest's address), the cell with the value behind it, and the expected
+ * value: if the cell has another value, it does not sleep. A waker changes the cell and wakes any
+ * number of the waiters on the key. Keys are hashed into buckets. A bucket is a mutex and a queue
+ * of waiters, and each waiter sleeps on its own condition variable, so a wake disturbs only the
+ * waiters that it is for.
  *
- * States of a waiter: queued; then woken, by a waker that has taken it out of the queue and
- * counted it; or gone, for another reason, by its own hand. All three change under the bucket's
- * mutex only, and a waiter looks whether it was woken before it gives any other reason. So a
- * wake-up that was counted is never lost to a time-out that comes at the same moment.
+ * States of a waiter: queued; then woken, by a waker that has removed it from the queue and counted
+ * it; or removed by itself for another reason. All three change under the bucket's mutex only, and
+ * a waiter checks whether it was woken before it returns any other reason. So a counted wake is
+ * never lost to a timeout at the same moment.
  *
- * No wake-up is lost. The waker first changes the cell, then takes the mutex and wakes. The
- * waiter takes the mutex, compares the cell, enters the queue, and gives the mutex up only in
- * its sleep. If the waiter had the mutex first, the waker finds it in the queue. If the waker
- * had it first, what it had written before is seen by the comparison, and the waiter does not
- * sleep.
+ * No wake-up is lost. The waker first changes the cell, then takes the mutex and wakes. The waiter
+ * takes the mutex, compares the cell, enters the queue, and releases the mutex only in its sleep.
+ * If the waiter had the mutex first, the waker finds it in the queue. If the waker had it first,
+ * the comparison sees its write, and the waiter does not sleep.
  *
- * Cancelling the linker ends every wait at once. The cause takes the place of the cell in what
- * was just said: it is set first; then a hook (cancel.h) takes each mutex and has the waiters
- * look. A waiter could have slept on the linker's event instead, but then each of the frequent
- * notifications there would wake every sleeping guest; or for a slice at a time, but then the
- * end of a program would take a slice, and a sleeping guest would keep a processor busy. A nudge
- * works in the same way, for one waiter; it is a flag, so one that comes just before the wait is
- * not lost either. With `hear` a nudge does not end the wait: the waiter hears what it is about
- * and sleeps on.
+ * Cancelling the linker ends every wait at once. The cause takes the place of the cell in the
+ * argument above: it is set first; then a hook (cancel.h) takes each mutex and makes the waiters
+ * check it. If waiters slept on the linker's event instead, each of the frequent notifications
+ * there would wake every sleeping guest; if they slept for a slice at a time, the end of a program
+ * would take a slice, and a sleeping guest would keep a processor busy. A nudge works in the same
+ * way, for one waiter; it is a flag, so a nudge just before the wait is not lost either. With
+ * `deliver` a nudge does not end the wait: the waiter handles the signal and goes on sleeping.
  *
- * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex;
- * so is `hear`, which may do anything, wait here too. The waiter keeps its place meanwhile. If
- * it is woken during a call that ends its wait, the wake-up goes to the next in the queue.
+ * `check`, which may wait for the GIL, is called every PL_SLICE nanoseconds, without the mutex; so
+ * is `deliver`, which may do anything, including a wait here. The waiter keeps its place in the
+ * queue meanwhile. If it is woken during a call that ends its wait, the wake goes to the next
+ * waiter in the queue.
  *
- * Memory order: the cell is loaded SeqCst, as wasm's own atomic accesses are. What a waker did
- * before is seen by whom it woke, through the mutex. Lock order: a bucket's mutex is a leaf;
- * nothing is taken and nobody called under it. Blocking: the two waits; the caller parks its
- * group around them (safepoint.h). Nothing else waits for more than a walk through a queue.
+ * Protects: a bucket's mutex protects its queue and the waiters in it. It is a leaf: no other lock
+ * is taken and no function is called back under it.
+ * Requires: the caller parks its group around the two waits (safepoint.h).
+ * Blocks: the two waits; all else at most for a walk through a queue.
+ * Memory order: the cell is loaded SeqCst, as wasm's own atomic accesses are. The writes of a waker
+ * are visible to the threads it woke, through the mutex.
  * Threads: any.
  *
  *     pl_until until = {.timeout = -1};
@@ -51,26 +51,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How a wait ended: the first three are the results of wasm's memory.atomic.wait32. */
+/* The result of a wait; the first three are the results of wasm's memory.atomic.wait32. */
 enum pl_waited {
     PL_WAITED_WOKEN = 0, /* or nudged */
     PL_WAITED_NOT_EQUAL = 1,
     PL_WAITED_TIMED_OUT = 2,
     PL_WAITED_CANCELLED = -1,
-    PL_WAITED_INTERRUPTED = -2 /* `check` or `hear` said so */
+    PL_WAITED_INTERRUPTED = -2 /* by `check` or `deliver` */
 };
 
-/* What ends a wait besides a wake-up and a cancellation. */
+/* The options of a wait: what ends it besides a wake and a cancellation. */
 typedef struct pl_until {
-    /* nanoseconds from the call on, negative: none. Never early; late by what the system takes
-     * to run the thread */
+    /* nanoseconds from the call on, negative: none. Never early; late by the latency of the
+     * scheduler */
     int64_t timeout;
-    pl_flag *nudge; /* set: do not wait. The wait that ends for it clears it. May be NULL */
-    /* gets `hearer` for a nudge, and clears it; not 0 ends the wait, else it goes on. May be
+    pl_flag *nudge; /* if set, the wait ends, and clears it. May be NULL */
+    /* called with `deliver_handle` for a nudge, which it clears; nonzero ends the wait. May be
      * NULL */
-    pl_check hear;
-    uintptr_t hearer;
-    pl_check check; /* gets `handle`; not 0 ends the wait. May be NULL */
+    pl_check deliver;
+    uintptr_t deliver_handle;
+    pl_check check; /* called with `handle`; nonzero ends the wait. May be NULL */
     uintptr_t handle;
 } pl_until;
 
@@ -86,28 +86,26 @@ typedef struct pl_futex {
     } buckets[PL_FUTEX_BUCKETS];
 } pl_futex;
 
-/* Makes one with no waiters, whose waits end when `cancel` is set; takes one of its hooks. It
- * never fails. */
+/* Initializes one without waiters, whose waits end when `cancel` is set; adds a hook to it. Never
+ * fails. */
 void pl_futex_init(pl_futex *futex, pl_cancel *cancel);
-/* No thread may wait any more, nor cancel. `cancel` is still there. */
+/* Requires that no thread waits or cancels any more, and that `cancel` is still valid. */
 void pl_futex_destroy(pl_futex *futex);
 
-/* Waits on `key` if the cell, of 32 or 64 bits, has the expected value. (One that is not aligned
- * is compared byte by byte: nobody can access it atomically.) Waiters of both sizes on one key
- * are in one queue. Answers an enum pl_waited. A guest's address is its own key; keys from 2^63
- * on are free for what the host waits for (the end of a thread, or nothing but time), with a
- * cell of its own. */
+/* Waits on `key` if the cell, of 32 or 64 bits, has the expected value. (A misaligned cell is
+ * compared byte by byte: no thread can access it atomically.) Waiters of both sizes on one key
+ * share a queue. Returns an enum pl_waited. A guest's address is its own key; keys from 2^63 on are
+ * for waits of the host (for the exit of a thread, or for time only), with their own cells. */
 int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected,
                     const pl_until *until);
 int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected,
                     const pl_until *until);
-/* Wakes those who have waited longest on `key`, `count` of them at most (UINT32_MAX: all), and
- * answers how many. */
+/* Wakes the `count` oldest waiters on `key` (UINT32_MAX: all). Returns how many were woken. */
 uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count);
-/* Sets the flag and ends the wait, if there is one, that has it as its nudge; else the next.
- * That wait answers PL_WAITED_WOKEN, as if woken for nothing; nobody's wake-up is used up. */
+/* Sets the flag and ends the wait, if there is one, that has it as its nudge; otherwise the next
+ * wait. That wait returns PL_WAITED_WOKEN, as a spurious wake-up; no counted wake is consumed. */
 void pl_futex_nudge(pl_futex *futex, pl_flag *nudge);
-/* How many wait on `key` now; for tests. */
+/* Returns the number of waiters on `key` now; for tests. */
 size_t pl_futex_waiters(pl_futex *futex, uint64_t key);
 
 #endif

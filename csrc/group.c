@@ -1,5 +1,5 @@
-/* Discipline: a group is put into the list, and taken out, under the write lock; what it hears
- * with is its own thread's. */
+/* Discipline: a group is inserted into the list, and removed, under the write lock; its handler
+ * belongs to its own thread. */
 #include "shared_impl.h"
 
 #include <stdlib.h>
@@ -9,7 +9,7 @@ pl_group *pl_group_new(pl_shared *shared, uintptr_t handle, pl_replay replay, pl
     if (group == NULL) {
         return NULL;
     }
-    pl_safepoint_init(&group->safepoint, &shared->await);
+    pl_safepoint_init(&group->safepoint, &shared->waiter);
     pl_bus_subscribe(&shared->barriers, &group->barriers);
     pl_bus_subscribe(&shared->operations, &group->operations);
     group->handle = handle;
@@ -76,21 +76,21 @@ int pl_group_is_following(const pl_group *group) { return group->following; }
 
 pl_flag *pl_group_nudge(pl_group *group) { return &group->nudge; }
 
-void pl_group_on_nudge(pl_group *group, pl_check hear, uintptr_t handle) {
-    group->hear = hear;
-    group->hearer = handle;
+void pl_group_on_nudge(pl_group *group, pl_check deliver, uintptr_t handle) {
+    group->deliver = deliver;
+    group->deliver_handle = handle;
 }
 
-int pl_group_hears(const pl_group *group) { return group->hear != NULL; }
+int pl_group_has_handler(const pl_group *group) { return group->deliver != NULL; }
 
 int pl_group_is_nudged(const pl_group *group) {
-    return group->hear != NULL && (group->heard_later || pl_flag_load(&group->nudge, PL_RELAXED));
+    return group->deliver != NULL && (group->deferred || pl_flag_load(&group->nudge, PL_RELAXED));
 }
 
-int pl_group_hear(pl_group *group) {
-    /* before the call: a nudge that comes meanwhile is handled now or the next time */
+int pl_group_deliver(pl_group *group) {
+    /* before the call: a nudge that arrives meanwhile is delivered now or the next time */
     pl_flag_clear(&group->nudge);
-    int result = group->replaying ? PL_HEAR_LATER : group->hear(group->hearer);
-    group->heard_later = result == PL_HEAR_LATER;
-    return result != 0 && result != PL_HEAR_LATER;
+    int result = group->replaying ? PL_DELIVER_LATER : group->deliver(group->deliver_handle);
+    group->deferred = result == PL_DELIVER_LATER;
+    return result != 0 && result != PL_DELIVER_LATER;
 }

@@ -1,28 +1,31 @@
-/* guest: what the core's own host functions do with the guest's memory, and at their end.
- * Internal to the core: cffi does not see it. */
+/* guest: access to the guest's memory, and the final safepoint, of the core's own host functions.
+ * Internal to the core: cffi does not see it.
+ *
+ * Requires: the group's thread, RUNNING.
+ * Blocks: pl_guest_look, as pl_group_safepoint_poll. */
 #ifndef PL_GUEST_H
 #define PL_GUEST_H
 
 #include "instances.h"
 
-/* Whether a RUNNING group has nothing to do: no operation is pending, the linker is not
- * cancelled, and it was not nudged. Relaxed: a change that was just made may be missed, so it is
- * for callers that look again soon. (A running group is behind only while the flag is up: the
- * leader waits for it.) */
+/* Returns whether a RUNNING group has nothing to do: no operation is pending, the linker is not
+ * cancelled, and the group was not nudged. Relaxed: a recent change may be missed, so it is for
+ * callers that check again soon. (A running group is behind only while the flag is set: the leader
+ * waits for it.) */
 static inline int pl_is_quiet(const pl_flag *flag, const pl_cancel *cancel, const pl_flag *nudge) {
     return atomic_load_explicit(&flag->set, memory_order_relaxed) == 0 &&
            atomic_load_explicit(&cancel->cause, memory_order_relaxed) == 0 &&
            atomic_load_explicit(&nudge->set, memory_order_relaxed) == 0;
 }
 
-/* The guest's memory [address, address + size), or NULL. It may be written by others meanwhile;
- * it never becomes smaller, and does not move. */
+/* Returns the guest's memory [address, address + size), or NULL if that is out of bounds. Other
+ * threads may write it meanwhile; it never shrinks, and does not move. */
 static inline uint8_t *pl_guest_bytes(const pl_import *import, uint64_t address, uint64_t size) {
     return pl_instances_bytes(import->instances, address, size);
 }
 
-/* The end of a host function that did not park: a safepoint, two or three relaxed loads if there
- * is nothing to do. */
+/* The safepoint at the end of a host function that did not park: two or three relaxed loads if
+ * there is nothing to do. */
 static inline pl_trap *pl_guest_look(const pl_import *import) {
     return pl_is_quiet(import->flag, import->cancel, import->nudge)
                ? NULL

@@ -1,5 +1,5 @@
-/* Discipline: `kind` is atomic and changed by exchange; `token` is written before `kind` says
- * that there is one. */
+/* Discipline: `kind` is atomic and changed by exchange; `token` is written before `kind` becomes
+ * PL_HOLDS_TOKEN. */
 #include "hold.h"
 
 #include "backoff.h"
@@ -61,10 +61,10 @@ static int note_token(pl_hold *hold, uint64_t token) {
 }
 
 int pl_hold_acquire(pl_hold *hold) {
-    return note_token(hold, pl_gate_try_acquire(&hold->shared->gate));
+    return note_token(hold, pl_topology_try_acquire(&hold->shared->topology));
 }
 
-/* The lock by an attempt, for a group that has nothing to replay. */
+/* Takes the lock by an attempt, for a group that has nothing to replay. */
 static int take_now(pl_hold *lock, int (*attempt)(pl_hold *), pl_group *self) {
     if (pl_cancel_cause(&lock->shared->cancel) != 0 || attempt(lock) != PL_ACQUIRED) {
         return PL_BUSY;
@@ -85,8 +85,8 @@ int pl_hold_exclusive(pl_hold *token, pl_hold *lock, pl_group *self) {
     return note(lock, result, PL_HOLDS_WRITE);
 }
 
-/* Tries until the attempt ends otherwise than PL_BUSY, taking part in what is pending, and
- * staying away in between. */
+/* Repeats the attempt while it returns PL_BUSY; follows pending operations and backs off in
+ * between. */
 static int take_as(pl_hold *hold, int (*attempt)(pl_hold *), pl_group *self) {
     pl_shared *shared = hold->shared;
     pl_backoff backoff = {0};
@@ -142,7 +142,7 @@ int pl_hold_release(pl_hold *hold) {
         pl_rwlock_release_write(&hold->shared->lock);
         break;
     case PL_HOLDS_TOKEN:
-        released = pl_gate_release(&hold->shared->gate, pl_hold_token(hold)) == 0;
+        released = pl_topology_release(&hold->shared->topology, pl_hold_token(hold)) == 0;
         break;
     default:
         return 0;

@@ -1,4 +1,4 @@
-/* Discipline: a pl_hostfn belongs to one store and is touched only by the thread that runs this
+/* Discipline: a pl_hostfn belongs to one store and is accessed only by the thread that runs this
  * store. */
 #include "hostfn.h"
 
@@ -14,16 +14,16 @@ static pl_trap *follow(pl_group *group) {
                                                          : pl_trap_of("the guest was stopped");
 }
 
-static pl_trap *hear(pl_group *group) {
+static pl_trap *deliver(pl_group *group) {
     int before = pl_safepoint_park(pl_group_safepoint(group));
-    int stop = pl_group_hear(group);
+    int stop = pl_group_deliver(group);
     pl_safepoint_restore(pl_group_safepoint(group), before);
     return stop ? pl_trap_of("interrupted") : follow(group);
 }
 
 pl_trap *pl_host_poll(pl_group *group) {
     pl_trap *ended = follow(group);
-    return ended == NULL && pl_group_is_nudged(group) ? hear(group) : ended;
+    return ended == NULL && pl_group_is_nudged(group) ? deliver(group) : ended;
 }
 
 pl_trap *pl_host_return(pl_group *group, int before, pl_trap *trap) {

@@ -5,7 +5,7 @@
 #include "api_table.h"
 #include "builtin.h"
 #include "callback.h"
-#include "dynamic.h"
+#include "call_dynamic.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 #include "instances_impl.h"
 
 #include "api_table.h"
-#include "dynamic.h"
+#include "call_dynamic.h"
 #include "stack.h"
 
 #include <stdlib.h>
@@ -95,7 +95,7 @@ pl_group *pl_instances_group(const pl_instances *instances) { return instances->
 
 pl_context *pl_instances_context(const pl_instances *instances) { return instances->context; }
 
-pl_trouble *pl_instances_trouble(pl_instances *instances) { return &instances->trouble; }
+pl_error_record *pl_instances_error(pl_instances *instances) { return &instances->error; }
 
 void pl_instances_set_memory(pl_instances *instances, const pl_extern *memory) {
     instances->memory = *memory;
@@ -155,15 +155,15 @@ const pl_extern *pl_instances_stack_pointer(const pl_instances *instances) {
 }
 
 int pl_instances_fail(pl_instances *instances, int stage, pl_library *library, uint32_t detail) {
-    instances->trouble =
-        (pl_trouble){.stage = stage, .detail = detail, .library = library, .failure = {0}};
+    instances->error =
+        (pl_error_record){.stage = stage, .detail = detail, .library = library, .failure = {0}};
     return -1;
 }
 
 int pl_instances_fail_with(pl_instances *instances, int stage, pl_library *library, uint32_t detail,
                            pl_failure failure) {
     pl_instances_fail(instances, stage, library, detail);
-    instances->trouble.failure = failure;
+    instances->error.failure = failure;
     return -1;
 }
 
@@ -175,7 +175,7 @@ pl_record *pl_record_find(const pl_instances *instances, const pl_library *libra
     return record != NULL && record->library == library ? record : NULL;
 }
 
-/* Empties a record; what can be used again is kept. */
+/* Clears a record; an instance that can be reused goes to the pool. */
 static void clear(pl_instances *instances, pl_record *record) {
     if (record->pooled != NULL) {
         record->pooled->next = instances->pool;
@@ -267,7 +267,7 @@ static int is_running(const pl_instances *instances) {
     return atomic_load_explicit(&instances->running, memory_order_relaxed) != 0;
 }
 
-/* Adds to `running`, of which one thread at a time is the writer; returns what it is then. */
+/* Adds to `running`, which one thread at a time writes; returns the new value. */
 static unsigned count_running(pl_instances *instances, int change) {
     unsigned now =
         atomic_load_explicit(&instances->running, memory_order_relaxed) + (unsigned)change;

@@ -9,7 +9,7 @@ static int step(pl_step function, pl_leading *leading) {
     return function != NULL ? function(leading) : PL_DONE;
 }
 
-/* What the lock guards is not to be used any more. */
+/* The state under the lock must not be used any more. */
 static void give_up(pl_leading *leading, uint64_t cause) {
     pl_cancel_set(&leading->lock->shared->cancel, cause);
     pl_hold_poison(leading->lock);
@@ -21,8 +21,8 @@ static int breach(pl_leading *leading, int what) {
     return PL_CANCELLED;
 }
 
-/* Not all groups have arrived; those that have go on. Nothing to do once the linker is
- * cancelled: that wakes them. */
+/* Not all groups have arrived: lets those that have go on. Does nothing once the linker is
+ * cancelled, which wakes them. */
 static int withdraw(pl_group *self, pl_leading *leading, int result) {
     pl_shared *shared = self->shared;
     if (pl_cancel_cause(&shared->cancel) != 0) {

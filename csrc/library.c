@@ -1,4 +1,4 @@
-/* Discipline: `parts` is read-only; `targets`, `gone` and `owners` are atomic; the image is
+/* Discipline: `parts` is read-only; `targets`, `unloaded` and `owners` are atomic; the image is
  * under the lock of the linker. */
 #include "library.h"
 
@@ -22,11 +22,11 @@ struct pl_library {
     struct target *targets;
     struct image *image; /* under the lock of the linker, as is `tried` */
     int tried;
-    atomic_int gone;
+    atomic_int unloaded;
     atomic_size_t owners;
 };
 
-/* A copy of `size` bytes, or NULL; nothing is a copy of nothing. */
+/* Returns a copy of `size` bytes; NULL if out of memory, or if `size` is 0. */
 static int copy(const void *from, size_t size, void **to) {
     *to = NULL;
     if (size == 0) {
@@ -125,8 +125,8 @@ const char *pl_library_name(const pl_library *library, uint32_t index, size_t *l
     return library->parts.names + offset[0];
 }
 
-void pl_library_aim(pl_library *library, uint32_t index, pl_library *target,
-                    uint32_t export_index) {
+void pl_library_bind(pl_library *library, uint32_t index, pl_library *target,
+                     uint32_t export_index) {
     library = pl_library_plt(library, &index);
     if (index < library->parts.trampoline_count) {
         atomic_store_explicit(&library->targets[index].export_index, export_index,
@@ -135,7 +135,7 @@ void pl_library_aim(pl_library *library, uint32_t index, pl_library *target,
     }
 }
 
-void pl_library_miss(pl_library *library, uint32_t index) {
+void pl_library_unbind(pl_library *library, uint32_t index) {
     library = pl_library_plt(library, &index);
     if (index < library->parts.trampoline_count) {
         atomic_store_explicit(&library->targets[index].library, NULL, memory_order_release);
@@ -179,6 +179,6 @@ void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t
     }
 }
 
-void pl_library_set_gone(pl_library *library) { atomic_store(&library->gone, 1); }
+void pl_library_set_unloaded(pl_library *library) { atomic_store(&library->unloaded, 1); }
 
-int pl_library_is_gone(const pl_library *library) { return atomic_load(&library->gone); }
+int pl_library_is_unloaded(const pl_library *library) { return atomic_load(&library->unloaded); }

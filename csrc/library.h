@@ -1,31 +1,35 @@
 /* library: one module as every group instantiates it.
  *
- * What a symbol means is decided once, when the module is loaded (resolution, bases, slots), and
- * written down here as data: for each import where it comes from, for each exported function its
- * slot in the table. A group carries that out without deciding anything, without Python and
- * without the GIL (instances.h), so it comes out the same in all of them.
+ * Symbol resolution, bases and slots are decided once, when the module is loaded, and stored here
+ * as data: the source of each import, and the table slot of each exported function. A group
+ * instantiates from this data without deciding anything, without Python and without the GIL
+ * (instances.h), so the result is the same in all groups.
  *
- * States: filled in by its maker, under the write lock, before any group sees it (pl_library_new
- * copies what it is given); then read-only but for two atomic parts: the targets of the
- * trampolines, which are found one by one as the guest calls them, and `gone`.
+ * States: filled in by its creator, under the write lock, before any group sees it (pl_library_new
+ * copies its arguments); then read-only except for two atomic parts: the targets of the
+ * trampolines, which are found one by one as the guest calls them, and `unloaded`.
  *
- * Targets: pl_library_aim publishes one (release), pl_library_target loads it (acquire). They
- * are taken back (pl_library_miss) by the leader of an unload while every group is at the
- * barrier, parked or dead; whoever loads one is RUNNING, so it never sees one taken back. A
- * target is two words, its number stored relaxed before the library is released. They are read
- * as one, since between two different targets of a trampoline there is always a miss: groups
- * that find a target at the same time, under read locks, find the same one and store the same
- * words (lookup.h), and a reader of the library that was missed is gone by the time of the next
- * aim.
+ * Targets: pl_library_bind publishes one (release), pl_library_target loads it (acquire). The
+ * leader of an unload clears them (pl_library_unbind) while every group is at the barrier, parked
+ * or dead; a thread that loads a target is RUNNING, so it never sees one being cleared. A target is
+ * two words; its number is stored relaxed before the library is released. They are read
+ * consistently, because between two different targets of a trampoline there is always a
+ * pl_library_unbind: groups that find a target at the same time, under read locks, find the same
+ * one and store the same words (lookup.h), and no reader of the old target is left when the next
+ * one is bound.
  *
- * Life: counted. The maker has it, and each group that has instantiated it. Blocking: never. Any
- * thread may read. */
+ * Protects: nothing.
+ * Requires: the write lock to create and change it, except for the targets.
+ * Blocks: never.
+ * Memory order: release and acquire for the targets, SeqCst for `unloaded`.
+ * Threads: any may read. Reference-counted: its creator and each group that has instantiated it own
+ * a reference. */
 #ifndef PL_LIBRARY_H
 #define PL_LIBRARY_H
 
 #include "api.h"
 
-/* Where an import comes from. */
+/* The source of an import. */
 enum pl_source_kind {
     PL_SOURCE_MEMORY = 0,        /* the group's memory */
     PL_SOURCE_TABLE = 1,         /* its function table */
@@ -37,7 +41,7 @@ enum pl_source_kind {
     PL_SOURCE_EXPORT = 6, /* export `index` of `library` */
     PL_SOURCE_PLT = 7,    /* trampoline `index` of this library */
     PL_SOURCE_WASI = 8,   /* function `index` of the process (wasi.h) */
-    PL_SOURCE_HOST = 9,   /* a host function of `type`, called back with `handle` */
+    PL_SOURCE_HOST = 9,   /* a host function of `type` with `handle` */
     /* function `index` of the core itself (builtin.h), of `type`; it gets `handle` */
     PL_SOURCE_BUILTIN = 10,
     PL_SOURCE_TAG = 11, /* exception tag `index` of the group, of `type` */
@@ -48,7 +52,7 @@ enum pl_source_kind {
     PL_SOURCE_CALLBACK = 12
 };
 
-/* Trampolines in one module: few enough to compile in a moment, so that a load can be ended
+/* Trampolines in one module: few enough to compile quickly, so that a load can be interrupted
  * between two of them. */
 enum { PL_PLT_BLOCK = 256 };
 
@@ -63,18 +67,18 @@ typedef struct pl_source {
     uintptr_t handle;
 } pl_source;
 
-/* What a library is made of. Exports are counted in the order of the module; -1 is none. The
- * names are not copied. */
+/* The data of a library. Exports are numbered in the order of the module; -1 is none. The names
+ * are not copied. */
 typedef struct pl_library_parts {
     const pl_module *code;
-    /* of the late bound imports, PL_PLT_BLOCK in each module but the last; or NULL */
+    /* of the lazily bound imports, PL_PLT_BLOCK in each module but the last; or NULL */
     const pl_module *const *trampolines;
     uint32_t trampoline_count;
-    /* whose trampolines it uses, from number `plt_base` on, in place of its own: loaded before
-     * it, and longer. Or NULL */
+    /* the library whose trampolines it uses, from number `plt_base` on, in place of its own; it is
+     * loaded before this one and unloaded later. Or NULL */
     pl_library *plt_of;
     uint32_t plt_base;
-    uintptr_t resolver; /* the handle that is called back when a trampoline has no target */
+    uintptr_t resolver; /* the handle of the callback for a trampoline without a target */
     const pl_source *sources;
     uint32_t source_count;
     const char *names;       /* of all exports, one after the other */
@@ -84,60 +88,62 @@ typedef struct pl_library_parts {
     const uint32_t *slot_exports;
     uint32_t slot_count;
     uint32_t slot_base; /* from here on */
-    uint32_t place;     /* its place in each group's list: one at a time has it */
-    /* what the group takes from this library if it has none yet */
+    uint32_t place;     /* its index in each group's list, unique among loaded libraries */
+    /* objects that the group takes from this library if it has none yet */
     int32_t export_memory, export_table, export_stack_pointer;
     int32_t export_tls_base;   /* a mutable i32 global */
     int32_t export_tls_init;   /* a function (i32) -> () */
     int32_t export_tls_relocs; /* a function () -> () */
-    /* a function () -> (i32) that makes a block and answers its address: WASIX's
+    /* a function () -> (i32) that creates a block and returns its address: WASIX's
      * __wasix_init_tls */
     int32_t export_tls_make;
-    /* of the code, the same for no other; 0: instances are not to be used again (pool.h) */
+    /* unique for the code; 0: instances are not pooled (pool.h) */
     uint64_t code_number;
-    uint64_t trampolines_number;                               /* that of the trampolines */
-    uint32_t memory_base, memory_size, table_base, table_size; /* its place */
-    /* the code exports a table called PL_WAITS for the functions that stand in for its waits
-     * (atomics.h), uncounted */
+    uint64_t trampolines_number; /* unique for the code of the trampolines */
+    uint32_t memory_base, memory_size, table_base, table_size; /* its allocations */
+    /* the code exports a table called PL_WAITS for wait hooks (atomics.h), which is not counted
+     * among the exports */
     int32_t rewritten;
 } pl_library_parts;
 
-/* NULL if there is no memory. */
+/* Returns NULL if out of memory. */
 pl_library *pl_library_new(const pl_library_parts *parts);
 const pl_library_parts *pl_library_parts_of(const pl_library *library);
 void pl_library_retain(pl_library *library);
 void pl_library_release(pl_library *library);
 
-/* The name of export `index`, not terminated. */
+/* Returns the name of export `index`, not terminated. */
 const char *pl_library_name(const pl_library *library, uint32_t index, size_t *length);
 
-/* Has it have `count` trampolines, its own and those that others use, and `resolver` called
- * back: before it is loaded, if it has none yet. 0, or -1 if there is no memory. */
+/* Sets `count` trampolines, its own and those that other libraries use, and the handle of their
+ * resolver; once, before the library is loaded. Returns 0, or -1 if out of memory. */
 int pl_library_set_trampolines(pl_library *library, const pl_module *const *trampolines,
                                uint32_t count, uintptr_t resolver);
-/* How many modules its trampolines are in. */
+/* Returns the number of modules of its trampolines. */
 uint32_t pl_library_blocks(const pl_library *library);
-/* Whose trampoline, and which, trampoline `index` of a library is: its own, or as `plt_of` says. */
+/* Returns the owner of trampoline `index` of a library, and sets the number there: the library
+ * itself, or `plt_of`. */
 pl_library *pl_library_plt(const pl_library *library, uint32_t *index);
 
-/* Trampoline `index` leads to export `export_index` of `target` from now on. */
-void pl_library_aim(pl_library *library, uint32_t index, pl_library *target, uint32_t export_index);
-/* It leads nowhere, as at first. */
-void pl_library_miss(pl_library *library, uint32_t index);
-/* Where it leads, or NULL. */
+/* Binds trampoline `index` to export `export_index` of `target`. */
+void pl_library_bind(pl_library *library, uint32_t index, pl_library *target,
+                     uint32_t export_index);
+/* Makes trampoline `index` unbound again. */
+void pl_library_unbind(pl_library *library, uint32_t index);
+/* Returns the target of a trampoline, or NULL if it is unbound. */
 pl_library *pl_library_target(const pl_library *library, uint32_t index, uint32_t *export_index);
 
-/* What instantiating it wrote into its part of the memory, but for the zeros at the end; none if
- * it was not taken. pl_library_take_image copies it, if that was never tried before.
- * pl_library_share_image gives a library the image of another one, and writes it to `data`. By
- * the leader of a load, under the write lock. */
+/* The image is the data that instantiation wrote into its part of the memory, except for zeros at
+ * the end. pl_library_take_image copies it, at the first call only. pl_library_share_image uses the
+ * image of another library, and writes it to `data`. By the leader of a load, under the write
+ * lock. */
 void pl_library_take_image(pl_library *library, const uint8_t *data, size_t size);
 int pl_library_has_image(const pl_library *library);
 void pl_library_share_image(pl_library *library, const pl_library *from, uint8_t *data);
 
-/* It has been unloaded: a group that was parked does not load it any more. Under the write lock;
- * read under a read lock. */
-void pl_library_set_gone(pl_library *library);
-int pl_library_is_gone(const pl_library *library);
+/* Marks the library unloaded: a group that was parked skips its load. Under the write lock; read
+ * under a read lock. */
+void pl_library_set_unloaded(pl_library *library);
+int pl_library_is_unloaded(const pl_library *library);
 
 #endif

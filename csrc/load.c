@@ -1,5 +1,5 @@
-/* load: a library becomes an instance: its imports, its thread-local block, its slots, and the
- * pool of instances that are used again. Discipline: that of instances.c. */
+/* load: instantiates a library in a group: imports, thread-local block, slots, and the instance
+ * pool. Discipline: that of instances.c. */
 #include "instances_impl.h"
 
 #include "api_table.h"
@@ -141,7 +141,7 @@ static int instantiate(pl_instances *instances, pl_record *record, pl_extern *ex
     return 0;
 }
 
-/* Takes from a library what the group has none of yet. */
+/* Takes the memory, table and stack pointer of a library if the group has none yet. */
 static void adopt(pl_instances *instances, const pl_record *record) {
     const pl_library_parts *parts = pl_library_parts_of(record->library);
     pl_extern found;
@@ -159,8 +159,9 @@ static void adopt(pl_instances *instances, const pl_record *record) {
     }
 }
 
-/* From now on the library's waits are the host's, which can be reached. */
-static int take_waits(pl_instances *instances, const pl_record *record) {
+/* Installs host functions for the library's wait instructions, so that its waits can be
+ * interrupted. */
+static int install_wait_hooks(pl_instances *instances, const pl_record *record) {
     pl_extern table;
     pl_func function;
     if (!pl_instance_export(instances->context, &record->instance, PL_WAITS, sizeof PL_WAITS - 1,
@@ -253,7 +254,8 @@ static int fill_slots(pl_instances *instances, const pl_record *record, int repl
 
 /* The pool */
 
-/* Makes a fresh instance one that can be used again, if it can be: 0, or -1 with the trouble. */
+/* Prepares a fresh instance for the pool, if it can be pooled. Returns 0, or -1 with the error
+ * record. */
 static int keep(pl_instances *instances, pl_record *record, pl_pooled *pooled, int replaying) {
     pooled->identity = record->identity;
     pooled->instance = record->instance;
@@ -289,8 +291,8 @@ static pl_pooled *take_fitting(pl_instances *instances, const pl_library *librar
     return NULL;
 }
 
-/* Gives the globals and host functions that were made for a pooled instance what this load has
- * decided: 0, or -1 with the trouble. */
+/* Sets the globals and host functions of a pooled instance to the values of this load. Returns 0,
+ * or -1 with the error record. */
 static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library) {
     const pl_library_parts *parts = pl_library_parts_of(library);
     for (uint32_t i = 0; i < parts->source_count; i++) {
@@ -326,7 +328,7 @@ static int adapt(pl_instances *instances, pl_pooled *pooled, pl_library *library
     return 0;
 }
 
-/* Fills a record from the pool: 1, 0 if none fits, or -1 with the trouble. */
+/* Fills a record from the pool. Returns 1, 0 if no instance fits, or -1 with the error record. */
 static int reuse(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
     pl_pooled *pooled = take_fitting(instances, library, replaying);
@@ -350,8 +352,8 @@ static int reuse(pl_instances *instances, pl_record *record, int replaying) {
     return 1;
 }
 
-/* Instantiates a library and takes from it what the group has none of: 0, or -1 with the
- * trouble. */
+/* Instantiates a library and takes the objects that the group does not have. Returns 0, or -1 with
+ * the error record. */
 static int load_fresh(pl_instances *instances, pl_record *record, int replaying) {
     pl_library *library = record->library;
     const pl_library_parts *parts = pl_library_parts_of(library);
@@ -370,7 +372,7 @@ static int load_fresh(pl_instances *instances, pl_record *record, int replaying)
     }
     record->identity = record->serial = ++instances->serials;
     adopt(instances, record);
-    if (parts->rewritten && take_waits(instances, record) != 0) {
+    if (parts->rewritten && install_wait_hooks(instances, record) != 0) {
         pl_pooled_free(pooled);
         return -1;
     }

@@ -1,5 +1,5 @@
-/* Discipline: see log.h. An entry is taken out before its owner is released: that may run other
- * code, which may look. */
+/* Discipline: see log.h. An entry is removed before its owner is released, because that may run
+ * code that looks up entries. */
 #include "log.h"
 
 #include "replay.h"
@@ -67,7 +67,8 @@ uint64_t pl_log_append(pl_log *log, const pl_operation *operation, void *owner) 
 
 uint64_t pl_log_last(const pl_log *log) { return log->last; }
 
-/* Where the first entry from `number` on is, counted from `start`; `count` if there is none. */
+/* Returns the index of the first entry from `number` on, relative to `start`; `count` if there is
+ * none. */
 static size_t position(const pl_log *log, uint64_t number) {
     size_t low = 0, high = pl_log_count(log);
     while (low < high) {

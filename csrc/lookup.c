@@ -145,6 +145,6 @@ void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t 
 void pl_lookup_aim(pl_library *library, const pl_late *late, uint32_t count,
                    pl_library *const *libraries) {
     for (uint32_t i = 0; i < count; i++) {
-        pl_library_aim(library, i, libraries[late[i].number], late[i].position);
+        pl_library_bind(library, i, libraries[late[i].number], late[i].position);
     }
 }

@@ -1,4 +1,4 @@
-/* Discipline: there is no other thread. */
+/* Discipline: single-threaded. */
 #include "measure.h"
 
 #include "backoff.h"

@@ -1,9 +1,13 @@
-/* measure: what the primitives of the protocol cost in C alone, for benchmarks: the floor of the
- * same calls through Python.
+/* measure: costs of the protocol's primitives in C alone, the lower bound for the same calls
+ * through Python; for benchmarks.
  *
- * Each does one thing `count` times and returns how often it had what it wanted, so that no
- * compiler leaves it out. Requires: a universe that no other thread uses. Blocking: never, but
- * for the pauses. Threads: one.
+ * Each measurement does one operation `count` times and returns how often it succeeded, so that the
+ * compiler cannot remove it.
+ *
+ * Protects: nothing.
+ * Requires: a universe that no other thread uses.
+ * Blocks: never, except for the pauses.
+ * Threads: one.
  *
  *     uint64_t had = pl_measure(shared, group, PL_MEASURE_TRY_WRITE, 1000000); */
 #ifndef PL_MEASURE_H

@@ -41,7 +41,7 @@ void pl_pooled_free(pl_pooled *pooled) {
     }
 }
 
-/* Its part of the memory, or NULL if that is not all inside. */
+/* Returns its part of the memory, or NULL if that is out of bounds. */
 static uint8_t *part(const pl_library_parts *parts, pl_context *context, const pl_extern *memory) {
     uint64_t end = (uint64_t)parts->memory_base + parts->memory_size;
     return memory != NULL && end <= pl_memory_size(context, memory)
@@ -54,7 +54,7 @@ void pl_pooled_take_image(pl_library *library, pl_context *context, const pl_ext
     const uint8_t *data = part(parts, context, memory);
     if (data != NULL) {
         size_t size = parts->memory_size;
-        /* what lies there was zeroed, and will be again */
+        /* the rest was zeroed, and will be again */
         while (size != 0 && data[size - 1] == 0) {
             size--;
         }
@@ -62,13 +62,13 @@ void pl_pooled_take_image(pl_library *library, pl_context *context, const pl_ext
     }
 }
 
-/* How many trampolines are in the block that begins with number `first`. */
+/* Returns the number of trampolines in the block that begins with number `first`. */
 static uint32_t block_size(const pl_library_parts *parts, uint32_t first) {
     uint32_t rest = parts->trampoline_count - first;
     return rest < PL_PLT_BLOCK ? rest : PL_PLT_BLOCK;
 }
 
-/* The table of that block: 0, or -1 if there is none. */
+/* Looks up the table of that block. Returns 0, or -1 if there is none. */
 static int plt_at(const pl_pooled *pooled, pl_context *context, uint32_t first, pl_table *table) {
     pl_extern plt;
     if (!pl_instance_export(context, &pooled->plt->blocks[first / PL_PLT_BLOCK].instance, "plt", 3,
@@ -112,7 +112,7 @@ static int is_same_source(const pl_source *one, const pl_source *other) {
         return one->value == other->value;
     case PL_SOURCE_CALLBACK:
         return one->value == other->value && one->handle == other->handle;
-    default: /* the value of a cell is set; all else is the group's own */
+    default: /* the value of a cell is set; all else belongs to the group */
         return 1;
     }
 }

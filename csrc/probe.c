@@ -1,4 +1,4 @@
-/* Discipline: all is the calling thread's own. */
+/* Discipline: all state is thread-local or on the stack. */
 #include "probe.h"
 
 #include "api_table.h"
@@ -27,7 +27,7 @@ enum { CALLS = 4 };
 
 struct seen {
     pl_engine *engine;
-    pl_value values[CALLS]; /* what the host function was called with */
+    pl_value values[CALLS]; /* the arguments of the host function */
     int refuse;             /* it traps */
     int deadlines;
 };
@@ -43,8 +43,8 @@ static pl_trap *host(void *environment, pl_caller *caller, pl_value *values, siz
     return NULL;
 }
 
-/* The first time the guest goes on, the second time it ends. Its deadline is this very epoch, so
- * it comes again at its next look. */
+/* The first time the guest goes on, the second time it ends. Its deadline is the current epoch, so
+ * its next check calls back again. */
 static pl_error *deadline(pl_context *context, void *data, uint64_t *delta, uint8_t *kind) {
     struct seen *seen = data;
     (void)context;
@@ -53,7 +53,7 @@ static pl_error *deadline(pl_context *context, void *data, uint64_t *delta, uint
     return ++seen->deadlines == 2 ? pl_wasmtime.error_new("over") : NULL;
 }
 
-/* How a call of an export ends. */
+/* Returns the status of a call of an export. */
 enum end { RETURNED, TRAPPED, FAILED_IN_GUEST, FAILED, MISSING };
 
 static enum end call(pl_context *context, const pl_instance *instance, const char *name,

@@ -8,19 +8,24 @@
 #include "shared_impl.h"
 
 /* How those who meet wait for each other. What they wait for, a leader's own part or a replay,
- * takes some ten microseconds, and so does being woken. So they look for a moment (LOOK
+ * takes some ten microseconds, and so does being woken. So they look for a moment (SPIN_NS
  * nanoseconds) before they sleep. Where more of them run than there are processors, they yield
- * between two looks, and look longer (LOOK_EACH more for each that a processor has): then each
- * has its turn soon, without being put to sleep and woken. Not if that are too many (CROWD for a
- * processor), and not for a while (SOBER nanoseconds) after somebody yielded to a thread that
+ * between two looks, and look longer (SPIN_EACH_NS more for each that a processor has): then each
+ * has its turn soon, without being put to sleep and woken. Not if that are too many (OVERSUBSCRIPTION_LIMIT for a
+ * processor), and not for a while (SPIN_COOLDOWN_NS nanoseconds) after somebody yielded to a thread that
  * kept the processor, as an unrelated program's does. */
-enum { LOOK = 20000, LOOK_EACH = 6000, CROWD = 64, SOBER = 100000000 };
+enum {
+    SPIN_NS = 20000,
+    SPIN_EACH_NS = 6000,
+    OVERSUBSCRIPTION_LIMIT = 64,
+    SPIN_COOLDOWN_NS = 100000000
+};
 /* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's
  * time. */
-enum { SLICE = 4000000 };
+enum { YIELD_LIMIT_NS = 4000000 };
 /* Nanoseconds for which a thread that `check` told to stop waits for the operation to be done,
  * before it cancels the linker. */
-enum { PATIENCE = 1000000000 };
+enum { INTERRUPT_LIMIT_NS = 1000000000 };
 
 /* Counts what a leader waited since `began`. There is one leader at a time. */
 static void count_wait(pl_shared *shared, int64_t began) {
@@ -41,12 +46,12 @@ int pl_group_is_interrupted(pl_group *self, int64_t *due) {
 }
 
 /* The same in a wait that the group cannot leave alone, as others count on it: it stops when the
- * operation is done. If that takes PATIENCE the whole linker is cancelled, and this returns 1. */
+ * operation is done. If that takes INTERRUPT_LIMIT_NS the whole linker is cancelled, and this returns 1. */
 static int gives_up(pl_group *self, int64_t *due) {
     if (pl_group_is_interrupted(self, due) && self->interrupted == 0) {
         self->interrupted = pl_now();
     }
-    if (self->interrupted == 0 || pl_now() - self->interrupted < PATIENCE) {
+    if (self->interrupted == 0 || pl_now() - self->interrupted < INTERRUPT_LIMIT_NS) {
         return 0;
     }
     pl_cancel_set(&self->shared->cancel, PL_CAUSE_INTERRUPTED);
@@ -84,13 +89,13 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
     pl_shared *shared = self->shared;
     int result = PL_TIMEOUT;
     pl_group_note(self, PL_TRACE_AWAIT_BEGIN, group->handle);
-    pl_await_begin(&shared->await, &group->safepoint);
+    pl_waiter_begin(&shared->waiter, &group->safepoint);
     while (result == PL_TIMEOUT) {
         void *member = group;
         size_t late;
         int64_t until = deadline >= 0 && deadline < *due ? deadline : *due;
-        result = pl_barrier_wait(pl_await_event(&shared->await), &shared->cancel, &member, 1, done,
-                                 number, until, &late);
+        result = pl_barrier_wait(pl_waiter_event(&shared->waiter), &shared->cancel, &member, 1,
+                                 done, number, until, &late);
         if (result == PL_TIMEOUT && done == has_arrived && pl_group_is_interrupted(self, due)) {
             result = PL_SIGNALLED;
         } else if (result == PL_TIMEOUT && done == has_replayed && gives_up(self, due)) {
@@ -99,33 +104,34 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
             break;
         }
     }
-    pl_await_end(&shared->await);
+    pl_waiter_end(&shared->waiter);
     pl_group_note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
     return result;
 }
 
 /* Decides how to wait in a rendezvous of so many running groups. */
-static void choose_wait(pl_shared *shared, size_t running) {
-    pl_event *await = pl_await_event(&shared->await);
-    int crowded = running > shared->processors;
-    int64_t look = LOOK;
-    if (crowded) {
-        int64_t sober = pl_now() - SOBER;
-        int held_up = pl_event_held_up(&shared->news) > sober || pl_event_held_up(await) > sober;
-        look = held_up || running > CROWD * shared->processors
+static void choose_spin(pl_shared *shared, size_t running) {
+    pl_event *waiter = pl_waiter_event(&shared->waiter);
+    int oversubscribed = running > shared->processors;
+    int64_t spin = SPIN_NS;
+    if (oversubscribed) {
+        int64_t recently = pl_now() - SPIN_COOLDOWN_NS;
+        int delayed = pl_event_last_delay(&shared->barrier_event) > recently ||
+                      pl_event_last_delay(waiter) > recently;
+        spin = delayed || running > OVERSUBSCRIPTION_LIMIT * shared->processors
                    ? 0
-                   : LOOK + LOOK_EACH * (int64_t)(running / shared->processors);
+                   : SPIN_NS + SPIN_EACH_NS * (int64_t)(running / shared->processors);
     }
-    atomic_store_explicit(&shared->crowded, crowded, memory_order_relaxed);
-    pl_event_look(&shared->news, look, crowded);
-    pl_event_look(await, look, crowded);
+    atomic_store_explicit(&shared->oversubscribed, oversubscribed, memory_order_relaxed);
+    pl_event_set_spin(&shared->barrier_event, spin, oversubscribed);
+    pl_event_set_spin(waiter, spin, oversubscribed);
 }
 
 /* The leader of an operation has met all that it had to meet. */
 static void finish(pl_shared *shared, uint64_t number) {
     atomic_store(&shared->finished, number);
-    if (atomic_load_explicit(&shared->crowded, memory_order_relaxed)) {
-        pl_event_notify(&shared->news);
+    if (atomic_load_explicit(&shared->oversubscribed, memory_order_relaxed)) {
+        pl_event_notify(&shared->barrier_event);
     }
 }
 
@@ -148,7 +154,7 @@ uint64_t pl_lead_open(pl_group *self) {
             pl_receiver_forgive(&group->operations);
         }
     }
-    choose_wait(shared, running);
+    choose_spin(shared, running);
     uint64_t number = pl_bus_try_broadcast(&shared->barriers); /* `cur`, before the flag */
     if (number == 0) {
         pl_cancel_set(&shared->cancel, PL_CAUSE_BUS);
@@ -159,7 +165,7 @@ uint64_t pl_lead_open(pl_group *self) {
     pl_group_note(self, PL_TRACE_LEAD_BEGIN, number);
     self->leading = 1;
     pl_flag_set(&shared->flag);
-    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->barrier_event);
     return number;
 }
 
@@ -202,7 +208,7 @@ uint64_t pl_lead_publish(pl_group *self) {
     pl_receiver_take(&self->operations, number);
     self->leading = 0;
     pl_rwlock_downgrade(&shared->lock);
-    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->barrier_event);
     return number;
 }
 
@@ -239,7 +245,7 @@ uint64_t pl_lead_withdraw(pl_group *self) {
     pl_receiver_take(&self->operations, number);
     self->leading = 0;
     atomic_store(&shared->finished, number);
-    pl_event_notify(&shared->news);
+    pl_event_notify(&shared->barrier_event);
     pl_group_note(self, PL_TRACE_LEAD_END, 1);
     return number;
 }
@@ -267,7 +273,7 @@ static void arrive(pl_group *self) {
         uint64_t number = pl_bus_sent(&shared->barriers);
         if (pl_receiver_taken(&self->barriers) != number) {
             pl_receiver_take(&self->barriers, number);
-            pl_await_tell(&shared->await, &self->safepoint);
+            pl_waiter_notify(&shared->waiter, &self->safepoint);
         }
     }
 }
@@ -294,13 +300,14 @@ static int catch_up(pl_group *self) {
 
 int pl_group_catch_up(pl_group *self) {
     int failed = catch_up(self);
-    pl_await_tell(&self->shared->await, &self->safepoint);
+    pl_waiter_notify(&self->shared->waiter, &self->safepoint);
     return failed;
 }
 
 uint64_t pl_group_try_exclusive(pl_group *self) {
     pl_shared *shared = self->shared;
-    uint64_t token = pl_cancel_cause(&shared->cancel) == 0 ? pl_gate_try_acquire(&shared->gate) : 0;
+    uint64_t token =
+        pl_cancel_cause(&shared->cancel) == 0 ? pl_topology_try_acquire(&shared->topology) : 0;
     if (token == 0) {
         return 0;
     }
@@ -310,7 +317,7 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
         }
         pl_rwlock_release_write(&shared->lock);
     }
-    pl_gate_release(&shared->gate, token);
+    pl_topology_release(&shared->topology, token);
     return 0;
 }
 
@@ -318,15 +325,15 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
  * milliseconds, while others have yet to replay, and the leader waits for them. So where there
  * are more of them than processors it waits until the leader has met all, or for as long as such
  * a slice: nothing depends on it. */
-static void let_others_go_first(pl_group *self) {
+static void wait_for_leader_to_finish(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(&self->operations);
-    int64_t deadline = pl_deadline(SLICE);
-    int waits = atomic_load_explicit(&shared->crowded, memory_order_relaxed);
+    int64_t deadline = pl_deadline(YIELD_LIMIT_NS);
+    int waits = atomic_load_explicit(&shared->oversubscribed, memory_order_relaxed);
     while (waits) {
-        uint32_t key = pl_event_prepare(&shared->news);
+        uint32_t key = pl_event_prepare(&shared->barrier_event);
         waits = atomic_load(&shared->finished) < applied && pl_cancel_cause(&shared->cancel) == 0 &&
-                pl_event_wait(&shared->news, key, deadline);
+                pl_event_wait(&shared->barrier_event, key, deadline);
     }
 }
 
@@ -338,7 +345,7 @@ static int follow_once(pl_group *self) {
     int64_t due = pl_now() + PL_SLICE;
     atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
-        uint32_t key = pl_event_prepare(&shared->news);
+        uint32_t key = pl_event_prepare(&shared->barrier_event);
         arrive(self);
         if (pl_cancel_cause(&shared->cancel) != 0) {
             return PL_CANCELLED;
@@ -346,7 +353,7 @@ static int follow_once(pl_group *self) {
         if (pl_bus_sent(&shared->operations) >= pl_receiver_taken(&self->barriers)) {
             break;
         }
-        pl_event_wait(&shared->news, key, due);
+        pl_event_wait(&shared->barrier_event, key, due);
         if (gives_up(self, &due)) {
             return PL_CANCELLED;
         }
@@ -377,8 +384,8 @@ static int follow_once(pl_group *self) {
         pl_rwlock_release_read(&shared->lock);
     }
     /* after releasing the lock: once the leader returns there is no reader */
-    pl_await_tell(&shared->await, &self->safepoint);
-    let_others_go_first(self);
+    pl_waiter_notify(&shared->waiter, &self->safepoint);
+    wait_for_leader_to_finish(self);
     return failed ? PL_CANCELLED : PL_ACQUIRED;
 }
 

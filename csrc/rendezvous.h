@@ -24,11 +24,11 @@
  * first bus) and the newest operation it replayed (taken from the second).
  *
  * Where threads sleep, so that none is woken for others: waiters for the lock and the token on
- * the event, followers at the barrier on `news` (moved by leaders), the leader on `await` (moved
- * by the group it waits for), parked threads that rest on `rest` (moved by nothing but the end).
- * Cancelling moves them all. Those who meet look at `news` and `await` for a moment before they
- * sleep (pl_event_look), as the leader decides when it opens the barrier; and where more groups
- * run than there are processors, a follower that is done waits on `news` for the leader to
+ * the event, followers at the barrier on `barrier_event` (moved by leaders), the leader on `waiter` (moved
+ * by the group it waits for), parked threads that rest on `sleepers` (moved by nothing but the end).
+ * Cancelling moves them all. Those who meet look at `barrier_event` and `waiter` for a moment before they
+ * sleep (pl_event_set_spin), as the leader decides when it opens the barrier; and where more groups
+ * run than there are processors, a follower that is done waits on `barrier_event` for the leader to
  * finish, for some milliseconds at most. Both are about time alone: any of them may wait longer
  * or shorter.
  *

@@ -5,11 +5,11 @@
 
 static int fail(pl_instances *instances, int stage, uint64_t detail, pl_library *library,
                 pl_error *error) {
-    pl_trouble *trouble = pl_instances_trouble(instances);
-    *trouble = (pl_trouble){.stage = stage,
-                            .detail = (uint32_t)detail,
-                            .library = library,
-                            .failure = {.error = error}};
+    pl_error_record *record = pl_instances_error(instances);
+    *record = (pl_error_record){.stage = stage,
+                                .detail = (uint32_t)detail,
+                                .library = library,
+                                .failure = {.error = error}};
     return -1;
 }
 
@@ -56,7 +56,7 @@ static void empty(pl_instances *instances, const pl_slots *slots) {
 
 /* What an older operation says of a library that is gone by now comes to nothing. */
 static int counts(const pl_library *library, int replaying) {
-    return !replaying || !pl_library_is_gone(library);
+    return !replaying || !pl_library_is_unloaded(library);
 }
 
 static int load(pl_instances *instances, const pl_operation *operation, uintptr_t group,

@@ -6,7 +6,7 @@
  * rendezvous asks for it (pl_follower), under a read lock, without the GIL.
  *
  * A follower that was parked may come to the load of a library that has been unloaded since
- * (pl_library_is_gone): its memory may be another's by now, so it is skipped, with all else that
+ * (pl_library_is_unloaded): its memory may be another's by now, so it is skipped, with all else that
  * concerns it.
  *
  * Blocking: as long as start functions and initialisers of guest modules run. */
@@ -76,7 +76,7 @@ typedef struct pl_operation {
     size_t closure_count;
 } pl_operation;
 
-/* Carries `operation` out for the group with handle `group`: 0, or -1 with the trouble in
+/* Carries `operation` out for the group with handle `group`: 0, or -1 with the error record in
  * `instances`. With `replaying`, slots that are to be filled must be empty: the leader found
  * them so. */
 int pl_replay_operation(pl_instances *instances, const pl_operation *operation, uintptr_t group,

@@ -4,7 +4,7 @@
  * so there is no moment between writer and reader in a downgrade. */
 #include "rwlock.h"
 
-#include "turn.h"
+#include "recursive.h"
 
 #define PL_WRITER UINT32_C(0x40000000)
 #define PL_POISON UINT32_C(0x80000000)
@@ -33,7 +33,7 @@ int pl_rwlock_try_read(pl_rwlock *lock) {
 int pl_rwlock_try_write(pl_rwlock *lock) {
     uint32_t state = 0;
     if (atomic_compare_exchange_strong(&lock->state, &state, PL_WRITER)) {
-        atomic_store_explicit(&lock->writer, pl_turn_me(), memory_order_relaxed);
+        atomic_store_explicit(&lock->writer, pl_recursive_self(), memory_order_relaxed);
         return PL_ACQUIRED;
     }
     return state & PL_POISON ? PL_POISONED : PL_BUSY;
@@ -84,7 +84,7 @@ void pl_rwlock_poison(pl_rwlock *lock) {
 }
 
 int pl_rwlock_is_written_here(const pl_rwlock *lock) {
-    return atomic_load_explicit(&lock->writer, memory_order_relaxed) == pl_turn_me();
+    return atomic_load_explicit(&lock->writer, memory_order_relaxed) == pl_recursive_self();
 }
 
 int64_t pl_rwlock_readers(const pl_rwlock *lock) {

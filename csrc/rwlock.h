@@ -6,7 +6,7 @@
  * thread than the one that took it; a write lock belongs to its thread.
  *
  * Blocking: only pl_rwlock_write, and the linker calls that only where no rendezvous can be
- * waiting for the caller; elsewhere it tries and backs off. Not fair: the topology gate lets one
+ * waiting for the caller; elsewhere it tries and backs off. Not fair: the topology lock lets one
  * writer at a time come near. Memory order: taking it for reading or writing acquires what the
  * last writer released; all changes of the state are SeqCst.
  *

@@ -2,8 +2,8 @@
  * which may come from anywhere, is never undone. */
 #include "safepoint.h"
 
-void pl_safepoint_init(pl_safepoint *safepoint, pl_await *await) {
-    *safepoint = (pl_safepoint){.await = await};
+void pl_safepoint_init(pl_safepoint *safepoint, pl_waiter *waiter) {
+    *safepoint = (pl_safepoint){.waiter = waiter};
     atomic_init(&safepoint->state, PL_PARKED);
 }
 
@@ -38,7 +38,7 @@ int pl_safepoint_park(pl_safepoint *safepoint) {
         if (safepoint->trace != NULL) {
             note(safepoint, PL_TRACE_PARK);
         }
-        pl_await_tell(safepoint->await, safepoint);
+        pl_waiter_notify(safepoint->waiter, safepoint);
     }
     return before;
 }
@@ -55,5 +55,5 @@ void pl_safepoint_die(pl_safepoint *safepoint) {
     if (atomic_exchange(&safepoint->state, PL_DEAD) != PL_DEAD && safepoint->trace != NULL) {
         note(safepoint, PL_TRACE_DEAD);
     }
-    pl_await_tell(safepoint->await, safepoint);
+    pl_waiter_notify(safepoint->waiter, safepoint);
 }

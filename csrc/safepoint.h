@@ -18,21 +18,21 @@
 #ifndef PL_SAFEPOINT_H
 #define PL_SAFEPOINT_H
 
-#include "await.h"
+#include "waiter.h"
 #include "trace.h"
 
 enum pl_state { PL_PARKED = 0, PL_RUNNING = 1, PL_DEAD = 2 };
 
 typedef struct pl_safepoint {
     atomic_int state;
-    pl_await *await; /* read-only, like the rest */
-    pl_trace *trace; /* most often NULL */
+    pl_waiter *waiter; /* read-only, like the rest */
+    pl_trace *trace;   /* most often NULL */
     uint64_t group;
 } pl_safepoint;
 
-/* Makes a parked one; the waiter of `await` is woken when it parks or dies. It never fails, and
+/* Makes a parked one; the waiter of `waiter` is woken when it parks or dies. It never fails, and
  * there is nothing to release. */
-void pl_safepoint_init(pl_safepoint *safepoint, pl_await *await);
+void pl_safepoint_init(pl_safepoint *safepoint, pl_waiter *waiter);
 /* Has every change of state noted in `trace`, which outlives the safepoint, as one of the group
  * `group`. Before any thread uses it. */
 void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t group);

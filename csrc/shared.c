@@ -1,14 +1,14 @@
 /* Discipline: the list of groups is under the write lock, the list of ended threads under
- * `ended_mutex`, the rest is atomic. */
+ * `exited_mutex`, the rest is atomic. */
 #include "shared_impl.h"
 
 #include <stdlib.h>
 
 static void wake_all(void *argument) {
     pl_shared *shared = argument;
-    pl_event_notify(&shared->news);
-    pl_event_notify(&shared->rest);
-    pl_event_notify(pl_await_event(&shared->await));
+    pl_event_notify(&shared->barrier_event);
+    pl_event_notify(&shared->sleepers);
+    pl_event_notify(pl_waiter_event(&shared->waiter));
 }
 
 pl_shared *pl_shared_new(void) {
@@ -19,18 +19,18 @@ pl_shared *pl_shared_new(void) {
     atomic_init(&shared->owners, 1);
     shared->processors = pl_processors();
     pl_event_init(&shared->event);
-    pl_event_init(&shared->news);
-    pl_event_init(&shared->rest);
-    pl_event_init(&shared->endings);
-    pl_await_init(&shared->await);
+    pl_event_init(&shared->barrier_event);
+    pl_event_init(&shared->sleepers);
+    pl_event_init(&shared->exit_event);
+    pl_waiter_init(&shared->waiter);
     pl_cancel_init(&shared->cancel, &shared->event);
     pl_rwlock_init(&shared->lock, &shared->event);
-    pl_gate_init(&shared->gate, &shared->event);
+    pl_topology_init(&shared->topology, &shared->event);
     pl_bus_init(&shared->barriers);
     pl_bus_init(&shared->operations);
     pl_futex_init(&shared->futex, &shared->cancel);
     pl_log_init(&shared->log, NULL);
-    pthread_mutex_init(&shared->ended_mutex, NULL);
+    pthread_mutex_init(&shared->exited_mutex, NULL);
     pl_cancel_on_set(&shared->cancel, wake_all, shared);
     return shared;
 }
@@ -40,13 +40,13 @@ void pl_shared_free(pl_shared *shared) {
         return;
     }
     pl_trace_free(shared->trace);
-    pthread_mutex_destroy(&shared->ended_mutex);
+    pthread_mutex_destroy(&shared->exited_mutex);
     pl_log_destroy(&shared->log);
     pl_futex_destroy(&shared->futex);
-    pl_await_destroy(&shared->await);
-    pl_event_destroy(&shared->endings);
-    pl_event_destroy(&shared->rest);
-    pl_event_destroy(&shared->news);
+    pl_waiter_destroy(&shared->waiter);
+    pl_event_destroy(&shared->exit_event);
+    pl_event_destroy(&shared->sleepers);
+    pl_event_destroy(&shared->barrier_event);
     pl_event_destroy(&shared->event);
     free(shared);
 }
@@ -56,48 +56,50 @@ pl_shared *pl_shared_keep(pl_shared *shared) {
     return shared;
 }
 
-int pl_shared_leave_ended(pl_shared *shared, pl_ended *ended) {
-    pthread_mutex_lock(&shared->ended_mutex);
-    int left = !shared->ended_closed && atomic_load(&shared->ended_count) < PL_ENDED_MOST;
+int pl_shared_add_exited(pl_shared *shared, pl_exited *exited) {
+    pthread_mutex_lock(&shared->exited_mutex);
+    int left = !shared->exited_closed && atomic_load(&shared->exited_count) < PL_EXITED_MOST;
     if (left) {
-        ended->next = shared->ended;
-        shared->ended = ended;
-        atomic_fetch_add(&shared->ended_count, 1);
+        exited->next = shared->exited;
+        shared->exited = exited;
+        atomic_fetch_add(&shared->exited_count, 1);
     }
-    pthread_mutex_unlock(&shared->ended_mutex);
+    pthread_mutex_unlock(&shared->exited_mutex);
     if (left) {
-        pl_event_notify(&shared->endings);
+        pl_event_notify(&shared->exit_event);
     }
     return left;
 }
 
-uintptr_t pl_shared_next_ended(pl_shared *shared) {
-    pthread_mutex_lock(&shared->ended_mutex);
-    pl_ended *ended = shared->ended;
+uintptr_t pl_shared_take_exited(pl_shared *shared) {
+    pthread_mutex_lock(&shared->exited_mutex);
+    pl_exited *exited = shared->exited;
     uintptr_t handle = 0;
-    if (ended != NULL) {
-        handle = ended->handle;
-        shared->ended = ended->next;
-        atomic_fetch_sub(&shared->ended_count, 1);
+    if (exited != NULL) {
+        handle = exited->handle;
+        shared->exited = exited->next;
+        atomic_fetch_sub(&shared->exited_count, 1);
     }
-    pthread_mutex_unlock(&shared->ended_mutex);
+    pthread_mutex_unlock(&shared->exited_mutex);
     return handle;
 }
 
-uint32_t pl_shared_ended(const pl_shared *shared) { return atomic_load(&shared->ended_count); }
-
-void pl_shared_close_ended(pl_shared *shared) {
-    pthread_mutex_lock(&shared->ended_mutex);
-    shared->ended_closed = 1;
-    pthread_mutex_unlock(&shared->ended_mutex);
+uint32_t pl_shared_exited_count(const pl_shared *shared) {
+    return atomic_load(&shared->exited_count);
 }
 
-void pl_shared_tell_ended(pl_shared *shared) { pl_event_notify(&shared->endings); }
+void pl_shared_close_exited(pl_shared *shared) {
+    pthread_mutex_lock(&shared->exited_mutex);
+    shared->exited_closed = 1;
+    pthread_mutex_unlock(&shared->exited_mutex);
+}
 
-void pl_shared_await_ended(pl_shared *shared, int64_t timeout) {
-    uint32_t key = pl_event_prepare(&shared->endings);
-    if (pl_shared_ended(shared) == 0) {
-        pl_event_wait(&shared->endings, key, pl_deadline(timeout));
+void pl_shared_notify_exited(pl_shared *shared) { pl_event_notify(&shared->exit_event); }
+
+void pl_shared_wait_exited(pl_shared *shared, int64_t timeout) {
+    uint32_t key = pl_event_prepare(&shared->exit_event);
+    if (pl_shared_exited_count(shared) == 0) {
+        pl_event_wait(&shared->exit_event, key, pl_deadline(timeout));
     }
 }
 
@@ -107,11 +109,11 @@ void pl_shared_set_trace(pl_shared *shared, pl_trace *trace) {
 
 pl_event *pl_shared_event(pl_shared *shared) { return &shared->event; }
 
-pl_event *pl_shared_news(pl_shared *shared) { return &shared->news; }
+pl_event *pl_shared_barrier_event(pl_shared *shared) { return &shared->barrier_event; }
 
-pl_event *pl_shared_rest(pl_shared *shared) { return &shared->rest; }
+pl_event *pl_shared_sleepers(pl_shared *shared) { return &shared->sleepers; }
 
-pl_await *pl_shared_await(pl_shared *shared) { return &shared->await; }
+pl_waiter *pl_shared_waiter(pl_shared *shared) { return &shared->waiter; }
 
 pl_cancel *pl_shared_cancel(pl_shared *shared) { return &shared->cancel; }
 
@@ -119,7 +121,7 @@ pl_flag *pl_shared_flag(pl_shared *shared) { return &shared->flag; }
 
 pl_rwlock *pl_shared_lock(pl_shared *shared) { return &shared->lock; }
 
-pl_gate *pl_shared_gate(pl_shared *shared) { return &shared->gate; }
+pl_topology *pl_shared_topology(pl_shared *shared) { return &shared->topology; }
 
 pl_bus *pl_shared_barriers(pl_shared *shared) { return &shared->barriers; }
 

@@ -5,17 +5,17 @@
  *
  * Protected by: the list of groups changes under topology token and write lock, and may be read
  * under a read lock. The list of threads that have ended has a mutex of its own, a leaf. All
- * else is atomic in its primitive. Blocking: pl_shared_await_ended. Threads: any. */
+ * else is atomic in its primitive. Blocking: pl_shared_wait_exited. Threads: any. */
 #ifndef PL_SHARED_H
 #define PL_SHARED_H
 
-#include "await.h"
+#include "waiter.h"
 #include "bus.h"
 #include "cancel.h"
 #include "event.h"
 #include "flag.h"
 #include "futex.h"
-#include "gate.h"
+#include "topology.h"
 #include "log.h"
 #include "rwlock.h"
 #include "trace.h"
@@ -48,13 +48,13 @@ void pl_shared_set_trace(pl_shared *shared, pl_trace *trace);
 
 /* The parts; they belong to `shared`. */
 pl_event *pl_shared_event(pl_shared *shared);
-pl_event *pl_shared_news(pl_shared *shared);
-pl_event *pl_shared_rest(pl_shared *shared);
-pl_await *pl_shared_await(pl_shared *shared);
+pl_event *pl_shared_barrier_event(pl_shared *shared);
+pl_event *pl_shared_sleepers(pl_shared *shared);
+pl_waiter *pl_shared_waiter(pl_shared *shared);
 pl_cancel *pl_shared_cancel(pl_shared *shared);
 pl_flag *pl_shared_flag(pl_shared *shared);
 pl_rwlock *pl_shared_lock(pl_shared *shared);
-pl_gate *pl_shared_gate(pl_shared *shared);
+pl_topology *pl_shared_topology(pl_shared *shared);
 pl_bus *pl_shared_barriers(pl_shared *shared);
 pl_bus *pl_shared_operations(pl_shared *shared);
 pl_futex *pl_shared_futex(pl_shared *shared);
@@ -68,29 +68,29 @@ uint64_t pl_shared_changes(const pl_shared *shared);
 
 /* Threads that have ended by themselves, and whose groups are dead but still there: whoever
  * changes the topology next takes them out, so that the thread itself needs neither the lock nor
- * Python. There is room for PL_ENDED_MOST of them. Any thread, at any time; a mutex of its own,
+ * Python. There is room for PL_EXITED_MOST of them. Any thread, at any time; a mutex of its own,
  * under which nothing is waited for. */
-enum { PL_ENDED_MOST = 16 };
-typedef struct pl_ended {
-    struct pl_ended *next;
+enum { PL_EXITED_MOST = 16 };
+typedef struct pl_exited {
+    struct pl_exited *next;
     uintptr_t handle; /* of the thread */
-} pl_ended;
+} pl_exited;
 /* Keeps one more owner of `shared`: pl_shared_free. */
 pl_shared *pl_shared_keep(pl_shared *shared);
-/* Leaves a thread there, whose record stays until pl_shared_next_ended has answered it. 0 if
+/* Leaves a thread there, whose record stays until pl_shared_take_exited has answered it. 0 if
  * there is no room, or nobody looks any more. */
-int pl_shared_leave_ended(pl_shared *shared, pl_ended *ended);
+int pl_shared_add_exited(pl_shared *shared, pl_exited *exited);
 /* Takes one: its handle, or 0 if there is none. */
-uintptr_t pl_shared_next_ended(pl_shared *shared);
+uintptr_t pl_shared_take_exited(pl_shared *shared);
 /* How many there are. */
-uint32_t pl_shared_ended(const pl_shared *shared);
+uint32_t pl_shared_exited_count(const pl_shared *shared);
 /* Nobody will look any more: what is there may be taken still, but nothing is left there from
  * now on. */
-void pl_shared_close_ended(pl_shared *shared);
-/* Wakes those who wait in pl_shared_await_ended. */
-void pl_shared_tell_ended(pl_shared *shared);
+void pl_shared_close_exited(pl_shared *shared);
+/* Wakes those who wait in pl_shared_wait_exited. */
+void pl_shared_notify_exited(pl_shared *shared);
 /* Waits until there is one, or they were woken, or the timeout (nanoseconds) is over. Blocks. */
-void pl_shared_await_ended(pl_shared *shared, int64_t timeout);
+void pl_shared_wait_exited(pl_shared *shared, int64_t timeout);
 
 /* How often groups waited for each other so far. Relaxed: the parts are of about the same
  * moment. */

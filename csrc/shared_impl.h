@@ -19,10 +19,10 @@ struct pl_group {
     pl_replay replay;
     uintptr_t replay_handle;
     pl_check check;
-    pl_check hear;
-    uintptr_t hearer;
-    /* of the group's own thread, like this: it was nudged when it could not hear */
-    int heard_later;
+    pl_check deliver;
+    uintptr_t deliver_handle;
+    /* of the group's own thread, like this: it was nudged when it could not deliver */
+    int deferred;
     int replaying;
     int leading;    /* of its own thread, like the two around it: its barrier is up */
     int following;  /* it is in pl_follow */
@@ -41,27 +41,27 @@ struct pl_shared {
     _Atomic uint64_t changes;
     _Atomic uint64_t led, followed, waited, longest, paused; /* relaxed: they are only counted */
     pl_event event;
-    pl_event news;
-    pl_event rest;
-    pl_await await;
+    pl_event barrier_event;
+    pl_event sleepers;
+    pl_waiter waiter;
     pl_rwlock lock;
-    pl_gate gate;
+    pl_topology topology;
     pl_bus barriers;
     pl_bus operations;
     pl_futex futex;
     pl_log log;
     size_t processors; /* read-only */
     /* relaxed: more groups ran than there are processors when the newest barrier was opened */
-    atomic_int crowded;
+    atomic_int oversubscribed;
     _Atomic uint64_t finished; /* the newest operation whose leader has met all */
     pl_trace *trace;           /* most often NULL */
     pl_group *first;
     size_t count;
-    pthread_mutex_t ended_mutex; /* of the list, and that it is closed */
-    pl_ended *ended;
-    int ended_closed;
-    atomic_uint ended_count;
-    pl_event endings;
+    pthread_mutex_t exited_mutex; /* of the list, and that it is closed */
+    pl_exited *exited;
+    int exited_closed;
+    atomic_uint exited_count;
+    pl_event exit_event;
 };
 
 /* Whether the thread that waits for a group has a reason of its own to stop: its `check` says

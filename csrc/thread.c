@@ -1,4 +1,4 @@
-/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `ended` has returned. */
+/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `on_exit` has returned. */
 #if !defined(__APPLE__)
 #define _XOPEN_SOURCE 700 /* sigaltstack */
 #endif
@@ -34,9 +34,9 @@ static int leave(pl_thread *thread, pl_group *group) {
     pl_shared *shared = pl_shared_keep(pl_group_shared(group));
     own_group = NULL;
     pl_safepoint_die(pl_group_safepoint(group));
-    atomic_store((_Atomic uint32_t *)thread->over, 1);
+    atomic_store((_Atomic uint32_t *)thread->done, 1);
     pl_futex_wake(pl_shared_futex(shared), thread->key, UINT32_MAX);
-    int left = pl_shared_leave_ended(shared, &thread->ending);
+    int left = pl_shared_add_exited(shared, &thread->exited);
     pl_shared_free(shared);
     return left;
 }
@@ -53,7 +53,7 @@ static void *run(void *argument) {
     thread->status = pl_instances_call(thread->instances, &thread->func, thread->values,
                                        thread->count, &thread->failure);
     if (thread->status != PL_OK || pl_instances_exits(thread->instances) || !leave(thread, group)) {
-        thread->ended(thread->ending.handle);
+        thread->on_exit(thread->exited.handle);
     }
     own.ss_flags = SS_DISABLE;
     sigaltstack(&own, NULL);

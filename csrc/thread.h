@@ -1,15 +1,15 @@
 /* thread: an OS thread that runs one guest function in a group of its own.
  *
  * The thread is made here and not by Python, so that a thread the guest starts needs neither
- * Python nor the GIL: the group is ready (birth.h) and the function is called. A host function
+ * Python nor the GIL: the group is ready (clone.h) and the function is called. A host function
  * of Python's that the guest calls there finds the group through pl_group_of_thread.
  *
- * If the function returns, the group is dead, `over` becomes 1, who waits for that is woken, and
- * the record is left for whoever changes the topology next (pl_shared_leave_ended), in this
+ * If the function returns, the group is dead, `done` becomes 1, who waits for that is woken, and
+ * the record is left for whoever changes the topology next (pl_shared_add_exited), in this
  * order. If that has no room, or the function did not return, or the thread has destructors to
- * run, `ended` is told, on the thread itself.
+ * run, `on_exit` is told, on the thread itself.
  *
- * Life: a pl_thread stays where it is until pl_shared_next_ended has answered it, or `ended` has
+ * Life: a pl_thread stays where it is until pl_shared_take_exited has answered it, or `on_exit` has
  * returned; nothing here touches it afterwards. The thread is detached: who wants to wait for it
  * waits for one of the two.
  *
@@ -26,13 +26,13 @@ typedef struct pl_thread {
     pl_func func;                      /* pl_thread_start sets it */
     pl_value values[PL_THREAD_VALUES]; /* its arguments, then its results */
     size_t count;
-    pl_check ended;  /* gets `handle`; what it answers means nothing */
-    pl_ended ending; /* its handle is the thread's */
-    uint32_t *over;  /* atomic; stays as long as this does */
-    uint64_t key;    /* what is woken then */
+    pl_check on_exit; /* gets `handle`; what it answers means nothing */
+    pl_exited exited; /* its handle is the thread's */
+    uint32_t *done;   /* atomic; stays as long as this does */
+    uint64_t key;     /* what is woken then */
     /* there is a thread, or will be at once: who is interrupted in pl_thread_start looks here */
     int started;
-    int status;         /* enum pl_status, for `ended` */
+    int status;         /* enum pl_status, for `on_exit` */
     pl_failure failure; /* its receiver owns it */
 } pl_thread;
 

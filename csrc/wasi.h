@@ -66,7 +66,7 @@
 #define PL_WASI_H
 
 #include "call.h"
-#include "object.h"
+#include "wrappers.h"
 
 typedef struct pl_process pl_process;
 

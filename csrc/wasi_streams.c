@@ -4,11 +4,11 @@
 int pl_wasi_must_stop(const pl_wasi_call *call) {
     return pl_cancel_cause(pl_shared_cancel(pl_group_shared(call->group))) != 0 ||
            (call->check != NULL && pl_epoch_on_main_thread() && call->check(call->handle) != 0) ||
-           (pl_group_is_nudged(call->group) && pl_group_hear(call->group) != 0);
+           (pl_group_is_nudged(call->group) && pl_group_deliver(call->group) != 0);
 }
 
 int pl_wasi_sleep_until(const pl_wasi_call *call, int64_t deadline) {
-    pl_event *event = pl_shared_rest(pl_group_shared(call->group));
+    pl_event *event = pl_shared_sleepers(pl_group_shared(call->group));
     pl_cancel *cancel = pl_shared_cancel(pl_group_shared(call->group));
     int64_t due = pl_now() + PL_SLICE; /* of the next check, which may take the GIL */
     for (;;) {

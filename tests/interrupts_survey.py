@@ -153,8 +153,8 @@ class World:
                 ("write lock", native.readers < 0),
                 ("read lock", native.readers > 0),
                 ("changer", context.changer is not None),
-                ("turn", lib.pl_turn_depth(context.turn.pointer)),
-                ("load lock", lib.pl_turn_depth(context.load_lock.pointer)),
+                ("main lock", lib.pl_recursive_depth(context.main_lock.pointer)),
+                ("load lock", lib.pl_recursive_depth(context.load_lock.pointer)),
                 ("thread's group", bool(current_member())),
                 ("exception", bool(lib.pl_raised() or raised_errors)),
             )

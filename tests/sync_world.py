@@ -277,8 +277,8 @@ class World:
         shared = self.native.pointer
         events = (
             lib.pl_shared_event(shared),
-            lib.pl_shared_news(shared),
-            lib.pl_await_event(lib.pl_shared_await(shared)),
+            lib.pl_shared_barrier_event(shared),
+            lib.pl_waiter_event(lib.pl_shared_waiter(shared)),
         )
         return sum(int(lib.pl_event_waiters(event)) for event in events)
 

@@ -487,7 +487,7 @@ class TestGuestThreads:
             assert followed.wait(DEADLINE)
             open_and_close(20)  # all that others have followed is forgotten
             gc.collect()
-            return len(guest.program._linker.group._bounds)
+            return len(guest.program._linker.group._prepared)
 
         thread = guest.program.spawn(body)
         assert worked.wait(DEADLINE)

@@ -17,9 +17,9 @@ import wasmtime
 
 import pylinker
 from interrupts import Interrupter, trace_opcodes
-from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, Outcome, take_outcome
 from pylinker.native.callbacks import CALLBACK_FAILED
 from pylinker.native.failures import keep_pending, pl_python_forget, raised_errors
+from pylinker.native.prepared import PREPARED_LIMIT, PREPARED_LIMIT_DOUBLE, Outcome, take_outcome
 
 GUEST = """(module (@dylink.0 (mem-info))
   (import "env" "fail" (func $fail (param i32) (result i32)))
@@ -187,7 +187,9 @@ class TestACallThatAHandlerMakes:
 
         at_each_opcode(code_of(call), run, lambda: within(library))
 
-    @pytest.mark.parametrize("value", [-sys.float_info.max, float("-inf"), BOUND_LIMIT_DOUBLE, 5.0])
+    @pytest.mark.parametrize(
+        "value", [-sys.float_info.max, float("-inf"), PREPARED_LIMIT_DOUBLE, 5.0]
+    )
     def test_leaves_a_double_what_it_is(
         self, library: pylinker.Library, way: Any, within: Any, value: float
     ) -> None:
@@ -223,7 +225,7 @@ class TestAnInterruptedRead:
                 function(*([1] if function is outer else []))
 
         def act() -> None:
-            assert nested._call(nested._record) < BOUND_LIMIT  # never read
+            assert nested._call(nested._record) < PREPARED_LIMIT  # never read
 
         def run() -> None:
             with pytest.raises(RaisedError) as caught:

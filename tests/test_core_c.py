@@ -54,13 +54,13 @@ FAST = {
         "event",
         "flag",
         "futex",
-        "gate",
         "hold",
         "lead",
         "log",
+        "rendezvous",
         "rwlock",
         "safepoint",
-        "rendezvous",
+        "topology",
     ]
 }
 TIMEOUT = 240  # seconds: a program's own deadline (check.h) is earlier and says more

@@ -20,7 +20,7 @@ from pylinker.native import threads
 from pylinker.sync import LinkerShared
 from toolchain import Scenario
 
-ROOM = 16  # PL_ENDED_MOST
+ROOM = 16  # PL_EXITED_MOST
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +56,12 @@ def let_end(guest: Guest, count: int, *, first: int = 0) -> LinkerShared[LinkerS
     guest["stop"] = 0
     assert guest.main.start_threads(first, count, YIELD, 0) == count
     guest.until("running", running + count)
-    assert shared.ended == 0
+    assert shared.exited == 0
     guest["stop"] = 1
     until = time.monotonic() + DEADLINE
-    while shared.ended < count:
+    while shared.exited < count:
         assert time.monotonic() < until
-        shared._native.await_ended(0.01)
+        shared._native.wait_exited(0.01)
     return shared
 
 
@@ -69,7 +69,7 @@ def test_a_group_is_taken_out_with_the_next_thread(guest: Guest) -> None:
     shared = let_end(guest, 1)
     assert shared.num_groups == 2
     thread = guest.program.spawn("nothing")
-    assert shared.ended == 0
+    assert shared.exited == 0
     thread.join(DEADLINE)
     assert guest.program.statistics().groups == 1
 
@@ -79,7 +79,7 @@ def test_a_group_is_taken_out_with_the_next_library(guest: Guest) -> None:
     shared = let_end(guest, 3)
     published = shared.published
     with guest.program.dlopen("libtwice.so"):
-        assert shared.ended == 0
+        assert shared.exited == 0
         assert shared.num_groups == 1
         assert shared.published == published  # there was nobody to meet
 
@@ -112,10 +112,10 @@ def test_of_many_only_some_are_left(guest: Guest) -> None:
     until = time.monotonic() + DEADLINE
     while shared.num_groups > ROOM + 1:  # those for whom there is no room take out all
         assert time.monotonic() < until
-        shared._native.await_ended(0.01)
+        shared._native.wait_exited(0.01)
     while guest.program.statistics().groups > 1:  # which takes out those that have ended by now
         assert time.monotonic() < until
-        shared._native.await_ended(0.01)
+        shared._native.wait_exited(0.01)
 
 
 def test_no_thread_of_the_core_is_kept(guest: Guest) -> None:
@@ -139,9 +139,9 @@ def test_what_is_taken_out_is_freed_at_once(guest: Guest) -> None:
         assert len(kept) == 9
         assert guest.main.finish(3) == 3
         until = time.monotonic() + DEADLINE
-        while linker_of(guest).context.shared.ended < 3:
+        while linker_of(guest).context.shared.exited < 3:
             assert time.monotonic() < until
-            linker_of(guest).context.shared._native.await_ended(0.01)
+            linker_of(guest).context.shared._native.wait_exited(0.01)
         guest.program.statistics()
         assert [each() for each in kept] == [None] * 9
     finally:
@@ -199,18 +199,18 @@ def test_whoever_fails_to_take_one_out_does_not_stop_the_rest(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = let_end(guest, 3)
-    real, failures = InstanceGroup.close_bounds, [KeyboardInterrupt]
+    real, failures = InstanceGroup.close_prepared, [KeyboardInterrupt]
 
-    def close_bounds(group: InstanceGroup) -> None:
+    def close_prepared(group: InstanceGroup) -> None:
         if failures:
             raise failures.pop()
         real(group)
 
-    monkeypatch.setattr(InstanceGroup, "close_bounds", close_bounds)
+    monkeypatch.setattr(InstanceGroup, "close_prepared", close_prepared)
     with pytest.raises(KeyboardInterrupt):
         guest.program.dlopen("libtwice.so")
     guest.program.dlopen("libtwice.so").close()
-    assert shared.ended == 0
+    assert shared.exited == 0
     guest.still_works()
     threads = linker_of(guest).threads
     assert threads is not None

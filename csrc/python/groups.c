@@ -9,7 +9,7 @@
 
 static GroupObject *group_of(PyObject *object) { return (GroupObject *)object; }
 
-PyObject *pl_python_refuse_gone(void) {
+PyObject *pl_python_refuse_left(void) {
     return pl_python_refuse(pl_python.internal_error,
                             "a group without receivers takes part: it has left the linker");
 }
@@ -17,7 +17,7 @@ PyObject *pl_python_refuse_gone(void) {
 pl_group *pl_python_group_of(PyObject *object) {
     pl_group *group = PyObject_TypeCheck(object, pl_python.group) ? group_of(object)->group : NULL;
     if (group == NULL) {
-        pl_python_refuse_gone();
+        pl_python_refuse_left();
     }
     return group;
 }
@@ -128,7 +128,7 @@ static PyObject *block_enter(PyObject *object, PyObject *unused) {
     BlockObject *self = (BlockObject *)object;
     pl_group *group = self->group != NULL ? group_of(self->group)->group : NULL;
     if (group == NULL) {
-        return pl_python_refuse_gone();
+        return pl_python_refuse_left();
     }
     if (self->before >= 0) {
         return pl_python_refuse(PyExc_RuntimeError, "a block of a group is entered once at a time");

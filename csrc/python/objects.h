@@ -73,7 +73,7 @@ TokenObject *pl_python_new_token(SharedObject *universe);
  * left its linker. */
 pl_group *pl_python_group_of(PyObject *object);
 /* Sets that InternalError; returns NULL. */
-PyObject *pl_python_refuse_gone(void);
+PyObject *pl_python_refuse_left(void);
 
 /* Sets an exception of a class; returns NULL. */
 PyObject *pl_python_refuse(PyObject *type, const char *format, ...);

@@ -460,7 +460,7 @@ static PyObject *lead(PyObject *module, PyObject *arguments) {
     if (self == NULL && !pl_shared_is_alone(universe->shared)) {
         pl_hold_release(&((GuardObject *)guard)->hold);
         pl_hold_release(&((TokenObject *)token)->hold);
-        return pl_python_refuse_gone();
+        return pl_python_refuse_left();
     }
     Steps steps = {.universe = (PyObject *)universe,
                    .wake = wake,

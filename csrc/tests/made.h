@@ -3,13 +3,13 @@
 #ifndef PL_MADE_H
 #define PL_MADE_H
 
-#include "await.h"
+#include "waiter.h"
 #include "bus.h"
 #include "cancel.h"
 #include "event.h"
 #include "flag.h"
 #include "futex.h"
-#include "gate.h"
+#include "topology.h"
 #include "rwlock.h"
 #include "safepoint.h"
 
@@ -40,15 +40,15 @@ static inline void free_event(pl_event *event) {
     free(event);
 }
 
-static inline pl_await *new_await(void) {
-    pl_await *await = made(sizeof *await);
-    pl_await_init(await);
-    return await;
+static inline pl_waiter *new_waiter(void) {
+    pl_waiter *waiter = made(sizeof *waiter);
+    pl_waiter_init(waiter);
+    return waiter;
 }
 
-static inline void free_await(pl_await *await) {
-    pl_await_destroy(await);
-    free(await);
+static inline void free_waiter(pl_waiter *waiter) {
+    pl_waiter_destroy(waiter);
+    free(waiter);
 }
 
 static inline pl_cancel *new_cancel(pl_event *event) {
@@ -67,17 +67,17 @@ static inline pl_rwlock *new_rwlock(pl_event *event) {
 
 static inline void free_rwlock(pl_rwlock *lock) { free(lock); }
 
-static inline pl_gate *new_gate(pl_event *event) {
-    pl_gate *gate = made(sizeof *gate);
-    pl_gate_init(gate, event);
-    return gate;
+static inline pl_topology *new_topology(pl_event *event) {
+    pl_topology *topology = made(sizeof *topology);
+    pl_topology_init(topology, event);
+    return topology;
 }
 
-static inline void free_gate(pl_gate *gate) { free(gate); }
+static inline void free_topology(pl_topology *topology) { free(topology); }
 
-static inline pl_safepoint *new_safepoint(pl_await *await) {
+static inline pl_safepoint *new_safepoint(pl_waiter *waiter) {
     pl_safepoint *safepoint = made(sizeof *safepoint);
-    pl_safepoint_init(safepoint, await);
+    pl_safepoint_init(safepoint, waiter);
     return safepoint;
 }
 

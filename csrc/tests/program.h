@@ -46,9 +46,10 @@ static inline uint64_t published(void) { return pl_bus_sent(pl_shared_operations
 static inline uint64_t cause(void) { return pl_cancel_cause(pl_shared_cancel(shared)); }
 
 static inline uint32_t sleepers(void) {
-    return pl_event_waiters(pl_shared_event(shared)) + pl_event_waiters(pl_shared_news(shared)) +
-           pl_event_waiters(pl_shared_rest(shared)) +
-           pl_event_waiters(pl_await_event(pl_shared_await(shared)));
+    return pl_event_waiters(pl_shared_event(shared)) +
+           pl_event_waiters(pl_shared_barrier_event(shared)) +
+           pl_event_waiters(pl_shared_sleepers(shared)) +
+           pl_event_waiters(pl_waiter_event(pl_shared_waiter(shared)));
 }
 
 static inline int state_of(struct member *member) {
@@ -147,7 +148,7 @@ static inline int stay_away(struct member *self, pl_backoff *backoff) {
 /* Takes the token, then the write lock, and part in what is pending meanwhile. */
 static inline int take_both(struct member *self, uint64_t *token) {
     pl_backoff backoff = {0};
-    while ((*token = pl_gate_try_acquire(pl_shared_gate(shared))) == 0) {
+    while ((*token = pl_topology_try_acquire(pl_shared_topology(shared))) == 0) {
         int result = stay_away(self, &backoff);
         if (result != PL_ACQUIRED) {
             return result;
@@ -163,13 +164,13 @@ static inline int take_both(struct member *self, uint64_t *token) {
         result = PL_CANCELLED;
     }
     if (result != PL_ACQUIRED) {
-        CHECK(pl_gate_release(pl_shared_gate(shared), *token) == 0);
+        CHECK(pl_topology_release(pl_shared_topology(shared), *token) == 0);
     }
     return result;
 }
 
 static inline void release_token(uint64_t token) {
-    CHECK(pl_gate_release(pl_shared_gate(shared), token) == 0);
+    CHECK(pl_topology_release(pl_shared_topology(shared), token) == 0);
 }
 
 static inline void forget(void) {

@@ -386,34 +386,34 @@ static void test_nudge_of_the_group_ends_its_wait(void) {
     tear_down();
 }
 
-static int hearings, hearing_answer, state_heard;
-static pl_trap *(*in_hearing)(void);
+static int deliveries, delivery_result, state_delivered;
+static pl_trap *(*in_delivery)(void);
 
-static int hear(uintptr_t handle) {
+static int deliver(uintptr_t handle) {
     CHECK(handle == 8);
-    hearings++;
-    state_heard = state();
-    if (in_hearing != NULL) {
-        CHECK(in_hearing() == NULL);
+    deliveries++;
+    state_delivered = state();
+    if (in_delivery != NULL) {
+        CHECK(in_delivery() == NULL);
     }
-    return hearing_answer;
+    return delivery_result;
 }
 
-static void set_up_hearing(int answer) {
+static void set_up_delivery(int answer) {
     set_up();
-    hearings = 0;
-    hearing_answer = answer;
-    in_hearing = NULL;
-    pl_group_on_nudge(group, hear, 8);
+    deliveries = 0;
+    delivery_result = answer;
+    in_delivery = NULL;
+    pl_group_on_nudge(group, deliver, 8);
 }
 
-static void test_group_that_hears_waits_on_after_a_nudge(void) {
+static void test_group_with_a_handler_waits_on_after_a_nudge(void) {
     static const int waits[] = {PL_ATOMICS_WAIT32, PL_ATOMICS_WAIT64, PL_ATOMICS_FUTEX_WAIT};
     for (int i = 0; i < 3; i++) {
         struct guest self = {
             .kind = waits[i],
             .arguments = {CELL, 0, waits[i] == PL_ATOMICS_FUTEX_WAIT ? TIMEOUT : -1}};
-        set_up_hearing(0);
+        set_up_delivery(0);
         start(&self);
         for (int times = 1; times <= 2; times++) {
             pl_futex_nudge(the_futex(), pl_group_nudge(group));
@@ -422,14 +422,15 @@ static void test_group_that_hears_waits_on_after_a_nudge(void) {
         CHECK(pl_futex_waiters(the_futex(), CELL) == 1);
         CHECK(pl_futex_wake(the_futex(), CELL, 1) == 1);
         thread_join(self.thread);
-        CHECK(self.trap == 0 && self.result == 0 && hearings >= 1 && state_heard == PL_PARKED);
+        CHECK(self.trap == 0 && self.result == 0 && deliveries >= 1 &&
+              state_delivered == PL_PARKED);
         tear_down();
     }
 }
 
-static void test_group_that_hears_may_be_stopped(void) {
+static void test_handler_may_stop_the_group(void) {
     struct guest self = {.kind = PL_ATOMICS_WAIT32, .arguments = {CELL, 0, -1}};
-    set_up_hearing(1);
+    set_up_delivery(1);
     start(&self);
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     thread_join(self.thread);
@@ -438,31 +439,31 @@ static void test_group_that_hears_may_be_stopped(void) {
     tear_down();
 }
 
-static void test_nudge_of_a_running_group_is_heard_at_its_next_host_call(void) {
-    set_up_hearing(0);
+static void test_nudge_of_a_running_group_is_delivered_at_its_next_host_call(void) {
+    set_up_delivery(0);
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
-    CHECK(pl_group_is_nudged(group) && hearings == 0);
-    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1 &&
-          state_heard == PL_PARKED);
-    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1);
-    hearing_answer = PL_HEAR_LATER; /* and again, until it can hear; but a wait goes on */
+    CHECK(pl_group_is_nudged(group) && deliveries == 0);
+    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && deliveries == 1 &&
+          state_delivered == PL_PARKED);
+    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && deliveries == 1);
+    delivery_result = PL_DELIVER_LATER; /* and again, until it can deliver; but a wait goes on */
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT &&
-          hearings == 3);
+          deliveries == 3);
     CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT &&
-          hearings == 4);
-    hearing_answer = 0;
-    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 5 &&
+          deliveries == 4);
+    delivery_result = 0;
+    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && deliveries == 5 &&
           !pl_group_is_nudged(group));
-    hearing_answer = 1;
+    delivery_result = 1;
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     CHECK(enter(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == TRAP &&
           strcmp(trap_text, "interrupted") == 0 && state() == PL_RUNNING);
     tear_down();
 }
 
-static pl_trap *wait_in_hearing(void) { /* a handler of the guest's, which waits, too */
-    if (hearings == 1) {
+static pl_trap *wait_in_delivery(void) { /* a handler of the guest's, which waits, too */
+    if (deliveries == 1) {
         pl_safepoint_run(pl_group_safepoint(group));
         pl_futex_nudge(the_futex(), pl_group_nudge(group));
         CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT);
@@ -471,35 +472,35 @@ static pl_trap *wait_in_hearing(void) { /* a handler of the guest's, which waits
     return NULL;
 }
 
-static void test_what_is_heard_may_wait_and_hear(void) {
-    set_up_hearing(0);
-    in_hearing = wait_in_hearing;
+static void test_handler_may_wait_and_deliver(void) {
+    set_up_delivery(0);
+    in_delivery = wait_in_delivery;
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     CHECK(result_of(PL_ATOMICS_WAIT32, CELL, 0, MILLISECOND, 0) == PL_WAITED_TIMED_OUT &&
-          hearings == 2);
+          deliveries == 2);
     tear_down();
 }
 
 static int nudge_in_replay(void) {
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
-    CHECK(pl_group_hear(group) == 0 && hearings == 0);
+    CHECK(pl_group_deliver(group) == 0 && deliveries == 0);
     return 0;
 }
 
-static void test_nothing_is_heard_within_a_replay(void) {
-    set_up_hearing(0);
+static void test_nothing_is_delivered_within_a_replay(void) {
+    set_up_delivery(0);
     pl_safepoint_park(pl_group_safepoint(group));
     lead();
     on_replay = nudge_in_replay;
     pl_safepoint_run(pl_group_safepoint(group));
     CHECK(pl_group_safepoint_poll(group) == PL_ACQUIRED && replays == 1 &&
           pl_group_is_nudged(group));
-    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && hearings == 1);
+    CHECK(result_of(PL_ATOMICS_NOTIFY, CELL, 1, 0, 0) == 0 && deliveries == 1);
     tear_down();
 }
 
 static void test_sleep_takes_its_time(void) {
-    set_up_hearing(0);
+    set_up_delivery(0);
     memset(&call.memory, 0, sizeof call.memory);
     int64_t before = pl_now();
     CHECK(result_of(PL_ATOMICS_SLEEP, 0, 0, 0, 0) == 0);
@@ -508,7 +509,7 @@ static void test_sleep_takes_its_time(void) {
     pl_futex_nudge(the_futex(), pl_group_nudge(group));
     before = pl_now();
     CHECK(result_of(PL_ATOMICS_SLEEP, 2 * MILLISECOND, 0, 0, 0) == 0 &&
-          pl_now() - before >= 2 * MILLISECOND && hearings == 1);
+          pl_now() - before >= 2 * MILLISECOND && deliveries == 1);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     CHECK(enter(PL_ATOMICS_SLEEP, -1, 0, 0, 0) == TRAP &&
           strcmp(trap_text, "the guest was stopped") == 0);
@@ -622,11 +623,11 @@ int main(void) {
     RUN(test_cancellation_ends_the_wait_with_a_trap);
     RUN(test_cancelled_wait_traps_within_a_replay_too);
     RUN(test_nudge_of_the_group_ends_its_wait);
-    RUN(test_group_that_hears_waits_on_after_a_nudge);
-    RUN(test_group_that_hears_may_be_stopped);
-    RUN(test_nudge_of_a_running_group_is_heard_at_its_next_host_call);
-    RUN(test_what_is_heard_may_wait_and_hear);
-    RUN(test_nothing_is_heard_within_a_replay);
+    RUN(test_group_with_a_handler_waits_on_after_a_nudge);
+    RUN(test_handler_may_stop_the_group);
+    RUN(test_nudge_of_a_running_group_is_delivered_at_its_next_host_call);
+    RUN(test_handler_may_wait_and_deliver);
+    RUN(test_nothing_is_delivered_within_a_replay);
     RUN(test_sleep_takes_its_time);
     RUN(test_only_the_main_thread_is_checked);
     RUN(test_wasix_wait_says_whether_it_was_woken);

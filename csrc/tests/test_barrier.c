@@ -14,7 +14,7 @@ struct member {
 };
 
 static pl_event *event;
-static pl_await *idle; /* the members are waited for on the event */
+static pl_waiter *idle; /* the members are waited for on the event */
 static pl_cancel *cancel;
 static struct member members[MEMBERS];
 static void *pointers[MEMBERS];
@@ -29,7 +29,7 @@ static int arrived_or_left(void *pointer, uint64_t number) {
 
 static void set_up(void) {
     event = new_event();
-    idle = new_await();
+    idle = new_waiter();
     cancel = new_cancel(event);
     for (int i = 0; i < MEMBERS; i++) {
         atomic_store(&members[i].arrived, 0);
@@ -44,7 +44,7 @@ static void tear_down(void) {
         free_safepoint(members[i].safepoint);
     }
     free_cancel(cancel);
-    free_await(idle);
+    free_waiter(idle);
     free_event(event);
 }
 

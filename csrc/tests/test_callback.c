@@ -21,7 +21,7 @@ static pl_import import;
 /* Python's side: what it was given, and what it answers. */
 static int64_t given[PL_CALLBACK_INTEGERS], integer;
 static double given_doubles[PL_CALLBACK_DOUBLES], number;
-static int count, result_kind, state_inside, is_meant, explained, trouble_of;
+static int count, result_kind, state_inside, is_meant, explained, failure_of;
 static int64_t wrong_integer;
 static double wrong_number;
 
@@ -94,12 +94,12 @@ static double double3(uintptr_t handle, double a, double b, double c) {
     return number;
 }
 
-static void explain(uintptr_t handle, int trouble, int64_t was, double was_double, char *message,
+static void explain(uintptr_t handle, int failure, int64_t was, double was_double, char *message,
                     size_t capacity) {
     CHECK(handle == HANDLE && capacity == PL_MESSAGE_CAPACITY);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     explained++;
-    trouble_of = trouble;
+    failure_of = failure;
     wrong_integer = was;
     wrong_number = was_double;
     memset(message, 'x', capacity); /* not terminated */
@@ -149,8 +149,8 @@ static pl_trap *call(uint32_t type, pl_value *values) {
     return trap;
 }
 
-static void expect_trouble(pl_trap *trap, int trouble) {
-    CHECK(trap != NULL && explained == 1 && trouble_of == trouble);
+static void expect_failure(pl_trap *trap, int failure) {
+    CHECK(trap != NULL && explained == 1 && failure_of == failure);
     CHECK(strlen(trap_text) == PL_MESSAGE_CAPACITY - 1 && trap_text[0] == 'x');
     fake_free(trap);
     explained = 0;
@@ -203,7 +203,7 @@ static void test_results_fit_or_are_refused(void) {
             CHECK(trap == NULL && value.i32 == cases[i].as);
         } else {
             CHECK(wrong_integer == cases[i].result);
-            expect_trouble(trap, PL_CALLBACK_TOO_WIDE);
+            expect_failure(trap, PL_CALLBACK_TOO_WIDE);
         }
         CHECK(call(type_of(PL_FORM_INTEGERS, 0, WIDE, 0), &value) == NULL &&
               value.i64 == cases[i].result);
@@ -217,14 +217,14 @@ static void test_failure_is_a_number_that_may_be_meant(void) {
     integer = pl_callback_failed();
     number = pl_callback_failed_double();
     for (uint32_t result = NONE; result <= WIDE; result++) {
-        expect_trouble(call(type_of(PL_FORM_INTEGERS, 1, result, 0), values), PL_CALLBACK_RAISED);
+        expect_failure(call(type_of(PL_FORM_INTEGERS, 1, result, 0), values), PL_CALLBACK_RAISED);
     }
-    expect_trouble(call(type_of(PL_FORM_DOUBLES, 1, WIDE, 1), values), PL_CALLBACK_RAISED);
+    expect_failure(call(type_of(PL_FORM_DOUBLES, 1, WIDE, 1), values), PL_CALLBACK_RAISED);
     is_meant = 1;
     CHECK(call(type_of(PL_FORM_INTEGERS, 1, WIDE, 0), values) == NULL && values[0].i64 == integer);
     CHECK(call(type_of(PL_FORM_DOUBLES, 1, WIDE, 1), values) == NULL && values[0].f64 == number);
     is_meant = 0; /* it was for one result each */
-    expect_trouble(call(type_of(PL_FORM_INTEGERS, 1, WIDE, 0), values), PL_CALLBACK_RAISED);
+    expect_failure(call(type_of(PL_FORM_INTEGERS, 1, WIDE, 0), values), PL_CALLBACK_RAISED);
     tear_down();
 }
 
@@ -251,7 +251,7 @@ static void test_doubles_and_floats(void) {
     number = -1e39;
     pl_trap *trap = call(type_of(PL_FORM_DOUBLES, 1, NARROW, 0), &value);
     CHECK(wrong_number == -1e39);
-    expect_trouble(trap, PL_CALLBACK_TOO_LARGE);
+    expect_failure(trap, PL_CALLBACK_TOO_LARGE);
     CHECK(call(type_of(PL_FORM_DOUBLES, 1, WIDE, 0), &value) == NULL && value.f64 == -1e39);
     tear_down();
 }

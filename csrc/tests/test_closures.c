@@ -41,7 +41,7 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-    fake_take(&pl_instances_trouble(instances)->failure);
+    fake_take(&pl_instances_error(instances)->failure);
     pl_instances_free(instances);
     pl_group_free(group);
     pl_shared_free(shared);
@@ -118,16 +118,16 @@ static void test_instance_that_is_left_over_is_used_again(void) {
     tear_down();
 }
 
-static void check_trouble(int stage, uint32_t detail, int kind) {
-    pl_trouble *trouble = pl_instances_trouble(instances);
-    CHECK(trouble->stage == stage && trouble->detail == detail && trouble->library == NULL);
-    CHECK(fake_take(&trouble->failure) == kind);
+static void check_error(int stage, uint32_t detail, int kind) {
+    pl_error_record *error = pl_instances_error(instances);
+    CHECK(error->stage == stage && error->detail == detail && error->library == NULL);
+    CHECK(fake_take(&error->failure) == kind);
 }
 
 static void test_failure_leaves_what_there_was(void) {
     set_up();
     CHECK(prepare(8, &one, 1, 0) == -1); /* a slot that is not noted */
-    check_trouble(PL_STAGE_TABLE, 9, 0);
+    check_error(PL_STAGE_TABLE, 9, 0);
     CHECK(pl_closures_note(closures(), FIRST, COUNT) == 0 && prepare(8, &one, 1, 2) == 0);
     static const struct {
         const char *function;
@@ -138,14 +138,14 @@ static void test_failure_leaves_what_there_was(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fail_at(cases[i].function, cases[i].at);
         CHECK(prepare(8, &two, 3, 4) == -1);
-        check_trouble(cases[i].stage, 8, FAILS);
+        check_error(cases[i].stage, 8, FAILS);
         CHECK(about(8) == 2001);
     }
     CHECK(prepare(8, &bad, 3, 4) == -1);
-    check_trouble(PL_STAGE_EXPORT, 8, 0);
+    check_error(PL_STAGE_EXPORT, 8, 0);
     fail_at("table_set", 1);
     CHECK(prepare(8, &one, 3, 4) == -1);
-    check_trouble(PL_STAGE_TABLE, 9, FAILS);
+    check_error(PL_STAGE_TABLE, 9, FAILS);
     CHECK(about(8) == 4003 && prepare(8, &one, 1, 2) == 0 && about(8) == 2001);
     journal[journal_length = 0] = '\0';
     tear_down();
@@ -156,7 +156,7 @@ static void test_lack_of_memory_is_told(void) {
     CHECK(pl_closures_note(closures(), FIRST, COUNT) == 0);
     atomic_store(&inject_memory, 0);
     CHECK(prepare(8, &one, 1, 2) == -1);
-    check_trouble(PL_STAGE_ROOM, 8, 0);
+    check_error(PL_STAGE_ROOM, 8, 0);
     for (int left = 0; left < 2; left++) {
         atomic_store(&inject_memory, left);
         CHECK(pl_closures_note(closures(), 100, 5) == -1 && !pl_closures_has(closures(), 100));
@@ -174,10 +174,10 @@ static void test_group_without_a_stack_has_none(void) {
     pl_closure wanted = {.slot = 8, .code = (const pl_module *)&one};
     CHECK(pl_closures_note(pl_instances_closures(bare), FIRST, COUNT) == 0);
     CHECK(pl_closures_prepare(pl_instances_closures(bare), bare, &wanted) == -1 &&
-          pl_instances_trouble(bare)->stage == PL_STAGE_TABLE);
+          pl_instances_error(bare)->stage == PL_STAGE_TABLE);
     pl_instances_set_table(bare, &table);
     CHECK(pl_closures_prepare(pl_instances_closures(bare), bare, &wanted) == -1 &&
-          pl_instances_trouble(bare)->stage == PL_STAGE_OBJECT);
+          pl_instances_error(bare)->stage == PL_STAGE_OBJECT);
     pl_instances_free(bare);
     tear_down();
 }

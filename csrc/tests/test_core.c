@@ -7,7 +7,7 @@
 #include "epoch.h"
 #include "hostfn.h"
 #include "instances.h"
-#include "object.h"
+#include "wrappers.h"
 #include "rendezvous.h"
 
 #include <stdbool.h>

@@ -82,7 +82,7 @@ static void notify_the_sleepless(void) {
 
 static void test_a_waiter_that_looks_does_not_sleep(void) {
     looked_at = new_event();
-    pl_event_look(looked_at, INT64_C(1000) * 1000000000, 0);
+    pl_event_set_spin(looked_at, INT64_C(1000) * 1000000000, 0);
     uint32_t key = pl_event_prepare(looked_at);
     inject_between(100, notify_the_sleepless); /* as many looks later; a sleeper makes no steps */
     CHECK(pl_event_wait(looked_at, key, -1) == 1);
@@ -92,7 +92,7 @@ static void test_a_waiter_that_looks_does_not_sleep(void) {
 
 static void test_a_look_ends_with_the_deadline(void) {
     pl_event *event = new_event();
-    pl_event_look(event, INT64_C(1000) * 1000000000, 0);
+    pl_event_set_spin(event, INT64_C(1000) * 1000000000, 0);
     int64_t deadline = pl_deadline(2 * MILLISECOND);
     CHECK(pl_event_wait(event, pl_event_prepare(event), deadline) == 0);
     CHECK(pl_now() >= deadline);
@@ -101,14 +101,14 @@ static void test_a_look_ends_with_the_deadline(void) {
 
 static void test_who_has_looked_in_vain_sleeps(void) {
     pl_event *event = new_event();
-    pl_event_look(event, MILLISECOND, 0);
+    pl_event_set_spin(event, MILLISECOND, 0);
     struct waiter waiter = {.event = event, .deadline = -1, .result = -1};
     pthread_t thread = thread_start(wait_once, &waiter);
     AWAIT(pl_event_waiters(event) == 1);
     pl_event_notify(event);
     thread_join(thread);
     CHECK(waiter.result == 1);
-    pl_event_look(event, 0, 0);
+    pl_event_set_spin(event, 0, 0);
     thread = thread_start(wait_once, &waiter);
     AWAIT(pl_event_waiters(event) == 1);
     pl_event_notify(event);
@@ -121,16 +121,16 @@ static void oversleep(void) {
     nanosleep(&time, NULL);
 }
 
-static void test_who_was_held_up_looks_no_longer(void) {
+static void test_delayed_waiter_stops_spinning(void) {
     pl_event *event = new_event();
-    pl_event_look(event, INT64_C(1000) * 1000000000, 1);
+    pl_event_set_spin(event, INT64_C(1000) * 1000000000, 1);
     int64_t before = pl_now();
     inject_between(100, oversleep); /* as if somebody else had the processor */
     struct waiter waiter = {.event = event, .deadline = -1, .result = -1};
-    CHECK(pl_event_held_up(event) == 0);
+    CHECK(pl_event_last_delay(event) == 0);
     CHECK(pl_event_wait(event, pl_event_prepare(event), pl_deadline(20 * MILLISECOND)) == 0);
-    CHECK(pl_event_held_up(event) > before && pl_event_held_up(event) < pl_now());
-    pl_event_look(event, MILLISECOND, 1);
+    CHECK(pl_event_last_delay(event) > before && pl_event_last_delay(event) < pl_now());
+    pl_event_set_spin(event, MILLISECOND, 1);
     pthread_t thread = thread_start(wait_once, &waiter);
     AWAIT(pl_event_waiters(event) == 1);
     pl_event_notify(event);
@@ -262,7 +262,7 @@ int main(void) {
     RUN(test_a_waiter_that_looks_does_not_sleep);
     RUN(test_a_look_ends_with_the_deadline);
     RUN(test_who_has_looked_in_vain_sleeps);
-    RUN(test_who_was_held_up_looks_no_longer);
+    RUN(test_delayed_waiter_stops_spinning);
     RUN(test_there_is_a_processor);
     RUN(test_no_wakeup_is_lost_between_two);
     RUN(test_no_wakeup_is_lost_in_a_crowd);

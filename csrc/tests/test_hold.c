@@ -19,7 +19,7 @@ static void end(struct member *members, size_t count) {
     tear_down(members, count);
 }
 
-static uint64_t token_out(void) { return pl_gate_holder(pl_shared_gate(shared)); }
+static uint64_t token_out(void) { return pl_topology_holder(pl_shared_topology(shared)); }
 
 static void test_each_kind_is_released_once(void) {
     struct member one;
@@ -187,7 +187,7 @@ static void test_waiter_ends_with_the_linker(void) {
     }
 }
 
-static void test_waiter_hears_its_check(void) {
+static void test_waiter_calls_its_check(void) {
     for (int i = 0; i < 3; i++) {
         struct member members[2];
         begin(members, 2);
@@ -287,7 +287,7 @@ int main(void) {
     RUN(test_what_is_free_is_had_at_once);
     RUN(test_waiter_backs_off_until_it_gets_it);
     RUN(test_waiter_ends_with_the_linker);
-    RUN(test_waiter_hears_its_check);
+    RUN(test_waiter_calls_its_check);
     RUN(test_poison_ends_the_wait_for_the_lock);
     RUN(test_waiter_takes_part_in_what_is_pending);
     RUN(test_group_has_replayed_everything_when_it_has_the_lock);

@@ -67,7 +67,7 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-    fake_take(&pl_instances_trouble(instances)->failure);
+    fake_take(&pl_instances_error(instances)->failure);
     pl_instances_free(instances);
     pl_group_free(group);
     pl_shared_free(shared);
@@ -274,8 +274,8 @@ static void test_libraries_share_trampolines(void) {
     pl_library *user = fake_library(&b, &using);
     CHECK(pl_library_set_trampolines(owner, blocks, 2, 9) == 0);
     CHECK(pl_instances_load(instances, user, 0, 0) == -1); /* before what it uses */
-    CHECK(pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT &&
-          pl_instances_trouble(instances)->library == user);
+    CHECK(pl_instances_error(instances)->stage == PL_STAGE_EXPORT &&
+          pl_instances_error(instances)->library == user);
     pl_instances_drop(instances, user);
     EXPECT("");
     load(owner);
@@ -288,7 +288,7 @@ static void test_libraries_share_trampolines(void) {
     CHECK(strcmp(fake_name(&plt[0][0]), "A.f") == 0 && strcmp(fake_name(&plt[0][1]), "A.g") == 0);
     pl_instances_unbind(instances, user, 0);
     CHECK(strcmp(fake_name(&plt[0][0]), "A.f") == 0 && strcmp(fake_name(&plt[0][1]), "B~.s1") == 0);
-    pl_library_aim(user, 0, target, 1);
+    pl_library_bind(user, 0, target, 1);
     pl_value value = {.i64 = 0};
     value.i32 = 1;
     CHECK(fake_enter(0, &value, 1) == NULL && host_calls == 0); /* the resolver */
@@ -372,7 +372,7 @@ static pl_trap *stub(int32_t index) {
 
 static void test_known_target_is_bound_without_python(void) {
     set_up_late();
-    pl_library_aim(caller, 1, callee, 0);
+    pl_library_bind(caller, 1, callee, 0);
     CHECK(stub(1) == NULL && host_calls == 0 && state() == PL_RUNNING);
     EXPECT("plt:B~.1=A.f");
     CHECK(pl_instances_resolver_entries(instances, caller) == 1 &&
@@ -397,9 +397,9 @@ static void test_unknown_target_is_pythons(void) {
 
 static void test_target_that_cannot_be_bound_is_pythons(void) {
     set_up_late();
-    pl_library_aim(caller, 0, callee, 2); /* no function */
+    pl_library_bind(caller, 0, callee, 2); /* no function */
     CHECK(stub(0) == NULL && host_calls == 1);
-    pl_library_aim(caller, 0, callee, 0);
+    pl_library_bind(caller, 0, callee, 0);
     pl_instances_drop(instances, callee); /* not in this group */
     CHECK(stub(0) == NULL && host_calls == 2);
     CHECK(stub(-1) == NULL && host_calls == 3); /* no such trampoline */
@@ -411,7 +411,7 @@ static void test_target_that_cannot_be_bound_is_pythons(void) {
  * targets may be freed by then. */
 static void test_caller_that_is_gone_gets_no_target(void) {
     set_up_late();
-    pl_library_aim(caller, 0, callee, 0);
+    pl_library_bind(caller, 0, callee, 0);
     pl_instances_drop(instances, caller);
     pl_instances_drop(instances, callee);
     pl_library_release(callee);
@@ -686,11 +686,11 @@ static void test_waits_are_the_groups(void) {
     EXPECT("new:A");
     fail_at("table_set", 2);
     CHECK(pl_instances_load(instances, library, 0, 0) == -1 &&
-          pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
-    CHECK(fake_take(&pl_instances_trouble(instances)->failure) == FAILS);
+          pl_instances_error(instances)->stage == PL_STAGE_EXPORT);
+    CHECK(fake_take(&pl_instances_error(instances)->failure) == FAILS);
     fail_at("instance_export_get", 1);
     CHECK(pl_instances_load(instances, library, 0, 0) == -1 &&
-          pl_instances_trouble(instances)->stage == PL_STAGE_EXPORT);
+          pl_instances_error(instances)->stage == PL_STAGE_EXPORT);
     pl_library_release(library);
     pl_library_release(other);
     tear_down();

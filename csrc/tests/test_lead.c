@@ -48,7 +48,8 @@ static void begin(struct member *members, size_t count) {
 static void end(struct member *members, size_t count) {
     CHECK(pl_hold_kind(&token) == PL_HOLDS_NOTHING && pl_hold_kind(&lock) == PL_HOLDS_NOTHING &&
           pl_hold_locks(&token) == 0);
-    CHECK(pl_gate_holder(pl_shared_gate(shared)) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    CHECK(pl_topology_holder(pl_shared_topology(shared)) == 0 &&
+          pl_rwlock_readers(the_lock()) == 0);
     pl_hold_destroy(&lock);
     pl_hold_destroy(&token);
     tear_down(members, count);
@@ -244,7 +245,7 @@ static int token_was_out;
 static int64_t readers_were;
 
 static void look_at_token_and_lock(void) {
-    token_was_out = pl_gate_holder(pl_shared_gate(shared)) != 0;
+    token_was_out = pl_topology_holder(pl_shared_topology(shared)) != 0;
     readers_were = pl_rwlock_readers(the_lock());
 }
 

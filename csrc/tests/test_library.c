@@ -86,19 +86,19 @@ static void test_targets_are_set_taken_back_and_each_its_own(void) {
     for (uint32_t i = 0; i < TRAMPOLINES; i++) {
         CHECK(pl_library_target(library, i, &number) == NULL);
     }
-    pl_library_aim(library, 0, one, 5);
-    pl_library_aim(library, 2, other, 6);
+    pl_library_bind(library, 0, one, 5);
+    pl_library_bind(library, 2, other, 6);
     CHECK(pl_library_target(library, 0, &number) == one && number == 5);
     CHECK(pl_library_target(library, 1, &number) == NULL);
     CHECK(pl_library_target(library, 2, &number) == other && number == 6);
-    pl_library_miss(library, 0);
+    pl_library_unbind(library, 0);
     CHECK(pl_library_target(library, 0, &number) == NULL &&
           pl_library_target(library, 2, &number) == other);
-    pl_library_aim(library, 0, other, 0);
+    pl_library_bind(library, 0, other, 0);
     CHECK(pl_library_target(library, 0, &number) == other && number == 0);
     for (uint32_t i = TRAMPOLINES; i < TRAMPOLINES + 2; i++) { /* what the guest makes up */
-        pl_library_aim(library, i, one, 1);
-        pl_library_miss(library, i);
+        pl_library_bind(library, i, one, 1);
+        pl_library_unbind(library, i);
         CHECK(pl_library_target(library, i, &number) == NULL);
     }
     CHECK(pl_library_target(library, UINT32_MAX, &number) == NULL);
@@ -112,7 +112,7 @@ static void test_without_trampolines_there_are_no_targets(void) {
     parts.trampoline_count = 0;
     pl_library *library = pl_library_new(&parts);
     uint32_t number;
-    pl_library_aim(library, 0, library, 1);
+    pl_library_bind(library, 0, library, 1);
     CHECK(pl_library_target(library, 0, &number) == NULL);
     pl_library_release(library);
 }
@@ -126,22 +126,22 @@ static void test_trampolines_of_one_serve_others(void) {
     parts.plt_base = 2;
     pl_library *user = pl_library_new(&parts);
     uint32_t number, index = 0;
-    pl_library_aim(user, 0, target, 1); /* there are none yet */
+    pl_library_bind(user, 0, target, 1); /* there are none yet */
     CHECK(pl_library_target(user, 0, &number) == NULL);
     CHECK(pl_library_set_trampolines(owner, others, 4, 31) == 0);
     const pl_library_parts *kept = pl_library_parts_of(owner);
     CHECK(kept->trampolines[0] == others[0] && kept->trampoline_count == 4 && kept->resolver == 31);
     CHECK(pl_library_plt(owner, &index) == owner && index == 0 &&
           pl_library_plt(user, &index) == owner && index == 2);
-    pl_library_aim(owner, 0, target, 5);
-    pl_library_aim(user, 1, target, 6);
-    pl_library_aim(user, 2, target, 7); /* behind the last */
+    pl_library_bind(owner, 0, target, 5);
+    pl_library_bind(user, 1, target, 6);
+    pl_library_bind(user, 2, target, 7); /* behind the last */
     CHECK(pl_library_target(user, 0, &number) == NULL &&
           pl_library_target(user, 2, &number) == NULL);
     CHECK(pl_library_target(user, 1, &number) == target && number == 6 &&
           pl_library_target(owner, 3, &number) == target);
     CHECK(pl_library_target(owner, 0, &number) == target && number == 5);
-    pl_library_miss(user, 1);
+    pl_library_unbind(user, 1);
     CHECK(pl_library_target(owner, 3, &number) == NULL &&
           pl_library_target(owner, 0, &number) == target);
     pl_library_release(owner);
@@ -157,10 +157,10 @@ static void test_trampolines_of_one_serve_others(void) {
 
 static void test_gone_is_for_good(void) {
     pl_library *library = make();
-    CHECK(!pl_library_is_gone(library));
-    pl_library_set_gone(library);
-    pl_library_set_gone(library);
-    CHECK(pl_library_is_gone(library));
+    CHECK(!pl_library_is_unloaded(library));
+    pl_library_set_unloaded(library);
+    pl_library_set_unloaded(library);
+    CHECK(pl_library_is_unloaded(library));
     pl_library_release(library);
 }
 
@@ -199,7 +199,7 @@ static void *look(void *seed) {
         CHECK(number == (uint32_t)round && pl_library_parts_of(target)->place == (uint32_t)round &&
               payload[round] == number);
         if (random_below(&chance, 4) == 0) {
-            pl_library_aim(shared, index, target, number); /* two find the same at once */
+            pl_library_bind(shared, index, target, number); /* two find the same at once */
         }
         atomic_fetch_add(&done, 1);
     }
@@ -220,12 +220,12 @@ static void test_targets_go_from_thread_to_thread(void) {
         payload[round] = (uint32_t)round;
         atomic_store_explicit(&round_begun, round, memory_order_relaxed);
         for (uint32_t i = 0; i < TRAMPOLINES; i++) {
-            pl_library_aim(shared, i, target, (uint32_t)round);
+            pl_library_bind(shared, i, target, (uint32_t)round);
         }
         /* all are parked: now, and only now, it is taken back */
         AWAIT(atomic_load(&done) == GROUPS * round);
         for (uint32_t i = 0; i < TRAMPOLINES; i++) {
-            pl_library_miss(shared, i);
+            pl_library_unbind(shared, i);
         }
         pl_library_release(target);
     }

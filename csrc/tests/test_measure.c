@@ -8,7 +8,8 @@ static void test_each_has_what_it_wants_every_time(void) {
     for (int what = PL_MEASURE_FLAG_RELAXED; what <= PL_MEASURE_YIELDS; what++) {
         CHECK(pl_measure(shared, one.group, what, 10) == 10 &&
               pl_measure(shared, one.group, what, 0) == 0);
-        CHECK(pl_rwlock_readers(the_lock()) == 0 && pl_gate_holder(pl_shared_gate(shared)) == 0);
+        CHECK(pl_rwlock_readers(the_lock()) == 0 &&
+              pl_topology_holder(pl_shared_topology(shared)) == 0);
     }
     tear_down(&one, 1);
 }

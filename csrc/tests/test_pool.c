@@ -50,7 +50,7 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-    fake_take(&pl_instances_trouble(instances)->failure);
+    fake_take(&pl_instances_error(instances)->failure);
     pl_instances_free(instances);
     pl_group_free(group);
     pl_shared_free(shared);
@@ -186,9 +186,9 @@ static void test_failure_is_told_and_the_instance_is_there_for_the_next(void) {
         pl_library *first = load_and_drop(5, 20, NULL), *second = make(6, 30, NULL, 7);
         fail_at(faults[i].function, faults[i].at);
         CHECK(pl_instances_load(instances, second, 0, 0) == -1);
-        CHECK(pl_instances_trouble(instances)->stage == faults[i].stage &&
-              pl_instances_trouble(instances)->library == second);
-        fake_take(&pl_instances_trouble(instances)->failure);
+        CHECK(pl_instances_error(instances)->stage == faults[i].stage &&
+              pl_instances_error(instances)->library == second);
+        fake_take(&pl_instances_error(instances)->failure);
         pl_instances_drop(instances, second);
         journal[journal_length = 0] = '\0';
         CHECK(pl_instances_load(instances, second, 0, 0) == 0);
@@ -220,7 +220,7 @@ static void test_without_memory_there_is_trouble_or_a_fresh_instance(void) {
         inject_memory = allocations;
         int failed = pl_instances_load(instances, first, 0, 0);
         inject_memory = -1;
-        CHECK(failed == 0 || pl_instances_trouble(instances)->stage == PL_STAGE_ROOM);
+        CHECK(failed == 0 || pl_instances_error(instances)->stage == PL_STAGE_ROOM);
         pl_instances_drop(instances, first);
         memset(slots, 0, sizeof slots);
         CHECK(pl_instances_load(instances, second, 0, 0) == 0);

@@ -10,7 +10,8 @@ static void test_new_linker_has_nothing_pending(void) {
     set_up();
     CHECK(cause() == 0 && published() == 0 && pl_bus_sent(pl_shared_barriers(shared)) == 0);
     CHECK(pl_flag_load(pl_shared_flag(shared), PL_SEQ_CST) == 0);
-    CHECK(pl_rwlock_readers(the_lock()) == 0 && pl_gate_holder(pl_shared_gate(shared)) == 0);
+    CHECK(pl_rwlock_readers(the_lock()) == 0 &&
+          pl_topology_holder(pl_shared_topology(shared)) == 0);
     CHECK(pl_group_count(shared) == 0 && pl_shared_applied_by_all(shared) == 0);
     tear_down(NULL, 0);
     pl_shared_free(NULL);
@@ -57,34 +58,35 @@ static void test_leader_goes_through_its_steps(void) {
 
 static void release_both(uint64_t token) {
     pl_rwlock_release_write(the_lock());
-    CHECK(pl_gate_release(pl_shared_gate(shared), token) == 0);
+    CHECK(pl_topology_release(pl_shared_topology(shared), token) == 0);
 }
 
 static void test_token_and_lock_at_once_or_not_at_all(void) {
     struct member members[2];
     set_up_with(members, 2);
     pl_group *self = members[0].group;
-    pl_gate *gate = pl_shared_gate(shared);
+    pl_topology *topology = pl_shared_topology(shared);
     uint64_t token = pl_group_try_exclusive(self);
-    CHECK(token != 0 && pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
+    CHECK(token != 0 && pl_topology_holder(topology) == token &&
+          pl_rwlock_readers(the_lock()) == -1);
     CHECK(pl_group_try_exclusive(members[1].group) == 0); /* the token is out */
-    CHECK(pl_gate_holder(gate) == token && pl_rwlock_readers(the_lock()) == -1);
+    CHECK(pl_topology_holder(topology) == token && pl_rwlock_readers(the_lock()) == -1);
     release_both(token);
     /* the lock is taken: the token comes back */
     CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED);
-    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 &&
+    CHECK(pl_group_try_exclusive(self) == 0 && pl_topology_holder(topology) == 0 &&
           pl_rwlock_readers(the_lock()) == 1);
     pl_rwlock_release_read(the_lock());
     CHECK(lead(&members[0], 5, -1) == PL_ACQUIRED); /* the other is parked, and behind */
-    CHECK(pl_group_try_exclusive(members[1].group) == 0 && pl_gate_holder(gate) == 0 &&
+    CHECK(pl_group_try_exclusive(members[1].group) == 0 && pl_topology_holder(topology) == 0 &&
           pl_rwlock_readers(the_lock()) == 0);
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
     token = pl_group_try_exclusive(members[1].group);
     CHECK(token != 0);
     release_both(token);
-    CHECK(pl_gate_holder(gate) == 0 && pl_rwlock_readers(the_lock()) == 0);
+    CHECK(pl_topology_holder(topology) == 0 && pl_rwlock_readers(the_lock()) == 0);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
-    CHECK(pl_group_try_exclusive(self) == 0 && pl_gate_holder(gate) == 0 &&
+    CHECK(pl_group_try_exclusive(self) == 0 && pl_topology_holder(topology) == 0 &&
           pl_rwlock_readers(the_lock()) == 0);
     tear_down(members, 2);
 }
@@ -95,7 +97,7 @@ static void test_token_and_lock_at_once_or_not_at_all(void) {
 static int token_was_out, lock_was_held;
 
 static void look_at_token_and_lock(void) {
-    token_was_out = pl_gate_holder(pl_shared_gate(shared)) != 0;
+    token_was_out = pl_topology_holder(pl_shared_topology(shared)) != 0;
     lock_was_held = pl_rwlock_readers(the_lock()) == -1;
 }
 
@@ -133,7 +135,7 @@ static void test_an_attempt_for_both_ends_after_a_few_steps(void) {
     INJECT_STEPS(steps, token = pl_group_try_exclusive(one.group));
     CHECK(token == 0 && steps < 20);
     pl_rwlock_release_write(the_lock());
-    CHECK((token = pl_gate_try_acquire(pl_shared_gate(shared))) != 0);
+    CHECK((token = pl_topology_try_acquire(pl_shared_topology(shared))) != 0);
     uint64_t other;
     INJECT_STEPS(steps, other = pl_group_try_exclusive(one.group));
     CHECK(other == 0 && steps < 20);
@@ -440,16 +442,16 @@ static void test_leader_returns_after_every_running_group_has_replayed(void) {
 
 static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
     /* more than there are processors on most machines: those who are done let others go first */
-    enum { CROWD = 6 };
-    struct member members[CROWD];
-    pthread_t guests[CROWD];
-    set_up_with(members, CROWD);
+    enum { OVERSUBSCRIPTION_LIMIT = 6 };
+    struct member members[OVERSUBSCRIPTION_LIMIT];
+    pthread_t guests[OVERSUBSCRIPTION_LIMIT];
+    set_up_with(members, OVERSUBSCRIPTION_LIMIT);
     members[1].on_replay = wait_until_free;
-    for (int i = 1; i < CROWD; i++) {
+    for (int i = 1; i < OVERSUBSCRIPTION_LIMIT; i++) {
         guests[i] = start_guest(&members[i]);
     }
     pthread_t leader = thread_start(lead_in_thread, &members[0]);
-    for (int i = 2; i < CROWD; i++) {
+    for (int i = 2; i < OVERSUBSCRIPTION_LIMIT; i++) {
         AWAIT(pl_group_applied(members[i].group) == 1);
         atomic_store(&members[i].is_in, 0);
         AWAIT(atomic_load(&members[i].is_in));
@@ -458,11 +460,11 @@ static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
     atomic_store(&members[1].is_free, 1);
     thread_join(leader);
     CHECK(members[0].result == PL_ACQUIRED);
-    for (int i = 1; i < CROWD; i++) {
+    for (int i = 1; i < OVERSUBSCRIPTION_LIMIT; i++) {
         CHECK(pl_group_applied(members[i].group) == 1);
         stop_guest(&members[i], guests[i]);
     }
-    tear_down(members, CROWD);
+    tear_down(members, OVERSUBSCRIPTION_LIMIT);
 }
 
 static void test_group_that_comes_back_during_a_rendezvous_waits_and_is_not_waited_for(void) {
@@ -532,8 +534,9 @@ static void test_late_group_is_named_and_the_others_go_on(void) {
 }
 
 static uint32_t count_of_event(void) {
-    return pl_event_prepare(pl_shared_event(shared)) + pl_event_prepare(pl_shared_news(shared)) +
-           pl_event_prepare(pl_await_event(pl_shared_await(shared)));
+    return pl_event_prepare(pl_shared_event(shared)) +
+           pl_event_prepare(pl_shared_barrier_event(shared)) +
+           pl_event_prepare(pl_waiter_event(pl_shared_waiter(shared)));
 }
 
 static void test_each_step_that_is_waited_for_notifies(void) {
@@ -546,7 +549,7 @@ static void test_each_step_that_is_waited_for_notifies(void) {
     CHECK(pl_lead_open(members[0].group) == 1);
     CHECK(count_of_event() != key);
     key = count_of_event();
-    pl_await_begin(pl_shared_await(shared), pl_group_safepoint(members[1].group));
+    pl_waiter_begin(pl_shared_waiter(shared), pl_group_safepoint(members[1].group));
     pthread_t follower = thread_start(guest, &members[1]);
     AWAIT(pl_group_arrived(members[1].group) == 1 && sleepers() == 1);
     CHECK(count_of_event() != key);
@@ -563,14 +566,14 @@ static void test_each_step_that_is_waited_for_notifies(void) {
           pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
     append(5);
     /* where followers sleep; the lock's event moves in any case */
-    key = pl_event_prepare(pl_shared_news(shared));
+    key = pl_event_prepare(pl_shared_barrier_event(shared));
     CHECK(pl_lead_publish(members[0].group) == 2);
-    CHECK(pl_event_prepare(pl_shared_news(shared)) != key);
+    CHECK(pl_event_prepare(pl_shared_barrier_event(shared)) != key);
     CHECK(pl_lead_finish(members[0].group) == PL_ACQUIRED);
     /* the leader has one, so that releasing another is no news */
     CHECK(pl_rwlock_try_read(the_lock()) == PL_ACQUIRED);
     key = count_of_event();
-    pl_await_begin(pl_shared_await(shared), pl_group_safepoint(members[1].group));
+    pl_waiter_begin(pl_shared_waiter(shared), pl_group_safepoint(members[1].group));
     CHECK(pl_follow(members[1].group) == PL_ACQUIRED);
     CHECK(count_of_event() != key);
     pl_rwlock_release_read(the_lock());
@@ -579,8 +582,8 @@ static void test_each_step_that_is_waited_for_notifies(void) {
 
 static void test_cancelling_moves_every_event(void) {
     set_up();
-    pl_event *events[] = {pl_shared_event(shared), pl_shared_news(shared), pl_shared_rest(shared),
-                          pl_await_event(pl_shared_await(shared))};
+    pl_event *events[] = {pl_shared_event(shared), pl_shared_barrier_event(shared),
+                          pl_shared_sleepers(shared), pl_waiter_event(pl_shared_waiter(shared))};
     uint32_t keys[4];
     for (int i = 0; i < 4; i++) {
         keys[i] = pl_event_prepare(events[i]);

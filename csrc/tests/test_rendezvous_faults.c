@@ -31,7 +31,7 @@ static void test_leader_dies_after_it_opened_the_barrier(void) {
     CHECK(members[1].result == PL_CANCELLED && members[2].result == PL_CANCELLED &&
           cause() == PL_CAUSE_LEADER);
     CHECK(lead(&members[1], 6, -1) == PL_POISONED);
-    CHECK(pl_gate_holder(pl_shared_gate(shared)) == 0 && published() == 0);
+    CHECK(pl_topology_holder(pl_shared_topology(shared)) == 0 && published() == 0);
     tear_down(members, 3);
 }
 
@@ -160,7 +160,8 @@ static void test_failed_replay_cancels_everybody(void) {
         CHECK(members[1 + i].result == PL_CANCELLED);
     }
     CHECK(pl_group_applied(members[1].group) == 0 && pl_group_applied(members[2].group) == 1);
-    CHECK(pl_rwlock_readers(the_lock()) == 0 && pl_gate_holder(pl_shared_gate(shared)) == 0);
+    CHECK(pl_rwlock_readers(the_lock()) == 0 &&
+          pl_topology_holder(pl_shared_topology(shared)) == 0);
     tear_down(members, 4);
 }
 
@@ -340,7 +341,7 @@ static void test_check_is_called_however_often_others_notify(void) {
     CHECK(pl_rwlock_try_write(the_lock()) == PL_ACQUIRED);
     CHECK(pl_lead_open(members[0].group) == 1 &&
           pl_lead_meet(members[0].group, -1, &late) == PL_ACQUIRED);
-    AWAIT((pl_event_notify(pl_shared_news(shared)), atomic_load(&members[1].checks) != 0));
+    AWAIT((pl_event_notify(pl_shared_barrier_event(shared)), atomic_load(&members[1].checks) != 0));
     append(5);
     CHECK(pl_lead_publish(members[0].group) == 1 &&
           pl_lead_finish(members[0].group) == PL_ACQUIRED);

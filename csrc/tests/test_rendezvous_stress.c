@@ -151,7 +151,7 @@ static void replace_the_dead(struct life *self) {
 }
 
 static void be_born(struct life *self) {
-    CHECK(pl_gate_holder(pl_shared_gate(shared)) == self->token);
+    CHECK(pl_topology_holder(pl_shared_topology(shared)) == self->token);
     CHECK(pl_rwlock_write(the_lock(), pl_shared_cancel(shared), -1) == PL_ACQUIRED);
     join_program(&self->member);
     atomic_fetch_add(&stress.living, 1);
@@ -196,7 +196,7 @@ static void begin_lives(void) {
         join_program(&stress.lives[i]->member);
     }
     /* nobody looks at the lives before they are all there */
-    uint64_t token = pl_gate_try_acquire(pl_shared_gate(shared));
+    uint64_t token = pl_topology_try_acquire(pl_shared_topology(shared));
     for (unsigned i = 0; i < stress.groups; i++) {
         start_life(stress.lives[i]);
     }
@@ -222,7 +222,8 @@ static void end_lives(void) {
     }
     CHECK(living == atomic_load(&stress.living) && living > 0);
     CHECK(cause() == 0 && newest > 0 && pl_bus_sent(pl_shared_barriers(shared)) == newest);
-    CHECK(pl_rwlock_readers(the_lock()) == 0 && pl_gate_holder(pl_shared_gate(shared)) == 0);
+    CHECK(pl_rwlock_readers(the_lock()) == 0 &&
+          pl_topology_holder(pl_shared_topology(shared)) == 0);
     CHECK(pl_flag_load(pl_shared_flag(shared), PL_SEQ_CST) == 0 && sleepers() == 0);
     tear_down(NULL, 0);
     printf("%llu operations, %llu withdrawn, %llu groups died\n", (unsigned long long)newest,

@@ -79,7 +79,7 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-    fake_take(&pl_instances_trouble(instances)->failure);
+    fake_take(&pl_instances_error(instances)->failure);
     pl_instances_free(instances);
     pl_group_free(group);
     pl_shared_free(shared);
@@ -106,10 +106,10 @@ static void load_both(void) {
     EXPECT("grow:4 new:A set:4=A.f set:5=A.g host:0 new:B~ new:B plt:B~.1=A.g");
 }
 
-static void check_trouble(int stage, uint32_t detail, const pl_library *library, int kind) {
-    pl_trouble *trouble = pl_instances_trouble(instances);
-    CHECK(trouble->stage == stage && trouble->detail == detail && trouble->library == library);
-    CHECK(fake_take(&trouble->failure) == kind);
+static void check_error(int stage, uint32_t detail, const pl_library *library, int kind) {
+    pl_error_record *error = pl_instances_error(instances);
+    CHECK(error->stage == stage && error->detail == detail && error->library == library);
+    CHECK(fake_take(&error->failure) == kind);
 }
 
 /* What is done */
@@ -206,8 +206,8 @@ static void test_library_makes_its_block_once_all_are_there(void) {
     CHECK(follow(&operation) == 0 && pl_instances_tls_base(instances, own) == 0x7010);
     memset(slots, 0, sizeof slots);
     CHECK(follow(&operation) == -1);
-    check_trouble(PL_STAGE_TLS, PL_TRAP, own, TRAPS);
-    pl_library_set_gone(own);
+    check_error(PL_STAGE_TLS, PL_TRAP, own, TRAPS);
+    pl_library_set_unloaded(own);
     operation.loaded_count = operation.patch_count = 0;
     CHECK(follow(&operation) == 0 && makes == 3);
     pl_library_release(own);
@@ -252,7 +252,7 @@ static void test_who_catches_up_leaves_out_what_is_gone_by_now(void) {
                               .block_count = 1,
                               .patches = (pl_patch[]){{library_a, 8, 0}, {library_b, 9, 0}},
                               .patch_count = 2};
-    pl_library_set_gone(library_a);
+    pl_library_set_unloaded(library_a);
     CHECK(follow(&operation) == 0);
     EXPECT("grow:6 host:0 new:B~ new:B set:9=B.h");
     CHECK(pl_instances_serial(instances, library_a) == 0);
@@ -290,12 +290,12 @@ static void test_without_a_table_only_slots_are_missing(void) {
     EXPECT("new:A");
     operation = (pl_operation){.patches = (pl_patch[]){{library_a, 8, 0}}, .patch_count = 1};
     CHECK(follow(&operation) == -1);
-    check_trouble(PL_STAGE_TABLE, 9, library_a, 0);
+    check_error(PL_STAGE_TABLE, 9, library_a, 0);
     operation =
         (pl_operation){.fillings = &(pl_filling){{.kind = PL_SOURCE_HOST, .type = host_type}, 6},
                        .filling_count = 1};
     CHECK(follow(&operation) == -1);
-    check_trouble(PL_STAGE_TABLE, 7, NULL, 0);
+    check_error(PL_STAGE_TABLE, 7, NULL, 0);
     tear_down();
 }
 
@@ -307,7 +307,7 @@ static void test_table_that_cannot_grow(void) {
                                 .loaded = (pl_library *[]){library_a},
                                 .loaded_count = 1}) == -1);
     EXPECT("grow:29"); /* and nothing else */
-    check_trouble(PL_STAGE_TABLE, FAKE_SLOTS + 1, NULL, FAILS);
+    check_error(PL_STAGE_TABLE, FAKE_SLOTS + 1, NULL, FAILS);
     tear_down();
 }
 
@@ -329,7 +329,7 @@ static void test_slot_that_cannot_be_set(void) {
         fail_at("table_set", i + 1);
         CHECK(apply(&operation) == -1);
         EXPECT(done[i]);
-        check_trouble(PL_STAGE_TABLE, last[i] + 1, i < 3 ? library_a : NULL, FAILS);
+        check_error(PL_STAGE_TABLE, last[i] + 1, i < 3 ? library_a : NULL, FAILS);
         pl_instances_drop(instances, library_a);
     }
     CHECK(apply(&operation) == 0);
@@ -358,7 +358,7 @@ static void test_slot_that_is_taken(void) {
         slots[taken[i]] = fake_func(0, 1);
         CHECK(follow(&operation) == -1);
         EXPECT(done[i]);
-        check_trouble(PL_STAGE_TAKEN, taken[i], i < 3 ? library_a : NULL, 0);
+        check_error(PL_STAGE_TAKEN, taken[i], i < 3 ? library_a : NULL, 0);
         CHECK(slots[taken[i]].body == fake_func(0, 1).body); /* it is left as it was */
         pl_instances_drop(instances, library_a);
         /* the leader knows that they are free, and looks at nothing */
@@ -374,21 +374,21 @@ static void test_export_that_is_not_there(void) {
     pl_patch wanted = {library_a, 8, 0};
     pl_operation operation = {.patches = &wanted, .patch_count = 1};
     CHECK(apply(&operation) == -1); /* A is not loaded */
-    check_trouble(PL_STAGE_EXPORT, 0, library_a, 0);
+    check_error(PL_STAGE_EXPORT, 0, library_a, 0);
     load_both();
     wanted.export_index = 2; /* no function */
     CHECK(apply(&operation) == -1);
-    check_trouble(PL_STAGE_EXPORT, 2, library_a, 0);
+    check_error(PL_STAGE_EXPORT, 2, library_a, 0);
     wanted.export_index = 1000;
     CHECK(apply(&operation) == -1);
-    check_trouble(PL_STAGE_EXPORT, 1000, library_a, 0);
+    check_error(PL_STAGE_EXPORT, 1000, library_a, 0);
     EXPECT("");
     for (int i = 0; i < 2; i++) { /* of a slot */
         pl_instances_drop(instances, library_a);
         fail_at("instance_export_get", i + 1);
         CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_a}, .loaded_count = 1}) ==
               -1);
-        check_trouble(PL_STAGE_EXPORT, (uint32_t)i, library_a, 0);
+        check_error(PL_STAGE_EXPORT, (uint32_t)i, library_a, 0);
     }
     for (int i = 0; i < 2; i++) { /* of what initialises thread-local data */
         pl_instances_drop(instances, library_a);
@@ -397,7 +397,7 @@ static void test_export_that_is_not_there(void) {
                                     .loaded_count = 1,
                                     .blocks = (pl_block[]){{library_a, GROUP, 16}},
                                     .block_count = 1}) == -1);
-        check_trouble(PL_STAGE_EXPORT, (uint32_t)(4 + i), library_a, 0);
+        check_error(PL_STAGE_EXPORT, (uint32_t)(4 + i), library_a, 0);
     }
     tear_down();
 }
@@ -412,7 +412,7 @@ static void test_instance_that_cannot_be_made(void) {
         fail_at("instance_new", i + 1);
         CHECK(apply(&operation) == -1);
         EXPECT(done[i]);
-        check_trouble(PL_STAGE_INSTANTIATE, 0, i < 2 ? library_b : library_a, FAILS);
+        check_error(PL_STAGE_INSTANTIATE, 0, i < 2 ? library_b : library_a, FAILS);
         CHECK(pl_instances_serial(instances, i < 2 ? library_b : library_a) == 0);
         pl_extern found; /* what there is of it is of no use */
         CHECK(pl_instances_export(instances, i < 2 ? library_b : library_a, 0, &found) == -1);
@@ -444,23 +444,23 @@ static void test_guest_code_that_traps_or_fails(void) {
     slot_count = 10;
     on_new = trap_in_new;
     CHECK(apply(&operation) == -1);
-    check_trouble(PL_STAGE_INSTANTIATE, 0, library_a, TRAPS);
+    check_error(PL_STAGE_INSTANTIATE, 0, library_a, TRAPS);
     on_new = NULL;
     on_call = fail_in_call;
     CHECK(apply(&operation) == -1);
-    check_trouble(PL_STAGE_TLS, PL_ERROR, library_a, FAILS);
+    check_error(PL_STAGE_TLS, PL_ERROR, library_a, FAILS);
     on_call = trap_in_call;
     CHECK(apply(&operation) == -1);
-    check_trouble(PL_STAGE_TLS, PL_TRAP, library_a, TRAPS);
+    check_error(PL_STAGE_TLS, PL_TRAP, library_a, TRAPS);
     on_call = NULL;
     EXPECT("new:A new:A call:A.tls_init(16) new:A call:A.tls_init(16) call:A.tls_relocs()");
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     CHECK(apply(&operation) == -1);
-    check_trouble(PL_STAGE_TLS, PL_ABORTED, library_a, 0);
+    check_error(PL_STAGE_TLS, PL_ABORTED, library_a, 0);
     tear_down();
 }
 
-/* Sources that cannot be had: the trouble says which. */
+/* Sources that cannot be had: the error record says which. */
 static void test_source_that_is_not_there(void) {
     set_up_bare();
     library_a = make_a(0);
@@ -479,7 +479,7 @@ static void test_source_that_is_not_there(void) {
         library_b = make_b(1, (pl_source[]){good, bad[i]}, 2);
         CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) ==
               -1);
-        check_trouble(stages[i], 1, library_b, 0);
+        check_error(stages[i], 1, library_b, 0);
         CHECK(strstr(journal, "constant:5") != NULL && strstr(journal, "new:B ") == NULL);
         journal[journal_length = 0] = '\0';
         pl_instances_drop(instances, library_b);
@@ -501,7 +501,7 @@ static void test_global_or_tag_that_cannot_be_made(void) {
         fail_at(functions[i], 1);
         CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) ==
               -1);
-        check_trouble(PL_STAGE_MAKE, 0, library_b, FAILS);
+        check_error(PL_STAGE_MAKE, 0, library_b, FAILS);
         CHECK(apply(&(pl_operation){.loaded = (pl_library *[]){library_b}, .loaded_count = 1}) ==
               0);
         pl_library_release(library_b);
@@ -528,7 +528,7 @@ static void test_lack_of_memory_is_told_and_undone(void) {
         atomic_store(&inject_memory, -1);
         if (failed) {
             refused++;
-            check_trouble(PL_STAGE_ROOM, pl_instances_trouble(instances)->detail, library_b, 0);
+            check_error(PL_STAGE_ROOM, pl_instances_error(instances)->detail, library_b, 0);
             pl_instances_drop(instances, library_b);
             CHECK(apply(&operation) == 0);
         }
@@ -547,7 +547,7 @@ static void test_lack_of_memory_is_told_and_undone(void) {
                               .filling_count = 1};
     CHECK(apply(&operation) == -1);
     atomic_store(&inject_memory, -1);
-    check_trouble(PL_STAGE_ROOM, 0, NULL, 0);
+    check_error(PL_STAGE_ROOM, 0, NULL, 0);
     tear_down();
 }
 
@@ -615,7 +615,7 @@ static void test_follower_that_fails_tells_and_goes_no_further(void) {
     pl_safepoint_run(pl_group_safepoint(group));
     CHECK(pl_group_safepoint_poll(group) == PL_CANCELLED && reported == 1);
     EXPECT("host:0 new:B~ new:B");
-    check_trouble(PL_STAGE_TAKEN, 3, library_b, 0);
+    check_error(PL_STAGE_TAKEN, 3, library_b, 0);
     CHECK(pl_cancel_cause(pl_shared_cancel(shared)) == PL_CAUSE_REPLAY &&
           pl_group_applied(group) == 0);
     tear_down();

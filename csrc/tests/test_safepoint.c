@@ -8,20 +8,20 @@
 
 enum { ROUNDS = 20000, DEATHS = 300 };
 
-static pl_await *await;
-static pl_event *event; /* of `await` */
+static pl_waiter *waiter;
+static pl_event *event; /* of `waiter` */
 static pl_safepoint *safepoint;
 
 static void set_up(void) {
-    await = new_await();
-    event = pl_await_event(await);
-    safepoint = new_safepoint(await);
+    waiter = new_waiter();
+    event = pl_waiter_event(waiter);
+    safepoint = new_safepoint(waiter);
     CHECK(pl_safepoint_state(safepoint) == PL_PARKED);
 }
 
 static void tear_down(void) {
     free_safepoint(safepoint);
-    free_await(await);
+    free_waiter(waiter);
 }
 
 static void test_run_and_park_answer_what_was_before(void) {
@@ -82,11 +82,11 @@ static void test_restoring_dead_changes_nothing(void) {
 }
 
 static void *wait_until_not_running(void *unused) {
-    pl_await_begin(await, safepoint);
+    pl_waiter_begin(waiter, safepoint);
     for (;;) {
         uint32_t key = pl_event_prepare(event);
         if (pl_safepoint_state(safepoint) != PL_RUNNING) {
-            pl_await_end(await);
+            pl_waiter_end(waiter);
             return unused;
         }
         CHECK(pl_event_wait(event, key, -1) == 1);

@@ -15,7 +15,7 @@ static fake_module a = {.name = "A",
 
 static pl_thread thread;
 static atomic_int ended, wanted;
-static uint32_t over;
+static uint32_t done;
 static pl_group *group_inside, *group_at_end;
 static uintptr_t handle_inside;
 static pthread_t thread_inside, thread_at_end;
@@ -64,12 +64,12 @@ static void set_up(void) {
     CHECK(pl_instances_load(instances, library, 0, 0) == 0);
     atomic_store(&ended, 0);
     atomic_store(&wanted, PL_OK);
-    over = 0;
+    done = 0;
     thread = (pl_thread){.instances = instances,
                          .count = 2,
-                         .ended = end,
-                         .ending = {NULL, HANDLE},
-                         .over = &over,
+                         .on_exit = end,
+                         .exited = {NULL, HANDLE},
+                         .done = &done,
                          .key = KEY};
     thread.values[0].i64 = 5;
     thread.values[1].i64 = -6;
@@ -89,11 +89,11 @@ static void test_function_is_called_on_a_thread_of_the_groups(void) {
     set_up();
     CHECK(pl_group_of_thread() == NULL && pl_handle_of_thread() == 0);
     CHECK(pl_thread_start(&thread, library, 0) == 0);
-    AWAIT(pl_shared_ended(shared) == 1);
-    CHECK(!atomic_load(&ended) && pl_shared_next_ended(shared) == HANDLE &&
-          pl_shared_next_ended(shared) == 0);
+    AWAIT(pl_shared_exited_count(shared) == 1);
+    CHECK(!atomic_load(&ended) && pl_shared_take_exited(shared) == HANDLE &&
+          pl_shared_take_exited(shared) == 0);
     CHECK(!pthread_equal(thread_inside, pthread_self()) &&
-          atomic_load((_Atomic uint32_t *)&over) == 1);
+          atomic_load((_Atomic uint32_t *)&done) == 1);
     CHECK(group_inside == group && handle_inside == GROUP && state_inside == PL_RUNNING);
     CHECK(argument_count == 2 && arguments[0] == 5 && arguments[1] == -6);
     CHECK(thread.status == PL_OK && thread.values[0].i32 == 9 && thread.failure.trap == NULL &&
@@ -107,34 +107,34 @@ static void test_who_waits_for_the_end_is_woken(void) {
     set_up();
     pl_until forever = {.timeout = -1};
     CHECK(pl_thread_start(&thread, library, 0) == 0);
-    while (atomic_load((_Atomic uint32_t *)&over) == 0) {
-        CHECK(pl_futex_wait32(pl_shared_futex(shared), KEY, &over, 0, &forever) >= 0);
+    while (atomic_load((_Atomic uint32_t *)&done) == 0) {
+        CHECK(pl_futex_wait32(pl_shared_futex(shared), KEY, &done, 0, &forever) >= 0);
     }
-    while (pl_shared_next_ended(shared) != HANDLE) {
-        pl_shared_await_ended(shared, 10ll * SECOND);
+    while (pl_shared_take_exited(shared) != HANDLE) {
+        pl_shared_wait_exited(shared, 10ll * SECOND);
     }
     tear_down();
 }
 
 static void test_end_is_told_where_it_cannot_be_left(void) {
-    pl_ended others[PL_ENDED_MOST];
+    pl_exited others[PL_EXITED_MOST];
     for (int closed = 0; closed <= 1; closed++) {
         set_up();
-        for (uintptr_t i = 0; !closed && i < PL_ENDED_MOST; i++) {
+        for (uintptr_t i = 0; !closed && i < PL_EXITED_MOST; i++) {
             others[i].handle = i + 1;
-            CHECK(pl_shared_leave_ended(shared, others + i));
+            CHECK(pl_shared_add_exited(shared, others + i));
         }
         if (closed) {
-            pl_shared_close_ended(shared);
+            pl_shared_close_exited(shared);
         }
         CHECK(pl_thread_start(&thread, library, 0) == 0);
         AWAIT(atomic_load(&ended));
-        CHECK(pthread_equal(thread_inside, thread_at_end) && group_at_end == NULL && over == 1);
-        CHECK(pl_shared_ended(shared) == (closed ? 0 : PL_ENDED_MOST));
-        for (uintptr_t i = PL_ENDED_MOST; !closed && i > 0; i--) {
-            CHECK(pl_shared_next_ended(shared) == i);
+        CHECK(pthread_equal(thread_inside, thread_at_end) && group_at_end == NULL && done == 1);
+        CHECK(pl_shared_exited_count(shared) == (closed ? 0 : PL_EXITED_MOST));
+        for (uintptr_t i = PL_EXITED_MOST; !closed && i > 0; i--) {
+            CHECK(pl_shared_take_exited(shared) == i);
         }
-        CHECK(pl_shared_next_ended(shared) == 0);
+        CHECK(pl_shared_take_exited(shared) == 0);
         tear_down();
     }
 }
@@ -142,12 +142,12 @@ static void test_end_is_told_where_it_cannot_be_left(void) {
 static void test_waiting_for_ends_ends_when_told(void) {
     set_up();
     int64_t began = pl_now();
-    pl_shared_await_ended(shared, 1000000);
+    pl_shared_wait_exited(shared, 1000000);
     CHECK(pl_now() - began >= 1000000);
-    pl_ended one = {NULL, 1};
-    CHECK(pl_shared_leave_ended(shared, &one));
-    pl_shared_await_ended(shared, -1);
-    CHECK(pl_shared_next_ended(shared) == 1);
+    pl_exited one = {NULL, 1};
+    CHECK(pl_shared_add_exited(shared, &one));
+    pl_shared_wait_exited(shared, -1);
+    CHECK(pl_shared_take_exited(shared) == 1);
     tear_down();
 }
 

@@ -68,8 +68,8 @@ static void test_safepoint_notes_changes_of_state_only(void) {
     static const int expected[] = {PL_TRACE_UNPARK, PL_TRACE_PARK, PL_TRACE_UNPARK, PL_TRACE_DEAD};
     pl_trace_event events[8];
     pl_trace *trace = pl_trace_new(8);
-    pl_await *await = new_await();
-    pl_safepoint *safepoint = new_safepoint(await);
+    pl_waiter *waiter = new_waiter();
+    pl_safepoint *safepoint = new_safepoint(waiter);
     pl_safepoint_run(safepoint);
     pl_safepoint_park(safepoint); /* without a trace nothing happens */
     pl_safepoint_on_trace(safepoint, trace, 3);
@@ -86,7 +86,7 @@ static void test_safepoint_notes_changes_of_state_only(void) {
         CHECK((int)events[i].kind == expected[i] && events[i].group == 3);
     }
     free_safepoint(safepoint);
-    free_await(await);
+    free_waiter(waiter);
     pl_trace_free(trace);
 }
 

@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylinker._pickling import OfOneProcess
 from pylinker.errors import ClosedError, InternalError, UnsupportedError
-from pylinker.native.bound import BOUND_LIMIT, BOUND_LIMIT_DOUBLE, forget_outcomes, take_outcome
-from pylinker.native.enums import CLOSED, ELSEWHERE, RANGE, TAKEN, BoundKind
+from pylinker.native.enums import CLOSED, ELSEWHERE, RANGE, TAKEN, PreparedKind
 from pylinker.native.objects import values
+from pylinker.native.prepared import (
+    PREPARED_LIMIT,
+    PREPARED_LIMIT_DOUBLE,
+    forget_outcomes,
+    take_outcome,
+)
 from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
     from pylinker.api.handle import Handle
     from pylinker.api.program import Program
     from pylinker.linker import Definition, Linker
-    from pylinker.native.bound import Bound
     from pylinker.native.failures import Failure
     from pylinker.native.objects import Value, Values
+    from pylinker.native.prepared import PreparedCall
     from pylinker.wasm import FuncType
 
 __all__ = ["Function"]
@@ -97,11 +102,11 @@ _GET: dict[str, Callable[[Value], Any]] = {
 }
 
 _KINDS = {
-    "i32": BoundKind.I32,
-    "i64": BoundKind.I64,
-    "f32": BoundKind.F32,
-    "f64": BoundKind.F64,
-    "v128": BoundKind.OTHER,
+    "i32": PreparedKind.I32,
+    "i64": PreparedKind.I64,
+    "f32": PreparedKind.F32,
+    "f64": PreparedKind.F64,
+    "v128": PreparedKind.OTHER,
 }
 
 _FLOATS = frozenset({"f32", "f64"})
@@ -122,12 +127,12 @@ class Function(OfOneProcess):
     """
 
     __slots__ = (
-        "_bound",
         "_call",
         "_definition",
         "_get",
         "_handle",
         "_limit",
+        "_prepared",
         "_put",
         "_record",
         "_takes_integers",
@@ -151,9 +156,9 @@ class Function(OfOneProcess):
             ) from None
         self._takes_integers = not _FLOATS.issuperset(type_.params)
         self._limit: float = (
-            BOUND_LIMIT_DOUBLE if _FLOATS.intersection(type_.results) else BOUND_LIMIT
+            PREPARED_LIMIT_DOUBLE if _FLOATS.intersection(type_.results) else PREPARED_LIMIT
         )
-        self._bound: Bound | None = None
+        self._prepared: PreparedCall | None = None
         self._record: Any = None
         self._call: Any = None  # which is no function: a call of it is a TypeError, and the long way binds the function
 
@@ -198,14 +203,14 @@ class Function(OfOneProcess):
         does, on all threads.
         """
         with self._handle.entered_for_call() as linker:
-            bound = self._bound_in(linker)
-        if bound.call is None:
+            prepared = self._prepared_in(linker)
+        if prepared.call is None:
             return self.__call__
         names = ", ".join(f"a{index}" for index in range(len(self._put)))
         # With the arguments spelled out Python passes them on without making a tuple.
         space: dict[str, Any] = {
-            "call": bound.call,
-            "record": bound.record,
+            "call": prepared.call,
+            "record": prepared.record,
             "limit": self._limit,
             "is_of_another": _is_of_another,
             "slowly": self._call_slowly,
@@ -231,8 +236,8 @@ class Function(OfOneProcess):
 
     def close(self) -> None:
         """Let nobody call any more: the handle is closed. The caller has the program."""
-        if self._bound is not None:
-            self._bound.close()
+        if self._prepared is not None:
+            self._prepared.close()
 
     def prepared(self, program: Program, arguments: tuple[Any, ...]) -> Callable[[], Any]:
         """Return a call of the function in ``program``, its arguments checked and converted, for whichever thread makes it."""
@@ -269,8 +274,8 @@ class Function(OfOneProcess):
         if linker is not None:
             linker.group.store.raise_failure(failure)
         # Another thread has closed the program since, which may be what stopped the call.
-        assert self._bound is not None
-        error = what_ended_call(failure, self._bound.shared)
+        assert self._prepared is not None
+        error = what_ended_call(failure, self._prepared.shared)
         try:
             raise error from error.__cause__
         finally:
@@ -303,7 +308,7 @@ class Function(OfOneProcess):
                 raise self._overflow(index, arguments) from None
         return raw, texts
 
-    def _bound_in(self, linker: Linker) -> Bound:
+    def _prepared_in(self, linker: Linker) -> PreparedCall:
         """Return the function bound in the calling thread's group, which is up to date then."""
         params = [_KINDS[each] for each in self.type.params]
         results = [_KINDS[each] for each in self.type.results]
@@ -312,22 +317,22 @@ class Function(OfOneProcess):
             linker.catch_up()  # another thread may have loaded the library,
             self._handle.check()  # or closed it just now
         if group is not linker.context.main_group:
-            return group.own_bound(self._definition, params, results)
-        if self._bound is None or not self._bound.is_open:
-            bound = self._bound = group.bound(self._definition, params, results)
-            if bound.call is not None:
-                self._record, self._call = bound.record, bound.call
-        return self._bound
+            return group.own_prepared(self._definition, params, results)
+        if self._prepared is None or not self._prepared.is_open:
+            prepared = self._prepared = group.prepared(self._definition, params, results)
+            if prepared.call is not None:
+                self._record, self._call = prepared.record, prepared.call
+        return self._prepared
 
     def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
-        bound = self._bound_in(linker)
+        prepared = self._prepared_in(linker)
         if texts:
             with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
                 for (index, _), address in zip(texts, addresses, strict=True):
                     _put_i32(raw[index], address)
-                status, _, failure, _ = bound.raw(raw)
+                status, _, failure, _ = prepared.raw(raw)
         else:
-            status, _, failure, _ = bound.raw(raw)
+            status, _, failure, _ = prepared.raw(raw)
         if status == CLOSED:
             raise ClosedError(
                 f"library {self._handle.name} was closed by the guest", module=self._handle.name

@@ -60,8 +60,8 @@ from pylinker.linker import (
     starts_threads,
 )
 from pylinker.native.enums import Cause
+from pylinker.native.recursive import Taken
 from pylinker.native.scopes import Finalized, Scope
-from pylinker.native.turn import Taken
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.fork import free_in_child
@@ -209,7 +209,7 @@ class Program(OfOneProcess, Finalized):
             self._write_trace()
             raise
         self._linker = linker
-        self._turn = linker.context.turn
+        self._main_lock = linker.context.main_lock
 
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
@@ -515,7 +515,7 @@ class Program(OfOneProcess, Finalized):
         def stop() -> None:  # what other threads run, for good
             if linker is None or linker.threads is not None:
                 return
-            if self._turn.is_elsewhere:
+            if self._main_lock.is_elsewhere:
                 linker.context.shared.cancel(
                     Cause.CLOSED, ClosedError(f"program {self.name} is closed", module=self.name)
                 )
@@ -523,7 +523,7 @@ class Program(OfOneProcess, Finalized):
                 linker.context.check_in_time()
 
         stop()
-        with self._turn.taken(stop):  # again, if another call has begun
+        with self._main_lock.taken(stop):  # again, if another call has begun
             # A function of Python's that the guest calls may be what closes the program: the guest
             # goes on when that returns. What it needs then goes with the next close, or with the
             # program.
@@ -536,7 +536,7 @@ class Program(OfOneProcess, Finalized):
             self._linker = None
             if linker is not None:
                 tell_statistics(linker, self.name)
-                linker.context.main_group.close_bounds()
+                linker.context.main_group.close_prepared()
             if linker is not None and linker.threads is not None:
                 linker.threads.join_all()
                 linker.threads = None
@@ -570,7 +570,7 @@ class Program(OfOneProcess, Finalized):
 
 
 class _Entered(Scope):
-    """The turn of an open program, from entering to leaving, which a thread of the guest does not need."""
+    """The main lock of an open program, from entering to leaving, which a thread of the guest does not need."""
 
     __slots__ = ("_begun", "_depth", "_operates", "_program")
 
@@ -578,17 +578,17 @@ class _Entered(Scope):
         self._program = program
         self._operates = operates
         self._begun = False
-        self._depth = program._turn.depth
+        self._depth = program._main_lock.depth
 
     def enter(self) -> Linker:
         """Take it."""
         self._begun = self._operates and begin_operation()
         program = self._program
-        # Of a closed program not even the turn is waited for: the thread that closes has it, and
+        # Of a closed program not even the main lock is waited for: the thread that closes has it, and
         # waits for the guest's threads.
         linker = program._linker
         if linker is not None and not linker.context.is_guest_thread:
-            program._turn.take(linker.context.check_in_time)
+            program._main_lock.take(linker.context.check_in_time)
             linker = program._linker
         if linker is None:
             raise ClosedError(f"program {program.name} is closed", module=program.name)
@@ -596,12 +596,12 @@ class _Entered(Scope):
 
     def leave(self, _error: BaseException | None) -> None:
         """Give it back."""
-        self._program._turn.restore(self._depth)
+        self._program._main_lock.restore(self._depth)
         end_operation(self._begun)
 
 
 class _TakenOver(Taken):
-    """The turn of a program that is to be closed; another thread may close it first, and then there is nothing to take over.
+    """The main lock of a program that is to be closed; another thread may close it first, and then there is nothing to take over.
 
     Calls of the guest that other threads make stop, unless the program has threads: its end stops
         those.
@@ -610,7 +610,7 @@ class _TakenOver(Taken):
     __slots__ = ("_begun", "_linker", "_program", "_reason")
 
     def __init__(self, program: Program, linker: Linker | None) -> None:
-        super().__init__(program._turn, None)
+        super().__init__(program._main_lock, None)
         self._program = program
         self._linker = linker
         self._begun = False
@@ -621,7 +621,7 @@ class _TakenOver(Taken):
 
     def _stop(self) -> None:
         linker = self._linker
-        if linker is not None and self._program._turn.is_elsewhere:
+        if linker is not None and self._program._main_lock.is_elsewhere:
             if linker.threads is None:
                 linker.context.stop_call(self._reason)
             linker.context.check_in_time()
@@ -632,7 +632,7 @@ class _TakenOver(Taken):
         if self._program._linker is None:
             return None
         self._stop()
-        self._turn.take(self._stop)  # and again, if another call has begun
+        self._mutex.take(self._stop)  # and again, if another call has begun
         return self._program._linker
 
     def leave(self, error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pylinker.native.core import ffi, lib
-from pylinker.native.enums import CallbackForm, CallbackResult, CallbackTrouble
+from pylinker.native.enums import CallbackFailure, CallbackForm, CallbackResult
 from pylinker.native.failures import keep_pending, raised_errors, replace_pending
 from pylinker.native.hostfuncs import write_message
 
@@ -31,9 +31,9 @@ CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
 
 
 Explain: TypeAlias = Callable[
-    [int, CallbackTrouble, float, BaseException | None], BaseException | None
+    [int, CallbackFailure, float, BaseException | None], BaseException | None
 ]
-"""Gets the handle, the trouble, the result and what was raised; returns what is to be raised instead."""
+"""Gets the handle, the failure, the result and what was raised; returns what is to be raised instead."""
 
 
 def callback_type(
@@ -95,14 +95,14 @@ def install_callbacks(
 
     def explained(
         handle: int,
-        trouble: int,
+        failure: int,
         integer: int,
         number: float,
         message: Pointer[bytes],
         capacity: int,
     ) -> None:
-        kind = CallbackTrouble(trouble)
-        value = number if kind is CallbackTrouble.TOO_LARGE else integer
+        kind = CallbackFailure(failure)
+        value = number if kind is CallbackFailure.TOO_LARGE else integer
         error = explain(handle, kind, value, raised_errors.get(lib.pl_raised()))
         if error is not None:
             replace_pending(error)

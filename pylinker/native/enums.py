@@ -14,7 +14,6 @@ __all__ = [
     "BACKOFF_FIRST_SLEEP",
     "BACKOFF_SPINS",
     "BACKOFF_YIELDS",
-    "BOUND_ARGUMENTS",
     "BROKEN",
     "BUSY",
     "CALLBACK_DOUBLES",
@@ -23,15 +22,15 @@ __all__ = [
     "CAUSE_STOPPED",
     "CLOSED",
     "DEAD",
+    "DELIVER_LATER",
     "DONE",
     "ELSEWHERE",
-    "ENDED_MOST",
     "ERRNO_MEMVIOLATION",
     "ERRNO_NOTSUP",
     "ERROR",
+    "EXITED_MOST",
     "FAILED",
     "FUTEX_BUCKETS",
-    "HEAR_LATER",
     "MESSAGE_CAPACITY",
     "NAMES_CAPACITY",
     "NAME_LENGTH",
@@ -39,6 +38,7 @@ __all__ = [
     "PARKED",
     "PLT_BLOCK",
     "POISONED",
+    "PREPARED_ARGUMENTS",
     "PROCESS",
     "RANGE",
     "RELAXED",
@@ -63,16 +63,16 @@ __all__ = [
     "WASI_PARAMETERS",
     "WASI_STREAMS",
     "AtomicsKind",
-    "BoundKind",
     "Breach",
     "BuiltinIndex",
+    "CallbackFailure",
     "CallbackForm",
     "CallbackResult",
-    "CallbackTrouble",
     "Cause",
     "ExternKind",
     "Held",
     "Measured",
+    "PreparedKind",
     "SearchProblem",
     "SourceKind",
     "Stage",
@@ -108,9 +108,9 @@ TIMEOUT: Final = 3
 CANCELLED: Final = 4
 SIGNALLED: Final = 5
 # of shared.h
-ENDED_MOST: Final = 16
+EXITED_MOST: Final = 16
 # of group.h
-HEAR_LATER: Final = 2
+DELIVER_LATER: Final = 2
 # of call.h (enum pl_status)
 OK: Final = 0
 TRAP: Final = 1
@@ -134,18 +134,6 @@ WASI_FUNCTIONS: Final = 64
 WASI_PARAMETERS: Final = 9
 WASI_STREAMS: Final = 3
 WASI_MOST: Final = 65536
-# of thread.h
-THREAD_VALUES: Final = 4
-# of thread.h
-THREAD_NONE: Final = -1
-THREAD_LOST: Final = -2
-# of bound.h (enum pl_bound_status)
-CLOSED: Final = 16
-TAKEN: Final = 17
-ELSEWHERE: Final = 18
-RANGE: Final = 19
-# of bound.h
-BOUND_ARGUMENTS: Final = 8
 # of builtin.h
 ERRNO_NOTSUP: Final = 58
 ERRNO_MEMVIOLATION: Final = 78
@@ -158,6 +146,18 @@ CALLBACK_DOUBLES: Final = 3
 DONE: Final = 0
 FAILED: Final = 6
 BROKEN: Final = 7
+# of thread.h
+THREAD_VALUES: Final = 4
+# of thread.h
+THREAD_NONE: Final = -1
+THREAD_LOST: Final = -2
+# of prepared.h (enum pl_prepared_status)
+CLOSED: Final = 16
+TAKEN: Final = 17
+ELSEWHERE: Final = 18
+RANGE: Final = 19
+# of prepared.h
+PREPARED_ARGUMENTS: Final = 8
 # of stack.h
 STACK_GUEST: Final = 524288
 STACK_HOST: Final = 262144
@@ -213,7 +213,7 @@ class Cause(enum.IntEnum):
 
 
 class ExternKind(enum.IntEnum):
-    """``enum pl_extern_kind`` of ``csrc/object.h``."""
+    """``enum pl_extern_kind`` of ``csrc/wrappers.h``."""
 
     FUNC = 0
     GLOBAL = 1
@@ -288,17 +288,6 @@ class Stage(enum.IntEnum):
     TLS = 9
 
 
-class BoundKind(enum.IntEnum):
-    """``enum pl_bound_kind`` of ``csrc/bound.h``."""
-
-    NONE = 0
-    I32 = 1
-    I64 = 2
-    F32 = 3
-    F64 = 4
-    OTHER = 5
-
-
 class BuiltinIndex(enum.IntEnum):
     """``enum pl_builtin_index`` of ``csrc/builtin.h``."""
 
@@ -312,6 +301,16 @@ class BuiltinIndex(enum.IntEnum):
     CALL_DYNAMIC = 7
     REFLECT_SIGNATURE = 8
     DL_INVALID_HANDLE = 9
+
+
+class ValueType(enum.IntEnum):
+    """``enum pl_value_type`` of ``csrc/call_dynamic.h``."""
+
+    I32 = 0
+    I64 = 1
+    F32 = 2
+    F64 = 3
+    V128 = 4
 
 
 class CallbackForm(enum.IntEnum):
@@ -330,22 +329,12 @@ class CallbackResult(enum.IntEnum):
     WIDE = 2
 
 
-class CallbackTrouble(enum.IntEnum):
-    """``enum pl_callback_trouble`` of ``csrc/callback.h``."""
+class CallbackFailure(enum.IntEnum):
+    """``enum pl_callback_failure`` of ``csrc/callback.h``."""
 
     RAISED = 0
     TOO_WIDE = 1
     TOO_LARGE = 2
-
-
-class ValueType(enum.IntEnum):
-    """``enum pl_value_type`` of ``csrc/dynamic.h``."""
-
-    I32 = 0
-    I64 = 1
-    F32 = 2
-    F64 = 3
-    V128 = 4
 
 
 class Held(enum.IntEnum):
@@ -411,6 +400,17 @@ class Measured(enum.IntEnum):
     WRITE = 3
     TOKEN = 4
     YIELDS = 5
+
+
+class PreparedKind(enum.IntEnum):
+    """``enum pl_prepared_kind`` of ``csrc/prepared.h``."""
+
+    NONE = 0
+    I32 = 1
+    I64 = 2
+    F32 = 3
+    F64 = 4
+    OTHER = 5
 
 
 class SearchProblem(enum.IntEnum):

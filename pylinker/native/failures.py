@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from pylinker.native.core import ffi, lib
 
 if TYPE_CHECKING:
-    from pylinker._core import pl_error_p, pl_failure_p, pl_outcome_p, pl_thread_p, pl_trouble_p
+    from pylinker._core import (
+        pl_error_p,
+        pl_error_record_p,
+        pl_failure_p,
+        pl_outcome_p,
+        pl_thread_p,
+    )
 
 __all__ = [
     "Failure",
@@ -84,7 +90,7 @@ def check(error: pl_error_p) -> None:
         raise Failure(record)
 
 
-def moved(owner: pl_outcome_p | pl_thread_p | pl_trouble_p) -> Failure:
+def moved(owner: pl_outcome_p | pl_thread_p | pl_error_record_p) -> Failure:
     """Return the ``failure`` of a C structure, which owns it no more."""
     record = new_failure()
     lib.pl_failure_move(record, ffi.addressof(owner, "failure"))

@@ -11,7 +11,7 @@ from pylinker.native.failures import Failure, moved, new_failure
 from pylinker.native.libraries import Library
 from pylinker.native.member import Member
 from pylinker.native.objects import Context, Extern, Func, Values
-from pylinker.native.replay import Operation, Trouble
+from pylinker.native.replay import ErrorRecord, Operation
 from pylinker.native.wasi import WasiProcess
 
 if TYPE_CHECKING:
@@ -147,30 +147,30 @@ class Instances:
         """Connect the WASI functions that were imported before there was a memory."""
         lib.pl_instances_connect(self.pointer)
 
-    def apply(self, operation: Operation) -> Trouble | None:
+    def apply(self, operation: Operation) -> ErrorRecord | None:
         """Carry an operation out; returns what went wrong, or None."""
         if lib.pl_replay_operation(self.pointer, operation.pointer, self.member.handle, 0) == 0:
             return None
-        return self.take_trouble()
+        return self.take_error()
 
-    def follow(self, describe: Callable[[Trouble], BaseException]) -> None:
+    def follow(self, describe: Callable[[ErrorRecord], BaseException]) -> None:
         """Have operations carried out here, without the GIL; ``describe`` makes an exception of what goes wrong."""
-        self.member.follow_in_c(self.pointer, lambda: describe(self.take_trouble()))
+        self.member.follow_in_c(self.pointer, lambda: describe(self.take_error()))
 
-    def take_trouble(self) -> Trouble:
-        """Return the last trouble; its failure is the caller's."""
-        trouble = lib.pl_instances_trouble(self.pointer)
+    def take_error(self) -> ErrorRecord:
+        """Return the last error record; its failure is the caller's."""
+        record = lib.pl_instances_error(self.pointer)
         failure = None
         if (
-            trouble.failure.trap != ffi.NULL
-            or trouble.failure.error != ffi.NULL
-            or trouble.stage in (Stage.INSTANTIATE, Stage.TLS)
+            record.failure.trap != ffi.NULL
+            or record.failure.error != ffi.NULL
+            or record.stage in (Stage.INSTANTIATE, Stage.TLS)
         ):
-            failure = moved(trouble)
-        return Trouble(
-            Stage(trouble.stage),
-            trouble.detail,
-            int(ffi.cast("uintptr_t", trouble.library)),
+            failure = moved(record)
+        return ErrorRecord(
+            Stage(record.stage),
+            record.detail,
+            int(ffi.cast("uintptr_t", record.library)),
             failure,
         )
 

@@ -139,7 +139,7 @@ class Library(Finalized):
 
     def aim(self, index: int, target: Library, export: int) -> None:
         """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""
-        lib.pl_library_aim(self.pointer, index, target.pointer, export)
+        lib.pl_library_bind(self.pointer, index, target.pointer, export)
 
     def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
         """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
@@ -151,11 +151,11 @@ class Library(Finalized):
 
     def miss(self, index: int) -> None:
         """Let it lead nowhere; only while every other group is at the barrier or parked."""
-        lib.pl_library_miss(self.pointer, index)
+        lib.pl_library_unbind(self.pointer, index)
 
-    def set_gone(self) -> None:
+    def set_unloaded(self) -> None:
         """Note that it is unloaded. Under the write lock."""
-        lib.pl_library_set_gone(self.pointer)
+        lib.pl_library_set_unloaded(self.pointer)
 
     def _drop(self) -> None:
         for handle in getattr(self, "handles", ()):

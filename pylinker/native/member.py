@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
-from pylinker.native.enums import DEAD, HEAR_LATER
+from pylinker.native.enums import DEAD, DELIVER_LATER
 from pylinker.native.failures import keep_pending
 from pylinker.native.hostfuncs import keep_of_host
 from pylinker.native.scopes import Finalized
@@ -25,8 +25,8 @@ __all__ = [
     "current_member",
     "enter_thread",
     "pl_python_check",
+    "pl_python_deliver",
     "pl_python_failed",
-    "pl_python_hear",
     "pl_python_interrupted",
     "pl_python_replay",
 ]
@@ -49,9 +49,9 @@ class Member(GroupBase, Finalized):
         self._cell = ffi.cast("void *", self.place)  # a pl_group **
         self._pointer: pl_group_p = ffi.NULL
         self._last_applied = 0
-        self._trouble: Callable[[], BaseException] | None = None
+        self._describe_error: Callable[[], BaseException] | None = None
         self._follower: pl_follower_p | None = None
-        self._hear: Callable[[], bool] | None = None
+        self._deliver: Callable[[], bool] | None = None
 
     def join(self) -> None:
         """Become part of the linker; :meth:`free` undoes it, also if this is interrupted."""
@@ -110,18 +110,18 @@ class Member(GroupBase, Finalized):
 
     # Waits, and what reaches them
 
-    def on_nudge(self, hear: Callable[[], bool]) -> None:
-        """Have ``hear`` called on the group's thread after a :meth:`nudge`: within a wait, or at the end of its next host call.
+    def on_nudge(self, deliver: Callable[[], bool]) -> None:
+        """Have ``deliver`` called on the group's thread after a :meth:`nudge`: within a wait, or at the end of its next host call.
 
         It may run guest code; what it raises stops the guest. True: it could not hear now, and is
         called again. Before the group's first nudge.
         """
-        self._hear = hear
-        lib.pl_group_on_nudge(self.pointer, lib.pl_python_hear, self.handle)
+        self._deliver = deliver
+        lib.pl_group_on_nudge(self.pointer, lib.pl_python_deliver, self.handle)
 
-    def hear(self) -> bool:
+    def deliver(self) -> bool:
         """Hear what the group was nudged for."""
-        return self._hear is not None and self._hear()
+        return self._deliver is not None and self._deliver()
 
     def nudge(self) -> None:
         """Reach the group, wherever it is. For any thread, as long as the group cannot be freed."""
@@ -139,9 +139,9 @@ class Member(GroupBase, Finalized):
             self.pointer, key, cell, expected, -1, lib.pl_python_check, self.handle
         )
 
-    def follow_in_c(self, instances: pl_instances_p, trouble: Callable[[], BaseException]) -> None:
-        """Have operations carried out in a ``pl_instances``, without the GIL; ``trouble`` says what went wrong."""
-        self._trouble = trouble
+    def follow_in_c(self, instances: pl_instances_p, describe: Callable[[], BaseException]) -> None:
+        """Have operations carried out in a ``pl_instances``, without the GIL; ``describe`` makes the exception for an error."""
+        self._describe_error = describe
         log = lib.pl_shared_log(self.shared.pointer)
         self._follower = ffi.new(
             "pl_follower *",
@@ -162,10 +162,10 @@ class Member(GroupBase, Finalized):
             if self.shared.reason is None and not self.shared.cause:
                 self.shared.reason = error
 
-    def note_trouble(self) -> None:
+    def note_error(self) -> None:
         """Keep what went wrong in C as a failure."""
-        if self._trouble is not None:
-            error = self._trouble()
+        if self._describe_error is not None:
+            error = self._describe_error()
             if not self.shared.cause:  # else the end of the linker is what stopped it
                 self.note_failure(error)
 
@@ -180,7 +180,7 @@ class Member(GroupBase, Finalized):
         self._pointer = ffi.NULL
         _members.pop(self.handle, None)
         lib.pl_group_free_at(self._cell)
-        self._trouble = self._hear = self._follower = None  # which lead back here
+        self._describe_error = self._deliver = self._follower = None  # which lead back here
 
     def _drop(self) -> None:
         if hasattr(self, "_last_applied"):
@@ -243,15 +243,15 @@ def pl_python_interrupted(handle: int) -> int:
 @ffi.def_extern(error=1, onerror=_keep)
 def pl_python_failed(handle: int) -> int:
     """Keep why an operation could not be carried out in C."""
-    _member(handle).note_trouble()
+    _member(handle).note_error()
     return 0
 
 
 @ffi.def_extern(error=1, onerror=keep_of_host)
-def pl_python_hear(handle: int) -> int:
+def pl_python_deliver(handle: int) -> int:
     """Hear what the group behind ``handle`` was nudged for; what that raises comes out of the call that entered the guest."""
     try:
-        return HEAR_LATER if _member(handle).hear() else 0
+        return DELIVER_LATER if _member(handle).deliver() else 0
     except BaseException as error:  # noqa: BLE001 - as in pl_python_host
         keep_pending(error)
         return 1

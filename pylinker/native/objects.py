@@ -1,4 +1,4 @@
-"""Objects of wasmtime: stores, instances, globals, tables, memories (``csrc/object.h``, ``csrc/call.h``)."""
+"""Objects of wasmtime: stores, instances, globals, tables, memories (``csrc/wrappers.h``, ``csrc/call.h``)."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ from pylinker.native.enums import Stage
 from pylinker.native.failures import Failure
 from pylinker.native.libraries import Library
 
-__all__ = ["BLOCK_OWN", "Operation", "Trouble"]
+__all__ = ["BLOCK_OWN", "ErrorRecord", "Operation"]
 
 BLOCK_OWN: int = (1 << 64) - 1
 """The address of a thread-local block that its library makes itself (``PL_BLOCK_OWN``)."""
 
 
-class Trouble(NamedTuple):
+class ErrorRecord(NamedTuple):
     """What went wrong: where, a number that says more (see ``pl_stage``), in which library (its address), and wasmtime's answer or None."""
 
     stage: Stage

@@ -25,7 +25,7 @@ Each is taken by its call as soon as that ends.
 
 
 class Shared(SharedBase):
-    """The flag, the lock, the gate, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
+    """The flag, the lock, the topology lock, the buses and the cancellation of one linker (``csrc/shared.h``). Safe to use from all threads.
 
     ``reason`` is the exception that came with the first cause, or None.
     """
@@ -36,7 +36,7 @@ class Shared(SharedBase):
         self._stops: dict[int, BaseException] = {}  # by the number of the call
         self._cancel = lib.pl_shared_cancel(self.pointer)
         self._lock = lib.pl_shared_lock(self.pointer)
-        self._gate = lib.pl_shared_gate(self.pointer)
+        self._topology = lib.pl_shared_topology(self.pointer)
         self._barriers = lib.pl_shared_barriers(self.pointer)
         self._operations = lib.pl_shared_operations(self.pointer)
 
@@ -98,7 +98,7 @@ class Shared(SharedBase):
     @property
     def token(self) -> int:
         """The number of the token that is out, or 0."""
-        return lib.pl_gate_holder(self._gate)
+        return lib.pl_topology_holder(self._topology)
 
     @property
     def receivers(self) -> tuple[int, int]:
@@ -120,24 +120,24 @@ class Shared(SharedBase):
         return lib.pl_shared_changes(self.pointer)
 
     @property
-    def ended(self) -> int:
-        """How many threads have ended by themselves and were not taken by :func:`pylinker.native.threads.next_ended`."""
-        return lib.pl_shared_ended(self.pointer)
+    def exited(self) -> int:
+        """How many threads have ended by themselves and were not taken by :func:`pylinker.native.threads.take_exited`."""
+        return lib.pl_shared_exited_count(self.pointer)
 
-    def close_ended(self) -> None:
+    def close_exited(self) -> None:
         """Have threads end as ``ended`` of :class:`pylinker.native.threads.NativeThread` from now on."""
-        lib.pl_shared_close_ended(self.pointer)
+        lib.pl_shared_close_exited(self.pointer)
 
-    def tell_ended(self) -> None:
-        """Wake who waits in :meth:`await_ended`."""
-        lib.pl_shared_tell_ended(self.pointer)
+    def notify_exited(self) -> None:
+        """Wake who waits in :meth:`wait_exited`."""
+        lib.pl_shared_notify_exited(self.pointer)
 
-    def await_ended(self, timeout: float) -> None:
-        """Wait until a thread has ended by itself or :meth:`tell_ended`, or ``timeout`` seconds.
+    def wait_exited(self, timeout: float) -> None:
+        """Wait until a thread has ended by itself or :meth:`notify_exited`, or ``timeout`` seconds.
 
         Blocks; signals are handled afterwards.
         """
-        lib.pl_shared_await_ended(self.pointer, min(nanoseconds(timeout), SLICE))
+        lib.pl_shared_wait_exited(self.pointer, min(nanoseconds(timeout), SLICE))
 
     def set_trace(self, trace: Trace) -> None:
         """Have what groups do noted from now on, before there are any."""

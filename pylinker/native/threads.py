@@ -17,7 +17,7 @@ from pylinker.native.shared import Shared
 if TYPE_CHECKING:
     from pylinker._core import Pointer
 
-__all__ = ["MAIN_THREAD", "NativeThread", "has_room_for_thread", "next_ended", "pl_python_ended"]
+__all__ = ["MAIN_THREAD", "NativeThread", "has_room_for_thread", "pl_python_exited", "take_exited"]
 
 MAIN_THREAD: Final = PROCESS
 """The number of a WASIX program's first thread, and of its process."""
@@ -28,7 +28,7 @@ _thread_handles = itertools.count(1)
 
 
 @ffi.def_extern(error=1)
-def pl_python_ended(handle: int) -> int:
+def pl_python_exited(handle: int) -> int:
     """Tell whoever started the thread what came of it."""
     _threads.pop(handle).tell()
     return 0
@@ -37,33 +37,33 @@ def pl_python_ended(handle: int) -> int:
 class NativeThread:
     """An OS thread of the core's, for a call of a function of i32 arguments as the thread of a group.
 
-    If the function returns, the group is dead, ``over`` (``uint32_t *``) becomes 1 and ``key`` is
-    woken, and the thread waits to be taken by :func:`next_ended`, whose caller takes the group out
-    and calls ``left``. Where that cannot be, or it did not return, ``ended`` is called on the
+    If the function returns, the group is dead, ``done`` (``uint32_t *``) becomes 1 and ``key`` is
+    woken, and the thread waits to be taken by :func:`take_exited`, whose caller takes the group out
+    and calls ``left``. Where that cannot be, or it did not return, ``on_exit`` is called on the
     thread at the end, with what went wrong or None; it must not raise.
     """
 
-    __slots__ = ("_ended", "_over", "_record", "left")
+    __slots__ = ("_done", "_on_exit", "_record", "left")
 
     def __init__(
         self,
         instances: Instances,
         arguments: Sequence[int],
-        ended: Callable[[Failure | None], None],
+        on_exit: Callable[[Failure | None], None],
         left: Callable[[Any], None],
         *,
-        over: Pointer[int],
+        done: Pointer[int],
         key: int,
     ) -> None:
         record = self._record = ffi.new("pl_thread *")
-        self._ended = ended
-        self._over = record.over = over
+        self._on_exit = on_exit
+        self._done = record.done = done
         self.left = left
         record.key = key
         record.instances = instances.pointer
         record.count = max(len(arguments), 1)
-        record.ended = lib.pl_python_ended
-        record.ending.handle = next(_thread_handles)
+        record.on_exit = lib.pl_python_exited
+        record.exited.handle = next(_thread_handles)
         for index, argument in enumerate(arguments):
             record.values[index].i64 = argument
 
@@ -74,11 +74,11 @@ class NativeThread:
 
     def tell(self) -> None:
         """Tell what came of the thread."""
-        self._ended(moved(self._record) if self._record.status else None)
+        self._on_exit(moved(self._record) if self._record.status else None)
 
     def start(self, library: Library, export: int) -> None:
         """Call an exported function on the thread. MemoryError if there can be no more threads."""
-        handle = self._record.ending.handle
+        handle = self._record.exited.handle
         _threads[handle] = self
         try:
             result = lib.pl_thread_start(self._record, library.pointer, export)
@@ -96,7 +96,7 @@ def has_room_for_thread(stack: int) -> bool:
     return bool(lib.pl_thread_has_room(stack))
 
 
-def next_ended(shared: Shared) -> NativeThread | None:
+def take_exited(shared: Shared) -> NativeThread | None:
     """Take one of the threads of a linker that have ended by themselves, or return None."""
-    handle = lib.pl_shared_next_ended(shared.pointer)
+    handle = lib.pl_shared_take_exited(shared.pointer)
     return _threads.pop(handle) if handle else None

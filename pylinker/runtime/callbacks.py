@@ -29,9 +29,9 @@ from pylinker.native.callbacks import (
 from pylinker.native.enums import (
     CALLBACK_DOUBLES,
     CALLBACK_INTEGERS,
+    CallbackFailure,
     CallbackForm,
     CallbackResult,
-    CallbackTrouble,
     SourceKind,
 )
 from pylinker.native.hostfuncs import new_handle, register_host, release_host
@@ -328,13 +328,13 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
 
 
 def _explain(
-    handle: int, trouble: CallbackTrouble, _result: float, error: BaseException | None
+    handle: int, failure: CallbackFailure, _result: float, error: BaseException | None
 ) -> BaseException | None:
     """Return what a callback's caller gets to see. What was raised in Python stays as it is."""
     callback = _callback(handle)
     if callback is None:
         return InternalError("a function that is gone was called")
-    if trouble is not CallbackTrouble.RAISED:
+    if failure is not CallbackFailure.RAISED:
         return _too_large(_who(handle), callback.type.results[0])
     if isinstance(error, OverflowError) and error.__traceback__ is None:
         return _too_large(_who(handle), callback.type.results[0])  # cffi could not convert it

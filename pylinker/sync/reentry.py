@@ -25,9 +25,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import LinkError
-from pylinker.native.bound import Bound
 from pylinker.native.hostfuncs import pl_python_host
 from pylinker.native.instances import Instances
+from pylinker.native.prepared import PreparedCall
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -71,7 +71,7 @@ Its other functions call for others.
 """
 _FROM_GUEST: Final = "pylinker.runtime.callbacks"
 _INTO_GUEST: Final = frozenset(
-    each.__code__ for each in (pl_python_host, Instances.call, Instances.run, Bound.raw)
+    each.__code__ for each in (pl_python_host, Instances.call, Instances.run, PreparedCall.raw)
 )
 
 

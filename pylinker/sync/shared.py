@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Typ
 from pylinker.errors import InternalError, RendezvousTimeout
 from pylinker.native.core import ffi
 from pylinker.native.enums import ACQUIRED, POISONED, TIMEOUT, Breach, Cause
+from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
 from pylinker.native.shared import Shared
 from pylinker.native.sync import (
@@ -22,9 +23,8 @@ from pylinker.native.sync import (
     new_token,
     new_writer,
 )
-from pylinker.native.threads import NativeThread, next_ended
+from pylinker.native.threads import NativeThread, take_exited
 from pylinker.native.trace import Trace
-from pylinker.native.turn import Turn
 from pylinker.native.waits import nanoseconds
 from pylinker.sync.group_state import InstanceGroupState
 from pylinker.sync.log import OperationLog
@@ -480,25 +480,25 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
     # The end
 
     @property
-    def ended(self) -> int:
-        """How many threads have ended by themselves, with their groups still there: see :meth:`next_ended`."""
-        return self._native.ended
+    def exited(self) -> int:
+        """How many threads have ended by themselves, with their groups still there: see :meth:`take_exited`."""
+        return self._native.exited
 
-    def next_ended(self) -> NativeThread | None:
+    def take_exited(self) -> NativeThread | None:
         """Take one of them, or return None; its ``left`` is to be called, by the caller who has the write lock. Never blocks."""
-        return next_ended(self._native)
+        return take_exited(self._native)
 
-    def close_ended(self) -> None:
+    def close_exited(self) -> None:
         """Have threads take their groups out themselves from now on."""
-        self._native.close_ended()
+        self._native.close_exited()
 
-    def tell_ended(self) -> None:
-        """Wake who waits in :meth:`await_ended`."""
-        self._native.tell_ended()
+    def notify_exited(self) -> None:
+        """Wake who waits in :meth:`wait_exited`."""
+        self._native.notify_exited()
 
-    def await_ended(self, timeout: float) -> None:
-        """Wait for a thread to end by itself, for :meth:`tell_ended`, or a moment, ``timeout`` seconds at most. Blocks."""
-        self._native.await_ended(timeout)
+    def wait_exited(self, timeout: float) -> None:
+        """Wait for a thread to end by itself, for :meth:`notify_exited`, or a moment, ``timeout`` seconds at most. Blocks."""
+        self._native.wait_exited(timeout)
 
     def cancel(self, cause: int, reason: BaseException | None = None) -> bool:
         """Give up the linker, for good: every waiter wakes, and every later call raises.
@@ -522,10 +522,12 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         """The exception that came with the first cause, or None."""
         return self._native.reason
 
-    def stop_call(self, reason: BaseException, *, holds: tuple[Turn, int] | None = None) -> bool:
+    def stop_call(
+        self, reason: BaseException, *, holds: tuple[RecursiveMutex, int] | None = None
+    ) -> bool:
         """Have the call in progress raise ``reason``, for a linker whose calls are numbered; the linker goes on. False: there is none.
 
-        With ``holds`` (a turn and the identity of a thread) only if that thread makes the call. The
+        With ``holds`` (a mutex and the identity of a thread) only if that thread makes the call. The
         call is stopped at its next look, for which the caller moves the epoch; if it ends before,
         nothing happens. Never blocks; any thread.
         """
@@ -533,10 +535,10 @@ class LinkerShared(SharedHandle, Generic[S, Op]):
         if not call:
             return False
         if holds is not None:
-            # The holder of the turn does not change during a call: if the same call is still in
+            # The holder of the mutex does not change during a call: if the same call is still in
             # progress, it is this one's.
-            turn, identity = holds
-            if turn.holder != identity or self._native.call != call:
+            mutex, identity = holds
+            if mutex.holder != identity or self._native.call != call:
                 return False
         self._reasons.add(reason)  # before the call can raise it
         self._native.stop(call, reason)

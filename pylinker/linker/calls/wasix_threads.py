@@ -117,7 +117,7 @@ def callback_signal(caller: Caller[Linker], address: int, length: int) -> None:
     signals.handler = (
         name if export is not None and main.info.export_type(export) == HANDLER else None
     )
-    linker.state.hears_signals = True
+    linker.state.delivers_signals = True
     linker.group.state.nudge()  # signals may be pending for a handler
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pylinker.errors import InternalError, LinkError, RendezvousTimeout
 from pylinker.native.enums import Cause
 from pylinker.native.member import Member, current_member, enter_thread
+from pylinker.native.recursive import RecursiveMutex
 from pylinker.native.scopes import Scope, completed
-from pylinker.native.turn import Turn
 from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.failures import STOPS
 from pylinker.sync.reentry import (
@@ -61,7 +61,7 @@ class LinkTransaction(Scope):
         self._begun = begin_operation(check=False)
         context.shared.take_exclusive(self.topology, self.guard, self._group_state)
         context.changer = get_ident()
-        context.reap_ended(self.guard)
+        context.reap_exited(self.guard)
         return self
 
     def leave(self, error: BaseException | None) -> None:
@@ -220,9 +220,9 @@ class LinkContext:
     """The thread that holds token and write lock."""
     tids: dict[int, int]
     """The guest's thread numbers, by group."""
-    turn: Turn
+    main_lock: RecursiveMutex
     """The mutex of threads without a group of their own, which share the main group."""
-    load_lock: Turn
+    load_lock: RecursiveMutex
     """The lock of :meth:`loading`."""
     expired: dict[int, list[BaseException]]
     """The errors of expired time limits, by thread."""
@@ -245,8 +245,8 @@ class LinkContext:
         self.timeout = timeout
         self.changer = None
         self.tids = {}
-        self.turn = Turn()
-        self.load_lock = Turn()
+        self.main_lock = RecursiveMutex()
+        self.load_lock = RecursiveMutex()
         self._main_group: InstanceGroup | None = None
         self.expired = {}
         self.reap = lambda: None
@@ -303,12 +303,12 @@ class LinkContext:
             raise interrupting()
         return group
 
-    def reap_ended(self, guard: WriteGuard[LinkerState]) -> None:
+    def reap_exited(self, guard: WriteGuard[LinkerState]) -> None:
         """Remove the groups of threads that exited.
 
         Each thread does so first when it has taken the lock for a change.
         """
-        if self.shared.ended and (reap := self.reap()) is not None:
+        if self.shared.exited and (reap := self.reap()) is not None:
             reap(guard)
 
     def check_not_given_up(self) -> None:
@@ -360,7 +360,9 @@ class LinkContext:
         Returns:
             Whether there is such a call.
         """
-        if not self.shared.stop_call(reason, holds=None if caller is None else (self.turn, caller)):
+        if not self.shared.stop_call(
+            reason, holds=None if caller is None else (self.main_lock, caller)
+        ):
             return False
         bump_epoch()
         return True

@@ -22,11 +22,11 @@ from pylinker.errors import (
 )
 from pylinker.linker.debug.log import BINDINGS, LIBS
 from pylinker.linker.plan.operation import LoadModules
-from pylinker.native.bound import Bound
-from pylinker.native.enums import BoundKind, ExternKind, Stage
+from pylinker.native.enums import ExternKind, PreparedKind, Stage
 from pylinker.native.failures import Failure
 from pylinker.native.instances import Instances, Signature
 from pylinker.native.objects import values
+from pylinker.native.prepared import PreparedCall
 from pylinker.runtime.failures import exception_of, summary
 from pylinker.runtime.store import PAGE_SIZE
 from pylinker.wasm import (
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import AtExit, Definition, LoadedModule
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.ranges import Grant
-    from pylinker.native.bound import Bound
     from pylinker.native.objects import Extern, Func, Instance, Values
-    from pylinker.native.replay import Trouble
-    from pylinker.native.turn import Turn
+    from pylinker.native.prepared import PreparedCall
+    from pylinker.native.recursive import RecursiveMutex
+    from pylinker.native.replay import ErrorRecord
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.store import GuestStore
     from pylinker.runtime.wasi import WasiHost
@@ -85,7 +85,7 @@ class InstanceGroup:
     """The store of the instances."""
     native: Instances
     """The group in the C core."""
-    turn: Turn | None
+    main_lock: RecursiveMutex | None
     """The mutex of the threads that share the group; None if it has a thread of its own."""
     memory_is_shared: bool
     """Whether the memory is a shared memory."""
@@ -112,7 +112,7 @@ class InstanceGroup:
         store: GuestStore,
         wasi: WasiHost,
         cache: CodeCache,
-        turn: Turn | None,
+        main_lock: RecursiveMutex | None,
         program: str,
         tracer: Untraced,
         native: Instances | None = None,
@@ -124,7 +124,7 @@ class InstanceGroup:
         self.native = native or Instances(state, store.context, wasi.native)
         self._wasi = wasi
         self._cache = cache
-        self.turn = turn
+        self.main_lock = main_lock
         self.memory_is_shared = False
         self.stack = (0, 0)
         self.grants = []
@@ -136,12 +136,14 @@ class InstanceGroup:
         self.has_exit_hook = False
         self._invoker: Instance | None = None
         # Created on demand, as most threads have no prepared calls.
-        self._bounds: weakref.WeakSet[Bound] | None = None
+        self._prepared: weakref.WeakSet[PreparedCall] | None = None
         self._signatures: dict[FuncType, Signature] = {}
-        self._own_bounds: weakref.WeakKeyDictionary[LoadedModule, dict[str, Bound]] | None = None
+        self._own_prepared: (
+            weakref.WeakKeyDictionary[LoadedModule, dict[str, PreparedCall]] | None
+        ) = None
         number = state.number
-        tracer.name_row(number, "main thread" if turn is not None else "new thread")
-        self.native.follow(lambda trouble: _describe(number, trouble))
+        tracer.name_row(number, "main thread" if main_lock is not None else "new thread")
+        self.native.follow(lambda record: _describe(number, record))
 
     def __repr__(self) -> str:
         return f"<InstanceGroup {self.state.number}>"
@@ -183,7 +185,7 @@ class InstanceGroup:
         self.native.stack_pointer = self.store.new_global(value, mutable=True)
 
     def set_wasi_fault(self, number: int) -> None:
-        """Set the error number of WASI calls of the program for a pointer out of bounds."""
+        """Set the error number of WASI calls of the program for a pointer out of calls."""
         self._wasi.native.set_fault(number)
 
     def set_clock(self, clock: int, now: int) -> bool:
@@ -236,7 +238,7 @@ class InstanceGroup:
         """Fill bytes of the memory with zeros.
 
         Raises:
-            InternalError: They are out of bounds.
+            InternalError: They are out of calls.
         """
         if not self.native.zero(address, size):
             raise InternalError(
@@ -310,41 +312,41 @@ class InstanceGroup:
                 self.native.connect()
 
     def _apply(self, operation: DlOperation, whole: DlOperation) -> None:
-        trouble = self.native.apply(operation.native)
-        if trouble is not None:
-            self.raise_trouble(trouble, whole.modules if isinstance(whole, LoadModules) else ())
+        record = self.native.apply(operation.native)
+        if record is not None:
+            self.raise_error(record, whole.modules if isinstance(whole, LoadModules) else ())
 
-    def raise_trouble(self, trouble: Trouble, modules: Iterable[LoadedModule]) -> NoReturn:
+    def raise_error(self, record: ErrorRecord, modules: Iterable[LoadedModule]) -> NoReturn:
         """Raise the exception for a failed load of modules in this group."""
         module = next(
-            (module for module in modules if module.native.address == trouble.library), None
+            (module for module in modules if module.native.address == record.library), None
         )
         name = module.name if module is not None else "program"
         failure: BaseException | None = None
-        if trouble.failure is not None:
+        if record.failure is not None:
             try:
-                self.store.raise_failure(trouble.failure)
+                self.store.raise_failure(record.failure)
             except BaseException as raised:  # noqa: BLE001 - looked at below
                 failure = raised
         try:
-            if trouble.stage is Stage.TABLE:
+            if record.stage is Stage.TABLE:
                 if failure is None:
                     self.table  # noqa: B018 - raises: there is none
                 raise NotDynamicError(
                     f"the table of the main module, {self._program}, cannot grow to "
-                    f"{trouble.detail} slots: "
+                    f"{record.detail} slots: "
                     f"link it with -Wl,--growable-table ({failure})",
                     module=self._program,
                 ) from failure
-            if trouble.stage is Stage.OBJECT and module is not None:
-                self._raise_missing(module, trouble.detail)
-            if trouble.stage is Stage.TLS_CELL and module is not None:
+            if record.stage is Stage.OBJECT and module is not None:
+                self._raise_missing(module, record.detail)
+            if record.stage is Stage.TLS_CELL and module is not None:
                 raise UnsupportedError(
                     f"{name}: thread-local data of another module is used before it exists",
                     module=name,
                 )
             if isinstance(failure, wasmtime.ExitTrap) or (
-                failure is not None and trouble.stage is Stage.TLS
+                failure is not None and record.stage is Stage.TLS
             ):
                 raise failure
             if isinstance(failure, wasmtime.Trap):
@@ -357,10 +359,10 @@ class InstanceGroup:
                 ) from failure
             if failure is not None:
                 raise failure
-            if trouble.stage is Stage.ROOM:
+            if record.stage is Stage.ROOM:
                 raise MemoryError(f"no memory to load {name}")
             raise InternalError(
-                f"{name}: {trouble.stage.name.lower()} {trouble.detail} while an operation was "
+                f"{name}: {record.stage.name.lower()} {record.detail} while an operation was "
                 "carried out"
             )
         finally:
@@ -450,40 +452,46 @@ class InstanceGroup:
         """Return an exported function of the instance of a module."""
         return self.store.func_of(self.export(module, name))
 
-    def bound(
-        self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]
-    ) -> Bound:
+    def prepared(
+        self,
+        definition: Definition,
+        params: Sequence[PreparedKind],
+        results: Sequence[PreparedKind],
+    ) -> PreparedCall:
         """Return a prepared call of a function, valid until it or the group is closed."""
-        bound = Bound(
+        prepared = PreparedCall(
             self.native,
             definition.module.native,
             self.defined(definition),
             params,
             results,
-            self.turn,
+            self.main_lock,
         )
-        if self._bounds is None:
-            self._bounds = weakref.WeakSet()
-        self._bounds.add(bound)
-        return bound
+        if self._prepared is None:
+            self._prepared = weakref.WeakSet()
+        self._prepared.add(prepared)
+        return prepared
 
-    def own_bound(
-        self, definition: Definition, params: Sequence[BoundKind], results: Sequence[BoundKind]
-    ) -> Bound:
-        """Return :meth:`bound`, the same object for every caller on the group's own thread."""
-        if self._own_bounds is None:
-            self._own_bounds = weakref.WeakKeyDictionary()
-        bounds = self._own_bounds.setdefault(definition.module, {})
-        bound = bounds.get(definition.name)
-        if bound is None or not bound.is_open:
-            bound = bounds[definition.name] = self.bound(definition, params, results)
-        return bound
+    def own_prepared(
+        self,
+        definition: Definition,
+        params: Sequence[PreparedKind],
+        results: Sequence[PreparedKind],
+    ) -> PreparedCall:
+        """Return :meth:`prepared`, the same object for every caller on the group's own thread."""
+        if self._own_prepared is None:
+            self._own_prepared = weakref.WeakKeyDictionary()
+        calls = self._own_prepared.setdefault(definition.module, {})
+        prepared = calls.get(definition.name)
+        if prepared is None or not prepared.is_open:
+            prepared = calls[definition.name] = self.prepared(definition, params, results)
+        return prepared
 
-    def close_bounds(self) -> None:
+    def close_prepared(self) -> None:
         """Close all prepared calls of the group, which is about to be removed."""
-        for bound in list(self._bounds or ()):
-            bound.close()
-        self._own_bounds = None
+        for prepared in list(self._prepared or ()):
+            prepared.close()
+        self._own_prepared = None
 
     def tls_base(self, module: LoadedModule) -> int:
         """Return the address of a module's thread-local block in this group, 0 if it has none."""
@@ -498,7 +506,7 @@ class InstanceGroup:
         target = definition.module
         if not self.native.bind(module.native, index, target.native, definition.position):
             raise InternalError(
-                f"{module.name}: {definition!r} cannot be bound: one of the two has no instance"
+                f"{module.name}: {definition!r} cannot be prepared: one of the two has no instance"
             )
         BINDINGS.debug(
             "binding %s to %s: %s [function, first call]",
@@ -575,24 +583,24 @@ class InstanceGroup:
         self.call(self.store.func_of(invoke), slot, *arguments)
 
 
-def _describe(group: int, trouble: Trouble) -> BaseException:
+def _describe(group: int, record: ErrorRecord) -> BaseException:
     """Return the exception for a failed replay in a follower."""
-    if trouble.stage is Stage.TAKEN:
+    if record.stage is Stage.TAKEN:
         return InternalError(
-            f"slot {trouble.detail} is free in the leader's table, but taken in group {group}"
+            f"slot {record.detail} is free in the leader's table, but taken in group {group}"
         )
-    cause = trouble.failure.take_raised() if trouble.failure is not None else None
+    cause = record.failure.take_raised() if record.failure is not None else None
     if cause is not None and not isinstance(cause, Exception):
         return cause  # an interrupt, not a failure
-    if trouble.failure is not None and (trouble.failure.trap or trouble.failure.error):
-        failure = exception_of(trouble.failure)
+    if record.failure is not None and (record.failure.trap or record.failure.error):
+        failure = exception_of(record.failure)
         cause = cause or failure
         error: BaseException = LinkError(
-            f"group {group} cannot follow: {trouble.stage.name.lower()}: {summary(failure)}"
+            f"group {group} cannot follow: {record.stage.name.lower()}: {summary(failure)}"
         )
     else:
         error = InternalError(
-            f"group {group} cannot follow: {trouble.stage.name.lower()} {trouble.detail}"
+            f"group {group} cannot follow: {record.stage.name.lower()} {record.detail}"
         )
     error.__cause__ = cause
     return error

@@ -11,7 +11,7 @@ from pylinker.linker.groups.prepared import PreparedInstanceGroup
 from pylinker.linker.groups.signals import Signals
 from pylinker.linker.plan.operation import SlotPatch
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.native.birth import give_birth
+from pylinker.native.clone import clone_group
 from pylinker.native.member import Member
 from pylinker.native.replay import Operation
 from pylinker.native.scopes import completed
@@ -116,7 +116,7 @@ class Groups:
             store = self._new_store(state, hosts_process=self._host is None)
             host = self._host or self._new_host(store)
             group = InstanceGroup(
-                state, store, host, self._cache, self._context.turn, self._name, self._tracer
+                state, store, host, self._cache, self._context.main_lock, self._name, self._tracer
             )
         except BaseException:
             completed(shared.unsubscribe, guard, state)
@@ -146,7 +146,7 @@ class Groups:
         try:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
             if prepared.guard.held:
-                self._context.reap_ended(prepared.guard)
+                self._context.reap_exited(prepared.guard)
         except BaseException as error:  # usually an interrupt
             completed(prepared.leave, error)
             raise
@@ -169,7 +169,7 @@ class Groups:
         with prepared:
             if not guard.held:
                 self._context.shared.take_blindly(guard)
-                self._context.reap_ended(guard)
+                self._context.reap_exited(guard)
             return self._create(prepared)
 
     def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
@@ -238,7 +238,7 @@ class Groups:
         """Return a group with an instance of every module of the snapshot."""
         state, host = self._state, self._host
         assert host is not None
-        birth = give_birth(
+        clone = clone_group(
             snapshot.engine,
             part,
             host.native,
@@ -249,16 +249,16 @@ class Groups:
             table_type=address_of(snapshot.table_type) if snapshot.table_type else 0,
             stack_pointer_type=snapshot.stack_pointer_type,
             stack_top=stack_top,
-            everything=snapshot.operation,
+            snapshot=snapshot.operation,
             blocks=blocks,
         )
-        store = GuestStore(part, made=(birth.store, birth.watch))
+        store = GuestStore(part, made=(clone.store, clone.watch))
         group = InstanceGroup(
-            part, store, host, self._cache, None, self._name, self._tracer, birth.instances
+            part, store, host, self._cache, None, self._name, self._tracer, clone.instances
         )
         group.memory_is_shared = True
-        if birth.trouble is not None:
-            group.raise_trouble(birth.trouble, state.order)
+        if clone.record is not None:
+            group.raise_error(clone.record, state.order)
         return group
 
     def _give_up(
@@ -292,7 +292,7 @@ class Groups:
         group.state.die()
         shared = self._context.shared
         if shared.cause:
-            group.close_bounds()
+            group.close_prepared()
             return  # the linker was cancelled; no leader waits for a dead member
         try:
             completed(self._shut_down, group)
@@ -302,7 +302,7 @@ class Groups:
     def _shut_down(self, group: InstanceGroup) -> None:
         with Exclusive(self._context.shared, group.state) as exclusive:
             self.take_out(group, exclusive.guard)
-            self._context.reap_ended(exclusive.guard)
+            self._context.reap_exited(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
         """Remove a dead group from the program.
@@ -312,7 +312,7 @@ class Groups:
         """
         number = group.state.number
         self._context.tids.pop(number, None)
-        group.close_bounds()
+        group.close_prepared()
         if guard is None:
             self._context.groups.pop(number, None)
         else:

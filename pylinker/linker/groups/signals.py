@@ -76,9 +76,9 @@ class Signals:
         self._group = weakref.ref(group)
         # In the order of their arrival; a signal that is pending already is not added again.
         self._pending: dict[int, None] = {}
-        self._heard: set[int] = set()  # the signals whose handlers are running
+        self._delivering: set[int] = set()  # the signals whose handlers are running
         self.handler = None
-        group.state.on_nudge(self.hear)
+        group.state.on_nudge(self.deliver)
 
     @staticmethod
     def exit_status(signal: int) -> int | None:
@@ -92,7 +92,7 @@ class Signals:
         if group is not None:
             group.state.nudge()
 
-    def hear(self) -> bool:
+    def deliver(self) -> bool:
         """Deliver all pending signals to their handlers.
 
         A signal is not delivered again while its own handler runs.
@@ -109,11 +109,13 @@ class Signals:
             return False
         # A list, since other threads post meanwhile.
         while (
-            signal := next((each for each in list(self._pending) if each not in self._heard), None)
+            signal := next(
+                (each for each in list(self._pending) if each not in self._delivering), None
+            )
         ) is not None:
             if not context.may_call_linker:
                 return True
-            if self.handler is None and context.state.hears_signals:
+            if self.handler is None and context.state.delivers_signals:
                 return False  # pending until the thread has a handler
             del self._pending[signal]
             if self.handler is not None:
@@ -125,8 +127,8 @@ class Signals:
     def _handle(self, group: _Group, context: _Context, handler: str, signal: int) -> None:
         main = context.state.main
         assert main is not None
-        self._heard.add(signal)
+        self._delivering.add(signal)
         try:
             group.call(group.function(main, handler), signal)
         finally:
-            self._heard.discard(signal)
+            self._delivering.discard(signal)

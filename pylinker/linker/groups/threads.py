@@ -191,7 +191,7 @@ class GuestThread(OfOneProcess):
             arguments,
             self._ended,
             self._left,
-            over=self._ended_cell,
+            done=self._ended_cell,
             key=_KEYS + self.tid,
         )
         self._native.start(module.native, self._body.export)
@@ -296,7 +296,7 @@ class GuestThread(OfOneProcess):
         if not self._ended_cell[0]:
             self._ended_cell[0] = 1
             shared.wake(_KEYS + self.tid)
-        shared.tell_ended()
+        shared.notify_exited()
 
     def leave_behind(self, failure: BaseException) -> None:
         """Record, in a child of fork(), that the thread is in the parent.
@@ -487,7 +487,7 @@ class ThreadTable:
         Blocks: cooperatively, for the linker if there are any.
         """
         context, shared = self.linker.context, self.linker.context.shared
-        if not shared.ended or not context.may_call_linker:
+        if not shared.exited or not context.may_call_linker:
             return
         if not shared.cause:
             with contextlib.suppress(SynchronizationAborted):  # the program ends
@@ -498,7 +498,7 @@ class ThreadTable:
 
     def reap_under(self, guard: WriteGuard[LinkerState] | None) -> None:
         """Remove them; ``guard`` holds the write lock, and is None after the end of the program."""
-        while (ended := self.linker.context.shared.next_ended()) is not None:
+        while (ended := self.linker.context.shared.take_exited()) is not None:
             ended.left(guard)
 
     def orphan(self) -> None:
@@ -509,8 +509,8 @@ class ThreadTable:
         Never blocks.
         """
         shared = self.linker.context.shared
-        shared.close_ended()
-        while shared.next_ended() is not None:
+        shared.close_exited()
+        while shared.take_exited() is not None:
             pass
 
     def await_end_of(self, thread: GuestThread, timeout: float | None) -> bool:
@@ -524,12 +524,12 @@ class ThreadTable:
             left = _SLICE if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
-            self.linker.context.shared.await_ended(left)
+            self.linker.context.shared.wait_exited(left)
 
     @property
     def has_threads(self) -> bool:
         """Whether there is a thread that has not exited, or is just exiting."""
-        return len(self._alive) > self.linker.context.shared.ended
+        return len(self._alive) > self.linker.context.shared.exited
 
     def leave_behind(self) -> None:
         """Record, in a child of fork(), that all threads are in the parent.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from pylinker.errors import TimeoutExpired
 from pylinker.native.enums import Cause
+from pylinker.native.recursive import thread_identity
 from pylinker.native.scopes import Scope
-from pylinker.native.turn import thread_identity
 from pylinker.runtime.engine import bump_epoch
 
 if TYPE_CHECKING:

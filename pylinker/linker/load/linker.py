@@ -234,7 +234,7 @@ class Linker(Finalized):
         context = self.context
         return (
             (self.threads is not None and self.threads.has_threads)
-            or context.turn.is_elsewhere
+            or context.main_lock.is_elsewhere
             or context.load_lock.is_elsewhere
         )
 

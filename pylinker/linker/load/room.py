@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import wasmtime
 
 from pylinker.errors import LimitError, LinkError, UnsupportedError
-from pylinker.native.turn import Taken, Turn
+from pylinker.native.recursive import RecursiveMutex, Taken
 from pylinker.runtime.outline import HeapUse
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class GuestRoom:
 
     def __init__(self, context: LinkContext) -> None:
         self.context = context
-        self.lock = Turn()
+        self.lock = RecursiveMutex()
         self._blocks: list[_Block] = []
 
     @property

@@ -65,7 +65,7 @@ class LinkerState:
     """Whether the waits of modules are rewritten."""
     wasix: bool
     """Whether a module that is loaded at the start uses WASIX."""
-    hears_signals: bool
+    delivers_signals: bool
     """Whether a thread ever set a signal handler."""
     closure_slots: list[tuple[int, int]]
     """The slots for closures: first, count."""
@@ -106,7 +106,7 @@ class LinkerState:
         self.threaded = False
         self.rewrite_waits = True
         self.wasix = False
-        self.hears_signals = False
+        self.delivers_signals = False
         self.closure_slots = []
         self.closures = {}
         self.main = None
@@ -272,7 +272,7 @@ class LinkerState:
         self.hide(gone)
         for module in gone:
             module.gone = True
-            module.native.set_gone()
+            module.native.set_unloaded()
             self.release(module)
 
     def new_block(self, group: int, module: LoadedModule) -> ThreadLocalBlock | None:

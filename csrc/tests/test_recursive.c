@@ -1,28 +1,28 @@
-/* turn: who has it, that its holder may take it again, that nobody else gets it meanwhile, and
+/* mutex: who has it, that its holder may take it again, that nobody else gets it meanwhile, and
  * that nobody waits for nothing. */
 #include "check.h"
 
-#include "turn.h"
+#include "recursive.h"
 
 enum { ROUNDS = 20000, THREADS = 4, TURNS = 3000, MILLISECOND = 1000000 };
 
-static pl_turn *turn;
+static pl_recursive *mutex;
 
 static void set_up(void) {
-    turn = pl_turn_new();
-    CHECK(turn != NULL && !pl_turn_is_mine(turn));
+    mutex = pl_recursive_new();
+    CHECK(mutex != NULL && !pl_recursive_is_mine(mutex));
 }
 
-static void tear_down(void) { pl_turn_free(turn); }
+static void tear_down(void) { pl_recursive_free(mutex); }
 
 /* What another thread gets, and whether it takes itself for the holder. It gives back what it
  * gets. */
 static void *try_once(void *result) {
-    CHECK(!pl_turn_is_mine(turn) && pl_turn_depth(turn) == 0);
-    *(int *)result = pl_turn_try(turn);
-    CHECK(pl_turn_is_mine(turn) == *(int *)result);
+    CHECK(!pl_recursive_is_mine(mutex) && pl_recursive_depth(mutex) == 0);
+    *(int *)result = pl_recursive_try(mutex);
+    CHECK(pl_recursive_is_mine(mutex) == *(int *)result);
     if (*(int *)result) {
-        pl_turn_leave(turn);
+        pl_recursive_release(mutex);
     }
     return NULL;
 }
@@ -37,29 +37,29 @@ static void test_holder_takes_it_again_and_gives_it_back_as_often(void) {
     set_up();
     for (int repeat = 0; repeat < 2; repeat++) {
         for (int depth = 0; depth < 5; depth++) {
-            CHECK(depth % 2 ? pl_turn_try(turn) : pl_turn_wait(turn, 0));
-            CHECK(pl_turn_is_mine(turn) && pl_turn_depth(turn) == (unsigned)depth + 1 &&
+            CHECK(depth % 2 ? pl_recursive_try(mutex) : pl_recursive_wait(mutex, 0));
+            CHECK(pl_recursive_is_mine(mutex) && pl_recursive_depth(mutex) == (unsigned)depth + 1 &&
                   !another_gets_it());
         }
         for (int depth = 5; depth > 0; depth--) {
-            CHECK(pl_turn_is_mine(turn) && !another_gets_it());
-            pl_turn_leave(turn);
+            CHECK(pl_recursive_is_mine(mutex) && !another_gets_it());
+            pl_recursive_release(mutex);
         }
-        CHECK(!pl_turn_is_mine(turn) && another_gets_it());
+        CHECK(!pl_recursive_is_mine(mutex) && another_gets_it());
     }
     tear_down();
-    pl_turn_free(NULL);
+    pl_recursive_free(NULL);
 }
 
 static void test_turns_do_not_share(void) {
-    pl_turn *other = pl_turn_new();
+    pl_recursive *other = pl_recursive_new();
     set_up();
-    CHECK(pl_turn_try(turn) && !pl_turn_is_mine(other));
-    CHECK(pl_turn_try(other));
-    pl_turn_leave(turn);
-    CHECK(pl_turn_is_mine(other) && !pl_turn_is_mine(turn));
-    pl_turn_leave(other);
-    pl_turn_free(other);
+    CHECK(pl_recursive_try(mutex) && !pl_recursive_is_mine(other));
+    CHECK(pl_recursive_try(other));
+    pl_recursive_release(mutex);
+    CHECK(pl_recursive_is_mine(other) && !pl_recursive_is_mine(mutex));
+    pl_recursive_release(other);
+    pl_recursive_free(other);
     tear_down();
 }
 
@@ -68,11 +68,11 @@ static void test_turns_do_not_share(void) {
 static atomic_int has_it, may_leave;
 
 static void *hold(void *unused) {
-    CHECK(pl_turn_try(turn) && pl_turn_try(turn));
-    pl_turn_leave(turn);
+    CHECK(pl_recursive_try(mutex) && pl_recursive_try(mutex));
+    pl_recursive_release(mutex);
     atomic_store(&has_it, 1);
     AWAIT(atomic_load(&may_leave));
-    pl_turn_leave(turn);
+    pl_recursive_release(mutex);
     atomic_store(&has_it, 0);
     return unused;
 }
@@ -87,19 +87,19 @@ static pthread_t start_holder(void) {
 static void test_wait_gives_up_in_time(void) {
     set_up();
     pthread_t holder = start_holder();
-    CHECK(!pl_turn_try(turn) && !pl_turn_wait(turn, 0));
+    CHECK(!pl_recursive_try(mutex) && !pl_recursive_wait(mutex, 0));
     int64_t deadline = pl_deadline(MILLISECOND);
-    CHECK(!pl_turn_wait(turn, MILLISECOND));
-    CHECK(pl_now() >= deadline && !pl_turn_is_mine(turn));
+    CHECK(!pl_recursive_wait(mutex, MILLISECOND));
+    CHECK(pl_now() >= deadline && !pl_recursive_is_mine(mutex));
     atomic_store(&may_leave, 1);
-    CHECK(pl_turn_wait(turn, -1) && pl_turn_is_mine(turn));
-    pl_turn_leave(turn);
+    CHECK(pl_recursive_wait(mutex, -1) && pl_recursive_is_mine(mutex));
+    pl_recursive_release(mutex);
     thread_join(holder);
     CHECK(another_gets_it()); /* who gave up has left nothing behind */
     tear_down();
 }
 
-/* The holder leaves between two steps of a waiter: each such moment in turn. Where the waiter
+/* The holder leaves between two steps of a waiter: each such moment in mutex. Where the waiter
  * has the event's mutex, it cannot be done with it yet. */
 
 static int64_t left_at;
@@ -121,7 +121,7 @@ static void test_holder_may_leave_at_any_moment_of_a_wait(void) {
         inject_between(steps, let_go);
         /* for the last steps, which come when the time is up */
         int64_t deadline = pl_deadline(500 * MILLISECOND);
-        int got = pl_turn_wait(turn, 500 * MILLISECOND);
+        int got = pl_recursive_wait(mutex, 500 * MILLISECOND);
         is_over = inject_is_over();
         CHECK(got ? !is_over : is_over || left_at >= deadline);
         atomic_store(&may_leave, 1);
@@ -141,8 +141,8 @@ static void *wait_often(void *unused) {
     for (int round = 1; round <= ROUNDS; round++) {
         AWAIT(atomic_load(&has_it) == round);
         atomic_store(&waiting, round);
-        CHECK(pl_turn_wait(turn, -1)); /* for ever, if it is lost: the deadline says so */
-        pl_turn_leave(turn);
+        CHECK(pl_recursive_wait(mutex, -1)); /* for ever, if it is lost: the deadline says so */
+        pl_recursive_release(mutex);
         atomic_store(&taken, round);
     }
     return unused;
@@ -154,10 +154,10 @@ static void test_no_wake_up_is_lost(void) {
     pthread_t waiter = thread_start(wait_often, NULL);
     inject_delays(random_seed(1, 2), 4);
     for (int round = 1; round <= ROUNDS; round++) {
-        CHECK(pl_turn_try(turn));
+        CHECK(pl_recursive_try(mutex));
         atomic_store(&has_it, round);
         AWAIT(atomic_load(&waiting) == round);
-        pl_turn_leave(turn);
+        pl_recursive_release(mutex);
         AWAIT(atomic_load(&taken) == round);
     }
     thread_join(waiter);
@@ -174,21 +174,21 @@ static int inside;
 static long entries;
 
 static void dig(uint64_t *chance, int depth) {
-    if (random_below(chance, 2) || !pl_turn_try(turn)) {
+    if (random_below(chance, 2) || !pl_recursive_try(mutex)) {
         int64_t timeout = random_below(chance, 4) ? (int64_t)random_below(chance, 100000) : -1;
-        if (!pl_turn_wait(turn, timeout)) {
+        if (!pl_recursive_wait(mutex, timeout)) {
             CHECK(depth == 0); /* who has it gets it */
             return;
         }
     }
-    CHECK(inside == depth && pl_turn_is_mine(turn));
+    CHECK(inside == depth && pl_recursive_is_mine(mutex));
     inside++;
     entries++;
     if (random_below(chance, 3) == 0) {
         dig(chance, depth + 1);
     }
     inside--;
-    pl_turn_leave(turn);
+    pl_recursive_release(mutex);
 }
 
 static void *work(void *number) {
@@ -215,7 +215,7 @@ static void test_one_at_a_time_has_it(void) {
 
 static void test_lack_of_memory_is_told(void) {
     atomic_store(&inject_memory, 0);
-    CHECK(pl_turn_new() == NULL);
+    CHECK(pl_recursive_new() == NULL);
     atomic_store(&inject_memory, -1);
 }
 

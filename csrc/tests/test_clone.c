@@ -1,7 +1,7 @@
-/* birth: what a new group gets, in which order, and what is handed over when a step of it fails. */
+/* clone: what a new group gets, in which order, and what is handed over when a step of it fails. */
 #include "fake.h"
 
-#include "birth.h"
+#include "clone.h"
 
 enum { GROUP = 40, OTHER = 41, STACK_TOP = 4096 };
 
@@ -44,8 +44,8 @@ static void tear_down(void) {
     CHECK(fake_alive == 0);
 }
 
-static pl_birth birth_of(const pl_operation *everything) {
-    return (pl_birth){.engine = (pl_engine *)0x7000,
+static pl_clone clone_of(const pl_operation *snapshot) {
+    return (pl_clone){.engine = (pl_engine *)0x7000,
                       .group = group,
                       .handle = GROUP,
                       .callback = host,
@@ -56,60 +56,60 @@ static pl_birth birth_of(const pl_operation *everything) {
                       .table = table_type,
                       .stack_pointer = fake_types.cell,
                       .stack_top = STACK_TOP,
-                      .everything = everything};
+                      .snapshot = snapshot};
 }
 
-/* Frees what came of it, and says how the trouble was: TRAPS, FAILS or 0. */
-static int end(pl_birth *birth) {
+/* Frees what came of it, and says how the error record was: TRAPS, FAILS or 0. */
+static int end(pl_clone *clone) {
     int kind =
-        birth->instances != NULL ? fake_take(&pl_instances_trouble(birth->instances)->failure) : 0;
-    pl_instances_free(birth->instances);
-    pl_store_free(birth->store);
+        clone->instances != NULL ? fake_take(&pl_instances_error(clone->instances)->failure) : 0;
+    pl_instances_free(clone->instances);
+    pl_store_free(clone->store);
     return kind;
 }
 
 static void test_group_has_everything_in_a_store_of_its_own(void) {
     set_up();
     pl_block others[] = {{library, GROUP, 8}}, own[] = {{library, OTHER, 16}, {library, GROUP, 24}};
-    pl_operation everything = {.table_size = 6,
-                               .loaded = &library,
-                               .loaded_count = 1,
-                               .blocks = others,
-                               .block_count = 1,
-                               .patches = &(pl_patch){library, 5, 0},
-                               .patch_count = 1};
-    pl_birth birth = birth_of(&everything);
-    birth.blocks = own;
-    birth.block_count = 2;
-    CHECK(pl_birth_give(&birth) == 0);
+    pl_operation snapshot = {.table_size = 6,
+                             .loaded = &library,
+                             .loaded_count = 1,
+                             .blocks = others,
+                             .block_count = 1,
+                             .patches = &(pl_patch){library, 5, 0},
+                             .patch_count = 1};
+    pl_clone clone = clone_of(&snapshot);
+    clone.blocks = own;
+    clone.block_count = 2;
+    CHECK(pl_clone_group(&clone) == 0);
     EXPECT("store limit:1048576,30 watch table cell:4096 grow:5 new:A call:A.tls_init(24) "
            "set:3=A.f set:5=A.f");
     /* which serves the next one, too */
-    CHECK(everything.blocks == others && everything.block_count == 1);
-    CHECK(pl_instances_group(birth.instances) == group &&
-          pl_instances_context(birth.instances) == context);
-    CHECK(pl_instances_memory(birth.instances)->of.handle.more == 5);
-    CHECK(globals[pl_instances_stack_pointer(birth.instances)->of.handle.index] == STACK_TOP);
-    CHECK(pl_instances_serial(birth.instances, library) == 1 &&
-          pl_instances_tls_base(birth.instances, library) == 24);
+    CHECK(snapshot.blocks == others && snapshot.block_count == 1);
+    CHECK(pl_instances_group(clone.instances) == group &&
+          pl_instances_context(clone.instances) == context);
+    CHECK(pl_instances_memory(clone.instances)->of.handle.more == 5);
+    CHECK(globals[pl_instances_stack_pointer(clone.instances)->of.handle.index] == STACK_TOP);
+    CHECK(pl_instances_serial(clone.instances, library) == 1 &&
+          pl_instances_tls_base(clone.instances, library) == 24);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
-    CHECK(end(&birth) == 0);
+    CHECK(end(&clone) == 0);
     tear_down();
 }
 
 static void test_main_module_brings_what_is_its_own(void) {
     set_up();
     pl_library *main_library = fake_library(&main_module, &(pl_library_parts){.place = 1});
-    pl_operation everything = {
+    pl_operation snapshot = {
         .table_size = 6, .loaded = (pl_library *[]){main_library, library}, .loaded_count = 2};
-    pl_birth birth = birth_of(&everything);
-    birth.table = birth.stack_pointer = NULL;
+    pl_clone clone = clone_of(&snapshot);
+    clone.table = clone.stack_pointer = NULL;
     slot_count = 1; /* as its file says */
-    CHECK(pl_birth_give(&birth) == 0);
+    CHECK(pl_clone_group(&clone) == 0);
     EXPECT("store limit:1048576,30 watch new:M grow:5 new:A set:3=A.f");
-    CHECK(pl_instances_stack_pointer(birth.instances) != NULL &&
-          pl_instances_table(birth.instances) != NULL);
-    CHECK(end(&birth) == 0);
+    CHECK(pl_instances_stack_pointer(clone.instances) != NULL &&
+          pl_instances_table(clone.instances) != NULL);
+    CHECK(end(&clone) == 0);
     pl_library_release(main_library);
     tear_down();
 }
@@ -125,13 +125,12 @@ static void test_each_failure_is_handed_over_with_what_there_is(void) {
                   {"table_set", PL_STAGE_TABLE}};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         set_up();
-        pl_operation everything = {.table_size = 6, .loaded = &library, .loaded_count = 1};
-        pl_birth birth = birth_of(&everything);
+        pl_operation snapshot = {.table_size = 6, .loaded = &library, .loaded_count = 1};
+        pl_clone clone = clone_of(&snapshot);
         fail_at(faults[i].function, 1);
-        CHECK(pl_birth_give(&birth) == -1);
-        CHECK(birth.store != NULL &&
-              pl_instances_trouble(birth.instances)->stage == faults[i].stage);
-        CHECK(end(&birth) == FAILS);
+        CHECK(pl_clone_group(&clone) == -1);
+        CHECK(clone.store != NULL && pl_instances_error(clone.instances)->stage == faults[i].stage);
+        CHECK(end(&clone) == FAILS);
         tear_down();
     }
 }
@@ -139,13 +138,13 @@ static void test_each_failure_is_handed_over_with_what_there_is(void) {
 static void test_lack_of_memory_is_told(void) {
     for (int left = 0; left < 2; left++) {
         set_up();
-        pl_operation everything = {.table_size = 6};
-        pl_birth birth = birth_of(&everything);
+        pl_operation snapshot = {.table_size = 6};
+        pl_clone clone = clone_of(&snapshot);
         atomic_store(&inject_memory, left);
-        CHECK(pl_birth_give(&birth) == -1);
+        CHECK(pl_clone_group(&clone) == -1);
         atomic_store(&inject_memory, -1);
-        CHECK(birth.store != NULL && birth.instances == NULL);
-        CHECK(end(&birth) == 0);
+        CHECK(clone.store != NULL && clone.instances == NULL);
+        CHECK(end(&clone) == 0);
         tear_down();
     }
 }

@@ -1,4 +1,4 @@
-#include "object.h"
+#include "wrappers.h"
 
 #include "api_table.h"
 

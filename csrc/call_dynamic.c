@@ -1,5 +1,5 @@
 /* Discipline: everything belongs to the group's thread. */
-#include "dynamic.h"
+#include "call_dynamic.h"
 
 #include "api_table.h"
 #include "guest.h"
@@ -150,7 +150,7 @@ static pl_trap *pass_on(pl_failure *failure) {
     return trap;
 }
 
-pl_trap *pl_dynamic_call(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+pl_trap *pl_call_dynamic(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     (void)count;
     pl_import *import = environment;
     const uint32_t slot = (uint32_t)values[0].i32, from = (uint32_t)values[1].i32,
@@ -246,7 +246,8 @@ static int reflect(const pl_import *import, const pl_signature *signature,
     return 0;
 }
 
-pl_trap *pl_dynamic_reflect(void *environment, pl_caller *caller, pl_value *values, size_t count) {
+pl_trap *pl_reflect_signature(void *environment, pl_caller *caller, pl_value *values,
+                              size_t count) {
     (void)count;
     pl_import *import = environment;
     uint32_t arguments[6];

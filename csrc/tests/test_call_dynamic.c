@@ -3,7 +3,7 @@
 #include "fake.h"
 
 #include "builtin.h"
-#include "dynamic.h"
+#include "call_dynamic.h"
 
 enum { GROUP = 40, SLOT = 5, AT = 1000, TO = 2000, INVAL = 28, OVERFLOWED = 61, MEMVIOLATION = 78 };
 

@@ -1,36 +1,36 @@
-/* await: the waiter is woken by the one it waits for, and by nobody else. */
+/* waiter: the waiter is woken by the one it waits for, and by nobody else. */
 #include "check.h"
 #include "made.h"
 
-#include "await.h"
+#include "waiter.h"
 
 enum { ROUNDS = 20000, OTHERS = 3 };
 
-static pl_await *await;
+static pl_waiter *waiter;
 static atomic_int done; /* the round whose work is done */
 static char me, others[OTHERS];
 
 static void set_up(void) {
-    await = new_await();
+    waiter = new_waiter();
     atomic_store(&done, 0);
 }
 
-static void tear_down(void) { free_await(await); }
+static void tear_down(void) { free_waiter(waiter); }
 
 static void test_only_the_awaited_one_wakes(void) {
     set_up();
-    uint32_t key = pl_event_prepare(pl_await_event(await));
-    pl_await_tell(await, &me); /* nobody waits */
-    CHECK(pl_event_prepare(pl_await_event(await)) == key);
-    pl_await_begin(await, &me);
-    pl_await_tell(await, &others[0]);
-    CHECK(pl_event_prepare(pl_await_event(await)) == key);
-    pl_await_tell(await, &me);
-    CHECK(pl_event_prepare(pl_await_event(await)) != key);
-    key = pl_event_prepare(pl_await_event(await));
-    pl_await_end(await);
-    pl_await_tell(await, &me);
-    CHECK(pl_event_prepare(pl_await_event(await)) == key);
+    uint32_t key = pl_event_prepare(pl_waiter_event(waiter));
+    pl_waiter_notify(waiter, &me); /* nobody waits */
+    CHECK(pl_event_prepare(pl_waiter_event(waiter)) == key);
+    pl_waiter_begin(waiter, &me);
+    pl_waiter_notify(waiter, &others[0]);
+    CHECK(pl_event_prepare(pl_waiter_event(waiter)) == key);
+    pl_waiter_notify(waiter, &me);
+    CHECK(pl_event_prepare(pl_waiter_event(waiter)) != key);
+    key = pl_event_prepare(pl_waiter_event(waiter));
+    pl_waiter_end(waiter);
+    pl_waiter_notify(waiter, &me);
+    CHECK(pl_event_prepare(pl_waiter_event(waiter)) == key);
     tear_down();
 }
 
@@ -40,7 +40,7 @@ static void *work(void *seed) {
         /* the waiter has seen the round before */
         AWAIT(atomic_load(&done) == -(round - 1) || round == 1);
         atomic_store(&done, round);
-        pl_await_tell(await, &me);
+        pl_waiter_notify(waiter, &me);
     }
     return NULL;
 }
@@ -51,16 +51,16 @@ static void test_no_wake_up_is_lost(void) {
     pthread_t worker = thread_start(work, NULL);
     inject_delays(random_seed(0, 2), 4);
     for (int round = 1; round <= ROUNDS; round++) {
-        pl_await_begin(await, &me);
+        pl_waiter_begin(waiter, &me);
         for (;;) {
-            uint32_t key = pl_event_prepare(pl_await_event(await));
+            uint32_t key = pl_event_prepare(pl_waiter_event(waiter));
             if (atomic_load(&done) == round) {
                 break;
             }
             /* for ever, if it is lost: the deadline says so */
-            CHECK(pl_event_wait(pl_await_event(await), key, -1) == 1);
+            CHECK(pl_event_wait(pl_waiter_event(waiter), key, -1) == 1);
         }
-        pl_await_end(await);
+        pl_waiter_end(waiter);
         atomic_store(&done, -round);
     }
     thread_join(worker);
