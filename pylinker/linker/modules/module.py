@@ -224,29 +224,29 @@ class ProcedureLinkage(Sequence[PltEntry]):
     them, so each is created on demand.
     """
 
-    late: Sequence[int]
+    lazy: Sequence[int]
     """The result of the core, three numbers for each entry: import, module in the scope, export."""
 
-    __slots__ = ("_count", "_entries", "_info", "_targets", "late")
+    __slots__ = ("_count", "_entries", "_info", "_targets", "lazy")
 
     def __init__(self, info: ModuleInfo) -> None:
         self._info = info
         self._entries: dict[int, PltEntry] = {}
         self._count = 0
         self._targets: Mapping[int, LoadedModule] = {}
-        self.late = ()
+        self.lazy = ()
 
-    def decided(self, late: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
+    def decided(self, lazy: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
         """Set the entries that the core bound; ``modules`` are the modules of its scope.
 
         Call this before any :meth:`append`.
         """
-        self.late = late
+        self.lazy = lazy
         # Only those that are used, since an entry keeps its target alive.
         self._targets = {
-            number: target for number in set(late[1::3]) if (target := modules[number]) is not None
+            number: target for number in set(lazy[1::3]) if (target := modules[number]) is not None
         }
-        self._count = len(late) // 3
+        self._count = len(lazy) // 3
 
     def append(self, entry: PltEntry) -> None:
         """Add an entry."""
@@ -255,17 +255,17 @@ class ProcedureLinkage(Sequence[PltEntry]):
 
     def signature(self) -> bytes:
         """Return bytes that, with those of the module, identify the functions of the entries."""
-        decided = array("I", self.late[::3])
+        decided = array("I", self.lazy[::3])
         others = "".join([f"{each.name!r} {each.type}" for each in self[len(decided) :]])
         return b"%d %b %b" % (len(decided), decided.tobytes(), others.encode())
 
     def types(self) -> Iterator[FuncType]:
         """Iterate over the types of the entries without creating the entries."""
-        for imported in self.late[::3]:
+        for imported in self.lazy[::3]:
             type_ = self._info.import_at(imported).type
             assert isinstance(type_, FuncType)
             yield type_
-        for number in range(len(self.late) // 3, self._count):
+        for number in range(len(self.lazy) // 3, self._count):
             yield self._entries[number].type
 
     def __len__(self) -> int:
@@ -286,7 +286,7 @@ class ProcedureLinkage(Sequence[PltEntry]):
     def _at(self, number: int) -> PltEntry:
         entry = self._entries.get(number)
         if entry is None:
-            imported, target, _ = self.late[3 * number : 3 * number + 3]
+            imported, target, _ = self.lazy[3 * number : 3 * number + 3]
             space, name, _, type_ = self._info.import_at(imported)
             assert isinstance(type_, FuncType)
             made = PltEntry(space, name, type_, self._targets[target].find(name))

@@ -93,7 +93,7 @@ class LoadPlan:
         self.check = lambda: None
         self.files = Files()
         self.tracer = UNTRACED
-        self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
+        self._targets: list[tuple[LoadedModule, int, LoadedModule, int]] = []
         self._uncompiled: list[tuple[LoadedModule, Uncompiled, FoundFile | None]] = []
         self.pointers = NewPointers(state.imports, state.table, host_calls)
         self.scope = []
@@ -458,12 +458,12 @@ class LoadPlan:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         if shared is not None:
             shared.make(self._cache, self._host_calls, self.check)
-        late = [module for module in self.new if module.plt.late]
-        if late:
+        lazy = [module for module in self.new if module.plt.lazy]
+        if lazy:
             addresses = scope.addresses()
-            for module in late:
-                module.native.aim_late(module.plt.late, addresses)
-        for module, index, target, position in self._aims:
+            for module in lazy:
+                module.native.aim_late(module.plt.lazy, addresses)
+        for module, index, target, position in self._targets:
             module.native.aim(index, target.native, position)
         if is_load_logged():
             everything = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
@@ -486,11 +486,11 @@ class LoadPlan:
         )
         module.address = module.native.address
 
-    def aim_later(
+    def set_target_later(
         self, module: LoadedModule, index: int, target: LoadedModule, position: int
     ) -> None:
         """Set the target of a PLT entry as soon as both modules have their records."""
-        self._aims.append((module, index, target, position))
+        self._targets.append((module, index, target, position))
 
     def _table_size(self) -> int:
         """Return the table size for the allocated slots and the imports of the modules."""

@@ -101,7 +101,7 @@ class Bindings(Protocol):
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
         """Return the slot of a function, a new one if it has none."""
 
-    def aim_later(
+    def set_target_later(
         self, module: LoadedModule, index: int, target: LoadedModule, position: int
     ) -> None:
         """Set the target of a PLT entry once the modules of the load have their records."""
@@ -288,7 +288,7 @@ class Resolver:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
             if definition is not None:
-                self._plan.aim_later(
+                self._plan.set_target_later(
                     self._module, self._plt[key], definition.module, definition.position
                 )
         return PltSlot(self._plt[key])
