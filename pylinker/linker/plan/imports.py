@@ -153,7 +153,7 @@ class UnknownTypeError(Exception):
 class NewPointers:
     """The pointers to host functions that one load creates.
 
-    They can be rolled back until the load is published. With ``rehearses`` the functions of the
+    They can be rolled back until the load is published. With ``dry_run`` the functions of the
     user are checked, and neither callbacks nor host functions are created.
     """
 
@@ -163,9 +163,9 @@ class NewPointers:
         table: SlotAllocator,
         host_calls: HostCalls,
         *,
-        rehearses: bool = False,
+        dry_run: bool = False,
     ) -> None:
-        self._rehearses = rehearses
+        self._dry_run = dry_run
         self._imports = imports
         self._table = table
         self._host_calls = host_calls
@@ -191,7 +191,7 @@ class NewPointers:
         pointer = self._imports.pointers.get(name) or self._new.get(name)
         if pointer is None:
             slot = self._table.allocate(1, 1, self._grants, module=name)
-            if self._rehearses:
+            if self._dry_run:
                 return slot
             owner = _Provided(self._host_calls(None, name))
             source = pack_source(
@@ -236,7 +236,7 @@ class NewPointers:
                     f"imports has {name}, but the type of a pointer to it is unknown: {why}"
                 )
             type_ = types.pop()
-            if self._rehearses:
+            if self._dry_run:
                 self._imports.check(_ENV, name, type_, importer=importer)
                 source = b""
             else:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pylinker.runtime.code import Code, CodeCache
 
 
-__all__ = ["LoadPlan", "Rehearsal", "check_alignment"]
+__all__ = ["DryRun", "LoadPlan", "check_alignment"]
 
 logger = logging.getLogger("pylinker.linker")
 
@@ -53,7 +53,7 @@ class LoadPlan:
 
     state: LinkerState
     """The state of the program."""
-    rehearses: bool
+    is_dry_run: bool
     """Whether the plan holds only the read lock, and changes nothing that others see."""
     is_applied: bool
     """Whether the loading group may have instances of it."""
@@ -81,7 +81,7 @@ class LoadPlan:
         self._locator = locator
         self._cache = cache
         self._host_calls = host_calls
-        self.rehearses = False
+        self.is_dry_run = False
         self._names: dict[str, LoadedModule] = {}
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
@@ -316,7 +316,7 @@ class LoadPlan:
         """
         if self._uncompiled:
             with reading():
-                Rehearsal(self).decide(bind_now=bind_now)
+                DryRun(self).decide(bind_now=bind_now)
             self.validate()
             for module, each, file in self._uncompiled:
                 self.check()
@@ -557,7 +557,7 @@ class _NoSlots(SlotAllocator):
         return 0
 
 
-class Rehearsal(LoadPlan):
+class DryRun(LoadPlan):
     """Decides the imports of another plan's modules as :meth:`LoadPlan.resolve` will.
 
     It works on stand-ins and keeps nothing.
@@ -565,7 +565,7 @@ class Rehearsal(LoadPlan):
 
     def __init__(self, plan: LoadPlan) -> None:
         super().__init__(plan.state, plan._locator, plan._cache, plan._host_calls)
-        self.rehearses = True
+        self.is_dry_run = True
         double = {
             each: LoadedModule(
                 each.name, each.path, each.info, None, each.number, is_main=each.is_main
@@ -574,9 +574,7 @@ class Rehearsal(LoadPlan):
         }
         self.new = [*double.values()]
         self.scope = [double.get(each, each) for each in plan.scope]
-        self.pointers = NewPointers(
-            plan.state.imports, _NoSlots(0), plan._host_calls, rehearses=True
-        )
+        self.pointers = NewPointers(plan.state.imports, _NoSlots(0), plan._host_calls, dry_run=True)
 
     def decide(self, *, bind_now: bool) -> None:
         """Raise what :meth:`LoadPlan.resolve` would."""

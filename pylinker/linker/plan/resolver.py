@@ -95,7 +95,7 @@ class Bindings(Protocol):
         """The pointers to functions of the host that the load creates."""
 
     @property
-    def rehearses(self) -> bool:
+    def is_dry_run(self) -> bool:
         """Whether no decision is kept."""
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
@@ -228,7 +228,7 @@ class Resolver:
 
     def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
         imports = self._state.imports
-        if self._plan.rehearses:
+        if self._plan.is_dry_run:
             imports.check(wanted.module, wanted.name, type_, importer=self._module)
             return PythonCall(wanted.name, type_, b"")
         callback = imports.callback(wanted.module, wanted.name, type_, importer=self._module)
@@ -400,7 +400,7 @@ class Resolver:
         if wanted.module == "env" and wanted.name in _TAGS:
             self._same(wanted, type_, _THROWN, "the linker")
             tag = GroupTag(wanted.name, type_)
-            if not self._plan.rehearses:
+            if not self._plan.is_dry_run:
                 self._state.tags.setdefault(tag, len(self._state.tags))
             return tag
         return self._missing(wanted, "tag")

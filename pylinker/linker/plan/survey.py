@@ -31,7 +31,7 @@ from pylinker.linker.modules.module import LoadedModule
 from pylinker.linker.plan.files import Request, read_file
 from pylinker.linker.plan.heap import asks_for_heap, takes_heap_first
 from pylinker.linker.plan.imports import HostImports
-from pylinker.linker.plan.plan import LoadPlan, Rehearsal
+from pylinker.linker.plan.plan import DryRun, LoadPlan
 from pylinker.linker.plan.state import LinkerState
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.outline import SYMBOL_SPACES, kind_of
@@ -286,8 +286,8 @@ class _Report:
         self.bindings: list[Binding] = []
         self._given = given
         self._references: dict[tuple[Category, str, str, str], _References] = {}
-        rehearsal = Rehearsal(plan)
-        self._modules = rehearsal.scope
+        dry_run = DryRun(plan)
+        self._modules = dry_run.scope
         self._has_fixed_heap = (
             plan.state.heap.owner is not None and "__heap_end" in plan.state.linker_symbols
         )
@@ -297,7 +297,7 @@ class _Report:
         )
         undefined: list[UndefinedSymbol] = []
         reports: dict[LoadedModule, list[Callable[[], None]]] = {}
-        for module, resolver in rehearsal.resolvers(undefined, [], bind_now=True):
+        for module, resolver in dry_run.resolvers(undefined, [], bind_now=True):
             resolver.look_up()
             reports[module] = list(self._imports(module, resolver, undefined))
         for module in self._modules:
