@@ -86,7 +86,7 @@ def look(
 ) -> Survey:
     """Survey a program; a main module that is none is wrong usage."""
     try:
-        return survey(main, libs, library_path=library_path, given=provide)
+        return survey(main, libs, library_path=library_path, host_imports=provide)
     except (LinkError, OSError) as error:
         raise Unreadable(one_line(str(error))) from error
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import ImportSource
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["UNSUPPORTED", "WASIX", "Errno", "source_of", "starts_threads", "unserved"]
+__all__ = ["UNSUPPORTED", "WASIX", "Errno", "import_source", "starts_threads", "unserved"]
 
 UNSUPPORTED: Final = key_of(WASIX, "unsupported")
 """The HostCall that returns ``NOTSUP``, for any type."""
@@ -61,7 +61,7 @@ core_call(WASIX, "unsupported", "->", BuiltinIndex.UNSUPPORTED, importable=False
 wasi_call(WASIX, "proc_exit2", "i->", "proc_exit")
 
 
-def source_of(name: str, type_: FuncType) -> ImportSource | None:
+def import_source(name: str, type_: FuncType) -> ImportSource | None:
     """Return the import source of a function of ``wasix_32v1``, or None if it is not supported.
 
     The type is checked for functions of WASI preview 1; the caller has checked the others.
@@ -83,7 +83,7 @@ def unserved(info: ModuleInfo) -> list[str]:
         for each in info.imports
         if each.module == WASIX
         and isinstance(each.type, FuncType)
-        and source_of(each.name, each.type) is None
+        and import_source(each.name, each.type) is None
     ]
 
 

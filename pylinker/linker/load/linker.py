@@ -434,8 +434,8 @@ class Linker(Finalized):
 
     def _known(self, request: Request) -> LoadedModule | None:
         return (
-            self.state.by_path(request.given.key)
-            if request.given
+            self.state.by_path(request.module_bytes.key)
+            if request.module_bytes
             else self.state.by_name(request.name)
         )
 
@@ -480,7 +480,7 @@ class Linker(Finalized):
                 except Unread:
                     return None
             if found is None:
-                where = "bytes" if request.given else plan.path_of(request)
+                where = "bytes" if request.module_bytes else plan.path_of(request)
                 raise LibraryNotFoundError(
                     request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")]
                 )
@@ -723,7 +723,7 @@ class Linker(Finalized):
             if entry.definition is not None and entry.definition.module in dead
         ]
         if plan is not None:
-            slots += [(slot, 1) for slot in plan.given_slots]
+            slots += [(slot, 1) for slot in plan.allocated_slots]
         return UnloadModule(modules, tuple(slots), tuple(unbind))
 
     def _unload(

@@ -54,10 +54,10 @@ def log_load(
 def _log_symbol(module: LoadedModule, symbol: Symbol, scope: Sequence[LoadedModule]) -> None:
     wanted, definition = symbol.wanted, symbol.definition
     kind = kind_of(wanted)
-    if symbol.is_given:
+    if symbol.is_host_import:
         BINDINGS.debug("binding %s to imports: %s [%s]", module.name, wanted.name, kind)
         return
-    if not symbol.is_left:
+    if not symbol.is_left_to_linker:
         for candidate in scope:
             SYMBOLS.debug("symbol=%s [%s]; lookup in %s", wanted.name, module.name, candidate.name)
             if definition is not None and candidate is definition.module:

@@ -74,7 +74,7 @@ class Request:
         search: Directories of the guest that replace its ``LD_LIBRARY_PATH``, or None.
     """
 
-    given: ModuleBytes | None
+    module_bytes: ModuleBytes | None
     """The module itself, if the host provided its bytes: the name is not searched for then."""
     name: str
     """The name of the library."""
@@ -85,7 +85,7 @@ class Request:
     search: Sequence[str] | None
     """Directories of the guest that replace its ``LD_LIBRARY_PATH``."""
 
-    __slots__ = ("given", "name", "requester", "search", "trusted")
+    __slots__ = ("module_bytes", "name", "requester", "search", "trusted")
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Request:
         trusted: bool = False,
         search: Sequence[str] | None = None,
     ) -> None:
-        self.given = name if isinstance(name, ModuleBytes) else None
+        self.module_bytes = name if isinstance(name, ModuleBytes) else None
         self.name = name.name if isinstance(name, ModuleBytes) else name
         self.requester = requester
         self.trusted = trusted
@@ -118,14 +118,14 @@ class FoundFile:
     code: Code | Uncompiled | None
     """The code, None before the file is read."""
 
-    __slots__ = ("_given", "_located", "code", "home", "key", "path")
+    __slots__ = ("_located", "_module_bytes", "code", "home", "key", "path")
 
-    def __init__(self, located: Located | None, given: ModuleBytes | None = None) -> None:
+    def __init__(self, located: Located | None, module_bytes: ModuleBytes | None = None) -> None:
         self._located = located
-        self._given = given
+        self._module_bytes = module_bytes
         self.path = located.path if located else None
         self.home = located.home if located else None
-        self.key = located.path if located else given.key if given else ""
+        self.key = located.path if located else module_bytes.key if module_bytes else ""
         self.code = None
 
     def read(self, name: str, limit: int, requester: str | None) -> bytes:
@@ -139,8 +139,8 @@ class FoundFile:
             return bytes_of(
                 name, self._located.path, self._located.file, limit, requester=requester
             )
-        assert self._given is not None
-        return check_size(name, self._given.data, limit)
+        assert self._module_bytes is not None
+        return check_size(name, self._module_bytes.data, limit)
 
 
 def check_size(name: str, data: bytes, limit: int) -> bytes:

@@ -85,8 +85,8 @@ class LoadPlan:
         self._names: dict[str, LoadedModule] = {}
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
-        self._given: list[tuple[LoadedModule, int]] = []
-        self._grants: list[Grant] = []  # of the slots in _given, in the same order
+        self._slot_owners: list[tuple[LoadedModule, int]] = []
+        self._grants: list[Grant] = []  # of the slots in _slot_owners, in the same order
         self.is_applied = False
         self.is_published = False
         self.permanent = False
@@ -170,8 +170,10 @@ class LoadPlan:
 
     def find_loaded(self, request: Request) -> LoadedModule | None:
         """Return the module of a request if it is loaded or part of this load, by name only."""
-        if request.given is not None:
-            return self._paths.get(request.given.key) or self.state.by_path(request.given.key)
+        if request.module_bytes is not None:
+            return self._paths.get(request.module_bytes.key) or self.state.by_path(
+                request.module_bytes.key
+            )
         return self._names.get(request.name) or self.state.by_name(request.name)
 
     def path_of(self, request: Request) -> str:
@@ -196,14 +198,14 @@ class LoadPlan:
             home,
             dylink.runtime_path if dylink else (),
         )
-        if request.given is not None:
-            key = (request.given.key,)
+        if request.module_bytes is not None:
+            key = (request.module_bytes.key,)
         found = self.files.known.get(key)
         if found is None:
             if not self.files.may_read:
                 raise Unread
             found = self.files.known[key] = FoundFile(
-                None if request.given else self._locate(request), request.given
+                None if request.module_bytes else self._locate(request), request.module_bytes
             )
         return found
 
@@ -515,36 +517,38 @@ class LoadPlan:
             module, export = definition.module, definition.export
             slot = self.state.table.allocate(1, 1, self._grants, module=module.name)
             module.slots[export.index] = slot
-            self._given.append((module, export.index))
+            self._slot_owners.append((module, export.index))
             patches.append(SlotPatch(slot, definition))
         return slot
 
     @property
-    def given_slots(self) -> list[int]:
+    def allocated_slots(self) -> list[int]:
         """The table slots that the plan allocated for functions, of new modules and of others."""
-        given = [
-            module.slots[function] for module, function in self._given if function in module.slots
+        slots = [
+            module.slots[function]
+            for module, function in self._slot_owners
+            if function in module.slots
         ]
-        return given + [each.slot for each in self.pointers.slots]
+        return slots + [each.slot for each in self.pointers.slots]
 
     def keep(self) -> None:
         """Transfer the allocated slots to the modules that define the functions.
 
         If it is interrupted, :meth:`undo` does the rest.
         """
-        while self._given:
-            module, grant = self._given[-1][0], self._grants[-1]
+        while self._slot_owners:
+            module, grant = self._slot_owners[-1][0], self._grants[-1]
             module.grants += [grant]  # no call from here to the second `del`
-            del self._given[-1]
+            del self._slot_owners[-1]
             del self._grants[-1]
 
     def undo(self) -> None:
         """Roll back: release memory and slots. A second call does nothing."""
         self.pointers.undo()
-        for module, function in self._given:
+        for module, function in self._slot_owners:
             module.slots.pop(function, None)
         release_all(self._grants)
-        self._given = []
+        self._slot_owners = []
         for module in self._added:
             self.state.release(module)
 

@@ -73,9 +73,9 @@ class Symbol(NamedTuple):
 
     None if it is undefined, if the user provides it, or if it is left to the linker.
     """
-    is_given: bool
+    is_host_import: bool
     """Whether the user provides it."""
-    is_left: bool
+    is_left_to_linker: bool
     """Whether it is left to the linker: the registration of destructors."""
 
 
@@ -170,11 +170,13 @@ class Resolver:
             if wanted.module in SYMBOL_SPACES and (
                 index in rest or self._scope.has(self._resolved, index)
             ):
-                is_given = self.is_given(wanted)
-                definition = None if is_given else self._found(index, wanted)
-                yield Symbol(index, wanted, definition, is_given, self._is_left(wanted))
+                is_host_import = self.is_host_import(wanted)
+                definition = None if is_host_import else self._found(index, wanted)
+                yield Symbol(
+                    index, wanted, definition, is_host_import, self._is_left_to_linker(wanted)
+                )
 
-    def is_given(self, wanted: Import) -> bool:
+    def is_host_import(self, wanted: Import) -> bool:
         """Whether the user provides a function for an import.
 
         It precedes the definitions of all modules.
@@ -215,11 +217,11 @@ class Resolver:
         """Return the definition that the core found, unless the linker serves the import."""
         return (
             None
-            if self._is_left(wanted)
+            if self._is_left_to_linker(wanted)
             else self._scope.definition(self._resolved, index, wanted.name)
         )
 
-    def _is_left(self, wanted: Import) -> bool:
+    def _is_left_to_linker(self, wanted: Import) -> bool:
         return _is_function(wanted) and self._module.leaves_to_linker(wanted.name)
 
     def _use(self, definition: Definition) -> None:
@@ -236,7 +238,7 @@ class Resolver:
 
     def _function(self, index: int, wanted: Import, type_: FuncType) -> ImportSource:
         space, name = wanted.module, wanted.name
-        if self.is_given(wanted):
+        if self.is_host_import(wanted):
             return self._python(wanted, type_)
         definition = self._found(index, wanted) if space == "env" else None
         if definition is not None:
@@ -308,7 +310,7 @@ class Resolver:
 
         None if there can be no stub of the type.
         """
-        source = wasix.source_of(wanted.name, type_)
+        source = wasix.import_source(wanted.name, type_)
         if source is None and not self._bind_now and {*type_.params, *type_.results} <= _NUMBERS:
             return HostCall(wasix.UNSUPPORTED, type_)
         return source
@@ -359,7 +361,7 @@ class Resolver:
 
     def _function_entry(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         self._same(wanted, type_, _GOT_ENTRY, "pylinker")
-        if self.is_given(wanted):
+        if self.is_host_import(wanted):
             return self._host_entry(wanted)
         definition = self._found(index, wanted)
         if definition is None:

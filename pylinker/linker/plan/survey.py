@@ -148,7 +148,7 @@ def survey(
     libraries: Sequence[str] = (),
     *,
     library_path: Sequence[str] = (),
-    given: Collection[str] = (),
+    host_imports: Collection[str] = (),
     limits: Limits | None = None,
 ) -> Survey:
     """Check the program ``main`` and its libraries.
@@ -160,7 +160,7 @@ def survey(
         libraries: Libraries to include: a path if there is a slash or the file exists, else a name
             that is searched for.
         library_path: Directories of the search.
-        given: Functions that the host will provide, by name or ``module.name``.
+        host_imports: Functions that the host will provide, by name or ``module.name``.
         limits: The limits of the program.
 
     Raises:
@@ -173,12 +173,13 @@ def survey(
     path, data = read_file(name, main, limits.library_size)
     info = parse_module(data, name=name)
     plan = _Discovery(
-        _state(info, given, limits), Locator(library_path, default_path=(os.path.dirname(path),))
+        _state(info, host_imports, limits),
+        Locator(library_path, default_path=(os.path.dirname(path),)),
     )
     plan.reach(
         LoadedModule(name, path, info, None, plan.state.next_number(), is_main=True), libraries
     )
-    report = _Report(plan, frozenset(given))
+    report = _Report(plan)
     modules = tuple(
         CheckedModule(each.name, each.path or "", each.info, each.is_main, _needed(each.info))
         for each in plan.scope
@@ -191,16 +192,16 @@ def _needed(info: ModuleInfo) -> tuple[str, ...]:
     return tuple(dict.fromkeys(info.dylink.needed)) if info.dylink else ()
 
 
-def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerState:
+def _state(main: ModuleInfo, host_imports: Collection[str], limits: Limits) -> LinkerState:
     """Return the state of a program with this main module, in which nothing is loaded.
 
-    The user provides functions of the names ``given``.
+    The user provides functions of the names ``host_imports``.
     """
     functions: dict[str | tuple[str, str], Callable[..., None]] = {}
-    for name in given:
-        functions[name] = _given
+    for name in host_imports:
+        functions[name] = _stand_in
         for dot in (place for place, each in enumerate(name) if each == "."):
-            functions[name[:dot], name[dot + 1 :]] = _given
+            functions[name[:dot], name[dot + 1 :]] = _stand_in
     state = LinkerState(limits, HostImports(functions))
     state.threaded = True
     state.linker_symbols.update(
@@ -209,7 +210,7 @@ def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerSt
     return state
 
 
-def _given(*_: object) -> None:
+def _stand_in(*_: object) -> None:
     """Stand for a function of the user."""
 
 
@@ -282,9 +283,8 @@ class _References:
 class _Report:
     """The decisions of a load, reported and not carried out; all calls are bound at load."""
 
-    def __init__(self, plan: LoadPlan, given: frozenset[str]) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.bindings: list[Binding] = []
-        self._given = given
         self._references: dict[tuple[Category, str, str, str], _References] = {}
         dry_run = DryRun(plan)
         self._modules = dry_run.scope
@@ -369,7 +369,7 @@ class _Report:
             if (
                 wanted.module == wasix.WASIX
                 and wanted.name in unserved
-                and not resolver.is_given(wanted)
+                and not resolver.is_host_import(wanted)
             ):
                 yield partial(
                     self._note,
