@@ -23,7 +23,7 @@ from pylinker.linker.modules.locator import Located, Locator
 from pylinker.linker.modules.module import Definition, LoadedModule
 from pylinker.linker.plan.files import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.plan.imports import HostImports, Imports
-from pylinker.linker.plan.survey import HOST, Category, Survey, survey
+from pylinker.linker.plan.link_check import HOST, Category, LinkReport, check_links
 
 __all__ = [
     "HOST",
@@ -43,21 +43,21 @@ __all__ = [
     "HostImports",
     "Imports",
     "Limits",
+    "LinkReport",
     "Linker",
     "LoadedModule",
     "Located",
     "Locator",
     "MainFile",
     "ModuleBytes",
-    "Survey",
     "SymbolInfo",
     "Tracer",
     "bytes_of",
+    "check_links",
     "check_seconds",
     "check_size",
     "read_file",
     "start",
     "starts_threads",
-    "survey",
     "why_no_library",
 ]

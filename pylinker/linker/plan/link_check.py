@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from pylinker.linker.plan.resolver import Resolver
     from pylinker.native.objects import Values
 
-__all__ = ["HOST", "Binding", "Category", "CheckedModule", "Finding", "Missing", "Survey", "survey"]
+__all__ = [
+    "HOST",
+    "Binding",
+    "Category",
+    "CheckedModule",
+    "Finding",
+    "LinkReport",
+    "Missing",
+    "check_links",
+]
 
 HOST: Final = "pylinker"
 """The provider of symbols that no module defines, such as WASI, WASIX and ``dlopen``."""
@@ -119,7 +128,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Survey:
+class LinkReport:
     """The result of a check, in the order of the scope."""
 
     modules: tuple[CheckedModule, ...]
@@ -143,14 +152,14 @@ class Survey:
         return [each for each in self.findings if each.category == category]
 
 
-def survey(
+def check_links(
     main: str,
     libraries: Sequence[str] = (),
     *,
     library_path: Sequence[str] = (),
     host_imports: Collection[str] = (),
     limits: Limits | None = None,
-) -> Survey:
+) -> LinkReport:
     """Check the program ``main`` and its libraries.
 
     A problem of a library is part of the result.
@@ -185,7 +194,7 @@ def survey(
         for each in plan.scope
     )
     findings = (*report.findings(), *report.duplicates(), *report.heaps())
-    return Survey(modules, tuple(plan.missing.values()), tuple(report.bindings), findings)
+    return LinkReport(modules, tuple(plan.missing.values()), tuple(report.bindings), findings)
 
 
 def _needed(info: ModuleInfo) -> tuple[str, ...]:
