@@ -550,7 +550,7 @@ class Program(OfOneProcess, Finalized):
             and linker.threads is not None
             and linker.context.shared.cause != Cause.FORKED
         ):
-            linker.threads.orphan()
+            linker.threads.abandon()
 
     def _write_trace(self) -> None:
         trace, self._trace = self._trace, None

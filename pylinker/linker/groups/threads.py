@@ -41,16 +41,16 @@ logger = logging.getLogger("pylinker.threads")
 _LAST_TID = (1 << 29) - 1
 """wasi-threads: thread numbers are from 1 to 2**29 - 1."""
 
-_KEYS = 1 << 63
+_EXIT_KEYS = 1 << 63
 """The base of the wait keys for the exit of a thread, to which its number is added.
 
 It is not an address of any guest.
 """
 
-_SLICE = 0.05
+_POLL_INTERVAL = 0.05
 """Seconds between two checks for the exit of a thread, in case no wake arrives."""
 
-_PATIENCE = 5.0
+_JOIN_TIMEOUT = 5.0
 """Seconds to wait for a thread that the guest blocks in ``memory.atomic.wait32``.
 
 Nothing interrupts such a thread.
@@ -79,9 +79,9 @@ class GuestThread(OfOneProcess):
         self._body = body
         self._result: Any = None
         self._failure: BaseException | None = None
-        self._gone = False  # whether its group is removed
+        self._reaped = False  # whether its group is removed
         self._group: InstanceGroup | None = None
-        self._ended_cell = new_cell()
+        self._exited_cell = new_cell()
         self._native: NativeThread | None = None
         # Whether the thread has taken its group and removes it itself. Guarded by the table's lock.
         self._has_group = False
@@ -104,7 +104,7 @@ class GuestThread(OfOneProcess):
     @property
     def is_alive(self) -> bool:
         """Whether the thread has not exited yet."""
-        return not self._ended_cell[0]
+        return not self._exited_cell[0]
 
     @property
     def is_current(self) -> bool:
@@ -150,7 +150,7 @@ class GuestThread(OfOneProcess):
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait until the thread has exited; False after ``timeout`` seconds."""
-        if self._gone:
+        if self._reaped:
             return True
         if self._running is None:
             return self._table.await_end_of(self, timeout)
@@ -162,9 +162,9 @@ class GuestThread(OfOneProcess):
         return True
 
     @property
-    def is_gone(self) -> bool:
+    def is_reaped(self) -> bool:
         """Whether the thread has exited and its group is removed from the program."""
-        return self._gone
+        return self._reaped
 
     def begin(self, group: InstanceGroup) -> None:
         """Start the OS thread, in this group.
@@ -189,10 +189,10 @@ class GuestThread(OfOneProcess):
         self._native = NativeThread(
             group.native,
             arguments,
-            self._ended,
-            self._left,
-            done=self._ended_cell,
-            key=_KEYS + self.tid,
+            self._on_exit,
+            self._on_reap,
+            done=self._exited_cell,
+            key=_EXIT_KEYS + self.tid,
         )
         self._native.start(module.native, self._body.export)
 
@@ -204,7 +204,9 @@ class GuestThread(OfOneProcess):
         with self._table.lock:
             self._may_not_begin = True
             runs = (
-                self._gone or self._has_group or (self._native is not None and self._native.started)
+                self._reaped
+                or self._has_group
+                or (self._native is not None and self._native.started)
             )
         if not runs:
             if group is not None:
@@ -235,7 +237,7 @@ class GuestThread(OfOneProcess):
 
         self._finish(call, group)
 
-    def _ended(self, failure: Failure | None) -> None:
+    def _on_exit(self, failure: Failure | None) -> None:
         """Process the result of the guest function, on the thread of the core."""
         group = self._group
         assert group is not None
@@ -251,7 +253,7 @@ class GuestThread(OfOneProcess):
 
         self._finish(call, group)
 
-    def _left(self, guard: WriteGuard[LinkerState] | None) -> None:
+    def _on_reap(self, guard: WriteGuard[LinkerState] | None) -> None:
         """Remove the dead group of a thread that exited.
 
         ``guard`` holds the write lock; it is None after the end of the program.
@@ -288,14 +290,14 @@ class GuestThread(OfOneProcess):
     def _end(self) -> None:
         shared = self._table.linker.context.shared
         self._table.forget(self)
-        self._gone = True
+        self._reaped = True
         self._native = None  # breaks a reference cycle
         if self._running is not None and not self._is_let_go:
             self._is_let_go = True
             self._running.release()
-        if not self._ended_cell[0]:
-            self._ended_cell[0] = 1
-            shared.wake(_KEYS + self.tid)
+        if not self._exited_cell[0]:
+            self._exited_cell[0] = 1
+            shared.wake(_EXIT_KEYS + self.tid)
         shared.notify_exited()
 
     def leave_behind(self, failure: BaseException) -> None:
@@ -304,9 +306,9 @@ class GuestThread(OfOneProcess):
         Joining it raises ``failure``.
         """
         self._failure = failure
-        self._gone = True
+        self._reaped = True
         self.thread = None
-        self._ended_cell[0] = 1
+        self._exited_cell[0] = 1
 
     def await_end(self, group: InstanceGroup) -> None:
         """Wait until the thread has exited, with any result, as the parked ``group``.
@@ -317,8 +319,8 @@ class GuestThread(OfOneProcess):
             SynchronizationAborted: The program ended first.
         """
         member = group.state
-        while not self._ended_cell[0]:
-            result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
+        while not self._exited_cell[0]:
+            result = member.wait(_EXIT_KEYS + self.tid, self._exited_cell, 0)
             if result in (Waited.CANCELLED, Waited.INTERRUPTED):
                 raise self._table.linker.context.shared.aborted()
 
@@ -498,10 +500,10 @@ class ThreadTable:
 
     def reap_under(self, guard: WriteGuard[LinkerState] | None) -> None:
         """Remove them; ``guard`` holds the write lock, and is None after the end of the program."""
-        while (ended := self.linker.context.shared.take_exited()) is not None:
-            ended.left(guard)
+        while (exited := self.linker.context.shared.take_exited()) is not None:
+            exited.left(guard)
 
-    def orphan(self) -> None:
+    def abandon(self) -> None:
         """Stop queueing exited threads.
 
         The program was garbage collected, and only its threads use it.
@@ -519,9 +521,9 @@ class ThreadTable:
         while True:
             self.reap()
             # Within a load no group is removed.
-            if thread.is_gone or not (thread.is_alive or self.linker.context.may_call_linker):
+            if thread.is_reaped or not (thread.is_alive or self.linker.context.may_call_linker):
                 return True
-            left = _SLICE if deadline is None else deadline - time.monotonic()
+            left = _POLL_INTERVAL if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
             self.linker.context.shared.wait_exited(left)
@@ -584,7 +586,7 @@ class ThreadTable:
 
         A thread that the guest blocks where nothing interrupts it is abandoned with a warning.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _JOIN_TIMEOUT
         while others := [thread for thread in list(self._alive.values()) if not thread.is_current]:
             for thread in others:  # they may start more threads meanwhile
                 if not thread.stopped(max(0.0, deadline - time.monotonic())):
@@ -592,4 +594,4 @@ class ThreadTable:
                         "%r does not stop: it waits in guest code; it is left behind", thread
                     )
                     self.forget(thread)
-        self.orphan()  # abandoned threads may exit later
+        self.abandon()  # abandoned threads may exit later
