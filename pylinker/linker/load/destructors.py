@@ -136,7 +136,7 @@ class Destructors:
             exit_ = group.thread_exits.pop(index)
             group.ending.append(exit_)  # so that the library stays
             try:
-                if exit_.module is None or not exit_.module.gone:
+                if exit_.module is None or not exit_.module.unloaded:
                     calls.make(group, exit_.entry)
             finally:
                 group.ending.pop()

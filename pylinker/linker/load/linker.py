@@ -660,7 +660,7 @@ class Linker(Finalized):
         with _logged("key of a failed load"):
             self._keys.drop(gone)
         try:
-            if not all(module.gone for module in plan.new):
+            if not all(module.unloaded for module in plan.new):
                 with self.context.exclusive() as change:
                     self._close_opened(load, gone)
                     self._unload(change, gone, plan)

@@ -398,7 +398,7 @@ class LoadedModule:
     linker's lock.
 
     """
-    gone: bool
+    unloaded: bool
     """Whether it is unloaded. Guarded by the linker's lock."""
 
     __slots__ = (
@@ -412,7 +412,6 @@ class LoadedModule:
         "calls_wasi",
         "closing",
         "code",
-        "gone",
         "grants",
         "handles",
         "has_slots",
@@ -448,6 +447,7 @@ class LoadedModule:
         "table_size",
         "texts",
         "trampolines",
+        "unloaded",
     )
 
     def __init__(
@@ -492,7 +492,7 @@ class LoadedModule:
         self.lingering = False
         self.keys = set()
         self.texts = {}
-        self.gone = False
+        self.unloaded = False
         self.ready = False
         self.address = 0
         self.place = None

@@ -256,22 +256,22 @@ class LinkerState:
 
     def hide(self, modules: Iterable[LoadedModule]) -> None:
         """Remove modules from names and scopes: lookups do not find them any more."""
-        gone = set(modules)
-        self.global_scope = [module for module in self.global_scope if module not in gone]
+        removed = set(modules)
+        self.global_scope = [module for module in self.global_scope if module not in removed]
         for index in (self._by_name, self._by_path):
-            for key in [key for key, module in index.items() if module in gone]:
+            for key in [key for key, module in index.items() if module in removed]:
                 del index[key]
 
     def remove(self, modules: Iterable[LoadedModule]) -> None:
         """Remove modules: names, scopes, and their memory and table slots."""
-        gone = set(modules)
-        self.known -= gone
-        self.order = [module for module in self.order if module not in gone]
-        self._release_blocks([key for key in self._block_grants if key[1] in gone])
-        self.modules = [module for module in self.modules if module not in gone]
-        self.hide(gone)
-        for module in gone:
-            module.gone = True
+        removed = set(modules)
+        self.known -= removed
+        self.order = [module for module in self.order if module not in removed]
+        self._release_blocks([key for key in self._block_grants if key[1] in removed])
+        self.modules = [module for module in self.modules if module not in removed]
+        self.hide(removed)
+        for module in removed:
+            module.unloaded = True
             module.native.set_unloaded()
             self.release(module)
 
