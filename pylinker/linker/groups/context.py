@@ -113,7 +113,7 @@ class LinkTransaction(Scope):
                 context.changer = None
 
 
-class _Patience:
+class _LoadLockCheck:
     """The checks of a thread that waits for the load lock: cancellation, and the timeout."""
 
     __slots__ = ("_context", "_deadline", "_timeout")
@@ -124,7 +124,7 @@ class _Patience:
         self._deadline = monotonic() + timeout
 
     def __call__(self) -> None:
-        self._context.check_going_on()
+        self._context.check_not_stopped()
         if monotonic() >= self._deadline:
             raise RendezvousTimeout(
                 f"another thread has been loading or closing libraries for {self._timeout} seconds"
@@ -145,9 +145,9 @@ class _Loading(Scope):
         context = self._context
         group = context.check_not_instantiating()
         context.load_lock.take(
-            context.check_going_on
+            context.check_not_stopped
             if context.timeout is None
-            else _Patience(context, context.timeout)
+            else _LoadLockCheck(context, context.timeout)
         )
         return group
 
@@ -311,7 +311,7 @@ class LinkContext:
         if self.shared.exited and (reap := self.reap()) is not None:
             reap(guard)
 
-    def check_not_given_up(self) -> None:
+    def check_not_cancelled(self) -> None:
         """Raise SynchronizationAborted if the linker was cancelled."""
         if self.shared.cause:
             raise self.shared.aborted()
@@ -324,12 +324,12 @@ class LinkContext:
         if errors := self.expired.get(get_ident()):
             raise errors[0]
 
-    def check_going_on(self) -> None:
+    def check_not_stopped(self) -> None:
         """Raise the error that ends the work of the calling thread, if there is one.
 
         This is for loops of the linker whose length the guest chooses.
         """
-        self.check_not_given_up()
+        self.check_not_cancelled()
         self.check_in_time()
 
     def stops(self, error: BaseException) -> bool:

@@ -35,11 +35,11 @@ def watch(linker: _Watched) -> None:
     _linkers.add(linker)
 
 
-def _give_up() -> None:
+def _cancel_all() -> None:
     for linker in list(_linkers):
         if linker.is_left_behind():
             linker.leave_behind()
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(linker))  # never freed
 
 
-in_child(_give_up)
+in_child(_cancel_all)

@@ -210,7 +210,7 @@ class Groups:
             state.groups.append(number)
             self._context.groups[number] = prepared.group = group
         except BaseException:
-            completed(self._give_up, guard, part, grants)
+            completed(self._roll_back, guard, part, grants)
             raise
         return group
 
@@ -261,7 +261,7 @@ class Groups:
             group.raise_error(clone.record, state.order)
         return group
 
-    def _give_up(
+    def _roll_back(
         self,
         guard: WriteGuard[LinkerState],
         part: InstanceGroupState[DlOperation],
@@ -316,7 +316,7 @@ class Groups:
         if guard is None:
             self._context.groups.pop(number, None)
         else:
-            self._give_up(guard, group.state, group.grants)
+            self._roll_back(guard, group.state, group.grants)
 
 
 class _Snapshot:

@@ -132,7 +132,7 @@ class Destructors:
         calls = _Calls(self._context)
         group.has_exit_hook = False  # what the guest's list has called is not called again
         while (index := _last(group.thread_exits, only)) is not None:
-            self._context.check_going_on()
+            self._context.check_not_stopped()
             exit_ = group.thread_exits.pop(index)
             group.ending.append(exit_)  # so that the library stays
             try:
@@ -180,7 +180,7 @@ class Destructors:
         calls = _Calls(self._context)
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
             while module.at_exit:
-                self._context.check_going_on()  # a guest registers as many as it likes, and a destructor another one
+                self._context.check_not_stopped()  # a guest registers as many as it likes, and a destructor another one
                 calls.make(self._context.group, module.at_exit.pop())
         calls.finish()
 
@@ -188,7 +188,7 @@ class Destructors:
         """Run what no module is known to have registered: the program exits."""
         calls = _Calls(self._context)
         while self._unowned:
-            self._context.check_going_on()
+            self._context.check_not_stopped()
             calls.make(self._context.group, self._unowned.pop())
         calls.finish()
 

@@ -342,7 +342,7 @@ class Linker(Finalized):
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
         plan = LoadPlan(self.state, self.locator, self._cache, self._host_functions.function_for)
-        plan.check = self.context.check_going_on
+        plan.check = self.context.check_not_stopped
         plan.tracer = self._tracer
         return plan
 
@@ -975,7 +975,7 @@ class Linker(Finalized):
         """Unload the modules that no handle, no permanent module and no binding leads to."""
         with self.context.loading():
             while True:
-                self.context.check_going_on()  # a destructor may open and close others for ever
+                self.context.check_not_stopped()  # a destructor may open and close others for ever
                 with _Burial() as burial:
                     with self.context.exclusive():
                         self._condemn(burial)

@@ -164,7 +164,7 @@ class GuestRoom:
             or not provider.outline.heap & HeapUse.MALLOC
         ):
             return False
-        with self.lock.taken(self.context.check_not_given_up):
+        with self.lock.taken(self.context.check_not_cancelled):
             with self.context.exclusive():
                 unused = [
                     block
@@ -188,7 +188,7 @@ class _Fetched(Taken):
     def __init__(
         self, room: GuestRoom, wanted: Callable[[], Sequence[tuple[int, int]]], module: str
     ) -> None:
-        super().__init__(room.lock, room.context.check_not_given_up)
+        super().__init__(room.lock, room.context.check_not_cancelled)
         self._room = room
         self._wanted = wanted
         self._module = module
