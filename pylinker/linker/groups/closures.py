@@ -14,7 +14,7 @@ from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, closure_module
 
 if TYPE_CHECKING:
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.runtime.code import Code, CodeCache
 
 __all__ = ["Closures"]
@@ -41,7 +41,7 @@ class Closures:
     Blocks: cooperatively, except for :meth:`free` and :meth:`type_of`.
     """
 
-    def __init__(self, context: LinkContext, cache: CodeCache) -> None:
+    def __init__(self, context: ThreadLinkState, cache: CodeCache) -> None:
         self._context = context
         self._cache = cache
         self._lock = threading.Lock()  # guards _free, _taken, _prepared; a leaf lock

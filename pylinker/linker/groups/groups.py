@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import wasmtime
 
     from pylinker.linker.debug.trace import Untraced
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.plan.state import LinkerState
@@ -54,7 +54,7 @@ class Groups:
 
     def __init__(
         self,
-        context: LinkContext,
+        context: ThreadLinkState,
         process: WasiProcess,
         cache: CodeCache,
         *,

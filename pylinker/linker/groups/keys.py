@@ -17,7 +17,7 @@ from pylinker.errors import UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.guests.table import watched
 
 if TYPE_CHECKING:
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import LoadedModule
 
 __all__ = ["Keys"]
@@ -38,7 +38,7 @@ class Keys:
         has_room: Counts one more key with a destructor; False if there are too many.
     """
 
-    def __init__(self, context: LinkContext, has_room: Callable[[], bool]) -> None:
+    def __init__(self, context: ThreadLinkState, has_room: Callable[[], bool]) -> None:
         self._context = context
         self._has_room = has_room
 

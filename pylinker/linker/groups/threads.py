@@ -27,8 +27,8 @@ from pylinker.sync.shared import Exclusive
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pylinker.linker.groups.context import LinkContext
     from pylinker.linker.groups.group import InstanceGroup
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.groups.prepared import PreparedInstanceGroup
     from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.state import LinkerState
@@ -353,7 +353,7 @@ def _is_guests(error: BaseException) -> bool:
 class ThreadHost(Protocol):
     """The linker, as the threads of its program use it."""
 
-    context: LinkContext
+    context: ThreadLinkState
 
     @property
     def main(self) -> LoadedModule | None:

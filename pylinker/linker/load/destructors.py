@@ -14,8 +14,8 @@ from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from pylinker.linker.groups.closures import Closures
-    from pylinker.linker.groups.context import LinkContext
     from pylinker.linker.groups.group import InstanceGroup
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.load.symbols import Symbols
     from pylinker.linker.modules.module import AtExit, LoadedModule
 
@@ -33,7 +33,7 @@ class Destructors:
     """
 
     def __init__(
-        self, context: LinkContext, closures: Closures, symbols: Symbols, hook: int
+        self, context: ThreadLinkState, closures: Closures, symbols: Symbols, hook: int
     ) -> None:
         self._context = context
         self._closures = closures
@@ -199,7 +199,7 @@ class _Calls:
     ``made``: there was one.
     """
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self._context = context
         self.made = False
         self._failure: BaseException | None = None

@@ -31,11 +31,11 @@ from pylinker.errors import (
 from pylinker.linker.debug.log import LIBS
 from pylinker.linker.debug.trace import UNTRACED, Untraced
 from pylinker.linker.groups.closures import Closures
-from pylinker.linker.groups.context import LinkContext
 from pylinker.linker.groups.forked import watch
 from pylinker.linker.groups.group import InstanceGroup
 from pylinker.linker.groups.groups import Groups
 from pylinker.linker.groups.keys import Keys
+from pylinker.linker.groups.link_state import ThreadLinkState
 from pylinker.linker.groups.prepared import PreparedInstanceGroup
 from pylinker.linker.groups.signals import Signals
 from pylinker.linker.groups.threads import GuestEntry, ThreadTable
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pylinker.linker import limits as _limits
-    from pylinker.linker.groups.context import LinkTransaction
+    from pylinker.linker.groups.link_state import LinkTransaction
     from pylinker.linker.modules.locator import Locator
     from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.operation import ThreadLocalBlock
@@ -185,7 +185,7 @@ class Linker(Finalized):
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
-        self.context = LinkContext(
+        self.context = ThreadLinkState(
             LinkerShared.new(self.state, tracer.native),
             self.state,
             preempt=preempt,

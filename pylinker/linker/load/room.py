@@ -27,7 +27,7 @@ from pylinker.runtime.outline import HeapUse
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import LoadedModule
 
 __all__ = ["GuestRoom"]
@@ -54,7 +54,7 @@ class GuestRoom:
     hold its mutex, and wait for the linker. Blocks, cooperatively, for both.
     """
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self.context = context
         self.lock = RecursiveMutex()
         self._blocks: list[_Block] = []

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pylinker.linker")
 
-__all__ = ["LinkContext", "LinkTransaction"]
+__all__ = ["LinkTransaction", "ThreadLinkState"]
 
 
 class LinkTransaction(Scope):
@@ -49,7 +49,9 @@ class LinkTransaction(Scope):
 
     __slots__ = ("_begun", "_context", "_group_state", "guard", "topology")
 
-    def __init__(self, context: LinkContext, group_state: InstanceGroupState[DlOperation]) -> None:
+    def __init__(
+        self, context: ThreadLinkState, group_state: InstanceGroupState[DlOperation]
+    ) -> None:
         self._context = context
         self._group_state = group_state
         self._begun = False
@@ -118,7 +120,7 @@ class _LoadLockCheck:
 
     __slots__ = ("_context", "_deadline", "_timeout")
 
-    def __init__(self, context: LinkContext, timeout: float) -> None:
+    def __init__(self, context: ThreadLinkState, timeout: float) -> None:
         self._context = context
         self._timeout = timeout
         self._deadline = monotonic() + timeout
@@ -136,7 +138,7 @@ class _Loading(Scope):
 
     __slots__ = ("_context", "_depth")
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self._context = context
         self._depth = context.load_lock.depth
 
@@ -170,7 +172,7 @@ class _Reading(Scope):
 
     __slots__ = ("_begun", "_context", "_guard")
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self._context = context
         self._begun = False
         self._guard: ReadGuard[LinkerState] | None = None
@@ -205,7 +207,7 @@ class _OwnGroup(Scope):
         enter_thread(None)
 
 
-class LinkContext:
+class ThreadLinkState:
     """The LinkerShared, LinkerState and groups of one program, as seen by the calling thread."""
 
     shared: LinkerShared[LinkerState, DlOperation]
