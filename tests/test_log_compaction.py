@@ -141,7 +141,7 @@ class Module(SimpleNamespace):
 
 
 def module(name, *, unloaded=True):
-    return Module(name=name, unloaded=gone)
+    return Module(name=name, unloaded=unloaded)
 
 
 def patch(slot, module):
