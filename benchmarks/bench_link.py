@@ -210,9 +210,9 @@ PHASES: dict[str, list[tuple[Any, str]]] = {
         (CodeCache, "trampolines"),
     ],
     "WASI": [(WasiHost, "__init__"), (WasiHost, "connect")],
-    "place": [(LoadPlan, "place")],
+    "place": [(LoadPlan, "allocate")],
     "resolve": [(LoadPlan, "resolve")],
-    "records for C": [(LoadPlan, "_write_down")],
+    "records for C": [(LoadPlan, "_lower")],
     "instantiate, slots": [(InstanceGroup, "apply")],
     "relocate": [(InstanceGroup, "relocate")],
 }

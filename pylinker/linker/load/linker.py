@@ -538,7 +538,7 @@ class Linker(Finalized):
         bind_now = self._binds_now(mode)
         plan.make_room(memory_size)
         for module in plan.new:
-            plan.place(module)
+            plan.allocate(module)
             module.local_scope = plan.scope
         operation = plan.resolve(bind_now=bind_now)
         self._meet_memory(group, plan.new, memory_size)

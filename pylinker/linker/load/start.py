@@ -378,7 +378,7 @@ def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int)
             f"{linker.state.limits.memory} bytes of memory: raise Limits(memory=...)",
             module=module.name,
         )
-    plan.place(module, memory_base=base)
+    plan.allocate(module, memory_base=base)
     return end
 
 

@@ -353,7 +353,7 @@ class LoadedModule:
     """The record from which the C core instantiates the module."""
     address: int
     """The address of ``native``; 0 before it exists."""
-    place: int | None
+    ordinal: int | None
     """The index in the list of libraries of every group."""
     has_slots: bool
     """Whether its exported functions have table slots from ``slot_base`` on."""
@@ -432,10 +432,10 @@ class LoadedModule:
         "native",
         "needed",
         "number",
+        "ordinal",
         "outline",
         "path",
         "permanent",
-        "place",
         "plt",
         "plt_users",
         "ready",
@@ -495,7 +495,7 @@ class LoadedModule:
         self.unloaded = False
         self.ready = False
         self.address = 0
-        self.place = None
+        self.ordinal = None
         self.grants = []
         self.has_slots = False
         self.slot_base = 0
@@ -509,9 +509,9 @@ class LoadedModule:
     def plt_user(self, index: int) -> tuple[LoadedModule, int]:
         """Return the module that uses a trampoline of this module, and its PLT entry number."""
         module, base = self, 0
-        place = bisect.bisect_right(self.plt_users, index, key=operator.itemgetter(0))
-        if place:
-            base, known = self.plt_users[place - 1]
+        index_of_next = bisect.bisect_right(self.plt_users, index, key=operator.itemgetter(0))
+        if index_of_next:
+            base, known = self.plt_users[index_of_next - 1]
             user = known()
             if user is None:
                 raise InternalError(

@@ -209,7 +209,7 @@ def _state(main: ModuleInfo, host_imports: Collection[str], limits: Limits) -> L
     functions: dict[str | tuple[str, str], Callable[..., None]] = {}
     for name in host_imports:
         functions[name] = _stand_in
-        for dot in (place for place, each in enumerate(name) if each == "."):
+        for dot in (index for index, each in enumerate(name) if each == "."):
             functions[name[:dot], name[dot + 1 :]] = _stand_in
     state = LinkerState(limits, HostImports(functions))
     state.threaded = True

@@ -27,7 +27,7 @@ from pylinker.linker.plan.debug_load import is_load_logged, log_load
 from pylinker.linker.plan.files import Files, FoundFile, Request, Unread, why_no_library
 from pylinker.linker.plan.imports import NewPointers
 from pylinker.linker.plan.operation import LoadModules, SlotPatch
-from pylinker.linker.plan.record import SharedTrampolines, native_library
+from pylinker.linker.plan.record import SharedTrampolines, lower_module
 from pylinker.linker.plan.resolver import Resolver
 from pylinker.linker.plan.space import SlotAllocator
 from pylinker.linker.plan.state import LinkerState
@@ -378,7 +378,7 @@ class LoadPlan:
                 wanted.append((module.info.dylink.memory_size, module.info.dylink.memory_alignment))
         return wanted
 
-    def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
+    def allocate(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
         """Allocate memory and table slots for a module whose alignments are checked.
 
         Args:
@@ -403,9 +403,9 @@ class LoadPlan:
         module.memory_reserved = memory_base is None
         # Else they get slots on demand: its table can grow only once it is instantiated.
         if not module.brings_table:
-            self._place_functions(module)
+            self._allocate_slots(module)
 
-    def _place_functions(self, module: LoadedModule) -> None:
+    def _allocate_slots(self, module: LoadedModule) -> None:
         """Allocate the table slots of the exported functions of a module.
 
         No pointer to one of them ever needs a rendezvous then. Where there is no room for all of
@@ -452,7 +452,7 @@ class LoadPlan:
             resolver.resolve()
             resolvers.append(resolver)
             if not undefined:
-                self._write_down(module, shared)
+                self._lower(module, shared)
                 if module is not self.new[-1]:
                     scope.become_ready(module)
             module.ready = True
@@ -480,10 +480,10 @@ class LoadPlan:
             tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots
         )
 
-    def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
+    def _lower(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
         """Create the record from which all groups instantiate a new module."""
-        self.state.give_place(module)
-        module.native = native_library(
+        self.state.assign_ordinal(module)
+        module.native = lower_module(
             module, self.state.tags, self._cache, self._host_calls, shared, self.check
         )
         module.address = module.native.address

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pylinker.native.objects import Values
     from pylinker.runtime.code import CodeCache, Trampolines
 
-__all__ = ["HostCalls", "SharedTrampolines", "native_library"]
+__all__ = ["HostCalls", "SharedTrampolines", "lower_module"]
 
 HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
 """Returns the function of a HostCall (by its name) for one module, or for all (None)."""
@@ -59,7 +59,7 @@ class SharedTrampolines:
         self._count = 0
         self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
 
-    def place(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
+    def add(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
         """Add those of a module.
 
         Returns:
@@ -104,7 +104,7 @@ def _trampolines(
     return cache.trampolines(parts, types, name=f"trampolines of {modules[0].name}", check=check)
 
 
-def native_library(
+def lower_module(
     module: LoadedModule,
     tags: Mapping[GroupTag, int],
     cache: CodeCache,
@@ -128,7 +128,7 @@ def native_library(
     handles: list[int] = []
     trampolines: Sequence[int] = ()
     trampolines_number, resolver = 0, 0
-    is_shared, plt = shared.place(module) if shared is not None and module.plt else (False, None)
+    is_shared, plt = shared.add(module) if shared is not None and module.plt else (False, None)
     if module.plt and not is_shared:
         module.trampolines = _trampolines([module], cache, check)
         trampolines, trampolines_number = module.trampolines.addresses, module.trampolines.number
@@ -155,7 +155,7 @@ def native_library(
         sources=module.sources,
         shape=outline.shapes.get(module.is_main) or _new_shape(module),
         slot_base=module.slot_base if module.has_slots else None,
-        place=_place(module),
+        place=_ordinal(module),
         handles=handles,
         rewritten=module.code.rewritten,
         reuse=(
@@ -174,9 +174,9 @@ def native_library(
     )
 
 
-def _place(module: LoadedModule) -> int:
-    assert module.place is not None
-    return module.place
+def _ordinal(module: LoadedModule) -> int:
+    assert module.ordinal is not None
+    return module.ordinal
 
 
 def _packed_host(

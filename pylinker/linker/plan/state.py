@@ -117,8 +117,8 @@ class LinkerState:
         self._by_path: dict[str, LoadedModule] = {}
         self.tags = {}
         self._numbers = itertools.count(1)
-        self._places = 0
-        self._free_places: list[int] = []
+        self._ordinals = 0
+        self._free_ordinals: list[int] = []
         self.grants = []
         self._block_grants: dict[tuple[int, LoadedModule], list[Grant]] = {}
 
@@ -208,14 +208,14 @@ class LinkerState:
         """
         return next(self._numbers)
 
-    def give_place(self, module: LoadedModule) -> None:
+    def assign_ordinal(self, module: LoadedModule) -> None:
         """Assign a module its index in every group's libraries; :meth:`release` frees it."""
-        if self._free_places:
-            module.place = self._free_places[-1]
-            del self._free_places[-1]
+        if self._free_ordinals:
+            module.ordinal = self._free_ordinals[-1]
+            del self._free_ordinals[-1]
         else:
-            module.place = self._places
-            self._places += 1
+            module.ordinal = self._ordinals
+            self._ordinals += 1
 
     def host_slots(self) -> list[HostSlot]:
         """Return the table slots that every group fills with a host function of its own."""
@@ -317,9 +317,9 @@ class LinkerState:
         module.slots.clear()
         module.texts.clear()
         module.has_slots = False
-        if module.place is not None:
-            self._free_places += [module.place]
-            module.place = None
+        if module.ordinal is not None:
+            self._free_ordinals += [module.ordinal]
+            module.ordinal = None
 
     def definitions(self) -> int:
         """Return the number of exports of all modules."""
