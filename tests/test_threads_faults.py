@@ -314,7 +314,7 @@ class TestSpawnFailsHalfWay:
         ("owner", "name"),
         [
             (LinkerShared, "subscribe_member"),
-            (Groups, "_everything"),
+            (Groups, "_take_snapshot"),
             (LinkerState, "new_block"),
             (GuestStore, "__init__"),
             (InstanceGroup, "__init__"),

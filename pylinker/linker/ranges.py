@@ -113,7 +113,7 @@ class RangeAllocator:
         """
         for index, (start, stop) in enumerate(self.free_ranges):
             if stop - start < size:
-                continue  # most are what was left over beside something
+                continue  # most free ranges are small remainders
             base = -(-start // alignment) * alignment
             if base + size <= stop:
                 rest = [each for each in ((start, base), (base + size, stop)) if each[0] < each[1]]

@@ -53,7 +53,7 @@ def dlopen(
             name, flags & _MODES, requester=caller.module, search=directories
         ).number
 
-    return _answer(caller.linker, act, out, text, capacity)
+    return _run(caller.linker, act, out, text, capacity)
 
 
 @guest_call(WASIX, "dlsym", "iiiiii->i", core=BuiltinIndex.DLSYM_WASIX)
@@ -77,7 +77,7 @@ def dlsym(
             linker.group.native.remember(changes, known_by, i32(handle), symbol.encode(), value)
         return value
 
-    return _answer(caller.linker, act, out, text, capacity)
+    return _run(caller.linker, act, out, text, capacity)
 
 
 @guest_call(WASIX, "dl_invalid_handle", "i->i", core=BuiltinIndex.DL_INVALID_HANDLE)
@@ -89,10 +89,10 @@ def dl_invalid_handle(caller: Caller[Linker], handle: int) -> Errno:
         module = linker.by_handle(handle)
     except ClosedError:
         module = None
-    answer = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
+    result = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
     if (known_by := caller.handle) is not None:
-        linker.group.native.remember(changes, known_by, i32(handle), b"", answer)
-    return answer
+        linker.group.native.remember(changes, known_by, i32(handle), b"", result)
+    return result
 
 
 @guest_call(WASIX, "dlclose", "iii->i")
@@ -103,10 +103,10 @@ def dlclose(caller: Caller[Linker], handle: int, text: int, capacity: int) -> Er
         linker.dlclose_handle(handle)
         return 0
 
-    return _answer(caller.linker, act, None, text, capacity)
+    return _run(caller.linker, act, None, text, capacity)
 
 
-def _answer(
+def _run(
     linker: Linker, act: Callable[[Linker], int], out: int | None, text: int, capacity: int
 ) -> Errno:
     """Run ``act`` for the guest; store its result at ``out``, or its error message in ``text``.

@@ -326,7 +326,7 @@ class InstanceGroup:
         if record.failure is not None:
             try:
                 self.store.raise_failure(record.failure)
-            except BaseException as raised:  # noqa: BLE001 - looked at below
+            except BaseException as raised:  # noqa: BLE001 - handled below
                 failure = raised
         try:
             if record.stage is Stage.TABLE:

@@ -559,7 +559,7 @@ def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
             root, file_path = Directory(b"/", held=False), os.fsencode(real.lstrip("/"))
         except OSError as error:
             if check_errno(error) == errno.EINVAL:
-                continue  # there was a link that is gone now
+                continue  # a link was removed meanwhile
             return os.fspath(path), _reason(check_errno(error))
         except ValueError:  # a NUL, or a character that the file system's encoding lacks
             return os.fspath(path), _INVALID

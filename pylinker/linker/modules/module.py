@@ -306,7 +306,8 @@ class AtExit(NamedTuple):
 class LoadedModule:
     """One module of a program.
 
-    Attributes are fixed once the module is loaded, unless they name a lock.
+    ``handles`` is guarded by the load lock, and the attributes from ``permanent`` to ``unloaded``
+    by the linker's lock. All others are fixed once the module is loaded.
     """
 
     name: str
@@ -368,38 +369,31 @@ class LoadedModule:
     calls_wasi: bool
     """Whether it imports functions of the WASI process."""
     handles: int
-    """The number of open ``dlopen`` handles. Guarded by the load lock."""
+    """The number of open ``dlopen`` handles."""
     permanent: bool
-    """Whether it is never unloaded. Guarded by the linker's lock."""
+    """Whether it is never unloaded."""
     bound: set[LoadedModule]
-    """The modules whose definitions it uses. Guarded by the linker's lock."""
+    """The modules whose definitions it uses."""
     heap: tuple[int, int] | None
-    """Its values of ``__heap_base`` and ``__heap_end``. Guarded by the linker's lock."""
+    """Its values of ``__heap_base`` and ``__heap_end``."""
     grants: list[Grant]
-    """Its allocations of memory and table slots. Guarded by the linker's lock."""
+    """Its allocations of memory and table slots."""
     slots: dict[int, int]
-    """The table slots allocated for single functions, by function index. Guarded by the linker's
-    lock.
-    """
+    """The table slots allocated for single functions, by function index."""
     at_exit: list[AtExit]
-    """Its destructors. Guarded by the linker's lock."""
+    """Its destructors."""
     initialized: int
-    """The position in the order of construction, 0 before. Guarded by the linker's lock."""
+    """The position in the order of construction, 0 before."""
     closing: bool
-    """Whether its destructors are running. Guarded by the linker's lock."""
+    """Whether its destructors are running."""
     lingering: bool
-    """Whether its destructors have run and keys delay the unload. Guarded by the linker's lock."""
+    """Whether its destructors have run and keys delay the unload."""
     keys: set[int]
-    """The keys of ``pthread_key_create`` whose destructor is one of its functions. Guarded by the
-    linker's lock.
-    """
+    """The keys of ``pthread_key_create`` whose destructor is one of its functions."""
     texts: dict[str, tuple[int, int]]
-    """The strings in guest memory for ``dladdr``: address and size, by text. Guarded by the
-    linker's lock.
-
-    """
+    """The strings in guest memory for ``dladdr``: address and size, by text."""
     unloaded: bool
-    """Whether it is unloaded. Guarded by the linker's lock."""
+    """Whether it is unloaded."""
 
     __slots__ = (
         "__weakref__",

@@ -1,4 +1,4 @@
-"""The debug output of a load: where its modules are, and what their imports were found to be."""
+"""The debug output of a load: addresses of its modules, and definitions of their imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEBUG = logging.DEBUG
 
 
 def is_load_logged() -> bool:
-    """Whether somebody listens to what :func:`log_load` says."""
+    """Whether a logger of :func:`log_load` is enabled."""
     return (
         LIBS.isEnabledFor(_DEBUG) or SYMBOLS.isEnabledFor(_DEBUG) or BINDINGS.isEnabledFor(_DEBUG)
     )
@@ -63,6 +63,6 @@ def _log_symbol(module: LoadedModule, symbol: Symbol, scope: Sequence[LoadedModu
             if definition is not None and candidate is definition.module:
                 break
     if definition is None:
-        SYMBOLS.debug("symbol=%s [%s]; no module has it", wanted.name, module.name)
+        SYMBOLS.debug("symbol=%s [%s]; undefined", wanted.name, module.name)
     provider = definition.module.name if definition else "no module"
     BINDINGS.debug("binding %s to %s: %s [%s]", module.name, provider, wanted.name, kind)

@@ -386,7 +386,7 @@ class _Report:
                     wanted.name,
                     "function",
                     module,
-                    detail="answers ENOTSUP (58)",
+                    detail="returns ENOTSUP (58)",
                 )
                 continue
             if symbol is not None and resolver.is_weak(wanted):

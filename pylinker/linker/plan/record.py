@@ -135,16 +135,7 @@ def lower_module(
         resolver = register_host(host_calls(module, RESOLVE))
         handles.append(resolver)
 
-    for index, source in module.special:
-        packed = (
-            _packed_host(module, source, host_calls, handles)
-            if isinstance(source, HostCall)
-            else _packed(source, tags)
-        )
-        put_source(module.sources, index, packed)
-        # The linker implements proc_exit itself.
-        if isinstance(source, WasiCall) and source.name != "proc_exit":
-            module.calls_wasi = True
+    _put_special(module, tags, host_calls, handles)
     assert module.code is not None
     outline = module.outline
     return Library(
@@ -158,19 +149,40 @@ def lower_module(
         place=_ordinal(module),
         handles=handles,
         rewritten=module.code.rewritten,
-        reuse=(
-            (
-                module.code.number,
-                trampolines_number,
-                module.memory_base,
-                module.memory_size,
-                module.table_base,
-                module.table_size,
-            )
-            if shared is None and outline.reusable and module.memory_reserved
-            else None
-        ),
+        reuse=_reuse(module, module.code.number, trampolines_number) if shared is None else None,
         plt=plt,
+    )
+
+
+def _put_special(
+    module: LoadedModule, tags: Mapping[GroupTag, int], host_calls: HostCalls, handles: list[int]
+) -> None:
+    """Store the sources that the core has not decided; handles of new functions are added."""
+    for index, source in module.special:
+        packed = (
+            _packed_host(module, source, host_calls, handles)
+            if isinstance(source, HostCall)
+            else _packed(source, tags)
+        )
+        put_source(module.sources, index, packed)
+        # The linker implements proc_exit itself.
+        if isinstance(source, WasiCall) and source.name != "proc_exit":
+            module.calls_wasi = True
+
+
+def _reuse(
+    module: LoadedModule, code: int, trampolines: int
+) -> tuple[int, int, int, int, int, int] | None:
+    """Return the key of an instance for its reuse, None if it cannot be reused."""
+    if not module.outline.reusable or not module.memory_reserved:
+        return None
+    return (
+        code,
+        trampolines,
+        module.memory_base,
+        module.memory_size,
+        module.table_base,
+        module.table_size,
     )
 
 
