@@ -202,7 +202,7 @@ def _exported(type_: FuncType, name: str) -> str:
 
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "find the files": [(Locator, "find")],
-    "read the files": [(pylinker.linker.plan.plan, "bytes_of"), (program_module, "read_file")],
+    "read the files": [(pylinker.linker.plan.files, "bytes_of"), (program_module, "read_file")],
     "code and what is known of it": [
         (CodeCache, "load"),
         (CodeCache, "find"),
@@ -210,9 +210,9 @@ PHASES: dict[str, list[tuple[Any, str]]] = {
         (CodeCache, "trampolines"),
     ],
     "WASI": [(WasiHost, "__init__"), (WasiHost, "connect")],
-    "place": [(LoadPlan, "place")],
+    "place": [(LoadPlan, "allocate")],
     "resolve": [(LoadPlan, "resolve")],
-    "records for C": [(LoadPlan, "_write_down")],
+    "records for C": [(LoadPlan, "_lower")],
     "instantiate, slots": [(InstanceGroup, "apply")],
     "relocate": [(InstanceGroup, "relocate")],
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pylinker
-from pylinker.linker import survey
+from pylinker.linker import check_links
 from test_cli import PIC, cli, write
 from toolchain import Scenario
 
@@ -209,7 +209,7 @@ def test_agrees_with_the_linker(name: str, scenario: Scenario, tmp_path: Path) -
     """Programs that link with everything bound at once have nothing undefined or mismatched, and others have."""
     directory = scenario(name)
     for file in sorted(directory.glob("*.so")) + sorted(directory.glob("*.wasm")):
-        seen = survey(str(file), library_path=[str(directory)])
+        seen = check_links(str(file), library_path=[str(directory)])
         try:
             if file.suffix == ".so":
                 pylinker.CDLL(file, library_path=[directory], bind_now=True, cache=tmp_path).close()

@@ -60,7 +60,7 @@ def test_symbols_and_bindings() -> None:
         f"pylinker.symbols: symbol=greet [main.wasm]; lookup in {name}"
         for name in ("main.wasm", "libgreet.so")
     ]
-    assert "pylinker.symbols: symbol=dlopen [main.wasm]; no module has it" in lines
+    assert "pylinker.symbols: symbol=dlopen [main.wasm]; undefined" in lines
     assert "pylinker.bindings: binding main.wasm to libgreet.so: greetings [data]" in lines
     assert "pylinker.bindings: binding libgreet.so to main.wasm: printf [function]" in lines
 

@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 import pylinker
-from pylinker.linker import survey
+from pylinker.linker import check_links
 from running import sizes
 from test_cli import cli
 
@@ -123,7 +123,7 @@ def test_a_program_is_refused_as_a_library_by_name(name: str, good: Path, tmp_pa
         pylinker.CDLL(path)
     with pytest.raises(pylinker.NotDynamicError, match=reason):
         pylinker.Program(preload=[path])
-    seen = survey(str(good), [str(path)])
+    seen = check_links(str(good), [str(path)])
     assert [reason in each.problem for each in seen.missing] == [True]
 
 

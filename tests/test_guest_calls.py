@@ -8,7 +8,7 @@ import pytest
 import pylinker
 from fields import TABLE, wasm
 from pylinker.errors import InternalError
-from pylinker.linker import survey
+from pylinker.linker import check_links
 from pylinker.linker.guests import table as hostcalls
 from pylinker.linker.guests.table import Caller, core_call, guest_call, provided, wasi_call
 from pylinker.native.enums import BuiltinIndex
@@ -39,7 +39,7 @@ def test_a_new_function_is_one_decorated_function(tmp_path):
         return small + 1
 
     path = library(tmp_path, LIBRARY)
-    assert survey(path).ok and not survey(path).findings
+    assert check_links(path).ok and not check_links(path).findings
     with pylinker.CDLL(path) as lib:
         assert lib.f(-1, -1) == 0
         assert lib.f(0x7FFFFFFF, 5) == -0x80000000
@@ -106,7 +106,7 @@ def test_a_name_is_taken_once():
     register("wasix_32v1", "once")
     register("env", "once")
     for space in ("wasix_32v1", "env"):
-        with pytest.raises(InternalError, match="once is there twice"):
+        with pytest.raises(InternalError, match="once is registered twice"):
             register(space, "once")
     assert {"once", "dlopen", "futex_wait", "proc_exit2"} <= set(provided("wasix_32v1"))
 

@@ -12,7 +12,7 @@ import pytest
 import wasmtime
 
 import pylinker
-from pylinker.linker import survey
+from pylinker.linker import check_links
 from running import used
 from test_cli import cli
 from toolchain import Scenario
@@ -79,9 +79,9 @@ class TestOneOwner:
         ) as program:
             ranges = [heap_of(program.dlopen(f"lib{name}.so")) for name in ("user", "one", "two")]
             assert [start < stop for start, stop in ranges] == [True, False, False]
-            assert survey(str(folder / "libuser.so"), ["libone.so"], library_path=[str(folder)]).of(
-                "heap"
-            )[0].defined_by == ("libuser.so",)
+            assert check_links(
+                str(folder / "libuser.so"), ["libone.so"], library_path=[str(folder)]
+            ).of("heap")[0].defined_by == ("libuser.so",)
 
     def test_it_is_free_again_when_its_owner_is_unloaded(self, folder: Path) -> None:
         with pylinker.Program(library_path=[folder]) as program:
@@ -202,7 +202,7 @@ class TestOrdinaryProgram:
             base, end = heap_of(program.dlopen(path))
             assert base == end >= program.main.main_where(0)
             assert program.run() == 0
-        seen = survey(str(scenario("layout") / main), [str(path)])
+        seen = check_links(str(scenario("layout") / main), [str(path)])
         assert seen.ok
         assert [(each.defined_by, each.wanted_by) for each in seen.of("heap")] == [
             ((main,), ("libasks.so",))
@@ -217,7 +217,9 @@ class TestOrdinaryProgram:
         for _ in range(2):
             with pytest.raises(pylinker.UndefinedSymbolError, match=name):
                 pylinker.Program(main, preload=[path])
-        assert [each.symbol for each in survey(str(main), [str(path)]).of("undefined")] == [name]
+        assert [each.symbol for each in check_links(str(main), [str(path)]).of("undefined")] == [
+            name
+        ]
 
 
 def test_a_program_that_the_linker_lays_out_has_all_places(tmp_path: Path) -> None:

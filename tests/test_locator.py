@@ -153,7 +153,7 @@ def test_a_link_out_of_the_granted_directories_is_refused(tree, where):
     locator = Locator([tree / "first"], guest_dirs={"/data": str(tree / "data")})
     with pytest.raises(LibraryNotFoundError) as error:
         locator.find("/data/libx.so" if where == "data" else "libx.so")
-    assert reasons(error) == ["leads out of the directories that were granted"]
+    assert reasons(error) == ["not in a granted directory"]
 
 
 def test_a_link_between_granted_directories_is_followed(tree):
@@ -238,7 +238,7 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch
         return found
 
     monkeypatch.setattr(Locator, "_follow", changed)
-    leads_out = "leads out of the directories that were granted"
+    leads_out = "not in a granted directory"
     with (
         pylinker.Program(library_path=[tree / "first"], cache=False) as program,
         pytest.raises(LibraryNotFoundError, match=leads_out) as error,

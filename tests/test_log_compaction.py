@@ -140,8 +140,8 @@ class Module(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def module(name, *, gone=True):
-    return Module(name=name, gone=gone)
+def module(name, *, unloaded=True):
+    return Module(name=name, unloaded=unloaded)
 
 
 def patch(slot, module):
@@ -162,7 +162,7 @@ def test_an_unload_stays_whose_load_everybody_had_before():
 
 
 def test_what_is_there_stays():
-    a = module("a", gone=False)
+    a = module("a", unloaded=False)
     log = {1: LoadModules((a,), 8, ()), 2: ResolveFunction(9, patch(8, a))}
     assert redundant(log, [0]) == set()
 
@@ -172,13 +172,13 @@ def test_a_slot_of_a_function_that_is_gone_goes():
 
 
 def test_a_load_stays_for_the_slot_that_it_gave_to_another():
-    a, there = module("a"), module("there", gone=False)
+    a, there = module("a"), module("there", unloaded=False)
     log = {1: LoadModules((a,), 8, (patch(7, there),)), 2: UnloadModule((a,), ((4, 2),))}
     assert redundant(log, [0]) == {2}
 
 
 def test_a_load_that_was_undone_goes_with_the_slots_that_it_gave():
-    a, there = module("a"), module("there", gone=False)
+    a, there = module("a"), module("there", unloaded=False)
     host = SimpleNamespace(slot=6)
     log = {
         1: LoadModules((a,), 8, (patch(7, there),), hosts=(host,)),
@@ -190,7 +190,7 @@ def test_a_load_that_was_undone_goes_with_the_slots_that_it_gave():
 
 
 def test_of_two_libraries_of_a_load_one_may_stay():
-    a, b = module("a"), module("b", gone=False)
+    a, b = module("a"), module("b", unloaded=False)
     log = {1: LoadModules((a, b), 8, ()), 2: UnloadModule((a,), ((4, 2),))}
     assert redundant(log, [0]) == {2}
     assert redundant(log, [1]) == set()

@@ -8,21 +8,21 @@ import pytest
 
 import pylinker
 from interrupts import Interrupter
-from pylinker.linker.groups.context import LinkContext
+from pylinker.linker.groups.link_state import ThreadLinkState
 
 
-def read_guard(context: LinkContext) -> None:
+def read_guard(context: ThreadLinkState) -> None:
     with context.shared.read_linker_state(context.group.state):
         pass
 
 
-def reading(context: LinkContext) -> None:
+def reading(context: ThreadLinkState) -> None:
     with context.reading():
         pass
 
 
 @pytest.fixture
-def context() -> Iterator[LinkContext]:
+def context() -> Iterator[ThreadLinkState]:
     with pylinker.Program(cache=False) as program:
         assert program._linker is not None
         yield program._linker.context
@@ -30,7 +30,7 @@ def context() -> Iterator[LinkContext]:
 
 @pytest.mark.parametrize("operation", [read_guard, reading])
 def test_an_interrupt_at_any_place_leaves_the_lock_released(
-    context: LinkContext, operation: Callable[[LinkContext], None]
+    context: ThreadLinkState, operation: Callable[[ThreadLinkState], None]
 ) -> None:
     at = 0
     while True:

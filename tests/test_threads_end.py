@@ -121,7 +121,7 @@ class TestRun:
                 guest.until("running", 2)
                 for number in range(9):
                     with suppress(SynchronizationAborted):
-                        linker.threads.start(partial(leave, number), wants_stack=True)
+                        linker.threads.start(partial(leave, number), needs_stack=True)
 
             def leave(number: int, group: object) -> None:
                 group.call(group.function(linker.main, "work"), EXIT, number)

@@ -248,7 +248,7 @@ class TestFollower:
                 "running", 2
             )  # the main group computes now; spawn() would wait for its turn
             body = lambda group: group.call(group.function(linker.main, "open_library"), address, 2)  # noqa: E731
-            leaders.append(linker.threads.start(body, wants_stack=True))
+            leaders.append(linker.threads.start(body, needs_stack=True))
             until_pending(guest, published)
             guest["stop"] = 1
 
@@ -314,7 +314,7 @@ class TestSpawnFailsHalfWay:
         ("owner", "name"),
         [
             (LinkerShared, "subscribe_member"),
-            (Groups, "_everything"),
+            (Groups, "_take_snapshot"),
             (LinkerState, "new_block"),
             (GuestStore, "__init__"),
             (InstanceGroup, "__init__"),

@@ -31,7 +31,7 @@ class Idle:
         self.guest = guest
         self._orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._answers: queue.Queue[object] = queue.Queue()
-        self.thread = guest.program._linker.threads.start(self._live, wants_stack=True)
+        self.thread = guest.program._linker.threads.start(self._live, needs_stack=True)
         group = self._answers.get(timeout=DEADLINE)
         assert isinstance(group, InstanceGroup)
         self.group = group

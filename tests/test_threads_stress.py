@@ -152,7 +152,7 @@ class Stress:
         """Start a thread, from whichever thread this is."""
         with self._lock:
             name = next(self._names)
-        thread = self.linker.threads.start(lambda group: self._live(name, group), wants_stack=True)
+        thread = self.linker.threads.start(lambda group: self._live(name, group), needs_stack=True)
         with self._lock:
             self._threads.append(thread)
 

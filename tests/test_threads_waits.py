@@ -75,7 +75,7 @@ def test_the_end_of_the_program_reaches_them(
     guest: Guest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        threads, "_PATIENCE", DEADLINE / 2
+        threads, "_JOIN_TIMEOUT", DEADLINE / 2
     )  # what is not reached is left behind then, with a warning
     waiting = guest.start(WAIT, WAIT, SERVE)
     guest.program.close()
@@ -88,7 +88,7 @@ def test_the_end_of_the_program_reaches_them(
 def test_one_that_is_left_as_it_is_is_reached_by_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "_PATIENCE", 0.2)
+    monkeypatch.setattr(threads, "_JOIN_TIMEOUT", 0.2)
     path = wasm(tmp_path / "lib.so", SHARED, WAITER)
     with pylinker.CDLL(path, threads=True, rewrite_waits=False) as library:
         waiting = library.program.spawn("say_and_wait", 6_000_000_000)

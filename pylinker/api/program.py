@@ -57,7 +57,7 @@ from pylinker.linker import (
     check_size,
     read_file,
     start,
-    wants_threads,
+    starts_threads,
 )
 from pylinker.native.enums import Cause
 from pylinker.native.recursive import Taken
@@ -161,7 +161,7 @@ class Program(OfOneProcess, Finalized):
         if observers:
             code_cache = code_cache.observed(_all_of(observers))
         if threads is None:
-            threads = file is not None and wants_threads(
+            threads = file is not None and starts_threads(
                 code_cache.parse(file.data, name=file.name)
             )
         self._process = WasiProcess(
@@ -384,7 +384,7 @@ class Program(OfOneProcess, Finalized):
                 if isinstance(function, Function)
                 else functools.partial(function, *arguments)
             )
-            return threads.start(lambda _group: call(), wants_stack=True)
+            return threads.start(lambda _group: call(), needs_stack=True)
 
     @property
     def stdout(self) -> bytes:
@@ -550,7 +550,7 @@ class Program(OfOneProcess, Finalized):
             and linker.threads is not None
             and linker.context.shared.cause != Cause.FORKED
         ):
-            linker.threads.orphan()
+            linker.threads.abandon()
 
     def _write_trace(self) -> None:
         trace, self._trace = self._trace, None

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from pylinker.cli.output import console, one_line, print_json, printable, table, traceback_option
 from pylinker.errors import LinkError
-from pylinker.linker import survey
+from pylinker.linker import check_links
 
 if TYPE_CHECKING:
-    from pylinker.linker import Category, Survey
+    from pylinker.linker import Category, LinkReport
 
 __all__ = ["check", "look"]
 
@@ -83,15 +83,15 @@ def check(
 
 def look(
     main: str, libs: tuple[str, ...], library_path: tuple[str, ...], provide: tuple[str, ...] = ()
-) -> Survey:
-    """Survey a program; an invalid main module is wrong usage."""
+) -> LinkReport:
+    """Check a program; an invalid main module is wrong usage."""
     try:
-        return survey(main, libs, library_path=library_path, given=provide)
+        return check_links(main, libs, library_path=library_path, host_imports=provide)
     except (LinkError, OSError) as error:
         raise Unreadable(one_line(str(error))) from error
 
 
-def show(seen: Survey) -> None:
+def show(seen: LinkReport) -> None:
     """Print the findings, the most severe first, and a summary line."""
     out = console()
     if seen.missing:

@@ -15,7 +15,7 @@ from pylinker.cli.output import printable, traceback_option
 from pylinker.linker import HOST
 
 if TYPE_CHECKING:
-    from pylinker.linker import Survey
+    from pylinker.linker import LinkReport
 
 __all__ = ["graph"]
 
@@ -69,7 +69,7 @@ def graph(
         stream.write(text)
 
 
-def picture(seen: Survey) -> tuple[list[Box], list[Line]]:
+def picture(seen: LinkReport) -> tuple[list[Box], list[Line]]:
     """Return boxes and lines: main first, then libraries in scope order, then missing ones."""
     bound: dict[tuple[str, str], list[str]] = {}
     hosted: Counter[str] = Counter()

@@ -13,7 +13,7 @@ from pylinker.linker.guests.abi import (
     RTLD_NOLOAD,
     RTLD_NOW,
 )
-from pylinker.linker.guests.wasix import wants_threads
+from pylinker.linker.guests.wasix import starts_threads
 from pylinker.linker.limits import Limits
 from pylinker.linker.load.deadline import Deadline, check_seconds
 from pylinker.linker.load.linker import Linker
@@ -21,9 +21,9 @@ from pylinker.linker.load.start import MainFile, start
 from pylinker.linker.load.symbols import SymbolInfo
 from pylinker.linker.modules.locator import Located, Locator
 from pylinker.linker.modules.module import Definition, LoadedModule
+from pylinker.linker.plan.files import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.plan.imports import HostImports, Imports
-from pylinker.linker.plan.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
-from pylinker.linker.plan.survey import HOST, Category, Survey, survey
+from pylinker.linker.plan.link_check import HOST, Category, LinkReport, check_links
 
 __all__ = [
     "HOST",
@@ -43,21 +43,21 @@ __all__ = [
     "HostImports",
     "Imports",
     "Limits",
+    "LinkReport",
     "Linker",
     "LoadedModule",
     "Located",
     "Locator",
     "MainFile",
     "ModuleBytes",
-    "Survey",
     "SymbolInfo",
     "Tracer",
     "bytes_of",
+    "check_links",
     "check_seconds",
     "check_size",
     "read_file",
     "start",
-    "survey",
-    "wants_threads",
+    "starts_threads",
     "why_no_library",
 ]

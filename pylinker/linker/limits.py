@@ -1,4 +1,4 @@
-"""What one program may take from its host."""
+"""Limits of the resources that one program may take from its host."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Upper bounds for one program; going over one is a LimitError (in guest code: a call that fails, or a failed ``memory.grow``).
+    """Upper bounds for one program; exceeding one is a LimitError.
 
-    A name that is longer than ``path_length`` is a LibraryNotFoundError.
+    In guest code it is a call that fails, or a failed ``memory.grow``. A name that is longer than
+    ``path_length`` is a LibraryNotFoundError.
     """
 
     memory: int = 1 << 32
@@ -21,26 +22,28 @@ class Limits:
     modules: int = 1_000
     """Modules loaded at one time."""
     library_size: int = 256 << 20
-    """Bytes of one module's file."""
+    """Bytes of the file of one module."""
     threads: int = 1_000
-    """Threads of the guest alive at one time, apart from the one that runs main."""
+    """Threads of the guest alive at one time, without the one that runs main."""
     needed_depth: int = 1_000
-    """Libraries in the longest chain of which each is needed by the one before; two that need each other make no chain."""
+    """Libraries in the longest dependency chain; two that need each other make no chain."""
     path_length: int = 4096
-    """Bytes of a library's name or path."""
+    """Bytes of the name or path of a library."""
     runtime_path: int = 1_000
-    """Directories in a library's runtime path (``-rpath``)."""
+    """Directories in the runtime path of a library (``-rpath``)."""
     destructors: int = 100_000
-    """Destructors registered at one time (``atexit``, ``__cxa_atexit``, ``__cxa_thread_atexit``; one more is refused with -1), and keys
-    with a destructor (``pthread_key_create``, ``tss_create``; one more is refused with ``EAGAIN``
-    or ``thrd_error``).
+    """Destructors registered at one time, and keys with a destructor.
+
+    Destructors are those of ``atexit``, ``__cxa_atexit`` and ``__cxa_thread_atexit``; one more is
+    refused with -1. Keys are those of ``pthread_key_create`` and ``tss_create``; one more is
+    refused with ``EAGAIN`` or ``thrd_error``.
     """
 
     descriptors: int = 256
-    """Files and directories that the guest has open at one time, besides its standard streams and the granted directories.
+    """Files and directories that the guest has open at one time.
 
-    One more gives it ``EMFILE``. Each stream or granted directory that it closes lets it open
-    another file.
+    Its standard streams and the granted directories do not count. One more yields ``EMFILE``. Each
+    stream or granted directory that the guest closes lets it open another file.
     """
 
     def __post_init__(self) -> None:

@@ -1,8 +1,7 @@
-"""Ranges of an address space, given out and taken back: bytes of guest memory, slots of the function table.
+"""Allocation of ranges of an address space: bytes of guest memory, slots of the function table.
 
 An address space here only ever grows, and it has other users (the guest's ``malloc``, its own
-``table.grow``): the allocator owns exactly what it was told to own with
-:meth:`RangeAllocator.extend`.
+``table.grow``): the allocator owns exactly the ranges that :meth:`RangeAllocator.extend` added.
 """
 
 from __future__ import annotations
@@ -16,46 +15,53 @@ __all__ = ["Grant", "RangeAllocator", "align_up", "release_all"]
 
 
 class Grant(NamedTuple):
-    """A range that was given out: who gave it, where it begins, and its size."""
+    """A range that was allocated."""
 
     allocator: RangeAllocator
+    """Its allocator."""
     start: int
+    """Its first unit."""
     size: int
+    """Its number of units."""
 
 
 def release_all(grants: list[Grant]) -> None:
-    """Give back all of a list, which is empty then. If it is interrupted, the list has the rest."""
+    """Release all grants of a list, which is empty then; if interrupted, the list has the rest."""
     while grants:
         grants[-1].allocator.take_back(grants)
 
 
 def align_up(value: int, alignment: int) -> int:
-    """Return the first multiple of ``alignment`` (any positive number) that is not below ``value``."""
+    """Return the first multiple of ``alignment`` (a positive number) that is at least ``value``."""
     return -(-value // alignment) * alignment
 
 
 class RangeAllocator:
-    """First fit over a sorted list of free ranges; neighbours are merged when they come back.
+    """First fit over a sorted list of free ranges; adjacent ranges are merged on release.
 
-    Attributes: ``used`` (units given out), ``free_ranges`` (start and end of each, in order; to be
-    assigned and not changed). Not thread-safe: the holder of the linker state's write lock uses it.
+    Each change is made at once: the new values are computed, and then stored by statements that
+    call nothing. So an exception of a signal handler comes before a change or after it. An
+    allocation is added to a list of the caller in the same step, if there is one.
 
-    Each change is made at once: what it comes to is computed, and then stored by statements that
-    call nothing. So an exception of a signal handler comes before a change or after it. What is
-    given out goes into a list of the caller's in the same step, if there is one.
+    Threads: not thread-safe; the holder of the write lock of the linker state uses it.
     """
+
+    free_ranges: list[tuple[int, int]]
+    """Start and end of each free range, in order. Assign it, never mutate it."""
+    used: int
+    """The number of allocated units."""
 
     __slots__ = ("free_ranges", "used")
 
     def __init__(self) -> None:
-        self.free_ranges: list[tuple[int, int]] = []
+        self.free_ranges = []
         self.used = 0
 
     def __repr__(self) -> str:
         return f"<RangeAllocator used={self.used} free={self.free}>"
 
     def copy(self) -> RangeAllocator:
-        """Return an allocator of its own in the same state."""
+        """Return an independent allocator in the same state."""
         copy = RangeAllocator()
         copy.free_ranges = list(self.free_ranges)
         copy.used = self.used
@@ -63,22 +69,22 @@ class RangeAllocator:
 
     @property
     def free(self) -> int:
-        """Units owned and not given out."""
+        """The number of units that are owned and not allocated."""
         return sum(stop - start for start, stop in self.free_ranges)
 
     def has_room(self, size: int) -> bool:
-        """Whether ``size`` units fit side by side into the last free range, which is most often the largest."""
+        """Whether ``size`` units fit into the last free range, which is usually the largest."""
         if not self.free_ranges:
             return not size
         start, stop = self.free_ranges[-1]
         return stop - start >= size
 
     def extend(self, start: int, stop: int) -> None:
-        """Take over the range ``[start, stop)``."""
+        """Add the range ``[start, stop)``."""
         self.free_ranges = self.with_range(start, stop)
 
     def withdraw(self, start: int, stop: int) -> bool:
-        """Give up the range ``[start, stop)``; False if not all of it is free."""
+        """Remove the range ``[start, stop)``; False if some of it is allocated."""
         index = bisect.bisect_right(self.free_ranges, (start, stop)) - 1
         for place in (index, index + 1):
             if (
@@ -101,10 +107,13 @@ class RangeAllocator:
         return not self.free_ranges or self.free_ranges[-1][1] < start
 
     def allocate(self, size: int, alignment: int, grants: list[Grant] | None = None) -> int | None:
-        """Give out ``size`` (> 0) units at a multiple of ``alignment``, or None if no free range fits. The grant is added to ``grants``."""
+        """Allocate ``size`` (> 0) units at a multiple of ``alignment``; None if none fits.
+
+        The grant is added to ``grants``.
+        """
         for index, (start, stop) in enumerate(self.free_ranges):
             if stop - start < size:
-                continue  # most are what was left over beside something
+                continue  # most free ranges are small remainders
             base = -(-start // alignment) * alignment
             if base + size <= stop:
                 rest = [each for each in ((start, base), (base + size, stop)) if each[0] < each[1]]
@@ -118,7 +127,7 @@ class RangeAllocator:
         return None
 
     def take_back(self, grants: list[Grant]) -> None:
-        """Take back the last of ``grants``, as :meth:`allocate` gave it out; the list loses it."""
+        """Release the last of ``grants``, an allocation of :meth:`allocate`; the list loses it."""
         _, start, size = grants[-1]
         free = self.with_range(start, start + size)
         self.free_ranges = free

@@ -1,7 +1,7 @@
-"""What the linker provides to guests: the functions of ``<dlfcn.h>``, and the registration of destructors.
+"""The functions of ``<dlfcn.h>`` for guests, and the registration of destructors.
 
-Each module that imports one of them gets a function of its own, since the answer depends on who
-asks: ``RTLD_NEXT``, the runtime path, and whose destructor it is. Nothing a guest passes is
+Each module that imports one of them gets a function of its own, since the result depends on the
+caller: ``RTLD_NEXT``, the runtime path, and the owner of a destructor. No argument of a guest is
 trusted: pointers are checked, names are limited.
 """
 
@@ -29,14 +29,14 @@ __all__ = ["guest_message"]
 logger = logging.getLogger("pylinker.dlfcn")
 
 DL_ERROR_CAPACITY: Final = 1024
-"""Bytes of the buffer that ``dlerror`` answers with; each thread has one."""
+"""Bytes of the buffer of ``dlerror``; each thread has one."""
 
 
 @guest_call("pylinker", "resolve", "i->", check=False, importable=False)
 def resolve(caller: Caller[Linker], index: int) -> None:
-    """Bind a call of a module when it is made for the first time: what its trampolines call.
+    """Bind a lazy call of a module; its trampolines call this at the first call.
 
-    The guest has not asked for it.
+    The guest did not ask for it.
     """
     module = caller.module
     assert module is not None
@@ -45,7 +45,7 @@ def resolve(caller: Caller[Linker], index: int) -> None:
 
 @guest_call("env", "dlopen", "ii->i", operation=False)
 def dlopen(caller: Caller[Linker], name: int, mode: int) -> int:
-    """Open a library; a handle, or 0."""
+    """Open a library and return a handle, or 0."""
 
     def act() -> int:
         linker = caller.linker
@@ -61,13 +61,13 @@ def dlopen(caller: Caller[Linker], name: int, mode: int) -> int:
 
 @guest_call("env", "dlsym", "ii->i", core=BuiltinIndex.DLSYM, operation=False)
 def dlsym(caller: Caller[Linker], handle: int, name: int) -> int:
-    """Find a symbol; an address or table slot, or 0. The core answers what was found before."""
+    """Return the address or table slot of a symbol, or 0. The core caches results."""
 
     def act() -> int:
         linker = caller.linker
         symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1)
         known = RTLD_NEXT if i32(handle) == RTLD_NEXT else handle
-        changes = linker.context.shared.changes  # before anything is looked at
+        changes = linker.context.shared.changes  # before the lookup
         value, lasting = linker.find_value(
             known, symbol.decode("utf-8", "surrogateescape"), caller.module or linker.main
         )
@@ -80,7 +80,7 @@ def dlsym(caller: Caller[Linker], handle: int, name: int) -> int:
 
 @guest_call("env", "dlclose", "i->i", operation=False)
 def dlclose(caller: Caller[Linker], handle: int) -> int:
-    """Close a handle; 0, or -1."""
+    """Close a handle and return 0, or -1."""
 
     def act() -> int:
         caller.linker.dlclose_handle(handle)
@@ -91,7 +91,7 @@ def dlclose(caller: Caller[Linker], handle: int) -> int:
 
 @guest_call("env", "dlerror", "->i")
 def dlerror(caller: Caller[Linker]) -> int:
-    """Return the address of the last error's text, once; 0 if there was none."""
+    """Return the address of the last error message, once; 0 if there was none."""
     linker = caller.linker
     group = linker.group
     text, group.dl_error = group.dl_error, None
@@ -113,24 +113,24 @@ def dlerror(caller: Caller[Linker]) -> int:
 
 @guest_call("env", "dladdr", "ii->i")
 def dladdr(caller: Caller[Linker], address: int, info: int) -> int:
-    """Say what is at an address; 0 if that is nothing."""
+    """Write the symbol at an address; return 0 if there is none."""
     try:
         return caller.linker.write_symbol_info(address, info)
     except STOPS:
         raise
     except LinkError:
-        return 0  # POSIX: no error can be asked for
+        return 0  # POSIX: dladdr sets no error for dlerror
 
 
 @guest_call("env", "__cxa_atexit", "iii->i")
 def cxa_atexit(caller: Caller[Linker], function: int, argument: int, owner: int) -> int:
-    """Register a destructor of the program, or of the library that calls."""
+    """Register a destructor of the program, or of the calling library."""
     return 0 if caller.linker.at_exit(caller.module, AtExit(function, argument), owner) else -1
 
 
 @guest_call("env", "atexit", "i->i")
 def atexit(caller: Caller[Linker], function: int) -> int:
-    """Register one without an argument."""
+    """Register a destructor without an argument."""
     return 0 if caller.linker.at_exit(caller.module, AtExit(function, None)) else -1
 
 
@@ -145,43 +145,46 @@ def cxa_thread_atexit(caller: Caller[Linker], function: int, argument: int, owne
 
 @guest_call("pylinker", "thread_exits", "i->", importable=False)
 def thread_exits(caller: Caller[Linker], _argument: int) -> None:
-    """Run the destructors of the calling thread that libraries have registered: a guest's own list calls it."""
+    """Run the destructors of the calling thread that libraries registered.
+
+    The guest's own list of thread destructors calls it.
+    """
     caller.linker.end_thread()
 
 
 @guest_call("env", "pthread_key_create", "ii->i", importable=False)
 def pthread_key_create(caller: Caller[Linker], address: int, destructor: int) -> int:
-    """Pass the call of a library on to the C library, and note the key."""
+    """Forward the call of a library to the C library, and record the key."""
     return caller.linker.create_key(_library(caller), "pthread_key_create", address, destructor)
 
 
 @guest_call("env", "tss_create", "ii->i", importable=False)
 def tss_create(caller: Caller[Linker], address: int, destructor: int) -> int:
-    """Do the same for C11's name."""
+    """Forward the call by its name in C11, and record the key."""
     return caller.linker.create_key(_library(caller), "tss_create", address, destructor)
 
 
 @guest_call("env", "pthread_key_delete", "i->i", importable=False)
 def pthread_key_delete(caller: Caller[Linker], key: int) -> int:
-    """Pass the call on, and forget the key."""
+    """Forward the call, and delete the record of the key."""
     return caller.linker.delete_key(_library(caller), "pthread_key_delete", key)
 
 
 @guest_call("env", "tss_delete", "i->", importable=False)
 def tss_delete(caller: Caller[Linker], key: int) -> None:
-    """Do the same for C11's name."""
+    """Forward the call by its name in C11, and delete the record of the key."""
     caller.linker.delete_key(_library(caller), "tss_delete", key)
 
 
 @guest_call("wasi", "thread-spawn", "i->i", threaded=True)
 def thread_spawn(caller: Caller[Linker], argument: int) -> int:
-    """Start a thread with the argument of its ``wasi_thread_start``; its number, or -1."""
+    """Start a thread with the argument of its ``wasi_thread_start``; return its number, or -1."""
     return caller.linker.thread_spawn(i32(argument))
 
 
 @guest_call("pylinker", "exit", "i->", operation=False, importable=False)
 def finalize(caller: Caller[Linker], _argument: int) -> None:
-    """Run the destructors that are left: what the program's own ``exit`` calls."""
+    """Run the remaining destructors; the program's own ``exit`` calls it."""
     caller.linker.finalize()
 
 
@@ -190,12 +193,16 @@ core_call("pylinker", "safepoint", "->", BuiltinIndex.SAFEPOINT)
 
 def _library(caller: Caller[Linker]) -> LoadedModule:
     module = caller.module
-    assert module is not None  # there are no pointers to these functions
+    assert module is not None  # guests cannot take the address of these functions
     return module
 
 
 def _guarded(caller: Caller[Linker], act: Callable[[], int], failure: int = 0) -> int:
-    """Run one call of the guest: what is the guest's fault becomes ``dlerror``, anything else goes up to the host."""
+    """Run one call of the guest.
+
+    An error that is the fault of the guest becomes its ``dlerror``; any other is raised to the
+    host.
+    """
     try:
         begun = begin_operation()
         try:
@@ -203,7 +210,7 @@ def _guarded(caller: Caller[Linker], act: Callable[[], int], failure: int = 0) -
         finally:
             end_operation(begun)
     except STOPS:
-        raise  # the program is over, or this call of it
+        raise  # the program has ended, or this call is stopped
     except MemoryAccessError:
         caller.linker.group.dl_error = "bad address"
     except LinkError as error:
@@ -213,11 +220,11 @@ def _guarded(caller: Caller[Linker], act: Callable[[], int], failure: int = 0) -
 
 
 def guest_message(error: LinkError, capacity: int) -> str:
-    """Return a message in one line of at most ``capacity`` bytes: all symbols that are missing, and no path of the host.
+    """Return a message in one line of at most ``capacity`` bytes, without paths of the host.
 
-    Where they do not fit, it says how many more there are.
+    It lists all undefined symbols. If they do not fit, it ends with the number of the others.
     """
-    text = str(error).split("\n", 1)[0]  # what follows lists paths of the host
+    text = str(error).split("\n", 1)[0]  # the other lines list paths of the host
     if isinstance(error, UndefinedSymbolError) and len(error.undefined) > 1:
         count = len(error.undefined)
         text = f"{count} undefined symbols: "

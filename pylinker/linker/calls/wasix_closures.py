@@ -1,4 +1,4 @@
-"""WASIX's closures, and what the core asks when a function of unknown type is called or looked at."""
+"""WASIX's closures, and the types of functions for ``call_dynamic`` and ``reflect_signature``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _TYPES: Final[tuple[ValType, ...]] = ("i32", "i64", "f32", "f64", "v128")
 """WASIX's value types, by number."""
 
 _VALUES: Final = 1000
-"""Parameters, and results, that a function may have: wasm's engines agree on that."""
+"""Parameters, and results, that a function may have: the limit that wasm engines agree on."""
 
 
 @guest_call(WASIX, "closure_allocate", "i->i")
 def closure_allocate(caller: Caller[Linker], out: int) -> Errno:
-    """Give out a table slot for a closure."""
+    """Allocate a table slot for a closure."""
     linker = caller.linker
     try:
-        linker.memory.check(out, 4)  # now: else a slot would be lost
+        linker.memory.check(out, 4)  # before the allocation: else a slot would be lost
         linker.memory.write(out, linker.allocate_closure_slot().to_bytes(4, "little"))
     except MemoryAccessError:
         return Errno.MEMVIOLATION
@@ -74,7 +74,11 @@ def closure_prepare(
 
 
 def _types(memory: Memory, address: int, count: int) -> tuple[ValType, ...] | None:
-    """Read a list of types; None if one is none. Raises MemoryAccessError."""
+    """Read a list of types; None if one of them is invalid.
+
+    Raises:
+        MemoryAccessError: The list is out of bounds.
+    """
     if count:
         memory.check(address, count)
     if count > _VALUES:
@@ -89,33 +93,33 @@ def _types(memory: Memory, address: int, count: int) -> tuple[ValType, ...] | No
 
 @guest_call(WASIX, "closure_free", "i->i")
 def closure_free(caller: Caller[Linker], closure: int) -> Errno:
-    """Take a closure's slot back."""
+    """Free the slot of a closure."""
     caller.linker.closures.free(closure)
     return Errno.SUCCESS
 
 
 @guest_call(WASIX, "call_dynamic", "iiiiii->i", core=BuiltinIndex.CALL_DYNAMIC)
 def call_dynamic(caller: Caller[Linker], slot: int, *_: int) -> None:
-    """Call a function of unknown type: the core does, and asks here for the type once."""
-    _tell_type(caller, slot)
+    """Call a function of unknown type: the core does, and calls this once for the type."""
+    _pass_type(caller, slot)
 
 
 @guest_call(WASIX, "reflect_signature", "iiiiii->i", core=BuiltinIndex.REFLECT_SIGNATURE)
 def reflect_signature(caller: Caller[Linker], slot: int, *_: int) -> None:
-    """Say what type a function has, as ``call_dynamic``."""
-    _tell_type(caller, slot)
+    """Describe the type of a function; the core does, as for ``call_dynamic``."""
+    _pass_type(caller, slot)
 
 
-def _tell_type(caller: Caller[Linker], slot: int) -> None:
-    """Tell the core the type of the function in a table slot."""
+def _pass_type(caller: Caller[Linker], slot: int) -> None:
+    """Pass the type of the function in a table slot to the core."""
     linker = caller.linker
-    changes = linker.context.shared.changes  # before anything is looked at
+    changes = linker.context.shared.changes  # before the lookup
     type_ = linker.closures.type_of(slot) or linker.symbols.type_at(slot)
     linker.group.know_type(changes, slot, type_)
 
 
 def _late(error: LinkError) -> Errno:
-    """Return the error number for what the linker could not do now: others did not come.
+    """Return the error number for an operation in which other groups did not take part in time.
 
     The end of the program is raised again.
     """

@@ -1,8 +1,8 @@
 """WASIX's calls of the linker: libraries, symbols and handles.
 
 Handle 1 is the main module, others are the numbers of their modules, 0 in ``dlsym`` is the default
-scope. A text that says what went wrong is cut to the guest's buffer and always terminated. Nothing
-a guest passes is trusted.
+scope. An error message is truncated to the guest's buffer and always terminated. No argument of a
+guest is trusted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pylinker.wasix")
 
 _MODES = RTLD_GLOBAL | RTLD_NODELETE | RTLD_NOLOAD
-"""The flags of ``dlopen`` that mean something; WASIX refuses none."""
+"""The flags of ``dlopen`` that have a meaning; WASIX refuses none."""
 
 
 @guest_call(WASIX, "dlopen", "iiiiiiii->i")
@@ -42,7 +42,7 @@ def dlopen(
     search_length: int,
     out: int,
 ) -> Errno:
-    """Open a library, which is looked for in the directories of ``search`` too."""
+    """Open a library, which is searched for in the directories of ``search`` too."""
 
     def act(linker: Linker) -> int:
         if path == 0:
@@ -53,22 +53,21 @@ def dlopen(
             name, flags & _MODES, requester=caller.module, search=directories
         ).number
 
-    return _answer(caller.linker, act, out, text, capacity)
+    return _run(caller.linker, act, out, text, capacity)
 
 
 @guest_call(WASIX, "dlsym", "iiiiii->i", core=BuiltinIndex.DLSYM_WASIX)
 def dlsym(
     caller: Caller[Linker], handle: int, name: int, length: int, text: int, capacity: int, out: int
 ) -> Errno:
-    """Find a symbol. The core answers what was found before."""
+    """Find a symbol. The core caches results."""
 
     def act(linker: Linker) -> int:
         symbol = _string(linker, name, length)
-        changes = linker.context.shared.changes  # before anything is looked at
+        changes = linker.context.shared.changes  # before the lookup
         main = linker.main
-        if (
-            handle == linker.main_handle and main is not None
-        ):  # the module, and not the program as a whole
+        # The handle of main stands for the module, not for the program as a whole.
+        if handle == linker.main_handle and main is not None:
             value, lasting = linker.find_value_in(
                 scope_from(main), symbol, main.name, caller.module, is_global=True
             )
@@ -78,22 +77,22 @@ def dlsym(
             linker.group.native.remember(changes, known_by, i32(handle), symbol.encode(), value)
         return value
 
-    return _answer(caller.linker, act, out, text, capacity)
+    return _run(caller.linker, act, out, text, capacity)
 
 
 @guest_call(WASIX, "dl_invalid_handle", "i->i", core=BuiltinIndex.DL_INVALID_HANDLE)
 def dl_invalid_handle(caller: Caller[Linker], handle: int) -> Errno:
-    """Say whether a handle is one of a library. The core answers what was asked before."""
+    """Check whether a handle is that of a library. The core caches results."""
     linker = caller.linker
     changes = linker.context.shared.changes
     try:
         module = linker.by_handle(handle)
     except ClosedError:
         module = None
-    answer = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
+    result = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
     if (known_by := caller.handle) is not None:
-        linker.group.native.remember(changes, known_by, i32(handle), b"", answer)
-    return answer
+        linker.group.native.remember(changes, known_by, i32(handle), b"", result)
+    return result
 
 
 @guest_call(WASIX, "dlclose", "iii->i")
@@ -104,19 +103,23 @@ def dlclose(caller: Caller[Linker], handle: int, text: int, capacity: int) -> Er
         linker.dlclose_handle(handle)
         return 0
 
-    return _answer(caller.linker, act, None, text, capacity)
+    return _run(caller.linker, act, None, text, capacity)
 
 
-def _answer(
+def _run(
     linker: Linker, act: Callable[[Linker], int], out: int | None, text: int, capacity: int
 ) -> Errno:
-    """Do what the guest asks for; put the result at ``out``, or say what went wrong in the buffer ``text``. Returns an error number."""
+    """Run ``act`` for the guest; store its result at ``out``, or its error message in ``text``.
+
+    Returns:
+        The error number.
+    """
     memory = linker.memory
     try:
         try:
             value = act(linker)
         except STOPS:
-            raise  # the program is over, or this call of it
+            raise  # the program has ended, or this call is stopped
         except MemoryAccessError:
             return Errno.MEMVIOLATION
         except UnicodeDecodeError:
@@ -141,9 +144,11 @@ def _answer(
 
 
 def _string(linker: Linker, address: int, length: int) -> str:
-    """Read a name.
+    """Read a name, truncated beyond the limit, where no library or symbol has it.
 
-    Raises MemoryAccessError, UnicodeDecodeError; one beyond the limit is none that anything has.
+    Raises:
+        MemoryAccessError: The name is out of bounds.
+        UnicodeDecodeError: It is not UTF-8.
     """
     limit = linker.state.limits.path_length + 1
     if length > limit:

@@ -26,13 +26,13 @@ logger = logging.getLogger("pylinker.wasix")
 _ENTRY: Final = "wasi_thread_start"
 _ENTRY_TYPE = FuncType(("i32", "i32"), ())
 _START_SIZE: Final = 64
-"""Bytes of the structure that says where a thread begins.
+"""Bytes of the structure that describes the start of a thread.
 
-Its first word is the end of the stack; the rest is the guest's.
+Its first word is the end of the stack; the rest belongs to the guest.
 """
 
 _PROCESS: Final = 0x3FFFFFFF
-"""A thread number that means the first thread."""
+"""The thread number that stands for the first thread."""
 
 _LAST_SIGNAL: Final = 31
 
@@ -43,7 +43,7 @@ def thread_spawn_v2(caller: Caller[Linker], start: int, out: int) -> Errno:
     linker = caller.linker
     memory, threads, main = linker.memory, linker.threads, linker.main
     try:
-        memory.check(out, 4)  # now: else there would be a thread that nobody knows
+        memory.check(out, 4)  # before the start: else the guest could not learn its number
         stack_top = int.from_bytes(memory.read(start, _START_SIZE)[:4], "little")
     except MemoryAccessError:
         return Errno.MEMVIOLATION
@@ -53,11 +53,11 @@ def thread_spawn_v2(caller: Caller[Linker], start: int, out: int) -> Errno:
     if threads is None:
         return Errno.NOTSUP
     try:
-        # wasi_thread_start sets the stack up from the structure; libraries that initialise
-        # thread-local data need it before.
+        # wasi_thread_start sets up the stack from the structure; libraries that initialise
+        # thread-local data need the stack earlier.
         thread = threads.start(
             GuestEntry(main, entry, lambda tid: (tid, start)),
-            wants_stack=False,
+            needs_stack=False,
             stack_top=stack_top,
         )
     except (*STOPS, InternalError):
@@ -71,13 +71,13 @@ def thread_spawn_v2(caller: Caller[Linker], start: int, out: int) -> Errno:
 
 @guest_call(WASIX, "thread_exit", "i->", operation=False)
 def thread_exit(_caller: Caller[Linker], _status: int) -> None:
-    """End the calling thread."""
+    """Exit the calling thread."""
     raise ThreadExit
 
 
 @guest_call(WASIX, "thread_join", "i->i", operation=False)
 def thread_join(caller: Caller[Linker], tid: int) -> Errno:
-    """Wait for the end of a thread. Blocks."""
+    """Wait until a thread has exited. Blocks."""
     linker = caller.linker
     thread = linker.threads.get(tid) if linker.threads is not None else None
     if thread is not None:
@@ -87,7 +87,7 @@ def thread_join(caller: Caller[Linker], tid: int) -> Errno:
 
 @guest_call(WASIX, "thread_parallelism", "i->i", operation=False)
 def thread_parallelism(caller: Caller[Linker], out: int) -> Errno:
-    """Write how many processors there are."""
+    """Write the number of processors."""
     try:
         caller.linker.memory.write(out, _processors().to_bytes(4, "little"))
     except MemoryAccessError:
@@ -103,14 +103,14 @@ def clock_time_set(caller: Caller[Linker], clock: int, now: int) -> Errno:
 
 @guest_call(WASIX, "callback_signal", "ii->")
 def callback_signal(caller: Caller[Linker], address: int, length: int) -> None:
-    """Say which export of the main module handles signals."""
+    """Set the export of the main module that handles signals."""
     linker = caller.linker
     signals, main = linker.group.signals, linker.main
     limit = linker.state.limits.path_length
     try:
         name = linker.memory.read(address, min(length, limit)).decode()
     except (MemoryAccessError, UnicodeDecodeError):
-        return  # there is nothing to answer
+        return  # the call has no result
     if signals is None or main is None:
         return
     export = main.info.exports.get(name)
@@ -118,7 +118,7 @@ def callback_signal(caller: Caller[Linker], address: int, length: int) -> None:
         name if export is not None and main.info.export_type(export) == HANDLER else None
     )
     linker.state.delivers_signals = True
-    linker.group.state.nudge()  # what has waited for a handler
+    linker.group.state.nudge()  # signals may be pending for a handler
 
 
 @guest_call(WASIX, "thread_signal", "ii->i", operation=False)
@@ -133,9 +133,8 @@ def thread_signal(caller: Caller[Linker], number: int, signal: int) -> Errno:
         or linker.threads is None
         or linker.threads.get(number) is not None
     ):
-        raise GuestExit(
-            Signals.exit_status(KILL) or 0
-        )  # of the program: it does not wait for the thread to hear
+        # The program exits without waiting for the delivery.
+        raise GuestExit(Signals.exit_status(KILL) or 0)
     if number == MAIN_THREAD:
         signals = linker.context.main_group.signals
         if signals is not None:
@@ -146,7 +145,7 @@ def thread_signal(caller: Caller[Linker], number: int, signal: int) -> Errno:
 
 
 def _processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

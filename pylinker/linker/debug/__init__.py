@@ -1,1 +1,1 @@
-"""Diagnostics: the debug output, and traces."""
+"""Diagnostics: debug output and traces."""

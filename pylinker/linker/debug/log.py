@@ -1,6 +1,7 @@
-"""The debug output, through ``logging`` in the manner of ``LD_DEBUG``: the loggers, and what they say of a search.
+"""Loggers of the debug output, which resembles that of ``LD_DEBUG``, and the log of a search.
 
-All of it is said at level DEBUG. What takes work to say is only looked for when somebody listens.
+All messages have level DEBUG. Those that are expensive to compute are computed only if the logger
+is enabled.
 """
 
 from __future__ import annotations
@@ -9,24 +10,31 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["BINDINGS", "LIBS", "STATS", "SYMBOLS", "tell_search"]
+__all__ = ["BINDINGS", "LIBS", "STATS", "SYMBOLS", "log_search"]
 
 LIBS: Final = logging.getLogger("pylinker.libs")
 """Searches, and the life of modules: loaded, constructed, unloaded."""
 SYMBOLS: Final = logging.getLogger("pylinker.symbols")
 """Every lookup of a symbol, module by module."""
 BINDINGS: Final = logging.getLogger("pylinker.bindings")
-"""Which definition each import got, at load and at first calls."""
+"""The definition that each import was bound to, at load and at first calls."""
 STATS: Final = logging.getLogger("pylinker.stats")
-"""What a program has come to when it is closed."""
+"""The statistics of a program at its close."""
 
 _DEBUG = logging.DEBUG
 
 
-def tell_search(
+def log_search(
     name: str, requester: str | None, searched: Sequence[tuple[str, str, str]], found: str | None
 ) -> None:
-    """Tell where a library was looked for: directory, rest of the path, and why it was not taken; and where it was found."""
+    """Log a search for a library.
+
+    Args:
+        name: The library.
+        requester: The module that needs it.
+        searched: The failed attempts: directory, rest of the path, and reason.
+        found: The path of the file, None if it was not found.
+    """
     if not LIBS.isEnabledFor(_DEBUG):
         return
     LIBS.debug(

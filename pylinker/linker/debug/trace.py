@@ -1,8 +1,8 @@
-"""A trace of what a program's threads did, in the format of Chrome's and Perfetto's viewers: one row for each thread.
+"""Traces of the threads of a program, in the format of Chrome's and Perfetto's viewers.
 
-Two sources on one clock: spans of Python code, noted here, and events of the C core
-(``csrc/trace.h``), where threads park, meet and replay without Python. Spans of one row nest, since
-each begins and ends on the thread that the row stands for.
+There is one row for each thread, and two sources on one clock: spans of Python code, recorded here,
+and events of the C core (``csrc/trace.h``), where threads park, meet and replay without Python.
+Spans of one row nest, since each begins and ends on the thread of the row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pylinker.runtime.progress import Compiling, Observer
 __all__ = ["UNTRACED", "Tracer", "Untraced"]
 
 CAPACITY = 1 << 18
-"""Events of each of the two sources that are kept: the first ones."""
+"""The number of events that each of the two sources keeps: the first ones."""
 
 _BEGINS = {
     TraceKind.UNPARK: "guest",
@@ -50,26 +50,29 @@ def _shown(value: object) -> Any:
 
 
 class _Span(NamedTuple):
-    """Something that took from ``start`` to ``end`` (nanoseconds) on the row of a group."""
+    """A period on the row of a group."""
 
     start: int
+    """The start in nanoseconds."""
     end: int
+    """The end in nanoseconds."""
     row: int
     name: str
     args: dict[str, Any]
 
 
 class Untraced:
-    """What a program has that is not traced: spans that note nothing.
+    """The tracer of a program that is not traced: its spans record nothing.
 
     Its methods are those of :class:`Tracer`.
     """
 
     native: Trace | None = None
+    """The events of the C core."""
 
     @property
     def observer(self) -> Observer | None:
-        """What the code cache tells of compilations, None for nothing."""
+        """The observer of compilations, None for none."""
         return None
 
     def name_row(self, row: int, name: str) -> None:
@@ -86,7 +89,10 @@ UNTRACED: Final = Untraced()
 
 
 class Tracer(Untraced):
-    """Collects a trace. ``native`` is what the core adds to. Safe to use from all threads."""
+    """Collects a trace.
+
+    Threads: safe to use from all threads.
+    """
 
     def __init__(self) -> None:
         self.native: Trace = Trace(CAPACITY)
@@ -98,18 +104,23 @@ class Tracer(Untraced):
         self._current = 0
 
     def name_row(self, row: int, name: str) -> None:
-        """Say what the row of a group is called; the first one is that of the main thread."""
+        """Set the name of the row of a group; the first row is that of the main thread."""
         self._current = self._current or row
         self._rows[row] = name
 
     def _row(self) -> int:
-        """Return the row of the calling thread: that of its group, or the main group's."""
+        """Return the row of the calling thread: that of its group, or that of the main group."""
         member = current_member()
         return member if member in self._rows else self._current
 
     @contextmanager
     def span(self, name: str, **what: object) -> Iterator[None]:
-        """Note what happens inside, on the calling thread's row, with ``what`` it is done to: modules by their names."""
+        """Record a span on the row of the calling thread, as a context manager.
+
+        Args:
+            name: The name of the span.
+            what: Its arguments; modules are recorded by name.
+        """
         args = {key: _shown(value) for key, value in what.items()}
         start = time.monotonic_ns()
         try:
@@ -122,7 +133,7 @@ class Tracer(Untraced):
 
     @property
     def observer(self) -> Observer:
-        """Notes compilations."""
+        """The observer that records compilations."""
         return self._compile
 
     def _compile(self, what: Compiling) -> None:
@@ -141,7 +152,7 @@ class Tracer(Untraced):
             self._lost += 1
 
     def document(self, program: str) -> dict[str, Any]:
-        """Return the trace as what ``json.dump`` takes. What has not ended yet ends now."""
+        """Return the trace as an object for ``json.dump``. Unfinished spans end now."""
         now = time.monotonic_ns()
         process = os.getpid()
         rows: dict[int, list[tuple[int, TraceKind, int]]] = {}
@@ -202,15 +213,17 @@ class Tracer(Untraced):
     def _spans_of(
         self, row: int, events: list[tuple[int, TraceKind, int]], bounds: list[int], now: int
     ) -> Iterator[_Span]:
-        """Iterate over what events of the core on one row make, given where the spans of Python on this row begin and end."""
+        """Iterate over the spans of the events of the core on one row.
+
+        ``bounds`` has the start and end of each Python span on this row.
+        """
         stack: list[tuple[int, TraceKind, int]] = []
         parked: int | None = None
         for when, kind, detail in events:
             if kind is TraceKind.UNPARK and parked is not None:
-                place = bisect.bisect_left(bounds, parked)
-                if (
-                    place == len(bounds) or bounds[place] >= when
-                ):  # else it was busy in Python, which has spans of its own
+                index = bisect.bisect_left(bounds, parked)
+                # Else the thread ran Python code, which has spans of its own.
+                if index == len(bounds) or bounds[index] >= when:
                     yield _Span(parked, when, row, "parked", {})
             parked = when if kind is TraceKind.PARK else None
             if kind in _BEGINS:

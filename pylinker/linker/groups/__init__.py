@@ -1,1 +1,1 @@
-"""Instance groups and threads: who has the linker, who follows, and how threads begin and end."""
+"""Instance groups and threads: locks, replay, and the creation and exit of threads."""

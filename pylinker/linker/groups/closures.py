@@ -1,4 +1,4 @@
-"""Table slots that are no module's, the closures that a guest puts there, and the types of functions behind all slots."""
+"""Table slots that belong to no module: the closures of the guest, and the types of all slots."""
 
 from __future__ import annotations
 
@@ -14,42 +14,52 @@ from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, closure_module
 
 if TYPE_CHECKING:
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.runtime.code import Code, CodeCache
 
 __all__ = ["Closures"]
 
 _HOOK = FuncType(("i32",), ())
 _BLOCK: Final = 64
-"""Slots that are given out to all tables at once when one is needed: a rendezvous for the first, none for the rest."""
+"""Slots that are allocated in all tables at once.
+
+The first needs a rendezvous, the others do not.
+"""
 
 _TYPES: Final = 4096
-"""Types of closures that a program may have.
+"""The maximum of closure types of a program.
 
-Their code is kept as long as the program, since any group may have a closure of it.
+Their code lives as long as the program, since any group may have a closure of the type.
 """
 
 
 class Closures:
-    """Table slots that exist in every group, given out in blocks and reused, and what is in them.
+    """Table slots that exist in every group, allocated in blocks and reused, and their closures.
 
-    Safe to use from all threads of the program. All but :meth:`free` and :meth:`type_of` block,
-    cooperatively.
+    Threads: safe to use from all threads of the program.
+
+    Blocks: cooperatively, except for :meth:`free` and :meth:`type_of`.
     """
 
-    def __init__(self, context: LinkContext, cache: CodeCache) -> None:
+    def __init__(self, context: ThreadLinkState, cache: CodeCache) -> None:
         self._context = context
         self._cache = cache
-        self._lock = threading.Lock()  # of the three that follow; nobody waits while he has it
+        self._lock = threading.Lock()  # guards _free, _taken, _prepared; a leaf lock
         self._free: list[int] = []
         self._taken: set[int] = set()
-        self._prepared: set[int] = set()  # those of the taken that have a closure
+        self._prepared: set[int] = set()  # the slots in _taken that have a closure
         self._codes: dict[FuncType, Code] = {}
 
     def allocate(self, *, finalizer: int | None = None) -> int:
-        """Return a free slot; with ``finalizer`` (a host function's handle) one in which each group has put the program's exit hook.
+        """Return a free slot; the slot that was freed last comes first.
 
-        The slot that was freed last comes first. Raises LimitError, RendezvousTimeout.
+        Args:
+            finalizer: The handle of a host function; each group puts it into the slot as the exit
+                hook of the program.
+
+        Raises:
+            LimitError: The table is full.
+            RendezvousTimeout: Another group did not take part in time.
         """
         if finalizer is None and (slot := self._take()) is not None:
             return slot
@@ -61,10 +71,9 @@ class Closures:
             release_all(grants)
 
         try:
-            with context.exclusive() as change:
-                if (
-                    finalizer is None and (slot := self._take()) is not None
-                ):  # another has made some
+            with context.exclusive() as transaction:
+                # Another thread may have allocated a block meanwhile.
+                if finalizer is None and (slot := self._take()) is not None:
                     return slot
                 state.table.note_size(group.table_size)
                 base = state.table.allocate(_BLOCK, 1, grants, module="closures")
@@ -84,17 +93,15 @@ class Closures:
                         with self._lock:
                             more = [*self._free, *range(base + _BLOCK - 1, base, -1)]
                             taken = self._taken if host is not None else {*self._taken, base}
-                            self._free, self._taken = (
-                                more,
-                                taken,
-                            )  # and nothing is called up to the `del`
+                            # No call from here to the `del`.
+                            self._free, self._taken = more, taken
                             state.closure_slots += [noted]
                             if host is not None:
                                 state.finalizer = host
                             del grants[0]
 
                 group.apply(operation)
-                change.publish(operation, commit)
+                transaction.publish(operation, commit)
         except BaseException:
             if grants:
                 context.undo(undo)
@@ -111,9 +118,9 @@ class Closures:
             return slot
 
     def free(self, slot: int) -> bool:
-        """Take a slot back; False if it was not given out.
+        """Free a slot; False if it was not allocated.
 
-        What is in it stays until it is used again, but nobody may call it.
+        Its content stays until it is reused, but must not be called.
         """
         with self._lock:
             if slot not in self._taken:
@@ -129,12 +136,20 @@ class Closures:
         return closure.type if closure is not None and slot in self._prepared else None
 
     def prepare(self, slot: int, type_: FuncType, function: int, environment: int) -> bool:
-        """Put a closure of this type into a slot, in every group: it calls ``function`` (a slot) with ``environment``.
+        """Put a closure into a slot, in every group; False if the slot was not allocated.
 
-        False if the slot was not given out.
+        On an error the slot keeps its content.
 
-        Raises UnsupportedError for values that cannot be in memory, LimitError, RendezvousTimeout;
-        what was in the slot is there still.
+        Args:
+            slot: The slot of the closure.
+            type_: The type of the closure.
+            function: The slot of the function that it calls.
+            environment: The environment that it passes.
+
+        Raises:
+            UnsupportedError: There is a type that cannot be in memory.
+            LimitError: There are too many types.
+            RendezvousTimeout: Another group did not take part in time.
         """
         context = self._context
         code = self._code(type_)
@@ -150,7 +165,7 @@ class Closures:
                     group.empty_slot(slot)
 
         try:
-            with context.exclusive() as change:
+            with context.exclusive() as transaction:
                 if slot not in self._taken:
                     return False
                 before = state.closures.get(slot)
@@ -159,14 +174,13 @@ class Closures:
                 def commit() -> None:
                     state.closures[slot] = operation
                     with self._lock:
-                        if (
-                            slot in self._taken
-                        ):  # else it was freed meanwhile, and its next owner prepares it
+                        # Else it was freed meanwhile, and its next owner prepares it.
+                        if slot in self._taken:
                             self._prepared.add(slot)
 
                 changed += [operation]
                 group.apply(operation)
-                change.publish(operation, commit)
+                transaction.publish(operation, commit)
         except BaseException:
             if changed:
                 context.undo(undo)
@@ -174,7 +188,7 @@ class Closures:
         return True
 
     def _code(self, type_: FuncType) -> Code:
-        """Return the code of a type's closures, compiled before anybody has to wait for it."""
+        """Return the code of the closures of a type, compiled before any thread waits for it."""
         code = self._codes.get(type_)
         if code is None:
             if len(self._codes) >= _TYPES:

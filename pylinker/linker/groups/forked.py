@@ -1,9 +1,9 @@
 """Programs in a child of ``fork()``.
 
-A program whose threads are all gone but for the calling one goes on. One that another thread of the
-parent was in, or had threads, cannot: its locks, its rendezvous and its memory are as those left
-them. It is given up: every use raises SynchronizationAborted, and nothing of it is freed, as
-freeing takes locks that will never be released.
+A program can continue if the forking thread is its only thread. A program that another thread of
+the parent was using, or that had threads, cannot: its locks, its rendezvous and its memory are in
+the state that those threads left. It is cancelled: every use raises SynchronizationAborted, and
+nothing of it is freed, as that would take locks that are never released.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ class _Watched(Protocol):
     """A linker."""
 
     def is_left_behind(self) -> bool:
-        """Whether it cannot go on in a child."""
+        """Whether it cannot continue in a child."""
 
     def leave_behind(self) -> None:
-        """Give it up."""
+        """Cancel it."""
 
 
 _linkers: weakref.WeakSet[_Watched] = weakref.WeakSet()
 
 
 def watch(linker: _Watched) -> None:
-    """Give a linker up in a child of this process, if it cannot go on there."""
+    """Cancel a linker in a child of this process, if it cannot continue there."""
     _linkers.add(linker)
 
 
-def _give_up() -> None:
+def _cancel_all() -> None:
     for linker in list(_linkers):
         if linker.is_left_behind():
             linker.leave_behind()
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(linker))  # for ever
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(linker))  # never freed
 
 
-in_child(_give_up)
+in_child(_cancel_all)

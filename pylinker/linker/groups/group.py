@@ -1,8 +1,8 @@
-"""InstanceGroup: one instance of every module, in one store, with one function table, over the program's memory.
+"""InstanceGroup: one instance of every module, in one store, with one function table.
 
-A group carries operations out, in the C core (:meth:`InstanceGroup.apply`); it decides nothing.
-What differs between groups is here: instances, table contents, stack, thread-local blocks. One
-thread at a time uses a group.
+All groups share the memory of the program. A group carries operations out, in the C core
+(:meth:`InstanceGroup.apply`); it decides nothing. It holds the state that differs between groups:
+instances, table contents, stack, thread-local blocks. One thread at a time uses a group.
 """
 
 from __future__ import annotations
@@ -64,25 +64,47 @@ _VALUE_NUMBERS = {type_: number for number, type_ in enumerate(PACKED_SIZES)}
 
 
 class ThreadExit(NamedTuple):
-    """A destructor that a thread has registered, and the module it is of, if that is known."""
+    """A destructor that a thread registered."""
 
     module: LoadedModule | None
+    """The module of the destructor, if known."""
     entry: AtExit
+    """The destructor."""
 
 
 class InstanceGroup:
     """The instances of one thread.
 
-    ``state`` is its part in the rendezvous, ``native`` what the C core has of it, ``stack`` the
-    address and size (bytes) of a stack that is its own, ``dl_error`` what ``dlerror`` answers next
-    and ``dl_error_address`` where it puts that. Memory, table, stack pointer are made by the
-    linker, or taken from the main module once it is instantiated. ``main_lock`` is for those who share
-    the group, None if it has a thread of its own; ``program`` is the name of the program, which is
-    that of its main module. ``signals`` are those of its thread in a WASIX program, else None.
-    ``thread_exits`` are the destructors that its thread has registered, ``ending`` those that run
-    now, one inside the other; ``has_exit_hook`` says that the guest's own list of destructors will
-    call for them.
+    The linker creates memory, table and stack pointer, or takes them from the main module once that
+    is instantiated.
     """
+
+    state: InstanceGroupState[DlOperation]
+    """The member of the rendezvous."""
+    store: GuestStore
+    """The store of the instances."""
+    native: Instances
+    """The group in the C core."""
+    main_lock: RecursiveMutex | None
+    """The mutex of the threads that share the group; None if it has a thread of its own."""
+    memory_is_shared: bool
+    """Whether the memory is a shared memory."""
+    stack: tuple[int, int]
+    """The address and size (bytes) of a stack of its own."""
+    grants: list[Grant]
+    """Its allocations of memory."""
+    dl_error: str | None
+    """The next result of ``dlerror``."""
+    dl_error_address: int
+    """The buffer of ``dlerror``, 0 before there is one."""
+    signals: Signals | None
+    """The signals of its thread in a WASIX program, else None."""
+    thread_exits: list[ThreadExit]
+    """The destructors that its thread registered."""
+    ending: list[ThreadExit]
+    """The destructors that are running, nested."""
+    has_exit_hook: bool
+    """Whether the guest's own list of destructors will call those of ``thread_exits``."""
 
     def __init__(
         self,
@@ -105,17 +127,16 @@ class InstanceGroup:
         self.main_lock = main_lock
         self.memory_is_shared = False
         self.stack = (0, 0)
-        self.grants: list[Grant] = []
-        self.dl_error: str | None = None
+        self.grants = []
+        self.dl_error = None
         self.dl_error_address = 0
-        self.signals: Signals | None = None
-        self.thread_exits: list[ThreadExit] = []
-        self.ending: list[ThreadExit] = []
+        self.signals = None
+        self.thread_exits = []
+        self.ending = []
         self.has_exit_hook = False
         self._invoker: Instance | None = None
-        self._prepared: weakref.WeakSet[PreparedCall] | None = (
-            None  # made when there is one, as most threads are called nothing
-        )
+        # Created on demand, as most threads have no prepared calls.
+        self._prepared: weakref.WeakSet[PreparedCall] | None = None
         self._signatures: dict[FuncType, Signature] = {}
         self._own_prepared: (
             weakref.WeakKeyDictionary[LoadedModule, dict[str, PreparedCall]] | None
@@ -127,10 +148,14 @@ class InstanceGroup:
     def __repr__(self) -> str:
         return f"<InstanceGroup {self.state.number}>"
 
-    # What all instances share
+    # Memory, table and stack pointer
 
     def make_memory(self, type_: MemoryType) -> None:
-        """Make the memory, for a program whose modules import it."""
+        """Create the memory, for a program whose modules import it.
+
+        Raises:
+            LimitError: There can be no such memory.
+        """
         try:
             memory = self.store.new_memory(type_)
         except wasmtime.WasmtimeError as error:
@@ -139,41 +164,53 @@ class InstanceGroup:
         self.memory_is_shared = type_.limits.shared
 
     def _provide_wasi(self) -> None:
-        """Be ready for modules that call WASI."""
+        """Prepare for modules that call WASI."""
         self._wasi.provide()
         if self.native.has_memory:
             self._wasi.connect(self.memory, shared=self.memory_is_shared)
 
     def make_table(self, limits: Limits) -> None:
-        """Make the function table, for a program whose modules import it."""
+        """Create the function table, for a program whose modules import it.
+
+        Raises:
+            LimitError: There can be no such table.
+        """
         try:
             self.native.table = self.store.new_table(limits)
         except wasmtime.WasmtimeError as error:
             raise LimitError(f"no table of {limits} slots can be made: {summary(error)}") from error
 
     def make_stack_pointer(self, value: int) -> None:
-        """Make the stack pointer, for a program whose modules import it."""
+        """Create the stack pointer, for a program whose modules import it."""
         self.native.stack_pointer = self.store.new_global(value, mutable=True)
 
     def set_wasi_fault(self, number: int) -> None:
-        """Say which error number WASI calls of the program give for a pointer out of the memory."""
+        """Set the error number of WASI calls of the program for a pointer out of calls."""
         self._wasi.native.set_fault(number)
 
     def set_clock(self, clock: int, now: int) -> bool:
         """Set a clock of the program (nanoseconds, modulo 2^64), for all its threads.
 
-        False: there is no such clock.
+        False if there is no such clock.
         """
         return self._wasi.native.set_clock(clock, now)
 
     @property
     def memory(self) -> Extern:
-        """The program's memory; NotDynamicError if the main module keeps it to itself."""
+        """The memory of the program.
+
+        Raises:
+            NotDynamicError: The main module does not export it.
+        """
         return self._shared(self.native.memory, "memory", "-Wl,--export-memory")
 
     @property
     def table(self) -> Extern:
-        """The function table; NotDynamicError if the main module keeps it to itself."""
+        """The function table.
+
+        Raises:
+            NotDynamicError: The main module does not export it.
+        """
         return self._shared(
             self.native.table, "function table", "-Wl,--export-table -Wl,--growable-table"
         )
@@ -181,30 +218,35 @@ class InstanceGroup:
     def _shared(self, extern: Extern | None, what: str, flags: str) -> Extern:
         if extern is None:
             raise NotDynamicError(
-                f"{self._program} does not export its {what}, so libraries cannot use it; link it with {flags}",
+                f"{self._program} does not export its {what}, so libraries cannot use it; link it "
+                f"with {flags}",
                 module=self._program,
             )
         return extern
 
     @property
     def table_size(self) -> int:
-        """Slots of the table, 0 if there is none."""
+        """The number of table slots, 0 if there is no table."""
         return self.native.table_size
 
     @property
     def memory_size(self) -> int:
-        """Bytes of the memory, 0 if there is none."""
+        """The bytes of the memory, 0 if there is none."""
         return self.native.memory_size
 
     def zero_memory(self, address: int, size: int) -> None:
-        """Fill bytes of the memory with zeros; InternalError if they are not all inside."""
+        """Fill bytes of the memory with zeros.
+
+        Raises:
+            InternalError: They are out of calls.
+        """
         if not self.native.zero(address, size):
             raise InternalError(
                 f"{size} bytes at {address:#x} were given out, but are not in the memory"
             )
 
     def grow_memory(self, pages: int) -> int | None:
-        """Add pages of 64 KiB; returns the first new address, or None if the memory cannot grow that far."""
+        """Add pages of 64 KiB; return the first new address, None if the memory cannot grow."""
         try:
             return self.store.memory_grow(self.memory, pages) * PAGE_SIZE
         except wasmtime.WasmtimeError:
@@ -217,7 +259,7 @@ class InstanceGroup:
 
     @property
     def stack_top(self) -> int | None:
-        """The stack pointer, or None if there is none to be seen."""
+        """The stack pointer, or None if it is not accessible."""
         stack_pointer = self.native.stack_pointer
         return self.store.global_get(stack_pointer) if stack_pointer is not None else None
 
@@ -227,10 +269,10 @@ class InstanceGroup:
         if stack_pointer is not None and value is not None:
             self.store.global_set(stack_pointer, value)
 
-    # Carrying out operations
+    # Operations
 
     def apply(self, operation: DlOperation) -> None:
-        """Carry an operation out. On failure the caller undoes the rest of a load."""
+        """Carry an operation out. On failure the caller rolls back the rest of a load."""
         with self._tracer.span("instantiate", operation=operation):
             if (
                 isinstance(operation, LoadModules)
@@ -243,7 +285,7 @@ class InstanceGroup:
                 and isinstance(operation, LoadModules)
                 and operation.modules
             ):
-                # The main module brings the memory: the others may call WASI as soon as they are
+                # The main module defines the memory. The others may call WASI as soon as they are
                 # instantiated.
                 main, rest = operation.modules[:1], operation.modules[1:]
                 self._apply(LoadModules(main, operation.table_size, ()), operation)
@@ -275,7 +317,7 @@ class InstanceGroup:
             self.raise_error(record, whole.modules if isinstance(whole, LoadModules) else ())
 
     def raise_error(self, record: ErrorRecord, modules: Iterable[LoadedModule]) -> NoReturn:
-        """Put into words what went wrong while this group loaded modules."""
+        """Raise the exception for a failed load of modules in this group."""
         module = next(
             (module for module in modules if module.native.address == record.library), None
         )
@@ -284,14 +326,15 @@ class InstanceGroup:
         if record.failure is not None:
             try:
                 self.store.raise_failure(record.failure)
-            except BaseException as raised:  # noqa: BLE001 - looked at below
+            except BaseException as raised:  # noqa: BLE001 - handled below
                 failure = raised
         try:
             if record.stage is Stage.TABLE:
                 if failure is None:
                     self.table  # noqa: B018 - raises: there is none
                 raise NotDynamicError(
-                    f"the table of the main module, {self._program}, cannot grow to {record.detail} slots: "
+                    f"the table of the main module, {self._program}, cannot grow to "
+                    f"{record.detail} slots: "
                     f"link it with -Wl,--growable-table ({failure})",
                     module=self._program,
                 ) from failure
@@ -319,7 +362,8 @@ class InstanceGroup:
             if record.stage is Stage.ROOM:
                 raise MemoryError(f"no memory to load {name}")
             raise InternalError(
-                f"{name}: {record.stage.name.lower()} {record.detail} while an operation was carried out"
+                f"{name}: {record.stage.name.lower()} {record.detail} while an operation was "
+                "carried out"
             )
         finally:
             del failure  # no cycle through this frame
@@ -331,22 +375,23 @@ class InstanceGroup:
         if kind is Kind.TABLE:
             self.table  # noqa: B018 - raises
         raise NotDynamicError(
-            f"{module.name} needs the stack, but the main module, {self._program}, does not export it; "
+            f"{module.name} needs the stack, but the main module, {self._program}, does not "
+            "export it; "
             "link it with -Wl,--export=__stack_pointer",
             module=self._program,
         )
 
-    # Life of a module
+    # Relocations and constructors
 
     def relocate(self, module: LoadedModule) -> None:
-        """Apply a module's relocations. Runs guest code of the module."""
+        """Apply the relocations of a module. Runs guest code of the module."""
         with self._tracer.span("relocations", module=module):
             for name in ("__wasm_apply_data_relocs", "__wasm_apply_tls_relocs"):
                 if name in module.info.private:
                     self._run(module, name)
 
     def construct(self, module: LoadedModule) -> None:
-        """Run a module's constructors."""
+        """Run the constructors of a module."""
         exports = module.info.private
         with self._tracer.span("constructors", module=module):
             if (
@@ -375,7 +420,7 @@ class InstanceGroup:
             ) from error
         return True
 
-    # Access
+    # Exports and calls
 
     def has(self, module: LoadedModule) -> bool:
         """Whether a module is instantiated in this group."""
@@ -386,7 +431,7 @@ class InstanceGroup:
         self.store.table_set(self.table, slot, None)
 
     def export(self, module: LoadedModule, name: str) -> Extern:
-        """Return an export of a module's instance."""
+        """Return an export of the instance of a module."""
         return self._export(module, module.outline.position(name), name)
 
     def _export(self, module: LoadedModule, position: int, name: str) -> Extern:
@@ -398,13 +443,13 @@ class InstanceGroup:
         return extern
 
     def defined(self, definition: Definition) -> Func:
-        """Return the function of this group that a symbol is."""
+        """Return the function of this group for a definition."""
         return self.store.func_of(
             self._export(definition.module, definition.position, definition.name)
         )
 
     def function(self, module: LoadedModule, name: str) -> Func:
-        """Return an exported function of a module's instance."""
+        """Return an exported function of the instance of a module."""
         return self.store.func_of(self.export(module, name))
 
     def prepared(
@@ -413,7 +458,7 @@ class InstanceGroup:
         params: Sequence[PreparedKind],
         results: Sequence[PreparedKind],
     ) -> PreparedCall:
-        """Return a function of this group that is ready to be called, until it or the group is closed."""
+        """Return a prepared call of a function, valid until it or the group is closed."""
         prepared = PreparedCall(
             self.native,
             definition.module.native,
@@ -433,7 +478,7 @@ class InstanceGroup:
         params: Sequence[PreparedKind],
         results: Sequence[PreparedKind],
     ) -> PreparedCall:
-        """Return :meth:`prepared`, the same for every caller on the group's own thread."""
+        """Return :meth:`prepared`, the same object for every caller on the group's own thread."""
         if self._own_prepared is None:
             self._own_prepared = weakref.WeakKeyDictionary()
         calls = self._own_prepared.setdefault(definition.module, {})
@@ -443,21 +488,25 @@ class InstanceGroup:
         return prepared
 
     def close_prepared(self) -> None:
-        """Close all prepared calls: the group ends."""
+        """Close all prepared calls of the group, which is about to be removed."""
         for prepared in list(self._prepared or ()):
             prepared.close()
         self._own_prepared = None
 
     def tls_base(self, module: LoadedModule) -> int:
-        """Return the address of the module's thread-local block in this group, 0 if it has none."""
+        """Return the address of a module's thread-local block in this group, 0 if it has none."""
         return self.native.tls_base(module.native)
 
     def bind(self, module: LoadedModule, index: int, definition: Definition) -> None:
-        """Let PLT entry ``index`` of a module lead straight to a definition."""
+        """Set the target of PLT entry ``index`` of a module to a definition.
+
+        Raises:
+            InternalError: One of the two modules has no instance.
+        """
         target = definition.module
         if not self.native.bind(module.native, index, target.native, definition.position):
             raise InternalError(
-                f"{module.name}: {definition!r} cannot be bound: one of the two has no instance"
+                f"{module.name}: {definition!r} cannot be prepared: one of the two has no instance"
             )
         BINDINGS.debug(
             "binding %s to %s: %s [function, first call]",
@@ -467,14 +516,19 @@ class InstanceGroup:
         )
 
     def resolver_entries(self, modules: Iterable[LoadedModule]) -> int:
-        """Return how often calls of these modules had to be resolved."""
+        """Return how many calls of these modules were resolved."""
         return sum(self.native.resolver_entries(module.native) for module in modules)
 
     def call(self, func: Func, *arguments: int) -> int:
-        """Call a function of i32 arguments and at most one i32 result, which comes unsigned (0 if there is none).
+        """Call a function of i32 arguments and at most one i32 result.
 
-        Raises what a host function raised, Trap, ExitTrap or WasmtimeError, with the stack pointer
-        as it was before.
+        Returns the result unsigned, 0 if there is none. On an error, the stack pointer is as
+        before. Also raises the errors of host functions.
+
+        Raises:
+            Trap: The guest trapped.
+            ExitTrap: The guest exited.
+            WasmtimeError: The call failed.
         """
         raw = values(max(1, len(arguments)))
         for index, argument in enumerate(arguments):
@@ -490,7 +544,10 @@ class InstanceGroup:
             self.store.raise_failure(failure)
 
     def know_type(self, changes: int, slot: int, type_: FuncType | None) -> None:
-        """Tell the core the type of the function in a slot, as of ``changes``; None: nobody knows it."""
+        """Pass the type of the function in a slot to the core, as of generation ``changes``.
+
+        None if the type is unknown.
+        """
         signature = None
         if type_ is not None:
             signature = self._signatures.get(type_)
@@ -512,10 +569,10 @@ class InstanceGroup:
         return Signature(invoke, params, results)
 
     def call_slot(self, slot: int, *arguments: int) -> None:
-        """Call a function pointer of the guest's, with at most one argument, for no result.
+        """Call a function pointer of the guest, with at most one argument, for no result.
 
-        A null or foreign one, or one of another type, raises Trap as it would in the guest: the
-            host's own calls check nothing.
+        A null or foreign pointer, or one of another type, raises Trap as it would in the guest:
+        calls of the host check nothing.
         """
         if self._invoker is None:
             self._invoker = self.store.instantiate(
@@ -527,14 +584,14 @@ class InstanceGroup:
 
 
 def _describe(group: int, record: ErrorRecord) -> BaseException:
-    """Put into words what went wrong while a group followed."""
+    """Return the exception for a failed replay in a follower."""
     if record.stage is Stage.TAKEN:
         return InternalError(
             f"slot {record.detail} is free in the leader's table, but taken in group {group}"
         )
     cause = record.failure.take_raised() if record.failure is not None else None
     if cause is not None and not isinstance(cause, Exception):
-        return cause  # an interrupt, and nobody's failure
+        return cause  # an interrupt, not a failure
     if record.failure is not None and (record.failure.trap or record.failure.error):
         failure = exception_of(record.failure)
         cause = cause or failure

@@ -1,4 +1,4 @@
-"""The groups of a program: how one begins, and how it ends."""
+"""The groups of a program: creation and removal."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ from pylinker.sync.shared import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
+    import wasmtime
+
     from pylinker.linker.debug.trace import Untraced
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
+    from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.plan.state import LinkerState
+    from pylinker.native.libraries import Library
     from pylinker.native.objects import Extern
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
@@ -37,15 +41,20 @@ __all__ = ["Groups"]
 
 
 class Groups:
-    """Makes the groups of one program and takes them out again.
+    """Creates the groups of one program and removes them.
 
-    ``stack_size`` (bytes) is that of each thread but the first, ``name`` that of the program;
-    ``tracer`` notes what groups do.
+    Args:
+        context: The locks and the state of the linker.
+        process: The WASI process.
+        cache: The code cache.
+        stack_size: The bytes of the stack of each thread except the first.
+        name: The name of the program.
+        tracer: Records the operations of groups.
     """
 
     def __init__(
         self,
-        context: LinkContext,
+        context: ThreadLinkState,
         process: WasiProcess,
         cache: CodeCache,
         *,
@@ -60,8 +69,9 @@ class Groups:
         self._stack_size = stack_size
         self._name = name
         self._tracer = tracer
-        # Threads share the one store that has the process; a single one has it in its own.
-        self._known: _Everything | None = None
+        # The groups of a threaded program share the one store that has the WASI process; a single
+        # group has it in its own store.
+        self._snapshot: _Snapshot | None = None
         self._host = (
             self._new_host(self._new_store(None, hosts_process=True))
             if self._state.threaded
@@ -69,7 +79,7 @@ class Groups:
         )
 
     def create_main(self) -> InstanceGroup:
-        """Create the group that runs main, the only one for now."""
+        """Create the group that runs main, the first one."""
         shared = self._context.shared
         with shared.write_linker_state_alone() as guard:
             group = self._new_group(guard)
@@ -95,9 +105,9 @@ class Groups:
         )
 
     def _new_group(self, guard: WriteGuard[LinkerState]) -> InstanceGroup:
-        """Make the main group, without instances.
+        """Create the main group, without instances.
 
-        The rendezvous knows it from now on; it is parked.
+        It is parked, and a member of the rendezvous from now on.
         """
         shared = self._context.shared
         state = shared.new_member(_replayed_in_c)
@@ -113,32 +123,46 @@ class Groups:
             raise
         return group
 
-    def prepare(self, *, wants_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
-        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the write lock if it is free.
+    def prepare(self, *, needs_stack: bool = True, stack_top: int = 0) -> PreparedInstanceGroup:
+        """Prepare a new group: take the topology token, and the write lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
-        Hand the result to :meth:`create`, or abandon it.
+        The token keeps the topology unchanged until the group exists. Pass the result to
+        :meth:`create`, or abandon it.
+
+        Blocks: cooperatively.
+
+        Args:
+            needs_stack: As in PreparedInstanceGroup.
+            stack_top: As in PreparedInstanceGroup.
+
+        Returns:
+            The prepared group.
         """
         group = self._context.check_not_instantiating()
         shared = self._context.shared
         prepared = PreparedInstanceGroup(
-            *shared.new_exclusive(), wants_stack=wants_stack, stack_top=stack_top
+            *shared.new_exclusive(), needs_stack=needs_stack, stack_top=stack_top
         )
         try:
             shared.prepare_topology(prepared.topology, prepared.guard, group.state)
             if prepared.guard.held:
                 self._context.reap_exited(prepared.guard)
-        except BaseException as error:  # an interrupt, most likely
+        except BaseException as error:  # usually an interrupt
             completed(prepared.leave, error)
             raise
         return prepared
 
     def create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared, with every module loaded so far.
+        """Create the prepared group, with every module loaded so far.
 
-        Its thread need not exist yet. Blocks for the write lock if that was not free, holding the
-        token; releases both. The calling thread is parked or no group's, so nobody waits for it.
-        Raises what kept a module from being instantiated; nothing is left then.
+        Its thread need not exist yet. Releases token and lock. Nothing is left of a group that
+        could not be created.
+
+        Blocks: for the write lock if it was not free, holding the token. The calling thread is
+        parked or has no group, so no leader waits for it.
+
+        Raises:
+            LinkError: One of its subclasses: a module could not be instantiated.
         """
         prepared.take()
         guard = prepared.guard
@@ -149,61 +173,34 @@ class Groups:
             return self._create(prepared)
 
     def _create(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        guard, wants_stack, stack_top = prepared.guard, prepared.wants_stack, prepared.stack_top
-        state, shared, host = self._state, self._context.shared, self._host
-        assert host is not None
+        guard, needs_stack, stack_top = prepared.guard, prepared.needs_stack, prepared.stack_top
+        state, shared = self._state, self._context.shared
         part = shared.new_member(_replayed_in_c)
         number = part.number
         grants: list[Grant] = []
         stack = (0, 0)
         try:
             shared.subscribe_member(guard, part, prepared.topology)
-            everything = self._everything()
-            if wants_stack and not everything.has_stack_pointer:
-                raise NotDynamicError(
-                    f"a thread for a function needs a stack, but the main module, {self._name}, does not export its stack pointer; "
-                    "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
-                    module=self._name,
-                )
-            if wants_stack:
-                base = state.memory.allocate(
-                    self._stack_size, 16, grants, module="stack of a thread", zero=False
-                )
-                stack = (base, self._stack_size)
-            blocks = [state.new_block(number, module) for module in everything.with_thread_locals]
-            self._context.changer = (
-                get_ident()
-            )  # code of the modules may run, and must not come to the linker
+            snapshot = self._take_snapshot()
+            if needs_stack:
+                stack = self._allocate_stack(snapshot, grants)
+            blocks = [state.new_block(number, module) for module in snapshot.with_thread_locals]
+            # Code of the modules may run, and must not call the linker.
+            self._context.changer = get_ident()
             try:
-                clone = clone_group(
-                    everything.engine,
+                group = self._instantiate(
                     part,
-                    host.native,
-                    memory_limit=state.limits.memory,
-                    table_limit=state.limits.table,
-                    preempt=self._context.preempt,
-                    memory=everything.memory,
-                    table_type=address_of(everything.table_type) if everything.table_type else 0,
-                    stack_pointer_type=everything.stack_pointer_type,
-                    stack_top=sum(stack) or stack_top,
-                    snapshot=everything.operation,
-                    blocks=[
+                    snapshot,
+                    sum(stack) or stack_top,
+                    [
                         (block.module.native, number, block.address)
                         for block in blocks
                         if block is not None
                     ],
                 )
-                store = GuestStore(part, made=(clone.store, clone.watch))
-                group = InstanceGroup(
-                    part, store, host, self._cache, None, self._name, self._tracer, clone.instances
-                )
-                group.memory_is_shared = True
-                if clone.record is not None:
-                    group.raise_error(clone.record, state.order)
-                if wants_stack and not everything.makes_stack_pointer:
-                    group.stack_top = sum(
-                        stack
-                    )  # an ordinary main's instance begins with the stack of the main thread
+                if needs_stack and not snapshot.makes_stack_pointer:
+                    # The instance of an ordinary main begins with the stack of the main thread.
+                    group.stack_top = sum(stack)
             finally:
                 self._context.changer = None
             group.stack = stack
@@ -213,41 +210,90 @@ class Groups:
             state.groups.append(number)
             self._context.groups[number] = prepared.group = group
         except BaseException:
-            completed(self._give_up, guard, part, grants)
+            completed(self._roll_back, guard, part, grants)
             raise
         return group
 
-    def _give_up(
+    def _allocate_stack(self, snapshot: _Snapshot, grants: list[Grant]) -> tuple[int, int]:
+        """Return address and size of a new stack."""
+        if not snapshot.has_stack_pointer:
+            raise NotDynamicError(
+                f"a thread for a function needs a stack, but the main module, {self._name}, "
+                "does not export its stack pointer; "
+                "link it with -Wl,--export=__stack_pointer, or start the thread from the guest",
+                module=self._name,
+            )
+        base = self._state.memory.allocate(
+            self._stack_size, 16, grants, module="stack of a thread", zero=False
+        )
+        return base, self._stack_size
+
+    def _instantiate(
+        self,
+        part: InstanceGroupState[DlOperation],
+        snapshot: _Snapshot,
+        stack_top: int,
+        blocks: list[tuple[Library, int, int]],
+    ) -> InstanceGroup:
+        """Return a group with an instance of every module of the snapshot."""
+        state, host = self._state, self._host
+        assert host is not None
+        clone = clone_group(
+            snapshot.engine,
+            part,
+            host.native,
+            memory_limit=state.limits.memory,
+            table_limit=state.limits.table,
+            preempt=self._context.preempt,
+            memory=snapshot.memory,
+            table_type=address_of(snapshot.table_type) if snapshot.table_type else 0,
+            stack_pointer_type=snapshot.stack_pointer_type,
+            stack_top=stack_top,
+            snapshot=snapshot.operation,
+            blocks=blocks,
+        )
+        store = GuestStore(part, made=(clone.store, clone.watch))
+        group = InstanceGroup(
+            part, store, host, self._cache, None, self._name, self._tracer, clone.instances
+        )
+        group.memory_is_shared = True
+        if clone.record is not None:
+            group.raise_error(clone.record, state.order)
+        return group
+
+    def _roll_back(
         self,
         guard: WriteGuard[LinkerState],
         part: InstanceGroupState[DlOperation],
         grants: list[Grant],
     ) -> None:
-        """Undo what was made of a group."""
+        """Roll back the creation of a group."""
         self._context.groups.pop(part.number, None)
         self._state.groups[:] = [number for number in self._state.groups if number != part.number]
         self._context.shared.unsubscribe(guard, part)
         self._state.release_blocks(part.number)
         release_all(grants)
 
-    def _everything(self) -> _Everything:
-        """Return what a new group loads; made anew when the linker's state has changed."""
+    def _take_snapshot(self) -> _Snapshot:
+        """Return the snapshot for a new group, a new one if the state of the linker has changed."""
         changes = self._context.shared.changes
-        if self._known is None or self._known.changes != changes:
-            self._known = _Everything(self._state, self._context.main_group.memory, changes)
-        return self._known
+        if self._snapshot is None or self._snapshot.changes != changes:
+            self._snapshot = _Snapshot(self._state, self._context.main_group.memory, changes)
+        return self._snapshot
 
     def shutdown(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread. Blocks, cooperatively.
+        """Remove a group from the program, on its own thread.
 
-        Nothing to do if the program has ended.
+        Does nothing after the end of the program.
+
+        Blocks: cooperatively.
         """
         self._context.groups.pop(group.state.number, None)
         group.state.die()
         shared = self._context.shared
         if shared.cause:
             group.close_prepared()
-            return  # the whole linker goes; a dead member is waited for by nobody
+            return  # the linker was cancelled; no leader waits for a dead member
         try:
             completed(self._shut_down, group)
         except LinkError:
@@ -259,10 +305,10 @@ class Groups:
             self._context.reap_exited(exclusive.guard)
 
     def take_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program.
+        """Remove a dead group from the program.
 
-        Needs the write lock, unless the program has ended: then there is little to do. A second
-            time does nothing.
+        Requires the write lock, unless the program has ended: then there is little to do. A second
+        call does nothing.
         """
         number = group.state.number
         self._context.tids.pop(number, None)
@@ -270,16 +316,30 @@ class Groups:
         if guard is None:
             self._context.groups.pop(number, None)
         else:
-            self._give_up(guard, group.state, group.grants)
+            self._roll_back(guard, group.state, group.grants)
 
 
-class _Everything:
-    """What a new group loads, as of ``changes``.
+class _Snapshot:
+    """A snapshot of the modules that a new group instantiates."""
 
-    Attributes: ``operation``, ``with_thread_locals`` (the modules that need a block), ``engine``,
-    ``memory``, ``table_type`` (None: the main module brings the table), ``stack_pointer_type`` (an
-    address, 0: the main module brings it), ``makes_stack_pointer`` and ``has_stack_pointer``.
-    """
+    changes: int
+    """The generation of the linker's state."""
+    operation: Operation
+    """The operation that loads all modules."""
+    with_thread_locals: list[LoadedModule]
+    """The modules that need a thread-local block."""
+    engine: int
+    """The address of the engine."""
+    memory: Extern
+    """The memory of the program."""
+    table_type: wasmtime.TableType | None
+    """The type of the table; None if the main module defines it."""
+    stack_pointer_type: int
+    """The address of the type of the stack pointer; 0 if the main module defines it."""
+    makes_stack_pointer: bool
+    """Whether the linker creates the stack pointer."""
+    has_stack_pointer: bool
+    """Whether the linker can set the stack pointer."""
 
     def __init__(self, state: LinkerState, memory: Extern, changes: int) -> None:
         self.changes = changes

@@ -1,9 +1,10 @@
-"""Keys of thread-specific data (``pthread_key_create``, ``tss_create``) whose destructors are functions of libraries.
+"""Keys of thread-specific data whose destructors are functions of libraries.
 
-The C library calls such a destructor when a thread ends, also after the library was closed. So the
-linker watches the calls with which libraries create and delete keys: as long as a key exists, the
-library of its destructor stays in memory, hidden from all lookups. Calls of the main module are not
-watched; it is never unloaded.
+The keys are those of ``pthread_key_create`` and ``tss_create``. The C library calls such a
+destructor when a thread exits, also after the library was closed. So the linker forwards the calls
+with which libraries create and delete keys: as long as a key exists, the library of its destructor
+stays in memory, hidden from all lookups. Calls of the main module are not forwarded; it is never
+unloaded.
 """
 
 from __future__ import annotations
@@ -16,30 +17,39 @@ from pylinker.errors import UndefinedSymbol, UndefinedSymbolError
 from pylinker.linker.guests.table import watched
 
 if TYPE_CHECKING:
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import LoadedModule
 
 __all__ = ["Keys"]
 
 FULL: Final = {"pthread_key_create": 6, "tss_create": 2}
-"""The results for no room: ``EAGAIN`` of WASI, ``thrd_error`` of musl."""
+"""The error results: ``EAGAIN`` of WASI, ``thrd_error`` of musl."""
 
 
 class Keys:
-    """The keys of one program. Safe to use from all its threads; blocks for the read lock only.
+    """The keys of one program.
 
-    ``has_room`` counts one more key with a destructor: False if there are too many.
+    Threads: safe to use from all threads of the program.
+
+    Blocks: for the read lock only.
+
+    Args:
+        context: The locks and the state of the linker.
+        has_room: Counts one more key with a destructor; False if there are too many.
     """
 
-    def __init__(self, context: LinkContext, has_room: Callable[[], bool]) -> None:
+    def __init__(self, context: ThreadLinkState, has_room: Callable[[], bool]) -> None:
         self._context = context
         self._has_room = has_room
 
     def create(self, caller: LoadedModule, name: str, address: int, destructor: int) -> int:
-        """Call the guest's function, and note whose destructor the key has.
+        """Call the guest's function, and record the owner of the destructor of the key.
 
-        Raises UndefinedSymbolError, and what the guest's raises. Without room for one more, the
-        guest's function is not called, and the result is the one that says so.
+        Without room for one more, the guest's function is not called, and the result is its error.
+        Also raises the errors of the guest's function.
+
+        Raises:
+            UndefinedSymbolError: There is no such function.
         """
         if destructor and not self._has_room():
             return FULL[name]
@@ -50,7 +60,9 @@ class Keys:
             with self._context.reading():
                 modules = self._context.state.modules
                 for module in modules:
-                    module.keys.discard(key)  # the main module had deleted it
+                    module.keys.discard(
+                        key
+                    )  # the main module has deleted it, which is not forwarded
                 owner = next(
                     (module for module in modules if module.function_at(destructor) is not None),
                     None,
@@ -62,7 +74,8 @@ class Keys:
     def delete(self, caller: LoadedModule, name: str, key: int) -> tuple[int, bool]:
         """Call the guest's function.
 
-        Returns its result, and whether a closed library may be unloaded now.
+        Returns:
+            Its result, and whether a closed library may be unloaded now.
         """
         result = self._call(caller, name, key)
         freed = False

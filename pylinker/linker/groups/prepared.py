@@ -1,4 +1,4 @@
-"""A group that is about to exist."""
+"""A group that is about to be created."""
 
 from __future__ import annotations
 
@@ -19,39 +19,59 @@ __all__ = ["PreparedInstanceGroup"]
 
 
 class PreparedInstanceGroup(Scope):
-    """Holds the topology token, so that nothing changes until the group is created or abandoned; either releases it.
+    """Holds the topology token until the group is created or abandoned; either releases it.
 
-    And the write lock, if it was free at once: then nobody looks anything up either, and the group
-        is to be created soon.
-    ``wants_stack``: the group gets a stack of its own. A guest that starts threads itself brings
-    one, and may say where it ends: ``stack_top``, 0 if it has not said.
+    It also holds the write lock, if that was free at once: then no other thread looks up anything
+    either, and the group should be created soon.
+
+    Args:
+        topology: The topology token.
+        guard: The write lock.
+        needs_stack: Whether the group gets a stack of its own. A guest that starts threads itself
+            provides one.
+        stack_top: The end of the stack that the guest provides, 0 if unknown.
     """
 
-    __slots__ = ("_is_taken", "group", "guard", "stack_top", "topology", "wants_stack")
+    topology: TopologyToken
+    """The topology token."""
+    guard: WriteGuard[LinkerState]
+    """The write lock."""
+    group: InstanceGroup | None
+    """The group, once it exists."""
+    needs_stack: bool
+    """Whether the group gets a stack of its own."""
+    stack_top: int
+    """The end of the stack that the guest provides, 0 if unknown."""
+
+    __slots__ = ("_is_taken", "group", "guard", "needs_stack", "stack_top", "topology")
 
     def __init__(
         self,
         topology: TopologyToken,
         guard: WriteGuard[LinkerState],
         *,
-        wants_stack: bool,
+        needs_stack: bool,
         stack_top: int = 0,
     ) -> None:
         self.topology = topology
         self.guard = guard
         self._is_taken = False
-        self.group: InstanceGroup | None = None  # once it exists
-        self.wants_stack = wants_stack
+        self.group = None
+        self.needs_stack = needs_stack
         self.stack_top = stack_top
 
     def take(self) -> None:
-        """Note that the group is being created, once; InternalError after that."""
+        """Record that the group is being created, once.
+
+        Raises:
+            InternalError: It is used twice.
+        """
         if self._is_taken:
             raise InternalError("a prepared instance group is used twice")
         self._is_taken = True
 
     def enter(self) -> Self:
-        """Return it."""
+        """Return itself."""
         return self
 
     def leave(self, error: BaseException | None) -> None:
@@ -60,5 +80,5 @@ class PreparedInstanceGroup(Scope):
         leave_both(self.topology, self.guard, error)
 
     def abandon(self) -> None:
-        """Release what it holds: there will be no group."""
+        """Release token and lock without creating a group."""
         completed(self.leave, None)

@@ -1,8 +1,8 @@
 """Signals between the threads of a WASIX program.
 
-A signal is posted to a thread and waits there until the thread hears it: within a wait of its own,
-which goes on afterwards, or at the end of its next host call. The thread's handler is a function of
-the main module, called on the thread.
+A signal is posted to a thread and is pending until it is delivered: within a wait of the thread,
+which continues afterwards, or at the end of its next host call. The handler is a function of the
+main module, called on the thread.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ HANDLER = FuncType(("i32",), ())
 KILL: Final = 9
 
 _ENDS: Final = {2: 27, 3: 0, 6: 134, KILL: 27, 13: 64}
-"""What the program exits with if nobody hears a signal, as WASIX programs see it under Wasmer; others are ignored then."""
+"""The exit statuses of a program for signals without a handler.
+
+They are those of WASIX programs under Wasmer. Other signals are ignored.
+"""
 
 
 class _Context(Protocol):
-    """What a thread may do at the moment, and the linker's state."""
+    """The state of the linker, as seen by a thread."""
 
     @property
     def may_call_linker(self) -> bool:
@@ -40,7 +43,7 @@ class _Context(Protocol):
 
     @property
     def state(self) -> LinkerState:
-        """The program's."""
+        """The state of the program."""
 
 
 class _Group(Protocol):
@@ -48,55 +51,63 @@ class _Group(Protocol):
 
     @property
     def state(self) -> InstanceGroupState[Any]:
-        """Its part of the synchronization."""
+        """Its member of the rendezvous."""
 
     def function(self, module: LoadedModule, name: str, /) -> Any:
         """Return an exported function of a module."""
 
     @property
     def call(self) -> Callable[..., Any]:
-        """Call it."""
+        """Calls a function."""
 
 
 class Signals:
-    """The signals of one thread: those that wait for it, and ``handler``, the name of the function that hears them (None: there is none).
+    """The signals of one thread.
 
-    Anybody may post; everything else is for the group's thread.
+    Threads: any thread may call :meth:`post`; all other methods are for the thread of the group.
     """
 
+    handler: str | None
+    """The name of the handler function, None if there is none."""
+
     def __init__(self, context: _Context, group: _Group) -> None:
-        # Weakly: the group's member leads here, and a program that is dropped is freed at once.
+        # Weak: the group's member refers to this, and a dropped program must be freed at once.
         self._context = weakref.ref(context)
         self._group = weakref.ref(group)
-        self._pending: dict[
-            int, None
-        ] = {}  # in the order they came; one that waits already does not wait twice
-        self._delivering: set[int] = set()  # those whose handlers are running
-        self.handler: str | None = None
+        # In the order of their arrival; a signal that is pending already is not added again.
+        self._pending: dict[int, None] = {}
+        self._delivering: set[int] = set()  # the signals whose handlers are running
+        self.handler = None
         group.state.on_nudge(self.deliver)
 
     @staticmethod
     def exit_status(signal: int) -> int | None:
-        """Return what the program exits with for a signal that nobody hears; None: it goes on."""
+        """Return the exit status for a signal without a handler; None if it is ignored."""
         return _ENDS.get(signal)
 
     def post(self, signal: int) -> None:
-        """Have the thread hear a signal soon; it must not end meanwhile."""
+        """Post a signal to the thread, which must not exit meanwhile."""
         self._pending.setdefault(signal)
         group = self._group()
         if group is not None:
             group.state.nudge()
 
     def deliver(self) -> bool:
-        """Hear all that waits, each with its handler; a signal is not heard again while its own handler runs.
+        """Deliver all pending signals to their handlers.
 
-        True: it is too early, the thread is in the middle of a load. Raises GuestExit for a signal
-        that ends the program, and what a handler raises.
+        A signal is not delivered again while its own handler runs.
+
+        Returns:
+            True if it is too early, since the thread is in a load.
+
+        Raises:
+            GuestExit: The signal ends the program.
+            BaseException: The error of a handler.
         """
         context, group = self._context(), self._group()
         if context is None or group is None:
             return False
-        # A list of them: others post meanwhile.
+        # A list, since other threads post meanwhile.
         while (
             signal := next(
                 (each for each in list(self._pending) if each not in self._delivering), None
@@ -105,7 +116,7 @@ class Signals:
             if not context.may_call_linker:
                 return True
             if self.handler is None and context.state.delivers_signals:
-                return False  # until the thread has a handler
+                return False  # pending until the thread has a handler
             del self._pending[signal]
             if self.handler is not None:
                 self._handle(group, context, self.handler, signal)

@@ -1,4 +1,4 @@
-"""The threads of a program: their numbers, their beginning and their end, and the end of the program with all of them."""
+"""The threads of a program: their numbers, creation and exit, and the end of the program."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from pylinker.sync.shared import Exclusive
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pylinker.linker.groups.context import LinkContext
     from pylinker.linker.groups.group import InstanceGroup
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.groups.prepared import PreparedInstanceGroup
     from pylinker.linker.modules.module import LoadedModule
     from pylinker.linker.plan.state import LinkerState
@@ -41,22 +41,31 @@ logger = logging.getLogger("pylinker.threads")
 _LAST_TID = (1 << 29) - 1
 """wasi-threads: thread numbers are from 1 to 2**29 - 1."""
 
-_KEYS = 1 << 63
-"""What a group that waits for the end of a thread waits on is this and the thread's number: no guest's address."""
+_EXIT_KEYS = 1 << 63
+"""The base of the wait keys for the exit of a thread, to which its number is added.
 
-_SLICE = 0.05
-"""Seconds between two looks whether a thread has ended, should nobody tell."""
+It is not an address of any guest.
+"""
 
-_PATIENCE = 5.0
-"""Seconds to wait for a thread that the guest has put where nothing reaches it (``memory.atomic.wait32``)."""
+_POLL_INTERVAL = 0.05
+"""Seconds between two checks for the exit of a thread, in case no wake arrives."""
+
+_JOIN_TIMEOUT = 5.0
+"""Seconds to wait for a thread that the guest blocks in ``memory.atomic.wait32``.
+
+Nothing interrupts such a thread.
+"""
 
 
 class GuestThread(OfOneProcess):
-    """A thread of the guest, in an instance group and on an OS thread of its own.
+    """A thread of the guest, in an instance group and on an OS thread of its own."""
 
-    ``tid`` is its number in the guest, positive and unique in the program. ``thread`` is Python's
-    thread, or None for one the guest has started: it is made by the C core, and has nothing to do
-    with Python while the guest calls nothing of it.
+    tid: int
+    """The number in the guest, positive and unique in the program."""
+    thread: threading.Thread | None
+    """Python's thread. None for a thread that the guest started: the C core creates it, and it
+    needs no Python unless the guest calls functions in Python.
+
     """
 
     def __init__(
@@ -70,18 +79,17 @@ class GuestThread(OfOneProcess):
         self._body = body
         self._result: Any = None
         self._failure: BaseException | None = None
-        self._gone = False  # nothing is left of it: its group is taken out
+        self._reaped = False  # whether its group is removed
         self._group: InstanceGroup | None = None
-        self._ended_cell = new_cell()
+        self._exited_cell = new_cell()
         self._native: NativeThread | None = None
-        self._has_group = (
-            False  # the thread has taken it, and gives it up itself; under the table's lock
-        )
-        self._may_not_begin = False  # under the table's lock
+        # Whether the thread has taken its group and removes it itself. Guarded by the table's lock.
+        self._has_group = False
+        self._may_not_begin = False  # guarded by the table's lock
         self.tid = tid
-        self.thread: threading.Thread | None = None
-        self._running: threading.Lock | None = None  # of a thread of Python's, until it has ended
-        self._is_let_go = False  # that lock
+        self.thread = None
+        self._running: threading.Lock | None = None  # held until a thread of Python exits
+        self._is_let_go = False  # whether _running is released
         if not isinstance(body, GuestEntry):
             self._running = threading.Lock()
             self._running.acquire()
@@ -95,8 +103,8 @@ class GuestThread(OfOneProcess):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread has not ended yet."""
-        return not self._ended_cell[0]
+        """Whether the thread has not exited yet."""
+        return not self._exited_cell[0]
 
     @property
     def is_current(self) -> bool:
@@ -109,10 +117,20 @@ class GuestThread(OfOneProcess):
         )
 
     def join(self, timeout: float | None = None) -> Any:
-        """Wait for the thread to end and return what its function returned.
+        """Wait until the thread has exited, and return the result of its function.
 
-        Raises TimeoutError after ``timeout`` seconds, and what ended the thread: the trap of its
-        guest, SynchronizationAborted if the program ended first.
+        Blocks: until then.
+
+        Args:
+            timeout: The maximum of seconds, None for no limit.
+
+        Returns:
+            The result of the function.
+
+        Raises:
+            TimeoutError: The thread has not exited in time.
+            SynchronizationAborted: The program ended first.
+            BaseException: The error that ended the thread, such as the trap of its guest.
         """
         if not self._wait(timeout):
             raise TimeoutError(f"thread {self.tid} has not ended after {timeout} seconds")
@@ -123,7 +141,7 @@ class GuestThread(OfOneProcess):
         return self._result
 
     def stopped(self, timeout: float) -> bool:
-        """Wait for the thread to end, whatever its result; False after ``timeout`` seconds."""
+        """Wait until the thread has exited, with any result; False after ``timeout`` seconds."""
         if not self._wait(timeout):
             return False
         if self.thread is not None and self.thread.ident is not None:
@@ -131,8 +149,8 @@ class GuestThread(OfOneProcess):
         return True
 
     def _wait(self, timeout: float | None) -> bool:
-        """Wait until the thread has ended; False after ``timeout`` seconds."""
-        if self._gone:
+        """Wait until the thread has exited; False after ``timeout`` seconds."""
+        if self._reaped:
             return True
         if self._running is None:
             return self._table.await_end_of(self, timeout)
@@ -140,18 +158,21 @@ class GuestThread(OfOneProcess):
             timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
         ):
             return False
-        self._running.release()  # for others who wait
+        self._running.release()  # for other waiters
         return True
 
     @property
-    def is_gone(self) -> bool:
-        """Whether nothing is left of the thread: its group is taken out of the program."""
-        return self._gone
+    def is_reaped(self) -> bool:
+        """Whether the thread has exited and its group is removed from the program."""
+        return self._reaped
 
     def begin(self, group: InstanceGroup) -> None:
         """Start the OS thread, in this group.
 
-        LimitError, RuntimeError or MemoryError if there can be no more threads.
+        Raises:
+            LimitError: There can be no more threads.
+            RuntimeError: Likewise.
+            MemoryError: Likewise.
         """
         group.native.set_thread(self.tid)
         self._group = group
@@ -168,22 +189,24 @@ class GuestThread(OfOneProcess):
         self._native = NativeThread(
             group.native,
             arguments,
-            self._ended,
-            self._left,
-            done=self._ended_cell,
-            key=_KEYS + self.tid,
+            self._on_exit,
+            self._on_reap,
+            done=self._exited_cell,
+            key=_EXIT_KEYS + self.tid,
         )
         self._native.start(module.native, self._body.export)
 
     def withdraw(self, group: InstanceGroup | None) -> None:
-        """Note that the thread could not be started, or that who started it was interrupted: then it may run all the same.
+        """Clean up after a failed or interrupted start; the thread may run all the same.
 
-        If it does not and will not, its group goes, too.
+        If it does not run and will not, its group is removed, too.
         """
         with self._table.lock:
             self._may_not_begin = True
             runs = (
-                self._gone or self._has_group or (self._native is not None and self._native.started)
+                self._reaped
+                or self._has_group
+                or (self._native is not None and self._native.started)
             )
         if not runs:
             if group is not None:
@@ -195,7 +218,7 @@ class GuestThread(OfOneProcess):
         self._table.linker.shutdown_instance_group(group)
 
     def _run(self, body: Callable[[InstanceGroup], Any]) -> None:
-        """What Python's thread does."""
+        """Run the body on Python's thread."""
         with self._table.lock:
             if self._may_not_begin:
                 return
@@ -207,15 +230,15 @@ class GuestThread(OfOneProcess):
             linker = self._table.linker
             with linker.context.own_group(group):
                 result = None
-                with contextlib.suppress(ThreadExit):  # the thread alone
+                with contextlib.suppress(ThreadExit):  # exits the thread alone
                     result = body(group)
                 linker.end_thread()
                 return result
 
         self._finish(call, group)
 
-    def _ended(self, failure: Failure | None) -> None:
-        """Hear, on the thread that the core has made, what came of it."""
+    def _on_exit(self, failure: Failure | None) -> None:
+        """Process the result of the guest function, on the thread of the core."""
         group = self._group
         assert group is not None
 
@@ -230,8 +253,11 @@ class GuestThread(OfOneProcess):
 
         self._finish(call, group)
 
-    def _left(self, guard: WriteGuard[LinkerState] | None) -> None:
-        """Hear, under the write lock or when the program has ended (None), that the thread's function has returned. Its group is dead."""
+    def _on_reap(self, guard: WriteGuard[LinkerState] | None) -> None:
+        """Remove the dead group of a thread that exited.
+
+        ``guard`` holds the write lock; it is None after the end of the program.
+        """
         group = self._group
         assert group is not None
         try:
@@ -241,7 +267,7 @@ class GuestThread(OfOneProcess):
             self._end()
 
     def _finish(self, call: Callable[[], Any], group: InstanceGroup) -> None:
-        """Note what ``call`` comes to, end the program if that is its end, and leave it."""
+        """Store the result of ``call``, end the program if necessary, and remove the group."""
         try:
             self._result = call()
         except wasmtime.ExitTrap as exit_:
@@ -249,7 +275,7 @@ class GuestThread(OfOneProcess):
             self._table.end(status=exit_.code)
         except ClosedError as error:
             self._failure = error
-            if self._table.ended:  # it came too late to be told otherwise
+            if self._table.ended:  # the program ended before the thread could be interrupted
                 self._failure = SynchronizationAborted("the program has ended")
                 self._failure.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - comes out of join
@@ -264,47 +290,58 @@ class GuestThread(OfOneProcess):
     def _end(self) -> None:
         shared = self._table.linker.context.shared
         self._table.forget(self)
-        self._gone = True
-        self._native = None  # which leads back here
+        self._reaped = True
+        self._native = None  # breaks a reference cycle
         if self._running is not None and not self._is_let_go:
             self._is_let_go = True
             self._running.release()
-        if not self._ended_cell[0]:
-            self._ended_cell[0] = 1
-            shared.wake(_KEYS + self.tid)
+        if not self._exited_cell[0]:
+            self._exited_cell[0] = 1
+            shared.wake(_EXIT_KEYS + self.tid)
         shared.notify_exited()
 
     def leave_behind(self, failure: BaseException) -> None:
-        """Note, in a child of fork(), that the thread is in the parent: joining it raises ``failure``."""
+        """Record, in a child of fork(), that the thread is in the parent.
+
+        Joining it raises ``failure``.
+        """
         self._failure = failure
-        self._gone = True
+        self._reaped = True
         self.thread = None
-        self._ended_cell[0] = 1
+        self._exited_cell[0] = 1
 
     def await_end(self, group: InstanceGroup) -> None:
-        """Wait for the thread to end, whatever its result, as ``group``, which is parked; signals of the guest's reach it.
+        """Wait until the thread has exited, with any result, as the parked ``group``.
 
-        Raises SynchronizationAborted if the program ends first.
+        Signals for the guest are delivered meanwhile.
+
+        Raises:
+            SynchronizationAborted: The program ended first.
         """
         member = group.state
-        while not self._ended_cell[0]:
-            result = member.wait(_KEYS + self.tid, self._ended_cell, 0)
+        while not self._exited_cell[0]:
+            result = member.wait(_EXIT_KEYS + self.tid, self._exited_cell, 0)
             if result in (Waited.CANCELLED, Waited.INTERRUPTED):
                 raise self._table.linker.context.shared.aborted()
 
 
 class GuestEntry(NamedTuple):
-    """Where a thread begins that the guest has started: the number of an export, and its arguments, given the thread's number."""
+    """The entry point of a thread that the guest starts."""
 
     module: LoadedModule
+    """The module."""
     export: int
+    """The number of the export."""
     arguments: Callable[[int], tuple[int, ...]]
+    """Returns the arguments of the export, given the number of the thread."""
 
 
 def _is_guests(error: BaseException) -> bool:
-    """Whether the guest has crashed: its memory may be in any state, so the program ends, as a process does.
+    """Whether the guest has crashed.
 
-    A Python function that was spawned may fail for reasons of its own.
+    Its memory may be inconsistent then, so the program ends like a process.
+
+    A Python function in a thread of its own may fail for other reasons.
     """
     if isinstance(error, SynchronizationAborted):
         return False
@@ -314,55 +351,66 @@ def _is_guests(error: BaseException) -> bool:
 
 
 class ThreadHost(Protocol):
-    """The linker, as the threads of its program need it."""
+    """The linker, as the threads of its program use it."""
 
-    context: LinkContext
+    context: ThreadLinkState
 
     @property
     def main(self) -> LoadedModule | None:
         """The main module."""
 
-    def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
-        """Have room for a thread that begins."""
+    def room_for_thread(self, *, needs_stack: bool) -> AbstractContextManager[None]:
+        """Reserve memory for a new thread, as a context manager."""
 
     def prepare_for_instance_group(
-        self, *, wants_stack: bool, stack_top: int
+        self, *, needs_stack: bool, stack_top: int
     ) -> PreparedInstanceGroup:
         """Prepare a new group."""
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
-        """Create the group that was prepared."""
+        """Create the prepared group."""
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread."""
+        """Remove a group from the program, on its own thread."""
 
     def take_group_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program."""
+        """Remove a dead group from the program."""
 
     def note_thread(self, group: InstanceGroup, tid: int) -> None:
-        """Note the number that the guest has for a group's thread."""
+        """Record the guest's number of the thread of a group."""
 
     def end_thread(self, *, own_stack: bool = False) -> None:
         """Run the destructors of the calling thread."""
 
 
 class ThreadTable:
-    """The threads of one program, apart from the one that runs main.
+    """The threads of one program, without the one that runs main.
 
-    ``ended`` tells whether the program has ended; then ``status`` is its exit status, or
-    ``failure`` what ended it. Safe to use from all threads.
+    Threads: safe to use from all threads.
+    """
+
+    linker: ThreadHost
+    """The linker of the program."""
+    status: int | None
+    """The exit status of the program, once it has ended."""
+    failure: BaseException | None
+    """The error that ended the program."""
+    ended: bool
+    """Whether the program has ended."""
+    lock: threading.RLock
+    """Guards the table. Recursive, since a signal handler may end the program while its thread
+    holds the lock.
+
     """
 
     def __init__(self, linker: ThreadHost, *, limit: int, name: str) -> None:
         self.linker = linker
-        self.status: int | None = None
-        self.failure: BaseException | None = None
+        self.status = None
+        self.failure = None
         self.ended = False
         self._limit = limit
         self._name = name
-        self.lock = (
-            threading.RLock()
-        )  # a signal handler may end the program while its thread has the lock
+        self.lock = threading.RLock()
         self._numbers = itertools.count(1)
         self._alive: dict[int, GuestThread] = {}
 
@@ -370,31 +418,39 @@ class ThreadTable:
         return sum(thread.is_alive for thread in list(self._alive.values()))
 
     def reserve(self, last: int) -> None:
-        """Give no thread a number up to ``last``."""
+        """Do not use thread numbers up to ``last``."""
         self._numbers = itertools.count(last + 1)
 
     def get(self, tid: int) -> GuestThread | None:
-        """Return a thread that has not ended, by its number."""
+        """Return a thread that has not exited, by its number."""
         return self._alive.get(tid)
 
     def start(
         self,
         body: Callable[[InstanceGroup], Any] | GuestEntry,
         *,
-        wants_stack: bool,
+        needs_stack: bool,
         stack_top: int = 0,
     ) -> GuestThread:
         """Start a thread: create a group, and run ``body`` in it on a thread of its own.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively,
-        for the linker. Raises LimitError, UnsupportedError if nobody can initialise the main
-        module's thread-local data for it, or what kept the group from being created; nothing is
-        left then.
+        Nothing is left of a thread that could not be started.
+
+        Blocks: cooperatively, for the linker.
+
+        Args:
+            body: A function, or an entry point in the guest.
+            needs_stack: As in PreparedInstanceGroup.
+            stack_top: As in PreparedInstanceGroup.
+
+        Raises:
+            LimitError: There can be no more threads.
+            UnsupportedError: The main module has thread-local data that cannot be initialised.
+            LinkError: One of its subclasses: the group could not be created.
         """
         main = self.linker.main
-        if (
-            wants_stack and main is not None
-        ):  # a thread that the guest starts has its data from the guest
+        # The guest itself provides the thread-local data of a thread that it starts.
+        if needs_stack and main is not None:
             main.check_thread_locals()
         if len(self._alive) >= self._limit:
             self.reap()
@@ -403,21 +459,22 @@ class ThreadTable:
             with self.lock:
                 if len(self._alive) >= self._limit:
                     raise LimitError(
-                        f"{self._name}: the limit of {self._limit} threads is reached: raise Limits(threads=...)"
+                        f"{self._name}: the limit of {self._limit} threads is reached: raise "
+                        "Limits(threads=...)"
                     )
                 tid = next(self._numbers)
                 if tid > _LAST_TID:
                     raise LimitError(f"{self._name}: all {_LAST_TID} thread numbers were used")
                 thread = GuestThread(self, tid, body, self._name)
                 self._alive[tid] = thread
-            # Of a thread of Python's the default: to ask threading.stack_size is to set it.
+            # The default for a thread of Python, since threading.stack_size() would set the size.
             if not has_room_for_thread(STACK_THREAD if isinstance(body, GuestEntry) else 0):
                 raise LimitError(f"{self._name}: there is no memory for another thread")
-            with self.linker.room_for_thread(wants_stack=wants_stack):
+            with self.linker.room_for_thread(needs_stack=needs_stack):
                 prepared = self.linker.prepare_for_instance_group(
-                    wants_stack=wants_stack, stack_top=stack_top
+                    needs_stack=needs_stack, stack_top=stack_top
                 )
-                with prepared:  # released, if it is not taken
+                with prepared:  # releases it if it is not used
                     group = self.linker.create_instance_group(prepared)
             thread.begin(group)
         except BaseException:
@@ -427,9 +484,9 @@ class ThreadTable:
         return thread
 
     def reap(self) -> None:
-        """Take out the groups of threads that have ended by themselves.
+        """Remove the groups of threads that exited.
 
-        Blocks, cooperatively, for the linker if there are any.
+        Blocks: cooperatively, for the linker if there are any.
         """
         context, shared = self.linker.context, self.linker.context.shared
         if not shared.exited or not context.may_call_linker:
@@ -442,38 +499,45 @@ class ThreadTable:
         self.reap_under(None)
 
     def reap_under(self, guard: WriteGuard[LinkerState] | None) -> None:
-        """Do the same for a caller that has the write lock, or for whom the program has ended (None)."""
-        while (ended := self.linker.context.shared.take_exited()) is not None:
-            ended.on_reaped(guard)
+        """Remove them; ``guard`` holds the write lock, and is None after the end of the program."""
+        while (exited := self.linker.context.shared.take_exited()) is not None:
+            exited.on_reaped(guard)
 
-    def orphan(self) -> None:
-        """Note that nobody has the program any more: what keeps it alive are threads, until they end. Never blocks."""
+    def abandon(self) -> None:
+        """Stop queueing exited threads.
+
+        The program was garbage collected, and only its threads use it.
+
+        Never blocks.
+        """
         shared = self.linker.context.shared
         shared.close_exited()
         while shared.take_exited() is not None:
             pass
 
     def await_end_of(self, thread: GuestThread, timeout: float | None) -> bool:
-        """Wait until nothing is left of a thread of the core's; False after ``timeout`` seconds."""
+        """Wait until a thread of the core has been removed; False after ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self.reap()
-            if thread.is_gone or not (
-                thread.is_alive or self.linker.context.may_call_linker
-            ):  # within a load nothing is taken out
+            # Within a load no group is removed.
+            if thread.is_reaped or not (thread.is_alive or self.linker.context.may_call_linker):
                 return True
-            left = _SLICE if deadline is None else deadline - time.monotonic()
+            left = _POLL_INTERVAL if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
             self.linker.context.shared.wait_exited(left)
 
     @property
     def has_threads(self) -> bool:
-        """Whether there is a thread that has not ended, or is just ending."""
+        """Whether there is a thread that has not exited, or is just exiting."""
         return len(self._alive) > self.linker.context.shared.exited
 
     def leave_behind(self) -> None:
-        """Note, in a child of fork(), that all threads are in the parent; no lock that one of them may have is taken."""
+        """Record, in a child of fork(), that all threads are in the parent.
+
+        No lock that one of them may hold is taken.
+        """
         self.lock = threading.RLock()
         self.ended = True
         self.failure = self.linker.context.shared.aborted()
@@ -482,25 +546,28 @@ class ThreadTable:
         self._alive = {}
 
     def forget(self, thread: GuestThread) -> None:
-        """Take a thread out of the table."""
+        """Remove a thread from the table."""
         with self.lock:
             self._alive.pop(thread.tid, None)
 
     def detach(self, thread: GuestThread) -> None:
-        """Let a thread have no group any more: nobody can reach it from now on."""
+        """Detach a thread from its group: no other thread can reach it from now on."""
         with self.lock:
             thread._group = None
 
     def post(self, tid: int, signal: int) -> None:
-        """Post a signal to a thread, if there is one of that number."""
-        with self.lock:  # so that its group stays
+        """Post a signal to the thread with this number, if there is one."""
+        with self.lock:  # keeps the group alive
             thread = self._alive.get(tid)
             group = thread._group if thread is not None else None
             if group is not None and group.signals is not None:
                 group.signals.post(signal)
 
     def end(self, *, status: int | None = None, failure: BaseException | None = None) -> None:
-        """End the program: the first status or failure counts, and every thread stops at its next step. Does not wait."""
+        """End the program; every thread stops at its next step. Does not wait.
+
+        The first status or failure counts.
+        """
         with self.lock:
             if not self.ended:
                 self.ended = True
@@ -509,7 +576,7 @@ class ThreadTable:
         bump_epoch()
 
     def outcome(self) -> int:
-        """Return the exit status of the program that has ended, or raise what ended it."""
+        """Return the exit status of the ended program, or raise the error that ended it."""
         if self.failure is not None:
             raise self.failure
         return self.status or 0
@@ -517,14 +584,14 @@ class ThreadTable:
     def join_all(self) -> None:
         """Wait until all threads have stopped.
 
-        One that the guest blocks where nothing reaches it is given up with a warning.
+        A thread that the guest blocks where nothing interrupts it is abandoned with a warning.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _JOIN_TIMEOUT
         while others := [thread for thread in list(self._alive.values()) if not thread.is_current]:
-            for thread in others:  # and those that they have started meanwhile
+            for thread in others:  # they may start more threads meanwhile
                 if not thread.stopped(max(0.0, deadline - time.monotonic())):
                     logger.warning(
                         "%r does not stop: it waits in guest code; it is left behind", thread
                     )
                     self.forget(thread)
-        self.orphan()  # whoever was left behind and ends after all
+        self.abandon()  # abandoned threads may exit later

@@ -1,1 +1,1 @@
-"""What guests may import: the table of functions, numbers that they know, and what of WASIX there is."""
+"""Imports of guests: the table of functions, the ABI, and the supported part of WASIX."""

@@ -1,4 +1,4 @@
-"""Numbers and names that guests and the linker agree on."""
+"""Numbers and names that guests and the linker share."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = [
     "THREAD_EXITS",
 ]
 
-# The values of wasi-libc's <dlfcn.h>, which are musl's but for RTLD_LOCAL: 0 there. Local is what
-# is not global.
+# The values of wasi-libc's <dlfcn.h>. They are those of musl, except for RTLD_LOCAL, which is 0
+# there. A mode without RTLD_GLOBAL is local.
 RTLD_LAZY: Final = 1
 RTLD_NOW: Final = 2
 RTLD_NOLOAD: Final = 4
@@ -32,7 +32,13 @@ RTLD_NEXT: Final = -1
 MODES: Final = RTLD_LAZY | RTLD_NOW | RTLD_NOLOAD | RTLD_LOCAL | RTLD_GLOBAL | RTLD_NODELETE
 
 EXIT: Final = "pylinker.exit"
-"""What a program's own list of destructors calls for those of libraries; no name of a symbol either."""
+"""The function that the program's own list of destructors calls for those of libraries.
+
+It is not the name of a symbol.
+"""
 
 THREAD_EXITS: Final = "pylinker.thread_exits"
-"""What a guest's own list of a thread's destructors calls for those of libraries; no name of a symbol."""
+"""The function that a guest's own list of thread destructors calls for those of libraries.
+
+It is not the name of a symbol.
+"""

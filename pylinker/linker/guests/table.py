@@ -1,13 +1,12 @@
-"""The table of functions that the linker gives to guests, and the decorator that puts one there.
+"""The table of functions that the linker provides to guests, and the decorator that fills it.
 
-A function is written once, with the import module and name that guests know it by and its wasm
-type:
+A function is written once, with its import module, its name and its wasm type:
 
     @guest_call("wasix_32v1", "thread_join", "i->i")
     def thread_join(caller: Caller[Linker], tid: int) -> int:
         ...
 
-Nothing else names it: the resolver, ``check``, ``dlsym`` and the core find it here. The package
+No other file lists it: the resolver, ``check``, ``dlsym`` and the core find it here. The package
 imports the modules that have such functions, so that the table is complete before anything is
 loaded.
 """
@@ -53,50 +52,45 @@ __all__ = [
 ]
 
 RESOLVE: Final = "pylinker.resolve"
-"""The HostCall that the trampolines of a module call."""
+"""The HostCall of the trampolines of a module."""
 
 _PROVIDERS: Final = {WASIX: "WASIX", "wasi_snapshot_preview1": "WASI preview 1"}
-"""Who provides the functions of an import module, for messages; else it is pylinker."""
+"""The provider of the functions of an import module, for messages; else it is pylinker."""
 
 _TYPES: Final[Mapping[str, ValType]] = {"i": "i32", "l": "i64"}
 _FIELDS: Final = {"i": "I12x", "l": "Q8x"}
 _VALUE_SIZE: Final = 16
 
 L = TypeVar("L")
-"""The linker: this file is below it, and the functions above."""
+"""The type of the linker: this file is below it in the layers, and the functions are above it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestFunction:
-    """A function for guests.
-
-    Attributes:
-        space: The import module.
-        name: The name that guests import it by.
-        type: Its wasm type.
-        call: What it does in Python, None if the core or WASI preview 1 does all of it.
-        core: The function of the core that serves it, or tries before ``call`` is asked; None if
-            there is none.
-        wasi: The function of WASI preview 1 that it is, or None.
-        operation: Whether a call is an operation of the linker
-            (:func:`pylinker.sync.begin_operation`).
-        check: Whether such an operation is refused where it would interrupt another of the same
-            thread.
-        importable: Whether guests get it by its name alone; else other parts of the linker decide
-            that.
-        threaded: Whether only programs with threads get it.
-    """
+    """A function for guests."""
 
     space: str
+    """The import module."""
     name: str
+    """The import name."""
     type: FuncType
+    """The wasm type."""
     call: Callable[..., int | None] | None = None
+    """The implementation in Python, None if the core or WASI preview 1 implements the function."""
     core: BuiltinIndex | AtomicsKind | None = None
+    """The function of the core that serves it, or that runs before ``call``; None if there is none.
+    """
     wasi: str | None = None
+    """The function of WASI preview 1 that implements it, or None."""
     operation: bool = True
+    """Whether a call is an operation of the linker (:func:`pylinker.sync.begin_operation`)."""
     check: bool = True
+    """Whether such an operation is refused where it would interrupt another of the same thread."""
     importable: bool = True
+    """Whether guests can import it by its name alone; else other parts of the linker decide that.
+    """
     threaded: bool = False
+    """Whether only programs with threads can import it."""
 
     @property
     def key(self) -> str:
@@ -113,12 +107,12 @@ def key_of(space: str, name: str) -> str:
 
 
 def function_named(key: str) -> GuestFunction:
-    """Return the function behind a ``HostCall`` by its name."""
+    """Return the function of a ``HostCall`` by its name."""
     return _functions[key]
 
 
 def provided(space: str) -> Mapping[str, FuncType]:
-    """Return the types of all functions of an import module that guests get, by name."""
+    """Return the types of all functions of an import module that guests can import, by name."""
     return {
         each.name: each.type
         for each in _functions.values()
@@ -127,19 +121,22 @@ def provided(space: str) -> Mapping[str, FuncType]:
 
 
 def host_type(space: str, name: str) -> FuncType | None:
-    """Return the type of a function that guests get under a module and a name from this table, None if it has none."""
+    """Return the type of an importable function of this table, None if there is none."""
     found = _functions.get(key_of(space, name))
     return found.type if found is not None and found.space == space and found.importable else None
 
 
 def watched(name: str) -> FuncType | None:
-    """Return the type of a function of ``env`` that a module defines and the linker passes calls on to; None for any other."""
+    """Return the type of a function of ``env`` whose calls the linker forwards to the guest's own.
+
+    A module defines it. None for any other function.
+    """
     found = _functions.get(name)
     return found.type if found is not None and not found.importable else None
 
 
 def provided_type(space: str, name: str, *, threaded: bool) -> tuple[FuncType, str] | None:
-    """Return the type of a function that guests get under a module and a name, and who provides it; None if there is none."""
+    """Return the type and the provider of a function that guests can import, or None."""
     type_ = host_type(space, name)
     if type_ is None:
         type_ = WASI_PREVIEW1.get(name) if space == "wasi_snapshot_preview1" else None
@@ -149,7 +146,7 @@ def provided_type(space: str, name: str, *, threaded: bool) -> tuple[FuncType, s
 
 
 def _type_of(signature: str) -> FuncType:
-    """Return the type that a text such as ``iil->i`` stands for: i for i32, l for i64."""
+    """Return the type for a text such as ``iil->i``: i for i32, l for i64."""
     params, arrow, results = signature.partition("->")
     if not arrow:
         raise InternalError(f"{signature!r} is not the type of a function")
@@ -160,7 +157,7 @@ def _type_of(signature: str) -> FuncType:
 
 def _register(function: GuestFunction) -> None:
     if function.key in _functions:
-        raise InternalError(f"{function.key} is there twice")
+        raise InternalError(f"{function.key} is registered twice")
     _functions[function.key] = function
 
 
@@ -175,25 +172,27 @@ def guest_call(
     importable: bool = True,
     threaded: bool = False,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Return a decorator that makes a Python function one that guests can import.
+    """Return a decorator that lets guests import a Python function.
 
-    It is called on the guest's thread with a :class:`Caller` and the arguments, all unsigned. What
-    it returns is the result of the call, modulo 2^32; None leaves the values as they are, for a
-    function that the core goes on with. What it raises makes the guest trap, and comes out of the
-    call that entered the guest. Nothing a guest passes is to be trusted.
+    The function runs on the guest's thread with a :class:`Caller` and the arguments, all unsigned.
+    Its return value is the result of the call, modulo 2^32; None leaves the values unchanged, for a
+    function that the core continues. An exception makes the guest trap, and is raised by the call
+    that entered the guest. No argument of a guest is to be trusted.
 
     Args:
         space: The import module, such as ``wasix_32v1``.
         name: The name of the import.
         signature: Its wasm type, such as ``iil->i``: i for i32, l for i64.
-        core: A function of the core that is tried first and calls this one for what it cannot
-            answer.
-        operation: Whether a call is an operation of the linker. Not: it touches nothing of it,
-            waits, or begins one itself.
-        check: Whether that operation is refused within another of the same thread. Not: the guest
-            has not asked for it.
-        importable: Whether guests get it by its name alone.
-        threaded: Whether only programs with threads get it.
+        core: A function of the core that runs first and calls this one for what it cannot do.
+        operation: Whether a call is an operation of the linker. False: it does not use the linker,
+            waits, or begins an operation itself.
+        check: Whether that operation is refused within another of the same thread. False: the guest
+            did not ask for it.
+        importable: Whether guests can import it by its name alone.
+        threaded: Whether only programs with threads can import it.
+
+    Returns:
+        The decorator, which returns the function unchanged.
     """
 
     def register(call: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -223,20 +222,23 @@ def core_call(
     *,
     importable: bool = True,
 ) -> None:
-    """Let the core alone serve a function for guests, without Python."""
+    """Register a function for guests that the core implements alone, without Python."""
     _register(GuestFunction(space, name, _type_of(signature), core=core, importable=importable))
 
 
 def wasi_call(space: str, name: str, signature: str, wasi: str) -> None:
-    """Let a function of WASI preview 1 with the same type serve an import under another name."""
+    """Register an import that a function of WASI preview 1 with the same type implements."""
     _register(GuestFunction(space, name, _type_of(signature), wasi=wasi))
 
 
 class Caller(Generic[L]):
-    """Who calls a function for guests: the linker, and the module that has imported it.
+    """The caller of a function for guests: the linker, and the importing module.
 
-    Known weakly: host functions outlive nothing.
+    Both are weak references, since host functions must not keep them alive.
     """
+
+    key: str
+    """The name of the ``HostCall``."""
 
     __slots__ = ("_linker", "_module", "key")
 
@@ -257,29 +259,29 @@ class Caller(Generic[L]):
 
     @property
     def module(self) -> LoadedModule | None:
-        """The module that calls; None behind a pointer to the function, which is the same for all modules."""
+        """The calling module; None for a call by pointer, which is the same for all modules."""
         if self._module is None:
             return None
         module = self._module()
         if module is None:
-            raise InternalError(f"{self.key} was called by a module that is gone")
+            raise InternalError(f"{self.key} was called by an unloaded module")
         return module
 
     @property
     def handle(self) -> int | None:
-        """The host function's handle, by which the core remembers its answers; None behind a pointer."""
+        """The handle of the host function, for the cache of the core; None for a pointer."""
         module = self.module
         return None if module is None else module.host_handles[self.key]
 
 
 class HostTable(Generic[L]):
-    """The functions of one linker, as the core calls them."""
+    """The functions of one linker, in the form that the core calls."""
 
     def __init__(self, linker: L) -> None:
         self._linker = weakref.ref(linker)
 
     def function_for(self, module: LoadedModule | None, key: str) -> Callable[[Values], None]:
-        """Return the function that ``module`` gets for a ``HostCall``.
+        """Return the function that ``module`` imports for a ``HostCall``.
 
         Each module that imports one gets a function of its own, since the result depends on the
         caller. The function behind a pointer is the same for all modules (None): its caller is not
@@ -299,7 +301,7 @@ class HostTable(Generic[L]):
 
         def call(raw: Values) -> None:
             if known is not None and known() is None:
-                raise InternalError(f"{key} was called by a module that is gone")
+                raise InternalError(f"{key} was called by an unloaded module")
             arguments = unpack(buffer(raw, size)) if size else ()
             if operation:
                 begun = begin_operation(check=check)
@@ -320,11 +322,11 @@ def _letters(type_: FuncType) -> str:
 
 
 def u32(value: int) -> int:
-    """The unsigned value of 32 bits."""
+    """Return the unsigned value of 32 bits."""
     return value & 0xFFFFFFFF
 
 
 def i32(value: int) -> int:
-    """The signed value of 32 bits."""
+    """Return the signed value of 32 bits."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value

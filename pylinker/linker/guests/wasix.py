@@ -1,10 +1,11 @@
-"""What of WASIX there is: the functions of the import module ``wasix_32v1``, and the numbers they answer.
+"""The functions of the import module ``wasix_32v1`` that are supported, and the error numbers.
 
-Three kinds. The linker calls, threads and closures are served by pylinker itself
-(:mod:`pylinker.linker.calls`, and the core). What WASI preview 1 has under the same name and with
-the same type is served by preview 1. Anything else answers ``NOTSUP``; :func:`unserved` lists it.
+There are three kinds. pylinker implements the linker calls, threads and closures itself
+(:mod:`pylinker.linker.calls`, and the core). WASI preview 1 implements the functions that it has
+under the same name and with the same type. All others return ``NOTSUP``; :func:`unserved` lists
+them.
 
-Error numbers and meanings are those that WASIX programs see under Wasmer, but for its slips: see
+Error numbers and meanings are those that WASIX programs see under Wasmer, except for its bugs: see
 docs/wasix.md.
 """
 
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.module import ImportSource
     from pylinker.wasm import ModuleInfo
 
-__all__ = ["UNSUPPORTED", "WASIX", "Errno", "source_of", "unserved", "wants_threads"]
+__all__ = ["UNSUPPORTED", "WASIX", "Errno", "import_source", "starts_threads", "unserved"]
 
 UNSUPPORTED: Final = key_of(WASIX, "unsupported")
-"""The HostCall that answers ``NOTSUP``, whatever its type."""
+"""The HostCall that returns ``NOTSUP``, for any type."""
 
 
 class Errno(enum.IntEnum):
-    """The error numbers of WASIX, as far as they are answered here."""
+    """The error numbers of WASIX that are used here."""
 
     SUCCESS = 0
     AGAIN = 6
@@ -60,8 +61,11 @@ core_call(WASIX, "unsupported", "->", BuiltinIndex.UNSUPPORTED, importable=False
 wasi_call(WASIX, "proc_exit2", "i->", "proc_exit")
 
 
-def source_of(name: str, type_: FuncType) -> ImportSource | None:
-    """Return what an import of ``wasix_32v1`` comes from, its type being right, or None if nobody serves it."""
+def import_source(name: str, type_: FuncType) -> ImportSource | None:
+    """Return the import source of a function of ``wasix_32v1``, or None if it is not supported.
+
+    The type is checked for functions of WASI preview 1; the caller has checked the others.
+    """
     if host_type(WASIX, name) is not None:
         function = function_named(key_of(WASIX, name))
         return (
@@ -73,18 +77,18 @@ def source_of(name: str, type_: FuncType) -> ImportSource | None:
 
 
 def unserved(info: ModuleInfo) -> list[str]:
-    """Return the functions that a module imports from ``wasix_32v1`` and that answer ``NOTSUP``, in the order of its imports."""
+    """Return the imports of a module from ``wasix_32v1`` that return ``NOTSUP``, in order."""
     return [
         each.name
         for each in info.imports
         if each.module == WASIX
         and isinstance(each.type, FuncType)
-        and source_of(each.name, each.type) is None
+        and import_source(each.name, each.type) is None
     ]
 
 
-def wants_threads(info: ModuleInfo) -> bool:
-    """Whether a main module starts threads: it imports a function for that, and a memory they can share."""
+def starts_threads(info: ModuleInfo) -> bool:
+    """Whether a main module starts threads: it imports a function for that, and a shared memory."""
     if not any(each.limits.shared for each in info.imported_memories):
         return False
     starters = {("wasi", "thread-spawn"), (WASIX, "thread_spawn_v2")}

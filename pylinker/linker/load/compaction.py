@@ -67,7 +67,7 @@ def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[i
             else:
                 needed.update(operation.modules)
         elif isinstance(operation, ResolveFunction):
-            if operation.patch.definition.module.gone:
+            if operation.patch.definition.module.unloaded:
                 found.add(number)
         elif isinstance(operation, PrepareClosure):
             if operation.slot in closures:
@@ -87,7 +87,7 @@ def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[i
         operation = log[number]
         assert isinstance(operation, LoadModules)
         lasting = set(_lasting(operation))
-        gone = all(module.gone and module not in needed for module in operation.modules)
+        gone = all(module.unloaded and module not in needed for module in operation.modules)
         if gone and lasting <= emptied.get(number, set()):
             found.add(number)
         elif lasting & emptied.get(number, set()):
@@ -103,5 +103,5 @@ def _are_apart(positions: list[int], load: int, unload: int) -> bool:
 
 def _lasting(operation: LoadModules) -> Iterator[int]:
     """Iterate over the slots that a load fills though its modules are gone."""
-    yield from (patch.slot for patch in operation.patches if not patch.definition.module.gone)
+    yield from (patch.slot for patch in operation.patches if not patch.definition.module.unloaded)
     yield from (host.slot for host in operation.hosts)

@@ -14,8 +14,8 @@ from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
     from pylinker.linker.groups.closures import Closures
-    from pylinker.linker.groups.context import LinkContext
     from pylinker.linker.groups.group import InstanceGroup
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.load.symbols import Symbols
     from pylinker.linker.modules.module import AtExit, LoadedModule
 
@@ -33,7 +33,7 @@ class Destructors:
     """
 
     def __init__(
-        self, context: LinkContext, closures: Closures, symbols: Symbols, hook: int
+        self, context: ThreadLinkState, closures: Closures, symbols: Symbols, hook: int
     ) -> None:
         self._context = context
         self._closures = closures
@@ -132,11 +132,11 @@ class Destructors:
         calls = _Calls(self._context)
         group.has_exit_hook = False  # what the guest's list has called is not called again
         while (index := _last(group.thread_exits, only)) is not None:
-            self._context.check_going_on()
+            self._context.check_not_stopped()
             exit_ = group.thread_exits.pop(index)
             group.ending.append(exit_)  # so that the library stays
             try:
-                if exit_.module is None or not exit_.module.gone:
+                if exit_.module is None or not exit_.module.unloaded:
                     calls.make(group, exit_.entry)
             finally:
                 group.ending.pop()
@@ -180,7 +180,7 @@ class Destructors:
         calls = _Calls(self._context)
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
             while module.at_exit:
-                self._context.check_going_on()  # a guest registers as many as it likes, and a destructor another one
+                self._context.check_not_stopped()  # a guest registers as many as it likes, and a destructor another one
                 calls.make(self._context.group, module.at_exit.pop())
         calls.finish()
 
@@ -188,7 +188,7 @@ class Destructors:
         """Run what no module is known to have registered: the program exits."""
         calls = _Calls(self._context)
         while self._unowned:
-            self._context.check_going_on()
+            self._context.check_not_stopped()
             calls.make(self._context.group, self._unowned.pop())
         calls.finish()
 
@@ -199,7 +199,7 @@ class _Calls:
     ``made``: there was one.
     """
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self._context = context
         self.made = False
         self._failure: BaseException | None = None

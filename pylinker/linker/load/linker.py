@@ -31,11 +31,11 @@ from pylinker.errors import (
 from pylinker.linker.debug.log import LIBS
 from pylinker.linker.debug.trace import UNTRACED, Untraced
 from pylinker.linker.groups.closures import Closures
-from pylinker.linker.groups.context import LinkContext
 from pylinker.linker.groups.forked import watch
 from pylinker.linker.groups.group import InstanceGroup
 from pylinker.linker.groups.groups import Groups
 from pylinker.linker.groups.keys import Keys
+from pylinker.linker.groups.link_state import ThreadLinkState
 from pylinker.linker.groups.prepared import PreparedInstanceGroup
 from pylinker.linker.groups.signals import Signals
 from pylinker.linker.groups.threads import GuestEntry, ThreadTable
@@ -58,9 +58,10 @@ from pylinker.linker.load.symbols import Symbols
 from pylinker.linker.modules.layout import sharing, sharing_note
 from pylinker.linker.modules.module import AtExit, LoadedModule
 from pylinker.linker.modules.scope import reachable
+from pylinker.linker.plan.files import Files, ModuleBytes, Request, Unread
 from pylinker.linker.plan.imports import HostImports
 from pylinker.linker.plan.operation import LoadModules, UnloadModule
-from pylinker.linker.plan.plan import Files, LoadPlan, ModuleBytes, Request, Unread
+from pylinker.linker.plan.plan import LoadPlan
 from pylinker.linker.plan.state import LinkerState, scope_of, scope_of_handle
 from pylinker.linker.ranges import Grant, align_up, release_all
 from pylinker.native.enums import RELAXED, SEQ_CST
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pylinker.linker import limits as _limits
-    from pylinker.linker.groups.context import Change
+    from pylinker.linker.groups.link_state import LinkTransaction
     from pylinker.linker.modules.locator import Locator
     from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.operation import ThreadLocalBlock
@@ -184,7 +185,7 @@ class Linker(Finalized):
         self.state = LinkerState(limits, imports)
         self.state.threaded = threads
         self.state.rewrite_waits = rewrite_waits
-        self.context = LinkContext(
+        self.context = ThreadLinkState(
             LinkerShared.new(self.state, tracer.native),
             self.state,
             preempt=preempt,
@@ -274,14 +275,14 @@ class Linker(Finalized):
     # Groups
 
     def prepare_for_instance_group(
-        self, *, wants_stack: bool = True, stack_top: int = 0
+        self, *, needs_stack: bool = True, stack_top: int = 0
     ) -> PreparedInstanceGroup:
         """Prepare a new group: take the topology token, so that nothing changes until it exists, and the lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
+        ``needs_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
         Hand the result to :meth:`create_instance_group`, or abandon it.
         """
-        return self._groups.prepare(wants_stack=wants_stack, stack_top=stack_top)
+        return self._groups.prepare(needs_stack=needs_stack, stack_top=stack_top)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far.
@@ -319,7 +320,7 @@ class Linker(Finalized):
         entry = GuestEntry(main, position, lambda tid: (tid, argument))
         try:
             # The thread finds its own stack: wasi_thread_start sets it up from the argument.
-            return threads.start(entry, wants_stack=False).tid
+            return threads.start(entry, needs_stack=False).tid
         except (*STOPS, InternalError):
             raise
         except (LinkError, RuntimeError, MemoryError) as error:
@@ -341,7 +342,7 @@ class Linker(Finalized):
     def new_plan(self) -> LoadPlan:
         """Return an empty plan for a load."""
         plan = LoadPlan(self.state, self.locator, self._cache, self._host_functions.function_for)
-        plan.check = self.context.check_going_on
+        plan.check = self.context.check_not_stopped
         plan.tracer = self._tracer
         return plan
 
@@ -433,8 +434,8 @@ class Linker(Finalized):
 
     def _known(self, request: Request) -> LoadedModule | None:
         return (
-            self.state.by_path(request.given.key)
-            if request.given
+            self.state.by_path(request.module_bytes.key)
+            if request.module_bytes
             else self.state.by_name(request.name)
         )
 
@@ -479,7 +480,7 @@ class Linker(Finalized):
                 except Unread:
                     return None
             if found is None:
-                where = "bytes" if request.given else plan.path_of(request)
+                where = "bytes" if request.module_bytes else plan.path_of(request)
                 raise LibraryNotFoundError(
                     request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")]
                 )
@@ -514,7 +515,7 @@ class Linker(Finalized):
 
         return self.room.fetched(wanted, module=plan.new[-1].name)
 
-    def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
+    def room_for_thread(self, *, needs_stack: bool) -> AbstractContextManager[None]:
         """Have room for a thread that begins, where the guest's malloc gives it."""
         if not self.state.memory.from_guest:
             return _NO_ROOM
@@ -523,11 +524,11 @@ class Linker(Finalized):
             blocks = [
                 block for module in self.state.order if (block := module.thread_local) is not None
             ]
-            return [*([(self.stack_size, 16)] if wants_stack else []), *blocks]
+            return [*([(self.stack_size, 16)] if needs_stack else []), *blocks]
 
         return self.room.fetched(wanted, module="thread")
 
-    def _load(self, change: Change, load: Load, plan: LoadPlan, mode: int) -> None:
+    def _load(self, change: LinkTransaction, load: Load, plan: LoadPlan, mode: int) -> None:
         """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
         group = load.group
         table_size, memory_size = group.native.table_size, group.native.memory_size
@@ -537,7 +538,7 @@ class Linker(Finalized):
         bind_now = self._binds_now(mode)
         plan.make_room(memory_size)
         for module in plan.new:
-            plan.place(module)
+            plan.allocate(module)
             module.local_scope = plan.scope
         operation = plan.resolve(bind_now=bind_now)
         self._meet_memory(group, plan.new, memory_size)
@@ -547,7 +548,7 @@ class Linker(Finalized):
 
     def _instantiate(
         self,
-        change: Change,
+        change: LinkTransaction,
         load: Load,
         plan: LoadPlan,
         operation: LoadModules,
@@ -659,7 +660,7 @@ class Linker(Finalized):
         with _logged("key of a failed load"):
             self._keys.drop(gone)
         try:
-            if not all(module.gone for module in plan.new):
+            if not all(module.unloaded for module in plan.new):
                 with self.context.exclusive() as change:
                     self._close_opened(load, gone)
                     self._unload(change, gone, plan)
@@ -722,11 +723,11 @@ class Linker(Finalized):
             if entry.definition is not None and entry.definition.module in dead
         ]
         if plan is not None:
-            slots += [(slot, 1) for slot in plan.given_slots]
+            slots += [(slot, 1) for slot in plan.allocated_slots]
         return UnloadModule(modules, tuple(slots), tuple(unbind))
 
     def _unload(
-        self, change: Change, gone: set[LoadedModule], plan: LoadPlan | None = None
+        self, change: LinkTransaction, gone: set[LoadedModule], plan: LoadPlan | None = None
     ) -> None:
         """Take modules out of all groups and give back what they held.
 
@@ -974,7 +975,7 @@ class Linker(Finalized):
         """Unload the modules that no handle, no permanent module and no binding leads to."""
         with self.context.loading():
             while True:
-                self.context.check_going_on()  # a destructor may open and close others for ever
+                self.context.check_not_stopped()  # a destructor may open and close others for ever
                 with _Burial() as burial:
                     with self.context.exclusive():
                         self._condemn(burial)

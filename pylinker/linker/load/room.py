@@ -27,7 +27,7 @@ from pylinker.runtime.outline import HeapUse
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import LoadedModule
 
 __all__ = ["GuestRoom"]
@@ -54,7 +54,7 @@ class GuestRoom:
     hold its mutex, and wait for the linker. Blocks, cooperatively, for both.
     """
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self.context = context
         self.lock = RecursiveMutex()
         self._blocks: list[_Block] = []
@@ -164,7 +164,7 @@ class GuestRoom:
             or not provider.outline.heap & HeapUse.MALLOC
         ):
             return False
-        with self.lock.taken(self.context.check_not_given_up):
+        with self.lock.taken(self.context.check_not_cancelled):
             with self.context.exclusive():
                 unused = [
                     block
@@ -188,7 +188,7 @@ class _Fetched(Taken):
     def __init__(
         self, room: GuestRoom, wanted: Callable[[], Sequence[tuple[int, int]]], module: str
     ) -> None:
-        super().__init__(room.lock, room.context.check_not_given_up)
+        super().__init__(room.lock, room.context.check_not_cancelled)
         self._room = room
         self._wanted = wanted
         self._module = module

@@ -32,8 +32,9 @@ from pylinker.linker.modules.layout import (
     sharing_note,
 )
 from pylinker.linker.modules.module import LoadedModule
+from pylinker.linker.plan.files import ModuleBytes, Request
 from pylinker.linker.plan.heap import asks_for_heap
-from pylinker.linker.plan.plan import ModuleBytes, Request, check_alignment
+from pylinker.linker.plan.plan import check_alignment
 from pylinker.linker.ranges import align_up
 from pylinker.runtime.outline import HeapUse
 from pylinker.wasm import GOT_FUNC, GOT_MEM, Limits, MemoryType, TableType, with_memory_minimum
@@ -377,7 +378,7 @@ def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int)
             f"{linker.state.limits.memory} bytes of memory: raise Limits(memory=...)",
             module=module.name,
         )
-    plan.place(module, memory_base=base)
+    plan.allocate(module, memory_base=base)
     return end
 
 

@@ -22,7 +22,7 @@ from pylinker.native.enums import SymbolKind
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from pylinker.linker.groups.context import LinkContext
+    from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import Definition, LoadedModule, PltEntry
     from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.record import HostCalls
@@ -51,7 +51,7 @@ class Symbols:
     Safe to use from all its threads; blocks for the read lock only, unless it says otherwise.
     """
 
-    def __init__(self, context: LinkContext, host_calls: HostCalls, *, bind_now: bool) -> None:
+    def __init__(self, context: ThreadLinkState, host_calls: HostCalls, *, bind_now: bool) -> None:
         self._context = context
         self._host_calls = host_calls
         self._bind_now = bind_now

@@ -1,1 +1,1 @@
-"""Where libraries are, and what is in them."""
+"""Libraries: their files, and their contents."""

@@ -1,4 +1,4 @@
-"""Where a program at fixed addresses has its stack, data and heap, under the names that ``wasm-ld`` gives to these places."""
+"""Stack, data and heap of a program at fixed addresses, under the names of ``wasm-ld``."""
 
 from __future__ import annotations
 
@@ -22,34 +22,40 @@ __all__ = [
 ]
 
 LAYOUT: Final = frozenset({*HEAP, "__data_end", "__global_base", "__stack_high", "__stack_low"})
-"""Data symbols that no module of a position-independent program defines: the linker does."""
+"""Data symbols that the linker defines for a position-independent program; no module does."""
 
 _PAGE = 1 << 16
 
 
 def sharing(shared: bool) -> str:  # noqa: FBT001
-    """Return what a memory is, for a message."""
+    """Return the sort of a memory, for a message."""
     return "a shared memory" if shared else "a memory that is not shared"
 
 
 def sharing_note(module: str, *, shared: bool) -> str:
-    """Return what to do about a module whose memory is shared, or is not, where that of the program is the other."""
+    """Return advice for a module whose memory is shared and the program's is not, or vice versa."""
     if shared:
-        return f"{module} is built for threads: give threads=True, and a main module with a shared memory if there is one"
+        return (
+            f"{module} is built for threads: give threads=True, and a main module with a shared "
+            "memory if there is one"
+        )
     return (
-        f"{module} is built for one thread: compile with -matomics -mbulk-memory -pthread, link with --shared-memory --import-memory "
-        "--max-memory=N"
+        f"{module} is built for one thread: compile with -matomics -mbulk-memory -pthread, "
+        "link with --shared-memory --import-memory --max-memory=N"
     )
 
 
 def initial_memory(info: ModuleInfo) -> int | None:
-    """Return the bytes of memory that a module begins with, or None if it has none."""
+    """Return the initial memory size of a module in bytes, or None if it has no memory."""
     memories = (*info.imported_memories, *info.memories)
     return memories[0].limits.minimum * _PAGE if memories else None
 
 
 def constant_global(info: ModuleInfo, name: str) -> int | None:
-    """Return the initial value of an exported i32 global, or None if it is no such global or its value is not in the file."""
+    """Return the initial value of an exported i32 global.
+
+    None if it is no such global or its value is not in the file.
+    """
     export = info.exports.get(name)
     if export is None or export.kind is not Kind.GLOBAL:
         return None
@@ -58,10 +64,10 @@ def constant_global(info: ModuleInfo, name: str) -> int | None:
 
 
 def program_layout(info: ModuleInfo) -> Mapping[str, int]:
-    """Return the addresses of :data:`LAYOUT` that a program at fixed addresses exports, or that follow from its file.
+    """Return the addresses of :data:`LAYOUT` that a program at fixed addresses exports or implies.
 
-    ``wasm-ld`` puts the stack before the data (``--stack-first``) or between data and heap. What is
-    zero at the start is not in the file, so where the data ends is known from an export only.
+    ``wasm-ld`` puts the stack before the data (``--stack-first``) or between data and heap. Data
+    that is zero at the start is not in the file, so only an export tells where the data ends.
     """
     found = {name: value for name in LAYOUT if (value := constant_global(info, name)) is not None}
     size = initial_memory(info)

@@ -1,20 +1,20 @@
-"""Where a library's file is, and why not elsewhere.
+"""Search for the file of a library.
 
-The order is ``ld.so``'s: a name with a slash is a path; any other name is looked for in
+The order is that of ``ld.so``: a name with a slash is a path; any other name is searched for in
 ``library_path``, in the guest's own ``LD_LIBRARY_PATH``, in the runtime path of the module that
 needs it (``$ORIGIN`` is the directory of that module), in its home, in the default directories, and
 in the guest's ``/lib``, ``/usr/lib`` and ``/usr/local/lib``. The home of a library that was opened
 by path is the directory of its file, and the libraries found on its behalf inherit it.
 
-Names have three sources. The host's are trusted. Names in a module (``needed``, the runtime path)
-and names that a guest passes to ``dlopen`` are hostile: a path is then a path of the *guest*, valid
-only below a directory the host has opened for it, and the file must lie, links resolved, in a
-directory the host named.
+Names have three sources. Names from the host are trusted. Names in a module (``needed``, the
+runtime path) and names that a guest passes to ``dlopen`` are hostile: a path is then a path of the
+*guest*, valid only below a directory that the host opened for it, and the file, with links
+resolved, must lie in a directory that the host named.
 
 A granted directory is held open, and a file is opened below its descriptor without following links
-(``csrc/search.h``). :meth:`Locator._follow` resolves links one by one and continues where each
-leads, as long as that is in a granted directory. A change between two steps can therefore never
-open a file outside; and nothing outside is examined, so no error depends on what exists there.
+(``csrc/search.h``). :meth:`Locator._follow` resolves links one by one and continues at each target
+that lies in a granted directory. A change between two steps can therefore never open a file
+outside. Nothing outside is examined, so no error depends on the files there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from weakref import WeakValueDictionary
 
 from pylinker._system import check_errno
 from pylinker.errors import LibraryNotFoundError
-from pylinker.linker.debug.log import LIBS, tell_search
+from pylinker.linker.debug.log import LIBS, log_search
 from pylinker.native.enums import SearchProblem
 from pylinker.native.search import Directory, Places, RegularFile
 
@@ -41,13 +41,16 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 _PATH_MAX = 4096
 _NAME_MAX = 255
 _LINKS = 40
-"""Links that are followed for one file, as many as the system follows; and times that one is looked for while links change."""
+"""The number of links followed for one file, as many as the system follows.
+
+Also the number of attempts for one file while its links change.
+"""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+").fullmatch
 _KNOWN_SEARCHES = 64
-_KNOWN_PLACES = 64
+_KNOWN_DIRECTORIES = 64
 _NOT_OPENED = "not in a directory that was opened for the guest"
-_LEADS_OUT = "leads out of the directories that were granted"
+_OUTSIDE = "not in a granted directory"
 _INVALID = "not a valid path"
 _NO_NAMES = frozenset({"", ".", ".."})
 _PROBLEMS = {
@@ -58,15 +61,22 @@ _PROBLEMS = {
 _DEBUG = logging.DEBUG
 
 _SYSTEM_PATH = ("/lib", "/usr/lib", "/usr/local/lib")
-"""Directories of the guest that are searched at last, where they were opened for it."""
+"""Directories of the guest that are searched last, if they were opened for it."""
 
 
-_Place: TypeAlias = "tuple[str, str, str | None]"
-"""A place to look: a directory, what comes before the name in it, and a reason if it is ruled out before looking."""
+_SearchDirectory: TypeAlias = "tuple[str, str, str | None]"
+"""A search directory, the prefix of the name in it, and a reason if it was ruled out beforehand."""
 
 
 class _Root:
-    """A granted directory: its ``path`` without links and without a slash at its end ("" for ``/``), the ``parts`` of that, and itself."""
+    """A granted directory."""
+
+    path: str
+    """The path without links and without a trailing slash; "" for ``/``."""
+    parts: tuple[str, ...]
+    """The components of ``path``."""
+    directory: Directory
+    """The open directory."""
 
     __slots__ = ("directory", "parts", "path")
 
@@ -84,7 +94,7 @@ class _Root:
         )
 
     def has(self, path: str) -> bool:
-        """Whether a path without links is the directory, or below it."""
+        """Whether a path without links is the directory itself, or below it."""
         return path.startswith(self.path) and path[len(self.path) : len(self.path) + 1] in ("", "/")
 
 
@@ -92,11 +102,15 @@ _open_directories: WeakValueDictionary[tuple[int, int, bytes], Directory] = Weak
 
 
 class Home:
-    """The directory of a library that was opened by path: its needs are searched for there.
+    """The directory of a library that was opened by path; its dependencies are searched for there.
 
-    If the host named the file, that grants the directory for this search (``is_own``). A path of a
-    guest is in a granted directory already.
+    A path of a guest is in a granted directory already.
     """
+
+    path: str
+    """The path of the directory."""
+    is_own: bool
+    """Whether the host named the file, which grants the directory for this search."""
 
     __slots__ = ("_root", "is_own", "path")
 
@@ -107,7 +121,7 @@ class Home:
 
     @property
     def roots(self) -> tuple[_Root, ...]:
-        """The directory, if it is granted by itself."""
+        """The directory itself, if it is granted by itself."""
         if not self.is_own:
             return ()
         if self._root is None:
@@ -116,39 +130,50 @@ class Home:
 
 
 class Located(NamedTuple):
-    """A library that was found.
-
-    The ``name`` it was asked for, the ``path`` of its file on the host with links resolved, the
-    open ``file``, and its ``home`` if the name is a path.
-    """
+    """A library that was found."""
 
     name: str
+    """The name that was asked for."""
     path: str
+    """The path of the file on the host, with links resolved."""
     file: RegularFile
+    """The open file."""
     home: Home | None = None
+    """The home of the library, if the name is a path."""
 
 
 class _Search:
-    """Places to look for a name: as they are shown, and for the core, which looks where the directory is known.
+    """The search directories for a name: for messages, and for the core.
 
-    ``below`` returns the granted directory of a place, and the prefix of the name there. With
-    ``whole`` a place is a complete path, and no name follows. ``paths`` has the prefix of each
-    name, "" for a place that the core leaves to its caller.
+    The core searches those directories that are known.
+
+    Args:
+        directories: The search directories.
+        below: Returns the granted directory of a search directory, and the prefix of the name
+            there.
+        whole: Whether each entry is a complete path, and no name follows.
     """
 
-    __slots__ = ("native", "paths", "places")
+    directories: list[_SearchDirectory]
+    """The search directories."""
+    paths: list[str]
+    """The prefix of the name in each; "" for a directory that the core leaves to its caller."""
+    native: Places
+    """The search directories for the core."""
+
+    __slots__ = ("directories", "native", "paths")
 
     def __init__(
         self,
-        places: list[_Place],
+        directories: list[_SearchDirectory],
         below: Callable[[str, str], tuple[_Root, str] | None],
         *,
         whole: bool = False,
     ) -> None:
-        self.places = places
-        self.paths: list[str] = []
+        self.directories = directories
+        self.paths = []
         known: list[tuple[Directory, bytes] | None] = []
-        for directory, prefix, reason in places:
+        for directory, prefix, reason in directories:
             found = below(directory, prefix) if reason is None else None
             if found is not None:
                 root, prefix = found
@@ -163,16 +188,20 @@ class _Search:
 
 
 class Locator:
-    """Finds libraries.
+    """Searches for libraries.
 
-    ``library_path`` and ``default_path`` are host directories; ``guest_dirs`` maps the guest's
-    directories to the host's; ``guest_library_path`` is the guest's ``LD_LIBRARY_PATH`` (guest
-    paths, separated by colons). ``path_length`` bounds a name in bytes. Safe to use from many
-    threads.
+    Each directory is opened at construction and keeps its meaning when it is renamed. A directory
+    that is created later, or created again after its removal, is looked up at its present path,
+    without following links.
 
-    Each directory is opened now and keeps its meaning when it is renamed. A directory created
-    later, or created again after it was removed, is looked up at its present path, without
-    following links.
+    Threads: safe to use from any thread.
+
+    Args:
+        library_path: Directories of the host.
+        default_path: Directories of the host that are searched late.
+        guest_dirs: The directories of the guest, and those of the host behind them.
+        guest_library_path: The guest's ``LD_LIBRARY_PATH``: guest paths, separated by colons.
+        path_length: The limit of a name in bytes.
     """
 
     def __init__(
@@ -189,7 +218,7 @@ class Locator:
         self._guest_dirs = {
             posixpath.normpath(guest): os.fspath(host) for guest, host in (guest_dirs or {}).items()
         }
-        # The longest first: /a/b is opened by itself, even if /a is, too.
+        # The longest first: /a/b may be opened by itself although /a is opened, too.
         self._guest_prefixes = [
             (each, "" if each == "." else each.rstrip("/") + "/")
             for each in sorted(self._guest_dirs, key=len, reverse=True)
@@ -227,7 +256,7 @@ class Locator:
         home: Home | None = None,
         trusted: bool = False,
     ) -> Located:
-        """Return where the library called ``name`` is.
+        """Return the location of the library called ``name``.
 
         Args:
             name: A path if it has a slash, else searched for.
@@ -241,7 +270,6 @@ class Locator:
 
         Raises:
             LibraryNotFoundError: It lists every path that was tried.
-
         """
         if not _PLAIN(name) or len(name) > self._name_length or name in _NO_NAMES:
             problem = self._name_problem(name, trusted=trusted)
@@ -258,42 +286,53 @@ class Locator:
             where = self._search(
                 self._guest_library_path if search is None else search, runtime_path, origin, home
             )
-        file, encoded, count = RegularFile(), os.fsencode(last), len(where.places)
+        file = RegularFile()
+        real, reasons = self._first(where, last, file, home)
+        if real is None or LIBS.isEnabledFor(_DEBUG):
+            tried = _tried(where, last, reasons)
+            log_search(name, requester, tried, real)
+        if real is None:
+            searched = [
+                (os.path.join(directory, rest), reason) for directory, rest, reason in tried
+            ]
+            raise LibraryNotFoundError(name, searched=searched, requester=requester)
+        return Located(
+            name, real, file, None if last else Home(os.path.dirname(real), is_own=False)
+        )
+
+    def _first(
+        self, where: _Search, last: str, file: RegularFile, home: Home | None
+    ) -> tuple[str | None, list[str | int]]:
+        """Open the first file that a search finds.
+
+        Returns:
+            Its path with links resolved, or None, and the reason for each earlier directory.
+        """
+        encoded, count = os.fsencode(last), len(where.directories)
         reasons: list[str | int] = []
         while len(reasons) < count:
             first = len(reasons)
             number, problems = where.native.search(encoded, first, file)
             reasons += list(problems[0 : number - first])
-            real = ""
             if number < count:
                 if problems[number - first] == 0:
-                    real = where.paths[number] + last
-                else:
-                    directory, prefix, reason = where.places[number]
+                    return where.paths[number] + last, reasons
+                directory, prefix, reason = where.directories[number]
+                if reason is None:
+                    real, reason = self._look(directory, prefix + last, file, home)
                     if reason is None:
-                        real, reason = self._look(directory, prefix + last, file, home)
-                    if reason is not None:
-                        real = ""
-                        reasons.append(reason)
-            if real:
-                if LIBS.isEnabledFor(_DEBUG):
-                    tell_search(name, requester, _tried(where, last, reasons), real)
-                return Located(
-                    name, real, file, None if last else Home(os.path.dirname(real), is_own=False)
-                )
-        tried = _tried(where, last, reasons)
-        tell_search(name, requester, tried, None)
-        searched = [(os.path.join(directory, rest), reason) for directory, rest, reason in tried]
-        raise LibraryNotFoundError(name, searched=searched, requester=requester)
+                        return real, reasons
+                reasons.append(reason)
+        return None, reasons
 
     def _find_own(self, name: str, requester: str | None) -> Located:
-        """Return what a path of the host's own leads to, wherever that is."""
+        """Return the file at a path of the host, wherever that is."""
         file = RegularFile()
         real, reason = open_wherever(name, file)
         if reason is not None:
-            tell_search(name, requester, [("", name, reason)], None)
+            log_search(name, requester, [("", name, reason)], None)
             raise LibraryNotFoundError(name, searched=[(name, reason)], requester=requester)
-        tell_search(name, requester, [], real)
+        log_search(name, requester, [], real)
         return Located(name, real, file, Home(os.path.dirname(real), is_own=True))
 
     def _search(
@@ -303,28 +342,28 @@ class Locator:
         origin: str | None,
         home: Home | None,
     ) -> _Search:
-        """Return each place to look for a name without a slash."""
+        """Return the search directories for a name without a slash."""
         key = (*guest_path, None, *runtime_path, None, origin, home and (home.path, home.is_own))
         known = self._searches.get(key)
         if known is None:
             known = _Search(
-                list(self._new_places(guest_path, runtime_path, origin, home)), self._below(home)
+                list(self._search_directories(guest_path, runtime_path, origin, home)),
+                self._below(home),
             )
-            if (
-                len(known.places) <= _KNOWN_PLACES
-            ):  # a guest may ask for as many searches as it likes, and for long ones
+            # A guest may ask for any number of searches, and for long ones.
+            if len(known.directories) <= _KNOWN_DIRECTORIES:
                 if len(self._searches) >= _KNOWN_SEARCHES:
                     self._searches.clear()
                 self._searches[key] = known
         return known
 
-    def _new_places(
+    def _search_directories(
         self,
         guest_path: Sequence[str],
         runtime_path: Sequence[str],
         origin: str | None,
         home: Home | None,
-    ) -> Iterator[_Place]:
+    ) -> Iterator[_SearchDirectory]:
         for directory in self._library_path:
             yield directory, "", self._ruled_out.get(directory)
         for guest in guest_path:
@@ -343,7 +382,7 @@ class Locator:
         for guest in _SYSTEM_PATH:
             yield from self._guest_directory(guest)
 
-    def _from_runtime_path(self, entry: str, origin: str | None) -> _Place:
+    def _from_runtime_path(self, entry: str, origin: str | None) -> _SearchDirectory:
         shown = posixpath.join(entry, "")
         if "\0" in entry or len(entry.encode("utf-8", "surrogateescape")) > self._path_length:
             return "", _shown(shown), _INVALID
@@ -360,20 +399,23 @@ class Locator:
             return next(iter(self._guest_directory(entry)), ("", shown, _NOT_OPENED))
         return "", shown, "a relative runtime path is not searched"
 
-    def _from_guest(self, path: str) -> list[_Place]:
-        """Return the host paths a path of the guest may mean; a relative one is tried in the guest's ``.`` and from its root."""
+    def _from_guest(self, path: str) -> list[_SearchDirectory]:
+        """Return the host paths that a path of the guest may mean.
+
+        A relative one is tried in the guest's ``.`` and from its root.
+        """
         return self._mapped(path) or [("", path, _NOT_OPENED)]
 
-    def _guest_directory(self, path: str) -> list[_Place]:
-        """Return what files right in a directory of the guest may be; nothing if it was not opened."""
+    def _guest_directory(self, path: str) -> list[_SearchDirectory]:
+        """Return the host directories for a directory of the guest; empty if it was not opened."""
         return [
             (host, rest[:-1], reason)
             for host, rest, reason in self._mapped(posixpath.join(path, "x"))
         ]
 
-    def _mapped(self, path: str) -> list[_Place]:
-        """Return the same, nothing if the path is in no directory that was opened for the guest."""
-        found: list[_Place] = []
+    def _mapped(self, path: str) -> list[_SearchDirectory]:
+        """Return the host paths of a guest path; empty if no directory was opened for it."""
+        found: list[_SearchDirectory] = []
         for option in [path] if posixpath.isabs(path) else [path, "/" + path]:
             normal = posixpath.normpath(option)
             for guest, prefix in self._guest_prefixes:
@@ -407,7 +449,7 @@ class Locator:
         return None
 
     def _below(self, home: Home | None) -> Callable[[str, str], tuple[_Root, str] | None]:
-        """Return what finds the granted directory that a place is in, and what comes before the name there."""
+        """Return a function that maps a search directory to its granted directory and prefix."""
 
         def below(directory: str, prefix: str) -> tuple[_Root, str] | None:
             root = self._roots.get(directory)
@@ -430,7 +472,8 @@ class Locator:
     ) -> tuple[str, str | None]:
         """Open a file behind links.
 
-        Returns its path with links resolved, and what keeps it from being read, or None.
+        Returns:
+            The path with links resolved, and the reason why it cannot be read, or None.
         """
         roots = self._roots_of(home)
         root = self._roots.get(directory)
@@ -443,17 +486,19 @@ class Locator:
             _, problems = Places([(inside.directory, os.fsencode(rest))]).search(b"", 0, file)
             if problems[0] == 0:
                 return f"{inside.path}/{rest}", None
-            if problems[0] != SearchProblem.CALLER:  # else there is a link where there was none
+            if problems[0] != SearchProblem.CALLER:  # else a link appeared meanwhile
                 return "", _reason(problems[0])
         return "", _reason(SearchProblem.CALLER)
 
     def _follow(
         self, start: Sequence[str], path: str, roots: Sequence[_Root]
     ) -> tuple[_Root, str] | str:
-        """Resolve a path link by link, from the directory with the parts ``start``.
+        """Resolve a path link by link, from the directory with the components ``start``.
 
-        Returns the granted directory in which it ends and the link-free path there, or a reason.
         Nothing outside of granted directories is examined.
+
+        Returns:
+            The granted directory in which the path ends and the link-free path there, or a reason.
         """
         above = {root.parts[:length] for root in roots for length in range(len(root.parts) + 1)}
         real, rest, links = list(start), path.split("/")[::-1], 0
@@ -467,15 +512,15 @@ class Locator:
             real.append(part)
             if root is None:
                 if tuple(real) not in above:
-                    return _LEADS_OUT
-                continue  # on the way to a granted directory, which had no links when it was granted
+                    return _OUTSIDE
+                continue  # above a granted directory, whose path had no links when it was granted
             try:
                 target = os.fsdecode(
                     root.directory.link(os.fsencode("/".join(real[len(root.parts) :])))
                 )
             except OSError as error:
                 if check_errno(error) == errno.EINVAL:
-                    continue  # it is no link
+                    continue  # not a link
                 return _reason(check_errno(error))
             links += 1
             if links > _LINKS:
@@ -487,13 +532,13 @@ class Locator:
             rest += target.split("/")[::-1]
         root = _innermost(roots, real)
         if root is None:
-            return _LEADS_OUT
+            return _OUTSIDE
         if len(root.parts) == len(real):
             return _reason(SearchProblem.DIRECTORY)
         return root, "/".join(real[len(root.parts) :])
 
     def _without_alias(self, path: str) -> str:
-        """Return an absolute path with the name that the host gave a directory replaced by its path without links."""
+        """Return an absolute path with the host's name of a directory replaced by the real path."""
         for alias, real in self._aliases:
             if alias != real and (path == alias or path.startswith(alias + "/")):
                 return real + path[len(alias) :]
@@ -501,34 +546,40 @@ class Locator:
 
 
 def open_wherever(path: StrPath, file: RegularFile) -> tuple[str, str | None]:
-    """Open a regular file of the host's own for reading, wherever links lead.
+    """Open a regular file of the host for reading, wherever links lead.
 
-    Returns its path with links resolved, and the reason why it cannot be read, or None. A link
-    created meanwhile is resolved like the others. Does not block on a FIFO.
+    A link that is created meanwhile is resolved like the others. Does not block on a FIFO.
+
+    Returns:
+        The path with links resolved, and the reason why it cannot be read, or None.
     """
     for _ in range(_LINKS):
         try:
             real = _real_path(path)
-            place = Directory(b"/", held=False), os.fsencode(real.lstrip("/"))
+            root, file_path = Directory(b"/", held=False), os.fsencode(real.lstrip("/"))
         except OSError as error:
             if check_errno(error) == errno.EINVAL:
-                continue  # there was a link, and is none now
+                continue  # a link was removed meanwhile
             return os.fspath(path), _reason(check_errno(error))
         except ValueError:  # a NUL, or a character that the file system's encoding lacks
             return os.fspath(path), _INVALID
-        if not place[1]:
+        if not file_path:
             return real, _reason(SearchProblem.DIRECTORY)
-        _, problems = Places([place]).search(b"", 0, file)
+        _, problems = Places([(root, file_path)]).search(b"", 0, file)
         if problems[0] != SearchProblem.CALLER:
             return real, None if problems[0] == 0 else _reason(problems[0])
     return os.fspath(path), _reason(SearchProblem.CALLER)
 
 
 def _real_path(path: StrPath) -> str:
-    """Return an absolute path without links to the same file; its last parts need not exist.
+    """Return an absolute path without links to the same file; its last components need not exist.
 
-    Raises OSError, ValueError. ``os.path.realpath`` would recurse link by link, and swallows an
-    OSError that a signal handler raises.
+    ``os.path.realpath`` would recurse link by link, and swallows an OSError that a signal handler
+    raises.
+
+    Raises:
+        OSError: The working directory is unknown, or there are too many links.
+        ValueError: The path has a NUL, or a character that the encoding of the file system lacks.
     """
     text = os.fspath(path)
     rest = (text if os.path.isabs(text) else os.path.join(os.getcwd(), text)).split("/")[::-1]
@@ -540,12 +591,12 @@ def _real_path(path: StrPath) -> str:
         if part == "..":
             real = real.rpartition("/")[0]
             continue
-        place = f"{real}/{part}"
+        deeper = f"{real}/{part}"
         try:
-            target = os.readlink(place)
+            target = os.readlink(deeper)
         except OSError as error:
             check_errno(error)
-            real = place  # no link, or not there, or not to be looked at: opening it will tell
+            real = deeper  # not a link, missing or not accessible: opening it reports that
             continue
         links += 1
         if links > _LINKS:
@@ -562,7 +613,10 @@ def _host_text(text: str) -> str:
 
 
 def _innermost(roots: Sequence[_Root], parts: Sequence[str]) -> _Root | None:
-    """Return the granted directory with the longest path that has ``parts``, a path without links, in it; or is that itself."""
+    """Return the granted directory with the longest path that contains, or is, the path ``parts``.
+
+    ``parts`` is a path without links.
+    """
     inside = [root for root in roots if tuple(parts[: len(root.parts)]) == root.parts]
     return max(inside, key=lambda each: len(each.parts), default=None)
 
@@ -575,10 +629,10 @@ def _reason(problem: int) -> str:
 
 
 def _tried(where: _Search, name: str, reasons: Sequence[str | int]) -> list[tuple[str, str, str]]:
-    """Return where a name was looked for: directory, rest of the path, and why it was not taken."""
+    """Return the attempts of a search: directory, rest of the path, and reason of the failure."""
     return [
         (directory, prefix + name, reason if isinstance(reason, str) else _reason(reason))
-        for (directory, prefix, _), reason in zip(where.places, reasons, strict=False)
+        for (directory, prefix, _), reason in zip(where.directories, reasons, strict=False)
     ]
 
 

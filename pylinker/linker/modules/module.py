@@ -1,4 +1,4 @@
-"""A loaded module: what the linker decided about it, for all instance groups alike.
+"""A loaded module: the decisions of the linker about it, the same for all instance groups.
 
 Nothing here belongs to one store. Bases, slots and import sources are decided once, when the module
 is loaded, and every group instantiates from the same record, so a symbol cannot mean two things in
@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     from pylinker.linker.modules.locator import Home
     from pylinker.linker.ranges import Grant
     from pylinker.runtime.code import Code, Trampolines
+    from pylinker.runtime.outline import Outline
     from pylinker.wasm import Export, ExternType, ModuleInfo, TagType
 
 __all__ = [
     "AtExit",
-    "Cell",
     "Constant",
     "Definition",
-    "Direct",
+    "ExportRef",
+    "GotEntry",
+    "GroupTag",
     "HostCall",
     "ImportSource",
     "LoadedModule",
-    "OwnTag",
-    "Plt",
     "PltEntry",
+    "PltSlot",
     "ProcedureLinkage",
     "PythonCall",
-    "ThreadLocalCell",
+    "ThreadLocalGotEntry",
     "WasiCall",
 ]
 
@@ -57,10 +58,16 @@ _MAKES_BLOCK = FuncType((), ("i32",))
 
 
 class Definition:
-    """What a symbol means: an export of a module, under its ``name``.
+    """The definition of a symbol: an export of a module."""
 
-    ``position`` is its number among the exports, ``kind`` what it is, as a symbol.
-    """
+    module: LoadedModule
+    """The module that defines the symbol."""
+    name: str
+    """The name of the symbol, and of the export."""
+    position: int
+    """The number of the export among the exports of its module."""
+    kind: SymbolKind
+    """The kind of the symbol."""
 
     __slots__ = ("_type", "_value", "kind", "module", "name", "position")
 
@@ -84,19 +91,22 @@ class Definition:
 
     @property
     def is_thread_local(self) -> bool:
-        """Whether it is data that each thread has for itself."""
+        """Whether this is thread-local data."""
         return self.kind is SymbolKind.THREAD_LOCAL
 
     @property
     def value(self) -> int | None:
-        """The slot of a function, the address of data, or the offset in the thread-local block; None if it has none, or none yet."""
+        """The table slot, address or offset of the definition; None if it has none, or none yet.
+
+        The slot of a function, the address of data, or the offset in the thread-local block.
+        """
         if self._value is None and self.kind is SymbolKind.FUNCTION:
             return self.module.slots.get(self.export.index)
         return self._value
 
     @property
     def label(self) -> str:
-        """What it is, for messages."""
+        """The kind of the definition, for messages."""
         kind = self.export.kind
         return "data" if kind is Kind.GLOBAL else kind.label
 
@@ -112,31 +122,34 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """An entry of the GOT: a mutable i32 global that holds an address or a table slot."""
+class GotEntry:
+    """A GOT entry: a mutable i32 global that holds an address or a table slot."""
 
     name: str
     value: int
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadLocalCell:
-    """A GOT entry for thread-local data: ``offset`` bytes from the module's ``__tls_base``, another address in each group."""
+class ThreadLocalGotEntry:
+    """A GOT entry for thread-local data, whose value differs from group to group.
+
+    It holds the address ``offset`` bytes after the ``__tls_base`` of the module.
+    """
 
     module: LoadedModule
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
-    """An export of a module that is instantiated by then."""
+class ExportRef:
+    """An export of a module that is instantiated before the importer."""
 
     definition: Definition
 
 
 @dataclass(frozen=True, slots=True)
-class Plt:
-    """A trampoline: entry ``index`` of the importing module's PLT."""
+class PltSlot:
+    """A PLT entry: trampoline number ``index`` of the importing module."""
 
     index: int
 
@@ -150,15 +163,15 @@ class WasiCall:
 
 @dataclass(frozen=True, slots=True)
 class HostCall:
-    """A function the linker itself provides, told which module calls: ``dlopen``, ``__cxa_atexit``, ..."""
+    """A function of the linker that depends on its caller: ``dlopen``, ``__cxa_atexit``, ..."""
 
     name: str
     type: FuncType
 
 
 @dataclass(frozen=True, slots=True)
-class OwnTag:
-    """An exception tag that no module defines: one for each name in a group."""
+class GroupTag:
+    """An exception tag that no module defines: each group creates one for each name."""
 
     name: str
     type: TagType
@@ -166,9 +179,9 @@ class OwnTag:
 
 @dataclass(frozen=True, slots=True)
 class PythonCall:
-    """A Python function of the program's user, for one type: ``source`` as the core has it.
+    """A Python function of the user, for one type.
 
-    It does not keep the function.
+    ``source`` is the import source in the form of the C core. It does not keep the function alive.
     """
 
     name: str
@@ -177,52 +190,63 @@ class PythonCall:
 
 
 ImportSource: TypeAlias = (
-    Constant | Cell | ThreadLocalCell | Direct | Plt | WasiCall | HostCall | PythonCall | OwnTag
+    Constant
+    | GotEntry
+    | ThreadLocalGotEntry
+    | ExportRef
+    | PltSlot
+    | WasiCall
+    | HostCall
+    | PythonCall
+    | GroupTag
 )
 
 
 @dataclass(slots=True)
 class PltEntry:
-    """A function import bound at its first call, in each group by itself.
-
-    ``definition`` is what it was found to mean, at load or at the first call of any group: the same
-        for all.
-    """
+    """A function import with lazy binding: each group binds it at the first call."""
 
     module: str
+    """The import module."""
     name: str
+    """The import name."""
     type: FuncType
+    """The type that the import declares."""
+
     definition: Definition | None = None
+    """The definition, found at load or at the first call in any group; the same for all groups."""
 
 
 class ProcedureLinkage(Sequence[PltEntry]):
-    """The entries of one module's PLT, by the numbers of its trampolines.
+    """The PLT of one module: its entries by the numbers of their trampolines.
 
-    The first are those that the core has decided (:meth:`decided`), of which there may be
-    thousands: each is made when it is asked for. ``late`` is what the core said of them: for each
-    the number of the import, that of the module it was found in, and the export's.
+    The first entries are those that the C core bound (:meth:`decided`). There may be thousands of
+    them, so each is created on demand.
     """
 
-    __slots__ = ("_count", "_entries", "_info", "_targets", "late")
+    lazy: Sequence[int]
+    """The result of the core, three numbers for each entry: import, module in the scope, export."""
+
+    __slots__ = ("_count", "_entries", "_info", "_targets", "lazy")
 
     def __init__(self, info: ModuleInfo) -> None:
         self._info = info
         self._entries: dict[int, PltEntry] = {}
         self._count = 0
         self._targets: Mapping[int, LoadedModule] = {}
-        self.late: Sequence[int] = ()
+        self.lazy = ()
 
-    def decided(self, late: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
-        """Have the entries that the core has decided; ``modules`` are those of its scope.
+    def decided(self, lazy: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
+        """Set the entries that the core bound; ``modules`` are the modules of its scope.
 
-        Before all others.
+        Call this before any :meth:`append`.
         """
-        self.late = late
-        # Not all of them: an entry keeps what it leads to.
+        self.lazy = lazy
+        # Only those that are used, since an entry keeps its target alive.
         self._targets = {
-            number: target for number in set(late[1::3]) if (target := modules[number]) is not None
+            number: target for number in set(lazy[1::3]) if (target := modules[number]) is not None
         }
-        self._count = len(late) // 3
+        self._count = len(lazy) // 3
 
     def append(self, entry: PltEntry) -> None:
         """Add an entry."""
@@ -230,18 +254,18 @@ class ProcedureLinkage(Sequence[PltEntry]):
         self._count += 1
 
     def signature(self) -> bytes:
-        """Return bytes that, with the module's own, say of which functions the entries are, in their order."""
-        decided = array("I", self.late[::3])
+        """Return bytes that, with those of the module, identify the functions of the entries."""
+        decided = array("I", self.lazy[::3])
         others = "".join([f"{each.name!r} {each.type}" for each in self[len(decided) :]])
         return b"%d %b %b" % (len(decided), decided.tobytes(), others.encode())
 
     def types(self) -> Iterator[FuncType]:
-        """Iterate over the types of the entries, none of which is made for it."""
-        for imported in self.late[::3]:
+        """Iterate over the types of the entries without creating the entries."""
+        for imported in self.lazy[::3]:
             type_ = self._info.import_at(imported).type
             assert isinstance(type_, FuncType)
             yield type_
-        for number in range(len(self.late) // 3, self._count):
+        for number in range(len(self.lazy) // 3, self._count):
             yield self._entries[number].type
 
     def __len__(self) -> int:
@@ -262,46 +286,114 @@ class ProcedureLinkage(Sequence[PltEntry]):
     def _at(self, number: int) -> PltEntry:
         entry = self._entries.get(number)
         if entry is None:
-            imported, target, _ = self.late[3 * number : 3 * number + 3]
+            imported, target, _ = self.lazy[3 * number : 3 * number + 3]
             space, name, _, type_ = self._info.import_at(imported)
             assert isinstance(type_, FuncType)
             made = PltEntry(space, name, type_, self._targets[target].find(name))
-            entry = self._entries.setdefault(
-                number, made
-            )  # two threads that ask for the same one get the same
+            entry = self._entries.setdefault(number, made)  # one object, if two threads race
         return entry
 
 
 class AtExit(NamedTuple):
-    """A destructor the module registered: a table slot, and its argument (None: the function takes none)."""
+    """A destructor that a module registered."""
 
     slot: int
+    """Its table slot."""
     argument: int | None
+    """Its argument; None if the function takes none."""
 
 
 class LoadedModule:
-    """One module of the program.
+    """One module of a program.
 
-    Attributes, fixed once it is loaded: ``name``, ``path`` (of its file, or None), ``key`` (path,
-    or digest of bytes that were given; opening the same key again is the same module), ``info``,
-    ``outline`` and ``code``, ``number`` (order of loading), ``is_main``, ``memory_base`` and
-    ``memory_size`` (bytes), ``table_base`` and ``table_size`` (slots), ``needed``, ``home`` (where
-    its needs are searched for besides, or None), ``sources`` (one for each import, in order, as the
-    core has them) and ``special`` (those that the core has not decided, by index), ``plt``,
-    ``local_scope`` (what a lookup goes through after the global scope), ``ready`` (modules that are
-    resolved later can import from it directly), ``native`` (what the core instantiates) and its
-    ``address``, ``place`` (in every group's list), ``has_slots`` and ``slot_base`` (the slots of
-    its exported functions), ``trampolines`` (their code, or None), ``plt_users`` (the modules that
-    use them, too, and from which number on), ``host_handles`` (of host functions, by name),
-    ``calls_wasi`` (whether it imports functions of the WASI process). Under the load lock:
-    ``handles`` (open ``dlopen``). Under the linker's lock: ``permanent``, ``bound`` (modules whose
-    definitions it uses), ``heap`` (what it finds as ``__heap_base`` and ``__heap_end``, or None),
-    ``slots`` (function index -> table slot given out for it), ``at_exit``, ``initialized`` (order
-    of construction,
-    0: not yet), ``closing`` (its destructors run), ``lingering`` (they have run, but keys keep it),
-    ``keys`` (of ``pthread_key_create``, whose destructor is a function of the module), ``texts``
-    (strings in guest memory for ``dladdr``: address and size, by text).
+    ``handles`` is guarded by the load lock, and the attributes from ``permanent`` to ``unloaded``
+    by the linker's lock. All others are fixed once the module is loaded.
     """
+
+    name: str
+    """The name that other modules need it by."""
+    path: str | None
+    """The path of its file, None for bytes."""
+    key: str | None
+    """The path, or a digest of given bytes; opening the same key again yields the same module."""
+    info: ModuleInfo
+    """The parsed module."""
+    outline: Outline
+    """The metadata that follows from the bytes of the module alone."""
+    code: Code | None
+    """The compiled code; None until it is compiled."""
+    number: int
+    """The position in the order of loading, and the handle in the guest."""
+    is_main: bool
+    """Whether this is the main module."""
+    memory_base: int
+    """The address of its data."""
+    memory_size: int
+    """The size of its data in bytes."""
+    memory_reserved: bool
+    """Whether the linker allocated the memory of its data."""
+    table_base: int
+    """The first table slot of its own element segments."""
+    table_size: int
+    """The number of those slots."""
+    needed: list[LoadedModule]
+    """Its direct dependencies."""
+    home: Home | None
+    """An additional search directory for its dependencies."""
+    sources: Sources
+    """The import sources in the form of the C core, one for each import."""
+    special: list[tuple[int, ImportSource]]
+    """The import sources that the C core did not decide, by import number."""
+    plt: ProcedureLinkage
+    """Its PLT."""
+    local_scope: Sequence[LoadedModule]
+    """The modules that a lookup visits after the global scope."""
+    ready: bool
+    """Whether modules that are resolved later can import from it directly."""
+    native: Library
+    """The record from which the C core instantiates the module."""
+    address: int
+    """The address of ``native``; 0 before it exists."""
+    ordinal: int | None
+    """The index in the list of libraries of every group."""
+    has_slots: bool
+    """Whether its exported functions have table slots from ``slot_base`` on."""
+    slot_base: int
+    """The first of these slots."""
+    trampolines: Trampolines | None
+    """The code of its PLT entries."""
+    plt_users: Sequence[tuple[int, weakref.ref[LoadedModule]]]
+    """The modules that share its trampolines, and the number of the first trampoline of each."""
+    host_handles: dict[str, int]
+    """The handles of its host functions, by name."""
+    calls_wasi: bool
+    """Whether it imports functions of the WASI process."""
+    handles: int
+    """The number of open ``dlopen`` handles."""
+    permanent: bool
+    """Whether it is never unloaded."""
+    bound: set[LoadedModule]
+    """The modules whose definitions it uses."""
+    heap: tuple[int, int] | None
+    """Its values of ``__heap_base`` and ``__heap_end``."""
+    grants: list[Grant]
+    """Its allocations of memory and table slots."""
+    slots: dict[int, int]
+    """The table slots allocated for single functions, by function index."""
+    at_exit: list[AtExit]
+    """Its destructors."""
+    initialized: int
+    """The position in the order of construction, 0 before."""
+    closing: bool
+    """Whether its destructors are running."""
+    lingering: bool
+    """Whether its destructors have run and keys delay the unload."""
+    keys: set[int]
+    """The keys of ``pthread_key_create`` whose destructor is one of its functions."""
+    texts: dict[str, tuple[int, int]]
+    """The strings in guest memory for ``dladdr``: address and size, by text."""
+    unloaded: bool
+    """Whether it is unloaded."""
 
     __slots__ = (
         "__weakref__",
@@ -314,7 +406,6 @@ class LoadedModule:
         "calls_wasi",
         "closing",
         "code",
-        "gone",
         "grants",
         "handles",
         "has_slots",
@@ -335,10 +426,10 @@ class LoadedModule:
         "native",
         "needed",
         "number",
+        "ordinal",
         "outline",
         "path",
         "permanent",
-        "place",
         "plt",
         "plt_users",
         "ready",
@@ -350,6 +441,7 @@ class LoadedModule:
         "table_size",
         "texts",
         "trampolines",
+        "unloaded",
     )
 
     def __init__(
@@ -371,66 +463,67 @@ class LoadedModule:
         self.code = code
         self.number = number
         self.is_main = is_main
-        self.heap: tuple[int, int] | None = None
+        self.heap = None
         self.memory_base = 0
         self.memory_size = self.info.dylink.memory_size if self.info.dylink else 0
         self.memory_reserved = False
         self.table_base = 0
         self.table_size = self.info.dylink.table_size if self.info.dylink else 0
-        self.needed: list[LoadedModule] = []
-        self.sources: Sources = NULL
-        self.special: list[tuple[int, ImportSource]] = []
+        self.needed = []
+        self.sources = NULL
+        self.special = []
         self.plt = ProcedureLinkage(info)
-        self.local_scope: Sequence[LoadedModule] = ()
+        self.local_scope = ()
         self.handles = 0
-        self.home: Home | None = None
+        self.home = None
         self.calls_wasi = False
         self.permanent = False
-        self.bound: set[LoadedModule] = set()
-        self.slots: dict[int, int] = {}
-        self.at_exit: list[AtExit] = []
+        self.bound = set()
+        self.slots = {}
+        self.at_exit = []
         self.initialized = 0
         self.closing = False
         self.lingering = False
-        self.keys: set[int] = set()
-        self.texts: dict[str, tuple[int, int]] = {}
-        self.gone = False
-        self.native: Library
+        self.keys = set()
+        self.texts = {}
+        self.unloaded = False
         self.ready = False
         self.address = 0
-        self.place: int | None = None
-        self.grants: list[Grant] = []
+        self.ordinal = None
+        self.grants = []
         self.has_slots = False
         self.slot_base = 0
-        self.trampolines: Trampolines | None = None
-        self.plt_users: Sequence[tuple[int, weakref.ref[LoadedModule]]] = ()
-        self.host_handles: dict[str, int] = {}
+        self.trampolines = None
+        self.plt_users = ()
+        self.host_handles = {}
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
         self._candidate: bytes | None = None
 
     def plt_user(self, index: int) -> tuple[LoadedModule, int]:
-        """Return whose trampoline number ``index`` of this module is, and which of that module's."""
+        """Return the module that uses a trampoline of this module, and its PLT entry number."""
         module, base = self, 0
-        place = bisect.bisect_right(self.plt_users, index, key=operator.itemgetter(0))
-        if place:
-            base, known = self.plt_users[place - 1]
+        index_of_next = bisect.bisect_right(self.plt_users, index, key=operator.itemgetter(0))
+        if index_of_next:
+            base, known = self.plt_users[index_of_next - 1]
             user = known()
             if user is None:
                 raise InternalError(
-                    f"trampoline {index} of {self.name} was called by a module that is gone"
+                    f"trampoline {index} of {self.name} was called by an unloaded module"
                 )
             module = user
         return module, index - base
 
     def __repr__(self) -> str:
-        return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
+        memory = f"{self.memory_base:#x}+{self.memory_size:#x}"
+        table = f"{self.table_base}+{self.table_size}"
+        return f"<LoadedModule {self.name!r} memory={memory} table={table}>"
 
     @property
     def candidate(self) -> bytes:
-        """The module in a scope, as it is now, for the core.
+        """The scope entry of the module for the C core.
 
-        Once it has its record it stays like that.
+        It does not change any more once the module has its record.
         """
         if self._candidate is not None:
             return self._candidate
@@ -449,17 +542,17 @@ class LoadedModule:
 
     @property
     def origin(self) -> str | None:
-        """The directory of the module's file: what ``$ORIGIN`` stands for."""
+        """The directory of the file, which ``$ORIGIN`` stands for."""
         return os.path.dirname(self.path) if self.path else None
 
     @property
     def is_position_independent(self) -> bool:
-        """Whether the module lies where the linker puts it and not at addresses of its own choice."""
+        """Whether the linker, not the module itself, chooses the addresses."""
         return self.info.is_position_independent
 
     @property
     def brings_table(self) -> bool:
-        """Whether the module defines the program's function table itself."""
+        """Whether the module defines the function table of the program."""
         export = self.info.private.get("__indirect_function_table")
         return (
             export is not None
@@ -470,25 +563,29 @@ class LoadedModule:
 
     @property
     def fixed_slots(self) -> int:
-        """Slots at the beginning of the table that the module uses by its own choice."""
+        """The number of slots at the beginning of the table that the module assigns by itself."""
         tables = (*self.info.imported_tables, *self.info.tables)
         chooses = tables and (self.brings_table or not self.is_position_independent)
         return max(self.info.fixed_slots, tables[0].limits.minimum if chooses else 0)
 
     def find(self, name: str) -> Definition | None:
-        """Return the module's own definition of a symbol, or None."""
+        """Return the definition of a symbol in this module, or None."""
         found = Candidates(bytearray(self.candidate)).find(name)
         return None if found is None else Definition(self, name, found)
 
     def leaves_to_linker(self, name: str) -> bool:
-        """Whether the module is a library that registers a destructor with this function, which it does not define itself.
+        """Whether the linker serves this registration of destructors for the module.
 
-        The linker then runs the destructor, whichever module defines the function.
+        True for a library that imports the function and does not define it. The linker then runs
+        the destructor, even if another module defines the function.
         """
         return name in DESTRUCTORS and not self.is_main and self.find(name) is None
 
     def _base(self, index: int) -> int | None:
-        """Return the value of an imported global if it is one of the module's bases: what initial values are computed from."""
+        """Return the value of an imported global if it is a base of the module, else None.
+
+        Initial values are computed from it.
+        """
         if self._bases is None:
             values = {"__memory_base": self.memory_base, "__table_base": self.table_base}
             imported = [each for each in self.info.imports if each.kind is Kind.GLOBAL]
@@ -498,7 +595,7 @@ class LoadedModule:
         return self._bases[index] if index < len(self._bases) else None
 
     def _element_slots(self) -> dict[int, int]:
-        """Return the slots of the functions in the module's own element segments, by function."""
+        """Return the slots of the functions in the element segments of the module, by function."""
         slots = {}
         for index, (offset, position) in self.info.element_slots.items():
             base = offset.evaluate(self._base)
@@ -508,11 +605,11 @@ class LoadedModule:
 
     @property
     def slot_count(self) -> int:
-        """Slots given to exported functions from ``slot_base`` on."""
+        """The number of slots of exported functions from ``slot_base`` on."""
         return len(self.outline.slot_exports) if self.has_slots else 0
 
     def definition_of(self, function: int) -> Definition | None:
-        """Return an exported symbol that is the function with this index, or None."""
+        """Return an exported symbol for the function with this index, or None."""
         for export in self.info.exports.values():
             if (
                 export.kind is Kind.FUNC
@@ -523,7 +620,7 @@ class LoadedModule:
         return None
 
     def function_at(self, slot: int) -> int | None:
-        """Return the index of the function in one of the module's slots, or None."""
+        """Return the index of the function in one of the slots of the module, or None."""
         if self.slot_base <= slot < self.slot_base + self.slot_count:
             position = self.outline.slot_exports[slot - self.slot_base]
             return next(itertools.islice(self.info.exports.values(), position, None)).index
@@ -538,12 +635,18 @@ class LoadedModule:
 
     @property
     def thread_local(self) -> tuple[int, int] | None:
-        """Size and alignment (bytes) of the module's thread-local block, or None if it has none that it can initialise."""
+        """The size and alignment (bytes) of the thread-local block.
+
+        None if there is none that the module can initialise.
+        """
         return self.outline.thread_local
 
     @property
     def makes_thread_locals(self) -> bool:
-        """Whether the module makes the thread-local blocks of other threads itself, as libraries of WASIX do: it shows no other way."""
+        """Whether the module allocates the thread-local blocks of other threads itself.
+
+        Libraries of WASIX do so if they export no other way.
+        """
         return (
             "__wasix_init_tls" in self.info.private
             and self.outline.thread_local is None
@@ -552,10 +655,12 @@ class LoadedModule:
         )
 
     def check_thread_locals(self) -> None:
-        """Refuse a module whose thread-local data a second thread could not have for itself.
+        """Refuse a module whose thread-local data cannot be initialised in a second thread.
 
-        Raises UnsupportedError. Without a way to initialise a block, all threads would silently
-        share one.
+        Without a way to initialise a block, all threads would silently share one.
+
+        Raises:
+            UnsupportedError: The module has such data.
         """
         if (
             self.outline.thread_local is None
@@ -563,20 +668,25 @@ class LoadedModule:
             and self.outline.has_thread_locals
         ):
             raise UnsupportedError(
-                f"{self.name} has thread-local data but exports no way to initialise it in another thread; link it with "
-                "--export=__wasm_init_tls --export=__tls_base --export=__tls_size --export=__tls_align",
+                f"{self.name} has thread-local data but exports no way to initialise it in another "
+                "thread; link it with --export=__wasm_init_tls --export=__tls_base "
+                "--export=__tls_size --export=__tls_align",
                 module=self.name,
             )
 
     def entry(self, name: str, type_: FuncType) -> int | None:
-        """Return the number of a :meth:`lifecycle_function` among the exports, or None if the module has none of the name."""
+        """Return the export number of a :meth:`lifecycle_function`, or None."""
         position = self.outline.entries.get(name)
         if position is None and self.lifecycle_function(name, type_):
             position = self.outline.entries[name] = self.outline.position(name)
         return position
 
     def lifecycle_function(self, name: str, type_: FuncType) -> bool:
-        """Whether the module has this private export (a constructor, ``_start``, ...), which must be a function of the type."""
+        """Whether the module has this private export, such as a constructor or ``_start``.
+
+        Raises:
+            ParseError: The export is not a function of the type.
+        """
         export = self.info.private.get(name)
         if export is None:
             return False

@@ -1,4 +1,4 @@
-"""What a load decides: places, imports, and the operation that carries it out.
+"""Plans: the decisions of a load, and the operation that carries them out.
 
 Nothing here touches a store.
 """

@@ -1,14 +1,14 @@
-"""Who has the memory between ``__heap_base`` and ``__heap_end``: one module at a time.
+"""The owner of the memory between ``__heap_base`` and ``__heap_end``: one module at a time.
 
 A malloc takes that range for its own before it asks for more with ``memory.grow`` (wasi-libc#377),
-so two modules with a malloc each must not get the same one. The first module that asks gets it;
-every other one an empty range (``__heap_base == __heap_end``), and its malloc then lives on what it
-grows. When the owner is unloaded the range is zeroed and free for the next module that asks. A
-program at fixed addresses has its own heap for good.
+so two modules with a malloc each must not get the same range. The first module that asks gets it;
+every other module gets an empty range (``__heap_base == __heap_end``), and its malloc then uses
+only memory that it grows. When the owner is unloaded, the range is zeroed and free for the next
+module that asks. A program at fixed addresses keeps its own heap for good.
 
-Some heaps have no end but the memory's: Emscripten's ``sbrk`` takes all from ``__heap_base`` up to
-``memory.size``, whoever grew it. There can be one of these, and no memory grown by the linker is
-safe from it: :mod:`pylinker.linker.load.room` has what is done then.
+Some heaps have no end but that of the memory: Emscripten's ``sbrk`` takes all memory from
+``__heap_base`` up to ``memory.size``, whichever code grew it. There can be one such heap, and no
+memory grown by the linker is safe from it: :mod:`pylinker.linker.load.room` handles that case.
 """
 
 from __future__ import annotations
@@ -31,22 +31,28 @@ _PAGE = 1 << 16
 
 
 def asks_for_heap(use: int) -> bool:
-    """Whether a module imports where the heap begins or ends."""
+    """Whether a module imports the start or the end of the heap."""
     return bool(use & (HeapUse.BASE | HeapUse.END))
 
 
 def has_no_end(use: int) -> bool:
-    """Whether a module that asks for the heap does not ask for its end, and so may take all memory there is."""
+    """Whether a module asks for the start of the heap, not its end, and may take all memory."""
     return bool(use & HeapUse.BASE) and not use & HeapUse.END
 
 
 def takes_heap_first(use: int) -> int:
-    """Return the rank of a module among those that ask at the same time; equal ones stay in the order of the scope."""
+    """Return the rank of a module among those that ask together.
+
+    Equal ones keep the order of the scope.
+    """
     return 0 if use & HeapUse.TAKES_ALL else 1
 
 
 def gives_room(module: LoadedModule | None) -> bool:
-    """Whether room in the program whose heap ``module`` has must come from its malloc: no other memory is safe from it."""
+    """Whether memory must come from the malloc of ``module``, the owner of the heap.
+
+    No other memory is safe from it then.
+    """
     if module is None:
         return False
     use = module.outline.heap
@@ -58,28 +64,37 @@ def gives_room(module: LoadedModule | None) -> bool:
 
 
 class Heap:
-    """The heap range of one program. Changes under the write lock.
+    """The heap range of one program.
 
-    Attributes: ``start`` and ``stop`` (addresses), ``owner`` (the module that has the range, or
-        None).
+    Threads: changed under the write lock.
     """
+
+    start: int
+    """The first address of the range."""
+    stop: int
+    """The address after the range."""
+    owner: LoadedModule | None
+    """The module that has the range, or None."""
 
     __slots__ = ("_clean", "_is_fixed", "_memory", "_pages", "owner", "start", "stop")
 
     def __init__(self, memory: MemoryAllocator) -> None:
         self._memory = memory
         self.start = self.stop = 0
-        self.owner: LoadedModule | None = None
+        self.owner = None
         self._is_fixed = False
         self._clean = True
         self._pages: dict[LoadedModule, int] = {}
 
     def lay_out(self, start: int, stop: int) -> None:
-        """Set the range, where the linker decides it."""
+        """Set the range, if the linker chooses it."""
         self.start, self.stop = start, stop
 
     def belongs_to_program(self, main: LoadedModule) -> None:
-        """Leave the heap to a main module at fixed addresses; all others get an empty range where its heap begins, if that is known."""
+        """Leave the heap to a main module at fixed addresses.
+
+        All other modules get an empty range at the start of its heap, if that is known.
+        """
         layout = program_layout(main.info)
         self.stop = layout.get("__heap_end", 0)
         self.start = layout.get("__heap_base", self.stop)
@@ -87,10 +102,13 @@ class Heap:
         self._is_fixed = "__heap_base" in layout
 
     def give(self, modules: Iterable[LoadedModule]) -> None:
-        """Decide what those of ``modules``, in the order of the scope, find that ask.
+        """Decide the ranges of those ``modules`` that ask, in the order of the scope.
 
-        Raises UnsupportedError, LimitError. Called again for the same modules it changes nothing.
-        :meth:`release` takes it back.
+        A second call for the same modules changes nothing. :meth:`release` reverts it.
+
+        Raises:
+            UnsupportedError: A second module needs a heap without an end.
+            LimitError: The memory cannot grow.
         """
         asking = [
             module
@@ -111,29 +129,30 @@ class Heap:
         if self.owner is None:
             self._set_owner(module)
             size = self._memory.size()
-            if size and self.start == self.stop:  # the layout left nothing
+            if size and self.start == self.stop:  # the layout left no range
                 self.start = self._memory.grow_for(_PAGE, module=module.name)
                 self.stop = self.start + _PAGE
             elif has_no_end(use) and size > self.stop:
-                return self._page_for(module)  # there may be others behind the range by now
+                return self._page_for(module)  # the memory after the range may be in use by now
             if not self._clean:
                 self._memory.zero(self.start, self.stop - self.start)
             self._clean = False
             return self.start, self.stop
         if use & HeapUse.TAKES_ALL:
             raise UnsupportedError(
-                f"{module.name} has a heap that takes all memory, but the heap of the program is that of {self.owner.name}",
+                f"{module.name} has a heap that takes all memory, but the heap of the program is "
+                f"that of {self.owner.name}",
                 module=module.name,
             )
         if has_no_end(use):
             if use & HeapUse.MALLOC and self._memory.size():
-                return self._page_for(module)  # it takes all up to the end of memory, once
+                return self._page_for(module)  # it takes all memory up to the end, once
             if self.is_unknown_to(module):
                 return None
         return self.start, self.start
 
     def is_unknown_to(self, module: LoadedModule) -> bool:
-        """Whether a module could only be told an empty range, and the program does not say where that would be."""
+        """Whether a module could only get an empty range, whose address is unknown."""
         owner, use = self.owner, module.outline.heap
         if (
             owner is None
@@ -149,7 +168,7 @@ class Heap:
         return page, page + _PAGE
 
     def release(self, module: LoadedModule) -> None:
-        """Take back what a module was given."""
+        """Revert :meth:`give` for a module."""
         module.heap = None
         if self.owner is module:
             self._set_owner(None)

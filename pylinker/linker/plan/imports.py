@@ -1,4 +1,4 @@
-"""What the program's user gives to guests: Python functions, by the names of the imports that get them."""
+"""Python functions that the user provides to guests, by import name."""
 
 from __future__ import annotations
 
@@ -38,18 +38,24 @@ _ENV = "env"
 
 
 class HostPointer(NamedTuple):
-    """A host function's place in the table, the same in every group and for every module: its value as a C function pointer.
+    """The table slot of a host function, which is its value as a C function pointer.
 
-    ``provided`` is what keeps a function of pylinker's own; None for one of the program's user.
+    It is the same in every group and for every module.
     """
 
     type: FuncType
+    """The type of the function."""
     slot: HostSlot
+    """Its table slot."""
     provided: _Provided | None = None
+    """Keeps a function of pylinker alive; None for a function of the user."""
 
 
 class _Provided(Finalized):
-    """Keeps a host function callable, by its ``handle``, as long as it lives."""
+    """Keeps a host function alive."""
+
+    handle: int
+    """The handle of the function."""
 
     def __init__(self, function: Callable[[Values], None]) -> None:
         self.handle = register_host(function)
@@ -62,16 +68,24 @@ class _Provided(Finalized):
 class HostImports:
     """The Python functions of one program, and the types they are imported with.
 
-    Owns all that is made of them: without it, a guest that calls one traps. Changes under the write
-    lock. ``pointers`` are those that were given out, by name; they stay as long as the program,
-    since nobody knows where a guest has put one. Raises TypeError and ValueError for what is no
-    such mapping.
+    It owns all objects that are created for them: without it, a guest that calls one traps.
+
+    Threads: changed under the write lock.
+
+    Raises:
+        TypeError: ``functions`` is not a mapping from names to functions.
+        ValueError: A name is there twice.
+    """
+
+    pointers: dict[str, HostPointer]
+    """The pointers that were created, by name. They live as long as the program, since a guest may
+    have stored one anywhere.
     """
 
     def __init__(self, functions: Imports | None = None) -> None:
         self._functions: dict[_Key, _Function] = {}
         self._callbacks: dict[tuple[_Key, FuncType], Callback] = {}
-        self.pointers: dict[str, HostPointer] = {}
+        self.pointers = {}
         if functions is not None and not isinstance(functions, Mapping):
             raise TypeError(
                 f'imports is {type(functions).__name__}; give a dict such as {{"name": function}}'
@@ -87,7 +101,7 @@ class HostImports:
 
     @property
     def candidate(self) -> bytes:
-        """The first element of every scope, for the core: all names of ``env``.
+        """The first entry of every scope, for the core: all names of ``env``.
 
         Empty if there are none.
         """
@@ -103,10 +117,11 @@ class HostImports:
     def callback(
         self, module: str, name: str, type_: FuncType, *, importer: LoadedModule | None
     ) -> Callback:
-        """Return what ``importer`` gets for an import of this type, the same for all importers.
+        """Return the callback for an import of this type, the same for all importers.
 
-        Raises SignatureMismatchError if the function cannot be called with that many arguments,
-        UnsupportedError if they cannot be passed.
+        Raises:
+            SignatureMismatchError: The function does not accept that many arguments.
+            UnsupportedError: The arguments cannot be passed.
         """
         key = (module, name)
         known = self._callbacks.get((key, type_))
@@ -132,14 +147,14 @@ class HostImports:
 
 
 class UnknownTypeError(Exception):
-    """Nobody tells which type a pointer to a host function has; the message is for people."""
+    """The type of a pointer to a host function is unknown; the message is for people."""
 
 
 class NewPointers:
-    """The pointers to host functions that one load brings.
+    """The pointers to host functions that one load creates.
 
-    Until it is published, they may be taken back. With ``rehearses`` the functions of the program's
-    user are checked, and neither callbacks nor host functions are made.
+    They can be rolled back until the load is published. With ``dry_run`` the functions of the
+    user are checked, and neither callbacks nor host functions are created.
     """
 
     def __init__(
@@ -148,9 +163,9 @@ class NewPointers:
         table: SlotAllocator,
         host_calls: HostCalls,
         *,
-        rehearses: bool = False,
+        dry_run: bool = False,
     ) -> None:
-        self._rehearses = rehearses
+        self._dry_run = dry_run
         self._imports = imports
         self._table = table
         self._host_calls = host_calls
@@ -159,20 +174,24 @@ class NewPointers:
 
     @property
     def slots(self) -> tuple[HostSlot, ...]:
-        """The table slots that are new."""
+        """The new table slots."""
         return tuple([pointer.slot for pointer in self._new.values()]) if self._new else ()
 
     @property
     def has_any(self) -> bool:
-        """Whether there is anything to take back."""
+        """Whether there is anything to roll back."""
         return bool(self._new or self._grants)
 
     def provided(self, name: str, type_: FuncType) -> int:
-        """Return the table slot of a function that pylinker provides. Raises LimitError."""
+        """Return the table slot of a function that pylinker provides.
+
+        Raises:
+            LimitError: The table is full.
+        """
         pointer = self._imports.pointers.get(name) or self._new.get(name)
         if pointer is None:
             slot = self._table.allocate(1, 1, self._grants, module=name)
-            if self._rehearses:
+            if self._dry_run:
                 return slot
             owner = _Provided(self._host_calls(None, name))
             source = pack_source(
@@ -186,11 +205,14 @@ class NewPointers:
     ) -> int:
         """Return the table slot of a function of ``env``.
 
-        A pointer import says nothing of the type. It is that of the importer's calls or, if it
-        makes none, of all ``modules``; only the first pointer to a function decides. Raises
-        UnknownTypeError if there is not one type, SignatureMismatchError if another module has
-        decided otherwise, and what :meth:`HostImports.callback` raises. Without ``importer``
-        (``dlsym``) all modules count.
+        A pointer import does not declare the type. It is that of the importer's calls or, if it has
+        none, that of the calls of all ``modules``; only the first pointer to a function decides.
+        Without ``importer`` (``dlsym``) all modules count. Also raises what
+        :meth:`HostImports.callback` raises.
+
+        Raises:
+            UnknownTypeError: There is no single type.
+            SignatureMismatchError: Another module has decided otherwise.
         """
         types = _imported_types([importer] if importer is not None else [], name)
         pointer = self._imports.pointers.get(name) or self._new.get(name)
@@ -208,13 +230,13 @@ class NewPointers:
                 why = (
                     f"modules call it with {len(types)} types"
                     if types
-                    else "no module calls it; a call that is never made would tell"
+                    else "no module calls it; a call that is never executed would declare the type"
                 )
                 raise UnknownTypeError(
-                    f"imports has {name}, but there is no telling the type of a pointer to it: {why}"
+                    f"imports has {name}, but the type of a pointer to it is unknown: {why}"
                 )
             type_ = types.pop()
-            if self._rehearses:
+            if self._dry_run:
                 self._imports.check(_ENV, name, type_, importer=importer)
                 source = b""
             else:
@@ -226,14 +248,14 @@ class NewPointers:
         return pointer.slot.slot
 
     def keep(self) -> None:
-        """The load is published."""
+        """Commit: the load is published."""
         if self._new:
             self._imports.pointers.update(self._new)
             self._new = {}
             self._grants = []
 
     def undo(self) -> None:
-        """Take back what is not kept."""
+        """Roll back the pointers that are not committed."""
         release_all(self._grants)
         self._new = {}
 
@@ -249,11 +271,11 @@ def _imported_types(modules: Iterable[LoadedModule], name: str) -> set[FuncType]
 
 
 def _symbols(names: Iterable[str]) -> Symbols | None:
-    """Return a table of functions for the core, or None if there are none.
+    """Return a symbol table of functions for the core, or None if there are none.
 
-    Python decides what each import of one gets.
+    Python decides the source of each import of one.
     """
-    known = [name for name in names if _is_unicode(name)]  # no module can import another
+    known = [name for name in names if _is_unicode(name)]  # no module can import any other name
     if not known:
         return None
     record = SYMBOL.pack
@@ -303,14 +325,15 @@ def _check(function: _Function, key: _Key, type_: FuncType, importer: str) -> No
     for each in (*type_.params, *type_.results):
         if each not in PASSED:
             raise UnsupportedError(
-                f"{importer}: {name} is {type_}, but values of type {each} cannot be passed to Python",
+                f"{importer}: {name} is {type_}, but values of type {each} cannot be passed to "
+                "Python",
                 module=importer,
                 symbol=name,
             )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # a function in C does not always tell
+        return  # some functions in C have no signature
     try:
         signature.bind(*type_.params)
     except TypeError:

@@ -1,8 +1,8 @@
-"""Operations on the topology: what one group decides and every group carries out.
+"""Operations on the topology: decided in one group, replayed in every other.
 
-An operation is a record of outcomes, not of wishes: bases, slots and sources are in the modules it
-names, so carrying it out resolves nothing and gives the same result in every group. That is what
-makes table indices agree by construction. ``native`` is the same for the C core, which does it
+An operation records results, not requests: bases, slots and sources are in the modules that it
+names, so a replay resolves nothing and has the same result in every group. That is what makes table
+indices agree by construction. ``native`` is the operation for the C core, which carries it out
 (``csrc/replay.h``).
 """
 
@@ -35,62 +35,70 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SlotPatch:
-    """Table slot ``slot`` holds ``definition``."""
+    """A function for a table slot."""
 
     slot: int
+    """The slot."""
     definition: Definition
+    """The function."""
 
     @property
     def native(self) -> tuple[Library, int, int]:
-        """The same for the core."""
+        """The patch for the core."""
         return self.definition.module.native, self.slot, self.definition.position
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadLocalBlock:
-    """Where the thread-local data of ``module`` is for the group with this number: ``size`` bytes at ``address``.
-
-    Or the module makes it itself: the address is ``BLOCK_OWN``.
-    """
+    """The thread-local block of a module in one group."""
 
     group: int
+    """The number of the group."""
     module: LoadedModule
+    """The module."""
     address: int
+    """The address; ``BLOCK_OWN`` if the module allocates the block itself."""
     size: int
+    """The size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostSlot:
-    """Table slot ``slot`` holds a host function of its own in each group; ``source`` is what ``pack_source`` gives."""
+    """A host function for a table slot; each group creates its own."""
 
     slot: int
+    """The slot."""
     source: bytes
+    """The result of ``pack_source``."""
 
     @property
     def native(self) -> tuple[int, bytes]:
-        """The same for the core."""
+        """The slot for the core."""
         return self.slot, self.source
 
 
 @dataclass(frozen=True)
 class LoadModules:
-    """Instantiate ``modules`` in this order in a table of at least ``table_size`` slots, then fill the slots of ``patches`` and ``hosts``.
-
-    ``blocks`` has the thread-local blocks of all groups that do not use a module's initial copy.
-    """
+    """Instantiate modules in a table of a minimum size, then fill slots of the table."""
 
     modules: tuple[LoadedModule, ...]
+    """The modules, in order."""
     table_size: int
+    """The minimum size of the table in slots."""
     patches: tuple[SlotPatch, ...]
+    """Functions for slots."""
     blocks: tuple[ThreadLocalBlock, ...] = ()
+    """The thread-local blocks of all groups that do not use the initial copy of a module."""
     hosts: tuple[HostSlot, ...] = ()
+    """Host functions for slots."""
 
     def __repr__(self) -> str:
-        return f"LoadModules({', '.join(module.name for module in self.modules)}; table of {self.table_size})"
+        names = ", ".join(module.name for module in self.modules)
+        return f"LoadModules({names}; table of {self.table_size})"
 
     @made_once
     def native(self) -> Operation:
-        """The same for the core."""
+        """The operation for the core."""
         return Operation(
             table_size=self.table_size,
             loaded=[module.native for module in self.modules],
@@ -104,31 +112,33 @@ class LoadModules:
 
 @dataclass(frozen=True)
 class ResolveFunction:
-    """A function got a table slot: grow the table to ``table_size`` and fill the slot."""
+    """Grow the table and fill the slot that a function was given."""
 
     table_size: int
+    """The minimum size of the table in slots."""
     patch: SlotPatch
+    """The function for the slot."""
 
     @made_once
     def native(self) -> Operation:
-        """The same for the core."""
+        """The operation for the core."""
         return Operation(table_size=self.table_size, patches=[self.patch.native])
 
 
 @dataclass(frozen=True)
 class AllocateFunctionTable:
-    """Slots were given out that are not for functions of modules: grow the table to ``table_size``, and fill ``host`` if it is given.
-
-    ``noted`` (first, count) are slots for closures from now on.
-    """
+    """Grow the table for slots that do not belong to functions of modules."""
 
     table_size: int
+    """The minimum size of the table in slots."""
     host: HostSlot | None = None
+    """A host function for a slot, or None."""
     noted: tuple[int, int] = (0, 0)
+    """The slots that are for closures from now on: first, count."""
 
     @made_once
     def native(self) -> Operation:
-        """The same for the core."""
+        """The operation for the core."""
         return Operation(
             table_size=self.table_size,
             fillings=[] if self.host is None else [self.host.native],
@@ -138,39 +148,47 @@ class AllocateFunctionTable:
 
 @dataclass(frozen=True)
 class PrepareClosure:
-    """Slot ``slot`` holds a closure of ``type`` from ``code``: it calls the function in slot ``function`` with ``environment``."""
+    """Put a closure into a table slot."""
 
     slot: int
+    """The slot of the closure."""
     type: FuncType
+    """The type of the closure."""
     code: Code
+    """The code of the closure."""
     function: int
+    """The slot of the function that the closure calls."""
     environment: int
+    """The environment that it passes."""
 
     @property
     def closure(self) -> tuple[int, int, int, int]:
-        """What the core has of it."""
+        """The closure for the core."""
         return self.slot, self.function, self.environment, self.code.address
 
     @made_once
     def native(self) -> Operation:
-        """The same for the core."""
+        """The operation for the core."""
         return Operation(closures=[self.closure])
 
 
 @dataclass(frozen=True)
 class UnloadModule:
-    """Empty ``slots`` (first, count) and forget the instances of ``modules``; make the PLT entries of ``unbind`` lazy again."""
+    """Empty slots, drop the instances of modules, and unbind PLT entries."""
 
     modules: tuple[LoadedModule, ...]
+    """The modules."""
     slots: tuple[tuple[int, int], ...]
+    """The slots: first, count."""
     unbind: tuple[tuple[LoadedModule, int], ...] = ()
+    """The PLT entries that become lazy again: module, index."""
 
     def __repr__(self) -> str:
         return f"UnloadModule({', '.join(module.name for module in self.modules)})"
 
     @made_once
     def native(self) -> Operation:
-        """The same for the core."""
+        """The operation for the core."""
         return Operation(
             emptied=self.slots,
             dropped=[module.native for module in self.modules],

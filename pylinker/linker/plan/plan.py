@@ -1,13 +1,13 @@
-"""From "load these" to a LoadModules operation: locate, order, compile, place, resolve.
+"""Plans of loads: search, order, compilation, allocation, and resolution.
 
-Nothing of this runs guest code or touches a store. A plan changes nothing that
-:meth:`LoadPlan.undo` does not put back: the linker calls it on any failure, up to and including a
-trap in the last constructor.
+The result is a LoadModules operation.
+
+Nothing here runs guest code or touches a store. :meth:`LoadPlan.undo` reverts all changes of a
+plan: the linker calls it on any failure, up to and including a trap in the last constructor.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections import deque
@@ -15,165 +15,64 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from pylinker._system import check_errno
 from pylinker.errors import (
-    LibraryNotFoundError,
     LimitError,
     NotDynamicError,
     UndefinedSymbol,
     UndefinedSymbolError,
 )
 from pylinker.linker.debug.trace import UNTRACED
-from pylinker.linker.modules.locator import open_wherever
 from pylinker.linker.modules.module import Definition, LoadedModule
-from pylinker.linker.plan.debug_load import tell_load, wants_loads
+from pylinker.linker.plan.debug_load import is_load_logged, log_load
+from pylinker.linker.plan.files import Files, FoundFile, Request, Unread, why_no_library
 from pylinker.linker.plan.imports import NewPointers
 from pylinker.linker.plan.operation import LoadModules, SlotPatch
-from pylinker.linker.plan.record import SharedTrampolines, native_library
+from pylinker.linker.plan.record import SharedTrampolines, lower_module
 from pylinker.linker.plan.resolver import Resolver
 from pylinker.linker.plan.space import SlotAllocator
 from pylinker.linker.plan.state import LinkerState
 from pylinker.linker.ranges import Grant, release_all
-from pylinker.native.search import RegularFile
 from pylinker.runtime.code import Uncompiled
-from pylinker.wasm import Kind
 
 if TYPE_CHECKING:
-    from pylinker.linker.modules.locator import Located, Locator, StrPath
+    from pylinker.linker.debug.trace import Untraced
+    from pylinker.linker.modules.locator import Located, Locator
     from pylinker.linker.plan.record import HostCalls
     from pylinker.runtime.code import Code, CodeCache
-    from pylinker.wasm import ModuleInfo
 
 
-__all__ = [
-    "Files",
-    "LoadPlan",
-    "ModuleBytes",
-    "Rehearsal",
-    "Request",
-    "Unread",
-    "bytes_of",
-    "check_alignment",
-    "check_size",
-    "read_file",
-    "why_no_library",
-]
+__all__ = ["DryRun", "LoadPlan", "check_alignment"]
 
 logger = logging.getLogger("pylinker.linker")
 
 _PAGE = 1 << 16
 
 
-class ModuleBytes:
-    """A module that is given as bytes, wherever the path of one may be given.
-
-    The same bytes are the same library, as the same file is: opening them twice counts one more
-    handle.
-
-    Args:
-        data: The bytes of the module.
-        name: What other modules may name it by in their list of needed libraries. Without one it
-            is called by the beginning of its SHA-256.
-    """
-
-    __slots__ = ("data", "key", "name")
-
-    def __init__(self, data: bytes | bytearray | memoryview, *, name: str | None = None) -> None:
-        self.data = bytes(data)
-        digest = hashlib.sha256(self.data).hexdigest()
-        self.key = f"sha256:{digest}"  # no absolute path, so it is never that of a file
-        self.name = name or f"module-{digest[:12]}"
-
-    def __repr__(self) -> str:
-        return f"ModuleBytes(<{len(self.data)} bytes>, name={self.name!r})"
-
-
-class Request:
-    """A library somebody asks for: its ``name``, who asks, whether the host wrote the name itself, and where to search for it.
-
-    ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``, or None.
-    ``given`` is the module itself, if the host gave its bytes: the name is then not looked for.
-    """
-
-    __slots__ = ("given", "name", "requester", "search", "trusted")
-
-    def __init__(
-        self,
-        name: str | ModuleBytes,
-        requester: LoadedModule | None = None,
-        *,
-        trusted: bool = False,
-        search: Sequence[str] | None = None,
-    ) -> None:
-        self.given = name if isinstance(name, ModuleBytes) else None
-        self.name = name.name if isinstance(name, ModuleBytes) else name
-        self.requester = requester
-        self.trusted = trusted
-        self.search = search
-
-
-class Unread(Exception):  # noqa: N818 - not an error a user meets: the caller reads, and comes again
-    """A file has to be read that was not read before, and not now."""
-
-
-class _File:
-    """A module that was found, with its ``key``: a file with its ``path`` and ``home``, or the bytes that the host gave."""
-
-    __slots__ = ("_given", "_located", "code", "home", "key", "path")
-
-    def __init__(self, located: Located | None, given: ModuleBytes | None = None) -> None:
-        self._located = located
-        self._given = given
-        self.path = located.path if located else None
-        self.home = located.home if located else None
-        self.key = located.path if located else given.key if given else ""
-        self.code: Code | Uncompiled | None = None  # None: not read yet
-
-    def read(self, name: str, limit: int, requester: str | None) -> bytes:
-        """Return the bytes. Raises LimitError, LibraryNotFoundError."""
-        if self._located is not None:
-            return bytes_of(
-                name, self._located.path, self._located.file, limit, requester=requester
-            )
-        assert self._given is not None
-        return check_size(name, self._given.data, limit)
-
-
-def check_size(name: str, data: bytes, limit: int) -> bytes:
-    """Return a module that was given as bytes, if it has no more than ``limit``.
-
-    Raises LimitError.
-    """
-    if len(data) > limit:
-        raise LimitError(
-            f"{name}: the module has {len(data)} bytes; the limit is {limit}: raise Limits(library_size=...)",
-            module=name,
-        )
-    return data
-
-
-class Files:
-    """The files that plans for one load have found and read, by what was asked for: a second plan does neither again.
-
-    Without ``may_read`` a plan that needs another one raises Unread.
-    """
-
-    __slots__ = ("known", "may_read")
-
-    def __init__(self) -> None:
-        self.known: dict[tuple[object, ...], _File] = {}
-        self.may_read = True
-
-
 class LoadPlan:
-    """One load: the modules it brings, in which order, and what each of their imports means.
+    """One load: its modules, their order, and the definitions of their imports."""
 
-    Attributes: ``state``, ``scope`` (all modules reached, breadth-first), ``new`` (those not loaded
-    before, dependencies first), ``pointers`` (to functions of the program's user), ``permanent``
-    (nothing of it will be unloaded), ``check`` (called in loops whose length the modules choose;
-    what it raises ends them), ``files`` (what was read for this load before), ``tracer`` (what
-    notes its steps).
-    """
+    state: LinkerState
+    """The state of the program."""
+    is_dry_run: bool
+    """Whether the plan holds only the read lock, and changes nothing that others see."""
+    is_applied: bool
+    """Whether the loading group may have instances of it."""
+    is_published: bool
+    """Whether all groups have instances of it."""
+    permanent: bool
+    """Whether nothing of it will be unloaded."""
+    check: Callable[[], None]
+    """Called in loops whose length the modules choose; its exception ends them."""
+    files: Files
+    """The files that were read for this load before."""
+    tracer: Untraced
+    """Records the steps of the load."""
+    pointers: NewPointers
+    """Pointers to functions of the user."""
+    scope: list[LoadedModule]
+    """All modules reached, breadth-first."""
+    new: list[LoadedModule]
+    """The modules that were not loaded before, dependencies first."""
 
     def __init__(
         self, state: LinkerState, locator: Locator, cache: CodeCache, host_calls: HostCalls
@@ -182,30 +81,35 @@ class LoadPlan:
         self._locator = locator
         self._cache = cache
         self._host_calls = host_calls
-        self.rehearses = False  # it has the read lock only, and changes nothing that others see
+        self.is_dry_run = False
         self._names: dict[str, LoadedModule] = {}
         self._paths: dict[str, LoadedModule] = {}
         self._added: list[LoadedModule] = []
-        self._given: list[tuple[LoadedModule, int]] = []
-        self._grants: list[Grant] = []  # of these slots, in the same order
-        self.is_applied = False  # the loading group may have instances of it
-        self.is_published = False  # all groups have
+        self._slot_owners: list[tuple[LoadedModule, int]] = []
+        self._grants: list[Grant] = []  # of the slots in _slot_owners, in the same order
+        self.is_applied = False
+        self.is_published = False
         self.permanent = False
-        self.check: Callable[[], None] = lambda: None
+        self.check = lambda: None
         self.files = Files()
         self.tracer = UNTRACED
-        self._aims: list[tuple[LoadedModule, int, LoadedModule, int]] = []
-        self._uncompiled: list[tuple[LoadedModule, Uncompiled, _File | None]] = []
+        self._targets: list[tuple[LoadedModule, int, LoadedModule, int]] = []
+        self._uncompiled: list[tuple[LoadedModule, Uncompiled, FoundFile | None]] = []
         self.pointers = NewPointers(state.imports, state.table, host_calls)
-        self.scope: list[LoadedModule] = []
-        self.new: list[LoadedModule] = []
+        self.scope = []
+        self.new = []
 
-    # 1. Find
+    # 1. Search
 
     def discover(self, roots: Sequence[LoadedModule | Request]) -> list[LoadedModule]:
-        """Find the roots and everything they need, breadth-first; returns the roots.
+        """Find the roots and all their dependencies, breadth-first.
 
-        Raises LinkError children.
+        Returns:
+            The roots.
+
+        Raises:
+            LinkError: One of its subclasses: a library is not found or not valid, or exceeds a
+                limit.
         """
         with self.tracer.span("find", names=roots):
             return self._reach(roots)
@@ -220,13 +124,14 @@ class LoadPlan:
                 self._added.append(root)
         queue = deque(dict.fromkeys(found))
         seen = set(queue)
-        depth, left = 0, len(queue)  # how many are as deep as the next one
+        depth, left = 0, len(queue)  # the modules of this depth that are left in the queue
         while queue:
             if not left:
                 depth, left = depth + 1, len(queue)
                 if depth > self.state.limits.needed_depth:
                     raise LimitError(
-                        f"{queue[0].name}: libraries need each other in a chain of more than {self.state.limits.needed_depth}; "
+                        f"{queue[0].name}: libraries need each other in a chain of more than "
+                        f"{self.state.limits.needed_depth}; "
                         "raise Limits(needed_depth=...)",
                         module=queue[0].name,
                     )
@@ -237,7 +142,8 @@ class LoadPlan:
                 names = dict.fromkeys(module.info.dylink.needed)
                 if len(names) > self.state.limits.modules:
                     raise LimitError(
-                        f"{module.name}: needs {len(names)} libraries; the limit is {self.state.limits.modules} modules: "
+                        f"{module.name}: needs {len(names)} libraries; the limit is "
+                        f"{self.state.limits.modules} modules: "
                         "raise Limits(modules=...)",
                         module=module.name,
                     )
@@ -250,11 +156,11 @@ class LoadPlan:
         return found
 
     def _find_needed(self, module: LoadedModule, names: Iterable[str]) -> list[LoadedModule]:
-        """Find what a module needs."""
+        """Find the dependencies of a module."""
         return [self._find(Request(name, module)) for name in names]
 
     def _discover_one(self, root: LoadedModule) -> bool:
-        """Be done with a root that is new and needs nothing, as most that are opened later are; False if it is not like that."""
+        """Discover a new root without dependencies, as most later ones are; else False."""
         dylink = root.info.dylink
         if dylink is None or dylink.needed or len(self._added) != 1 or self._added[0] is not root:
             return False
@@ -263,16 +169,23 @@ class LoadPlan:
         return True
 
     def find_loaded(self, request: Request) -> LoadedModule | None:
-        """Return the module a request means if it is loaded already (or about to be), by name only."""
-        if request.given is not None:
-            return self._paths.get(request.given.key) or self.state.by_path(request.given.key)
+        """Return the module of a request if it is loaded or part of this load, by name only."""
+        if request.module_bytes is not None:
+            return self._paths.get(request.module_bytes.key) or self.state.by_path(
+                request.module_bytes.key
+            )
         return self._names.get(request.name) or self.state.by_name(request.name)
 
     def path_of(self, request: Request) -> str:
-        """Return the path of the file a request means. Raises LibraryNotFoundError, Unread."""
+        """Return the path of the file of a request.
+
+        Raises:
+            LibraryNotFoundError: There is none.
+            Unread: It would have to be searched for.
+        """
         return self._file_of(request).key
 
-    def _file_of(self, request: Request) -> _File:
+    def _file_of(self, request: Request) -> FoundFile:
         requester = request.requester
         dylink = requester.info.dylink if requester else None
         search = None if request.search is None else tuple(request.search)
@@ -285,14 +198,14 @@ class LoadPlan:
             home,
             dylink.runtime_path if dylink else (),
         )
-        if request.given is not None:
-            key = (request.given.key,)
+        if request.module_bytes is not None:
+            key = (request.module_bytes.key,)
         found = self.files.known.get(key)
         if found is None:
             if not self.files.may_read:
                 raise Unread
-            found = self.files.known[key] = _File(
-                None if request.given else self._locate(request), request.given
+            found = self.files.known[key] = FoundFile(
+                None if request.module_bytes else self._locate(request), request.module_bytes
             )
         return found
 
@@ -302,7 +215,8 @@ class LoadPlan:
         limit = self.state.limits.runtime_path
         if requester is not None and dylink is not None and len(dylink.runtime_path) > limit:
             raise LimitError(
-                f"{requester.name}: a runtime path of {len(dylink.runtime_path)} directories; the limit is {limit}: "
+                f"{requester.name}: a runtime path of {len(dylink.runtime_path)} directories; the "
+                f"limit is {limit}: "
                 "raise Limits(runtime_path=...)",
                 module=requester.name,
             )
@@ -332,7 +246,7 @@ class LoadPlan:
         self._names.setdefault(request.name, module)
         return module
 
-    def _new_module(self, name: str, found: _File, *, requester: str | None) -> LoadedModule:
+    def _new_module(self, name: str, found: FoundFile, *, requester: str | None) -> LoadedModule:
         code = found.code
         if code is None:
             if not self.files.may_read:
@@ -351,7 +265,8 @@ class LoadPlan:
         count = len(self.state.modules) + len(self._added)
         if count >= self.state.limits.modules:
             raise LimitError(
-                f"{name}: the limit of {self.state.limits.modules} modules is reached: raise Limits(modules=...)",
+                f"{name}: the limit of {self.state.limits.modules} modules is reached: raise "
+                "Limits(modules=...)",
                 module=name,
             )
         self._have(module, code, found)
@@ -360,13 +275,17 @@ class LoadPlan:
         return module
 
     def load(self, module: LoadedModule, data: bytes) -> None:
-        """Give a module its code, at once or by :meth:`compile`. Raises LinkError children."""
+        """Give a module its code, at once or by :meth:`compile`.
+
+        Raises:
+            LinkError: One of its subclasses: the module is not valid.
+        """
         self._have(
             module, self._cache.find(data, name=module.name, rewrite=self.state.rewrite_waits)
         )
 
     def _have(
-        self, module: LoadedModule, found: Code | Uncompiled, file: _File | None = None
+        self, module: LoadedModule, found: Code | Uncompiled, file: FoundFile | None = None
     ) -> None:
         if isinstance(found, Uncompiled):
             self._uncompiled.append((module, found, file))
@@ -374,9 +293,11 @@ class LoadPlan:
             module.code = found
 
     def validate(self) -> None:
-        """Have wasmtime look at the modules that have no code yet.
+        """Validate the modules that have no code yet.
 
-        Raises ParseError, UnsupportedError.
+        Raises:
+            ParseError: A module is not valid.
+            UnsupportedError: It needs a feature that is not supported.
         """
         for _, each, _ in self._uncompiled:
             each.validate()
@@ -384,14 +305,20 @@ class LoadPlan:
     def compile(
         self, *, bind_now: bool, reading: Callable[[], AbstractContextManager[object]] = nullcontext
     ) -> None:
-        """Compile what has no code yet, after all that can be known in less time: what is undefined, and what is not valid.
+        """Compile the modules that have no code yet.
 
-        Raises LinkError children. Without the load lock, ``reading`` is what keeps the modules of
-        the program as they are.
+        The faster checks come first: undefined symbols and validation.
+
+        Args:
+            bind_now: Whether functions are bound at load.
+            reading: Without the load lock, this keeps the modules of the program unchanged.
+
+        Raises:
+            LinkError: One of its subclasses, as :meth:`resolve`.
         """
         if self._uncompiled:
             with reading():
-                Rehearsal(self).decide(bind_now=bind_now)
+                DryRun(self).decide(bind_now=bind_now)
             self.validate()
             for module, each, file in self._uncompiled:
                 self.check()
@@ -401,7 +328,10 @@ class LoadPlan:
             self._uncompiled.clear()
 
     def _order(self, roots: Sequence[LoadedModule]) -> None:
-        """Fill ``new``: dependencies first; in a cycle, the module reached first comes last, as with ``ld.so``."""
+        """Fill ``new``: dependencies first.
+
+        In a cycle, the module that was reached first comes last, as with ``ld.so``.
+        """
         if len(self.scope) == 1:
             self.new += self._added
             return
@@ -423,16 +353,24 @@ class LoadPlan:
                     done.add(following)
                     stack.append((following, iter(following.needed)))
 
-    # 2. Place
+    # 2. Allocate
 
     def make_room(self, memory_size: int) -> None:
-        """Grow the memory, of ``memory_size`` bytes now, for all new modules at once; LimitError before it has grown."""
+        """Grow the memory, of ``memory_size`` bytes now, for all new modules at once.
+
+        Raises:
+            LimitError: There is no room; the memory has not grown.
+        """
         self.state.memory.make_room(
             self.wanted_memory(), memory_size=memory_size, module=self.scope[0].name
         )
 
     def wanted_memory(self) -> list[tuple[int, int]]:
-        """Return size and alignment (bytes) of the memory that each new module wants; LimitError for what no module can have."""
+        """Return the memory that each new module needs: size and alignment in bytes.
+
+        Raises:
+            LimitError: An alignment is too large.
+        """
         wanted = []
         for module in self.new:
             if module.info.dylink is not None:
@@ -440,8 +378,16 @@ class LoadPlan:
                 wanted.append((module.info.dylink.memory_size, module.info.dylink.memory_alignment))
         return wanted
 
-    def place(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
-        """Give a module, whose alignments are checked, its memory (unless the caller chose ``memory_base``) and its table slots."""
+    def allocate(self, module: LoadedModule, *, memory_base: int | None = None) -> None:
+        """Allocate memory and table slots for a module whose alignments are checked.
+
+        Args:
+            module: The module.
+            memory_base: The address of its memory, if the caller chose it.
+
+        Raises:
+            LimitError: There is no room.
+        """
         dylink = module.info.dylink
         if dylink is None:
             return
@@ -455,13 +401,15 @@ class LoadPlan:
             dylink.table_size, dylink.table_alignment, module.grants, module=module.name
         )
         module.memory_reserved = memory_base is None
-        if not module.brings_table:  # else they get slots as they are asked for: its table can grow once there is an instance
-            self._place_functions(module)
+        # Else they get slots on demand: its table can grow only once it is instantiated.
+        if not module.brings_table:
+            self._allocate_slots(module)
 
-    def _place_functions(self, module: LoadedModule) -> None:
-        """Give the exported functions of a module their table slots, so that no pointer to one of them ever needs a rendezvous.
+    def _allocate_slots(self, module: LoadedModule) -> None:
+        """Allocate the table slots of the exported functions of a module.
 
-        Where there is no room for all of them, they get slots one by one as they are asked for.
+        No pointer to one of them ever needs a rendezvous then. Where there is no room for all of
+        them, slots are allocated one by one on demand.
         """
         count = len(module.outline.slot_exports)
         if count:
@@ -479,10 +427,13 @@ class LoadPlan:
     # 3. Resolve
 
     def resolve(self, *, bind_now: bool) -> LoadModules:
-        """Decide what every import of the new modules means, and return the operation that carries the load out.
+        """Bind all imports of the new modules, and return the operation of the load.
 
-        Raises UndefinedSymbolError, which lists everything that is missing, SignatureMismatchError,
-        UnsupportedError, LimitError.
+        Raises:
+            UndefinedSymbolError: It lists all undefined symbols.
+            SignatureMismatchError: A definition has another type than the import.
+            UnsupportedError: An import cannot be served.
+            LimitError: The table is full.
         """
         with self.tracer.span("resolve", modules=self.new):
             return self._resolve(bind_now=bind_now)
@@ -501,7 +452,7 @@ class LoadPlan:
             resolver.resolve()
             resolvers.append(resolver)
             if not undefined:
-                self._write_down(module, shared)
+                self._lower(module, shared)
                 if module is not self.new[-1]:
                     scope.become_ready(module)
             module.ready = True
@@ -509,16 +460,16 @@ class LoadPlan:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         if shared is not None:
             shared.make(self._cache, self._host_calls, self.check)
-        late = [module for module in self.new if module.plt.late]
-        if late:
+        lazy = [module for module in self.new if module.plt.lazy]
+        if lazy:
             addresses = scope.addresses()
-            for module in late:
-                module.native.aim_late(module.plt.late, addresses)
-        for module, index, target, position in self._aims:
+            for module in lazy:
+                module.native.aim_late(module.plt.lazy, addresses)
+        for module, index, target, position in self._targets:
             module.native.aim(index, target.native, position)
-        if wants_loads():
+        if is_load_logged():
             everything = list(dict.fromkeys((*self.state.global_scope, *self.scope)))
-            tell_load(
+            log_load(
                 [
                     (module, resolver.symbols())
                     for module, resolver in zip(self.new, resolvers, strict=True)
@@ -529,22 +480,22 @@ class LoadPlan:
             tuple(self.new), self._table_size(), tuple(patches), hosts=self.pointers.slots
         )
 
-    def _write_down(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
-        """Make the record from which all groups instantiate a new module."""
-        self.state.give_place(module)
-        module.native = native_library(
+    def _lower(self, module: LoadedModule, shared: SharedTrampolines | None) -> None:
+        """Create the record from which all groups instantiate a new module."""
+        self.state.assign_ordinal(module)
+        module.native = lower_module(
             module, self.state.tags, self._cache, self._host_calls, shared, self.check
         )
         module.address = module.native.address
 
-    def aim_later(
+    def set_target_later(
         self, module: LoadedModule, index: int, target: LoadedModule, position: int
     ) -> None:
-        """Let a trampoline lead to an export of another module as soon as both have their records."""
-        self._aims.append((module, index, target, position))
+        """Set the target of a PLT entry as soon as both modules have their records."""
+        self._targets.append((module, index, target, position))
 
     def _table_size(self) -> int:
-        """Return how large the table must be: for what was given out, and for what the modules say they import."""
+        """Return the table size for the allocated slots and the imports of the modules."""
         wanted = self.state.table.size
         for module in self.new:
             for table in module.info.imported_tables:
@@ -552,67 +503,73 @@ class LoadPlan:
                     wanted = table.limits.minimum
                     if wanted > self.state.limits.table:
                         raise LimitError(
-                            f"{module.name}: imports a table of {wanted} slots; the limit is {self.state.limits.table}: "
+                            f"{module.name}: imports a table of {wanted} slots; the limit is "
+                            f"{self.state.limits.table}: "
                             "raise Limits(table=...)",
                             module=module.name,
                         )
         return wanted
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
-        """Return the table slot of a function, giving it one if it has none yet."""
+        """Return the table slot of a function, allocating one if it has none yet."""
         slot = definition.value
         if slot is None:
             module, export = definition.module, definition.export
             slot = self.state.table.allocate(1, 1, self._grants, module=module.name)
             module.slots[export.index] = slot
-            self._given.append((module, export.index))
+            self._slot_owners.append((module, export.index))
             patches.append(SlotPatch(slot, definition))
         return slot
 
     @property
-    def given_slots(self) -> list[int]:
-        """The table slots that the plan gave to functions, of new modules and of others."""
-        given = [
-            module.slots[function] for module, function in self._given if function in module.slots
+    def allocated_slots(self) -> list[int]:
+        """The table slots that the plan allocated for functions, of new modules and of others."""
+        slots = [
+            module.slots[function]
+            for module, function in self._slot_owners
+            if function in module.slots
         ]
-        return given + [each.slot for each in self.pointers.slots]
+        return slots + [each.slot for each in self.pointers.slots]
 
     def keep(self) -> None:
-        """Leave the slots that were given out to the modules whose functions they are of.
+        """Transfer the allocated slots to the modules that define the functions.
 
         If it is interrupted, :meth:`undo` does the rest.
         """
-        while self._given:
-            module, grant = self._given[-1][0], self._grants[-1]
-            module.grants += [grant]  # and nothing is called up to the second `del`
-            del self._given[-1]
+        while self._slot_owners:
+            module, grant = self._slot_owners[-1][0], self._grants[-1]
+            module.grants += [grant]  # no call from here to the second `del`
+            del self._slot_owners[-1]
             del self._grants[-1]
 
     def undo(self) -> None:
-        """Give back memory and slots. A second time does nothing."""
+        """Roll back: release memory and slots. A second call does nothing."""
         self.pointers.undo()
-        for module, function in self._given:
+        for module, function in self._slot_owners:
             module.slots.pop(function, None)
         release_all(self._grants)
-        self._given = []
+        self._slot_owners = []
         for module in self._added:
             self.state.release(module)
 
 
 class _NoSlots(SlotAllocator):
-    """A table that gives out nothing."""
+    """A table that allocates nothing."""
 
     def allocate(self, count: int, alignment: int, grants: list[Grant], *, module: str) -> int:  # noqa: ARG002
         """Return no slot."""
         return 0
 
 
-class Rehearsal(LoadPlan):
-    """Decides the imports of another plan's modules as :meth:`LoadPlan.resolve` will, on stand-ins, and keeps nothing."""
+class DryRun(LoadPlan):
+    """Decides the imports of another plan's modules as :meth:`LoadPlan.resolve` will.
+
+    It works on stand-ins and keeps nothing.
+    """
 
     def __init__(self, plan: LoadPlan) -> None:
         super().__init__(plan.state, plan._locator, plan._cache, plan._host_calls)
-        self.rehearses = True
+        self.is_dry_run = True
         double = {
             each: LoadedModule(
                 each.name, each.path, each.info, None, each.number, is_main=each.is_main
@@ -621,9 +578,7 @@ class Rehearsal(LoadPlan):
         }
         self.new = [*double.values()]
         self.scope = [double.get(each, each) for each in plan.scope]
-        self.pointers = NewPointers(
-            plan.state.imports, _NoSlots(0), plan._host_calls, rehearses=True
-        )
+        self.pointers = NewPointers(plan.state.imports, _NoSlots(0), plan._host_calls, dry_run=True)
 
     def decide(self, *, bind_now: bool) -> None:
         """Raise what :meth:`LoadPlan.resolve` would."""
@@ -637,11 +592,14 @@ class Rehearsal(LoadPlan):
     def resolvers(
         self, undefined: list[UndefinedSymbol], notes: list[str], *, bind_now: bool
     ) -> Iterator[tuple[LoadedModule, Resolver]]:
-        """Iterate over what decides the imports of each new module, in the order of a load: done with one before the next."""
+        """Iterate over the resolvers of the new modules, in the order of a load.
+
+        Each must have finished before the next one is asked for.
+        """
         scope = self.state.load_scope(self.scope)
         for module in self.new:
             check_alignment(module)
-            # Who has the heap is decided with the placement.
+            # The owner of the heap is decided with the allocation.
             module.heap = None if self.state.heap.is_unknown_to(module) else (0, 0)
             yield module, Resolver(self, module, scope, undefined, [], notes, bind_now=bind_now)
             module.ready = True
@@ -651,62 +609,19 @@ class Rehearsal(LoadPlan):
         return 0
 
 
-def why_no_library(info: ModuleInfo) -> str | None:
-    """Return why a module cannot be opened as a library, as the end of a sentence about it, or None if it can."""
-    start = info.private.get("_start")
-    if start is not None and start.kind is Kind.FUNC:
-        return (
-            "is a program and not a dynamic library: it exports _start (run it as the main module)"
-        )
-    if info.dylink is None:
-        return "is not a dynamic library: it has no dylink.0 section (link it with -shared)"
-    if info.memories and not info.imported_memories:
-        return "is a program and not a dynamic library: it brings its own memory (link it with -shared)"
-    if not info.is_position_independent:
-        return "is a program and not a dynamic library: it lies at fixed addresses (link it with -shared)"
-    if info.fixed_slots:
-        return "is not a dynamic library: it puts functions into fixed slots of the table (link it with -shared)"
-    return None
-
-
 def check_alignment(module: LoadedModule) -> None:
-    """Refuse alignments beyond a page: no compiler asks for one, and a hostile one would waste gigabytes. Raises LimitError."""
+    """Refuse alignments beyond a page.
+
+    No compiler asks for one, and a hostile one would waste gigabytes.
+
+    Raises:
+        LimitError: An alignment is too large.
+    """
     dylink = module.info.dylink
     if dylink is not None and max(dylink.memory_alignment, dylink.table_alignment) > _PAGE:
         raise LimitError(
-            f"{module.name}: asks for data aligned to {dylink.memory_alignment} bytes and slots aligned to {dylink.table_alignment}; "
+            f"{module.name}: asks for data aligned to {dylink.memory_alignment} bytes and slots "
+            f"aligned to {dylink.table_alignment}; "
             f"the limit is {_PAGE}",
             module=module.name,
         )
-
-
-def read_file(name: str, path: StrPath, limit: int, *, role: str = "library") -> tuple[str, bytes]:
-    """Return the path of a file of the host's, links resolved, and its bytes.
-
-    ``role`` is what it is called if it cannot be read.
-
-    Raises LimitError beyond ``limit`` bytes, LibraryNotFoundError if it cannot be read.
-    """
-    file = RegularFile()
-    real, problem = open_wherever(path, file)
-    if problem is not None:
-        raise LibraryNotFoundError(name, searched=[(real, problem)], role=role)
-    return real, bytes_of(name, real, file, limit)
-
-
-def bytes_of(
-    name: str, path: str, file: RegularFile, limit: int, *, requester: str | None = None
-) -> bytes:
-    """Return the bytes of a file that is open. Raises LimitError, LibraryNotFoundError."""
-    try:
-        data = file.read(limit)
-    except OSError as error:
-        reason = os.strerror(check_errno(error)).lower()
-        raise LibraryNotFoundError(name, searched=[(path, reason)], requester=requester) from error
-    if data is None:
-        # A guest is told the first line, and paths of the host are none of its business.
-        raise LimitError(
-            f"{name}: the file has more than {limit} bytes: raise Limits(library_size=...)\n  {path}",
-            module=name,
-        )
-    return data

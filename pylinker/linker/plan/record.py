@@ -1,4 +1,4 @@
-"""What the C core is told about a module: the decisions of a plan, as data."""
+"""Conversion of the decisions of a plan into the records of the C core."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from pylinker.errors import InternalError, UnsupportedError
 from pylinker.linker.guests.table import RESOLVE, function_named
 from pylinker.linker.modules.module import (
-    Cell,
     Constant,
-    Direct,
+    ExportRef,
+    GotEntry,
+    GroupTag,
     HostCall,
-    OwnTag,
-    Plt,
+    PltSlot,
     PythonCall,
-    ThreadLocalCell,
+    ThreadLocalGotEntry,
     WasiCall,
 )
 from pylinker.native.enums import AtomicsKind, SourceKind
@@ -34,22 +34,23 @@ if TYPE_CHECKING:
     from pylinker.native.objects import Values
     from pylinker.runtime.code import CodeCache, Trampolines
 
-__all__ = ["HostCalls", "SharedTrampolines", "native_library"]
+__all__ = ["HostCalls", "SharedTrampolines", "lower_module"]
 
 HostCalls = Callable[["LoadedModule | None", str], Callable[["Values"], None]]
-"""Returns the function behind a HostCall (by its name) for one module, or for all (None)."""
+"""Returns the function of a HostCall (by its name) for one module, or for all (None)."""
 
 _MOST_SHARED = 50_000
-"""Trampolines in one module: far more than programs have, and few enough for what engines take."""
+"""The maximum of trampolines in one module: more than programs need, and few enough for engines."""
 _MUTABLE_ADDRESS = GlobalType("i32", mutable=True)
 _ONE_ADDRESS = FuncType(("i32",), ())
 _NOTHING = FuncType((), ())
 
 
 class SharedTrampolines:
-    """The trampolines of modules that are loaded together and never unloaded: one instance in each group in place of one for each module.
+    """The trampolines of modules that are loaded together and never unloaded.
 
-    The first module that needs some has them all, once :meth:`make` was called.
+    Each group has one instance for all of them, in place of one for each module. The first module
+    that needs trampolines owns them all, once :meth:`make` was called.
     """
 
     def __init__(self) -> None:
@@ -58,11 +59,12 @@ class SharedTrampolines:
         self._count = 0
         self._users: list[tuple[int, weakref.ref[LoadedModule]]] = []
 
-    def place(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
+    def add(self, module: LoadedModule) -> tuple[bool, tuple[Library, int] | None]:
         """Add those of a module.
 
-        Returns whether they are here and, but for the first module, whose they are, from which
-        number on.
+        Returns:
+            Whether they are shared and, except for the first module, the owner and the first
+                number.
         """
         base = self._count
         if base + len(module.plt) > _MOST_SHARED:
@@ -77,9 +79,9 @@ class SharedTrampolines:
         return True, (self._owner.native, base)
 
     def make(self, cache: CodeCache, host_calls: HostCalls, check: Callable[[], None]) -> None:
-        """Give them to the first module; before it is instantiated.
+        """Give the trampolines to their owner; call this before it is instantiated.
 
-        ``check`` is called between those that are compiled.
+        ``check`` is called between compilations.
         """
         owner = self._owner
         if owner is not None:
@@ -91,7 +93,7 @@ class SharedTrampolines:
 def _trampolines(
     modules: Sequence[LoadedModule], cache: CodeCache, check: Callable[[], None]
 ) -> Trampolines:
-    """Return the trampolines of modules; their types are looked at only where these are made."""
+    """Return the trampolines of modules; their types are computed only if they are not cached."""
     parts = [
         part
         for module in modules
@@ -102,49 +104,38 @@ def _trampolines(
     return cache.trampolines(parts, types, name=f"trampolines of {modules[0].name}", check=check)
 
 
-def native_library(
+def lower_module(
     module: LoadedModule,
-    tags: Mapping[OwnTag, int],
+    tags: Mapping[GroupTag, int],
     cache: CodeCache,
     host_calls: HostCalls,
     shared: SharedTrampolines | None,
     check: Callable[[], None],
 ) -> Library:
-    """Return what the core instantiates a module from, its sources being decided and all that they name made already.
+    """Return the record from which the core instantiates a module.
 
-    ``shared`` are trampolines of a load that nobody unloads; without them the module has its own,
-    and its instance is used again, if it can be, once it is unloaded. ``check`` is called between
-    trampolines that are compiled.
+    Its sources are decided, and the records that they refer to exist.
+
+    Args:
+        module: The module.
+        tags: The numbers of the tags.
+        cache: The cache of the trampolines.
+        host_calls: Creates the host functions.
+        shared: The trampolines of a load that is never unloaded. Without them the module has its
+            own, and its instance is reused, if possible, after the unload.
+        check: Called between compilations of trampolines.
     """
     handles: list[int] = []
     trampolines: Sequence[int] = ()
     trampolines_number, resolver = 0, 0
-    is_shared, plt = shared.place(module) if shared is not None and module.plt else (False, None)
+    is_shared, plt = shared.add(module) if shared is not None and module.plt else (False, None)
     if module.plt and not is_shared:
         module.trampolines = _trampolines([module], cache, check)
         trampolines, trampolines_number = module.trampolines.addresses, module.trampolines.number
         resolver = register_host(host_calls(module, RESOLVE))
         handles.append(resolver)
 
-    def host(source: HostCall) -> bytes:
-        type_address = function_type(source.type)
-        function = function_named(source.name)
-        if isinstance(function.core, AtomicsKind):
-            return pack_source(SourceKind.ATOMICS, function.core, type_address=type_address)
-        handle = 0
-        if function.call is not None:
-            handle = register_host(host_calls(module, source.name))
-            handles.append(handle)
-            module.host_handles[source.name] = handle
-        kind = SourceKind.HOST if function.core is None else SourceKind.BUILTIN
-        return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
-
-    for index, source in module.special:
-        put_source(module.sources, index, _packed(source, tags, host))
-        if (
-            isinstance(source, WasiCall) and source.name != "proc_exit"
-        ):  # which is a function of the linker's own
-            module.calls_wasi = True
+    _put_special(module, tags, host_calls, handles)
     assert module.code is not None
     outline = module.outline
     return Library(
@@ -155,42 +146,78 @@ def native_library(
         sources=module.sources,
         shape=outline.shapes.get(module.is_main) or _new_shape(module),
         slot_base=module.slot_base if module.has_slots else None,
-        place=_place(module),
+        place=_ordinal(module),
         handles=handles,
         rewritten=module.code.rewritten,
-        reuse=(
-            (
-                module.code.number,
-                trampolines_number,
-                module.memory_base,
-                module.memory_size,
-                module.table_base,
-                module.table_size,
-            )
-            if shared is None and outline.reusable and module.memory_reserved
-            else None
-        ),
+        reuse=_reuse(module, module.code.number, trampolines_number) if shared is None else None,
         plt=plt,
     )
 
 
-def _place(module: LoadedModule) -> int:
-    assert module.place is not None
-    return module.place
+def _put_special(
+    module: LoadedModule, tags: Mapping[GroupTag, int], host_calls: HostCalls, handles: list[int]
+) -> None:
+    """Store the sources that the core has not decided; handles of new functions are added."""
+    for index, source in module.special:
+        packed = (
+            _packed_host(module, source, host_calls, handles)
+            if isinstance(source, HostCall)
+            else _packed(source, tags)
+        )
+        put_source(module.sources, index, packed)
+        # The linker implements proc_exit itself.
+        if isinstance(source, WasiCall) and source.name != "proc_exit":
+            module.calls_wasi = True
 
 
-def _packed(
-    source: ImportSource, tags: Mapping[OwnTag, int], host: Callable[[HostCall], bytes]
+def _reuse(
+    module: LoadedModule, code: int, trampolines: int
+) -> tuple[int, int, int, int, int, int] | None:
+    """Return the key of an instance for its reuse, None if it cannot be reused."""
+    if not module.outline.reusable or not module.memory_reserved:
+        return None
+    return (
+        code,
+        trampolines,
+        module.memory_base,
+        module.memory_size,
+        module.table_base,
+        module.table_size,
+    )
+
+
+def _ordinal(module: LoadedModule) -> int:
+    assert module.ordinal is not None
+    return module.ordinal
+
+
+def _packed_host(
+    module: LoadedModule, source: HostCall, host_calls: HostCalls, handles: list[int]
 ) -> bytes:
-    if isinstance(source, Direct):
+    """Return the source of a function of the linker; the handle of a new one is added."""
+    type_address = function_type(source.type)
+    function = function_named(source.name)
+    if isinstance(function.core, AtomicsKind):
+        return pack_source(SourceKind.ATOMICS, function.core, type_address=type_address)
+    handle = 0
+    if function.call is not None:
+        handle = register_host(host_calls(module, source.name))
+        handles.append(handle)
+        module.host_handles[source.name] = handle
+    kind = SourceKind.HOST if function.core is None else SourceKind.BUILTIN
+    return pack_source(kind, function.core or 0, type_address=type_address, handle=handle)
+
+
+def _packed(source: ImportSource, tags: Mapping[GroupTag, int]) -> bytes:
+    if isinstance(source, ExportRef):
         return pack_source(
             SourceKind.EXPORT, source.definition.position, library=source.definition.module.native
         )
-    if isinstance(source, Cell):
+    if isinstance(source, GotEntry):
         return pack_source(SourceKind.CELL, value=source.value)
-    if isinstance(source, Plt):
+    if isinstance(source, PltSlot):
         return pack_source(SourceKind.PLT, source.index)
-    if isinstance(source, ThreadLocalCell):
+    if isinstance(source, ThreadLocalGotEntry):
         if not hasattr(source.module, "native"):
             raise UnsupportedError(
                 f"thread-local data of {source.module.name} is used before it exists",
@@ -199,13 +226,11 @@ def _packed(
         return pack_source(SourceKind.TLS_CELL, value=source.offset, library=source.module.native)
     if isinstance(source, WasiCall):
         return wasi_source(source.name)
-    if isinstance(source, HostCall):
-        return host(source)
     if isinstance(source, PythonCall):
         return source.source
     if isinstance(source, Constant):
         return pack_source(SourceKind.CONSTANT, value=source.value)
-    if isinstance(source, OwnTag):
+    if isinstance(source, GroupTag):
         return pack_source(SourceKind.TAG, tags[source], type_address=tag_type(source.type))
     raise InternalError(f"no source: {source!r}")
 
@@ -218,7 +243,7 @@ def _new_shape(module: LoadedModule) -> Shape:
 
 
 def _roles(module: LoadedModule) -> dict[str, int]:
-    """Return the exports that mean something to the group itself, by the core's names for them."""
+    """Return the exports that the group itself uses, by the names of the core for them."""
     info, position = module.info, module.outline.position
     roles: dict[str, int] = {}
 

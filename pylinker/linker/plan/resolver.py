@@ -1,4 +1,7 @@
-"""What each import of a module means: symbols, cells of the GOT, trampolines, what pylinker provides. Nothing here touches a store."""
+"""Resolution of imports: symbols, GOT entries, PLT entries, functions that pylinker provides.
+
+Nothing here touches a store.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,18 @@ from pylinker.errors import SignatureMismatchError, UndefinedSymbol, Unsupported
 from pylinker.linker.guests import wasix
 from pylinker.linker.guests.table import host_type, key_of, provided_type, watched
 from pylinker.linker.modules.module import (
-    Cell,
     Constant,
     Definition,
-    Direct,
+    ExportRef,
+    GotEntry,
+    GroupTag,
     HostCall,
     ImportSource,
     LoadedModule,
-    OwnTag,
-    Plt,
     PltEntry,
+    PltSlot,
     PythonCall,
-    ThreadLocalCell,
+    ThreadLocalGotEntry,
     WasiCall,
 )
 from pylinker.linker.plan.imports import UnknownTypeError
@@ -51,61 +54,64 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "Resolver", "Symbol"]
 
-_CELL = GlobalType("i32", mutable=True)
+_GOT_ENTRY = GlobalType("i32", mutable=True)
 _NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _TAGS = frozenset({"__cpp_exception", "__c_longjmp"})
 _THROWN = TagType(FuncType(("i32",), ()))
-"""What the tags carry: the address of what was thrown."""
+"""The type of the tags: they carry the address of the thrown object."""
 
 
 class Symbol(NamedTuple):
-    """An import that is a symbol, with its number.
-
-    ``definition`` is None if no module defines it, if the program's user gives it (``is_given``),
-    or if it is left to the linker (``is_left``): the registration of destructors.
-    """
+    """An import that is a symbol."""
 
     number: int
+    """The number of the import."""
     wanted: Import
+    """The import."""
     definition: Definition | None
-    is_given: bool
-    is_left: bool
+    """Its definition.
+
+    None if it is undefined, if the user provides it, or if it is left to the linker.
+    """
+    is_host_import: bool
+    """Whether the user provides it."""
+    is_left_to_linker: bool
+    """Whether it is left to the linker: the registration of destructors."""
 
 
 class Bindings(Protocol):
-    """What a load keeps of the decisions of its resolvers."""
+    """The load, as its resolvers use it."""
 
     @property
     def state(self) -> LinkerState:
-        """The program's, which the resolvers only read."""
+        """The state of the program, which the resolvers only read."""
 
     @property
     def new(self) -> list[LoadedModule]:
-        """The modules that the load brings."""
+        """The modules of the load that were not loaded before."""
 
     @property
     def pointers(self) -> NewPointers:
-        """Pointers to functions of the host that the load makes."""
+        """The pointers to functions of the host that the load creates."""
 
     @property
-    def rehearses(self) -> bool:
-        """Whether nothing is kept of what is decided."""
+    def is_dry_run(self) -> bool:
+        """Whether no decision is kept."""
 
     def slot_for(self, definition: Definition, patches: list[SlotPatch]) -> int:
         """Return the slot of a function, a new one if it has none."""
 
-    def aim_later(
+    def set_target_later(
         self, module: LoadedModule, index: int, target: LoadedModule, position: int
     ) -> None:
-        """Let a trampoline lead to an export once the load is carried out."""
+        """Set the target of a PLT entry once the modules of the load have their records."""
 
 
 class Resolver:
-    """Decides the imports of one module.
+    """Binds the imports of one module."""
 
-    ``unbound`` are the imports, by number, that are weak and that nothing defines; of functions
-    only where calls are bound at once.
-    """
+    unbound: list[int]
+    """The weak undefined imports, by number; functions only if calls are bound at load."""
 
     def __init__(
         self,
@@ -127,13 +133,13 @@ class Resolver:
         self._bind_now = bind_now
         self._scope = scope
         self._resolved: Resolved
-        self.unbound: list[int] = []
+        self.unbound = []
         self._plt: dict[tuple[str, str, FuncType], int] = {}
 
     def look_up(self) -> Sequence[LoadedModule | None]:
-        """Look all imports up; returns the modules of the scope by number.
+        """Look up all imports, and return the modules of the scope by number.
 
-        The core has then decided all but :attr:`rest`.
+        The core has then decided all imports but :attr:`rest`.
         """
         self._resolved, modules = self._scope.resolve(self._module)
         return modules
@@ -144,7 +150,7 @@ class Resolver:
         return self._resolved.rest
 
     def resolve(self) -> None:
-        """Decide what all imports mean: most by name and type alone, in the core, the others one by one."""
+        """Bind all imports: most by name and type alone, in the core, the others one by one."""
         module = self._module
         modules = self.look_up()
         resolved = self._resolved
@@ -157,19 +163,24 @@ class Resolver:
     def symbols(self) -> Iterator[Symbol]:
         """Iterate over the imports that are symbols.
 
-        Others are parts of how modules lie together, and functions of the host.
+        Other imports are memory, table and bases, or functions of the host.
         """
         rest = set(self._resolved.rest)
         for index, wanted in enumerate(self._module.info.imports):
             if wanted.module in SYMBOL_SPACES and (
                 index in rest or self._scope.has(self._resolved, index)
             ):
-                is_given = self.is_given(wanted)
-                definition = None if is_given else self._found(index, wanted)
-                yield Symbol(index, wanted, definition, is_given, self._is_left(wanted))
+                is_host_import = self.is_host_import(wanted)
+                definition = None if is_host_import else self._found(index, wanted)
+                yield Symbol(
+                    index, wanted, definition, is_host_import, self._is_left_to_linker(wanted)
+                )
 
-    def is_given(self, wanted: Import) -> bool:
-        """Whether the program's user gives a function for an import: it comes before the definitions of all modules."""
+    def is_host_import(self, wanted: Import) -> bool:
+        """Whether the user provides a function for an import.
+
+        It precedes the definitions of all modules.
+        """
         if not self._state.imports:
             return False
         space = "env" if wanted.module == GOT_FUNC else wanted.module
@@ -183,7 +194,7 @@ class Resolver:
         )
 
     def source(self, index: int, wanted: Import) -> ImportSource:
-        """Return what one import means, which the core has left: the module's import ``index``."""
+        """Return the source of import ``index``, which the core has not decided."""
         if wanted.kind is Kind.FUNC:
             assert isinstance(wanted.type, FuncType)
             return self._function(index, wanted, wanted.type)
@@ -203,14 +214,14 @@ class Resolver:
         return self._missing(wanted, wanted.kind.label)
 
     def _found(self, index: int, wanted: Import) -> Definition | None:
-        """Return what the core has found under an import's name, if that is for the linker to use."""
+        """Return the definition that the core found, unless the linker serves the import."""
         return (
             None
-            if self._is_left(wanted)
+            if self._is_left_to_linker(wanted)
             else self._scope.definition(self._resolved, index, wanted.name)
         )
 
-    def _is_left(self, wanted: Import) -> bool:
+    def _is_left_to_linker(self, wanted: Import) -> bool:
         return _is_function(wanted) and self._module.leaves_to_linker(wanted.name)
 
     def _use(self, definition: Definition) -> None:
@@ -219,7 +230,7 @@ class Resolver:
 
     def _python(self, wanted: Import, type_: FuncType) -> ImportSource:
         imports = self._state.imports
-        if self._plan.rehearses:
+        if self._plan.is_dry_run:
             imports.check(wanted.module, wanted.name, type_, importer=self._module)
             return PythonCall(wanted.name, type_, b"")
         callback = imports.callback(wanted.module, wanted.name, type_, importer=self._module)
@@ -227,7 +238,7 @@ class Resolver:
 
     def _function(self, index: int, wanted: Import, type_: FuncType) -> ImportSource:
         space, name = wanted.module, wanted.name
-        if self.is_given(wanted):
+        if self.is_host_import(wanted):
             return self._python(wanted, type_)
         definition = self._found(index, wanted) if space == "env" else None
         if definition is not None:
@@ -250,7 +261,10 @@ class Resolver:
         return self._trampoline(wanted, type_, None)
 
     def _is_watched(self, wanted: Import, type_: FuncType) -> bool:
-        """Whether a library calls another module's function for keys of threads; the linker passes the call on, and notes the key."""
+        """Whether a library imports a function for thread keys from another module.
+
+        The linker forwards the call and records the key.
+        """
         return wanted.module == "env" and watched(wanted.name) == type_ and not self._module.is_main
 
     def _function_of_module(
@@ -264,105 +278,111 @@ class Resolver:
         if definition.module is not self._module and self._is_watched(wanted, type_):
             return HostCall(wanted.name, type_)
         if definition.module.ready:
-            return Direct(definition)
+            return ExportRef(definition)
         return self._trampoline(wanted, type_, definition)
 
     def _trampoline(
         self, wanted: Import, type_: FuncType, definition: Definition | None
     ) -> ImportSource:
-        """Return a call that is bound when it is made; without a definition it is an error then, which says why."""
+        """Return a lazy call; without a definition the call raises an error that says why."""
         key = (wanted.module, wanted.name, type_)
         if key not in self._plt:
             self._plt[key] = len(self._module.plt)
             self._module.plt.append(PltEntry(wanted.module, wanted.name, type_, definition))
             if definition is not None:
-                self._plan.aim_later(
+                self._plan.set_target_later(
                     self._module, self._plt[key], definition.module, definition.position
                 )
-        return Plt(self._plt[key])
+        return PltSlot(self._plt[key])
 
     def _fits(self, wanted: Import, type_: FuncType, found: ExternType, provider: str) -> bool:
-        """Whether a function has the type that it is imported with; SignatureMismatchError if calls are bound now."""
+        """Whether a function has the type of the import.
+
+        Raises:
+            SignatureMismatchError: It has not, and calls are bound at load.
+        """
         if self._bind_now:
             self._same(wanted, type_, found, provider)
         return type_ == found
 
     def _wasix(self, wanted: Import, type_: FuncType) -> ImportSource | None:
-        """Return what a function of WASIX comes from: one that is there, or one that says it is not; None if no function can be made."""
-        source = wasix.source_of(wanted.name, type_)
+        """Return the source of a function of WASIX, a stub if it is not supported.
+
+        None if there can be no stub of the type.
+        """
+        source = wasix.import_source(wanted.name, type_)
         if source is None and not self._bind_now and {*type_.params, *type_.results} <= _NUMBERS:
             return HostCall(wasix.UNSUPPORTED, type_)
         return source
 
     def _global(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
         if wanted.module == GOT_MEM:
-            return self._data_cell(index, wanted, type_)
+            return self._data_entry(index, wanted, type_)
         if wanted.module == GOT_FUNC:
-            return self._function_cell(index, wanted, type_)
+            return self._function_entry(index, wanted, type_)
         if wanted.module == "env":
             private = PRIVATE_GLOBALS.get(wanted.name)
             if private is not None:
-                self._same(
-                    wanted, type_, private, "pylinker"
-                )  # raises: the right one is decided by the core
+                # Raises: the core has decided those of the right type.
+                self._same(wanted, type_, private, "pylinker")
             definition = self._found(index, wanted)
             if definition is not None and definition.module.ready:
                 self._same(wanted, type_, definition.type, definition.module.name)
                 self._use(definition)
-                return Direct(definition)
+                return ExportRef(definition)
         return self._missing(wanted, "global")
 
-    def _data_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, _CELL, "pylinker")
+    def _data_entry(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _GOT_ENTRY, "pylinker")
         definition = self._found(index, wanted)
         heap = wanted.name in HEAP and self._state.heap.owner is not self._module
         if definition is None or (heap and definition.module is self._state.heap.owner):
             value = self._linker_symbol(wanted.name)
             if value is not None:
-                return Cell(wanted.name, value)
+                return GotEntry(wanted.name, value)
             if self.is_weak(wanted):
                 self.unbound.append(index)
-                return Cell(wanted.name, 0)
+                return GotEntry(wanted.name, 0)
             return self._missing(wanted, "data")
         value = definition.value
         if value is None or definition.kind is SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "data", definition)
         self._use(definition)
         if definition.is_thread_local:
-            return ThreadLocalCell(definition.module, value)
-        return Cell(wanted.name, value)
+            return ThreadLocalGotEntry(definition.module, value)
+        return GotEntry(wanted.name, value)
 
     def _linker_symbol(self, name: str) -> int | None:
-        """Return the address of a symbol that the linker defines: where stack, data and heap are."""
+        """Return the address of a symbol that the linker defines (stack, data, heap), or None."""
         if name not in HEAP:
             return self._state.linker_symbols.get(name)
         heap = self._module.heap
         return None if heap is None else heap[name == "__heap_end"]
 
-    def _function_cell(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
-        self._same(wanted, type_, _CELL, "pylinker")
-        if self.is_given(wanted):
-            return self._host_cell(wanted)
+    def _function_entry(self, index: int, wanted: Import, type_: GlobalType) -> ImportSource:
+        self._same(wanted, type_, _GOT_ENTRY, "pylinker")
+        if self.is_host_import(wanted):
+            return self._host_entry(wanted)
         definition = self._found(index, wanted)
         if definition is None:
             type_of_function = host_type("env", wanted.name)
             if type_of_function is not None:
-                return Cell(
+                return GotEntry(
                     wanted.name, self._plan.pointers.provided(wanted.name, type_of_function)
                 )
             if self.is_weak(wanted):
                 self.unbound.append(index)
-                return Cell(wanted.name, 0)
+                return GotEntry(wanted.name, 0)
             return self._missing(wanted, "function pointer")
         if definition.kind is not SymbolKind.FUNCTION:
             raise self._mismatch(wanted, "function", definition)
         self._use(definition)
-        return Cell(wanted.name, self._plan.slot_for(definition, self._patches))
+        return GotEntry(wanted.name, self._plan.slot_for(definition, self._patches))
 
-    def _host_cell(self, wanted: Import) -> ImportSource:
+    def _host_entry(self, wanted: Import) -> ImportSource:
         everything = (*self._state.modules, *self._plan.new)
         try:
-            return Cell(
+            return GotEntry(
                 wanted.name,
                 self._plan.pointers.slot_for(
                     wanted.name, importer=self._module, modules=everything
@@ -378,11 +398,11 @@ class Resolver:
             self._same(wanted, type_, definition.type, definition.module.name)
             if definition.module.ready:
                 self._use(definition)
-                return Direct(definition)
+                return ExportRef(definition)
         if wanted.module == "env" and wanted.name in _TAGS:
             self._same(wanted, type_, _THROWN, "the linker")
-            tag = OwnTag(wanted.name, type_)
-            if not self._plan.rehearses:
+            tag = GroupTag(wanted.name, type_)
+            if not self._plan.is_dry_run:
                 self._state.tags.setdefault(tag, len(self._state.tags))
             return tag
         return self._missing(wanted, "tag")

@@ -1,4 +1,4 @@
-"""The memory and the function table of a program, as address spaces that modules get their places in."""
+"""The allocators of a program: guest memory and slots of the function table."""
 
 from __future__ import annotations
 
@@ -17,36 +17,47 @@ _PAGE = 1 << 16
 
 
 class MemoryAllocator:
-    """Places for libraries in guest memory.
+    """Allocates guest memory for libraries.
 
-    New room comes from ``grow`` (pages -> first new address, or None if the memory cannot grow);
-    what is given out is zero. ``size`` returns how large the memory is (bytes), 0 before it exists.
-    With ``from_guest`` the memory does not grow for what is allocated: room is taken over from the
-    guest's malloc before.
+    Allocated memory is zero.
+    """
+
+    grow: Callable[[int], int | None]
+    """Grows the memory by pages and returns the first new address, or None if it cannot grow."""
+    zero: Callable[[int, int], None]
+    """Zeroes memory, given address and size in bytes."""
+    size: Callable[[], int]
+    """Returns the size of the memory in bytes, 0 before it exists."""
+    from_guest: bool
+    """Whether memory comes from the guest's malloc in advance, and allocations do not grow the
+    memory.
     """
 
     def __init__(self, limit: int) -> None:
         self._ranges = RangeAllocator()
         self._limit = limit
-        self.grow: Callable[[int], int | None] = lambda _pages: None
-        self.zero: Callable[[int, int], None] = lambda _start, _size: None
-        self.size: Callable[[], int] = lambda: 0
+        self.grow = lambda _pages: None
+        self.zero = lambda _start, _size: None
+        self.size = lambda: 0
         self.from_guest = False
         self._grown: list[tuple[int, int]] = []
         self._taken_over: set[tuple[int, int]] = set()
 
     @property
     def used(self) -> int:
-        """Bytes given out."""
+        """The number of allocated bytes."""
         return self._ranges.used
 
     def allocate(
         self, size: int, alignment: int, grants: list[Grant], *, module: str, zero: bool = True
     ) -> int:
-        """Return the address of ``size`` bytes at a multiple of ``alignment``; LimitError if there is no room.
+        """Return the address of ``size`` bytes at a multiple of ``alignment``.
 
-        They are zero unless that does not matter: a stack, or what is written at once. The grant is
-            added to ``grants``.
+        The memory is zeroed if ``zero``; a stack, or memory that is written at once, does not need
+        it. The grant is added to ``grants``.
+
+        Raises:
+            LimitError: There is no room.
         """
         if not size:
             return 0
@@ -57,14 +68,11 @@ class MemoryAllocator:
                 f"{module}: no room for {size} more bytes of guest memory", module=module
             )
         if base is None:
-            fresh = self.reserve(
-                size, module=module
-            )  # begins at a page, which suits every alignment
+            # It begins at a page, which suits every alignment.
+            fresh = self.reserve(size, module=module)
             base = self._ranges.allocate(size, alignment, grants)
             assert base is not None
-            dirty = max(
-                0, min(size, fresh - base)
-            )  # what the guest's memory has just grown by is zero
+            dirty = max(0, min(size, fresh - base))  # the new memory is zero
         if zero:
             self.zero(base, dirty)
         return base
@@ -72,9 +80,15 @@ class MemoryAllocator:
     def make_room(
         self, wanted: Sequence[tuple[int, int]], *, memory_size: int, module: str
     ) -> None:
-        """Grow the memory, of ``memory_size`` bytes now, so that all (size, alignment) that are ``wanted`` will fit.
+        """Grow the memory so that all ``wanted`` (size, alignment) will fit.
 
-        LimitError if the limit does not allow that; the memory has not grown then.
+        Args:
+            wanted: The allocations to come.
+            memory_size: The present size of the memory in bytes.
+            module: The module, for messages.
+
+        Raises:
+            LimitError: The limit does not allow that; the memory has not grown then.
         """
         if self.from_guest or self._ranges.has_room(
             sum([size + alignment - 1 for size, alignment in wanted])
@@ -88,7 +102,8 @@ class MemoryAllocator:
         )
         if memory_size + missing > self._limit:
             raise LimitError(
-                f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the limit is {self._limit}: "
+                f"{module}: no room for {missing} more bytes in a memory of {memory_size}; the "
+                f"limit is {self._limit}: "
                 "raise Limits(memory=...)",
                 module=module,
             )
@@ -96,16 +111,23 @@ class MemoryAllocator:
             self.reserve(missing, module=module)
 
     def reserve(self, size: int, *, module: str) -> int:
-        """Grow the memory by ``size`` (> 0) bytes or more for later use; returns where that begins.
+        """Grow the memory by at least ``size`` (> 0) bytes for later use; return its address.
 
-        LimitError if it cannot.
+        Raises:
+            LimitError: The memory cannot grow.
         """
         start = self.grow_for(size, module=module)
         self.reuse(start, start + align_up(size, _PAGE))
         return start
 
     def grow_for(self, size: int, *, module: str) -> int:
-        """Grow the memory by ``size`` (> 0) bytes, rounded up to pages, that are the caller's; returns where they begin."""
+        """Grow the memory by ``size`` (> 0) bytes for the caller; return the new address.
+
+        The size is rounded up to pages.
+
+        Raises:
+            LimitError: The memory cannot grow.
+        """
         pages = align_up(size, _PAGE) // _PAGE
         start = self.grow(pages) if pages * _PAGE <= self._limit else None
         if start is None:
@@ -119,17 +141,17 @@ class MemoryAllocator:
         return start
 
     def reuse(self, start: int, stop: int) -> None:
-        """Take back memory that :meth:`grow_for` gave."""
+        """Add memory of :meth:`grow_for` to the free ranges."""
         self._ranges.extend(start, stop)
 
     def reuse_page(self, pages: dict[LoadedModule, int], module: LoadedModule) -> None:
-        """Take back the page of a module, which ``pages`` loses in the same step."""
+        """Free the page of a module, which ``pages`` loses in the same step."""
         free = self._ranges.with_range(pages[module], pages[module] + _PAGE)
         self._ranges.free_ranges = free
         del pages[module]
 
     def missing(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return which of the (size, alignment) that are ``wanted`` do not fit, if they are allocated in this order."""
+        """Return those ``wanted`` (size, alignment) that do not fit, if allocated in this order."""
         ranges = self._ranges.copy()
         return [
             (size, alignment)
@@ -138,7 +160,7 @@ class MemoryAllocator:
         ]
 
     def take_over(self, start: int, stop: int) -> bool:
-        """Take over memory of the guest's malloc; False if some of it is the allocator's already."""
+        """Add memory of the guest's malloc; False if some of it is the allocator's already."""
         if any(first < stop and start < end for first, end in (*self._grown, *self._taken_over)):
             return False
         self._taken_over.add((start, stop))
@@ -146,7 +168,7 @@ class MemoryAllocator:
         return True
 
     def hand_back(self, start: int, stop: int) -> bool:
-        """Give up what :meth:`take_over` took; False if some of it is given out."""
+        """Remove memory of :meth:`take_over`; False if some of it is allocated."""
         if not self._ranges.withdraw(start, stop):
             return False
         self._taken_over.remove((start, stop))
@@ -154,10 +176,10 @@ class MemoryAllocator:
 
 
 class SlotAllocator:
-    """Slots of the function table.
+    """Allocates slots of the function table."""
 
-    ``size`` is how large the table must be for all that was given out.
-    """
+    size: int
+    """The size that the table needs for all allocated slots."""
 
     def __init__(self, limit: int) -> None:
         self._ranges = RangeAllocator()
@@ -166,17 +188,23 @@ class SlotAllocator:
 
     @property
     def used(self) -> int:
-        """Slots given out."""
+        """The number of allocated slots."""
         return self._ranges.used
 
     def note_size(self, size: int) -> None:
-        """Learn that the table has ``size`` slots: those the linker did not ask for belong to the guest."""
+        """Record that the table has ``size`` slots.
+
+        Slots that the linker did not add belong to the guest.
+        """
         self.size = max(self.size, size)
 
     def allocate(self, count: int, alignment: int, grants: list[Grant], *, module: str) -> int:
-        """Return the first of ``count`` slots at a multiple of ``alignment``; LimitError if the table would be too large.
+        """Return the first of ``count`` slots at a multiple of ``alignment``.
 
         The grant is added to ``grants``.
+
+        Raises:
+            LimitError: The table would be too large.
         """
         if not count:
             return 0
@@ -185,19 +213,20 @@ class SlotAllocator:
             start = align_up(self.size, alignment)
             if start + count > self._limit:
                 raise LimitError(
-                    f"{module}: {count} table slots more than the {self.size} in use; the limit is {self._limit}: raise Limits(table=...)",
+                    f"{module}: {count} table slots more than the {self.size} in use; the limit "
+                    f"is {self._limit}: raise Limits(table=...)",
                     module=module,
                 )
             ranges = self._ranges
             if start == self.size and ranges.ends_before(start):
                 grant = [Grant(ranges, start, count)]
-                # Nothing is called from here on: `size` covers what was given out, whatever
-                # interrupts this.
+                # No call from here on: `size` covers all allocated slots even if an exception of
+                # a signal handler interrupts this.
                 self.size += count
                 ranges.used += count
                 grants += grant
                 return start
-            before, self.size = self.size, start + count  # first: nothing beyond it is ever free
+            before, self.size = self.size, start + count  # first: no slot beyond it is ever free
             ranges.extend(before, start + count)
             base = ranges.allocate(count, alignment, grants)
             assert base is not None

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pylinker.errors import LimitError
 from pylinker.linker.limits import Limits
-from pylinker.linker.modules.module import LoadedModule, OwnTag
+from pylinker.linker.modules.module import GroupTag, LoadedModule
 from pylinker.linker.modules.scope import LoadScope, SymbolScope, reachable
 from pylinker.linker.plan.heap import Heap
 from pylinker.linker.plan.imports import HostImports
@@ -24,7 +24,7 @@ __all__ = ["LinkerState", "scope_from", "scope_of", "scope_of_handle"]
 
 _PAGE = 1 << 16
 _SCOPES = 64
-"""How many scopes of either kind are kept: each has 40 bytes for each of its modules."""
+"""The maximum of cached scopes of either kind: each takes 40 bytes for each of its modules."""
 _Key = TypeVar("_Key")
 _Kept = TypeVar("_Kept")
 
@@ -32,55 +32,94 @@ _Kept = TypeVar("_Kept")
 class LinkerState:
     """Modules, scopes, names, memory and table of one program.
 
-    Attributes: ``modules`` (in order of loading), ``global_scope`` (main first, breadth-first;
-    grows with RTLD_GLOBAL), ``memory`` and ``table`` (allocators), ``heap`` (who has it),
-    ``limits``, ``order`` (in which a new group instantiates), ``groups`` (their numbers),
-    ``blocks`` (thread-local blocks, by group and module), ``finalizer`` (the exit hook, or None),
-    ``imports`` (Python functions of the program's user), ``tags`` (of their own for each group,
-    with their numbers), ``threaded``, ``main`` (the main module, or None), ``table_maximum`` (slots
-    that a module allows at most, or None), ``rewrite_waits`` (of modules), ``wasix`` (whether a
-    module of the start uses it), ``delivers_signals`` (whether a thread of it ever wanted to),
-    ``closure_slots`` (first, count) and ``closures`` (by slot), ``destructors_refused`` (how many
-    were too many), ``texts`` (strings in guest memory that are no module's: address and size in
-    bytes, by text). LinkerShared guards it.
+    Threads: guarded by LinkerShared.
     """
+
+    limits: Limits
+    """The limits of the program."""
+    modules: list[LoadedModule]
+    """The modules in order of loading."""
+    memory: MemoryAllocator
+    """The allocator of guest memory."""
+    heap: Heap
+    """The owner of the heap."""
+    table: SlotAllocator
+    """The allocator of table slots."""
+    known: set[LoadedModule]
+    """The modules as a set."""
+    order: list[LoadedModule]
+    """The order in which a new group instantiates modules."""
+    groups: list[int]
+    """The numbers of the groups."""
+    blocks: dict[int, dict[LoadedModule, ThreadLocalBlock]]
+    """The thread-local blocks, by group and module."""
+    finalizer: HostSlot | None
+    """The exit hook, or None."""
+    imports: HostImports
+    """Python functions of the user."""
+    destructors_refused: int
+    """How many destructors exceeded the limit."""
+    threaded: bool
+    """Whether the program has threads."""
+    rewrite_waits: bool
+    """Whether the waits of modules are rewritten."""
+    wasix: bool
+    """Whether a module that is loaded at the start uses WASIX."""
+    delivers_signals: bool
+    """Whether a thread ever set a signal handler."""
+    closure_slots: list[tuple[int, int]]
+    """The slots for closures: first, count."""
+    closures: dict[int, PrepareClosure]
+    """The closures, by slot."""
+    main: LoadedModule | None
+    """The main module, or None."""
+    table_maximum: int | None
+    """The maximum of slots that a module allows, or None."""
+    linker_symbols: dict[str, int]
+    """The addresses of the symbols that the linker defines."""
+    texts: dict[str, tuple[int, int]]
+    """Strings in guest memory that belong to no module: address and size in bytes, by text."""
+    tags: dict[GroupTag, int]
+    """The tags that each group creates, with their numbers."""
+    grants: list[Grant]
+    """Allocations that belong to no module."""
 
     def __init__(self, limits: Limits, imports: HostImports | None = None) -> None:
         self.limits = limits
-        self.modules: list[LoadedModule] = []
+        self.modules = []
         self._global_scope: list[LoadedModule] = []
         self._global: tuple[set[LoadedModule], SymbolScope] | None = None
         self._local_scopes: dict[
             int, tuple[Sequence[LoadedModule], SymbolScope]
-        ] = {}  # by the id of the list, which stays as long
+        ] = {}  # by the id of the list, which lives as long
         self._handle_scopes: dict[LoadedModule, SymbolScope] = {}
         self.memory = MemoryAllocator(limits.memory)
         self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
-        self.known: set[LoadedModule] = set()
-        self.order: list[LoadedModule] = []
-        self.groups: list[int] = []
-        self.blocks: dict[int, dict[LoadedModule, ThreadLocalBlock]] = {}
-        self.finalizer: HostSlot | None = None
+        self.known = set()
+        self.order = []
+        self.groups = []
+        self.blocks = {}
+        self.finalizer = None
         self.imports = HostImports() if imports is None else imports
         self.destructors_refused = 0
         self.threaded = False
         self.rewrite_waits = True
         self.wasix = False
         self.delivers_signals = False
-        self.closure_slots: list[tuple[int, int]] = []
-        self.closures: dict[int, PrepareClosure] = {}
-        self.main: LoadedModule | None = None
-        self.table_maximum: int | None = None
-        self.linker_symbols: dict[str, int] = {}
-        self.texts: dict[str, tuple[int, int]] = {}
+        self.closure_slots = []
+        self.closures = {}
+        self.main = None
+        self.table_maximum = None
+        self.linker_symbols = {}
+        self.texts = {}
         self._by_name: dict[str, LoadedModule] = {}
         self._by_path: dict[str, LoadedModule] = {}
-        self.tags: dict[OwnTag, int] = {}
+        self.tags = {}
         self._numbers = itertools.count(1)
-        self._places = 0
-        self._free_places: list[int] = []
-        self.grants: list[Grant] = []
+        self._ordinals = 0
+        self._free_ordinals: list[int] = []
+        self.grants = []
         self._block_grants: dict[tuple[int, LoadedModule], list[Grant]] = {}
 
     def __repr__(self) -> str:
@@ -88,7 +127,10 @@ class LinkerState:
 
     @property
     def global_scope(self) -> list[LoadedModule]:
-        """Modules whose symbols are everybody's, in order; to be assigned and not changed."""
+        """The modules whose symbols are visible to all, main first. Assign it, never mutate it.
+
+        It is in breadth-first order, and grows with RTLD_GLOBAL.
+        """
         return self._global_scope
 
     @global_scope.setter
@@ -105,24 +147,24 @@ class LinkerState:
         return known
 
     def global_lookup(self) -> SymbolScope:
-        """Return the global scope, to look names up in: all of it is instantiated.
+        """Return the global scope for lookups: all of its modules are instantiated.
 
-        Under the read lock.
+        Requires the read lock.
         """
         return self._global_lookup()[1]
 
     def load_scope(self, reached: Iterable[LoadedModule]) -> LoadScope:
-        """Return where the symbols of a load that has reached these modules are looked up.
+        """Return the scope of a load that has reached these modules.
 
-        Under the read lock.
+        Requires the read lock.
         """
         known, scope = self._global_lookup()
         return LoadScope(self.imports.candidate, scope, known, reached)
 
     def scope_of(self, module: LoadedModule | None) -> SymbolScope:
-        """Return where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it.
+        """Return the scope of a module: the global scope, then that of the dlopen that loaded it.
 
-        Under the read lock.
+        Requires the read lock.
         """
         known, scope = self._global_lookup()
         if module is None or not module.local_scope:
@@ -143,7 +185,10 @@ class LinkerState:
         return found
 
     def scope_from(self, root: LoadedModule) -> SymbolScope:
-        """Return where the symbols of a handle are looked up: a module and what it needs, breadth-first. Under the read lock."""
+        """Return the scope of a handle: a module and its dependencies, breadth-first.
+
+        Requires the read lock.
+        """
         found = self._handle_scopes.get(root)
         if found is None:
             found = SymbolScope(reachable(root))
@@ -157,17 +202,20 @@ class LinkerState:
         scopes[key] = scope
 
     def next_number(self) -> int:
-        """Return the number of the next module; numbers are never reused, so that a stale handle is known as one."""
+        """Return the number of the next module.
+
+        Numbers are never reused, so that a stale handle is recognised.
+        """
         return next(self._numbers)
 
-    def give_place(self, module: LoadedModule) -> None:
-        """Give a module its place in every group's list of libraries; :meth:`release` takes it back."""
-        if self._free_places:
-            module.place = self._free_places[-1]
-            del self._free_places[-1]
+    def assign_ordinal(self, module: LoadedModule) -> None:
+        """Assign a module its index in every group's libraries; :meth:`release` frees it."""
+        if self._free_ordinals:
+            module.ordinal = self._free_ordinals[-1]
+            del self._free_ordinals[-1]
         else:
-            module.place = self._places
-            self._places += 1
+            module.ordinal = self._ordinals
+            self._ordinals += 1
 
     def host_slots(self) -> list[HostSlot]:
         """Return the table slots that every group fills with a host function of its own."""
@@ -186,7 +234,7 @@ class LinkerState:
         return next((module for module in self.modules if module.number == number), None)
 
     def add(self, modules: Iterable[LoadedModule]) -> None:
-        """Make modules known; the first one under a name keeps it."""
+        """Register modules; the first one under a name keeps it."""
         for module in modules:
             if module not in self.known:
                 self.modules += [module]
@@ -196,39 +244,39 @@ class LinkerState:
                 self._by_path.setdefault(module.key, module)
 
     def add_to_global_scope(self, modules: Iterable[LoadedModule]) -> list[LoadedModule]:
-        """Append modules to the global scope, each once; returns those that were not in it."""
+        """Append modules to the global scope, each once; return those that were not in it."""
         added = self.not_in_global_scope(modules)
         self.global_scope = [*self.global_scope, *added]
         return added
 
     def not_in_global_scope(self, modules: Iterable[LoadedModule]) -> list[LoadedModule]:
-        """Return those of modules that are not in the global scope, each once."""
+        """Return the ``modules`` that are not in the global scope, each once."""
         known = set(self.global_scope)
         return [module for module in dict.fromkeys(modules) if module not in known]
 
     def hide(self, modules: Iterable[LoadedModule]) -> None:
-        """Take modules out of names and scopes: nothing that is looked up from now on finds them."""
-        gone = set(modules)
-        self.global_scope = [module for module in self.global_scope if module not in gone]
+        """Remove modules from names and scopes: lookups do not find them any more."""
+        removed = set(modules)
+        self.global_scope = [module for module in self.global_scope if module not in removed]
         for index in (self._by_name, self._by_path):
-            for key in [key for key, module in index.items() if module in gone]:
+            for key in [key for key, module in index.items() if module in removed]:
                 del index[key]
 
     def remove(self, modules: Iterable[LoadedModule]) -> None:
-        """Forget modules: names, scopes, and what they held of memory and table."""
-        gone = set(modules)
-        self.known -= gone
-        self.order = [module for module in self.order if module not in gone]
-        self._release_blocks([key for key in self._block_grants if key[1] in gone])
-        self.modules = [module for module in self.modules if module not in gone]
-        self.hide(gone)
-        for module in gone:
-            module.gone = True
+        """Remove modules: names, scopes, and their memory and table slots."""
+        removed = set(modules)
+        self.known -= removed
+        self.order = [module for module in self.order if module not in removed]
+        self._release_blocks([key for key in self._block_grants if key[1] in removed])
+        self.modules = [module for module in self.modules if module not in removed]
+        self.hide(removed)
+        for module in removed:
+            module.unloaded = True
             module.native.set_unloaded()
             self.release(module)
 
     def new_block(self, group: int, module: LoadedModule) -> ThreadLocalBlock | None:
-        """Give a group its thread-local block of a module, or None if the module has no thread-local data."""
+        """Allocate the thread-local block of a module for a group; None if it needs none."""
         wanted = module.thread_local
         if wanted is None:
             return (
@@ -239,7 +287,8 @@ class LinkerState:
         size, alignment = wanted
         if alignment > _PAGE:
             raise LimitError(
-                f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is {_PAGE}",
+                f"{module.name}: thread-local data aligned to {alignment} bytes; the limit is "
+                f"{_PAGE}",
                 module=module.name,
             )
         grants = self._block_grants.setdefault((group, module), [])
@@ -250,7 +299,7 @@ class LinkerState:
         return block
 
     def release_blocks(self, group: int) -> None:
-        """Take all blocks of a group back. A second time does nothing."""
+        """Release all blocks of a group. A second call does nothing."""
         self._release_blocks([key for key in self._block_grants if key[0] == group])
         self.blocks.pop(group, None)
 
@@ -262,15 +311,15 @@ class LinkerState:
             self._block_grants.pop(key, None)
 
     def release(self, module: LoadedModule) -> None:
-        """Take back a module's memory and table slots. A second time does nothing."""
+        """Release the memory and table slots of a module. A second call does nothing."""
         self.heap.release(module)
         release_all(module.grants)
         module.slots.clear()
         module.texts.clear()
         module.has_slots = False
-        if module.place is not None:
-            self._free_places += [module.place]
-            module.place = None
+        if module.ordinal is not None:
+            self._free_ordinals += [module.ordinal]
+            module.ordinal = None
 
     def definitions(self) -> int:
         """Return the number of exports of all modules."""
@@ -278,15 +327,15 @@ class LinkerState:
 
 
 def scope_of(module: LoadedModule | None) -> Callable[[LinkerState], SymbolScope]:
-    """Return what finds where a module's symbols are looked up: ``RTLD_DEFAULT``."""
+    """Return a function that returns the scope of a module: ``RTLD_DEFAULT``."""
     return lambda state: state.scope_of(module)
 
 
 def scope_from(root: LoadedModule) -> Callable[[LinkerState], SymbolScope]:
-    """Return what finds where the symbols of a module and of what it needs are looked up."""
+    """Return a function that returns the scope of a module and its dependencies."""
     return lambda state: state.scope_from(root)
 
 
 def scope_of_handle(module: LoadedModule | None) -> Callable[[LinkerState], SymbolScope]:
-    """Return what finds where a handle's symbols are looked up; None is the program as a whole."""
+    """Return a function that returns the scope of a handle; None is the program as a whole."""
     return scope_of(None) if module is None or module.is_main else scope_from(module)

@@ -1,4 +1,4 @@
-"""Where a thread stands in a program's linker: its group, and the two ways to the LinkerState."""
+"""Per-thread view of the linker: the calling thread's group, and the locks of LinkerState."""
 
 from __future__ import annotations
 
@@ -29,22 +29,29 @@ if TYPE_CHECKING:
     from pylinker.linker.groups.group import InstanceGroup
     from pylinker.linker.plan.operation import DlOperation
     from pylinker.linker.plan.state import LinkerState
-    from pylinker.sync import InstanceGroupState, ReadGuard, WriteGuard
+    from pylinker.sync import InstanceGroupState, ReadGuard, TopologyToken, WriteGuard
 
 logger = logging.getLogger("pylinker.linker")
 
-__all__ = ["Change", "LinkContext"]
+__all__ = ["LinkTransaction", "ThreadLinkState"]
 
 
-class Change(Scope):
-    """The right to change the LinkerState, and to have all groups carry an operation out: topology token and write lock.
+class LinkTransaction(Scope):
+    """The exclusive right to change the LinkerState: topology token and write lock.
 
-    A context manager that has them from entering to leaving, or to :meth:`publish`.
+    A context manager that holds both until it is left, or until :meth:`publish`.
     """
+
+    topology: TopologyToken
+    """The topology token."""
+    guard: WriteGuard[LinkerState]
+    """The write lock."""
 
     __slots__ = ("_begun", "_context", "_group_state", "guard", "topology")
 
-    def __init__(self, context: LinkContext, group_state: InstanceGroupState[DlOperation]) -> None:
+    def __init__(
+        self, context: ThreadLinkState, group_state: InstanceGroupState[DlOperation]
+    ) -> None:
         self._context = context
         self._group_state = group_state
         self._begun = False
@@ -60,7 +67,7 @@ class Change(Scope):
         return self
 
     def leave(self, error: BaseException | None) -> None:
-        """Release both, those that are held."""
+        """Release those that are held."""
         context = self._context
         context.shared.changed()
         if context.changer == get_ident():
@@ -69,13 +76,22 @@ class Change(Scope):
         end_operation(self._begun)
 
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
-        """Have every other group carry out what this one has; ``commit`` then changes the state, before anybody goes on.
+        """Replay an operation in every other group.
 
-        Token and lock are given up on every way out. Raises RendezvousTimeout, with ``commit`` not
-        called; the caller undoes the rest under a new Change.
+        ``commit`` then changes the state, before any group continues. Token and lock are released
+        on every way out.
+
+        Args:
+            operation: The operation, which the calling group has carried out.
+            commit: Changes the state.
+
+        Raises:
+            RendezvousTimeout: Another group did not take part in time. ``commit`` was not called;
+                the caller rolls back the rest in a new transaction.
         """
         context = self._context
-        context.shared.changed()  # the lock is given up below, and then nobody may use what was remembered before
+        # The lock is released below, and cached results must not be used from then on.
+        context.shared.changed()
         try:
             context.shared.synchronize_link_operation(
                 self.topology,
@@ -89,7 +105,8 @@ class Change(Scope):
         except RendezvousTimeout as error:
             tid = context.tids.get(error.thread or 0, 0)
             raise RendezvousTimeout(
-                f"{f'thread {tid}' if tid else 'the main thread'} did not come to a safepoint within {context.timeout} seconds; "
+                f"{f'thread {tid}' if tid else 'the main thread'} did not come to a safepoint "
+                f"within {context.timeout} seconds; "
                 "preempt=True interrupts a thread that only computes",
                 thread=tid,
             ) from None
@@ -98,18 +115,18 @@ class Change(Scope):
                 context.changer = None
 
 
-class _Patience:
-    """What a thread that waits for the load lock looks at now and then: the end, and how long it waits at most."""
+class _LoadLockCheck:
+    """The checks of a thread that waits for the load lock: cancellation, and the timeout."""
 
     __slots__ = ("_context", "_deadline", "_timeout")
 
-    def __init__(self, context: LinkContext, timeout: float) -> None:
+    def __init__(self, context: ThreadLinkState, timeout: float) -> None:
         self._context = context
         self._timeout = timeout
         self._deadline = monotonic() + timeout
 
     def __call__(self) -> None:
-        self._context.check_going_on()
+        self._context.check_not_stopped()
         if monotonic() >= self._deadline:
             raise RendezvousTimeout(
                 f"another thread has been loading or closing libraries for {self._timeout} seconds"
@@ -121,7 +138,7 @@ class _Loading(Scope):
 
     __slots__ = ("_context", "_depth")
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self._context = context
         self._depth = context.load_lock.depth
 
@@ -130,16 +147,16 @@ class _Loading(Scope):
         context = self._context
         group = context.check_not_instantiating()
         context.load_lock.take(
-            context.check_going_on
+            context.check_not_stopped
             if context.timeout is None
-            else _Patience(context, context.timeout)
+            else _LoadLockCheck(context, context.timeout)
         )
         return group
 
     def leave(self, error: BaseException | None) -> None:
-        """Give it back."""
+        """Release it."""
         context = self._context
-        # A call that is stopped in here can neither finish what it began nor undo it.
+        # A call that is stopped in here can neither finish its operation nor roll it back.
         if (
             error is not None
             and not context.state.threaded
@@ -155,13 +172,13 @@ class _Reading(Scope):
 
     __slots__ = ("_begun", "_context", "_guard")
 
-    def __init__(self, context: LinkContext) -> None:
+    def __init__(self, context: ThreadLinkState) -> None:
         self._context = context
         self._begun = False
         self._guard: ReadGuard[LinkerState] | None = None
 
     def enter(self) -> None:
-        """Take it, unless the thread has it for writing."""
+        """Take it, unless the thread holds the write lock."""
         context = self._context
         if context.changer != get_ident():
             self._begun = begin_operation(check=False)
@@ -169,7 +186,7 @@ class _Reading(Scope):
             context.shared.take_for_reading(self._guard, context.group.state)
 
     def leave(self, error: BaseException | None) -> None:
-        """Give it back."""
+        """Release it."""
         if self._guard is not None:
             self._guard.leave(error)
         end_operation(self._begun)
@@ -190,16 +207,31 @@ class _OwnGroup(Scope):
         enter_thread(None)
 
 
-class LinkContext:
-    """One program's LinkerShared, LinkerState and groups, as the calling thread sees them.
+class ThreadLinkState:
+    """The LinkerShared, LinkerState and groups of one program, as seen by the calling thread."""
 
-    ``main_lock`` is taken by threads that have no group of their own. ``timeout`` (seconds, None: none)
-    bounds a rendezvous; ``preempt`` says that running groups are reached through the epoch;
-    ``tids`` has the guest's thread numbers by group, ``groups`` those with a thread of their own,
-    by number; ``load_lock`` is :meth:`loading`'s; ``expired`` has, by thread, the errors of its
-    time limits that are over; ``reap`` answers what takes out the groups of threads that have ended
-    by themselves, under the write lock.
-    """
+    shared: LinkerShared[LinkerState, DlOperation]
+    """The locks and the rendezvous."""
+    state: LinkerState
+    """The state of the program."""
+    preempt: bool
+    """Whether running groups are interrupted through the epoch."""
+    timeout: float | None
+    """The timeout of a rendezvous in seconds, None for none."""
+    changer: int | None
+    """The thread that holds token and write lock."""
+    tids: dict[int, int]
+    """The guest's thread numbers, by group."""
+    main_lock: RecursiveMutex
+    """The mutex of threads without a group of their own, which share the main group."""
+    load_lock: RecursiveMutex
+    """The lock of :meth:`loading`."""
+    expired: dict[int, list[BaseException]]
+    """The errors of expired time limits, by thread."""
+    reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None]
+    """Returns the function that removes the groups of exited threads under the write lock."""
+    groups: dict[int, InstanceGroup]
+    """The groups with a thread of their own, by number."""
 
     def __init__(
         self,
@@ -213,20 +245,18 @@ class LinkContext:
         self.state = state
         self.preempt = preempt
         self.timeout = timeout
-        self.changer: int | None = None  # the thread that has a Change
-        self.tids: dict[int, int] = {}
+        self.changer = None
+        self.tids = {}
         self.main_lock = RecursiveMutex()
         self.load_lock = RecursiveMutex()
         self._main_group: InstanceGroup | None = None
-        self.expired: dict[int, list[BaseException]] = {}
-        self.reap: Callable[[], Callable[[WriteGuard[LinkerState] | None], None] | None] = lambda: (
-            None
-        )
-        self.groups: dict[int, InstanceGroup] = {}
+        self.expired = {}
+        self.reap = lambda: None
+        self.groups = {}
 
     @property
     def group(self) -> InstanceGroup:
-        """The group of the calling thread: its own, or for a thread that is none of the guest's, the main group."""
+        """The group of the calling thread: its own, or the main group for a thread of the host."""
         group = self.groups.get(current_member(), self._main_group)
         if group is None:
             raise InternalError("a program without groups")
@@ -244,7 +274,7 @@ class LinkContext:
         return self._main_group
 
     def set_main_group(self, group: InstanceGroup) -> None:
-        """Say which group threads use that have none of their own; they take turns."""
+        """Set the group that threads without a group of their own share."""
         self._main_group = group
 
     def own_group(self, group: InstanceGroup) -> Scope:
@@ -253,48 +283,62 @@ class LinkContext:
 
     @property
     def may_call_linker(self) -> bool:
-        """Whether the calling thread is not in the middle of a load, where its guest must not come to the linker."""
+        """Whether the calling thread's guest may call the linker: it is not in a load."""
         return self.changer != get_ident() and not self.group.state.is_replaying
 
     def check_not_instantiating(self) -> InstanceGroup:
-        """Return the calling thread's group.
+        """Return the calling thread's group, if it may call the linker.
 
-        Refuses a guest that calls the linker from a start function or a relocation, with a
-        LinkError: its thread holds the lock already. Likewise a signal handler that came while the
-        group waited for a leader.
+        Raises:
+            LinkError: The guest calls the linker from a start function or a relocation, while its
+                thread holds the lock already; or a signal handler interrupted the group while it
+                waited for a leader.
         """
         group = self.groups.get(current_member(), self._main_group) or self.group
         if self.changer == get_ident() or group.state.is_replaying:
             check_not_interrupting()
             raise LinkError(
-                "the linker was called by a module that is just being loaded (from its start function or relocations)"
+                "the linker was called by a module that is just being loaded (from its start "
+                "function or relocations)"
             )
         if group.state.is_following:
             raise interrupting()
         return group
 
     def reap_exited(self, guard: WriteGuard[LinkerState]) -> None:
-        """Take out the groups of threads that have ended by themselves: whoever gets the lock for a change does so first."""
+        """Remove the groups of threads that exited.
+
+        Each thread does so first when it has taken the lock for a change.
+        """
         if self.shared.exited and (reap := self.reap()) is not None:
             reap(guard)
 
-    def check_not_given_up(self) -> None:
-        """Raise SynchronizationAborted if the linker was given up."""
+    def check_not_cancelled(self) -> None:
+        """Raise SynchronizationAborted if the linker was cancelled."""
         if self.shared.cause:
             raise self.shared.aborted()
 
     def check_in_time(self) -> None:
-        """Raise TimeoutExpired if a time limit of the calling thread is over: for a thread that waits for others before it is in a call."""
+        """Raise TimeoutExpired if a time limit of the calling thread has expired.
+
+        This is for a thread that waits before it is in a call.
+        """
         if errors := self.expired.get(get_ident()):
             raise errors[0]
 
-    def check_going_on(self) -> None:
-        """Raise what ends the calling thread's work, if something does: for loops of the linker whose length the guest chooses."""
-        self.check_not_given_up()
+    def check_not_stopped(self) -> None:
+        """Raise the error that ends the work of the calling thread, if there is one.
+
+        This is for loops of the linker whose length the guest chooses.
+        """
+        self.check_not_cancelled()
         self.check_in_time()
 
     def stops(self, error: BaseException) -> bool:
-        """Whether the calling thread's guest is to stop for an error: one of this program, and not of another that the guest has led to."""
+        """Whether an error stops the guest of the calling thread.
+
+        It must be an error of this program, not of another that the guest has called.
+        """
         if not isinstance(error, STOPS):
             return False
         expired = self.expired.get(get_ident(), ())
@@ -305,9 +349,18 @@ class LinkContext:
         )
 
     def stop_call(self, reason: BaseException, *, caller: int | None = None) -> bool:
-        """Have the call in progress raise ``reason``; with ``caller`` only one that this thread makes. False: there is none.
+        """Make the call in progress raise ``reason``; False if there is none.
 
-        For a program of one thread, whose calls are numbered. Never blocks; any thread.
+        This is for a program of one thread, whose calls are numbered.
+
+        Blocks: never. Threads: any.
+
+        Args:
+            reason: The error.
+            caller: Stop only a call of this thread; None for any.
+
+        Returns:
+            Whether there is such a call.
         """
         if not self.shared.stop_call(
             reason, holds=None if caller is None else (self.main_lock, caller)
@@ -316,22 +369,29 @@ class LinkContext:
         bump_epoch()
         return True
 
-    def exclusive(self, group: InstanceGroup | None = None) -> Change:
+    def exclusive(self, group: InstanceGroup | None = None) -> LinkTransaction:
         """Take topology token and write lock for the calling thread, as a context manager.
 
-        Blocks, cooperatively.
+        Blocks: cooperatively.
 
-        LinkError if this thread has them already: a guest called the linker from a start function
-        or a relocation. That is not looked at if the caller gives its ``group``, as :meth:`loading`
-        has just answered it.
+        Args:
+            group: The group of the calling thread, if :meth:`loading` has just returned it; then
+                the check below is skipped.
+
+        Returns:
+            The context manager.
+
+        Raises:
+            LinkError: This thread holds them already: a guest called the linker from a start
+                function or a relocation.
         """
-        return Change(self, (group or self.check_not_instantiating()).state)
+        return LinkTransaction(self, (group or self.check_not_instantiating()).state)
 
     def undo(self, step: Callable[[], None]) -> None:
-        """Undo, under the write lock, what has failed, whatever interrupts that.
+        """Roll back a failure under the write lock, even if that is interrupted.
 
-        ``step`` undoes what remains. If the linker was given up meanwhile, nothing is undone. The
-        calling thread has neither token nor lock.
+        ``step`` rolls back what remains. If the linker was cancelled meanwhile, nothing is rolled
+        back. The calling thread holds neither token nor lock.
         """
         pending = [step]
         try:
@@ -346,18 +406,26 @@ class LinkContext:
                 del pending[-1]
 
     def reading(self) -> _Reading:
-        """Take the read lock for the calling thread, unless it has the write lock; its group is up to date then. Blocks, cooperatively.
+        """Take the read lock for the calling thread, unless it holds the write lock.
 
-        A context manager.
+        A context manager. The group of the thread is up to date inside.
+
+        Blocks: cooperatively.
         """
         return _Reading(self)
 
     def loading(self) -> _Loading:
-        """Hold the load lock, which comes before the topology token: one thread at a time loads, constructs, destructs and unloads.
+        """Take the load lock, which comes before the topology token.
 
-        So nobody gets a library before its constructors are done. Recursive, as constructors may
-        load. A thread that waits for it is parked; it gets SynchronizationAborted if the linker is
-        given up, TimeoutExpired if a time limit of it is over, RendezvousTimeout after ``timeout``
-        seconds, and signals are handled. A context manager that yields the calling thread's group.
+        One thread at a time loads, constructs, destructs and unloads, so no thread gets a library
+        before its constructors have run. Recursive, as constructors may load. A context manager
+        that yields the group of the calling thread.
+
+        Blocks: the thread is parked meanwhile, and signals are handled.
+
+        Raises:
+            SynchronizationAborted: The linker was cancelled.
+            TimeoutExpired: A time limit of the thread has expired.
+            RendezvousTimeout: ``timeout`` seconds have passed.
         """
         return _Loading(self)

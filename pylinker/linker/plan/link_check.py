@@ -1,9 +1,10 @@
-"""What linking would decide: the report of a plan that is not carried out.
+"""The link check: the report of a plan that is not carried out.
 
-Who wants which symbol, who has it, and what is wrong. The modules are read, not compiled; nothing
-of a guest runs. The plan and its decisions are those of a load. The scope is that of a program at
-its start: the main module, the libraries that are named, then what these need, breadth-first. What
-a program opens later with ``dlopen`` is only seen if it is named.
+It lists the references and definitions of symbols, and all problems. The modules are parsed, not
+compiled, and no guest code runs. The plan and its decisions are those of a load. The scope is that
+of a program at its start: the main module, the libraries that are named, then their dependencies,
+breadth-first. Libraries that a program opens later with ``dlopen`` are only included if they are
+named.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from pylinker.linker.limits import Limits
 from pylinker.linker.modules.layout import LAYOUT, program_layout, sharing
 from pylinker.linker.modules.locator import Locator
 from pylinker.linker.modules.module import LoadedModule
+from pylinker.linker.plan.files import Request, read_file
 from pylinker.linker.plan.heap import asks_for_heap, takes_heap_first
 from pylinker.linker.plan.imports import HostImports
-from pylinker.linker.plan.plan import LoadPlan, Rehearsal, Request, read_file
+from pylinker.linker.plan.plan import DryRun, LoadPlan
 from pylinker.linker.plan.state import LinkerState
 from pylinker.runtime.code import CodeCache
 from pylinker.runtime.outline import SYMBOL_SPACES, kind_of
@@ -41,72 +43,102 @@ if TYPE_CHECKING:
     from pylinker.linker.plan.resolver import Resolver
     from pylinker.native.objects import Values
 
-__all__ = ["HOST", "Binding", "Category", "Finding", "Missing", "Survey", "Surveyed", "survey"]
+__all__ = [
+    "HOST",
+    "Binding",
+    "Category",
+    "CheckedModule",
+    "Finding",
+    "LinkReport",
+    "Missing",
+    "check_links",
+]
 
 HOST: Final = "pylinker"
-"""Who has what no module has: pylinker, for WASI, WASIX, ``dlopen`` and the like."""
+"""The provider of symbols that no module defines, such as WASI, WASIX and ``dlopen``."""
 
 Category: TypeAlias = Literal["undefined", "mismatched", "weak", "duplicate", "unserved", "heap"]
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """One module: ``name``, ``path``, what was read of it, and the names of the libraries it needs."""
+class CheckedModule:
+    """One module of the check."""
 
     name: str
+    """The name of the module."""
     path: str
+    """The path of its file."""
     info: ModuleInfo
+    """The parsed module."""
     is_main: bool
+    """Whether it is the main module."""
     needed: tuple[str, ...]
+    """The names of the libraries that it needs."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A library that cannot be had: its name, who needs it (None: whoever asked for the survey), and why not."""
+    """A library that cannot be loaded."""
 
     name: str
+    """The name of the library."""
     requester: str | None
+    """The module that needs it; None for a library that the caller named."""
     problem: str
+    """The reason."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One import that has a definition: ``provider`` is the name of a module, or :data:`HOST`."""
+    """One import that has a definition."""
 
     importer: str
+    """The name of the importing module."""
     provider: str
+    """The name of the defining module, or :data:`HOST`."""
     symbol: str
+    """The name of the symbol."""
     kind: str
+    """The kind of the symbol."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One symbol that deserves a look.
-
-    ``category``: ``undefined`` (no module defines it; ``detail`` says if the C library does),
-    ``mismatched`` (its definition has another type; ``detail`` has both), ``weak`` (a weak import;
-    undefined ones are null), ``duplicate`` (several define it, the first is taken), ``unserved`` (a
-    function of WASIX that answers ENOTSUP), ``heap`` (several modules have a heap: ``defined_by``
-    has the range, the others get an empty one). ``wanted_by`` and ``defined_by`` are names of
-    modules.
-    """
+    """One symbol that deserves attention."""
 
     category: Category
+    """The category of the finding.
+
+    ``undefined``: no module defines it; ``detail`` tells if the C library does. ``mismatched``: its
+    definition has another type; ``detail`` has both. ``weak``: a weak import; undefined ones are
+    null. ``duplicate``: several modules define it, the first definition is used. ``unserved``: a
+    function of WASIX that returns ENOTSUP. ``heap``: several modules have a heap; ``defined_by``
+    has the range, the others get an empty one.
+    """
     symbol: str
+    """The name of the symbol."""
     kind: str
+    """The kind of the symbol."""
     wanted_by: tuple[str, ...]
+    """The names of the modules that reference it."""
     defined_by: tuple[str, ...] = ()
+    """The names of the modules that define it."""
     detail: str = ""
+    """The details, for people."""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """All that was seen, in the order of the scope."""
+class LinkReport:
+    """The result of a check, in the order of the scope."""
 
-    modules: tuple[Surveyed, ...]
+    modules: tuple[CheckedModule, ...]
+    """The modules."""
     missing: tuple[Missing, ...]
+    """The libraries that cannot be loaded."""
     bindings: tuple[Binding, ...]
+    """The imports that have a definition."""
     findings: tuple[Finding, ...]
+    """The symbols that deserve attention."""
 
     @property
     def ok(self) -> bool:
@@ -120,50 +152,65 @@ class Survey:
         return [each for each in self.findings if each.category == category]
 
 
-def survey(
+def check_links(
     main: str,
     libraries: Sequence[str] = (),
     *,
     library_path: Sequence[str] = (),
-    given: Collection[str] = (),
+    host_imports: Collection[str] = (),
     limits: Limits | None = None,
-) -> Survey:
-    """Survey the program ``main`` (a path) with ``libraries`` (a path if there is a slash or the file exists, else searched for).
+) -> LinkReport:
+    """Check the program ``main`` and its libraries.
 
-    ``given`` are functions that the host will give, by name or ``module.name``. Raises ParseError
-    if ``main`` is no module, OSError or LinkError if it cannot be read; what is wrong with a
-    library is in the result.
+    A problem of a library is part of the result.
+
+    Args:
+        main: The path of the main module.
+        libraries: Libraries to include: a path if there is a slash or the file exists, else a name
+            that is searched for.
+        library_path: Directories of the search.
+        host_imports: Functions that the host will provide, by name or ``module.name``.
+        limits: The limits of the program.
+
+    Raises:
+        ParseError: ``main`` is not a module.
+        OSError: ``main`` cannot be read.
+        LinkError: ``main`` cannot be read.
     """
     limits = limits or Limits()
     name = os.path.basename(main)
     path, data = read_file(name, main, limits.library_size)
     info = parse_module(data, name=name)
     plan = _Discovery(
-        _state(info, given, limits), Locator(library_path, default_path=(os.path.dirname(path),))
+        _state(info, host_imports, limits),
+        Locator(library_path, default_path=(os.path.dirname(path),)),
     )
     plan.reach(
         LoadedModule(name, path, info, None, plan.state.next_number(), is_main=True), libraries
     )
-    report = _Report(plan, frozenset(given))
+    report = _Report(plan)
     modules = tuple(
-        Surveyed(each.name, each.path or "", each.info, each.is_main, _needed(each.info))
+        CheckedModule(each.name, each.path or "", each.info, each.is_main, _needed(each.info))
         for each in plan.scope
     )
     findings = (*report.findings(), *report.duplicates(), *report.heaps())
-    return Survey(modules, tuple(plan.missing.values()), tuple(report.bindings), findings)
+    return LinkReport(modules, tuple(plan.missing.values()), tuple(report.bindings), findings)
 
 
 def _needed(info: ModuleInfo) -> tuple[str, ...]:
     return tuple(dict.fromkeys(info.dylink.needed)) if info.dylink else ()
 
 
-def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerState:
-    """Return the state of a program with this main module, in which nothing is loaded; the user gives functions of these names."""
+def _state(main: ModuleInfo, host_imports: Collection[str], limits: Limits) -> LinkerState:
+    """Return the state of a program with this main module, in which nothing is loaded.
+
+    The user provides functions of the names ``host_imports``.
+    """
     functions: dict[str | tuple[str, str], Callable[..., None]] = {}
-    for name in given:
-        functions[name] = _given
-        for dot in (place for place, each in enumerate(name) if each == "."):
-            functions[name[:dot], name[dot + 1 :]] = _given
+    for name in host_imports:
+        functions[name] = _stand_in
+        for dot in (index for index, each in enumerate(name) if each == "."):
+            functions[name[:dot], name[dot + 1 :]] = _stand_in
     state = LinkerState(limits, HostImports(functions))
     state.threaded = True
     state.linker_symbols.update(
@@ -172,8 +219,8 @@ def _state(main: ModuleInfo, given: Collection[str], limits: Limits) -> LinkerSt
     return state
 
 
-def _given(*_: object) -> None:
-    """Stand for a function of the program's user."""
+def _stand_in(*_: object) -> None:
+    """Stand for a function of the user."""
 
 
 def _no_calls(_module: LoadedModule | None, name: str) -> Callable[[Values], None]:
@@ -181,14 +228,17 @@ def _no_calls(_module: LoadedModule | None, name: str) -> Callable[[Values], Non
 
 
 class _Discovery(LoadPlan):
-    """Finds what a program needs; ``missing`` are the libraries that it has not found, by name."""
+    """Finds the dependencies of a program."""
+
+    missing: dict[str, Missing]
+    """The libraries that were not found, by name."""
 
     def __init__(self, state: LinkerState, locator: Locator) -> None:
         super().__init__(state, locator, CodeCache(None), _no_calls)
-        self.missing: dict[str, Missing] = {}
+        self.missing = {}
 
     def reach(self, main: LoadedModule, libraries: Iterable[str]) -> None:
-        """Find ``libraries`` (a path if there is a slash or the file exists) and all that is needed."""
+        """Find ``libraries`` (a path if there is a slash or such a file) and all dependencies."""
         if not main.is_position_independent:
             self.state.heap.belongs_to_program(main)
         self._names[main.name] = main
@@ -230,22 +280,23 @@ def _reasons(error: LibraryNotFoundError) -> str:
 
 
 @dataclass
-class _Wish:
-    """What is known of a symbol in one category: who wants it, who has it."""
+class _References:
+    """The modules of a finding."""
 
     wanted_by: dict[str, None] = field(default_factory=dict)
+    """The names of the modules that reference the symbol."""
     defined_by: tuple[str, ...] = ()
+    """The names of the modules that define it."""
 
 
 class _Report:
-    """What a load of a plan would decide, told and not carried out: everything is bound at once."""
+    """The decisions of a load, reported and not carried out; all calls are bound at load."""
 
-    def __init__(self, plan: LoadPlan, given: frozenset[str]) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.bindings: list[Binding] = []
-        self._given = given
-        self._wishes: dict[tuple[Category, str, str, str], _Wish] = {}
-        rehearsal = Rehearsal(plan)
-        self._modules = rehearsal.scope
+        self._references: dict[tuple[Category, str, str, str], _References] = {}
+        dry_run = DryRun(plan)
+        self._modules = dry_run.scope
         self._has_fixed_heap = (
             plan.state.heap.owner is not None and "__heap_end" in plan.state.linker_symbols
         )
@@ -254,26 +305,28 @@ class _Report:
             None,
         )
         undefined: list[UndefinedSymbol] = []
-        told: dict[LoadedModule, list[Callable[[], None]]] = {}
-        for module, resolver in rehearsal.resolvers(undefined, [], bind_now=True):
+        reports: dict[LoadedModule, list[Callable[[], None]]] = {}
+        for module, resolver in dry_run.resolvers(undefined, [], bind_now=True):
             resolver.look_up()
-            told[module] = list(self._imports(module, resolver, undefined))
+            reports[module] = list(self._imports(module, resolver, undefined))
         for module in self._modules:
             self._memory(module)
-            for tell in told[module]:
-                tell()
+            for report in reports[module]:
+                report()
 
     def findings(self) -> list[Finding]:
-        """Return what was noted of imports, the worst first."""
+        """Return the findings about imports, the worst first."""
         ranks = ("undefined", "mismatched", "unserved", "weak")
-        noted = sorted(self._wishes.items(), key=lambda item: ranks.index(item[0][0]))
+        noted = sorted(self._references.items(), key=lambda item: ranks.index(item[0][0]))
         return [
-            Finding(category, symbol, kind, tuple(wish.wanted_by), wish.defined_by, detail)
-            for (category, symbol, kind, detail), wish in noted
+            Finding(
+                category, symbol, kind, tuple(references.wanted_by), references.defined_by, detail
+            )
+            for (category, symbol, kind, detail), references in noted
         ]
 
     def duplicates(self) -> Iterator[Finding]:
-        """Iterate over the symbols that several modules define: who is taken comes first."""
+        """Iterate over the symbols that several modules define; the one in use comes first."""
         wanted: dict[str, dict[str, None]] = {}
         for each in self.bindings:
             wanted.setdefault(each.symbol, {})[each.importer] = None
@@ -313,7 +366,7 @@ class _Report:
     def _imports(
         self, module: LoadedModule, resolver: Resolver, undefined: list[UndefinedSymbol]
     ) -> Iterator[Callable[[], None]]:
-        """Decide all imports of a module, in their order; what comes out tells of one."""
+        """Bind all imports of a module, in order; each result reports one."""
         symbols = {symbol.number: symbol for symbol in resolver.symbols()}
         rest = set(resolver.rest)
         unserved = set(wasix.unserved(module.info))
@@ -321,11 +374,11 @@ class _Report:
             symbol = symbols.get(index)
             definition = symbol.definition if symbol is not None else None
             if symbol is None and wanted.module in SYMBOL_SPACES:
-                continue  # a part of how the modules lie together
+                continue  # memory, table or a base
             if (
                 wanted.module == wasix.WASIX
                 and wanted.name in unserved
-                and not resolver.is_given(wanted)
+                and not resolver.is_host_import(wanted)
             ):
                 yield partial(
                     self._note,
@@ -333,48 +386,50 @@ class _Report:
                     wanted.name,
                     "function",
                     module,
-                    detail="answers ENOTSUP (58)",
+                    detail="returns ENOTSUP (58)",
                 )
                 continue
             if symbol is not None and resolver.is_weak(wanted):
                 having = () if definition is None else (definition.module.name,)
                 yield partial(self._note, "weak", wanted.name, kind_of(wanted), module, having)
-            count = len(undefined)
-            try:
-                if index in rest:
-                    resolver.source(index, wanted)
-            except SignatureMismatchError as error:
-                yield partial(self._mismatch, module, wanted, definition, error)
-            except UnsupportedError as error:
-                yield partial(
-                    self._note,
-                    "mismatched",
-                    _name_of(wanted),
-                    kind_of(wanted),
-                    module,
-                    detail=str(error),
-                )
-            else:
-                if len(undefined) > count:
-                    library = library_of(wanted.name) if wanted.module in SYMBOL_SPACES else None
-                    detail = f"of the {library}" if library else ""
-                    yield partial(
-                        self._note,
-                        "undefined",
-                        _name_of(wanted),
-                        kind_of(wanted),
-                        module,
-                        detail=detail,
-                    )
-                elif index not in resolver.unbound:
-                    provider = HOST if definition is None else definition.module.name
-                    yield partial(
-                        self.bindings.append,
-                        Binding(module.name, provider, _name_of(wanted), kind_of(wanted)),
-                    )
+            report = self._bind(
+                module, resolver, index, definition, undefined, in_rest=index in rest
+            )
+            if report is not None:
+                yield report
+
+    def _bind(
+        self,
+        module: LoadedModule,
+        resolver: Resolver,
+        index: int,
+        definition: Definition | None,
+        undefined: list[UndefinedSymbol],
+        *,
+        in_rest: bool,
+    ) -> Callable[[], None] | None:
+        """Bind one import; return a function that reports the result, None for a weak one."""
+        wanted = module.info.imports[index]
+        symbol, kind = _name_of(wanted), kind_of(wanted)
+        count = len(undefined)
+        try:
+            if in_rest:
+                resolver.source(index, wanted)
+        except SignatureMismatchError as error:
+            return partial(self._mismatch, module, wanted, definition, error)
+        except UnsupportedError as error:
+            return partial(self._note, "mismatched", symbol, kind, module, detail=str(error))
+        if len(undefined) > count:
+            library = library_of(wanted.name) if wanted.module in SYMBOL_SPACES else None
+            detail = f"of the {library}" if library else ""
+            return partial(self._note, "undefined", symbol, kind, module, detail=detail)
+        if index in resolver.unbound:
+            return None
+        provider = HOST if definition is None else definition.module.name
+        return partial(self.bindings.append, Binding(module.name, provider, symbol, kind))
 
     def _memory(self, module: LoadedModule) -> None:
-        """Note a memory of another sort."""
+        """Report a memory of another sort."""
         for wanted in module.info.imports:
             if (
                 isinstance(wanted.type, MemoryType)
@@ -419,9 +474,9 @@ class _Report:
         defined_by: tuple[str, ...] = (),
         detail: str = "",
     ) -> None:
-        wish = self._wishes.setdefault((category, symbol, kind, detail), _Wish())
-        wish.wanted_by[module.name] = None
-        wish.defined_by = defined_by
+        references = self._references.setdefault((category, symbol, kind, detail), _References())
+        references.wanted_by[module.name] = None
+        references.defined_by = defined_by
 
 
 def _name_of(wanted: Import) -> str:
