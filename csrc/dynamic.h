@@ -6,7 +6,7 @@
  *
  * Which type the function in a table slot has is Python's to say: it knows which module gave it
  * its slot. What it says is kept in the group's pl_calls, as good as the count of changes it was
- * said under (as in names.h), so a function is asked about once. It is never trusted: a guest
+ * said under (as in dlsym_cache.h), so a function is asked about once. It is never trusted: a guest
  * can put what it likes into its table, so a call goes through a function of wasm
  * (pl_signature's `invoke`) that takes the slot besides the values, and whose own call traps if
  * the function there has another type.

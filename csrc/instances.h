@@ -21,7 +21,7 @@
 #include "closures.h"
 #include "hostfn.h"
 #include "library.h"
-#include "names.h"
+#include "dlsym_cache.h"
 #include "object.h"
 #include "wasi.h"
 
@@ -86,8 +86,8 @@ void pl_instances_free(pl_instances *instances);
 pl_group *pl_instances_group(const pl_instances *instances);
 pl_context *pl_instances_context(const pl_instances *instances);
 pl_trouble *pl_instances_trouble(pl_instances *instances);
-/* What this group has looked up by name. */
-pl_names *pl_instances_names(pl_instances *instances);
+/* The results of dlsym in this group. */
+pl_dlsym_cache *pl_instances_dlsym_cache(pl_instances *instances);
 /* What it knows of the types of its slots (dynamic.h), and its closures. */
 pl_calls *pl_instances_calls(const pl_instances *instances);
 pl_closures *pl_instances_closures(const pl_instances *instances);

@@ -48,7 +48,7 @@ struct pl_instances {
     uint32_t callback_count;
     pl_import *hosts; /* wasmtime keeps their addresses, so they stay until everything goes */
     pl_plt *plts;     /* as long as that */
-    pl_names *names;
+    pl_dlsym_cache *dlsym_cache;
     pl_calls *calls;
     pl_closures *closures;
     pl_pooled *pool; /* the one that was dropped last comes first */

@@ -1,6 +1,8 @@
 /* Discipline: the caller's lock; nothing is kept here. */
 #include "lookup.h"
 
+#include "hold.h"
+
 /* The first module that defines the name, and its definition; `count` and NULL if none does. */
 static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash, const char *name,
                         size_t length, const pl_symbol **symbol) {
@@ -45,6 +47,30 @@ uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, 
     uint32_t number = find_in(scope, count, pl_symbols_hash(name, length), name, length, &symbol);
     *found = symbol != NULL ? define(scope, number, symbol) : (pl_definition){.number = count};
     return number;
+}
+
+/* The rest of pl_lookup_now, by a thread that has the main group. */
+static int look_up_now(const pl_scope *scope, const char *name, size_t length,
+                       pl_definition *found) {
+    int is_found = 0;
+    pl_hold lock;
+    pl_hold_init(&lock, scope->shared, NULL);
+    if (pl_cancel_cause(pl_shared_cancel(scope->shared)) == 0 &&
+        pl_hold_read(&lock) == PL_ACQUIRED) {
+        is_found = pl_shared_changes(scope->shared) == scope->generation &&
+                   pl_lookup(scope->modules, scope->count, name, length, found) < scope->count;
+    }
+    pl_hold_destroy(&lock);
+    return is_found;
+}
+
+int pl_lookup_now(const pl_scope *scope, const char *name, size_t length, pl_definition *found) {
+    if (!pl_turn_try(scope->turn)) {
+        return 0;
+    }
+    int is_found = look_up_now(scope, name, length, found);
+    pl_turn_leave(scope->turn);
+    return is_found;
 }
 
 /* Whether an import is what was found under its name, and as simply as that. */

@@ -21,7 +21,9 @@
 #define PL_LOOKUP_H
 
 #include "library.h"
+#include "shared.h"
 #include "symbols.h"
+#include "turn.h"
 
 /* A module in a scope. `library` is NULL while it is not instantiated yet: its functions are
  * then bound late. `has_slots`: its exported functions have slots from `slot_base` on. `stamp`
@@ -51,6 +53,25 @@ typedef struct pl_definition {
 /* The first of `count` modules that defines a name: its number, or `count`. */
 uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length,
                    pl_definition *found);
+
+/* A scope of loaded modules, for threads that hold no lock. `turn` is that of the main group.
+ * `generation` is pl_shared_changes, read before the modules were listed: once that has moved, the
+ * scope is not looked into any more. */
+typedef struct pl_scope {
+    pl_shared *shared;
+    pl_turn *turn;
+    const pl_candidate *modules;
+    uint64_t generation;
+    uint32_t count;
+} pl_scope;
+
+/* Looks a name up under the read lock, which it takes and releases. Returns 1 and the
+ * definition; or 0 if no module defines the name, or if that cannot be said at once: the linker
+ * is cancelled, another thread has the main group or the lock, or the generation has moved.
+ * Never blocks. The group of the calling thread need not have replayed everything: what is read
+ * is the same for all groups. The main group is taken meanwhile so that a child of fork() knows
+ * whether a thread that is not there was in here. */
+int pl_lookup_now(const pl_scope *scope, const char *name, size_t length, pl_definition *found);
 
 /* An import of a function that is there, but not instantiated yet: it becomes a trampoline.
  * `number` is the module's in the scope, `position` that of its export. */

@@ -66,6 +66,53 @@ static void test_a_definition_says_where_the_symbol_is(void) {
     pl_symbols_free(made);
 }
 
+static void *look_elsewhere(void *argument) {
+    pl_definition found;
+    return pl_lookup_now(argument, "data", 4, &found) ? argument : NULL;
+}
+
+static void *found_elsewhere(pl_scope *scope) {
+    pthread_t thread;
+    void *result;
+    CHECK(pthread_create(&thread, NULL, look_elsewhere, scope) == 0);
+    CHECK(pthread_join(thread, &result) == 0);
+    return result;
+}
+
+static void test_a_lookup_under_the_read_lock_refuses_what_is_not_simple(void) {
+    set_up();
+    define("data", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
+    pl_symbols *made = table();
+    pl_shared *shared = pl_shared_new();
+    pl_turn *turn = pl_turn_new();
+    pl_rwlock *lock = pl_shared_lock(shared);
+    pl_candidate module = {.symbols = made, .memory_base = 1000};
+    pl_scope scope = {.shared = shared, .turn = turn, .modules = &module, .count = 1};
+    pl_definition found;
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1 && found.value == 1016);
+    CHECK(pl_lookup_now(&scope, "date", 4, &found) == 0);
+    CHECK(pl_rwlock_readers(lock) == 0 && pl_turn_holder(turn) == 0);
+    /* beside another reader, and while the thread has the turn already */
+    CHECK(pl_rwlock_try_read(lock) == PL_ACQUIRED && pl_turn_try(turn));
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1 && pl_turn_depth(turn) == 1);
+    CHECK(found_elsewhere(&scope) == NULL);
+    pl_turn_leave(turn);
+    CHECK(found_elsewhere(&scope) == &scope && pl_rwlock_readers(lock) == 1);
+    pl_rwlock_release_read(lock);
+    CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0 && pl_rwlock_readers(lock) == -1);
+    pl_shared_changed(shared);
+    pl_rwlock_release_write(lock);
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0);
+    scope.generation = pl_shared_changes(shared);
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1);
+    CHECK(pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED));
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0 && pl_turn_holder(turn) == 0);
+    pl_shared_free(shared);
+    pl_turn_free(turn);
+    pl_symbols_free(made);
+}
+
 static void test_a_module_without_symbols_has_none(void) {
     set_up();
     pl_symbols *made = table();
@@ -233,6 +280,7 @@ int main(void) {
     check_begin(0);
     pl_symbols_key(0x0706050403020100u, 0x0f0e0d0c0b0a0908u);
     RUN(test_a_definition_says_where_the_symbol_is);
+    RUN(test_a_lookup_under_the_read_lock_refuses_what_is_not_simple);
     RUN(test_a_module_without_symbols_has_none);
     RUN(test_the_first_module_of_the_scope_counts);
     RUN(test_what_is_decided_and_what_is_left);

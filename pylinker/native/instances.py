@@ -247,8 +247,14 @@ class Instances:
 
     def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
         """Keep what a ``dlsym`` of the host function ``handle`` found, as of ``changes``."""
-        lib.pl_names_put(
-            lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value
+        lib.pl_dlsym_cache_put(
+            lib.pl_instances_dlsym_cache(self.pointer),
+            changes,
+            handle,
+            scope,
+            name,
+            len(name),
+            value,
         )
 
 
