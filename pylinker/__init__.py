@@ -12,12 +12,13 @@
 import logging
 
 from pylinker._version import __version__
+from pylinker.api.cdll import CDLL
 from pylinker.api.debug import debug
 from pylinker.api.debug import debug_from_environment as _debug_from_environment
 from pylinker.api.function import Function
 from pylinker.api.library import Library
 from pylinker.api.options import Options
-from pylinker.api.program import CDLL, ModuleSummary, Program
+from pylinker.api.program import ModuleSummary, Program
 from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
 from pylinker.errors import (
     AlreadyRunError,

@@ -20,7 +20,7 @@ from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
     from pylinker.api.handle import Handle
-    from pylinker.api.program import Program
+    from pylinker.api.session import Session
     from pylinker.linker import Definition, Linker
     from pylinker.native.bound import Bound
     from pylinker.native.failures import Failure
@@ -234,9 +234,13 @@ class Function(OfOneProcess):
         if self._bound is not None:
             self._bound.close()
 
-    def prepared(self, program: Program, arguments: tuple[Any, ...]) -> Callable[[], Any]:
-        """Return a call of the function in ``program``, its arguments checked and converted, for whichever thread makes it."""
-        if self._handle.program is not program:
+    def prepared(self, session: Session, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        """Return a call of the function, its arguments checked and converted, for any thread.
+
+        Raises:
+            ValueError: ``session`` is not the function's.
+        """
+        if self._handle.session is not session:
             raise ValueError(f"{self!r} belongs to another program")
         raw, texts = self._converted(arguments)
 
@@ -265,7 +269,7 @@ class Function(OfOneProcess):
         return outcome.result
 
     def _raise(self, failure: Failure) -> NoReturn:
-        linker = self._handle.program._running
+        linker = self._handle.session.running
         if linker is not None:
             linker.group.store.raise_failure(failure)
         # Another thread has closed the program since, which may be what stopped the call.

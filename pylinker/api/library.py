@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pylinker.api.program import Program
-    from pylinker.linker import Definition, Linker, LoadedModule
+    from pylinker.api.session import Session
+    from pylinker.linker import LoadedModule
 
 __all__ = ["Library"]
 
@@ -35,8 +35,8 @@ class Library(OfOneProcess):
         uses it. ``with`` closes at the end.
     """
 
-    def __init__(self, program: Program, module: LoadedModule | None) -> None:
-        self._handle = Handle(program, module)
+    def __init__(self, session: Session, module: LoadedModule | None) -> None:
+        self._handle = Handle(session, module)
         self._functions: dict[str, Function] = {}
 
     def __repr__(self) -> str:
@@ -64,8 +64,7 @@ class Library(OfOneProcess):
             )
         function = self._functions.get(name)
         if function is None or not self._handle.open:
-            with self._handle.entered() as linker:
-                function = self._functions[name] = self._function(linker, name)
+            function = self._functions[name] = self._function(name)
         return function
 
     def __getattr__(self, name: str) -> Function:
@@ -81,7 +80,7 @@ class Library(OfOneProcess):
 
         AttributeError for a name that is data of the guest: that is in its memory.
         """
-        module = None if name in ("_handle", "_functions") else self._module
+        module = None if name in ("_handle", "_functions", "_program") else self._module
         definition = module.find(name) if module is not None else None
         if definition is not None and not isinstance(definition.type, FuncType):
             raise AttributeError(
@@ -90,8 +89,10 @@ class Library(OfOneProcess):
         super().__setattr__(name, value)
 
     def __contains__(self, name: object) -> bool:
-        with self._handle.entered() as linker:
-            return isinstance(name, str) and self._find(linker, name) is not None
+        if not isinstance(name, str):
+            with self._handle.entered():
+                return False
+        return self._handle.find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the functions that the library defines itself, in the order of its exports.
@@ -108,40 +109,45 @@ class Library(OfOneProcess):
         except LinkError:  # closed: what is left is the handle
             return super().__dir__()
 
-    def _function(self, linker: Linker, name: str) -> Function:
-        definition = self._definition(linker, name)
+    def _function(self, name: str) -> Function:
+        definition = self._handle.find(name)
+        if definition is None:
+            raise self._undefined(name)
         type_ = definition.type
         if not isinstance(type_, FuncType):
             raise SymbolNotFoundError(
-                f"{self.name}: {name} is no function but {definition.export.kind.label} {type_}; address_of({name!r}) is its address",
+                f"{self.name}: {name} is no function but {definition.export.kind.label} {type_}; "
+                f"address_of({name!r}) is its address",
                 module=self.name,
                 symbol=name,
             )
         return Function(self._handle, name, type_, definition)
 
-    def _find(self, linker: Linker, name: str) -> Definition | None:
-        return linker.symbols.find_of(self._module, name)
-
-    def _definition(self, linker: Linker, name: str) -> Definition:
-        definition = self._find(linker, name)
-        if definition is None:
-            raise SymbolNotFoundError(
-                f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name
-            )
-        return definition
+    def _undefined(self, name: str) -> SymbolNotFoundError:
+        return SymbolNotFoundError(
+            f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name
+        )
 
     def address_of(self, name: str) -> int:
-        """Return where a symbol is: the address of data in bytes, or the table slot of a function.
+        """Return the address of data in bytes, or the table slot of a function.
 
-        Raises SymbolNotFoundError if nothing in the library's scope defines it.
+        Raises:
+            SymbolNotFoundError: No module in the library's scope defines the symbol, or it has no
+                address.
         """
-        with self._handle.entered() as linker:
-            value = linker.symbols.value_of(self._definition(linker, name))
-            if value is None:
-                raise SymbolNotFoundError(
-                    f"{self.name}: {name} has no address", module=self.name, symbol=name
-                )
+        value = self._handle.address(name)
+        if value is not None:
             return value
+        with self._handle.entered() as linker:
+            definition = linker.symbols.find_of(self._module, name)
+            if definition is None:
+                raise self._undefined(name)
+            value = linker.symbols.value_of(definition)
+        if value is None:
+            raise SymbolNotFoundError(
+                f"{self.name}: {name} has no address", module=self.name, symbol=name
+            )
+        return value
 
     def close(self) -> None:
         """Close this handle (``dlclose``); a second time does nothing, or completes what an interrupt left of the first.
@@ -160,8 +166,8 @@ class Library(OfOneProcess):
         for function in list(self._functions.values()):
             if self.__dict__.get(function.name) is function:  # a C function may be called "_handle"
                 del self.__dict__[function.name]
-        if not handle.program._is_gone:
-            with handle.program._entered() as linker:
+        if not handle.session.is_gone:
+            with handle.session.entered() as linker:
                 for function in list(self._functions.values()):
                     function.close()
                 if module is None or module is linker.main:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import wasmtime
 
 from pylinker._pickling import OfOneProcess
 from pylinker.api.function import Function
+from pylinker.api.handle import Handle
 from pylinker.api.library import Library
 from pylinker.api.options import (
     ModuleSource,
@@ -29,7 +30,8 @@ from pylinker.api.options import (
     shows_options,
     with_defaults,
 )
-from pylinker.api.statistics import Statistics, snapshot, tell_statistics
+from pylinker.api.session import Session
+from pylinker.api.statistics import Statistics, snapshot
 from pylinker.api.tracefile import TraceFile
 from pylinker.errors import (
     AlreadyRunError,
@@ -60,10 +62,7 @@ from pylinker.linker import (
     wants_threads,
 )
 from pylinker.native.enums import Cause
-from pylinker.native.scopes import Finalized, Scope
-from pylinker.native.turn import Taken
 from pylinker.runtime.code import CodeCache, default_cache_directory
-from pylinker.runtime.engine import bump_epoch
 from pylinker.runtime.fork import free_in_child
 from pylinker.runtime.progress import Compiling, Observer
 from pylinker.runtime.wasi import WasiProcess
@@ -77,7 +76,7 @@ if TYPE_CHECKING:
     from pylinker.linker import GuestThread, LoadedModule
     from pylinker.runtime.memory import Memory
 
-__all__ = ["CDLL", "ModuleSummary", "Program"]
+__all__ = ["ModuleSummary", "Program"]
 
 _caches: dict[Path | None, CodeCache] = {}
 _caches_lock = (
@@ -100,7 +99,7 @@ class ModuleSummary:
     references: int
 
 
-class Program(OfOneProcess, Finalized):
+class Program(OfOneProcess):
     """A program of WebAssembly modules, linked and ready to run.
 
     ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one.
@@ -147,24 +146,15 @@ class Program(OfOneProcess, Finalized):
             )
         if stack_size <= 0:
             raise ValueError(f"stack_size={stack_size}: give bytes, 1 or more")
-        self._linker: Linker | None = None
-        self._ending: Linker | None = (
-            None  # of a program that was closed out of a call of its own guest
-        )
-        self._ran = False
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
-        self._trace = TraceFile(chosen["trace"]) if chosen["trace"] is not None else None
-        tracer = self._trace.tracer if self._trace else UNTRACED
-        code_cache = _cache(chosen["cache"])
-        observers = [each for each in (chosen["progress"], tracer.observer) if each is not None]
-        if observers:
-            code_cache = code_cache.observed(_all_of(observers))
+        self._ran = False
+        trace = TraceFile(chosen["trace"]) if chosen["trace"] is not None else None
+        tracer = trace.tracer if trace else UNTRACED
+        cache = _observed(_cache(chosen["cache"]), chosen["progress"], tracer.observer)
         if threads is None:
-            threads = file is not None and wants_threads(
-                code_cache.parse(file.data, name=file.name)
-            )
-        self._process = WasiProcess(
+            threads = file is not None and wants_threads(cache.parse(file.data, name=file.name))
+        process = WasiProcess(
             arguments=[_argument(self.name), *chosen["args"]],
             environment=environment,
             directories=guest_dirs,
@@ -172,9 +162,11 @@ class Program(OfOneProcess, Finalized):
             stdout=chosen["stdout"],
             stderr=chosen["stderr"],
         )
+        self._session = Session(self.name, process, trace)
+        self._handle = Handle(self._session, None)
         linker = Linker(
-            process=self._process,
-            cache=code_cache,
+            process=process,
+            cache=cache,
             locator=Locator(
                 search_path,
                 default_path=[os.path.dirname(file.path)] if file and file.path else [],
@@ -200,53 +192,20 @@ class Program(OfOneProcess, Finalized):
             ):
                 begun = begin_operation()
                 try:
-                    start(linker, code_cache, file, preloaded, stack_size=stack_size)
+                    start(linker, cache, file, preloaded, stack_size=stack_size)
                 finally:
                     end_operation(begun)
         except BaseException:
-            linker.threads = None
-            self._process.close()
-            self._write_trace()
+            self._session.give_up(linker)
             raise
-        self._linker = linker
-        self._turn = linker.context.turn
+        self._session.begin(linker)
 
     def __repr__(self) -> str:
         return f"<Program {self.name!r}{' (closed)' if self.closed else ''}>"
 
-    def _entered(self, *, operates: bool = True) -> AbstractContextManager[Linker]:
-        """Take the calling thread's group, and check that the program is open.
-
-        A thread of the guest has a group of its own; all others take turns with the main group. It
-        is for an operation of the linker, and a LinkError if the thread is in the middle of
-        another; or, without ``operates``, for a call of the guest, which is always possible.
-        """
-        linker = self._linker
-        if linker is not None and linker.context.shared.cause == Cause.FORKED:
-            raise linker.context.shared.aborted()
-        return _Entered(self, operates)
-
-    def _taken_over(self) -> AbstractContextManager[Linker | None]:
-        """Take the program for closing it: calls of the guest that other threads make meanwhile stop. None: another has closed it."""
-        linker = self._linker
-        if linker is not None and linker.context.is_guest_thread:
-            return self._entered()
-        return _TakenOver(self, linker)
-
     @property
-    def _running(self) -> Linker | None:
-        """The linker, also while the guest of a program that is closed comes to its end; None when all is gone."""
-        return self._linker or self._ending
-
-    @property
-    def _is_gone(self) -> bool:
-        """Whether there is nothing to unload: the program is closed, or was left behind in the parent of this process."""
-        linker = self._linker
-        return linker is None or linker.context.shared.cause == Cause.FORKED
-
-    def _knows(self, module: LoadedModule) -> bool:
-        linker = self._linker
-        return linker is None or module in linker.state.known
+    def _linker(self) -> Linker | None:
+        return self._session.linker
 
     def run(self, *, timeout: float | None = None) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255).
@@ -261,7 +220,7 @@ class Program(OfOneProcess, Finalized):
         threads stopped.
         """
         check_seconds(timeout)
-        with self._entered() as linker, Deadline(linker, timeout, self.name, ends=True):
+        with self._session.entered() as linker, Deadline(linker, timeout, self.name, ends=True):
             main = linker.main
             if main is None or not main.lifecycle_function("_start", FuncType((), ())):
                 raise UndefinedSymbolError(
@@ -319,7 +278,7 @@ class Program(OfOneProcess, Finalized):
         SynchronizationAborted, with the Interrupted as ``__cause__``, and ``run()`` the
         Interrupted.
         """
-        linker = self._running
+        linker = self._session.running
         if linker is None:
             return False
         reason = Interrupted(f"{self.name} was interrupted", module=self.name)
@@ -369,18 +328,18 @@ class Program(OfOneProcess, Finalized):
                 f"function is {type(function).__name__}; give a name, a Function or a Python function"
             )
         linker = self._linker
-        if linker is not None and linker.threads is None and not self._is_gone:
+        if linker is not None and linker.threads is None and not self._session.is_gone:
             raise UnsupportedError(
                 f"{self.name}: spawn needs a program that was created with threads=True",
                 module=self.name,
             )
         if isinstance(function, str):
             function = self.main[function]
-        with self._entered() as linker:
+        with self._session.entered() as linker:
             threads = linker.threads
             assert threads is not None
             call = (
-                function.prepared(self, arguments)
+                function.prepared(self._session, arguments)
                 if isinstance(function, Function)
                 else functools.partial(function, *arguments)
             )
@@ -392,7 +351,7 @@ class Program(OfOneProcess, Finalized):
 
         ValueError without ``stdout=CAPTURE``, ClosedError after close.
         """
-        return self._process.captured("stdout")
+        return self._session.process.captured("stdout")
 
     @property
     def stderr(self) -> bytes:
@@ -400,7 +359,7 @@ class Program(OfOneProcess, Finalized):
 
         ValueError without ``stderr=CAPTURE``, ClosedError after close.
         """
-        return self._process.captured("stderr")
+        return self._session.process.captured("stderr")
 
     def dlopen(self, name: ModuleSource | ModuleBytes, mode: int = RTLD_LAZY) -> Library:
         """Open a library: load it and what it needs, unless it is there already.
@@ -413,8 +372,8 @@ class Program(OfOneProcess, Finalized):
         source = as_module(name, "name")
         if isinstance(mode, bool) or not isinstance(mode, int):
             raise TypeError(f"mode={mode!r}: combine pylinker.RTLD_NOW and the like")
-        with self._entered() as linker:
-            return Library(self, linker.load_module(source, mode, trusted=True))
+        with self._session.entered() as linker:
+            return Library(self._session, linker.load_module(source, mode, trusted=True))
 
     def dlsym(self, handle: Library | int, name: str) -> int:
         """Return the address of a data symbol or the table slot of a function.
@@ -425,19 +384,31 @@ class Program(OfOneProcess, Finalized):
         if not isinstance(name, str):
             raise TypeError(f"name is {type(name).__name__}; give the name of a symbol")
         if isinstance(handle, Library):
-            if handle._handle.program is not self:
+            if handle._handle.session is not self._session:
                 raise ValueError(f"{handle!r} belongs to another program")
-            return handle.address_of(name)
+            value = handle._handle.address(name)
+            return handle.address_of(name) if value is None else value
         if handle not in (RTLD_DEFAULT, RTLD_NEXT):
             raise ValueError(f"handle {handle!r}: give a Library, RTLD_DEFAULT or RTLD_NEXT")
-        with self._entered() as linker:
+        if handle == RTLD_DEFAULT:
+            value = self._address(name)
+            if value is not None:
+                return value
+        with self._session.entered() as linker:
             return linker.resolve_export(handle, name, linker.main)
+
+    def _address(self, name: str) -> int | None:
+        """Return the value of a symbol of the global scope, or None if that takes an operation."""
+        linker = self._linker
+        if linker is None or name == "main" or ("env", name) in linker.state.imports:
+            return None
+        return self._handle.address(name)
 
     def dladdr(self, address: int | None = None, *, slot: int | None = None) -> SymbolInfo | None:
         """Tell which module and symbol an address (bytes) or a table slot belongs to, or None."""
         if (address is None) == (slot is None):
             raise TypeError("dladdr takes either an address or slot=...")
-        with self._entered() as linker:
+        with self._session.entered() as linker:
             return linker.symbols.symbol_at(address=address, slot=slot)
 
     @property
@@ -446,19 +417,19 @@ class Program(OfOneProcess, Finalized):
 
         Closing it unloads nothing.
         """
-        with self._entered(operates=False) as linker:
-            return Library(self, linker.main)
+        with self._session.entered(operates=False) as linker:
+            return Library(self._session, linker.main)
 
     @property
     def memory(self) -> Memory:
         """The guest's memory."""
-        with self._entered(operates=False) as linker:
+        with self._session.entered(operates=False) as linker:
             return linker.memory
 
     @property
     def libraries(self) -> tuple[ModuleSummary, ...]:
         """All modules in the order they were loaded, the main module first."""
-        with self._entered(operates=False) as linker:
+        with self._session.entered(operates=False) as linker:
             return tuple(
                 ModuleSummary(
                     name=module.name,
@@ -478,7 +449,7 @@ class Program(OfOneProcess, Finalized):
 
         Blocks for the linker's lock.
         """
-        with self._entered() as linker:
+        with self._session.entered() as linker:
             return snapshot(linker)
 
     @property
@@ -501,61 +472,7 @@ class Program(OfOneProcess, Finalized):
         Does not run destructors, as a killed process does not; ``run`` has run them if the program
         ended by itself.
         """
-        linker = self._linker
-        if linker is not None and linker.context.shared.cause == Cause.FORKED:
-            self._linker = None  # all else is the parent's
-            return
-        if linker is not None and linker.threads is not None:
-            linker.threads.end(
-                status=0
-            )  # before anything is waited for: the main thread may be in the guest
-            if linker.context.is_guest_thread:
-                return  # this thread is one of those that end; who runs main, or closes the program next, cleans up
-
-        def stop() -> None:  # what other threads run, for good
-            if linker is None or linker.threads is not None:
-                return
-            if self._turn.is_elsewhere:
-                linker.context.shared.cancel(
-                    Cause.CLOSED, ClosedError(f"program {self.name} is closed", module=self.name)
-                )
-                bump_epoch()
-                linker.context.check_in_time()
-
-        stop()
-        with self._turn.taken(stop):  # again, if another call has begun
-            # A function of Python's that the guest calls may be what closes the program: the guest
-            # goes on when that returns. What it needs then goes with the next close, or with the
-            # program.
-            ending = self._running
-            self._ending = (
-                ending
-                if ending is not None and ending.context.main_group.native.is_running
-                else None
-            )
-            self._linker = None
-            if linker is not None:
-                tell_statistics(linker, self.name)
-                linker.context.main_group.close_bounds()
-            if linker is not None and linker.threads is not None:
-                linker.threads.join_all()
-                linker.threads = None
-            self._process.close()
-            self._write_trace()
-
-    def _drop(self) -> None:
-        linker: Linker | None = getattr(self, "_linker", None)
-        if (
-            linker is not None
-            and linker.threads is not None
-            and linker.context.shared.cause != Cause.FORKED
-        ):
-            linker.threads.orphan()
-
-    def _write_trace(self) -> None:
-        trace, self._trace = self._trace, None
-        if trace is not None:
-            trace.write(self.name)
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -569,133 +486,17 @@ class Program(OfOneProcess, Finalized):
         self.close()
 
 
-class _Entered(Scope):
-    """The turn of an open program, from entering to leaving, which a thread of the guest does not need."""
-
-    __slots__ = ("_begun", "_depth", "_operates", "_program")
-
-    def __init__(self, program: Program, operates: bool) -> None:  # noqa: FBT001
-        self._program = program
-        self._operates = operates
-        self._begun = False
-        self._depth = program._turn.depth
-
-    def enter(self) -> Linker:
-        """Take it."""
-        self._begun = self._operates and begin_operation()
-        program = self._program
-        # Of a closed program not even the turn is waited for: the thread that closes has it, and
-        # waits for the guest's threads.
-        linker = program._linker
-        if linker is not None and not linker.context.is_guest_thread:
-            program._turn.take(linker.context.check_in_time)
-            linker = program._linker
-        if linker is None:
-            raise ClosedError(f"program {program.name} is closed", module=program.name)
-        return linker
-
-    def leave(self, _error: BaseException | None) -> None:
-        """Give it back."""
-        self._program._turn.restore(self._depth)
-        end_operation(self._begun)
-
-
-class _TakenOver(Taken):
-    """The turn of a program that is to be closed; another thread may close it first, and then there is nothing to take over.
-
-    Calls of the guest that other threads make stop, unless the program has threads: its end stops
-        those.
-    """
-
-    __slots__ = ("_begun", "_linker", "_program", "_reason")
-
-    def __init__(self, program: Program, linker: Linker | None) -> None:
-        super().__init__(program._turn, None)
-        self._program = program
-        self._linker = linker
-        self._begun = False
-        self._reason = SynchronizationAborted("the program has ended")
-        self._reason.__cause__ = ClosedError(
-            f"program {program.name} is closed", module=program.name
-        )
-
-    def _stop(self) -> None:
-        linker = self._linker
-        if linker is not None and self._program._turn.is_elsewhere:
-            if linker.threads is None:
-                linker.context.stop_call(self._reason)
-            linker.context.check_in_time()
-
-    def enter(self) -> Linker | None:  # type: ignore[override]
-        """Take it; None: the program is closed."""
-        self._begun = begin_operation()
-        if self._program._linker is None:
-            return None
-        self._stop()
-        self._turn.take(self._stop)  # and again, if another call has begun
-        return self._program._linker
-
-    def leave(self, error: BaseException | None) -> None:
-        """Give it back."""
-        super().leave(error)
-        end_operation(self._begun)
-
-
-class CDLL(Library):
-    """A library used by itself, as ``ctypes.CDLL`` uses a native one: in a program of its own, without a main module.
-
-    ``name`` is a ``str`` (with a slash a path, else it is searched for in ``library_path``), a path
-    object, or the bytes of a module. Takes the keywords of :class:`Program`, which is ``.program``;
-    libraries in ``preload`` come first in the scope. Closing it runs the libraries' destructors and
-    closes the program.
-    """
-
-    @shows_options
-    def __init__(self, name: ModuleSource | ModuleBytes, **options: Unpack[Options]) -> None:
-        source = as_module(name, "name")
-        options["preload"] = [*as_modules(options.get("preload", ()), "preload"), source]
-        program = Program(
-            None,
-            name=os.path.basename(source) if isinstance(source, str) else source.name,
-            **options,
-        )
-        with program._entered() as linker:
-            module = linker.load_module(source, trusted=True)
-        super().__init__(program, module)
-
-    @property
-    def program(self) -> Program:
-        """The program around the library."""
-        return self._handle.program
-
-    def close(self) -> None:
-        """Run the destructors of all libraries and close the program. A second time does nothing.
-
-        A call of the guest that another thread is making stops before that, as
-        :meth:`Program.close` stops it. Waits for the destructors, which are code of the guest and
-        may run for ever: ``with lib.program.time_limit(2):`` around it bounds them. Then, and if
-        one raises, the program is closed all the same, and that error is raised.
-        """
-        if self._handle.open and not self.program._is_gone:
-            with self.program._taken_over() as linker:
-                try:
-                    if (
-                        linker is not None and not linker.context.shared.cause
-                    ):  # else it has ended: as one that was killed
-                        linker.finalize()
-                finally:
-                    self.program.close()
-        super().close()
-
-
-def _all_of(observers: Sequence[Observer]) -> Observer:
-    """Return one observer for whoever wants to know of compilations."""
+def _observed(cache: CodeCache, *observers: Observer | None) -> CodeCache:
+    """Return a cache whose compilations all of these observers are told of."""
+    wanted = [each for each in observers if each is not None]
+    if not wanted:
+        return cache
 
     def tell(what: Compiling) -> None:
-        for each in observers:
+        for each in wanted:
             each(what)
 
-    return tell
+    return cache.observed(tell)
 
 
 def _argument(name: str) -> str:

@@ -21,6 +21,7 @@ from pylinker.linker.load.start import MainFile, start
 from pylinker.linker.load.symbols import SymbolInfo
 from pylinker.linker.modules.locator import Located, Locator
 from pylinker.linker.modules.module import Definition, LoadedModule
+from pylinker.linker.modules.scope import ScopeSnapshot
 from pylinker.linker.plan.imports import HostImports, Imports
 from pylinker.linker.plan.plan import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.plan.survey import HOST, Category, Survey, survey
@@ -49,6 +50,7 @@ __all__ = [
     "Locator",
     "MainFile",
     "ModuleBytes",
+    "ScopeSnapshot",
     "Survey",
     "SymbolInfo",
     "Tracer",

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from pylinker.native.core import ffi, lib, packer
 from pylinker.native.enums import SymbolKind
+from pylinker.native.shared import Shared
 from pylinker.native.sources import Sources
+from pylinker.native.turn import Turn
 
 __all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Found", "Names", "Resolved", "Symbols"]
 
@@ -186,5 +188,31 @@ class Candidates:
         return (
             _found(found)
             if lib.pl_lookup(self.pointer + start, count, encoded, len(encoded), found) < count
+            else None
+        )
+
+
+class LoadedScope:
+    """A scope of loaded modules as of one generation, for threads that hold no lock (``pl_scope``).
+
+    Never blocks. Threads: any.
+    """
+
+    __slots__ = ("_kept", "_pointer")
+
+    def __init__(self, shared: Shared, turn: Turn, modules: Candidates, generation: int) -> None:
+        self._kept = shared, turn, modules
+        self._pointer = ffi.new("pl_scope *")
+        self._pointer.shared, self._pointer.turn = shared.pointer, turn.pointer
+        self._pointer.modules, self._pointer.count = modules.pointer, modules.count
+        self._pointer.generation = generation
+
+    def find(self, name: str) -> Found | None:
+        """Return what a name means, or None: it is undefined, or the lookup has to wait."""
+        encoded = name.encode("utf-8", "surrogatepass")
+        found = ffi.new("pl_definition *")
+        return (
+            _found(found)
+            if lib.pl_lookup_now(self._pointer, encoded, len(encoded), found)
             else None
         )

@@ -14,6 +14,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
 )
 from pylinker.linker.guests.table import host_type, provided_type
+from pylinker.linker.modules.scope import ScopeSnapshot, reachable
 from pylinker.linker.plan.imports import NewPointers, UnknownTypeError
 from pylinker.linker.plan.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.plan.state import scope_of_handle
@@ -154,11 +155,25 @@ class Symbols:
                 else found.find(name, asks=asks, after=after)
             )
 
-    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
-        """Return what a name means to a handle of the host (None: the program as a whole), or None.
+    def snapshot_of(self, module: LoadedModule | None) -> ScopeSnapshot:
+        """Return the scope of a handle of the host (None: the program) as it is now.
 
-        Of a program that has ended, too: nothing is loaded then, and what a load was about to
-            change are lists that it replaces.
+        Never blocks: no lock is held. The generation is read before the modules are listed, and
+        lists are replaced and not changed, so a change meanwhile makes the snapshot a stale one.
+        """
+        context = self._context
+        shared = context.main_group.state.shared
+        generation = shared.changes
+        modules = (
+            context.state.global_scope if module is None or module.is_main else reachable(module)
+        )
+        return ScopeSnapshot(modules, shared, context.turn, generation)
+
+    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
+        """Return the definition of a name for a handle of the host (None: the program), or None.
+
+        Works after the program has ended, too: nothing is loaded then, and a load that did not
+        finish was about to replace lists, not to change them.
         """
         scope = scope_of_handle(module)
         if self._context.shared.cause:

@@ -12,13 +12,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker.linker.modules.module import Definition
-from pylinker.native.symbols import Candidates
+from pylinker.native.symbols import Candidates, LoadedScope
 
 if TYPE_CHECKING:
     from pylinker.linker.modules.module import LoadedModule
+    from pylinker.native.shared import Shared
     from pylinker.native.symbols import Resolved
+    from pylinker.native.turn import Turn
 
-__all__ = ["LoadScope", "SymbolScope", "reachable"]
+__all__ = ["LoadScope", "ScopeSnapshot", "SymbolScope", "reachable"]
 
 _MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
 """The names that ``main`` has in WebAssembly, by its parameters."""
@@ -69,6 +71,28 @@ class SymbolScope:
             definition for name in _MAIN if (definition := self.find(name, after=after)) is not None
         ]
         return min(found, key=lambda each: self.modules.index(each.module), default=None)
+
+
+class ScopeSnapshot:
+    """A scope as of one generation, in which a name is looked up without a lock held before.
+
+    One call into C takes the read lock, compares the generation, looks the name up and releases
+    the lock. Threads: any. Blocks: never.
+    """
+
+    __slots__ = ("_modules", "_native")
+
+    def __init__(
+        self, modules: Sequence[LoadedModule], shared: Shared, turn: Turn, generation: int
+    ) -> None:
+        packed = bytearray(b"".join([module.candidate for module in modules]))
+        self._modules = modules
+        self._native = LoadedScope(shared, turn, Candidates(packed), generation)
+
+    def find(self, name: str) -> Definition | None:
+        """Return the first definition of a name, or None if only a lookup that may wait can tell."""
+        found = self._native.find(name)
+        return None if found is None else Definition(self._modules[found.number], name, found)
 
 
 class LoadScope:
