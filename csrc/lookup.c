@@ -49,6 +49,35 @@ uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, 
     return number;
 }
 
+uint32_t pl_lookup_slot(const pl_candidate *scope, uint32_t count, uint32_t slot,
+                        pl_definition *found) {
+    for (uint32_t number = 0; number < count; number++) {
+        const uint32_t symbols = pl_symbols_count(scope[number].symbols);
+        for (uint32_t i = 0; i < symbols; i++) {
+            *found = define(scope, number, pl_symbols_at(scope[number].symbols, i));
+            if (found->kind == PL_SYMBOL_FUNCTION && found->has_value && found->value == slot) {
+                return number;
+            }
+        }
+    }
+    *found = (pl_definition){.number = count};
+    return count;
+}
+
+int pl_lookup_address(const pl_candidate *module, uint32_t address, pl_definition *found) {
+    const uint32_t symbols = pl_symbols_count(module->symbols);
+    int is_found = 0;
+    for (uint32_t i = 0; i < symbols; i++) {
+        const pl_definition each = define(module, 0, pl_symbols_at(module->symbols, i));
+        if (each.kind == PL_SYMBOL_DATA && each.has_value && each.value <= address &&
+            (!is_found || each.value > found->value)) {
+            *found = each;
+            is_found = 1;
+        }
+    }
+    return is_found;
+}
+
 /* The rest of pl_lookup_now, by a thread that has the main group. */
 static int look_up_now(const pl_scope *scope, const char *name, size_t length,
                        pl_definition *found) {

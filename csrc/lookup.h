@@ -54,6 +54,16 @@ typedef struct pl_definition {
 uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length,
                    pl_definition *found);
 
+/* The reverse, for dladdr: linear in the number of symbols. */
+
+/* Finds the first of `count` modules with a function in a table slot. Returns its number and the
+ * definition, or `count`. A function that is not exported is not found. */
+uint32_t pl_lookup_slot(const pl_candidate *scope, uint32_t count, uint32_t slot,
+                        pl_definition *found);
+/* Finds the data symbol of a module with the greatest address at or below `address`. Returns 1
+ * and the definition, or 0. */
+int pl_lookup_address(const pl_candidate *module, uint32_t address, pl_definition *found);
+
 /* A scope of loaded modules, for threads that hold no lock. `turn` is that of the main group.
  * `generation` is pl_shared_changes, read before the modules were listed: once that has moved, the
  * scope is not looked into any more. */

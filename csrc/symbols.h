@@ -96,6 +96,10 @@ uint64_t pl_symbols_hash(const char *name, size_t length);
 const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const char *name,
                                  size_t length);
 
+/* The number of symbols, and symbol number `index` in the order of the records. */
+uint32_t pl_symbols_count(const pl_symbols *symbols);
+const pl_symbol *pl_symbols_at(const pl_symbols *symbols, uint32_t index);
+
 /* An import, with its name and the hash of that; `index` is below the number of imports. */
 uint32_t pl_symbols_wanted_count(const pl_symbols *symbols);
 const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name,

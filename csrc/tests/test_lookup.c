@@ -66,6 +66,30 @@ static void test_a_definition_says_where_the_symbol_is(void) {
     pl_symbols_free(made);
 }
 
+static void test_a_slot_and_an_address_lead_back_to_a_symbol(void) {
+    set_up();
+    define("tls", (pl_symbol){.kind = PL_SYMBOL_THREAD_LOCAL, .base = PL_BASE_BLOCK, .value = 8});
+    define("low", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
+    define("alias", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
+    define("high", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 32});
+    define("f", function(TYPE, 2));
+    define("slotless", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .type_index = TYPE});
+    pl_symbols *made = table();
+    pl_candidate scope[] = {
+        {.symbols = made, .memory_base = 1000, .slot_base = 100, .has_slots = 1},
+        {.symbols = made, .memory_base = 5000, .slot_base = 200, .has_slots = 1},
+        {.symbols = made, .memory_base = 9000}};
+    pl_definition found;
+    CHECK(pl_lookup_slot(scope, 3, 202, &found) == 1 && found.position == 4 && found.number == 1 &&
+          found.type == TYPE);
+    CHECK(pl_lookup_slot(scope, 3, 1016, &found) == 3 && found.number == 3);
+    CHECK(pl_lookup_slot(scope, 3, 0, &found) == 3);
+    CHECK(!pl_lookup_address(scope, 1015, &found) && !pl_lookup_address(scope, 0, &found));
+    CHECK(pl_lookup_address(scope, 1031, &found) && found.position == 1 && found.value == 1016);
+    CHECK(pl_lookup_address(scope, UINT32_MAX, &found) && found.position == 3);
+    pl_symbols_free(made);
+}
+
 static void *look_elsewhere(void *argument) {
     pl_definition found;
     return pl_lookup_now(argument, "data", 4, &found) ? argument : NULL;
@@ -280,6 +304,7 @@ int main(void) {
     check_begin(0);
     pl_symbols_key(0x0706050403020100u, 0x0f0e0d0c0b0a0908u);
     RUN(test_a_definition_says_where_the_symbol_is);
+    RUN(test_a_slot_and_an_address_lead_back_to_a_symbol);
     RUN(test_a_lookup_under_the_read_lock_refuses_what_is_not_simple);
     RUN(test_a_module_without_symbols_has_none);
     RUN(test_the_first_module_of_the_scope_counts);

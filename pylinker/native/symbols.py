@@ -33,6 +33,10 @@ class Names:
         if self.count < 0 or not lib.pl_symbols_fit(self.offsets, self.count, len(text)):
             raise ValueError("names do not fit")
 
+    def __getitem__(self, position: int) -> str:
+        begin, end = self._offsets[position], self._offsets[position + 1]
+        return bytes(self._text[begin:end]).decode()
+
     def __iter__(self) -> Iterator[str]:
         text, offsets = bytes(self._text), self._offsets
         return (text[begin:end].decode() for begin, end in itertools.pairwise(offsets))
@@ -179,6 +183,19 @@ class Candidates:
     def set(self, number: int, record: bytes) -> None:
         """Say what a module is from now on."""
         self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
+
+    def at_slot(self, slot: int) -> Found | None:
+        """Return the exported function in a table slot, or None."""
+        found = ffi.new("pl_definition *")
+        number = lib.pl_lookup_slot(self.pointer, self.count, slot, found)
+        return _found(found) if number < self.count else None
+
+    def at_address(self, address: int, number: int) -> Found | None:
+        """Return the data symbol of module ``number`` nearest at or below an address, or None."""
+        found = ffi.new("pl_definition *")
+        if not lib.pl_lookup_address(self.pointer + number, address, found):
+            return None
+        return _found(found)._replace(number=number)
 
     def find(self, name: str, start: int = 0) -> Found | None:
         """Return what a name means in the modules from number ``start`` on, or None; its number counts from there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
@@ -14,7 +14,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
 )
 from pylinker.linker.guests.table import host_type, provided_type
-from pylinker.linker.modules.scope import ScopeSnapshot, reachable
+from pylinker.linker.modules.scope import ScopeSnapshot, SymbolScope, reachable
 from pylinker.linker.plan.imports import NewPointers, UnknownTypeError
 from pylinker.linker.plan.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.plan.state import scope_of_handle
@@ -25,7 +25,6 @@ from pylinker.wasm import FuncType
 if TYPE_CHECKING:
     from pylinker.linker.groups.context import LinkContext
     from pylinker.linker.modules.module import Definition, LoadedModule, PltEntry
-    from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.record import HostCalls
     from pylinker.linker.plan.state import LinkerState
 
@@ -308,66 +307,73 @@ class Symbols:
         if address is not None and -(1 << 31) <= address < 0:
             address += 1 << 32
         with self._context.reading():
-            modules: Sequence[LoadedModule] = self._context.state.modules
-            for module in modules:
-                if slot is not None:
-                    function = module.function_at(slot)
-                    if function is not None:
-                        return self._function_symbol(module, function, slot)
-                elif (
-                    address is not None
-                    and module.memory_base <= address < module.memory_base + module.memory_size
-                ):
-                    return self._data_symbol(module, address)
-        return None
+            value: int | None
+            if slot is not None:
+                owner = self._at_slot(slot)
+                if owner is None:
+                    return None
+                module, definition = owner
+                base, value = module.table_base, slot
+            else:
+                assert address is not None
+                found = SymbolScope(self._context.state.modules).at_address(address)
+                if found is None:
+                    return None
+                module, definition = found
+                base, value = module.memory_base, _value(definition)
+        if definition is None:
+            return SymbolInfo(module.name, base, None, None)
+        return SymbolInfo(module.name, base, definition.name, value)
 
     def type_at(self, slot: int) -> FuncType | None:
-        """Return the type of the function of a module, or of the program's user, that is in a table slot, or None.
+        """Return the type of the function in a table slot, or None.
 
-        A guest may have put another there.
+        Of a module's function or one of the program's user; a guest may have put another there.
         """
         with self._context.reading():
-            state = self._context.state
-            for module in state.modules:
-                function = module.function_at(slot)
-                if function is not None:
-                    return module.info.function_type(function)
-            return next(
-                (
-                    pointer.type
-                    for pointer in state.imports.pointers.values()
-                    if pointer.slot.slot == slot
-                ),
-                None,
-            )
+            owner = self._at_slot(slot)
+            if owner is None:
+                pointers = self._context.state.imports.pointers.values()
+                return next((each.type for each in pointers if each.slot.slot == slot), None)
+            module, definition = owner
+            if definition is not None and isinstance(definition.type, FuncType):
+                return definition.type
+            function = module.function_at(slot)
+            return None if function is None else module.info.function_type(function)
 
     def locate(
         self, value: int
     ) -> tuple[LoadedModule | None, str, int, str | None, int | None] | None:
-        """Return what a function pointer or an address belongs to, as a guest's ``dladdr`` tells it; None if to nothing.
+        """Return what a function pointer or an address belongs to, as a guest's ``dladdr``.
 
-        The module (None: the host), its name, its memory base, the symbol and its value. A number
-        that is both is taken for a function pointer. The caller has the lock.
+        A number that is both is taken for a function pointer. The caller has the lock.
+
+        Returns:
+            The module (None: the host), its name, its memory base, the symbol and its value; None
+            if it belongs to no module.
         """
         state = self._context.state
         for name, pointer in state.imports.pointers.items():
             if pointer.slot.slot == value:
                 return None, "pylinker", 0, name, value
-        for module in state.modules:
-            function = module.function_at(value)
-            if function is not None:
-                info = self._function_symbol(module, function, value)
-                return module, module.name, module.memory_base, info.symbol, info.value
-        for module in state.modules:
-            if module.memory_base <= value < module.memory_base + module.memory_size:
-                info = self._data_symbol(module, value)
-                return module, module.name, module.memory_base, info.symbol, info.value
-        return None
+        owner = self._at_slot(value)
+        if owner is not None:
+            module, definition = owner
+            at = None if definition is None else value
+        else:
+            found = SymbolScope(state.modules).at_address(value)
+            if found is None:
+                return None
+            module, definition = found
+            at = _value(definition)
+        symbol = None if definition is None else definition.name
+        return module, module.name, module.memory_base, symbol, at
 
     def owner_of(self, *, slot: int, address: int | None = None) -> LoadedModule | None:
-        """Return the module whose data is at an address or, if there is none, whose function is in a table slot; None for neither.
+        """Return the module whose data is at an address or else whose function is in a slot.
 
-        LinkError to a module that is just being loaded.
+        Raises:
+            LinkError: The caller is a module that is just being loaded.
         """
         self._context.check_not_instantiating()
         with self._context.reading():
@@ -376,27 +382,38 @@ class Symbols:
                 assert address is not None
                 if module.memory_base <= address < module.memory_base + max(module.memory_size, 1):
                     return module
-            return next(
-                (module for module in modules if module.function_at(slot) is not None), None
-            )
+            owner = self._at_slot(slot)
+        return None if owner is None else owner[0]
 
-    @staticmethod
-    def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:
-        definition = module.definition_of(function)
-        name = None if definition is None else definition.name
-        return SymbolInfo(module.name, module.table_base, name, None if name is None else slot)
+    def _at_slot(self, slot: int) -> tuple[LoadedModule, Definition | None] | None:
+        """Return the module whose function is in a slot, and the symbol that is the function.
 
-    @staticmethod
-    def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
-        best: tuple[int, str] | None = None
-        for name, kind, *_ in module.outline.symbols():
-            definition = module.find(name) if kind is SymbolKind.DATA else None
-            value = None if definition is None else definition.value
-            if value is not None and value <= address and (best is None or value > best[0]):
-                best = (value, name)
-        return SymbolInfo(
-            module.name, module.memory_base, best[1] if best else None, best[0] if best else None
-        )
+        The core knows the slots of all symbols but those that were given out after the load. Only
+        for the rest are the element segments of modules read.
+        """
+        modules = self._context.state.modules
+        definition = SymbolScope(modules).at_slot(slot)
+        if definition is not None:
+            return definition.module, definition
+        for module in modules:
+            if _may_fill(module, slot):
+                function = module.function_at(slot)
+                if function is not None:
+                    return module, module.definition_of(function)
+        return None
+
+
+def _may_fill(module: LoadedModule, slot: int) -> bool:
+    """Whether a function of the module that the core does not know may be in a slot."""
+    return (
+        not module.is_position_independent
+        or module.table_base <= slot < module.table_base + module.table_size
+        or slot in module.slots.values()
+    )
+
+
+def _value(definition: Definition | None) -> int | None:
+    return None if definition is None else definition.value
 
 
 def _called(module: str, name: str) -> str:

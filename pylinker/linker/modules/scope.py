@@ -17,7 +17,7 @@ from pylinker.native.symbols import Candidates, LoadedScope
 if TYPE_CHECKING:
     from pylinker.linker.modules.module import LoadedModule
     from pylinker.native.shared import Shared
-    from pylinker.native.symbols import Resolved
+    from pylinker.native.symbols import Found, Resolved
     from pylinker.native.turn import Turn
 
 __all__ = ["LoadScope", "ScopeSnapshot", "SymbolScope", "reachable"]
@@ -64,6 +64,23 @@ class SymbolScope:
         return (
             None if found is None else Definition(self.modules[start + found.number], name, found)
         )
+
+    def at_slot(self, slot: int) -> Definition | None:
+        """Return the definition of the exported function in a table slot, or None."""
+        found = self._candidates.at_slot(slot) if 0 <= slot < 1 << 32 else None
+        return None if found is None else self._named(found)
+
+    def at_address(self, address: int) -> tuple[LoadedModule, Definition | None] | None:
+        """Return the module whose data is at an address, and its data symbol nearest below."""
+        for number, module in enumerate(self.modules):
+            if module.memory_base <= address < module.memory_base + module.memory_size:
+                found = self._candidates.at_address(address, number)
+                return module, None if found is None else self._named(found)
+        return None
+
+    def _named(self, found: Found) -> Definition:
+        module = self.modules[found.number]
+        return Definition(module, module.outline.names[found.position], found)
 
     def find_main(self, *, after: LoadedModule | None = None) -> Definition | None:
         """Return the first definition of ``main``, under whichever name."""
