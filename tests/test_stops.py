@@ -823,8 +823,8 @@ class TestWhatALoopHolds:
         def look() -> None:
             linker = program._linker
             assert linker is not None
-            [[journal]] = linker.journals.values()
-            seen.append(dict(journal))
+            [[opened]] = linker.unloader.nested_opens.values()
+            seen.append(dict(opened))
 
         wasm(tmp_path / "libloop.so", BASE, MEMORY, loop)
         with pylinker.Program(

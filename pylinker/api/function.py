@@ -326,7 +326,9 @@ class Function(OfOneProcess):
     def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
         bound = self._bound_in(linker)
         if texts:
-            with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
+            with linker.scratch.strings(
+                [text for _, text in texts], stack=_STACK_BYTES
+            ) as addresses:
                 for (index, _), address in zip(texts, addresses, strict=True):
                     _put_i32(raw[index], address)
                 status, _, failure, _ = bound.raw(raw)

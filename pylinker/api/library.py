@@ -175,10 +175,10 @@ class Library(OfOneProcess):
                 elif linker.context.shared.cause not in (0, CAUSE_STOPPED):
                     pass  # the program has ended: as one that was killed
                 elif handle.dropped:
-                    linker.collect()
+                    linker.unloader.collect()
                 elif handle.is_loaded:
                     try:
-                        linker.dlclose(module, handle)
+                        linker.unloader.dlclose(module, handle)
                     except RendezvousTimeout:
                         handle.open = (
                             not handle.dropped

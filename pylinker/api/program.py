@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +140,7 @@ class Program(OfOneProcess):
         given = HostImports(chosen["imports"])
         limits = as_limits(chosen["limits"])
         stack_size, threads = chosen["stack_size"], chosen["threads"]
-        if stack_size > limits.memory:
-            raise ValueError(
-                f"the memory limit of {limits.memory} is smaller than stack_size={stack_size} (by default 1048576)"
-            )
-        if stack_size <= 0:
-            raise ValueError(f"stack_size={stack_size}: give bytes, 1 or more")
+        _check_stack_size(stack_size, limits)
         file = _main_file(main, name, limits)
         self.name = name or (file.name if file else "program")
         self._ran = False
@@ -190,11 +185,7 @@ class Program(OfOneProcess):
                 Deadline(linker, chosen["load_timeout"], self.name, ends=True),
                 tracer.span("start", program=self.name),
             ):
-                begun = begin_operation()
-                try:
-                    start(linker, cache, file, preloaded, stack_size=stack_size)
-                finally:
-                    end_operation(begun)
+                _start(linker, cache, file, preloaded, stack_size)
         except BaseException:
             self._session.give_up(linker)
             raise
@@ -395,7 +386,7 @@ class Program(OfOneProcess):
             if value is not None:
                 return value
         with self._session.entered() as linker:
-            return linker.resolve_export(handle, name, linker.main)
+            return linker.handles.resolve_export(handle, name, linker.main)
 
     def _address(self, name: str) -> int | None:
         """Return the value of a symbol of the global scope, or None if that takes an operation."""
@@ -484,6 +475,31 @@ class Program(OfOneProcess):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check_stack_size(stack_size: int, limits: Limits) -> None:
+    if stack_size > limits.memory:
+        raise ValueError(
+            f"the memory limit of {limits.memory} is smaller than stack_size={stack_size} "
+            "(by default 1048576)"
+        )
+    if stack_size <= 0:
+        raise ValueError(f"stack_size={stack_size}: give bytes, 1 or more")
+
+
+def _start(
+    linker: Linker,
+    cache: CodeCache,
+    file: MainFile | None,
+    preloaded: Sequence[str | ModuleBytes],
+    stack_size: int,
+) -> None:
+    """Load a program, as an operation of the calling thread."""
+    begun = begin_operation()
+    try:
+        start(linker, cache, file, preloaded, stack_size=stack_size)
+    finally:
+        end_operation(begun)
 
 
 def _observed(cache: CodeCache, *observers: Observer | None) -> CodeCache:

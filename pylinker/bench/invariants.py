@@ -66,7 +66,7 @@ def held(linker: Linker | None) -> Held:
 def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
     """Return what is not as it must be when all threads have ended and all libraries are closed, given what was held at first."""
     assert linker is not None
-    linker.collect()  # what could not be unloaded in time waits for the next collection
+    linker.unloader.collect()  # what could not be unloaded in time waits for the next collection
     shared = linker.context.shared
     now = held(linker)
     broken = [] if now == before else [f"not all was given back: {before} before, {now} now"]
