@@ -17,7 +17,7 @@ __all__ = ["CDLL"]
 
 
 class CDLL(Library):
-    """A library used by itself, as ``ctypes.CDLL`` uses a native one: in a program of its own, without a main module.
+    """A library in a program of its own, without a main module, as ``ctypes.CDLL`` opens one.
 
     ``name`` is a ``str`` (with a slash a path, else it is searched for in ``library_path``), a path
     object, or the bytes of a module. Takes the keywords of :class:`Program`, which is ``.program``;
@@ -58,7 +58,7 @@ class CDLL(Library):
                     if (
                         linker is not None and not linker.context.shared.cause
                     ):  # else it has ended: as one that was killed
-                        linker.finalize()
+                        linker.unloader.finalize_all()
                 finally:
                     self._program.close()
         super().close()

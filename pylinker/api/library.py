@@ -32,7 +32,7 @@ class Library(OfOneProcess):
     ``close``, ...) is reached as ``library["name"]``.
 
     Each open handle counts: the library is unloaded when the last one is closed and nothing else
-        uses it. ``with`` closes at the end.
+    uses it. ``with`` closes at the end.
     """
 
     def __init__(self, session: Session, module: LoadedModule | None) -> None:
@@ -44,7 +44,10 @@ class Library(OfOneProcess):
 
     @property
     def name(self) -> str:
-        """The name by which the library was first loaded, without directories; for the program as a whole, its own."""
+        """The name by which the library was first loaded, without directories.
+
+        For the program as a whole, its own name.
+        """
         return self._handle.name
 
     @property
@@ -57,7 +60,11 @@ class Library(OfOneProcess):
         return self._module.path if self._module else None
 
     def __getitem__(self, name: str) -> Function:
-        """Return the function called ``name``; SymbolNotFoundError (a KeyError) if there is none."""
+        """Return the function called ``name``.
+
+        Raises:
+            SymbolNotFoundError: It is undefined, or no function. A KeyError.
+        """
         if not isinstance(name, str):
             raise TypeError(
                 f"{self!r} is indexed by {type(name).__name__}; give the name of a function"
@@ -84,7 +91,8 @@ class Library(OfOneProcess):
         definition = module.find(name) if module is not None else None
         if definition is not None and not isinstance(definition.type, FuncType):
             raise AttributeError(
-                f"{self.name}: {name} is data of the guest; write to its memory at address_of({name!r})"
+                f"{self.name}: {name} is data of the guest; "
+                f"write to its memory at address_of({name!r})"
             )
         super().__setattr__(name, value)
 
@@ -95,9 +103,12 @@ class Library(OfOneProcess):
         return self._handle.find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the functions that the library defines itself, in the order of its exports.
+        """Iterate over the names of the functions that the library defines itself.
 
-        For the program as a whole, those of its global scope. ClosedError if the handle is closed.
+        In the order of its exports; for the program as a whole, those of its global scope.
+
+        Raises:
+            ClosedError: The handle is closed.
         """
         with self._handle.entered() as linker:
             modules = linker.state.global_scope if self._module is None else [self._module]
@@ -150,13 +161,15 @@ class Library(OfOneProcess):
         return value
 
     def close(self) -> None:
-        """Close this handle (``dlclose``); a second time does nothing, or completes what an interrupt left of the first.
+        """Close this handle (``dlclose``).
 
-        A program that has ended unloads nothing.
+        A second time does nothing, or completes the first if that was interrupted. A program that
+        has ended unloads nothing.
 
-        Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises
-        RendezvousTimeout if another thread was loading or closing libraries for
-        ``rendezvous_timeout`` seconds; the handle is open still.
+        Raises:
+            wasmtime.Trap: A destructor of the library trapped; the handle is closed all the same.
+            RendezvousTimeout: Another thread was loading or closing libraries for
+                ``rendezvous_timeout`` seconds; the handle is still open.
         """
         handle, module = self._handle, self._module
         if handle.unloaded:

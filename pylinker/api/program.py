@@ -79,43 +79,58 @@ if TYPE_CHECKING:
 __all__ = ["ModuleSummary", "Program"]
 
 _caches: dict[Path | None, CodeCache] = {}
-_caches_lock = (
-    threading.RLock()
-)  # a signal handler may make a program while its thread has the lock
+# Recursive: a signal handler may make a program while its thread holds the lock.
+_caches_lock = threading.RLock()
 free_in_child(_caches_lock)
 
 
 @dataclass(frozen=True)
 class ModuleSummary:
-    """A loaded module: bases and sizes in bytes of memory and slots of the table; ``references`` counts open handles."""
+    """A loaded module."""
 
     name: str
+    """The name by which it was loaded."""
     path: str | None
+    """The path of its file, or None."""
     memory_base: int
+    """The address of its data."""
     memory_size: int
+    """The size of its data in bytes."""
     table_base: int
+    """The first slot of its element segments."""
     table_size: int
+    """The number of their slots."""
     needed: tuple[str, ...]
+    """The names of the libraries that it needs."""
     references: int
+    """The number of open handles."""
 
 
 class Program(OfOneProcess):
     """A program of WebAssembly modules, linked and ready to run.
 
-    ``main`` is the main module: a path, or its bytes, or None for a set of libraries without one.
-    It is loaded, with everything it needs and ``preload`` (libraries that come right after it in
-    the scope), and the libraries are constructed; :meth:`run` then starts it. A library, in
-    ``preload`` and for :meth:`dlopen`, is a ``str`` (a name to search for, or with a slash a path),
-    a path object, or the bytes of a module (:class:`ModuleBytes` gives them a name).
+    The main module is loaded, with everything it needs and ``preload`` (libraries that come right
+    after it in the scope), and the libraries are constructed; :meth:`run` then starts it. A
+    library, in ``preload`` and for :meth:`dlopen`, is a ``str`` (a name to search for, or with a
+    slash a path), a path object, or the bytes of a module (:class:`ModuleBytes` gives them a name).
 
-    ``name`` is what a module given as bytes is called. All other keywords are
-    :class:`pylinker.Options`.
+    Threads: any; they take turns.
 
-    Raises LinkError children (LibraryNotFoundError for a main module that cannot be read,
-    TimeoutExpired), OSError for a file or directory of the other arguments that cannot be opened,
-    TypeError or ValueError for arguments that are no such thing. Safe to use from several threads,
-    which take turns.
+    Args:
+        main: The main module: a path, or its bytes, or None for a set of libraries without one.
+        name: The name of a module that is given as bytes.
+        **options: :class:`pylinker.Options`.
+
+    Raises:
+        LinkError: The program cannot be linked: LibraryNotFoundError for a main module that cannot
+            be read, TimeoutExpired, and others.
+        OSError: A file or directory of the other arguments cannot be opened.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value.
     """
+
+    name: str
+    """The name of the program."""
 
     @shows_options
     def __init__(
@@ -201,14 +216,19 @@ class Program(OfOneProcess):
     def run(self, *, timeout: float | None = None) -> int:
         """Run the main module from ``_start`` and return its exit status (0 to 255).
 
-        Blocks until it ends. After ``timeout`` seconds the program is ended with all its threads,
-        and TimeoutExpired is raised. No destructors run, and every later call, load and spawn is a
-        SynchronizationAborted.
+        Blocks: until it ends. Its threads end with it.
 
-        Its threads end with it. Raises ``wasmtime.Trap`` if it or one of its threads traps,
-        UndefinedSymbolError if it called a function that nobody defines (``__cause__`` is the
-        trap), AlreadyRunError the second time; KeyboardInterrupt if a signal says so, with all
-        threads stopped.
+        Args:
+            timeout: Seconds, or None for no limit. Then the program is ended with all its threads:
+                no destructors run, and every later call, load and spawn is a
+                SynchronizationAborted.
+
+        Raises:
+            TimeoutExpired: After ``timeout``.
+            wasmtime.Trap: The program or one of its threads trapped.
+            UndefinedSymbolError: It called an undefined function; ``__cause__`` is the trap.
+            AlreadyRunError: The program has run before.
+            KeyboardInterrupt: A signal handler raised it; all threads were stopped.
         """
         check_seconds(timeout)
         with self._session.entered() as linker, Deadline(linker, timeout, self.name, ends=True):
@@ -241,14 +261,14 @@ class Program(OfOneProcess):
 
     @staticmethod
     def _run(linker: Linker, main: LoadedModule) -> int:
-        """Run main and then the destructors that are left; returns the exit status."""
+        """Run main and then the remaining destructors; returns the exit status."""
         status = 0
         try:
             linker.group.call(linker.group.function(main, "_start"))
         except wasmtime.ExitTrap as exit_:
             status = exit_.code
         try:
-            linker.finalize()
+            linker.unloader.finalize_all()
         except wasmtime.ExitTrap as exit_:
             status = exit_.code
         return status
@@ -256,8 +276,8 @@ class Program(OfOneProcess):
     def interrupt(self) -> bool:
         """Stop the call of the guest that is in progress, which raises Interrupted.
 
-        False: there is none, and nothing happens. For any thread, and for signal handlers; never
-        blocks, and does not wait for the call to stop. The guest stops wherever it computes, waits
+        Threads: any, and signal handlers. Blocks: never, and does not wait for the call to stop.
+        The guest stops wherever it computes, waits
         or sleeps, with all calls of it that are inside one another; a Python function that the
         guest calls is waited for. A call that is about to end anyway may end as if nothing had
         happened; a call that begins later is never stopped.
@@ -268,6 +288,9 @@ class Program(OfOneProcess):
         made with threads, with all of them, if any of its guest code runs: its calls raise
         SynchronizationAborted, with the Interrupted as ``__cause__``, and ``run()`` the
         Interrupted.
+
+        Returns:
+            Whether there was a call.
         """
         linker = self._session.running
         if linker is None:
@@ -282,7 +305,7 @@ class Program(OfOneProcess):
         return True
 
     def time_limit(self, seconds: float | None) -> AbstractContextManager[None]:
-        """Stop the guest if what is inside a ``with`` of this takes longer than ``seconds`` (None: for ever).
+        """Return a context manager that stops the guest if its block takes too long.
 
         ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. The
         guest stops wherever it computes, waits or sleeps; a Python function that the guest calls is
@@ -293,7 +316,10 @@ class Program(OfOneProcess):
         A program that was made with threads ends instead, whether any runs or not, as it does if
         the guest was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor): no
         destructors run, and every later call, load and spawn is a SynchronizationAborted. May be
-        nested, and used from any thread.
+        nested. Threads: any.
+
+        Args:
+            seconds: The limit; None is no limit.
         """
         check_seconds(seconds)
         linker = self._linker
@@ -304,19 +330,29 @@ class Program(OfOneProcess):
         return Deadline(linker, seconds, self.name, ends=False)
 
     def spawn(self, function: Function | str | Callable[..., Any], *arguments: Any) -> GuestThread:
-        """Call a function on a new thread of the guest: ``spawn("work", 1, 2).join()`` gives what it returns.
+        """Call a function on a new thread of the guest.
 
-        Needs ``threads=True``. The thread has instances, a stack and thread-local data of its own.
-        ``function`` is a name, looked up in the program, or a Function of it, or any other
-        callable: Python that runs as a thread of the guest, so that what it calls and opens in this
-        program happens there. Blocks until the thread exists. Raises what kept it from existing,
-        TypeError for wrong arguments. A trap or exit of the thread ends the program, and so does an
-        exception that a guest it called has seen; another exception of ``function`` comes out of
-        ``join`` alone.
+        ``spawn("work", 1, 2).join()`` returns its result. The program needs ``threads=True``. The
+        thread has instances, a stack and thread-local data of its own. A trap or exit of the thread
+        ends the program, and so does an exception that a guest it called has seen; another
+        exception of ``function`` is raised by ``join`` alone.
+
+        Blocks: until the thread exists.
+
+        Args:
+            function: A name, looked up in the program, or a Function of it, or any other callable:
+                Python that runs as a thread of the guest, so that its calls of and loads in this
+                program happen there.
+            *arguments: The arguments of the function.
+
+        Raises:
+            TypeError: The arguments are wrong.
+            LinkError: The thread could not be created.
         """
         if not isinstance(function, str) and not callable(function):
             raise TypeError(
-                f"function is {type(function).__name__}; give a name, a Function or a Python function"
+                f"function is {type(function).__name__}; "
+                "give a name, a Function or a Python function"
             )
         linker = self._linker
         if linker is not None and linker.threads is None and not self._session.is_gone:
@@ -338,27 +374,36 @@ class Program(OfOneProcess):
 
     @property
     def stdout(self) -> bytes:
-        """What the guest wrote to its standard output so far.
+        """The standard output of the guest so far.
 
-        ValueError without ``stdout=CAPTURE``, ClosedError after close.
+        Raises:
+            ValueError: The program was made without ``stdout=CAPTURE``.
+            ClosedError: The program is closed.
         """
         return self._session.process.captured("stdout")
 
     @property
     def stderr(self) -> bytes:
-        """What the guest wrote to its standard error so far.
+        """The standard error of the guest so far.
 
-        ValueError without ``stderr=CAPTURE``, ClosedError after close.
+        Raises:
+            ValueError: The program was made without ``stderr=CAPTURE``.
+            ClosedError: The program is closed.
         """
         return self._session.process.captured("stderr")
 
     def dlopen(self, name: ModuleSource | ModuleBytes, mode: int = RTLD_LAZY) -> Library:
-        """Open a library: load it and what it needs, unless it is there already.
+        """Open a library: load it and what it needs, unless it is loaded already.
 
-        ``name`` is a ``str`` (with a slash a path, else the library is searched for), a path
-        object, or the bytes of a module. ``mode`` combines ``RTLD_LAZY`` or ``RTLD_NOW``,
-        ``RTLD_GLOBAL``, ``RTLD_NOLOAD``, ``RTLD_NODELETE``. Raises LinkError children, after which
-        nothing has changed; ExitTrap if a constructor exits.
+        Args:
+            name: A ``str`` (with a slash a path, else the library is searched for), a path object,
+                or the bytes of a module.
+            mode: A combination of ``RTLD_LAZY`` or ``RTLD_NOW``, ``RTLD_GLOBAL``, ``RTLD_NOLOAD``,
+                ``RTLD_NODELETE``.
+
+        Raises:
+            LinkError: The library cannot be loaded; nothing has changed.
+            wasmtime.ExitTrap: A constructor exited.
         """
         source = as_module(name, "name")
         if isinstance(mode, bool) or not isinstance(mode, int):
@@ -369,8 +414,13 @@ class Program(OfOneProcess):
     def dlsym(self, handle: Library | int, name: str) -> int:
         """Return the address of a data symbol or the table slot of a function.
 
-        ``handle`` is a library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (what comes
-        after the main module in it; without one, the global scope). Raises SymbolNotFoundError.
+        Args:
+            handle: A library, ``RTLD_DEFAULT`` (the global scope) or ``RTLD_NEXT`` (the modules
+                after the main module in it; without a main module, the global scope).
+            name: The symbol.
+
+        Raises:
+            SymbolNotFoundError: The symbol is undefined in the scope.
         """
         if not isinstance(name, str):
             raise TypeError(f"name is {type(name).__name__}; give the name of a symbol")
@@ -396,7 +446,7 @@ class Program(OfOneProcess):
         return self._handle.address(name)
 
     def dladdr(self, address: int | None = None, *, slot: int | None = None) -> SymbolInfo | None:
-        """Tell which module and symbol an address (bytes) or a table slot belongs to, or None."""
+        """Return the module and symbol of an address (bytes) or a table slot, or None."""
         if (address is None) == (slot is None):
             raise TypeError("dladdr takes either an address or slot=...")
         with self._session.entered() as linker:
@@ -438,7 +488,7 @@ class Program(OfOneProcess):
     def statistics(self) -> Statistics:
         """Return a snapshot of the program's size, its maps, its threads and their waits.
 
-        Blocks for the linker's lock.
+        Blocks: for the linker's lock.
         """
         with self._session.entered() as linker:
             return snapshot(linker)
@@ -452,7 +502,9 @@ class Program(OfOneProcess):
         return self._linker is None
 
     def close(self) -> None:
-        """End the program and release it: its guest stops, and its functions cannot be called any more. A second time does nothing.
+        """End the program and release it. A second time does nothing.
+
+        Its guest stops, and its functions cannot be called any more.
 
         A call of the guest that another thread is making, and all threads of the guest, get a
         SynchronizationAborted. Python functions that they have called are waited for; the guest
@@ -503,7 +555,7 @@ def _start(
 
 
 def _observed(cache: CodeCache, *observers: Observer | None) -> CodeCache:
-    """Return a cache whose compilations all of these observers are told of."""
+    """Return a cache that notifies all of these observers of compilations."""
     wanted = [each for each in observers if each is not None]
     if not wanted:
         return cache
@@ -516,7 +568,7 @@ def _observed(cache: CodeCache, *observers: Observer | None) -> CodeCache:
 
 
 def _argument(name: str) -> str:
-    """Return the name of a program as WASI takes it: a file may have one that is not Unicode."""
+    """Return the name of a program for WASI: that of a file may not be Unicode."""
     return name.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
@@ -534,7 +586,10 @@ def _main_file(
 
 
 def _cache(choice: bool | StrPath) -> CodeCache:  # noqa: FBT001
-    """Return the process's cache for a directory; modules kept in memory are shared by all programs."""
+    """Return the process's cache for a directory.
+
+    Modules that it keeps in memory are shared by all programs.
+    """
     directory = (
         default_cache_directory() if choice is True else None if choice is False else Path(choice)
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from pylinker.api.statistics import tell_statistics
+from pylinker.api.statistics import log_statistics
 from pylinker.errors import ClosedError, SynchronizationAborted
 from pylinker.native.enums import Cause
 from pylinker.native.scopes import Finalized, Scope
@@ -133,7 +133,7 @@ class Session(Finalized):
             self._ending = ending if runs else None
             self.linker = None
             if linker is not None:
-                tell_statistics(linker, self.name)
+                log_statistics(linker, self.name)
                 linker.context.main_group.close_bounds()
             if linker is not None and linker.threads is not None:
                 linker.threads.join_all()

@@ -1,4 +1,4 @@
-"""What a module defines and imports, by name (``csrc/symbols.h``), and the lookup (``csrc/lookup.h``)."""
+"""Definitions and imports of a module (``csrc/symbols.h``), and the lookup (``csrc/lookup.h``)."""
 
 from __future__ import annotations
 
@@ -47,14 +47,22 @@ SYMBOL = packer("pl_symbol")
 WANTED = packer("pl_wanted")
 """A ``pl_wanted``: kind, the first import that is the same, type."""
 CANDIDATE = packer("pl_candidate")
-"""A ``pl_candidate``: the addresses of symbols and library, memory base, table base, slot base, has_slots, 0."""
+"""A ``pl_candidate``: the addresses of symbols and library, three bases, has_slots, 0."""
 lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
 
 
 class Symbols:
-    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records.
+    """The definitions and imports of a module, by name (``csrc/symbols.h``).
 
-    ``types`` are numbers, equal for equal types. ValueError if the records say what cannot be.
+    Args:
+        names: The names of its exports.
+        symbols: Packed ``pl_symbol`` records.
+        wanted_names: The names of its imports.
+        wanted: Packed ``pl_wanted`` records.
+        types: Numbers, equal for equal types.
+
+    Raises:
+        ValueError: The records are malformed.
     """
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
@@ -119,7 +127,7 @@ class Symbols:
 
 
 class Resolved(NamedTuple):
-    """What the core found out about the imports of a module (``pl_resolved``).
+    """The decisions of the core about the imports of a module (``pl_resolved``).
 
     ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers
     for each that is bound late: the index of the import, the number of the module in the scope, and
@@ -134,17 +142,17 @@ class Resolved(NamedTuple):
     definitions: Any
 
     def number(self, index: int) -> int:
-        """Return the number of the module in which an import was found, that of no module if none defines it."""
+        """Return the number of the module that defines an import, or the number of modules."""
         number: int = self.definitions[index].number
         return number
 
     def found(self, index: int) -> Found:
-        """Return what an import was found to be."""
+        """Return the definition that an import was found to be."""
         return _found(self.definitions[index])
 
 
 class Found(NamedTuple):
-    """What a name means in a scope (``pl_definition``).
+    """The definition of a name in a scope (``pl_definition``).
 
     The number of the module, the position of its export, its kind, the place of its type among
     those of the module, and its slot, address or offset in a thread-local block, if it has one.
@@ -181,7 +189,7 @@ class Candidates:
         self.stamp = 0
 
     def set(self, number: int, record: bytes) -> None:
-        """Say what a module is from now on."""
+        """Replace the record of a module."""
         self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
 
     def at_slot(self, slot: int) -> Found | None:
@@ -198,7 +206,10 @@ class Candidates:
         return _found(found)._replace(number=number)
 
     def find(self, name: str, start: int = 0) -> Found | None:
-        """Return what a name means in the modules from number ``start`` on, or None; its number counts from there."""
+        """Return the definition of a name in the modules from number ``start`` on, or None.
+
+        The number in it counts from there.
+        """
         encoded = name.encode("utf-8", "surrogatepass")  # no module has a name with a surrogate
         found = ffi.new("pl_definition *")
         count = self.count - start
@@ -225,7 +236,7 @@ class LoadedScope:
         self._pointer.generation = generation
 
     def find(self, name: str) -> Found | None:
-        """Return what a name means, or None: it is undefined, or the lookup has to wait."""
+        """Return the definition of a name, or None: undefined, or the lookup would have to wait."""
         encoded = name.encode("utf-8", "surrogatepass")
         found = ffi.new("pl_definition *")
         return (

@@ -190,7 +190,7 @@ def thread_spawn(caller: Caller[Linker], argument: int) -> int:
 @guest_call("pylinker", "exit", "i->", operation=False, importable=False)
 def finalize(caller: Caller[Linker], _argument: int) -> None:
     """Run the destructors that are left: what the program's own ``exit`` calls."""
-    caller.linker.finalize()
+    caller.linker.unloader.finalize_all()
 
 
 core_call("pylinker", "safepoint", "->", BuiltinIndex.SAFEPOINT)

@@ -51,16 +51,26 @@ class Handles:
     def resolve_export(self, handle: int, name: str, caller: LoadedModule | None = None) -> int:
         """Return the address or table slot of a symbol, as ``dlsym`` does for a guest.
 
-        ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT;
-        ``caller`` is the module that asks. Raises SymbolNotFoundError, ClosedError. Blocks for a
-        rendezvous if the symbol is a function that has no slot yet.
+        Blocks: for a rendezvous if the symbol is a function that has no slot yet.
+
+        Args:
+            handle: The number of a module, RTLD_DEFAULT or RTLD_NEXT.
+            name: The symbol.
+            caller: The calling module.
+
+        Raises:
+            SymbolNotFoundError: The symbol is undefined in the scope, or has no value.
+            ClosedError: The handle is not open.
         """
         return self.find_value(handle, name, caller)[0]
 
     def find_value(
         self, handle: int, name: str, caller: LoadedModule | None = None
     ) -> tuple[int, bool]:
-        """Return what :meth:`resolve_export` does, and whether it is the same for all threads as long as nothing is loaded."""
+        """Return the value of :meth:`resolve_export`, and whether it may be cached.
+
+        It may be cached for a generation if it is the same for all threads.
+        """
         where = caller.name if caller else "program"
         is_global = handle in (RTLD_DEFAULT, self.main_handle)
         after = None
@@ -84,10 +94,17 @@ class Handles:
         is_global: bool,
         after: LoadedModule | None = None,
     ) -> tuple[int, bool]:
-        """Return what :meth:`find_value` does in a scope, behind the module ``after``; ``where`` is named in an error.
+        """Do the same in a scope.
 
-        Functions that pylinker provides come last and, if the scope ``is_global``, those of the
-        program's user first.
+        Functions that pylinker provides come last.
+
+        Args:
+            scope: Returns the scope.
+            name: The symbol.
+            where: The name of the scope in an error.
+            caller: The calling module.
+            is_global: Whether functions of the program's user come first.
+            after: The module behind which the search begins.
         """
         slot = self._symbols.imported(name) if is_global else None
         if slot is not None:
@@ -106,11 +123,18 @@ class Handles:
         return value, not definition.is_thread_local
 
     def write_symbol_info(self, value: int, address: int) -> int:
-        """Write at ``address`` what a guest's ``dladdr`` says of a function pointer or of an address; 0 if it belongs to no module.
+        """Write the Dl_info of a function pointer or an address to guest memory at ``address``.
 
         A number that is both is taken for a function pointer. The strings are in guest memory as
-        long as the module is. Raises MemoryAccessError, LimitError, LinkError to a module that is
-        just being loaded. Blocks for the linker's lock.
+        long as the module is loaded. Blocks: for the linker's lock.
+
+        Returns:
+            1, or 0 if the value belongs to no module.
+
+        Raises:
+            MemoryAccessError: ``address`` is out of bounds.
+            LimitError: There is no memory for the strings.
+            LinkError: The caller is a module that is just being loaded.
         """
         self._context.check_not_instantiating()
         self._memory.check(address, 16)
@@ -126,7 +150,7 @@ class Handles:
     def _symbol_info(self, value: int, *, known: bool) -> tuple[int, ...] | None:
         """Return the four members of a guest's Dl_info, () if the value belongs to no module.
 
-        None if a string is not in memory yet and only those that are ``known`` may be used, as
+        None if a string is not in guest memory yet, and ``known`` says that only such may be used:
         under the read lock.
         """
         found = self._symbols.locate(value)
@@ -150,7 +174,7 @@ class Handles:
     def _text(self, texts: dict[str, tuple[int, int]], owner: list[Grant], text: str) -> int:
         """Return the address of a C string that stays in guest memory as long as its owner.
 
-        Under the write lock.
+        Requires: the write lock.
         """
         known = texts.get(text)
         if known is None:
@@ -170,7 +194,11 @@ class Handles:
         return known[0]
 
     def by_handle(self, handle: int) -> LoadedModule | None:
-        """Return the module behind a guest's handle (None: the program as a whole); ClosedError if it is not open."""
+        """Return the module of a guest's handle; None if a program without a main module is meant.
+
+        Raises:
+            ClosedError: The handle is not open.
+        """
         if handle == self.main_handle:
             return self._state.main
         module = self._state.by_number(handle)
@@ -180,5 +208,5 @@ class Handles:
 
     @property
     def main_handle(self) -> int:
-        """The handle of the program itself: what ``dlopen(NULL)`` answers."""
+        """The handle of the program itself, which ``dlopen(NULL)`` returns."""
         return self._state.main.number if self._state.main else 1

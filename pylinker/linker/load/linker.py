@@ -1,10 +1,10 @@
-"""The Linker: groups, loading and closing, for one program.
+"""The Linker of one program, and loading. Its parts are in the other files of this folder.
 
 Loading is a transaction. Under topology token and write lock the leading group plans, places,
-resolves, instantiates and relocates: up to there a failure is undone where it happened. Then the
-operation is published, every other group carries it out, and the locks are released. Constructors
-run last, without locks, since they may call the linker; if one traps, the modules are unloaded
-everywhere.
+resolves, instantiates and relocates: up to there a failure is rolled back where it happened. Then
+the operation is published, every other group carries it out, and the locks are released.
+Constructors run last, without locks, since they may call the linker; if one traps, the modules are
+unloaded in all groups.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ _THREAD_START = FuncType(("i32", "i32"), ())
 
 
 class _Ahead(NamedTuple):
-    """A plan, as of ``changes``, and the module that was asked for."""
+    """A plan of one generation, and the module that is opened."""
 
-    changes: int
+    generation: int
     plan: LoadPlan
     root: LoadedModule | None
 
@@ -99,11 +99,34 @@ class _Ahead(NamedTuple):
 class Linker(Finalized):
     """The dynamic linker of one program.
 
-    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers
-    what names mean, ``threads`` is the table of threads, or None in a program of one. Methods that
-    run guest code (loading, closing) block as long as it does; all but those that start the program
-    may be called from any of its threads.
+    Methods that run guest code (loading, closing) block as long as it does; all but those that
+    start the program may be called from any of its threads.
     """
+
+    state: LinkerState
+    """What all groups share."""
+    context: LinkContext
+    """Where the calling thread stands: its group, and the locks."""
+    symbols: Symbols
+    """Lookups by name, address and slot."""
+    handles: Handles
+    """Handles of guests."""
+    unloader: Unloader
+    """Closing and unloading."""
+    destructors: Destructors
+    """Registered destructors."""
+    keys: Keys
+    """Keys of threads that libraries have created."""
+    closures: Closures
+    """Table slots for functions of no module."""
+    memory: Memory
+    """The guest's memory."""
+    scratch: Scratch
+    """Memory of the guest for the time of a call."""
+    room: GuestRoom
+    """Room for libraries from the guest's malloc."""
+    threads: ThreadTable | None
+    """The table of threads, or None in a program of one thread."""
 
     def __init__(
         self,
@@ -146,7 +169,7 @@ class Linker(Finalized):
             self.context, process, cache, stack_size=self.stack_size, name=name, tracer=tracer
         )
         main_group = self._groups.create_main()
-        # What follows must not lead back to the linker: a program that is dropped is freed at once.
+        # No reference from here on may lead back to the linker: a dropped program is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
         self.closures = Closures(self.context, cache)
@@ -167,7 +190,8 @@ class Linker(Finalized):
         watch(self)
 
     def __repr__(self) -> str:
-        return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
+        groups = self.context.shared.num_groups
+        return f"<Linker of {len(self.state.modules)} modules, {groups} groups>"
 
     def _drop(self) -> None:
         if hasattr(self, "_exit_hook"):
@@ -183,7 +207,7 @@ class Linker(Finalized):
         )
 
     def leave_behind(self) -> None:
-        """Give the program up in a child of fork(): every use raises SynchronizationAborted."""
+        """Cancel the program in a child of fork(): every use raises SynchronizationAborted."""
         self.context.shared.abandon()
         if self.threads is not None:
             self.threads.leave_behind()
@@ -199,19 +223,23 @@ class Linker(Finalized):
         return self.context.group
 
     def do_pending_link_operations(self, *, fast: bool) -> None:
-        """Take part in an operation of another group, if one is pending; for a thread that runs long without entering the guest.
+        """Take part in an operation of another group, if one is pending.
 
-        With ``fast`` the flag is loaded relaxed: a change that was just made may be missed, so call
-        again soon. Blocks until the leader has published.
+        For a thread that runs long without entering the guest. Blocks: until the leader has
+        published.
+
+        Args:
+            fast: Whether the flag is loaded relaxed: a change that was just made may be missed, so
+                call again soon.
         """
         shared = self.context.shared
         if shared.dl_operation_pending_load(RELAXED if fast else SEQ_CST):
             shared.do_pending_link_operations_internal(self.group.state)
 
     def catch_up(self) -> None:
-        """Have the calling thread's group replay what it missed while it was idle.
+        """Replay in the calling thread's group what it missed while it was idle.
 
-        Blocks, cooperatively.
+        Blocks: cooperatively.
         """
         if self.group.state.is_behind:
             self.context.shared.do_pending_link_operations_internal(self.group.state)
@@ -221,41 +249,52 @@ class Linker(Finalized):
     def prepare_for_instance_group(
         self, *, wants_stack: bool = True, stack_top: int = 0
     ) -> PreparedInstanceGroup:
-        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the lock if it is free.
+        """Prepare a new group: take the topology token, and the lock if it is free.
 
-        ``wants_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
-        Hand the result to :meth:`create_instance_group`, or abandon it.
+        So nothing changes until the group exists. Blocks: cooperatively. Hand the result to
+        :meth:`create_instance_group`, or abandon it.
+
+        Args:
+            wants_stack: As in PreparedInstanceGroup.
+            stack_top: As in PreparedInstanceGroup.
         """
         return self._groups.prepare(wants_stack=wants_stack, stack_top=stack_top)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far.
 
-        Its thread need not exist yet. Blocks for the write lock if that was not free, holding the
-        token; releases both. Raises what kept a module from being instantiated; nothing is left
+        Its thread need not exist yet. Blocks: for the write lock if that was not free, holding the
+        token. Releases both. Raises what kept a module from being instantiated; nothing is left
         then.
         """
         with self._tracer.span("new thread"):
             return self._groups.create(prepared)
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread. Blocks, cooperatively.
+        """Remove a group from the program, on its own thread. Blocks: cooperatively.
 
-        Nothing to do if the program has ended.
+        Does nothing if the program has ended.
         """
         self._groups.shutdown(group)
 
     def take_group_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program, for whoever has the write lock; None: the program has ended."""
+        """Remove a dead group from the program.
+
+        Requires: the write lock, whose ``guard`` is given; None: the program has ended.
+        """
         self._groups.take_out(group, guard)
 
     def note_thread(self, group: InstanceGroup, tid: int) -> None:
-        """Note the number that the guest has for a group's thread, which is about to begin."""
+        """Note the guest's number of a group's thread, which is about to begin."""
         self.context.tids[group.state.number] = tid
         self._tracer.name_row(group.state.number, f"thread {tid}")
 
     def thread_spawn(self, argument: int) -> int:
-        """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
+        """Start a thread, as ``wasi.thread-spawn`` does.
+
+        Returns:
+            The number of the thread, or -1 if it could not be started.
+        """
         main, threads = self.main, self.threads
         position = main.entry("wasi_thread_start", _THREAD_START) if main is not None else None
         if main is None or threads is None or position is None:
@@ -272,7 +311,10 @@ class Linker(Finalized):
             return -1
 
     def become_wasix(self) -> None:
-        """Be the linker of a WASIX program, before anything is loaded: its threads hear signals, and its error numbers are WASIX's."""
+        """Become the linker of a WASIX program, before anything is loaded.
+
+        Signals are delivered to its threads, and its error numbers are WASIX's.
+        """
         self.state.wasix = True
         group = self.context.main_group
         group.set_wasi_fault(Errno.MEMVIOLATION)
@@ -293,9 +335,12 @@ class Linker(Finalized):
     def commit_start(
         self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None
     ) -> None:
-        """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded.
+        """Load the modules of the start; they become the global scope and are never unloaded.
 
-        ``begin`` is called when all is relocated, before the first constructor.
+        Args:
+            plan: The plan of the load.
+            operation: The operation of the plan.
+            begin: Called when all is relocated, before the first constructor.
         """
         for module in plan.scope:
             module.permanent = True
@@ -338,12 +383,20 @@ class Linker(Finalized):
         trusted: bool = False,
         search: Sequence[str] | None = None,
     ) -> LoadedModule:
-        """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
+        """Open a library, as ``dlopen`` does: load it with what it needs, or count a handle.
 
-        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name,
-        ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``.
-        Raises LinkError children, RendezvousTimeout among them; a guest that exits in a constructor
-        raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
+        Afterwards either everything is loaded or nothing has changed. A guest that exits in a
+        constructor raises ExitTrap.
+
+        Args:
+            name: The name, path or bytes of the library.
+            mode: A combination of RTLD flags.
+            requester: The module that opens it.
+            trusted: Whether the host wrote the name.
+            search: Directories of the guest in place of its ``LD_LIBRARY_PATH``.
+
+        Raises:
+            LinkError: The library cannot be loaded; RendezvousTimeout among others.
         """
         request = Request(name, requester, trusted=trusted, search=search)
         if mode & ~MODES:
@@ -370,7 +423,7 @@ class Linker(Finalized):
     def _open_again(self, request: Request, mode: int) -> LoadedModule | None:
         """Count one more handle of a library that is open, or return None if there is more to do.
 
-        Under the load lock, which guards handles.
+        Requires: the load lock, which protects handles.
         """
         module = self._known(request)
         if module is None or not module.handles or self.context.shared.cause:
@@ -391,18 +444,21 @@ class Linker(Finalized):
         return self.bind_now or bool(mode & RTLD_NOW)
 
     def _look_ahead(self, request: Request, mode: int, files: Files) -> _Ahead:
-        """Find, read and compile what a load may need, without any lock: a file that is slow keeps no other thread waiting."""
+        """Find, read and compile what a load may need.
+
+        No lock is held, so no other thread waits for a slow file.
+        """
         self.context.check_not_instantiating()
         files.may_read = True
-        changes = self.context.shared.changes  # before anything is looked at
+        generation = self.context.shared.changes  # before anything is looked up
         plan = self.new_plan()
         plan.files = files
         root = self._discover(plan, request, mode)
         plan.compile(bind_now=self._binds_now(mode), reading=self.context.reading)
-        return _Ahead(changes, plan, root)
+        return _Ahead(generation, plan, root)
 
     def _discover(self, plan: LoadPlan, request: Request, mode: int) -> LoadedModule | None:
-        """Return the module that a request means; with RTLD_NOLOAD None if it is not loaded."""
+        """Return the module of a request; with RTLD_NOLOAD None if it is not loaded."""
         if mode & RTLD_NOLOAD:
             return self._known(request) or self.state.by_path(plan.path_of(request))
         return plan.discover([request])[0]
@@ -410,14 +466,16 @@ class Linker(Finalized):
     def _open(
         self, group: InstanceGroup, request: Request, mode: int, files: Files, ahead: _Ahead | None
     ) -> LoadedModule | None:
-        """Do all of that which :meth:`load_module` does, under the load lock.
+        """Load and count, under the load lock.
 
-        None: there is more to read first. Which modules there are changes only under the load lock.
-        If nothing has changed since the look ahead, its plan holds; else a new one is made of the
-        files that were read.
+        The set of modules changes only under the load lock. If the generation is that of the look
+        ahead, its plan holds; else a new one is made of the files that were read.
+
+        Returns:
+            The module, or None if there is more to read first.
         """
         with Load(self._rollback, self.unloader.nested_opens, group) as load:
-            if ahead is not None and ahead.changes == self.context.shared.changes:
+            if ahead is not None and ahead.generation == self.context.shared.changes:
                 plan, found = ahead.plan, ahead.root
             else:
                 plan = self.new_plan()
@@ -433,9 +491,8 @@ class Linker(Finalized):
                     request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")]
                 )
             root = found
-            plan.compile(
-                bind_now=self._binds_now(mode)
-            )  # it is, already, unless the plan is new and something else is new in it
+            # Done already, unless the plan is a new one with other new modules.
+            plan.compile(bind_now=self._binds_now(mode))
             load.plan = plan
             with self._room_for(plan), self.context.exclusive(group) as change:
                 if plan.new:
@@ -453,7 +510,10 @@ class Linker(Finalized):
         return root
 
     def _room_for(self, plan: LoadPlan) -> AbstractContextManager[None]:
-        """Have room for what a plan loads, where the guest's malloc gives it; needs the load lock."""
+        """Return a context manager in which there is room for the modules of a plan.
+
+        It matters where the guest's malloc gives the room. Requires: the load lock.
+        """
         return self._fetching(plan) if self.state.memory.from_guest and plan.new else _NO_ROOM
 
     def _fetching(self, plan: LoadPlan) -> AbstractContextManager[None]:
@@ -464,7 +524,7 @@ class Linker(Finalized):
         return self.room.fetched(wanted, module=plan.new[-1].name)
 
     def room_for_thread(self, *, wants_stack: bool) -> AbstractContextManager[None]:
-        """Have room for a thread that begins, where the guest's malloc gives it."""
+        """Return a context manager in which there is room for a new thread, likewise."""
         if not self.state.memory.from_guest:
             return _NO_ROOM
 
@@ -477,7 +537,7 @@ class Linker(Finalized):
         return self.room.fetched(wanted, module="thread")
 
     def _load(self, change: Change, load: Load, plan: LoadPlan, mode: int) -> None:
-        """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
+        """Place, resolve and instantiate the plan's modules beside those that run already."""
         group = load.group
         table_size, memory_size = group.native.table_size, group.native.memory_size
         if not table_size and not group.has_table:
@@ -535,7 +595,10 @@ class Linker(Finalized):
         change.publish(operation, commit)
 
     def _with_blocks(self, operation: LoadModules, leader: InstanceGroup) -> LoadModules:
-        """Give every other group its thread-local blocks of the new modules; the leader uses the modules' initial copies."""
+        """Add the thread-local blocks of the new modules for every group but the leader.
+
+        The leader uses the initial copies of the modules.
+        """
         blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
             if module.outline.is_shared:
@@ -564,7 +627,10 @@ class Linker(Finalized):
                 except InitializationError as error:
                     if self.state.destructors_refused == refused:
                         raise
-                    limit = f"the limit of {self.state.limits.destructors} destructors is reached: raise Limits(destructors=...)"
+                    limit = (
+                        f"the limit of {self.state.limits.destructors} destructors is reached: "
+                        "raise Limits(destructors=...)"
+                    )
                     raise InitializationError(
                         f"{error}; {limit}", module=error.module, symbol=error.symbol
                     ) from error.__cause__
@@ -573,7 +639,10 @@ class Linker(Finalized):
     def _meet_memory(
         self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int
     ) -> None:
-        """Grow the memory, of ``size`` bytes or more, to the minimum that modules import; what is added is theirs to be placed in."""
+        """Grow the memory, of ``size`` bytes or more, to the minimum that modules import.
+
+        They are placed in what is added.
+        """
         for module in modules:
             for memory in module.info.imported_memories:
                 if memory.limits.shared != group.memory_is_shared:
@@ -612,31 +681,10 @@ class Linker(Finalized):
             return
         top = group.stack_top if own_stack else None
         if top is None:
-            self._run_thread_exits()
+            self.unloader.end_thread()
             return
         with (
             self.scratch.allocated(self.stack_size, "stack of a thread") as stack,
             self.scratch.stack(group, top, stack + self.stack_size),
         ):
-            self._run_thread_exits()
-
-    def _run_thread_exits(self) -> None:
-        modules = {each.module for each in self.group.thread_exits}
-        try:
-            self.destructors.run_thread()
-        finally:
-            if any(
-                module is not None and not module.handles and not module.permanent
-                for module in modules
-            ):
-                self.unloader.collect()
-
-    def finalize(self) -> None:
-        """Run all destructors that are left, those of the calling thread first: the program exits."""
-        try:
-            self.destructors.run_thread()
-        finally:
-            try:
-                self.destructors.run(list(self.state.modules))
-            finally:
-                self.destructors.run_unowned()
+            self.unloader.end_thread()

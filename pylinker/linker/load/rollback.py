@@ -193,5 +193,5 @@ def _logged(what: str) -> Iterator[None]:
     """Log a failure while another one is on its way to the caller."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - a guest may call Python functions, which raise anything
+    except Exception as error:  # noqa: BLE001 - functions of the user raise anything
         logger.warning("%s: %s", what, error)

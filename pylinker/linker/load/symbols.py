@@ -1,4 +1,4 @@
-"""What symbols mean while a program runs: lookups by name and by value, and calls that are bound late."""
+"""Lookups while a program runs: by name, by address and slot, and lazy binding."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ __all__ = ["SymbolInfo", "Symbols"]
 
 
 class SymbolInfo(NamedTuple):
-    """What an address or a table slot belongs to, as ``dladdr`` tells it.
-
-    ``module`` (name), ``base`` (the module's memory base, or for a function its table base),
-    ``symbol`` (the nearest at or below, None if there is none) and ``value`` (the symbol's own
-    address or slot).
-    """
+    """The module and symbol of an address or a table slot, as ``dladdr`` returns it."""
 
     module: str
+    """The name of the module."""
     base: int
+    """The module's memory base, or its table base for a slot."""
     symbol: str | None
+    """The nearest symbol at or below, or None."""
     value: int | None
+    """The address or slot of the symbol, or None."""
 
 
 class Symbols:
@@ -57,11 +56,13 @@ class Symbols:
         self._bind_now = bind_now
 
     def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
-        """Bind an entry of a module's PLT in the calling group: what the host does when the guest calls it for the first time.
+        """Bind an entry of a module's PLT in the calling group: at the first call of the guest.
 
-        What the entry means was decided at load or is decided by the first group to call it; no
-        rendezvous. Raises UndefinedSymbolError or SignatureMismatchError, which the guest sees as a
-        trap with the same text.
+        The definition was found at load or is found by the first group to call; no rendezvous.
+
+        Raises:
+            UndefinedSymbolError: The symbol is undefined; a trap with the same text in the guest.
+            SignatureMismatchError: It has another type; likewise.
         """
         group = self._context.group
         with self._context.reading():
@@ -69,13 +70,13 @@ class Symbols:
             definition = entry.definition or self._decide(module, entry)
             if not group.has(definition.module):
                 raise LinkError(
-                    f"{module.name}: {entry.name} of {definition.module.name} was called before that module was instantiated",
+                    f"{module.name}: {entry.name} of {definition.module.name} was called before "
+                    "that module was instantiated",
                     module=module.name,
                     symbol=entry.name,
                 )
-            module.native.aim(
-                index, definition.module.native, definition.position
-            )  # the other groups need not ask
+            # The other groups need not look it up.
+            module.native.aim(index, definition.module.native, definition.position)
             group.bind(module, index, definition)
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
@@ -83,7 +84,7 @@ class Symbols:
         definition = self._lookup(module, entry)
         if definition is None:
             host = provided_type(entry.module, entry.name, threaded=state.threaded)
-            if host is not None:  # what has the right type was provided at load
+            if host is not None:  # with the right type it was provided at load
                 raise SignatureMismatchError(
                     module=module.name,
                     symbol=entry.name,
@@ -119,7 +120,7 @@ class Symbols:
         )
 
     def check_trampolines(self, module: LoadedModule) -> None:
-        """With ``bind_now``, bind the calls of a module that was linked before its libraries were loaded."""
+        """With ``bind_now``, bind the PLT of a module that was linked before its libraries."""
         if not self._bind_now:
             return
         undefined = []
@@ -142,9 +143,10 @@ class Symbols:
         asks: LoadedModule | None = None,
         after: LoadedModule | None = None,
     ) -> Definition | None:
-        """Return what a name means to ``dlsym`` in a scope, or None: ``main`` has other names in WebAssembly, by its parameters.
+        """Return the definition of a name in a scope for ``dlsym``, or None.
 
-        ``asks`` and ``after`` are those of :meth:`SymbolScope.find`.
+        ``main`` has other names in WebAssembly, by its parameters. ``asks`` and ``after`` are those
+        of :meth:`SymbolScope.find`.
         """
         with self._context.reading():
             found = scope(self._context.state)
@@ -182,7 +184,10 @@ class Symbols:
 
     @staticmethod
     def functions(modules: Iterable[LoadedModule]) -> list[str]:
-        """Return the names of the functions that modules define, each once, but for those that the first of its name is data of."""
+        """Return the names of the functions that modules define, each once.
+
+        A name is left out if its first definition is data.
+        """
         seen: dict[str, bool] = {}
         for module in modules:
             for name, kind, *_ in module.outline.symbols():
@@ -190,9 +195,9 @@ class Symbols:
         return [name for name, is_function in seen.items() if is_function]
 
     def value_of(self, definition: Definition) -> int | None:
-        """Return a definition's address or table slot; None for a tag or another thing that has neither.
+        """Return the address or table slot of a definition; None if it has neither, as a tag.
 
-        Blocks for a rendezvous if it is a function that has no slot yet.
+        Blocks: for a rendezvous if it is a function that has no slot yet.
         """
         value = definition.value
         if definition.kind is SymbolKind.FUNCTION:
@@ -201,9 +206,10 @@ class Symbols:
             module = definition.module
             with self._context.reading():
                 base = self._context.group.tls_base(module)
-            if not base:  # it has one, but says nowhere where
+            if not base:  # it has one, but does not export where
                 raise SymbolNotFoundError(
-                    f"{module.name}: {definition.name} is thread-local, and the module does not export __tls_base",
+                    f"{module.name}: {definition.name} is thread-local, and the module does not "
+                    "export __tls_base",
                     module=module.name,
                     symbol=definition.name,
                 )
@@ -243,10 +249,12 @@ class Symbols:
         return slot
 
     def imported(self, name: str) -> int | None:
-        """Return the table slot of a function of the program's user, None if there is none of the name.
+        """Return the table slot of a function of the program's user, or None.
 
-        Raises SymbolNotFoundError if no module tells its type. Blocks for a rendezvous if it has no
-        slot yet.
+        Blocks: for a rendezvous if it has no slot yet.
+
+        Raises:
+            SymbolNotFoundError: No module imports it, so its type is not known.
         """
         state = self._context.state
         if ("env", name) not in state.imports:
@@ -259,9 +267,9 @@ class Symbols:
             raise SymbolNotFoundError(str(error), symbol=name) from error
 
     def provided(self, name: str, type_: FuncType | None = None) -> int | None:
-        """Return the table slot of a function that pylinker provides, None if there is none of the name.
+        """Return the table slot of a function that pylinker provides, or None.
 
-        ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it
+        ``type_`` is that of a function that has no name for guests. Blocks: for a rendezvous if it
         has no slot yet.
         """
         found = type_ or host_type("env", name)
@@ -272,7 +280,7 @@ class Symbols:
     def _host_slot(self, name: str, give: Callable[[NewPointers], int]) -> int:
         context = self._context
         state, group = context.state, context.group
-        known = state.imports.pointers.get(name)  # they are never taken back
+        known = state.imports.pointers.get(name)  # they are never freed
         if known is not None:
             return known.slot.slot
         pointers = NewPointers(state.imports, state.table, self._host_calls)
@@ -300,9 +308,9 @@ class Symbols:
     def symbol_at(
         self, *, address: int | None = None, slot: int | None = None
     ) -> SymbolInfo | None:
-        """Tell which module and symbol an address or a table slot belongs to, or None.
+        """Return the module and symbol of an address or a table slot, or None.
 
-        The address may be spelled as a negative i32.
+        The address may be given as a negative i32.
         """
         if address is not None and -(1 << 31) <= address < 0:
             address += 1 << 32
@@ -417,7 +425,10 @@ def _value(definition: Definition | None) -> int | None:
 
 
 def _called(module: str, name: str) -> str:
-    """Return what to do about an undefined function that was called: that of the C library has an advice of its own."""
+    """Return the advice for an undefined function that was called.
+
+    A function of the C library has another advice.
+    """
     if advice([name]):
         return "it was called"
     key = name if module == "env" else (module, name)

@@ -184,6 +184,28 @@ class Unloader:
             self.collect()
         return result
 
+    def end_thread(self) -> None:
+        """Run the destructors of the calling thread, and unload what only they have kept."""
+        modules = {each.module for each in self._context.group.thread_exits}
+        try:
+            self._destructors.run_thread()
+        finally:
+            if any(
+                module is not None and not module.handles and not module.permanent
+                for module in modules
+            ):
+                self.collect()
+
+    def finalize_all(self) -> None:
+        """Run all destructors that are left, the calling thread's first: the program exits."""
+        try:
+            self._destructors.run_thread()
+        finally:
+            try:
+                self._destructors.run(list(self._state.modules))
+            finally:
+                self._destructors.run_unowned()
+
     def unloading(
         self, modules: Iterable[LoadedModule], plan: LoadPlan | None = None
     ) -> UnloadModule:

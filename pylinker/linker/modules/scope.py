@@ -1,7 +1,7 @@
-"""Scopes, and what a name means in one: the one lookup, which the C core makes (``csrc/lookup.h``).
+"""Scopes, and the lookup of a name in one, which the C core makes (``csrc/lookup.h``).
 
 A load, ``dlsym`` of the host and of guests, the first call through a trampoline, destructors, keys,
-the debug output and ``pylinker check`` all ask here, and get a :class:`Definition`.
+the debug output and ``pylinker check`` all use this lookup, and get a :class:`Definition`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ _MAIN = ("main", "__main_argc_argv", "__main_void", "__original_main")
 class SymbolScope:
     """Modules in the order in which a name is looked up in them.
 
-    They are loaded, and it does not change: any thread may look names up. ``packed`` has the
-        modules as the core has them, in the same order.
+    They are loaded, and the scope does not change: any thread may look names up.
     """
 
     __slots__ = ("_candidates", "modules", "packed")
+
+    modules: Sequence[LoadedModule]
+    """The modules, in order."""
+    packed: bytes
+    """The same as ``pl_candidate`` records."""
 
     def __init__(self, modules: Sequence[LoadedModule], packed: bytes | None = None) -> None:
         self.modules = modules
@@ -49,7 +53,7 @@ class SymbolScope:
 
         Args:
             name: The symbol.
-            asks: The module that asks: a library's destructors are registered by the linker.
+            asks: The calling module: a library's destructors are registered by the linker.
             after: The module behind which the search begins; None is returned if it is not in the
                 scope.
         """
@@ -83,7 +87,7 @@ class SymbolScope:
         return Definition(module, module.outline.names[found.position], found)
 
     def find_main(self, *, after: LoadedModule | None = None) -> Definition | None:
-        """Return the first definition of ``main``, under whichever name."""
+        """Return the first definition of ``main``, under any of its names."""
         found = [
             definition for name in _MAIN if (definition := self.find(name, after=after)) is not None
         ]
@@ -107,15 +111,15 @@ class ScopeSnapshot:
         self._native = LoadedScope(shared, turn, Candidates(packed), generation)
 
     def find(self, name: str) -> Definition | None:
-        """Return the first definition of a name, or None if only a lookup that may wait can tell."""
+        """Return the first definition of a name, or None if the lookup would have to wait."""
         found = self._native.find(name)
         return None if found is None else Definition(self._modules[found.number], name, found)
 
 
 class LoadScope:
-    """Where the symbols of a load are looked up: functions of the program's user, the global scope, then what the load has reached.
+    """The scope of a load: functions of the program's user, the global scope, the load's modules.
 
-    The core finds a name of the user's first, and leaves the import to the caller.
+    The core finds a name of the user first, and leaves the import to the caller.
     """
 
     __slots__ = ("_candidates", "_given", "_modules", "_numbers")
@@ -142,7 +146,10 @@ class LoadScope:
         self._numbers: dict[LoadedModule, int] | None = None
 
     def addresses(self) -> array[int]:
-        """Where the core's libraries of the modules are, by number; all of them have their records by now."""
+        """Return the addresses of the ``pl_library`` of all modules, by number.
+
+        All of them have their records by now.
+        """
         return array("Q", [0 if module is None else module.address for module in self._modules])
 
     def become_ready(self, module: LoadedModule) -> None:
@@ -156,7 +163,11 @@ class LoadScope:
             self._candidates.set(number, module.candidate)
 
     def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
-        """Decide what can be decided by name and type alone; returns that, and the modules it counts by number."""
+        """Decide the imports that name and type alone decide.
+
+        Returns:
+            The decisions, and the modules by the numbers in them.
+        """
         resolved = module.outline.native.resolve(
             self._candidates, module.memory_base, module.table_base
         )
@@ -172,7 +183,7 @@ class LoadScope:
         return resolved.number(index) < len(self._modules)
 
     def definition(self, resolved: Resolved, index: int, name: str) -> Definition | None:
-        """Return what import ``index`` was found to be in a module, or None."""
+        """Return the definition that import ``index`` was found to be in a module, or None."""
         if resolved.number(index) >= len(self._modules):
             return None
         found = resolved.found(index)
@@ -186,7 +197,10 @@ class LoadScope:
 
 
 def reachable(*roots: LoadedModule, bound: bool = False) -> list[LoadedModule]:
-    """Return the modules and all they need (with ``bound``, also all they are bound to), breadth-first, each once."""
+    """Return the modules and all they need, breadth-first, each once.
+
+    With ``bound``, also all they are bound to.
+    """
     found = dict.fromkeys(roots)
     queue = deque(found)
     while queue:
