@@ -7,13 +7,13 @@
 static pl_source sources[MANY];
 static pl_definition definitions[MANY];
 static uint32_t rest[MANY], used[2];
-static pl_late late[MANY];
+static pl_lazy lazy[MANY];
 static pl_resolved result = {
-    .sources = sources, .found = definitions, .rest = rest, .late = late, .used = used};
+    .sources = sources, .found = definitions, .rest = rest, .lazy = lazy, .used = used};
 /* never looked into */
 static pl_library *const here = (pl_library *)0x1000, *const there = (pl_library *)0x2000;
 
-static uint32_t find(const pl_candidate *scope, uint32_t count, const char *name) {
+static uint32_t find(const pl_scope_entry *scope, uint32_t count, const char *name) {
     pl_definition found;
     uint32_t number = pl_lookup(scope, count, name, strlen(name), &found);
     CHECK(found.number == number);
@@ -47,7 +47,7 @@ static void test_a_definition_says_where_the_symbol_is(void) {
         {PL_SYMBOL_OTHER, TYPE, 0, 0},
     };
     pl_symbols *made = table();
-    pl_candidate scope = {
+    pl_scope_entry scope = {
         .symbols = made, .memory_base = 1000, .table_base = 300, .slot_base = 200, .has_slots = 1};
     pl_definition found;
     for (uint32_t i = 0; i < defined.count; i++) {
@@ -75,7 +75,7 @@ static void test_a_slot_and_an_address_lead_back_to_a_symbol(void) {
     define("f", function(TYPE, 2));
     define("slotless", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .type_index = TYPE});
     pl_symbols *made = table();
-    pl_candidate scope[] = {
+    pl_scope_entry scope[] = {
         {.symbols = made, .memory_base = 1000, .slot_base = 100, .has_slots = 1},
         {.symbols = made, .memory_base = 5000, .slot_base = 200, .has_slots = 1},
         {.symbols = made, .memory_base = 9000}};
@@ -110,7 +110,7 @@ static void test_a_lookup_under_the_read_lock_refuses_what_is_not_simple(void) {
     pl_shared *shared = pl_shared_new();
     pl_turn *turn = pl_turn_new();
     pl_rwlock *lock = pl_shared_lock(shared);
-    pl_candidate module = {.symbols = made, .memory_base = 1000};
+    pl_scope_entry module = {.symbols = made, .memory_base = 1000};
     pl_scope scope = {.shared = shared, .turn = turn, .modules = &module, .count = 1};
     pl_definition found;
     CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1 && found.value == 1016);
@@ -140,10 +140,10 @@ static void test_a_lookup_under_the_read_lock_refuses_what_is_not_simple(void) {
 static void test_a_module_without_symbols_has_none(void) {
     set_up();
     pl_symbols *made = table();
-    pl_candidate scope = {.symbols = made};
+    pl_scope_entry scope = {.symbols = made};
     CHECK(find(&scope, 1, "anything") == 1);
     pl_lookup_imports(made, &scope, 1, 1, 2, 1, &result);
-    CHECK(result.rest_count == 0 && result.late_count == 0 && result.used_count == 0);
+    CHECK(result.rest_count == 0 && result.lazy_count == 0 && result.used_count == 0);
     pl_symbols_free(made);
 }
 
@@ -161,7 +161,7 @@ static void test_the_first_module_of_the_scope_counts(void) {
     pl_symbols_parts parts = all();
     parts.symbol_count = 2;
     pl_symbols *second = pl_symbols_new(&parts); /* it has "both" and "second" */
-    pl_candidate scope[] = {{.symbols = first}, {.symbols = second}};
+    pl_scope_entry scope[] = {{.symbols = first}, {.symbols = second}};
     CHECK(find(scope, 2, "both") == 0 && find(scope + 1, 1, "both") == 0);
     CHECK(find(scope, 2, "first") == 0 && find(scope, 2, "second") == 1 &&
           find(scope, 2, "third") == 2);
@@ -208,7 +208,7 @@ static void test_what_is_decided_and_what_is_left(void) {
         want(cases[i].name, cases[i].kind, cases[i].type);
     }
     pl_symbols *made = table();
-    pl_candidate scope = {
+    pl_scope_entry scope = {
         .symbols = made, .library = here, .memory_base = 0xA0, .slot_base = 200, .has_slots = 1};
     uint32_t next = 0;
     pl_lookup_imports(made, &scope, 1, 0x80000000, 17, 1, &result);
@@ -227,14 +227,14 @@ static void test_what_is_decided_and_what_is_left(void) {
           result.found[6].position == 0 && result.found[6].value == 203);
     CHECK(result.found[8].number == 1 && result.found[CASES - 2].number == 1 &&
           result.found[CASES - 1].number == 0);
-    CHECK(next == result.rest_count && result.late_count == 0 && result.used_count == 1 &&
+    CHECK(next == result.rest_count && result.lazy_count == 0 && result.used_count == 1 &&
           used[0] == 0);
-    /* Not there yet, and without slots: functions are bound late, and pointers are left. */
+    /* Not there yet, and without slots: functions are bound lazy, and pointers are left. */
     scope.library = NULL;
     scope.has_slots = 0;
     pl_lookup_imports(made, &scope, 1, 0, 0, 2, &result);
-    CHECK(result.rest_count == next + 1 && result.late_count == 1 && late[0].index == 5);
-    CHECK(late[0].number == 0 && late[0].position == 0);
+    CHECK(result.rest_count == next + 1 && result.lazy_count == 1 && lazy[0].index == 5);
+    CHECK(lazy[0].number == 0 && lazy[0].position == 0);
     CHECK(sources[5].kind == PL_SOURCE_PLT && sources[5].index == 0 && sources[5].library == NULL);
     pl_symbols_free(made);
 }
@@ -253,8 +253,8 @@ static void test_each_module_that_was_used_is_named_once(void) {
     pl_symbols_parts parts = {
         .names = "", .offsets = none, .wanted_names = "", .wanted_offsets = none};
     pl_symbols *empty = pl_symbols_new(&parts);
-    pl_candidate scope[] = {{.symbols = empty, .library = there},
-                            {.symbols = made, .library = here, .has_slots = 1}};
+    pl_scope_entry scope[] = {{.symbols = empty, .library = there},
+                              {.symbols = made, .library = here, .has_slots = 1}};
     for (uint32_t stamp = 1; stamp < 4; stamp++) {
         pl_lookup_imports(made, scope, 2, 0, 0, stamp, &result);
         CHECK(result.rest_count == 0 && result.used_count == 1 && used[0] == 1);
@@ -262,8 +262,8 @@ static void test_each_module_that_was_used_is_named_once(void) {
     CHECK(sources[0].library == here && sources[0].index == 1 && sources[1].value == 0);
     scope[1].library = NULL;
     pl_lookup_imports(made, scope, 2, 0, 0, 4, &result);
-    CHECK(result.late_count == 3 && late[2].index == 4 && late[2].number == 1 &&
-          late[2].position == 1);
+    CHECK(result.lazy_count == 3 && lazy[2].index == 4 && lazy[2].number == 1 &&
+          lazy[2].position == 1);
     CHECK(sources[4].kind == PL_SOURCE_PLT && sources[4].index == 2);
     pl_symbols_free(made);
     pl_symbols_free(empty);
@@ -277,9 +277,9 @@ static void test_the_same_import_has_one_trampoline(void) {
     want("f", PL_WANTED_FUNCTION, TYPE);
     wanted[2].same = 0;
     pl_symbols *made = table();
-    pl_candidate scope = {.symbols = made};
+    pl_scope_entry scope = {.symbols = made};
     pl_lookup_imports(made, &scope, 1, 0, 0, 1, &result);
-    CHECK(result.late_count == 1 && late[0].index == 0 && result.rest_count == 1 && rest[0] == 1);
+    CHECK(result.lazy_count == 1 && lazy[0].index == 0 && result.rest_count == 1 && rest[0] == 1);
     CHECK(sources[2].kind == PL_SOURCE_PLT && sources[2].index == 0);
     pl_symbols_free(made);
 }
@@ -290,10 +290,10 @@ static void test_trampolines_lead_to_what_was_found(void) {
     pl_library_parts parts = {
         .trampolines = blocks, .trampoline_count = 3, .names = "", .offsets = none};
     pl_library *library = pl_library_new(&parts), *libraries[] = {here, there};
-    static const pl_late found[] = {{.index = 8, .number = 1, .position = 5},
+    static const pl_lazy found[] = {{.index = 8, .number = 1, .position = 5},
                                     {.index = 9, .number = 0, .position = 6}};
     uint32_t position;
-    pl_lookup_aim(library, found, 2, libraries);
+    pl_lookup_bind(library, found, 2, libraries);
     CHECK(pl_library_target(library, 0, &position) == there && position == 5);
     CHECK(pl_library_target(library, 1, &position) == here && position == 6);
     CHECK(pl_library_target(library, 2, &position) == NULL);

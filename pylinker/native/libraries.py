@@ -141,13 +141,13 @@ class Library(Finalized):
         """Let trampoline ``index`` lead to an export of another library, in every group that calls it from now on."""
         lib.pl_library_aim(self.pointer, index, target.pointer, export)
 
-    def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
+    def bind_lazily(self, lazy: Sequence[int], addresses: array.array[int]) -> None:
         """Let the first trampolines lead to where the core has found them; ``addresses`` are those of the scope's libraries, by number."""
         found, libraries = (
-            ffi.from_buffer("pl_late[]", late),
+            ffi.from_buffer("pl_lazy[]", lazy),
             ffi.from_buffer("pl_library *[]", addresses),
         )
-        lib.pl_lookup_aim(self.pointer, found, len(found), libraries)
+        lib.pl_lookup_bind(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:
         """Let it lead nowhere; only while every other group is at the barrier or parked."""

@@ -13,7 +13,17 @@ from pylinker.native.shared import Shared
 from pylinker.native.sources import Sources
 from pylinker.native.turn import Turn
 
-__all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Found", "Names", "Resolved", "Symbols"]
+__all__ = [
+    "SCOPE_ENTRY",
+    "SYMBOL",
+    "WANTED",
+    "Found",
+    "LoadedScope",
+    "Names",
+    "Resolved",
+    "ScopeEntries",
+    "Symbols",
+]
 
 
 class Names:
@@ -46,8 +56,8 @@ SYMBOL = packer("pl_symbol")
 """A ``pl_symbol``: position, kind, base, value, the place of its type, 0."""
 WANTED = packer("pl_wanted")
 """A ``pl_wanted``: kind, the first import that is the same, type."""
-CANDIDATE = packer("pl_candidate")
-"""A ``pl_candidate``: the addresses of symbols and library, three bases, has_slots, 0."""
+SCOPE_ENTRY = packer("pl_scope_entry")
+"""A ``pl_scope_entry``: the addresses of symbols and library, three bases, has_slots, 0."""
 lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
 
 
@@ -100,10 +110,10 @@ class Symbols:
 
     def find(self, name: str) -> int | None:
         """Return the position of the export that defines a name, or None."""
-        found = Candidates(bytearray(CANDIDATE.pack(self.address, 0, 0, 0, 0, 0, 0))).find(name)
+        found = ScopeEntries(bytearray(SCOPE_ENTRY.pack(self.address, 0, 0, 0, 0, 0, 0))).find(name)
         return None if found is None else found.position
 
-    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
+    def resolve(self, scope: ScopeEntries, memory_base: int, table_base: int) -> Resolved:
         """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
         resolved = ffi.new("pl_resolved *")
@@ -111,16 +121,16 @@ class Symbols:
         sources = resolved.sources = ffi.new("pl_source[]", count)
         numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
         resolved.used = numbers + count
-        late = resolved.late = ffi.new("pl_late[]", count)
+        lazy = resolved.lazy = ffi.new("pl_lazy[]", count)
         scope.stamp += 1
         lib.pl_lookup_imports(
             self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved
         )
-        left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
+        left, lazy_count, used = resolved.rest_count, resolved.lazy_count, resolved.used_count
         return Resolved(
             sources,
             ffi.unpack(numbers, left) if left else (),
-            memoryview(bytes(ffi.buffer(late[0:late_count]))).cast("I") if late_count else (),
+            memoryview(bytes(ffi.buffer(lazy[0:lazy_count]))).cast("I") if lazy_count else (),
             ffi.unpack(resolved.used, used) if used else (),
             found,
         )
@@ -130,14 +140,14 @@ class Resolved(NamedTuple):
     """The decisions of the core about the imports of a module (``pl_resolved``).
 
     ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers
-    for each that is bound late: the index of the import, the number of the module in the scope, and
+    for each that is bound lazy: the index of the import, the number of the module in the scope, and
     the position of its export; ``used``, the numbers of the modules that decided imports were found
     in; ``definitions``, what each import was found to be (:meth:`found`).
     """
 
     sources: Sources
     rest: Sequence[int]
-    late: Sequence[int]
+    lazy: Sequence[int]
     used: Sequence[int]
     definitions: Any
 
@@ -173,10 +183,10 @@ def _found(found: Any) -> Found:
     return Found(found.number, found.position, _SYMBOL_KINDS[found.kind], found.type, value)
 
 
-class Candidates:
+class ScopeEntries:
     """The modules of a scope, as the core looks names up in them.
 
-    ``packed`` are CANDIDATE records of modules that live as long. One that several threads use is
+    ``packed`` are SCOPE_ENTRY records of modules that live as long. One that several threads use is
     not changed.
     """
 
@@ -184,13 +194,13 @@ class Candidates:
 
     def __init__(self, packed: bytearray) -> None:
         self._packed = packed
-        self.count = len(packed) // CANDIDATE.size
-        self.pointer = ffi.cast("pl_candidate *", ffi.from_buffer(packed))
+        self.count = len(packed) // SCOPE_ENTRY.size
+        self.pointer = ffi.cast("pl_scope_entry *", ffi.from_buffer(packed))
         self.stamp = 0
 
     def set(self, number: int, record: bytes) -> None:
         """Replace the record of a module."""
-        self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
+        self._packed[number * SCOPE_ENTRY.size : (number + 1) * SCOPE_ENTRY.size] = record
 
     def at_slot(self, slot: int) -> Found | None:
         """Return the exported function in a table slot, or None."""
@@ -228,7 +238,7 @@ class LoadedScope:
 
     __slots__ = ("_kept", "_pointer")
 
-    def __init__(self, shared: Shared, turn: Turn, modules: Candidates, generation: int) -> None:
+    def __init__(self, shared: Shared, turn: Turn, modules: ScopeEntries, generation: int) -> None:
         self._kept = shared, turn, modules
         self._pointer = ffi.new("pl_scope *")
         self._pointer.shared, self._pointer.turn = shared.pointer, turn.pointer

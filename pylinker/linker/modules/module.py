@@ -22,7 +22,7 @@ from pylinker.native.core import NULL
 from pylinker.native.enums import SymbolKind
 from pylinker.native.libraries import Library
 from pylinker.native.sources import Sources
-from pylinker.native.symbols import CANDIDATE, Candidates, Found
+from pylinker.native.symbols import SCOPE_ENTRY, Found, ScopeEntries
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import FuncType, Kind
 
@@ -199,30 +199,30 @@ class ProcedureLinkage(Sequence[PltEntry]):
     """The entries of one module's PLT, by the numbers of its trampolines.
 
     The first are those that the core has decided (:meth:`decided`), of which there may be
-    thousands: each is made when it is asked for. ``late`` is what the core said of them: for each
+    thousands: each is made when it is asked for. ``lazy`` is what the core said of them: for each
     the number of the import, that of the module it was found in, and the export's.
     """
 
-    __slots__ = ("_count", "_entries", "_info", "_targets", "late")
+    __slots__ = ("_count", "_entries", "_info", "_targets", "lazy")
 
     def __init__(self, info: ModuleInfo) -> None:
         self._info = info
         self._entries: dict[int, PltEntry] = {}
         self._count = 0
         self._targets: Mapping[int, LoadedModule] = {}
-        self.late: Sequence[int] = ()
+        self.lazy: Sequence[int] = ()
 
-    def decided(self, late: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
+    def decided(self, lazy: Sequence[int], modules: Sequence[LoadedModule | None]) -> None:
         """Have the entries that the core has decided; ``modules`` are those of its scope.
 
         Before all others.
         """
-        self.late = late
+        self.lazy = lazy
         # Not all of them: an entry keeps what it leads to.
         self._targets = {
-            number: target for number in set(late[1::3]) if (target := modules[number]) is not None
+            number: target for number in set(lazy[1::3]) if (target := modules[number]) is not None
         }
-        self._count = len(late) // 3
+        self._count = len(lazy) // 3
 
     def append(self, entry: PltEntry) -> None:
         """Add an entry."""
@@ -231,17 +231,17 @@ class ProcedureLinkage(Sequence[PltEntry]):
 
     def signature(self) -> bytes:
         """Return bytes that, with the module's own, say of which functions the entries are, in their order."""
-        decided = array("I", self.late[::3])
+        decided = array("I", self.lazy[::3])
         others = "".join([f"{each.name!r} {each.type}" for each in self[len(decided) :]])
         return b"%d %b %b" % (len(decided), decided.tobytes(), others.encode())
 
     def types(self) -> Iterator[FuncType]:
         """Iterate over the types of the entries, none of which is made for it."""
-        for imported in self.late[::3]:
+        for imported in self.lazy[::3]:
             type_ = self._info.import_at(imported).type
             assert isinstance(type_, FuncType)
             yield type_
-        for number in range(len(self.late) // 3, self._count):
+        for number in range(len(self.lazy) // 3, self._count):
             yield self._entries[number].type
 
     def __len__(self) -> int:
@@ -262,7 +262,7 @@ class ProcedureLinkage(Sequence[PltEntry]):
     def _at(self, number: int) -> PltEntry:
         entry = self._entries.get(number)
         if entry is None:
-            imported, target, _ = self.late[3 * number : 3 * number + 3]
+            imported, target, _ = self.lazy[3 * number : 3 * number + 3]
             space, name, _, type_ = self._info.import_at(imported)
             assert isinstance(type_, FuncType)
             made = PltEntry(space, name, type_, self._targets[target].find(name))
@@ -306,8 +306,8 @@ class LoadedModule:
     __slots__ = (
         "__weakref__",
         "_bases",
-        "_candidate",
         "_function_of",
+        "_scope_entry",
         "address",
         "at_exit",
         "bound",
@@ -407,7 +407,7 @@ class LoadedModule:
         self.host_handles: dict[str, int] = {}
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
-        self._candidate: bytes | None = None
+        self._scope_entry: bytes | None = None
 
     def plt_user(self, index: int) -> tuple[LoadedModule, int]:
         """Return whose trampoline number ``index`` of this module is, and which of that module's."""
@@ -427,14 +427,14 @@ class LoadedModule:
         return f"<LoadedModule {self.name!r} memory={self.memory_base:#x}+{self.memory_size:#x} table={self.table_base}+{self.table_size}>"
 
     @property
-    def candidate(self) -> bytes:
+    def scope_entry(self) -> bytes:
         """The module in a scope, as it is now, for the core.
 
         Once it has its record it stays like that.
         """
-        if self._candidate is not None:
-            return self._candidate
-        packed: bytes = CANDIDATE.pack(
+        if self._scope_entry is not None:
+            return self._scope_entry
+        packed: bytes = SCOPE_ENTRY.pack(
             self.outline.native.address,
             self.address,
             self.memory_base,
@@ -444,7 +444,7 @@ class LoadedModule:
             0,
         )
         if self.address:
-            self._candidate = packed
+            self._scope_entry = packed
         return packed
 
     @property
@@ -477,7 +477,7 @@ class LoadedModule:
 
     def find(self, name: str) -> Definition | None:
         """Return the module's own definition of a symbol, or None."""
-        found = Candidates(bytearray(self.candidate)).find(name)
+        found = ScopeEntries(bytearray(self.scope_entry)).find(name)
         return None if found is None else Definition(self, name, found)
 
     def leaves_to_linker(self, name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pylinker.linker.modules.module import Definition
-from pylinker.native.symbols import Candidates, LoadedScope
+from pylinker.native.symbols import LoadedScope, ScopeEntries
 
 if TYPE_CHECKING:
     from pylinker.linker.modules.module import LoadedModule
@@ -32,19 +32,19 @@ class SymbolScope:
     They are loaded, and the scope does not change: any thread may look names up.
     """
 
-    __slots__ = ("_candidates", "modules", "packed")
+    __slots__ = ("_entries", "modules", "packed")
 
     modules: Sequence[LoadedModule]
     """The modules, in order."""
     packed: bytes
-    """The same as ``pl_candidate`` records."""
+    """The same as ``pl_scope_entry`` records."""
 
     def __init__(self, modules: Sequence[LoadedModule], packed: bytes | None = None) -> None:
         self.modules = modules
         self.packed = (
-            b"".join([module.candidate for module in modules]) if packed is None else packed
+            b"".join([module.scope_entry for module in modules]) if packed is None else packed
         )
-        self._candidates = Candidates(bytearray(self.packed))
+        self._entries = ScopeEntries(bytearray(self.packed))
 
     def find(
         self, name: str, *, asks: LoadedModule | None = None, after: LoadedModule | None = None
@@ -64,21 +64,21 @@ class SymbolScope:
             if after not in self.modules:
                 return None
             start = self.modules.index(after) + 1
-        found = self._candidates.find(name, start)
+        found = self._entries.find(name, start)
         return (
             None if found is None else Definition(self.modules[start + found.number], name, found)
         )
 
     def at_slot(self, slot: int) -> Definition | None:
         """Return the definition of the exported function in a table slot, or None."""
-        found = self._candidates.at_slot(slot) if 0 <= slot < 1 << 32 else None
+        found = self._entries.at_slot(slot) if 0 <= slot < 1 << 32 else None
         return None if found is None else self._named(found)
 
     def at_address(self, address: int) -> tuple[LoadedModule, Definition | None] | None:
         """Return the module whose data is at an address, and its data symbol nearest below."""
         for number, module in enumerate(self.modules):
             if module.memory_base <= address < module.memory_base + module.memory_size:
-                found = self._candidates.at_address(address, number)
+                found = self._entries.at_address(address, number)
                 return module, None if found is None else self._named(found)
         return None
 
@@ -106,9 +106,9 @@ class ScopeSnapshot:
     def __init__(
         self, modules: Sequence[LoadedModule], shared: Shared, turn: Turn, generation: int
     ) -> None:
-        packed = bytearray(b"".join([module.candidate for module in modules]))
+        packed = bytearray(b"".join([module.scope_entry for module in modules]))
         self._modules = modules
-        self._native = LoadedScope(shared, turn, Candidates(packed), generation)
+        self._native = LoadedScope(shared, turn, ScopeEntries(packed), generation)
 
     def find(self, name: str) -> Definition | None:
         """Return the first definition of a name, or None if the lookup would have to wait."""
@@ -122,7 +122,7 @@ class LoadScope:
     The core finds a name of the user first, and leaves the import to the caller.
     """
 
-    __slots__ = ("_candidates", "_given", "_modules", "_numbers")
+    __slots__ = ("_entries", "_given", "_modules", "_numbers")
 
     def __init__(
         self,
@@ -138,9 +138,9 @@ class LoadScope:
             *global_scope.modules,
             *local,
         ]
-        self._candidates = Candidates(
+        self._entries = ScopeEntries(
             bytearray(
-                b"".join((given, global_scope.packed, *[module.candidate for module in local]))
+                b"".join((given, global_scope.packed, *[module.scope_entry for module in local]))
             )
         )
         self._numbers: dict[LoadedModule, int] | None = None
@@ -160,7 +160,7 @@ class LoadScope:
             }
         number = self._numbers.get(module)
         if number is not None:
-            self._candidates.set(number, module.candidate)
+            self._entries.set(number, module.scope_entry)
 
     def resolve(self, module: LoadedModule) -> tuple[Resolved, Sequence[LoadedModule | None]]:
         """Decide the imports that name and type alone decide.
@@ -169,7 +169,7 @@ class LoadScope:
             The decisions, and the modules by the numbers in them.
         """
         resolved = module.outline.native.resolve(
-            self._candidates, module.memory_base, module.table_base
+            self._entries, module.memory_base, module.table_base
         )
         modules = self._modules
         for number in resolved.used:
@@ -188,7 +188,7 @@ class LoadScope:
             return None
         found = resolved.found(index)
         if found.number < self._given:  # the user has a function of this name, too
-            behind = self._candidates.find(name, self._given)
+            behind = self._entries.find(name, self._given)
             if behind is None:
                 return None
             found = behind._replace(number=behind.number + self._given)

@@ -53,9 +53,9 @@ def _tell_symbol(module: LoadedModule, symbol: Symbol, scope: Sequence[LoadedMod
         BINDINGS.debug("binding %s to imports: %s [%s]", module.name, wanted.name, kind)
         return
     if not symbol.is_left:
-        for candidate in scope:
-            SYMBOLS.debug("symbol=%s [%s]; lookup in %s", wanted.name, module.name, candidate.name)
-            if definition is not None and candidate is definition.module:
+        for each in scope:
+            SYMBOLS.debug("symbol=%s [%s]; lookup in %s", wanted.name, module.name, each.name)
+            if definition is not None and each is definition.module:
                 break
     if definition is None:
         SYMBOLS.debug("symbol=%s [%s]; no module has it", wanted.name, module.name)

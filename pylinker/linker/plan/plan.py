@@ -509,11 +509,11 @@ class LoadPlan:
             raise UndefinedSymbolError(undefined, note="; ".join(notes))
         if shared is not None:
             shared.make(self._cache, self._host_calls, self.check)
-        late = [module for module in self.new if module.plt.late]
-        if late:
+        lazy = [module for module in self.new if module.plt.lazy]
+        if lazy:
             addresses = scope.addresses()
-            for module in late:
-                module.native.aim_late(module.plt.late, addresses)
+            for module in lazy:
+                module.native.bind_lazily(module.plt.lazy, addresses)
         for module, index, target, position in self._aims:
             module.native.aim(index, target.native, position)
         if wants_loads():

@@ -117,7 +117,7 @@ class LinkerState:
         Under the read lock.
         """
         known, scope = self._global_lookup()
-        return LoadScope(self.imports.candidate, scope, known, reached)
+        return LoadScope(self.imports.scope_entry, scope, known, reached)
 
     def scope_of(self, module: LoadedModule | None) -> SymbolScope:
         """Return where a module's symbols are looked up: the global scope, then the scope of the dlopen that brought it.
@@ -134,7 +134,7 @@ class LinkerState:
             found = (
                 SymbolScope(
                     [*scope.modules, *local],
-                    scope.packed + b"".join([each.candidate for each in local]),
+                    scope.packed + b"".join([each.scope_entry for each in local]),
                 )
                 if local
                 else scope
