@@ -6,13 +6,13 @@ Four kinds of main module differ in who owns memory and table:
 * position-independent, defining its memory: the linker raises the minimum of that memory to what
   the program needs;
 * a program at fixed addresses, with a ``dylink.0`` section or without: libraries are placed behind
-  it. It is instantiated first, with all calls into libraries bound late; but if it needs libraries
-  or imports from the GOT, all are decided together and instantiated in one load, since cells of the
-  GOT are filled before the program exists;
+  it. It is instantiated first, with all calls into libraries bound lazily; but if it needs
+  libraries or imports from the GOT, all are decided together and instantiated in one load, since
+  entries of the GOT are filled before the program exists;
 * none: a set of libraries; the linker makes memory and table.
 
 In the memory the linker lays out, the stack comes first, so that an overflow traps at address 0
-instead of eating data; then the main module's data, then the libraries', then the heap.
+instead of overwriting data; then the main module's data, then the libraries', then the heap.
 """
 
 from __future__ import annotations
