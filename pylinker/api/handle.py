@@ -107,12 +107,22 @@ class Handle:
         linker = self.session.linker
         if linker is None or not self.open:
             return None
-        snapshot = self._snapshot
+        module = self.module
+        is_whole = module is None or module.is_main
+        snapshot = linker.state.global_snapshot if is_whole else self._snapshot
         definition = None if snapshot is None else snapshot.find(name)
         if definition is None:  # the snapshot may be stale
-            snapshot = self._snapshot = linker.symbols.snapshot_of(self.module)
+            snapshot = linker.symbols.snapshot_of(module)
+            if is_whole:  # the state drops it with the modules that it keeps
+                linker.state.global_snapshot = snapshot
+            else:
+                self._snapshot = snapshot
             definition = snapshot.find(name)
         return definition
+
+    def drop_snapshot(self) -> None:
+        """Drop the modules that a closed handle keeps for its lookups."""
+        self._snapshot = None
 
     def slot_of(self, definition: Definition) -> int:
         """Return the table slot of a function. Blocks: for a rendezvous if it has none yet."""

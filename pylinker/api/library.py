@@ -198,6 +198,7 @@ class Library(OfOneProcess):
                         )  # another thread is loading: nothing has changed
                         raise
         self._functions.clear()
+        handle.drop_snapshot()
         handle.unloaded = True
 
     def __enter__(self) -> Self:

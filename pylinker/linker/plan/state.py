@@ -12,7 +12,7 @@ from typing import TypeVar
 from pylinker.errors import LimitError
 from pylinker.linker.limits import Limits
 from pylinker.linker.modules.module import LoadedModule, OwnTag
-from pylinker.linker.modules.scope import LoadScope, SymbolScope, reachable
+from pylinker.linker.modules.scope import LoadScope, ScopeSnapshot, SymbolScope, reachable
 from pylinker.linker.plan.heap import Heap
 from pylinker.linker.plan.imports import HostImports
 from pylinker.linker.plan.operation import HostSlot, PrepareClosure, ThreadLocalBlock
@@ -54,6 +54,7 @@ class LinkerState:
             int, tuple[Sequence[LoadedModule], SymbolScope]
         ] = {}  # by the id of the list, which stays as long
         self._handle_scopes: dict[LoadedModule, SymbolScope] = {}
+        self.global_snapshot: ScopeSnapshot | None = None  # of the host's lookups
         self.memory = MemoryAllocator(limits.memory)
         self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
@@ -97,6 +98,7 @@ class LinkerState:
         self._global = None
         self._local_scopes = {}
         self._handle_scopes = {}
+        self.global_snapshot = None
 
     def _global_lookup(self) -> tuple[set[LoadedModule], SymbolScope]:
         known = self._global
